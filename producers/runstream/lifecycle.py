@@ -1,0 +1,54 @@
+"""How a long-lived part starts and stops: it is started, says so, and stops in order, however often it is told.
+
+A component's work is its `run`: it sets `started` when it serves, returns soon after `stopping` is set, and
+may be cancelled when it does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+
+
+class Component(ABC):
+    """A long-lived part of a process."""
+
+    name: str = "component"
+    stop_seconds: float = 8.0
+    """How long an orderly stop may take before `run` is cancelled."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Serve until `stopping` is set."""
+
+    async def start(self) -> None:
+        """Start and wait until it serves. Raises what `run` raises before that."""
+        if self._task is None:
+            self._task = asyncio.create_task(self.run(), name=self.name)
+        waiter = asyncio.create_task(self.started.wait())
+        try:
+            await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        if self._task.done():
+            self._task.result()
+
+    async def wait(self) -> None:
+        """Wait for the end of `run`; raises what it raised."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def stop(self) -> None:
+        """Stop in order; cancelled after `stop_seconds`. A second stop waits for the first."""
+        self.stopping.set()
+        if self._task is None:
+            return
+        _, pending = await asyncio.wait({self._task}, timeout=self.stop_seconds)
+        if pending:
+            self._task.cancel()
+            await asyncio.wait({self._task})

@@ -1,0 +1,1 @@
+"""The log: how commits are appended and read back."""

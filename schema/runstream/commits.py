@@ -1,0 +1,125 @@
+"""What one decision changed in one aggregate, before and after it is in the log.
+
+A `NewCommit` is to be stored; a `Commit` is what a message of the log says; a `StoredCommit` is a commit with
+the position at which it is stored. One commit is one message, appended or refused as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from runstream.errors import BadRequestError
+from runstream.events import Event
+from runstream.ids import commit_id, new_id
+from runstream.subjects import Address
+
+_TOKEN = re.compile(r"(\d+):(\d+(?:,\d+)*)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """Where one commit is: the sequence of its message in the stream of its partition and epoch."""
+
+    epoch: int
+    partition: int
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """A place in the whole log: for each partition the last sequence that is included (0: nothing)."""
+
+    epoch: int
+    sequences: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{','.join(map(str, self.sequences))}"
+
+    @classmethod
+    def parse(cls, text: str) -> LogPosition:
+        """The position that `EPOCH:SEQ,SEQ,…` names (one sequence for each partition). Raises BadRequestError."""
+        match = _TOKEN.fullmatch(text)
+        if match is None:
+            raise BadRequestError(
+                f"{text[:80]!r} is not a position of the log",
+                code="invalidPosition",
+                hint="a position is EPOCH:SEQUENCE,… with one sequence for each partition, as in 1:812,40,0,97",
+            )
+        return cls(int(match[1]), tuple(int(part) for part in match[2].split(",")))
+
+    def including(self, position: Position) -> LogPosition:
+        """This place, moved on so that it includes that commit."""
+        moved = list(self.sequences)
+        moved[position.partition] = max(moved[position.partition], position.sequence)
+        return LogPosition(self.epoch, tuple(moved))
+
+
+@dataclass(frozen=True, slots=True)
+class NewCommit:
+    """A decision that is to be appended."""
+
+    id: str
+    address: Address
+    version: int
+    """1 for the aggregate's first commit, then one more for each."""
+    time: datetime
+    """When it was decided, in UTC."""
+    actor: str
+    """Who decided: `user:<name>`, `scheduler`, `executor:<id>` …"""
+    cause: str
+    """The id of the commit that led here; empty when it came from outside."""
+    events: tuple[Event, ...]
+    expected: int
+    """The last sequence of the aggregate's subject that the decision was based on; 0 for a new aggregate."""
+    trace: str = ""
+    """W3C traceparent of the run, or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit as the log says it."""
+
+    id: str
+    address: Address
+    version: int
+    time: datetime
+    actor: str
+    cause: str
+    events: tuple[Event, ...]
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCommit:
+    """A commit and where it is stored."""
+
+    commit: Commit
+    position: Position
+    stored_at: datetime
+    """The server's time in UTC; for lag only, never for decisions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far an aggregate has come: what the next commit builds on."""
+
+    version: int = 0
+    sequence: int = 0
+
+    def next_commit(
+        self,
+        address: Address,
+        events: Sequence[Event],
+        *,
+        time: datetime,
+        actor: str,
+        cause: str = "",
+        trace: str = "",
+    ) -> NewCommit:
+        """The commit of these events on top. With a cause its id is derived; without, it is random."""
+        version = self.version + 1
+        identity = commit_id(cause, address.aggregate, version) if cause else new_id()
+        return NewCommit(identity, address, version, time, actor, cause, tuple(events), self.sequence, trace)

@@ -1,0 +1,199 @@
+"""An executor task: its state, folded from its events, and what may be decided about it (domain c.1, d.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import assert_never
+
+from runstream.events.executor_task import (
+    ExecutorTaskArchiveStored,
+    ExecutorTaskAssigned,
+    ExecutorTaskCancelled,
+    ExecutorTaskEvent,
+    ExecutorTaskFinished,
+    ExecutorTaskLogLost,
+    ExecutorTaskLogStored,
+    ExecutorTaskLost,
+    ExecutorTaskPhase,
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStarted,
+    ExecutorTaskStepFinished,
+    ExecutorTaskStepStarted,
+    ExecutorTaskStopRequested,
+    ExecutorTaskTimedOut,
+)
+
+OPEN_PHASES = frozenset({ExecutorTaskPhase.NOT_STARTED, ExecutorTaskPhase.RUNNING})
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """How far a step has come; the setup step is one too."""
+
+    phase: ExecutorTaskPhase = ExecutorTaskPhase.NOT_STARTED
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    exit_status: int | None = None
+    log_settled: bool = False
+    """Its log is an object, or is known to be lost."""
+    archive_stored: bool = False
+
+    def failed_at(self, at: datetime) -> StepState:
+        """This step, ended as failed if it was open."""
+        if self.phase is not ExecutorTaskPhase.RUNNING:
+            return self
+        return replace(self, phase=ExecutorTaskPhase.FAILED, end_time=at)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTask:
+    """The one execution of a run's task."""
+
+    id: str
+    executor_id: str
+    run_id: str
+    run_task_id: str
+    task: str
+    run_config: str
+    group: str
+    counter: int
+    timeout: int
+    """Nanoseconds from the end of setup; 0 for none."""
+    setup_step: StepState
+    steps: tuple[StepState, ...]
+    phase: ExecutorTaskPhase = ExecutorTaskPhase.NOT_STARTED
+    stop: bool = False
+    timedout: bool = False
+    lost: bool = False
+    fail_error: str = ""
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether it may still start or is running."""
+        return self.phase in OPEN_PHASES
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended and nothing of it remains to be stored."""
+        if self.open:
+            return False
+        begun = (step for step in (self.setup_step, *self.steps) if step.start_time is not None)
+        return self.lost or all(step.log_settled for step in begun)
+
+
+def assigned(task_id: str, event: ExecutorTaskAssigned) -> ExecutorTask:
+    """The executor task that an assignment begins."""
+    return ExecutorTask(
+        id=task_id,
+        executor_id=event.executor_id,
+        run_id=event.run_id,
+        run_task_id=event.run_task_id,
+        task=event.task,
+        run_config=event.run_config,
+        group=event.group,
+        counter=event.counter,
+        timeout=event.timeout,
+        setup_step=StepState(),
+        steps=(StepState(),) * event.steps,
+    )
+
+
+def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
+    """The executor task after the event; an assignment is handled by `assigned`."""
+    match event:
+        case ExecutorTaskAssigned():
+            return task
+        case ExecutorTaskStopRequested():
+            return replace(task, stop=True)
+        case ExecutorTaskTimedOut():
+            return replace(task, timedout=True)
+        case ExecutorTaskStarted(at):
+            setup = replace(task.setup_step, phase=ExecutorTaskPhase.RUNNING, start_time=at)
+            return replace(task, phase=ExecutorTaskPhase.RUNNING, start_time=at, setup_step=setup)
+        case ExecutorTaskSetupFinished(at, phase):
+            return replace(task, setup_step=replace(task.setup_step, phase=phase, end_time=at))
+        case ExecutorTaskStepStarted(step, at):
+            return _with_step(task, step, phase=ExecutorTaskPhase.RUNNING, start_time=at)
+        case ExecutorTaskStepFinished(step, at, phase, exit_status):
+            return _with_step(task, step, phase=phase, end_time=at, exit_status=exit_status)
+        case ExecutorTaskLogStored(step) | ExecutorTaskLogLost(step):
+            if step is None:
+                return replace(task, setup_step=replace(task.setup_step, log_settled=True))
+            return _with_step(task, step, log_settled=True)
+        case ExecutorTaskArchiveStored(step):
+            return _with_step(task, step, archive_stored=True)
+        case ExecutorTaskFinished(at, phase, error):
+            return replace(task, phase=phase, end_time=at, fail_error=error)
+        case ExecutorTaskCancelled(at):
+            return replace(task, phase=ExecutorTaskPhase.CANCELLED, end_time=at)
+        case ExecutorTaskLost(at, error):
+            return replace(
+                task,
+                phase=ExecutorTaskPhase.FAILED,
+                lost=True,
+                fail_error=error,
+                end_time=at,
+                setup_step=task.setup_step.failed_at(at),
+                steps=tuple(step.failed_at(at) for step in task.steps),
+            )
+    assert_never(event)
+
+
+def _with_step(task: ExecutorTask, index: int, **changes: object) -> ExecutorTask:
+    step = replace(task.steps[index], **changes)  # type: ignore[arg-type]
+    return replace(task, steps=(*task.steps[:index], step, *task.steps[index + 1 :]))
+
+
+def decide_report(task: ExecutorTask, events: tuple[ExecutorTaskEvent, ...]) -> tuple[ExecutorTaskEvent, ...]:
+    """What the executor may report: nothing about its phase once the task has ended.
+
+    A task that was declared lost refuses every late report; what was stored meanwhile is still taken.
+    """
+    if task.open:
+        return events
+    stored = (ExecutorTaskLogStored, ExecutorTaskLogLost, ExecutorTaskArchiveStored)
+    return tuple(event for event in events if isinstance(event, stored))
+
+
+def decide_start(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEvent, ...]:
+    """Start it if it never was started; cancel it if it is to stop; else nothing (at most once)."""
+    if task.phase is not ExecutorTaskPhase.NOT_STARTED:
+        return ()
+    if task.stop or task.timedout:
+        return (ExecutorTaskCancelled(at),)
+    return (ExecutorTaskStarted(at),)
+
+
+def decide_abandoned(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEvent, ...]:
+    """What a restarted executor says of a task that was running when it died: it failed (d.2)."""
+    if task.phase is not ExecutorTaskPhase.RUNNING:
+        return ()
+    failed = ExecutorTaskPhase.FAILED
+    events: list[ExecutorTaskEvent] = []
+    if task.setup_step.phase is ExecutorTaskPhase.RUNNING:
+        events.append(ExecutorTaskSetupFinished(at, failed))
+    events.extend(
+        ExecutorTaskStepFinished(index, at, failed, None)
+        for index, step in enumerate(task.steps)
+        if step.phase is ExecutorTaskPhase.RUNNING
+    )
+    events.append(ExecutorTaskFinished(at, failed, "the executor was restarted while the task was running"))
+    return tuple(events)
+
+
+def decide_lost(task: ExecutorTask, at: datetime, reason: str) -> tuple[ExecutorTaskEvent, ...]:
+    """Its executor is gone: an open task has failed."""
+    return (ExecutorTaskLost(at, reason),) if task.open else ()
+
+
+def decide_stop(task: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:
+    """Ask for its end, once."""
+    return (ExecutorTaskStopRequested(),) if task.open and not task.stop else ()
+
+
+def decide_timeout(task: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:
+    """Its time is up: nothing, if it has ended or was told already."""
+    return (ExecutorTaskTimedOut(),) if task.open and not task.timedout else ()

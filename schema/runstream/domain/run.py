@@ -1,0 +1,210 @@
+"""A run and its tasks: their state, folded from events (domain c.1 to c.3, c.7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import assert_never
+
+from runstream.domain.executor_task import ExecutorTask
+from runstream.events.executor_task import ExecutorTaskPhase
+from runstream.events.run import (
+    RunArchived,
+    RunCancelled,
+    RunCreated,
+    RunEvent,
+    RunFinished,
+    RunNumbered,
+    RunResult,
+    RunResultSet,
+    RunStarted,
+    RunStopRequested,
+    RunTaskApprovalRequested,
+    RunTaskApproved,
+    RunTasksCancelled,
+    RunTasksSkipped,
+)
+from runstream.events.run_config import RunConfig
+
+
+class RunPhase(StrEnum):
+    """Where a run is in its life."""
+
+    SETUP_ERROR = "setuperror"
+    QUEUED = "queued"
+    CANCELLED = "cancelled"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class RunTaskStatus(StrEnum):
+    """Where a task of a run is in its life."""
+
+    NOT_STARTED = "notstarted"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+FINAL_PHASES = frozenset({RunPhase.SETUP_ERROR, RunPhase.CANCELLED, RunPhase.FINISHED})
+FINAL_STATUSES = frozenset(set(RunTaskStatus) - {RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING})
+
+_ACCEPTED_FROM: Mapping[ExecutorTaskPhase, frozenset[RunTaskStatus]] = {
+    ExecutorTaskPhase.NOT_STARTED: frozenset({RunTaskStatus.NOT_STARTED}),
+    ExecutorTaskPhase.CANCELLED: frozenset({RunTaskStatus.CANCELLED, RunTaskStatus.NOT_STARTED}),
+    ExecutorTaskPhase.RUNNING: frozenset({RunTaskStatus.RUNNING, RunTaskStatus.NOT_STARTED}),
+    ExecutorTaskPhase.STOPPED: frozenset({RunTaskStatus.STOPPED, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
+    ExecutorTaskPhase.SUCCESS: frozenset({RunTaskStatus.SUCCESS, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
+    ExecutorTaskPhase.FAILED: frozenset({RunTaskStatus.FAILED, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
+}
+"""From which status an executor task's phase may change the run task (c.7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """One task of a run."""
+
+    id: str
+    name: str
+    status: RunTaskStatus
+    skip: bool
+    archive_steps: tuple[int, ...] = ()
+    """Indexes of its save_to_workspace steps."""
+    waiting_approval: bool = False
+    approved: bool = False
+    approvers: tuple[str, ...] = ()
+    timedout: bool = False
+    executor_task_id: str = ""
+    """Empty until it is assigned."""
+    executor_task_open: bool = False
+    """Whether its executor task has not ended, or still has something to store."""
+    archives_pending: bool = False
+    """Whether a save step succeeded whose archive is not stored yet."""
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its status is final."""
+        return self.status in FINAL_STATUSES
+
+    @property
+    def done(self) -> bool:
+        """Whether its children may be looked at: it is final and its archives are stored (c.5)."""
+        return self.finished and not self.archives_pending
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run."""
+
+    id: str
+    name: str
+    group: str
+    run_config: str
+    annotations: dict[str, str]
+    setup_errors: tuple[str, ...]
+    phase: RunPhase
+    tasks: dict[str, RunTask]
+    """By name; empty for a setup error."""
+    enqueue_time: datetime
+    result: RunResult = RunResult.UNKNOWN
+    stop: bool = False
+    counter: int = 0
+    """0 until it is numbered."""
+    sequence: int = 0
+    """0 until it is numbered."""
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    archived: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether its phase is final."""
+        return self.phase in FINAL_PHASES
+
+
+def created(run_id: str, event: RunCreated, config: RunConfig, at: datetime, task_id: Callable[[str, str], str]) -> Run:
+    """The run that a creation begins; `task_id(run id, task name)` gives the ids of its tasks."""
+    failed = bool(event.setup_errors)
+    tasks = {} if failed else {name: _new_task(task_id(run_id, name), config, name) for name in config.tasks}
+    return Run(
+        id=run_id,
+        name=event.name,
+        group=event.group,
+        run_config=event.run_config,
+        annotations=event.annotations,
+        setup_errors=event.setup_errors,
+        phase=RunPhase.SETUP_ERROR if failed else RunPhase.QUEUED,
+        tasks=tasks,
+        enqueue_time=at,
+    )
+
+
+def _new_task(task_id: str, config: RunConfig, name: str) -> RunTask:
+    task = config.tasks[name]
+    status = RunTaskStatus.SKIPPED if task.skip else RunTaskStatus.NOT_STARTED
+    saves = tuple(index for index, step in enumerate(task.steps) if step.type == "save_to_workspace")
+    return RunTask(id=task_id, name=name, status=status, skip=task.skip, archive_steps=saves)
+
+
+def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
+    """The run after the event of a commit made at `at` by `actor`; a creation is handled by `created`."""
+    match event:
+        case RunCreated():
+            return run
+        case RunNumbered(counter, sequence):
+            return replace(run, counter=counter, sequence=sequence)
+        case RunStarted():
+            return replace(run, phase=RunPhase.RUNNING, start_time=at)
+        case RunCancelled():
+            return replace(run, phase=RunPhase.CANCELLED, end_time=at)
+        case RunStopRequested():
+            waiting = [name for name, task in run.tasks.items() if task.waiting_approval]
+            return replace(_with_tasks(run, waiting, waiting_approval=False), stop=True)
+        case RunTasksSkipped(tasks):
+            return _with_tasks(run, tasks, status=RunTaskStatus.SKIPPED)
+        case RunTasksCancelled(tasks):
+            return _with_tasks(run, tasks, status=RunTaskStatus.CANCELLED)
+        case RunTaskApprovalRequested(task):
+            return _with_tasks(run, (task,), waiting_approval=True)
+        case RunTaskApproved(task):
+            approvers = (*run.tasks[task].approvers, actor)
+            return _with_tasks(run, (task,), waiting_approval=False, approved=True, approvers=approvers)
+        case RunResultSet(result):
+            return replace(run, result=result)
+        case RunFinished():
+            return replace(run, phase=RunPhase.FINISHED, end_time=at)
+        case RunArchived():
+            return replace(run, archived=True)
+    assert_never(event)
+
+
+def _with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
+    changed = {name: replace(run.tasks[name], **changes) for name in names}  # type: ignore[arg-type]
+    return replace(run, tasks={**run.tasks, **changed})
+
+
+def with_executor_task(run: Run, task: ExecutorTask) -> Run:
+    """The run after something happened to the executor task of one of its tasks (c.7)."""
+    current = run.tasks[task.task]
+    changes: dict[str, object] = {
+        "executor_task_id": task.id,
+        "executor_task_open": not task.settled,
+        "archives_pending": not task.lost
+        and any(
+            task.steps[index].phase is ExecutorTaskPhase.SUCCESS and not task.steps[index].archive_stored
+            for index in current.archive_steps
+        ),
+        "start_time": task.start_time,
+        "end_time": task.end_time,
+    }
+    if current.status in _ACCEPTED_FROM[task.phase]:
+        changes["status"] = RunTaskStatus(task.phase.value)
+        changes["timedout"] = task.timedout and task.phase is ExecutorTaskPhase.FAILED
+    return _with_tasks(run, (task.task,), **changes)

@@ -1,0 +1,182 @@
+"""Which errors Runstream raises, and how they are asked for, shown and turned into an HTTP status.
+
+One base class; one subclass for each kind. An error carries a sentence for people (what and where), a
+machine-readable code, details, and a hint where there is a way out. Every re-raise keeps its cause, so that
+the chain can be followed; the *outermost* Runstream error decides what a user is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import PurePath
+from typing import Any, ClassVar
+
+
+class Kind(StrEnum):
+    """What sort of error it is; the value is what travels on the wire."""
+
+    NOT_EXIST = "not-exist"
+    BAD_REQUEST = "bad-request"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    CONFLICT = "conflict"
+    INTERNAL = "internal"
+    REMOTE = "remote"
+
+
+HTTP_STATUS: Mapping[Kind, int] = {
+    Kind.NOT_EXIST: 404,
+    Kind.BAD_REQUEST: 400,
+    Kind.UNAUTHORIZED: 401,
+    Kind.FORBIDDEN: 403,
+    Kind.CONFLICT: 409,
+    Kind.INTERNAL: 500,
+    Kind.REMOTE: 500,
+}
+
+
+class RunstreamError(Exception):
+    """Base of every error that Runstream raises on purpose.
+
+    `message` is one sentence for people; `code` names the case for machines (camelCase); `details` are
+    JSON-able facts; `hint` says what to do about it.
+    """
+
+    kind: ClassVar[Kind] = Kind.INTERNAL
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "",
+        details: Mapping[str, Any] | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.details: dict[str, Any] = dict(details or {})
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NotExistError(RunstreamError):
+    """What was asked for does not exist."""
+
+    kind = Kind.NOT_EXIST
+
+
+class BadRequestError(RunstreamError):
+    """What was sent cannot be accepted as it is."""
+
+    kind = Kind.BAD_REQUEST
+
+
+class UnauthorizedError(RunstreamError):
+    """Who is asking is not known."""
+
+    kind = Kind.UNAUTHORIZED
+
+
+class ForbiddenError(RunstreamError):
+    """Who is asking may not do this."""
+
+    kind = Kind.FORBIDDEN
+
+
+class ConflictError(RunstreamError):
+    """Somebody else changed it first."""
+
+    kind = Kind.CONFLICT
+
+
+class InternalError(RunstreamError):
+    """Something of ours failed; the message is meant for the user."""
+
+    kind = Kind.INTERNAL
+
+
+class RemoteError(RunstreamError):
+    """Another service answered with an error.
+
+    It is kept as a cause and never taken for an error of our own: `remote_kind` is what the other service
+    said, while `kind` stays `remote` until somebody re-labels it on purpose.
+    """
+
+    kind = Kind.REMOTE
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remote_kind: Kind,
+        code: str = "",
+        details: Mapping[str, Any] | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, code=code, details=details, hint=hint)
+        self.remote_kind = remote_kind
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and everything that led to it, outermost first; branches of a group one after the other."""
+    seen: set[int] = set()
+    queue: list[BaseException] = [error]
+    while queue:
+        current = queue.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        if isinstance(current, BaseExceptionGroup):
+            queue[:0] = current.exceptions
+        if current.__cause__ is not None:
+            queue.append(current.__cause__)
+        elif current.__context__ is not None and not current.__suppress_context__:
+            queue.append(current.__context__)
+
+
+def find(error: BaseException, kind: Kind) -> RunstreamError | None:
+    """The outermost error of this kind, also through causes; None when there is none."""
+    for cause in causes(error):
+        if isinstance(cause, RunstreamError) and cause.kind is kind:
+            return cause
+    return None
+
+
+def is_kind(error: BaseException, kind: Kind) -> bool:
+    """Whether an error of this kind is in the chain."""
+    return find(error, kind) is not None
+
+
+def outermost(error: BaseException) -> RunstreamError | None:
+    """The outermost error of ours: it decides what a user is told."""
+    return next((cause for cause in causes(error) if isinstance(cause, RunstreamError)), None)
+
+
+def http_status(error: BaseException) -> int:
+    """The status that the outermost error of ours stands for; 500 when there is none."""
+    ours = outermost(error)
+    return HTTP_STATUS[ours.kind] if ours is not None else 500
+
+
+def chain_lines(error: BaseException) -> list[str]:
+    """The chain for our logs and `--detailed-errors`: one line a cause, `(Type) file:line: text`.
+
+    The place is where the error was raised (the innermost frame of its own traceback), never a stack trace.
+    """
+    return [f"({type(cause).__name__}) {_place(cause)}{cause}" for cause in causes(error)]
+
+
+def _place(error: BaseException) -> str:
+    traceback = error.__traceback__
+    if traceback is None:
+        return ""
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    parts = PurePath(traceback.tb_frame.f_code.co_filename).parts
+    root = max((i for i, part in enumerate(parts) if part in ("runstream", "site-packages")), default=len(parts) - 2)
+    return f"{'/'.join(parts[max(root, 0) :])}:{traceback.tb_lineno}: "

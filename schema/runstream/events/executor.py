@@ -1,0 +1,37 @@
+"""What can happen to an executor (domain c.10). That it is alive is a lease with a time to live, not an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runstream.events.event import Event
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorRegistered(Event):
+    """An executor announced itself, or what it offers changed."""
+
+    archs: tuple[str, ...]
+    labels: dict[str, str]
+    allow_privileged_containers: bool
+    allow_host: bool
+    """Whether tasks may run directly on its machine."""
+    active_tasks_limit: int
+    """How many tasks at once; 0 for no limit."""
+    dynamic: bool
+    executor_group: str
+    runstream_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorLost(Event):
+    """Its lease expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorDeleted(Event):
+    """A user deleted it."""
+
+
+ExecutorEvent = ExecutorRegistered | ExecutorLost | ExecutorDeleted
+EXECUTOR_EVENTS: tuple[type[Event], ...] = (ExecutorRegistered, ExecutorLost, ExecutorDeleted)

@@ -1,0 +1,162 @@
+"""What can happen to an executor task: the one execution of a run's task (domain c.1, c.7, d.2, d.3).
+
+The scheduler assigns, asks to stop and declares lost; the executor says what really happened, with the times
+at which it did (`at`, UTC): several events may share a commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from runstream.events.event import Event
+
+
+class ExecutorTaskPhase(StrEnum):
+    """The phase of an executor task, and of each of its steps."""
+
+    NOT_STARTED = "notstarted"
+    CANCELLED = "cancelled"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskAssigned(Event):
+    """The scheduler chose the executor. Run and run config say what is to be done; here is only which."""
+
+    executor_id: str
+    run_id: str
+    run_task_id: str
+    task: str
+    run_config: str
+    group: str
+    counter: int
+    steps: int
+    """How many steps it has."""
+    timeout: int
+    """Nanoseconds from the end of its setup; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskStopRequested(Event):
+    """The executor is asked to end it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskTimedOut(Event):
+    """Its time-out passed; the executor is to end it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskStarted(Event):
+    """The executor took it up; it will never be started again. The setup step is running."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskSetupFinished(Event):
+    """The setup step ended; the task's time-out counts from here."""
+
+    at: datetime
+    phase: ExecutorTaskPhase
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskStepStarted(Event):
+    """A step began; steps count from 0."""
+
+    step: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskStepFinished(Event):
+    """A step ended; the exit status is None unless its command ended by itself."""
+
+    step: int
+    at: datetime
+    phase: ExecutorTaskPhase
+    exit_status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskLogStored(Event):
+    """A log is an object now; step None is the setup step's."""
+
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskLogLost(Event):
+    """A log could not be kept: the executor no longer has it. Step None is the setup step's."""
+
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskArchiveStored(Event):
+    """The workspace archive of a save_to_workspace step is an object now."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskFinished(Event):
+    """The executor ended it: phase success, failed or stopped."""
+
+    at: datetime
+    phase: ExecutorTaskPhase
+    error: str
+    """Why it failed, when no step says so; else empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskCancelled(Event):
+    """It was asked to stop before it started, and never will."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskLost(Event):
+    """Its executor is gone: the task and its open steps failed, and a late report will be refused."""
+
+    at: datetime
+    error: str
+
+
+ExecutorTaskEvent = (
+    ExecutorTaskAssigned
+    | ExecutorTaskStopRequested
+    | ExecutorTaskTimedOut
+    | ExecutorTaskStarted
+    | ExecutorTaskSetupFinished
+    | ExecutorTaskStepStarted
+    | ExecutorTaskStepFinished
+    | ExecutorTaskLogStored
+    | ExecutorTaskLogLost
+    | ExecutorTaskArchiveStored
+    | ExecutorTaskFinished
+    | ExecutorTaskCancelled
+    | ExecutorTaskLost
+)
+EXECUTOR_TASK_EVENTS: tuple[type[Event], ...] = (
+    ExecutorTaskAssigned,
+    ExecutorTaskStopRequested,
+    ExecutorTaskTimedOut,
+    ExecutorTaskStarted,
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStepStarted,
+    ExecutorTaskStepFinished,
+    ExecutorTaskLogStored,
+    ExecutorTaskLogLost,
+    ExecutorTaskArchiveStored,
+    ExecutorTaskFinished,
+    ExecutorTaskCancelled,
+    ExecutorTaskLost,
+)

@@ -1,0 +1,140 @@
+"""What a run is to do (domain b.3, b.8): stored once, by the hash of its content.
+
+Tasks are keyed by name, so that equal content has an equal hash; ids belong to runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runstream.events.event import Event
+
+Condition = Literal["on_success", "on_failure", "on_skipped"]
+StepType = Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
+
+
+@dataclass(frozen=True, slots=True)
+class Depend:
+    """On which task, and in which of its outcomes, a task waits."""
+
+    task: str
+    conditions: tuple[Condition, ...]
+    """Never empty: `on_success` when nothing was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A mount in a container; tmpfs is the only kind."""
+
+    path: str
+    tmpfs_size: int
+    """Bytes; 0 for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a pod runtime."""
+
+    image: str
+    environment: dict[str, str]
+    user: str
+    privileged: bool
+    entrypoint: str
+    volumes: tuple[Volume, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Where a task runs: in a pod of containers, or on the executor's machine (`host`)."""
+
+    type: Literal["pod", "host"]
+    arch: str
+    """Empty for any."""
+    containers: tuple[Container, ...]
+    """At least one for a pod, none for a host."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveContent:
+    """What a save step takes: the paths (globs) below source_dir, kept under dest_dir."""
+
+    source_dir: str
+    dest_dir: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a task. Fields that its type does not have keep their empty value."""
+
+    type: StepType
+    name: str = ""
+    command: str = ""
+    environment: dict[str, str] | None = None
+    working_dir: str = ""
+    shell: str = ""
+    tty: bool = True
+    depth: int = 0
+    """clone: how many commits of history; 0 for all."""
+    recurse_submodules: bool = False
+    key: str = ""
+    keys: tuple[str, ...] = ()
+    contents: tuple[SaveContent, ...] = ()
+    dest_dir: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryAuth:
+    """How to log in at a container registry."""
+
+    type: str
+    username: str
+    password: str
+    auth: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfigTask:
+    """One task of the graph, as it was resolved when the run was created."""
+
+    name: str
+    level: int
+    """0 for a task without parents, else one more than its highest parent."""
+    depends: tuple[Depend, ...]
+    runtime: Runtime
+    environment: dict[str, str]
+    working_dir: str
+    shell: str
+    user: str
+    steps: tuple[Step, ...]
+    ignore_failure: bool
+    skip: bool
+    needs_approval: bool
+    docker_registries_auth: dict[str, RegistryAuth]
+    task_timeout_interval: int
+    """Nanoseconds; 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """The graph of tasks and what they have in common."""
+
+    name: str
+    tasks: dict[str, RunConfigTask]
+    """By name."""
+    static_environment: dict[str, str]
+    environment: dict[str, str]
+    cache_group: str
+    """Empty for the group root's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfigStored(Event):
+    """A run config was stored; its aggregate's id is its content hash."""
+
+    content: RunConfig
+
+
+RunConfigEvent = RunConfigStored
+RUN_CONFIG_EVENTS: tuple[type[Event], ...] = (RunConfigStored,)

@@ -1,0 +1,71 @@
+"""How things are named: random ids for what users create, derived ids for what follows from it.
+
+A derived id makes a repeated decision the same decision: a worker that dies after appending and decides again
+comes to the same id, and the log recognises it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+
+from runstream.errors import BadRequestError
+
+_NAMESPACE = uuid.UUID("6f1d2c52-5a0e-5d5c-9a58-2f4d7d0a3b11")
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def new_id() -> str:
+    """A random UUID (version 4) in canonical text."""
+    return str(uuid.uuid4())
+
+
+def derived_id(*parts: str) -> str:
+    """The UUID (version 5) that these parts, in this order, always give."""
+    return str(uuid.uuid5(_NAMESPACE, "\x1f".join(parts)))
+
+
+def content_hash(content: bytes) -> str:
+    """SHA-256 of the content in hex: the id of what is stored by its content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def run_task_id(run_id: str, task_name: str) -> str:
+    """The id of a task of a run; a restart that keeps a task keeps the id of the earlier run's task."""
+    return derived_id("run-task", run_id, task_name)
+
+
+def executor_task_id(run_id: str, run_task: str) -> str:
+    """The id of the one execution of a run's task: at most one exists for each (run, run task)."""
+    return derived_id("executor-task", run_id, run_task)
+
+
+def commit_id(cause: str, aggregate: str, version: int) -> str:
+    """The id of the commit that a cause leads to in an aggregate at a version."""
+    return derived_id("commit", cause, aggregate, str(version))
+
+
+def require_uuid(text: str, what: str) -> str:
+    """The text, if it is a canonical UUID. Raises BadRequestError that names `what`."""
+    if not _UUID.fullmatch(text):
+        raise BadRequestError(
+            f"{what} {text[:80]!r} is not a valid id",
+            code="invalidId",
+            details={"what": what},
+            hint="an id is a UUID in lower case, such as 0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11",
+        )
+    return text
+
+
+def require_token(text: str, what: str) -> str:
+    """The text, if it can be a token of a subject: 1 to 64 of A-Z a-z 0-9 _ -. Raises BadRequestError."""
+    if not _TOKEN.fullmatch(text):
+        raise BadRequestError(
+            f"{what} {text[:80]!r} is not a valid name",
+            code="invalidName",
+            details={"what": what},
+            hint="use 1 to 64 letters, digits, '-' and '_'",
+        )
+    return text

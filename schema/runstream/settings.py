@@ -1,0 +1,68 @@
+"""What can be set from outside, and its defaults; `runstream.service` says how values are found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+COMPONENTS = ("gateway", "scheduler", "executor")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorSettings:
+    """What an executor offers and how it runs tasks."""
+
+    id: str = ""
+    """Empty: made at the first start and kept in the executor's data directory."""
+    driver: Literal["process", "noop"] = "process"
+    active_tasks_limit: int = 2
+    """How many tasks at once; 0 for no limit."""
+    allow_host: bool = True
+    allow_privileged_containers: bool = False
+    labels: dict[str, str] = field(default_factory=dict)
+    sandbox: Literal["auto", "require", "off"] = "auto"
+    lease_seconds: int = 6
+    """How long an executor that says nothing counts as alive."""
+    stop_grace_seconds: float = 5.0
+    """Between TERM and KILL."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one process."""
+
+    data_dir: Path
+    components: tuple[str, ...] = COMPONENTS
+    namespace: str = "runstream"
+    """First token of every subject; deployments that share a NATS account differ in it."""
+    nats_url: str = ""
+    """Empty: an embedded server in the data directory."""
+    database_url: str = ""
+    """A `postgresql://` URL; empty: an embedded server in the data directory."""
+    database_schema: str = "runstream"
+    partitions: int = 4
+    """Fixed when the log is created."""
+    replicas: int = 1
+    host: str = "127.0.0.1"
+    port: int = 0
+    """Of the gateway; 0 for the one used last, or any free one."""
+    metrics_port: int = 0
+    """Of /metrics, /healthz and /readyz in a process without gateway; 0 for any free one."""
+    token: str = ""
+    """Of the API; empty: generated and kept in the data directory."""
+    objects_dir: Path | None = None
+    """Of the posix object storage; None: below the data directory."""
+    executor: ExecutorSettings = field(default_factory=ExecutorSettings)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
+    detailed_errors: bool = False
+    otlp_endpoint: str = ""
+    """Where traces and metrics are sent to (OTLP over HTTP); empty: nowhere."""
+    max_body_bytes: int = 1 << 20
+    """Of a request to the gateway."""
+
+    @property
+    def objects_path(self) -> Path:
+        """Where the posix object storage is."""
+        return self.objects_dir or self.data_dir / "objects"
