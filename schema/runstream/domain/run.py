@@ -116,9 +116,11 @@ class Run:
     result: RunResult = RunResult.UNKNOWN
     stop: bool = False
     counter: int = 0
-    """0 until it is numbered."""
+    """Its number among the runs of its group root, in the order of creation (c.12)."""
     sequence: int = 0
-    """0 until it is numbered."""
+    """Its place among all runs; lists are ordered by it."""
+    numbered: bool = False
+    """Whether counter and sequence are recorded in the log."""
     start_time: datetime | None = None
     end_time: datetime | None = None
     archived: bool = False
@@ -159,7 +161,7 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
         case RunCreated():
             return run
         case RunNumbered(counter, sequence):
-            return replace(run, counter=counter, sequence=sequence)
+            return replace(run, counter=counter, sequence=sequence, numbered=True)
         case RunStarted():
             return replace(run, phase=RunPhase.RUNNING, start_time=at)
         case RunCancelled():

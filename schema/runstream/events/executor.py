@@ -16,6 +16,8 @@ class ExecutorRegistered(Event):
     allow_privileged_containers: bool
     allow_host: bool
     """Whether tasks may run directly on its machine."""
+    allow_pod: bool
+    """Whether it can run pods of containers."""
     active_tasks_limit: int
     """How many tasks at once; 0 for no limit."""
     dynamic: bool

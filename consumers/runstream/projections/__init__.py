@@ -1,0 +1,1 @@
+"""What the log says, as rows of Postgres: folded, written in batches, compared, rebuilt."""

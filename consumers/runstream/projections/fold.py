@@ -1,0 +1,278 @@
+"""The state of one partition, folded from its commits and from nothing else.
+
+A commit that does not fit (another version than the next, an aggregate that is not there, an index out of
+range) raises `UnfitCommitError` and changes nothing: it is parked. What a commit needs that is not in memory
+is told by `needs` beforehand, so that it can be loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Generic, TypeVar, cast
+
+from runstream.commits import Commit, Head, StoredCommit
+from runstream.domain import executor as executors
+from runstream.domain import executor_task as executor_tasks
+from runstream.domain import run as runs
+from runstream.domain.executor import Executor
+from runstream.domain.executor_task import ExecutorTask
+from runstream.domain.run import Run
+from runstream.errors import RunstreamError
+from runstream.events.executor import ExecutorEvent
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.events.run import RunCreated, RunEvent, RunNumbered
+from runstream.events.run_config import RunConfig, RunConfigStored
+from runstream.ids import run_task_id
+from runstream.subjects import MAX_PARTITIONS, group_root
+
+S = TypeVar("S")
+
+
+class UnfitCommitError(RunstreamError):
+    """A commit cannot be applied to what came before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked(Generic[S]):
+    """An aggregate's state and how far it has come."""
+
+    state: S
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Changed(Generic[S]):
+    """An aggregate before and after a batch; `before` is None when it is new or was loaded for it."""
+
+    now: Tracked[S]
+    before: Tracked[S] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A commit that could not be read or applied."""
+
+    sequence: int
+    subject: str
+    aggregate: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a batch changed in a partition, ready to be projected in one transaction."""
+
+    partition: int
+    epoch: int
+    before: int
+    """The checkpoint that the batch began behind."""
+    after: int
+    """The checkpoint after it."""
+    runs: dict[str, Changed[Run]] = field(default_factory=dict)
+    executor_tasks: dict[str, Changed[ExecutorTask]] = field(default_factory=dict)
+    executors: dict[str, Changed[Executor]] = field(default_factory=dict)
+    configs: dict[str, RunConfig] = field(default_factory=dict)
+    """New ones, by content hash."""
+    counters: dict[str, int] = field(default_factory=dict)
+    """The last number of each group root that changed."""
+    run_sequence: int = 0
+    """The partition's last run sequence; 0 when it did not change."""
+    parked: list[Parked] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What has to be loaded before a batch can be applied."""
+
+    runs: frozenset[str]
+    executor_tasks: frozenset[str]
+    configs: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.runs or self.executor_tasks or self.configs)
+
+
+@dataclass(slots=True)
+class PartitionFold:
+    """The state of one partition as of `after`."""
+
+    partition: int
+    epoch: int
+    after: int = 0
+    runs: dict[str, Tracked[Run]] = field(default_factory=dict)
+    executor_tasks: dict[str, Tracked[ExecutorTask]] = field(default_factory=dict)
+    executors: dict[str, Tracked[Executor]] = field(default_factory=dict)
+    configs: dict[str, RunConfig] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    run_sequence: int = 0
+    _changes: Changes | None = None
+
+    def needs(self, commits: Iterable[StoredCommit]) -> Needs:
+        """What these commits touch that is not in memory and was not begun by themselves."""
+        run_ids: set[str] = set()
+        task_ids: set[str] = set()
+        hashes: set[str] = set()
+        new: set[str] = set()
+        for commit in (stored.commit for stored in commits):
+            address = commit.address
+            if commit.version == 1:
+                new.add(address.aggregate)
+            if address.kind == "run":
+                hashes.update(e.run_config for e in commit.events if isinstance(e, RunCreated))
+                if commit.version > 1 and address.id not in self.runs:
+                    run_ids.add(address.id)
+            elif address.kind == "task":
+                run_ids.update(
+                    e.run_id for e in commit.events if isinstance(e, ExecutorTaskAssigned) and e.run_id not in self.runs
+                )
+                if commit.version > 1 and address.id not in self.executor_tasks:
+                    task_ids.add(address.id)
+        return Needs(
+            frozenset(run for run in run_ids if f"run/{run}" not in new),
+            frozenset(task for task in task_ids if f"task/{task}" not in new),
+            frozenset(h for h in hashes if h not in self.configs and f"runconfig/{h}" not in new),
+        )
+
+    def apply(self, stored: StoredCommit) -> None:
+        """Apply one commit. Raises UnfitCommitError, and then nothing has changed but the position."""
+        changes = self.changes
+        changes.after = self.after = stored.position.sequence
+        try:
+            match stored.commit.address.kind:
+                case "run":
+                    self._apply_run(stored)
+                case "task":
+                    self._apply_executor_task(stored)
+                case "executor":
+                    self._apply_executor(stored)
+                case "runconfig":
+                    self._apply_config(stored)
+        except UnfitCommitError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UnfitCommitError(f"the commit does not fit its aggregate: {reason}", code="unfitCommit") from error
+
+    def park(self, sequence: int, subject: str, aggregate: str, reason: str) -> None:
+        """Note that the commit at this sequence is parked, and go on behind it."""
+        self.changes.after = self.after = sequence
+        self.changes.parked.append(Parked(sequence, subject, aggregate, reason))
+
+    @property
+    def changes(self) -> Changes:
+        """What has changed since `take_changes`."""
+        if self._changes is None:
+            self._changes = Changes(self.partition, self.epoch, self.after, self.after)
+        return self._changes
+
+    def take_changes(self) -> Changes:
+        """What has changed since the last call; begins anew."""
+        changes = self.changes
+        self._changes = None
+        return changes
+
+    def _apply_run(self, stored: StoredCommit) -> None:
+        commit = stored.commit
+        tracked = self.runs.get(commit.address.id)
+        _require_next(commit, tracked)
+        run = tracked.state if tracked is not None else None
+        counter = sequence = root = None
+        for event in cast("tuple[RunEvent, ...]", commit.events):
+            if isinstance(event, RunCreated):
+                root = group_root(event.group)
+                counter = self.counters.get(root, 0) + 1
+                sequence = next_run_sequence(self.run_sequence, commit.time, self.partition)
+                config = self.configs[event.run_config]
+                run = runs.created(commit.address.id, event, config, commit.time, run_task_id)
+                run = replace(run, counter=counter, sequence=sequence)
+                continue
+            if run is None:
+                raise UnfitCommitError(
+                    f"{commit.address.aggregate} does not begin with its creation", code="unfitCommit"
+                )
+            run = runs.evolve(run, event, commit.time, commit.actor)
+            if isinstance(event, RunNumbered):
+                root, counter, sequence = group_root(run.group), event.counter, event.sequence
+        if run is None:
+            raise UnfitCommitError(f"{commit.address.aggregate} has no events", code="unfitCommit")
+        if root is not None and counter is not None and sequence is not None:
+            self._number(root, counter, sequence)
+        self._put_run(run, _head(stored))
+
+    def _number(self, root: str, counter: int, sequence: int) -> None:
+        self.counters[root] = self.changes.counters[root] = max(self.counters.get(root, 0), counter)
+        self.run_sequence = self.changes.run_sequence = max(self.run_sequence, sequence)
+
+    def _put_run(self, run: Run, head: Head) -> None:
+        tracked = Tracked(run, head)
+        earlier = self.changes.runs.get(run.id)
+        before = earlier.before if earlier is not None else self.runs.get(run.id)
+        self.changes.runs[run.id] = Changed(tracked, before)
+        self.runs[run.id] = tracked
+
+    def _apply_executor_task(self, stored: StoredCommit) -> None:
+        commit = stored.commit
+        tracked = self.executor_tasks.get(commit.address.id)
+        _require_next(commit, tracked)
+        task = tracked.state if tracked is not None else None
+        for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
+            if isinstance(event, ExecutorTaskAssigned):
+                task = executor_tasks.assigned(commit.address.id, event)
+            elif task is None:
+                raise UnfitCommitError(
+                    f"{commit.address.aggregate} does not begin with its assignment", code="unfitCommit"
+                )
+            else:
+                task = executor_tasks.evolve(task, event)
+        if task is None:
+            raise UnfitCommitError(f"{commit.address.aggregate} has no events", code="unfitCommit")
+        owner = self.runs[task.run_id]
+        run = runs.with_executor_task(owner.state, task)
+        now = Tracked(task, _head(stored))
+        earlier = self.changes.executor_tasks.get(task.id)
+        self.changes.executor_tasks[task.id] = Changed(now, earlier.before if earlier is not None else tracked)
+        self.executor_tasks[task.id] = now
+        self._put_run(run, owner.head)
+
+    def _apply_executor(self, stored: StoredCommit) -> None:
+        commit = stored.commit
+        tracked = self.executors.get(commit.address.id)
+        _require_next(commit, tracked)
+        executor = tracked.state if tracked is not None else None
+        for event in cast("tuple[ExecutorEvent, ...]", commit.events):
+            executor = executors.evolve(executor, commit.address.id, event)
+        if executor is None:
+            raise UnfitCommitError(f"{commit.address.aggregate} was never registered", code="unfitCommit")
+        now = Tracked(executor, _head(stored))
+        earlier = self.changes.executors.get(executor.id)
+        self.changes.executors[executor.id] = Changed(now, earlier.before if earlier is not None else tracked)
+        self.executors[executor.id] = now
+
+    def _apply_config(self, stored: StoredCommit) -> None:
+        for event in stored.commit.events:
+            if not isinstance(event, RunConfigStored):
+                raise UnfitCommitError(f"{type(event).__name__} is not an event of a run config", code="unfitCommit")
+            self.configs[stored.commit.address.id] = event.content
+            self.changes.configs[stored.commit.address.id] = event.content
+
+
+def next_run_sequence(previous: int, at: datetime, partition: int) -> int:
+    """The place of a run among all: unique over the partitions, increasing in each, close to the order of time."""
+    by_time = int(at.timestamp() * 1000) * MAX_PARTITIONS + partition
+    return max(previous + MAX_PARTITIONS, by_time)
+
+
+def _head(stored: StoredCommit) -> Head:
+    return Head(stored.commit.version, stored.position.sequence)
+
+
+def _require_next(commit: Commit, tracked: Tracked[S] | None) -> None:
+    have = tracked.head.version if tracked is not None else 0
+    if commit.version != have + 1:
+        raise UnfitCommitError(
+            f"{commit.address.aggregate} is at version {have}, the commit is version {commit.version}",
+            code="unfitCommit",
+            details={"aggregate": commit.address.aggregate, "have": have, "commit": commit.version},
+        )

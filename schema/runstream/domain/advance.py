@@ -1,0 +1,130 @@
+"""How a run moves on: results, skipping, cancelling, approval, and which tasks may run (domain c.4 to c.6).
+
+Each function looks at one state and says what follows from it; `advance` repeats them until nothing more does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus, evolve
+from runstream.events.run import (
+    RunArchived,
+    RunEvent,
+    RunFinished,
+    RunResult,
+    RunResultSet,
+    RunTaskApprovalRequested,
+    RunTasksCancelled,
+    RunTasksSkipped,
+)
+from runstream.events.run_config import Condition, RunConfig
+
+_MATCHES: dict[Condition, RunTaskStatus] = {
+    "on_success": RunTaskStatus.SUCCESS,
+    "on_failure": RunTaskStatus.FAILED,
+    "on_skipped": RunTaskStatus.SKIPPED,
+}
+
+
+def advance(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEvent]]:
+    """Everything that follows from the run's state, and the run after it."""
+    events: list[RunEvent] = []
+    while following := _step(run, config):
+        for event in following:
+            run = evolve(run, event, at)
+        events.extend(following)
+    return run, events
+
+
+def _step(run: Run, config: RunConfig) -> list[RunEvent]:
+    if following := advance_run(run, config):
+        return following
+    return advance_run_tasks(run, config) if run.phase is RunPhase.RUNNING else []
+
+
+def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
+    """The result, the end and the archiving of a run (c.4).
+
+    Failed goes before success, success before stopped. The run is finished only when every executor task has
+    really ended and all that it left is stored.
+    """
+    unresolved = run.result is RunResult.UNKNOWN
+    if run.phase is RunPhase.RUNNING and unresolved:
+        result = _result(run, config)
+        return [RunResultSet(result)] if result is not None else []
+    if any(task.executor_task_open for task in run.tasks.values()):
+        return []
+    if run.phase is RunPhase.RUNNING:
+        return [RunFinished()] if all(task.finished for task in run.tasks.values()) else []
+    return [RunArchived()] if run.finished and not run.archived else []
+
+
+def _result(run: Run, config: RunConfig) -> RunResult | None:
+    for name, task in run.tasks.items():
+        if task.status is RunTaskStatus.FAILED and not config.tasks[name].ignore_failure:
+            return RunResult.FAILED
+    if all(task.finished for task in run.tasks.values()):
+        return RunResult.SUCCESS
+    return RunResult.STOPPED if run.stop else None
+
+
+def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
+    """Which tasks are skipped, cancelled or wait for approval (c.5), seen from one state of the run."""
+    skipped, cancelled, waiting = [], [], []
+    for task in _not_started(run):
+        if run.stop and not task.executor_task_id:
+            skipped.append(task.name)
+        elif task.skip:
+            continue
+        elif _is_root(config, task) and run.result is not RunResult.UNKNOWN and not task.executor_task_id:
+            cancelled.append(task.name)
+        elif not _parents_done(run, config, task):
+            continue
+        elif not _conditions_met(run, config, task):
+            skipped.append(task.name)
+        elif config.tasks[task.name].needs_approval and not task.waiting_approval and not task.approved:
+            waiting.append(task.name)
+    events: list[RunEvent] = []
+    if skipped:
+        events.append(RunTasksSkipped(tuple(skipped)))
+    if cancelled:
+        events.append(RunTasksCancelled(tuple(cancelled)))
+    events.extend(RunTaskApprovalRequested(name) for name in waiting)
+    return events
+
+
+def tasks_to_run(run: Run, config: RunConfig) -> list[str]:
+    """The names of the tasks that may be given to an executor now (c.6), by level and name."""
+    if run.phase is not RunPhase.RUNNING:
+        return []
+    names = [
+        task.name
+        for task in _not_started(run)
+        if not task.skip
+        and not task.executor_task_id
+        and _parents_done(run, config, task)
+        and _conditions_met(run, config, task)
+        and (task.approved or not config.tasks[task.name].needs_approval)
+    ]
+    return sorted(names, key=lambda name: (config.tasks[name].level, name))
+
+
+def _not_started(run: Run) -> Iterator[RunTask]:
+    return (task for task in run.tasks.values() if task.status is RunTaskStatus.NOT_STARTED)
+
+
+def _is_root(config: RunConfig, task: RunTask) -> bool:
+    return not config.tasks[task.name].depends
+
+
+def _parents_done(run: Run, config: RunConfig, task: RunTask) -> bool:
+    return all(run.tasks[depend.task].done for depend in config.tasks[task.name].depends)
+
+
+def _conditions_met(run: Run, config: RunConfig, task: RunTask) -> bool:
+    return all(
+        any(_MATCHES[condition] is run.tasks[depend.task].status for condition in depend.conditions)
+        for depend in config.tasks[task.name].depends
+    )
