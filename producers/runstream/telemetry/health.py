@@ -1,0 +1,76 @@
+"""How a process is seen from outside: /metrics, /healthz (alive), /readyz (each check by its name).
+
+A check is an async callable that returns when its part is ready and raises when it is not. Checks run side by
+side, each bounded; the answer is 503 as long as one fails, and says which and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from runstream.telemetry.process import Telemetry
+from runstream.telemetry.secrets import without_secrets
+from runstream.telemetry.serving import HttpServer
+
+Check = Callable[[], Awaitable[None]]
+_CHECK_SECONDS = 2.0
+
+
+def health_routes(telemetry: Telemetry, checks: Mapping[str, Check]) -> list[Route]:
+    """The three routes, to be mounted in an app that a process serves anyway."""
+
+    async def metrics(_request: Request) -> Response:
+        return Response(await asyncio.to_thread(telemetry.prometheus), media_type=CONTENT_TYPE_LATEST)
+
+    async def healthz(_request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_request: Request) -> Response:
+        results = await check_all(checks)
+        ready = all(result == "ok" for result in results.values())
+        status = "ready" if ready else "not ready"
+        return JSONResponse({"status": status, "checks": results}, status_code=200 if ready else 503)
+
+    return [Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
+
+
+def health_app(telemetry: Telemetry, checks: Mapping[str, Check]) -> Starlette:
+    """The three routes as an app of their own."""
+    return Starlette(routes=health_routes(telemetry, checks))
+
+
+async def check_all(checks: Mapping[str, Check], seconds: float = _CHECK_SECONDS) -> dict[str, str]:
+    """Each check's name with `ok`, or with one sentence that says why it is not."""
+    names = sorted(checks)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_checked(checks[name], seconds)) for name in names]
+    return {name: task.result() for name, task in zip(names, tasks, strict=True)}
+
+
+async def _checked(check: Check, seconds: float) -> str:
+    try:
+        async with asyncio.timeout(seconds):
+            await check()
+    except TimeoutError:
+        return f"no answer within {seconds:g} s"
+    except Exception as error:  # noqa: BLE001 - whatever a check raises is its answer
+        return without_secrets(str(error)) or type(error).__name__
+    return "ok"
+
+
+class HealthServer(HttpServer):
+    """The three routes on a port of their own, for a process that serves nothing else. Loopback by default."""
+
+    name = "health"
+
+    def __init__(
+        self, telemetry: Telemetry, checks: Mapping[str, Check], host: str = "127.0.0.1", port: int = 0
+    ) -> None:
+        super().__init__(health_app(telemetry, checks), host, port, grace_seconds=1.0)

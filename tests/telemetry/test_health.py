@@ -1,0 +1,108 @@
+"""A process can be asked for its metrics, whether it lives and whether it is ready; also how it ends."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import structlog
+from starlette.applications import Starlette
+
+from runstream.errors import ConflictError, InternalError
+from runstream.settings import Settings
+from runstream.telemetry import HealthServer, HttpServer, health_app, setup_telemetry
+from runstream.telemetry.health import check_all
+from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_DURATION, PROJECTION_LAG_COMMITS
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+async def _ready() -> None:
+    return None
+
+
+async def _not_ready() -> None:
+    raise InternalError("cannot reach postgresql://u:hunter22@db/x")
+
+
+async def test_metrics_healthz_and_readyz(tmp_path: Path) -> None:
+    telemetry = setup_telemetry(Settings(data_dir=tmp_path), "scheduler")
+    APPEND_CONFLICTS.add(3, "1")
+    APPEND_DURATION.record(0.002, "1")
+    PROJECTION_LAG_COMMITS.set(7, "runs", "1")
+    server = HealthServer(telemetry, {"nats": _ready})
+    await server.start()
+    async with httpx2.AsyncClient(base_url=server.url) as client:
+        metrics = (await client.get("/metrics")).text
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).json() == {"status": "ready", "checks": {"nats": "ok"}}
+    await server.stop()
+    await server.stop()
+    assert 'runstream_append_conflicts_total{partition="1"} 3.0' in metrics
+    assert 'runstream_append_duration_seconds_bucket{le="0.002",partition="1"} 1.0' in metrics
+    assert 'runstream_projection_lag_commits{partition="1",projection="runs"} 7.0' in metrics
+    PROJECTION_LAG_COMMITS.forget("runs", "1")
+    assert "runstream_projection_lag_commits{" not in telemetry.prometheus().decode()
+    assert await telemetry.shutdown()
+    assert await telemetry.shutdown()
+
+
+async def test_readyz_names_what_is_not_ready(tmp_path: Path) -> None:
+    telemetry = setup_telemetry(Settings(data_dir=tmp_path), "gateway")
+    app = health_app(telemetry, {"nats": _ready, "database": _not_ready})
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as client:
+        answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"] == {"nats": "ok", "database": "cannot reach postgresql://u:[hidden]@db/x"}
+    await telemetry.shutdown()
+
+
+async def test_a_check_that_never_answers_is_not_waited_for() -> None:
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    assert await check_all({"log": hangs}, seconds=0.01) == {"log": "no answer within 0.01 s"}
+
+
+async def test_a_port_in_use_is_a_clear_error() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = HttpServer(Starlette(), port=taken.getsockname()[1])
+        with pytest.raises(ConflictError, match="cannot listen on 127"):
+            await server.start()
+
+
+async def test_an_app_that_cannot_start_is_an_error() -> None:
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await _not_ready()
+        yield
+
+    with pytest.raises(InternalError, match="did not start"):
+        await HttpServer(Starlette(lifespan=lifespan)).start()
+
+
+async def test_an_endpoint_that_does_not_answer_does_not_hold_the_process(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        telemetry = setup_telemetry(Settings(data_dir=tmp_path, otlp_endpoint=endpoint), "executor")
+        assert await telemetry.shutdown(seconds=0.05) is False
+    for thread in threading.enumerate():
+        if thread.name == "telemetry-shutdown":
+            await asyncio.to_thread(thread.join, 20)  # the socket is closed now: it ends by itself
