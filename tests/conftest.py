@@ -1,0 +1,154 @@
+"""What every test may ask for: real servers, one pair for all workers; a namespace and a schema of its own.
+
+A test that is a coroutine function is run by uvloop, for at most a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import inspect
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import asyncpg
+import pytest
+import uvloop
+
+from runstream.embedded import NatsServer, PostgresServer
+
+TEST_SECONDS = 60
+
+
+class _Server(Protocol):
+    @property
+    def url(self) -> str: ...
+    async def start(self) -> None: ...
+    async def end_leftover(self) -> None: ...
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that is a coroutine function."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    _run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
+
+
+def _run(test: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(TEST_SECONDS):
+            await test
+
+    uvloop.run(bounded())
+
+
+@pytest.fixture(scope="session")
+def nats_url(servers_folder: Path, worker_count: int) -> Iterator[str]:
+    """The URL of a real NATS server with JetStream, the same for all workers."""
+    folder = servers_folder / "nats"
+    yield from _serve(folder, lambda: NatsServer(folder, durable=False, tied=worker_count == 0))
+
+
+@pytest.fixture(scope="session")
+def database_url(servers_folder: Path, worker_count: int) -> Iterator[str]:
+    """The `postgresql://` URL of a real Postgres, the same for all workers."""
+    folder = servers_folder / "postgres"
+    yield from _serve(folder, lambda: PostgresServer(folder, durable=False, tied=worker_count == 0))
+
+
+@pytest.fixture(scope="session")
+def worker_count(request: pytest.FixtureRequest) -> int:
+    """How many workers share the servers; 0 without xdist."""
+    workerinput = getattr(request.config, "workerinput", None)
+    return 0 if workerinput is None else int(workerinput["workercount"])
+
+
+@pytest.fixture(scope="session")
+def servers_folder(worker_count: int) -> Iterator[Path]:
+    """The folder that all workers of this session share; removed by the last who used it.
+
+    Not below pytest's own temporary folder: each session of pytest closes that to the database's user.
+    """
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", "") if worker_count else ""
+    folder = Path(tempfile.gettempdir()) / f"runstream-tests-{session or secrets.token_hex(8)}"
+    with _users(folder) as users:
+        users["folder"] = users.get("folder", 0) + 1
+    yield folder
+    with _users(folder) as users:
+        users["folder"] -= 1
+        if users["folder"] == 0:
+            shutil.rmtree(folder)
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A temporary folder like `tmp_path` that an embedded database's user can pass through as well."""
+    with tempfile.TemporaryDirectory(prefix="runstream-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def namespace() -> str:
+    """The first token of all subjects of one test."""
+    return f"test{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def database_schema(database_url: str) -> Iterator[str]:
+    """The name of one test's schema (not made yet); dropped afterwards."""
+    name = f"test_{secrets.token_hex(6)}"
+    yield name
+    uvloop.run(_drop(database_url, name))
+
+
+async def _drop(url: str, schema: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')
+    finally:
+        await connection.close()
+
+
+def _serve(folder: Path, make: Callable[[], _Server]) -> Iterator[str]:
+    """Start the server if this is the first who needs it; end it if this is the last."""
+    server = make()
+    with _users(folder.parent) as users:
+        if users.get(folder.name, 0) == 0:
+            uvloop.run(server.start())
+        users[folder.name] = users.get(folder.name, 0) + 1
+    yield server.url
+    with _users(folder.parent) as users:
+        users[folder.name] -= 1
+        if users[folder.name] == 0:
+            uvloop.run(server.end_leftover())
+
+
+@contextlib.contextmanager
+def _users(folder: Path) -> Iterator[dict[str, int]]:
+    """How many use each server and the folder itself, changed by one worker at a time."""
+    path = folder.with_suffix(".users")
+    while True:
+        with path.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # The last user removes the file: who waited for the lock of a removed one begins again.
+            if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                continue
+            file.seek(0)
+            users: dict[str, int] = json.loads(file.read() or "{}")
+            yield users
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(users))
+            if not any(users.values()):
+                path.unlink()
+            return
