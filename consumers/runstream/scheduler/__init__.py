@@ -1,0 +1,1 @@
+"""The scheduler: one active worker for each partition reads, folds, projects and decides."""

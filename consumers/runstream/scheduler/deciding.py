@@ -1,0 +1,252 @@
+"""What a partition's scheduler has to decide, kept from what came back through its feed. Pure: no I/O, no clock.
+
+A run of which an append is in flight, or accepted but not yet come back, is not decided again: every decision
+rests on a state that holds all earlier ones. In each group the first run that has not ended is the next to
+run; since runs are in the order of the log, two schedulers that see different lengths of it never start two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from runstream.commits import NewCommit
+from runstream.domain.executor_task import ExecutorTask, decide_lost, decide_stop, decide_timeout
+from runstream.domain.run import Run, RunPhase
+from runstream.events.executor_task import ExecutorTaskEvent
+from runstream.projections.fold import Changed, Changes, PartitionFold, Tracked
+from runstream.scheduler.capacity import Capacity
+from runstream.scheduler.planning import ACTOR, RunPlan, assignment, plan_run
+from runstream.subjects import Address
+
+_IN_FLIGHT = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One run's plan, and the commit of its own events if there are any."""
+
+    run_id: str
+    plan: RunPlan
+    commit: NewCommit | None
+    cause: str
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The commit that touched a run last, and the trace it carried."""
+
+    commit_id: str
+    trace: str
+
+
+class Decider:
+    """Keeps what is due in one partition."""
+
+    def __init__(self, fold: PartitionFold, capacity: Capacity, gone: Callable[[str], str | None]) -> None:
+        """`gone(executor id)` says why an executor is to be given up, or None while it may be alive."""
+        self.fold = fold
+        self._capacity = capacity
+        self._gone = gone
+        self._groups: dict[str, dict[str, None]] = {}
+        self._dirty: dict[str, None] = {}
+        self._waiting: dict[str, None] = {}
+        """Runs with a task that no executor takes at present."""
+        self._passed_over: dict[str, None] = {}
+        """Those of them that were not looked at again, since all room seemed to be spoken for."""
+        self._busy: dict[str, int] = {}
+        self._causes: dict[str, Cause] = {}
+        self._tasks_of: dict[str, set[str]] = {}
+        self._lost: dict[str, str] = {}
+        for tracked in sorted(fold.runs.values(), key=lambda t: t.state.sequence):
+            self._observe_run(tracked.state)
+        for task in fold.executor_tasks.values():
+            self._observe_task(task.state)
+
+    def observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
+        """Take in what a batch changed; `causes` names for each run the commit that touched it last."""
+        self._causes.update(causes)
+        for changed_task in changes.executor_tasks.values():
+            self._observe_task(changed_task.now.state)
+        runs: list[Changed[Run]] = sorted(changes.runs.values(), key=lambda changed: changed.now.state.sequence)
+        for changed in runs:
+            self._observe_run(changed.now.state)
+        for run_id in [run for run, sequence in self._busy.items() if _IN_FLIGHT < sequence <= self.fold.after]:
+            del self._busy[run_id]
+
+    def _observe_run(self, run: Run) -> None:
+        group = self._groups.setdefault(run.group, {})
+        if run.finished:
+            if run.id in group:
+                del group[run.id]
+                self._dirty.update(dict.fromkeys(list(group)[:1]))
+        else:
+            group[run.id] = None
+        if not group:
+            del self._groups[run.group]
+        self._waiting.pop(run.id, None)
+        self._passed_over.pop(run.id, None)
+        if run.archived:
+            self._dirty.pop(run.id, None)
+        else:
+            self._dirty[run.id] = None
+
+    def _observe_task(self, task: ExecutorTask) -> None:
+        tasks = self._tasks_of.setdefault(task.executor_id, set())
+        if task.open:
+            tasks.add(task.id)
+            self._capacity.opened(self.fold.partition, task.id, task.executor_id)
+            if reason := self._gone(task.executor_id):
+                self._lost[task.id] = reason
+        else:
+            tasks.discard(task.id)
+            self._lost.pop(task.id, None)
+            if self._capacity.closed(self.fold.partition, task.id):
+                self.room_made()
+        if not tasks:
+            del self._tasks_of[task.executor_id]
+
+    def room_made(self) -> None:
+        """An executor may have room now: look again at the runs that wait for one, the longest first."""
+        self._dirty.update(self._passed_over)
+        self._dirty.update(self._waiting)
+        self._passed_over.clear()
+
+    def executor_gone(self, executor_id: str, reason: str) -> None:
+        """An executor was given up: its open tasks have failed."""
+        for task_id in self._tasks_of.get(executor_id, ()):
+            self._lost[task_id] = reason
+
+    def executors_with_tasks(self) -> list[str]:
+        """The executors that open tasks of this partition were given to."""
+        return list(self._tasks_of)
+
+    def decisions(self, at: datetime) -> list[Decision]:
+        """What is to be decided now; each must be given back with `done` or `failed`."""
+        decided = []
+        room = self._capacity.free()
+        for run_id in [run for run in self._dirty if run not in self._busy]:
+            del self._dirty[run_id]
+            if room <= 0 and run_id in self._waiting:
+                self._passed_over[run_id] = self._waiting.pop(run_id)
+                continue
+            decision = self._decide(run_id, at)
+            if decision is not None:
+                room -= len(decision.plan.runnable)
+                self._busy[run_id] = _IN_FLIGHT
+                decided.append(decision)
+        return decided
+
+    def _decide(self, run_id: str, at: datetime) -> Decision | None:
+        tracked = self.fold.runs.get(run_id)
+        if tracked is None:
+            return None
+        run = tracked.state
+        self._waiting.pop(run_id, None)
+        config = self.fold.configs[run.run_config]
+        is_next = run.phase is RunPhase.QUEUED and next(iter(self._groups[run.group])) == run_id
+        plan = plan_run(run, config, self.fold.executor_tasks, at, is_next=is_next)
+        if plan.runnable and not plan.events and not plan.to_stop and not self._capacity.free():
+            self._waiting[run_id] = None
+            return None
+        if not plan:
+            return None
+        cause = self._causes.get(run_id, Cause(f"{run_id}@{tracked.head.version}", ""))
+        commit = None
+        if plan.events:
+            commit = tracked.head.next_commit(
+                Address(self.fold.partition, "run", run_id),
+                plan.events,
+                time=at,
+                actor=ACTOR,
+                cause=cause.commit_id,
+                trace=cause.trace,
+            )
+        return Decision(run_id, plan, commit, cause.commit_id, cause.trace)
+
+    def follow_up(self, decision: Decision, at: datetime) -> list[NewCommit]:
+        """The commits that rest on the decision's own events, once these are in the log."""
+        run = decision.plan.run
+        config = self.fold.configs[run.run_config]
+        commits = [
+            self._task_commit(self.fold.executor_tasks[task_id], decide_stop, at, decision)
+            for task_id in decision.plan.to_stop
+        ]
+        for name in decision.plan.runnable:
+            executor_id = self._capacity.choose(config.tasks[name])
+            if executor_id is None:
+                self._waiting[run.id] = None
+                self._dirty.update(self._passed_over)
+                self._passed_over.clear()
+                continue
+            commit = assignment(
+                run, name, config, executor_id, self.fold.partition, at, cause=decision.cause, trace=decision.trace
+            )
+            self._capacity.opened(self.fold.partition, commit.address.id, executor_id)
+            commits.append(commit)
+        return commits
+
+    def _task_commit(
+        self,
+        tracked: Tracked[ExecutorTask],
+        decide: Callable[[ExecutorTask], tuple[ExecutorTaskEvent, ...]],
+        at: datetime,
+        decision: Decision,
+    ) -> NewCommit:
+        task = tracked.state
+        address = Address(self.fold.partition, "task", task.id, task.executor_id)
+        events = decide(task)
+        return tracked.head.next_commit(
+            address, events, time=at, actor=ACTOR, cause=decision.cause, trace=decision.trace
+        )
+
+    def done(self, decision: Decision, last_sequence: int) -> None:
+        """The decision's commits are in the log up to this sequence (0: none was accepted)."""
+        if last_sequence > self.fold.after:
+            self._busy[decision.run_id] = last_sequence
+        else:
+            self._busy.pop(decision.run_id, None)
+
+    def refused(self, commit: NewCommit) -> None:
+        """Another decision was first; it will come back through the feed."""
+        if commit.version == 1 and commit.address.kind == "task":
+            self._capacity.closed(self.fold.partition, commit.address.id)
+
+    def failed(self, decision: Decision) -> None:
+        """The log could not be reached: decide again later."""
+        self._busy.pop(decision.run_id, None)
+        self._dirty[decision.run_id] = None
+
+    def losses(self, at: datetime) -> Iterator[NewCommit]:
+        """The commits that declare tasks of gone executors lost; each is given once."""
+        lost, self._lost = self._lost, {}
+        for task_id, reason in lost.items():
+            tracked = self.fold.executor_tasks.get(task_id)
+            if tracked is not None and (events := decide_lost(tracked.state, at, reason)):
+                yield self._scheduler_commit(tracked, events, at, f"lost:{tracked.state.executor_id}")
+
+    def timeout(self, task_id: str, at: datetime) -> NewCommit | None:
+        """The commit that says a task's time is up; None when that is stale."""
+        tracked = self.fold.executor_tasks.get(task_id)
+        if tracked is None or not (events := decide_timeout(tracked.state)):
+            return None
+        return self._scheduler_commit(tracked, events, at, f"timeout:{task_id}")
+
+    def still_lost(self, task_id: str, reason: str) -> None:
+        """A loss could not be recorded: try again with the next losses."""
+        self._lost[task_id] = reason
+
+    def _scheduler_commit(
+        self, tracked: Tracked[ExecutorTask], events: tuple[ExecutorTaskEvent, ...], at: datetime, cause: str
+    ) -> NewCommit:
+        task = tracked.state
+        address = Address(self.fold.partition, "task", task.id, task.executor_id)
+        trace = known.trace if (known := self._causes.get(task.run_id)) is not None else ""
+        return tracked.head.next_commit(address, events, time=at, actor=ACTOR, cause=cause, trace=trace)
+
+    def forget(self, run_id: str) -> None:
+        """The run is archived and projected: it is in memory no longer."""
+        self._causes.pop(run_id, None)
+        self._busy.pop(run_id, None)

@@ -1,0 +1,81 @@
+"""What is to be decided about a run now: its own events, then assignments and stop requests. Pure.
+
+The events come first: assignments rest on them, so they are appended only once the events are in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from runstream.commits import Head, NewCommit
+from runstream.domain import executor_task as executor_tasks
+from runstream.domain.advance import advance, tasks_to_run
+from runstream.domain.executor_task import ExecutorTask
+from runstream.domain.run import Run, RunPhase, evolve
+from runstream.events.executor_task import ExecutorTaskAssigned
+from runstream.events.run import RunEvent, RunNumbered, RunStarted
+from runstream.events.run_config import RunConfig
+from runstream.ids import executor_task_id
+from runstream.projections.fold import Tracked
+from runstream.subjects import Address
+
+ACTOR = "scheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What follows for one run."""
+
+    run: Run
+    """As it is once the events are in the log."""
+    events: tuple[RunEvent, ...]
+    runnable: tuple[str, ...]
+    """Names of the tasks that are to be given to executors."""
+    to_stop: tuple[str, ...]
+    """Ids of the executor tasks that are to be asked to stop."""
+
+    def __bool__(self) -> bool:
+        return bool(self.events or self.runnable or self.to_stop)
+
+
+def plan_run(
+    run: Run, config: RunConfig, tasks: Mapping[str, Tracked[ExecutorTask]], at: datetime, *, is_next: bool
+) -> RunPlan:
+    """What follows from the run's state; `is_next` says that it is the first of its group that has not ended."""
+    events: list[RunEvent] = []
+    if not run.numbered:
+        events.append(RunNumbered(run.counter, run.sequence))
+    if run.phase is RunPhase.QUEUED and is_next:
+        events.append(RunStarted())
+    for event in events:
+        run = evolve(run, event, at)
+    run, following = advance(run, config, at)
+    to_stop = [
+        task.executor_task_id
+        for task in run.tasks.values()
+        if run.stop and task.executor_task_open and executor_tasks.decide_stop(tasks[task.executor_task_id].state)
+    ]
+    return RunPlan(run, (*events, *following), tuple(tasks_to_run(run, config)), tuple(to_stop))
+
+
+def assignment(
+    run: Run, name: str, config: RunConfig, executor_id: str, partition: int, at: datetime, *, cause: str, trace: str
+) -> NewCommit:
+    """The first commit of the executor task for this task of the run."""
+    task = config.tasks[name]
+    run_task = run.tasks[name].id
+    event = ExecutorTaskAssigned(
+        executor_id=executor_id,
+        run_id=run.id,
+        run_task_id=run_task,
+        task=name,
+        run_config=run.run_config,
+        group=run.group,
+        counter=run.counter,
+        steps=len(task.steps),
+        timeout=task.task_timeout_interval,
+    )
+    address = Address(partition, "task", executor_task_id(run.id, run_task), executor_id)
+    return Head().next_commit(address, (event,), time=at, actor=ACTOR, cause=cause, trace=trace)

@@ -1,0 +1,73 @@
+"""Promises 3 and 4 of the design, played in any order that Hypothesis can think of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runstream.domain.run import RunPhase
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted
+from runstream.projections.fold import PartitionFold
+
+from .world import World, random_config
+
+GROUPS = ("/project/p/branch/main", "/project/p/branch/dev")
+
+
+def play(world: World, random: Random, moves: int) -> None:
+    for _ in range(moves):
+        scheduler = random.choice(world.schedulers)
+        move = random.randrange(12)
+        runs = list(world.truth.runs)
+        if move < 2:
+            world.create(random_config(random), random.choice(GROUPS))
+        elif move < 4:
+            scheduler.catch_up(random.randint(1, 6))
+        elif move == 4:
+            scheduler.plan()
+        elif move == 5:
+            scheduler.append_runs()
+        elif move == 6:
+            scheduler.append_rest()
+        elif move == 7 and runs:
+            world.ask(random.choice(runs), random.choice(["stop", "cancel", "approve"]))
+        elif move == 8 and random.random() < 0.2:
+            world.lose(random.choice(list(world.offers)))
+        elif tasks := world.open_tasks():
+            world.work(random.choice(tasks))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False), st.integers(10, 120))
+def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) -> None:
+    world = World(random)
+    play(world, random, moves)
+    world.settle()
+
+    for tracked in world.truth.runs.values():
+        assert tracked.state.finished
+        assert tracked.state.archived
+    fold = PartitionFold(0, 1)
+    starts: Counter[str] = Counter()
+    assigned: Counter[tuple[str, str]] = Counter()
+    for stored in world.log:
+        fold.apply(stored)
+        running = Counter(t.state.group for t in fold.runs.values() if t.state.phase is RunPhase.RUNNING)
+        assert max(running.values(), default=0) <= 1
+        for event in stored.commit.events:
+            if isinstance(event, ExecutorTaskStarted):
+                starts[stored.commit.address.id] += 1
+            if isinstance(event, ExecutorTaskAssigned):
+                assigned[event.run_id, event.run_task_id] += 1
+    assert max(starts.values(), default=0) <= 1
+    assert max(assigned.values(), default=0) <= 1
+    assert len(world.started) == len(set(world.started))
+    for scheduler in world.schedulers:
+        assert scheduler.fold.runs == world.truth.runs
+        assert scheduler.fold.counters == world.truth.counters
+    counters = [t.state.counter for t in world.truth.runs.values()]
+    assert sorted(counters) == list(range(1, len(counters) + 1))
+    assert len({t.state.sequence for t in world.truth.runs.values()}) == len(counters)

@@ -1,0 +1,300 @@
+"""A small world for the pure parts: a log as a list, schedulers that lag behind it, executors, users.
+
+Every commit goes through the same optimistic check as in the real log, so two schedulers at once, a scheduler
+that sees an old state, and an executor that was declared lost can be played in any order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from runstream.commits import Commit, Head, NewCommit, Position, StoredCommit
+from runstream.domain import executor_task as executor_tasks
+from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_stop
+from runstream.domain.executor import Offer
+from runstream.domain.executor_task import ExecutorTask, decide_abandoned, decide_report, decide_start
+from runstream.domain.run import Run, RunTaskStatus
+from runstream.events.executor_task import (
+    ExecutorTaskArchiveStored,
+    ExecutorTaskEvent,
+    ExecutorTaskFinished,
+    ExecutorTaskLogStored,
+    ExecutorTaskPhase,
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStepFinished,
+    ExecutorTaskStepStarted,
+)
+from runstream.events.run import RunCreated
+from runstream.events.run_config import Condition, Depend, RunConfig, RunConfigStored, RunConfigTask, Runtime, Step
+from runstream.projections.fold import PartitionFold
+from runstream.scheduler.capacity import Capacity
+from runstream.scheduler.deciding import Cause, Decider, Decision
+from runstream.subjects import Address
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+CONDITIONS: tuple[Condition, ...] = ("on_success", "on_failure", "on_skipped")
+
+
+def task(
+    name: str, *depends: Depend, level: int = 0, steps: int = 1, save: bool = False, **changes: object
+) -> RunConfigTask:
+    kinds = [
+        Step(type="save_to_workspace") if save and i == 0 else Step(type="run", command="true") for i in range(steps)
+    ]
+    fields: dict[str, object] = {
+        "name": name,
+        "level": level,
+        "depends": depends,
+        "runtime": Runtime("host", "", ()),
+        "environment": {},
+        "working_dir": "~/project",
+        "shell": "/bin/sh -e",
+        "user": "",
+        "steps": tuple(kinds),
+        "ignore_failure": False,
+        "skip": False,
+        "needs_approval": False,
+        "docker_registries_auth": {},
+        "task_timeout_interval": 0,
+    }
+    return RunConfigTask(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def config(*tasks: RunConfigTask, name: str = "run") -> RunConfig:
+    return RunConfig(name, {task.name: task for task in tasks}, {}, {}, "")
+
+
+def random_config(random: Random) -> RunConfig:
+    tasks: list[RunConfigTask] = []
+    for index in range(random.randint(1, 5)):
+        parents = [parent for parent in tasks if random.random() < 0.4]
+        depends = [Depend(parent.name, tuple(random.sample(CONDITIONS, random.randint(1, 3)))) for parent in parents]
+        tasks.append(
+            task(
+                f"t{index}",
+                *depends,
+                level=1 + max((parent.level for parent in parents), default=-1),
+                steps=random.randint(0, 2),
+                save=random.random() < 0.3,
+                ignore_failure=random.random() < 0.3,
+                skip=random.random() < 0.15,
+                needs_approval=random.random() < 0.15,
+            )
+        )
+    return config(*tasks)
+
+
+def offer(executor_id: str, limit: int = 2) -> Offer:
+    return Offer(executor_id, ("amd64",), {}, False, True, False, limit, {})
+
+
+@dataclass
+class Scheduler:
+    """One scheduler process with its own view of the log."""
+
+    world: World
+    fold: PartitionFold = field(default_factory=lambda: PartitionFold(0, 1))
+    read: int = 0
+    planned: list[Decision] = field(default_factory=list)
+    accepted: list[tuple[Decision, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.capacity = Capacity()
+        self.capacity.own(0)
+        self.capacity.offers = self.world.offers
+        self.decider = Decider(self.fold, self.capacity, self.world.gone.get)
+
+    def catch_up(self, count: int | None = None) -> None:
+        commits = self.world.log[self.read : None if count is None else self.read + count]
+        self.read += len(commits)
+        causes = {}
+        for stored in commits:
+            assert not self.fold.needs([stored])
+            self.fold.apply(stored)
+            run_id = stored.commit.address.id
+            if stored.commit.address.kind == "task":
+                run_id = self.fold.executor_tasks[run_id].state.run_id
+            causes[run_id] = Cause(stored.commit.id, "")
+        self.decider.observe(self.fold.take_changes(), causes)
+
+    def plan(self) -> None:
+        self.planned += self.decider.decisions(self.world.now())
+
+    def append_runs(self) -> None:
+        planned, self.planned = self.planned, []
+        for decision in planned:
+            sequence = 0 if decision.commit is None else self.world.append(decision.commit)
+            if decision.commit is not None and not sequence:
+                self.decider.done(decision, 0)
+            else:
+                self.accepted.append((decision, sequence))
+
+    def append_rest(self) -> None:
+        accepted, self.accepted = self.accepted, []
+        for decision, sequence in accepted:
+            for commit in self.decider.follow_up(decision, self.world.now()):
+                appended = self.world.append(commit)
+                if not appended:
+                    self.decider.refused(commit)
+                sequence = max(sequence, appended)
+            self.decider.done(decision, sequence)
+        for commit in self.decider.losses(self.world.now()):
+            self.world.append(commit)
+
+
+class World:
+    """The log and everybody around it."""
+
+    def __init__(self, random: Random, schedulers: int = 2, executors: int = 2) -> None:
+        self.random = random
+        self.log: list[StoredCommit] = []
+        self.heads: dict[str, Head] = {}
+        self.offers = {f"e{i}": offer(f"e{i}") for i in range(executors)}
+        self.gone: dict[str, str] = {}
+        self.truth = PartitionFold(0, 1)
+        self.started: list[str] = []
+        self.schedulers = [Scheduler(self) for _ in range(schedulers)]
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=len(self.log))
+
+    def append(self, commit: NewCommit) -> int:
+        head = self.heads.get(commit.address.aggregate, Head())
+        if head.sequence != commit.expected:
+            last = self.log[head.sequence - 1].commit if head.sequence else None
+            return head.sequence if last is not None and last.id == commit.id else 0
+        position = Position(1, 0, len(self.log) + 1)
+        done = Commit(
+            commit.id,
+            commit.address,
+            commit.version,
+            commit.time,
+            commit.actor,
+            commit.cause,
+            commit.events,
+            commit.trace,
+        )
+        stored = StoredCommit(done, position, commit.time)
+        self.log.append(stored)
+        self.heads[commit.address.aggregate] = Head(commit.version, position.sequence)
+        self.truth.apply(stored)
+        return position.sequence
+
+    # users
+
+    def create(self, content: RunConfig, group: str = "/project/p/branch/main") -> str:
+        number = sum(1 for aggregate in self.heads if aggregate.startswith("run/"))
+        content_id, run_id = f"c{number}", f"r{number}"
+        stored = Head().next_commit(
+            Address(0, "runconfig", content_id), (RunConfigStored(content),), time=self.now(), actor="user"
+        )
+        assert self.append(stored)
+        event = RunCreated(content.name, group, content_id, {}, ())
+        assert self.append(Head().next_commit(Address(0, "run", run_id), (event,), time=self.now(), actor="user"))
+        return run_id
+
+    def ask(self, run_id: str, what: str) -> None:
+        tracked = self.truth.runs[run_id]
+        run = tracked.state
+        waiting = [task for task in run.tasks.values() if task.waiting_approval]
+        try:
+            events = (
+                decide_stop(run)
+                if what == "stop"
+                else decide_cancel(run)
+                if what == "cancel"
+                else (decide_approve(run, waiting[0]) if waiting else ())
+            )
+        except NotAllowed:
+            return
+        if events:
+            assert self.append(
+                tracked.head.next_commit(Address(0, "run", run_id), events, time=self.now(), actor="user")
+            )
+
+    # executors
+
+    def open_tasks(self) -> list[ExecutorTask]:
+        tasks = (tracked.state for tracked in self.truth.executor_tasks.values())
+        return [task for task in tasks if not task.settled]
+
+    def report(self, task_id: str, decide: tuple[ExecutorTaskEvent, ...]) -> bool:
+        tracked = self.truth.executor_tasks[task_id]
+        events = decide_report(tracked.state, decide)
+        if not events:
+            return False
+        address = Address(0, "task", task_id, tracked.state.executor_id)
+        return bool(self.append(tracked.head.next_commit(address, events, time=self.now(), actor="executor")))
+
+    def work(self, current: ExecutorTask) -> None:
+        """The executor does the next thing about a task."""
+        if current.executor_id in self.gone:
+            return
+        if current.phase is ExecutorTaskPhase.NOT_STARTED:
+            events = decide_start(current, self.now())
+            if (
+                self.report(current.id, events)
+                and executor_tasks.evolve(current, events[0]).phase is ExecutorTaskPhase.RUNNING
+            ):
+                self.started.append(current.id)
+        elif current.phase is ExecutorTaskPhase.RUNNING:
+            if self.random.random() < 0.1:
+                self.report(current.id, decide_abandoned(current, self.now()))
+            else:
+                self.report(current.id, self._outcome(current))
+        else:
+            self.report(current.id, self._stored(current))
+
+    def _outcome(self, current: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:
+        at = self.now()
+        success, failed = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
+        final = ExecutorTaskPhase.STOPPED if current.stop else self.random.choice([success, success, failed])
+        events: list[ExecutorTaskEvent] = [ExecutorTaskSetupFinished(at, success)]
+        store = self.random.random() < 0.7
+        for index in range(len(current.steps)):
+            events += [ExecutorTaskStepStarted(index, at), ExecutorTaskStepFinished(index, at, final, 0)]
+            if store:
+                events += [ExecutorTaskLogStored(index), ExecutorTaskArchiveStored(index)]
+        if store:
+            events.append(ExecutorTaskLogStored(None))
+        return (*events, ExecutorTaskFinished(at, final, ""))
+
+    @staticmethod
+    def _stored(current: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:
+        steps = range(len(current.steps))
+        logs = (ExecutorTaskLogStored(None), *(ExecutorTaskLogStored(i) for i in steps))
+        return (*logs, *(ExecutorTaskArchiveStored(i) for i in steps))
+
+    def lose(self, executor_id: str) -> None:
+        """An executor dies; another one takes its place."""
+        self.gone[executor_id] = "executor lost"
+        del self.offers[executor_id]
+        fresh = f"e{len(self.gone) + len(self.offers) + 1}"
+        self.offers[fresh] = offer(fresh)
+        for scheduler in self.schedulers:
+            scheduler.decider.executor_gone(executor_id, "executor lost")
+            scheduler.decider.room_made()
+
+    def settle(self) -> None:
+        """Everybody works until nothing more happens."""
+        while True:
+            before = len(self.log)
+            for scheduler in self.schedulers:
+                scheduler.catch_up()
+                scheduler.plan()
+                scheduler.append_runs()
+                scheduler.append_rest()
+            for current in self.open_tasks():
+                self.work(current)
+            for run_id in list(self.truth.runs):
+                self.ask(run_id, "approve")
+            if len(self.log) == before:
+                return
+
+    def run(self, run_id: str) -> Run:
+        return self.truth.runs[run_id].state
+
+    def statuses(self, run_id: str) -> dict[str, RunTaskStatus]:
+        return {name: task.status for name, task in self.run(run_id).tasks.items()}
