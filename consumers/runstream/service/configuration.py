@@ -1,0 +1,166 @@
+"""Where each setting comes from: an option, else the environment, else the settings file, else its default.
+
+Every value is checked, whoever gave it, and all problems are reported together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from runstream.errors import BadRequestError, RunstreamError
+from runstream.ids import require_token
+from runstream.service.data_dir import default_data_dir
+from runstream.service.settings_file import SECTIONS, Given, read_settings_file
+from runstream.settings import COMPONENTS, ExecutorSettings, Settings
+from runstream.subjects import MAX_PARTITIONS
+
+ENVIRONMENT_PREFIX = "RUNSTREAM_"
+_HINTS: dict[str, Any] = {
+    name: kind for name, kind in get_type_hints(Settings).items() if name in {f.name for f in fields(Settings)}
+}
+_HINTS |= {f"executor.{name}": kind for name, kind in get_type_hints(ExecutorSettings).items()}
+KEYS = tuple(sorted(set(_HINTS) - set(SECTIONS)))
+"""All settings by name."""
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "partitions": (1, MAX_PARTITIONS),
+    "port": (0, 65535),
+    "metrics_port": (0, 65535),
+    "max_body_bytes": (1024, 1 << 30),
+    "executor.active_tasks_limit": (0, 10_000),
+    "executor.lease_seconds": (2, 3600),
+    "executor.stop_grace_seconds": (0, 3600),
+}
+_URLS: Mapping[str, tuple[str, ...]] = {
+    "nats_url": ("nats://", "tls://", "ws://", "wss://"),
+    "database_url": ("postgresql://", "postgres://"),
+    "otlp_endpoint": ("http://", "https://"),
+}
+
+
+def load_settings(options: Mapping[str, object], environ: Mapping[str, str], file: Path | None) -> Settings:
+    """The settings of this process.
+
+    `options` are those given on the command line by their setting's name; None is not given. Raises
+    BadRequestError that names every wrong value, where it was given, and what is allowed.
+    """
+    given = [
+        *(read_settings_file(file) if file is not None else ()),
+        *_from_environment(environ),
+        *(
+            Given(key, value, f"--{key.removeprefix('executor.').replace('_', '-')}")
+            for key, value in options.items()
+            if value is not None
+        ),
+    ]
+    problems: list[str] = []
+    values: dict[str, object] = {}
+    for each in given:
+        try:
+            values[each.key] = _checked(each)
+        except (ValueError, RunstreamError) as error:
+            problems.append(f"{each.where}: {error}")
+    if problems:
+        raise BadRequestError(
+            "; ".join(problems),
+            code="invalidSettings",
+            details={"problems": problems},
+            hint=_hint(problems),
+        )
+    return _built(values, environ)
+
+
+def _built(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
+    executor = {k.removeprefix("executor."): v for k, v in values.items() if k.startswith("executor.")}
+    plain: dict[str, Any] = {k: v for k, v in values.items() if not k.startswith("executor.")}
+    data_dir = Path(plain.pop("data_dir", None) or default_data_dir(environ)).expanduser().resolve()
+    return Settings(data_dir=data_dir, executor=msgspec.convert(executor, ExecutorSettings), **plain)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterable[Given]:
+    by_name = {f"{ENVIRONMENT_PREFIX}{key.replace('.', '_').upper()}": key for key in KEYS}
+    for name, text in environ.items():
+        if name in by_name and text:
+            yield Given(by_name[name], text, name, text=True)
+        elif name.startswith((f"{ENVIRONMENT_PREFIX}EXECUTOR_", f"{ENVIRONMENT_PREFIX}NATS_")):
+            yield Given(name, text, name)
+
+
+def _checked(given: Given) -> object:
+    """The value in its type. Raises ValueError or BadRequestError that says what is allowed."""
+    if given.key not in KEYS:
+        raise ValueError(f"there is no setting {given.key!r}")
+    value = _parsed(given) if given.text else given.value
+    if isinstance(value, Path):
+        return value
+    try:
+        value = msgspec.convert(value, _HINTS[given.key], strict=not given.text, dec_hook=_path)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{given.key} is not valid: {error}") from error
+    for check in (_check_range, _check_url, _check_name, _check_components):
+        check(given.key, value)
+    return value
+
+
+def _parsed(given: Given) -> object:
+    """The value that a text of the environment stands for."""
+    text = str(given.value)
+    if given.key == "components":
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if given.key == "executor.labels":
+        return dict(_label(part) for part in text.split(",") if part)
+    return text
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise ValueError(f"{text!r} is not a label; write NAME=VALUE,NAME=VALUE")
+    return name, value
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise ValueError("expected a path")
+
+
+def _check_range(key: str, value: object) -> None:
+    low, high = _RANGES.get(key, (0, 0))
+    if high and isinstance(value, (int, float)) and not low <= value <= high:
+        raise ValueError(f"{key} is {value}; allowed is {low} to {high}")
+    if key == "replicas" and value not in (1, 3, 5):
+        raise ValueError(f"replicas is {value}; allowed are 1, 3 and 5")
+
+
+def _check_url(key: str, value: object) -> None:
+    schemes = _URLS.get(key, ())
+    if schemes and value and not str(value).startswith(schemes):
+        raise ValueError(f"{key} is not a URL that begins with {' or '.join(schemes)}")
+
+
+def _check_name(key: str, value: object) -> None:
+    if key == "namespace":
+        require_token(str(value), "namespace")
+    if key == "database_schema" and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(value)):
+        raise ValueError("database_schema is not valid; use lower-case letters, digits and '_'")
+
+
+def _check_components(key: str, value: object) -> None:
+    if key != "components" or not isinstance(value, tuple):
+        return
+    unknown = [name for name in value if name not in COMPONENTS]
+    if unknown or not value:
+XX
+
+
+def _hint(problems: Iterable[str]) -> str:
+    if any("there is no setting" in problem for problem in problems):
+        return f"the settings are {', '.join(KEYS)}"
+    return "see runstream serve --help"

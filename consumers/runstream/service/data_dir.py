@@ -1,0 +1,179 @@
+"""One data directory belongs to one process at a time, and says which format it has.
+
+runstream.json   its format; a folder with other things in it and without this file is not ours
+lock             held for as long as a process uses the folder; says its pid
+service.json     where the local service is reached, for client commands (mode 600)
+token            of the local API (mode 600)
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from runstream.embedded.files import write_private
+from runstream.errors import BadRequestError, ConflictError, InternalError, RunstreamError
+
+FORMAT = 1
+NEEDED_BYTES = 64 << 20
+"""Below this a start is refused: a log that cannot grow is no use to anybody."""
+
+
+def default_data_dir(environ: Mapping[str, str]) -> Path:
+    """The user's own data folder for Runstream."""
+    home = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(home) / "runstream"
+
+
+class DataDir:
+    """A data directory that this process holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    @contextmanager
+    def hold(cls, path: Path) -> Iterator[DataDir]:
+        """Make the folder if need be, check that it is ours, and hold it for this process alone.
+
+        Raises ConflictError when another process holds it, BadRequestError when it is somebody else's folder or
+        of another format, InternalError when it cannot be written.
+        """
+        path = path.expanduser().resolve()
+        with _writing(path):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _check_format(path)
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(lock, path)
+            with _writing(path):
+                _check_space(path)
+                os.ftruncate(lock, 0)
+                os.pwrite(lock, str(os.getpid()).encode(), 0)
+                _mark(path)
+            yield cls(path)
+        finally:
+            os.close(lock)
+
+    def token(self) -> str:
+        """The token of the local API: made once."""
+        path = self.path / "token"
+        if not path.exists():
+            write_private(path, secrets.token_urlsafe(24))
+        return path.read_text().strip()
+
+    @contextmanager
+    def announced(self, url: str, token: str) -> Iterator[None]:
+        """Let client commands find the service here."""
+        path = self.path / "service.json"
+        write_private(path, json.dumps({"url": url, "token": token, "pid": os.getpid()}))
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+    def remembered_port(self) -> int:
+        """The gateway's port the last time; 0 when there was none."""
+        path = self.path / "port"
+        text = path.read_text().strip() if path.exists() else ""
+        return int(text) if text.isdigit() else 0
+
+    def remember_port(self, port: int) -> None:
+        """Keep the gateway's port, so that its URL stays the same."""
+        write_private(self.path / "port", str(port))
+
+
+def holder(path: Path) -> int | None:
+    """The pid of the process that holds the folder; None when nobody does."""
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(lock, 32, 0).decode()
+        return int(text) if text.isdigit() else 0
+    finally:
+        os.close(lock)
+    return None
+
+
+def _lock(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        pid = os.pread(lock, 32, 0).decode() or "unknown"
+        raise ConflictError(
+            f"the data directory {path} is in use by process {pid}",
+            code="dataDirInUse",
+            details={"data_dir": str(path), "pid": pid},
+            hint="stop that process first, or give this one a folder of its own with --data-dir",
+        ) from error
+
+
+def _check_format(path: Path) -> None:
+    marker = path / "runstream.json"
+    if not marker.exists():
+        if any(entry.name != "lock" for entry in path.iterdir()):
+            raise BadRequestError(
+                f"{path} has other things in it and is not a data directory of Runstream",
+                code="foreignDataDir",
+                details={"data_dir": str(path)},
+                hint="give an empty folder, or one that does not exist yet, with --data-dir",
+            )
+        return
+    try:
+        found = json.loads(marker.read_text())["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRequestError(
+            f"{marker} cannot be read",
+            code="foreignDataDir",
+            hint='a data directory\'s marker looks like {"format": 1}',
+        ) from error
+    if found != FORMAT:
+        raise BadRequestError(
+            f"the data directory {path} has format {found}, and this version ({version('runstream')}) reads {FORMAT}",
+            code="dataDirFormat",
+            details={"found": found, "expected": FORMAT},
+            hint="use the version of Runstream that made it, or give another folder with --data-dir",
+        )
+
+
+def _mark(path: Path) -> None:
+    marker = path / "runstream.json"
+    if not marker.exists():
+        write_private(marker, json.dumps({"format": FORMAT, "made_by": version("runstream")}))
+
+
+def _check_space(path: Path) -> None:
+    free = shutil.disk_usage(path).free
+    if free < NEEDED_BYTES:
+        raise OSError(errno.ENOSPC, f"{free >> 20} MB are free, {NEEDED_BYTES >> 20} MB are needed")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses into one sentence with a way out."""
+    try:
+        yield
+    except RunstreamError:
+        raise
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise InternalError(
+            f"cannot use the data directory {path}: {error.strerror or error}",
+            code="diskFull" if full else "dataDirNotWritable",
+            details={"data_dir": str(path)},
+            hint="free some space, or give a folder on another disk with --data-dir"
+            if full
+            else "make it writable for this user, or give another folder with --data-dir",
+        ) from error

@@ -1,0 +1,102 @@
+"""The components of one process: started in order, watched together, stopped in the opposite order.
+
+The first one that ends by itself ends the process. All of them together have `STOP_SECONDS` to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from runstream.errors import InternalError, RunstreamError, outermost
+from runstream.lifecycle import Component
+from runstream.service.stopping import StopRequest
+
+STOP_SECONDS = 7.0
+"""What remains of ten seconds is for the servers."""
+START_SECONDS = 60.0
+_FORCED_SECONDS = 0.2
+log = structlog.get_logger()
+
+
+@contextlib.asynccontextmanager
+async def running(components: Sequence[Component], request: StopRequest) -> AsyncIterator[None]:
+    """Start these, one after the other; stop them when the block ends."""
+    started: list[Component] = []
+    try:
+        for component in components:
+            started.append(component)
+            await _start(component)
+        yield
+    finally:
+        await _stop_all(started, request)
+
+
+async def first_end(components: Sequence[Component]) -> InternalError:
+    """Wait until one of them ends by itself, and say which and why."""
+    waiting = {asyncio.create_task(component.wait()): component for component in components}
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    task = next(iter(done))
+    return _ended(waiting[task], task.exception() if not task.cancelled() else None)
+
+
+def _ended(component: Component, cause: BaseException | None) -> InternalError:
+    known = outermost(cause) if cause is not None else None
+    why = f": {known or cause or type(cause).__name__}" if cause is not None else ""
+    error = InternalError(
+        f"the {component.name} has ended{why}",
+        code="componentEnded",
+        details={"component": component.name},
+        hint=(known.hint if known is not None else "") or "its last log records say what happened; start it again",
+    )
+    error.__cause__ = cause
+    return error
+
+
+async def _start(component: Component) -> None:
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await component.start()
+    except TimeoutError as error:
+        raise InternalError(
+            f"the {component.name} has not started within {START_SECONDS:.0f} seconds",
+            code="componentNotStarted",
+            hint="its log records say what it waits for",
+        ) from error
+    except RunstreamError:
+        raise
+    except Exception as error:
+        raise InternalError(
+            f"the {component.name} has not started: {outermost(error) or error or type(error).__name__}",
+            code="componentNotStarted",
+            hint="--detailed-errors shows where",
+        ) from error
+    log.info(f"{component.name} started", action="component_started", component=component.name)
+
+
+async def _stop_all(started: Sequence[Component], request: StopRequest) -> None:
+    stopping = asyncio.create_task(_stop_in_order(started))
+    insisted = asyncio.create_task(request.insisted.wait())
+    await asyncio.wait({stopping, insisted}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        for component in started:
+            component.stop_seconds = _FORCED_SECONDS
+        await asyncio.gather(*(component.stop() for component in started))
+    insisted.cancel()
+    await stopping
+
+
+async def _stop_in_order(started: Sequence[Component]) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + STOP_SECONDS
+    for component in reversed(started):
+        component.stop_seconds = min(component.stop_seconds, max(deadline - loop.time(), _FORCED_SECONDS))
+        await component.stop()
+        log.info(f"{component.name} stopped", action="component_stopped", component=component.name)
