@@ -1,0 +1,109 @@
+"""What goes wrong between us and Postgres, told in our own words: one sentence, a code, a way out."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from runstream.errors import BadRequestError, InternalError, RunstreamError
+
+RETRYABLE = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock: the whole transaction may be done again."""
+
+_DISCONNECTED = ("08", "57P")
+_TIMED_OUT = frozenset({"57014", "25P04", "55P03"})
+
+
+class UnstorableError(BadRequestError):
+    """A value cannot be a value of Postgres (a NUL in a text, a number out of range): it will never be stored."""
+
+
+def sqlstate(error: BaseException) -> str:
+    """Postgres's five-character code of the error; empty when it is not one of Postgres."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return str(getattr(error.orig, "sqlstate", None) or "")
+    return str(getattr(error, "sqlstate", None) or "")
+
+
+def connect_failure(error: BaseException, url: str) -> InternalError:
+    """Why there is no connection: the server, the database, or the credentials."""
+    place = place_of(url)
+    match sqlstate(error):
+        case "28P01" | "28000":
+            return InternalError(
+                f"Postgres at {place} refused the credentials: {error}",
+                code="databaseCredentialsRefused",
+                hint="check user and password in the database URL, and pg_hba.conf of the server",
+            )
+        case "3D000":
+            return InternalError(
+                f"Postgres at {place} has no such database: {error}",
+                code="databaseMissing",
+                hint="create it (CREATE DATABASE …), or name another one in the database URL",
+            )
+        case "53300":
+            return InternalError(
+                f"Postgres at {place} has no connection left: {error}",
+                code="databaseFull",
+                hint="raise max_connections, or start fewer processes",
+            )
+        case "57P03":
+            return InternalError(
+                f"Postgres at {place} is not ready: {error}",
+                code="databaseStarting",
+                hint="it is starting or stopping; try again in a moment",
+            )
+    return InternalError(
+        f"Postgres at {place} cannot be reached: {str(error) or type(error).__name__}",
+        code="databaseUnreachable",
+        hint="check that the server runs and that the database URL names its host and port",
+    )
+
+
+def failure(error: BaseException) -> RunstreamError | None:
+    """The error of ours that this one of Postgres, asyncpg or SQLAlchemy stands for; None for any other."""
+    if isinstance(error, RunstreamError):
+        return None
+    original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    state = sqlstate(error)
+    if isinstance(error, TimeoutError | PoolTimeoutError) or state in _TIMED_OUT:
+        return InternalError(
+            "the database did not answer in time",
+            code="databaseTimeout",
+            hint="it is overloaded or waits for a lock; try again, and see pg_stat_activity",
+        )
+    if _lost_connection(error, original, state):
+        return InternalError(
+            f"the connection to the database was lost: {original}",
+            code="databaseDisconnected",
+            hint="the server was stopped or restarted; try again in a moment",
+        )
+    if state in ("42P01", "3F000", "42703"):
+        return InternalError(
+            f"the database has not the expected tables: {original}",
+            code="databaseNotMigrated",
+            hint="run `runstream serve` or `runstream migrate` of this version once on this database",
+        )
+    if state.startswith("22") or isinstance(original, asyncpg.DataError):
+        return UnstorableError(f"a value cannot be stored: {original}", code="unstorable")
+    if state:
+        return InternalError(f"the database refused a statement: {original}", code="databaseRefused")
+    return None
+
+
+def _lost_connection(error: BaseException, original: BaseException, state: str) -> bool:
+    if state.startswith(_DISCONNECTED):
+        return True
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    closed = (OSError, InterfaceError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError)
+    return isinstance(error, closed) or isinstance(original, closed)
+
+
+def place_of(url: str) -> str:
+    """Host, port and database of a URL, for people; never its password."""
+    parts = urlsplit(url)
+    return f"{parts.netloc.rpartition('@')[2] or 'the local socket'}{parts.path}"

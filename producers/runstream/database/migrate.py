@@ -1,0 +1,185 @@
+"""How a schema gets the tables of this version: Alembic's scripts, run online, by one process at a time.
+
+Each migration is a transaction of its own that waits at most `LOCK_SECONDS` for a table that is in use, so that
+a service that runs meanwhile is never held up for longer. A database that a newer version has migrated is refused:
+its tables may mean something that this version does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import structlog
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from runstream.database.connection import connect, quoted
+from runstream.database.failures import failure, sqlstate
+from runstream.errors import InternalError
+
+log = structlog.get_logger()
+
+MIGRATION_SECONDS = 600.0
+LOCK_SECONDS = 5
+
+_LOCK_NOT_AVAILABLE = "55P03"
+_IN_WHEEL = Path(__file__).with_name("migrations")
+_IN_SOURCE = Path(__file__).resolve().parents[3] / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationState:
+    """Which migration a schema has, and which this version wants."""
+
+    current: str | None
+    """None for a schema without tables."""
+    wanted: str
+    known: bool
+    """Whether this version knows the current migration; if not, a newer version made it."""
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether nothing is to be done."""
+        return self.current == self.wanted
+
+
+async def migrate(database_url: str, schema: str, *, timeout: float = MIGRATION_SECONDS) -> None:
+    """Bring the schema to this version's tables; it is made if it is not there.
+
+    Processes that start at once take turns, and the later ones find nothing left to do. Raises InternalError.
+    """
+    await _bounded(database_url, schema, lambda config: command.upgrade(config, "head"), timeout)
+
+
+async def migrate_down(
+    database_url: str, schema: str, target: str = "base", *, timeout: float = MIGRATION_SECONDS
+) -> None:
+    """Bring the schema back to an older revision; `base` removes all tables. Raises InternalError."""
+    await _bounded(database_url, schema, lambda config: command.downgrade(config, target), timeout)
+
+
+async def migration_state(database_url: str, schema: str) -> MigrationState:
+    """Which migration the schema has; nothing is changed. Raises InternalError when the database fails."""
+    async with _connection(database_url, schema) as connection:
+        return await connection.run_sync(_state)
+
+
+async def require_migrated(database_url: str, schema: str) -> None:
+    """Raise InternalError unless the schema has exactly the tables of this version."""
+    state = await migration_state(database_url, schema)
+    if not state.up_to_date:
+        _refuse_newer(state)
+        raise InternalError(
+            f"schema {schema!r} is at migration {state.current or 'none'}, this version needs {state.wanted}",
+            code="databaseNotMigrated",
+            hint="run `runstream serve` or `runstream migrate` of this version once on this database",
+        )
+
+
+def _refuse_newer(state: MigrationState) -> None:
+    if state.known:
+        return
+    raise InternalError(
+        f"the database is at migration {state.current}, which this version of Runstream (up to {state.wanted}) "
+        "does not know: a newer version has migrated it",
+        code="databaseNewer",
+        details={"current": state.current, "wanted": state.wanted},
+        hint="upgrade Runstream to at least the version that migrated this database, or name another schema",
+    )
+
+
+async def _bounded(database_url: str, schema: str, move: Callable[[Config], None], timeout: float) -> None:
+    try:
+        async with asyncio.timeout(timeout), _connection(database_url, schema) as connection:
+            await _locked(connection, schema, move)
+    except TimeoutError as error:
+        raise InternalError(
+            f"the migration of schema {schema!r} did not end within {timeout:g} s",
+            code="migrationTimeout",
+            hint="another process may be migrating, or hold a lock on a table: see pg_stat_activity",
+        ) from error
+
+
+async def _locked(connection: AsyncConnection, schema: str, move: Callable[[Config], None]) -> None:
+    """Move under a lock of the session, which ends with the connection, however this process ends."""
+    await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _lock_key(schema)})
+    await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"))
+    await connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
+    await connection.commit()
+    _refuse_newer(await connection.run_sync(_state))
+    await connection.commit()
+    while not await _moved(connection, move):
+        log.warning("a table is in use, the migration tries again", action="migration_waits", schema=schema)
+
+
+async def _moved(connection: AsyncConnection, move: Callable[[Config], None]) -> bool:
+    """Whether the move went through; False when a table stayed locked by others for `LOCK_SECONDS`."""
+    try:
+        await connection.run_sync(lambda sync: move(_config(sync)))
+    except SQLAlchemyError as error:
+        await connection.rollback()
+        if sqlstate(error) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    await connection.commit()
+    return True
+
+
+@asynccontextmanager
+async def _connection(database_url: str, schema: str) -> AsyncIterator[AsyncConnection]:
+    async def create() -> asyncpg.Connection[asyncpg.Record]:
+        return await connect(database_url, schema, application="runstream migrate")
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=create, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise failure(error) or error from error
+    finally:
+        await engine.dispose()
+
+
+def _state(connection: Connection) -> MigrationState:
+    script = ScriptDirectory.from_config(_config(connection))
+    current = MigrationContext.configure(connection).get_current_revision()
+    wanted = str(script.get_current_head())
+    known = current is None or current in {revision.revision for revision in script.walk_revisions()}
+    return MigrationState(current, wanted, known)
+
+
+def _config(connection: Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def script_location() -> Path:
+    """Where the scripts are: in the installed package, or at the top of the source tree. Raises InternalError."""
+    for path in (_IN_WHEEL, _IN_SOURCE):
+        if (path / "env.py").is_file():
+            return path
+    raise InternalError(
+        f"the migration scripts are neither in {_IN_WHEEL} nor in {_IN_SOURCE}",
+        code="migrationsMissing",
+        hint="the installation is incomplete: install Runstream again",
+    )
+
+
+def _lock_key(schema: str) -> int:
+    """The advisory lock of the schema's migrations, as Postgres's signed 64 bits."""
+    digest = hashlib.blake2b(f"runstream migrate {schema}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

@@ -1,0 +1,327 @@
+"""What a row says and which state it stands for: the one translation that projecting, loading, reading and fsck share.
+
+A row type has the columns of its table, in their order. Values of `json` columns are their text, so that rows
+compare exactly. `X_row` makes the row of a state, `X_of` the state of a row; nothing is lost in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+import orjson
+
+from runstream.commits import Head
+from runstream.domain.executor import Executor, ExecutorState
+from runstream.domain.executor_task import ExecutorTask, StepState
+from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
+from runstream.events.executor import ExecutorRegistered
+from runstream.events.executor_task import ExecutorTaskPhase
+from runstream.events.run import RunResult
+from runstream.events.run_config import RunConfig
+from runstream.subjects import group_root
+
+_TEXTS = msgspec.json.Decoder(tuple[str, ...])
+_NUMBERS = msgspec.json.Decoder(tuple[int, ...])
+_ANNOTATIONS = msgspec.json.Decoder(dict[str, str])
+_STEP = msgspec.json.Decoder(StepState)
+_STEPS = msgspec.json.Decoder(tuple[StepState, ...])
+_REGISTRATION = msgspec.json.Decoder(ExecutorRegistered)
+_CONFIG = msgspec.json.Decoder(RunConfig)
+
+
+class RunRow(NamedTuple):
+    """A row of `runs`."""
+
+    id: str
+    partition: int
+    version: int
+    position: int
+    sequence: int
+    counter: int
+    numbered: bool
+    counter_group: str
+    group: str
+    name: str
+    run_config: str
+    annotations: str
+    setup_errors: str
+    phase: str
+    result: str
+    stop: bool
+    enqueue_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    archived: bool
+
+    @property
+    def head(self) -> Head:
+        """How far the run has come."""
+        return Head(self.version, self.position)
+
+
+class RunTaskRow(NamedTuple):
+    """A row of `run_tasks`."""
+
+    run_id: str
+    name: str
+    id: str
+    status: str
+    skip: bool
+    archive_steps: str
+    waiting_approval: bool
+    approved: bool
+    approvers: str
+    timedout: bool
+    executor_task_id: str
+    executor_task_open: bool
+    archives_pending: bool
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+class ExecutorTaskRow(NamedTuple):
+    """A row of `executor_tasks`."""
+
+    id: str
+    partition: int
+    version: int
+    position: int
+    executor_id: str
+    run_id: str
+    run_task_id: str
+    task: str
+    run_config: str
+    group: str
+    counter: int
+    timeout: int
+    setup_step: str
+    steps: str
+    phase: str
+    stop: bool
+    timedout: bool
+    lost: bool
+    fail_error: str
+    start_time: datetime | None
+    end_time: datetime | None
+
+    @property
+    def head(self) -> Head:
+        """How far the executor task has come."""
+        return Head(self.version, self.position)
+
+
+class ExecutorRow(NamedTuple):
+    """A row of `executors`."""
+
+    id: str
+    partition: int
+    version: int
+    position: int
+    registration: str
+    state: str
+
+    @property
+    def head(self) -> Head:
+        """How far the executor has come."""
+        return Head(self.version, self.position)
+
+
+class RunConfigRow(NamedTuple):
+    """A row of `run_configs`."""
+
+    hash: str
+    partition: int
+    content: str
+
+
+class CounterRow(NamedTuple):
+    """A row of `counters`."""
+
+    partition: int
+    root: str
+    last: int
+
+
+class ParkedRow(NamedTuple):
+    """A row of `parked`, without the time at which it was written."""
+
+    projection: str
+    partition: int
+    epoch: int
+    sequence: int
+    subject: str
+    aggregate: str
+    reason: str
+
+
+Row = RunRow | RunTaskRow | ExecutorTaskRow | ExecutorRow | RunConfigRow | CounterRow | ParkedRow
+
+
+def run_row(run: Run, head: Head, partition: int) -> RunRow:
+    """The row of the run itself; its tasks have rows of their own."""
+    return RunRow(
+        run.id,
+        partition,
+        head.version,
+        head.sequence,
+        run.sequence,
+        run.counter,
+        run.numbered,
+        group_root(run.group),
+        run.group,
+        run.name,
+        run.run_config,
+        _json(run.annotations) if run.annotations else "{}",
+        _json(run.setup_errors) if run.setup_errors else "[]",
+        run.phase.value,
+        run.result.value,
+        run.stop,
+        run.enqueue_time,
+        run.start_time,
+        run.end_time,
+        run.archived,
+    )
+
+
+def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
+    """The run that these rows stand for."""
+    return Run(
+        id=row.id,
+        name=row.name,
+        group=row.group,
+        run_config=row.run_config,
+        annotations=_ANNOTATIONS.decode(row.annotations),
+        setup_errors=_TEXTS.decode(row.setup_errors),
+        phase=RunPhase(row.phase),
+        tasks={task.name: run_task_of(task) for task in tasks},
+        enqueue_time=row.enqueue_time,
+        result=RunResult(row.result),
+        stop=row.stop,
+        counter=row.counter,
+        sequence=row.sequence,
+        numbered=row.numbered,
+        start_time=row.start_time,
+        end_time=row.end_time,
+        archived=row.archived,
+    )
+
+
+def run_task_row(run_id: str, task: RunTask) -> RunTaskRow:
+    """The row of a task of a run."""
+    return RunTaskRow(
+        run_id,
+        task.name,
+        task.id,
+        task.status.value,
+        task.skip,
+        _json(task.archive_steps) if task.archive_steps else "[]",
+        task.waiting_approval,
+        task.approved,
+        _json(task.approvers) if task.approvers else "[]",
+        task.timedout,
+        task.executor_task_id,
+        task.executor_task_open,
+        task.archives_pending,
+        task.start_time,
+        task.end_time,
+    )
+
+
+def run_task_of(row: RunTaskRow) -> RunTask:
+    """The task that the row stands for."""
+    return RunTask(
+        id=row.id,
+        name=row.name,
+        status=RunTaskStatus(row.status),
+        skip=row.skip,
+        archive_steps=_NUMBERS.decode(row.archive_steps),
+        waiting_approval=row.waiting_approval,
+        approved=row.approved,
+        approvers=_TEXTS.decode(row.approvers),
+        timedout=row.timedout,
+        executor_task_id=row.executor_task_id,
+        executor_task_open=row.executor_task_open,
+        archives_pending=row.archives_pending,
+        start_time=row.start_time,
+        end_time=row.end_time,
+    )
+
+
+def executor_task_row(task: ExecutorTask, head: Head, partition: int) -> ExecutorTaskRow:
+    """The row of an executor task."""
+    return ExecutorTaskRow(
+        task.id,
+        partition,
+        head.version,
+        head.sequence,
+        task.executor_id,
+        task.run_id,
+        task.run_task_id,
+        task.task,
+        task.run_config,
+        task.group,
+        task.counter,
+        task.timeout,
+        _json(task.setup_step),
+        _json(task.steps),
+        task.phase.value,
+        task.stop,
+        task.timedout,
+        task.lost,
+        task.fail_error,
+        task.start_time,
+        task.end_time,
+    )
+
+
+def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
+    """The executor task that the row stands for."""
+    return ExecutorTask(
+        id=row.id,
+        executor_id=row.executor_id,
+        run_id=row.run_id,
+        run_task_id=row.run_task_id,
+        task=row.task,
+        run_config=row.run_config,
+        group=row.group,
+        counter=row.counter,
+        timeout=row.timeout,
+        setup_step=_STEP.decode(row.setup_step),
+        steps=_STEPS.decode(row.steps),
+        phase=ExecutorTaskPhase(row.phase),
+        stop=row.stop,
+        timedout=row.timedout,
+        lost=row.lost,
+        fail_error=row.fail_error,
+        start_time=row.start_time,
+        end_time=row.end_time,
+    )
+
+
+def executor_row(executor: Executor, head: Head, partition: int) -> ExecutorRow:
+    """The row of an executor."""
+    return ExecutorRow(
+        executor.id, partition, head.version, head.sequence, _json(executor.registration), executor.state.value
+    )
+
+
+def executor_of(row: ExecutorRow) -> Executor:
+    """The executor that the row stands for."""
+    return Executor(row.id, _REGISTRATION.decode(row.registration), ExecutorState(row.state))
+
+
+def run_config_row(content_hash: str, config: RunConfig, partition: int) -> RunConfigRow:
+    """The row of a run config."""
+    return RunConfigRow(content_hash, partition, _json(config))
+
+
+def run_config_of(content: str) -> RunConfig:
+    """The run config that the content of a row stands for."""
+    return _CONFIG.decode(content)
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
