@@ -1,0 +1,12 @@
+"""What is too big for the log: step logs, workspace archives, caches. One interface over every backend.
+
+objects = PosixObjects(settings.objects_path)
+await objects.write(paths.step_log(run_task, 0), BytesSource(b"..."), persist=True)
+async with await objects.read(path) as stored: ...
+"""
+
+from runstream.objects.port import ByteSource, Object, ObjectReader, ObjectStorage
+from runstream.objects.posix import PosixObjects
+from runstream.objects.sources import BytesSource, FileSource
+
+__all__ = ["ByteSource", "BytesSource", "FileSource", "Object", "ObjectReader", "ObjectStorage", "PosixObjects"]

@@ -1,0 +1,108 @@
+"""What every object storage promises (domain e.1), whatever the backend.
+
+An object's path is text with `/` between its elements. An object is visible only when it is complete, and a
+missing one is always the same error. Sizes are bytes, times are UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from runstream.errors import NotExistError
+
+CHUNK_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What is known of a stored object without reading it."""
+
+    path: str
+    size: int
+    modified: datetime
+
+
+class ByteSource(Protocol):
+    """Where the bytes of a new object come from."""
+
+    async def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`; empty at the end."""
+        ...
+
+
+class ObjectReader(Protocol):
+    """An open object: it can be read from any offset, also after it was deleted or replaced."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        ...
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """The bytes from this offset, `size` of them or up to the end."""
+        ...
+
+    async def close(self) -> None:
+        """Release it; a second close does nothing."""
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class ObjectStorage(Protocol):
+    """Where objects are."""
+
+    async def stat(self, path: str) -> Object:
+        """What is known of an object. Raises NotExistError."""
+        ...
+
+    async def read(self, path: str) -> ObjectReader:
+        """Open an object; the caller closes it. Raises NotExistError."""
+        ...
+
+    async def write(self, path: str, source: ByteSource, *, size: int = -1, persist: bool = False) -> None:
+        """Store an object in place of any other; visible only when it is complete.
+
+        With a size, at most that many bytes are taken and the rest stays unread; with -1, all. With `persist`
+        it is durable when this returns. Raises BadRequestError for a path that cannot be one.
+        """
+        ...
+
+    async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
+        """Store several objects (their bytes, or local files), durable when this returns.
+
+        Cheaper than one by one. Not atomic over the objects: an error may leave some of them stored.
+        """
+        ...
+
+    async def delete(self, path: str) -> None:
+        """Delete an object. Where the backend knows that it is missing: NotExistError."""
+        ...
+
+    def list(self, prefix: str = "", *, start_after: str = "", recursive: bool = True) -> AsyncIterator[Object]:
+        """The objects whose path begins with the text `prefix`, in the backend's order, behind `start_after`.
+
+        A leading `/` of both is ignored. Not recursive: only those without `/` behind the prefix.
+        """
+        ...
+
+
+def not_exist(path: str) -> NotExistError:
+    """The error for a missing object."""
+    return NotExistError(f"object {path!r} does not exist", code="objectDoesNotExist", details={"path": path})
+
+
+async def chunks(reader: ObjectReader, offset: int = 0) -> AsyncIterator[bytes]:
+    """The bytes of an open object from an offset to its end; does not close it."""
+    while chunk := await reader.read(offset, CHUNK_BYTES):
+        offset += len(chunk)
+        yield chunk
