@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from runstream.domain.run import RunPhase
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted
+from runstream.events.run import RunFinished
 from runstream.projections.fold import PartitionFold
 
 from .world import World, random_config
@@ -36,11 +37,18 @@ def play(world: World, random: Random, moves: int) -> None:
             world.ask(random.choice(runs), random.choice(["stop", "cancel", "approve"]))
         elif move == 8 and random.random() < 0.2:
             world.lose(random.choice(list(world.offers)))
+        elif move == 9 and random.random() < 0.2:
+            world.report_late()
         elif tasks := world.open_tasks():
             world.work(random.choice(tasks))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
 @given(st.randoms(use_true_random=False), st.integers(10, 120))
 def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) -> None:
     world = World(random)
@@ -54,13 +62,21 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
     starts: Counter[str] = Counter()
     assigned: Counter[tuple[str, str]] = Counter()
     for stored in world.log:
+        ended = {i: t.state.phase for i, t in fold.executor_tasks.items() if not t.state.open}
         fold.apply(stored)
+        assert all(fold.executor_tasks[i].state.phase is phase for i, phase in ended.items())
         running = Counter(t.state.group for t in fold.runs.values() if t.state.phase is RunPhase.RUNNING)
         assert max(running.values(), default=0) <= 1
         for event in stored.commit.events:
             if isinstance(event, ExecutorTaskStarted):
                 starts[stored.commit.address.id] += 1
+            if isinstance(event, RunFinished):
+                left = [t.state for t in fold.executor_tasks.values() if t.state.run_id == stored.commit.address.id]
+                assert all(task.settled for task in left)
             if isinstance(event, ExecutorTaskAssigned):
+                run = fold.runs[event.run_id].state
+                depends = fold.configs[run.run_config].tasks[event.task].depends
+                assert all(run.tasks[depend.task].done for depend in depends)
                 assigned[event.run_id, event.run_task_id] += 1
     assert max(starts.values(), default=0) <= 1
     assert max(assigned.values(), default=0) <= 1

@@ -247,6 +247,12 @@ class World:
         else:
             self.report(current.id, self._stored(current))
 
+    def report_late(self) -> None:
+        """An executor that was given up comes back and says how its tasks went."""
+        for tracked in list(self.truth.executor_tasks.values()):
+            if tracked.state.lost:
+                self.report(tracked.state.id, self._outcome(tracked.state))
+
     def _outcome(self, current: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:
         at = self.now()
         success, failed = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
