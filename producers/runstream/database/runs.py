@@ -6,13 +6,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, func, not_, or_, select
+
+from runstream import tables
 from runstream.commits import Head, Position
+from runstream.database.rows import (
+    ExecutorRow,
+    ExecutorTaskRow,
+    RunRow,
+    RunTaskRow,
+    executor_of,
+    executor_task_of,
+    run_config_of,
+    run_of,
+)
 from runstream.database.transaction import Transaction
-from runstream.domain.executor import Executor
-from runstream.domain.executor_task import ExecutorTask
+from runstream.domain.executor import Executor, ExecutorState
+from runstream.domain.executor_task import OPEN_PHASES, ExecutorTask
 from runstream.domain.run import Run, RunPhase
+from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig
+from runstream.subjects import group_root
 
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 40
@@ -90,34 +105,161 @@ class ExecutorRecord:
 
 async def get_run(transaction: Transaction, run_id: str) -> RunRecord:
     """The run. Raises NotExistError."""
-    raise NotImplementedError
+    row = await transaction.first(select(tables.runs).where(tables.runs.c.id == run_id))
+    if row is None:
+        raise _no_run(run_id)
+    return await _with_tasks(transaction, RunRow(**row))
 
 
 async def get_run_by_counter(transaction: Transaction, group: str, counter: int) -> RunRecord:
-    """The run of this number in the root of the group, if it is in the group or below. Raises NotExistError."""
-    raise NotImplementedError
+    """The run of this number in the root of the group, if it is in the group or below.
+
+    Raises NotExistError, and BadRequestError for a group that is none.
+    """
+    runs = tables.runs.c
+    found = select(tables.runs).where(
+        runs.counter_group == group_root(group), runs.counter == counter, _within(group)
+    )  # runs_by_counter
+    row = await transaction.first(found)
+    if row is None:
+        raise _no_run(f"{group} #{counter}")
+    return await _with_tasks(transaction, RunRow(**row))
+
+
+def _no_run(which: str) -> NotExistError:
+    return NotExistError(f"run {which} doesn't exist", code="runDoesNotExist", details={"run": which})
+
+
+async def _with_tasks(transaction: Transaction, run: RunRow) -> RunRecord:
+    tasks = select(tables.run_tasks).where(tables.run_tasks.c.run_id == run.id).order_by(tables.run_tasks.c.name)
+    executor_tasks = select(tables.executor_tasks).where(tables.executor_tasks.c.run_id == run.id)
+    task_rows = [RunTaskRow(**row) for row in await transaction.rows(tasks)]
+    executed = [executor_task_of(ExecutorTaskRow(**row)) for row in await transaction.rows(executor_tasks)]
+    return RunRecord(run_of(run, task_rows), run.head, run.partition, {task.task: task for task in executed})
 
 
 async def list_runs(transaction: Transaction, query: RunQuery) -> RunPage:
     """The runs that match, by sequence. Raises BadRequestError for a limit that is out of bounds."""
-    raise NotImplementedError
+    if not 1 <= query.limit <= MAX_LIMIT:
+        raise BadRequestError(
+            f"limit {query.limit} is out of bounds", code="invalidLimit", hint=f"use 1 to {MAX_LIMIT}"
+        )
+    rows = await transaction.rows(_listing(query))
+    runs = tuple(_summary(row) for row in rows[: query.limit])
+    return RunPage(runs, runs[-1].sequence if len(rows) > query.limit else None)
+
+
+def _listing(query: RunQuery) -> Select[tuple[object, ...]]:
+    """One more than the limit, so that it is known whether there is a next page (runs_by_sequence, runs_by_group)."""
+    runs = tables.runs.c
+    tasks = tables.run_tasks.c
+    waiting = select(tasks.name).where(tasks.run_id == runs.id, tasks.waiting_approval).order_by(tasks.name)
+    listed = select(tables.runs, func.array(waiting.scalar_subquery(), type_=ARRAY(Text)).label("waiting"))
+    if query.last_run:
+        listed = listed.where(runs.sequence.in_(_last_of_groups(query)))
+    else:
+        listed = listed.where(*_matching(query))
+    if query.start:
+        listed = listed.where(runs.sequence > query.start if query.ascending else runs.sequence < query.start)
+    order = runs.sequence.asc() if query.ascending else runs.sequence.desc()
+    return listed.order_by(order).limit(query.limit + 1)
+
+
+def _last_of_groups(query: RunQuery) -> Select[tuple[int]]:
+    runs = tables.runs.c
+    return select(func.max(runs.sequence)).where(*_matching(query)).group_by(runs.group)
+
+
+def _matching(query: RunQuery) -> list[ColumnElement[bool]]:
+    runs = tables.runs.c
+    conditions: list[ColumnElement[bool]] = []
+    if query.groups:
+        conditions.append(or_(*(_within(group) for group in query.groups)))
+    if phases := [phase.value for phase in query.phases]:
+        conditions.append(runs.phase.in_(phases))
+    if results := [result.value for result in query.results]:
+        conditions.append(runs.result.in_(results))
+    return conditions
+
+
+def _within(group: str) -> ColumnElement[bool]:
+    """The group itself or below it, as a range of the index: `0` is the character after `/`."""
+    column = tables.runs.c.group
+    group = group.rstrip("/")
+    return or_(column == group, and_(column >= f"{group}/", column < f"{group}0"))
+
+
+def _summary(row: RowMapping) -> RunSummary:
+    run = run_of(RunRow(**{name: row[name] for name in RunRow._fields}), ())
+    return RunSummary(
+        id=run.id,
+        sequence=run.sequence,
+        counter=run.counter,
+        group=run.group,
+        name=run.name,
+        run_config=run.run_config,
+        annotations=run.annotations,
+        setup_errors=run.setup_errors,
+        phase=run.phase,
+        result=run.result,
+        stop=run.stop,
+        enqueue_time=run.enqueue_time,
+        start_time=run.start_time,
+        end_time=run.end_time,
+        archived=run.archived,
+        tasks_waiting_approval=tuple(row["waiting"]),
+    )
 
 
 async def get_run_config(transaction: Transaction, partition: int, content_hash: str) -> RunConfig:
     """The run config (it is on the partition of its runs). Raises NotExistError."""
-    raise NotImplementedError
+    configs = tables.run_configs.c
+    found = select(configs.content).where(configs.partition == partition, configs.hash == content_hash)
+    row = await transaction.first(found)
+    if row is None:
+        raise NotExistError(
+            f"run config {content_hash} doesn't exist", code="runConfigDoesNotExist", details={"hash": content_hash}
+        )
+    return run_config_of(row["content"])
 
 
 async def list_executors(transaction: Transaction) -> tuple[ExecutorRecord, ...]:
     """All executors that were not deleted, by id."""
-    raise NotImplementedError
+    executors = tables.executors.c
+    existing = select(tables.executors).where(executors.state != ExecutorState.DELETED.value).order_by(executors.id)
+    return await _with_open_tasks(transaction, await transaction.rows(existing))
 
 
 async def get_executor(transaction: Transaction, executor_id: str) -> ExecutorRecord:
     """The executor, also one that is lost; not a deleted one. Raises NotExistError."""
-    raise NotImplementedError
+    executors = tables.executors.c
+    found = select(tables.executors).where(executors.id == executor_id, executors.state != ExecutorState.DELETED.value)
+    rows = await transaction.rows(found)
+    if not rows:
+        raise NotExistError(
+            f"executor {executor_id} doesn't exist", code="executorDoesNotExist", details={"executor": executor_id}
+        )
+    return (await _with_open_tasks(transaction, rows))[0]
+
+
+async def _with_open_tasks(transaction: Transaction, rows: Sequence[RowMapping]) -> tuple[ExecutorRecord, ...]:
+    """Open tasks are looked for among the active runs only (runs_active, executor_tasks_by_run)."""
+    tasks, runs = tables.executor_tasks.c, tables.runs.c
+    counting = (
+        select(tasks.executor_id, func.count().label("open"))
+        .join_from(tables.runs, tables.executor_tasks, tasks.run_id == runs.id)
+        .where(not_(runs.archived), tasks.phase.in_([phase.value for phase in OPEN_PHASES]))
+        .group_by(tasks.executor_id)
+    )
+    counts = {row["executor_id"]: int(row["open"]) for row in await transaction.rows(counting)}
+    executors = (ExecutorRow(**row) for row in rows)
+    return tuple(ExecutorRecord(executor_of(row), row.head, row.partition, counts.get(row.id, 0)) for row in executors)
 
 
 async def get_positions(transaction: Transaction) -> dict[int, Position]:
     """How far each partition is projected."""
-    raise NotImplementedError
+    checkpoints = tables.checkpoints.c
+    rows = await transaction.rows(
+        select(tables.checkpoints).where(checkpoints.projection == tables.PROJECTION).order_by(checkpoints.partition)
+    )
+    return {row["partition"]: Position(row["epoch"], row["partition"], row["sequence"]) for row in rows}
