@@ -94,17 +94,18 @@ class Decider:
             self._dirty[run.id] = None
 
     def _observe_task(self, task: ExecutorTask) -> None:
-        tasks = self._tasks_of.setdefault(task.executor_id, set())
         if task.open:
-            tasks.add(task.id)
             self._capacity.opened(self.fold.partition, task.id, task.executor_id)
-            if reason := self._gone(task.executor_id):
-                self._lost[task.id] = reason
-        else:
+        elif self._capacity.closed(self.fold.partition, task.id):
+            self.room_made()
+        tasks = self._tasks_of.setdefault(task.executor_id, set())
+        if task.settled:
             tasks.discard(task.id)
             self._lost.pop(task.id, None)
-            if self._capacity.closed(self.fold.partition, task.id):
-                self.room_made()
+        else:
+            tasks.add(task.id)
+            if reason := self._gone(task.executor_id):
+                self._lost[task.id] = reason
         if not tasks:
             del self._tasks_of[task.executor_id]
 
@@ -115,7 +116,7 @@ class Decider:
         self._passed_over.clear()
 
     def executor_gone(self, executor_id: str, reason: str) -> None:
-        """An executor was given up: its open tasks have failed."""
+        """An executor was given up: its open tasks have failed, and nothing more of its others will be stored."""
         for task_id in self._tasks_of.get(executor_id, ()):
             self._lost[task_id] = reason
 

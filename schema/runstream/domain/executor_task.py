@@ -130,6 +130,8 @@ def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
         case ExecutorTaskCancelled(at):
             return replace(task, phase=ExecutorTaskPhase.CANCELLED, end_time=at)
         case ExecutorTaskLost(at, error):
+            if not task.open:
+                return replace(task, lost=True)
             return replace(
                 task,
                 phase=ExecutorTaskPhase.FAILED,
@@ -185,8 +187,8 @@ def decide_abandoned(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEven
 
 
 def decide_lost(task: ExecutorTask, at: datetime, reason: str) -> tuple[ExecutorTaskEvent, ...]:
-    """Its executor is gone: an open task has failed."""
-    return (ExecutorTaskLost(at, reason),) if task.open else ()
+    """Its executor is gone: an open task has failed, and of an ended one nothing more will be stored."""
+    return () if task.settled else (ExecutorTaskLost(at, reason),)
 
 
 def decide_stop(task: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:

@@ -124,7 +124,10 @@ class ExecutorTaskCancelled(Event):
 
 @dataclass(frozen=True, slots=True)
 class ExecutorTaskLost(Event):
-    """Its executor is gone: the task and its open steps failed, and a late report will be refused."""
+    """Its executor is gone: the task, if it was open, and its open steps failed; a late report will be refused.
+
+    Of a task that had ended before, nothing more will be stored.
+    """
 
     at: datetime
     error: str
