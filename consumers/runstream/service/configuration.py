@@ -157,7 +157,8 @@ def _check_components(key: str, value: object) -> None:
         return
     unknown = [name for name in value if name not in COMPONENTS]
     if unknown or not value:
-XX
+        wrong = ", ".join(unknown) or "(none)"
+        raise ValueError(f"components {wrong} are not known; allowed are {', '.join(COMPONENTS)}")
 
 
 def _hint(problems: Iterable[str]) -> str:

@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
-from runstream.errors import InternalError, RunstreamError, outermost
+from runstream.errors import InternalError, RunstreamError, causes, outermost
 from runstream.lifecycle import Component
 from runstream.service.stopping import StopRequest
 
-STOP_SECONDS = 7.0
-"""What remains of ten seconds is for the servers."""
+STOP_SECONDS = 5.5
+"""What remains of ten seconds is for telemetry and the servers."""
 START_SECONDS = 60.0
 _FORCED_SECONDS = 0.2
 log = structlog.get_logger()
@@ -47,9 +47,18 @@ async def first_end(components: Sequence[Component]) -> InternalError:
     return _ended(waiting[task], task.exception() if not task.cancelled() else None)
 
 
+def sentence(error: BaseException) -> str:
+    """What to tell people of an error, whoever raised it: our own words where there are some."""
+    known = outermost(error)
+    if known is not None:
+        return known.message
+    told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
+    return str(told) or type(told).__name__
+
+
 def _ended(component: Component, cause: BaseException | None) -> InternalError:
     known = outermost(cause) if cause is not None else None
-    why = f": {known or cause or type(cause).__name__}" if cause is not None else ""
+    why = f": {sentence(cause)}" if cause is not None else ""
     error = InternalError(
         f"the {component.name} has ended{why}",
         code="componentEnded",
@@ -74,7 +83,7 @@ async def _start(component: Component) -> None:
         raise
     except Exception as error:
         raise InternalError(
-            f"the {component.name} has not started: {outermost(error) or error or type(error).__name__}",
+            f"the {component.name} has not started: {sentence(error)}",
             code="componentNotStarted",
             hint="--detailed-errors shows where",
         ) from error

@@ -19,6 +19,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.insisted = asyncio.Event()
+        self.serving = False
+        """Whether the process has started and waits for the request itself."""
 
     def on_signal(self, number: signal.Signals) -> None:
         """Take a signal."""

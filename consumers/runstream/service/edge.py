@@ -1,0 +1,37 @@
+"""Where an error meets a person: one sentence, what to do, and exit code 1; never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from runstream.errors import chain_lines, outermost
+from runstream.service.group import sentence
+from runstream.telemetry.secrets import without_secrets
+
+
+def run_command(command: Callable[[], object], *, detailed: bool) -> int:
+    """Run a command; its exit code is what it returns, or 1 after an error that was told on stderr."""
+    try:
+        answer = command()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1
+    except Exception as error:  # noqa: BLE001 - this is the edge: everything is told here, once
+        tell(error, detailed=detailed)
+        return 1
+    return answer if isinstance(answer, int) else 0
+
+
+def tell(error: BaseException, *, detailed: bool) -> None:
+    """Say on stderr what went wrong and what to do; with `detailed` also the chain of causes."""
+    known = outermost(error)
+    lines = [f"error: {sentence(error)}"]
+    if known is not None and known.hint:
+        lines.append(f"hint: {known.hint}")
+    if known is None and not detailed:
+        lines.append("hint: this was not foreseen; --detailed-errors shows where it happened")
+    if detailed:
+        lines.extend(f"  {line}" for line in chain_lines(error))
+    sys.stderr.write(without_secrets("\n".join(lines)) + "\n")

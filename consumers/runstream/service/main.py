@@ -1,0 +1,84 @@
+"""The command `runstream`: options that hold for all commands, then the command.
+
+runstream [--data-dir DIR] [--url URL --token TOKEN] [--detailed-errors] COMMAND …
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Group, Parameter
+
+from runstream.service.edge import run_command
+from runstream.service.serve_command import ServeOptions, run_serve, settings_of
+
+_GLOBAL = Group("Options of all commands", sort_key=0)
+_SERVICE = Group("The service", sort_key=2)
+
+app = App(
+    name="runstream",
+    help="An event-sourced CI/CD system. Begin with `runstream serve`.",
+    version=version("runstream"),
+)
+app["--help"].group = _GLOBAL
+app["--version"].group = _GLOBAL
+
+
+@dataclass(slots=True)
+class _Globals:
+    """The options before the command, for the commands here."""
+
+    data_dir: Path | None = None
+    token: str | None = None
+    detailed_errors: bool = False
+
+
+_globals = _Globals()
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    data_dir: Annotated[Path | None, Parameter(group=_GLOBAL, env_var="RUNSTREAM_DATA_DIR")] = None,
+    url: Annotated[str | None, Parameter(group=_GLOBAL, env_var="RUNSTREAM_URL")] = None,
+    token: Annotated[str | None, Parameter(group=_GLOBAL, env_var="RUNSTREAM_TOKEN", show_env_var=True)] = None,
+    detailed_errors: Annotated[bool, Parameter(group=_GLOBAL, negative="")] = False,
+) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    data_dir
+        The local service's data directory. Default: runstream in the user's data folder.
+    url
+        A service elsewhere, such as https://ci.example.com.
+    token
+        The token of its API.
+    detailed_errors
+        Show the whole chain of an error's causes with file and line.
+    """
+    _globals.data_dir, _globals.token, _globals.detailed_errors = data_dir, token, detailed_errors
+    return run_command(lambda: app(tokens, result_action="return_value"), detailed=detailed_errors)
+
+
+@app.command(group=_SERVICE, name="serve")
+def serve_command(options: ServeOptions | None = None) -> int:
+    """Run the service: everything on this machine, or some of its parts.
+
+    With no options, NATS and Postgres are started in the data directory. Each option can also be given as
+    RUNSTREAM_NAME (RUNSTREAM_NATS_URL) in the environment or
+    as a line of a settings file (nats_url: …).
+    """
+    given = options or ServeOptions()
+    return run_serve(
+        settings_of(given, data_dir=_globals.data_dir, token=_globals.token, detailed_errors=_globals.detailed_errors)
+    )
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(app.meta(result_action="return_value"))

@@ -1,0 +1,134 @@
+"""One process of Runstream from start to end.
+
+    hold the data directory > telemetry > embedded servers > migrations > platform > components > wait > all back
+
+Whatever is started is stopped, in the opposite order, also when a later part fails to start or somebody asks to
+stop before all have started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+
+from runstream.database import migrate
+from runstream.errors import BadRequestError
+from runstream.service.components import Parts, build
+from runstream.service.data_dir import DataDir
+from runstream.service.group import first_end, running
+from runstream.service.platform import open_platform
+from runstream.service.servers import Servers, embedded_servers
+from runstream.service.stopping import StopRequest
+from runstream.settings import Settings
+from runstream.telemetry import Telemetry, setup_telemetry
+from runstream.telemetry.secrets import hide_password_of
+
+_NEED_DATABASE = frozenset({"gateway", "scheduler"})
+_TELEMETRY_SECONDS = 1.0
+
+Ready = Callable[[Settings, Parts], None]
+"""Told when all components serve, with the complete settings."""
+
+
+async def serve(settings: Settings, ready: Ready) -> None:
+    """Run the components of the settings until a signal stops them.
+
+    Raises BadRequestError or ConflictError for settings that cannot work here, InternalError when a component or
+    an embedded server ends by itself or what is needed cannot be reached.
+    """
+    _check_servers(settings)
+    with StopRequest().listening() as request, DataDir.hold(settings.data_dir) as data_dir:
+        settings = replace(settings, token=settings.token or data_dir.token())
+        async with _telemetry(settings) as telemetry:
+            process = _Process(settings, data_dir, telemetry, request, ready)
+            running = asyncio.create_task(process.run())
+            asked = asyncio.create_task(request.asked.wait())
+            await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            if not request.serving:
+                running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):  # a stop before everything had started
+                await running
+
+
+def needs_database(settings: Settings) -> bool:
+    """Whether a component of this process uses Postgres; an executor does not."""
+    return not _NEED_DATABASE.isdisjoint(settings.components)
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    settings: Settings
+    data_dir: DataDir
+    telemetry: Telemetry
+    request: StopRequest
+    ready: Ready
+
+    async def run(self) -> None:
+        database = needs_database(self.settings)
+        async with embedded_servers(self.settings, database=database) as (servers, settings):
+            hide_password_of(settings.nats_url)
+            hide_password_of(settings.database_url)
+            if database:
+                await migrate(settings.database_url, settings.database_schema)
+            async with open_platform(settings, self.telemetry, database=database) as platform:
+                parts = build(platform, self.data_dir)
+                async with running(parts.components, self.request):
+                    with self._announced(parts):
+                        self.ready(settings, parts)
+                        await self._until_the_end(parts, servers)
+
+    @contextlib.contextmanager
+    def _announced(self, parts: Parts) -> Iterator[None]:
+        if not parts.gateway:
+            yield
+            return
+        self.data_dir.remember_port(parts.web.port)
+        with self.data_dir.announced(parts.web.url, self.settings.token):
+            yield
+
+    async def _until_the_end(self, parts: Parts, servers: Servers) -> None:
+        """Wait until somebody asks to stop. Raises the error of a part that ends by itself."""
+        self.request.serving = True
+        asked = asyncio.create_task(self.request.asked.wait())
+        deaths = [asyncio.create_task(first_end(parts.components)), asyncio.create_task(servers.first_death())]
+        try:
+            done, _ = await asyncio.wait({asked, *deaths}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (asked, *deaths):
+                task.cancel()
+        for death in deaths:
+            if death in done and not self.request.asked.is_set():
+                raise death.result()
+
+
+@contextlib.asynccontextmanager
+async def _telemetry(settings: Settings) -> AsyncIterator[Telemetry]:
+    telemetry = setup_telemetry(settings, "+".join(settings.components))
+    try:
+        yield telemetry
+    finally:
+        await telemetry.shutdown(_TELEMETRY_SECONDS)
+
+
+def _check_servers(settings: Settings) -> None:
+    """Embedded servers listen on this machine alone, with credentials of their own: other processes cannot use them."""
+    alone = {"gateway", "scheduler"} <= set(settings.components)
+    missing = [
+        option
+        for option, url, needed in (
+            ("--nats-url", settings.nats_url, True),
+            ("--database-url", settings.database_url, needs_database(settings)),
+        )
+        if needed and not url
+    ]
+    if missing and not alone:
+        raise BadRequestError(
+            f"a process with only {', '.join(settings.components)} is part of a larger service and needs "
+            f"{' and '.join(missing)}",
+            code="missingServerURL",
+            details={"missing": missing},
+            hint="give the URLs of the servers that the other processes use, or leave --components out",
+        )
