@@ -1,0 +1,124 @@
+"""One request to the JetStream API, its answer or a typed error."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+
+from runstream.errors import InternalError
+
+REQUEST_SECONDS = 5.0
+NO_MESSAGE = 10037
+STREAM_NOT_FOUND = 10059
+STREAM_DIFFERS = 10058
+WRONG_SEQUENCE = frozenset({10071, 10164})
+"""The expected sequence is not the last one; or another message that expects the same is under way."""
+_NOT_NOW = frozenset({10004, 10008, 10009, 10118})
+"""JetStream not enabled yet, temporarily unavailable, no leader, stream offline: asking later may help."""
+
+
+class UnavailableError(InternalError):
+    """JetStream does not answer now; it may do so later."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(
+            f"NATS JetStream cannot be reached: {what}: {why}",
+            code="logUnreachable",
+            hint="is NATS running, and reachable at its URL? `runstream doctor` tells",
+        )
+
+
+class ApiError(InternalError):
+    """JetStream refused a request; `number` is its error code."""
+
+    def __init__(self, what: str, number: int, description: str) -> None:
+        super().__init__(
+            f"NATS JetStream refused {what}: {description}", code="jetStreamRefused", details={"number": number}
+        )
+        self.number = number
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMessage:
+    """A message as it is in a stream."""
+
+    subject: str
+    sequence: int
+    headers: dict[str, str]
+    data: bytes
+    time: datetime
+
+
+async def request(
+    nc: Client, subject: str, body: Mapping[str, object] | None = None, *, seconds: float = REQUEST_SECONDS
+) -> dict[str, Any]:
+    """The answer of `$JS.API.<subject>`. Raises UnavailableError, or ApiError when it was refused."""
+    return await _ask(nc, f"$JS.API.{subject}", b"" if body is None else orjson.dumps(body), None, seconds)
+
+
+async def publish(
+    nc: Client, subject: str, data: bytes, headers: dict[str, str], *, seconds: float = REQUEST_SECONDS
+) -> int:
+    """Store a message and return its sequence. Raises UnavailableError, or ApiError when it was refused."""
+    sequence: int = (await _ask(nc, subject, data, headers, seconds))["seq"]
+    return sequence
+
+
+async def _ask(
+    nc: Client, subject: str, payload: bytes, headers: dict[str, str] | None, seconds: float
+) -> dict[str, Any]:
+    if not nc.is_connected:
+        # It would be kept and sent after a reconnect, when nobody waits for it any more.
+        raise UnavailableError(subject, "there is no connection")
+    try:
+        message = await nc.request(subject, payload, timeout=seconds, headers=headers)
+    except (nats.errors.Error, OSError) as error:
+        raise UnavailableError(subject, str(error) or type(error).__name__) from error
+    answer: dict[str, Any] = orjson.loads(message.data)
+    error_data = answer.get("error")
+    if error_data is None:
+        return answer
+    number, description = int(error_data.get("err_code", 0)), str(error_data.get("description", ""))
+    if number in _NOT_NOW:
+        raise UnavailableError(subject, description)
+    raise ApiError(subject, number, description)
+
+
+async def last_message(nc: Client, stream: str, subject: str) -> StreamMessage | None:
+    """The last message on a subject (wildcards allowed) as the stream's leader knows it; None when there is none."""
+    return await _message(nc, stream, {"last_by_subj": subject})
+
+
+async def next_message(nc: Client, stream: str, subject: str, after: int) -> StreamMessage | None:
+    """The first message on a subject behind a sequence, from the leader; None when there is none."""
+    return await _message(nc, stream, {"seq": after + 1, "next_by_subj": subject})
+
+
+async def _message(nc: Client, stream: str, body: Mapping[str, object]) -> StreamMessage | None:
+    try:
+        answer = await request(nc, f"STREAM.MSG.GET.{stream}", body)
+    except ApiError as error:
+        if error.number == NO_MESSAGE:
+            return None
+        raise
+    found = answer["message"]
+    return StreamMessage(
+        subject=found["subject"],
+        sequence=found["seq"],
+        headers=parse_headers(base64.b64decode(found.get("hdrs", ""))),
+        data=base64.b64decode(found.get("data", "")),
+        time=datetime.fromisoformat(found["time"]),
+    )
+
+
+def parse_headers(raw: bytes) -> dict[str, str]:
+    """The headers of a stored message (`NATS/1.0`, then one a line)."""
+    lines = (line.partition(b":") for line in raw.split(b"\r\n")[1:] if line)
+    return {name.strip().decode(): value.strip().decode(errors="replace") for name, _, value in lines}

@@ -1,0 +1,184 @@
+"""A pull consumer read by callback: in the order of delivery, without a gap, or lost.
+
+Messages are asked for before they are needed, up to a window, so that a reader never waits for a round trip while
+the stream has more. The server's heartbeats tell a quiet stream from a dead consumer. Whatever is doubtful (a
+missed delivery, two missed heartbeats, a new connection, a deleted consumer) is `ConsumerLostError`, upon which
+the reader makes a consumer anew from what it read last. A durable consumer may be read by several, so there the
+deliveries that one of them sees need not follow each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from runstream.errors import InternalError
+from runstream.jetstream.api import request
+
+WINDOW = 1000
+_WINDOW_BYTES = 16 << 20
+_HEARTBEAT_SECONDS = 1.0
+_SILENCE_SECONDS = 2.5
+_PULL_SECONDS = 30.0
+_INACTIVE_SECONDS = 30.0
+_ENDED = frozenset({"404", "408"})
+_ENDED_WELL = ("Batch Completed", "Message Size Exceeds MaxBytes")
+
+
+class ConsumerLostError(InternalError):
+    """The consumer is gone or missed something: it has to be made anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message and what the server says about its place."""
+
+    message: Msg
+    sequence: int
+    nanoseconds: int
+    """When it was stored, since 1970 in UTC."""
+    pending: int
+    """How many more the consumer had then."""
+
+
+class PullConsumer:
+    """One consumer on one stream; `open`, then `deliveries`, at last `close`."""
+
+    def __init__(self, nc: Client, stream: str, config: Mapping[str, object], *, window: int = WINDOW) -> None:
+        self._nc = nc
+        self._stream = stream
+        self._name = str(config.get("durable_name", secrets.token_hex(8)))
+        self._config = dict(config)
+        self._window = window
+        self._inbox = nc.new_inbox()
+        self._subscription: Subscription | None = None
+        self._buffer: deque[Msg] = deque()
+        self._asked = 0
+        """How many messages were asked for and have not come."""
+        self._durable = "durable_name" in config
+        self._last_delivery = 0
+        self._lost = ""
+        self._wake = asyncio.Event()
+        self._heard = 0.0
+        self._reconnects = 0
+
+    async def open(self) -> dict[str, Any]:
+        """Make the consumer and ask for messages; returns what the server says about it."""
+        info = await request(
+            self._nc,
+            f"CONSUMER.CREATE.{self._stream}.{self._name}",
+            {"stream_name": self._stream, "config": self._whole_config()},
+        )
+        self._reconnects = self._nc.stats["reconnects"]
+        self._heard = asyncio.get_running_loop().time()
+        self._subscription = await self._nc.subscribe(self._inbox, cb=self._on_message)
+        await self._ask()
+        return info
+
+    async def close(self) -> None:
+        """Stop reading; an ephemeral consumer is deleted."""
+        if self._nc.is_closed:
+            return
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+        if not self._durable and self._nc.is_connected:
+            await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
+
+    async def deliveries(self, limit: int) -> list[Delivery]:
+        """The next messages, at least one; waits for it. Raises ConsumerLostError."""
+        while not self._buffer:
+            if self._lost:
+                raise ConsumerLostError(f"the consumer on {self._stream} is lost: {self._lost}", code="consumerLost")
+            await self._ask()
+            await self._wait()
+        buffer = self._buffer
+        taken = [self._delivery(buffer.popleft()) for _ in range(min(limit, len(buffer)))]
+        await self._ask()
+        return taken
+
+    def _whole_config(self) -> dict[str, object]:
+        config: dict[str, object] = {"name": self._name, "ack_policy": "none", **self._config}
+        if not self._durable:
+            config |= {"mem_storage": True, "num_replicas": 1, "inactive_threshold": _nanoseconds(_INACTIVE_SECONDS)}
+        return config
+
+    async def _ask(self) -> None:
+        want = self._window - len(self._buffer) - self._asked
+        if want < self._window // 2 or self._lost or not self._nc.is_connected:
+            return
+        body = {
+            "batch": want,
+            "max_bytes": max(_WINDOW_BYTES, 2 * self._nc.max_payload),
+            "expires": _nanoseconds(_PULL_SECONDS),
+            "idle_heartbeat": _nanoseconds(_HEARTBEAT_SECONDS),
+        }
+        self._asked += want
+        try:
+            await self._nc.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}", orjson.dumps(body), reply=self._inbox
+            )
+        except nats.errors.Error as error:
+            self._lost = str(error) or type(error).__name__
+
+    async def _wait(self) -> None:
+        """Until something came or is wrong, or a heartbeat's time has passed."""
+        self._wake.clear()
+        if self._buffer or self._lost:
+            return
+        try:
+            async with asyncio.timeout(_HEARTBEAT_SECONDS):
+                await self._wake.wait()
+        except TimeoutError:
+            silent = asyncio.get_running_loop().time() - self._heard
+            if self._nc.is_closed:
+                raise InternalError("the connection to NATS was closed", code="logClosed") from None
+            if self._nc.stats["reconnects"] != self._reconnects:
+                self._lost = "there is a new connection"
+            elif silent > _SILENCE_SECONDS:
+                self._lost = f"the server was silent for {silent:.1f} seconds"
+
+    async def _on_message(self, message: Msg) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        if message.reply:
+            self._asked -= 1
+            self._buffer.append(message)
+        elif not self._on_status(message.headers or {}):
+            return
+        self._wake.set()
+
+    def _on_status(self, headers: Mapping[str, str]) -> bool:
+        """Take note of a status; returns whether a reader should look."""
+        status, description = headers.get("Status", ""), headers.get("Description", "")
+        if status == "100":
+            return False
+        if status in _ENDED or description.startswith(_ENDED_WELL):
+            self._asked = max(self._asked - int(headers.get("Nats-Pending-Messages", self._asked)), 0)
+        else:
+            self._lost = f"{status} {description}".strip()
+        return True
+
+    def _delivery(self, message: Msg) -> Delivery:
+        tokens = message.reply.split(".")
+        # `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>`; with a domain two more
+        # in front of the stream, and a random one at the end.
+        at = 5 if len(tokens) == 9 else 7
+        delivery = int(tokens[at + 1])
+        if not self._durable and delivery != self._last_delivery + 1:
+            self._lost = f"delivery {delivery} came after {self._last_delivery}"
+            raise ConsumerLostError(f"the consumer on {self._stream} is lost: {self._lost}", code="consumerLost")
+        self._last_delivery = delivery
+        return Delivery(message, int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3]))
+
+
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * 1_000_000_000)

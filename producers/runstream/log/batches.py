@@ -1,0 +1,149 @@
+"""Group commit: what is ready together in one partition goes to disk together.
+
+One or two commits are published plainly, more as one atomic batch, and while one group is under way the next one
+gathers. A refused batch is published again one by one, so that only the guilty commit is refused. A commit that
+was given up (its caller was cancelled) before it was sent is not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from opentelemetry import metrics
+
+from runstream.jetstream.publisher import Ack, Outcome, Publisher, Refused, Unanswered
+
+_meter = metrics.get_meter("runstream.log")
+GROUP_SECONDS = _meter.create_histogram("runstream.append.group.duration", "s", "From sending a group to its answer")
+GROUP_COMMITS = _meter.create_histogram("runstream.append.group.size", "1", "How many commits went together")
+REFUSED_BATCHES = _meter.create_counter("runstream.append.batches.refused", "1", "Batches published one by one instead")
+
+MAX_BATCH_COMMITS = 1000
+MAX_BATCH_BYTES = 4 << 20
+PLAIN_COMMITS = 2
+"""A batch has a fixed cost of about two messages'."""
+QUEUE_COMMITS = 10_000
+"""How many commits may wait in one partition before `submit` waits."""
+ANSWER_SECONDS = 3.0
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A commit on its way; `outcome` tells what became of it."""
+
+    aggregate: str
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tell whoever still waits."""
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+class Committer:
+    """Sends the commits of one partition; `run` is its task."""
+
+    def __init__(self, nc: Client, publisher: Publisher, partition: int) -> None:
+        self._nc = nc
+        self._publisher = publisher
+        self._attributes = {"partition": str(partition)}
+        self._queue: asyncio.Queue[Pending] = asyncio.Queue(QUEUE_COMMITS)
+        self._left: deque[Pending] = deque()
+        """What was taken from the queue and belongs in a later group."""
+        self._group: list[Pending] = []
+
+    async def submit(self, pending: Pending) -> None:
+        """Have it sent; waits only when very many wait already."""
+        if self._queue.full():
+            await self._queue.put(pending)
+        else:
+            self._queue.put_nowait(pending)
+
+    async def run(self) -> None:
+        """Send one group after the other until cancelled; what is left then is unanswered."""
+        try:
+            while True:
+                self._group = await self._gather()
+                await self._send(self._group)
+        finally:
+            rest = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
+            for pending in (*self._group, *self._left, *rest):
+                pending.settle(Unanswered("the log was closed"))
+
+    async def _gather(self) -> list[Pending]:
+        """All that is ready, bounded, with at most one commit of each aggregate; waits for the first."""
+        waiting, self._left = self._left, deque()
+        if not waiting:
+            waiting.append(await self._queue.get())
+        group: list[Pending] = []
+        aggregates: set[str] = set()
+        size = 0
+        while waiting or not self._queue.empty():
+            pending = waiting.popleft() if waiting else self._queue.get_nowait()
+            if pending.outcome.done():
+                continue
+            size += len(pending.body)
+            if group and (size > MAX_BATCH_BYTES or len(group) == MAX_BATCH_COMMITS):
+                self._left.append(pending)
+                break
+            if pending.aggregate in aggregates:
+                self._left.append(pending)
+                continue
+            aggregates.add(pending.aggregate)
+            group.append(pending)
+        self._left.extend(waiting)
+        return group
+
+    async def _send(self, group: list[Pending]) -> None:
+        begun = time.perf_counter()
+        try:
+            if not self._nc.is_connected:
+                outcomes: list[Outcome] = [Unanswered("there is no connection to NATS")] * len(group)
+            elif len(group) > PLAIN_COMMITS:
+                outcomes = await self._batch(group)
+            else:
+                outcomes = await self._one_by_one(group)
+        except (nats.errors.Error, OSError) as error:
+            outcomes = [Unanswered(str(error) or type(error).__name__)] * len(group)
+        for pending, outcome in zip(group, outcomes, strict=True):
+            pending.settle(outcome)
+        if group:
+            GROUP_SECONDS.record(time.perf_counter() - begun, self._attributes)
+            GROUP_COMMITS.record(len(group), self._attributes)
+
+    async def _one_by_one(self, group: list[Pending]) -> list[Outcome]:
+        futures = [await self._publisher.publish(p.subject, p.body, p.headers) for p in group]
+        return await self._publisher.outcomes(futures, ANSWER_SECONDS)
+
+    async def _batch(self, group: list[Pending]) -> list[Outcome]:
+        batch = {"Nats-Batch-Id": secrets.token_hex(8)}
+        for number, pending in enumerate(group[:-1], 1):
+            headers = pending.headers | batch
+            headers["Nats-Batch-Sequence"] = str(number)
+            await self._publisher.send(pending.subject, pending.body, headers)
+        last = group[-1]
+        headers = last.headers | batch | {"Nats-Batch-Sequence": str(len(group)), "Nats-Batch-Commit": "1"}
+        answer = await self._publisher.publish(last.subject, last.body, headers)
+        (outcome,) = await self._publisher.outcomes([answer], ANSWER_SECONDS)
+        match outcome:
+            case Ack(sequence, count) if count == len(group):
+                return [Ack(sequence - count + number) for number in range(1, count + 1)]
+            case Ack(_, count):
+                return [Unanswered(f"the batch of {len(group)} was acknowledged as {count}")] * len(group)
+            case Refused():
+                REFUSED_BATCHES.add(1, self._attributes)
+                log.debug("a batch goes one by one", action="batch_refused", why=outcome.why, commits=len(group))
+                return await self._one_by_one(group)
+            case Unanswered():
+                return [outcome] * len(group)

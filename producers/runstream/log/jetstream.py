@@ -1,0 +1,268 @@
+"""The log on JetStream: one stream a partition, one message a commit, appended with what it was based on.
+
+Acknowledged is durable. What is not acknowledged is looked up at the stream's leader until it is known, for as
+long as `append_seconds` say: deduplication alone cannot be trusted, because a standalone server checks the
+expected sequence first and a clustered one the message's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
+
+from nats.aio.client import Client
+from opentelemetry import metrics
+
+from runstream.codec import ID_HEADER, decode, encode
+from runstream.commits import NewCommit, Position, StoredCommit
+from runstream.errors import BadRequestError, InternalError, NotExistError
+from runstream.jetstream.api import StreamMessage, UnavailableError, last_message, next_message, request
+from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
+from runstream.log import streams
+from runstream.log.batches import Committer, Pending
+from runstream.log.port import AppendConflictError, RawMessage
+from runstream.log.reader import JetStreamReader
+from runstream.log.stored import of_stream
+from runstream.subjects import Address, Subjects
+
+CONFLICTS = metrics.get_meter("runstream.log").create_counter(
+    "runstream.append.conflicts", "1", "Commits refused because their aggregate had moved on"
+)
+APPEND_SECONDS = 30.0
+_HEADER_ROOM = 1024
+"""Bytes of a message that are left for headers."""
+_CLOSE_SECONDS = 3.0
+_FIRST_DELAY_SECONDS = 0.01
+_MAX_DELAY_SECONDS = 1.0
+_FINAL = frozenset({10023, 10047, 10054, 10077})
+"""No resources, no storage, too large, not stored: trying again does not help."""
+
+
+async def open_log(
+    nc: Client,
+    namespace: str,
+    service: str = "runs",
+    *,
+    create: bool = False,
+    partitions: int | None = None,
+    replicas: int = 1,
+    append_seconds: float = APPEND_SECONDS,
+) -> JetStreamLog:
+    """The log of a service; made first when there is none and `create` says so (then `partitions` are needed).
+
+    `partitions` None takes the number that the log has. Raises NotExistError when there is no log, BadRequestError
+    when it is not one that we can use, InternalError when NATS cannot be reached or is too old.
+    """
+    description = await streams.described(nc, namespace, service)
+    if description is None:
+        if not create or partitions is None:
+            raise NotExistError(
+                f"there is no log {namespace!r} on this NATS",
+                code="noLog",
+                hint="`runstream serve` makes it; is this the right NATS and the right namespace?",
+            )
+        description = await streams.create(nc, Subjects(namespace, service, 1), partitions, replicas)
+    subjects = Subjects(namespace, service, description.epoch)
+    await streams.check(nc, subjects, description, partitions)
+    log = JetStreamLog(nc, subjects, description.partitions, append_seconds)
+    await log.start()
+    return log
+
+
+class JetStreamLog:
+    """One service's log in one epoch (see `runstream.log.port.Log`); made by `open_log`, ended by `close`."""
+
+    def __init__(self, nc: Client, subjects: Subjects, partitions: int, append_seconds: float) -> None:
+        self.subjects = subjects
+        self.partitions = partitions
+        self._nc = nc
+        self._append_seconds = append_seconds
+        self._publisher = Publisher(nc)
+        self._committers = [Committer(nc, self._publisher, partition) for partition in range(partitions)]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is appended to."""
+        return self.subjects.epoch
+
+    async def start(self) -> None:
+        """Begin to accept appends."""
+        await self._publisher.start()
+        self._tasks = [
+            asyncio.create_task(committer.run(), name=f"commit {self.subjects.stream(partition)}")
+            for partition, committer in enumerate(self._committers)
+        ]
+
+    async def close(self) -> None:
+        """Accept no more, let what is under way end (a few seconds at most), and stop. The connection stays open."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._idle.wait()
+        except TimeoutError:
+            pass  # What is left is told that it is unanswered.
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._publisher.close()
+
+    async def append(self, commit: NewCommit) -> Position:
+        """Append one commit (see the port)."""
+        (answer,) = await self.append_all([commit])
+        if isinstance(answer, AppendConflictError):
+            raise answer
+        return answer
+
+    async def append_all(self, commits: Sequence[NewCommit]) -> list[Position | AppendConflictError]:
+        """Append commits of different aggregates (see the port)."""
+        on_their_way = [self._pending(commit) for commit in commits]
+        deadline = asyncio.get_running_loop().time() + self._append_seconds
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            for commit, pending in zip(commits, on_their_way, strict=True):
+                await self._committers[commit.address.partition].submit(pending)
+            return [await self._settled(c, p, deadline) for c, p in zip(commits, on_their_way, strict=True)]
+        finally:
+            for pending in on_their_way:
+                pending.outcome.cancel()
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def last(self, address: Address) -> StoredCommit | None:
+        """The aggregate's last commit, from the leader (see the port)."""
+        found = await last_message(self._nc, self._stream(address), self.subjects.guard(address))
+        return None if found is None else decode(of_stream(found, self.epoch, address.partition))
+
+    async def history(self, address: Address) -> list[StoredCommit]:
+        """All commits of the aggregate, in order."""
+        last = await last_message(self._nc, self._stream(address), self.subjects.guard(address))
+        messages: list[RawMessage] = []
+        if last is not None:
+            async with self.read(address.partition, 0, filters=(self.subjects.guard(address),)) as reader:
+                while not messages or messages[-1].position.sequence < last.sequence:
+                    messages += await reader.next_batch()
+        return [decode(message) for message in messages]
+
+    async def end(self, partition: int) -> int:
+        """The last sequence of the partition; 0 when it is empty."""
+        info = await request(self._nc, f"STREAM.INFO.{self.subjects.stream(partition)}")
+        sequence: int = info["state"]["last_seq"]
+        return sequence
+
+    @asynccontextmanager
+    async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[JetStreamReader]:
+        """Read a partition from the first message behind `after` (see the port)."""
+        stream = self.subjects.stream(partition)
+        reader = JetStreamReader(self._nc, stream, self.epoch, partition, after, tuple(filters))
+        await reader.open()
+        try:
+            yield reader
+        finally:
+            await reader.close()
+
+    def _pending(self, commit: NewCommit) -> Pending:
+        """The commit as it is sent. Raises BadRequestError when it is too large."""
+        if self._closed:
+            raise InternalError("the log is closed", code="logClosed")
+        address = commit.address
+        body, headers = encode(commit)
+        if len(body) > self._nc.max_payload - _HEADER_ROOM:
+            raise BadRequestError(
+                f"the commit of {address.aggregate} takes {len(body)} bytes; NATS accepts {self._nc.max_payload}",
+                code="commitTooLarge",
+                details={"bytes": len(body), "limit": self._nc.max_payload - _HEADER_ROOM},
+                hint="make it smaller, or raise max_payload in the configuration of NATS",
+            )
+        subject, guard = self.subjects.of(address), self.subjects.guard(address)
+        headers["Nats-Expected-Last-Subject-Sequence"] = str(commit.expected)
+        if commit.expected == 0 and guard != subject:
+            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = guard
+        return Pending(address.aggregate, subject, body, headers)
+
+    async def _settled(self, commit: NewCommit, pending: Pending, deadline: float) -> Position | AppendConflictError:
+        """What became of the commit; sent again as long as that is not known and there is time."""
+        loop = asyncio.get_running_loop()
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            match await pending.outcome:
+                case Ack(sequence):
+                    return Position(self.epoch, commit.address.partition, sequence)
+                case Refused(number, why) if number in _FINAL:
+                    raise self._not_stored(commit, why)
+                case Refused(why=why) | Unanswered(why):
+                    pass
+            try:
+                found = await self._look_up(commit)
+            except UnavailableError as error:
+                why, found = error.message, None
+            if found is not None:
+                return found
+            if self._closed or loop.time() + delay > deadline:
+                raise self._unknown(commit, why)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+            pending.outcome = loop.create_future()
+            await self._committers[commit.address.partition].submit(pending)
+
+    async def _look_up(self, commit: NewCommit) -> Position | AppendConflictError | None:
+        """What the leader knows: it is in the log, or it never will be; None when it still may be appended."""
+        stream, guard = self._stream(commit.address), self.subjects.guard(commit.address)
+        last = await last_message(self._nc, stream, guard)
+        sequence = 0 if last is None else last.sequence
+        if sequence == commit.expected:
+            return None
+        found = (
+            last if last is None or _is(last, commit) else await next_message(self._nc, stream, guard, commit.expected)
+        )
+        if found is not None and _is(found, commit):
+            return Position(self.epoch, commit.address.partition, found.sequence)
+        CONFLICTS.add(1, {"kind": commit.address.kind})
+        return AppendConflictError(commit, self._readable(last, commit.address.partition))
+
+    def _readable(self, message: StreamMessage | None, partition: int) -> StoredCommit | None:
+        """The commit, or None where it is not known: who reads the log parks what cannot be read."""
+        try:
+            return None if message is None else decode(of_stream(message, self.epoch, partition))
+        except BadRequestError:
+            return None
+
+    def _stream(self, address: Address) -> str:
+        return self.subjects.stream(address.partition)
+
+    def _not_stored(self, commit: NewCommit, why: str) -> InternalError:
+        return InternalError(
+            f"NATS could not store {commit.address.aggregate}: {why}",
+            code="notStored",
+            hint="is the disk of NATS full, or a limit of its account reached? `runstream doctor` tells",
+        )
+
+    def _unknown(self, commit: NewCommit, why: str) -> InternalError:
+        return InternalError(
+            f"the log did not take {commit.address.aggregate} in time: {why}",
+            code="logUnreachable",
+            details={"commit": commit.id, "uncertain": True},
+            hint="is NATS running and reachable? It may be in the log all the same: look before you do it again",
+        )
+
+
+def _is(message: StreamMessage, commit: NewCommit) -> bool:
+    return message.headers.get(ID_HEADER) == commit.id

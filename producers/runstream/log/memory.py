@@ -1,0 +1,146 @@
+"""The log in memory: the same answers as JetStream's, for tests that need no server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from runstream.codec import ID_HEADER, decode, encode
+from runstream.commits import NewCommit, Position, StoredCommit
+from runstream.errors import BadRequestError, InternalError
+from runstream.log.port import AppendConflictError, RawMessage
+from runstream.subjects import Address, Subjects
+
+MAX_BODY_BYTES = (1 << 20) - 1024
+"""As a NATS server with its default settings accepts."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    messages: list[RawMessage] = field(default_factory=list)
+    aggregates: dict[str, list[RawMessage]] = field(default_factory=dict)
+    """By guard: an executor task's, whatever its executor."""
+    grown: asyncio.Event = field(default_factory=asyncio.Event)
+    """Replaced when it is set, so that each growth wakes everybody once."""
+
+    def add(self, guard: str, message: RawMessage) -> None:
+        self.messages.append(message)
+        self.aggregates.setdefault(guard, []).append(message)
+        self.grown.set()
+        self.grown = asyncio.Event()
+
+
+class MemoryLog:
+    """One service's log in this process (see `runstream.log.port.Log`)."""
+
+    def __init__(self, namespace: str = "memory", service: str = "runs", *, partitions: int = 4) -> None:
+        self.subjects = Subjects(namespace, service, 1)
+        self.partitions = partitions
+        self._streams = [_Stream() for _ in range(partitions)]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is appended to."""
+        return self.subjects.epoch
+
+    async def append(self, commit: NewCommit) -> Position:
+        """Append one commit (see the port)."""
+        (answer,) = await self.append_all([commit])
+        if isinstance(answer, AppendConflictError):
+            raise answer
+        return answer
+
+    async def append_all(self, commits: Sequence[NewCommit]) -> list[Position | AppendConflictError]:
+        """Append commits of different aggregates (see the port)."""
+        encoded = [encode(commit) for commit in commits]
+        for commit, (body, _) in zip(commits, encoded, strict=True):
+            if len(body) > MAX_BODY_BYTES:
+                raise BadRequestError(
+                    f"the commit of {commit.address.aggregate} takes {len(body)} bytes", code="commitTooLarge"
+                )
+        return [self._append(commit, *parts) for commit, parts in zip(commits, encoded, strict=True)]
+
+    async def last(self, address: Address) -> StoredCommit | None:
+        """The aggregate's last commit (see the port)."""
+        commits = self._of(address)
+        return decode(commits[-1]) if commits else None
+
+    async def history(self, address: Address) -> list[StoredCommit]:
+        """All commits of the aggregate, in order."""
+        return [decode(message) for message in self._of(address)]
+
+    async def end(self, partition: int) -> int:
+        """The last sequence of the partition; 0 when it is empty."""
+        return len(self._streams[partition].messages)
+
+    @asynccontextmanager
+    async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[MemoryReader]:
+        """Read a partition from the first message behind `after` (see the port)."""
+        stream = self._streams[partition]
+        if after > len(stream.messages):
+            raise InternalError(
+                f"position {after} is ahead of partition {partition}, which ends at {len(stream.messages)}",
+                code="positionAheadOfLog",
+            )
+        yield MemoryReader(stream, after, filters)
+
+    def put(self, partition: int, subject: str, data: bytes, headers: dict[str, str] | None = None) -> Position:
+        """Store any message, as something else than Runstream might: for tests of what cannot be read."""
+        stream = self._streams[partition]
+        position = Position(self.epoch, partition, len(stream.messages) + 1)
+        stream.add(subject, RawMessage(subject, position, data, headers or {}, datetime.now(UTC)))
+        return position
+
+    def _append(self, commit: NewCommit, body: bytes, headers: dict[str, str]) -> Position | AppendConflictError:
+        address = commit.address
+        stream, guard, history = self._streams[address.partition], self.subjects.guard(address), self._of(address)
+        for message in history:
+            if message.headers.get(ID_HEADER) == commit.id:
+                return message.position
+        if (history[-1].position.sequence if history else 0) != commit.expected:
+            return AppendConflictError(commit, decode(history[-1]) if history else None)
+        position = Position(self.epoch, address.partition, len(stream.messages) + 1)
+        stream.add(guard, RawMessage(self.subjects.of(address), position, body, headers, datetime.now(UTC)))
+        return position
+
+    def _of(self, address: Address) -> list[RawMessage]:
+        return self._streams[address.partition].aggregates.get(self.subjects.guard(address), [])
+
+
+class MemoryReader:
+    """Reads one partition."""
+
+    def __init__(self, stream: _Stream, after: int, filters: Sequence[str]) -> None:
+        self._stream = stream
+        self._after = after
+        self._filters = [subject.split(".") for subject in filters]
+
+    async def next_batch(self, limit: int = 500) -> list[RawMessage]:
+        """The next messages, at least one; waits for it."""
+        while True:
+            grown = self._stream.grown
+            batch: list[RawMessage] = []
+            while self._after < len(self._stream.messages) and len(batch) < limit:
+                message = self._stream.messages[self._after]
+                self._after += 1
+                if self._wanted(message):
+                    batch.append(message)
+            if batch:
+                return batch
+            await grown.wait()
+
+    def pending(self) -> int:
+        """How many messages are left."""
+        return sum(map(self._wanted, self._stream.messages[self._after :]))
+
+    def _wanted(self, message: RawMessage) -> bool:
+        return not self._filters or any(_matches(f, message.subject.split(".")) for f in self._filters)
+
+
+def _matches(pattern: list[str], tokens: list[str]) -> bool:
+    if pattern[-1] == ">":
+        return len(tokens) >= len(pattern) and _matches(pattern[:-1], tokens[: len(pattern) - 1])
+    return len(pattern) == len(tokens) and all(p in ("*", t) for p, t in zip(pattern, tokens, strict=True))

@@ -1,0 +1,107 @@
+"""Reads one partition in order and without a gap, across lost consumers, lost connections and restarted servers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from nats.aio.client import Client
+
+from runstream.errors import InternalError
+from runstream.jetstream.api import UnavailableError, request
+from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
+from runstream.log.port import RawMessage
+from runstream.log.stored import of_delivery
+
+_FIRST_DELAY_SECONDS = 0.05
+_MAX_DELAY_SECONDS = 2.0
+log = structlog.get_logger()
+
+
+class JetStreamReader:
+    """A reader of one stream; `open` before, `close` after."""
+
+    def __init__(
+        self, nc: Client, stream: str, epoch: int, partition: int, after: int, filters: tuple[str, ...]
+    ) -> None:
+        self._nc = nc
+        self._stream = stream
+        self._epoch = epoch
+        self._partition = partition
+        self._after = after
+        self._filters = filters
+        self._consumer: PullConsumer | None = None
+        self._pending = 0
+
+    async def open(self) -> None:
+        """Begin. Raises InternalError when the stream ends before the position to read from."""
+        end = (await request(self._nc, f"STREAM.INFO.{self._stream}"))["state"]["last_seq"]
+        if self._after > end:
+            raise InternalError(
+                f"position {self._after} is ahead of partition {self._partition}, which ends at {end}",
+                code="positionAheadOfLog",
+                details={"partition": self._partition, "position": self._after, "end": end},
+                hint="was NATS restored from an older backup? Restore both to one moment, or rebuild the projection",
+            )
+        config: dict[str, object] = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._after + 1}
+        if self._filters:
+            config["filter_subjects"] = list(self._filters)
+        consumer = PullConsumer(self._nc, self._stream, config)
+        try:
+            self._pending = (await consumer.open())["num_pending"]
+        except BaseException:
+            await consumer.close()
+            raise
+        self._consumer = consumer
+
+    async def close(self) -> None:
+        """Stop reading."""
+        if self._consumer is not None:
+            await self._consumer.close()
+            self._consumer = None
+
+    async def next_batch(self, limit: int = 500) -> list[RawMessage]:
+        """The next messages, at least one; waits for it, also for a server that is away. Raises InternalError."""
+        while True:
+            if self._consumer is None:
+                await self._reopen()
+                continue
+            try:
+                deliveries = await self._consumer.deliveries(limit)
+            except ConsumerLostError as error:
+                log.debug("the reader begins anew", action="reader_lost", stream=self._stream, why=error.message)
+                await self.close()
+                continue
+            return self._messages(deliveries)
+
+    def pending(self) -> int:
+        """How many messages are left, as of the last one read."""
+        return self._pending
+
+    async def _reopen(self) -> None:
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await self.open()
+            except UnavailableError as error:
+                if self._nc.is_closed:
+                    raise
+                log.warning("the log is away", action="log_away", stream=self._stream, why=error.message)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+
+    def _messages(self, deliveries: list[Delivery]) -> list[RawMessage]:
+        if not self._filters:
+            expected = self._after + 1
+            for delivery in deliveries:
+                if delivery.sequence != expected:
+                    raise InternalError(
+                        f"partition {self._partition} has no message {expected}: after it comes {delivery.sequence}",
+                        code="gapInLog",
+                        details={"partition": self._partition, "missing": expected, "next": delivery.sequence},
+                        hint="something has removed messages from the log; restore it from its data status or a backup",
+                    )
+                expected += 1
+        self._after, self._pending = deliveries[-1].sequence, deliveries[-1].pending
+        epoch, partition = self._epoch, self._partition
+        return [of_delivery(delivery, epoch, partition) for delivery in deliveries]

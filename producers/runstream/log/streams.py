@@ -1,0 +1,191 @@
+"""The streams of a log and what is written down about it: epoch, partitions, format.
+
+The description is a key of a KV bucket and is written after the streams were made: a log that is described is
+whole. A described log whose stream is missing is never silently made anew.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import msgspec
+import orjson
+from nats.aio.client import Client
+
+from runstream.errors import BadRequestError, InternalError, NotExistError
+from runstream.jetstream.api import (
+    STREAM_DIFFERS,
+    STREAM_NOT_FOUND,
+    WRONG_SEQUENCE,
+    ApiError,
+    last_message,
+    publish,
+    request,
+)
+from runstream.subjects import MAX_PARTITIONS, Subjects
+
+FORMAT = 1
+"""Of subjects, bodies and headers, as `docs/formats/log.md` says."""
+_NAMESPACE = re.compile(r"[A-Za-z0-9-]{1,40}")
+_SETTINGS: dict[str, object] = {
+    "retention": "limits",
+    "storage": "file",
+    "discard": "new",
+    "compression": "s2",
+    "deny_delete": True,
+    "deny_purge": True,
+    "allow_atomic": True,
+    "allow_direct": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LogDescription:
+    """What holds for the whole log."""
+
+    epoch: int
+    partitions: int
+    format: int
+
+
+async def described(nc: Client, namespace: str, service: str) -> LogDescription | None:
+    """The log's description; None when no log was made here. Raises BadRequestError for one that is not ours."""
+    bucket = f"{namespace}_control"
+    try:
+        found = await last_message(nc, f"KV_{bucket}", f"$KV.{bucket}.{service}")
+    except ApiError as error:
+        if error.number == STREAM_NOT_FOUND:
+            return None
+        raise
+    if found is None or not found.data:
+        return None
+    try:
+        return msgspec.convert(orjson.loads(found.data), LogDescription)
+    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
+        raise _foreign(namespace, f"its description cannot be read: {error}") from error
+
+
+async def create(nc: Client, subjects: Subjects, partitions: int, replicas: int) -> LogDescription:
+    """Make the streams and then the description; what another process made in the meantime holds."""
+    if not _NAMESPACE.fullmatch(subjects.namespace):
+        raise BadRequestError(
+            f"namespace {subjects.namespace[:80]!r} is not valid",
+            code="invalidNamespace",
+            hint="use 1 to 40 letters, digits and '-'",
+        )
+    if not 1 <= partitions <= MAX_PARTITIONS:
+        raise BadRequestError(
+            f"{partitions} partitions are not possible", code="invalidPartitions", hint=f"use 1 to {MAX_PARTITIONS}"
+        )
+    await create_control_bucket(nc, subjects.namespace, replicas)
+    for partition in range(partitions):
+        await _create_stream(nc, subjects, partition, partitions, replicas)
+    description = LogDescription(subjects.epoch, partitions, FORMAT)
+    key = f"$KV.{subjects.namespace}_control.{subjects.service}"
+    data = orjson.dumps(description, option=orjson.OPT_SORT_KEYS)
+    try:
+        await publish(nc, key, data, {"Nats-Expected-Last-Subject-Sequence": "0"})
+    except ApiError as error:
+        if error.number not in WRONG_SEQUENCE:
+            raise
+    return await described(nc, subjects.namespace, subjects.service) or description
+
+
+async def create_control_bucket(nc: Client, namespace: str, replicas: int) -> None:
+    """Make the KV bucket that holds what is true for the whole deployment; one that is there stays."""
+    bucket = f"{namespace}_control"
+    config = {
+        "name": f"KV_{bucket}",
+        "subjects": [f"$KV.{bucket}.>"],
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+    }
+    try:
+        await request(nc, f"STREAM.CREATE.KV_{bucket}", config)
+    except ApiError as error:
+        if error.number != STREAM_DIFFERS:
+            raise
+
+
+async def check(nc: Client, subjects: Subjects, description: LogDescription, partitions: int | None) -> None:
+    """Make sure that this is a log that we can use. Raises BadRequestError or NotExistError that says what to do."""
+    if description.format > FORMAT:
+        raise BadRequestError(
+            f"the log {subjects.namespace!r} has format {description.format}, this Runstream knows up to {FORMAT}",
+            code="newerLog",
+            hint="use the Runstream that wrote it, or a later one",
+        )
+    if partitions is not None and partitions != description.partitions:
+        raise BadRequestError(
+            f"the log {subjects.namespace!r} has {description.partitions} partitions, not {partitions}",
+            code="otherPartitions",
+            details={"partitions": description.partitions, "asked": partitions},
+            hint=f"set partitions to {description.partitions}; another number takes an export and an import",
+        )
+    for partition in range(description.partitions):
+        await _check_stream(nc, subjects, partition, description.partitions)
+
+
+async def _create_stream(nc: Client, subjects: Subjects, partition: int, partitions: int, replicas: int) -> None:
+    name = subjects.stream(partition)
+    config: dict[str, object] = {
+        "name": name,
+        "subjects": [f"{subjects.prefix(partition)}.>"],
+        "num_replicas": replicas,
+        "metadata": _metadata(subjects, partitions),
+        **_SETTINGS,
+    }
+    try:
+        answer = await request(nc, f"STREAM.CREATE.{name}", config, seconds=15.0)
+    except ApiError as error:
+        if error.number == STREAM_DIFFERS:
+            await _check_stream(nc, subjects, partition, partitions)
+            return
+        raise
+    _require_settings(name, answer["config"])
+
+
+async def _check_stream(nc: Client, subjects: Subjects, partition: int, partitions: int) -> None:
+    name = subjects.stream(partition)
+    try:
+        config = (await request(nc, f"STREAM.INFO.{name}"))["config"]
+    except ApiError as error:
+        if error.number != STREAM_NOT_FOUND:
+            raise
+        raise NotExistError(
+            f"the log {subjects.namespace!r} is described, but its stream {name} is missing",
+            code="logIncomplete",
+            hint="restore NATS's data, or the log from its data status; nothing is made anew in its place",
+        ) from error
+    found = {key: value for key, value in config.get("metadata", {}).items() if not key.startswith("_nats")}
+    if found != _metadata(subjects, partitions) or config["subjects"] != [f"{subjects.prefix(partition)}.>"]:
+        raise _foreign(subjects.namespace, f"stream {name} says {found or 'nothing'} about itself")
+    _require_settings(name, config)
+
+
+def _require_settings(name: str, config: dict[str, object]) -> None:
+    wrong = sorted(key for key, value in _SETTINGS.items() if config.get(key) != value)
+    if wrong:
+        raise InternalError(
+            f"stream {name} lacks {', '.join(wrong)}",
+            code="weakStream",
+            hint="Runstream needs nats-server 2.14 or later and streams that nobody changed; ask `runstream doctor`",
+        )
+
+
+def _metadata(subjects: Subjects, partitions: int) -> dict[str, str]:
+    return {"epoch": str(subjects.epoch), "partitions": str(partitions), "format": str(FORMAT)}
+
+
+def _foreign(namespace: str, why: str) -> BadRequestError:
+    return BadRequestError(
+        f"{namespace!r} is not a log of this Runstream: {why}",
+        code="foreignLog",
+        hint="choose another namespace, or the settings that the log was made with",
+    )
