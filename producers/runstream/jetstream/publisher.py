@@ -16,6 +16,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+_LOOK_SECONDS = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Ack:
@@ -63,8 +65,9 @@ class Publisher:
         """Listen no more; what was under way is unanswered."""
         for token in list(self._waiting):
             self._settle(token, Unanswered("the log was closed"))
-        if self._inbox is not None and not self._nc.is_closed:
-            await self._inbox.unsubscribe()
+        inbox, self._inbox = self._inbox, None
+        if inbox is not None and not (self._nc.is_closed or self._nc.is_draining):
+            await inbox.unsubscribe()
 
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str]) -> asyncio.Future[Outcome]:
         """Send a message; the future tells what became of it (give it to `outcomes`, which bounds the wait)."""
@@ -84,11 +87,18 @@ class Publisher:
         await self._nc.publish(subject, data, headers=dict(headers))
 
     async def outcomes(self, futures: Sequence[asyncio.Future[Outcome]], seconds: float) -> list[Outcome]:
-        """What became of these messages, each unanswered when this long has passed."""
-        if futures:
-            _, late = await asyncio.wait(futures, timeout=seconds)
-            for future in late:
-                future.set_result(Unanswered(f"no acknowledgement within {seconds:g} seconds"))
+        """What became of these messages, each unanswered when this long has passed or the connection was lost."""
+        reconnects = self._nc.stats["reconnects"]
+        why = f"no acknowledgement within {seconds:g} seconds"
+        late = set(futures)
+        while late and seconds > 0:
+            # The client library has no event of a lost connection for those who did not open it.
+            _, late = await asyncio.wait(late, timeout=_LOOK_SECONDS)
+            seconds -= _LOOK_SECONDS
+            if late and (not self._nc.is_connected or self._nc.stats["reconnects"] != reconnects):
+                why, seconds = "the connection to NATS was lost", 0.0
+        for future in late:
+            future.set_result(Unanswered(why))
         return [future.result() for future in futures]
 
     async def _on_ack(self, message: Msg) -> None:

@@ -87,10 +87,11 @@ class PullConsumer:
 
     async def close(self) -> None:
         """Stop reading; an ephemeral consumer is deleted."""
-        if self._nc.is_closed:
+        subscription, self._subscription = self._subscription, None
+        if self._nc.is_closed or self._nc.is_draining:
             return
-        if self._subscription is not None:
-            await self._subscription.unsubscribe()
+        if subscription is not None:
+            await subscription.unsubscribe()
         if not self._durable and self._nc.is_connected:
             await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
 

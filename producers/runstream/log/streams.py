@@ -49,9 +49,20 @@ class LogDescription:
     format: int
 
 
+def require_namespace(namespace: str) -> str:
+    """The namespace, if it can be the first token of subjects and begin names of streams. Raises BadRequestError."""
+    if not _NAMESPACE.fullmatch(namespace):
+        raise BadRequestError(
+            f"namespace {namespace[:80]!r} is not valid",
+            code="invalidNamespace",
+            hint="use 1 to 40 letters, digits and '-'",
+        )
+    return namespace
+
+
 async def described(nc: Client, namespace: str, service: str) -> LogDescription | None:
     """The log's description; None when no log was made here. Raises BadRequestError for one that is not ours."""
-    bucket = f"{namespace}_control"
+    bucket = f"{require_namespace(namespace)}_control"
     try:
         found = await last_message(nc, f"KV_{bucket}", f"$KV.{bucket}.{service}")
     except ApiError as error:
@@ -68,12 +79,6 @@ async def described(nc: Client, namespace: str, service: str) -> LogDescription 
 
 async def create(nc: Client, subjects: Subjects, partitions: int, replicas: int) -> LogDescription:
     """Make the streams and then the description; what another process made in the meantime holds."""
-    if not _NAMESPACE.fullmatch(subjects.namespace):
-        raise BadRequestError(
-            f"namespace {subjects.namespace[:80]!r} is not valid",
-            code="invalidNamespace",
-            hint="use 1 to 40 letters, digits and '-'",
-        )
     if not 1 <= partitions <= MAX_PARTITIONS:
         raise BadRequestError(
             f"{partitions} partitions are not possible", code="invalidPartitions", hint=f"use 1 to {MAX_PARTITIONS}"
