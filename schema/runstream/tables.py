@@ -20,6 +20,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     DateTime,
     Index,
     Integer,
@@ -28,6 +29,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    cast,
     func,
     text,
 )
@@ -52,6 +54,10 @@ class JsonText(UserDefinedType[str]):
     def get_col_spec(self, **_: object) -> str:
         """How the type is called in SQL."""
         return "JSON"
+
+    def column_expression(self, colexpr: ColumnElement[str]) -> ColumnElement[str]:
+        """How it is selected: as text, which no driver decodes."""
+        return cast(colexpr, Text)
 
 
 _TIME = DateTime(timezone=True)

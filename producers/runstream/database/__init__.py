@@ -1,7 +1,7 @@
 """The database: connections and transactions, migrations, and what is read from the projection."""
 
 from runstream.database.database import Database
-from runstream.database.migrate import MigrationState, migrate, migrate_down, migration_state, require_migrated
+from runstream.database.migrating import MigrationState, migrate, migrate_down, migration_state, require_migrated
 from runstream.database.transaction import Transaction
 
 __all__ = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
 
 import asyncpg
-from sqlalchemy import Executable, RowMapping, text
+from sqlalchemy import Connection, Executable, RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+T = TypeVar("T")
 
 _BEGIN = text("SELECT set_config('statement_timeout', :timeout, true)")
 _BEGIN_RELAXED = text(
@@ -43,6 +45,10 @@ class Transaction:
         """Run the statement; how many rows it changed."""
         result = await self._connection.execute(statement, values)
         return result.rowcount
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Have a function that knows only SQLAlchemy's synchronous connection do its work in this transaction."""
+        return await self._connection.run_sync(work)
 
     async def driver(self) -> asyncpg.Connection[asyncpg.Record]:
         """The driver's connection inside this transaction: for prepared statements with arrays, COPY and cursors."""

@@ -1,6 +1,6 @@
 """How a schema gets the tables of this version: Alembic's scripts, run online, by one process at a time.
 
-Each migration is a transaction of its own that waits at most `LOCK_SECONDS` for a table that is in use, so that
+Each migration is a transaction of its own that waits at most `LOCK_MILLISECONDS` for a table that is in use, so that
 a service that runs meanwhile is never held up for longer. A database that a newer version has migrated is refused:
 its tables may mean something that this version does not know.
 """
@@ -32,7 +32,7 @@ from runstream.errors import InternalError
 log = structlog.get_logger()
 
 MIGRATION_SECONDS = 600.0
-LOCK_SECONDS = 5
+LOCK_MILLISECONDS = 5000
 
 _LOCK_NOT_AVAILABLE = "55P03"
 _IN_WHEEL = Path(__file__).with_name("migrations")
@@ -116,7 +116,7 @@ async def _locked(connection: AsyncConnection, schema: str, move: Callable[[Conf
     """Move under a lock of the session, which ends with the connection, however this process ends."""
     await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _lock_key(schema)})
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"))
-    await connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
+    await connection.execute(text(f"SET lock_timeout = '{LOCK_MILLISECONDS}ms'"))
     await connection.commit()
     _refuse_newer(await connection.run_sync(_state))
     await connection.commit()
@@ -125,7 +125,7 @@ async def _locked(connection: AsyncConnection, schema: str, move: Callable[[Conf
 
 
 async def _moved(connection: AsyncConnection, move: Callable[[Config], None]) -> bool:
-    """Whether the move went through; False when a table stayed locked by others for `LOCK_SECONDS`."""
+    """Whether the move went through; False when a table stayed locked by others for `LOCK_MILLISECONDS`."""
     try:
         await connection.run_sync(lambda sync: move(_config(sync)))
     except SQLAlchemyError as error:
