@@ -1,0 +1,71 @@
+"""Parked commits: which they are, and how one is asked to be tried again.
+
+A commit is parked by its position and the reason, never as a copy: after a fix it is read again from the log with
+today's code. Trying again is a request on the schema's channel of retries: the scheduler that owns the partition
+reads the parked commits from the log in their order, and what fits now is no longer parked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, text
+
+from runstream.commits import Position
+from runstream.database.channel import retry_channel_of
+from runstream.database.database import Database
+from runstream.database.transaction import Transaction
+from runstream.tables import PROJECTION, parked
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedCommit:
+    """A commit that could not be read or applied."""
+
+    position: Position
+    subject: str
+    aggregate: str
+    reason: str
+    at: datetime
+    """When it was parked, in UTC."""
+
+
+async def list_parked(transaction: Transaction, partition: int | None = None) -> tuple[ParkedCommit, ...]:
+    """What is parked (in one partition, or in all), in the order of the log."""
+    listed = select(parked).where(parked.c.projection == PROJECTION)
+    if partition is not None:
+        listed = listed.where(parked.c.partition == partition)
+    rows = await transaction.rows(listed.order_by(parked.c.epoch, parked.c.partition, parked.c.sequence))
+    return tuple(
+        ParkedCommit(
+            Position(row["epoch"], row["partition"], row["sequence"]),
+            row["subject"],
+            row["aggregate"],
+            row["reason"],
+            row["at"],
+        )
+        for row in rows
+    )
+
+
+async def parked_aggregates(database: Database, partition: int, epoch: int) -> set[str]:
+    """The aggregates whose later commits park behind a parked one."""
+    async with database.snapshot() as transaction:
+        return {one.aggregate for one in await list_parked(transaction, partition) if one.position.epoch == epoch}
+
+
+async def request_retry(database: Database, positions: Sequence[Position] = ()) -> int:
+    """Ask the owners of the partitions to try parked commits again (all, or these); how many are asked for."""
+
+    async def work(transaction: Transaction) -> int:
+        asked = [one.position for one in await list_parked(transaction) if not positions or one.position in positions]
+        for partition in sorted({position.partition for position in asked}):
+            await transaction.rows(
+                text("SELECT pg_notify(:channel, :partition)"),
+                {"channel": retry_channel_of(database.schema), "partition": str(partition)},
+            )
+        return len(asked)
+
+    return await database.transaction(work)
