@@ -16,14 +16,9 @@ from dataclasses import dataclass, field
 import nats.errors
 import structlog
 from nats.aio.client import Client
-from opentelemetry import metrics
 
 from runstream.jetstream.publisher import Ack, Outcome, Publisher, Refused, Unanswered
-
-_meter = metrics.get_meter("runstream.log")
-GROUP_SECONDS = _meter.create_histogram("runstream.append.group.duration", "s", "From sending a group to its answer")
-GROUP_COMMITS = _meter.create_histogram("runstream.append.group.size", "1", "How many commits went together")
-REFUSED_BATCHES = _meter.create_counter("runstream.append.batches.refused", "1", "Batches published one by one instead")
+from runstream.telemetry.metrics import APPEND_DURATION, APPENDED_COMMITS
 
 MAX_BATCH_COMMITS = 1000
 MAX_BATCH_BYTES = 4 << 20
@@ -57,7 +52,7 @@ class Committer:
     def __init__(self, nc: Client, publisher: Publisher, partition: int) -> None:
         self._nc = nc
         self._publisher = publisher
-        self._attributes = {"partition": str(partition)}
+        self._label = str(partition)
         self._queue: asyncio.Queue[Pending] = asyncio.Queue(QUEUE_COMMITS)
         self._left: deque[Pending] = deque()
         """What was taken from the queue and belongs in a later group."""
@@ -75,7 +70,8 @@ class Committer:
         try:
             while True:
                 self._group = await self._gather()
-                await self._send(self._group)
+                if self._group:
+                    await self._send(self._group)
         finally:
             rest = [self._queue.get_nowait() for _ in range(self._queue.qsize())]
             for pending in (*self._group, *self._left, *rest):
@@ -118,9 +114,8 @@ class Committer:
             outcomes = [Unanswered(str(error) or type(error).__name__)] * len(group)
         for pending, outcome in zip(group, outcomes, strict=True):
             pending.settle(outcome)
-        if group:
-            GROUP_SECONDS.record(time.perf_counter() - begun, self._attributes)
-            GROUP_COMMITS.record(len(group), self._attributes)
+        APPEND_DURATION.record(time.perf_counter() - begun, self._label)
+        APPENDED_COMMITS.add(sum(isinstance(outcome, Ack) for outcome in outcomes), self._label)
 
     async def _one_by_one(self, group: list[Pending]) -> list[Outcome]:
         futures = [await self._publisher.publish(p.subject, p.body, p.headers) for p in group]
@@ -142,7 +137,6 @@ class Committer:
             case Ack(_, count):
                 return [Unanswered(f"the batch of {len(group)} was acknowledged as {count}")] * len(group)
             case Refused():
-                REFUSED_BATCHES.add(1, self._attributes)
                 log.debug("a batch goes one by one", action="batch_refused", why=outcome.why, commits=len(group))
                 return await self._one_by_one(group)
             case Unanswered():

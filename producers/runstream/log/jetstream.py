@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Self
 
 from nats.aio.client import Client
-from opentelemetry import metrics
 
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
@@ -28,10 +27,8 @@ from runstream.log.port import AppendConflictError, RawMessage
 from runstream.log.reader import JetStreamReader
 from runstream.log.stored import of_stream
 from runstream.subjects import Address, Subjects
+from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
 
-CONFLICTS = metrics.get_meter("runstream.log").create_counter(
-    "runstream.append.conflicts", "1", "Commits refused because their aggregate had moved on"
-)
 APPEND_SECONDS = 30.0
 _HEADER_ROOM = 1024
 """Bytes of a message that are left for headers."""
@@ -220,6 +217,7 @@ class JetStreamLog:
                 raise self._unknown(commit, why)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
             delay = min(delay * 2, _MAX_DELAY_SECONDS)
+            APPEND_RETRIES.add(1, str(commit.address.partition))
             pending.outcome = loop.create_future()
             await self._committers[commit.address.partition].submit(pending)
 
@@ -235,7 +233,7 @@ class JetStreamLog:
         )
         if found is not None and _is(found, commit):
             return Position(self.epoch, commit.address.partition, found.sequence)
-        CONFLICTS.add(1, {"kind": commit.address.kind})
+        APPEND_CONFLICTS.add(1, str(commit.address.partition))
         return AppendConflictError(commit, self._readable(last, commit.address.partition))
 
     def _readable(self, message: StreamMessage | None, partition: int) -> StoredCommit | None:
