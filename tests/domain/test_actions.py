@@ -1,0 +1,103 @@
+"""What may be asked of a run in which state, and what the answer says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_stop
+from runstream.domain.executor import Executor, ExecutorState, Offer, choose_executor, evolve, unfit
+from runstream.domain.run import RunPhase, RunTaskStatus, created
+from runstream.domain.run import evolve as evolve_run
+from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
+from runstream.events.run import (
+    RunCancelled,
+    RunCreated,
+    RunNumbered,
+    RunStarted,
+    RunStopRequested,
+    RunTaskApprovalRequested,
+    RunTaskApproved,
+)
+from runstream.events.run_config import Container, Runtime
+
+from .test_advance import run_of
+from .world import config, offer, task
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+CONTENT = config(task("a", needs_approval=True))
+
+
+def test_a_running_run_is_stopped_once() -> None:
+    run = evolve_run(run_of(CONTENT), RunTaskApprovalRequested("a"), AT)
+    assert decide_stop(run) == (RunStopRequested(),)
+    stopping = evolve_run(run, RunStopRequested(), AT)
+    assert decide_stop(stopping) == ()
+    assert not stopping.tasks["a"].waiting_approval
+
+
+def test_a_queued_run_is_cancelled_and_nothing_else() -> None:
+    queued = run_of(CONTENT, phase=RunPhase.QUEUED)
+    assert decide_cancel(queued) == (RunCancelled(),)
+    with pytest.raises(NotAllowed, match="queued and cannot be stopped") as refused:
+        decide_stop(queued)
+    assert refused.value.allowed == "a queued run can be cancelled"
+    with pytest.raises(NotAllowed, match="running and cannot be cancelled"):
+        decide_cancel(run_of(CONTENT))
+    cancelled = evolve_run(queued, RunCancelled(), AT)
+    assert cancelled.end_time == AT
+    with pytest.raises(NotAllowed) as refused:
+        decide_cancel(cancelled)
+    assert "has ended" in refused.value.allowed
+
+
+def test_a_waiting_task_is_approved_once_and_remembers_by_whom() -> None:
+    run = run_of(CONTENT)
+    with pytest.raises(NotAllowed, match="does not wait for approval"):
+        decide_approve(run, run.tasks["a"])
+    run = evolve_run(run, RunTaskApprovalRequested("a"), AT)
+    assert decide_approve(run, run.tasks["a"]) == (RunTaskApproved("a"),)
+    run = evolve_run(run, RunTaskApproved("a"), AT, "user:ann")
+    assert run.tasks["a"].approvers == ("user:ann",)
+    with pytest.raises(NotAllowed, match="approved already"):
+        decide_approve(run, run.tasks["a"])
+
+
+def test_creation_number_and_start() -> None:
+    event = RunCreated("run", "/project/p/branch/main", "hash", {"by": "me"}, ("no such file",))
+    failed = created("r", event, CONTENT, AT, lambda _run, name: name)
+    assert (failed.phase, failed.tasks, failed.finished) == (RunPhase.SETUP_ERROR, {}, True)
+    skipped = created("r", replace(event, setup_errors=()), config(task("a", skip=True)), AT, lambda _run, name: name)
+    assert skipped.tasks["a"].status is RunTaskStatus.SKIPPED
+    numbered = evolve_run(evolve_run(skipped, RunNumbered(3, 7), AT), RunStarted(), AT)
+    assert (numbered.counter, numbered.sequence, numbered.numbered) == (3, 7, True)
+    assert evolve_run(numbered, event, AT) == numbered
+
+
+def test_an_executor_comes_and_goes() -> None:
+    registered = ExecutorRegistered(("amd64",), {}, False, True, False, 2, False, "", "0.1.0")
+    assert evolve(None, "e", ExecutorLost()) is None
+    assert evolve(None, "e", ExecutorDeleted()) is None
+    executor = evolve(None, "e", registered)
+    assert executor == Executor("e", registered, ExecutorState.REGISTERED)
+    for event, state in ((ExecutorLost(), ExecutorState.LOST), (ExecutorDeleted(), ExecutorState.DELETED)):
+        gone = evolve(executor, "e", event)
+        assert gone is not None
+        assert gone.state is state
+
+
+def test_the_executor_with_the_most_room_that_fits_is_chosen() -> None:
+    offers = {name: offer(name, limit) for name, limit in (("a", 2), ("b", 4), ("c", 0))}
+    host = task("t")
+    assert choose_executor(offers, {"a": 1, "b": 1, "c": 900}, host) == "b"
+    assert choose_executor(offers, {"a": 2, "b": 4}, host) == "c"
+    assert choose_executor({}, {}, host) is None
+
+
+def test_why_an_executor_does_not_fit() -> None:
+    pod = Runtime("pod", "arm64", (Container("image", {}, "", True, "", ()),))
+    reasons = unfit(Offer("e", ("amd64",), {}, False, False, False, 1, {}), 1, task("t", runtime=pod))
+    assert len(reasons) == 4
+    assert unfit(Offer("e", (), {}, False, False, True, 0, {}), 5, task("t")) == ["does not allow tasks on its host"]

@@ -1,0 +1,133 @@
+"""An executor task: started at most once, ended once, whatever comes in whichever order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from runstream.domain.executor_task import (
+    ExecutorTask,
+    assigned,
+    decide_abandoned,
+    decide_lost,
+    decide_report,
+    decide_start,
+    decide_stop,
+    decide_timeout,
+    evolve,
+)
+from runstream.domain.run import RunTaskStatus, with_executor_task
+from runstream.events.executor_task import (
+    ExecutorTaskArchiveStored,
+    ExecutorTaskAssigned,
+    ExecutorTaskCancelled,
+    ExecutorTaskEvent,
+    ExecutorTaskFinished,
+    ExecutorTaskLogLost,
+    ExecutorTaskLogStored,
+    ExecutorTaskLost,
+    ExecutorTaskPhase,
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStarted,
+    ExecutorTaskStepFinished,
+    ExecutorTaskStepStarted,
+    ExecutorTaskStopRequested,
+    ExecutorTaskTimedOut,
+)
+
+from .test_advance import run_of
+from .world import config, task
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = datetime(2026, 1, 2, tzinfo=UTC)
+ASSIGNED = ExecutorTaskAssigned("e", "r", "r-a", "a", "hash", "/project/p/branch/main", 1, 2, 0)
+SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
+
+
+def after(*events: ExecutorTaskEvent) -> ExecutorTask:
+    state = assigned("t", ASSIGNED)
+    for event in events:
+        state = evolve(state, event)
+    return state
+
+
+RUNNING = (ExecutorTaskStarted(AT), ExecutorTaskSetupFinished(AT, SUCCESS), ExecutorTaskStepStarted(0, AT))
+
+
+def test_it_starts_once() -> None:
+    assert decide_start(after(), AT) == (ExecutorTaskStarted(AT),)
+    assert decide_start(after(ExecutorTaskStarted(AT)), AT) == ()
+    assert evolve(after(), ASSIGNED) == after()
+
+
+def test_asked_to_stop_or_timed_out_before_it_started_it_is_cancelled() -> None:
+    for event in (ExecutorTaskStopRequested(), ExecutorTaskTimedOut()):
+        assert decide_start(after(event), AT) == (ExecutorTaskCancelled(AT),)
+    cancelled = after(ExecutorTaskStopRequested(), ExecutorTaskCancelled(AT))
+    assert not cancelled.open
+    assert cancelled.settled
+
+
+def test_stop_and_timeout_are_asked_once_and_only_of_an_open_task() -> None:
+    assert decide_stop(after()) == (ExecutorTaskStopRequested(),)
+    assert decide_stop(after(ExecutorTaskStopRequested())) == ()
+    assert decide_timeout(after()) == (ExecutorTaskTimedOut(),)
+    assert decide_timeout(after(ExecutorTaskTimedOut())) == ()
+    ended = after(*RUNNING, ExecutorTaskFinished(AT, SUCCESS, ""))
+    assert decide_stop(ended) == ()
+    assert decide_timeout(ended) == ()
+
+
+def test_a_lost_task_fails_with_its_open_steps_and_refuses_late_reports() -> None:
+    (lost,) = decide_lost(after(*RUNNING), LATER, "executor lost")
+    state = evolve(after(*RUNNING), lost)
+    assert (state.phase, state.end_time, state.fail_error) == (FAILED, LATER, "executor lost")
+    assert (state.steps[0].phase, state.steps[0].end_time) == (FAILED, LATER)
+    assert state.steps[1].phase is ExecutorTaskPhase.NOT_STARTED
+    assert state.setup_step.phase is SUCCESS
+    assert state.settled
+    assert decide_lost(state, LATER, "again") == ()
+    late = (ExecutorTaskStepFinished(0, LATER, SUCCESS, 0), ExecutorTaskFinished(LATER, SUCCESS, ""))
+    assert decide_report(state, late) == ()
+    assert decide_report(state, (*late, ExecutorTaskLogStored(0))) == (ExecutorTaskLogStored(0),)
+    assert decide_report(after(*RUNNING), late) == late
+
+
+def test_a_lost_executor_settles_what_had_ended_without_changing_how() -> None:
+    ended = after(*RUNNING, ExecutorTaskStepFinished(0, AT, SUCCESS, 0), ExecutorTaskFinished(AT, SUCCESS, ""))
+    assert not ended.settled
+    state = evolve(ended, ExecutorTaskLost(LATER, "executor lost"))
+    assert (state.phase, state.end_time, state.settled) == (SUCCESS, AT, True)
+
+
+def test_it_is_settled_once_every_log_is_stored_or_lost() -> None:
+    state = after(*RUNNING, ExecutorTaskStepFinished(0, AT, FAILED, 1), ExecutorTaskFinished(AT, FAILED, ""))
+    state = evolve(state, ExecutorTaskLogStored(None))
+    assert not state.settled
+    assert evolve(state, ExecutorTaskLogLost(0)).settled
+    assert evolve(state, ExecutorTaskArchiveStored(0)).steps[0].archive_stored
+
+
+def test_a_restarted_executor_fails_what_was_running() -> None:
+    assert decide_abandoned(after(), LATER) == ()
+    events = decide_abandoned(after(ExecutorTaskStarted(AT)), LATER)
+    assert events[0] == ExecutorTaskSetupFinished(LATER, FAILED)
+    events = decide_abandoned(after(*RUNNING), LATER)
+    assert events[0] == ExecutorTaskStepFinished(0, LATER, FAILED, None)
+    assert isinstance(events[-1], ExecutorTaskFinished)
+
+
+def test_the_run_task_follows_but_never_goes_back() -> None:
+    content = config(task("a", steps=2, save=True))
+    run = with_executor_task(run_of(content), after(*RUNNING))
+    assert run.tasks["a"].status is RunTaskStatus.RUNNING
+    stored = (ExecutorTaskStepFinished(0, AT, SUCCESS, 0), ExecutorTaskFinished(AT, SUCCESS, ""))
+    ended = with_executor_task(run, after(*RUNNING, *stored))
+    assert ended.tasks["a"].status is RunTaskStatus.SUCCESS
+    assert ended.tasks["a"].archives_pending
+    assert not ended.tasks["a"].done
+    assert with_executor_task(ended, after(*RUNNING)).tasks["a"].status is RunTaskStatus.SUCCESS
+    timed_out = after(*RUNNING, ExecutorTaskTimedOut(), ExecutorTaskFinished(AT, FAILED, ""))
+    assert with_executor_task(run, timed_out).tasks["a"].timedout
+    lost = with_executor_task(run, replace(after(*RUNNING, *stored), lost=True))
+    assert not lost.tasks["a"].archives_pending
