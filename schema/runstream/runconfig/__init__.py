@@ -1,0 +1,42 @@
+"""The format of run configurations: read, checked, and resolved for one ref. Pure; nothing here does I/O.
+
+parsed = parse_config(text, "yaml", ".runstream/config.yml")       ConfigError names every problem
+for run in run_configs(parsed, RefContext(ref_type="branch", branch="main", …), variables):
+    if run.matches: publish(run.config, config_hash(run.config))
+"""
+
+from runstream.runconfig.canonical import canonical, config_hash
+from runstream.runconfig.decode import parse_config
+from runstream.runconfig.duration import format_duration, parse_duration
+from runstream.runconfig.environment import RefContext, counter_environment, run_group, static_environment
+from runstream.runconfig.graph import ancestors, check_graph, levels, with_levels
+from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
+from runstream.runconfig.problems import ConfigError, Problem
+from runstream.runconfig.reading import Format
+from runstream.runconfig.resolve import ResolvedRun, run_configs
+from runstream.runconfig.when import match_when
+
+__all__ = [
+    "ConfigError",
+    "Format",
+    "ParsedConfig",
+    "Problem",
+    "RefContext",
+    "ResolvedRun",
+    "RunSpec",
+    "TaskSpec",
+    "ancestors",
+    "canonical",
+    "check_graph",
+    "config_hash",
+    "counter_environment",
+    "format_duration",
+    "levels",
+    "match_when",
+    "parse_config",
+    "parse_duration",
+    "run_configs",
+    "run_group",
+    "static_environment",
+    "with_levels",
+]

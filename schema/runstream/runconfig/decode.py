@@ -1,0 +1,197 @@
+"""The whole file from its nodes: top level, runs and tasks, with every check of domain a.3 to a.5 and a.12."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runstream.runconfig.cursor import Cursor, Fields
+from runstream.runconfig.depends import DependSpec, decode_depends
+from runstream.runconfig.duration import parse_duration, within_int64
+from runstream.runconfig.graph import MAX_TASKS, common_dependencies, cycle_errors
+from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe, to_int
+from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
+from runstream.runconfig.problems import Problems, nearest, shown
+from runstream.runconfig.reading import Format, read_nodes
+from runstream.runconfig.runtime import decode_runtime
+from runstream.runconfig.steps import decode_steps
+from runstream.runconfig.values import decode_environment, decode_registries
+from runstream.runconfig.when import decode_when
+
+MAX_NAME_BYTES = 100
+DEFAULT_WORKING_DIR = "~/project"
+_TASK_FIELDS = (
+    "name",
+    "runtime",
+    "environment",
+    "working_dir",
+    "shell",
+    "user",
+    "steps",
+    "depends",
+    "ignore_failure",
+    "approval",
+    "when",
+    "docker_registries_auth",
+    "task_timeout_interval",
+)
+_RUN_FIELDS = ("name", "tasks", "when", "docker_registries_auth", "task_timeout_interval")
+_TOP_FIELDS = ("runs", "docker_registries_auth", "task_timeout_interval")
+
+
+def parse_config(text: bytes | str, syntax: Format = "yaml", source: str = "config.yml") -> ParsedConfig:
+    """The configuration that a file's text is, checked. Pure: no file is read.
+
+    Raises ConfigError with every problem at once, each with its path (`runs[0].tasks[2]`) and line.
+    """
+    problems = Problems()
+    node = read_nodes(text, source, syntax)
+    parsed = _top(Cursor(node if node is not None else Scalar(1, "", "null", plain=True), "", problems, 1))
+    problems.raise_if_any(source)
+    return parsed
+
+
+def _top(place: Cursor) -> ParsedConfig:
+    if not place.is_null and not isinstance(place.node, Mapping):
+        place.wrong(f"expected a map, found {describe(place.node)}", "a configuration is a map with a list `runs`")
+        return ParsedConfig((), {}, None)
+    fields = Fields(place, {}) if place.is_null else place.fields(*_TOP_FIELDS, ignored=_extensions(place.node))
+    runs = fields.get("runs")
+    if runs is None or runs.node == Sequence(runs.node.line, ()):
+        (runs or place).wrong("no runs defined", "a configuration has a list `runs`")
+    return ParsedConfig(tuple(_runs(fields)), decode_registries(fields), _timeout(fields))
+
+
+def _extensions(node: Node) -> tuple[str, ...]:
+    """Keys in which a file may keep what its aliases name."""
+    return (
+        tuple(key.lower() for key in node.entries if key.lower().startswith("x-")) if isinstance(node, Mapping) else ()
+    )
+
+
+def _runs(fields: Fields) -> Iterator[RunSpec]:
+    names: dict[str, int] = {}
+    for index, place in enumerate(fields.items("runs")):
+        if place.is_null:
+            place.wrong(f"run at index {index} is empty")
+            continue
+        run = place.fields(*_RUN_FIELDS)
+        name = _name(run, f"run at index {index}", "run", names)
+        yield RunSpec(
+            name=name,
+            tasks=_tasks(run, name),
+            when=decode_when(run),
+            docker_registries_auth=decode_registries(run),
+            task_timeout_interval=_timeout(run),
+        )
+
+
+def _name(fields: Fields, owner: str, what: str, names: dict[str, int]) -> str:
+    """The name that a run or task must have, once; `names` has the line of each name seen before."""
+    place, name = fields.get("name"), fields.text("name")
+    if place is None or (not name and isinstance(place.node, Scalar)):
+        (place or fields.place).wrong(f"{owner} has empty name", "add a name field")
+        return ""
+    if len(name.encode()) > MAX_NAME_BYTES:
+        place.wrong(f"{what} name {shown(name)} too long", f"at most {MAX_NAME_BYTES} bytes")
+    if name in names:
+        place.wrong(f"duplicate {what} name {shown(name)}", f"the first is on line {names[name]}")
+    names.setdefault(name, place.line)
+    return name
+
+
+def _tasks(run: Fields, run_name: str) -> tuple[TaskSpec, ...]:
+    names: dict[str, int] = {}
+    tasks: list[TaskSpec] = []
+    links: dict[str, tuple[Cursor, list[tuple[Cursor, DependSpec]]]] = {}
+    for index, place in enumerate(run.items("tasks")):
+        owner = f"run {shown(run_name)}: task at index {index}"
+        if index == MAX_TASKS:
+            place.wrong(f"a run has at most {MAX_TASKS} tasks")
+            return ()
+        if place.is_null:
+            place.wrong(f"{owner} is empty")
+            continue
+        fields = place.fields(*_TASK_FIELDS)
+        name = _name(fields, owner, "task", names)
+        depends = decode_depends(fields)
+        links.setdefault(name, (place, depends))
+        tasks.append(_task(fields, name, depends))
+    _check_links(links)
+    return tuple(tasks)
+
+
+def _task(fields: Fields, name: str, depends: list[tuple[Cursor, DependSpec]]) -> TaskSpec:
+    return TaskSpec(
+        name=name,
+        runtime=decode_runtime(fields, f"task {shown(name)}"),
+        environment=decode_environment(fields),
+        working_dir=fields.text("working_dir") or DEFAULT_WORKING_DIR,
+        shell=fields.text("shell"),
+        user=fields.text("user"),
+        steps=decode_steps(fields),
+        depends=tuple(depend for _, depend in depends),
+        ignore_failure=fields.flag("ignore_failure"),
+        approval=fields.flag("approval"),
+        when=decode_when(fields),
+        docker_registries_auth=decode_registries(fields),
+        task_timeout_interval=_timeout(fields),
+    )
+
+
+def _check_links(links: dict[str, tuple[Cursor, list[tuple[Cursor, DependSpec]]]]) -> None:
+    """Dependencies on tasks that are not there, twice on the same, in a circle, or already implied."""
+    for name, (_, depends) in links.items():
+        seen: set[str] = set()
+        for place, depend in depends:
+            if depend.task not in links:
+                hint = "" if place.problems.full else nearest(depend.task, links)
+                place.wrong(f"run task {shown(depend.task)} needed by task {shown(name)} doesn't exist", hint)
+            elif depend.task in seen:
+                place.wrong(f"duplicate task dependency: task {shown(name)} names {shown(depend.task)} twice")
+            seen.add(depend.task)
+    parents = {name: [depend.task for _, depend in depends] for name, (_, depends) in links.items()}
+    cycles = cycle_errors(parents)
+    for name, message in cycles.items():
+        links[name][0].wrong(message)
+    if not cycles:
+        _check_common(links, parents)
+
+
+def _check_common(
+    links: dict[str, tuple[Cursor, list[tuple[Cursor, DependSpec]]]], parents: dict[str, list[str]]
+) -> None:
+    for name, parent, dependency in common_dependencies(parents):
+        place = links[name][0]
+        if place.problems.full:
+            return
+        place.wrong(
+            f"task {shown(name)} and its dependency {shown(parent)} have both a dependency on task {shown(dependency)}",
+            f"leave {shown(dependency)} out of the task's depends",
+        )
+
+
+def _timeout(fields: Fields) -> int | None:
+    place = fields.get("task_timeout_interval")
+    if place is None:
+        return None
+    try:
+        match place.node:
+            case Scalar(kind="str", text=text):
+                return parse_duration(text)
+            case Scalar(kind="int" | "float"):
+                return within_int64(_nanoseconds(place.node))
+            case node:
+                place.wrong(f"expected a duration, found {describe(node)}", "such as 1h30m")
+    except ValueError as error:
+        place.wrong(str(error), "such as 1h30m, or a number of nanoseconds")
+    return None
+
+
+def _nanoseconds(node: Scalar) -> int:
+    """The number's whole nanoseconds; a fraction is dropped."""
+    if node.kind == "int" and len(node.text) <= 64:
+        return to_int(node.text)
+    try:
+        return int(float(node.text))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{node.text[:40]} is not a duration") from error

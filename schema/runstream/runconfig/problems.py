@@ -1,0 +1,88 @@
+"""What is wrong with a configuration: every problem, each with its path and line, reported together.
+
+A path is how a user would point at it: `runs[0].tasks[2].steps[1].command`. Lines count from 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from runstream.errors import BadRequestError
+
+MAX_PROBLEMS = 100
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, where, and what to do about it."""
+
+    path: str
+    """Empty for the whole file."""
+    line: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"line {self.line}" + (f", {self.path}" if self.path else "")
+        return f"{where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigError(BadRequestError):
+    """A configuration that cannot be accepted; `problems` has everything that is wrong with it, at most 100."""
+
+    def __init__(self, source: str, problems: Iterable[Problem], omitted: int = 0) -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        self.omitted = omitted
+        shown = "; ".join(str(problem) for problem in self.problems[:_SHOWN])
+        more = len(self.problems) - _SHOWN + omitted
+        super().__init__(
+            f"{source} is not valid: {shown}" + (f"; and {more} more" if more > 0 else ""),
+            code="invalidConfig",
+            details={"source": source, "problems": [asdict(problem) for problem in self.problems], "omitted": omitted},
+            hint="docs/reference/run-config.md describes every field",
+        )
+
+
+class Problems:
+    """Gathers what is wrong; past the hundredth problem it only counts."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+        self._omitted = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether no further problem will be kept."""
+        return len(self._found) >= MAX_PROBLEMS
+
+    def __len__(self) -> int:
+        return len(self._found) + self._omitted
+
+    def add(self, path: str, line: int, message: str, hint: str = "") -> None:
+        """Keep one more problem."""
+        if self.full:
+            self._omitted += 1
+        else:
+            self._found.append(Problem(path, line, message, hint))
+
+    def raise_if_any(self, source: str) -> None:
+        """Raise ConfigError with all of them, in the order of the file."""
+        if self._found:
+            raise ConfigError(source, sorted(self._found, key=lambda problem: problem.line), self._omitted)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint that names the known word that was probably meant, or all of them."""
+    words = list(known)
+    close = difflib.get_close_matches(word[:100].lower(), words, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
+
+
+def shown(text: str) -> str:
+    """A text from outside as it is quoted in a message: in double quotes, cut, without control characters."""
+    cut = text if len(text) <= 80 else f"{text[:77]}..."
+    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut) + '"'

@@ -1,0 +1,108 @@
+"""For which branches, tags and refs a run or a task is meant (domain a.10)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from runstream.runconfig.cursor import Cursor, Fields
+from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
+from runstream.runconfig.patterns import PatternError, check_pattern, searches
+
+RefType = Literal["", "branch", "tag", "pull_request"]
+_DELIMITERS = ("/", "#")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a name is compared with: literally, or by an unanchored RE2 search."""
+
+    text: str
+    kind: Literal["simple", "regexp"] = "simple"
+
+    def matches(self, name: str) -> bool:
+        """Whether the name is meant."""
+        return self.text == name if self.kind == "simple" else searches(self.text, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Included names; excluded names among them."""
+
+    include: tuple[Pattern, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """Conditions on the branch, the tag and the full ref."""
+
+    branch: Conditions | None = None
+    tag: Conditions | None = None
+    ref: Conditions | None = None
+
+
+def match_when(when: When | None, ref_type: str, branch: str, tag: str, ref: str) -> bool:
+    """Whether a run of this ref is meant. Later sections override earlier ones; `{}` never matches, None always."""
+    if when is None:
+        return True
+    matched = False
+    if ref_type == "branch" and when.branch is not None and branch:
+        matched = _decide(when.branch, branch, matched=matched)
+    if ref_type == "tag" and when.tag is not None and tag:
+        matched = _decide(when.tag, tag, matched=matched)
+    if when.ref is not None:
+        matched = _decide(when.ref, ref, matched=matched)
+    return matched
+
+
+def _decide(conditions: Conditions, name: str, *, matched: bool) -> bool:
+    if any(pattern.matches(name) for pattern in conditions.include):
+        matched = True
+    if any(pattern.matches(name) for pattern in conditions.exclude):
+        matched = False
+    return matched
+
+
+def decode_when(fields: Fields) -> When | None:
+    """The field `when`; None when it is not there."""
+    place = fields.get("when")
+    if place is None:
+        return None
+    sections = place.fields("branch", "tag", "ref")
+    return When(*(_conditions(sections.get(name)) for name in ("branch", "tag", "ref")))
+
+
+def _conditions(place: Cursor | None) -> Conditions | None:
+    if place is None:
+        return None
+    match place.node:
+        case Mapping():
+            fields = place.fields("include", "exclude")
+            return Conditions(_patterns(fields.get("include")), _patterns(fields.get("exclude")))
+        case _:
+            return Conditions(_patterns(place))
+
+
+def _patterns(place: Cursor | None) -> tuple[Pattern, ...]:
+    if place is None:
+        return ()
+    match place.node:
+        case Sequence():
+            return tuple(_pattern(item) for item in place.items())
+        case Scalar(kind="str"):
+            return (_pattern(place),)
+        case node:
+            place.wrong(f"expected a text or a list of texts, found {describe(node)}", "put it in quotes")
+            return ()
+
+
+def _pattern(place: Cursor) -> Pattern:
+    text = place.strict_text() or ""
+    if len(text) <= 2 or text[0] not in _DELIMITERS or text[-1] != text[0]:
+        return Pattern(text)
+    try:
+        check_pattern(text[1:-1])
+    except PatternError as error:
+        place.wrong(f"not a regular expression: {error}", "the syntax is RE2's")
+    return Pattern(text[1:-1], "regexp")
