@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 
 import asyncpg
@@ -11,6 +12,7 @@ from runstream.database.failures import connect_failure
 from runstream.errors import BadRequestError
 
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 1.0
 
 _SETTINGS = {"TimeZone": "UTC", "jit": "off"}
 _WATCHFUL = {
@@ -51,6 +53,13 @@ async def connect(
             code="invalidDatabaseURL",
             hint="it is postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
         ) from error
+
+
+async def hang_up(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Close the connection, in order where the server still answers."""
+    with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        # Whatever goes wrong here, the connection is gone afterwards: that is what was asked for.
+        await connection.close(timeout=CLOSE_SECONDS)
 
 
 def plain_url(url: str) -> str:

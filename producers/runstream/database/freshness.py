@@ -1,0 +1,121 @@
+"""How a reader gets to read its own writes: it waits until the projection includes the position of its append.
+
+One connection of the process listens for what is announced with every batch (NOTIFY, committed with the rows). When
+that connection is lost it is made again, and what was missed is read from the checkpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+
+import asyncpg
+import structlog
+
+from runstream.commits import Position
+from runstream.database.channel import announced, channel_of
+from runstream.database.connection import hang_up
+from runstream.database.database import Database
+from runstream.database.runs import get_positions
+from runstream.errors import InternalError
+from runstream.lifecycle import Component
+
+RECONNECT_SECONDS = 0.5
+
+log = structlog.get_logger()
+
+
+class Freshness(Component):
+    """Knows how far each partition is projected, as soon as it is."""
+
+    name = "freshness"
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._database = database
+        self._projected: dict[int, Position] = {}
+        self._waiting: defaultdict[int, set[tuple[Position, asyncio.Future[None]]]] = defaultdict(set)
+
+    async def run(self) -> None:
+        """Listen until `stopping` is set. Raises InternalError when the first connection cannot be made."""
+        while not self.stopping.is_set():
+            try:
+                await self._listen()
+            except InternalError as error:
+                if not self.started.is_set():
+                    raise
+                log.warning("the announcements of the projection are not heard", action="listen_failed", error=error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), RECONNECT_SECONDS)
+
+    async def wait_for(self, *positions: Position, timeout: float) -> None:
+        """Return when the projection includes all these positions.
+
+        A partition of a later epoch includes every earlier one. Raises InternalError after `timeout` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                for position in positions:
+                    await self._wait(position)
+        except TimeoutError as error:
+            behind = [position for position in positions if not self._includes(position)]
+            raise InternalError(
+                f"the projection has not come to {_listed(behind)} within {timeout:g} s",
+                code="projectionBehind",
+                details={"partitions": [position.partition for position in behind]},
+                hint="no scheduler runs for these partitions, or it is behind; the append itself is durable",
+            ) from error
+
+    def _includes(self, position: Position) -> bool:
+        projected = self._projected.get(position.partition)
+        return projected is not None and projected >= position
+
+    async def _wait(self, position: Position) -> None:
+        if self._includes(position):
+            return
+        waiter = (position, asyncio.get_running_loop().create_future())
+        self._waiting[position.partition].add(waiter)
+        try:
+            await waiter[1]
+        finally:
+            self._waiting[position.partition].discard(waiter)
+
+    async def _listen(self) -> None:
+        connection = await self._database.connect(watchful=True)
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda _: lost.set())
+        try:
+            await connection.add_listener(channel_of(self._database.schema), self._hear)
+            async with self._database.snapshot() as transaction:
+                for position in (await get_positions(transaction)).values():
+                    self._note(position)
+            self.started.set()
+            await self._until(lost)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise InternalError(f"listening failed: {error}", code="databaseDisconnected") from error
+        finally:
+            await hang_up(connection)
+
+    async def _until(self, lost: asyncio.Event) -> None:
+        waits = [asyncio.create_task(event.wait()) for event in (lost, self.stopping)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        self._note(announced(str(payload)))
+
+    def _note(self, position: Position) -> None:
+        if self._includes(position):
+            return
+        self._projected[position.partition] = position
+        for waited, future in self._waiting[position.partition]:
+            if waited <= position and not future.done():
+                future.set_result(None)
+
+
+def _listed(positions: list[Position]) -> str:
+    return ", ".join(f"position {one.epoch}:{one.sequence} of partition {one.partition}" for one in positions)
