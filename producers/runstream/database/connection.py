@@ -20,6 +20,9 @@ _WATCHFUL = {
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "2",
     "client_connection_check_interval": "2s",
+    "idle_session_timeout": "0",
+    "lock_timeout": "0",
+    "statement_timeout": "0",
 }
 
 
@@ -33,7 +36,8 @@ async def connect(
 ) -> asyncpg.Connection[asyncpg.Record]:
     """A connection of its own, outside any pool.
 
-    `watchful` has the server notice within seconds that this process or its machine is gone. Raises
+    `watchful` is for one that is held and waited on: the server notices within seconds that this process or its
+    machine is gone, and never ends it for being idle. Raises
     InternalError that says whether the server, the database or the credentials are wrong.
     """
     settings: Mapping[str, str] = {

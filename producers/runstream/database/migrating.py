@@ -8,7 +8,6 @@ its tables may mean something that this version does not know.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from sqlalchemy.pool import NullPool
 
 from runstream.database.connection import connect, quoted
 from runstream.database.failures import failure, sqlstate
+from runstream.database.locks import lock_key
 from runstream.errors import InternalError
 
 log = structlog.get_logger()
@@ -114,7 +114,7 @@ async def _bounded(database_url: str, schema: str, move: Callable[[Config], None
 
 async def _locked(connection: AsyncConnection, schema: str, move: Callable[[Config], None]) -> None:
     """Move under a lock of the session, which ends with the connection, however this process ends."""
-    await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _lock_key(schema)})
+    await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": lock_key(f"runstream migrate {schema}")})
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"))
     await connection.execute(text(f"SET lock_timeout = '{LOCK_MILLISECONDS}ms'"))
     await connection.commit()
@@ -177,9 +177,3 @@ def script_location() -> Path:
         code="migrationsMissing",
         hint="the installation is incomplete: install Runstream again",
     )
-
-
-def _lock_key(schema: str) -> int:
-    """The advisory lock of the schema's migrations, as Postgres's signed 64 bits."""
-    digest = hashlib.blake2b(f"runstream migrate {schema}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)

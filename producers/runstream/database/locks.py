@@ -1,0 +1,11 @@
+"""Advisory locks have numbers; ours have names."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def lock_key(name: str) -> int:
+    """The number of the lock of this name, as Postgres's signed 64 bits. Locks are shared by a whole database."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)

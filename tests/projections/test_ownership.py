@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+
+from runstream.database import Database
+from runstream.projections.ownership import PartitionOwnership
+
+from .playing import migrated
+
+
+class Instance:
+    """A scheduler process: what it owns, and who it believes to be alive."""
+
+    def __init__(self, url: str, schema: str, namespace: str, name: str, partitions: int = 4) -> None:
+        self.name = name
+        self.seen: asyncio.Queue[Collection[str]] = asyncio.Queue()
+        self.working: set[int] = set()
+        self.losses = 0
+        self.changed = asyncio.Condition()
+        self.database = Database(url, schema, application=f"{namespace} {name}")
+        self.ownership = PartitionOwnership(
+            self.database,
+            namespace=namespace,
+            service="runs",
+            partitions=partitions,
+            instance=name,
+            live=self._live(),
+            on_acquired=self._acquired,
+            on_lost=self._lost,
+        )
+
+    async def _live(self) -> AsyncIterator[Collection[str]]:
+        while True:
+            yield await self.seen.get()
+
+    async def _acquired(self, partition: int) -> None:
+        async with self.changed:
+            assert partition not in self.working
+            self.working.add(partition)
+            self.changed.notify_all()
+
+    async def _lost(self, partition: int) -> None:
+        async with self.changed:
+            self.working.remove(partition)
+            self.losses += 1
+            self.changed.notify_all()
+
+    def sees(self, *names: str) -> None:
+        self.seen.put_nowait(names)
+
+    async def works_on(self, count: int, losses: int = 0) -> set[int]:
+        async with self.changed:
+            await self.changed.wait_for(lambda: len(self.working) == count and self.losses >= losses)
+            return set(self.working)
+
+
+@asynccontextmanager
+async def running(*instances: Instance) -> AsyncIterator[None]:
+    for instance in instances:
+        await instance.ownership.start()
+    try:
+        yield
+    finally:
+        for instance in instances:
+            await instance.ownership.stop()
+            await instance.database.close()
+            assert not instance.working
+
+
+async def test_the_only_instance_owns_everything_and_gives_it_back(
+    database_url: str, database_schema: str, namespace: str
+) -> None:
+    a, b = (Instance(database_url, database_schema, namespace, name) for name in "ab")
+    async with running(a):
+        a.sees("a")
+        assert await a.works_on(4) == a.ownership.owned
+    async with running(b):
+        b.sees("b")
+        await b.works_on(4)
+
+
+async def test_a_second_instance_gets_its_share(database_url: str, database_schema: str, namespace: str) -> None:
+    a, b = (Instance(database_url, database_schema, namespace, name) for name in "ab")
+    async with running(a, b):
+        a.sees("a")
+        await a.works_on(4)
+        b.sees("a", "b")
+        a.sees("a", "b")
+        theirs, ours = await b.works_on(2), await a.works_on(2)
+        assert theirs | ours == {0, 1, 2, 3}
+
+        a.sees("b")
+        b.sees("b")
+        await b.works_on(4)
+
+
+async def test_an_instance_that_believes_in_no_other_waits_for_the_lock(
+    database_url: str, database_schema: str, namespace: str
+) -> None:
+    """Views of who is alive may differ for a moment; the lock decides."""
+    a, b = (Instance(database_url, database_schema, namespace, name) for name in "ab")
+    async with running(a, b):
+        a.sees("a")
+        await a.works_on(4)
+        b.sees("b")
+        await _locks_waited_for(b, 4)
+        assert not b.working
+        a.sees("a", "b")
+        taken = await b.works_on(2)
+        assert taken.isdisjoint(await a.works_on(2))
+
+
+async def test_a_lost_connection_is_lost_ownership_at_once(
+    database_url: str, database_schema: str, namespace: str
+) -> None:
+    a, b = (Instance(database_url, database_schema, namespace, name, partitions=1) for name in "ab")
+    async with running(a, b), migrated(database_url, database_schema) as database:
+        a.sees("a")
+        await a.works_on(1)
+        b.sees("b")
+        await _locks_waited_for(b, 1)
+        await _kill_backends(database, f"{namespace} a")
+
+        await b.works_on(1)
+        await a.works_on(0, losses=1)
+
+        await _kill_backends(database, f"{namespace} b")
+        await a.works_on(1)
+
+
+async def test_a_killed_waiter_waits_again(database_url: str, database_schema: str, namespace: str) -> None:
+    a, b = (Instance(database_url, database_schema, namespace, name, partitions=1) for name in "ab")
+    async with running(a, b), migrated(database_url, database_schema) as database:
+        a.sees("a")
+        await a.works_on(1)
+        b.sees("b")
+        await _locks_waited_for(b, 1)
+        await _kill_backends(database, f"{namespace} b")
+        a.sees("b")
+        await b.works_on(1)
+
+
+async def test_a_waiter_that_is_no_longer_wanted_lets_go(
+    database_url: str, database_schema: str, namespace: str
+) -> None:
+    a, b = (Instance(database_url, database_schema, namespace, name, partitions=1) for name in "ab")
+    async with running(a):
+        a.sees("a")
+        await a.works_on(1)
+        async with running(b):
+            b.sees("b")
+            await _locks_waited_for(b, 1)
+            b.sees("a")
+        assert a.working == {0}
+
+
+async def _locks_waited_for(instance: Instance, count: int) -> None:
+    waiting = text(
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = :name AND wait_event = 'advisory'"
+    )
+    while True:
+        async with instance.database.snapshot() as transaction:
+            row = await transaction.first(waiting, {"name": instance.database.application})
+        if row is not None and row["n"] == count:
+            return
+
+
+async def _kill_backends(database: Database, application: str) -> None:
+    killing = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name")
+    async with database.snapshot() as transaction:
+        assert await transaction.rows(killing, {"name": application})
