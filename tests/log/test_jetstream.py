@@ -3,56 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import nats
 import orjson
 import pytest
-from nats.aio.client import Client
 
 from runstream.commits import Position
-from runstream.embedded import NatsServer
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import request
 from runstream.log.batches import PLAIN_COMMITS
 from runstream.log.jetstream import open_log
 from runstream.log.port import AppendConflictError, Log, RawMessage
 from tests.log.commits import after, created, run_address
+from tests.log.servers import connected, killed_and_started, own_server
 
 MANY = PLAIN_COMMITS + 5
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
-    async def quiet(_: Exception) -> None:
-        """The log says what is wrong."""
-
-    nc = await nats.connect(url, error_cb=quiet, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
-    try:
-        yield nc
-    finally:
-        await nc.close()
-
-
-@asynccontextmanager
-async def own_server(folder: Path) -> AsyncIterator[NatsServer]:
-    server = NatsServer(folder)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
-
-
-async def killed_and_started(server: NatsServer) -> None:
-    assert server.process is not None
-    os.kill(server.process.pid, signal.SIGKILL)
-    await server.process.ended.wait()
-    await server.start()
 
 
 async def test_a_refused_batch_falls_back_to_one_by_one(nats_url: str, namespace: str) -> None:

@@ -23,6 +23,7 @@ from runstream.jetstream.api import (
     publish,
     request,
 )
+from runstream.jetstream.streams import ensure_stream
 from runstream.subjects import MAX_PARTITIONS, Subjects
 
 FORMAT = 1
@@ -111,11 +112,7 @@ async def create_control_bucket(nc: Client, namespace: str, replicas: int) -> No
         "allow_rollup_hdrs": True,
         "allow_direct": True,
     }
-    try:
-        await request(nc, f"STREAM.CREATE.KV_{bucket}", config)
-    except ApiError as error:
-        if error.number != STREAM_DIFFERS:
-            raise
+    await ensure_stream(nc, config)
 
 
 async def check(nc: Client, subjects: Subjects, description: LogDescription, partitions: int | None) -> None:

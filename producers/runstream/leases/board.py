@@ -1,0 +1,73 @@
+"""A KV bucket of leases: `<namespace>_executors`, `<namespace>_instances`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from nats.aio.client import Client
+
+from runstream.errors import BadRequestError
+from runstream.ids import require_token
+from runstream.jetstream.streams import ensure_stream
+from runstream.leases.lease import Lease, released
+from runstream.leases.watching import LeaseWatch
+
+_MARKER_SECONDS = 60
+"""How long the end of a lease stays readable for a watcher that was away."""
+
+
+async def open_leases(nc: Client, bucket: str, *, seconds: int, replicas: int = 1) -> LeaseBoard:
+    """The board of this bucket, made when it is not there; a lease on it lives for whole `seconds`, at least 2."""
+    if seconds < 2:
+        raise BadRequestError(
+            f"a lease of {seconds} seconds is too short", code="invalidLease", hint="use at least 2 seconds"
+        )
+    require_token(bucket, "bucket")
+    config = {
+        "name": f"KV_{bucket}",
+        "subjects": [f"$KV.{bucket}.>"],
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "subject_delete_marker_ttl": _MARKER_SECONDS * 1_000_000_000,
+    }
+    await ensure_stream(nc, config)
+    return LeaseBoard(nc, bucket, seconds)
+
+
+class LeaseBoard:
+    """Where leases are held and watched; made by `open_leases`."""
+
+    def __init__(self, nc: Client, bucket: str, seconds: int) -> None:
+        self.bucket = bucket
+        self.seconds = seconds
+        self._nc = nc
+
+    @property
+    def reconnects(self) -> int:
+        """How often the connection was made anew: whoever was cut off should not trust the end of a lease at once."""
+        return int(self._nc.stats["reconnects"])
+
+    def lease(self, key: str, value: Callable[[], bytes]) -> Lease:
+        """A lease on a key, to be held by its `run`; `value` is asked at each renewal."""
+        return Lease(self._nc, self.bucket, require_token(key, "key"), value, self.seconds)
+
+    async def delete(self, key: str) -> None:
+        """End whoever's lease on this key: the holder notices, and watchers are told that it was released."""
+        await released(self._nc, self.bucket, require_token(key, "key"))
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[LeaseWatch]:
+        """Watch all keys: `held` is complete from the beginning, iterating tells every change after it."""
+        watch = LeaseWatch(self._nc, self.bucket)
+        await watch.open()
+        try:
+            yield watch
+        finally:
+            await watch.close()
