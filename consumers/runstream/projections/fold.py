@@ -80,6 +80,26 @@ class Changes:
     run_sequence: int = 0
     """The partition's last run sequence; 0 when it did not change."""
     parked: list[Parked] = field(default_factory=list)
+    unparked: list[int] = field(default_factory=list)
+    """Sequences of commits that were parked, and were applied now."""
+
+    def merge(self, later: Changes) -> None:
+        """Take in what the next batch changed, so that both are projected at once."""
+        self.after = later.after
+        self.runs.update({key: _joined(self.runs.get(key), changed) for key, changed in later.runs.items()})
+        self.executor_tasks.update(
+            {key: _joined(self.executor_tasks.get(key), changed) for key, changed in later.executor_tasks.items()}
+        )
+        self.executors.update({key: _joined(self.executors.get(key), c) for key, c in later.executors.items()})
+        self.configs.update(later.configs)
+        self.counters.update(later.counters)
+        self.run_sequence = max(self.run_sequence, later.run_sequence)
+        self.parked.extend(later.parked)
+        self.unparked.extend(later.unparked)
+
+
+def _joined(earlier: Changed[S] | None, later: Changed[S]) -> Changed[S]:
+    return later if earlier is None else Changed(later.now, earlier.before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +158,7 @@ class PartitionFold:
     def apply(self, stored: StoredCommit) -> None:
         """Apply one commit. Raises UnfitCommitError, and then nothing has changed but the position."""
         changes = self.changes
-        changes.after = self.after = stored.position.sequence
+        changes.after = self.after = max(self.after, stored.position.sequence)
         try:
             match stored.commit.address.kind:
                 case "run":
@@ -157,7 +177,7 @@ class PartitionFold:
 
     def park(self, sequence: int, subject: str, aggregate: str, reason: str) -> None:
         """Note that the commit at this sequence is parked, and go on behind it."""
-        self.changes.after = self.after = sequence
+        self.changes.after = self.after = max(self.after, sequence)
         self.changes.parked.append(Parked(sequence, subject, aggregate, reason))
 
     @property

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runstream.commits import NewCommit
-from runstream.domain.executor_task import ExecutorTask, decide_lost, decide_stop, decide_timeout
+from runstream.domain.executor import ExecutorState
+from runstream.domain.executor_task import ExecutorTask, decide_lost, decide_stop
 from runstream.domain.run import Run, RunPhase
-from runstream.events.executor_task import ExecutorTaskEvent
+from runstream.events.executor import ExecutorLost
+from runstream.events.executor_task import ExecutorTaskEvent, ExecutorTaskLost
 from runstream.projections.fold import Changed, Changes, PartitionFold, Tracked
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.planning import ACTOR, RunPlan, assignment, plan_run
@@ -60,6 +62,7 @@ class Decider:
         self._causes: dict[str, Cause] = {}
         self._tasks_of: dict[str, set[str]] = {}
         self._lost: dict[str, str] = {}
+        self._lost_executors: set[str] = set()
         for tracked in sorted(fold.runs.values(), key=lambda t: t.state.sequence):
             self._observe_run(tracked.state)
         for task in fold.executor_tasks.values():
@@ -119,10 +122,9 @@ class Decider:
         """An executor was given up: its open tasks have failed, and nothing more of its others will be stored."""
         for task_id in self._tasks_of.get(executor_id, ()):
             self._lost[task_id] = reason
-
-    def executors_with_tasks(self) -> list[str]:
-        """The executors that open tasks of this partition were given to."""
-        return list(self._tasks_of)
+        known = self.fold.executors.get(executor_id)
+        if known is not None and known.state.state is ExecutorState.REGISTERED:
+            self._lost_executors.add(executor_id)
 
     def decisions(self, at: datetime) -> list[Decision]:
         """What is to be decided now; each must be given back with `done` or `failed`."""
@@ -220,24 +222,31 @@ class Decider:
         self._busy.pop(decision.run_id, None)
         self._dirty[decision.run_id] = None
 
+    @property
+    def has_losses(self) -> bool:
+        """Whether tasks wait to be declared lost."""
+        return bool(self._lost or self._lost_executors)
+
     def losses(self, at: datetime) -> Iterator[NewCommit]:
-        """The commits that declare tasks of gone executors lost; each is given once."""
+        """The commits that declare gone executors and their tasks lost; each is given once."""
+        executors, self._lost_executors = self._lost_executors, set()
+        for executor_id in executors:
+            head = self.fold.executors[executor_id].head
+            address = Address(self.fold.partition, "executor", executor_id)
+            yield head.next_commit(address, (ExecutorLost(),), time=at, actor=ACTOR, cause=f"lost:{executor_id}")
         lost, self._lost = self._lost, {}
         for task_id, reason in lost.items():
             tracked = self.fold.executor_tasks.get(task_id)
             if tracked is not None and (events := decide_lost(tracked.state, at, reason)):
                 yield self._scheduler_commit(tracked, events, at, f"lost:{tracked.state.executor_id}")
 
-    def timeout(self, task_id: str, at: datetime) -> NewCommit | None:
-        """The commit that says a task's time is up; None when that is stale."""
-        tracked = self.fold.executor_tasks.get(task_id)
-        if tracked is None or not (events := decide_timeout(tracked.state)):
-            return None
-        return self._scheduler_commit(tracked, events, at, f"timeout:{task_id}")
-
-    def still_lost(self, task_id: str, reason: str) -> None:
+    def still_lost(self, commit: NewCommit) -> None:
         """A loss could not be recorded: try again with the next losses."""
-        self._lost[task_id] = reason
+        for event in commit.events:
+            if isinstance(event, ExecutorTaskLost):
+                self._lost[commit.address.id] = event.error
+            elif isinstance(event, ExecutorLost):
+                self._lost_executors.add(commit.address.id)
 
     def _scheduler_commit(
         self, tracked: Tracked[ExecutorTask], events: tuple[ExecutorTaskEvent, ...], at: datetime, cause: str

@@ -1,0 +1,124 @@
+"""Task time-outs: a scheduled message for each running task that has one, and what is done when it comes due.
+
+A message that is due is a command, and may be found stale: the task's own history decides. Timers survive
+every restart; should they be lost, a worker arms those of its running tasks again when it starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from functools import reduce
+
+import orjson
+import structlog
+
+from runstream.commits import Head, NewCommit, Position, StoredCommit
+from runstream.domain.executor_task import ExecutorTask, assigned, decide_timeout, evolve
+from runstream.errors import InternalError, RunstreamError
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.log.decisions import decide_and_append
+from runstream.log.port import Log
+from runstream.scheduler.planning import ACTOR
+from runstream.subjects import Address, group_root, partition_of
+from runstream.timers import Due, Timers
+
+logger = structlog.get_logger(__name__)
+
+RETRY_SECONDS = 1.0
+
+
+class Deadlines:
+    """Arms timers for tasks and obeys those that are due; shared by the workers of a process."""
+
+    def __init__(self, timers: Timers, log: Log, clock: Callable[[], datetime]) -> None:
+        self._timers = timers
+        self._log = log
+        self._clock = clock
+        self._armed: dict[str, ExecutorTask] = {}
+        self._to_arm: dict[str, ExecutorTask] = {}
+        self._changed = asyncio.Event()
+
+    def arm(self, tasks: Iterable[ExecutorTask]) -> None:
+        """Take note of tasks that changed: those that have begun get a timer, once."""
+        for task in tasks:
+            if not task.open:
+                self._armed.pop(task.id, None)
+                self._to_arm.pop(task.id, None)
+            elif task.timeout and task.setup_step.end_time is not None and task.id not in self._armed:
+                self._armed[task.id] = self._to_arm[task.id] = task
+                self._changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._schedule())
+            tasks.create_task(self._obey())
+
+    async def _schedule(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._to_arm:
+                task_id, task = next(iter(self._to_arm.items()))
+                try:
+                    await self._timers.schedule(
+                        task_id, _due(task), orjson.dumps({"task": task_id, **self._place(task)})
+                    )
+                except InternalError as error:
+                    logger.warning("A time-out is set later", action="timer_postponed", error=str(error))
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    self._to_arm.pop(task_id, None)
+
+    def _place(self, task: ExecutorTask) -> dict[str, object]:
+        partition = partition_of(group_root(task.group), self._log.partitions)
+        return {"partition": partition, "executor": task.executor_id}
+
+    async def _obey(self) -> None:
+        async for due in self._timers.due():
+            try:
+                await self._time_out(due)
+            except RunstreamError as error:
+                logger.warning("A time-out is tried again later", action="timeout_postponed", error=str(error))
+            else:
+                await due.done()
+
+    async def _time_out(self, due: Due) -> None:
+        command = orjson.loads(due.payload)
+        address = Address(command["partition"], "task", command["task"], command["executor"])
+
+        async def load(_at_least: Position | None) -> tuple[list[StoredCommit], Head]:
+            history = await self._log.history(address)
+            last = history[-1] if history else None
+            return history, Head(last.commit.version, last.position.sequence) if last is not None else Head()
+
+        def decide(history: list[StoredCommit], head: Head) -> NewCommit | None:
+            task = _fold(address.id, history)
+            events = decide_timeout(task) if task is not None else ()
+            if not events:
+                return None
+            trace = history[-1].commit.trace
+            cause = f"timeout:{address.id}"
+            return head.next_commit(address, events, time=self._clock(), actor=ACTOR, cause=cause, trace=trace)
+
+        if await decide_and_append(self._log, load, decide) is not None:
+            logger.info("A task's time is up", action="task_timed_out", executor_task=address.id)
+
+
+def _due(task: ExecutorTask) -> datetime:
+    if task.setup_step.end_time is None:
+        raise ValueError(f"the setup of executor task {task.id} has not ended")
+    return task.setup_step.end_time + timedelta(microseconds=task.timeout / 1000)
+
+
+def _fold(task_id: str, history: Iterable[StoredCommit]) -> ExecutorTask | None:
+    events = (event for stored in history for event in stored.commit.events)
+
+    def step(task: ExecutorTask | None, event: ExecutorTaskEvent) -> ExecutorTask | None:
+        if isinstance(event, ExecutorTaskAssigned):
+            return assigned(task_id, event)
+        return evolve(task, event) if task is not None else None
+
+    return reduce(step, events, None)  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""Behind the deciding, the projection: changes are applied in order, those that gathered meanwhile at once.
+
+A database that fails is waited for, with the changes kept; what is kept is bounded, so that a long outage
+holds up the reading instead of filling the memory. A checkpoint that somebody else moved ends the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+
+from runstream.errors import InternalError
+from runstream.projections.fold import Changes
+from runstream.projections.store import ProjectionStore
+from runstream.tables import PROJECTION
+from runstream.telemetry.metrics import PROJECTED_COMMITS, PROJECTION_DURATION
+
+logger = structlog.get_logger(__name__)
+
+MAX_BEHIND = 20_000
+"""Commits that may wait for the database before reading pauses."""
+FIRST_BACKOFF = 0.1
+LAST_BACKOFF = 2.0
+"""Seconds between attempts while the database fails."""
+
+
+class Projector:
+    """Applies what one worker gives it."""
+
+    def __init__(self, store: ProjectionStore, on_applied: Callable[[Changes], None]) -> None:
+        """`on_applied` is called with each batch once it is committed."""
+        self._store = store
+        self._on_applied = on_applied
+        self._waiting: Changes | None = None
+        self._applying = False
+        self._changed = asyncio.Condition()
+
+    async def put(self, changes: Changes) -> None:
+        """Hand over what a batch changed; waits while too much waits already."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.behind < MAX_BEHIND)
+            if self._waiting is None:
+                self._waiting = changes
+            else:
+                self._waiting.merge(changes)
+            self._changed.notify_all()
+
+    def waits_for(self, run_id: str) -> bool:
+        """Whether a change of this run is still to be applied."""
+        return self._waiting is not None and run_id in self._waiting.runs
+
+    async def drained(self) -> None:
+        """Wait until everything handed over is applied."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._waiting is None and not self._applying)
+
+    @property
+    def behind(self) -> int:
+        """How many commits wait for the database."""
+        return 0 if self._waiting is None else self._waiting.after - self._waiting.before
+
+    async def run(self) -> None:
+        """Apply until cancelled. Raises FencedError when another worker has the partition."""
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._waiting is not None)
+                changes, self._waiting, self._applying = self._waiting, None, True
+                self._changed.notify_all()
+            if changes is not None:
+                await self._apply(changes)
+            async with self._changed:
+                self._applying = False
+                self._changed.notify_all()
+
+    async def _apply(self, changes: Changes) -> None:
+        backoff = FIRST_BACKOFF
+        started = time.perf_counter()
+        while True:
+            try:
+                await self._store.apply(changes, unparked=tuple(changes.unparked))
+                break
+            except InternalError as error:
+                logger.warning(
+                    "The projection waits for the database",
+                    action="projection_waits",
+                    partition=changes.partition,
+                    error=str(error),
+                    seconds=backoff,
+                )
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, LAST_BACKOFF)
+        partition = str(changes.partition)
+        PROJECTION_DURATION.record(time.perf_counter() - started, PROJECTION, partition)
+        PROJECTED_COMMITS.add(changes.after - changes.before, PROJECTION, partition)
+        self._on_applied(changes)

@@ -1,0 +1,227 @@
+"""One partition's worker: read a batch, fold it, then decide and append while the batch is projected.
+
+It is the only one of its partition as long as its ownership holds; that another may believe the same for a
+moment does no harm: the checkpoint fences the projection, and every append names what it was based on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from runstream.database.database import Database
+from runstream.database.failures import UnstorableError
+from runstream.feed.feed import Batch, PartitionFeed
+from runstream.log.port import Log, Reader
+from runstream.projections.fold import Changes, PartitionFold
+from runstream.projections.loading import load_partition
+from runstream.projections.parked import list_parked, parked_aggregates
+from runstream.projections.store import ProjectionStore
+from runstream.scheduler.board import ExecutorBoard
+from runstream.scheduler.capacity import Capacity
+from runstream.scheduler.deadlines import Deadlines
+from runstream.scheduler.deciding import Cause, Decider, Decision
+from runstream.scheduler.intake import Intake
+from runstream.scheduler.projector import Projector
+from runstream.scheduler.rounds import append_decisions, append_losses
+from runstream.tables import PROJECTION
+from runstream.telemetry.metrics import PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS
+
+logger = structlog.get_logger(__name__)
+
+BATCH = 500
+ROUNDS = 8
+"""How many rounds of decisions may be on their way to the log at once."""
+RETRY_SECONDS = 0.5
+"""After a round that did not reach the log."""
+MAX_CONFIGS = 1_000
+"""Run configs kept in memory, beyond which those of no active run are dropped."""
+
+
+def utc_now() -> datetime:
+    """The time of decisions."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the workers of one process share."""
+
+    log: Log
+    database: Database
+    capacity: Capacity
+    board: ExecutorBoard
+    deadlines: Deadlines
+    clock: Callable[[], datetime] = utc_now
+
+
+class PartitionWorker:
+    """Schedules and projects one partition, from its checkpoint on."""
+
+    def __init__(self, partition: int, surroundings: Surroundings) -> None:
+        self.partition = partition
+        self._around = surroundings
+        self._session: _Session | None = None
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises FencedError when another worker has the partition.
+
+        A batch with a value that Postgres cannot hold is gone through commit by commit, and the one that holds
+        it is parked.
+        """
+        careful_until = 0
+        refused: dict[int, str] = {}
+        while True:
+            try:
+                await self._work(careful_until, refused)
+            except* UnstorableError as group:
+                reason = str(group.exceptions[0])
+                session, self._session = self._session, None
+                if session is not None and session.at <= careful_until:
+                    refused[session.at] = reason
+                else:
+                    careful_until = await self._around.log.end(self.partition)
+                logger.warning(
+                    "A batch cannot be stored", action="batch_unstorable", partition=self.partition, error=reason
+                )
+
+    async def _work(self, careful_until: int, refused: dict[int, str]) -> None:
+        around = self._around
+        fold = await load_partition(around.database, self.partition, around.log.epoch)
+        parked = await parked_aggregates(around.database, self.partition, around.log.epoch)
+        around.capacity.own(self.partition)
+        try:
+            async with around.log.read(self.partition, fold.after) as reader:
+                self._session = _Session(fold, reader, parked, around)
+                await self._session.run(careful_until, refused)
+        finally:
+            around.capacity.disown(self.partition)
+            for gauge in (PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS):
+                gauge.forget(PROJECTION, str(self.partition))
+
+    def retry_parked(self) -> None:
+        """Somebody asks that parked commits are tried again."""
+        if self._session is not None:
+            self._session.retry.set()
+
+    def room_made(self) -> None:
+        """An executor appeared, or has more room than it said before."""
+        if self._session is not None:
+            self._session.decider.room_made()
+            self._session.due.set()
+
+    def executor_gone(self, executor_id: str, reason: str) -> None:
+        """An executor was given up."""
+        if self._session is not None:
+            self._session.decider.executor_gone(executor_id, reason)
+            self._session.due.set()
+
+
+class _Session:
+    """The work on one partition between two loads of its state."""
+
+    def __init__(self, fold: PartitionFold, reader: Reader, parked: set[str], around: Surroundings) -> None:
+        self._around = around
+        self._fold = fold
+        self._reader = reader
+        self._feed = PartitionFeed(reader, parked)
+        self._intake = Intake(fold, self._feed, around.database, around.log.subjects)
+        self._projector = Projector(ProjectionStore(around.database), self._projected)
+        self.decider = Decider(fold, around.capacity, around.board.gone)
+        self.due = asyncio.Event()
+        self.retry = asyncio.Event()
+        self._intaking = asyncio.Lock()
+        self._rounds = asyncio.Semaphore(ROUNDS)
+
+    @property
+    def at(self) -> int:
+        """The last sequence that was taken in."""
+        return self._fold.after
+
+    async def run(self, careful_until: int, refused: dict[int, str]) -> None:
+        """Until cancelled, or until something of it fails; up to `careful_until` one commit at a time."""
+        self._intake.refused = refused
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._projector.run())
+            tasks.create_task(self._decide(tasks))
+            tasks.create_task(self._retry_parked())
+            self._around.deadlines.arm(task.state for task in self._fold.executor_tasks.values())
+            self.due.set()
+            while True:
+                careful = self._fold.after < careful_until
+                await self._take(await self._feed.next_batch(1 if careful else BATCH))
+                if careful:
+                    await self._projector.drained()
+
+    async def _take(self, batch: Batch) -> None:
+        async with self._intaking:
+            changes, causes = await self._intake.take(batch)
+            await self._observe(changes, causes)
+        self._note_lag(changes, batch)
+
+    async def _retry_parked(self) -> None:
+        while True:
+            await self.retry.wait()
+            self.retry.clear()
+            async with self._around.database.snapshot() as transaction:
+                parked = await list_parked(transaction, self._fold.partition)
+            async with self._intaking:
+                await self._observe(*await self._intake.retry(parked, self._around.log))
+
+    async def _observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
+        self.decider.observe(changes, causes)
+        self.due.set()
+        self._around.deadlines.arm(changed.now.state for changed in changes.executor_tasks.values())
+        self._around.board.observe(changes)
+        await self._projector.put(changes)
+
+    async def _decide(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            await self.due.wait()
+            await self._rounds.acquire()
+            self.due.clear()
+            decisions = self.decider.decisions(self._around.clock())
+            if decisions or self.decider.has_losses:
+                tasks.create_task(self._round(decisions))
+            else:
+                self._rounds.release()
+
+    async def _round(self, decisions: list[Decision]) -> None:
+        around = self._around
+        try:
+            lost = await append_losses(around.log, self.decider, around.clock())
+            decided = await append_decisions(around.log, self.decider, decisions, around.clock)
+            if not (lost and decided):
+                await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            self._rounds.release()
+        self.due.set()
+
+    def _projected(self, changes: Changes) -> None:
+        """Forget what has ended and is in the rows."""
+        for run_id in changes.runs:
+            tracked = self._fold.runs.get(run_id)
+            if tracked is None or not tracked.state.archived or self._projector.waits_for(run_id):
+                continue
+            del self._fold.runs[run_id]
+            for task in tracked.state.tasks.values():
+                self._fold.executor_tasks.pop(task.executor_task_id, None)
+            self.decider.forget(run_id)
+        if len(self._fold.configs) > MAX_CONFIGS:
+            used = {tracked.state.run_config for tracked in self._fold.runs.values()}
+            for key in [key for key in self._fold.configs if key not in used][: MAX_CONFIGS // 2]:
+                del self._fold.configs[key]
+        behind = self._reader.pending() + self._projector.behind
+        PROJECTION_LAG_COMMITS.set(behind, PROJECTION, str(self._fold.partition))
+        if not behind:
+            PROJECTION_LAG_SECONDS.set(0, PROJECTION, str(self._fold.partition))
+
+    def _note_lag(self, changes: Changes, batch: Batch) -> None:
+        if batch.commits:
+            oldest = (self._around.clock() - batch.commits[0].stored_at).total_seconds()
+            PROJECTION_LAG_SECONDS.set(max(oldest, 0.0), PROJECTION, str(changes.partition))
+        PROJECTION_LAG_COMMITS.set(self._reader.pending() + self._projector.behind, PROJECTION, str(changes.partition))
