@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import fcntl
 import inspect
 import json
@@ -49,7 +50,12 @@ def _run(test: Coroutine[Any, Any, None]) -> None:
         async with asyncio.timeout(TEST_SECONDS):
             await test
 
-    uvloop.run(bounded())
+    # A test that blocks the loop, or leaves it something that never closes, would hang for ever: then all is ended.
+    faulthandler.dump_traceback_later(2 * TEST_SECONDS, exit=True)
+    try:
+        uvloop.run(bounded())
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,99 @@
+"""What cannot work is refused in one sentence, with a way out, without a traceback, and nothing is left half-made."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.service.running import runstream
+
+
+async def refused(data_dir: Path, *words: str, **environment: str) -> str:
+    code, _, told = await runstream("--data-dir", str(data_dir), "serve", *words, **environment)
+    assert code == 1
+    assert told.startswith("error: ")
+    assert "hint: " in told
+    assert "Traceback" not in told
+    return told
+
+
+async def test_a_port_in_use(open_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"cannot listen on 127.0.0.1:{port}" in await refused(open_path / "data", "--port", str(port))
+
+
+async def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    assert "is not a data directory" in await refused(tmp_path)
+    assert os.listdir(tmp_path) == ["thesis.tex"]  # noqa: PTH208
+
+
+async def test_a_folder_of_a_newer_version(tmp_path: Path) -> None:
+    (tmp_path / "runstream.json").write_text(json.dumps({"format": 99}))
+    assert "has format 99" in await refused(tmp_path)
+
+
+async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot use the data directory" in await refused(tmp_path / "file" / "data")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("port: 99999\n", "settings.yml line 1: port is 99999; allowed is 0 to 65535"),
+        ("log_level: info\nprot: 1\n", "settings.yml line 2: there is no setting 'prot'"),
+        ("executor:\n  sandbox: maybe\n", "settings.yml line 2: executor.sandbox is not valid"),
+        ("components: [gatway]\n", "components gatway are not known; allowed are gateway, scheduler, executor"),
+        ("port: 1\nport: 2\n", "line 2, column 1"),
+        ("- a\n", "it is not a map of settings"),
+        ("database_url: mysql://x\n", "database_url is not a URL that begins with postgresql://"),
+    ],
+)
+async def test_a_bad_settings_file(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "settings.yml"
+    file.write_text(text)
+    assert problem in await refused(tmp_path / "data", "--config", str(file))
+    assert not (tmp_path / "data").exists()
+
+
+async def test_all_problems_are_told_together(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("partitions = 0\n[executor]\nlease_seconds = 1\n")
+    told = await refused(tmp_path / "data", "--config", str(file), "--port", "-1", RUNSTREAM_REPLICAS="2")
+    for problem in ("partitions is 0", "executor.lease_seconds is 1", "--port: port is -1", "RUNSTREAM_REPLICAS"):
+        assert problem in told
+
+
+async def test_a_part_of_a_service_needs_its_servers(tmp_path: Path) -> None:
+    assert "needs --nats-url" in await refused(tmp_path, "--components", "executor")
+
+
+async def test_nats_that_cannot_be_reached(tmp_path: Path) -> None:
+    url = f"nats://me:sesame99@127.0.0.1:{free_port()}"
+    told = await refused(tmp_path, "--components", "executor", "--nats-url", url)
+    assert "cannot be reached" in told
+    assert "sesame99" not in told
+
+
+async def test_nats_that_refuses_the_password(tmp_path: Path, nats_url: str) -> None:
+    wrong = nats_url.replace("runstream:", "runstream:wrong")
+    assert "refuses these credentials" in await refused(tmp_path, "--components", "executor", "--nats-url", wrong)
+
+
+async def test_a_database_that_cannot_be_reached(tmp_path: Path, nats_url: str) -> None:
+    url = f"postgresql://me:sesame99@127.0.0.1:{free_port()}/x"
+    told = await refused(tmp_path, "--nats-url", nats_url, "--database-url", url)
+    assert "sesame99" not in told
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

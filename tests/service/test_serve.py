@@ -1,0 +1,75 @@
+"""`runstream serve` on one machine: it starts, stops and starts again, whatever happened in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.service.running import Service, runstream, serving
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_everything(open_path: Path, number: signal.Signals) -> None:
+    async with serving(open_path / "data") as service:
+        assert len(service.family) >= 3
+        async with asyncio.timeout(10):
+            service.signal(number)
+            assert await service.ended() == 0
+    assert not (open_path / "data" / "service.json").exists()
+
+
+async def test_it_starts_again_after_kill_9(open_path: Path) -> None:
+    async with serving(open_path / "data") as first:
+        before = what_is_kept(open_path / "data")
+        first.process.kill()
+        await first.process.wait()
+        # At once: the servers that the first one left may still be stopping.
+        async with serving(open_path / "data") as second:
+            assert what_is_kept(open_path / "data") == before
+            assert not first.alive()
+            second.signal(signal.SIGTERM)
+            assert await second.ended() == 0
+
+
+async def test_a_second_one_on_the_same_directory_is_refused(open_path: Path) -> None:
+    async with serving(open_path / "data") as service:
+        code, _, told = await runstream("--data-dir", str(open_path / "data"), "serve")
+        assert code == 1
+        assert f"in use by process {service.process.pid}" in told
+        assert "Traceback" not in told
+        await stopped(service)
+
+
+async def test_a_second_signal_stops_at_once(open_path: Path) -> None:
+    async with serving(open_path / "data") as service:
+        service.signal(signal.SIGINT)
+        service.signal(signal.SIGINT)
+        await service.ended()
+
+
+async def test_a_server_that_dies_ends_the_process(open_path: Path) -> None:
+    async with serving(open_path / "data") as service:
+        next(process for process in service.family if process.name() == "nats-server").kill()
+        assert await service.ended() == 1
+
+
+def what_is_kept(data_dir: Path) -> list[str]:
+    names = ["token", "nats/port", "nats/credentials.json", "postgres/port", "postgres/credentials.json"]
+    return [(data_dir / name).read_text() for name in names]
+
+
+async def stopped(service: Service) -> None:
+    service.signal(signal.SIGTERM)
+    assert await service.ended() == 0
+
+
+async def test_client_commands_find_it(open_path: Path) -> None:
+    async with serving(open_path / "data") as service:
+        told = json.loads((open_path / "data" / "service.json").read_text())
+        assert told["url"] == service.url
+        assert told["pid"] == service.process.pid
+        await stopped(service)
