@@ -1,0 +1,94 @@
+"""A scheduler on real servers: runs end, groups are kept, losses and time-outs are noticed."""
+
+from __future__ import annotations
+
+from runstream.domain.run import RunPhase, RunTaskStatus
+from runstream.events.executor_task import ExecutorTaskPhase
+from runstream.events.run import RunResult
+from runstream.events.run_config import Depend
+from tests.domain.world import config, task
+
+from .standing import FakeExecutor, running, standing
+
+CHAIN = config(
+    task("a"), task("b", Depend("a", ("on_success",)), level=1), task("c", Depend("b", ("on_success",)), level=2)
+)
+
+
+async def test_runs_end(nats_url: str, database_url: str, namespace: str, database_schema: str) -> None:
+    async with standing(nats_url, database_url, namespace, database_schema) as around:
+        executor = FakeExecutor(around, "e1", limit=2)
+        async with running(await around.scheduler()), executor.alive():
+            groups = [f"/project/p{n % 3}/branch/main" for n in range(12)]
+            runs = [await around.create(CHAIN, group) for group in groups]
+            folds = await around.ended(*runs)
+            states = [folds[run].runs[run].state for run in runs]
+        assert {state.result for state in states} == {RunResult.SUCCESS}
+        assert sorted(state.counter for state in states) == sorted([1, 2, 3, 4] * 3)
+        assert len(executor.taken) == len(set(executor.taken)) == 36
+
+
+async def test_a_failed_task_skips_what_depends_on_its_success(
+    nats_url: str, database_url: str, namespace: str, database_schema: str
+) -> None:
+    async with standing(nats_url, database_url, namespace, database_schema) as around:
+        executor = FakeExecutor(around, "e1", outcome=lambda _task: ExecutorTaskPhase.FAILED)
+        async with running(await around.scheduler()), executor.alive():
+            run = await around.create(CHAIN)
+            state = (await around.ended(run))[run].runs[run].state
+        assert state.result is RunResult.FAILED
+        assert [state.tasks[name].status for name in "abc"] == [
+            RunTaskStatus.FAILED,
+            RunTaskStatus.SKIPPED,
+            RunTaskStatus.SKIPPED,
+        ]
+
+
+async def test_the_tasks_of_a_lost_executor_fail_with_end_times(
+    nats_url: str, database_url: str, namespace: str, database_schema: str
+) -> None:
+    async with standing(nats_url, database_url, namespace, database_schema) as around:
+        executor = FakeExecutor(around, "e1", outcome=lambda _task: ExecutorTaskPhase.RUNNING)
+        async with running(await around.scheduler()):
+            async with executor.alive():
+                run = await around.create(CHAIN)
+                partition = around.runs[run]
+                await around.folded_until(
+                    partition,
+                    lambda fold: run in fold.runs and fold.runs[run].state.tasks["a"].status is RunTaskStatus.RUNNING,
+                )
+            fold = (await around.ended(run))[run]
+        (lost,) = (tracked.state for tracked in fold.executor_tasks.values())
+        assert lost.lost
+        assert lost.end_time is not None
+        assert lost.setup_step.end_time is not None
+        assert fold.runs[run].state.result is RunResult.FAILED
+
+
+async def test_a_time_out_reaches_the_task(
+    nats_url: str, database_url: str, namespace: str, database_schema: str
+) -> None:
+    slow = config(task("a", task_timeout_interval=1_000_000_000))
+    async with standing(nats_url, database_url, namespace, database_schema) as around:
+        executor = FakeExecutor(around, "e1", outcome=lambda _task: ExecutorTaskPhase.RUNNING)
+        executor.setup_only = True
+        async with running(await around.scheduler()), executor.alive():
+            run = await around.create(slow)
+            await around.folded_until(
+                around.runs[run], lambda fold: any(t.state.timedout for t in fold.executor_tasks.values())
+            )
+
+
+async def test_a_scheduler_takes_over_where_another_ended(
+    nats_url: str, database_url: str, namespace: str, database_schema: str
+) -> None:
+    async with standing(nats_url, database_url, namespace, database_schema) as around:
+        async with FakeExecutor(around, "e1").alive():
+            async with running(await around.scheduler()):
+                first = await around.create(CHAIN)
+                await around.ended(first)
+            second = await around.create(CHAIN)
+            async with running(await around.scheduler()):
+                state = (await around.ended(second))[second].runs[second].state
+        assert state.phase is RunPhase.FINISHED
+        assert state.counter == 2
