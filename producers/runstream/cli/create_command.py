@@ -1,0 +1,140 @@
+"""`runstream run create`: a configuration file becomes runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+from cyclopts import Parameter
+
+from runstream.cli.config_files import ConfigFile, read_config
+from runstream.cli.graph import title
+from runstream.cli.output import Output, print_json, say
+from runstream.cli.repository import Source, enclosing_source, find_source
+from runstream.cli.running import with_client
+from runstream.cli.watching import commands_for, watch_runs
+from runstream.client import Client, Run
+from runstream.errors import BadRequestError
+from runstream.runconfig import RefContext, run_group
+
+Pairs = Annotated[list[str] | None, Parameter(negative="")]
+
+
+def create(
+    *,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    repo: str | None = None,
+    ref: str = "",
+    group: str = "",
+    env: Pairs = None,
+    var: Pairs = None,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    output: Output = "table",
+) -> int:
+    """Create the runs of a configuration file.
+
+    With --follow the exit code is 0 when all runs succeeded, 1 when one failed, 2 when one was stopped or cancelled.
+
+    Parameters
+    ----------
+    config
+        The configuration file. Default: config.json or config.yml in .runstream or .agola.
+    repo
+        The repository that the clone step clones: a path or a URL. Default: the one that the file is in.
+    ref
+        A branch, tag, ref or commit of it. Default: what is checked out.
+    group
+        Runs of one group run one at a time. Default: /project/<repository>/branch/<branch>.
+    env
+        NAME=VALUE for all tasks; repeatable.
+    var
+        NAME=VALUE for `from_variable` in the file; repeatable.
+    follow
+        Watch the runs until they end.
+    output
+        How to print the runs.
+    """
+    file = read_config(config, Path.cwd())
+    environment, variables = pairs(env or (), "--env"), pairs(var or (), "--var")
+    source = _source(file, repo, ref)
+
+    async def work(client: Client) -> int:
+        runs = await _create(client, file, source, group, environment, variables)
+        if follow:
+            return await watch_runs(client, runs)
+        if output == "json":
+            print_json(runs)
+        else:
+            _tell(runs)
+        return 1 if any(run.setup_errors for run in runs) else 0
+
+    return with_client(work)
+
+
+def pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE texts as a dict. Raises BadRequestError for one without a name."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name.strip():
+            raise BadRequestError(
+                f"{option} {text[:80]!r} is not NAME=VALUE", code="invalidPair", hint=f"as in {option} STAGE=test"
+            )
+        found[name.strip()] = value
+    return found
+
+
+def _source(file: ConfigFile, repo: str | None, ref: str) -> Source | None:
+    if repo is not None:
+        return find_source(repo, ref)
+    if ref:
+        return find_source(str(file.path.resolve().parent), ref)
+    return enclosing_source(file.path)
+
+
+def _group_of(source: Source) -> str:
+    root = f"/project/{source.project}"
+    if source.branch or source.tag:
+        return run_group(root, RefContext(branch=source.branch, tag=source.tag))
+    return f"{root}/ref/{quote(source.ref or source.commit, safe='')}"
+
+
+async def _create(
+    client: Client,
+    file: ConfigFile,
+    source: Source | None,
+    group: str,
+    environment: dict[str, str],
+    variables: dict[str, str],
+) -> Sequence[Run]:
+    if source is None:
+        return await client.runs.create_from_config(
+            file.content, name=file.name, group=group, environment=environment, variables=variables
+        )
+    return await client.runs.create_from_config(
+        file.content,
+        name=file.name,
+        group=group or _group_of(source),
+        branch=source.branch,
+        tag=source.tag,
+        ref=source.ref,
+        commit_sha=source.commit,
+        repository_url=source.url,
+        message=source.message,
+        environment=environment,
+        variables=variables,
+    )
+
+
+def _tell(runs: Sequence[Run]) -> None:
+    if not runs:
+        say("no run of the file is for this branch, tag or ref: nothing was created")
+    for run in runs:
+        say(f"{title(run)} is {run.phase}  {run.id}")
+        for error in run.setup_errors:
+            say(f"  setup error: {error}")
+    for run in runs[:1]:
+        for line in commands_for(run):
+            say(line)

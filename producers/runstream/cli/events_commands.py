@@ -1,0 +1,42 @@
+"""`runstream events`: the log, as it grows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from runstream.cli.finding import find_run
+from runstream.cli.output import Output, say
+from runstream.cli.running import with_client
+from runstream.client import Client, Commit
+
+
+def tail_events(
+    *, begin: Annotated[str, Parameter(name="--from")] = "", run: str = "", output: Output = "table"
+) -> int:
+    """Print every commit of the log, until Ctrl-C.
+
+    Parameters
+    ----------
+    begin
+        Where to begin: start, end, or a position such as 1:812,40,0,97. Default: end; with --run: start.
+    run
+        Only this run and its tasks: an id, or GROUP/NUMBER.
+    output
+        A line for each commit: for people, or JSON.
+    """
+
+    async def work(client: Client) -> None:
+        run_id = (await find_run(client, run)).id if run else ""
+        async for commit in client.events.tail(begin, run=run_id):
+            say(msgspec.json.encode(commit).decode() if output == "json" else _line(commit))
+
+    return with_client(work)
+
+
+def _line(commit: Commit) -> str:
+    at = commit.time.astimezone().strftime("%H:%M:%S.%f")[:-3]
+    events = ", ".join(event.type for event in commit.events)
+    return f"{at}  {commit.position:<12} {commit.aggregate:<41} v{commit.version:<3} {commit.actor:<12} {events}"

@@ -1,0 +1,80 @@
+"""`runstream log`: what the steps of a task wrote."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from runstream.cli.finding import find_run, find_task
+from runstream.cli.running import with_client
+from runstream.client import Client, ClientError, Run, Task
+from runstream.errors import BadRequestError
+
+
+def get_log(
+    run: str,
+    task: str,
+    *,
+    step: int | None = None,
+    setup: Annotated[bool, Parameter(negative="")] = False,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+) -> int:
+    """Print the log of a step, of the setup, or of all steps of a task one after the other.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER such as /project/web/branch/main/12.
+    task
+        The task's name or id.
+    step
+        The number of a step, from 0. Default: all steps.
+    setup
+        The log of the setup.
+    follow
+        Go on until the log ends.
+    """
+    if setup and step is not None:
+        raise BadRequestError("say either --setup or --step", code="invalidRunTaskStepNumber")
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        wanted = find_task(found, task)
+        if setup or step is not None:
+            await _print_step(client, found, wanted, None if setup else step, follow=follow)
+        else:
+            await _print_all(client, found, wanted, follow=follow)
+
+    return with_client(work)
+
+
+async def _print_step(client: Client, run: Run, task: Task, step: int | None, *, follow: bool) -> None:
+    if follow:
+        await _print(client.logs.follow(run.id, task.id, step))
+    else:
+        await _print(client.logs.read(run.id, task.id, step))
+
+
+async def _print_all(client: Client, run: Run, task: Task, *, follow: bool) -> None:
+    printed = 0
+    missing: ClientError | None = None
+    for step in range(len(task.steps)):
+        try:
+            await _print_step(client, run, task, step, follow=follow)
+            printed += 1
+        except ClientError as error:
+            if error.kind != "not-exist":
+                raise
+            missing = error
+            break  # the steps behind it have not run either
+    if not printed and missing is not None:
+        raise missing
+
+
+async def _print(chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()

@@ -1,0 +1,188 @@
+"""`runstream run`: list, get, follow, stop, cancel, approve."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from runstream.cli.finding import find_run, find_task
+from runstream.cli.graph import RunGraph
+from runstream.cli.output import Output, console, lasted, moment, print_json, print_table, say, styled
+from runstream.cli.running import with_client
+from runstream.cli.watching import watch_runs
+from runstream.client import Client, Run, RunSummary, Step
+
+Phase = Literal["setuperror", "queued", "cancelled", "running", "finished"]
+Result = Literal["unknown", "stopped", "success", "failed"]
+
+
+def list_runs(
+    *,
+    group: Annotated[list[str] | None, Parameter(negative="")] = None,
+    phase: Annotated[list[Phase] | None, Parameter(name=["--phase", "-s"], negative="")] = None,
+    result: Annotated[list[Result] | None, Parameter(negative="")] = None,
+    limit: int = 25,
+    start: int = 0,
+    output: Output = "table",
+) -> int:
+    """List runs, the latest first.
+
+    Parameters
+    ----------
+    group
+        Only this group and those below it; repeatable.
+    phase
+        Only runs in this phase; repeatable.
+    result
+        Only runs with this result; repeatable.
+    limit
+        How many, at most 40.
+    start
+        The sequence of the last run of the page before.
+    output
+        How to print them.
+    """
+
+    async def work(client: Client) -> None:
+        page = await client.runs.page(
+            groups=group or (), phases=phase or (), results=result or (), limit=limit, start=start
+        )
+        if output == "json":
+            print_json(page)
+            return
+        columns = ("NUMBER", "NAME", "GROUP", "PHASE", "RESULT", "CREATED", "DURATION", "ID")
+        print_table(columns, map(_row, page.runs), "there are no runs")
+        if page.next_start is not None:
+            say(f"there are more: --start {page.next_start}")
+
+    return with_client(work)
+
+
+def get_run(run: str, *, output: Output = "table") -> int:
+    """Show a run: its tasks, their steps, how they ended.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER such as /project/web/branch/main/12.
+    output
+        How to print it.
+    """
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        if output == "json":
+            print_json(found)
+        else:
+            _print_run(found)
+
+    return with_client(work)
+
+
+def follow_run(run: str) -> int:
+    """Watch a run until it ends; exit code 0 for success, 1 for failure, 2 when it was stopped or cancelled.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER.
+    """
+
+    async def work(client: Client) -> int:
+        return await watch_runs(client, [await find_run(client, run)])
+
+    return with_client(work)
+
+
+def stop_run(run: str) -> int:
+    """Ask a running run to stop.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER.
+    """
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        await client.runs.stop(found.id)
+        say(f"run {found.id} was asked to stop: it ends when its tasks have ended")
+
+    return with_client(work)
+
+
+def cancel_run(run: str) -> int:
+    """Withdraw a queued run.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER.
+    """
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        await client.runs.cancel(found.id)
+        say(f"run {found.id} is cancelled")
+
+    return with_client(work)
+
+
+def approve_task(run: str, task: str) -> int:
+    """Approve a task that waits for it.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER.
+    task
+        The task's name or id.
+    """
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        wanted = find_task(found, task)
+        await client.runs.approve(found.id, wanted.id)
+        say(f"task {wanted.name} of run {found.id} is approved")
+
+    return with_client(work)
+
+
+def _row(run: RunSummary) -> tuple[str | Text, ...]:
+    return (
+        str(run.counter),
+        run.name,
+        run.group,
+        styled(run.phase.value),
+        styled(run.result.value if run.result != "unknown" else "-"),
+        moment(run.enqueue_time),
+        lasted(run.start_time, run.end_time),
+        run.id,
+    )
+
+
+def _print_run(run: Run) -> None:
+    out = console()
+    out.print(RunGraph(run))
+    for error in run.setup_errors:
+        say(f"setup error: {error}")
+    steps = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("TASK", "STEP", "NAME", "PHASE", "EXIT", "DURATION"):
+        steps.add_column(column, no_wrap=True)
+    for task in sorted(run.tasks.values(), key=lambda task: (task.level, task.name)):
+        for index, step in [("setup", task.setup_step), *enumerate(task.steps)]:
+            steps.add_row(task.name, str(index), *_step_cells(step))
+    if steps.row_count:
+        out.print()
+        out.print(steps)
+    facts = {"id": run.id, "group": run.group, "created": moment(run.enqueue_time)} | run.annotations
+    say("\n" + "\n".join(f"{name:<10} {value}" for name, value in facts.items() if value))
+
+
+def _step_cells(step: Step) -> tuple[str | Text, ...]:
+    status = "" if step.exit_status is None else str(step.exit_status)
+    name = step.name.splitlines()[0][:60] if step.name else ""
+    return name, styled(step.phase), status, lasted(step.start_time, step.end_time)

@@ -1,0 +1,64 @@
+"""The logs of a run's steps while they are written, line by line, each step's one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+from collections.abc import AsyncIterator, Callable
+
+from runstream.client import Client, ClientError, Run, Task
+
+Lines = Callable[[str, list[str]], None]
+_BATCH_LINES = 200
+
+
+async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
+    """Whole lines as they come, some at once; what is no UTF-8 is replaced, the last line need not end."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    rest = ""
+    async for chunk in chunks:
+        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        for begin in range(0, len(lines), _BATCH_LINES):
+            yield [_last_written(line) for line in lines[begin : begin + _BATCH_LINES]]
+    if rest := rest + decoder.decode(b"", final=True):
+        yield [_last_written(rest)]
+
+
+def _last_written(line: str) -> str:
+    """What a terminal would show of a line that was written over with carriage returns."""
+    return line.rstrip("\r").rpartition("\r")[2]
+
+
+class StepOutput:
+    """Follows the logs of all steps that begin; `task` for task, a step's log after that of the one before."""
+
+    def __init__(self, client: Client, group: asyncio.TaskGroup, show: Lines) -> None:
+        self._client = client
+        self._group = group
+        self._show = show
+        self._begun: set[tuple[str, int | None]] = set()
+        self._last: dict[str, asyncio.Task[None]] = {}
+
+    def follow(self, run: Run) -> None:
+        """Begin with what has begun to run since the last time."""
+        for task in run.tasks.values():
+            for step, state in [(None, task.setup_step), *enumerate(task.steps)]:
+                if state.start_time is not None and (task.id, step) not in self._begun:
+                    self._begun.add((task.id, step))
+                    before = self._last.get(task.id)
+                    self._last[task.id] = self._group.create_task(self._copy(run.id, task, step, before))
+
+    async def finish(self) -> None:
+        """Wait until everything that was begun is shown."""
+        if self._last:
+            await asyncio.wait(self._last.values())
+
+    async def _copy(self, run_id: str, task: Task, step: int | None, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        try:
+            async for lines in lines_of(self._client.logs.follow(run_id, task.id, step)):
+                self._show(task.name, lines)
+        except ClientError as error:
+            if error.kind != "not-exist":  # a step whose log was lost with its executor has none to show
+                self._show(task.name, [f"(the log of this step cannot be followed: {error.message})"])

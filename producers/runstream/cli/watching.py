@@ -1,0 +1,84 @@
+"""`--follow`: runs are watched one after the other, then it is said how they ended and where to look next."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Sequence
+
+from runstream.cli.connection import given
+from runstream.cli.following import follow_run
+from runstream.cli.graph import detail, ordered, outcome, title
+from runstream.cli.output import STYLES, console, lasted, say
+from runstream.cli.screen import screen
+from runstream.client import Client, Run
+
+SUCCEEDED, FAILED, STOPPED = 0, 1, 2
+
+
+def exit_code(run: Run) -> int:
+    """0 for success, 2 for a run that was stopped or cancelled, 1 for everything else."""
+    match outcome(run):
+        case "success":
+            return SUCCEEDED
+        case "stopped" | "cancelled":
+            return STOPPED
+    return FAILED
+
+
+async def watch_runs(client: Client, runs: Sequence[Run]) -> int:
+    """Watch runs until all have ended; the exit code: failed before stopped before success."""
+    if not runs:
+        say("no run of the file is for this branch, tag or ref: nothing was created")
+        return SUCCEEDED
+    ended: list[Run] = []
+    try:
+        for run in runs:
+            with screen() as shown:
+                ended.append(await follow_run(client, run, shown))
+            _tell_end(ended[-1])
+    except asyncio.CancelledError:
+        _tell_detached(runs[len(ended)])
+        raise
+    codes = {exit_code(run) for run in ended}
+    return FAILED if FAILED in codes else max(codes)
+
+
+def commands_for(run: Run) -> list[str]:
+    """What to type next about a run."""
+    us = us_command()
+    return [f"  look    {us} run get {run.id}", f"  follow  {us} run follow {run.id}"]
+
+
+def us_command() -> str:
+    """How this command line is called to reach the same service again."""
+    said = given()
+    if said.data_dir is not None:
+        return f"runstream --data-dir {shlex.quote(str(said.data_dir))}"
+    return f"runstream --url {shlex.quote(said.url)}" if said.url else "runstream"
+
+
+def _tell_end(run: Run) -> None:
+    word, us = outcome(run), us_command()
+    took = f" after {lasted(run.start_time, run.end_time)}" if run.start_time and run.end_time else ""
+    console().print(f"\n{title(run)}: {word}{took}", style=STYLES.get(word, ""), markup=False)
+    for error in run.setup_errors:
+        say(f"  setup error: {error}")
+    for task in ordered(run):
+        if task.status == "failed":
+            failed = next((index for index, step in enumerate(task.steps) if step.phase == "failed"), None)
+            which = "--setup" if failed is None else f"--step {failed}"
+            reason = f": {detail(run, task)}" if detail(run, task) else ""
+            say(f"  {task.name} failed{reason}")
+            say(f"    log   {us} log get {run.id} {shlex.quote(task.name)} {which}")
+    say(f"  look    {us} run get {run.id}")
+    if word == "success" and run.tasks:
+        last = ordered(run)[-1]
+        say(f"  log     {us} log get {run.id} {shlex.quote(last.name)}")
+
+
+def _tell_detached(run: Run) -> None:
+    us = us_command()
+    say(f"\ndetached: {title(run)} goes on")
+    say(f"  follow  {us} run follow {run.id}")
+    say(f"  stop    {us} run {'stop' if run.phase == 'running' else 'cancel'} {run.id}")

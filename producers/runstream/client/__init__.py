@@ -1,0 +1,45 @@
+"""The public Python client: publish runs, read what became of them, follow logs and events.
+
+    async with Client("http://127.0.0.1:8000", token="…") as client:
+        run = await client.runs.create(group="/project/web/branch/main", name="build", tasks={…})
+        async for chunk in client.logs.follow(run.id, task_id, step=0):
+            …
+
+Everything it gives back is a type of its own; everything it raises is a `ClientError`. Reads see what the same
+client wrote before. Reads are tried again when the connection fails; what changes something never is.
+"""
+
+from runstream.client.client import Client
+from runstream.client.errors import ClientError, ConnectionFailedError
+from runstream.client.types import (
+    Commit,
+    Depend,
+    Event,
+    Executor,
+    Page,
+    Run,
+    RunPhase,
+    RunResult,
+    RunSummary,
+    Service,
+    Step,
+    Task,
+)
+
+__all__ = [
+    "Client",
+    "ClientError",
+    "Commit",
+    "ConnectionFailedError",
+    "Depend",
+    "Event",
+    "Executor",
+    "Page",
+    "Run",
+    "RunPhase",
+    "RunResult",
+    "RunSummary",
+    "Service",
+    "Step",
+    "Task",
+]

@@ -1,0 +1,111 @@
+"""The log of the service, followed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import httpx2
+import msgspec
+
+from runstream.client.errors import ClientError, ConnectionFailedError
+from runstream.client.types import Commit, Event
+from runstream.client.wire import ATTEMPTS, SILENCE_SECONDS, Wire
+
+_RECONNECT_SECONDS = 0.5
+
+
+class _Said(msgspec.Struct):
+    """What one server-sent event carries."""
+
+    position: str
+    aggregate: str
+    version: int
+    time: datetime
+    actor: str
+    cause: str
+    commit: str
+    events: list[Event]
+
+
+class Events:
+    """Everything that happens, commit by commit."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def tail(self, position: str = "", *, run: str = "") -> AsyncIterator[Commit]:
+        """Every commit behind a place, for ever: `start`, `end`, or a commit's `place`.
+
+        Without a place: from the end; of one run from its beginning. A connection that is lost is made again where
+        it was left, a bounded number of times in a row. Raises ClientError.
+        """
+        failures = 0
+        while True:
+            try:
+                async for commit in self._stream(position, run):
+                    position, failures = commit.place, 0
+                    yield commit
+                raise ConnectionFailedError("the event stream ended", hint="was the service stopped? try again")
+            except ConnectionFailedError:
+                failures += 1
+                if failures == ATTEMPTS or not position:
+                    raise
+            await asyncio.sleep(_RECONNECT_SECONDS * failures)
+
+    async def _stream(self, position: str, run: str) -> AsyncIterator[Commit]:
+        params = {"from": position, "run": run}
+        params = {name: value for name, value in params.items() if value}
+        async with self._wire.stream("/events", params, {}, silence=SILENCE_SECONDS) as answer:
+            async for name, place, data in _server_sent(answer):
+                if name == "commit":
+                    yield _commit(place, data)
+                elif name == "error":
+                    raise _told(data)
+
+
+async def _server_sent(answer: httpx2.Response) -> AsyncIterator[tuple[str, str, str]]:
+    """Name, id and data of each event; comments are left out."""
+    fields: dict[str, str] = {}
+    async for line in answer.aiter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            fields[name] = value.removeprefix(" ")
+        else:
+            if "data" in fields:
+                yield fields.get("event", "message"), fields.get("id", ""), fields["data"]
+            fields = {}
+
+
+def _commit(place: str, data: str) -> Commit:
+    try:
+        said = msgspec.json.decode(data, type=_Said)
+    except msgspec.DecodeError as error:
+        raise ClientError(
+            f"an event cannot be understood: {error}",
+            kind="remote",
+            code="unexpectedAnswer",
+            hint="is the service of a version that fits this client?",
+        ) from error
+    return Commit(
+        id=said.commit,
+        aggregate=said.aggregate,
+        version=said.version,
+        time=said.time,
+        actor=said.actor,
+        cause=said.cause,
+        events=tuple(said.events),
+        position=said.position,
+        place=place,
+    )
+
+
+def _told(data: str) -> ClientError:
+    entry = msgspec.json.decode(data, type=list[dict[str, object]])[0]
+    return ClientError(
+        str(entry.get("message", "the event stream failed")),
+        kind=str(entry.get("kind", "internal")),
+        code=str(entry.get("code", "")),
+        hint=str(entry.get("hint", "")),
+    )

@@ -1,0 +1,35 @@
+"""Logs of steps: as they are, or followed while they are written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from runstream.client.wire import Wire
+
+
+class Logs:
+    """What tasks wrote."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def get(self, run_id: str, task_id: str, step: int | None) -> bytes:
+        """The log of a step (None: of the setup) as it is now. Raises ClientError (not-exist: "log doesn't exist")."""
+        return b"".join([chunk async for chunk in self.read(run_id, task_id, step)])
+
+    def read(self, run_id: str, task_id: str, step: int | None) -> AsyncIterator[bytes]:
+        """The same, piece by piece."""
+        return self._chunks(run_id, task_id, step, follow=False)
+
+    def follow(self, run_id: str, task_id: str, step: int | None) -> AsyncIterator[bytes]:
+        """The log of a step (None: of the setup) from its beginning, until it ends. Raises ClientError."""
+        return self._chunks(run_id, task_id, step, follow=True)
+
+    async def _chunks(self, run_id: str, task_id: str, step: int | None, *, follow: bool) -> AsyncIterator[bytes]:
+        params = {"runid": run_id, "taskid": task_id}
+        params |= {"setup": "1"} if step is None else {"step": str(step)}
+        if follow:
+            params["follow"] = "1"
+        async with self._wire.stream("/logs", params, self._wire.own_writes(), silence=None) as answer:
+            async for chunk in answer.aiter_bytes():
+                yield chunk

@@ -1,0 +1,156 @@
+"""Runs: create, get, list, stop, cancel, approve."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from runstream.client.types import Page, Run, RunPhase, RunResult, RunSummary
+from runstream.client.wire import Wire
+
+MAX_PAGE = 40
+
+
+@dataclass(frozen=True, slots=True)
+class _RunAnswer:
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class _RunsAnswer:
+    runs: tuple[_RunAnswer, ...]
+
+
+class Runs:
+    """What can be asked about runs, and of them."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def create(
+        self,
+        *,
+        group: str,
+        name: str,
+        tasks: Mapping[str, Mapping[str, object]],
+        environment: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        setup_errors: Sequence[str] = (),
+        cache_group: str = "",
+    ) -> Run:
+        """Create one run of tasks that are resolved already, each under an id of its own choice.
+
+        It is durable when this returns; its number is given a moment later. Raises ClientError.
+        """
+        body = {
+            "group": group,
+            "name": name,
+            "run_config_tasks": tasks,
+            "environment": environment or {},
+            "annotations": annotations or {},
+            "setup_errors": setup_errors,
+            "cache_group": cache_group,
+        }
+        return (await self._wire.write("POST", "/runs", body, _RunAnswer)).run
+
+    async def create_from_config(
+        self,
+        config: str,
+        *,
+        name: str = "config.yml",
+        group: str = "",
+        branch: str = "",
+        tag: str = "",
+        ref: str = "",
+        commit_sha: str = "",
+        repository_url: str = "",
+        message: str = "",
+        environment: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> tuple[Run, ...]:
+        """Create all runs of a configuration file whose `when` matches the branch, tag or ref.
+
+        `config` is the file's text, `name` (config.yml or config.json) says its format. Raises ClientError.
+        """
+        body = {
+            "config": {"name": name, "content": config},
+            "group": group,
+            "branch": branch,
+            "tag": tag,
+            "ref": ref,
+            "commit_sha": commit_sha,
+            "repository_url": repository_url,
+            "message": message,
+            "environment": environment or {},
+            "annotations": annotations or {},
+            "variables": variables or {},
+        }
+        answer = await self._wire.write("POST", "/createruns", body, _RunsAnswer)
+        return tuple(one.run for one in answer.runs)
+
+    async def get(self, run_id: str, *, at_least: str = "") -> Run:
+        """One run; with `at_least` (a commit's position) as of then or later. Raises ClientError (not-exist)."""
+        params = {"at_least": at_least} if at_least else {}
+        return (await self._wire.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, params)).run
+
+    async def by_number(self, group: str, number: int) -> Run:
+        """The run of this number in its group, or in one above it. Raises ClientError (not-exist)."""
+        return (await self._wire.read(f"/runs/group/{quote(group, safe='')}/{number}", _RunAnswer)).run
+
+    async def page(
+        self,
+        *,
+        groups: Iterable[str] = (),
+        phases: Iterable[RunPhase | str] = (),
+        results: Iterable[RunResult | str] = (),
+        last_run: bool = False,
+        start: int = 0,
+        limit: int = 25,
+        ascending: bool = False,
+    ) -> Page:
+        """Some runs (at most 40), the latest first unless `ascending`; `start` is the last sequence before them."""
+        flags = {name: "1" for name, on in (("lastrun", last_run), ("asc", ascending)) if on}
+        params = {
+            "group": list(groups),
+            "phase": [str(phase) for phase in phases],
+            "result": [str(result) for result in results],
+            "start": start,
+            "limit": limit,
+            **flags,
+        }
+        return await self._wire.read("/runs", Page, params)
+
+    async def list(
+        self,
+        *,
+        groups: Iterable[str] = (),
+        phases: Iterable[RunPhase | str] = (),
+        results: Iterable[RunResult | str] = (),
+        last_run: bool = False,
+        ascending: bool = False,
+    ) -> AsyncIterator[RunSummary]:
+        """All runs that match, page by page as they are asked for; groups match themselves and what is below."""
+        wanted = {"groups": tuple(groups), "phases": tuple(phases), "results": tuple(results)}
+        start: int | None = 0
+        while start is not None:
+            page = await self.page(**wanted, last_run=last_run, ascending=ascending, start=start, limit=MAX_PAGE)
+            for run in page.runs:
+                yield run
+            start = page.next_start
+
+    async def stop(self, run_id: str) -> None:
+        """Ask a running run to stop. Raises ClientError (bad-request) when it is not running."""
+        await self._act(run_id, "", {"action_type": "stop"})
+
+    async def cancel(self, run_id: str) -> None:
+        """Withdraw a queued run. Raises ClientError (bad-request) when it is not queued."""
+        await self._act(run_id, "", {"action_type": "cancel"})
+
+    async def approve(self, run_id: str, task_id: str) -> None:
+        """Approve a task that waits for it. Raises ClientError (bad-request) when it does not."""
+        await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", {"action_type": "approve"})
+
+    async def _act(self, run_id: str, below: str, body: Mapping[str, str]) -> None:
+        await self._wire.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])

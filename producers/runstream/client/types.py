@@ -1,0 +1,180 @@
+"""What the service tells, as frozen data. Times are in UTC; None means that it has not come to that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class RunPhase(StrEnum):
+    """Where a run is in its life."""
+
+    SETUP_ERROR = "setuperror"
+    QUEUED = "queued"
+    CANCELLED = "cancelled"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class RunResult(StrEnum):
+    """How a run ended; it can be known while tasks still run."""
+
+    UNKNOWN = "unknown"
+    STOPPED = "stopped"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Depend:
+    """On which task another waits, and in which of its outcomes."""
+
+    task_id: str
+    conditions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a step of a task is."""
+
+    name: str
+    phase: str
+    """notstarted, cancelled, running, stopped, success or failed."""
+    log_phase: str
+    """`finished` once its log is stored."""
+    exit_status: int | None
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task of a run."""
+
+    id: str
+    name: str
+    level: int
+    """0 for a task that waits for no other."""
+    depends: dict[str, Depend]
+    """By the id of the task that it waits for."""
+    status: str
+    """notstarted, skipped, cancelled, running, stopped, success or failed."""
+    timedout: bool
+    skip: bool
+    waiting_approval: bool
+    approved: bool
+    executor_id: str
+    fail_error: str
+    """Why it failed, when no step says so."""
+    setup_step: Step
+    steps: tuple[Step, ...]
+    start_time: datetime | None
+    end_time: datetime | None
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """A run as lists show it."""
+
+    id: str
+    sequence: int
+    """0 until the service has given it its place; lists are ordered by it."""
+    name: str
+    counter: int
+    """The number of the run in its project; 0 until it is given."""
+    group: str
+    annotations: dict[str, str]
+    phase: RunPhase
+    result: RunResult
+    stop: bool
+    setup_errors: tuple[str, ...]
+    tasks_waiting_approval: tuple[str, ...]
+    enqueue_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    archived: bool
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.phase in (RunPhase.SETUP_ERROR, RunPhase.CANCELLED, RunPhase.FINISHED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(RunSummary):
+    """A run with its tasks."""
+
+    tasks: dict[str, Task]
+    """By id; empty for a setup error."""
+
+    def task(self, name_or_id: str) -> Task | None:
+        """The task of this name or id; None when there is none."""
+        found = self.tasks.get(name_or_id)
+        return found or next((task for task in self.tasks.values() if task.name == name_or_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some runs, in the order asked for."""
+
+    runs: tuple[RunSummary, ...]
+    next_start: int | None
+    """The `start` of the next page; None when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """An executor, and what it said last of itself."""
+
+    executor_id: str
+    state: str
+    """registered or lost."""
+    archs: tuple[str, ...]
+    labels: dict[str, str]
+    allow_privileged_containers: bool
+    allow_host: bool
+    allow_pod: bool
+    active_tasks_limit: int
+    """0 for no limit."""
+    active_tasks: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened."""
+
+    type: str
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one decision changed in one aggregate."""
+
+    id: str
+    aggregate: str
+    """Which one: `run/<id>`, `task/<id>`, `executor/<id>` or `runconfig/<hash>`."""
+    version: int
+    time: datetime
+    actor: str
+    cause: str
+    events: tuple[Event, ...]
+    position: str
+    """Where it is: epoch/partition/sequence."""
+    place: str
+    """The place behind it in the whole log: where a tail goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers."""
+
+    service: str
+    version: str
+    namespace: str
+    epoch: int
+    partitions: int

@@ -1,0 +1,172 @@
+"""One connection pool to one service: requests, answers, and every failure as a ClientError."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+
+from runstream.client.errors import ClientError, ConnectionFailedError
+
+T = TypeVar("T")
+
+POSITION_HEADER = "Runstream-Position"
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+SILENCE_SECONDS = 60.0
+"""An event stream says something every 15 s; one that says nothing for so long is lost."""
+ATTEMPTS = 3
+_BACKOFF_SECONDS = 0.2
+_PREFIX = "/api/v1alpha"
+_KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+
+
+class _Entry(msgspec.Struct):
+    """One entry of an error's body."""
+
+    code: str = ""
+    message: str = ""
+    hint: str = ""
+    kind: str = ""
+    details: Any = None
+    chain: list[str] = []
+
+
+class Wire:
+    """Sends requests and remembers the positions of what was written, so that reads can ask for them."""
+
+    def __init__(
+        self, url: str, token: str, *, detailed_errors: bool, transport: httpx2.AsyncBaseTransport | None
+    ) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"token {token}"} if token else {}
+        if detailed_errors:
+            headers["Runstream-Detailed-Errors"] = "1"
+        self._http = httpx2.AsyncClient(
+            base_url=f"{self.url}{_PREFIX}",
+            headers=headers,
+            timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            transport=transport or httpx2.AsyncHTTPTransport(socket_options=_KEEPALIVE),
+        )
+        self._written: dict[str, str] = {}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._http.aclose()
+
+    async def read(self, path: str, kind: type[T], params: Mapping[str, Any] | None = None) -> T:
+        """GET, tried again when the connection fails."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return _decoded(await self._request("GET", path, params=params, headers=self.own_writes()), kind)
+            except ConnectionFailedError:
+                if attempt == ATTEMPTS:
+                    raise
+            await asyncio.sleep(_BACKOFF_SECONDS * attempt * random.uniform(0.5, 1))  # noqa: S311  # jitter
+        raise AssertionError("not reached")
+
+    async def write(self, method: str, path: str, body: object | None, kind: type[T]) -> T:
+        """A request that changes something: sent once."""
+        content = None if body is None else msgspec.json.encode(body)
+        answer = await self._request(method, path, content=content, headers={"Content-Type": "application/json"})
+        self._remember(answer.headers.get(POSITION_HEADER, ""))
+        return _decoded(answer, kind)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, params: Mapping[str, Any], headers: Mapping[str, str], *, silence: float | None
+    ) -> AsyncIterator[httpx2.Response]:
+        """GET whose answer is read while it comes; `silence` (seconds) is how long it may say nothing."""
+        timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, read=silence)
+        try:
+            async with self._http.stream("GET", path, params=params, headers=headers, timeout=timeout) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise _refusal(answer)
+                yield answer
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            raise self._failed(error) from error
+
+    def own_writes(self) -> dict[str, str]:
+        """The header that asks for a state that includes what this client wrote."""
+        return {POSITION_HEADER: ",".join(self._written.values())} if self._written else {}
+
+    def _remember(self, position: str) -> None:
+        for one in filter(None, position.split(",")):
+            self._written[one.rpartition("/")[0]] = one
+
+    async def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        try:
+            answer = await self._http.request(method, path, **options)
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            raise self._failed(error) from error
+        if answer.is_error:
+            raise _refusal(answer)
+        return answer
+
+    def _failed(self, error: Exception) -> ConnectionFailedError:
+        match error:
+            case httpx2.ConnectError() | httpx2.ConnectTimeout():
+                return ConnectionFailedError(
+                    f"cannot reach the service at {self.url}",
+                    hint="is it running? `runstream serve` starts one on this machine",
+                    code="serviceUnreachable",
+                )
+            case httpx2.TimeoutException():
+                return ConnectionFailedError(
+                    f"the service at {self.url} did not answer in time", hint="`runstream doctor` says what is wrong"
+                )
+            case httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
+                return ConnectionFailedError(
+                    f"{self.url!r} is not the URL of a service", hint="it is like http://127.0.0.1:8000"
+                )
+        return ConnectionFailedError(
+            f"the connection to {self.url} broke off", hint="was the service stopped? try again"
+        )
+
+
+def _decoded(answer: httpx2.Response, kind: type[T]) -> T:
+    if kind is type(None):
+        return None
+    try:
+        return msgspec.json.decode(answer.content, type=kind)
+    except msgspec.DecodeError as error:
+        raise ClientError(
+            f"the answer of {answer.url} cannot be understood: {error}",
+            kind="remote",
+            code="unexpectedAnswer",
+            hint="is it a Runstream service, of a version that fits this client?",
+            status=answer.status_code,
+        ) from error
+
+
+def _refusal(answer: httpx2.Response) -> ClientError:
+    """The error that the service answered."""
+    try:
+        entries = msgspec.json.decode(answer.content, type=list[_Entry])
+    except msgspec.DecodeError:
+        entries = []
+    if not entries:
+        return ClientError(
+            f"{answer.url.copy_with(query=None)} answered with status {answer.status_code} and no reason",
+            kind="remote",
+            code="unexpectedAnswer",
+            hint="is it a Runstream service?",
+            status=answer.status_code,
+        )
+    first = entries[0]
+    return ClientError(
+        first.message or f"the service answered with status {answer.status_code}",
+        kind=first.kind,
+        code=first.code,
+        hint=first.hint,
+        details=first.details if isinstance(first.details, dict) else {},
+        chain=first.chain,
+        status=answer.status_code,
+    )

@@ -1,0 +1,89 @@
+"""Deciding on a history as the log has it now, and appending what was decided."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar, cast
+
+from runstream.commits import Head, NewCommit, Position, StoredCommit
+from runstream.domain.executor import Executor, ExecutorState, evolve
+from runstream.domain.run import Run
+from runstream.errors import NotExistError
+from runstream.events import Event
+from runstream.events.executor import ExecutorDeleted, ExecutorEvent
+from runstream.events.run import RunEvent
+from runstream.gateway.creation import ACTOR
+from runstream.gateway.locating import find_run, head_of, locate_run
+from runstream.ids import require_token
+from runstream.log.decisions import decide_and_append
+from runstream.log.port import Log
+from runstream.subjects import Address, partition_of
+from runstream.telemetry import current_traceparent
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """Appends what users decide."""
+
+    log: Log
+    now: Callable[[], datetime]
+    """The time in UTC."""
+
+    async def on_run(self, run_id: str, decide: Callable[[Run], Sequence[RunEvent]]) -> Position | None:
+        """Append what `decide` makes of the run; None when that is nothing. Raises what it raises, NotExistError."""
+        address = await locate_run(self.log, run_id)
+
+        async def load(_: Position | None) -> tuple[Run, Head]:
+            found = await find_run(self.log, address)
+            return found.run, found.head
+
+        return await self._append(address, load, decide)
+
+    async def delete_executor(self, executor_id: str) -> Position | None:
+        """Forget an executor. Raises NotExistError for one that is not there or was forgotten already."""
+        require_token(executor_id, "executor id")
+        address = Address(partition_of(executor_id, self.log.partitions), "executor", executor_id)
+
+        async def load(_: Position | None) -> tuple[Executor | None, Head]:
+            history = await self.log.history(address)
+            return _fold_executor(executor_id, history), head_of(history)
+
+        return await self._append(address, load, lambda executor: _decide_delete(executor_id, executor))
+
+    async def _append(
+        self,
+        address: Address,
+        load: Callable[[Position | None], Awaitable[tuple[S, Head]]],
+        decide: Callable[[S], Sequence[Event]],
+    ) -> Position | None:
+        def commit(state: S, head: Head) -> NewCommit | None:
+            events = decide(state)
+            if not events:
+                return None
+            return head.next_commit(address, events, time=self.now(), actor=ACTOR, trace=current_traceparent())
+
+        appended = await decide_and_append(self.log, load, commit)
+        return appended.position if appended else None
+
+
+def _fold_executor(executor_id: str, history: Sequence[StoredCommit]) -> Executor | None:
+    executor: Executor | None = None
+    for stored in history:
+        for event in cast("tuple[ExecutorEvent, ...]", stored.commit.events):
+            executor = evolve(executor, executor_id, event)
+    return executor
+
+
+def _decide_delete(executor_id: str, executor: Executor | None) -> Sequence[Event]:
+    if executor is None or executor.state is ExecutorState.DELETED:
+        raise NotExistError(
+            f"executor {executor_id} does not exist",
+            code="executorDoesNotExist",
+            details={"executor": executor_id},
+            hint="`runstream executor list` shows the executors that do",
+        )
+    return (ExecutorDeleted(),)

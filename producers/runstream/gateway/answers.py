@@ -1,0 +1,108 @@
+"""What a client is told when something is wrong: one shape for every error, whatever raised it.
+
+    [{"code", "details", "message", "hint", "kind"}]
+
+The outermost error of ours decides status and text. A stack trace never leaves the process; the chain of
+causes does, in `chain`, when a client with a valid token asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from runstream.errors import (
+    HTTP_STATUS,
+    BadRequestError,
+    InternalError,
+    NotExistError,
+    RunstreamError,
+    chain_lines,
+    outermost,
+)
+
+JSON_TYPE = "application/json"
+STATUS_OF_CODE: Mapping[str, int] = {"bodyTooLarge": 413, "methodNotAllowed": 405}
+"""Where HTTP has a status of its own for a case that is a bad request for us."""
+
+
+class JsonAnswer(Response):
+    """JSON, written by orjson."""
+
+    media_type = JSON_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """The content's bytes."""
+        return orjson.dumps(content)
+
+
+def told(error: BaseException) -> RunstreamError:
+    """The error that a user is told: the outermost of ours, or an internal one that says what failed."""
+    ours = outermost(error)
+    if ours is not None:
+        return ours
+    return InternalError(
+        f"the gateway failed: {type(error).__name__}: {error}",
+        code="internal",
+        hint="the log of the gateway has a record with the chain of causes",
+    )
+
+
+def status_of(error: RunstreamError) -> int:
+    """The HTTP status of an error that is told."""
+    return STATUS_OF_CODE.get(error.code, HTTP_STATUS[error.kind])
+
+
+def entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
+    """The one entry of an error's body."""
+    ours = told(error)
+    body: dict[str, Any] = {
+        "code": ours.code,
+        "details": ours.details,
+        "message": ours.message,
+        "hint": ours.hint,
+        "kind": ours.kind.value,
+    }
+    if detailed:
+        body["chain"] = chain_lines(error)
+    return body
+
+
+def error_answer(error: BaseException, *, detailed: bool = False) -> Response:
+    """The answer that an error becomes."""
+    return JsonAnswer([entry(error, detailed=detailed)], status_code=status_of(told(error)))
+
+
+def of_route(error: HTTPException, path: str) -> RunstreamError:
+    """Our error for what the router refuses: no such route, or not with this method."""
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        return BadRequestError(
+            f"{path} does not take this method",
+            code="methodNotAllowed",
+            details={"allowed": allowed},
+            hint=f"it takes {allowed}" if allowed else "",
+        )
+    if error.status_code == 404:
+        return NotExistError(
+            f"there is no route {path}",
+            code="routeDoesNotExist",
+            hint="the routes are listed in /api/v1alpha/openapi.json",
+        )
+    return BadRequestError(str(error.detail), code="badRequest")
+
+
+def of_validation(error: RequestValidationError) -> RunstreamError:
+    """Our error for parameters that do not fit: every one of them, each with its place."""
+    places = [(".".join(str(part) for part in item["loc"]), str(item["msg"])) for item in error.errors()]
+    return BadRequestError(
+        "; ".join(f"{place}: {text}" for place, text in places),
+        code="invalidParameter",
+        details={"errors": [{"path": place, "message": text} for place, text in places]},
+        hint="the parameters of every route are described in /api/v1alpha/openapi.json",
+    )

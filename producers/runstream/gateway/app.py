@@ -1,0 +1,59 @@
+"""The gateway as one ASGI application: routes inside, the edge around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from runstream.gateway.answers import of_route, of_validation
+from runstream.gateway.edge import Edge
+from runstream.gateway.parts import Parts
+from runstream.gateway.routes.actions import action_routes
+from runstream.gateway.routes.events import event_routes
+from runstream.gateway.routes.executors import executor_routes
+from runstream.gateway.routes.logs import log_routes
+from runstream.gateway.routes.runs import group_routes, run_routes
+from runstream.gateway.routes.service import service_routes
+from runstream.gateway.schemas import describe
+from runstream.telemetry import Check, Telemetry, health_routes
+
+PREFIX = "/api/v1alpha"
+
+
+def gateway_app(parts: Parts, telemetry: Telemetry, checks: Mapping[str, Check]) -> ASGIApp:
+    """The application that serves these parts."""
+    app = FastAPI(
+        title="Runstream",
+        version=version("runstream"),
+        description="Publish runs, read what became of them, follow the log.",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
+    )
+    for router in (group_routes, event_routes, run_routes, action_routes, log_routes, executor_routes, service_routes):
+        app.include_router(router(parts), prefix=PREFIX)
+    app.router.routes.extend(health_routes(telemetry, checks))
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    app.add_middleware(Edge, token=parts.settings.token)
+    return app
+
+
+async def _route_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    raise of_route(error, request.url.path) from error
+
+
+async def _validation_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    raise of_validation(error) from error

@@ -1,0 +1,223 @@
+"""What requests carry: strict types, decoded in one pass. A body that does not fit is refused with the place.
+
+The shapes are those of the wire (domain b.3, h.6); events have types of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from starlette.requests import Request
+
+from runstream.errors import BadRequestError
+
+T = TypeVar("T")
+
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""As JSON escapes it: behind an even number of backslashes."""
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every body has in common: a field that is not known is refused."""
+
+
+class DependBody(Body, frozen=True):
+    """On which task (by its id) a task waits, and in which of its outcomes."""
+
+    task_id: str
+    conditions: list[Literal["on_success", "on_failure", "on_skipped"]] = []
+
+
+class TmpfsBody(Body, frozen=True):
+    """A mount in memory."""
+
+    size: int = 0
+
+
+class VolumeBody(Body, frozen=True):
+    """A mount in a container."""
+
+    path: str
+    tmpfs: TmpfsBody
+
+
+class ContainerBody(Body, frozen=True):
+    """One container of a pod."""
+
+    image: str = ""
+    environment: dict[str, str] = {}
+    user: str = ""
+    privileged: bool = False
+    entrypoint: str = ""
+    volumes: list[VolumeBody] = []
+
+
+class RuntimeBody(Body, frozen=True):
+    """Where a task runs."""
+
+    type: Literal["pod", "host"] = "pod"
+    arch: str = ""
+    containers: list[ContainerBody] = []
+
+
+class SaveContentBody(Body, frozen=True):
+    """What a save step takes."""
+
+    source_dir: str = ""
+    dest_dir: str = ""
+    paths: list[str] = []
+
+
+class StepBody(Body, frozen=True):
+    """One step; which fields count depends on its type."""
+
+    type: Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
+    name: str = ""
+    command: str = ""
+    environment: dict[str, str] = {}
+    working_dir: str = ""
+    shell: str = ""
+    tty: bool | None = None
+    depth: int | None = None
+    recurse_submodules: bool = False
+    key: str = ""
+    keys: list[str] = []
+    contents: list[SaveContentBody] = []
+    dest_dir: str = ""
+
+
+class RegistryAuthBody(Body, frozen=True):
+    """How to log in at a container registry."""
+
+    type: str = "basic"
+    username: str = ""
+    password: str = ""
+    auth: str = ""
+
+
+class TaskBody(Body, frozen=True):
+    """One task of the graph (b.3). Its `level` is worked out here, whatever is sent."""
+
+    name: str
+    runtime: RuntimeBody
+    id: str = ""
+    level: int = 0
+    depends: dict[str, DependBody] = {}
+    environment: dict[str, str] = {}
+    working_dir: str = "~/project"
+    shell: str = "/bin/sh -e"
+    user: str = ""
+    steps: list[StepBody] = []
+    ignore_failure: bool = False
+    skip: bool = False
+    needs_approval: bool = False
+    docker_registries_auth: dict[str, RegistryAuthBody] = {}
+    task_timeout_interval: int = 0
+
+
+class CreateRunBody(Body, frozen=True):
+    """POST /runs: one run, resolved by the client."""
+
+    group: str
+    name: str = ""
+    run_config_tasks: dict[str, TaskBody] | None = None
+    setup_errors: list[str] = []
+    static_environment: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    cache_group: str = ""
+    annotations: dict[str, str] = {}
+
+
+class ConfigFileBody(Body, frozen=True):
+    """A configuration file: its name says its format."""
+
+    name: Literal["config.yml", "config.json"]
+    content: str
+
+
+class CreateRunsBody(Body, frozen=True):
+    """POST /createruns: all runs of a configuration file whose `when` matches."""
+
+    config: ConfigFileBody
+    group: str = ""
+    branch: str = ""
+    tag: str = ""
+    ref: str = ""
+    commit_sha: str = ""
+    repository_url: str = ""
+    message: str = ""
+    environment: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    variables: dict[str, str] = {}
+
+
+class RunActionBody(Body, frozen=True):
+    """PUT /runs/{id}/actions: `changephase` takes the phase, and that is `cancelled` for a user."""
+
+    action_type: Literal["stop", "cancel", "changephase"]
+    phase: str = ""
+
+
+class TaskActionBody(Body, frozen=True):
+    """PUT /runs/{id}/tasks/{task}/actions."""
+
+    action_type: Literal["approve"]
+
+
+async def read_body(request: Request, kind: type[T], limit: int) -> T:
+    """The request's body as a `kind`. Raises BadRequestError: too large, malformed (line, column), or misfit (path)."""
+    content = await _content(request, limit)
+    if _NUL.search(content):
+        raise BadRequestError(
+            "the body has a text with the character NUL (\\u0000), which cannot be stored", code="nulCharacter"
+        )
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(
+            f"the body does not fit: {error}",
+            code="invalidBody",
+            hint="the bodies of every route are described in /api/v1alpha/openapi.json",
+        ) from error
+    except msgspec.DecodeError as error:
+        raise _malformed(content, error) from error
+
+
+async def _content(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit, int(declared))
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit, size)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _too_large(limit: int, size: int) -> BadRequestError:
+    return BadRequestError(
+        f"the body is larger than the {limit} bytes that this gateway takes",
+        code="bodyTooLarge",
+        details={"limit": limit, "size": size},
+        hint="send less, or raise max_body_bytes of the gateway",
+    )
+
+
+def _malformed(content: bytes, error: msgspec.DecodeError) -> BadRequestError:
+    """msgspec says `… (byte N)`; people look for a line and a column."""
+    text = str(error)
+    where: dict[str, Any] = {}
+    place = text.rpartition("(byte ")[2].rstrip(")")
+    offset = int(place) if place.isdigit() else len(content)
+    before = content[:offset]
+    where = {"line": before.count(b"\n") + 1, "column": offset - (before.rfind(b"\n") + 1) + 1, "byte": offset}
+    return BadRequestError(
+        f"the body is not JSON: {text.partition(' (byte ')[0]} at line {where['line']}, column {where['column']}",
+        code="malformedBody",
+        details=where,
+    )

@@ -1,0 +1,63 @@
+"""The gateway as a part of a process: its settings and what it works with go in, an HTTP server comes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from runstream.database import Database
+from runstream.database.freshness import Freshness
+from runstream.gateway.acting import Acting
+from runstream.gateway.app import gateway_app
+from runstream.gateway.creation import RunCreation
+from runstream.gateway.parts import Parts
+from runstream.gateway.ports import StepLogs
+from runstream.gateway.reading import DatabaseReads
+from runstream.log.port import Log
+from runstream.settings import Settings
+from runstream.telemetry import Check, HttpServer, Telemetry
+
+
+class Gateway(HttpServer):
+    """Serves the API on `settings.host` and `settings.port`; `url` says where, once it is started.
+
+    `checks` are the process's own, shown on /readyz. Streams that are open end when it stops.
+    """
+
+    name = "gateway"
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        database: Database,
+        step_logs: StepLogs,
+        telemetry: Telemetry,
+        checks: Mapping[str, Check] | None = None,
+    ) -> None:
+        stopping = asyncio.Event()
+        self._freshness = Freshness(database)
+        parts = Parts(
+            settings=settings,
+            log=log,
+            reads=DatabaseReads(database, self._freshness, log),
+            step_logs=step_logs,
+            creation=RunCreation(log, _now),
+            acting=Acting(log, _now),
+            stopping=stopping,
+        )
+        super().__init__(gateway_app(parts, telemetry, checks or {}), settings.host, settings.port)
+        self.stopping = stopping
+
+    async def run(self) -> None:
+        """Serve until `stopping` is set."""
+        await self._freshness.start()
+        try:
+            await super().run()
+        finally:
+            await self._freshness.stop()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,85 @@
+"""Where an aggregate is, known by nothing but its id: the log is asked, so that what was just created is found."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+from runstream.commits import Head, StoredCommit
+from runstream.domain.run import Run, created, evolve
+from runstream.errors import InternalError, NotExistError
+from runstream.events.run import RunCreated, RunEvent
+from runstream.events.run_config import RunConfig, RunConfigStored
+from runstream.ids import require_uuid, run_task_id
+from runstream.log.port import Log
+from runstream.subjects import Address
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run as its own history tells it; executor tasks have not been looked at."""
+
+    address: Address
+    run: Run
+    config: RunConfig
+    head: Head
+
+
+async def locate_run(log: Log, run_id: str) -> Address:
+    """The run's address. Raises NotExistError, BadRequestError for what is no id."""
+    require_uuid(run_id, "run id")
+    addresses = [Address(partition, "run", run_id) for partition in range(log.partitions)]
+    for address, last in zip(addresses, await asyncio.gather(*map(log.last, addresses)), strict=True):
+        if last is not None:
+            return address
+    raise no_such_run(run_id)
+
+
+def no_such_run(run: str) -> NotExistError:
+    """The error for a run that is not there."""
+    return NotExistError(
+        f"run {run} does not exist",
+        code="runDoesNotExist",
+        details={"run": run},
+        hint="`runstream run list` shows the runs that do",
+    )
+
+
+async def config_of(log: Log, partition: int, digest: str) -> RunConfig:
+    """A stored run config."""
+    for stored in await log.history(Address(partition, "runconfig", digest)):
+        for event in stored.commit.events:
+            if isinstance(event, RunConfigStored):
+                return event.content
+    raise InternalError(f"the run config {digest} is not in the log", code="runConfigMissing")
+
+
+async def find_run(log: Log, address: Address) -> FoundRun:
+    """The run as its history tells it now."""
+    history = await log.history(address)
+    first = history[0].commit.events[0] if history else None
+    if not isinstance(first, RunCreated):
+        raise no_such_run(address.id)
+    config = await config_of(log, address.partition, first.run_config)
+    return FoundRun(address, fold_run(address, first, config, history), config, head_of(history))
+
+
+def fold_run(address: Address, first: RunCreated, config: RunConfig, history: Iterable[StoredCommit]) -> Run:
+    """The run after its history."""
+    run: Run | None = None
+    for stored in history:
+        commit = stored.commit
+        if run is None:
+            run = created(address.id, first, config, commit.time, run_task_id)
+        for event in cast("tuple[RunEvent, ...]", commit.events):
+            run = evolve(run, event, commit.time, commit.actor)
+    if run is None:
+        raise no_such_run(address.id)
+    return run
+
+
+def head_of(history: list[StoredCommit]) -> Head:
+    """How far a history goes."""
+    return Head(history[-1].commit.version, history[-1].position.sequence) if history else Head()

@@ -1,0 +1,115 @@
+"""What the routes work with, and what they have in common: parameters, answers, positions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from fastapi import Header, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runstream.commits import Position
+from runstream.errors import BadRequestError
+from runstream.gateway.acting import Acting
+from runstream.gateway.answers import JSON_TYPE
+from runstream.gateway.bodies import read_body
+from runstream.gateway.creation import RunCreation
+from runstream.gateway.ports import Reads, StepLogs
+from runstream.log.port import Log
+from runstream.settings import Settings
+
+T = TypeVar("T")
+
+POSITION_HEADER = "Runstream-Position"
+
+AtLeast = Annotated[
+    str,
+    Query(description="answer with a state that includes these positions (as Runstream-Position gave them; commas)"),
+]
+AtLeastHeader = Annotated[str, Header(alias=POSITION_HEADER, description="the same as at_least")]
+Flag = Annotated[str | None, Query(description="a flag: there, or not")]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the gateway was given, and what it made of it."""
+
+    settings: Settings
+    log: Log
+    reads: Reads
+    step_logs: StepLogs
+    creation: RunCreation
+    acting: Acting
+    stopping: asyncio.Event
+
+    async def body(self, request: Request, kind: type[T]) -> T:
+        """The request's body as a `kind`. Raises BadRequestError."""
+        return await read_body(request, kind, self.settings.max_body_bytes)
+
+
+def answer(
+    shape: object,
+    *,
+    status: int = 200,
+    positions: Iterable[Position] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A shape as JSON; with the positions of what was appended, if something was."""
+    return Response(msgspec.json.encode(shape), status, _with_positions(headers or {}, positions), JSON_TYPE)
+
+
+def empty(positions: Iterable[Position]) -> Response:
+    """Done, and nothing to say but where it is in the log."""
+    return Response(status_code=204, headers=_with_positions({}, positions))
+
+
+def _with_positions(headers: Mapping[str, str], positions: Iterable[Position]) -> dict[str, str]:
+    """Of each partition the last: it includes those before."""
+    last = {position.partition: position for position in positions}
+    texts = {POSITION_HEADER: ",".join(map(position_text, last.values()))} if last else {}
+    return {**headers, **texts}
+
+
+def position_text(position: Position) -> str:
+    """How a position is written: `epoch/partition/sequence`."""
+    return f"{position.epoch}/{position.partition}/{position.sequence}"
+
+
+def parse_positions(text: str) -> tuple[Position, ...]:
+    """The positions that a client names, separated by commas; none for empty. Raises BadRequestError."""
+    return tuple(parse_position(one) for one in text.split(",")) if text else ()
+
+
+def parse_position(text: str) -> Position:
+    """The position that a client names. Raises BadRequestError."""
+    parts = text.strip().split("/")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
+        raise BadRequestError(
+            f"{text[:80]!r} is not a position",
+            code="invalidPosition",
+            hint=f"a position is EPOCH/PARTITION/SEQUENCE, as the header {POSITION_HEADER} of an answer has it",
+        )
+    return Position(*map(int, parts))
+
+
+def flag(value: str | None) -> bool:
+    """Whether a flag was given: `?follow`, `?follow=1`, `?follow=true`."""
+    return value is not None and value.lower() not in ("0", "false", "no")
+
+
+def documented(body: type | None, answered: type | None, *, status: int = 200) -> dict[str, Any]:
+    """What OpenAPI says of a route: `schemas` puts the referred shapes in."""
+    extra: dict[str, Any] = {}
+    if body is not None:
+        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
+        extra["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": schema}}}
+    if answered is not None:
+        schema = {"$ref": f"#/components/schemas/{answered.__name__}"}
+        extra["responses"] = {
+            str(status): {"description": "done", "content": {JSON_TYPE: {"schema": schema}}},
+        }
+    return extra

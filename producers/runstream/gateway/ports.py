@@ -1,0 +1,69 @@
+"""What the gateway needs of others, as small as it can be said.
+
+Appending is `runstream.log`; here are the questions that are asked of the projection, and the logs of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from runstream.commits import Position
+from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord
+from runstream.events.run_config import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class StepLogKey:
+    """Which log of which task of a run."""
+
+    partition: int
+    """Of the run, in the log."""
+    run_id: str
+    run_task_id: str
+    """Names the stored object: a run that takes a task over shares its logs."""
+    executor_task_id: str
+    """Names the live log."""
+    step: int | None
+    """None is the setup step."""
+
+
+class StepLogs(Protocol):
+    """Where the logs of steps are read: live while they are written, then the stored object."""
+
+    async def open(self, key: StepLogKey, *, follow: bool) -> AsyncIterator[bytes]:
+        """The bytes of a log from its beginning, each once.
+
+        With `follow` it may have nothing yet, and ends when the log does. Without, it ends with what there is
+        now; raises NotExistError, before anything is read, when there is no such log.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRun:
+    """A run as the projection has it, and what it is to do."""
+
+    record: RunRecord
+    config: RunConfig
+
+
+class Reads(Protocol):
+    """What the projection tells. Each waits, bounded, until it includes `at_least`."""
+
+    async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
+        """One run. Raises NotExistError."""
+        ...
+
+    async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
+        """The run of this number in the group. Raises NotExistError."""
+        ...
+
+    async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
+        """A page of runs."""
+        ...
+
+    async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
+        """All executors that were not deleted."""
+        ...

@@ -1,0 +1,72 @@
+"""What a user may ask of a run or a task (domain c.14): decided on its history, as the log has it now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_stop
+from runstream.domain.run import Run, RunPhase, RunTask
+from runstream.errors import BadRequestError, NotExistError
+from runstream.events.run import RunEvent
+from runstream.gateway.bodies import RunActionBody, TaskActionBody
+from runstream.gateway.parts import Parts, answer, documented, position_text
+from runstream.gateway.shapes import ActionAnswer
+
+
+def action_routes(parts: Parts) -> APIRouter:
+    """Stop, cancel, approve."""
+    router = APIRouter(tags=["actions"])
+
+    @router.put("/runs/{run_id}/actions", openapi_extra=documented(RunActionBody, ActionAnswer))
+    async def on_run(run_id: str, request: Request) -> Response:
+        """Stop a running run, or cancel a queued one (`cancel`, or `changephase` to `cancelled`)."""
+        body = await parts.body(request, RunActionBody)
+        return await _act(parts, run_id, lambda run: _decide(run, body))
+
+    @router.put("/runs/{run_id}/tasks/{task_id}/actions", openapi_extra=documented(TaskActionBody, ActionAnswer))
+    async def on_task(run_id: str, task_id: str, request: Request) -> Response:
+        """Approve a task that waits for approval."""
+        await parts.body(request, TaskActionBody)
+        return await _act(parts, run_id, lambda run: decide_approve(run, task_of(run, task_id)))
+
+    return router
+
+
+def task_of(run: Run, task_id: str) -> RunTask:
+    """The task of this id. Raises NotExistError."""
+    for task in run.tasks.values():
+        if task.id == task_id:
+            return task
+    raise NotExistError(
+        f"run {run.id} has no task {task_id[:80]!r}",
+        code="runTaskDoesNotExist",
+        details={"run": run.id, "tasks": {task.id: task.name for task in run.tasks.values()}},
+        hint="`runstream run get` shows the tasks of a run",
+    )
+
+
+def _decide(run: Run, body: RunActionBody) -> Sequence[RunEvent]:
+    if body.action_type == "stop":
+        return decide_stop(run)
+    if body.action_type == "changephase" and body.phase != RunPhase.CANCELLED:
+        raise BadRequestError(
+            f"the phase of a run cannot be changed to {body.phase[:80]!r}",
+            code="invalidPhase",
+            hint="a user can change it to cancelled; everything else is the scheduler's",
+        )
+    return decide_cancel(run)
+
+
+async def _act(parts: Parts, run_id: str, decide: Callable[[Run], Sequence[RunEvent]]) -> Response:
+    try:
+        position = await parts.acting.on_run(run_id, decide)
+    except NotAllowed as refusal:
+        raise BadRequestError(
+            str(refusal), code=refusal.code, details={"run": run_id}, hint=refusal.allowed
+        ) from refusal
+    text = position_text(position) if position else ""
+    return answer(ActionAnswer(text), positions=[position] if position else [])

@@ -1,0 +1,65 @@
+"""What happens, while it happens: the log as server-sent events, and the phases of runs (domain c.13)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
+
+from runstream.commits import LogPosition
+from runstream.errors import BadRequestError
+from runstream.gateway.live import LiveAnswer
+from runstream.gateway.parts import Parts, parse_position
+from runstream.gateway.streams import RunPhases, Say, follow, say_commit
+from runstream.gateway.tail import Scope, place_of, scope_of
+
+_STREAM = {"responses": {"200": {"description": "server-sent events", "content": {"text/event-stream": {}}}}}
+
+
+def event_routes(parts: Parts) -> APIRouter:
+    """The two event streams. They end when the client leaves; Last-Event-ID resumes."""
+    router = APIRouter(tags=["events"])
+
+    def stream(scope: Scope, place: LogPosition, say: Say) -> Response:
+        writer = partial(follow, parts.log, scope, place, say)
+        return LiveAnswer(writer, media_type="text/event-stream", headers={}, stopping=parts.stopping)
+
+    @router.get("/events", openapi_extra=_STREAM)
+    async def events(
+        begin: Annotated[str, Query(alias="from", description="a position of the log, `start` or `end`")] = "",
+        run: Annotated[str, Query(description="only this run and its tasks")] = "",
+        last_event_id: Annotated[str, Header(description="where a stream was left")] = "",
+    ) -> Response:
+        """Every commit: `id` is the place behind it. Begins at the end; at the start for one run."""
+        scope = await scope_of(parts.log, run)
+        place = await place_of(parts.log, last_event_id or begin or ("start" if run else "end"))
+        return stream(scope, place, say_commit)
+
+    @router.get("/runs/events", openapi_extra=_STREAM)
+    async def run_events(
+        after: Annotated[str, Query(alias="afterSequence", description="a position; nothing or 0 for the end")] = "",
+        last_event_id: Annotated[str, Header(description="where a stream was left")] = "",
+    ) -> Response:
+        """An event whenever the phase or the result of a run changes."""
+        place = await _place_after(parts, last_event_id or after)
+        return stream(await scope_of(parts.log, ""), place, RunPhases(parts.log).say)
+
+    return router
+
+
+async def _place_after(parts: Parts, text: str) -> LogPosition:
+    if text in ("", "0"):
+        return await place_of(parts.log, "end")
+    if "/" not in text:
+        return await place_of(parts.log, text)
+    position = parse_position(text)
+    if position.epoch != parts.log.epoch or position.partition >= parts.log.partitions:
+        raise BadRequestError(
+            f"position {text[:80]} is not one of this log", code="invalidPosition", hint="begin at the end: say nothing"
+        )
+    ends = await place_of(parts.log, "end")
+    sequences = list(ends.sequences)
+    sequences[position.partition] = position.sequence
+    return await place_of(parts.log, str(LogPosition(parts.log.epoch, tuple(sequences))))

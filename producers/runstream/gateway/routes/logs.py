@@ -1,0 +1,96 @@
+"""GET /logs: the log of a step, stored or live (domain e.4).
+
+Following a log that has nothing yet answers at once: status and headers come before the first byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from runstream.errors import BadRequestError, NotExistError
+from runstream.gateway.live import LiveAnswer, SendBytes
+from runstream.gateway.locating import FoundRun, find_run, locate_run
+from runstream.gateway.parts import Flag, Parts, flag
+from runstream.gateway.ports import StepLogKey
+from runstream.ids import executor_task_id, require_uuid
+
+_TEXT = {"responses": {"200": {"description": "the log", "content": {"text/plain": {}}}}}
+
+
+def log_routes(parts: Parts) -> APIRouter:
+    """The log of a step."""
+    router = APIRouter(tags=["logs"])
+
+    @router.get("/logs", openapi_extra=_TEXT)
+    async def logs(
+        runid: Annotated[str, Query(description="the run's id")] = "",
+        taskid: Annotated[str, Query(description="the id of one of its tasks")] = "",
+        setup: Flag = None,
+        step: Annotated[str | None, Query(description="the number of a step, from 0")] = None,
+        follow: Flag = None,
+    ) -> Response:
+        """The log of a step or of the setup, as it is now; with `follow` until it ends."""
+        number = _step_number(flag(setup), step)
+        require_uuid(taskid, "task id")
+        try:
+            run = await find_run(parts.log, await locate_run(parts.log, runid))
+            chunks = await parts.step_logs.open(_key(run, taskid, number), follow=flag(follow))
+        except NotExistError as error:
+            raise _no_log(error) from error
+        return LiveAnswer(
+            partial(_send_all, chunks),
+            media_type="text/plain;charset=UTF-8",
+            headers={"X-Content-Type-Options": "nosniff"},
+            stopping=parts.stopping,
+        )
+
+    return router
+
+
+def _step_number(setup: bool, step: str | None) -> int | None:
+    if setup == (step is not None):
+        raise BadRequestError(
+            "say either setup or step", code="invalidRunTaskStepNumber", hint="&setup, or &step=0 for the first step"
+        )
+    if step is not None and not (step.isascii() and step.isdigit() and len(step) < 10):
+        raise BadRequestError(
+            f"step {step[:80]!r} is not the number of a step",
+            code="invalidRunTaskStepNumber",
+            hint="steps are counted from 0",
+        )
+    return None if step is None else int(step)
+
+
+def _key(found: FoundRun, task_id: str, step: int | None) -> StepLogKey:
+    task = next((task for task in found.run.tasks.values() if task.id == task_id), None)
+    if task is None:
+        raise NotExistError(f"run {found.run.id} has no task {task_id}", code="runTaskDoesNotExist")
+    steps = len(found.config.tasks[task.name].steps)
+    if step is not None and step >= steps:
+        raise NotExistError(f"task {task.name!r} has {steps} steps, counted from 0", code="runTaskStepDoesNotExist")
+    return StepLogKey(found.address.partition, found.run.id, task.id, executor_task_id(found.run.id, task.id), step)
+
+
+def _no_log(error: NotExistError) -> NotExistError:
+    """Whatever is missing, it is the log that was asked for; the reason is kept, in words and as the cause."""
+    why = "" if error.message == "log doesn't exist" else f": {error.message}"
+    return NotExistError(
+        f"log doesn't exist{why}",
+        code=error.code or "logDoesNotExist",
+        details=error.details,
+        hint=error.hint or "`runstream run get` shows the tasks and steps of a run, and how far they are",
+    )
+
+
+async def _send_all(chunks: AsyncIterator[bytes], send: SendBytes) -> None:
+    try:
+        async for chunk in chunks:
+            await send(chunk)
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()

@@ -1,0 +1,209 @@
+"""How runs, tasks and executors look on the wire (domain c.1): JSON names as they are given there.
+
+A task is keyed by its id, as everywhere on the wire, and says its name, level and dependencies, so that a
+client can draw the graph without the run config. Times are UTC; null means that it has not come to that.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from runstream.gateway.bodies import DependBody, RegistryAuthBody, RuntimeBody, SaveContentBody
+
+
+class Shape(msgspec.Struct, frozen=True, gc=False):
+    """What every answer has in common."""
+
+
+class StepShape(Shape, frozen=True):
+    """How far a step is."""
+
+    name: str
+    phase: str
+    log_phase: str
+    """`finished` once its log is stored."""
+    exit_status: int | None
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+class RunTaskShape(Shape, frozen=True):
+    """A task of a run; `setup_step` and `steps` are there wherever one run is asked for, not in lists."""
+
+    id: str
+    name: str
+    level: int
+    depends: dict[str, DependBody]
+    status: str
+    timedout: bool
+    annotations: dict[str, str]
+    skip: bool
+    waiting_approval: bool
+    approved: bool
+    executor_task_id: str
+    executor_id: str
+    fail_error: str
+    workspace_archives: list[int]
+    setup_step: StepShape
+    steps: list[StepShape]
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+class RunSummaryShape(Shape, frozen=True):
+    """A run as lists show it."""
+
+    id: str
+    creationTime: datetime  # noqa: N815  its name on the wire
+    sequence: int
+    """0 until the scheduler has seen it; lists are ordered by it."""
+    name: str
+    run_config_id: str
+    counter: int
+    """The run number; 0 until the scheduler has seen it."""
+    group: str
+    annotations: dict[str, str]
+    phase: str
+    result: str
+    stop: bool
+    setup_errors: list[str]
+    tasks_waiting_approval: list[str]
+    """Names."""
+    enqueue_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    archived: bool
+
+
+class RunShape(RunSummaryShape, frozen=True):
+    """A run with its tasks."""
+
+    tasks: dict[str, RunTaskShape]
+    """By id; empty for a setup error."""
+
+
+class ConfigStepShape(Shape, frozen=True):
+    """A step as it is to be done."""
+
+    type: str
+    name: str
+    command: str
+    environment: dict[str, str]
+    working_dir: str
+    shell: str
+    tty: bool
+    depth: int
+    recurse_submodules: bool
+    key: str
+    keys: list[str]
+    contents: list[SaveContentBody]
+    dest_dir: str
+
+
+class ConfigTaskShape(Shape, frozen=True):
+    """A task as it is to be done (b.3)."""
+
+    id: str
+    name: str
+    level: int
+    depends: dict[str, DependBody]
+    runtime: RuntimeBody
+    environment: dict[str, str]
+    working_dir: str
+    shell: str
+    user: str
+    steps: list[ConfigStepShape]
+    ignore_failure: bool
+    skip: bool
+    needs_approval: bool
+    docker_registries_auth: dict[str, RegistryAuthBody]
+    task_timeout_interval: int
+    """Nanoseconds; 0 for none."""
+
+
+class RunConfigShape(Shape, frozen=True):
+    """What a run is to do; tasks are keyed by the ids that they have in this run."""
+
+    id: str
+    name: str
+    group: str
+    setup_errors: list[str]
+    annotations: dict[str, str]
+    static_environment: dict[str, str]
+    environment: dict[str, str]
+    tasks: dict[str, ConfigTaskShape]
+    cache_group: str
+
+
+class RunAnswer(Shape, frozen=True):
+    """One run."""
+
+    run: RunShape
+    run_config: RunConfigShape
+
+
+class RunsCreatedAnswer(Shape, frozen=True):
+    """The runs that a configuration file made, in its order."""
+
+    runs: list[RunAnswer]
+
+
+class RunsAnswer(Shape, frozen=True):
+    """A page of runs."""
+
+    runs: list[RunSummaryShape]
+    next_start: int | None
+    """The `start` of the next page; null when there is none."""
+
+
+class ExecutorShape(Shape, frozen=True):
+    """An executor and what it said last of itself."""
+
+    executor_id: str
+    state: str
+    archs: list[str]
+    labels: dict[str, str]
+    allow_privileged_containers: bool
+    allow_host: bool
+    allow_pod: bool
+    active_tasks_limit: int
+    active_tasks: int
+    dynamic: bool
+    executor_group: str
+    version: str
+
+
+class ExecutorsAnswer(Shape, frozen=True):
+    """All executors, by id."""
+
+    executors: list[ExecutorShape]
+
+
+class ActionAnswer(Shape, frozen=True):
+    """Where an action is in the log; `position` is empty when there was nothing to do."""
+
+    position: str
+
+
+class VersionAnswer(Shape, frozen=True):
+    """What answers."""
+
+    service: str
+    version: str
+    namespace: str
+    epoch: int
+    partitions: int
+
+
+class ErrorShape(Shape, frozen=True):
+    """One entry of an error's body."""
+
+    code: str
+    details: dict[str, object]
+    message: str
+    hint: str
+    kind: str
+    chain: list[str] = []
+    """Only with Runstream-Detailed-Errors: 1."""

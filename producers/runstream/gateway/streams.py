@@ -1,0 +1,155 @@
+"""What the two event streams say (server-sent events): every commit of the log, and the phases of runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+
+from runstream.commits import Commit, LogPosition, StoredCommit
+from runstream.domain.run import RunPhase
+from runstream.events.run import (
+    RunCancelled,
+    RunCreated,
+    RunFinished,
+    RunResult,
+    RunResultSet,
+    RunStarted,
+)
+from runstream.gateway.answers import entry
+from runstream.gateway.live import SendBytes
+from runstream.gateway.tail import Scope, Seen, Take, tail
+from runstream.log.port import Log
+
+log = structlog.get_logger()
+
+HEARTBEAT_SECONDS = 15.0
+_KNOWN_RUNS = 10_000
+
+Say = Callable[[Seen], Awaitable[bytes]]
+
+
+async def follow(source: Log, scope: Scope, place: LogPosition, say: Say, send: SendBytes) -> None:
+    """Send what `say` makes of each message, for ever; a comment when nothing happens for a while.
+
+    What fails is told to the client as an event `error`, and ends the stream.
+    """
+    try:
+        async with tail(source, scope, place) as take:
+            await send(f": from {place}\n\n".encode())
+            while True:
+                await send(b"".join([await say(seen) for seen in await _next(take, send)]))
+    except Exception as error:
+        log.exception("an event stream failed", action="event_stream_failed")
+        await send(b"event: error\ndata: " + orjson.dumps([entry(error, detailed=False)]) + b"\n\n")
+
+
+async def _next(take: Take, send: SendBytes) -> list[Seen]:
+    waiting = asyncio.ensure_future(take())
+    try:
+        while True:
+            done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT_SECONDS)
+            if done:
+                return waiting.result()
+            await send(b": nothing new\n\n")
+    finally:
+        waiting.cancel()
+
+
+async def say_commit(seen: Seen) -> bytes:
+    """One message of the log: its id is the place behind it, so that a client resumes there."""
+    at = seen.raw.position
+    body: dict[str, object] = {"position": f"{at.epoch}/{at.partition}/{at.sequence}"}
+    if seen.commit is None:
+        body["subject"] = seen.raw.subject
+        body["error"] = entry(seen.error, detailed=False) if seen.error else None
+        return _sse(seen.position, "unreadable", body)
+    commit = seen.commit.commit
+    body |= {
+        "aggregate": commit.address.aggregate,
+        "version": commit.version,
+        "time": commit.time,
+        "actor": commit.actor,
+        "cause": commit.cause,
+        "commit": commit.id,
+        "events": [{"type": type(event).__name__, "data": event} for event in commit.events],
+    }
+    return _sse(seen.position, "commit", body)
+
+
+def _sse(position: LogPosition, kind: str, body: object) -> bytes:
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(position).encode(), kind.encode(), orjson.dumps(body))
+
+
+@dataclass(slots=True)
+class RunPhases:
+    """Says an event whenever the phase or the result of a run changes (domain c.13)."""
+
+    log: Log
+    _results: OrderedDict[str, RunResult] = field(default_factory=OrderedDict)
+    """Of the runs seen last; what is not known any more is read from the run's history."""
+
+    async def say(self, seen: Seen) -> bytes:
+        """The events of one message, possibly none."""
+        if seen.commit is None or seen.commit.commit.address.kind != "run":
+            return b""
+        said = await self._changes(seen.commit)
+        return b"".join(_sse(seen.position, "run_phase_changed", change) for change in said)
+
+    async def _changes(self, stored: StoredCommit) -> list[dict[str, object]]:
+        commit = stored.commit
+        said: list[dict[str, object]] = []
+        for event in commit.events:
+            phase = _phase_after(event)
+            if phase is None:
+                continue
+            if isinstance(event, RunResultSet):
+                self._remember(commit.address.id, event.result)
+            elif isinstance(event, RunCreated):
+                self._remember(commit.address.id, RunResult.UNKNOWN)
+            result = await self._result(commit)
+            said.append(
+                {
+                    "Sequence": f"{stored.position.epoch}/{stored.position.partition}/{stored.position.sequence}",
+                    "RunEventType": "run_phase_changed",
+                    "RunID": commit.address.id,
+                    "Phase": phase.value,
+                    "Result": result.value,
+                    "creationTime": commit.time,
+                }
+            )
+        return said
+
+    def _remember(self, run: str, result: RunResult) -> None:
+        self._results[run] = result
+        self._results.move_to_end(run)
+        if len(self._results) > _KNOWN_RUNS:
+            self._results.popitem(last=False)
+
+    async def _result(self, commit: Commit) -> RunResult:
+        run = commit.address.id
+        if run not in self._results:
+            result = RunResult.UNKNOWN
+            for stored in await self.log.history(commit.address):
+                for event in stored.commit.events if stored.commit.version <= commit.version else ():
+                    result = event.result if isinstance(event, RunResultSet) else result
+            self._remember(run, result)
+        return self._results[run]
+
+
+def _phase_after(event: object) -> RunPhase | None:
+    match event:
+        case RunCreated(setup_errors=errors):
+            return RunPhase.SETUP_ERROR if errors else RunPhase.QUEUED
+        case RunStarted() | RunResultSet():
+            return RunPhase.RUNNING
+        case RunCancelled():
+            return RunPhase.CANCELLED
+        case RunFinished():
+            return RunPhase.FINISHED
+        case _:
+            return None

@@ -1,0 +1,102 @@
+"""From a request to runs: POST /runs has them resolved (domain c.2), POST /createruns has a file (b.2)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import cast
+
+from runstream.errors import BadRequestError
+from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
+from runstream.gateway.creation import NewRun
+from runstream.gateway.run_configs import require_name, run_config_of
+from runstream.runconfig import (
+    Format,
+    RefContext,
+    check_graph,
+    parse_config,
+    run_configs,
+    run_group,
+    with_levels,
+)
+from runstream.subjects import group_root
+
+SETUP_ERROR = "Setup Error"
+DIRECT_ROOT = "/user/admin"
+"""The group root of runs that name neither group nor project."""
+_FORMATS = {"config.yml": "yaml", "config.json": "json"}
+_PULL_REQUEST = re.compile(r"refs/(?:pull|merge-requests)/(\d+)/head")
+
+
+def requested_run(body: CreateRunBody) -> NewRun:
+    """The run that was asked for. A graph that cannot be run makes a run with setup errors; the rest is refused."""
+    group_root(body.group)
+    if body.run_config_tasks is None and not body.setup_errors:
+        raise BadRequestError(
+            "the run has neither run_config_tasks nor setup_errors",
+            code="invalidRunConfigTasks",
+            hint="send the tasks by their ids, or {} for a run that does nothing",
+        )
+    name = body.name or (SETUP_ERROR if body.setup_errors else "")
+    require_name(name, "run name")
+    config = run_config_of(body, name)
+    errors = (*body.setup_errors, *check_graph(config.tasks))
+    if not errors:
+        config = replace(config, tasks=with_levels(config.tasks))
+    return NewRun(body.group, config, body.annotations, errors)
+
+
+def requested_runs(body: CreateRunsBody) -> list[NewRun]:
+    """The runs of the file that are for this branch, tag or ref. Raises ConfigError with all that is wrong with it."""
+    context = _context(body)
+    parsed = parse_config(body.config.content, cast("Format", _FORMATS[body.config.name]), body.config.name)
+    group = body.group or _default_group(context)
+    group_root(group)
+    annotations = _annotations(body, context) | body.annotations
+    return [
+        NewRun(group, run.config, annotations, ())
+        for run in run_configs(parsed, context, body.variables, environment=body.environment)
+        if run.matches
+    ]
+
+
+def _context(body: CreateRunsBody) -> RefContext:
+    if sum(map(bool, (body.branch, body.tag, body.ref))) > 1:
+        raise BadRequestError("say only one of branch, tag and ref", code="invalidRef")
+    branch = body.branch or _after("refs/heads/", body.ref)
+    tag = body.tag or _after("refs/tags/", body.ref)
+    pull_request = _PULL_REQUEST.fullmatch(body.ref)
+    ref = body.ref or (f"refs/heads/{branch}" if branch else "") or (f"refs/tags/{tag}" if tag else "")
+    return RefContext(
+        ref_type="branch" if branch else "tag" if tag else "pull_request" if pull_request else "",
+        ref=ref,
+        branch=branch,
+        tag=tag,
+        pull_request_id=pull_request[1] if pull_request else "",
+        commit_sha=body.commit_sha,
+        repository_url=body.repository_url,
+    )
+
+
+def _after(prefix: str, ref: str) -> str:
+    return ref.removeprefix(prefix) if ref.startswith(prefix) else ""
+
+
+def _default_group(context: RefContext) -> str:
+    named = context.branch or context.tag or context.pull_request_id
+    return run_group(DIRECT_ROOT, context) if named else f"{DIRECT_ROOT}/direct"
+
+
+def _annotations(body: CreateRunsBody, context: RefContext) -> dict[str, str]:
+    """What is known of the sources (b.7), without what is empty."""
+    known = {
+        "run_creation_trigger": "manual",
+        "ref_type": context.ref_type,
+        "ref": context.ref,
+        "branch": context.branch,
+        "tag": context.tag,
+        "pull_request_id": context.pull_request_id,
+        "commit_sha": context.commit_sha,
+        "message": body.message,
+    }
+    return {name: value for name, value in known.items() if value}

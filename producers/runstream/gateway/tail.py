@@ -1,0 +1,120 @@
+"""The log as a client follows it: all partitions merged in order of arrival, from a place it names.
+
+Within a partition nothing is missing and nothing comes twice; between partitions there is no order. Readers
+wait while the client does not read: what is buffered here is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from runstream import codec
+from runstream.commits import LogPosition, StoredCommit
+from runstream.errors import BadRequestError, RunstreamError
+from runstream.gateway.locating import find_run, locate_run
+from runstream.ids import executor_task_id, run_task_id
+from runstream.log.port import Log, RawMessage
+from runstream.subjects import Address
+
+BUFFERED_MESSAGES = 512
+"""Of all partitions together, between the log and one client."""
+_AT_ONCE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which part of the log is followed."""
+
+    filters: Mapping[int, Sequence[str]]
+    """By partition; no subjects means all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message of the log, and the place behind it."""
+
+    position: LogPosition
+    raw: RawMessage
+    commit: StoredCommit | None
+    error: RunstreamError | None
+    """Why it cannot be read; then there is no commit."""
+
+
+Take = Callable[[], Awaitable[list[Seen]]]
+
+
+async def scope_of(log: Log, run_id: str) -> Scope:
+    """Everything, or one run with its executor tasks. Raises NotExistError for a run that is not there."""
+    if not run_id:
+        return Scope(dict.fromkeys(range(log.partitions), ()))
+    address = await locate_run(log, run_id)
+    found = await find_run(log, address)
+    subjects = [log.subjects.of(address)]
+    for name in found.config.tasks:
+        task = executor_task_id(run_id, run_task_id(run_id, name))
+        subjects.append(log.subjects.guard(Address(address.partition, "task", task)))
+    return Scope({address.partition: subjects})
+
+
+async def place_of(log: Log, text: str) -> LogPosition:
+    """The place that `start`, `end` or a position's text names. Raises BadRequestError for one that is not there."""
+    if text == "start":
+        return LogPosition(log.epoch, (0,) * log.partitions)
+    ends = await asyncio.gather(*(log.end(partition) for partition in range(log.partitions)))
+    if text == "end":
+        return LogPosition(log.epoch, tuple(ends))
+    place = LogPosition.parse(text)
+    if place.epoch != log.epoch or len(place.sequences) != log.partitions:
+        raise BadRequestError(
+            f"position {text} is of another log: this one is in epoch {log.epoch} and has {log.partitions} partitions",
+            code="invalidPosition",
+            hint="begin at start or end",
+        )
+    if any(sequence > end for sequence, end in zip(place.sequences, ends, strict=True)):
+        raise BadRequestError(
+            f"position {text} is ahead of the log, which ends at {LogPosition(log.epoch, tuple(ends))}",
+            code="invalidPosition",
+            hint="begin at end",
+        )
+    return place
+
+
+@asynccontextmanager
+async def tail(log: Log, scope: Scope, place: LogPosition) -> AsyncIterator[Take]:
+    """Follow the log behind a place; `take()` waits for the next messages, at least one. Raises what reading raises."""
+    queue: asyncio.Queue[RawMessage] = asyncio.Queue(BUFFERED_MESSAGES)
+
+    async def read(partition: int, filters: Sequence[str]) -> None:
+        async with log.read(partition, place.sequences[partition], filters=filters) as reader:
+            while True:
+                for message in await reader.next_batch(_AT_ONCE):
+                    await queue.put(message)
+
+    async def take() -> list[Seen]:
+        nonlocal place
+        messages = [await queue.get()]
+        while len(messages) < _AT_ONCE and not queue.empty():
+            messages.append(queue.get_nowait())
+        seen = []
+        for message in messages:
+            place = place.including(message.position)
+            seen.append(_seen(place, message))
+        return seen
+
+    async with asyncio.TaskGroup() as group:
+        readers = [group.create_task(read(partition, subjects)) for partition, subjects in scope.filters.items()]
+        try:
+            yield take
+        finally:
+            for reader in readers:
+                reader.cancel()
+
+
+def _seen(place: LogPosition, message: RawMessage) -> Seen:
+    try:
+        return Seen(place, message, codec.decode(message), None)
+    except RunstreamError as error:
+        return Seen(place, message, None, error)

@@ -1,0 +1,218 @@
+"""From the state of runs, tasks and executors to what the wire says of them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from runstream.database.runs import ExecutorRecord, RunSummary
+from runstream.domain.executor_task import ExecutorTask, StepState
+from runstream.domain.run import Run, RunTask
+from runstream.events.run_config import Container, RunConfig, RunConfigTask, Step
+from runstream.gateway.bodies import (
+    ContainerBody,
+    DependBody,
+    RegistryAuthBody,
+    RuntimeBody,
+    SaveContentBody,
+    TmpfsBody,
+    VolumeBody,
+)
+from runstream.gateway.shapes import (
+    ConfigStepShape,
+    ConfigTaskShape,
+    ExecutorShape,
+    RunAnswer,
+    RunConfigShape,
+    RunShape,
+    RunSummaryShape,
+    RunTaskShape,
+    StepShape,
+)
+from runstream.ids import run_task_id
+
+_NO_STEP = StepState()
+
+
+def run_answer(run: Run, config: RunConfig, executions: dict[str, ExecutorTask]) -> RunAnswer:
+    """A run and its config; `executions` are the executor tasks that there are, by task name."""
+    tasks = {
+        task.id: _task(run.id, task, config.tasks[task.name], executions.get(task.name)) for task in run.tasks.values()
+    }
+    waiting = [task.name for task in run.tasks.values() if task.waiting_approval]
+    shape = RunShape(
+        id=run.id,
+        creationTime=run.enqueue_time,
+        sequence=run.sequence,
+        name=run.name,
+        run_config_id=run.run_config,
+        counter=run.counter,
+        group=run.group,
+        annotations=run.annotations,
+        phase=run.phase.value,
+        result=run.result.value,
+        stop=run.stop,
+        setup_errors=list(run.setup_errors),
+        tasks_waiting_approval=waiting,
+        enqueue_time=run.enqueue_time,
+        start_time=run.start_time,
+        end_time=run.end_time,
+        archived=run.archived,
+        tasks=tasks,
+    )
+    return RunAnswer(shape, _run_config(run, config))
+
+
+def run_summary(run: RunSummary) -> RunSummaryShape:
+    """A run as lists show it."""
+    return RunSummaryShape(
+        id=run.id,
+        creationTime=run.enqueue_time,
+        sequence=run.sequence,
+        name=run.name,
+        run_config_id=run.run_config,
+        counter=run.counter,
+        group=run.group,
+        annotations=run.annotations,
+        phase=run.phase.value,
+        result=run.result.value,
+        stop=run.stop,
+        setup_errors=list(run.setup_errors),
+        tasks_waiting_approval=list(run.tasks_waiting_approval),
+        enqueue_time=run.enqueue_time,
+        start_time=run.start_time,
+        end_time=run.end_time,
+        archived=run.archived,
+    )
+
+
+def executor_shape(record: ExecutorRecord) -> ExecutorShape:
+    """An executor and what it said last of itself."""
+    said = record.executor.registration
+    return ExecutorShape(
+        executor_id=record.executor.id,
+        state=record.executor.state.value,
+        archs=list(said.archs),
+        labels=said.labels,
+        allow_privileged_containers=said.allow_privileged_containers,
+        allow_host=said.allow_host,
+        allow_pod=said.allow_pod,
+        active_tasks_limit=said.active_tasks_limit,
+        active_tasks=record.open_tasks,
+        dynamic=said.dynamic,
+        executor_group=said.executor_group,
+        version=said.runstream_version,
+    )
+
+
+def step_name(step: Step) -> str:
+    """What a step is called for people."""
+    return step.name or (step.command.strip()[:100] if step.type == "run" else step.type)
+
+
+def _task(run_id: str, task: RunTask, config: RunConfigTask, execution: ExecutorTask | None) -> RunTaskShape:
+    states = execution.steps if execution else (_NO_STEP,) * len(config.steps)
+    approvers = {"approvers": msgspec.json.encode(task.approvers).decode()} if task.approvers else {}
+    return RunTaskShape(
+        id=task.id,
+        name=task.name,
+        level=config.level,
+        depends=_depends(run_id, config),
+        status=task.status.value,
+        timedout=task.timedout,
+        annotations=approvers,
+        skip=task.skip,
+        waiting_approval=task.waiting_approval,
+        approved=task.approved,
+        executor_task_id=task.executor_task_id,
+        executor_id=execution.executor_id if execution else "",
+        fail_error=execution.fail_error if execution else "",
+        workspace_archives=list(task.archive_steps),
+        setup_step=_step(execution.setup_step if execution else _NO_STEP, "setup"),
+        steps=[_step(state, step_name(step)) for state, step in zip(states, config.steps, strict=False)],
+        start_time=task.start_time,
+        end_time=task.end_time,
+    )
+
+
+def _step(state: StepState, name: str) -> StepShape:
+    return StepShape(
+        name=name,
+        phase=state.phase.value,
+        log_phase="finished" if state.log_settled else "notstarted",
+        exit_status=state.exit_status,
+        start_time=state.start_time,
+        end_time=state.end_time,
+    )
+
+
+def _depends(run_id: str, task: RunConfigTask) -> dict[str, DependBody]:
+    parents = ((run_task_id(run_id, depend.task), list(depend.conditions)) for depend in task.depends)
+    return {parent: DependBody(parent, conditions) for parent, conditions in parents}
+
+
+def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
+    tasks = (_config_task(run.id, task) for task in config.tasks.values())
+    return RunConfigShape(
+        id=run.run_config,
+        name=config.name,
+        group=run.group,
+        setup_errors=list(run.setup_errors),
+        annotations=run.annotations,
+        static_environment=config.static_environment,
+        environment=config.environment,
+        tasks={task.id: task for task in tasks},
+        cache_group=config.cache_group,
+    )
+
+
+def _config_task(run_id: str, task: RunConfigTask) -> ConfigTaskShape:
+    containers = [_container(container) for container in task.runtime.containers]
+    return ConfigTaskShape(
+        id=run_task_id(run_id, task.name),
+        name=task.name,
+        level=task.level,
+        depends=_depends(run_id, task),
+        runtime=RuntimeBody(task.runtime.type, task.runtime.arch, containers),
+        environment=task.environment,
+        working_dir=task.working_dir,
+        shell=task.shell,
+        user=task.user,
+        steps=[_config_step(step) for step in task.steps],
+        ignore_failure=task.ignore_failure,
+        skip=task.skip,
+        needs_approval=task.needs_approval,
+        docker_registries_auth={
+            registry: RegistryAuthBody(auth.type, auth.username, auth.password, auth.auth)
+            for registry, auth in task.docker_registries_auth.items()
+        },
+        task_timeout_interval=task.task_timeout_interval,
+    )
+
+
+def _config_step(step: Step) -> ConfigStepShape:
+    return ConfigStepShape(
+        type=step.type,
+        name=step.name,
+        command=step.command,
+        environment=step.environment or {},
+        working_dir=step.working_dir,
+        shell=step.shell,
+        tty=step.tty,
+        depth=step.depth,
+        recurse_submodules=step.recurse_submodules,
+        key=step.key,
+        keys=list(step.keys),
+        contents=[SaveContentBody(c.source_dir, c.dest_dir, list(c.paths)) for c in step.contents],
+        dest_dir=step.dest_dir,
+    )
+
+
+def _container(container: Container) -> ContainerBody:
+    return ContainerBody(
+        image=container.image,
+        environment=container.environment,
+        user=container.user,
+        privileged=container.privileged,
+        entrypoint=container.entrypoint,
+        volumes=[VolumeBody(volume.path, TmpfsBody(volume.tmpfs_size)) for volume in container.volumes],
+    )

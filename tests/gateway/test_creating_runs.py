@@ -1,0 +1,169 @@
+"""POST /runs and /createruns: what is appended, what is answered, what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runstream.events.run import RunCreated
+from runstream.events.run_config import RunConfigStored
+from runstream.ids import run_task_id
+from runstream.subjects import Address, partition_of
+from tests.gateway.world import World, run_body, task
+
+CONFIG = """
+runs:
+  - name: first
+    tasks:
+      - name: build
+        runtime: {type: host}
+        steps: [{run: {name: hello, command: echo hello}}]
+      - name: test
+        depends: [build]
+        runtime: {type: host}
+        steps: [{run: {name: bye, command: "false"}}]
+  - name: only-on-main
+    when: {branch: main}
+    tasks: []
+"""
+
+
+async def test_a_run_is_appended_and_answered_as_it_is_known() -> None:
+    world = World.make()
+    async with world.http() as http:
+        answer = await http.post("/runs", json=run_body(annotations={"who": "me"}))
+    assert answer.status_code == 201
+    run = answer.json()["run"]
+    assert (run["phase"], run["result"], run["counter"], run["annotations"]) == ("queued", "unknown", 0, {"who": "me"})
+    task_id = run_task_id(run["id"], "build")
+    assert run["tasks"][task_id]["status"] == "notstarted"
+    assert answer.json()["run_config"]["tasks"][task_id]["steps"][0]["command"] == "true"
+    partition = partition_of("/project/web", 4)
+    assert answer.headers["Runstream-Position"] == f"1/{partition}/2"
+    (stored,) = await world.log.history(Address(partition, "run", run["id"]))
+    (event,) = stored.commit.events
+    assert isinstance(event, RunCreated)
+    (config,) = await world.log.history(Address(partition, "runconfig", event.run_config))
+    assert isinstance(config.commit.events[0], RunConfigStored)
+    assert stored.commit.trace.startswith("00-")
+
+
+async def test_equal_run_configs_are_stored_once() -> None:
+    world = World.make()
+    other = World.make(log=world.log)
+    async with world.http() as http, other.http() as another:
+        for client in (http, http, another):
+            assert (await client.post("/runs", json=run_body())).status_code == 201
+    assert await world.log.end(partition_of("/project/web", 4)) == 4
+
+
+async def test_the_trace_of_the_request_is_the_trace_of_the_commit() -> None:
+    world = World.make()
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with world.http(traceparent=trace) as http:
+        run = (await http.post("/runs", json=run_body())).json()["run"]
+    (stored,) = await world.log.history(Address(partition_of("/project/web", 4), "run", run["id"]))
+    assert stored.commit.trace.split("-")[1] == trace.split("-")[1]
+
+
+async def test_levels_are_worked_out_and_dependencies_are_kept_by_name() -> None:
+    world = World.make()
+    depends = {"a": {"task_id": "a", "conditions": ["on_failure"]}}
+    tasks = {"a": task("one"), "b": task("two", depends=depends, level=7)}
+    async with world.http() as http:
+        run = (await http.post("/runs", json=run_body(run_config_tasks=tasks))).json()["run"]
+    two = run["tasks"][run_task_id(run["id"], "two")]
+    one_id = run_task_id(run["id"], "one")
+    assert (two["level"], two["depends"]) == (1, {one_id: {"task_id": one_id, "conditions": ["on_failure"]}})
+
+
+async def test_a_graph_that_cannot_run_makes_a_run_with_setup_errors() -> None:
+    world = World.make()
+    tasks = {
+        "a": task("one", depends={"b": {"task_id": "b"}}),
+        "b": task("two", depends={"a": {"task_id": "a"}}),
+    }
+    async with world.http() as http:
+        answer = await http.post("/runs", json=run_body(run_config_tasks=tasks))
+    run = answer.json()["run"]
+    assert (answer.status_code, run["phase"], run["tasks"]) == (201, "setuperror", {})
+    assert any("circular dependency" in error for error in run["setup_errors"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({"group": ""}, "invalidRunGroup", "group"),
+        ({"group": "project/web"}, "invalidRunGroup", "absolute path"),
+        ({"group": "/project"}, "invalidRunGroup", "two elements"),
+        ({"run_config_tasks": None}, "invalidRunConfigTasks", "neither"),
+        ({"name": ""}, "invalidName", "run name"),
+        ({"name": "é" * 51}, "invalidName", "100 bytes"),
+        ({"run_config_tasks": {"a": task(), "b": task()}}, "invalidRunConfigTasks", "two tasks have the name"),
+        (
+            {"run_config_tasks": {"a": task(depends={"x": {"task_id": "x"}})}},
+            "invalidRunConfigTasks",
+            "depends on 'x', which is not there",
+        ),
+        ({"run_config_tasks": {"a": task(runtime={"type": "pod"})}}, "invalidRunConfigTasks", "without containers"),
+        ({"run_config_tasks": {"a": task(steps=[{"type": "run"}])}}, "invalidRunConfigTasks", "has no command"),
+        ({"run_config_tasks": {"a": task(steps=[{"type": "walk"}])}}, "invalidBody", "steps[0].type"),
+        ({"run_config_tasks": {"a": task(colour="red")}}, "invalidBody", "colour"),
+        ({"annotations": {"a": "\0"}}, "nulCharacter", "NUL"),
+    ],
+)
+async def test_what_cannot_be_a_run_is_refused_and_nothing_is_appended(
+    changes: dict[str, Any], code: str, says: str
+) -> None:
+    world = World.make()
+    async with world.http() as http:
+        answer = await http.post("/runs", json=run_body(**changes))
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"], error["kind"]) == (400, code, "bad-request")
+    assert says in error["message"] + error["hint"]
+    assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
+
+
+async def test_all_misfits_of_the_tasks_are_told_at_once() -> None:
+    world = World.make()
+    tasks = {"a": task("", steps=[{"type": "run"}]), "b": task(task_timeout_interval=-1)}
+    async with world.http() as http:
+        (error,) = (await http.post("/runs", json=run_body(run_config_tasks=tasks))).json()
+    assert len(error["details"]["errors"]) == 3
+
+
+async def test_the_runs_of_a_file_are_those_whose_when_matches() -> None:
+    world = World.make()
+    body = {"config": {"name": "config.yml", "content": CONFIG}, "branch": "main", "commit_sha": "c" * 40}
+    async with world.http() as http:
+        on_main = (await http.post("/createruns", json=body)).json()["runs"]
+        elsewhere = (await http.post("/createruns", json={**body, "branch": "feature/x"})).json()["runs"]
+    assert [one["run"]["name"] for one in on_main] == ["first", "only-on-main"]
+    assert [one["run"]["name"] for one in elsewhere] == ["first"]
+    assert on_main[0]["run"]["group"] == "/user/admin/branch/main"
+    assert elsewhere[0]["run"]["group"] == "/user/admin/branch/feature%2Fx"
+    assert on_main[0]["run"]["annotations"]["commit_sha"] == "c" * 40
+    assert on_main[0]["run_config"]["static_environment"]["RUNSTREAM_GIT_BRANCH"] == "main"
+    levels = {one["name"]: one["level"] for one in on_main[0]["run"]["tasks"].values()}
+    assert levels == {"build": 0, "test": 1}
+
+
+async def test_a_file_with_mistakes_creates_nothing_and_all_of_them_are_told() -> None:
+    world = World.make()
+    content = "runs:\n  - name: a\n    tasks:\n      - name: b\n        colour: red\n  - {}\n"
+    async with world.http() as http:
+        answer = await http.post("/createruns", json={"config": {"name": "config.yml", "content": content}})
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (400, "invalidConfig")
+    assert len(error["details"]["problems"]) >= 3
+    assert all(problem["line"] for problem in error["details"]["problems"])
+    assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
+
+
+async def test_only_one_of_branch_tag_and_ref_is_taken() -> None:
+    world = World.make()
+    body = {"config": {"name": "config.yml", "content": CONFIG}, "branch": "main", "tag": "v1"}
+    async with world.http() as http:
+        (error,) = (await http.post("/createruns", json=body)).json()
+    assert error["code"] == "invalidRef"

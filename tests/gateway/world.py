@@ -1,0 +1,161 @@
+"""A gateway in this process, over a log in memory, and reads that fold that log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from runstream.client import Client
+from runstream.commits import Head, Position
+from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord
+from runstream.errors import NotExistError
+from runstream.events import Event
+from runstream.gateway.acting import Acting
+from runstream.gateway.app import gateway_app
+from runstream.gateway.creation import RunCreation
+from runstream.gateway.locating import find_run, locate_run
+from runstream.gateway.parts import Parts
+from runstream.gateway.ports import ReadRun, StepLogKey
+from runstream.log.memory import MemoryLog
+from runstream.log.port import Log
+from runstream.settings import Settings
+from runstream.subjects import Address
+from runstream.telemetry import Telemetry, setup_telemetry
+
+TOKEN = "correct-horse"
+BEGUN = datetime(2025, 3, 1, 12, tzinfo=UTC)
+
+
+def task(name: str = "build", **changes: Any) -> dict[str, Any]:
+    """A task of a request, with one step."""
+    return {"name": name, "runtime": {"type": "host"}, "steps": [{"type": "run", "command": "true"}], **changes}
+
+
+def run_body(**changes: Any) -> dict[str, Any]:
+    """A body of POST /runs."""
+    return {
+        "name": "main",
+        "group": "/project/web/branch/main",
+        "run_config_tasks": {"t1": task()},
+        **changes,
+    }
+
+
+@dataclass
+class FoldedReads:
+    """Reads of what the runs' own histories say; nothing is waited for."""
+
+    log: Log
+    asked: list[Sequence[Position]] = field(default_factory=list)
+    queries: list[RunQuery] = field(default_factory=list)
+    page: RunPage = field(default_factory=RunPage)
+    executor_records: tuple[ExecutorRecord, ...] = ()
+
+    async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
+        self.asked.append(at_least)
+        address = await locate_run(self.log, run_id)
+        found = await find_run(self.log, address)
+        return ReadRun(RunRecord(found.run, found.head, address.partition, {}), found.config)
+
+    async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
+        raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
+
+    async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
+        self.queries.append(query)
+        return self.page
+
+    async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
+        return self.executor_records
+
+
+@dataclass
+class FakeStepLogs:
+    """Logs that a test writes."""
+
+    opened: list[tuple[StepLogKey, bool]] = field(default_factory=list)
+    chunks: list[bytes] = field(default_factory=list)
+    error: Exception | None = None
+    more: asyncio.Event | None = None
+    """Before the chunks come, this is waited for."""
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def open(self, key: StepLogKey, *, follow: bool) -> AsyncIterator[bytes]:
+        self.opened.append((key, follow))
+        if self.error is not None:
+            raise self.error
+        return self._read()
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        try:
+            if self.more is not None:
+                await self.more.wait()
+            for chunk in self.chunks:
+                yield chunk
+        finally:
+            self.closed.set()
+
+
+@dataclass
+class World:
+    """A gateway and what it works with."""
+
+    log: MemoryLog
+    reads: FoldedReads
+    step_logs: FakeStepLogs
+    parts: Parts
+    telemetry: Telemetry
+
+    @classmethod
+    def make(cls, *, max_body_bytes: int = 1 << 20, log: MemoryLog | None = None) -> World:
+        settings = Settings(data_dir=Path("/nonexistent"), token=TOKEN, max_body_bytes=max_body_bytes)
+        log = log or MemoryLog()
+        reads, step_logs, clock = FoldedReads(log), FakeStepLogs(), Clock()
+        parts = Parts(
+            settings=settings,
+            log=log,
+            reads=reads,
+            step_logs=step_logs,
+            creation=RunCreation(log, clock.now),
+            acting=Acting(log, clock.now),
+            stopping=asyncio.Event(),
+        )
+        return cls(log, reads, step_logs, parts, setup_telemetry(replace(settings, log_level="error"), "test"))
+
+    @property
+    def app(self) -> Any:
+        return gateway_app(self.parts, self.telemetry, {})
+
+    def http(self, **headers: str) -> httpx2.AsyncClient:
+        """A client of HTTP with a valid token."""
+        return httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=self.app),
+            base_url="http://gateway/api/v1alpha",
+            headers={"Authorization": f"token {TOKEN}", **headers},
+        )
+
+    def client(self) -> Client:
+        """The public client."""
+        return Client("http://gateway", token=TOKEN, transport=httpx2.ASGITransport(app=self.app))
+
+    async def append(self, address: Address, *events: Event) -> Position:
+        """What another component would append."""
+        history = await self.log.history(address)
+        head = Head(len(history), history[-1].position.sequence if history else 0)
+        return await self.log.append(head.next_commit(address, events, time=BEGUN, actor="scheduler"))
+
+
+class Clock:
+    """A clock that goes on by a second each time it is asked."""
+
+    def __init__(self) -> None:
+        self._now = BEGUN
+
+    def now(self) -> datetime:
+        self._now += timedelta(seconds=1)
+        return self._now
