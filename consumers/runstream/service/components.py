@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from runstream.embedded.files import free_port
+from runstream.gateway.gateway import Gateway
+from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
+from runstream.scheduler.scheduler import Scheduler
 from runstream.service.data_dir import DataDir
 from runstream.service.platform import Platform
+from runstream.steplogs.reader import StepLogs
 from runstream.telemetry import HealthServer, HttpServer
+from runstream.timers import open_timers
+
+INSTANCE_SECONDS = 3
+"""How long a scheduler that says nothing counts as one; its partitions are free when its session ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +30,56 @@ class Parts:
     """Whether `web` is the gateway."""
 
 
-def build(platform: Platform, data_dir: DataDir) -> Parts:
-    """The components that the settings name, not started yet."""
+async def build(platform: Platform, data_dir: DataDir) -> Parts:
+    """The components that the settings name, not started yet. The gateway is last: it lets the world in."""
     settings = platform.settings
-    health = HealthServer(platform.telemetry, platform.checks(), settings.host, settings.metrics_port)
-    return Parts([health], health, gateway=False)
+    components: list[Component] = []
+    if "scheduler" in settings.components:
+        components.append(await _scheduler(platform))
+    gateway = "gateway" in settings.components
+    web = _gateway(platform, data_dir) if gateway else _health(platform)
+    return Parts([*components, web], web, gateway)
+
+
+async def _scheduler(platform: Platform) -> Scheduler:
+    settings, nats = platform.settings, platform.nats
+    return Scheduler(
+        platform.log,
+        platform.pool(),
+        await open_executor_leases(platform),
+        await open_leases(
+            nats, f"{settings.namespace}_instances", seconds=INSTANCE_SECONDS, replicas=settings.replicas
+        ),
+        await open_timers(nats, settings.namespace, replicas=settings.replicas),
+        grace=settings.executor.lease_seconds,
+    )
+
+
+async def open_executor_leases(platform: Platform) -> LeaseBoard:
+    """Where executors say that they are alive, and schedulers look."""
+    settings = platform.settings
+    return await open_leases(
+        platform.nats,
+        f"{settings.namespace}_executors",
+        seconds=settings.executor.lease_seconds,
+        replicas=settings.replicas,
+    )
+
+
+def _gateway(platform: Platform, data_dir: DataDir) -> Gateway:
+    settings = platform.settings
+    port = settings.port or free_port(settings.host, data_dir.remembered_port())
+    step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
+    return Gateway(
+        replace(settings, port=port),
+        platform.log,
+        platform.pool(),
+        step_logs,
+        platform.telemetry,
+        platform.checks(),
+    )
+
+
+def _health(platform: Platform) -> HealthServer:
+    settings = platform.settings
+    return HealthServer(platform.telemetry, platform.checks(), settings.host, settings.metrics_port)

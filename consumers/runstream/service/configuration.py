@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import msgspec
 
 from runstream.errors import BadRequestError, RunstreamError
-from runstream.ids import require_token
+from runstream.log.streams import require_namespace
 from runstream.service.data_dir import default_data_dir
 from runstream.service.settings_file import SECTIONS, Given, read_settings_file
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
@@ -147,7 +147,7 @@ def _check_url(key: str, value: object) -> None:
 
 def _check_name(key: str, value: object) -> None:
     if key == "namespace":
-        require_token(str(value), "namespace")
+        require_namespace(str(value))
     if key == "database_schema" and not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", str(value)):
         raise ValueError("database_schema is not valid; use lower-case letters, digits and '_'")
 

@@ -6,13 +6,14 @@ runstream [--data-dir DIR] [--url URL --token TOKEN] [--detailed-errors] COMMAND
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Group, Parameter
 
+from runstream.cli.app import app as client_app
+from runstream.cli.connection import Given, given, remember
 from runstream.service.edge import run_command
 from runstream.service.serve_command import ServeOptions, run_serve, settings_of
 
@@ -28,16 +29,9 @@ app["--help"].group = _GLOBAL
 app["--version"].group = _GLOBAL
 
 
-@dataclass(slots=True)
-class _Globals:
-    """The options before the command, for the commands here."""
-
-    data_dir: Path | None = None
-    token: str | None = None
-    detailed_errors: bool = False
-
-
-_globals = _Globals()
+for command in client_app:
+    if not command.startswith("-"):
+        app.command(client_app[command])
 
 
 @app.meta.default
@@ -61,7 +55,7 @@ def launch(
     detailed_errors
         Show the whole chain of an error's causes with file and line.
     """
-    _globals.data_dir, _globals.token, _globals.detailed_errors = data_dir, token, detailed_errors
+    remember(Given(data_dir, url, token, detailed_errors))
     return run_command(lambda: app(tokens, result_action="return_value"), detailed=detailed_errors)
 
 
@@ -73,10 +67,7 @@ def serve_command(options: ServeOptions | None = None) -> int:
     RUNSTREAM_NAME (RUNSTREAM_NATS_URL) in the environment or
     as a line of a settings file (nats_url: …).
     """
-    given = options or ServeOptions()
-    return run_serve(
-        settings_of(given, data_dir=_globals.data_dir, token=_globals.token, detailed_errors=_globals.detailed_errors)
-    )
+    return run_serve(settings_of(options or ServeOptions(), given()))
 
 
 def main() -> None:

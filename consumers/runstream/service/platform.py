@@ -1,4 +1,4 @@
-"""What the components of a process share: one connection to NATS, one pool to Postgres, the log."""
+"""What the components of a process share: one connection to NATS, one pool to Postgres, the log, the objects."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from nats.aio.client import Client
 
 from runstream.database import Database
 from runstream.errors import InternalError
+from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.objects import ObjectStorage, PosixObjects
 from runstream.service.nats_connection import nats_connection
 from runstream.settings import Settings
 from runstream.telemetry import Check, Telemetry
@@ -23,8 +25,16 @@ class Platform:
     """With all URLs in place."""
     telemetry: Telemetry
     nats: Client
+    log: JetStreamLog
+    objects: ObjectStorage
     database: Database | None
     """None in a process without gateway and scheduler."""
+
+    def pool(self) -> Database:
+        """The database, for a component that has one. Raises InternalError in a process without."""
+        if self.database is None:
+            raise InternalError("this process has no database", code="noDatabase")
+        return self.database
 
     def checks(self) -> Mapping[str, Check]:
         """What has to be there for this process to be ready."""
@@ -52,4 +62,8 @@ async def open_platform(settings: Settings, telemetry: Telemetry, *, database: b
         pool = Database(settings.database_url, settings.database_schema) if database else None
         if pool is not None:
             stack.push_async_callback(pool.close)
-        yield Platform(settings, telemetry, nats, pool)
+        log = await open_log(
+            nats, settings.namespace, create=True, partitions=settings.partitions, replicas=settings.replicas
+        )
+        await stack.enter_async_context(log)
+        yield Platform(settings, telemetry, nats, log, PosixObjects(settings.objects_path), pool)

@@ -74,7 +74,7 @@ class _Process:
             if database:
                 await migrate(settings.database_url, settings.database_schema)
             async with open_platform(settings, self.telemetry, database=database) as platform:
-                parts = build(platform, self.data_dir)
+                parts = await build(platform, self.data_dir)
                 async with running(parts.components, self.request):
                     with self._announced(parts):
                         self.ready(settings, parts)

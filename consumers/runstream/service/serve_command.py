@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import uvloop
 from cyclopts import Group, Parameter
 
+from runstream.cli.connection import Given
 from runstream.service.components import Parts
 from runstream.service.configuration import load_settings
 from runstream.service.serve import serve
@@ -70,7 +71,7 @@ class ServeOptions:
 _OF_EXECUTOR = ("driver", "active_tasks_limit", "sandbox")
 
 
-def settings_of(options: ServeOptions, *, data_dir: Path | None, token: str | None, detailed_errors: bool) -> Settings:
+def settings_of(options: ServeOptions, said: Given) -> Settings:
     """The settings that a command works with. Raises BadRequestError that names every wrong value."""
     given = {
         f"executor.{name}" if name in _OF_EXECUTOR else name: str(value) if isinstance(value, Path) else value
@@ -78,9 +79,9 @@ def settings_of(options: ServeOptions, *, data_dir: Path | None, token: str | No
         if name != "config"
     }
     given["components"] = options.components.split(",") if options.components is not None else None
-    given["data_dir"] = str(data_dir) if data_dir is not None else None
-    given["token"] = token
-    given["detailed_errors"] = detailed_errors or None
+    given["data_dir"] = str(said.data_dir) if said.data_dir is not None else None
+    given["token"] = said.token
+    given["detailed_errors"] = said.detailed_errors or None
     return load_settings(given, os.environ, options.config)
 
 

@@ -46,19 +46,23 @@ def write_private(path: Path, text: str) -> None:
 
 
 def pick_port(remembered: Path) -> int:
-    """The port used last, if it is still free; else any free one. Nobody holds it until the server binds it."""
+    """The port that the file names, if it is still free; else any free one. Nobody holds it until it is bound."""
     text = remembered.read_text() if remembered.exists() else ""
-    port = int(text) if text.isdigit() else 0
+    return free_port(LOOPBACK, int(text) if text.isdigit() else 0)
+
+
+def free_port(host: str, wanted: int = 0) -> int:
+    """The wanted port, if it is free; else any free one."""
     try:
-        return _free(port)
+        return _bindable(host, wanted)
     except OSError:
-        return _free(0)
+        return _bindable(host, 0)
 
 
-def _free(port: int) -> int:
-    with socket.socket() as probe:
+def _bindable(host: str, port: int) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((LOOPBACK, port))
+        probe.bind((host, port))
         found: int = probe.getsockname()[1]
         return found
 
