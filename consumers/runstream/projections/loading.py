@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sqlalchemy import ARRAY, ColumnElement, Executable, RowMapping, Text, func, literal, not_, or_, select
+from sqlalchemy import Executable, RowMapping, not_, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from runstream import tables
@@ -27,6 +27,7 @@ from runstream.domain.run import Run
 from runstream.errors import InternalError
 from runstream.events.run_config import RunConfig
 from runstream.projections.fold import Needs, PartitionFold, Tracked
+from runstream.projections.snapshot import any_of
 
 LOAD_SECONDS = 60.0
 
@@ -90,9 +91,9 @@ def _other_epoch(partition: int, epoch: int, found: RowMapping | None) -> Intern
 async def load_needed(database: Database, partition: int, needs: Needs) -> Loaded:
     """What a batch needs: runs (with everything that belongs to them), executor tasks with their runs, run configs."""
     tasks, runs = tables.executor_tasks.c, tables.runs.c
-    owners = select(tasks.run_id).where(tasks.id == _any(needs.executor_tasks))
+    owners = select(tasks.run_id).where(tasks.id == any_of(needs.executor_tasks))
     wanted = select(tables.runs).where(
-        runs.partition == partition, or_(runs.id == _any(needs.runs), runs.id.in_(owners))
+        runs.partition == partition, or_(runs.id == any_of(needs.runs), runs.id.in_(owners))
     )
     async with database.snapshot(timeout=LOAD_SECONDS) as transaction:
         return await _with_what_belongs(transaction, partition, await _runs(transaction, wanted), needs.configs)
@@ -113,22 +114,19 @@ async def _with_what_belongs(
     """The runs with their tasks, executor tasks (executor_tasks_by_run) and run configs; and further run configs."""
     ids = [row.id for row in runs]
     tasks: defaultdict[str, list[RunTaskRow]] = defaultdict(list)
-    of_runs = select(tables.run_tasks).where(tables.run_tasks.c.run_id == _any(ids)).order_by(tables.run_tasks.c.name)
+    of_runs = select(tables.run_tasks).where(tables.run_tasks.c.run_id == any_of(ids)).order_by(tables.run_tasks.c.name)
     for task in await transaction.rows(of_runs):
         tasks[task["run_id"]].append(RunTaskRow(**task))
-    executed = await transaction.rows(select(tables.executor_tasks).where(tables.executor_tasks.c.run_id == _any(ids)))
+    executed = await transaction.rows(
+        select(tables.executor_tasks).where(tables.executor_tasks.c.run_id == any_of(ids))
+    )
     stored = tables.run_configs.c
     hashes = {row.run_config for row in runs} | set(configs)
     contents = await transaction.rows(
-        select(stored.hash, stored.content).where(stored.partition == partition, stored.hash == _any(hashes))
+        select(stored.hash, stored.content).where(stored.partition == partition, stored.hash == any_of(hashes))
     )
     return Loaded(
         {row.id: Tracked(run_of(row, tasks[row.id]), row.head) for row in runs},
         {row.id: Tracked(executor_task_of(row), row.head) for row in (ExecutorTaskRow(**task) for task in executed)},
         {row["hash"]: run_config_of(row["content"]) for row in contents},
     )
-
-
-def _any(keys: Iterable[str]) -> ColumnElement[str]:
-    """Any of these keys: one array, however many they are."""
-    return func.any(literal(sorted(keys), ARRAY(Text)))

@@ -1,0 +1,216 @@
+"""One partition, folded again from its first commit and compared with its rows on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+from runstream import tables
+from runstream.commits import StoredCommit
+from runstream.database.rows import (
+    CounterRow,
+    ExecutorTaskRow,
+    Row,
+    RunConfigRow,
+    RunRow,
+    executor_row,
+    executor_task_row,
+    run_config_of,
+    run_config_row,
+    run_row,
+    run_task_row,
+)
+from runstream.feed.feed import classify
+from runstream.log.port import Log, RawMessage
+from runstream.projections.comparing import Difference, Key, Report, compare, unexpected
+from runstream.projections.fold import Changes, PartitionFold, UnfitCommitError
+from runstream.projections.snapshot import Checkpoint, PartitionRows, RunRows
+from runstream.projections.store import parked_rows
+
+BATCH = 500
+MAX_CONFIGS = 2000
+"""Run configs kept in memory; one that is needed again is taken from its row, which was compared."""
+
+
+class PartitionCheck:
+    """Folds a partition up to its checkpoint, comparing what is final as soon as it is."""
+
+    def __init__(self, rows: PartitionRows, log: Log, report: Report) -> None:
+        self._rows = rows
+        self._log = log
+        self._report = report
+        self._fold = PartitionFold(rows.partition, log.epoch)
+        self._parked_aggregates: set[str] = set()
+        self._parked: dict[Key, Row] = {}
+        self._runs: set[str] = set()
+        self._executor_tasks: set[str] = set()
+        self._configs: set[str] = set()
+
+    async def run(self) -> None:
+        """Fold and compare."""
+        checkpoint = await self._rows.checkpoint()
+        if await self._readable(checkpoint):
+            await self._fold_up_to(checkpoint.sequence if checkpoint is not None else 0)
+            await self._compare_rest(checkpoint)
+
+    async def _readable(self, checkpoint: Checkpoint | None) -> bool:
+        if checkpoint is None:
+            return True
+        end = await self._log.end(self._rows.partition)
+        if checkpoint.epoch != self._log.epoch:
+            self._differs("checkpoints", "epoch", self._log.epoch, checkpoint.epoch)
+        elif checkpoint.sequence > end:
+            self._differs("checkpoints", "sequence", f"it ends at {end}", checkpoint.sequence)
+        else:
+            return True
+        return False
+
+    def _differs(self, table: str, column: str, log: object, database: object) -> None:
+        self._report.add([Difference(table, (self._rows.partition,), column, log, database)])
+
+    async def _fold_up_to(self, last: int) -> None:
+        if not last:
+            return
+        async with self._log.read(self._rows.partition, 0) as reader:
+            while self._fold.after < last:
+                messages = [one for one in await reader.next_batch(BATCH) if one.position.sequence <= last]
+                await self._take(messages)
+                self._report.commits += len(messages)
+                await self._compare_final(self._fold.take_changes())
+
+    async def _take(self, messages: list[RawMessage]) -> None:
+        commits, aside = classify(messages, self._parked_aggregates)
+        await self._bring_back_configs(self._fold.needs(commits).configs)
+        parked = {one.sequence: one for one in aside}
+        stored = {one.position.sequence: one for one in commits}
+        for sequence in sorted({*parked, *stored}):
+            if (one := parked.get(sequence)) is not None:
+                self._fold.park(sequence, one.subject, one.aggregate, one.reason)
+            else:
+                self._apply(stored[sequence])
+
+    def _apply(self, stored: StoredCommit) -> None:
+        address = stored.commit.address
+        if stored.commit.version > 1 and self._forgotten(address.kind, address.id):
+            table = "runs" if address.kind == "run" else "executor_tasks"
+            self._report.add([Difference(table, (address.id,), "version", stored.commit.version, "an earlier one")])
+            self._fold.after = stored.position.sequence
+            return
+        try:
+            self._fold.apply(stored)
+        except UnfitCommitError as error:
+            self._parked_aggregates.add(address.aggregate)
+            subject = self._log.subjects.of(address)
+            self._fold.park(stored.position.sequence, subject, address.aggregate, str(error))
+
+    def _forgotten(self, kind: str, key: str) -> bool:
+        """Whether it was final by its row, and compared; and now goes on in the log."""
+        if kind == "run":
+            return key in self._runs and key not in self._fold.runs
+        return kind == "task" and key in self._executor_tasks and key not in self._fold.executor_tasks
+
+    async def _bring_back_configs(self, hashes: Iterable[str]) -> None:
+        rows = await self._rows.configs(hashes) if hashes else {}
+        for row in cast("Mapping[Key, RunConfigRow]", rows).values():
+            self._fold.configs[row.hash] = run_config_of(row.content)
+
+    async def _compare_final(self, changes: Changes) -> None:
+        self._parked |= {(row.epoch, row.sequence): row for row in parked_rows(changes)}
+        self._runs |= changes.runs.keys()
+        self._executor_tasks |= changes.executor_tasks.keys()
+        await self._compare_configs(changes)
+        archived = {key for key in changes.runs if self._fold.runs[key].state.archived}
+        found = await self._rows.runs(archived) if archived else RunRows({}, {}, {})
+        final = {key for key in archived if self._is_final(key, found)}
+        self._compare_runs(final, _of_runs(found, final))
+
+    async def _compare_configs(self, changes: Changes) -> None:
+        if not changes.configs:
+            return
+        partition = self._rows.partition
+        expected: dict[Key, Row] = {
+            (key,): run_config_row(key, config, partition) for key, config in changes.configs.items()
+        }
+        self._compare("run_configs", expected, await self._rows.configs(changes.configs))
+        self._configs |= changes.configs.keys()
+        for key in list(self._fold.configs)[: max(0, len(self._fold.configs) - MAX_CONFIGS)]:
+            del self._fold.configs[key]
+
+    def _is_final(self, run_id: str, found: RunRows) -> bool:
+        """Whether the rows have come exactly as far as the fold: no more of the run comes before the checkpoint."""
+        row = cast("RunRow | None", found.runs.get((run_id,)))
+        executed = {
+            row.id: row.head
+            for row in cast("Mapping[Key, ExecutorTaskRow]", found.executor_tasks).values()
+            if row.run_id == run_id
+        }
+        folded = {key: self._fold.executor_tasks[key].head for key in self._tasks_of(run_id)}
+        return row is not None and row.head == self._fold.runs[run_id].head and executed == folded
+
+    def _tasks_of(self, run_id: str) -> list[str]:
+        tasks = self._fold.runs[run_id].state.tasks.values()
+        return [task.executor_task_id for task in tasks if task.executor_task_id]
+
+    def _compare_runs(self, run_ids: Iterable[str], found: RunRows) -> None:
+        """Compare these runs and what belongs to them, and forget them."""
+        expected = RunRows({}, {}, {})
+        partition = self._rows.partition
+        for run_id in run_ids:
+            tasks = [self._fold.executor_tasks.pop(key) for key in self._tasks_of(run_id)]
+            tracked = self._fold.runs.pop(run_id)
+            expected.runs[run_id,] = run_row(tracked.state, tracked.head, partition)
+            for task in tracked.state.tasks.values():
+                expected.run_tasks[run_id, task.name] = run_task_row(run_id, task)
+            for executed in tasks:
+                expected.executor_tasks[executed.state.id,] = executor_task_row(
+                    executed.state, executed.head, partition
+                )
+        for table, rows in found.tables().items():
+            self._compare(table, expected.tables()[table], rows)
+
+    def _compare(self, table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> None:
+        self._report.rows += len(log)
+        self._report.add(compare(table, log, database))
+
+    async def _compare_rest(self, checkpoint: Checkpoint | None) -> None:
+        """Compare what is still active, what is not of a run, and look for rows that should not be there."""
+        remaining = list(self._fold.runs)
+        for start in range(0, len(remaining), BATCH):
+            piece = remaining[start : start + BATCH]
+            self._compare_runs(piece, await self._rows.runs(piece))
+        partition = self._rows.partition
+        executors: dict[Key, Row] = {
+            (key,): executor_row(one.state, one.head, partition) for key, one in self._fold.executors.items()
+        }
+        counters: dict[Key, Row] = {
+            (root,): CounterRow(partition, root, last) for root, last in self._fold.counters.items()
+        }
+        self._compare("executors", executors, await self._rows.executors())
+        self._compare("counters", counters, await self._rows.counters())
+        self._compare("parked", self._parked, await self._rows.parked())
+        if checkpoint is not None and checkpoint.run_sequence != self._fold.run_sequence:
+            self._differs("checkpoints", "run_sequence", self._fold.run_sequence, checkpoint.run_sequence)
+        await self._find_unknown()
+
+    async def _find_unknown(self) -> None:
+        for table, column, known in (
+            (tables.runs, "id", self._runs),
+            (tables.executor_tasks, "id", self._executor_tasks),
+            (tables.run_configs, "hash", self._configs),
+        ):
+            unknown = [(key,) async for key in self._rows.ids(table, column) if key not in known]
+            self._report.add(unexpected(table.name, unknown))
+        self._report.add(unexpected("run_tasks", await self._rows.orphans()))
+
+
+def _of_runs(rows: RunRows, run_ids: set[str]) -> RunRows:
+    """Those of the rows that belong to these runs."""
+    return RunRows(
+        {key: row for key, row in rows.runs.items() if key[0] in run_ids},
+        {key: row for key, row in rows.run_tasks.items() if key[0] in run_ids},
+        {
+            key: row
+            for key, row in cast("Mapping[Key, ExecutorTaskRow]", rows.executor_tasks).items()
+            if row.run_id in run_ids
+        },
+    )
