@@ -4,36 +4,61 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DATA := .runstream-data
+RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
 
-.PHONY: help setup demo serve test check bench docs lock clean
+.PHONY: help setup demo serve stop test check coverage smoke bench docs lock clean
 
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 $(STAMP): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("runstream needs Python 3.11 or later; set PYTHON=") if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; sys.exit("Runstream needs Python 3.11 or later; name one with PYTHON=") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-setup: $(STAMP) ## make .venv with everything in it
+setup: $(STAMP) ## make .venv with everything in it; .venv/bin/runstream is the command
+
+demo: setup ## run this project's own pipeline, from publishing to its result
+	@$(BIN)/python demo.py --data-dir $(DATA)
+
+serve: setup ## run everything on this machine, in .runstream-data
+	$(RUNSTREAM) serve
+
+stop: setup ## stop the service that the demo left running
+	@$(RUNSTREAM) stop
 
 test: setup ## run the whole test suite
 	$(BIN)/python -m pytest -n auto
 
-check: setup ## lint, types, import contracts
+check: setup ## lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
-serve: setup ## run everything on this machine
-	$(BIN)/runstream serve
+coverage: setup ## every branch of the domain is tested
+	$(BIN)/python -m pytest -q tests/domain --cov --cov-fail-under=100
+
+smoke: setup ## build the wheel and try it in an empty environment
+	rm -rf dist && $(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
+	rm -rf build/smoke && $(PYTHON) -m venv build/smoke
+	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
+	cd build/smoke && bin/runstream --version && bin/runstream --help >/dev/null
+
+bench: setup ## measure: appends, projection, runs, latency, memory
+	$(BIN)/python -m benchmarks
+
+docs: setup ## make what is generated again, and check the documents' snippets
+	$(BIN)/python -m runstream.json_schemas
+	$(BIN)/python -m pytest -q tests/docs
 
 lock: setup ## pin the requirements again
 	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.txt pyproject.toml
 
-clean: ## remove what was made
-	rm -rf $(VENV) dist build
+clean: ## remove what was made, the data of the demo too
+	rm -rf $(VENV) dist build $(DATA)
