@@ -1,0 +1,72 @@
+"""The small interface that every driver keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from runstream.executor.child import Output
+from runstream.executor.spec import TaskSpec
+from runstream.executor.task_folder import TaskFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Exec:
+    """One command in a pod."""
+
+    arguments: tuple[str, ...]
+    folder: str
+    """The working directory; `~` stands for the task's home."""
+    environment: Mapping[str, str]
+    """What is added to the pod's own environment."""
+    tty: bool = False
+    visible: tuple[Path, ...] = ()
+    """Folders of the machine that the command has to see."""
+
+
+class Pod(Protocol):
+    """Where one task runs."""
+
+    home: Path
+    """The task's home, as the executor sees it."""
+
+    async def exec(self, command: Exec, output: Output) -> int:
+        """Execute a command and wait for its end; the exit status.
+
+        A folder or a program that does not exist is said in the output and is exit status 1 (d.4). When the pod is
+        ended meanwhile, the command ends.
+        """
+        ...
+
+    async def write_script(self, text: str) -> str:
+        """Put a script into the pod, readable by its user alone; its path in there."""
+        ...
+
+    async def end(self, grace_seconds: float) -> None:
+        """End every process of the pod: asked first, and killed after the grace. A second end does nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; the pod has ended."""
+        ...
+
+
+class Driver(Protocol):
+    """Makes pods on this machine."""
+
+    allow_host: bool
+    allow_pod: bool
+
+    async def setup(self) -> None:
+        """Find out what works on this machine; before anything else."""
+        ...
+
+    async def new_pod(self, task_id: str, spec: TaskSpec, folder: TaskFolder, output: Output) -> Pod:
+        """A pod for the task; `output` is the setup log. Raises a RunstreamError that says why it cannot be."""
+        ...
+
+    async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
+        """End what an earlier process of this executor left running of a task."""
+        ...

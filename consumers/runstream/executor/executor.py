@@ -1,0 +1,257 @@
+"""The executor: takes up the tasks that the log assigns to it, and answers with events.
+
+    for each partition: read the commits of its tasks -> fold -> take up what is new, end what is to end
+
+No more tasks run at once than the limit says; the others wait here, and can still be stopped. After a restart
+nothing is started a second time: what was running has failed, what was not started starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+
+import structlog
+
+from runstream.codec import decode
+from runstream.errors import BadRequestError, InternalError
+from runstream.events.executor_task import ExecutorTaskPhase
+from runstream.executor.ending import Reason
+from runstream.executor.execution import Execution
+from runstream.executor.holding import Held, Holdings, Stage
+from runstream.executor.jobs import Clock, Runner
+from runstream.executor.place import ExecutorPlace
+from runstream.executor.presence import Leases, Presence
+from runstream.lifecycle import Component
+from runstream.log.port import Log, RawMessage
+from runstream.settings import ExecutorSettings
+from runstream.steplogs.live import LiveLogs
+from runstream.telemetry.metrics import FINISHED_TASKS, RUNNING_TASKS
+
+_KEEP_SECONDS = 2.0
+"""How often it is noted how far was read."""
+_END_SECONDS = 6.0
+"""How long the tasks may take to end when the executor stops."""
+
+log = structlog.get_logger()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Executor(Component):
+    """One executor; made by `runstream.executor.making.make_executor`."""
+
+    name = "executor"
+
+    def __init__(
+        self,
+        place: ExecutorPlace,
+        settings: ExecutorSettings,
+        log: Log,
+        leases: Leases,
+        runner: Runner,
+        live: LiveLogs | None = None,
+        clock: Clock = _now,
+    ) -> None:
+        """`live` is started and stopped with the executor."""
+        super().__init__()
+        self.id = place.identity(settings.id)
+        self._place = place
+        self._limit = settings.active_tasks_limit
+        self._log = log
+        self._runner = runner
+        self._live = live
+        self._clock = clock
+        self._holdings = Holdings(place.positions(log.epoch))
+        self._queue: deque[Held] = deque()
+        self._active = 0
+        self._executions: dict[str, Execution] = {}
+        self._works: set[asyncio.Task[None]] = set()
+        self._reading = 0
+        self._caught_up = asyncio.Event()
+        self._looking = False
+        """Whether what was left by an earlier process has been seen to, so that tasks may be taken up."""
+        self._changed = asyncio.Event()
+        self._presence = Presence(
+            self.id,
+            settings,
+            log,
+            leases,
+            allow_host=settings.allow_host and runner.allow_host,
+            allow_pod=runner.allow_pod,
+            open_tasks=self._holdings.open_tasks,
+            end_tasks=self._end_tasks,
+            clock=clock,
+        )
+
+    async def run(self) -> None:
+        """Serve until `stopping` is set; then end what runs, give the lease back, and return."""
+        with self._place.locked():
+            await self._runner.setup()
+            if self._live is not None:
+                await self._live.start()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    parts = [group.create_task(part) for part in self._parts()]
+                    await self._begin()
+                    await self.stopping.wait()
+                    await self._end()
+                    for part in parts:
+                        part.cancel()
+            finally:
+                await self._drop_works()
+                self._place.keep_positions(self._log.epoch, self._holdings.positions())
+                if self._live is not None:
+                    await self._live.stop()
+
+    def _parts(self) -> list[Coroutine[None, None, None]]:
+        after = self._place.positions(self._log.epoch)
+        readers = [self._read(partition, after.get(partition, 0)) for partition in range(self._log.partitions)]
+        return [*readers, self._presence.run(), self._keep_positions()]
+
+    async def _begin(self) -> None:
+        """When everything was read: end what an earlier process left, then look at each task."""
+        await self._caught_up.wait()
+        await self._runner.sweep(frozenset(held.id for held in self._holdings))
+        self._looking = True
+        for held in self._holdings:
+            self._look_at(held)
+        await self._presence.held.wait()
+        self.started.set()
+        log.info("the executor is ready", action="executor_ready", executor=self.id)
+
+    async def _end(self) -> None:
+        """Take up nothing more; end the running tasks, bounded."""
+        self._queue.clear()
+        self._end_tasks(Reason.SHUTDOWN)
+        if self._works:
+            await asyncio.wait(self._works, timeout=_END_SECONDS)
+        await self._drop_works()
+
+    async def _drop_works(self) -> None:
+        works = set(self._works)
+        for work in works:
+            work.cancel()
+        if works:
+            await asyncio.wait(works)
+
+    async def _read(self, partition: int, after: int) -> None:
+        filters = [self._log.subjects.tasks_of(partition, self.id)]
+        if partition == self._presence.address.partition:
+            filters.append(self._log.subjects.of(self._presence.address))
+        try:
+            await self._read_from(partition, after, filters)
+        except InternalError as error:
+            if error.code != "positionAheadOfLog":
+                raise
+            # The log was restored from an older backup. Reading all of it again starts nothing twice.
+            log.warning(str(error), action="positions_forgotten", partition=partition)
+            await self._read_from(partition, 0, filters)
+
+    async def _read_from(self, partition: int, after: int, filters: list[str]) -> None:
+        async with self._log.read(partition, after, filters=filters) as reader:
+            while reader.pending():
+                self._take_in(await reader.next_batch())
+            self._reading += 1
+            if self._reading == self._log.partitions:
+                self._caught_up.set()
+            await self._caught_up.wait()
+            while True:
+                for held in self._take_in(await reader.next_batch()):
+                    if self._looking:
+                        self._look_at(held)
+
+    def _take_in(self, messages: list[RawMessage]) -> list[Held]:
+        touched: dict[str, Held] = {}
+        for message in messages:
+            try:
+                stored = decode(message)
+            except BadRequestError as error:
+                log.warning(f"a commit is left out: {error}", action="commit_unreadable", subject=message.subject)
+                continue
+            if stored.commit.address.kind == "executor":
+                self._presence.observe(stored)
+            elif (held := self._holdings.take_in(stored)) is not None:
+                touched[held.id] = held
+        self._changed.set()
+        return list(touched.values())
+
+    def _look_at(self, held: Held) -> None:
+        """What is to be done about a task that something was said of."""
+        task = held.known.task
+        if held.stage is Stage.ACTIVE:
+            return  # Its reporter was told.
+        if held.stage is Stage.SEEN and task.phase is not ExecutorTaskPhase.NOT_STARTED:
+            held.stage = Stage.ACTIVE
+            self._work(held, self._execution(held).recover())
+        elif not task.open:
+            self._drop(held)
+        elif task.stop or task.timedout:
+            # It is not started any more, so it needs no room.
+            held.stage = Stage.ACTIVE
+            self._work(held, self._execution(held).start(_nothing))
+        elif held.stage is Stage.SEEN:
+            held.stage = Stage.WAITING
+            self._queue.append(held)
+            self._fill()
+
+    def _fill(self) -> None:
+        """Start what waits, as far as there is room."""
+        while self._queue and (not self._limit or self._active < self._limit) and not self.stopping.is_set():
+            held = self._queue.popleft()
+            if held.stage is not Stage.WAITING:
+                continue
+            held.stage = Stage.ACTIVE
+            self._active += 1
+            RUNNING_TASKS.set(self._active, self.id)
+            self._work(held, self._execution(held).start(self._release))
+        self._presence.touch()
+
+    def _release(self) -> None:
+        self._active -= 1
+        RUNNING_TASKS.set(self._active, self.id)
+        self._fill()
+
+    def _execution(self, held: Held) -> Execution:
+        execution = Execution(held, self._runner, self._log, f"executor:{self.id}", self._clock)
+        self._executions[held.id] = execution
+        return execution
+
+    def _work(self, held: Held, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(self._see_through(held, work), name=f"task {held.id}")
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+
+    async def _see_through(self, held: Held, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+            FINISHED_TASKS.add(1, self.id, held.known.task.phase.value)
+        except Exception:  # what fails here fails this task alone
+            # The log knows it as running; a restart of this executor, or the end of its lease, ends it there.
+            log.exception("a task cannot be seen through", action="task_left", task=held.id)
+        self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        held.stage = Stage.ACTIVE
+        self._holdings.forget(held)
+        self._executions.pop(held.id, None)
+        self._changed.set()
+
+    def _end_tasks(self, reason: Reason) -> None:
+        for execution in self._executions.values():
+            execution.ending.tell(reason)
+
+    async def _keep_positions(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(_KEEP_SECONDS)
+            self._changed.clear()
+            await asyncio.to_thread(self._place.keep_positions, self._log.epoch, self._holdings.positions())
+
+
+def _nothing() -> None:
+    """What runs without room gives none back."""

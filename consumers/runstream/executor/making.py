@@ -1,0 +1,37 @@
+"""An executor, put together as the settings say."""
+
+from __future__ import annotations
+
+from nats.aio.client import Client as Nats
+
+from runstream.executor.drivers.noop import NoopRunner
+from runstream.executor.drivers.process import ProcessDriver
+from runstream.executor.executor import Executor
+from runstream.executor.jobs import Runner
+from runstream.executor.place import ExecutorPlace
+from runstream.executor.pod_runner import PodRunner
+from runstream.executor.pod_task import Surroundings
+from runstream.executor.presence import Leases
+from runstream.executor.spec import Specs
+from runstream.log.port import Log
+from runstream.objects import ObjectStorage
+from runstream.settings import Settings
+from runstream.steplogs.live import LiveLogs
+
+
+def make_executor(settings: Settings, nats: Nats, log: Log, objects: ObjectStorage, leases: Leases) -> Executor:
+    """The executor of this data directory, not started yet. `leases` is the board `<namespace>_executors`."""
+    place = ExecutorPlace(settings.data_dir)
+    offered = settings.executor
+    if offered.driver == "noop":
+        return Executor(place, offered, log, leases, NoopRunner())
+    live = LiveLogs(nats, settings.namespace)
+    driver = ProcessDriver(
+        place.identity(offered.id),
+        sandbox=offered.sandbox,
+        hidden=(settings.data_dir, settings.objects_path),
+        allow_host=offered.allow_host,
+    )
+    around = Surroundings(driver, log, objects, live, Specs(log), offered.stop_grace_seconds)
+    runner: Runner = PodRunner(around, place.tasks)
+    return Executor(place, offered, log, leases, runner, live)

@@ -1,0 +1,56 @@
+"""Runs jobs in the pods of a driver, and clears up what an earlier process of this executor left."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from runstream.executor.drivers.noop import lost_logs
+from runstream.executor.jobs import Ended, Job
+from runstream.executor.pod_task import PodTask, Surroundings
+from runstream.executor.task_folder import TaskFolder
+
+
+class PodRunner:
+    """Runs jobs with a driver."""
+
+    def __init__(self, around: Surroundings, tasks: Path) -> None:
+        """`tasks` is the folder of the tasks' folders."""
+        self.allow_host = around.driver.allow_host
+        self.allow_pod = around.driver.allow_pod
+        self._around = around
+        self._tasks = tasks
+
+    async def setup(self) -> None:
+        """Prepare the driver."""
+        await self._around.driver.setup()
+
+    async def run(self, job: Job) -> Ended:
+        """Run the task to its end."""
+        return await PodTask(job, self._folder(job.task.id), self._around).run()
+
+    async def recover(self, job: Job) -> Ended:
+        """End what is left of a task; store those of its logs that are here, and say that the others are lost."""
+        folder = self._folder(job.task.id)
+        await self._around.driver.end_leftover(job.task.id, folder)
+        task = PodTask(job, folder, self._around)
+        lost = []
+        for event in lost_logs(job.task):
+            if folder.log(event.step).exists():
+                task.settling.add(event.step)
+            else:
+                lost.append(event)
+        await task.settling.finish()
+        return Ended(tuple(lost), task.clean)
+
+    async def sweep(self, kept: frozenset[str]) -> None:
+        """End the processes of all tasks that have a folder; remove the folders of those that are not kept."""
+        self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in await asyncio.to_thread(lambda: list(self._tasks.iterdir())):
+            folder = TaskFolder(path)
+            await self._around.driver.end_leftover(path.name, folder)
+            if path.name not in kept:
+                await asyncio.to_thread(folder.remove)
+
+    def _folder(self, task_id: str) -> TaskFolder:
+        return TaskFolder(self._tasks / task_id)

@@ -1,0 +1,229 @@
+"""One task in a pod: setup, its steps in order, the end of everything that it started, its logs (domain d.3).
+
+The first step that does not succeed ends the task. When the task is to end, its pod is ended; a step that is
+not a command of the pod is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TypeVar
+
+from runstream.errors import InternalError, RunstreamError
+from runstream.events.executor_task import (
+    ExecutorTaskArchiveStored,
+    ExecutorTaskFinished,
+    ExecutorTaskPhase,
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStepFinished,
+    ExecutorTaskStepStarted,
+)
+from runstream.events.run_config import Step
+from runstream.executor.archives import StoppedError, expand_home
+from runstream.executor.drivers.port import Driver, Pod
+from runstream.executor.ending import Reason
+from runstream.executor.jobs import Ended, Job
+from runstream.executor.settling import Settling
+from runstream.executor.spec import Specs, TaskSpec
+from runstream.executor.step_log import StepLog
+from runstream.executor.steps.clone import clone
+from runstream.executor.steps.commands import run
+from runstream.executor.steps.context import DEFAULT_WORKING_DIR, StepContext
+from runstream.executor.steps.workspace import restore, save
+from runstream.executor.task_folder import TaskFolder
+from runstream.log.port import Log
+from runstream.objects import ObjectStorage
+from runstream.steplogs.live import LiveLogs
+from runstream.telemetry import span_from
+
+T = TypeVar("T")
+
+SETUP_SECONDS = 300.0
+LEFTOVER_GRACE_SECONDS = 1.0
+"""What a task that has ended by itself left running is given to end."""
+_CANCEL_SECONDS = 1.0
+_NOT_AVAILABLE = frozenset({"save_cache", "restore_cache"})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all tasks of an executor share."""
+
+    driver: Driver
+    log: Log
+    objects: ObjectStorage
+    live: LiveLogs | None
+    """Without it logs cannot be followed while steps run."""
+    specs: Specs
+    stop_grace_seconds: float
+
+
+class PodTask:
+    """One job while it runs."""
+
+    def __init__(self, job: Job, folder: TaskFolder, around: Surroundings) -> None:
+        self.settling = Settling(around.objects, folder, job)
+        self._job = job
+        self._folder = folder
+        self._around = around
+        self._pod: Pod | None = None
+        self._error = ""
+
+    async def run(self) -> Ended:
+        """Run it to its end."""
+        job = self._job
+        with span_from(job.trace, "task", {"task": job.task.task, "run": job.task.run_id}):
+            try:
+                spec = await self._setup()
+                success = spec is not None and await self._run_steps(spec)
+            finally:
+                await self._end_pod()
+            await self.settling.finish()
+        return Ended((self._finished(success),), self.clean)
+
+    async def clean(self) -> None:
+        """Store what is not stored yet; remove what the task left on this machine."""
+        await self.settling.persevere()
+        if self._around.live is not None:
+            await self._around.live.forget(self._job.task.id)
+        await asyncio.to_thread(self._folder.remove)
+
+    def _finished(self, success: bool) -> ExecutorTaskFinished:
+        ending = self._job.ending
+        phase = ExecutorTaskPhase.SUCCESS if success else ending.task_phase
+        error = "" if success else self._error
+        if not success and ending.reason not in (None, Reason.STOP, Reason.TIMEOUT):
+            error = str(ending.reason)
+        return ExecutorTaskFinished(self._job.clock(), phase, error)
+
+    async def _setup(self) -> TaskSpec | None:
+        job = self._job
+        if self._folder.root.exists():
+            await asyncio.to_thread(self._folder.remove)
+        self._folder.make()
+        log = self._open_log(None)
+        spec: TaskSpec | None = None
+        try:
+            async with asyncio.timeout(SETUP_SECONDS):
+                spec = await self._until_told(self._prepare(log))
+        except (RunstreamError, OSError, TimeoutError) as failure:
+            self._error = f"setup failed: {_said(failure)}"
+            log.line(_said(failure))
+        log.close()
+        phase = ExecutorTaskPhase.SUCCESS if spec is not None else ExecutorTaskPhase.FAILED
+        job.report(ExecutorTaskSetupFinished(job.clock(), phase))
+        self.settling.add(None)
+        if spec is None:
+            self._end_logs(0, len(job.task.steps))
+        return spec
+
+    async def _prepare(self, log: StepLog) -> TaskSpec:
+        job, around = self._job, self._around
+        spec = await around.specs.spec(job.task, job.partition)
+        used = sorted({step.type for step in spec.task.steps} & _NOT_AVAILABLE)
+        if used:
+            raise InternalError(f"step type {used[0]} is not available yet", code="stepNotAvailable")
+        log.line("Starting pod.")
+        self._pod = pod = await around.driver.new_pod(job.task.id, spec, self._folder, log.write)
+        log.line("Pod started.")
+        working_dir = spec.task.working_dir or DEFAULT_WORKING_DIR
+        log.line(f"Creating working dir {working_dir}.")
+        expand_home(working_dir, pod.home, pod.home).mkdir(mode=0o755, parents=True, exist_ok=True)
+        return spec
+
+    async def _run_steps(self, spec: TaskSpec) -> bool:
+        steps = spec.task.steps
+        for index, step in enumerate(steps):
+            with span_from("", "step", {"step": index, "type": step.type}):
+                if self._job.ending.told.is_set() or not await self._run_step(spec, index, step):
+                    self._end_logs(index, len(steps))
+                    return False
+        return True
+
+    async def _run_step(self, spec: TaskSpec, index: int, step: Step) -> bool:
+        job, ending = self._job, self._job.ending
+        job.report(ExecutorTaskStepStarted(index, job.clock()))
+        log = self._open_log(index)
+        status: int | None = None
+        try:
+            status = await self._until_told(self._execute(spec, index, step, log))
+        except (RunstreamError, OSError) as failure:
+            self._error = f"step {index} failed: {_said(failure)}"
+            log.line(_said(failure))
+        success = status == 0 and not ending.told.is_set()
+        if ending.told.is_set():
+            status = None
+            log.line(f"The task was ended: {ending.reason}.")
+        log.close()
+        self.settling.add(index)
+        if success and step.type == "save_to_workspace":
+            job.report(ExecutorTaskArchiveStored(index))
+        phase = ExecutorTaskPhase.SUCCESS if success else ending.step_phase
+        job.report(ExecutorTaskStepFinished(index, job.clock(), phase, status))
+        return success
+
+    async def _execute(self, spec: TaskSpec, index: int, step: Step, log: StepLog) -> int:
+        job, around = self._job, self._around
+        if self._pod is None:
+            raise InternalError("the task was not set up", code="taskNotSetUp")
+        context = StepContext(
+            index, step, job.task, job.partition, spec, self._pod, self._folder, log, job.ending.stopped
+        )
+        match step.type:
+            case "run":
+                return await run(context)
+            case "clone":
+                return await clone(context)
+            case "save_to_workspace":
+                return await save(context, around.objects)
+            case "restore_workspace":
+                return await restore(context, around.objects, around.log)
+            case "save_cache" | "restore_cache":
+                raise InternalError(f"step type {step.type} is not available yet", code="stepNotAvailable")
+
+    async def _until_told(self, work: Coroutine[None, None, T]) -> T:
+        """What `work` gives. When the task is to end, the pod is ended; StoppedError if that does not end `work`."""
+        ending = self._job.ending
+        task = asyncio.ensure_future(work)
+        told = asyncio.ensure_future(ending.told.wait())
+        try:
+            await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                if self._pod is not None:
+                    await self._pod.end(ending.grace(self._around.stop_grace_seconds))
+                await asyncio.wait({task}, timeout=_CANCEL_SECONDS)
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+            if task.cancelled():
+                raise StoppedError
+            return task.result()
+        finally:
+            told.cancel()
+            task.cancel()
+
+    async def _end_pod(self) -> None:
+        if self._pod is not None:
+            await self._pod.end(LEFTOVER_GRACE_SECONDS)
+            await self._pod.close()
+
+    def _open_log(self, step: int | None) -> StepLog:
+        live = self._around.live
+        return StepLog(self._folder.log(step), live.log(self._job.task.id, step) if live is not None else None)
+
+    def _end_logs(self, begin: int, end: int) -> None:
+        """Tell those who follow steps that will never run; the log of one that ran has ended already."""
+        if self._around.live is not None:
+            for step in range(begin, end):
+                if not self._folder.log(step).exists():
+                    self._around.live.log(self._job.task.id, step).end()
+
+
+def _said(failure: BaseException) -> str:
+    """A failure for people; some of Python's say nothing."""
+    if isinstance(failure, TimeoutError):
+        return f"it took longer than {SETUP_SECONDS:.0f} seconds"
+    hint = failure.hint if isinstance(failure, RunstreamError) else ""
+    return f"{failure} ({hint})" if hint else str(failure)

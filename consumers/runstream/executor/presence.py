@@ -1,0 +1,180 @@
+"""That the executor is there and what it offers: registered by an event when that changed, alive by a lease.
+
+A lease that was lost means that others may think the executor gone: its tasks are ended at once, and then it
+registers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Protocol
+
+import orjson
+import structlog
+
+from runstream.commits import Head, StoredCommit
+from runstream.domain.executor import Offer
+from runstream.errors import RunstreamError
+from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
+from runstream.executor.ending import Reason
+from runstream.executor.jobs import Clock
+from runstream.log.port import AppendConflictError, Log
+from runstream.settings import ExecutorSettings
+from runstream.subjects import Address, partition_of
+
+_RETRY_SECONDS = 1.0
+_TOUCH_SECONDS = 0.5
+"""How long changes of the offer are gathered: what is written each time is on disk."""
+_ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64", "i686": "386"}
+
+log = structlog.get_logger()
+
+
+class HeldLease(Protocol):
+    """A lease on the executor's key (`runstream.leases.Lease`)."""
+
+    held: asyncio.Event
+
+    def touch(self) -> None:
+        """Write the value soon."""
+        ...
+
+    async def run(self) -> None:
+        """Hold it until cancelled. Raises a RunstreamError when it is lost or cannot be taken."""
+        ...
+
+
+class Leases(Protocol):
+    """Where leases are held (`runstream.leases.LeaseBoard`)."""
+
+    def lease(self, key: str, value: Callable[[], bytes]) -> HeldLease:
+        """A lease on a key."""
+        ...
+
+
+class Presence:
+    """Registers one executor and holds its lease."""
+
+    def __init__(
+        self,
+        executor_id: str,
+        settings: ExecutorSettings,
+        log: Log,
+        leases: Leases,
+        *,
+        allow_host: bool,
+        allow_pod: bool,
+        open_tasks: Callable[[], dict[str, int]],
+        end_tasks: Callable[[Reason], None],
+        clock: Clock,
+    ) -> None:
+        self.address = Address(partition_of(executor_id, log.partitions), "executor", executor_id)
+        self._settings = settings
+        self._allow_host = allow_host
+        self._allow_pod = allow_pod
+        self._log = log
+        self._lease = leases.lease(executor_id, self._value)
+        self._open_tasks = open_tasks
+        self._end_tasks = end_tasks
+        self._clock = clock
+        self._version = 0
+        self._gone = asyncio.Event()
+        self._touching: asyncio.TimerHandle | None = None
+        self._archs = (_ARCHITECTURES.get(platform.machine(), platform.machine()),)
+
+    @property
+    def held(self) -> asyncio.Event:
+        """Set while the lease is held."""
+        return self._lease.held
+
+    def touch(self) -> None:
+        """The number of open tasks has changed."""
+        if self._touching is None:
+            self._touching = asyncio.get_running_loop().call_later(_TOUCH_SECONDS, self._touch)
+
+    def observe(self, stored: StoredCommit) -> None:
+        """A commit of this executor's aggregate."""
+        if stored.commit.version > self._version:
+            for event in stored.commit.events:
+                if isinstance(event, ExecutorDeleted):
+                    self._end_tasks(Reason.DELETED)
+                if isinstance(event, ExecutorDeleted | ExecutorLost):
+                    self._gone.set()
+
+    async def run(self) -> None:
+        """Be there until cancelled."""
+        try:
+            while True:
+                try:
+                    self._gone.clear()
+                    await self._register()
+                    await self._hold()
+                except RunstreamError as error:
+                    self._end_tasks(Reason.LEASE)
+                    log.warning(f"the executor is not known as alive: {error}", action="executor_absent")
+                    await asyncio.sleep(_RETRY_SECONDS)
+        finally:
+            if self._touching is not None:
+                self._touching.cancel()
+
+    async def _hold(self) -> None:
+        """Hold the lease until the log says that the executor is gone. Raises a RunstreamError when it is lost."""
+        holding = asyncio.ensure_future(self._lease.run())
+        gone = asyncio.ensure_future(self._gone.wait())
+        try:
+            await asyncio.wait({holding, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if holding.done():
+                holding.result()
+        finally:
+            for task in (holding, gone):
+                task.cancel()
+            await asyncio.wait({holding, gone})
+
+    async def _register(self) -> None:
+        """Append what the executor offers, unless the log says just that."""
+        registration = ExecutorRegistered(
+            archs=self._archs,
+            labels=self._settings.labels,
+            allow_privileged_containers=self._settings.allow_privileged_containers,
+            allow_host=self._allow_host,
+            allow_pod=self._allow_pod,
+            active_tasks_limit=self._settings.active_tasks_limit,
+            dynamic=False,
+            executor_group=self.address.id,
+            runstream_version=version("runstream"),
+        )
+        while True:
+            last = await self._log.last(self.address)
+            head = Head() if last is None else Head(last.commit.version, last.position.sequence)
+            self._version = head.version
+            if last is not None and last.commit.events[-1] == registration:
+                return
+            actor = f"executor:{self.address.id}"
+            try:
+                await self._log.append(head.next_commit(self.address, (registration,), time=self._clock(), actor=actor))
+            except AppendConflictError:
+                continue
+            self._version += 1
+            log.info("the executor registered", action="executor_registered", executor=self.address.id)
+            return
+
+    def _touch(self) -> None:
+        self._touching = None
+        self._lease.touch()
+
+    def _value(self) -> bytes:
+        offer = Offer(
+            executor_id=self.address.id,
+            archs=self._archs,
+            labels=self._settings.labels,
+            allow_privileged_containers=self._settings.allow_privileged_containers,
+            allow_host=self._allow_host,
+            allow_pod=self._allow_pod,
+            active_tasks_limit=self._settings.active_tasks_limit,
+            open_tasks=self._open_tasks(),
+        )
+        return orjson.dumps(asdict(offer))

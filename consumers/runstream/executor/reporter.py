@@ -1,0 +1,200 @@
+"""Appends what happens to one executor task, each time on what it knows to be the task's last commit.
+
+Events are gathered for a moment, and while an append is under way: a short task is two commits. Whoever else
+appended meanwhile (a stop, a time-out, "it is lost") is read, and what may still be reported is decided anew.
+While the log is away, reports wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+import structlog
+
+from runstream.commits import Head, NewCommit, Position, StoredCommit
+from runstream.domain import executor_task as executor_tasks
+from runstream.domain.executor_task import ExecutorTask, decide_report
+from runstream.errors import InternalError, RemoteError, RunstreamError
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.executor.jobs import Clock
+from runstream.ids import new_id
+from runstream.log.port import AppendConflictError, Log
+from runstream.subjects import Address
+
+GATHER_SECONDS = 0.1
+"""How long events are gathered while a task runs."""
+_FIRST_DELAY_SECONDS = 0.05
+_MAX_DELAY_SECONDS = 2.0
+_ATTEMPTS = 20
+
+log = structlog.get_logger()
+Events = tuple[ExecutorTaskEvent, ...]
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of an executor task."""
+
+    address: Address
+    task: ExecutorTask
+    head: Head
+    trace: str
+    """Of its assignment."""
+    cause: str
+    """The id of its assignment's commit."""
+
+    def apply(self, stored: StoredCommit) -> bool:
+        """Take in a commit, if it is the next one; whether it was."""
+        commit = stored.commit
+        if commit.version != self.head.version + 1:
+            return False
+        self.task = _folded(self.task, cast("Events", commit.events))
+        self.head = Head(commit.version, stored.position.sequence)
+        return True
+
+
+class Reporter:
+    """Reports of one task. All methods are called by one event loop."""
+
+    def __init__(
+        self, log: Log, known: Known, actor: str, clock: Clock, changed: Callable[[ExecutorTask], None]
+    ) -> None:
+        """`changed` is called when somebody else's commit was read."""
+        self.known = known
+        self._log = log
+        self._actor = actor
+        self._clock = clock
+        self._changed = changed
+        self._pending: list[ExecutorTaskEvent] = []
+        self._observed: list[StoredCommit] = []
+        """What came while an append was under way, whose place in the order is known only afterwards."""
+        self._appending = asyncio.Lock()
+        self._gathering: asyncio.Task[None] | None = None
+
+    def observe(self, stored: StoredCommit) -> None:
+        """A commit of the task came from the log: ours, or somebody else's."""
+        self._observed.append(stored)
+        if not self._appending.locked():
+            self._take_in()
+
+    def report(self, event: ExecutorTaskEvent) -> None:
+        """Have the event appended soon."""
+        self._pending.append(event)
+        if self._gathering is None or self._gathering.done():
+            self._gathering = asyncio.create_task(self._gather())
+
+    async def finish(self, events: Events) -> None:
+        """Append everything that is pending and these events as one commit."""
+        self._pending.extend(events)
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Append what is pending."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+        pending: list[ExecutorTaskEvent] = []
+
+        def decide(task: ExecutorTask) -> Events:
+            pending.extend(self._pending)
+            self._pending.clear()
+            return decide_report(task, tuple(pending))
+
+        await self.append(decide)
+
+    async def append(self, decide: Callable[[ExecutorTask], Events]) -> Events:
+        """Append what is decided on the newest state; what was appended, nothing when nothing was decided.
+
+        Raises AppendConflictError when somebody else was first each of many times, BadRequestError when the
+        commit cannot be one. Waits as long as the log is away.
+        """
+        async with self._exclusive():
+            for _ in range(_ATTEMPTS):
+                known = self.known
+                events = decide(known.task)
+                if not events:
+                    return ()
+                commit = known.head.next_commit(
+                    known.address, events, time=self._clock(), actor=self._actor, cause=known.cause, trace=known.trace
+                )
+                # A derived id would make the start that another process of this executor appended look like ours.
+                commit = replace(commit, id=new_id())
+                try:
+                    position = await self._append_surely(commit)
+                except AppendConflictError as error:
+                    conflict = error
+                    await self._reload()
+                    continue
+                known.task = _folded(known.task, events)
+                known.head = Head(commit.version, position.sequence)
+                return events
+            raise conflict
+
+    async def reload(self) -> None:
+        """Read the task's history from the log."""
+        async with self._exclusive():
+            await self._reload()
+
+    @contextlib.asynccontextmanager
+    async def _exclusive(self) -> AsyncIterator[None]:
+        async with self._appending:
+            try:
+                yield
+            finally:
+                self._take_in()
+
+    def _take_in(self) -> None:
+        news = [stored for stored in self._observed if self.known.apply(stored)]
+        self._observed.clear()
+        if news:
+            self._changed(self.known.task)
+
+    async def _gather(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        self._gathering = None  # from here on it is not cancelled any more
+        try:
+            await self.flush()
+        except RunstreamError:
+            log.exception(
+                f"a report of task {self.known.task.id} is refused",
+                action="report_refused",
+                task=self.known.task.id,
+            )
+
+    async def _append_surely(self, commit: NewCommit) -> Position:
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await self._log.append(commit)
+            except (InternalError, RemoteError) as error:
+                self._say_away(error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+
+    async def _reload(self) -> None:
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                history = await self._log.history(self.known.address)
+                break
+            except (InternalError, RemoteError) as error:
+                self._say_away(error)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+        for stored in history:
+            self.known.apply(stored)
+        self._changed(self.known.task)
+
+    def _say_away(self, error: RunstreamError) -> None:
+        task = self.known.task.id
+        log.warning(f"a report of task {task} waits: {error}", action="report_waits", task=task, error=str(error))
+
+
+def _folded(task: ExecutorTask, events: Events) -> ExecutorTask:
+    for event in events:
+        if not isinstance(event, ExecutorTaskAssigned):
+            task = executor_tasks.evolve(task, event)
+    return task

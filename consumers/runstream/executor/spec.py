@@ -1,0 +1,91 @@
+"""What an executor needs to know of a task: generated from its run config when it is taken up, stored nowhere.
+
+Run configs are read from the log by their hash, and kept in memory, bounded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from runstream.domain.executor_task import ExecutorTask
+from runstream.errors import InternalError
+from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
+from runstream.executor.environment import task_environment
+from runstream.ids import run_task_id
+from runstream.log.port import Log
+from runstream.subjects import Address, group_root
+
+_KEPT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceArchive:
+    """One archive that an ancestor may have left in the workspace."""
+
+    task: str
+    run_task_id: str
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """What is to be done."""
+
+    task: RunConfigTask
+    environment: dict[str, str]
+    workspace: tuple[WorkspaceArchive, ...]
+    """Those of all ancestors by level and name, each one's in the order of its steps (c.11)."""
+    cache_prefix: str
+
+
+class Specs:
+    """Generates specs."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._configs: OrderedDict[str, RunConfig] = OrderedDict()
+
+    async def spec(self, task: ExecutorTask, partition: int) -> TaskSpec:
+        """The spec of an assigned task. Raises InternalError when its run config is not in the log."""
+        config = await self._config(task.run_config, partition)
+        own = config.tasks.get(task.task)
+        if own is None:
+            raise InternalError(f"the run config has no task {task.task!r}", code="runConfigIncomplete")
+        return TaskSpec(
+            task=own,
+            environment=task_environment(config, own, task.counter),
+            workspace=workspace_of(config, own, task.run_id),
+            cache_prefix=config.cache_group or group_root(task.group).rsplit("/", 1)[1],
+        )
+
+    async def _config(self, content_hash: str, partition: int) -> RunConfig:
+        config = self._configs.get(content_hash)
+        if config is None:
+            stored = await self._log.last(Address(partition, "runconfig", content_hash))
+            event = stored.commit.events[-1] if stored is not None else None
+            if not isinstance(event, RunConfigStored):
+                raise InternalError(f"run config {content_hash} is not in the log", code="runConfigMissing")
+            config = self._configs[content_hash] = event.content
+            if len(self._configs) > _KEPT:
+                self._configs.popitem(last=False)
+        self._configs.move_to_end(content_hash)
+        return config
+
+
+def workspace_of(config: RunConfig, task: RunConfigTask, run_id: str) -> tuple[WorkspaceArchive, ...]:
+    """The archives that all ancestors of a task may have made."""
+    ancestors: dict[str, RunConfigTask] = {}
+    open_names = [depend.task for depend in task.depends]
+    while open_names:
+        name = open_names.pop()
+        parent = config.tasks.get(name)
+        if parent is not None and name not in ancestors:
+            ancestors[name] = parent
+            open_names.extend(depend.task for depend in parent.depends)
+    return tuple(
+        WorkspaceArchive(parent.name, run_task_id(run_id, parent.name), index)
+        for parent in sorted(ancestors.values(), key=lambda found: (found.level, found.name))
+        for index, step in enumerate(parent.steps)
+        if step.type == "save_to_workspace"
+    )

@@ -1,0 +1,52 @@
+"""What a step writes: to a file on the executor, which becomes the stored log, and to the live log."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import structlog
+
+from runstream.steplogs.live import LiveLog
+
+log = structlog.get_logger()
+
+
+class StepLog:
+    """The log of one step while it runs. Writing never fails the step."""
+
+    def __init__(self, path: Path, live: LiveLog | None) -> None:
+        self._path = path
+        self._live = live
+        self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def write(self, chunk: bytes) -> None:
+        """More output."""
+        if self._file is None:
+            return
+        try:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError as error:
+            log.warning(
+                f"the log {self._path} ends here, it cannot be written: {error}",
+                action="step_log_not_written",
+                path=str(self._path),
+            )
+            self.close()
+            return
+        if self._live is not None:
+            self._live.write(chunk)
+
+    def line(self, text: str) -> None:
+        """A line of ours."""
+        self.write(f"{text}\n".encode())
+
+    def close(self) -> None:
+        """The log is complete; a second close does nothing."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._live is not None:
+            self._live.end()

@@ -1,0 +1,91 @@
+"""`save_to_workspace` and `restore_workspace`: files handed from a task to those after it (domain d.5)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import BinaryIO, cast
+
+from runstream.domain import executor_task as executor_tasks
+from runstream.errors import BadRequestError, NotExistError
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.executor.archives import expand_home, pack, unpack
+from runstream.executor.spec import WorkspaceArchive
+from runstream.executor.steps.context import StepContext
+from runstream.ids import executor_task_id
+from runstream.log.port import Log
+from runstream.objects import FileSource, ObjectStorage, paths
+from runstream.objects.port import CHUNK_BYTES
+from runstream.subjects import Address
+
+
+async def save(context: StepContext, objects: ObjectStorage) -> int:
+    """Pack what is selected and store it; the step succeeds only when the archive is an object."""
+    target = context.folder.archive(context.index)
+    try:
+        names = await asyncio.to_thread(
+            pack, target, context.step.contents, context.working_path, context.pod.home, context.stopped
+        )
+    except BadRequestError as error:
+        context.log.line(str(error))
+        return 1
+    context.log.line("\n".join((*names, f"{len(names)} files and folders, {target.stat().st_size} bytes")))
+    async with FileSource(target) as source:
+        run_task = context.task.run_task_id
+        await objects.write(paths.archive(run_task, context.index), source, persist=True)
+        await objects.write_all({paths.archive_reference(run_task, context.task.run_id): b""})
+    target.unlink()
+    return 0
+
+
+async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int:
+    """Unpack the archives of all ancestors, in order."""
+    for archive in context.spec.workspace:
+        try:
+            await _fetch(context, archive, objects)
+        except NotExistError as error:
+            if await _was_saved(context, archive, log):
+                raise NotExistError(
+                    f"the archive that task {archive.task!r} saved is no longer there",
+                    code="archiveDoesNotExist",
+                    hint="it may have expired: run the task again",
+                ) from error
+            context.log.line(f"task {archive.task} saved nothing in step {archive.step}")
+            continue
+        try:
+            names = await asyncio.to_thread(_unpack, context)
+        except BadRequestError as error:
+            context.log.line(str(error))
+            return 1
+        context.log.line("\n".join((*names, f"{len(names)} files and folders of task {archive.task}")))
+    return 0
+
+
+async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: ObjectStorage) -> None:
+    async with await objects.read(paths.archive(archive.run_task_id, archive.step)) as stored:
+        with context.folder.archive(context.index).open("wb") as file:
+            offset = 0
+            while chunk := await stored.read(offset, CHUNK_BYTES):
+                offset += len(chunk)
+                await asyncio.to_thread(file.write, chunk)
+
+
+def _unpack(context: StepContext) -> list[str]:
+    fetched = context.folder.archive(context.index)
+    destination = expand_home(context.step.dest_dir or ".", context.pod.home, context.working_path)
+    with fetched.open("rb") as file:
+        names = unpack(cast("BinaryIO", file), destination, context.stopped)
+    fetched.unlink()
+    return names
+
+
+async def _was_saved(context: StepContext, archive: WorkspaceArchive, log: Log) -> bool:
+    """Whether the ancestor's task says that it stored this archive: one that was skipped or failed did not."""
+    task_id = executor_task_id(context.task.run_id, archive.run_task_id)
+    task = None
+    for stored in await log.history(Address(context.partition, "task", task_id)):
+        for event in cast("tuple[ExecutorTaskEvent, ...]", stored.commit.events):
+            if isinstance(event, ExecutorTaskAssigned):
+                task = executor_tasks.assigned(task_id, event)
+            elif task is not None:
+                task = executor_tasks.evolve(task, event)
+    return task is not None and task.steps[archive.step].archive_stored

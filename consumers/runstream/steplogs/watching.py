@@ -1,0 +1,112 @@
+"""What the log of events says about the log of a step: whether it may still come, and when it is an object.
+
+Folded from the commits of the executor task and of its run, so that whoever waits is woken by what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from runstream.codec import decode
+from runstream.commits import StoredCommit
+from runstream.domain import executor_task as executor_tasks
+from runstream.domain.executor_task import ExecutorTask, StepState
+from runstream.errors import BadRequestError
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.events.run import RunCancelled, RunFinished, RunTasksCancelled, RunTasksSkipped
+from runstream.gateway.ports import StepLogKey
+from runstream.ids import run_task_id
+from runstream.log.port import Log
+from runstream.subjects import Address
+
+
+@dataclass(slots=True)
+class Fate:
+    """What is known of the step whose log is read."""
+
+    key: StepLogKey
+    exists: bool = False
+    """Whether its run exists."""
+    run_over: bool = False
+    """Whether the task will never be assigned, if it is not yet."""
+    task: ExecutorTask | None = None
+    versions: int = 0
+    """How many commits of the executor task were applied."""
+
+    @property
+    def step(self) -> StepState | None:
+        """The step, once its task is assigned; None for a step that the task does not have."""
+        if self.task is None:
+            return None
+        if self.key.step is None:
+            return self.task.setup_step
+        return self.task.steps[self.key.step] if 0 <= self.key.step < len(self.task.steps) else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether its log is an object now, or is known to be lost."""
+        return self.step is not None and self.step.log_settled
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will be written, and what was written is stored or lost."""
+        if self.task is None:
+            return self.run_over or not self.exists
+        if self.step is None or self.settled:
+            return True
+        return not self.task.open and (self.task.lost or self.step.start_time is None)
+
+    def apply(self, stored: StoredCommit) -> None:
+        """What a commit says; one that was applied already is left out."""
+        commit = stored.commit
+        if commit.address.kind == "task":
+            if commit.version == self.versions + 1:
+                self.versions = commit.version
+                for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
+                    self._apply_to_task(event)
+            return
+        self.exists = True
+        for happened in commit.events:
+            match happened:
+                case RunFinished() | RunCancelled():
+                    self.run_over = True
+                case RunTasksSkipped(tasks) | RunTasksCancelled(tasks):
+                    names = (run_task_id(self.key.run_id, name) for name in tasks)
+                    self.run_over = self.run_over or self.key.run_task_id in names
+                case _:
+                    pass
+
+    def _apply_to_task(self, event: ExecutorTaskEvent) -> None:
+        if isinstance(event, ExecutorTaskAssigned):
+            self.task = executor_tasks.assigned(self.key.executor_task_id, event)
+        elif self.task is not None:
+            self.task = executor_tasks.evolve(self.task, event)
+
+
+async def load(log: Log, key: StepLogKey) -> tuple[Fate, int]:
+    """What is known now, and behind which sequence of the partition to watch for more."""
+    after = await log.end(key.partition)
+    fate = Fate(key)
+    for address in _addresses(key):
+        for stored in await log.history(address):
+            fate.apply(stored)
+    return fate, after
+
+
+async def watch(log: Log, fate: Fate, after: int, changed: Callable[[], None]) -> None:
+    """Apply what happens, for ever, and say so each time."""
+    filters = [log.subjects.guard(address) for address in _addresses(fate.key)]
+    async with log.read(fate.key.partition, after, filters=filters) as reader:
+        while True:
+            for message in await reader.next_batch():
+                try:
+                    fate.apply(decode(message))
+                except BadRequestError:  # it is parked where it is projected; a log can do without it
+                    continue
+            changed()
+
+
+def _addresses(key: StepLogKey) -> tuple[Address, Address]:
+    return Address(key.partition, "task", key.executor_task_id), Address(key.partition, "run", key.run_id)
