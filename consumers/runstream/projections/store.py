@@ -89,10 +89,10 @@ class ProjectionStore:
             connection = await transaction.driver()
             if not await self._move(connection, changes):
                 return
-            if unparked:
-                await connection.execute(_UNPARK, tables.PROJECTION, changes.partition, changes.epoch, list(unparked))
             for statement, arguments in statements:
                 await connection.execute(statement, *arguments)
+            if unparked:
+                await connection.execute(_UNPARK, tables.PROJECTION, changes.partition, changes.epoch, list(unparked))
 
         await self._database.transaction(work, timeout=APPLY_SECONDS, relaxed=True)
 
