@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from runstream.embedded.files import free_port
+from runstream.executor.making import make_executor
 from runstream.gateway.gateway import Gateway
 from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
@@ -36,6 +37,9 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     components: list[Component] = []
     if "scheduler" in settings.components:
         components.append(await _scheduler(platform))
+    if "executor" in settings.components:
+        leases = await _executor_leases(platform)
+        components.append(make_executor(settings, platform.nats, platform.log, platform.objects, leases))
     gateway = "gateway" in settings.components
     web = _gateway(platform, data_dir) if gateway else _health(platform)
     return Parts([*components, web], web, gateway)
@@ -46,7 +50,7 @@ async def _scheduler(platform: Platform) -> Scheduler:
     return Scheduler(
         platform.log,
         platform.pool(),
-        await open_executor_leases(platform),
+        await _executor_leases(platform),
         await open_leases(
             nats, f"{settings.namespace}_instances", seconds=INSTANCE_SECONDS, replicas=settings.replicas
         ),
@@ -55,7 +59,7 @@ async def _scheduler(platform: Platform) -> Scheduler:
     )
 
 
-async def open_executor_leases(platform: Platform) -> LeaseBoard:
+async def _executor_leases(platform: Platform) -> LeaseBoard:
     """Where executors say that they are alive, and schedulers look."""
     settings = platform.settings
     return await open_leases(
