@@ -1,6 +1,6 @@
 """The components of one process: started in order, watched together, stopped in the opposite order.
 
-The first one that ends by itself ends the process. All of them together have `STOP_SECONDS` to stop.
+The first one that ends by itself ends the process. All of them together have a bounded time to stop.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from runstream.errors import InternalError, RunstreamError, causes, outermost
 from runstream.lifecycle import Component
 from runstream.service.stopping import StopRequest
 
-STOP_SECONDS = 5.5
-"""What remains of ten seconds is for telemetry and the servers."""
+SERVERS_SECONDS = 2.0
+"""What is kept of the time for stopping for telemetry and the servers."""
 START_SECONDS = 60.0
 _FORCED_SECONDS = 0.2
 log = structlog.get_logger()
@@ -91,7 +91,7 @@ async def _start(component: Component) -> None:
 
 
 async def _stop_all(started: Sequence[Component], request: StopRequest) -> None:
-    stopping = asyncio.create_task(_stop_in_order(started))
+    stopping = asyncio.create_task(_stop_in_order(started, request))
     insisted = asyncio.create_task(request.insisted.wait())
     await asyncio.wait({stopping, insisted}, return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():
@@ -102,10 +102,8 @@ async def _stop_all(started: Sequence[Component], request: StopRequest) -> None:
     await stopping
 
 
-async def _stop_in_order(started: Sequence[Component]) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + STOP_SECONDS
+async def _stop_in_order(started: Sequence[Component], request: StopRequest) -> None:
     for component in reversed(started):
-        component.stop_seconds = min(component.stop_seconds, max(deadline - loop.time(), _FORCED_SECONDS))
+        component.stop_seconds = min(component.stop_seconds, request.remaining(SERVERS_SECONDS) - SERVERS_SECONDS)
         await component.stop()
         log.info(f"{component.name} stopped", action="component_stopped", component=component.name)

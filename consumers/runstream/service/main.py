@@ -14,11 +14,12 @@ from cyclopts import App, Group, Parameter
 
 from runstream.cli.app import app as client_app
 from runstream.cli.connection import Given, given, remember
+from runstream.service.data_commands import SERVICE, doctor_command, fsck_command, parked_app
 from runstream.service.edge import run_command
-from runstream.service.serve_command import ServeOptions, run_serve, settings_of
+from runstream.service.serve_command import run_serve
+from runstream.service.serve_options import ServeOptions, settings_of
 
 _GLOBAL = Group("Options of all commands", sort_key=0)
-_SERVICE = Group("The service", sort_key=2)
 
 app = App(
     name="runstream",
@@ -59,7 +60,7 @@ def launch(
     return run_command(lambda: app(tokens, result_action="return_value"), detailed=detailed_errors)
 
 
-@app.command(group=_SERVICE, name="serve")
+@app.command(group=SERVICE, name="serve")
 def serve_command(options: ServeOptions | None = None) -> int:
     """Run the service: everything on this machine, or some of its parts.
 
@@ -68,6 +69,11 @@ def serve_command(options: ServeOptions | None = None) -> int:
     as a line of a settings file (nats_url: …).
     """
     return run_serve(settings_of(options or ServeOptions(), given()))
+
+
+app.command(doctor_command, name="doctor", group=SERVICE)
+app.command(fsck_command, name="fsck", group=SERVICE)
+app.command(parked_app)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from runstream.database import migrate
 from runstream.errors import BadRequestError
 from runstream.service.components import Parts, build
 from runstream.service.data_dir import DataDir
-from runstream.service.group import first_end, running
+from runstream.service.group import SERVERS_SECONDS, first_end, running
 from runstream.service.platform import open_platform
 from runstream.service.servers import Servers, embedded_servers
 from runstream.service.stopping import StopRequest
@@ -27,6 +27,7 @@ from runstream.telemetry.secrets import hide_password_of
 
 _NEED_DATABASE = frozenset({"gateway", "scheduler"})
 _TELEMETRY_SECONDS = 1.0
+_FORCED_SECONDS = 0.5
 
 Ready = Callable[[Settings, Parts], None]
 """Told when all components serve, with the complete settings."""
@@ -68,7 +69,8 @@ class _Process:
 
     async def run(self) -> None:
         database = needs_database(self.settings)
-        async with embedded_servers(self.settings, database=database) as (servers, settings):
+        embedded = embedded_servers(self.settings, database=database, stop_seconds=self._stop_seconds)
+        async with embedded as (servers, settings):
             hide_password_of(settings.nats_url)
             hide_password_of(settings.database_url)
             if database:
@@ -79,6 +81,10 @@ class _Process:
                     with self._announced(parts):
                         self.ready(settings, parts)
                         await self._until_the_end(parts, servers)
+
+    def _stop_seconds(self) -> float:
+        """How long the servers may take to stop: what is left, or little when somebody insists."""
+        return _FORCED_SECONDS if self.request.insisted.is_set() else self.request.remaining(SERVERS_SECONDS)
 
     @contextlib.contextmanager
     def _announced(self, parts: Parts) -> Iterator[None]:

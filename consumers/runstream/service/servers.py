@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -35,27 +35,24 @@ class Servers:
             for task in waiting:
                 task.cancel()
 
-    def kill(self) -> None:
-        """End them now, without waiting: acknowledged writes are on disk."""
-        for server in self._all():
-            if server.process is not None:
-                server.process.kill()
-
-    async def stop(self) -> None:
-        """Stop them in order."""
+    async def stop(self, seconds: float) -> None:
+        """Stop them; after these seconds, kill them."""
         async with asyncio.TaskGroup() as group:
             for server in self._all():
-                group.create_task(server.stop())
+                group.create_task(server.stop(seconds))
 
     def _all(self) -> list[NatsServer | PostgresServer]:
         return [server for server in (self.nats, self.postgres) if server is not None]
 
 
 @contextlib.asynccontextmanager
-async def embedded_servers(settings: Settings, *, database: bool) -> AsyncIterator[tuple[Servers, Settings]]:
+async def embedded_servers(
+    settings: Settings, *, database: bool, stop_seconds: Callable[[], float]
+) -> AsyncIterator[tuple[Servers, Settings]]:
     """Start what has no URL; gives the servers and the settings with all URLs in place.
 
-    `database`: whether any component of this process needs Postgres at all.
+    `database`: whether any component of this process needs Postgres at all. `stop_seconds` is asked at the end:
+    how long the servers may take to stop.
     """
     nats = NatsServer(settings.data_dir / "nats") if not settings.nats_url else None
     postgres = PostgresServer(settings.data_dir / "postgres") if database and not settings.database_url else None
@@ -74,7 +71,7 @@ async def embedded_servers(settings: Settings, *, database: bool) -> AsyncIterat
             settings = replace(settings, database_url=postgres.url)
         yield servers, settings
     finally:
-        await servers.stop()
+        await servers.stop(stop_seconds())
 
 
 async def _death(server: NatsServer | PostgresServer) -> InternalError:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import structlog
 
 log = structlog.get_logger()
+STOP_SECONDS = 9.5
+"""All that a stop may take, from the first signal to the end of the last server."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -19,8 +21,15 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.insisted = asyncio.Event()
+        self._asked_at: float | None = None
         self.serving = False
         """Whether the process has started and waits for the request itself."""
+
+    def remaining(self, least: float) -> float:
+        """Seconds that are left for stopping, but at least these; all of them when nobody has asked."""
+        if self._asked_at is None:
+            self._asked_at = asyncio.get_running_loop().time()
+        return max(least, self._asked_at + STOP_SECONDS - asyncio.get_running_loop().time())
 
     def on_signal(self, number: signal.Signals) -> None:
         """Take a signal."""
@@ -29,6 +38,7 @@ class StopRequest:
             self.insisted.set()
             return
         log.info("stopping; a second signal stops at once", action="stop_asked", signal=number.name)
+        self._asked_at = asyncio.get_running_loop().time()
         self.asked.set()
 
     @contextlib.contextmanager

@@ -95,15 +95,6 @@ class ServerProcess:
             hint=f"its log is {self.command.log}; the last lines are:\n{said}",
         )
 
-    def kill(self) -> None:
-        """End it at once, with all that it started; does not wait."""
-        family = [psutil.Process(self.pid)] if self.running else []
-        for process in [*family, *(child for each in family for child in each.children(recursive=True))]:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-
     async def stop(self, seconds: float) -> None:
         """Ask the server to stop, wait, and kill it when it has not; returns when it is gone."""
         await end_process(psutil.Process(self.pid) if self.running else None, self.command.stop_signal, seconds)

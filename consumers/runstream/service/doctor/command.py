@@ -1,0 +1,48 @@
+"""Run all checks, and show what was found."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from rich.text import Text
+
+from runstream.cli.output import print_json, print_table
+from runstream.errors import RunstreamError
+from runstream.service.doctor.finding import Finding, Status, guarded
+from runstream.service.doctor.machine import machine
+from runstream.service.doctor.nats import nats_server
+from runstream.service.doctor.postgres import postgres
+from runstream.service.reaching import reached
+from runstream.service.serve import needs_database
+from runstream.settings import Settings
+
+_STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
+
+
+async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
+    """All findings. `admin_url` is a user of NATS's system account, where the user gave one."""
+    findings = [finding async for finding in machine(settings)]
+    try:
+        async with reached(settings) as (complete, own_admin_url):
+            findings += [finding async for finding in _servers(complete, admin_url or own_admin_url)]
+    except RunstreamError as error:
+        findings.append(Finding("servers", "problem", error.message, error.hint))
+    return findings
+
+
+async def _servers(settings: Settings, admin_url: str | None) -> AsyncIterator[Finding]:
+    async for finding in guarded("NATS", nats_server(settings, admin_url)):
+        yield finding
+    if needs_database(settings):
+        async for finding in guarded("Postgres", postgres(settings)):
+            yield finding
+
+
+def show(findings: Sequence[Finding], output: str) -> int:
+    """Print them; 1 when something is wrong, else 0."""
+    if output == "json":
+        print_json([{"what": f.what, "status": f.status, "found": f.found, "todo": f.todo} for f in findings])
+    else:
+        rows = [(Text(f.status, _STYLES[f.status]), f.what, f.found, f.todo) for f in findings]
+        print_table(("", "what", "found", "what to do"), rows, "nothing was checked")
+    return int(any(finding.status == "problem" for finding in findings))

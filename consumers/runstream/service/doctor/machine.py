@@ -1,0 +1,60 @@
+"""What this machine has: Python, programs that tasks use, disk space."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from runstream.service.data_dir import NEEDED_BYTES
+from runstream.service.doctor.finding import Finding, judged
+from runstream.settings import Settings
+
+LOW_BYTES = 2 << 30
+
+
+async def machine(settings: Settings) -> AsyncIterator[Finding]:
+    """What was found on this machine."""
+    yield judged(
+        "Python",
+        f"{platform.python_version()} ({sys.executable})",
+        good=sys.version_info >= (3, 11),
+        todo="use Python 3.11 or later",
+    )
+    for folder in dict.fromkeys((settings.data_dir, settings.objects_path)):
+        yield _disk(folder)
+    if "executor" in settings.components:
+        yield _program("git", "steps that clone a repository fail", "install git", required=True)
+        yield _sandbox(settings)
+
+
+def _disk(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    return judged(
+        f"disk of {folder}",
+        f"{free / (1 << 30):.1f} GB free",
+        good=free >= LOW_BYTES,
+        todo="free some space: when it is full, nothing can be appended any more",
+        otherwise="problem" if free < NEEDED_BYTES else "warning",
+    )
+
+
+def _sandbox(settings: Settings) -> Finding:
+    if settings.executor.sandbox == "off":
+        return Finding("bwrap", "warning", "the sandbox is off", "tasks can touch all that this user can touch")
+    required = settings.executor.sandbox == "require"
+    return _program("bwrap", "tasks run without a sandbox", "install bubblewrap", required=required)
+
+
+def _program(name: str, consequence: str, todo: str, *, required: bool) -> Finding:
+    path = shutil.which(name)
+    return judged(
+        name,
+        path or f"not on PATH: {consequence}",
+        good=path is not None,
+        todo=todo,
+        otherwise="problem" if required else "warning",
+    )

@@ -1,0 +1,157 @@
+"""What NATS is and does: version, durability, limits, the streams of the log, its clock.
+
+How a server syncs to disk can only be asked in its system account; the embedded server has a user there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+
+from runstream.errors import NotExistError
+from runstream.jetstream.api import request
+from runstream.log.jetstream import open_log
+from runstream.service.doctor.finding import Finding, judged
+from runstream.service.nats_connection import nats_connection
+from runstream.settings import Settings
+
+OLDEST = (2, 14)
+SMALLEST_PAYLOAD = 1 << 20
+_REQUEST_SECONDS = 3.0
+_CLOCK_SECONDS = 1.0
+_ALWAYS = "set `sync_interval: always` in the jetstream block of the server's configuration"
+
+
+async def nats_server(settings: Settings, admin_url: str | None) -> AsyncIterator[Finding]:
+    """What was found at the NATS of the settings; `admin_url` is a user of its system account, where there is one."""
+    async with nats_connection(settings.nats_url, "runstream doctor", 5.0) as client:
+        yield _version(client)
+        yield _payload(client)
+        async for finding in _durability(settings, admin_url):
+            yield finding
+        yield await _limits(client)
+        yield await _clock(client)
+        async for finding in _log(client, settings):
+            yield finding
+
+
+def _version(client: Client) -> Finding:
+    version = client.connected_server_version
+    return judged(
+        "NATS version",
+        f"{version.major}.{version.minor}.{version.patch}",
+        good=(version.major, version.minor) >= OLDEST,
+        todo="install nats-server 2.14 or later: atomic batches and message schedules are needed",
+    )
+
+
+def _payload(client: Client) -> Finding:
+    return judged(
+        "NATS max_payload",
+        f"{client.max_payload >> 10} KiB",
+        good=client.max_payload >= SMALLEST_PAYLOAD,
+        todo="set `max_payload: 8MB` in the server's configuration: large run configs are refused",
+        otherwise="warning",
+    )
+
+
+async def _durability(settings: Settings, admin_url: str | None) -> AsyncIterator[Finding]:
+    what = "NATS sync to disk"
+    if admin_url is None:
+        yield Finding(what, "unknown", "only the server's system account can tell", f"{_ALWAYS}; see --nats-admin-url")
+        return
+    async with nats_connection(admin_url, "runstream doctor", 5.0) as client:
+        for server, data in await _all_servers(client):
+            config = data.get("config", {})
+            always = bool(config.get("sync_always"))
+            seconds = config.get("sync_interval", 0) / 1e9
+            yield judged(
+                what,
+                f"{server}: always" if always else f"{server}: every {seconds:.0f} s",
+                good=always,
+                todo=f"{_ALWAYS}: else a power cut loses what was acknowledged",
+                otherwise="problem" if settings.replicas == 1 else "warning",
+            )
+
+
+async def _all_servers(client: Client) -> list[tuple[str, Mapping[str, Any]]]:
+    """What every server says of its JetStream, by name: the answers that come until half a second is silent."""
+    inbox = client.new_inbox()
+    answers = await client.subscribe(inbox)
+    await client.publish("$SYS.REQ.SERVER.PING.JSZ", b'{"config":true}', reply=inbox)
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    try:
+        while True:
+            answer = orjson.loads((await answers.next_msg(timeout=0.5)).data)
+            found.append((answer["server"]["name"], answer.get("data", {})))
+    except nats.errors.TimeoutError:
+        return found
+    finally:
+        await answers.unsubscribe()
+
+
+async def _limits(client: Client) -> Finding:
+    account = await request(client, "INFO")
+    limits, storage = account["limits"], account["storage"]
+    most = int(limits["max_storage"])
+    full = most > 0 and storage > 0.9 * most
+    shown = "no limit" if most < 0 else f"{most >> 20} MiB"
+    return judged(
+        "NATS storage",
+        f"{storage >> 20} MiB used, {shown}; {account['streams']} streams, {account['consumers']} consumers",
+        good=not full,
+        todo="raise the account's max_file_store: when it is reached, nothing can be appended any more",
+    )
+
+
+async def _clock(client: Client) -> Finding:
+    asked = time.time()
+    try:
+        answer = await client.request("$SYS.REQ.USER.INFO", b"", timeout=_REQUEST_SECONDS)
+    except nats.errors.Error:
+        return Finding("NATS clock", "unknown", "the server does not tell its time", "keep all clocks set by NTP")
+    middle = (asked + time.time()) / 2
+    theirs = datetime.fromisoformat(orjson.loads(answer.data)["server"]["time"]).timestamp()
+    return clock("NATS clock", theirs - middle)
+
+
+def clock(what: str, seconds: float) -> Finding:
+    """How far a server's clock is from ours."""
+    return judged(
+        what,
+        f"{seconds:+.3f} s from ours",
+        good=abs(seconds) <= _CLOCK_SECONDS,
+        todo="set the clocks by NTP: times in runs and time-outs come from different machines",
+        otherwise="warning",
+    )
+
+
+async def _log(client: Client, settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        log = await open_log(client, settings.namespace)
+    except NotExistError:
+        yield Finding("log", "ok", f"none yet in namespace {settings.namespace!r}; the first `serve` makes it")
+        return
+    async with log:
+        messages = 0
+        weak: list[str] = []
+        for partition in range(log.partitions):
+            info = await request(client, f"STREAM.INFO.{log.subjects.stream(partition)}")
+            messages += info["state"]["messages"]
+            if info["config"]["num_replicas"] < settings.replicas:
+                weak.append(log.subjects.stream(partition))
+        yield Finding("log", "ok", f"epoch {log.epoch}, {log.partitions} partitions, {messages} commits")
+        yield judged(
+            "log replicas",
+            f"{len(weak)} of {log.partitions} streams have fewer than {settings.replicas}"
+            if weak
+            else f"at least {settings.replicas} of every stream",
+            good=not weak,
+            todo=f"raise them: nats stream edit {weak[0] if weak else ''} --replicas {settings.replicas}",
+        )
