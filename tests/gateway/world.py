@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
+from prometheus_client import CollectorRegistry
 
 from runstream.client import Client
 from runstream.commits import Head, Position
@@ -26,7 +28,7 @@ from runstream.log.memory import MemoryLog
 from runstream.log.port import Log
 from runstream.settings import Settings
 from runstream.subjects import Address
-from runstream.telemetry import Telemetry, setup_telemetry
+from runstream.telemetry import HttpServer, Telemetry, setup_logging
 
 TOKEN = "correct-horse"
 BEGUN = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -114,6 +116,7 @@ class World:
     @classmethod
     def make(cls, *, max_body_bytes: int = 1 << 20, log: MemoryLog | None = None) -> World:
         settings = Settings(data_dir=Path("/nonexistent"), token=TOKEN, max_body_bytes=max_body_bytes)
+        setup_logging("error")
         log = log or MemoryLog()
         reads, step_logs, clock = FoldedReads(log), FakeStepLogs(), Clock()
         parts = Parts(
@@ -125,7 +128,7 @@ class World:
             acting=Acting(log, clock.now),
             stopping=asyncio.Event(),
         )
-        return cls(log, reads, step_logs, parts, setup_telemetry(replace(settings, log_level="error"), "test"))
+        return cls(log, reads, step_logs, parts, Telemetry("test", CollectorRegistry(), []))
 
     @property
     def app(self) -> Any:
@@ -142,6 +145,17 @@ class World:
     def client(self) -> Client:
         """The public client."""
         return Client("http://gateway", token=TOKEN, transport=httpx2.ASGITransport(app=self.app))
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[str]:
+        """The gateway on a real socket; gives its URL."""
+        server = HttpServer(self.app)
+        server.stopping = self.parts.stopping
+        await server.start()
+        try:
+            yield server.url
+        finally:
+            await server.stop()
 
     async def append(self, address: Address, *events: Event) -> Position:
         """What another component would append."""

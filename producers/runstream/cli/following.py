@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import cast
 
 from runstream.cli.screen import Screen
 from runstream.cli.step_output import StepOutput
@@ -37,8 +35,7 @@ async def follow_run(client: Client, run: Run, screen: Screen) -> Run:
 
 
 async def _read(client: Client, run_id: str, commits: asyncio.Queue[Commit]) -> None:
-    tail = cast("AsyncGenerator[Commit, None]", client.events.tail(run=run_id))
-    async with aclosing(tail):
+    async with aclosing(client.events.tail(run=run_id)) as tail:
         async for commit in tail:
             await commits.put(commit)
 

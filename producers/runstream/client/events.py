@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 
 import httpx2
@@ -35,7 +35,7 @@ class Events:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def tail(self, position: str = "", *, run: str = "") -> AsyncIterator[Commit]:
+    async def tail(self, position: str = "", *, run: str = "") -> AsyncGenerator[Commit, None]:
         """Every commit behind a place, for ever: `start`, `end`, or a commit's `place`.
 
         Without a place: from the end; of one run from its beginning. A connection that is lost is made again where

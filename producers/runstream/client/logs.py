@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from runstream.client.wire import Wire
 
@@ -17,15 +17,17 @@ class Logs:
         """The log of a step (None: of the setup) as it is now. Raises ClientError (not-exist: "log doesn't exist")."""
         return b"".join([chunk async for chunk in self.read(run_id, task_id, step)])
 
-    def read(self, run_id: str, task_id: str, step: int | None) -> AsyncIterator[bytes]:
+    def read(self, run_id: str, task_id: str, step: int | None) -> AsyncGenerator[bytes, None]:
         """The same, piece by piece."""
         return self._chunks(run_id, task_id, step, follow=False)
 
-    def follow(self, run_id: str, task_id: str, step: int | None) -> AsyncIterator[bytes]:
+    def follow(self, run_id: str, task_id: str, step: int | None) -> AsyncGenerator[bytes, None]:
         """The log of a step (None: of the setup) from its beginning, until it ends. Raises ClientError."""
         return self._chunks(run_id, task_id, step, follow=True)
 
-    async def _chunks(self, run_id: str, task_id: str, step: int | None, *, follow: bool) -> AsyncIterator[bytes]:
+    async def _chunks(
+        self, run_id: str, task_id: str, step: int | None, *, follow: bool
+    ) -> AsyncGenerator[bytes, None]:
         params = {"runid": run_id, "taskid": task_id}
         params |= {"setup": "1"} if step is None else {"step": str(step)}
         if follow:

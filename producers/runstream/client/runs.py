@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -130,7 +130,7 @@ class Runs:
         results: Iterable[RunResult | str] = (),
         last_run: bool = False,
         ascending: bool = False,
-    ) -> AsyncIterator[RunSummary]:
+    ) -> AsyncGenerator[RunSummary, None]:
         """All runs that match, page by page as they are asked for; groups match themselves and what is below."""
         wanted = {"groups": tuple(groups), "phases": tuple(phases), "results": tuple(results)}
         start: int | None = 0

@@ -37,6 +37,7 @@ def gateway_app(parts: Parts, telemetry: Telemetry, checks: Mapping[str, Check])
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # the edge has its own
         exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
     )
     for router in (group_routes, event_routes, run_routes, action_routes, log_routes, executor_routes, service_routes):

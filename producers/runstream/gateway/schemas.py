@@ -26,13 +26,18 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
 )
 
 
+_OF_FASTAPI = frozenset({"HTTPValidationError", "ValidationError"})
+"""Its own shape of errors, which is not ours."""
+
+
 def describe(app: FastAPI) -> dict[str, Any]:
     """The whole description; made once."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         components = document.setdefault("components", {})
         _, shapes_by_name = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
-        components["schemas"] = shapes_by_name
+        known = {name: schema for name, schema in components.get("schemas", {}).items() if name not in _OF_FASTAPI}
+        components["schemas"] = known | shapes_by_name
         components["securitySchemes"] = {
             "token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "token <the token>"}
         }

@@ -7,6 +7,7 @@ client can draw the graph without the run config. Times are UTC; null means that
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -201,7 +202,7 @@ class ErrorShape(Shape, frozen=True):
     """One entry of an error's body."""
 
     code: str
-    details: dict[str, object]
+    details: dict[str, Any]
     message: str
     hint: str
     kind: str

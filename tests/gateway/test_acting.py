@@ -1,0 +1,162 @@
+"""Stop, cancel, approve, delete: decided on the history; a refusal names the state and what would be allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from runstream.commits import Head, NewCommit, Position
+from runstream.database.runs import ExecutorRecord
+from runstream.domain.executor import Executor, ExecutorState
+from runstream.events.executor import ExecutorDeleted, ExecutorRegistered
+from runstream.events.run import (
+    RunCancelled,
+    RunStarted,
+    RunStopRequested,
+    RunTaskApprovalRequested,
+    RunTaskApproved,
+)
+from runstream.ids import run_task_id
+from runstream.log.memory import MemoryLog
+from runstream.subjects import Address, partition_of
+from tests.gateway.world import World, run_body
+
+P = partition_of("/project/web", 4)
+REGISTERED = ExecutorRegistered(
+    archs=("amd64",),
+    labels={},
+    allow_privileged_containers=False,
+    allow_host=True,
+    allow_pod=False,
+    active_tasks_limit=2,
+    dynamic=False,
+    executor_group="",
+    runstream_version="0.1.0",
+)
+
+
+async def _created(world: World) -> Address:
+    async with world.http() as http:
+        run = (await http.post("/runs", json=run_body())).json()["run"]
+    return Address(P, "run", run["id"])
+
+
+async def _types(world: World, address: Address) -> list[type]:
+    return [type(event) for stored in await world.log.history(address) for event in stored.commit.events]
+
+
+@pytest.mark.parametrize("body", [{"action_type": "cancel"}, {"action_type": "changephase", "phase": "cancelled"}])
+async def test_a_queued_run_is_cancelled(body: dict[str, str]) -> None:
+    world = World.make()
+    address = await _created(world)
+    async with world.http() as http:
+        answer = await http.put(f"/runs/{address.id}/actions", json=body)
+    assert answer.status_code == 200
+    assert answer.headers["Runstream-Position"] == answer.json()["position"]
+    assert (await _types(world, address))[-1] is RunCancelled
+
+
+async def test_a_running_run_is_stopped_once() -> None:
+    world = World.make()
+    address = await _created(world)
+    await world.append(address, RunStarted())
+    async with world.http() as http:
+        first = await http.put(f"/runs/{address.id}/actions", json={"action_type": "stop"})
+        second = await http.put(f"/runs/{address.id}/actions", json={"action_type": "stop"})
+    assert (first.status_code, second.status_code, second.json()["position"]) == (200, 200, "")
+    assert (await _types(world, address)).count(RunStopRequested) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message", "hint"),
+    [
+        ({"action_type": "stop"}, "runNotRunning", "the run is queued and cannot be stopped", "can be cancelled"),
+        ({"action_type": "changephase", "phase": "running"}, "invalidPhase", "cannot be changed to 'running'", "user"),
+        ({"action_type": "dance"}, "invalidBody", "action_type", "openapi"),
+    ],
+)
+async def test_what_is_not_allowed_says_what_would_be(body: dict[str, str], code: str, message: str, hint: str) -> None:
+    world = World.make()
+    address = await _created(world)
+    async with world.http() as http:
+        answer = await http.put(f"/runs/{address.id}/actions", json=body)
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (400, code)
+    assert message in error["message"]
+    assert hint in error["hint"]
+
+
+async def test_a_waiting_task_is_approved_once() -> None:
+    world = World.make()
+    address = await _created(world)
+    path = f"/runs/{address.id}/tasks/{run_task_id(address.id, 'build')}/actions"
+    async with world.http() as http:
+        (early,) = (await http.put(path, json={"action_type": "approve"})).json()
+        await world.append(address, RunStarted(), RunTaskApprovalRequested("build"))
+        first = await http.put(path, json={"action_type": "approve"})
+        (again,) = (await http.put(path, json={"action_type": "approve"})).json()
+        (unknown,) = (await http.put(f"/runs/{address.id}/tasks/x/actions", json={"action_type": "approve"})).json()
+        run = (await http.get(f"/runs/{address.id}")).json()["run"]
+    assert early["code"] == "runTaskNotWaitingApproval"
+    assert first.status_code == 200
+    assert again["code"] == "runTaskAlreadyApproved"
+    assert unknown["code"] == "runTaskDoesNotExist"
+    (view,) = run["tasks"].values()
+    assert (view["approved"], view["annotations"]) == (True, {"approvers": '["user:admin"]'})
+    assert (await _types(world, address)).count(RunTaskApproved) == 1
+
+
+class Busy(MemoryLog):
+    """A log in which somebody is always faster, a number of times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    async def append(self, commit: NewCommit) -> Position:
+        if commit.version > 1 and self.times:
+            self.times -= 1
+            event = RunTaskApprovalRequested("build")
+            other = Head(commit.version - 1, commit.expected).next_commit(
+                commit.address, (event,), time=commit.time, actor="scheduler"
+            )
+            await super().append(other)
+        return await super().append(commit)
+
+
+async def test_a_decision_that_comes_late_is_made_again() -> None:
+    world = World.make(log=Busy(3))
+    address = await _created(world)
+    async with world.http() as http:
+        answer = await http.put(f"/runs/{address.id}/actions", json={"action_type": "cancel"})
+    assert answer.status_code == 200
+    assert (await _types(world, address))[-1] is RunCancelled
+
+
+async def test_a_decision_that_always_comes_late_is_a_conflict() -> None:
+    world = World.make(log=Busy(100))
+    address = await _created(world)
+    async with world.http() as http:
+        answer = await http.put(f"/runs/{address.id}/actions", json={"action_type": "cancel"})
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (409, "concurrentUpdate")
+
+
+async def test_an_executor_is_deleted_once() -> None:
+    world = World.make()
+    address = Address(partition_of("e1", 4), "executor", "e1")
+    await world.append(address, REGISTERED)
+    async with world.http() as http:
+        first = await http.delete("/executors/e1")
+        second = await http.delete("/executors/e1")
+    assert (first.status_code, first.content) == (204, b"")
+    assert second.status_code == 404
+    assert (await _types(world, address)) == [ExecutorRegistered, ExecutorDeleted]
+
+
+async def test_executors_are_listed() -> None:
+    world = World.make()
+    executor = Executor("e1", REGISTERED, ExecutorState.LOST)
+    world.reads.executor_records = (ExecutorRecord(executor, Head(1, 1), 0, 3),)
+    async with world.http() as http:
+        (listed,) = (await http.get("/executors")).json()["executors"]
+    assert (listed["executor_id"], listed["state"], listed["active_tasks"]) == ("e1", "lost", 3)

@@ -1,0 +1,182 @@
+"""One shape for every error, the right status, the chain only for those who may see it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from runstream.errors import InternalError
+from runstream.log.memory import MemoryLog
+from tests.gateway.world import TOKEN, World, run_body
+
+
+class BrokenLog(MemoryLog):
+    """A log whose server is gone."""
+
+    async def append(self, commit: object) -> object:  # type: ignore[override]
+        try:
+            raise ConnectionRefusedError("connect call failed")
+        except OSError as error:
+            raise InternalError(
+                "the log cannot be reached", code="logUnreachable", hint="is NATS running? try again"
+            ) from error
+
+
+class Records:
+    """A logger that keeps what is written at level error."""
+
+    def __init__(self) -> None:
+        self.errors: list[dict[str, object]] = []
+
+    def error(self, _sentence: str, **fields: object) -> None:
+        self.errors.append(fields)
+
+    def info(self, _sentence: str, **fields: object) -> None:
+        raise AssertionError(fields)
+
+
+@pytest.mark.parametrize("header", ["", "token wrong", f"Bearer {TOKEN}", "token", f"token {TOKEN}x", "token é"])
+async def test_without_the_token_nothing_is_answered(header: str) -> None:
+    world = World.make()
+    async with world.http() as http:
+        headers = {b"Authorization": header.encode()} if header else {}
+        http.headers.pop("Authorization")
+        answer = await http.get("/runs", headers=headers)
+    (error,) = answer.json()
+    assert (answer.status_code, error["kind"]) == (401, "unauthorized")
+    assert error["hint"]
+
+
+async def test_the_scheme_is_case_insensitive() -> None:
+    world = World.make()
+    async with world.http(Authorization=f"TOKEN {TOKEN}") as http:
+        assert (await http.get("/runs")).status_code == 200
+
+
+async def test_version_health_and_description_need_no_token() -> None:
+    world = World.make()
+    async with world.http() as http:
+        http.headers.pop("Authorization")
+        assert (await http.get("/version")).json()["partitions"] == 4
+        assert (await http.get("/openapi.json")).status_code == 200
+        for path in ("/healthz", "/readyz", "/metrics"):
+            assert (await http.get(f"http://gateway{path}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "routeDoesNotExist"),
+        ("GET", "/runs/", 404, "routeDoesNotExist"),
+        ("DELETE", "/runs", 405, "methodNotAllowed"),
+        ("GET", "/runs/abc", 400, "invalidId"),
+        ("GET", "/runs/0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11", 404, "runDoesNotExist"),
+        ("GET", "/runs?limit=0", 400, "invalidParameter"),
+        ("GET", "/runs?limit=many", 400, "invalidParameter"),
+        ("GET", "/runs?phase=flying", 400, "invalidParameter"),
+        ("GET", "/runs?start=-1", 400, "invalidParameter"),
+        ("GET", "/runs/group/%2Fproject%2Fweb/x", 400, "invalidRunNumber"),
+        ("GET", "/runs/group/%2Fproject%2Fweb/1", 404, "runDoesNotExist"),
+        ("GET", "/runs/0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11?at_least=7", 400, "invalidPosition"),
+        ("GET", "/events?from=yesterday", 400, "invalidPosition"),
+        ("GET", "/events?from=1:0,0", 400, "invalidPosition"),
+        ("GET", "/events?from=2:0,0,0,0", 400, "invalidPosition"),
+        ("GET", "/events?from=1:9,0,0,0", 400, "invalidPosition"),
+        ("GET", "/events?run=0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11", 404, "runDoesNotExist"),
+        ("GET", "/runs/events?afterSequence=x", 400, "invalidPosition"),
+        ("GET", "/logs", 400, "invalidRunTaskStepNumber"),
+        ("GET", "/logs?runid=x&taskid=y&setup", 400, "invalidId"),
+        ("DELETE", "/executors/a.b", 400, "invalidName"),
+        ("DELETE", "/executors/e1", 404, "executorDoesNotExist"),
+        ("DELETE", "/executor/e1", 404, "executorDoesNotExist"),
+    ],
+)
+async def test_what_is_refused_says_why(method: str, path: str, status: int, code: str) -> None:
+    world = World.make()
+    async with world.http() as http:
+        answer = await http.request(method, path)
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert error["message"]
+    assert set(error) == {"code", "details", "message", "hint", "kind"}
+
+
+async def test_malformed_json_is_told_with_its_place() -> None:
+    world = World.make()
+    async with world.http() as http:
+        answer = await http.post("/runs", content=b'{\n  "name": nope\n}')
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"], error["details"]["line"]) == (400, "malformedBody", 2)
+    assert "line 2, column" in error["message"]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_that_is_too_large_is_413(declared: bool) -> None:
+    world = World.make(max_body_bytes=2000)
+    async with world.served() as url, httpx2.AsyncClient(headers={"Authorization": f"token {TOKEN}"}) as http:
+
+        async def parts() -> AsyncIterator[bytes]:
+            for _ in range(30):
+                yield b" " * 100
+
+        content = b" " * 3000 if declared else parts()
+        answer = await http.post(f"{url}/api/v1alpha/runs", content=content)
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"], error["details"]["limit"]) == (413, "bodyTooLarge", 2000)
+
+
+async def test_an_internal_error_is_500_with_its_message_and_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records()
+    monkeypatch.setattr("runstream.gateway.edge.log", records)
+    world = World.make(log=BrokenLog())
+    async with world.http() as http:
+        answer = await http.post("/runs", json=run_body())
+    (error,) = answer.json()
+    assert (answer.status_code, error["message"], error["kind"]) == (500, "the log cannot be reached", "internal")
+    assert (error["code"], error["hint"]) == ("logUnreachable", "is NATS running? try again")
+    assert "Traceback" not in answer.text
+    assert "chain" not in error
+    (record,) = records.errors
+    assert (record["action"], record["status"]) == ("request_failed", 500)
+    assert isinstance(record["exc_info"], InternalError)
+
+
+async def test_the_chain_is_for_those_who_ask_with_a_token() -> None:
+    world = World.make(log=BrokenLog())
+    async with world.http(**{"Runstream-Detailed-Errors": "1"}) as http:
+        (error,) = (await http.post("/runs", json=run_body())).json()
+        (refusal,) = (await http.get("/runs", headers={"Authorization": "token wrong"})).json()
+    assert [line.split(" ")[0] for line in error["chain"]] == ["(InternalError)", "(ConnectionRefusedError)"]
+    assert "test_errors.py:" in error["chain"][0]
+    assert "chain" not in refusal
+
+
+async def test_an_error_that_is_not_ours_is_an_internal_one() -> None:
+    world = World.make()
+
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    world.reads.runs = broken  # type: ignore[assignment,method-assign]
+    async with world.http() as http:
+        answer = await http.get("/runs")
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (500, "internal")
+    assert error["message"] == "the gateway failed: ZeroDivisionError: division by zero"
+
+
+async def test_the_description_is_complete() -> None:
+    world = World.make()
+    async with world.http() as http:
+        document = (await http.get("/openapi.json")).json()
+    text = str(document)
+    schemas = document["components"]["schemas"]
+    for reference in {part.split("'")[0] for part in text.split("#/components/schemas/")[1:]}:
+        assert reference in schemas
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation.get("description"), f"{method} {path}"
+            assert method not in ("post", "put") or "requestBody" in operation, f"{method} {path}"
+            assert "default" in operation["responses"]

@@ -1,0 +1,103 @@
+"""What is asked of the projection: filters, pages, groups, freshness."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from runstream.commits import Position
+from runstream.database.runs import RunPage, RunSummary
+from runstream.domain.run import RunPhase
+from runstream.events.run import RunResult
+from runstream.gateway.ports import ReadRun
+from tests.gateway.world import World, run_body
+
+SUMMARY = RunSummary(
+    id="0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11",
+    sequence=512,
+    counter=7,
+    group="/project/web/branch/main",
+    name="main",
+    run_config="c" * 64,
+    annotations={},
+    setup_errors=(),
+    phase=RunPhase.FINISHED,
+    result=RunResult.SUCCESS,
+    stop=False,
+    enqueue_time=datetime(2025, 1, 1, tzinfo=UTC),
+    start_time=None,
+    end_time=None,
+    archived=True,
+    tasks_waiting_approval=(),
+)
+
+
+async def test_a_page_of_runs() -> None:
+    world = World.make()
+    world.reads.page = RunPage((SUMMARY,), 512)
+    async with world.http() as http:
+        path = "/runs?group=/a/b&group=/c/d&phase=queued&phase=running&result=failed&lastrun&asc&start=9&limit=99"
+        body = (await http.get(path)).json()
+    (query,) = world.reads.queries
+    assert (query.groups, query.phases, query.results) == (
+        ["/a/b", "/c/d"],
+        [RunPhase.QUEUED, RunPhase.RUNNING],
+        [RunResult.FAILED],
+    )
+    assert (query.last_run, query.ascending, query.start, query.limit) == (True, True, 9, 40)
+    assert body["next_start"] == 512
+    assert body["runs"][0]["enqueue_time"] == "2025-01-01T00:00:00Z"
+
+
+async def test_defaults_of_a_page() -> None:
+    world = World.make()
+    async with world.http() as http:
+        await http.get("/runs?asc=false")
+    (query,) = world.reads.queries
+    assert (query.limit, query.ascending, query.last_run, query.start) == (25, False, False, 0)
+
+
+async def test_the_runs_of_a_group_whose_name_is_escaped() -> None:
+    world = World.make()
+    world.reads.page = RunPage((SUMMARY,), None)
+    async with world.http() as http:
+        answer = await http.get("/runs/group/%2Fproject%2Fweb%2Fbranch%2Ffeature%252Fx?limit=0")
+    (query,) = world.reads.queries
+    assert list(query.groups) == ["/project/web/branch/feature%2Fx"]
+    assert (query.limit, answer.headers["X-Agola-HasMore"]) == (40, "false")
+
+
+async def test_reads_wait_for_the_positions_that_are_named() -> None:
+    world = World.make()
+    async with world.http() as http:
+        created = await http.post("/runs", json=run_body())
+        run, position = created.json()["run"]["id"], created.headers["Runstream-Position"]
+        await http.get(f"/runs/{run}?at_least={position},1/0/7")
+        await http.get(f"/runs/{run}", headers={"Runstream-Position": position})
+    here = Position(*map(int, position.split("/")))
+    assert [tuple(asked) for asked in world.reads.asked] == [(here, Position(1, 0, 7)), (here,)]
+
+
+async def test_the_client_reads_what_it_wrote() -> None:
+    world = World.make()
+    async with world.client() as client:
+        tasks = run_body()["run_config_tasks"]
+        run = await client.runs.create(group="/project/web/branch/main", name="main", tasks=tasks)
+        read = await client.runs.get(run.id)
+    assert read == run
+    assert len(world.reads.asked[-1]) == 1
+
+
+async def test_the_client_goes_through_all_pages() -> None:
+    world = World.make()
+    pages = {0: RunPage((SUMMARY,), 512), 512: RunPage((SUMMARY, SUMMARY), None)}
+
+    async def runs(query: object, _: object) -> RunPage:
+        return pages[query.start]  # type: ignore[attr-defined]
+
+    world.reads.runs = runs  # type: ignore[method-assign,assignment]
+    async with world.client() as client:
+        assert [run.counter async for run in client.runs.list(phases=["finished"])] == [7, 7, 7]
+
+
+def test_a_read_run_is_a_run_and_its_config() -> None:
+    assert set(ReadRun.__dataclass_fields__) == {"record", "config"}

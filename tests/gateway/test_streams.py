@@ -1,0 +1,213 @@
+"""Event streams and logs over real sockets: headers first, every message once, gone when the client is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+
+from runstream.client import Client, ClientError
+from runstream.errors import InternalError, NotExistError
+from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted
+from runstream.ids import executor_task_id, run_task_id
+from runstream.subjects import Address, partition_of
+from tests.gateway.world import TOKEN, World, run_body
+
+P = partition_of("/project/web", 4)
+
+
+@asynccontextmanager
+async def _served(world: World) -> AsyncIterator[Client]:
+    async with world.served() as url, Client(url, token=TOKEN) as client:
+        yield client
+
+
+async def _create(client: Client) -> str:
+    tasks = run_body()["run_config_tasks"]
+    return (await client.runs.create(group="/project/web/branch/main", name="main", tasks=tasks)).id
+
+
+async def test_the_log_is_tailed_from_its_start_and_goes_on() -> None:
+    world = World.make()
+    async with _served(world) as client:
+        run = await _create(client)
+        tail = client.events.tail("start")
+        assert [(await anext(tail)).aggregate.split("/")[0] for _ in range(2)] == ["runconfig", "run"]
+        await world.append(Address(P, "run", run), RunStarted())
+        commit = await anext(tail)
+        assert (commit.aggregate, commit.version, commit.actor) == (f"run/{run}", 2, "scheduler")
+        assert [event.type for event in commit.events] == ["RunStarted"]
+        assert commit.position == f"1/{P}/3"
+        resumed = client.events.tail(commit.place)
+        await world.append(Address(P, "run", run), RunFinished())
+        assert (await anext(resumed)).events == (await anext(tail)).events
+        await tail.aclose()
+        await resumed.aclose()
+
+
+async def test_a_tail_of_one_run_has_only_that_run() -> None:
+    world = World.make()
+    async with _served(world) as client:
+        first, second = await _create(client), await _create(client)
+        tail = client.events.tail(run=second)
+        await world.append(Address(P, "run", first), RunStarted())
+        await world.append(Address(P, "run", second), RunStarted())
+        commits = [await anext(tail) for _ in range(2)]
+        assert {commit.aggregate for commit in commits} == {f"run/{second}"}
+        await tail.aclose()
+
+
+async def test_the_headers_of_a_stream_come_before_its_first_event() -> None:
+    world = World.make()
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with world.served() as url, httpx2.AsyncClient(headers=headers) as http:
+        async with http.stream("GET", f"{url}/api/v1alpha/events") as answer:
+            assert answer.status_code == 200
+            assert answer.headers["content-type"].startswith("text/event-stream")
+        async with http.stream("GET", f"{url}/api/v1alpha/runs/events") as answer:
+            assert answer.status_code == 200
+
+
+async def test_a_message_that_cannot_be_read_does_not_end_the_stream() -> None:
+    world = World.make()
+    world.log.put(P, world.log.subjects.of(Address(P, "run", "x")), b"not json")
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with (
+        world.served() as url,
+        httpx2.AsyncClient(headers=headers) as http,
+        http.stream("GET", f"{url}/api/v1alpha/events?from=start") as answer,
+    ):
+        seen = [line async for line in _until(answer.aiter_lines(), "data:")]
+    assert "event: unreadable" in seen
+    assert "unreadableCommit" in seen[-1]
+
+
+async def _until(lines: AsyncIterator[str], start: str) -> AsyncIterator[str]:
+    async for line in lines:
+        yield line
+        if line.startswith(start):
+            return
+
+
+async def test_the_phases_of_runs_are_told() -> None:
+    world = World.make()
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with world.served() as url, Client(url, token=TOKEN) as client, httpx2.AsyncClient(headers=headers) as http:
+        run = Address(P, "run", await _create(client))
+        await world.append(run, RunStarted())
+        await world.append(run, RunResultSet(RunResult.FAILED))
+        path = f"{url}/api/v1alpha/runs/events?afterSequence=1/{P}/3"
+        async with http.stream("GET", path) as answer:
+            await world.append(run, RunFinished())
+            lines = answer.aiter_lines()
+            first = [line async for line in _until(lines, "data:")][-1]
+            second = [line async for line in _until(lines, "data:")][-1]
+    assert '"Phase":"running","Result":"failed"' in first
+    assert '"Phase":"finished","Result":"failed"' in second
+
+
+async def test_a_log_that_has_nothing_yet_answers_at_once() -> None:
+    world = World.make()
+    world.step_logs.more = asyncio.Event()
+    world.step_logs.chunks = [b"hello\n", b"bye\n"]
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with world.served() as url, Client(url, token=TOKEN) as client, httpx2.AsyncClient(headers=headers) as http:
+        run = await _create(client)
+        task = run_task_id(run, "build")
+        path = f"{url}/api/v1alpha/logs?runid={run}&taskid={task}&step=0&follow"
+        async with http.stream("GET", path) as answer:
+            assert answer.status_code == 200
+            assert answer.headers["content-type"] == "text/plain;charset=UTF-8"
+            assert answer.headers["cache-control"] == "no-cache"
+            world.step_logs.more.set()
+            assert b"".join([chunk async for chunk in answer.aiter_bytes()]) == b"hello\nbye\n"
+    ((key, follow),) = world.step_logs.opened
+    assert (key.run_id, key.run_task_id, key.step, key.partition, follow) == (run, task, 0, P, True)
+    assert key.executor_task_id == executor_task_id(run, task)
+
+
+async def test_a_client_that_leaves_frees_what_it_followed() -> None:
+    world = World.make()
+    world.step_logs.more = asyncio.Event()
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with world.served() as url, Client(url, token=TOKEN) as client, httpx2.AsyncClient(headers=headers) as http:
+        run = await _create(client)
+        path = f"{url}/api/v1alpha/logs?runid={run}&taskid={run_task_id(run, 'build')}&setup&follow"
+        async with http.stream("GET", path):
+            pass
+        await world.step_logs.closed.wait()
+
+
+async def test_streams_end_when_the_gateway_stops() -> None:
+    world = World.make()
+    world.step_logs.more = asyncio.Event()
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with httpx2.AsyncClient(headers=headers) as http, world.served() as url:
+        async with Client(url, token=TOKEN) as client:
+            run = await _create(client)
+        path = f"{url}/api/v1alpha/logs?runid={run}&taskid={run_task_id(run, 'build')}&setup&follow"
+        async with http.stream("GET", path) as answer:
+            world.parts.stopping.set()
+            assert [chunk async for chunk in answer.aiter_bytes()] == []
+
+
+@pytest.mark.parametrize(
+    ("task", "step", "code"),
+    [
+        ("0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11", 0, "runTaskDoesNotExist"),
+        ("build", 1, "runTaskStepDoesNotExist"),
+        ("build", 0, "logDoesNotExist"),
+    ],
+)
+async def test_a_log_that_is_not_there_is_404(task: str, step: int, code: str) -> None:
+    world = World.make()
+    world.step_logs.error = NotExistError("log doesn't exist", code="logDoesNotExist")
+    async with world.client() as client:
+        run = await _create(client)
+        task_id = run_task_id(run, task) if task == "build" else task
+        with pytest.raises(ClientError, match="log doesn't exist") as caught:
+            await client.logs.get(run, task_id, step)
+    assert (caught.value.status, caught.value.kind, caught.value.code) == (404, "not-exist", code)
+
+
+async def test_the_log_of_no_run_is_404() -> None:
+    world = World.make()
+    nowhere = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
+    async with world.client() as client:
+        with pytest.raises(ClientError, match=r"log doesn't exist: run .* does not exist"):
+            await client.logs.get(nowhere, nowhere, None)
+
+
+async def test_a_log_that_breaks_off_is_an_error_of_the_client() -> None:
+    world = World.make()
+    world.step_logs.chunks = [b"hello\n"]
+    read = world.step_logs._read
+
+    async def broken() -> AsyncIterator[bytes]:
+        async for chunk in read():
+            yield chunk
+        raise InternalError("the log cannot be read on")
+
+    world.step_logs._read = broken  # type: ignore[method-assign]
+    async with _served(world) as client:
+        run = await _create(client)
+        chunks = client.logs.follow(run, run_task_id(run, "build"), 0)
+        assert await anext(chunks) == b"hello\n"
+        with pytest.raises(ClientError, match="broke off"):
+            await anext(chunks)
+
+
+async def test_a_tail_that_cannot_go_on_is_told_in_the_stream() -> None:
+    world = World.make()
+
+    def broken(*_: object, **__: object) -> object:
+        raise InternalError("NATS is gone", code="natsGone", hint="start it")
+
+    async with _served(world) as client:
+        world.log.read = broken  # type: ignore[method-assign,assignment]
+        with pytest.raises(ClientError, match="NATS is gone") as caught:
+            await anext(client.events.tail("start"))
+    assert (caught.value.code, caught.value.hint) == ("natsGone", "start it")
