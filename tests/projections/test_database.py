@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from runstream.database import Database, Transaction
 from runstream.database.connection import connect, plain_url, quoted
+from runstream.database.writing import Writing
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 
 from .playing import migrated
@@ -163,3 +164,46 @@ def test_names_of_schemas() -> None:
     for name in ("", "a\0", "é" * 32):
         with pytest.raises(BadRequestError):
             quoted(name)
+
+
+async def test_a_writer_keeps_its_connection_until_something_fails(database_url: str, database_schema: str) -> None:
+    async def insert(writing: Writing) -> int:
+        await writing.connection.execute("INSERT INTO counters VALUES (0, 'a', 1)")
+        return writing.connection.get_server_pid()
+
+    async def read(writing: Writing) -> tuple[int, int]:
+        found = await writing.connection.fetchval("SELECT count(*) FROM counters")
+        return found, writing.connection.get_server_pid()
+
+    async with migrated(database_url, database_schema) as database:
+        _, first = await database.write(read)
+        inserted = await database.write(insert)
+        with pytest.raises(InternalError, match="duplicate key") as raised:
+            await database.write(insert)
+        assert raised.value.code == "databaseRefused"
+        count, last = await database.write(read)
+        assert (first, inserted, count) == (inserted, first, 1)
+        assert last != first
+
+
+async def test_a_writer_whose_connection_was_closed_gets_another(database_url: str, database_schema: str) -> None:
+    closed = asyncio.Event()
+
+    async def watch(writing: Writing) -> int:
+        writing.connection.add_termination_listener(lambda _: closed.set())
+        return writing.connection.get_server_pid()
+
+    async with migrated(database_url, database_schema) as database:
+        killer = await connect(database_url, database_schema)
+        pid = await database.write(watch)
+        await killer.execute("SELECT pg_terminate_backend($1)", pid)
+        await killer.close()
+        await closed.wait()
+        assert await database.write(watch) != pid
+
+
+async def test_a_writer_is_bounded_too(database_url: str, database_schema: str) -> None:
+    async with migrated(database_url, database_schema) as database:
+        with pytest.raises(InternalError) as raised:
+            await database.write(lambda writing: writing.connection.execute("SELECT pg_sleep(100)"), timeout=0.2)
+        assert raised.value.code == "databaseTimeout"

@@ -5,8 +5,9 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from runstream.database import Database, Transaction
+from runstream.database import Database
 from runstream.database.failures import UnstorableError
+from runstream.database.writing import Writing
 from runstream.domain.run import Run
 from runstream.errors import InternalError
 from runstream.projections.fold import Changed, Changes, Needs, PartitionFold, Tracked
@@ -132,14 +133,13 @@ async def test_rows_and_checkpoint_change_together_or_not_at_all(database_url: s
 
 async def _die_after_rows(database: Database, changes: Changes) -> None:
     class Dying(Database):
-        async def transaction(self, work, **options):  # type: ignore[no-untyped-def]
-            async def and_die(transaction: Transaction) -> None:
-                await work(transaction)
-                connection = await transaction.driver()
+        async def write(self, work, **options):  # type: ignore[no-untyped-def]
+            async def and_die(writing: Writing) -> None:
+                await work(writing)
                 with pytest.raises(asyncpg.PostgresError):
-                    await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+                    await writing.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
-            await super().transaction(and_die, **options)
+            await super().write(and_die, **options)
 
     dying = Dying(database.url, database.schema)
     with pytest.raises(InternalError) as raised:

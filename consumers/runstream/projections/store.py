@@ -8,8 +8,6 @@ Each batch that was applied is announced (NOTIFY) with its position, for readers
 
 from __future__ import annotations
 
-import asyncpg
-
 from runstream import tables
 from runstream.commits import Position
 from runstream.database.channel import announcement, channel_of
@@ -28,7 +26,7 @@ from runstream.database.rows import (
     run_row,
     run_task_row,
 )
-from runstream.database.transaction import Transaction
+from runstream.database.writing import Connection, Writing
 from runstream.errors import ConflictError
 from runstream.projections.fold import Changes
 from runstream.projections.statements import by_columns, insert_new, upsert
@@ -85,8 +83,8 @@ class ProjectionStore:
         """
         statements = _statements(changes)
 
-        async def work(transaction: Transaction) -> None:
-            connection = await transaction.driver()
+        async def work(writing: Writing) -> None:
+            connection = writing.connection
             if not await self._move(connection, changes):
                 return
             for statement, arguments in statements:
@@ -94,9 +92,9 @@ class ProjectionStore:
             if unparked:
                 await connection.execute(_UNPARK, tables.PROJECTION, changes.partition, changes.epoch, list(unparked))
 
-        await self._database.transaction(work, timeout=APPLY_SECONDS, relaxed=True)
+        await self._database.write(work, timeout=APPLY_SECONDS)
 
-    async def _move(self, connection: asyncpg.Connection[asyncpg.Record], changes: Changes) -> bool:
+    async def _move(self, connection: Connection, changes: Changes) -> bool:
         """Compare and set the checkpoint; False when these very changes are applied already."""
         moved = await connection.fetchrow(
             _MOVE,

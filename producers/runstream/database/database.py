@@ -1,9 +1,8 @@
-"""The pool of connections to one schema, and the one place where transactions are begun, bounded and retried."""
+"""The pool of connections to one schema, and the one place where transactions are begun."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -11,22 +10,17 @@ from typing import TypeVar
 import asyncpg
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from runstream.database.attempts import bounded, retried
 from runstream.database.connection import connect, plain_url, quoted
-from runstream.database.failures import RETRYABLE, failure, sqlstate
 from runstream.database.transaction import Transaction
-from runstream.errors import InternalError
+from runstream.database.writing import Writers, Writing
 
 T = TypeVar("T")
 
 DEFAULT_SECONDS = 10.0
-ATTEMPTS = 6
-FIRST_BACKOFF = 0.01
-"""Seconds; doubled for each further attempt, of which a random part is waited."""
-
-_POSTGRES_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
 
 
 class Database:
@@ -44,6 +38,7 @@ class Database:
             max_overflow=0,
             pool_timeout=DEFAULT_SECONDS,
         )
+        self._writers = Writers(self.connect)
         event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
         self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
@@ -55,29 +50,36 @@ class Database:
         return await connect(self.url, self.schema, application=self.application, watchful=watchful)
 
     async def close(self) -> None:
-        """Close all connections of the pool."""
+        """Close all connections, of the pool and of writers."""
+        await self._writers.close()
         await self._engine.dispose()
 
-    async def transaction(
-        self, work: Callable[[Transaction], Awaitable[T]], *, timeout: float = DEFAULT_SECONDS, relaxed: bool = False
-    ) -> T:
+    async def transaction(self, work: Callable[[Transaction], Awaitable[T]], *, timeout: float = DEFAULT_SECONDS) -> T:
         """Do the work in a transaction and commit; what the work returns is returned.
 
         On a serialization failure or a deadlock everything is done again, a bounded number of times: the work
-        must not have other effects. `relaxed` does not wait for the disk (synchronous_commit off): only for what
-        can be made again from the log. Raises InternalError when the database fails or `timeout` (seconds) is over.
+        must not have other effects. Raises InternalError when the database fails or `timeout` (seconds) is over.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        for attempt in range(1, ATTEMPTS):
-            try:
-                async with self._begun(self._engine, deadline, relaxed=relaxed) as transaction:
-                    return await work(transaction)
-            except InternalError as error:
-                if error.code != "databaseContended":
-                    raise
-            await asyncio.sleep(random.uniform(0, FIRST_BACKOFF * 2**attempt))  # noqa: S311  # jitter, not a secret
-        async with self._begun(self._engine, deadline, relaxed=relaxed) as transaction:
-            return await work(transaction)
+
+        async def attempt() -> T:
+            async with self._begun(self._engine, deadline) as transaction:
+                return await work(transaction)
+
+        return await retried(attempt)
+
+    async def write(self, work: Callable[[Writing], Awaitable[T]], *, timeout: float = DEFAULT_SECONDS) -> T:
+        """As `transaction`, on a connection of a writer, and without waiting for the disk (synchronous_commit off).
+
+        Only for what can be made again from the log.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+
+        async def attempt() -> T:
+            async with self._writers.begun(deadline) as writing:
+                return await work(writing)
+
+        return await retried(attempt)
 
     @asynccontextmanager
     async def snapshot(self, *, timeout: float = DEFAULT_SECONDS) -> AsyncIterator[Transaction]:
@@ -87,34 +89,14 @@ class Database:
             yield transaction
 
     @asynccontextmanager
-    async def _begun(
-        self, engine: AsyncEngine, deadline: float, *, relaxed: bool = False
-    ) -> AsyncIterator[Transaction]:
-        bound = asyncio.timeout_at(deadline)
-        try:
-            async with bound, engine.begin() as connection:
-                transaction = Transaction(connection, deadline)
-                await transaction.begin(relaxed=relaxed)
-                yield transaction
-        except _POSTGRES_ERRORS as error:
-            raise _translated(error) from error
-        except TimeoutError as error:
-            if not bound.expired():
-                raise
-            raise _translated(error) from error
+    async def _begun(self, engine: AsyncEngine, deadline: float) -> AsyncIterator[Transaction]:
+        async with bounded(deadline), engine.begin() as connection:
+            transaction = Transaction(connection, deadline)
+            await transaction.begin()
+            yield transaction
 
 
 def _refuse_closed(connection: DBAPIConnection, record: object, proxy: object) -> None:
     """Have the pool make a new connection in the place of one that the server has closed meanwhile."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
-
-
-def _translated(error: BaseException) -> BaseException:
-    if sqlstate(error) in RETRYABLE:
-        return InternalError(
-            "concurrent transactions kept each other from finishing",
-            code="databaseContended",
-            hint="try again",
-        )
-    return failure(error) or error

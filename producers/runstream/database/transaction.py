@@ -13,9 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 T = TypeVar("T")
 
 _BEGIN = text("SELECT set_config('statement_timeout', :timeout, true)")
-_BEGIN_RELAXED = text(
-    "SELECT set_config('statement_timeout', :timeout, true), set_config('synchronous_commit', 'off', true)"
-)
 
 
 class Transaction:
@@ -55,7 +52,7 @@ class Transaction:
         raw = await self._connection.get_raw_connection()
         return cast("asyncpg.Connection[asyncpg.Record]", raw.driver_connection)
 
-    async def begin(self, *, relaxed: bool) -> None:
-        """Begin on the server: no statement outlasts the deadline; `relaxed` commits without waiting for the disk."""
+    async def begin(self) -> None:
+        """Begin on the server: no statement outlasts the deadline."""
         milliseconds = max(1, int(self.remaining * 1000))
-        await self._connection.execute(_BEGIN_RELAXED if relaxed else _BEGIN, {"timeout": f"{milliseconds}ms"})
+        await self._connection.execute(_BEGIN, {"timeout": f"{milliseconds}ms"})
