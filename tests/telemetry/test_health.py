@@ -12,10 +12,13 @@ import httpx2
 import pytest
 import structlog
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from runstream.errors import ConflictError, InternalError
 from runstream.settings import Settings
-from runstream.telemetry import HealthServer, HttpServer, health_app, setup_telemetry
+from runstream.telemetry import HealthServer, HttpServer, health_app, setup_telemetry, span_from
 from runstream.telemetry.health import check_all
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_DURATION, PROJECTION_LAG_COMMITS
 
@@ -106,3 +109,20 @@ async def test_an_endpoint_that_does_not_answer_does_not_hold_the_process(tmp_pa
     for thread in threading.enumerate():
         if thread.name == "telemetry-shutdown":
             await asyncio.to_thread(thread.join, 20)  # the socket is closed now: it ends by itself
+
+
+async def test_traces_and_metrics_are_sent_where_an_endpoint_is_configured(tmp_path: Path) -> None:
+    received: list[str] = []
+
+    async def sink(request: Request) -> Response:
+        received.append(request.url.path)
+        return Response(await request.body() and b"")
+
+    server = HttpServer(Starlette(routes=[Route("/v1/{kind}", sink, methods=["POST"])]))
+    await server.start()
+    telemetry = setup_telemetry(Settings(data_dir=tmp_path, otlp_endpoint=server.url), "gateway")
+    with span_from("", "request"):
+        pass
+    assert await telemetry.shutdown(seconds=10)
+    await server.stop()
+    assert set(received) == {"/v1/traces", "/v1/metrics"}

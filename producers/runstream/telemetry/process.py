@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable
 from importlib.metadata import version
 
-from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
@@ -99,12 +97,17 @@ def setup_telemetry(settings: Settings, component: str) -> Telemetry:
 def _meter_provider(resource: Resource, registry: CollectorRegistry, endpoint: str) -> MeterProvider:
     readers: list[MetricReader] = [PrometheusMetricReader(registry=registry, scope_info_enabled=False)]
     if endpoint:
+        # Imported where it is needed: it takes time and memory that most processes can do without.
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
         exporter = OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics", timeout=_EXPORT_SECONDS)
         readers.append(PeriodicExportingMetricReader(exporter, export_timeout_millis=_EXPORT_SECONDS * 1000))
     return MeterProvider(readers, resource, shutdown_on_exit=False)
 
 
 def _tracer_provider(resource: Resource, endpoint: str) -> TracerProvider:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
     provider = TracerProvider(sampler=ParentBased(ALWAYS_ON), resource=resource, shutdown_on_exit=False)
     exporter = OTLPSpanExporter(endpoint=f"{endpoint}/v1/traces", timeout=_EXPORT_SECONDS)
     provider.add_span_processor(BatchSpanProcessor(exporter))
