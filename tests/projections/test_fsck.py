@@ -9,8 +9,9 @@ from sqlalchemy import text
 
 from runstream.commits import Head, NewCommit, StoredCommit
 from runstream.database import Database, Transaction
+from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.events.executor import ExecutorRegistered
-from runstream.events.run import RunStarted
+from runstream.events.run import RunCreated, RunStarted
 from runstream.log.memory import MemoryLog
 from runstream.projections.comparing import Report
 from runstream.projections.fsck import fsck
@@ -195,3 +196,27 @@ async def test_what_is_parked_in_the_log_is_parked_in_the_rows(database_url: str
             f"parked[1, {position.sequence}]",
             f"parked[1, {position.sequence + 1}]",
         ]
+
+
+async def test_parked_commits_are_compared_by_position_and_not_by_reason(
+    database_url: str, database_schema: str
+) -> None:
+    async with projected(database_url, database_schema, played(2)) as held:
+        unfit = Head().next_commit(Address(0, "run", "r-unfit"), (RunStarted(),), time=START, actor="somebody")
+        await held.log.append(unfit)
+        fold = await load_partition(held.database, 0, 1)
+        fold.park(fold.after + 1, held.log.subjects.of(unfit.address), "run/r-unfit", "said otherwise")
+        await ProjectionStore(held.database).apply(fold.take_changes())
+        assert (await held.check()).clean
+
+
+async def test_what_postgres_could_not_hold_is_parked_for_fsck_too(database_url: str, database_schema: str) -> None:
+    async with projected(database_url, database_schema, played(2)) as held:
+        created = RunCreated("a\0b", "/project/p/branch/main", "c0", {}, ())
+        commit = Head().next_commit(Address(0, "run", "r-nul"), (created,), time=START, actor="somebody")
+        await held.log.append(commit)
+        fold = await load_partition(held.database, 0, 1)
+        refused = UnstorableError(f"{UNSTORABLE}: invalid byte sequence")
+        fold.park(fold.after + 1, held.log.subjects.of(commit.address), "run/r-nul", str(refused))
+        await ProjectionStore(held.database).apply(fold.take_changes())
+        assert (await held.check()).lines()[:-1] == []

@@ -7,9 +7,11 @@ from typing import cast
 
 from runstream import tables
 from runstream.commits import StoredCommit
+from runstream.database.failures import UNSTORABLE
 from runstream.database.rows import (
     CounterRow,
     ExecutorTaskRow,
+    ParkedRow,
     Row,
     RunConfigRow,
     RunRow,
@@ -42,6 +44,8 @@ class PartitionCheck:
         self._fold = PartitionFold(rows.partition, log.epoch)
         self._parked_aggregates: set[str] = set()
         self._parked: dict[Key, Row] = {}
+        self._unstorable: dict[int, str] = {}
+        """Commits that fold, but whose rows Postgres refuses: only the database can tell which they are."""
         self._runs: set[str] = set()
         self._executor_tasks: set[str] = set()
         self._configs: set[str] = set()
@@ -49,6 +53,8 @@ class PartitionCheck:
     async def run(self) -> None:
         """Fold and compare."""
         checkpoint = await self._rows.checkpoint()
+        parked = cast("Mapping[Key, ParkedRow]", await self._rows.parked())
+        self._unstorable = {row.sequence: row.reason for row in parked.values() if row.reason.startswith(UNSTORABLE)}
         if await self._readable(checkpoint):
             await self._fold_up_to(checkpoint.sequence if checkpoint is not None else 0)
             await self._compare_rest(checkpoint)
@@ -96,12 +102,15 @@ class PartitionCheck:
             self._report.add([Difference(table, (address.id,), "version", stored.commit.version, "an earlier one")])
             self._fold.after = stored.position.sequence
             return
+        reason = self._unstorable.get(stored.position.sequence)
         try:
-            self._fold.apply(stored)
+            if reason is None:
+                self._fold.apply(stored)
         except UnfitCommitError as error:
+            reason = str(error)
+        if reason is not None:
             self._parked_aggregates.add(address.aggregate)
-            subject = self._log.subjects.of(address)
-            self._fold.park(stored.position.sequence, subject, address.aggregate, str(error))
+            self._fold.park(stored.position.sequence, self._log.subjects.of(address), address.aggregate, reason)
 
     def _forgotten(self, kind: str, key: str) -> bool:
         """Whether it was final by its row, and compared; and now goes on in the log."""
@@ -187,7 +196,7 @@ class PartitionCheck:
         }
         self._compare("executors", executors, await self._rows.executors())
         self._compare("counters", counters, await self._rows.counters())
-        self._compare("parked", self._parked, await self._rows.parked())
+        self._compare("parked", _without_reason(self._parked), _without_reason(await self._rows.parked()))
         if checkpoint is not None and checkpoint.run_sequence != self._fold.run_sequence:
             self._differs("checkpoints", "run_sequence", self._fold.run_sequence, checkpoint.run_sequence)
         await self._find_unknown()
@@ -201,6 +210,12 @@ class PartitionCheck:
             unknown = [(key,) async for key in self._rows.ids(table, column) if key not in known]
             self._report.add(unexpected(table.name, unknown))
         self._report.add(unexpected("run_tasks", await self._rows.orphans()))
+
+
+def _without_reason(rows: Mapping[Key, Row]) -> dict[Key, Row]:
+    """Parked commits by what they are; the reason of those behind another depends on how batches were cut."""
+    parked = cast("Mapping[Key, ParkedRow]", rows)
+    return {key: row._replace(reason="") for key, row in parked.items()}
 
 
 def _of_runs(rows: RunRows, run_ids: set[str]) -> RunRows:

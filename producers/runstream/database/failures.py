@@ -17,6 +17,10 @@ _DISCONNECTED = ("08", "57P")
 _TIMED_OUT = frozenset({"57014", "25P04", "55P03"})
 
 
+UNSTORABLE = "a value cannot be stored"
+"""What the message of an UnstorableError begins with."""
+
+
 class UnstorableError(BadRequestError):
     """A value cannot be a value of Postgres (a NUL in a text, a number out of range): it will never be stored."""
 
@@ -88,7 +92,7 @@ def failure(error: BaseException) -> RunstreamError | None:
             hint="run `runstream serve` or `runstream migrate` of this version once on this database",
         )
     if state.startswith("22") or isinstance(original, asyncpg.DataError):
-        return UnstorableError(f"a value cannot be stored: {original}", code="unstorable")
+        return UnstorableError(f"{UNSTORABLE}: {original}", code="unstorable")
     if state:
         return InternalError(f"the database refused a statement: {original}", code="databaseRefused")
     return None
