@@ -127,7 +127,7 @@ async def test_a_lost_connection_is_lost_ownership_at_once(
 
         await b.works_on(1)
         await a.works_on(0, losses=1)
-
+        await _locks_waited_for(a, 1)
         await _kill_backends(database, f"{namespace} b")
         await a.works_on(1)
 
