@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import uvloop
-from cyclopts import App, Group, Parameter
+from cyclopts import Parameter
 
 from runstream.cli.connection import given
 from runstream.cli.output import Output, moment, print_json, print_table, say
@@ -21,9 +21,6 @@ from runstream.service.nats_connection import nats_connection
 from runstream.service.reaching import reached
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
-
-SERVICE = Group("The service", sort_key=2)
-parked_app = App(name="parked", help="Commits that could not be read or applied.", version_flags=[], group=SERVICE)
 
 
 def doctor_command(
@@ -68,7 +65,6 @@ def fsck_command(
     return report.exit_status
 
 
-@parked_app.command(name="list")
 def parked_list(*, output: Output = "table", options: ServerOptions | None = None) -> None:
     """List parked commits: where they are, and why.
 
@@ -85,7 +81,6 @@ def parked_list(*, output: Output = "table", options: ServerOptions | None = Non
     print_table(("position", "aggregate", "parked", "why"), rows, "nothing is parked")
 
 
-@parked_app.command(name="retry")
 def parked_retry(*positions: str, options: ServerOptions | None = None) -> None:
     """Ask the scheduler to try parked commits again.
 

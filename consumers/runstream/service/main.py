@@ -13,12 +13,10 @@ from typing import Annotated
 from cyclopts import App, Group, Parameter
 
 from runstream.cli.app import app as client_app
-from runstream.cli.connection import Given, given, remember
-from runstream.service.data_commands import SERVICE, doctor_command, fsck_command, parked_app
+from runstream.cli.connection import Given, remember
 from runstream.service.edge import run_command
-from runstream.service.serve_command import run_serve
-from runstream.service.serve_options import ServeOptions, settings_of
 
+_SERVICE = Group("The service", sort_key=2)
 _GLOBAL = Group("Options of all commands", sort_key=0)
 
 app = App(
@@ -60,19 +58,39 @@ def launch(
     return run_command(lambda: app(tokens, result_action="return_value"), detailed=detailed_errors)
 
 
-@app.command(group=SERVICE, name="serve")
-def serve_command(options: ServeOptions | None = None) -> int:
-    """Run the service: everything on this machine, or some of its parts.
+# Named, not imported: a command costs only what it needs itself.
+app.command(
+    "runstream.service.serve_command:serve_command",
+    name="serve",
+    group=_SERVICE,
+    help="Run the service: everything on this machine, or some of its parts.",
+)
+app.command(
+    "runstream.service.serve_command:stop_command",
+    name="stop",
+    group=_SERVICE,
+    help="Stop the service of this data directory.",
+)
+app.command(
+    "runstream.service.data_commands:doctor_command",
+    name="doctor",
+    group=_SERVICE,
+    help="Check servers, durability, migrations, clocks and disk, and say what to do.",
+)
+app.command(
+    "runstream.service.data_commands:fsck_command",
+    name="fsck",
+    group=_SERVICE,
+    help="Fold the whole log again and compare it with every row of the database.",
+)
 
-    With no options, NATS and Postgres are started in the data directory. Each option can also be given as
-    RUNSTREAM_NAME (RUNSTREAM_NATS_URL) in the environment or
-    as a line of a settings file (nats_url: …).
-    """
-    return run_serve(settings_of(options or ServeOptions(), given()))
-
-
-app.command(doctor_command, name="doctor", group=SERVICE)
-app.command(fsck_command, name="fsck", group=SERVICE)
+parked_app = App(name="parked", help="Commits that could not be read or applied.", version_flags=[], group=_SERVICE)
+parked_app.command(
+    "runstream.service.data_commands:parked_list", name="list", help="List them: where they are, and why."
+)
+parked_app.command(
+    "runstream.service.data_commands:parked_retry", name="retry", help="Ask the scheduler to try them again."
+)
 app.command(parked_app)
 
 

@@ -1,21 +1,47 @@
-"""`runstream serve`: what it says once it serves."""
+"""`runstream serve` and `runstream stop`: in the foreground or behind, and what is said once it serves."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from typing import Annotated
 
 import uvloop
+from cyclopts import Parameter
 
+from runstream.cli.connection import given
 from runstream.service.components import Parts
+from runstream.service.detached import start_detached, stop_detached
 from runstream.service.serve import serve
+from runstream.service.serve_options import ServeOptions, settings_of
 from runstream.settings import Settings
 
 
-def run_serve(settings: Settings) -> int:
-    """Serve until stopped."""
+def serve_command(
+    *, detach: Annotated[bool, Parameter(negative="")] = False, options: ServeOptions | None = None
+) -> int:
+    """Run the service: everything on this machine, or some of its parts.
+
+    With no options, NATS and Postgres are started in the data directory. Each option can also be given as
+    RUNSTREAM_NAME (RUNSTREAM_NATS_URL) in the environment or
+    as a line of a settings file (nats_url: …).
+
+    Parameters
+    ----------
+    detach
+        Return once it serves, and let it go on in the background; `runstream stop` ends it.
+    """
+    settings = settings_of(options or ServeOptions(), given())
+    if detach:
+        after = sys.argv[sys.argv.index("serve") + 1 :]
+        return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
     uvloop.run(serve(settings, _say_ready))
     return 0
+
+
+def stop_command() -> int:
+    """Stop the service of this data directory, and wait until all of it has ended."""
+    return stop_detached(settings_of(ServeOptions(), given()).data_dir)
 
 
 def _say_ready(settings: Settings, parts: Parts) -> None:

@@ -1,37 +1,33 @@
-"""The client commands, as one cyclopts application to be mounted in `runstream`."""
+"""The client commands, as one cyclopts application to be mounted in `runstream`; each is imported when it is used."""
 
 from __future__ import annotations
 
 from cyclopts import App, Group
-
-from runstream.cli.create_command import create
-from runstream.cli.events_commands import tail_events
-from runstream.cli.executor_commands import delete_executor, list_executors
-from runstream.cli.log_commands import get_log
-from runstream.cli.run_commands import approve_task, cancel_run, follow_run, get_run, list_runs, stop_run
 
 _CLIENT = Group("Runs and what becomes of them", sort_key=1)
 
 app = App(name="runstream", help="Publish runs, read what became of them, follow the log.", version_flags=[])
 
 runs = App(name="run", help="Create, watch and steer runs.", group=_CLIENT)
-runs.command(create, name="create")
-runs.command(list_runs, name="list")
-runs.command(get_run, name="get")
-runs.command(follow_run, name="follow")
-runs.command(stop_run, name="stop")
-runs.command(cancel_run, name="cancel")
-runs.command(approve_task, name="approve")
+runs.command("runstream.cli.create_command:create", name="create", help="Create runs from a configuration file.")
+runs.command("runstream.cli.run_commands:list_runs", name="list", help="List runs, the newest first.")
+runs.command("runstream.cli.run_commands:get_run", name="get", help="Show one run with its tasks and steps.")
+runs.command("runstream.cli.run_commands:follow_run", name="follow", help="Follow a run until it ends.")
+runs.command("runstream.cli.run_commands:stop_run", name="stop", help="Stop a running run.")
+runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
+runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that waits for it.")
 
 logs = App(name="log", help="Read what tasks wrote.", group=_CLIENT)
-logs.command(get_log, name="get")
+logs.command("runstream.cli.log_commands:get_log", name="get", help="Print the log of a step.")
 
 executors = App(name="executor", help="See and forget executors.", group=_CLIENT)
-executors.command(list_executors, name="list")
-executors.command(delete_executor, name="delete")
+executors.command("runstream.cli.executor_commands:list_executors", name="list", help="List executors.")
+executors.command("runstream.cli.executor_commands:delete_executor", name="delete", help="Forget an executor.")
 
 events = App(name="events", help="Follow the log.", group=_CLIENT)
-events.command(tail_events, name="tail")
+events.command(
+    "runstream.cli.events_commands:tail_events", name="tail", help="Print commits of the log as they are appended."
+)
 
 for part in (runs, logs, executors, events):
     app.command(part)

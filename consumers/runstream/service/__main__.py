@@ -1,0 +1,5 @@
+"""`python -m runstream.service` is the command `runstream`."""
+
+from runstream.service.main import main
+
+main()
