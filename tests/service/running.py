@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -13,6 +14,12 @@ from pathlib import Path
 import psutil
 
 RUNSTREAM = Path(sys.executable).with_name("runstream")
+HELLO = """
+runs:
+  - name: hello
+    tasks:
+      - {name: one, runtime: {type: host}, steps: [{run: echo hello}]}
+"""
 
 
 class Service:
@@ -21,7 +28,13 @@ class Service:
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
         self.process = process
         self.url = url
-        self.family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        self.family: list[psutil.Process] = []
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Learn of the processes that it has started meanwhile."""
+        own = psutil.Process(self.process.pid)
+        self.family = [own, *own.children(recursive=True)]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -76,3 +89,28 @@ async def runstream(*words: str, **environment: str) -> tuple[int, str, str]:
             process.kill()
             await process.wait()
     return process.returncode or 0, out.decode(), err.decode()
+
+
+async def first_line(*words: str) -> str:
+    """The first line that a command prints; the command is ended then."""
+    process = await asyncio.create_subprocess_exec(RUNSTREAM, *words, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(40):
+            return (await process.stdout.readline()).decode().rstrip()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def a_run(data_dir: Path, config: str = HELLO, *, follow: bool = True) -> str:
+    """The id of a new run; with `follow` once it has succeeded."""
+    file = data_dir.parent / "config.yml"
+    file.write_text(config)
+    words = ["--data-dir", str(data_dir), "run", "create", "--config", str(file), *(["--follow"] if follow else [])]
+    code, out, told = await runstream(*words)
+    assert code == 0, told
+    match = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", out)
+    assert match is not None
+    return match[0]

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.running import Service, runstream, serving
+from tests.service.running import Service, a_run, first_line, runstream, serving
+
+STUBBORN = """
+runs:
+  - name: stubborn
+    tasks:
+      - {name: one, runtime: {type: host}, steps: [{run: "trap '' TERM INT; echo I run; sleep 100 & wait; sleep 100"}]}
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -23,16 +30,22 @@ async def test_a_signal_stops_everything(open_path: Path, number: signal.Signals
 
 
 async def test_it_starts_again_after_kill_9(open_path: Path) -> None:
-    async with serving(open_path / "data") as first:
-        before = what_is_kept(open_path / "data")
+    data_dir = open_path / "data"
+    async with serving(data_dir) as first:
+        run = await a_run(data_dir)
+        before = what_is_kept(data_dir)
         first.process.kill()
         await first.process.wait()
         # At once: the servers that the first one left may still be stopping.
-        async with serving(open_path / "data") as second:
-            assert what_is_kept(open_path / "data") == before
+        async with serving(data_dir) as second:
+            assert what_is_kept(data_dir) == before
+            assert second.url == first.url
             assert not first.alive()
-            second.signal(signal.SIGTERM)
-            assert await second.ended() == 0
+            assert await a_run(data_dir) != run
+            code, out, _ = await runstream("--data-dir", str(data_dir), "run", "list", "--output", "json")
+            assert code == 0
+            assert run in out
+            await stopped(second)
 
 
 async def test_a_second_one_on_the_same_directory_is_refused(open_path: Path) -> None:
@@ -55,6 +68,18 @@ async def test_a_server_that_dies_ends_the_process(open_path: Path) -> None:
     async with serving(open_path / "data") as service:
         next(process for process in service.family if process.name() == "nats-server").kill()
         assert await service.ended() == 1
+
+
+async def test_sigterm_ends_a_task_that_does_not_listen(open_path: Path) -> None:
+    data_dir = open_path / "data"
+    async with serving(data_dir) as service:
+        run = await a_run(data_dir, STUBBORN, follow=False)
+        line = await first_line("--data-dir", str(data_dir), "log", "get", run, "one", "--step", "0", "--follow")
+        assert line == "I run"
+        service.look_again()
+        async with asyncio.timeout(12):
+            service.signal(signal.SIGTERM)
+            assert await service.ended() == 0
 
 
 def what_is_kept(data_dir: Path) -> list[str]:

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from runstream.errors import InternalError
 from runstream.telemetry.secrets import without_secrets
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 6.0
 _RECONNECT_WAIT_SECONDS = 0.2
 _PENDING_BYTES = 32 << 20
 log = structlog.get_logger()
@@ -28,27 +28,39 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
     """
     client = Client()
     said = _Said()
+    connecting = asyncio.create_task(
+        client.connect(
+            servers=[part.strip() for part in url.split(",")],
+            name=name,
+            error_cb=said.error,
+            disconnected_cb=said.disconnected,
+            reconnected_cb=said.reconnected,
+            closed_cb=said.closed,
+            connect_timeout=2,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it is slept, so fractions work
+            ping_interval=5,
+            max_outstanding_pings=2,
+            pending_size=_PENDING_BYTES,
+            flusher_queue_size=8192,
+        )
+    )
+    refused = asyncio.create_task(said.refused.wait())
     try:
+        # A server that is not there yet is tried again; one that refuses the credentials will go on to do so.
         async with asyncio.timeout(seconds):
-            await client.connect(
-                servers=[part.strip() for part in url.split(",")],
-                name=name,
-                error_cb=said.error,
-                disconnected_cb=said.disconnected,
-                reconnected_cb=said.reconnected,
-                closed_cb=said.closed,
-                connect_timeout=2,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it is slept, so fractions work
-                ping_interval=5,
-                max_outstanding_pings=2,
-                pending_size=_PENDING_BYTES,
-                flusher_queue_size=8192,
-            )
+            await asyncio.wait({connecting, refused}, return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise nats.errors.AuthorizationError
+            await connecting
     except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
+        connecting.cancel()
         with contextlib.suppress(Exception):  # the first error is the one to tell
             await client.close()
         raise _unreachable(url, said.last or error) from error
+    finally:
+        refused.cancel()
+        connecting.cancel()
     said.connected = True
     try:
         yield client
@@ -62,11 +74,14 @@ class _Said:
 
     def __init__(self) -> None:
         self.last: Exception | None = None
+        self.refused = asyncio.Event()
         self.connected = False
         self.closing = False
 
     async def error(self, error: Exception) -> None:
         self.last = error
+        if _is_refusal(error):
+            self.refused.set()
         if self.connected and not self.closing:
             log.warning("NATS reported an error", action="nats_error", error=str(error) or type(error).__name__)
 
@@ -82,9 +97,13 @@ class _Said:
             log.error("the connection to NATS is closed for good", action="nats_closed")
 
 
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, nats.errors.AuthorizationError) or "authorization" in str(error).lower()
+
+
 def _unreachable(url: str, error: Exception) -> InternalError:
     servers = without_secrets(url)
-    if isinstance(error, nats.errors.AuthorizationError) or "authorization" in str(error).lower():
+    if _is_refusal(error):
         return InternalError(
             f"NATS at {servers} refuses these credentials",
             code="natsUnauthorized",

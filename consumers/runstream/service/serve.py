@@ -19,6 +19,7 @@ from runstream.service.components import Parts, build
 from runstream.service.data_dir import DataDir
 from runstream.service.group import SERVERS_SECONDS, first_end, running
 from runstream.service.platform import open_platform
+from runstream.service.ports import require_port
 from runstream.service.servers import Servers, embedded_servers
 from runstream.service.stopping import StopRequest
 from runstream.settings import Settings
@@ -40,6 +41,7 @@ async def serve(settings: Settings, ready: Ready) -> None:
     an embedded server ends by itself or what is needed cannot be reached.
     """
     _check_servers(settings)
+    require_port(settings.host, settings.port if "gateway" in settings.components else settings.metrics_port)
     with StopRequest().listening() as request, DataDir.hold(settings.data_dir) as data_dir:
         settings = replace(settings, token=settings.token or data_dir.token())
         async with _telemetry(settings) as telemetry:

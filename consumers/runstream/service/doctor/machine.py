@@ -23,8 +23,9 @@ async def machine(settings: Settings) -> AsyncIterator[Finding]:
         good=sys.version_info >= (3, 11),
         todo="use Python 3.11 or later",
     )
-    for folder in dict.fromkeys((settings.data_dir, settings.objects_path)):
-        yield _disk(folder)
+    yield _disk(settings.data_dir)
+    if not settings.objects_path.is_relative_to(settings.data_dir):
+        yield _disk(settings.objects_path)
     if "executor" in settings.components:
         yield _program("git", "steps that clone a repository fail", "install git", required=True)
         yield _sandbox(settings)

@@ -1,0 +1,90 @@
+"""What who runs the service can ask: is all well, is the projection right, what is parked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from runstream.embedded import NatsServer, PostgresServer
+from tests.service.running import a_run, runstream, serving
+
+
+async def test_all_is_well_beside_a_running_service_and_after_it(open_path: Path) -> None:
+    data_dir = str(open_path / "data")
+    async with serving(open_path / "data") as service:
+        await check_all(data_dir)
+        service.process.terminate()
+        await service.ended()
+    findings = await doctor("--data-dir", data_dir)
+    assert "problem" not in {finding["status"] for finding in findings.values()}
+
+
+async def check_all(data_dir: str) -> None:
+    findings = await doctor("--data-dir", data_dir)
+    assert "problem" not in {finding["status"] for finding in findings.values()}
+    assert findings["NATS sync to disk"]["status"] == "ok"
+    assert findings["migrations"]["status"] == "ok"
+    code, out, _ = await runstream("--data-dir", data_dir, "fsck", "--output", "json")
+    assert (code, json.loads(out)["count"]) == (0, 0)
+    code, out, _ = await runstream("--data-dir", data_dir, "parked", "list")
+    assert (code, out) == (0, "nothing is parked\n")
+
+
+async def test_fsck_tells_a_row_that_is_not_of_the_log(open_path: Path) -> None:
+    data_dir = str(open_path / "data")
+    async with serving(open_path / "data"):
+        await a_run(open_path / "data")
+        connection = await asyncpg.connect(PostgresServer(open_path / "data" / "postgres").url)
+        assert await connection.execute("UPDATE runstream.runs SET name = 'other'") == "UPDATE 1"
+        await connection.close()
+        code, out, _ = await runstream("--data-dir", data_dir, "fsck")
+        assert code == 1
+        assert ".name: the log says 'hello', the database 'other'" in out
+
+
+async def test_weak_servers_are_problems(open_path: Path) -> None:
+    nats = NatsServer(open_path / "nats", durable=False)
+    postgres = PostgresServer(open_path / "postgres", durable=False)
+    await nats.start()
+    await postgres.start()
+    words = ["doctor", "--nats-url", nats.url, "--database-url", postgres.url, "--output", "json"]
+    code, out, _ = await runstream("--data-dir", str(open_path / "data"), *words)
+    weak = by_what(out)
+    assert code == 1
+    assert weak["NATS sync to disk"]["status"] == "unknown"
+    assert weak["Postgres fsync"]["status"] == "warning"
+    assert "serve" in weak["migrations"]["todo"]
+
+    code, out, _ = await runstream("--data-dir", str(open_path / "data"), *words, "--nats-admin-url", nats.admin_url)
+    assert by_what(out)["NATS sync to disk"]["status"] == "problem"
+    await nats.stop()
+    await postgres.stop()
+
+
+async def test_servers_that_are_not_there_are_problems(tmp_path: Path) -> None:
+    words = ["--nats-url", "nats://127.0.0.1:1", "--database-url", "postgresql://me@127.0.0.1:1/x"]
+    code, out, told = await runstream("--data-dir", str(tmp_path), "doctor", *words, "--output", "json")
+    found = by_what(out)
+    assert code == 1
+    assert "cannot be reached" in found["NATS"]["found"]
+    assert found["Postgres"]["status"] == "problem"
+    assert found["Postgres"]["todo"]
+    assert "Traceback" not in told
+
+
+async def test_no_service_at_all(tmp_path: Path) -> None:
+    code, out, _ = await runstream("--data-dir", str(tmp_path), "doctor")
+    assert code == 1
+    assert "runstream serve" in out
+
+
+async def doctor(*words: str) -> dict[str, Any]:
+    _, out, _ = await runstream(*words, "doctor", "--output", "json")
+    return by_what(out)
+
+
+def by_what(out: str) -> dict[str, Any]:
+    return {finding["what"]: finding for finding in json.loads(out)}
