@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,10 +78,16 @@ async def _ask(
     if not nc.is_connected:
         # It would be kept and sent after a reconnect, when nobody waits for it any more.
         raise UnavailableError(subject, "there is no connection")
+    asking = asyncio.ensure_future(nc.request(subject, payload, timeout=seconds, headers=headers))
     try:
-        message = await nc.request(subject, payload, timeout=seconds, headers=headers)
+        # Not awaited directly: it is a `wait_for`, which in Python 3.11 swallows a cancellation that comes together
+        # with the answer.
+        await asyncio.wait({asking})
+        message = asking.result()
     except (nats.errors.Error, OSError) as error:
         raise UnavailableError(subject, str(error) or type(error).__name__) from error
+    finally:
+        asking.cancel()
     answer: dict[str, Any] = orjson.loads(message.data)
     error_data = answer.get("error")
     if error_data is None:

@@ -115,9 +115,12 @@ class JetStreamLog:
                 await self._idle.wait()
         except TimeoutError:
             pass  # What is left is told that it is unanswered.
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        running = {task for task in self._tasks if not task.done()}
+        while running:
+            for task in running:
+                task.cancel()
+            # Once may not be enough: the client library swallows a cancellation while it flushes.
+            _, running = await asyncio.wait(running, timeout=1.0)
         await self._publisher.close()
 
     async def append(self, commit: NewCommit) -> Position:
