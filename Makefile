@@ -22,7 +22,12 @@ $(STAMP): requirements.txt pyproject.toml
 setup: $(STAMP) ## make .venv with everything in it; .venv/bin/runstream is the command
 
 demo: setup ## run this project's own pipeline, from publishing to its result
-	@$(BIN)/python demo.py --data-dir $(DATA)
+	@$(RUNSTREAM) serve --detach
+	@echo
+	@$(RUNSTREAM) run create --config .runstream/config.yml --repo . --env RUNSTREAM_DEMO_VENV=$(CURDIR)/$(VENV) --follow
+	@printf '\n%s\n' 'The service goes on in the background (make stop ends it). Look around:'
+	@printf '  %s\n' '$(RUNSTREAM) run list' '$(RUNSTREAM) log get RUN install --step 3' \
+	  '$(RUNSTREAM) events tail --from start' '$(RUNSTREAM) fsck' '$(RUNSTREAM) doctor'
 
 serve: setup ## run everything on this machine, in .runstream-data
 	$(RUNSTREAM) serve
