@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from runstream.errors import chain_lines, outermost
-from runstream.service.group import sentence
-from runstream.telemetry.secrets import without_secrets
+from runstream.errors import causes, chain_lines, outermost
 
 
 def run_command(command: Callable[[], object], *, detailed: bool) -> int:
@@ -26,6 +24,9 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
 
 def tell(error: BaseException, *, detailed: bool) -> None:
     """Say on stderr what went wrong and what to do; with `detailed` also the chain of causes."""
+    # Here, because most commands end well, and the module brings all of telemetry with it.
+    from runstream.telemetry.secrets import without_secrets
+
     known = outermost(error)
     lines = [f"error: {sentence(error)}"]
     if known is not None and known.hint:
@@ -35,3 +36,12 @@ def tell(error: BaseException, *, detailed: bool) -> None:
     if detailed:
         lines.extend(f"  {line}" for line in chain_lines(error))
     sys.stderr.write(without_secrets("\n".join(lines)) + "\n")
+
+
+def sentence(error: BaseException) -> str:
+    """What to tell people of an error, whoever raised it: our own words where there are some."""
+    known = outermost(error)
+    if known is not None:
+        return known.message
+    told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
+    return str(told) or type(told).__name__

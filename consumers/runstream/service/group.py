@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
-from runstream.errors import InternalError, RunstreamError, causes, outermost
+from runstream.errors import InternalError, RunstreamError, outermost
 from runstream.lifecycle import Component
+from runstream.service.edge import sentence
 from runstream.service.stopping import StopRequest
 
 SERVERS_SECONDS = 2.0
@@ -45,15 +46,6 @@ async def first_end(components: Sequence[Component]) -> InternalError:
             task.cancel()
     task = next(iter(done))
     return _ended(waiting[task], task.exception() if not task.cancelled() else None)
-
-
-def sentence(error: BaseException) -> str:
-    """What to tell people of an error, whoever raised it: our own words where there are some."""
-    known = outermost(error)
-    if known is not None:
-        return known.message
-    told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
-    return str(told) or type(told).__name__
 
 
 def _ended(component: Component, cause: BaseException | None) -> InternalError:
