@@ -23,6 +23,10 @@ from runstream.embedded.files import write_private
 from runstream.errors import BadRequestError, ConflictError, InternalError, RunstreamError
 
 FORMAT = 1
+RECORDS = "serve.log"
+"""What a service in the background says."""
+_BEFORE_MARKED = frozenset({"lock", RECORDS})
+"""What may be there before the folder is marked as ours."""
 NEEDED_BYTES = 64 << 20
 """Below this a start is refused: a log that cannot grow is no use to anybody."""
 
@@ -123,7 +127,7 @@ def _lock(lock: int, path: Path) -> None:
 def _check_format(path: Path) -> None:
     marker = path / "runstream.json"
     if not marker.exists():
-        if any(entry.name != "lock" for entry in path.iterdir()):
+        if any(entry.name not in _BEFORE_MARKED for entry in path.iterdir()):
             raise BadRequestError(
                 f"{path} has other things in it and is not a data directory of Runstream",
                 code="foreignDataDir",

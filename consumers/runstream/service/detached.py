@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runstream.errors import InternalError
-from runstream.service.data_dir import holder
+from runstream.service.data_dir import RECORDS, holder
 
 STOP_SECONDS = 15
 """How long a stop may take before this is an error: longer than the service gives itself."""
@@ -30,7 +30,7 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
         sys.stdout.write(f"a service runs on {data_dir} already (process {pid})\n")
         return 0
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    records = data_dir.with_name(f"{data_dir.name}.serve.log")
+    records = data_dir / RECORDS
     command = [sys.executable, "-m", "runstream.service", "--data-dir", str(data_dir), "serve", *arguments]
     with (
         records.open("wb") as stderr,

@@ -1,9 +1,9 @@
 """The logs of steps: live over NATS while the step runs, then an object; a reader notices no seam.
 
-    live = LiveLogs(nats, namespace)                  the executor's side: runstream.steplogs.live
-    await live.start()
-    log = live.log(executor_task, 0); log.write(b"..."); log.end()
+live = LiveLogs(nats, namespace)                  the executor's side: runstream.steplogs.live
+await live.start()
+log = live.log(executor_task, 0); log.write(b"..."); log.end()
 
-    logs = StepLogs(nats, namespace, log, objects)    the reader's side: runstream.steplogs.reader
-    async for chunk in await logs.open(key, follow=True): ...
+logs = StepLogs(nats, namespace, log, objects)    the reader's side: runstream.steplogs.reader
+async for chunk in await logs.open(key, follow=True): ...
 """

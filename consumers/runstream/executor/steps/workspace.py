@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import BinaryIO, cast
 
 from runstream.domain import executor_task as executor_tasks
@@ -17,6 +18,9 @@ from runstream.objects import FileSource, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES
 from runstream.subjects import Address
 
+SHOWN_NAMES = 10
+"""How many files of an archive the log names."""
+
 
 async def save(context: StepContext, objects: ObjectStorage) -> int:
     """Pack what is selected and store it; the step succeeds only when the archive is an object."""
@@ -28,7 +32,7 @@ async def save(context: StepContext, objects: ObjectStorage) -> int:
     except BadRequestError as error:
         context.log.line(str(error))
         return 1
-    context.log.line("\n".join((*names, f"{len(names)} files and folders, {target.stat().st_size} bytes")))
+    context.log.line(_listed(names, f"{len(names)} files and folders, {target.stat().st_size} bytes"))
     async with FileSource(target) as source:
         run_task = context.task.run_task_id
         await objects.write(paths.archive(run_task, context.index), source, persist=True)
@@ -56,8 +60,14 @@ async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int
         except BadRequestError as error:
             context.log.line(str(error))
             return 1
-        context.log.line("\n".join((*names, f"{len(names)} files and folders of task {archive.task}")))
+        context.log.line(_listed(names, f"{len(names)} files and folders of task {archive.task}"))
     return 0
+
+
+def _listed(names: Sequence[str], summary: str) -> str:
+    """The first names, a line each, then how many there are."""
+    more = ["…"] if len(names) > SHOWN_NAMES else []
+    return "\n".join((*names[:SHOWN_NAMES], *more, summary))
 
 
 async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: ObjectStorage) -> None:
