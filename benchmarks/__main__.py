@@ -1,0 +1,90 @@
+"""Measure, print a table, and write bench-results/<timestamp>.json."""
+
+from __future__ import annotations
+
+import argparse
+import pstats
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from benchmarks import appends, latency, projection, report, throughput
+from benchmarks.figures import Figures
+from benchmarks.machine import facts, load
+from benchmarks.standing import Deployment, Servers, servers
+from benchmarks.usage import add_memory
+from runstream.telemetry import setup_logging
+
+NOOP = {"gateway": (), "scheduler": (), "executor": ("--driver", "noop", "--active-tasks-limit", "0")}
+SHELL = {
+    **NOOP,
+    "executor": ("--driver", "process", "--active-tasks-limit", str(latency.SHELL_AT_ONCE)),
+}
+_PROFILE_LINES = 35
+
+
+def main() -> int:
+    """The command; its exit code is 1 when an aim was missed and `--strict` is given."""
+    options = _options()
+    setup_logging("warning")
+    console = Console()
+    figures = Figures(lambda figure: console.print("  ", *report.cells(figure)[:3]))
+    machine: dict[str, object] = {"load_before": load()}
+    uvloop.run(_measure(options, figures, machine, console))
+    report.show(figures, console)
+    path = report.write(figures, {**machine, "load_after": load()}, options.results)
+    console.print(f"load {machine['load_before']} before, {load()} after; written to {path}")
+    return int(options.strict and any(figure.reached is False for figure in figures.all))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parts = "; ".join(f"{part}: {title}" for part, title in report.TITLES.items())
+    parser.add_argument("--parts", default="abcde", help=f"which parts to measure ({parts}); e comes with c")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each part; a figure is their median")
+    parser.add_argument("--folder", type=Path, help="where the servers keep their data meanwhile; default: TMPDIR")
+    parser.add_argument("--results", type=Path, default=Path("bench-results"))
+    parser.add_argument("--profile", default="", choices=["gateway", "scheduler", "executor"], help="of parts c and d")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when an aim is missed")
+    return parser.parse_args()
+
+
+async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[str, object], console: Console) -> None:
+    async with servers(options.folder) as standing:
+        machine.update(facts(standing.folder))
+        if "a" in options.parts:
+            console.print("(a) durable appends")
+            await appends.measure(standing, figures, options.repetitions)
+        if "b" in options.parts:
+            console.print("(b) projection")
+            await projection.measure(standing, figures, options.repetitions, NOOP)
+        if set("cde") & set(options.parts):
+            await _end_to_end(options, standing, figures, console)
+        if options.profile:
+            stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
+            stats.sort_stats("tottime").print_stats(_PROFILE_LINES)
+
+
+async def _end_to_end(options: argparse.Namespace, standing: Servers, figures: Figures, console: Console) -> None:
+    for name, components in (("noop", NOOP), ("shell", SHELL)):
+        if name == "shell" and "d" not in options.parts:
+            return
+        async with AsyncExitStack() as stack:
+            deployment = Deployment(standing, name, profiled=options.profile)
+            log = await stack.enter_async_context(standing.log(name))
+            await stack.enter_async_context(deployment.running(**components))
+            if "d" in options.parts:
+                console.print(f"(d) idle latency, {name}")
+                measure = latency.measure_noop if name == "noop" else latency.measure_shell
+                await measure(deployment, log, figures, options.repetitions)
+            if name == "noop" and set("ce") & set(options.parts):
+                console.print("(c) runs end to end")
+                await throughput.measure(deployment, log, figures, options.repetitions)
+                add_memory(figures, deployment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""(d) From POST /runs to finished, when nothing else happens: what a user waits beside the work itself."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+
+from benchmarks.figures import Figures, percentile
+from benchmarks.machine import bare_runs_per_second, run_bare
+from benchmarks.standing import Deployment
+from benchmarks.throughput import append, load
+from benchmarks.watching import FINISH_SECONDS, end_of
+from benchmarks.workloads import CHAIN, ONE, SHELL, Workload
+from runstream.client import Client
+from runstream.gateway.creation import RunCreation
+from runstream.log.jetstream import JetStreamLog
+
+SAMPLES = 50
+AIMS = {ONE.name: 20.0, CHAIN.name: 50.0}
+SHELL_OVER_BARE_MS = 25.0
+SHELL_RUNS = 400
+SHELL_RATE = 120.0
+SHELL_AT_ONCE = 8
+
+
+async def measure_noop(deployment: Deployment, log: JetStreamLog, figures: Figures, repetitions: int) -> None:
+    """Tasks that do nothing."""
+    for workload in (ONE, CHAIN):
+        samples = [await _samples(deployment, log, workload) for _ in range(repetitions)]
+        _add(figures, workload.name, samples, AIMS[workload.name])
+
+
+async def measure_shell(deployment: Deployment, log: JetStreamLog, figures: Figures, repetitions: int) -> None:
+    """Two shell steps, beside the same commands run by a bare loop in turn with them."""
+    bare: list[list[float]] = []
+    ours: list[list[float]] = []
+    for _ in range(repetitions):
+        bare.append([await run_bare() * 1000 for _ in range(SAMPLES)])
+        ours.append(await _samples(deployment, log, SHELL))
+    alone = figures.add("d", "the two commands, bare: p50", "ms", [percentile(b, 50) for b in bare], limit=True)
+    _add(figures, SHELL.name, ours, alone.median + SHELL_OVER_BARE_MS)
+    creation = RunCreation(log, lambda: datetime.now(UTC))
+    alone_rates: list[float] = []
+    rates: list[float] = []
+    for _ in range(repetitions):
+        alone_rates.append(await bare_runs_per_second(SHELL_RUNS, SHELL_AT_ONCE))
+        rates.append(await load(log, append(creation, SHELL), SHELL_RUNS, SHELL_RUNS))
+    figures.add("d", f"the two commands, bare, {SHELL_AT_ONCE} at once", "runs/s", alone_rates, limit=True)
+    figures.add("d", f"{SHELL.name}, {SHELL_AT_ONCE} at once", "runs/s", rates, aim=SHELL_RATE)
+
+
+def _add(figures: Figures, name: str, samples: list[list[float]], aim: float) -> None:
+    figures.add("d", f"{name}: p50", "ms", [percentile(s, 50) for s in samples], aim=aim, better="less")
+    figures.add("d", f"{name}: p99", "ms", [percentile(s, 99) for s in samples], better="less")
+
+
+async def _samples(deployment: Deployment, log: JetStreamLog, workload: Workload) -> list[float]:
+    """Milliseconds from the request until the event stream says that the run has finished, one run after the other."""
+    place = str(await end_of(log))
+    passed: list[float] = []
+    async with Client(deployment.url, token=deployment.token) as client:
+
+        async def publish() -> tuple[str, float]:
+            begun = time.perf_counter()
+            group, tasks = workload.group(len(passed)), workload.tasks()
+            run = await client.runs.create(group=group, name=workload.name, tasks=tasks)
+            return f"run/{run.id}", begun
+
+        waited_for, begun = await publish()
+        async with asyncio.timeout(FINISH_SECONDS):
+            async for commit in client.events.tail(place):
+                if commit.aggregate == waited_for and any(event.type == "RunFinished" for event in commit.events):
+                    passed.append((time.perf_counter() - begun) * 1000)
+                    if len(passed) > SAMPLES:
+                        break
+                    waited_for, begun = await publish()
+    return passed[1:]  # the first one opened the connections
