@@ -1,0 +1,146 @@
+"""A scheduler or an executor is killed by -9 in the middle of the load: what it did is taken over or failed, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runstream.domain.executor_task import ExecutorTask
+from runstream.events.executor_task import ExecutorTaskPhase
+from runstream.events.run import RunResult
+from runstream.executor.process_tree import MARK
+from tests.acceptance.deployment import Deployment, Process, deployed
+from tests.acceptance.load import Load, all_succeeded, chain, nothing_is_missing, was_orderly
+from tests.acceptance.story import Story, reading
+
+TAKEOVER_SECONDS = 20.0
+"""Far above the five seconds that are promised: this machine may be busy with other things."""
+
+
+async def test_a_scheduler_is_killed(open_path: Path, record_property: Callable[[str, object], None]) -> None:
+    async with deployed(open_path, "--driver", "noop", "--active-tasks-limit", "8") as deployment:
+        killed, other = deployment.processes["scheduler0"], deployment.processes["scheduler1"]
+        load = Load(deployment, 300, 20)
+        async with reading(deployment.nats.url) as story, asyncio.TaskGroup() as group:
+            group.create_task(load.publish())
+            await story.until(lambda: len(story.ended) >= 60)
+            moment = time.time()
+            orphaned = _owned(killed)
+            await killed.kill()
+            await story.until(lambda: len(story.groups) >= 300)
+            await story.all_over(set(story.groups))
+        assert load.failed == []
+        assert orphaned
+        all_succeeded(story, load.accepted)
+        await nothing_is_missing(deployment, load, story)
+        seconds = max(_since(moment, other, partition) for partition in orphaned)
+        record_property("takeover_seconds", seconds)
+        print(f"partitions {sorted(orphaned)} were taken over within {seconds:.2f} s")  # noqa: T201
+        assert seconds < TAKEOVER_SECONDS
+
+
+@pytest.mark.parametrize("back", ["when it was given up", "at once"])
+async def test_an_executor_is_killed(open_path: Path, back: str) -> None:
+    gate, marks = open_path / "gate", open_path / "marks"
+    marks.touch()
+    command = f'echo "$AGOLA_RUN_COUNTER" >> {marks}; while [ ! -e {gate} ]; do sleep 0.2; done'
+    async with deployed(open_path, "--sandbox", "off", "--active-tasks-limit", "2") as deployment:
+        killed = deployment.processes["executor1"]
+        executor = (killed.data_dir / "executor" / "id").read_text()
+        load = Load(deployment, 18, 18, chain(command))
+        async with reading(deployment.nats.url) as story:
+            await load.publish()
+            await story.until(lambda: sum(map(_in_step, story.tasks.values())) == 6)
+            running = {task.id for task in story.tasks.values() if _in_step(task) and task.executor_id == executor}
+            await killed.kill()
+            if back == "when it was given up":
+                await story.until(lambda: executor in story.lost_executors)
+            assert len(_processes_of(executor)) >= len(running) == 2
+            await killed.start()
+            assert _processes_of(executor) == []
+            await story.until(lambda: all(not story.tasks[task].open for task in running))
+            gate.touch()
+            await story.all_over(set(load.accepted))
+        assert load.failed == []
+        was_orderly(story)
+        failed = _failed_with_their_ends(story)
+        assert running <= {task.id for task in failed}
+        assert {task.executor_id for task in failed} == {executor}
+        assert back == "when it was given up" or len(failed) == 2
+        begun = [task for task in failed if task.start_time is not None]
+        assert {task.id for task in begun} == running
+        whole = [run for run in load.accepted if run not in {task.run_id for task in failed}]
+        all_succeeded(story, whole)
+        assert [story.results[task.run_id] for task in failed] == [RunResult.FAILED] * len(failed)
+        assert len(marks.read_text().splitlines()) == len(whole) * 3 + len(begun)
+        await nothing_is_missing(deployment, load, story)
+        await _users_see(deployment, begun)
+
+
+def _owned(scheduler: Process) -> set[int]:
+    """The partitions that a scheduler says it has."""
+    owned: set[int] = set()
+    for record in scheduler.records():
+        if record["action"] == "partition_acquired":
+            owned.add(record["partition"])
+        elif record["action"] in ("partition_released", "partition_lost"):
+            owned.discard(record["partition"])
+    return owned
+
+
+def _since(moment: float, scheduler: Process, partition: int) -> float:
+    """How many seconds after the moment this scheduler had the partition."""
+    times = [
+        datetime.fromisoformat(record["timestamp"]).timestamp()
+        for record in scheduler.records("partition_acquired")
+        if record["partition"] == partition
+    ]
+    return min(at - moment for at in times if at > moment)
+
+
+def _in_step(task: ExecutorTask) -> bool:
+    return any(step.phase is ExecutorTaskPhase.RUNNING for step in task.steps)
+
+
+def _processes_of(executor: str) -> list[psutil.Process]:
+    """The processes that run tasks of an executor."""
+    mark = f"{MARK}={executor}/".encode()
+    found = []
+    for process in psutil.process_iter():
+        try:
+            said = Path(f"/proc/{process.pid}/environ").read_bytes()
+        except OSError:
+            continue  # it has ended meanwhile
+        if mark in said and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def _failed_with_their_ends(story: Story) -> list[ExecutorTask]:
+    """The tasks that failed; end times are set on each of them and on its open steps."""
+    failed = [task for task in story.tasks.values() if task.phase is not ExecutorTaskPhase.SUCCESS]
+    for task in failed:
+        assert task.phase is ExecutorTaskPhase.FAILED
+        assert task.end_time is not None
+        for step in (task.setup_step, *task.steps):
+            assert step.phase is not ExecutorTaskPhase.RUNNING
+            assert (step.end_time is None) == (step.start_time is None)
+    return failed
+
+
+async def _users_see(deployment: Deployment, failed: Iterable[ExecutorTask]) -> None:
+    """The same, and a reason."""
+    async with deployment.client() as client:
+        for lost in failed:
+            task = (await client.runs.get(lost.run_id)).task(lost.task)
+            assert task is not None
+            assert (task.status, task.end_time) == ("failed", lost.end_time)
+            assert (task.steps[0].phase, task.steps[0].end_time) == ("failed", lost.steps[0].end_time)
+            assert "executor" in task.fail_error
