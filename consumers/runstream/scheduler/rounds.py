@@ -7,6 +7,8 @@ be reached costs a round, never a decision: it is made again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -15,6 +17,7 @@ from runstream.commits import NewCommit, Position
 from runstream.errors import InternalError
 from runstream.log.port import AppendConflictError, Log
 from runstream.scheduler.deciding import Decider, Decision
+from runstream.telemetry import span_from
 from runstream.telemetry.metrics import DECIDED_RUNS
 
 logger = structlog.get_logger(__name__)
@@ -25,9 +28,11 @@ async def append_decisions(
 ) -> bool:
     """Append the decisions; False when the log could not be reached and they have to be made again."""
     try:
-        sequences = await _append_own(log, decider, decisions)
-        accepted = [(decision, sequence) for decision, sequence in sequences if sequence is not None]
-        await _append_rest(log, decider, accepted, clock())
+        with ExitStack() as spans:
+            traced = [_traced(decision, spans) for decision in decisions]
+            sequences = await _append_own(log, decider, traced)
+            accepted = [(decision, sequence) for decision, sequence in sequences if sequence is not None]
+            await _append_rest(log, decider, accepted, clock())
     except InternalError as error:
         logger.warning("The log cannot be reached", action="decisions_postponed", error=str(error))
         for decision in decisions:
@@ -35,6 +40,12 @@ async def append_decisions(
         return False
     DECIDED_RUNS.add(len(decisions), str(decider.fold.partition))
     return True
+
+
+def _traced(decision: Decision, spans: ExitStack) -> Decision:
+    """The decision inside a span of its run's trace, which lasts as long as the round."""
+    span = spans.enter_context(span_from(decision.trace, "schedule run", {"run": decision.run_id}))
+    return replace(decision, trace=span.traceparent)
 
 
 async def _append_own(log: Log, decider: Decider, decisions: Sequence[Decision]) -> list[tuple[Decision, int | None]]:
