@@ -34,8 +34,9 @@ log = structlog.get_logger()
 class LiveLog:
     """One log while its step runs."""
 
-    def __init__(self, owner: LiveLogs, subject: str) -> None:
+    def __init__(self, owner: LiveLogs, executor_task: str, subject: str) -> None:
         self._owner = owner
+        self.executor_task = executor_task
         self.subject = subject
         self.offset = 0
         """Where the pending bytes begin."""
@@ -76,6 +77,8 @@ class LiveLogs:
         self._namespace = namespace
         self._stream = stream_of(namespace)
         self._dirty: dict[LiveLog, None] = {}
+        self._published: set[str] = set()
+        """The executor tasks of which something was published."""
         self._wake = asyncio.Event()
         self._stream_missing = False
         self._inbox = nats.new_inbox()
@@ -109,7 +112,7 @@ class LiveLogs:
 
     def log(self, executor_task: str, step: int | None) -> LiveLog:
         """A new log; step None is the setup step's."""
-        return LiveLog(self, subject_of(self._namespace, executor_task, step))
+        return LiveLog(self, executor_task, subject_of(self._namespace, executor_task, step))
 
     def touch(self, live: LiveLog) -> None:
         """This log has something to publish."""
@@ -117,7 +120,12 @@ class LiveLogs:
         self._wake.set()
 
     async def forget(self, executor_task: str) -> None:
-        """All logs of the task are objects: its messages need no memory any more."""
+        """All logs of the task are objects: its messages need no memory any more, and what waits is not published."""
+        for live in [live for live in self._dirty if live.executor_task == executor_task]:
+            del self._dirty[live]
+        if executor_task not in self._published:
+            return
+        self._published.discard(executor_task)
         try:
             await self._nats.jetstream().purge_stream(
                 self._stream, subject=task_subjects(self._namespace, executor_task)
@@ -140,8 +148,11 @@ class LiveLogs:
                 log.warning("live logs cannot be published", action="live_logs_not_published", error=str(error))
 
     async def _publish_dirty(self) -> None:
-        dirty, self._dirty = self._dirty, {}
-        for live in dirty:
+        for live in list(self._dirty):
+            if live not in self._dirty:  # forgotten meanwhile
+                continue
+            del self._dirty[live]
+            self._published.add(live.executor_task)
             while (message := live.take()) is not None:
                 chunk, headers = message
                 last = TOTAL_HEADER in headers

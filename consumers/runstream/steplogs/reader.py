@@ -14,13 +14,14 @@ from collections.abc import AsyncIterator
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from runstream.errors import ConflictError, NotExistError
 from runstream.gateway.ports import StepLogKey
 from runstream.log.port import Log
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import chunks
-from runstream.steplogs.stored import Piece, piece_of, stored_pieces
+from runstream.steplogs.stored import Piece, piece_of, stored_pieces, unreachable
 from runstream.steplogs.subjects import stream_of, subject_of
 from runstream.steplogs.watching import Fate, load, watch
 
@@ -135,8 +136,11 @@ class _Follower:
         return self._total is not None and self.have >= self._total
 
     async def listen(self) -> None:
-        """Hear what is published from now on."""
-        self._subscription = await self._nats.subscribe(self._subject, cb=self._hear)
+        """Hear what is published from now on. Raises RemoteError."""
+        try:
+            self._subscription = await self._nats.subscribe(self._subject, cb=self._hear)
+        except (NatsError, OSError) as error:
+            raise unreachable() from error
 
     async def close(self) -> None:
         """Hear no more."""

@@ -83,9 +83,14 @@ async def _batch(nats: Nats, stream: str, subject: str, sequence: int) -> list[P
             finally:
                 await subscription.unsubscribe()
     except (NatsError, OSError, TimeoutError) as error:
-        raise RemoteError(
-            "the live log cannot be read: NATS does not answer",
-            remote_kind=Kind.INTERNAL,
-            code="natsUnreachable",
-            hint="does NATS run? `runstream doctor` checks it",
-        ) from error
+        raise unreachable() from error
+
+
+def unreachable() -> RemoteError:
+    """The error for a live log that cannot be read; to be raised from its cause."""
+    return RemoteError(
+        "the live log cannot be read: NATS does not answer",
+        remote_kind=Kind.INTERNAL,
+        code="natsUnreachable",
+        hint="does NATS run? `runstream doctor` checks it",
+    )

@@ -1,0 +1,252 @@
+"""An executor on a log, and somebody who plays the scheduler: assigns tasks and waits for what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from nats.aio.client import Client as Nats
+
+from runstream.codec import decode
+from runstream.commits import Head, StoredCommit
+from runstream.domain import executor_task as executor_tasks
+from runstream.domain.executor_task import ExecutorTask
+from runstream.errors import NotExistError
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.events.run_config import Depend, RunConfig, RunConfigStored, RunConfigTask, Runtime, SaveContent, Step
+from runstream.executor.drivers.process import ProcessDriver
+from runstream.executor.executor import Executor
+from runstream.executor.jobs import Runner
+from runstream.executor.place import ExecutorPlace
+from runstream.executor.pod_runner import PodRunner
+from runstream.executor.pod_task import Surroundings
+from runstream.executor.spec import Specs
+from runstream.ids import content_hash, executor_task_id, new_id, run_task_id
+from runstream.log.memory import MemoryLog
+from runstream.log.port import Log
+from runstream.objects import ObjectStorage, PosixObjects, paths
+from runstream.objects.port import chunks
+from runstream.settings import ExecutorSettings
+from runstream.steplogs.live import LiveLogs
+from runstream.subjects import Address
+
+HOST = Runtime("host", "", ())
+
+
+class FakeLease:
+    """A lease that is held for as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.held = asyncio.Event()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.touched = 0
+
+    def touch(self) -> None:
+        self.touched += 1
+
+    async def run(self) -> None:
+        self.held.set()
+        try:
+            await asyncio.shield(self.lost)
+        finally:
+            self.held.clear()
+            self.lost = asyncio.get_running_loop().create_future()
+
+
+class FakeLeases:
+    """Gives one lease."""
+
+    def __init__(self) -> None:
+        self.value: Callable[[], bytes] = bytes
+        self.given = FakeLease()
+
+    def lease(self, key: str, value: Callable[[], bytes]) -> FakeLease:
+        self.value = value
+        return self.given
+
+
+def run_step(command: str, *, tty: bool = False, **fields: object) -> Step:
+    return Step(type="run", name="run", command=command, tty=tty, **fields)  # type: ignore[arg-type]
+
+
+def save_step(*selected: str, source_dir: str = "", dest_dir: str = "") -> Step:
+    return Step(type="save_to_workspace", contents=(SaveContent(source_dir, dest_dir, selected),))
+
+
+def task_of(
+    name: str,
+    *steps: Step,
+    depends: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
+    working_dir: str = "",
+    runtime: Runtime = HOST,
+    level: int = 0,
+    user: str = "",
+) -> RunConfigTask:
+    return RunConfigTask(
+        name=name,
+        level=level,
+        depends=tuple(Depend(parent, ("on_success",)) for parent in depends),
+        runtime=runtime,
+        environment=environment or {},
+        working_dir=working_dir,
+        shell="",
+        user=user,
+        steps=steps,
+        ignore_failure=False,
+        skip=False,
+        needs_approval=False,
+        docker_registries_auth={},
+        task_timeout_interval=0,
+    )
+
+
+def config_of(*tasks: RunConfigTask, static: dict[str, str] | None = None) -> RunConfig:
+    return RunConfig("test", {task.name: task for task in tasks}, static or {}, {}, "")
+
+
+@dataclass(slots=True)
+class Watched:
+    """One executor task, as the log says it."""
+
+    rig: Rig
+    address: Address
+    task: ExecutorTask
+    head: Head
+    run_task_id: str
+    history: list[StoredCommit] = field(default_factory=list)
+
+    async def until(self, reached: Callable[[ExecutorTask], bool]) -> ExecutorTask:
+        """Wait for the log to say so."""
+        log = self.rig.log
+        filters = [log.subjects.of(self.address)]
+        async with log.read(self.address.partition, self.head.sequence, filters=filters) as reader:
+            while not reached(self.task):
+                for message in await reader.next_batch(1):
+                    self.apply(decode(message))
+        return self.task
+
+    async def ended(self) -> ExecutorTask:
+        return await self.until(lambda task: not task.open)
+
+    async def settled(self) -> ExecutorTask:
+        return await self.until(lambda task: task.settled)
+
+    async def step_begun(self, step: int = 0) -> ExecutorTask:
+        return await self.until(lambda task: task.steps[step].start_time is not None)
+
+    def apply(self, stored: StoredCommit) -> None:
+        self.history.append(stored)
+        for event in cast("tuple[ExecutorTaskEvent, ...]", stored.commit.events):
+            self.task = executor_tasks.evolve(self.task, event)
+        self.head = Head(stored.commit.version, stored.position.sequence)
+
+    async def say(self, *events: ExecutorTaskEvent) -> None:
+        """Append as the scheduler does."""
+        last = await self.rig.log.last(self.address)
+        assert last is not None
+        head = Head(last.commit.version, last.position.sequence)
+        await self.rig.log.append(head.next_commit(self.address, events, time=datetime.now(UTC), actor="scheduler"))
+
+    async def log(self, step: int | None = 0) -> str:
+        """The stored log."""
+        return (await self.rig.stored(paths.step_log(self.run_task_id, step))).decode()
+
+    async def commits(self) -> int:
+        """How many commits it has."""
+        return len(await self.rig.log.history(self.address))
+
+
+@dataclass(slots=True)
+class Rig:
+    """What a test has in its hands."""
+
+    log: Log
+    objects: ObjectStorage
+    folder: Path
+    executor_id: str
+    leases: FakeLeases
+    executor: Executor | None = None
+
+    async def assign(
+        self, task: RunConfigTask, *, config: RunConfig | None = None, run_id: str | None = None, trace: str = ""
+    ) -> Watched:
+        """Give a task to the executor."""
+        config = config or config_of(task)
+        run_id = run_id or new_id()
+        digest = content_hash(repr(config).encode())
+        partition = int(run_id[:8], 16) % self.log.partitions
+        stored = Address(partition, "runconfig", digest)
+        if await self.log.last(stored) is None:
+            commit = Head().next_commit(stored, (RunConfigStored(config),), time=datetime.now(UTC), actor="test")
+            await self.log.append(commit)
+        run_task = run_task_id(run_id, task.name)
+        address = Address(partition, "task", executor_task_id(run_id, run_task), self.executor_id)
+        event = ExecutorTaskAssigned(
+            self.executor_id, run_id, run_task, task.name, digest, "/project/p/branch/main", 7, len(task.steps), 0
+        )
+        assignment = Head().next_commit(address, (event,), time=datetime.now(UTC), actor="scheduler", trace=trace)
+        position = await self.log.append(assignment)
+        assigned = executor_tasks.assigned(address.id, event)
+        return Watched(self, address, assigned, Head(1, position.sequence), run_task)
+
+    async def run(self, *steps: Step, **fields: object) -> Watched:
+        """Run a task of these steps to its very end."""
+        watched = await self.assign(task_of("task", *steps, **fields))  # type: ignore[arg-type]
+        await watched.settled()
+        return watched
+
+    async def stored(self, path: str) -> bytes:
+        async with await self.objects.read(path) as reader:
+            return b"".join([chunk async for chunk in chunks(reader)])
+
+    async def is_stored(self, path: str) -> bool:
+        try:
+            await self.objects.stat(path)
+        except NotExistError:
+            return False
+        return True
+
+    def task_folder(self, watched: Watched) -> Path:
+        return self.folder / "executor" / "tasks" / watched.address.id
+
+
+SETTINGS = ExecutorSettings(active_tasks_limit=2, sandbox="off", stop_grace_seconds=5.0)
+
+
+@contextlib.asynccontextmanager
+async def rig(
+    folder: Path,
+    *,
+    log: Log | None = None,
+    nats: Nats | None = None,
+    namespace: str = "",
+    settings: ExecutorSettings = SETTINGS,
+    objects: ObjectStorage | None = None,
+    runner: Runner | None = None,
+    start: bool = True,
+) -> AsyncIterator[Rig]:
+    """An executor in this folder; started, unless the test wants to."""
+    log = log or MemoryLog()
+    objects = objects or PosixObjects(folder / "objects")
+    place = ExecutorPlace(folder)
+    leases = FakeLeases()
+    live = LiveLogs(nats, namespace) if nats is not None else None
+    driver = ProcessDriver(place.identity(settings.id), sandbox=settings.sandbox, hidden=(folder,))
+    around = Surroundings(driver, log, objects, live, Specs(log), settings.stop_grace_seconds)
+    executor = Executor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live)
+    try:
+        if start:
+            await executor.start()
+        yield Rig(log, objects, folder, executor.id, leases, executor)
+    finally:
+        await executor.stop()
+
+
+def limited(count: int) -> ExecutorSettings:
+    return replace(SETTINGS, active_tasks_limit=count)

@@ -1,0 +1,263 @@
+"""Reading the log of a step while it is written, and across the moment when it becomes an object."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.client import Client as Nats
+
+from runstream.commits import Head
+from runstream.errors import ConflictError, Kind, NotExistError, RunstreamError, find
+from runstream.events.executor_task import ExecutorTaskLost, ExecutorTaskPhase
+from runstream.events.run import RunCancelled, RunCreated
+from runstream.gateway.ports import StepLogKey
+from runstream.ids import executor_task_id, new_id, run_task_id
+from runstream.log.jetstream import open_log
+from runstream.objects import paths
+from runstream.steplogs.live import LiveLogs
+from runstream.steplogs.reader import StepLogs
+from runstream.steplogs.stored import stored_pieces
+from runstream.subjects import Address
+from tests.executor.rig import Rig, Watched, rig, run_step, task_of
+from tests.executor.test_life import appears
+
+GATED = "mkfifo ~/gate; echo > ~/ready; {before}; cat ~/gate > /dev/null; {after}"
+
+
+@dataclass(slots=True)
+class Logs:
+    """An executor with live logs, and a reader."""
+
+    rig: Rig
+    reader: StepLogs
+    nats: Nats
+    namespace: str
+
+    def key(self, task: Watched, step: int | None = 0) -> StepLogKey:
+        return StepLogKey(task.address.partition, task.task.run_id, task.run_task_id, task.address.id, step)
+
+    async def gated(self, before: str = "true", after: str = "true", *more: str) -> Watched:
+        """A task whose first step waits between two commands until `let_on`."""
+        steps = [run_step(GATED.format(before=before, after=after)), *map(run_step, more)]
+        task = await self.rig.assign(task_of("task", *steps))
+        await task.step_begun()
+        await appears(self.rig.task_folder(task) / "home" / "ready")
+        return task
+
+    async def let_on(self, task: Watched) -> None:
+        await asyncio.to_thread((self.rig.task_folder(task) / "home" / "gate").write_text, "go\n")
+
+    async def published(self, task: Watched) -> None:
+        """Wait until something of the log is in the stream."""
+        subject = f"{self.namespace}.logs.{task.address.id}.0"
+        found = await self.nats.subscribe(subject, max_msgs=1)
+        if not [piece async for piece in stored_pieces(self.nats, f"{self.namespace}_LOGS", subject, 0)]:
+            await found.next_msg(timeout=10)
+
+    async def read(self, task: Watched, step: int | None = 0, *, follow: bool = False) -> str:
+        chunks = await self.reader.open(self.key(task, step), follow=follow)
+        return b"".join([chunk async for chunk in chunks]).decode()
+
+
+@contextlib.asynccontextmanager
+async def logs(url: str, namespace: str, folder: Path) -> AsyncIterator[Logs]:
+    nc = await nats.connect(url)
+    try:
+        async with (
+            await open_log(nc, namespace, create=True, partitions=2) as log,
+            rig(folder, log=log, nats=nc, namespace=namespace) as it,
+        ):
+            yield Logs(it, StepLogs(nc, namespace, log, it.objects), nc, namespace)
+    finally:
+        await nc.close()
+
+
+async def test_a_follower_gets_bytes_as_they_come(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated(after="echo later")
+        chunks = await it.reader.open(it.key(task), follow=True)  # at once: nothing is written yet
+        await it.let_on(task)
+        assert await anext(chunks) == b"later\n"
+        assert [chunk async for chunk in chunks] == []
+        await task.settled()
+
+
+async def test_one_who_comes_in_the_middle_gets_every_byte_once(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("seq 1 20000", "seq 20001 40000")
+        early = asyncio.create_task(it.read(task, follow=True))
+        middle = await it.reader.open(it.key(task), follow=True)
+        read = [await anext(middle)]
+        assert read[0].startswith(b"1\n2\n")
+        await it.let_on(task)
+        read += [chunk async for chunk in middle]
+        whole = "".join(f"{number}\n" for number in range(1, 40001))
+        assert b"".join(read).decode() == whole
+        assert await early == whole
+        await task.settled()
+        assert await it.read(task) == await it.read(task, follow=True) == whole
+
+
+async def test_there_is_no_seam_where_the_live_log_becomes_an_object(
+    nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("seq 1 1000", "seq 1001 300000")
+        slow = await it.reader.open(it.key(task), follow=True)
+        read = [await anext(slow)]
+        await it.let_on(task)
+        await task.settled()
+        await it.rig.executor.stop()  # type: ignore[union-attr]  # and with it the live log is gone
+        read += [chunk async for chunk in slow]
+        assert b"".join(read).decode() == "".join(f"{number}\n" for number in range(1, 300001))
+
+
+async def test_bytes_that_the_live_log_lacks_come_from_the_object(
+    nats_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.steplogs.live.PENDING_BYTES", 10_000)
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("seq 1 100", "seq 101 200000")
+        follower = await it.reader.open(it.key(task), follow=True)
+        read = [await anext(follower)]
+        await it.let_on(task)
+        read += [chunk async for chunk in follower]
+        whole = "".join(f"{number}\n" for number in range(1, 200001))
+        assert b"".join(read).decode() == whole
+
+
+async def test_the_beginning_of_a_live_log_can_be_gone(
+    nats_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.steplogs.live.PENDING_BYTES", 10_000)
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("seq 1 200000; echo > ~/written")
+        await appears(it.rig.task_folder(task) / "home" / "written")
+        follower = asyncio.create_task(it.read(task, follow=True))
+        await it.published(task)
+        with pytest.raises(ConflictError, match="beginning of the log"):
+            await it.read(task)
+        await it.let_on(task)
+        assert await follower == "".join(f"{number}\n" for number in range(1, 200001))
+
+
+async def test_without_follow_one_gets_what_there_is_now(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("echo now", "echo later")
+        follower = await it.reader.open(it.key(task), follow=True)
+        assert await anext(follower) == b"now\n"
+        assert await it.read(task) == "now\n"
+        assert "Starting pod." in await it.read(task, None)
+        await it.let_on(task)
+        await task.settled()
+        assert await it.read(task) == "now\nlater\n"
+
+
+async def test_a_log_that_is_not_there(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("true", "exit 1", "echo never")
+        for step in (1, 2, -1):
+            with pytest.raises(NotExistError, match="log doesn't exist") as raised:
+                await it.read(task, step)
+            assert raised.value.code == "logDoesNotExist"
+        for step in (2, -1):
+            with pytest.raises(NotExistError):
+                await it.reader.open(it.key(task, step), follow=True)
+        unknown = StepLogKey(0, new_id(), new_id(), new_id(), 0)
+        for follow in (True, False):
+            with pytest.raises(NotExistError):
+                await it.reader.open(unknown, follow=follow)
+        waiting = await it.reader.open(it.key(task, 1), follow=True)
+        await it.let_on(task)
+        assert [chunk async for chunk in waiting] == []  # its step never ran
+        await task.settled()
+        for follow in (True, False):
+            with pytest.raises(NotExistError):
+                await it.reader.open(it.key(task, 1), follow=follow)
+        await it.rig.objects.delete(paths.step_log(task.run_task_id, 0))
+        with pytest.raises(NotExistError):
+            await it.reader.open(it.key(task), follow=True)
+
+
+async def test_following_a_task_that_is_not_assigned_yet(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        run_id, log = new_id(), it.rig.log
+        partition = int(run_id[:8], 16) % log.partitions
+        run_task = run_task_id(run_id, "task")
+        key = StepLogKey(partition, run_id, run_task, executor_task_id(run_id, run_task), 0)
+        created = RunCreated("run", "/project/p/branch/b", "0" * 64, {}, ())
+        address = Address(partition, "run", run_id)
+        commit = Head().next_commit(address, (created,), time=datetime.now(UTC), actor="test")
+        position = await log.append(commit)
+        with pytest.raises(NotExistError):
+            await it.reader.open(key, follow=False)
+        follower = await it.reader.open(key, follow=True)
+        cancelled = await it.reader.open(StepLogKey(partition, run_id, new_id(), new_id(), 0), follow=True)
+        task = await it.rig.assign(task_of("task", run_step("echo hello")), run_id=run_id)
+        assert b"".join([chunk async for chunk in follower]) == b"hello\n"
+        await task.settled()
+        end = Head(1, position.sequence).next_commit(address, (RunCancelled(),), time=datetime.now(UTC), actor="test")
+        waiting = asyncio.create_task(anext(cancelled, b"ended"))
+        await log.append(end)
+        assert await waiting == b"ended"
+
+
+async def test_a_follower_of_a_lost_task_ends(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("echo seen")
+        follower = await it.reader.open(it.key(task), follow=True)
+        assert await anext(follower) == b"seen\n"
+        await task.say(ExecutorTaskLost(datetime.now(UTC), "gone"))
+        rest = b"".join([chunk async for chunk in follower]).decode()
+        assert rest in ("", "The task was ended: it was declared lost.\n")
+        assert task.task.phase is not ExecutorTaskPhase.SUCCESS
+
+
+async def test_an_unreachable_nats_is_a_clear_error(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("echo seen")
+        closed = await nats.connect(nats_url)
+        reader = StepLogs(closed, namespace, it.rig.log, it.rig.objects)
+        await closed.close()
+        for follow in (False, True):
+            with pytest.raises(RunstreamError) as raised:
+                async for _ in await reader.open(it.key(task), follow=follow):
+                    pass
+            remote = find(raised.value, Kind.REMOTE)
+            assert remote is not None
+            assert (remote.code, "NATS" in remote.message) == ("natsUnreachable", True)
+        await it.let_on(task)
+
+
+async def test_the_live_log_is_removed_when_it_is_an_object(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("echo one")
+        await it.let_on(task)
+        await task.settled()
+        await it.rig.executor.stop()  # type: ignore[union-attr]
+        info = await it.nats.jetstream().stream_info(f"{namespace}_LOGS")
+        assert info.state.bytes == 0
+
+
+async def test_a_lost_stream_is_made_again(nats_url: str, namespace: str) -> None:
+    nc = await nats.connect(nats_url)
+    try:
+        live = LiveLogs(nc, namespace)
+        await live.start()
+        await nc.jetstream().delete_stream(f"{namespace}_LOGS")  # as a restart of NATS does
+        while True:
+            log = live.log(new_id(), 0)
+            log.end()
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                if (await nc.jetstream().stream_info(f"{namespace}_LOGS")).state.messages:
+                    break
+        await live.stop()
+    finally:
+        await nc.close()

@@ -1,0 +1,215 @@
+"""Handing files from task to task, and cloning repositories."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from runstream.errors import InternalError
+from runstream.events.executor_task import (
+    ExecutorTaskArchiveStored,
+    ExecutorTaskPhase,
+    ExecutorTaskStepFinished,
+)
+from runstream.events.run_config import Step
+from runstream.ids import new_id
+from runstream.objects import ByteSource, PosixObjects, paths
+from tests.executor.rig import Watched, config_of, rig, run_step, save_step, task_of
+
+SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
+RESTORE = Step(type="restore_workspace", dest_dir="")
+
+
+async def test_an_archive_is_handed_to_all_descendants(tmp_path: Path) -> None:
+    build = task_of("build", run_step("mkdir -p dist/x; echo wheel > dist/x/w"), save_step("**"))
+    test = task_of("test", RESTORE, run_step("echo more > more"), save_step("more"), depends=("build",), level=1)
+    ship = task_of(
+        "ship",
+        Step(type="restore_workspace", dest_dir="~/ws"),
+        run_step("cd ~/ws; cat dist/x/w more"),
+        depends=("test",),
+    )
+    config = config_of(build, test, ship)
+    run_id = new_id()
+    async with rig(tmp_path) as it:
+        done: list[Watched] = []
+        for task in (build, test, ship):
+            watched = await it.assign(task, config=config, run_id=run_id)
+            assert (await watched.settled()).phase is SUCCESS, await watched.log(0)
+            done.append(watched)
+        assert await done[2].log(1) == "wheel\nmore\n"
+        assert await it.is_stored(paths.archive(done[0].run_task_id, 1))
+        assert await it.is_stored(paths.archive_reference(done[0].run_task_id, run_id))
+        assert "dist/x/w\n" in await done[1].log(0)
+
+
+async def test_an_archive_is_stored_before_its_step_ends(tmp_path: Path) -> None:
+    async with rig(tmp_path) as it:
+        done = await it.run(run_step("echo > f"), save_step("f"))
+        events = [event for stored in done.history for event in stored.commit.events]
+        marks = [event for event in events if isinstance(event, ExecutorTaskArchiveStored | ExecutorTaskStepFinished)]
+        assert [type(mark) for mark in marks] == [
+            ExecutorTaskStepFinished,
+            ExecutorTaskArchiveStored,
+            ExecutorTaskStepFinished,
+        ]
+
+
+class FailingObjects(PosixObjects):
+    """Refuses what the test says."""
+
+    refused = ""
+
+    async def write(self, path: str, source: ByteSource, *, size: int = -1, persist: bool = False) -> None:
+        if self.refused and path.startswith(self.refused):
+            raise InternalError(f"no space for {path}")
+        await super().write(path, source, size=size, persist=persist)
+
+    async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
+        if self.refused and any(path.startswith(self.refused) for path in contents):
+            raise InternalError("no space")
+        await super().write_all(contents)
+
+
+async def test_a_step_whose_archive_cannot_be_stored_fails(tmp_path: Path) -> None:
+    objects = FailingObjects(tmp_path / "objects")
+    objects.refused = paths.ARCHIVES
+    async with rig(tmp_path, objects=objects) as it:
+        done = await it.run(run_step("echo > f"), save_step("f"))
+        assert (done.task.phase, done.task.steps[1].archive_stored) == (FAILED, False)
+        assert "no space" in await done.log(1)
+
+
+async def test_a_task_ends_without_its_logs_when_they_cannot_be_stored_and_they_follow(tmp_path: Path) -> None:
+    objects = FailingObjects(tmp_path / "objects")
+    objects.refused = paths.LOGS
+    async with rig(tmp_path, objects=objects) as it:
+        task = await it.assign(task_of("task", run_step("echo kept")))
+        ended = await task.ended()
+        assert (ended.phase, ended.settled) == (SUCCESS, False)
+        objects.refused = ""
+        await task.settled()
+        assert await task.log() == "kept\n"
+
+
+async def test_restoring_what_a_parent_did_not_save(tmp_path: Path) -> None:
+    build = task_of("build", run_step("exit 1"), save_step("**"))
+    child = task_of("child", RESTORE, depends=("build",), level=1)
+    config = config_of(build, child)
+    run_id = new_id()
+    async with rig(tmp_path) as it:
+        await (await it.assign(build, config=config, run_id=run_id)).settled()
+        watched = await it.assign(child, config=config, run_id=run_id)
+        assert (await watched.settled()).phase is SUCCESS
+        assert await watched.log() == "task build saved nothing in step 1\n"
+
+
+async def test_restoring_what_is_no_longer_there(tmp_path: Path) -> None:
+    build = task_of("build", save_step("**"))
+    child = task_of("child", RESTORE, depends=("build",), level=1)
+    config = config_of(build, child)
+    run_id = new_id()
+    async with rig(tmp_path) as it:
+        parent = await it.assign(build, config=config, run_id=run_id)
+        await parent.settled()
+        await it.objects.delete(paths.archive(parent.run_task_id, 0))
+        watched = await it.assign(child, config=config, run_id=run_id)
+        assert (await watched.settled()).phase is FAILED
+        assert "no longer there" in await watched.log()
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    for number in range(3):
+        (folder / "file").write_text(f"main {number}\n")
+        git(folder, "add", "file")
+        git(folder, "commit", "-q", "-m", f"{number}")
+    git(folder, "tag", "v1", "HEAD~1")
+    git(folder, "switch", "-q", "-c", "other")
+    (folder / "file").write_text("other\n")
+    git(folder, "commit", "-q", "-a", "-m", "other")
+    git(folder, "switch", "-q", "main")
+    git(folder, "update-ref", "refs/pull/1/head", "other")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("variables", "step", "content"),
+    [
+        ({}, {}, "main 2"),
+        ({"AGOLA_GIT_REF": "refs/heads/other"}, {}, "other"),
+        ({"AGOLA_GIT_REF": "v1"}, {}, "main 1"),
+        ({"AGOLA_GIT_REF": "refs/pull/1/head"}, {}, "other"),
+        ({"AGOLA_GIT_REF": "main", "AGOLA_GIT_COMMITSHA": "HEAD~2"}, {}, "main 0"),
+        ({"AGOLA_GIT_REF": "main"}, {"depth": 1}, "main 2"),
+        ({"AGOLA_GIT_REF": "main"}, {"recurse_submodules": True}, "main 2"),
+    ],
+)
+async def test_clone(
+    tmp_path: Path, repository: Path, variables: dict[str, str], step: dict[str, int], content: str
+) -> None:
+    if "AGOLA_GIT_COMMITSHA" in variables:
+        variables = {**variables, "AGOLA_GIT_COMMITSHA": git(repository, "rev-parse", variables["AGOLA_GIT_COMMITSHA"])}
+    environment = {"AGOLA_REPOSITORY_URL": str(repository), **variables}
+    clone = Step(type="clone", name="clone", **step)  # type: ignore[arg-type]
+    async with rig(tmp_path / "executor") as it:
+        done = await it.run(clone, run_step("cat file; git rev-list --count HEAD"), environment=environment)
+        assert done.task.phase is SUCCESS, await done.log(0)
+        lines = (await done.log(1)).splitlines()
+        assert lines[0] == content
+        if "depth" in step:
+            assert lines[1] == "1"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "AGOLA_REPOSITORY_URL is not set"),
+        ({"AGOLA_REPOSITORY_URL": "--upload-pack=evil"}, "begins with '-'"),
+        ({"AGOLA_REPOSITORY_URL": "/nowhere/at/all"}, "does not exist"),
+        ({"AGOLA_REPOSITORY_URL": "REPO", "AGOLA_GIT_REF": "--exec=evil"}, "begins with '-'"),
+        ({"AGOLA_REPOSITORY_URL": "REPO", "AGOLA_GIT_REF": "no-such-ref"}, "couldn't find remote ref"),
+        ({"AGOLA_REPOSITORY_URL": "REPO", "AGOLA_GIT_COMMITSHA": "$(evil)"}, "is not a commit"),
+    ],
+)
+async def test_what_cannot_be_cloned(tmp_path: Path, repository: Path, environment: dict[str, str], said: str) -> None:
+    environment = {name: value.replace("REPO", str(repository)) for name, value in environment.items()}
+    async with rig(tmp_path / "executor") as it:
+        done = await it.run(Step(type="clone"), environment=environment)
+        assert done.task.phase is FAILED
+        assert said in await done.log(0)
+
+
+async def test_a_clone_by_ssh_uses_the_given_key_and_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "ssh").write_text(
+        '#!/bin/sh\necho "ssh $*" >&2\ncat "$2" ~/.ssh/known_hosts ~/.ssh/id_rsa >&2\nexit 1\n'
+    )
+    (bin_folder / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
+    environment = {
+        "AGOLA_REPOSITORY_URL": "git@git.example.com:a/b.git",
+        "AGOLA_SSHPRIVKEY": "the key",
+        "AGOLA_SSHHOSTKEY": "git.example.com ssh-ed25519 AAAA",
+        "AGOLA_GIT_HOST": "git.example.com",
+        "AGOLA_GIT_PORT": "2222",
+    }
+    async with rig(tmp_path / "executor") as it:
+        said = await (await it.run(Step(type="clone"), environment=environment)).log(0)
+        for expected in ("Host git.example.com", "Port 2222", "StrictHostKeyChecking yes", "AAAA\n", "the key\n"):
+            assert expected in said
+        environment["AGOLA_GIT_HOST"] = "x\n  ProxyCommand evil"
+        assert "are not valid" in await (await it.run(Step(type="clone"), environment=environment)).log(0)
