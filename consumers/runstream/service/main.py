@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
@@ -92,6 +92,12 @@ parked_app.command(
     "runstream.service.data_commands:parked_retry", name="retry", help="Ask the scheduler to try them again."
 )
 app.command(parked_app)
+
+
+@app.command(name="completion", group=_GLOBAL)
+def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print what completes this command in a shell: eval "$(runstream completion bash)"."""
+    sys.stdout.write(app.generate_completion(shell=shell))
 
 
 def main() -> None:

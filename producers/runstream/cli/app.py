@@ -9,10 +9,20 @@ _CLIENT = Group("Runs and what becomes of them", sort_key=1)
 app = App(name="runstream", help="Publish runs, read what became of them, follow the log.", version_flags=[])
 
 runs = App(name="run", help="Create, watch and steer runs.", group=_CLIENT)
-runs.command("runstream.cli.create_command:create", name="create", help="Create runs from a configuration file.")
+runs.command(
+    "runstream.cli.create_command:create",
+    name="create",
+    help="Create runs from a configuration file.\n\n"
+    "With --follow the exit code is 0 when all succeeded, 1 when one failed, 2 when one was stopped or cancelled.",
+)
 runs.command("runstream.cli.run_commands:list_runs", name="list", help="List runs, the newest first.")
 runs.command("runstream.cli.run_commands:get_run", name="get", help="Show one run with its tasks and steps.")
-runs.command("runstream.cli.run_commands:follow_run", name="follow", help="Follow a run until it ends.")
+runs.command(
+    "runstream.cli.run_commands:follow_run",
+    name="follow",
+    help="Follow a run until it ends.\n\n"
+    "The exit code is 0 when it succeeded, 1 when it failed, 2 when it was stopped or cancelled.",
+)
 runs.command("runstream.cli.run_commands:stop_run", name="stop", help="Stop a running run.")
 runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
 runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that waits for it.")

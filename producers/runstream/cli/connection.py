@@ -8,6 +8,7 @@ The local service is the one of --data-dir, else of RUNSTREAM_DATA_DIR, else of 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -78,6 +79,14 @@ def connect() -> Client:
     said = given()
     service = find_service(said, os.environ)
     return Client(service.url, token=service.token, detailed_errors=said.detailed_errors)
+
+
+def us_command() -> str:
+    """How this command line is called to reach the same service again."""
+    said = given()
+    if said.data_dir is not None:
+        return f"runstream --data-dir {shlex.quote(str(said.data_dir))}"
+    return f"runstream --url {shlex.quote(said.url)}" if said.url else "runstream"
 
 
 def _data_dir(said: Given, environ: Mapping[str, str]) -> Path:

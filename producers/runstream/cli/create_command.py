@@ -46,7 +46,7 @@ def create(
     ref
         A branch, tag, ref or commit of it. Default: what is checked out.
     group
-        Runs of one group run one at a time. Default: /project/<repository>/branch/<branch>.
+        Runs of one group run one at a time. Default: /project/REPOSITORY/branch/BRANCH.
     env
         NAME=VALUE for all tasks; repeatable.
     var

@@ -12,6 +12,9 @@ from runstream.cli.output import Output, say
 from runstream.cli.running import with_client
 from runstream.client import Client, Commit
 
+_ACTOR = 18
+"""How much of an actor is shown."""
+
 
 def tail_events(
     *, begin: Annotated[str, Parameter(name="--from")] = "", run: str = "", output: Output = "table"
@@ -39,4 +42,5 @@ def tail_events(
 def _line(commit: Commit) -> str:
     at = commit.time.astimezone().strftime("%H:%M:%S.%f")[:-3]
     events = ", ".join(event.type for event in commit.events)
-    return f"{at}  {commit.position:<12} {commit.aggregate:<41} v{commit.version:<3} {commit.actor:<12} {events}"
+    actor = commit.actor if len(commit.actor) <= _ACTOR else f"{commit.actor[: _ACTOR - 1]}…"
+    return f"{at}  {commit.position:<12} {commit.aggregate:<41} v{commit.version:<3} {actor:<{_ACTOR}} {events}"

@@ -31,7 +31,7 @@ def list_executors(*, output: Output = "table") -> int:
     return with_client(work)
 
 
-def delete_executor(executor: str) -> int:
+def delete_executor(executor: str, /) -> int:
     """Forget an executor; tasks that it still has fail once it is found to be gone.
 
     Parameters

@@ -32,7 +32,22 @@ def _translated(error: ClientError) -> RemoteError:
     if isinstance(error, ConnectionFailedError) and error.code == "serviceUnreachable":
         hint = _unreachable_hint(hint)
     kind = Kind(error.kind) if error.kind in set(Kind) else Kind.REMOTE
-    return RemoteError(error.message, remote_kind=kind, code=error.code, details=error.details, hint=hint)
+    return RemoteError(_sentence(error), remote_kind=kind, code=error.code, details=error.details, hint=hint)
+
+
+def _sentence(error: ClientError) -> str:
+    """What is wrong; all that is wrong with a configuration file, a line each."""
+    match error.details:
+        case {"source": str(source), "problems": [_, _, *_] as problems}:
+            return "\n".join([f"{source} is not valid:", *(f"  {_problem(problem)}" for problem in problems)])
+    return error.message
+
+
+def _problem(problem: object) -> str:
+    match problem:
+        case {"line": int(line), "path": str(path), "message": str(message), "hint": str(hint)}:
+            return f"line {line}{', ' if path else ''}{path}: {message}{f' ({hint})' if hint else ''}"
+    return str(problem)
 
 
 def _unreachable_hint(hint: str) -> str:

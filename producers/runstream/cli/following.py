@@ -25,12 +25,14 @@ async def follow_run(client: Client, run: Run, screen: Screen) -> Run:
                 while not commits.empty():
                     commit = commits.get_nowait()
                 run = await client.runs.get(run.id, at_least=commit.position)
-                screen.show(run)
                 output.follow(run)
+                if not run.finished:
+                    screen.show(run)
             tail.cancel()
             await output.finish()
     except* ClientError as errors:
         raise _first(errors) from errors
+    screen.show(run)
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -9,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from runstream.cli.connection import us_command
 from runstream.cli.output import STYLES, lasted
 from runstream.client import Run, Task
 
@@ -79,6 +81,8 @@ def detail(run: Run, task: Task) -> str:
         if task.status == "failed" and step.phase == "failed":
             status = "" if step.exit_status is None else f", exit status {step.exit_status}"
             return f"step {index + 1} of {len(task.steps)}: {_short(step.name)}{status}"
+    if task.waiting_approval:
+        return f"{us_command()} run approve {run.id} {shlex.quote(task.name)}"
     if task.status == "failed":
         return task.fail_error or ("the setup failed" if task.setup_step.phase == "failed" else "")
     if task.status == "notstarted" and task.depends:

@@ -17,6 +17,7 @@ from runstream.errors import BadRequestError
 def get_log(
     run: str,
     task: str,
+    /,
     *,
     step: int | None = None,
     setup: Annotated[bool, Parameter(negative="")] = False,

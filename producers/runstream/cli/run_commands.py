@@ -61,7 +61,7 @@ def list_runs(
     return with_client(work)
 
 
-def get_run(run: str, *, output: Output = "table") -> int:
+def get_run(run: str, /, *, output: Output = "table") -> int:
     """Show a run: its tasks, their steps, how they ended.
 
     Parameters
@@ -82,7 +82,7 @@ def get_run(run: str, *, output: Output = "table") -> int:
     return with_client(work)
 
 
-def follow_run(run: str) -> int:
+def follow_run(run: str, /) -> int:
     """Watch a run until it ends; exit code 0 for success, 1 for failure, 2 when it was stopped or cancelled.
 
     Parameters
@@ -97,7 +97,7 @@ def follow_run(run: str) -> int:
     return with_client(work)
 
 
-def stop_run(run: str) -> int:
+def stop_run(run: str, /) -> int:
     """Ask a running run to stop.
 
     Parameters
@@ -114,7 +114,7 @@ def stop_run(run: str) -> int:
     return with_client(work)
 
 
-def cancel_run(run: str) -> int:
+def cancel_run(run: str, /) -> int:
     """Withdraw a queued run.
 
     Parameters
@@ -131,7 +131,7 @@ def cancel_run(run: str) -> int:
     return with_client(work)
 
 
-def approve_task(run: str, task: str) -> int:
+def approve_task(run: str, task: str, /) -> int:
     """Approve a task that waits for it.
 
     Parameters
@@ -179,7 +179,8 @@ def _print_run(run: Run) -> None:
         out.print()
         out.print(steps)
     facts = {"id": run.id, "group": run.group, "created": moment(run.enqueue_time)} | run.annotations
-    say("\n" + "\n".join(f"{name:<10} {value}" for name, value in facts.items() if value))
+    width = max(map(len, facts))
+    say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items() if value))
 
 
 def _step_cells(step: Step) -> tuple[str | Text, ...]:

@@ -44,7 +44,7 @@ class LiveScreen:
 
     def __init__(self, out: Console) -> None:
         self._out = out
-        self._live = Live(console=out, refresh_per_second=8, vertical_overflow="visible")
+        self._live = Live(console=out, refresh_per_second=8)
         self._colours: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -92,7 +92,7 @@ class PlainScreen:
             parts = [f"{title(run)}: {task.name}: {word}"]
             if task.end_time and task.start_time:
                 parts.append(f"after {lasted(task.start_time, task.end_time)}")
-            if task.status == "failed" and detail(run, task):
+            if (task.status == "failed" or task.waiting_approval) and detail(run, task):
                 parts.append(f"({detail(run, task)})")
             self._say(task.id, " ".join(parts))
 

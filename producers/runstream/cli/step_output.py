@@ -40,13 +40,19 @@ class StepOutput:
         self._last: dict[str, asyncio.Task[None]] = {}
 
     def follow(self, run: Run) -> None:
-        """Begin with what has begun to run since the last time."""
+        """Begin with what has begun to run since the last time; the setup is only shown when it failed."""
         for task in run.tasks.values():
-            for step, state in [(None, task.setup_step), *enumerate(task.steps)]:
-                if state.start_time is not None and (task.id, step) not in self._begun:
-                    self._begun.add((task.id, step))
-                    before = self._last.get(task.id)
-                    self._last[task.id] = self._group.create_task(self._copy(run.id, task, step, before))
+            if task.setup_step.phase == "failed":
+                self._begin(run, task, None)
+            for step, state in enumerate(task.steps):
+                if state.start_time is not None:
+                    self._begin(run, task, step)
+
+    def _begin(self, run: Run, task: Task, step: int | None) -> None:
+        if (task.id, step) not in self._begun:
+            self._begun.add((task.id, step))
+            copying = self._copy(run.id, task, step, self._last.get(task.id))
+            self._last[task.id] = self._group.create_task(copying)
 
     async def finish(self) -> None:
         """Wait until everything that was begun is shown."""

@@ -6,7 +6,7 @@ import asyncio
 import shlex
 from collections.abc import Sequence
 
-from runstream.cli.connection import given
+from runstream.cli.connection import us_command
 from runstream.cli.following import follow_run
 from runstream.cli.graph import detail, ordered, outcome, title
 from runstream.cli.output import STYLES, console, lasted, say
@@ -38,7 +38,7 @@ async def watch_runs(client: Client, runs: Sequence[Run]) -> int:
                 ended.append(await follow_run(client, run, shown))
             _tell_end(ended[-1])
     except asyncio.CancelledError:
-        _tell_detached(runs[len(ended)])
+        _tell_detached(runs[min(len(ended), len(runs) - 1)])
         raise
     codes = {exit_code(run) for run in ended}
     return FAILED if FAILED in codes else max(codes)
@@ -48,14 +48,6 @@ def commands_for(run: Run) -> list[str]:
     """What to type next about a run."""
     us = us_command()
     return [f"  look    {us} run get {run.id}", f"  follow  {us} run follow {run.id}"]
-
-
-def us_command() -> str:
-    """How this command line is called to reach the same service again."""
-    said = given()
-    if said.data_dir is not None:
-        return f"runstream --data-dir {shlex.quote(str(said.data_dir))}"
-    return f"runstream --url {shlex.quote(said.url)}" if said.url else "runstream"
 
 
 def _tell_end(run: Run) -> None:
@@ -81,4 +73,4 @@ def _tell_detached(run: Run) -> None:
     us = us_command()
     say(f"\ndetached: {title(run)} goes on")
     say(f"  follow  {us} run follow {run.id}")
-    say(f"  stop    {us} run {'stop' if run.phase == 'running' else 'cancel'} {run.id}")
+    say(f"  stop    {us} run stop {run.id}   (or `run cancel` while it is queued)")
