@@ -54,7 +54,7 @@ def _say_ready(settings: Settings, parts: Parts) -> None:
             f"  try       runstream {where} run create --config .runstream/config.yml --follow",
             f"  look      runstream {where} run list",
             f"  check     runstream {where} doctor",
-            "  stop      Ctrl-C",
         ]
+    lines.append("  stop      Ctrl-C")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
