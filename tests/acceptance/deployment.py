@@ -209,10 +209,25 @@ async def deployed(folder: Path, *options: str, schedulers: int = 2, executors: 
             deployment.process(f"scheduler{number}", "scheduler")
         for number in range(executors):
             deployment.process(f"executor{number}", "executor", *options)
-        await asyncio.gather(*(process.start() for process in deployment.processes.values()))
-        yield deployment
-        codes = await asyncio.gather(*(process.stop() for process in deployment.processes.values()))
-        assert not any(codes), dict(zip(deployment.processes, codes, strict=True))
+        async with _serving(deployment):
+            yield deployment
+
+
+@contextlib.asynccontextmanager
+async def in_one_process(folder: Path, *options: str) -> AsyncIterator[Deployment]:
+    """Gateway, scheduler and executor in one process, its servers apart."""
+    async with servers(folder) as deployment:
+        deployment.process("gateway", "gateway,scheduler,executor", *options)
+        async with _serving(deployment):
+            yield deployment
+
+
+@contextlib.asynccontextmanager
+async def _serving(deployment: Deployment) -> AsyncIterator[None]:
+    await asyncio.gather(*(process.start() for process in deployment.processes.values()))
+    yield
+    codes = await asyncio.gather(*(process.stop() for process in deployment.processes.values()))
+    assert not any(codes), dict(zip(deployment.processes, codes, strict=True))
 
 
 async def _end(deployment: Deployment) -> None:

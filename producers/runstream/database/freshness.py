@@ -1,7 +1,7 @@
 """How a reader gets to read its own writes: it waits until the projection includes the position of its append.
 
 One connection of the process listens for what is announced with every batch (NOTIFY, committed with the rows). When
-that connection is lost it is made again, and what was missed is read from the checkpoints.
+that connection is lost nothing is known until it is made again; then what was missed is read from the checkpoints.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ class Freshness(Component):
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise InternalError(f"listening failed: {error}", code="databaseDisconnected") from error
         finally:
+            # After a crash of Postgres the projection may be behind what it was: it does not wait for the disk.
+            self._projected.clear()
             await hang_up(connection)
 
     async def _until(self, lost: asyncio.Event) -> None:

@@ -1,0 +1,152 @@
+"""Logs of steps as people follow them: answered at once, 404 for what is not there, every byte once, no seam."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from runstream.client import Client, ClientError, Run
+from tests.acceptance.deployment import TOKEN, Deployment, in_one_process
+from tests.acceptance.load import task
+
+GROUP = "/project/web/branch/main"
+NOWHERE = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
+ROUNDS, LINES = 600, 60
+"""How often the writing step writes, and how many lines each time."""
+FOLLOWERS = 24
+
+
+async def test_a_log_that_has_nothing_yet_is_answered_at_once(open_path: Path) -> None:
+    gate = open_path / "gate"
+    quiet = f"while [ ! -e {gate} ]; do sleep 0.05; done; echo opened"
+    tasks = {"one": task("one", quiet, "echo second"), "two": task("two", "echo third", after=["one"])}
+    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+        run = await client.runs.create(group=GROUP, name="quiet", tasks=tasks)
+        await _until_step_runs(client, run)
+        async with _http(deployment) as http, asyncio.TaskGroup() as group:
+            ready = asyncio.Barrier(4)
+            places = [("one", 0), ("one", 1), ("two", 0)]
+            bodies = [group.create_task(_headers_first(http, _query(run, *place), ready)) for place in places]
+            await ready.wait()
+            gate.touch()
+        assert [body.result() for body in bodies] == [b"opened\n", b"second\n", b"third\n"]
+
+
+async def _headers_first(http: httpx2.AsyncClient, query: dict[str, str], ready: asyncio.Barrier) -> bytes:
+    """The body; `ready` is passed only when all answers have begun, before any step wrote a byte."""
+    async with http.stream("GET", "/logs", params=query) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/plain;charset=UTF-8"
+        await ready.wait()
+        return b"".join([chunk async for chunk in answer.aiter_bytes()])
+
+
+async def test_a_log_that_is_not_there(open_path: Path) -> None:
+    tasks = {"one": task("one", "exit 1"), "two": task("two", "echo never", after=["one"])}
+    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+        run = await client.runs.create(group=GROUP, name="short", tasks=tasks)
+        run = await _ended(client, run)
+        one, skipped = run.task("one"), run.task("two")
+        assert one is not None
+        assert skipped is not None
+        async with _http(deployment) as http:
+            for run_id, task_id, step in (
+                (run.id, NOWHERE, "0"),
+                (NOWHERE, one.id, "0"),
+                (run.id, one.id, "1"),
+                (run.id, skipped.id, "0"),
+            ):
+                for follow in ({}, {"follow": "1"}):
+                    query = {"runid": run_id, "taskid": task_id, "step": step, **follow}
+                    await _is_404(client, http, query)
+        for words in (["no-such-task"], ["one", "--step", "1"], ["two", "--step", "0"], ["two", "--follow"]):
+            done = await deployment.run("log", "get", run.id, *words)
+            assert (done.code, done.out) == (1, ""), words
+            assert done.err.startswith("error: "), words
+            assert words == ["no-such-task"] or "log doesn't exist" in done.err
+            assert "Traceback" not in done.err
+        done = await deployment.run("log", "get", NOWHERE, "one")
+        assert (done.code, done.out) == (1, "")
+        assert "does not exist" in done.err
+
+
+async def _is_404(client: Client, http: httpx2.AsyncClient, query: dict[str, str]) -> None:
+    answer = await http.get("/logs", params=query)
+    (error,) = answer.json()
+    assert answer.status_code == 404
+    assert "log doesn't exist" in error["message"]
+    read = client.logs.follow if "follow" in query else client.logs.read
+    with pytest.raises(ClientError, match="log doesn't exist") as caught:
+        await anext(read(query["runid"], query["taskid"], int(query["step"])))
+    assert (caught.value.status, caught.value.kind) == (404, "not-exist")
+
+
+async def test_followers_that_come_at_any_moment_get_every_byte_once(open_path: Path) -> None:
+    write = (
+        f"i=0; while [ $i -lt {ROUNDS} ]; do seq $((i * {LINES})) $((i * {LINES} + {LINES} - 1)); i=$((i + 1)); done"
+    )
+    whole = b"".join(b"%d\n" % number for number in range(ROUNDS * LINES))
+    moments = random.Random(open_path.name)  # noqa: S311  another each time; the name is shown when it fails
+    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+        run = await client.runs.create(group=GROUP, name="many", tasks={"one": task("one", write)})
+        one = run.task("one")
+        assert one is not None
+        begin = sorted(moments.randrange(len(whole)) for _ in range(FOLLOWERS))
+        bodies: list[asyncio.Task[bytes]] = []
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_follow_at_each_event(client, run, one.id, group, bodies))
+            have = 0
+            async for chunk in client.logs.follow(run.id, one.id, 0):
+                assert whole.startswith(chunk, have)
+                have += len(chunk)
+                while begin and begin[0] <= have:
+                    begin.pop(0)
+                    bodies.append(group.create_task(_body(client, run.id, one.id)))
+        assert have == len(whole)
+        assert len(bodies) > FOLLOWERS
+        for body in bodies:
+            assert body.result() == whole
+        assert await client.logs.get(run.id, one.id, 0) == whole
+
+
+async def _follow_at_each_event(
+    client: Client, run: Run, task_id: str, group: asyncio.TaskGroup, bodies: list[asyncio.Task[bytes]]
+) -> None:
+    """Around the end of the step, and when its log becomes an object, somebody begins to follow too."""
+    async for commit in client.events.tail("start", run=run.id):
+        bodies.append(group.create_task(_body(client, run.id, task_id)))
+        if any(event.type == "RunArchived" for event in commit.events):
+            return
+
+
+async def _body(client: Client, run_id: str, task_id: str) -> bytes:
+    return b"".join([chunk async for chunk in client.logs.follow(run_id, task_id, 0)])
+
+
+async def _until_step_runs(client: Client, run: Run) -> None:
+    async for commit in client.events.tail(run=run.id):
+        if any(event.type == "ExecutorTaskStepStarted" for event in commit.events):
+            return
+
+
+async def _ended(client: Client, run: Run) -> Run:
+    async for commit in client.events.tail(run=run.id):
+        if any(event.type == "RunArchived" for event in commit.events):
+            return await client.runs.get(run.id, at_least=commit.position)
+    raise AssertionError("the events ended")
+
+
+def _query(run: Run, name: str, step: int) -> dict[str, str]:
+    found = run.task(name)
+    assert found is not None
+    return {"runid": run.id, "taskid": found.id, "step": str(step), "follow": "1"}
+
+
+def _http(deployment: Deployment) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        base_url=f"{deployment.gateway.url}/api/v1alpha", headers={"Authorization": f"token {TOKEN}"}, timeout=20
+    )

@@ -1,0 +1,78 @@
+"""A server is down: one sentence with what to do, the chain for who asks, one structured record, no stack trace."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx2
+
+from runstream.client import Client, Run
+from tests.acceptance.deployment import TOKEN, Deployment, in_one_process, kill_server
+from tests.acceptance.load import task
+
+PLACE = re.compile(r"[\w/.-]+\.py:\d+")
+
+
+async def test_the_log_of_a_step_while_nats_is_down(open_path: Path) -> None:
+    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+        run = await _a_run(client)
+        await kill_server(deployment.nats)
+        done = await deployment.run("log", "get", run.id, "one", "--step", "0")
+        detailed = await deployment.run("--detailed-errors", "log", "get", run.id, "one", "--step", "0")
+        answer = await _get(deployment, f"/logs?runid={run.id}&taskid={next(iter(run.tasks))}&step=0")
+        records = deployment.gateway.records("request_failed")
+        await deployment.nats.start()
+    assert (done.code, done.out) == (1, "")
+    sentence, hint = done.err.strip().splitlines()
+    assert sentence.startswith("error: ")
+    assert "NATS" in sentence
+    assert hint.startswith("hint: ")
+    assert "doctor" in hint
+    first, second, *chain = detailed.err.strip().splitlines()
+    assert (first, second) == (sentence, hint)
+    assert len(chain) >= 2
+    assert len([line for line in chain if PLACE.search(line)]) >= 2
+    assert "Traceback" not in done.err + detailed.err + answer.text
+    (error,) = answer.json()
+    assert (answer.status_code, error["kind"]) == (500, "internal")
+    assert f"error: {error['message']}" == sentence
+    assert "chain" not in error
+    assert [record["path"] for record in records] == ["/api/v1alpha/logs"] * 3
+    for record in records:
+        assert (record["level"], record["event"], record["status"]) == ("error", error["message"], 500)
+        assert all(PLACE.search(line) for line in record["chain"])
+    assert "Traceback" not in deployment.gateway.stderr.read_text()
+
+
+async def test_reading_while_postgres_is_down(open_path: Path) -> None:
+    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+        await _a_run(client)
+        await kill_server(deployment.postgres)
+        answer = await _get(deployment, "/runs")
+        done = await deployment.run("run", "list")
+        await deployment.postgres.start()
+        assert [run.name for run in (await client.runs.page()).runs] == ["short"]
+    (error,) = answer.json()
+    assert (answer.status_code, error["kind"]) == (500, "internal")
+    assert error["message"]
+    assert error["hint"]
+    assert done.code == 1
+    assert done.err.splitlines()[0] == f"error: {error['message']}"
+    assert "Traceback" not in done.err + answer.text + deployment.gateway.stderr.read_text()
+
+
+async def _a_run(client: Client) -> Run:
+    """A run that has ended, all of it stored."""
+    tasks = {"one": task("one", "echo hello")}
+    run = await client.runs.create(group="/project/web/branch/main", name="short", tasks=tasks)
+    async for commit in client.events.tail(run=run.id):
+        if any(event.type == "RunArchived" for event in commit.events):
+            return await client.runs.get(run.id, at_least=commit.position)
+    raise AssertionError("the events ended")
+
+
+async def _get(deployment: Deployment, path: str) -> httpx2.Response:
+    url, headers = f"{deployment.gateway.url}/api/v1alpha{path}", {"Authorization": f"token {TOKEN}"}
+    async with httpx2.AsyncClient(headers=headers, timeout=40) as http:
+        return await http.get(url)
