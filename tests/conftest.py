@@ -1,6 +1,6 @@
 """What every test may ask for: real servers, one pair for all workers; a namespace and a schema of its own.
 
-A test that is a coroutine function is run by uvloop, for at most a minute.
+A test that is a coroutine function is run by uvloop, for at most a minute, or for as long as its mark `seconds` says.
 """
 
 from __future__ import annotations
@@ -41,17 +41,24 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = inspect.signature(pyfuncitem.obj).parameters
-    _run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    mark = pyfuncitem.get_closest_marker("seconds")
+    seconds = TEST_SECONDS if mark is None else int(mark.args[0])
+    _run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}), seconds)
     return True
 
 
-def _run(test: Coroutine[Any, Any, None]) -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    """Say which marks there are."""
+    config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
+
+
+def _run(test: Coroutine[Any, Any, None], seconds: int) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(TEST_SECONDS):
+        async with asyncio.timeout(seconds):
             await test
 
     # A test that blocks the loop, or leaves it something that never closes, would hang for ever: then all is ended.
-    faulthandler.dump_traceback_later(2 * TEST_SECONDS, exit=True)
+    faulthandler.dump_traceback_later(2 * seconds, exit=True)
     try:
         uvloop.run(bounded())
     finally:

@@ -95,7 +95,7 @@ class Story:
         self.starts[task] += isinstance(event, ExecutorTaskStarted)
         self.tasks[task] = evolve(self.tasks[task], event)
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 50.0) -> None:
+    async def until(self, holds: Callable[[], bool], seconds: float = 120.0) -> None:
         """Wait until something holds; looked at whenever there is something new."""
         try:
             async with asyncio.timeout(seconds):
@@ -105,7 +105,7 @@ class Story:
         except TimeoutError:
             raise AssertionError(f"it has not come about: {self}") from None
 
-    async def all_over(self, runs: set[str], seconds: float = 50.0) -> None:
+    async def all_over(self, runs: set[str], seconds: float = 120.0) -> None:
         """Wait until these runs have ended, and everything of them is stored."""
         await self.until(lambda: runs <= self.archived, seconds)
 

@@ -11,6 +11,8 @@ from tests.acceptance.deployment import deployed, kill_server
 from tests.acceptance.load import Load, all_succeeded, nothing_is_missing
 from tests.acceptance.story import reading
 
+pytestmark = pytest.mark.seconds(180)
+
 
 @pytest.mark.parametrize("what", ["nats", "postgres"])
 async def test_a_server_is_killed_and_started_again(open_path: Path, what: str) -> None:

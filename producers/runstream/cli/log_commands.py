@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from runstream.cli.finding import find_run, find_task
 from runstream.cli.running import with_client
 from runstream.client import Client, ClientError, Run, Task
-from runstream.errors import BadRequestError
+from runstream.errors import BadRequestError, NotExistError
 
 
 def get_log(
@@ -42,14 +42,26 @@ def get_log(
         raise BadRequestError("say either --setup or --step", code="invalidRunTaskStepNumber")
 
     async def work(client: Client) -> None:
-        found = await find_run(client, run)
-        wanted = find_task(found, task)
+        found, wanted = await _find(client, run, task)
         if setup or step is not None:
             await _print_step(client, found, wanted, None if setup else step, follow=follow)
         else:
             await _print_all(client, found, wanted, follow=follow)
 
     return with_client(work)
+
+
+async def _find(client: Client, run: str, task: str) -> tuple[Run, Task]:
+    """Whatever of run and task is missing, it is the log that was asked for."""
+    try:
+        found = await find_run(client, run)
+        return found, find_task(found, task)
+    except (ClientError, NotExistError) as error:
+        if isinstance(error, ClientError) and error.kind != "not-exist":
+            raise
+        raise NotExistError(
+            f"log doesn't exist: {error.message}", code=error.code, details=error.details, hint=error.hint
+        ) from error
 
 
 async def _print_step(client: Client, run: Run, task: Task, step: int | None, *, follow: bool) -> None:
