@@ -1,0 +1,74 @@
+"""The command line, in this process, against a service in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runstream.service.main import app
+from tests.cli.service import Service, service
+from tests.gateway.world import TOKEN
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Service]:
+    with service() as running:
+        yield running
+
+
+@pytest.fixture
+def command(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Runs a command without knowing any service."""
+    for name in ("RUNSTREAM_URL", "RUNSTREAM_TOKEN", "RUNSTREAM_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Outcome:
+        try:
+            code = app.meta(arguments, result_action="return_value")
+        except SystemExit as end:
+            code = end.code
+        said = capfdbinary.readouterr()
+        return Outcome(int(code or 0), said.out.decode(), said.err.decode())
+
+    return run
+
+
+@pytest.fixture
+def runstream(command: Command, served: Service) -> Command:
+    """Runs a command against the service."""
+    return lambda *arguments: command("--url", served.url, "--token", TOKEN, *arguments)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[..., str]:
+    """Writes a configuration file with one run of these tasks; gives its path."""
+
+    def write(*tasks: str, extra: str = "") -> str:
+        path = tmp_path / "config.yml"
+        listed = "".join(
+            f"      - name: {task}\n        runtime: {{type: host}}\n{extra}"
+            "        steps: [{run: {name: do, command: 'true'}}]\n"
+            for task in tasks
+        )
+        path.write_text(f"runs:\n  - name: main\n    tasks:\n{listed}")
+        return str(path)
+
+    return write

@@ -1,0 +1,178 @@
+"""What each command prints, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+Config = Callable[..., str]
+ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _without_ids(text: str) -> str:
+    return ID.sub("ID", re.sub(r"http://127.0.0.1:\d+", "URL", text))
+
+
+def _create(runstream: Command, path: str) -> str:
+    done = runstream("run", "create", "--config", path, "--output", "json")
+    assert done.code == 0, done.err
+    return str(json.loads(done.out)[0]["id"])
+
+
+def test_create_says_what_to_type_next(runstream: Command, config: Config) -> None:
+    done = runstream("run", "create", "--config", config("build"))
+    assert (done.code, done.err) == (0, "")
+    assert _without_ids(done.out).splitlines() == [
+        "run main is queued  ID",
+        "  look    runstream --url URL run get ID",
+        "  follow  runstream --url URL run follow ID",
+    ]
+
+
+def test_follow_prints_logs_and_the_end(runstream: Command, config: Config) -> None:
+    done = runstream("run", "create", "--config", config("build"), "--follow")
+    assert done.code == 0
+    lines = _without_ids(done.out).splitlines()
+    assert "build | first line" in lines
+    assert "build | second line" in lines
+    assert lines.index("build | second line") < lines.index("run main #1: success")
+    assert lines[-3].startswith("run main #1: success")
+    assert lines[-2:] == [
+        "  look    runstream --url URL run get ID",
+        "  log     runstream --url URL log get ID build",
+    ]
+
+
+def test_follow_of_a_failure_names_the_step_and_ends_with_1(runstream: Command, config: Config) -> None:
+    done = runstream("run", "create", "--config", config("build", "bad"), "--follow")
+    assert done.code == 1
+    text = _without_ids(done.out)
+    assert "run main #1: bad: failed after 0.0 s (step 1 of 1: do, exit status 3)" in text
+    assert "  bad failed: step 1 of 1: do, exit status 3\n    log   runstream --url URL log get ID bad --step 0" in text
+
+
+def test_follow_of_what_is_stopped_ends_with_2(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("slow"))
+    stopped = runstream("run", "stop", run)
+    assert (stopped.code, "was asked to stop" in stopped.out) == (0, True)
+    done = runstream("run", "follow", run)
+    assert (done.code, "run main #1: stopped" in done.out) == (2, True)
+
+
+def test_follow_of_a_setup_error_ends_with_1(
+    runstream: Command, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.gateway.submission.run_configs", _broken)
+    done = runstream("run", "create", "--config", config("build"), "--follow")
+    assert done.code == 1
+    assert "this was broken on purpose" in done.err
+
+
+def _broken(*_: object, **__: object) -> list[object]:
+    from runstream.errors import InternalError
+
+    raise InternalError("this was broken on purpose")
+
+
+def test_get_list_and_by_number(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("bad"))
+    assert runstream("run", "follow", run).code == 1
+    shown = runstream("run", "get", run)
+    assert shown.code == 0
+    assert "run main #1  failed" in shown.out
+    assert re.search(r"✗ bad +failed +0.0 s +step 1 of 1: do, exit status 3", shown.out)
+    assert json.loads(runstream("run", "get", run, "-o", "json").out)["result"] == "failed"
+    numbered = runstream("run", "get", "/user/admin/direct/1")
+    assert "group" in numbered.out
+    listed = runstream("run", "list", "--limit", "40")
+    assert any(run in line and "failed" in line for line in listed.out.splitlines())
+    assert any(one["id"] == run for one in json.loads(runstream("run", "list", "-o", "json").out)["runs"])
+
+
+def test_approve(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("deploy", extra="        approval: true\n"))
+    done = runstream("run", "approve", run, "deploy")
+    assert (done.code, done.out) == (0, f"task deploy of run {run} is approved\n")
+    assert runstream("run", "follow", run).code == 0
+    again = runstream("run", "approve", run, "deploy")
+    assert (again.code, again.err.splitlines()[0]) == (1, "error: task 'deploy' is approved already")
+
+
+def test_logs(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("build"))
+    for arguments in ((), ("--step", "0"), ("--setup",), ("--follow",)):
+        done = runstream("log", "get", run, "build", *arguments)
+        assert (done.code, done.out) == (0, "first line\nsecond line\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nope",), "error: log doesn't exist: run ID has no task 'nope'\nhint: its tasks are: build\n"),
+        (("build", "--step", "7"), "error: log doesn't exist: task 'build' has 1 steps, counted from 0\n"),
+        (("build", "--step", "0", "--setup"), "error: say either --setup or --step\n"),
+    ],
+)
+def test_logs_that_are_not_there(runstream: Command, config: Config, arguments: tuple[str, ...], says: str) -> None:
+    done = runstream("log", "get", _create(runstream, config("build")), *arguments)
+    assert (done.code, done.out) == (1, "")
+    assert _without_ids(done.err).startswith(says)
+
+
+def test_executors(runstream: Command) -> None:
+    assert runstream("executor", "list").out == "there are no executors\n"
+    assert json.loads(runstream("executor", "list", "-o", "json").out) == []
+    done = runstream("executor", "delete", "e7")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: executor e7 does not exist")
+
+
+def test_every_mistake_of_a_file_is_told_with_its_line(runstream: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("runs:\n  - name: a\n    colour: red\n    tasks: 7\n  - {}\n")
+    done = runstream("run", "create", "--config", "config.yml", "--follow")
+    assert (done.code, done.out) == (1, "")
+    lines = done.err.splitlines()
+    assert lines[0] == "error: config.yml is not valid:"
+    assert sum(line.startswith("  line ") for line in lines) >= 3
+    assert lines[-1].startswith("hint: ")
+
+
+def test_the_file_is_found_in_its_folder(runstream: Command, config: Config, tmp_path: Path) -> None:
+    missing = runstream("run", "create")
+    assert (missing.code, missing.err.splitlines()[0]) == (1, f"error: there is no configuration file in {tmp_path}")
+    (tmp_path / ".runstream").mkdir()
+    Path(config("build")).rename(tmp_path / ".runstream" / "config.yml")
+    assert runstream("run", "create").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--env", "A"), "error: --env 'A' is not NAME=VALUE"),
+        (("--repo", "/nowhere/at/all"), "error: there is no repository at /nowhere/at/all"),
+        (("--repo=--upload-pack=x",), "error: '--upload-pack=x' begins with '-'"),
+        (("--config", "other.yml"), "error: there is no configuration file other.yml"),
+        (("--config", "/etc/hostname"), "error: /etc/hostname is no configuration file: its name says no format"),
+        (("--group", "main"), "error: run group 'main' is not valid"),
+    ],
+)
+def test_mistyped_options_are_one_sentence(
+    runstream: Command, config: Config, arguments: tuple[str, ...], says: str
+) -> None:
+    config("build")
+    base = () if "--config" in arguments else ("--config", "config.yml")
+    done = runstream("run", "create", *base, *arguments)
+    assert (done.code, done.err.splitlines()[0]) == (1, says)
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("arguments", [("run", "lsit"), ("run", "list", "--phase", "flying"), ("run", "get")])
+def test_usage_errors_end_with_2(runstream: Command, arguments: tuple[str, ...]) -> None:
+    done = runstream(*arguments)
+    assert done.code == 2
+    assert done.err + done.out

@@ -1,0 +1,82 @@
+"""Which service a command talks to, and what it says when there is none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from runstream.cli.connection import Given, find_service
+from tests.cli.conftest import Command
+from tests.cli.service import Service
+from tests.gateway.world import TOKEN
+
+
+def _local(folder: Path, url: str, token: str = TOKEN) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "service.json").write_text(json.dumps({"url": url, "token": token, "pid": 4711}))
+    return folder
+
+
+def test_what_is_said_goes_before_the_environment_and_that_before_the_local_service(tmp_path: Path) -> None:
+    here = _local(tmp_path / "here", "http://127.0.0.1:1", "local")
+    there = _local(tmp_path / "share" / "runstream", "http://127.0.0.1:2", "default")
+    environ = {"XDG_DATA_HOME": str(tmp_path / "share")}
+    assert find_service(Given(), environ).token == "default"
+    assert find_service(Given(), {**environ, "RUNSTREAM_DATA_DIR": str(here)}).token == "local"
+    assert find_service(Given(data_dir=here), environ).url == "http://127.0.0.1:1"
+    assert find_service(Given(data_dir=here, token="mine"), environ).token == "mine"
+    elsewhere = {**environ, "RUNSTREAM_URL": "https://ci.example.com", "RUNSTREAM_TOKEN": "theirs"}
+    assert find_service(Given(), elsewhere).token == "theirs"
+    assert find_service(Given(url="http://127.0.0.1:2"), environ).token == "default"
+    assert find_service(Given(url="http://127.0.0.1:3"), environ).token == ""
+    assert find_service(Given(data_dir=there), {}).pid == 4711
+
+
+def test_the_local_service_is_found_by_its_folder(command: Command, served: Service, tmp_path: Path) -> None:
+    folder = _local(tmp_path / "data", served.url)
+    assert command("--data-dir", str(folder), "run", "list").code == 0
+
+
+def test_no_service(command: Command, tmp_path: Path) -> None:
+    done = command("--data-dir", str(tmp_path / "data"), "run", "list")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[0] == f"error: no service runs in {tmp_path / 'data'}"
+    assert "runstream serve" in done.err
+
+
+def test_a_service_that_was_killed(command: Command, tmp_path: Path) -> None:
+    folder = _local(tmp_path / "data", "http://127.0.0.1:9")
+    done = command("--data-dir", str(folder), "run", "list")
+    assert done.code == 1
+    assert done.err.splitlines() == [
+        "error: cannot reach the service at http://127.0.0.1:9",
+        f"hint: the service of {folder} (process 4711) is not there any more: "
+        f"start it again with `runstream --data-dir {folder} serve`",
+    ]
+
+
+def test_a_broken_file_and_a_url_that_is_none(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "service.json").write_text("{")
+    assert "cannot be read" in command("--data-dir", str(tmp_path), "run", "list").err
+    done = command("--url", "ci.example.com", "run", "list")
+    assert done.err.startswith("error: 'ci.example.com' is not the URL of a service\nhint: ")
+
+
+def test_a_wrong_token(command: Command, served: Service) -> None:
+    done = command("--url", served.url, "--token", "wrong", "run", "list")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: the token is not valid")
+
+
+def test_the_chain_is_shown_when_asked_for(command: Command, served: Service) -> None:
+    arguments = ("--url", served.url, "--token", TOKEN, "run", "get", "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11")
+    plain, detailed = command(*arguments), command("--detailed-errors", *arguments)
+    assert len(plain.err.splitlines()) == 2
+    assert "(ClientError) runstream/client/wire.py:" in detailed.err
+    assert "at the service: (NotExistError) gateway/folding.py:" in detailed.err
+    assert "Traceback" not in detailed.err
+
+
+def test_what_is_no_service_of_ours(command: Command, served: Service) -> None:
+    done = command("--url", f"{served.url}/elsewhere", "--token", TOKEN, "run", "list")
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 2

@@ -1,0 +1,88 @@
+"""Reads of what a log says: it is folded as the scheduler folds it, each time somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runstream import codec
+from runstream.commits import Position
+from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord, RunSummary
+from runstream.domain.run import Run
+from runstream.errors import NotExistError
+from runstream.gateway.ports import ReadRun
+from runstream.log.memory import MemoryLog
+from runstream.projections.fold import PartitionFold
+
+
+@dataclass
+class FoldedLog:
+    """What the projection would tell of a log in memory."""
+
+    log: MemoryLog
+
+    async def _partitions(self) -> list[PartitionFold]:
+        return [await self._fold(partition) for partition in range(self.log.partitions)]
+
+    async def _fold(self, partition: int) -> PartitionFold:
+        fold = PartitionFold(partition, self.log.epoch)
+        end = await self.log.end(partition)
+        async with self.log.read(partition, 0) as reader:
+            while fold.after < end:
+                for message in await reader.next_batch():
+                    fold.apply(codec.decode(message))
+        return fold
+
+    async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
+        for fold in await self._partitions():
+            if run_id in fold.runs:
+                return _read(fold, run_id)
+        raise NotExistError(f"run {run_id} doesn't exist", code="runDoesNotExist", hint="look at the list")
+
+    async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
+        for fold in await self._partitions():
+            for run in fold.runs.values():
+                if run.state.group == group and run.state.counter == counter:
+                    return _read(fold, run.state.id)
+        raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
+
+    async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
+        runs = [tracked.state for fold in await self._partitions() for tracked in fold.runs.values()]
+        runs.sort(key=lambda run: run.sequence, reverse=not query.ascending)
+        return RunPage(tuple(_summary(run) for run in runs[: query.limit]), None)
+
+    async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
+        return tuple(
+            ExecutorRecord(tracked.state, tracked.head, fold.partition, 0)
+            for fold in await self._partitions()
+            for tracked in fold.executors.values()
+            if tracked.state.state != "deleted"
+        )
+
+
+def _read(fold: PartitionFold, run_id: str) -> ReadRun:
+    tracked = fold.runs[run_id]
+    tasks = {task.state.task: task.state for task in fold.executor_tasks.values() if task.state.run_id == run_id}
+    record = RunRecord(tracked.state, tracked.head, fold.partition, tasks)
+    return ReadRun(record, fold.configs[tracked.state.run_config])
+
+
+def _summary(run: Run) -> RunSummary:
+    return RunSummary(
+        id=run.id,
+        sequence=run.sequence,
+        counter=run.counter,
+        group=run.group,
+        name=run.name,
+        run_config=run.run_config,
+        annotations=run.annotations,
+        setup_errors=run.setup_errors,
+        phase=run.phase,
+        result=run.result,
+        stop=run.stop,
+        enqueue_time=run.enqueue_time,
+        start_time=run.start_time,
+        end_time=run.end_time,
+        archived=run.archived,
+        tasks_waiting_approval=(),
+    )
