@@ -1,0 +1,113 @@
+"""The gateway on real servers, with a scheduler behind it: what was written is read, over HTTP, by the client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from runstream.client import Client, ClientError, RunPhase, RunResult
+from runstream.gateway.gateway import Gateway
+from runstream.settings import Settings
+from runstream.telemetry import Telemetry, setup_logging
+from tests.gateway.world import TOKEN, FakeStepLogs, run_body
+from tests.scheduler.standing import FakeExecutor, Standing, running, standing
+
+GROUP = "/project/web/branch/main"
+TASKS = run_body()["run_config_tasks"]
+
+
+@asynccontextmanager
+async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
+    setup_logging("error")
+    settings = Settings(data_dir=folder, token=TOKEN)
+    telemetry = Telemetry("test", CollectorRegistry(), [])
+    gateway = Gateway(settings, around.log, around.database, FakeStepLogs(), telemetry)
+    await gateway.start()
+    try:
+        async with Client(gateway.url, token=TOKEN) as client:
+            yield client
+    finally:
+        await gateway.stop()
+
+
+async def test_a_run_is_followed_from_its_creation_to_its_end(
+    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
+) -> None:
+    async with (
+        standing(nats_url, database_url, namespace, database_schema) as around,
+        running(await around.scheduler()),
+        FakeExecutor(around, "e1").alive(),
+        _gateway(around, tmp_path) as client,
+    ):
+        created = await client.runs.create(group=GROUP, name="main", tasks=TASKS)
+        assert (await client.runs.get(created.id)).counter == 1
+        position = ""
+        tail = client.events.tail(run=created.id)
+        async for commit in tail:
+            position = commit.position
+            if "RunFinished" in {event.type for event in commit.events}:
+                break
+        await tail.aclose()
+        run = await client.runs.get(created.id, at_least=position)
+        assert (run.phase, run.result) == (RunPhase.FINISHED, RunResult.SUCCESS)
+        (task,) = run.tasks.values()
+        assert (task.status, task.executor_id, task.steps[0].exit_status) == ("success", "e1", 0)
+        assert (await client.runs.by_number(GROUP, 1)).id == run.id
+
+
+async def test_pages_filters_and_a_reader_who_did_not_write(
+    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
+) -> None:
+    async with (
+        standing(nats_url, database_url, namespace, database_schema) as around,
+        running(await around.scheduler()),
+        _gateway(around, tmp_path) as client,
+        Client(client.url, token=TOKEN) as reader,
+    ):
+        runs = [await client.runs.create(group=f"/project/p{n % 3}/x", name=f"r{n}", tasks=TASKS) for n in range(45)]
+        assert (await reader.runs.get(runs[-1].id)).name == "r44"
+        listed = [run async for run in client.runs.list()]
+        assert {run.id for run in listed} == {run.id for run in runs}
+        assert [run.sequence for run in listed] == sorted((run.sequence for run in listed), reverse=True)
+        of_one = [run.name async for run in client.runs.list(groups=["/project/p0"], ascending=True)]
+        assert of_one == [f"r{n}" for n in range(0, 45, 3)]
+        last = await client.runs.page(groups=["/project"], last_run=True)
+        assert {run.name for run in last.runs} == {"r42", "r43", "r44"}
+
+
+async def test_actions_on_what_was_just_created(
+    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
+) -> None:
+    async with (
+        standing(nats_url, database_url, namespace, database_schema) as around,
+        _gateway(around, tmp_path) as client,
+    ):
+        run = await client.runs.create(group=GROUP, name="main", tasks=TASKS)
+        await client.runs.cancel(run.id)
+        with pytest.raises(ClientError, match="the run is cancelled and cannot be stopped"):
+            await client.runs.stop(run.id)
+
+
+async def test_a_read_does_not_wait_for_ever(
+    nats_url: str,
+    database_url: str,
+    namespace: str,
+    database_schema: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runstream.gateway.reading.FRESH_SECONDS", 0.1)
+    async with (
+        standing(nats_url, database_url, namespace, database_schema) as around,
+        _gateway(around, tmp_path) as client,
+    ):
+        run = await client.runs.create(group=GROUP, name="main", tasks=TASKS)
+        with pytest.raises(ClientError) as caught:
+            await client.runs.get(run.id)
+        assert (caught.value.status, caught.value.code) == (500, "projectionBehind")
+        with pytest.raises(ClientError, match="not one of this log"):
+            await client.runs.get(run.id, at_least="1/9/1")
