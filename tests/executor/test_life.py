@@ -62,8 +62,9 @@ def descendants(folder: Path) -> list[int]:
 
 
 async def appears(path: Path) -> None:
-    """Wait for a file, without sleeping: a process of ours waits for it."""
-    process = await asyncio.create_subprocess_exec("sh", "-c", f"until test -e {shlex.quote(str(path))}; do :; done")
+    """Wait for a file that a step makes; a process waits for it, since nothing tells of files."""
+    waiting = f"until test -e {shlex.quote(str(path))}; do sleep 0.01; done"
+    process = await asyncio.create_subprocess_exec("sh", "-c", waiting)
     try:
         await process.wait()
     finally:
@@ -294,8 +295,8 @@ async def test_a_task_that_was_running_at_a_crash_has_failed(tmp_path: Path) -> 
         task = await it.assign(task_of("task", run_step("echo never")))
         await started_by_another(it, task)
         folder = it.task_folder(task)
-        (folder / "logs" / "steps").mkdir(parents=True)
-        (folder / "logs" / "steps" / "0.log").write_text("half a log\n")
+        (folder / "logs").mkdir(parents=True)
+        (folder / "logs" / "0.log").write_text("half a log\n")
         mark = {MARK: f"{it.executor_id}/{task.address.id}"}
         marked = await sleeper(env={**os.environ, **mark})
         in_folder = await sleeper(cwd=folder)

@@ -111,7 +111,7 @@ class ProcessTree:
     async def end(self, grace_seconds: float) -> None:
         """End all processes: TERM, and after the grace KILL. Raises InternalError for one that cannot be killed."""
         members = await asyncio.to_thread(self.members)
-        if grace_seconds > 0:
+        if grace_seconds > 0 and members:
             # A sandbox that is told to end takes its inhabitants along at once: they are told themselves.
             await _end(members, signal.SIGTERM, grace_seconds, spare=_SANDBOX)
             members = await asyncio.to_thread(self.members)

@@ -37,19 +37,19 @@ class TaskFolder:
 
     def log(self, step: int | None) -> Path:
         """The local log of a step; None is the setup step."""
-        return self.root / "logs" / ("setup.log" if step is None else f"steps/{step}.log")
+        return self.root / "logs" / ("setup.log" if step is None else f"{step}.log")
 
     def archive(self, step: int) -> Path:
-        """The local archive of a save step."""
-        return self.root / "archives" / f"{step}.tar"
+        """The local archive of a workspace step."""
+        return self.root / f"{step}.tar"
 
     def make(self) -> None:
         """Make it anew, empty."""
         if self.root.exists():
             self.remove()
         self.root.mkdir(mode=0o700, parents=True)
-        for folder in ("logs", "logs/steps", "archives", "home", "tmp"):
-            (self.root / folder).mkdir(mode=0o700)
+        for folder in (self.root / "logs", self.home, self.tmp):
+            folder.mkdir(mode=0o700)
 
     def remove(self) -> None:
         """Remove it with all that is in it, also what the task made unreadable."""
