@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from runstream.cli.connection import given
 from runstream.service.components import Parts
 from runstream.service.detached import start_detached, stop_detached
+from runstream.service.garbage import collect_seldom
 from runstream.service.serve import serve
 from runstream.service.serve_options import ServeOptions, settings_of
 from runstream.settings import Settings
@@ -35,6 +36,7 @@ def serve_command(
     if detach:
         after = sys.argv[sys.argv.index("serve") + 1 :]
         return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
+    collect_seldom()
     uvloop.run(serve(settings, _say_ready))
     return 0
 
