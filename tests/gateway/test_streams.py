@@ -48,7 +48,9 @@ async def test_the_log_is_tailed_from_its_start_and_goes_on() -> None:
         await resumed.aclose()
 
 
-async def test_a_tail_of_one_run_has_only_that_run() -> None:
+@pytest.mark.parametrize("filters", [100, 0])
+async def test_a_tail_of_one_run_has_only_that_run(filters: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runstream.gateway.tail._FILTERS", filters)
     world = World.make()
     async with _served(world) as client:
         first, second = await _create(client), await _create(client)

@@ -81,12 +81,10 @@ def error_answer(error: BaseException, *, detailed: bool = False) -> Response:
 def of_route(error: HTTPException, path: str) -> RunstreamError:
     """Our error for what the router refuses: no such route, or not with this method."""
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
         return BadRequestError(
             f"{path} does not take this method",
             code="methodNotAllowed",
-            details={"allowed": allowed},
-            hint=f"it takes {allowed}" if allowed else "",
+            hint="what each route takes is described in /api/v1alpha/openapi.json",
         )
     if error.status_code == 404:
         return NotExistError(

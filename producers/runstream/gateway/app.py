@@ -16,6 +16,7 @@ from runstream.gateway.answers import of_route, of_validation
 from runstream.gateway.edge import Edge
 from runstream.gateway.parts import Parts
 from runstream.gateway.routes.actions import action_routes
+from runstream.gateway.routes.creating import creating_routes
 from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.executors import executor_routes
 from runstream.gateway.routes.logs import log_routes
@@ -40,7 +41,16 @@ def gateway_app(parts: Parts, telemetry: Telemetry, checks: Mapping[str, Check])
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the edge has its own
         exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
     )
-    for router in (group_routes, event_routes, run_routes, action_routes, log_routes, executor_routes, service_routes):
+    for router in (
+        creating_routes,
+        group_routes,
+        event_routes,
+        run_routes,
+        action_routes,
+        log_routes,
+        executor_routes,
+        service_routes,
+    ):
         app.include_router(router(parts), prefix=PREFIX)
     app.router.routes.extend(health_routes(telemetry, checks))
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]

@@ -22,6 +22,8 @@ from runstream.subjects import Address
 BUFFERED_MESSAGES = 512
 """Of all partitions together, between the log and one client."""
 _AT_ONCE = 128
+_FILTERS = 100
+"""A run with more tasks than this is picked out of all tasks of its partition here, not by the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Scope:
 
     filters: Mapping[int, Sequence[str]]
     """By partition; no subjects means all of it."""
+    ids: frozenset[str] = frozenset()
+    """Of the aggregates that are followed, where the filters let more through; empty for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +56,13 @@ async def scope_of(log: Log, run_id: str) -> Scope:
         return Scope(dict.fromkeys(range(log.partitions), ()))
     address = await locate_run(log, run_id)
     found = await find_run(log, address)
-    subjects = [log.subjects.of(address)]
-    for name in found.config.tasks:
-        task = executor_task_id(run_id, run_task_id(run_id, name))
-        subjects.append(log.subjects.guard(Address(address.partition, "task", task)))
-    return Scope({address.partition: subjects})
+    subject = log.subjects.of(address)
+    tasks = [executor_task_id(run_id, run_task_id(run_id, name)) for name in found.config.tasks]
+    if len(tasks) > _FILTERS:
+        every = f"{log.subjects.prefix(address.partition)}.task.*.*"
+        return Scope({address.partition: (subject, every)}, frozenset((run_id, *tasks)))
+    guards = (log.subjects.guard(Address(address.partition, "task", task)) for task in tasks)
+    return Scope({address.partition: (subject, *guards)})
 
 
 async def place_of(log: Log, text: str) -> LogPosition:
@@ -91,7 +97,8 @@ async def tail(log: Log, scope: Scope, place: LogPosition) -> AsyncIterator[Take
         async with log.read(partition, place.sequences[partition], filters=filters) as reader:
             while True:
                 for message in await reader.next_batch(_AT_ONCE):
-                    await queue.put(message)
+                    if not scope.ids or message.subject.rpartition(".")[2] in scope.ids:
+                        await queue.put(message)
 
     async def take() -> list[Seen]:
         nonlocal place

@@ -1,4 +1,4 @@
-"""POST /runs, and everything that reads runs (domain h.6)."""
+"""Everything that reads runs (domain h.6)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from runstream.database.runs import DEFAULT_LIMIT, MAX_LIMIT, RunQuery
 from runstream.domain.run import RunPhase
 from runstream.errors import BadRequestError
 from runstream.events.run import RunResult
-from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
 from runstream.gateway.parts import (
     AtLeast,
     AtLeastHeader,
@@ -25,8 +24,7 @@ from runstream.gateway.parts import (
     parse_positions,
 )
 from runstream.gateway.ports import ReadRun
-from runstream.gateway.shapes import RunAnswer, RunsAnswer, RunsCreatedAnswer
-from runstream.gateway.submission import requested_run, requested_runs
+from runstream.gateway.shapes import RunAnswer, RunsAnswer
 from runstream.gateway.views import run_answer, run_summary
 from runstream.ids import require_uuid
 
@@ -36,23 +34,8 @@ Groups = Annotated[list[str], Query(description="this group or one below it; rep
 
 
 def run_routes(parts: Parts) -> APIRouter:
-    """Create, get and list runs."""
+    """Get and list runs."""
     router = APIRouter(tags=["runs"])
-
-    @router.post("/runs", status_code=201, openapi_extra=documented(CreateRunBody, RunAnswer, status=201))
-    async def create(request: Request) -> Response:
-        """Create a run of these tasks. It is answered once it is durable; its number is given later."""
-        created = await parts.creation.create(requested_run(await parts.body(request, CreateRunBody)))
-        return answer(run_answer(created.run, created.config, {}), status=201, positions=[created.position])
-
-    @router.post(
-        "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, status=201)
-    )
-    async def create_all(request: Request) -> Response:
-        """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
-        created = await parts.creation.create_all(requested_runs(await parts.body(request, CreateRunsBody)))
-        shape = RunsCreatedAnswer([run_answer(one.run, one.config, {}) for one in created])
-        return answer(shape, status=201, positions=[one.position for one in created])
 
     @router.get("/runs", openapi_extra=documented(None, RunsAnswer))
     async def list_runs(
