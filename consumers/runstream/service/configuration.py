@@ -21,6 +21,8 @@ from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.subjects import MAX_PARTITIONS
 
 ENVIRONMENT_PREFIX = "RUNSTREAM_"
+_OF_COMMANDS = frozenset({"RUNSTREAM_NATS_ADMIN_URL"})
+"""Options of single commands: no settings, and no misspelt ones either."""
 _HINTS: dict[str, Any] = {
     name: kind for name, kind in get_type_hints(Settings).items() if name in {f.name for f in fields(Settings)}
 }
@@ -88,7 +90,10 @@ def _from_environment(environ: Mapping[str, str]) -> Iterable[Given]:
     for name, text in environ.items():
         if name in by_name and text:
             yield Given(by_name[name], text, name, text=True)
-        elif name.startswith((f"{ENVIRONMENT_PREFIX}EXECUTOR_", f"{ENVIRONMENT_PREFIX}NATS_")):
+        elif (
+            name.startswith((f"{ENVIRONMENT_PREFIX}EXECUTOR_", f"{ENVIRONMENT_PREFIX}NATS_"))
+            and name not in _OF_COMMANDS
+        ):
             yield Given(name, text, name)
 
 
