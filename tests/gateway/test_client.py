@@ -1,0 +1,152 @@
+"""The client's own promises: what is retried, how failures are told, where a tail goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx2
+import orjson
+import pytest
+
+from runstream.client import Client, ClientError, ConnectionFailedError
+
+Answer = httpx2.Response | Exception
+NOWHERE = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
+
+
+class Script(httpx2.AsyncBaseTransport):
+    """Answers requests as a test says, one after the other; the last answer stays."""
+
+    def __init__(self, *answers: Answer | Callable[[httpx2.Request], Answer]) -> None:
+        self.requests: list[httpx2.Request] = []
+        self._answers = list(answers)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if not isinstance(answer, (httpx2.Response, Exception)):
+            answer = answer(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runstream.client.wire._BACKOFF_SECONDS", 0)
+    monkeypatch.setattr("runstream.client.events._RECONNECT_SECONDS", 0)
+
+
+def _client(script: Script) -> Client:
+    return Client("http://ci.example.com/", token="secret", transport=script)
+
+
+def _json(value: object, status: int = 200, position: str = "") -> httpx2.Response:
+    headers = {"Runstream-Position": position} if position else {}
+    return httpx2.Response(status, content=orjson.dumps(value), headers=headers)
+
+
+async def test_a_read_is_tried_again_when_the_connection_fails() -> None:
+    script = Script(httpx2.ConnectError("no"), httpx2.ReadError("no"), _json({"executors": []}))
+    async with _client(script) as client:
+        assert await client.executors.list() == ()
+    assert len(script.requests) == 3
+    assert script.requests[0].headers["authorization"] == "token secret"
+
+
+async def test_a_write_is_sent_once() -> None:
+    script = Script(httpx2.ReadError("no"))
+    async with _client(script) as client:
+        with pytest.raises(ConnectionFailedError, match="broke off"):
+            await client.runs.stop(NOWHERE)
+    assert len(script.requests) == 1
+
+
+async def test_a_refusal_is_not_tried_again() -> None:
+    body = [{"code": "c", "message": "m", "hint": "h", "kind": "conflict", "details": {"a": 1}, "chain": ["x"]}]
+    script = Script(_json(body, 409))
+    async with _client(script) as client:
+        with pytest.raises(ClientError) as caught:
+            await client.executors.list()
+    error = caught.value
+    assert (str(error), error.code, error.hint, error.kind, error.status) == ("m", "c", "h", "conflict", 409)
+    assert (error.details, error.chain) == ({"a": 1}, ("x",))
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        (httpx2.ConnectError("x"), "serviceUnreachable", "cannot reach the service at http://ci.example.com"),
+        (httpx2.ReadTimeout("x"), "connectionFailed", "did not answer in time"),
+        (httpx2.RemoteProtocolError("x"), "connectionFailed", "broke off"),
+        (httpx2.Response(502, content=b"<html>"), "unexpectedAnswer", "answered with status 502 and no reason"),
+        (httpx2.Response(500, content=b"[]"), "unexpectedAnswer", "answered with status 500 and no reason"),
+        (httpx2.Response(200, content=b"<html>"), "unexpectedAnswer", "cannot be understood"),
+        (_json({"executors": [{"executor_id": 7}]}), "unexpectedAnswer", "executor_id"),
+    ],
+)
+async def test_every_failure_is_one_sentence_with_a_hint(answer: Answer, code: str, says: str) -> None:
+    async with _client(Script(answer)) as client:
+        with pytest.raises(ClientError) as caught:
+            await client.executors.list()
+    assert caught.value.code == code
+    assert says in caught.value.message
+    assert caught.value.hint
+    assert "\n" not in caught.value.message
+
+
+async def test_reads_ask_for_the_positions_of_all_that_was_written() -> None:
+    done = [_json({"position": p}, position=p) for p in ("1/0/5", "1/2/9", "1/0/6")]
+    script = Script(*done, _json({"executors": []}))
+    async with _client(script) as client:
+        for _ in range(3):
+            await client.runs.cancel(NOWHERE)
+        await client.executors.list()
+    assert script.requests[-1].headers["runstream-position"] == "1/0/6,1/2/9"
+
+
+def _event(place: str) -> bytes:
+    data = orjson.dumps(
+        {
+            "position": "1/0/1",
+            "aggregate": "run/r",
+            "version": 1,
+            "time": "2025-01-01T00:00:00Z",
+            "actor": "a",
+            "cause": "",
+            "commit": "c",
+            "events": [{"type": "RunStarted", "data": {}}],
+        }
+    )
+    return b": comment\n\nid: %s\nevent: commit\ndata: %s\n\n" % (place.encode(), data)
+
+
+async def test_a_tail_goes_on_where_it_was_left() -> None:
+    ended = httpx2.Response(200, content=_event("1:1") + _event("1:2"))
+    again = httpx2.Response(200, content=_event("1:3"))
+    script = Script(ended, again, httpx2.ConnectError("no"))
+    async with _client(script) as client:
+        tail = client.events.tail("1:0")
+        assert [(await anext(tail)).place for _ in range(3)] == ["1:1", "1:2", "1:3"]
+        with pytest.raises(ConnectionFailedError, match="cannot reach"):
+            await anext(tail)
+    assert [request.url.params["from"] for request in script.requests] == ["1:0", "1:2", "1:3", "1:3"]
+
+
+async def test_an_answer_may_have_more_than_is_known() -> None:
+    executor = {
+        "executor_id": "e",
+        "state": "lost",
+        "archs": [],
+        "labels": {},
+        "allow_privileged_containers": False,
+        "allow_host": True,
+        "allow_pod": False,
+        "active_tasks_limit": 0,
+        "active_tasks": 0,
+        "version": "9",
+        "new": 1,
+    }
+    async with _client(Script(_json({"executors": [executor], "more": 2}))) as client:
+        assert [one.executor_id for one in await client.executors.list()] == ["e"]
