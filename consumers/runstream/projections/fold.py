@@ -8,7 +8,7 @@ is told by `needs` beforehand, so that it can be loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar, cast
 
@@ -16,6 +16,7 @@ from runstream.commits import Commit, Head, StoredCommit
 from runstream.domain import executor as executors
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain import run as runs
+from runstream.domain.copies import replace
 from runstream.domain.executor import Executor
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run

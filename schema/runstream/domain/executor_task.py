@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
+from runstream.domain.copies import replace
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskAssigned,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import assert_never
 
+from runstream.domain.copies import replace
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import (
