@@ -138,7 +138,7 @@ def decode(message: Message, upcasters: Upcasters = UPCASTERS) -> StoredCommit:
     """The commit that a message of the log says. Raises BadRequestError that says where it cannot be read."""
     try:
         address = _parse_subject(message.subject)
-        body = msgspec.convert(orjson.loads(_plain(message)), _Body)
+        body = msgspec.convert(orjson.loads(plain_body(message)), _Body)
         if body.aggregate != address.aggregate:
             raise BadRequestError(f"it says it is of {body.aggregate[:200]!r}", code="unreadableCommit")
         events: list[Event] = []
@@ -180,7 +180,8 @@ def _current(data: EventData) -> Event:
     raise msgspec.ValidationError(f"{kind} has schema version {str(version)[:20]!r}, which nothing here reads")
 
 
-def _plain(message: Message) -> bytes:
+def plain_body(message: Message) -> bytes:
+    """The body as JSON, decompressed where a header says that it is compressed. Raises BadRequestError."""
     encoding = message.headers.get(ENCODING_HEADER) if message.headers else None
     if encoding is None:
         return message.data

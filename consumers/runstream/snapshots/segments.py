@@ -1,0 +1,264 @@
+"""Segments: immutable pieces of one partition, in order, each of which names the hash of the one before.
+
+A segment is one zstd frame of JSON lines, one line a commit, with sorted keys (`runstream.snapshots.lines`).
+
+    writer = SegmentWriter(epoch, partition)
+    writer.add(message)
+    if writer.full:
+        segment = await asyncio.to_thread(writer.take().compress, previous)
+    for message in read_segment(segment.description, segment.data, subjects): ...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+from runstream.log.port import RawMessage
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.lines import MAX_LINE_BYTES, line_of, read_line
+from runstream.subjects import MAX_PARTITIONS, Subjects
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+MAX_BYTES = 8 << 20
+"""Of a segment's lines, if it is not a single line."""
+MAX_COMMITS = 50_000
+LIMIT_BYTES = 256 << 20
+"""Of the lines of a segment that is read."""
+_CHUNK_BYTES = 1 << 20
+_WINDOW_LOG = 24
+"""What a frame may ask for to be read: 16 MiB. Ours ask for 8 at most."""
+_LEVEL = 3
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+Sequence = Annotated[int, msgspec.Meta(ge=1, le=1 << 62)]
+Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentDescription:
+    """What a manifest, or the data status, says about a segment."""
+
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTITIONS)]
+    epoch: Sequence
+    first: Sequence
+    """The sequence of its first commit; none is missing up to `last`."""
+    last: Sequence
+    commits: Sequence
+    events: dict[Annotated[str, msgspec.Meta(max_length=80)], Sequence]
+    """How many there are of each type."""
+    unreadable: Count
+    """How many of the commits are no JSON objects in the log; of these no event is counted."""
+    bytes: Sequence
+    """Of the lines, uncompressed."""
+    sha256: Hash
+    """Of the lines, uncompressed."""
+    file_bytes: Sequence
+    """Of the zstd frame."""
+    file_sha256: Hash
+    """Of the zstd frame: it is known to be whole before anything is decompressed."""
+    previous: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")]
+    """The `sha256` of the segment before it in the same partition; empty for the first."""
+
+    @property
+    def name(self) -> str:
+        """Its path in a snapshot: `segments/<partition>/<first>-<last>.jsonl.zst`."""
+        return f"segments/{self.partition}/{self.first}-{self.last}.jsonl.zst"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment and its description."""
+
+    description: SegmentDescription
+    data: bytes
+    """One zstd frame."""
+
+
+class SegmentWriter:
+    """Gathers the commits of one partition in order. Cheap: hashing and compressing is the draft's work."""
+
+    def __init__(
+        self, epoch: int, partition: int, *, max_bytes: int = MAX_BYTES, max_commits: int = MAX_COMMITS
+    ) -> None:
+        self._epoch, self._partition = epoch, partition
+        self._max_bytes, self._max_commits = max_bytes, max_commits
+        self._draft = SegmentDraft(epoch, partition)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to take."""
+        return not self._draft.lines
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to take what was gathered."""
+        return self._draft.bytes >= self._max_bytes or len(self._draft.lines) >= self._max_commits
+
+    def add(self, message: RawMessage) -> None:
+        """Add the commit behind the last one."""
+        self._draft.add(message)
+
+    def take(self) -> SegmentDraft:
+        """What was gathered; the writer begins anew behind it."""
+        draft, self._draft = self._draft, SegmentDraft(self._epoch, self._partition)
+        return draft
+
+
+class SegmentDraft:
+    """The lines of a segment that is not compressed yet."""
+
+    def __init__(self, epoch: int, partition: int) -> None:
+        self._epoch, self._partition = epoch, partition
+        self.first = self.last = 0
+        self.lines: list[bytes] = []
+        self.bytes = 0
+        self._events: dict[str, int] = {}
+        self._unreadable = 0
+
+    def add(self, message: RawMessage) -> None:
+        """Add a commit. Raises ValueError when it does not follow the last one."""
+        sequence = message.position.sequence
+        if self.lines and sequence != self.last + 1:
+            raise ValueError(f"{sequence} does not follow {self.last}")
+        line, types = line_of(message)
+        if types is None:
+            self._unreadable += 1
+        else:
+            counts = self._events
+            for kind in types:
+                counts[kind] = counts.get(kind, 0) + 1
+        self.lines.append(line)
+        self.bytes += len(line)
+        self.first, self.last = self.first or sequence, sequence
+
+    def compress(self, previous: str) -> Segment:
+        """The finished segment, behind the one with this hash. Takes time (300 MB/s): do it in a thread."""
+        content = b"".join(self.lines)
+        options: dict[int, int] = {
+            zstd.CompressionParameter.compression_level: _LEVEL,
+            zstd.CompressionParameter.checksum_flag: 1,
+        }
+        data = zstd.compress(content, options=options)
+        description = SegmentDescription(
+            partition=self._partition,
+            epoch=self._epoch,
+            first=self.first,
+            last=self.last,
+            commits=len(self.lines),
+            events=self._events,
+            unreadable=self._unreadable,
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            file_bytes=len(data),
+            file_sha256=hashlib.sha256(data).hexdigest(),
+            previous=previous,
+        )
+        return Segment(description, data)
+
+
+def read_segment(description: SegmentDescription, data: bytes, subjects: Subjects) -> Iterator[RawMessage]:
+    """The messages of a segment in order, with the subjects of this deployment and the description's epoch.
+
+    The frame's hash is checked before the first message, that of the lines behind the last one. Memory holds one
+    line and one MiB. Raises SnapshotError that names the segment and the line.
+    """
+    number = 0
+    sequence = description.first
+    prefix = subjects.prefix(description.partition) + "."
+    for number, line in enumerate(_lines(description, data), 1):
+        message = read_line(line, prefix, description.epoch, description.partition, description.name, number)
+        if message.position.sequence != sequence:
+            problem = f"it has sequence {message.position.sequence} where {sequence} is next"
+            raise SnapshotError(description.name, problem, line=number)
+        sequence += 1
+        yield message
+    if number != description.commits or sequence != description.last + 1:
+        raise SnapshotError(description.name, f"it has {number} commits, and should have {description.commits}")
+
+
+def _lines(description: SegmentDescription, data: bytes) -> Iterator[bytes]:
+    """The lines, each without its line feed. All hashes are checked on the way."""
+    hashed = hashlib.sha256()
+    size = 0
+    rest: list[bytes] = []
+    waiting = 0
+    for chunk in decompressed(description, data):
+        size += len(chunk)
+        hashed.update(chunk)
+        lines = chunk.split(b"\n")
+        rest.append(lines[0])
+        waiting += len(lines[0])
+        if waiting > MAX_LINE_BYTES:
+            raise SnapshotError(description.name, f"a line is longer than {MAX_LINE_BYTES >> 20} MiB")
+        if len(lines) > 1:
+            yield b"".join(rest)
+            yield from lines[1:-1]
+            rest, waiting = [lines[-1]], len(lines[-1])
+    if waiting:
+        raise SnapshotError(description.name, "its last line has no end")
+    if size != description.bytes or hashed.hexdigest() != description.sha256:
+        raise SnapshotError(description.name, "the SHA-256 of its lines is not the one that is written down")
+
+
+def decompressed(description: SegmentDescription, data: bytes) -> Iterator[bytes]:
+    """The segment's lines in chunks of one MiB. Raises SnapshotError; never yields more than was announced."""
+    name = description.name
+    if len(data) != description.file_bytes or hashlib.sha256(data).hexdigest() != description.file_sha256:
+        raise SnapshotError(name, "it was changed: its SHA-256 is not the one that is written down")
+    if description.bytes > LIMIT_BYTES:
+        raise SnapshotError(name, f"it announces more than {LIMIT_BYTES >> 20} MiB of lines")
+    yield from unpacked(name, data, description.bytes)
+
+
+def unpacked(name: str, data: bytes, limit: int) -> Iterator[bytes]:
+    """What one whole zstd frame holds, in chunks of at most one MiB. Raises SnapshotError for more than `limit`."""
+    reader = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
+    left = limit
+    try:
+        chunk = reader.decompress(data, _CHUNK_BYTES)
+        while True:
+            left -= len(chunk)
+            if left < 0:
+                raise SnapshotError(name, f"it decompresses to more than the {limit} bytes that it announces")
+            if chunk:
+                yield chunk
+            if reader.eof or (not chunk and reader.needs_input):
+                break
+            chunk = reader.decompress(b"", _CHUNK_BYTES)
+    except zstd.ZstdError as error:
+        raise SnapshotError(name, f"it is not a zstd frame that can be read ({error})") from error
+    if not reader.eof or reader.unused_data:
+        raise SnapshotError(name, "its zstd frame is cut short or followed by more")
+
+
+def check_chain(descriptions: Iterable[SegmentDescription], epoch: int, partitions: int) -> tuple[int, ...]:
+    """The last sequence of each partition, 0 for none, if the segments of each follow each other without a gap.
+
+    They may be in any order over the partitions. A partition may begin behind its first sequence, but then its
+    first segment names no segment before it either. Raises SnapshotError that names the first one out of place.
+    """
+    ends: list[SegmentDescription | None] = [None] * partitions
+    for description in descriptions:
+        if description.epoch != epoch or description.partition >= partitions:
+            raise SnapshotError(description.name, f"it is of another log (epoch {description.epoch})")
+        if description.last - description.first + 1 != description.commits:
+            raise SnapshotError(description.name, f"it cannot have {description.commits} commits")
+        before = ends[description.partition]
+        expected = before.last + 1 if before is not None else description.first
+        if description.first != expected or description.previous != (before.sha256 if before is not None else ""):
+            problem = (
+                f"the segment before it is {'missing' if description.first > expected else 'not the one it names'}"
+            )
+            raise SnapshotError(description.name, problem, details={"expected": expected})
+        ends[description.partition] = description
+    return tuple(0 if end is None else end.last for end in ends)
