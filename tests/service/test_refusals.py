@@ -7,8 +7,10 @@ import os
 import socket
 from pathlib import Path
 
+import nats
 import pytest
 
+from runstream.log.jetstream import open_log
 from tests.service.running import runstream
 
 
@@ -90,6 +92,15 @@ async def test_a_database_that_cannot_be_reached(tmp_path: Path, nats_url: str) 
     url = f"postgresql://me:sesame99@127.0.0.1:{free_port()}/x"
     told = await refused(tmp_path, "--nats-url", nats_url, "--database-url", url)
     assert "sesame99" not in told
+
+
+async def test_another_number_of_partitions_than_the_log_has(open_path: Path, nats_url: str, namespace: str) -> None:
+    client = await nats.connect(nats_url)
+    await (await open_log(client, namespace, create=True, partitions=2)).close()
+    await client.close()
+    words = ["--components", "executor", "--nats-url", nats_url, "--namespace", namespace, "--partitions", "3"]
+    told = await refused(open_path / "data", *words)
+    assert "partitions" in told
 
 
 def free_port() -> int:

@@ -7,6 +7,7 @@ import json
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.service.running import Service, a_run, first_line, runstream, serving
@@ -19,7 +20,7 @@ runs:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_stops_everything(open_path: Path, number: signal.Signals) -> None:
     async with serving(open_path / "data") as service:
         assert len(service.family) >= 3
@@ -80,6 +81,20 @@ async def test_sigterm_ends_a_task_that_does_not_listen(open_path: Path) -> None
         async with asyncio.timeout(12):
             service.signal(signal.SIGTERM)
             assert await service.ended() == 0
+
+
+async def test_in_the_background_until_it_is_stopped(open_path: Path) -> None:
+    data_dir = open_path / "data"
+    code, out, told = await runstream("--data-dir", str(data_dir), "serve", "--detach")
+    assert code == 0, told
+    assert " at http" in out
+    pid = json.loads((data_dir / "service.json").read_text())["pid"]
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    assert (await runstream("--data-dir", str(data_dir), "stop"))[0] == 0
+    _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
+    assert not [process for process in alive if process.status() != "zombie"]
+    code, out, _ = await runstream("--data-dir", str(data_dir), "stop")
+    assert (code, out) == (0, f"no service runs on {data_dir}\n")
 
 
 def what_is_kept(data_dir: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a process is told to stop: the first SIGTERM or SIGINT asks, the second one insists."""
+"""How a process is told to stop: the first SIGTERM, SIGINT or SIGHUP asks, the second one insists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import structlog
 log = structlog.get_logger()
 STOP_SECONDS = 9.5
 """All that a stop may take, from the first signal to the end of the last server."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
@@ -45,10 +44,13 @@ class StopRequest:
     def listening(self) -> Iterator[StopRequest]:
         """Take the signals of this process while the block lasts. In its main thread."""
         loop = asyncio.get_running_loop()
-        for number in SIGNALS:
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means: go on without the terminal
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             loop.add_signal_handler(number, self.on_signal, number)
         try:
             yield self
         finally:
-            for number in SIGNALS:
+            for number in numbers:
                 loop.remove_signal_handler(number)

@@ -8,8 +8,11 @@ import stat
 import subprocess
 from pathlib import Path
 
+import structlog
+
 from runstream.errors import InternalError
 
+log = structlog.get_logger()
 _USER = "runstream-db"
 
 
@@ -50,3 +53,8 @@ def let_through(*paths: Path) -> None:
             mode = folder.stat().st_mode
             if stat.S_ISDIR(mode) and not mode & stat.S_IXOTH:
                 folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+                log.info(
+                    "other users may now pass through a folder: the database does not run as root",
+                    action="folder_opened",
+                    folder=str(folder),
+                )

@@ -1,0 +1,68 @@
+"""A data directory is held by one process at a time, and what the disk refuses is told in one sentence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from runstream.errors import BadRequestError, ConflictError, InternalError
+from runstream.service.data_dir import DataDir, default_data_dir, holder
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def test_it_is_held_until_it_is_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    assert holder(path) is None
+    with DataDir.hold(path) as data_dir:
+        assert holder(path) == os.getpid()
+        token = data_dir.token()
+        with pytest.raises(ConflictError, match=f"in use by process {os.getpid()}"), DataDir.hold(path):
+            pass
+    assert holder(path) is None
+    with DataDir.hold(path) as data_dir:
+        assert data_dir.token() == token
+
+
+def test_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100, 100, 0))
+    with pytest.raises(InternalError, match="0 MB are free") as caught, DataDir.hold(tmp_path):
+        pass
+    assert caught.value.code == "diskFull"
+    assert "--data-dir" in caught.value.hint
+    assert not (tmp_path / "runstream.json").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InternalError) as caught, DataDir.hold(tmp_path):
+        pass
+    assert caught.value.code == "dataDirNotWritable"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"made_by": "1"}', "\0"])
+def test_a_marker_that_says_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "runstream.json").write_text(text)
+    with pytest.raises(BadRequestError), DataDir.hold(tmp_path):
+        pass
+
+
+def test_the_default_is_in_the_users_data_folder(tmp_path: Path) -> None:
+    assert default_data_dir({"XDG_DATA_HOME": str(tmp_path)}) == tmp_path / "runstream"
+    assert default_data_dir({}) == Path.home() / ".local" / "share" / "runstream"
+
+
+def test_service_json_is_for_this_user_alone_and_goes_away(tmp_path: Path) -> None:
+    with DataDir.hold(tmp_path) as data_dir:
+        with data_dir.announced("http://127.0.0.1:1", "secret"):
+            assert (tmp_path / "service.json").stat().st_mode & 0o777 == 0o600
+        assert not (tmp_path / "service.json").exists()
