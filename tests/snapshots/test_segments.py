@@ -145,7 +145,7 @@ def test_lines_that_do_not_say_what_the_description_does() -> None:
     first, second, *_ = content.splitlines(keepends=True)
     for lines_, problem in (
         (content[:-1], "last line has no end"),
-        (content[: -len(first)], "it has 4 commits, and should have 5"),
+        (b"".join(content.splitlines(keepends=True)[:-1]), "it has 4 commits, and should have 5"),
         (second + first, "line 1: it has sequence 2 where 1 is next"),
         (first + first, "line 2: it has sequence 1 where 2 is next"),
         (first, "it has 1 commits, and should have 5"),
