@@ -1,0 +1,267 @@
+"""Objects as files below `<root>/data`, written in `<root>/tmp` and renamed; all file work is done in threads.
+
+What name an object's file has, and in which order files are listed, is the backend's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from stat import S_ISREG
+from types import TracebackType
+from typing import BinaryIO, Self, TypeVar
+
+from runstream.errors import InternalError
+from runstream.objects.port import CHUNK_BYTES, ByteSource, Object, not_exist
+from runstream.objects.temporary import Temporary, sweep
+
+_PAGE = 1000
+_FOLDER_MODE = 0o770
+_MOVE_ATTEMPTS = 20
+"""A folder may be removed, when its last object is deleted, between its making and the rename into it."""
+T = TypeVar("T")
+
+
+class FileObjects(ABC):
+    """An object storage in a folder of the local disk."""
+
+    def __init__(self, root: Path) -> None:
+        self._data = root / "data"
+        self._tmp = root / "tmp"
+        for folder in (self._data, self._tmp):
+            folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+
+    @abstractmethod
+    def _names(self, path: str) -> Sequence[str]:
+        """The names of the folders, and of the file, of an object. Raises BadRequestError."""
+
+    @abstractmethod
+    def _object_path(self, path: str) -> str:
+        """How a list calls the object that somebody asked for by this path."""
+
+    @abstractmethod
+    def _walk(self, prefix: str, start_after: str, recursive: bool) -> Iterator[Object]:
+        """What a list gives. Raises BadRequestError."""
+
+    async def sweep(self) -> int:
+        """Remove what writers that died have left in `tmp`; gives how many files. Done at a process's start."""
+        return await asyncio.to_thread(sweep, self._tmp)
+
+    async def stat(self, path: str) -> Object:
+        """What is known of an object. Raises NotExistError."""
+        return await asyncio.to_thread(self._stat, path)
+
+    async def read(self, path: str) -> _FileReader:
+        """Open an object. Raises NotExistError."""
+        return _FileReader(await _made(lambda: self._open(path), lambda file: file.close()))
+
+    async def write(self, path: str, source: ByteSource, *, size: int = -1, persist: bool = False) -> None:
+        """Store an object; see the port."""
+        target = self._file(path)
+        with _as_internal(path):
+            temporary = await _made(lambda: Temporary.create(self._tmp), lambda made: made.discard())
+        try:
+            await _copy(source, temporary.file, size, path)
+            with _as_internal(path):
+                await asyncio.to_thread(self._finish, temporary, target, persist=persist)
+        finally:
+            temporary.discard()
+
+    async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
+        """Store several objects durably, each folder being synced once."""
+        await asyncio.to_thread(self._write_all, contents)
+
+    async def delete(self, path: str) -> None:
+        """Delete an object and the folders that it leaves empty. Raises NotExistError."""
+        await asyncio.to_thread(self._delete, path)
+
+    async def list(self, prefix: str = "", *, start_after: str = "", recursive: bool = True) -> AsyncIterator[Object]:
+        """The objects whose path begins with `prefix`; see the port."""
+        walk = self._walk(prefix.lstrip("/"), start_after.lstrip("/"), recursive)
+        while page := await asyncio.to_thread(lambda: [*islice(walk, _PAGE)]):
+            for found in page:
+                yield found
+
+    def _file(self, path: str) -> Path:
+        return self._data.joinpath(*self._names(path))
+
+    def _stat(self, path: str) -> Object:
+        try:
+            found = self._file(path).stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise not_exist(path) from error
+        if not S_ISREG(found.st_mode):
+            raise not_exist(path)
+        return described(self._object_path(path), found)
+
+    def _open(self, path: str) -> BinaryIO:
+        try:
+            return self._file(path).open("rb")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise not_exist(path) from error
+
+    def _write_all(self, contents: Mapping[str, bytes | Path]) -> None:
+        unsynced: dict[Path, None] = {}
+        for path, content in contents.items():
+            target = self._file(path)
+            with _as_internal(path):
+                temporary = Temporary.create(self._tmp)
+                try:
+                    _fill(temporary.file, content)
+                    if temporary.file.tell():  # an empty one has nothing but its name
+                        temporary.sync()
+                    self._move(temporary, target, unsynced)
+                finally:
+                    temporary.discard()
+        for folder in unsynced:
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                _sync_folder(folder)
+
+    def _finish(self, temporary: Temporary, target: Path, *, persist: bool) -> None:
+        unsynced: dict[Path, None] = {}
+        if persist:
+            temporary.sync()
+        else:
+            temporary.file.flush()
+        self._move(temporary, target, unsynced)
+        for folder in unsynced if persist else ():
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                _sync_folder(folder)
+
+    def _move(self, temporary: Temporary, target: Path, unsynced: dict[Path, None]) -> None:
+        """Rename into place, making folders; `unsynced` gathers the folders whose entries changed."""
+        for _ in range(_MOVE_ATTEMPTS):
+            self._make_folder(target.parent, unsynced)
+            try:
+                temporary.path.rename(target)
+                break
+            except FileNotFoundError:
+                if not temporary.path.exists():
+                    raise
+        else:
+            raise InternalError(f"the folder of {target.name} is removed again and again", code="objectNotStored")
+        unsynced[target.parent] = None
+
+    def _make_folder(self, folder: Path, unsynced: dict[Path, None]) -> None:
+        try:
+            folder.mkdir(mode=_FOLDER_MODE)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            self._make_folder(folder.parent, unsynced)
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir(mode=_FOLDER_MODE)
+        unsynced[folder.parent] = None
+
+    def _delete(self, path: str) -> None:
+        file = self._file(path)
+        try:
+            file.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+            if isinstance(error, PermissionError) and not file.is_dir():
+                raise
+            raise not_exist(path) from error
+        for folder in file.parents:
+            if folder == self._data:
+                return
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or gone already
+                return
+
+
+class _FileReader:
+    """An open file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """The bytes from this offset."""
+        return await asyncio.to_thread(os.pread, self._file.fileno(), size, offset)
+
+    async def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def described(path: str, found: os.stat_result) -> Object:
+    """The object that a file is."""
+    return Object(path, found.st_size, datetime.fromtimestamp(found.st_mtime_ns / 1e9, UTC))
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, in no order; nothing when it was deleted meanwhile."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+async def _made(make: Callable[[], T], release: Callable[[T], None]) -> T:
+    """What a thread made; released when nobody waits for it any more."""
+    making = asyncio.ensure_future(asyncio.to_thread(make))
+    try:
+        return await asyncio.shield(making)
+    except asyncio.CancelledError:
+        making.add_done_callback(lambda done: None if done.exception() else release(done.result()))
+        raise
+
+
+async def _copy(source: ByteSource, file: BinaryIO, size: int, path: str) -> None:
+    left = size if size >= 0 else None
+    while left is None or left > 0:
+        chunk = await source.read(CHUNK_BYTES if left is None else min(left, CHUNK_BYTES))
+        if not chunk:
+            return
+        if left is not None:
+            left -= len(chunk)
+        with _as_internal(path):
+            await asyncio.to_thread(file.write, chunk)
+
+
+def _fill(file: BinaryIO, content: bytes | Path) -> None:
+    if isinstance(content, bytes):
+        file.write(content)
+        return
+    with content.open("rb") as source:
+        shutil.copyfileobj(source, file, CHUNK_BYTES)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _as_internal(path: str) -> Iterator[None]:
+    """Turns what the disk refuses into an error that says which object and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise InternalError(
+            f"object {path[:200]!r} cannot be stored: {error.strerror}",
+            code="objectNotStored",
+            details={"path": path},
+            hint="is the disk of the object storage full, or its folder not writable?",
+        ) from error
