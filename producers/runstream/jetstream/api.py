@@ -127,5 +127,14 @@ async def _message(nc: Client, stream: str, body: Mapping[str, object]) -> Strea
 
 def parse_headers(raw: bytes) -> dict[str, str]:
     """The headers of a stored message (`NATS/1.0`, then one a line)."""
-    lines = (line.partition(b":") for line in raw.split(b"\r\n")[1:] if line)
-    return {name.strip().decode(): value.strip().decode(errors="replace") for name, _, value in lines}
+    return header_lines(raw.partition(b"\r\n")[2])
+
+
+def header_lines(raw: bytes) -> dict[str, str]:
+    """The headers of these lines; a line without a colon is none."""
+    headers: dict[str, str] = {}
+    for line in raw.decode(errors="replace").split("\r\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip()] = value.strip()
+    return headers
