@@ -118,8 +118,9 @@ class Head:
         actor: str,
         cause: str = "",
         trace: str = "",
+        identity: str = "",
     ) -> NewCommit:
-        """The commit of these events on top. With a cause its id is derived; without, it is random."""
+        """The commit of these events on top. Unless `identity` says its id: derived with a cause, else random."""
         version = self.version + 1
-        identity = commit_id(cause, address.aggregate, version) if cause else new_id()
+        identity = identity or (commit_id(cause, address.aggregate, version) if cause else new_id())
         return NewCommit(identity, address, version, time, actor, cause, tuple(events), self.sequence, trace)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import structlog
@@ -118,10 +118,15 @@ class Reporter:
                 if not events:
                     return ()
                 commit = known.head.next_commit(
-                    known.address, events, time=self._clock(), actor=self._actor, cause=known.cause, trace=known.trace
+                    known.address,
+                    events,
+                    time=self._clock(),
+                    actor=self._actor,
+                    cause=known.cause,
+                    trace=known.trace,
+                    # A derived id would make the start that another process of this executor appended look like ours.
+                    identity=new_id(),
                 )
-                # A derived id would make the start that another process of this executor appended look like ours.
-                commit = replace(commit, id=new_id())
                 try:
                     position = await self._append_surely(commit)
                 except AppendConflictError as error:
