@@ -103,9 +103,9 @@ class Intake:
             match event:
                 case RunStarted():
                     STARTED_RUNS.add(1, partition)
-                    logger.info("A run started", action="run_started", run=run)
+                    logger.debug("A run started", action="run_started", run=run)
                 case RunResultSet(result):
-                    logger.info("A run has its result", action="run_result_set", run=run, result=result.value)
+                    logger.debug("A run has its result", action="run_result_set", run=run, result=result.value)
                 case RunFinished():
                     FINISHED_RUNS.add(1, partition, self._fold.runs[run].state.result.value)
                 case _:
