@@ -33,10 +33,10 @@ async def test_steps_run_in_order_and_their_logs_are_objects(tmp_path: Path) -> 
             assert at is not None
 
 
-async def test_a_short_task_is_three_commits_with_its_assignment(tmp_path: Path) -> None:
+async def test_what_happens_while_a_report_is_on_its_way_shares_the_next_commit(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
-        done = await it.run(run_step("true"), run_step("true"))
-        assert await done.commits() == 3
+        done = await it.run(*[run_step("true")] * 4)
+        assert 3 <= await done.commits() <= 7  # assigned, started, the end; between them at most one for each step
 
 
 async def test_the_first_failing_step_ends_the_task(tmp_path: Path) -> None:
