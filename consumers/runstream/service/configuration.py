@@ -86,15 +86,11 @@ def _built(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Given]:
-    by_name = {f"{ENVIRONMENT_PREFIX}{key.replace('.', '_').upper()}": key for key in KEYS}
-    for name, text in environ.items():
-        if name in by_name and text:
-            yield Given(by_name[name], text, name, text=True)
-        elif (
-            name.startswith((f"{ENVIRONMENT_PREFIX}EXECUTOR_", f"{ENVIRONMENT_PREFIX}NATS_"))
-            and name not in _OF_COMMANDS
-        ):
-            yield Given(name, text, name)
+    """What the environment gives. Other names that begin alike are not ours to judge: tasks and clients have some."""
+    for key in KEYS:
+        name = f"{ENVIRONMENT_PREFIX}{key.replace('.', '_').upper()}"
+        if environ.get(name):
+            yield Given(key, environ[name], name, text=True)
 
 
 def _checked(given: Given) -> object:
