@@ -22,6 +22,7 @@ from runstream.steplogs.subjects import OFFSET_HEADER, TOTAL_HEADER, stream_of, 
 
 FLUSH_SECONDS = 0.05
 """How long bytes are gathered before they are published."""
+_AWAY_SECONDS = 0.25
 MESSAGE_BYTES = 64 << 10
 PENDING_BYTES = 1 << 20
 """How much of one log waits for NATS; more is left out of the live log."""
@@ -135,13 +136,19 @@ class LiveLogs:
             log.debug("a live log was not removed", action="live_log_not_removed", task=executor_task, error=str(error))
 
     async def _publish_for_ever(self) -> None:
+        connections = self._nats.stats["reconnects"]
         while True:
             await self._wake.wait()
             await asyncio.sleep(FLUSH_SECONDS)
+            if not self._nats.is_connected:
+                # What waits is bounded here; in the connection's own buffer it would be in the way of others.
+                await asyncio.sleep(_AWAY_SECONDS)
+                continue
             self._wake.clear()
             try:
-                if self._stream_missing:
-                    await self._make_stream()
+                if self._stream_missing or connections != self._nats.stats["reconnects"]:
+                    connections = self._nats.stats["reconnects"]
+                    await self._make_stream()  # one in memory went with a server that was restarted
                     self._stream_missing = False
                 await self._publish_dirty()
             except (NatsError, OSError, TimeoutError) as error:

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from runstream.errors import ConflictError, NotExistError
+from runstream.errors import ConflictError, NotExistError, RemoteError
 from runstream.gateway.ports import StepLogKey
 from runstream.log.port import Log
 from runstream.objects import ObjectReader, ObjectStorage, paths
@@ -27,6 +27,10 @@ from runstream.steplogs.watching import Fate, load, watch
 
 _HEARD_BYTES = 1 << 20
 """How much is kept of what is heard while the reader does not keep up; the rest is read from the stream."""
+
+_AWAY_ATTEMPTS = 60
+_AWAY_SECONDS = 0.5
+"""How often, and after what pause, a follower asks a NATS that is away."""
 
 
 class StepLogs:
@@ -87,11 +91,20 @@ class StepLogs:
         watcher = asyncio.create_task(watch(self._log, fate, after, follower.wake.set))
         watcher.add_done_callback(lambda _: follower.wake.set())
         try:
+            away = 0
             while True:
                 follower.wake.clear()
-                async for chunk in follower.next_pieces():
-                    if chunk:
-                        yield chunk
+                try:
+                    async for chunk in follower.next_pieces():
+                        if chunk:
+                            yield chunk
+                except RemoteError:
+                    away += 1
+                    if away == _AWAY_ATTEMPTS:
+                        raise
+                    await asyncio.sleep(_AWAY_SECONDS)
+                    continue
+                away = 0
                 if follower.complete:
                     return
                 if fate.over:
@@ -163,13 +176,8 @@ class _Follower:
         """What follows and is there now."""
         for _ in range(2):
             if self._behind and not self._lacking:
-                self._behind = False
-                async for piece in stored_pieces(self._nats, self._stream, self._subject, self._sequence):
-                    if piece.after(self.have) is None:
-                        self._lacking = True
-                        break
-                    self._sequence = piece.sequence
-                    yield self._take(piece)
+                async for chunk in self._stored():
+                    yield chunk
             while self._heard and not self._lacking:
                 piece = self._heard.popleft()
                 self._heard_bytes -= len(piece.data)
@@ -180,6 +188,20 @@ class _Follower:
                 yield self._take(piece)
             if not self._behind or self._lacking:
                 return
+
+    async def _stored(self) -> AsyncIterator[bytes]:
+        """What the stream has that was not read. Raises RemoteError; then it is to be tried again."""
+        self._behind = False
+        try:
+            async for piece in stored_pieces(self._nats, self._stream, self._subject, self._sequence):
+                if piece.after(self.have) is None:
+                    self._lacking = True
+                    return
+                self._sequence = piece.sequence
+                yield self._take(piece)
+        except RemoteError:
+            self._behind = True
+            raise
 
     def _take(self, piece: Piece) -> bytes:
         more = piece.after(self.have) or b""

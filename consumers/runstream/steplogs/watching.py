@@ -5,6 +5,7 @@ Folded from the commits of the executor task and of its run, so that whoever wai
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -13,13 +14,17 @@ from runstream.codec import decode
 from runstream.commits import StoredCommit
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask, StepState
-from runstream.errors import BadRequestError
+from runstream.errors import BadRequestError, InternalError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.events.run import RunCancelled, RunFinished, RunTasksCancelled, RunTasksSkipped
 from runstream.gateway.ports import StepLogKey
 from runstream.ids import run_task_id
 from runstream.log.port import Log
 from runstream.subjects import Address
+
+_OPEN_ATTEMPTS = 60
+_OPEN_SECONDS = 0.5
+"""How often, and after what pause, a log that is away is asked again."""
 
 
 @dataclass(slots=True)
@@ -96,7 +101,18 @@ async def load(log: Log, key: StepLogKey) -> tuple[Fate, int]:
 
 
 async def watch(log: Log, fate: Fate, after: int, changed: Callable[[], None]) -> None:
-    """Apply what happens, for ever, and say so each time."""
+    """Apply what happens, for ever, and say so each time. Raises InternalError when the log stays away."""
+    for attempt in range(1, _OPEN_ATTEMPTS + 1):
+        try:
+            await _watch(log, fate, after, changed)
+        except InternalError:
+            if attempt == _OPEN_ATTEMPTS:
+                raise
+            # Beginning again behind the same sequence is fine: what was applied is left out.
+            await asyncio.sleep(_OPEN_SECONDS)
+
+
+async def _watch(log: Log, fate: Fate, after: int, changed: Callable[[], None]) -> None:
     filters = [log.subjects.guard(address) for address in _addresses(fate.key)]
     async with log.read(fate.key.partition, after, filters=filters) as reader:
         while True:

@@ -122,8 +122,12 @@ class Lease:
 
     async def _give_back(self) -> None:
         try:
-            await released(self._nc, self._bucket, self.key, expected=self._sequence, seconds=_RELEASE_SECONDS)
-        except (ApiError, UnavailableError) as error:
+            try:
+                await released(self._nc, self._bucket, self.key, expected=self._sequence, seconds=_RELEASE_SECONDS)
+            except ApiError:  # a renewal may have been stored whose answer was not awaited any more
+                await self._find_own()
+                await released(self._nc, self._bucket, self.key, expected=self._sequence, seconds=_RELEASE_SECONDS)
+        except (ApiError, UnavailableError, LeaseLostError) as error:
             # Lost or out of reach: then it ends, or has ended, by itself.
             log.debug("a lease was not given back", action="lease_left", key=self.key, why=error.message)
 
