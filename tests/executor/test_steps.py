@@ -142,3 +142,12 @@ async def test_the_log_of_a_step_that_cannot_start_is_empty_but_there(tmp_path: 
     async with rig(tmp_path) as it:
         done = await it.run(run_step("true"))
         assert await done.log(0) == ""
+
+
+async def test_what_is_reported_carries_the_trace_of_the_assignment(tmp_path: Path) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    async with rig(tmp_path) as it:
+        task = await it.assign(task_of("task", run_step("true")), trace=trace)
+        await task.settled()
+        assert {stored.commit.trace for stored in task.history} == {trace}
+        assert {stored.commit.actor for stored in task.history} == {f"executor:{it.executor_id}"}

@@ -79,8 +79,12 @@ class PodTask:
                 spec = await self._setup()
                 success = spec is not None and await self._run_steps(spec)
             finally:
-                await self._end_pod()
-            await self.settling.finish()
+                storing = asyncio.ensure_future(self.settling.finish())  # beside the end of what was left running
+                try:
+                    await self._end_pod()
+                    await storing
+                finally:
+                    storing.cancel()
         return Ended((self._finished(success),), self.clean)
 
     async def clean(self) -> None:
