@@ -24,6 +24,7 @@ import pytest
 import uvloop
 
 from runstream.embedded import NatsServer, PostgresServer
+from tests.s3_server import S3Server
 
 TEST_SECONDS = 60
 
@@ -77,6 +78,13 @@ def database_url(servers_folder: Path, worker_count: int) -> Iterator[str]:
     """The `postgresql://` URL of a real Postgres, the same for all workers."""
     folder = servers_folder / "postgres"
     yield from _serve(folder, lambda: PostgresServer(folder, durable=False, tied=worker_count == 0))
+
+
+@pytest.fixture(scope="session")
+def s3_url(servers_folder: Path, worker_count: int) -> Iterator[str]:
+    """The endpoint of a server that speaks S3 over HTTP, the same for all workers; tests differ by bucket."""
+    folder = servers_folder / "s3"
+    yield from _serve(folder, lambda: S3Server(folder, tied=worker_count == 0))
 
 
 @pytest.fixture(scope="session")

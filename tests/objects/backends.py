@@ -1,10 +1,43 @@
-"""The backends that the suite runs against: each gives an empty storage in a folder."""
+"""The backends that the suite runs against: each gives an empty storage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from runstream.objects import ObjectStorage, PosixObjects
+import pytest
 
-BACKENDS: dict[str, Callable[[Path], ObjectStorage]] = {"posix": PosixObjects}
+from runstream.objects import ObjectStorage, PosixObjects
+from runstream.objects.posixflat import PosixFlatObjects
+from runstream.objects.s3.location import S3Location, parse_location
+from runstream.objects.s3.opening import Keys, open_s3
+from runstream.objects.s3.storage import S3Objects
+
+BACKENDS = ("posix", "posixflat", "s3")
+KEYS = Keys("test-access", "test-secret")
+
+Open = Callable[[], Awaitable[ObjectStorage]]
+
+
+def opener(backend: str, request: pytest.FixtureRequest) -> Open:
+    """What opens an empty storage of this backend, or, when called again, the same one."""
+    folder: Path = request.getfixturevalue("tmp_path") / "objects"
+    if backend == "s3":
+        # Asked for here, so that tests of the others do not start the server.
+        location = s3_location(request.getfixturevalue("s3_url"), request.getfixturevalue("namespace"))
+        return lambda: open_at(location)
+
+    async def on_disk() -> ObjectStorage:
+        return PosixObjects(folder) if backend == "posix" else PosixFlatObjects(folder)
+
+    return on_disk
+
+
+def s3_location(url: str, bucket: str, prefix: str = "some/where") -> S3Location:
+    """A place in a bucket of the tests' server."""
+    return parse_location(f"s3://{bucket}/{prefix}?endpoint={url}&region=eu-central-1")
+
+
+async def open_at(location: S3Location) -> S3Objects:
+    """The storage at this place, with keys that the tests' server takes."""
+    return await open_s3(location, KEYS)

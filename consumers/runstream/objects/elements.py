@@ -24,7 +24,7 @@ def impossible(path: str) -> BadRequestError:
     return BadRequestError(
         f"{path[:200]!r} cannot be the path of an object",
         code="invalidObjectPath",
-        hint=f"a path has no '.' or '..', and no element of more than {_LONGEST} bytes",
+        hint=f"a path has no '.' or '..', no control characters, and no element of more than {_LONGEST} bytes",
     )
 
 

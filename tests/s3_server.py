@@ -1,0 +1,52 @@
+"""A server that speaks S3 over HTTP, for tests: moto, in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from runstream.embedded.files import LOOPBACK, pick_port
+from runstream.embedded.process import Command, ServerProcess, end_process, find_process
+
+_START_SECONDS = 60.0
+
+
+class S3Server:
+    """The server whose log, port and pid are in a folder; it takes any keys, and keeps objects in memory."""
+
+    def __init__(self, folder: Path, *, tied: bool = True) -> None:
+        self.folder = folder
+        self._tied = tied
+
+    @property
+    def url(self) -> str:
+        """Its endpoint."""
+        return f"http://{LOOPBACK}:{self._port}"
+
+    @property
+    def _port(self) -> int:
+        return int((self.folder / "port").read_text())
+
+    async def start(self) -> None:
+        """Start it on a free port."""
+        self.folder.mkdir(parents=True)
+        (self.folder / "port").write_text(str(pick_port(self.folder / "port")))
+        words = [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(self._port)]
+        command = Command("S3", words, self.folder / "s3.log", signal.SIGTERM, tied=self._tied)
+        server = ServerProcess(command)
+        (self.folder / "pid").write_text(str(server.pid))
+        await server.until(self._ready, _START_SECONDS)
+
+    async def end_leftover(self) -> None:
+        """End it."""
+        pid = int((self.folder / "pid").read_text())
+        await end_process(find_process(pid, Path(sys.executable).name, str(self._port)), signal.SIGTERM, 5.0)
+
+    def _ready(self) -> bool:
+        try:
+            with socket.create_connection((LOOPBACK, self._port), timeout=1.0):
+                return True
+        except OSError:
+            return False
