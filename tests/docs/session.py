@@ -1,0 +1,88 @@
+"""A document as a shell reads it: its blocks in order, in one bash, each between two marks.
+
+A block that is to end well stops the session when one of its commands fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.docs.blocks import Block
+
+_MARK = "\x1e"
+_HERE = "END-OF-THE-BLOCK"
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What became of a block."""
+
+    block: Block
+    exit_status: int | None
+    """None when the session ended in it."""
+    said: str
+
+
+async def run_blocks(
+    blocks: Sequence[Block], folder: Path, environment: Mapping[str, str], *, seconds: float
+) -> list[Ran]:
+    """Run what is to be run of these blocks in this folder; all of it within these seconds."""
+    todo = [block for block in blocks if block.what in ("run", "file")]
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        "\n".join(_piece(number, block) for number, block in enumerate(todo)),
+        cwd=folder,
+        env=_environment(environment),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return _told(todo, out.decode())
+
+
+def _environment(given: Mapping[str, str]) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{ours['PATH']}"
+    return {**ours, "PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "200", **given}
+
+
+def _piece(number: int, block: Block) -> str:
+    expected = int(block.value("exit") or 0)
+    begin = f"printf '{_MARK}begin {number}{_MARK}'"
+    end = f"printf '{_MARK}end {number} %s{_MARK}' $?"
+    careful = "set -e" if not expected else "set +e"
+    return f"{begin}\n{careful}\n{_script(block)}\n{end}\nset +e"
+
+
+def _script(block: Block) -> str:
+    if block.what == "file":
+        path = block.value("file")
+        return f"mkdir -p \"$(dirname '{path}')\"\ncat > '{path}' <<'{_HERE}'\n{block.text}{_HERE}"
+    if block.language == "python":
+        return f"python - <<'{_HERE}'\n{block.text}{_HERE}"
+    return block.text
+
+
+def _told(todo: Sequence[Block], out: str) -> list[Ran]:
+    ran = []
+    for number, block in enumerate(todo):
+        _, begun, rest = out.partition(f"{_MARK}begin {number}{_MARK}")
+        if not begun:
+            break
+        end = re.search(f"{_MARK}end {number} (\\d+){_MARK}", rest)
+        ran.append(Ran(block, int(end[1]) if end else None, rest[: end.start()] if end else rest))
+    return ran

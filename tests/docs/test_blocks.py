@@ -1,0 +1,82 @@
+"""What is written as code is what it says it is, also where it is not run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runstream.runconfig import parse_config
+from runstream.service.configuration import load_settings
+from runstream.service.main import app
+from tests.docs.blocks import UNTESTED, Block, all_blocks
+
+BLOCKS = all_blocks()
+KINDS = {
+    "sh": {"run", "untested"},
+    "python": {"run", "untested"},
+    "yaml": {"file", "settings"},
+    "toml": {"settings"},
+    "conf": {"checked"},
+    "text": {"output", ""},
+}
+
+
+_COMMAND = re.compile(r"""(?:^|[\s(])(?:\.venv/bin/)?runstream ((?:[^|)"'\n]|"[^"]*"|'[^']*')*)""")
+
+
+def of(what: str, *languages: str) -> list[Block]:
+    return [block for block in BLOCKS if block.what == what and (not languages or block.language in languages)]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_every_block_says_what_it_is(block: Block) -> None:
+    assert block.what in KINDS[block.language]
+    assert (block.what == "untested") == block.text.startswith(UNTESTED)
+
+
+@pytest.mark.parametrize("block", of("file", "yaml"), ids=str)
+def test_run_configurations_are_read(block: Block) -> None:
+    assert parse_config(block.text).runs
+
+
+@pytest.mark.parametrize("block", of("settings"), ids=str)
+def test_settings_files_are_read(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / f"settings.{block.language}"
+    file.write_text(block.text)
+    load_settings({}, {}, file)
+
+
+@pytest.mark.parametrize("block", of("checked", "conf"), ids=str)
+def test_configurations_of_nats_are_read(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / "nats.conf"
+    file.write_text(block.text.replace("/var/lib/nats", str(tmp_path)))
+    server = Path(sys.executable).with_name("nats-server")
+    done = subprocess.run([server, "-t", "-c", file], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The words behind `runstream` of each command in a block."""
+    for line in re.sub(r"\\\n", " ", block.text).splitlines():
+        if not line.startswith("#"):
+            yield from (shlex.split(found) for found in _COMMAND.findall(line))
+
+
+@pytest.mark.parametrize("block", [*of("run", "sh"), *of("untested", "sh")], ids=str)
+def test_commands_exist_with_these_options(block: Block) -> None:
+    for words in commands(block):
+        _, bound, _ = app.meta.parse_args(words, print_error=False, exit_on_error=False)
+        if "tokens" in bound.arguments:
+            app.parse_args(bound.arguments["tokens"], print_error=False, exit_on_error=False)
+
+
+def test_commands_are_found() -> None:
+    found = [words for block in [*of("run", "sh"), *of("untested", "sh")] for words in commands(block)]
+    assert ["stop"] in found
+    assert len(found) >= 30

@@ -1,0 +1,48 @@
+"""Links between documents lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import DOCUMENTS, ROOT
+
+_LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
+_CODE = re.compile(r"^```.*?^```$|`[^`\n]*`|^    .*$", re.DOTALL | re.MULTILINE)
+
+
+def prose(document: Path) -> str:
+    """The text without code."""
+    return _CODE.sub("", document.read_text())
+
+
+def anchors(document: Path) -> set[str]:
+    """What a link into a document may name: its headings, as they are rendered."""
+    headings = re.findall(r"^#+ +(.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(document: Path) -> None:
+    wrong = []
+    for link in _LINK.findall(prose(document)):
+        path, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (document.parent / path).resolve() if path else document
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            wrong.append(link)
+    assert wrong == []
+
+
+def test_the_index_names_every_document() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(prose(index))}
+    missing = [
+        document
+        for document in DOCUMENTS
+        if document not in (index, ROOT / "README.md") and not {document, document.parent} & linked
+    ]
+    assert missing == []

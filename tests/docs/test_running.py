@@ -1,0 +1,78 @@
+"""What the documents tell people to type works, in the order in which it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.docs.blocks import ROOT, Block, all_blocks, blocks_of
+from tests.docs.outputs import problems
+from tests.docs.session import run_blocks
+from tests.docs.tables import code, rows
+from tests.service.running import a_run, runstream, serving
+
+TUTORIAL = ROOT / "docs" / "tutorial.md"
+IN_ORDER = (
+    *("README.md", "docs/how-to/publish-from-python.md", "docs/reference/api.md", "docs/how-to/watch-events.md"),
+    *("docs/how-to/check-the-projection.md", "docs/how-to/observe.md", "docs/how-to/upgrade.md"),
+    "docs/how-to/add-an-executor.md",
+)
+"""Those that are run against one service. The last one deletes its executor, which then registers again."""
+INSTALL = """
+runs:
+  - name: pipeline
+    tasks:
+      - {name: install, runtime: {type: host}, steps: [{run: echo installed}]}
+"""
+
+
+@pytest.mark.seconds(110)
+async def test_the_tutorial(open_path: Path) -> None:
+    blocks = blocks_of(TUTORIAL)
+    data_dir = str(open_path / "first-pipeline" / "data")
+    try:
+        ran = await run_blocks(blocks, open_path, {}, seconds=100)
+        assert problems(blocks, ran) == []
+    finally:
+        await runstream("--data-dir", data_dir, "stop")
+
+
+@pytest.mark.seconds(110)
+async def test_the_other_documents(open_path: Path) -> None:
+    data_dir = open_path / "data"
+    (open_path / ".venv").symlink_to(sys.prefix)
+    (open_path / ".runstream-data").symlink_to(data_dir)
+    found: list[str] = []
+    async with serving(data_dir) as service, asyncio.timeout(100):
+        run = await a_run(data_dir, INSTALL)
+        token = json.loads((data_dir / "service.json").read_text())["token"]
+        environment = {"RUNSTREAM_DATA_DIR": str(data_dir), "RUNSTREAM_URL": service.url, "RUNSTREAM_TOKEN": token}
+        for name in IN_ORDER:
+            blocks = [_with_run(block, run) for block in blocks_of(ROOT / name)]
+            found += problems(blocks, await run_blocks(blocks, open_path, environment, seconds=60))
+        assert await _exported(service.url) <= {name for row in rows("metrics.md", "Metrics") for name in code(row[0])}
+    assert found == []
+
+
+async def _exported(url: str) -> set[str]:
+    """The names of all metrics that the service has by now."""
+    async with httpx2.AsyncClient() as http:
+        text = (await http.get(f"{url}/metrics")).text
+    return set(re.findall(r"^# TYPE (runstream_\w+)", text, re.MULTILINE))
+
+
+def _with_run(block: Block, run: str) -> Block:
+    """`RUN` stands for the id of a run."""
+    return replace(block, text=re.sub(r"\bRUN\b", run, block.text)) if block.what == "run" else block
+
+
+def test_every_document_that_has_something_to_run_is_run() -> None:
+    run = {str(block.document.relative_to(ROOT)) for block in all_blocks() if block.what == "run"}
+    assert run == {*IN_ORDER, str(TUTORIAL.relative_to(ROOT))}

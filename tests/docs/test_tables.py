@@ -1,0 +1,183 @@
+"""Tables of the reference say what the code says."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any
+
+from runstream.errors import HTTP_STATUS
+from runstream.gateway.answers import STATUS_OF_CODE
+from runstream.gateway.app import PREFIX
+from runstream.gateway.bodies import CreateRunsBody
+from runstream.gateway.edge import OPEN_PATHS
+from runstream.service.configuration import KEYS, load_settings
+from runstream.service.main import app
+from runstream.service.serve_options import ServeOptions
+from runstream.settings import COMPONENTS, ExecutorSettings, Settings
+from runstream.telemetry import metrics
+from runstream.telemetry.instruments import Counter, Gauge, Histogram
+from tests.docs.blocks import ROOT
+from tests.docs.cli_reference import REFERENCE, reference
+from tests.docs.tables import DOCS, code, rows
+from tests.gateway.world import World
+
+SOURCES = {
+    path: path.read_text() for root in ("schema", "producers", "consumers") for path in (ROOT / root).rglob("*.py")
+}
+UNFINISHED = ("runstream.snapshots", "runstream.objects.s3")
+"""Packages that may be there before anything uses them; then users cannot meet what they raise."""
+OPTIONS = {f.name for f in fields(ServeOptions)}
+BEFORE_THE_COMMAND = {"data_dir", "token", "detailed_errors"}
+
+
+def test_commands() -> None:
+    assert REFERENCE.read_text() == reference(), "run: python -m tests.docs.cli_reference"
+
+
+def test_settings() -> None:
+    told = {
+        name: (option, variable, default)
+        for (name,), (variable,), option, default in (
+            (code(row[0]), code(row[2]), row[1], row[3]) for row in rows("settings.md", "All settings")
+        )
+    }
+    expected = {
+        key: (_option(key), f"RUNSTREAM_{key.replace('.', '_').upper()}", _default(key, field)) for key, field in _all()
+    }
+    assert told == expected
+    assert set(told) == set(KEYS)
+
+
+def test_every_variable_that_is_named_is_taken() -> None:
+    named = re.findall(r"`(RUNSTREAM_[A-Z_]+)`", (DOCS / "settings.md").read_text())
+    for name in {*named} - {f"RUNSTREAM_{key.replace('.', '_').upper()}" for key in KEYS}:
+        load_settings({}, {name: "x"}, None)
+
+
+def _all() -> Iterator[tuple[str, Field[Any]]]:
+    yield from ((f.name, f) for f in fields(Settings) if f.name != "executor")
+    yield from ((f"executor.{f.name}", f) for f in fields(ExecutorSettings))
+
+
+def _option(key: str) -> str:
+    name = key.removeprefix("executor.")
+    if key in BEFORE_THE_COMMAND:
+        return f"(`--{name.replace('_', '-')}`)"
+    return f"`--{name.replace('_', '-')}`" if name in OPTIONS else "-"
+
+
+def _default(key: str, field: Field[Any]) -> str:
+    if key == "data_dir":
+        return "`~/.local/share/runstream`"
+    if key == "components":
+        return f"`{','.join(COMPONENTS)}`"
+    value = field.default if field.default is not MISSING else None
+    if value is None or value == "":
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def test_metrics() -> None:
+    told = {name: (row[1], tuple(code(row[2]))) for row in rows("metrics.md", "Metrics") for name in code(row[0])}
+    instruments = [each for each in vars(metrics).values() if isinstance(each, Counter | Gauge | Histogram)]
+    assert told == {_exported(each): (type(each).__name__.lower(), each.labels) for each in instruments}
+
+
+def _exported(instrument: Counter | Gauge | Histogram) -> str:
+    unit = "_seconds" if instrument.unit == "s" else ""
+    return f"{instrument.name.replace('.', '_')}{unit}{'_total' if isinstance(instrument, Counter) else ''}"
+
+
+def test_kinds_of_errors() -> None:
+    told = {name: int(row[1]) for row in rows("errors.md", "Kinds") for name in code(row[0])}
+    assert told == {kind.value: status for kind, status in HTTP_STATUS.items()}
+    text = (DOCS / "errors.md").read_text()
+    assert all(f"`{name}` is {status}" in text for name, status in STATUS_OF_CODE.items())
+
+
+def test_codes_of_errors() -> None:
+    _, _, text = (DOCS / "errors.md").read_text().partition("## Codes")
+    told = [name for line in text.splitlines() if line.startswith("| `") for name in code(line.split("|")[1])]
+    assert sorted(told) == sorted(set(told))
+    assert set(told) == {found for path, source in SOURCES.items() if _is_used(path) for found in _codes(source)}
+
+
+def _is_used(path: Path) -> bool:
+    for package in UNFINISHED:
+        folder = package.replace(".", "/")
+        if folder in str(path):
+            return any(package in source for other, source in SOURCES.items() if folder not in str(other))
+    return True
+
+
+def _codes(source: str) -> Iterator[str]:
+    """What is given as `code` anywhere in a file, and the codes of refusals."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword) and node.arg == "code":
+            yield from _texts(node.value)
+        elif isinstance(node, ast.FunctionDef):
+            named = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            yield from (text for name, value in named if name.arg == "code" and value for text in _texts(value))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("NotAllowed", "_not_in"):
+            yield from (text for argument in node.args[1:] for text in _texts(argument) if re.search("[A-Z]", text))
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from (*_texts(node.body), *_texts(node.orelse))
+    elif isinstance(node, ast.BoolOp):
+        yield from (text for value in node.values for text in _texts(value))
+
+
+async def test_routes() -> None:
+    async with World.make().http() as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    told = {(code(row[0])[0], f"{PREFIX}{code(row[1])[0]}") for row in rows("api.md", "Routes")}
+    assert told == {(method.upper(), path) for path, operations in paths.items() for method in operations}
+
+
+async def test_parameters_of_routes() -> None:
+    async with World.make().http() as http:
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    told = {
+        (f"{PREFIX}{path}", name)
+        for row in rows("api.md", "Parameters")
+        for path in code(row[0])
+        for name in code(row[1])
+    }
+    queries = {
+        (path, parameter["name"])
+        for path, operations in paths.items()
+        for parameter in operations.get("get", {}).get("parameters", [])
+        if parameter["in"] == "query"
+    }
+    assert told == {(path, name) for path, name in queries if name != "at_least"}
+    assert {path for path, name in queries if name == "at_least"} == {
+        f"{PREFIX}{path}" for path in ("/runs", "/runs/{run_id}", "/runs/group/{escaped_group}", "/executors")
+    }
+
+
+async def test_what_needs_no_token() -> None:
+    text = (DOCS / "api.md").read_text()
+    assert all(f"`{path.removeprefix(PREFIX)}`" in text for path in OPEN_PATHS)
+
+
+def test_fields_of_a_new_run() -> None:
+    told = {name for row in rows("api.md", "Create runs from a file") for name in code(row[0])}
+    assert told == set(CreateRunsBody.__struct_fields__)
+
+
+def test_promises_name_tests_that_are_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "README.md").read_text())
+    assert len(named) > 10
+    assert [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()] == []
+
+
+def test_the_version_is_the_one_of_the_package() -> None:
+    assert str(app.version) in (ROOT / "docs" / "how-to" / "upgrade.md").read_text()
