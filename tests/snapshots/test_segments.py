@@ -74,7 +74,7 @@ def test_a_description_says_what_is_in_it() -> None:
     assert check_chain(descriptions, 1, 1) == (len(MESSAGES),)
     counted = sum((Counter(description.events) for description in descriptions), Counter[str]())
     assert counted == Counter(type(event).__name__ for message in MESSAGES for event in decode(message).commit.events)
-    assert descriptions[0].name == "segments/0/1-7.jsonl.zst"
+    assert descriptions[0].name == "segments/000/000000000001-000000000007.jsonl.zst"
 
 
 def test_lines_are_json_with_sorted_keys() -> None:
@@ -133,7 +133,7 @@ def test_every_byte_counts() -> None:
     for at in range(len(segment.data)):
         data = bytearray(segment.data)
         data[at] ^= 1
-        with pytest.raises(SnapshotError, match=r"segments/0/1-5.jsonl.zst: it was changed"):
+        with pytest.raises(SnapshotError, match=r"segments/000/000000000001-000000000005.jsonl.zst: it was changed"):
             read(Segment(segment.description, bytes(data)))
         with pytest.raises(SnapshotError, match="it was changed"):
             read(Segment(segment.description, segment.data[:at]))

@@ -71,8 +71,8 @@ class SegmentDescription:
 
     @property
     def name(self) -> str:
-        """Its path in a snapshot: `segments/<partition>/<first>-<last>.jsonl.zst`."""
-        return f"segments/{self.partition}/{self.first}-{self.last}.jsonl.zst"
+        """Its path in a snapshot: `segments/<partition>/<first>-<last>.jsonl.zst`; names sort as the commits do."""
+        return f"segments/{self.partition:03}/{self.first:012}-{self.last:012}.jsonl.zst"
 
 
 @dataclass(frozen=True, slots=True)

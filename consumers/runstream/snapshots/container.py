@@ -1,0 +1,158 @@
+"""The tar that a snapshot is: written as a stream, read strictly.
+
+Only plain files with plain names; what `tar` writes beyond that (folders, links, long names, sparse files, other
+block sizes) is refused, and so is anything that is not zero where nothing should be. Names are never used as paths.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO
+
+from runstream.snapshots.errors import SnapshotError
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+"""What every tar ends with."""
+MAX_NAME = 99
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_CHUNK = 1 << 20
+_FILE = "the file"
+_NOT_OURS = "it was not written by `runstream export`; another program's tar, also one packed anew, is not a snapshot"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file inside of the tar."""
+
+    name: str
+    offset: int
+    """Of its first byte."""
+    size: int
+
+    @property
+    def end(self) -> int:
+        """Of its last block."""
+        return self.offset + self.size + _padding(self.size)
+
+
+def is_name(name: str) -> bool:
+    """Whether a file inside of a snapshot can be called this."""
+    return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
+
+
+def header(name: str, size: int, modified: datetime) -> bytes:
+    """The block before a file's content. Raises ValueError for a name that cannot be one."""
+    if not is_name(name):
+        raise ValueError(f"{name!r} cannot be the name of a file in a snapshot")
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, int(modified.timestamp()), 0o644
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def padding(size: int) -> bytes:
+    """The zeros behind a file's content."""
+    return bytes(_padding(size))
+
+
+def _padding(size: int) -> int:
+    return -size % BLOCK
+
+
+def entries(file: BinaryIO, size: int) -> Iterator[Entry]:
+    """The files of a tar of this many bytes in their order. Raises SnapshotError for whatever is not as we write it.
+
+    Ends after the two blocks of zeros that have to be the last ones. Contents are skipped, not read.
+    """
+    at = 0
+    last = _FILE
+    while True:
+        block = _block(file, at, last)
+        if not any(block):
+            if _block(file, at + BLOCK, last) != block:
+                raise SnapshotError(_FILE, f"one block of zeros stands alone at byte {at}")
+            if at + len(END) != size:
+                raise SnapshotError(_FILE, f"it goes on behind its end at byte {at + len(END)}")
+            return
+        entry = _entry(block, at)
+        if entry.end > size:
+            problem = f"it ends after {size} bytes, in the middle of {entry.name}"
+            raise SnapshotError(_FILE, problem, code="truncatedSnapshot", hint=CUT)
+        file.seek(entry.offset + entry.size)
+        if any(file.read(_padding(entry.size))):
+            raise SnapshotError(entry.name, "there is something behind its end")
+        last = entry.name
+        yield entry
+        at = entry.end
+
+
+CUT = "the transfer was cut off: `runstream export --resume` goes on with it, or export again"
+
+
+def _block(file: BinaryIO, at: int, last: str) -> bytes:
+    file.seek(at)
+    block = file.read(BLOCK)
+    if len(block) < BLOCK:
+        if at == 0:
+            problem = "it is empty" if not block else "it is too short to be a snapshot"
+            raise SnapshotError(_FILE, problem, code="notASnapshot", hint=_NOT_OURS)
+        problem = f"it ends after {at + len(block)} bytes, behind {last}, without its end"
+        raise SnapshotError(_FILE, problem, code="truncatedSnapshot", hint=CUT)
+    return block
+
+
+def _entry(block: bytes, at: int) -> Entry:
+    if block[257:263] != b"ustar " or not _sums_up(block):
+        if at == 0:
+            raise SnapshotError(_FILE, "it is not a snapshot", code="notASnapshot", hint=_NOT_OURS)
+        raise SnapshotError(_FILE, f"the header at byte {at} was changed")
+    name = block[:100].rstrip(b"\0").decode("latin-1")
+    if not is_name(name):
+        raise SnapshotError(_FILE, f"{name[:100]!r} at byte {at} is no name of a snapshot", hint=_NOT_OURS)
+    if block[156:157] != b"0" or any(block[157:257]) or any(block[345:]):
+        raise SnapshotError(name, "it is not a plain file", hint=_NOT_OURS)
+    return Entry(name, at + BLOCK, _size(block, name))
+
+
+def _sums_up(block: bytes) -> bool:
+    """Whether the header's checksum is right: the sum of its bytes, with spaces where the sum itself is."""
+    text = block[148:156]
+    return text == b"%06o\0 " % (sum(block) - sum(text) + 8 * 32)
+
+
+def _size(block: bytes, name: str) -> int:
+    field = block[124:136]
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    if not re.fullmatch(rb"[0-7]{11}\0", field):
+        raise SnapshotError(name, "its size cannot be read")
+    return int(field[:11], 8)
+
+
+def content(file: BinaryIO, entry: Entry, limit: int) -> bytes:
+    """All of a file that may have at most `limit` bytes. Raises SnapshotError."""
+    if entry.size > limit:
+        raise SnapshotError(entry.name, f"it has {entry.size} bytes; more than {limit} are not read")
+    file.seek(entry.offset)
+    found = file.read(entry.size)
+    if len(found) != entry.size:
+        raise SnapshotError(entry.name, "the file became shorter while it was read", code="truncatedSnapshot", hint=CUT)
+    return found
+
+
+def chunks(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
+    """A file's content, one MiB at a time. Raises SnapshotError when the tar became shorter meanwhile."""
+    at, end = entry.offset, entry.offset + entry.size
+    while at < end:
+        file.seek(at)
+        chunk = file.read(min(_CHUNK, end - at))
+        if not chunk:
+            raise SnapshotError(
+                entry.name, "the file became shorter while it was read", code="truncatedSnapshot", hint=CUT
+            )
+        at += len(chunk)
+        yield chunk

@@ -1,0 +1,163 @@
+"""What a snapshot says about itself: `snapshot.json` at its beginning, `manifest.json` at its end.
+
+The beginning says what is being exported, so that an interrupted export can be resumed; the end says what became of
+it, with the hash of every other file. Whoever has the hash of the manifest has the hash of everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+import orjson
+
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.segments import Count, Hash, SegmentDescription, Sequence
+from runstream.subjects import MAX_PARTITIONS, Subjects
+
+FORMAT = 1
+"""Of the snapshot; `docs/formats/snapshot.md` describes it."""
+README = "README.md"
+EVENT_TYPES = "event-types.md"
+SNAPSHOT = "snapshot.json"
+MANIFEST = "manifest.json"
+SIGNATURE = "signature.ed25519"
+END = "END"
+TEXTS = (README, EVENT_TYPES, SNAPSHOT)
+"""What a snapshot begins with, in this order."""
+MAX_TEXT_BYTES = 1 << 20
+MAX_MANIFEST_BYTES = 64 << 20
+ObjectKind = Literal["logs", "archives"]
+_Text = Annotated[str, msgspec.Meta(max_length=200)]
+_Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotHeader:
+    """`snapshot.json`: what is being exported."""
+
+    format: Sequence
+    runstream: _Text
+    """The version that wrote it."""
+    created: _Moment
+    namespace: _Token
+    service: _Token
+    epoch: Sequence
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTITIONS)]
+    ends: tuple[Count, ...]
+    """For each partition the last sequence that may be included, taken once at the beginning."""
+    until: _Moment | None
+    """Only what comes before a partition's first commit that was made later than this; None for no such limit."""
+    objects: tuple[ObjectKind, ...]
+    """What of the object storage is included."""
+
+    @property
+    def subjects(self) -> Subjects:
+        """How the log was named that it is of."""
+        return Subjects(self.namespace, self.service, self.epoch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectList:
+    """A file that lists the objects before it: their names in the snapshot, sizes and hashes."""
+
+    name: _Text
+    objects: Sequence
+    bytes: Count
+    """Of the objects."""
+    file_bytes: Sequence
+    file_sha256: Hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """`manifest.json`: what the snapshot holds."""
+
+    format: Sequence
+    texts: dict[str, Hash]
+    """The SHA-256 of each of the files that it begins with."""
+    positions: tuple[Count, ...]
+    """For each partition the last sequence that is included; 0 for none."""
+    commits: Count
+    events: dict[Annotated[str, msgspec.Meta(max_length=80)], Sequence]
+    """How many there are of each type."""
+    unreadable: Count
+    """Commits of which no event could be counted."""
+    segments: tuple[SegmentDescription, ...]
+    objects: tuple[ObjectList, ...]
+    left_out: tuple[str, ...]
+    """What a deployment has besides, and this snapshot has not; for people."""
+    public_key: Annotated[str, msgspec.Meta(max_length=1000)]
+    """PEM of the Ed25519 key that checks the signature; empty when it is not signed."""
+
+    @property
+    def event_count(self) -> int:
+        """How many events there are in all."""
+        return sum(self.events.values())
+
+
+def counted(segments: tuple[SegmentDescription, ...]) -> dict[str, int]:
+    """How many events of each type the segments have together, by name."""
+    total: Counter[str] = Counter()
+    for segment in segments:
+        total.update(segment.events)
+    return dict(sorted(total.items()))
+
+
+def positions_of(segments: tuple[SegmentDescription, ...], partitions: int) -> tuple[int, ...]:
+    """The last sequence of each partition; the segments of each are in order."""
+    ends = [0] * partitions
+    for segment in segments:
+        ends[segment.partition] = segment.last
+    return tuple(ends)
+
+
+def written(value: SnapshotHeader | Manifest) -> bytes:
+    """As JSON for people and programs."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z) + b"\n"
+
+
+def end_of(manifest: bytes) -> bytes:
+    """The content of the last file; `sha256sum -c` takes it."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def read_header(content: bytes) -> SnapshotHeader:
+    """The `snapshot.json`. Raises SnapshotError."""
+    header = _read(SNAPSHOT, content, SnapshotHeader)
+    if len(header.ends) != header.partitions:
+        raise SnapshotError(SNAPSHOT, f"it has {header.partitions} partitions and {len(header.ends)} ends")
+    return header
+
+
+def read_manifest(content: bytes) -> Manifest:
+    """The `manifest.json`. Raises SnapshotError."""
+    return _read(MANIFEST, content, Manifest)
+
+
+def _read(part: str, content: bytes, kind: type[T]) -> T:
+    try:
+        found: Mapping[str, object] = orjson.loads(content)
+        _require_format(part, found)
+        return msgspec.convert(found, kind)
+    except (orjson.JSONDecodeError, msgspec.ValidationError, TypeError, AttributeError) as error:
+        raise SnapshotError(part, f"it cannot be read: {error}") from error
+
+
+def _require_format(part: str, found: Mapping[str, object]) -> None:
+    """A newer one is told as such, whatever else it says."""
+    number = found.get("format")
+    if isinstance(number, int) and number > FORMAT:
+        raise SnapshotError(
+            part,
+            f"the snapshot has format {number}, this Runstream knows up to {FORMAT}",
+            code="newerSnapshot",
+            hint="use the Runstream that wrote it, or a later one",
+        )
