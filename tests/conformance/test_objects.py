@@ -1,44 +1,40 @@
-"""objectstorage_test, posix_test and store_test: object storage and its paths.
+"""objectstorage_test, posix_test, old_posixflat_test and store_test: object storages, escaped names, paths.
 
-Not run: the cases of the minio backend, until there is an S3 backend.
+The cases of the backend `minio` run against a server that speaks S3 over HTTP. The entry of `not_executed` that tells
+the semantics of a flat namespace runs against posixflat, the flat one that we have.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runstream.errors import BadRequestError
-from runstream.objects import BytesSource, PosixObjects, paths
+from runstream.objects import BytesSource, ObjectStorage, PosixObjects, paths
+from runstream.objects.posixflat import PosixFlatObjects, escape, unescape
+from tests.conformance.cases import FOLDER, cases
+from tests.objects.backends import Open, opener
 
-FOLDER = Path(os.environ.get("RUNSTREAM_CONFORMANCE") or Path(__file__).parents[3] / "shared" / "conformance")
-
-
-def cases(file: str, **wanted: str) -> list[Any]:
-    path = FOLDER / file
-    if not path.exists():
-        return [pytest.param({}, marks=pytest.mark.skip(reason=f"{path} is not there"))]
-    found = json.loads(path.read_text())["cases"]
-    return [pytest.param(case, id=case["id"]) for case in found if wanted.items() <= case.items()]
+_BACKENDS = {"posix": "posix", "minio": "s3", "posixflat": "posixflat"}
+Case = dict[str, Any]
 
 
-@pytest.mark.parametrize("case", cases("objectstorage_test.json", op="list", backend="posix"))
-async def test_list(case: dict[str, Any], tmp_path: Path) -> None:
-    storage = PosixObjects(tmp_path)
-    for path in case["objects"]:
-        await storage.write(path, BytesSource(b""), persist=True)
-    for op in case["ops"]:
-        found = storage.list(op["prefix"], start_after=op["start_after"], recursive=op["recursive"])
-        assert [stored.path async for stored in found] == op["expect"]
+@pytest.fixture
+def open_storage(case: Case, request: pytest.FixtureRequest) -> Open:
+    return opener(_BACKENDS[case["backend"]], request)
 
 
-@pytest.mark.parametrize("case", cases("objectstorage_test.json", op="write", backend="posix"))
-async def test_write(case: dict[str, Any], tmp_path: Path) -> None:
-    storage = PosixObjects(tmp_path)
+@cases("objectstorage_test.json", "list")
+async def test_list(case: Case, open_storage: Open) -> None:
+    await check_lists(await open_storage(), case)
+
+
+@cases("objectstorage_test.json", "write")
+async def test_write(case: Case, open_storage: Open) -> None:
+    storage = await open_storage()
     for op in case["ops"]:
         source = BytesSource(bytes(ord("a") + i % 26 for i in range(10000)))
         await storage.write(op["object"], source, size=op["size"], persist=op["persist"])
@@ -46,19 +42,54 @@ async def test_write(case: dict[str, Any], tmp_path: Path) -> None:
         assert len(await source.read(20000)) == op["expect"]["unread_bytes"]
 
 
-@pytest.mark.parametrize("case", cases("posix_test.json"))
-async def test_delete_leaves_nothing(case: dict[str, Any], tmp_path: Path) -> None:
-    storage = PosixObjects(tmp_path)
+async def test_the_flat_namespace(tmp_path: Path) -> None:
+    file = FOLDER / "objectstorage_test.json"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    for case in json.loads(file.read_text())["not_executed"]:
+        await check_lists(PosixFlatObjects(tmp_path / case["test"]), case)
+
+
+@cases("posix_test.json")
+async def test_delete_leaves_nothing(case: Case, tmp_path: Path) -> None:
+    await write_and_delete(PosixObjects(tmp_path), case)
+    check_entries(tmp_path, case)
+
+
+@cases("old_posixflat_test.json", "escape_unescape")
+def test_escaped_names(case: Case) -> None:
+    assert escape(case["object"]) == case["expect"]["escaped"]
+    assert unescape(case["expect"]["escaped"]) == case["expect"]["unescaped"] == case["object"]
+
+
+@cases("old_posixflat_test.json", "write_delete")
+async def test_delete_leaves_nothing_of_escaped_names(case: Case, tmp_path: Path) -> None:
+    await write_and_delete(PosixFlatObjects(tmp_path), case)
+    check_entries(tmp_path, case)
+
+
+@cases("store_test.json")
+def test_run_task_of_an_archive_path(case: Case) -> None:
+    if case["expect"]["error"]:
+        with pytest.raises(BadRequestError):
+            paths.run_task_id_from_path(case["path"])
+    else:
+        assert paths.run_task_id_from_path(case["path"]) == case["expect"]["run_task_id"]
+
+
+async def check_lists(storage: ObjectStorage, case: Case) -> None:
+    for path in case["objects"]:
+        await storage.write(path, BytesSource(b""), persist=True)
+    for op in case["ops"]:
+        found = storage.list(op["prefix"], start_after=op["start_after"], recursive=op["recursive"])
+        assert [stored.path async for stored in found] == op["expect"]
+
+
+async def write_and_delete(storage: ObjectStorage, case: Case) -> None:
     for path in case["objects"]:
         await storage.write(path, BytesSource(b""), persist=True)
         await storage.delete(path)
-    assert len(list((tmp_path / "data").rglob("*"))) == case["expect"]["data_dir_entries"]
 
 
-@pytest.mark.parametrize("case", cases("store_test.json"))
-def test_run_task_of_an_archive_path(case: dict[str, Any]) -> None:
-    if case["expect"]["error"]:
-        with pytest.raises(BadRequestError):
-            paths.archive_owner(case["path"])
-    else:
-        assert paths.archive_owner(case["path"]) == case["expect"]["run_task_id"]
+def check_entries(folder: Path, case: Case) -> None:
+    assert len(list((folder / "data").rglob("*"))) == case["expect"]["data_dir_entries"]

@@ -34,6 +34,6 @@ def test_paths_are_those_of_the_domain() -> None:
     assert paths.archive("t", 3) == "workspacearchives/t/data/3.tar"
     assert paths.archive_reference("t", "r") == "workspacearchives/t/runs/r"
     assert paths.cache("p-k") == "caches/p-k.tar"
-    assert paths.archive_owner(paths.archive("t", 3)) == "t"
+    assert paths.run_task_id_from_path(paths.archive("t", 3)) == "t"
     with pytest.raises(BadRequestError):
-        paths.archive_owner(paths.step_log("t", 3))
+        paths.run_task_id_from_path(paths.step_log("t", 3))

@@ -35,7 +35,7 @@ def cache(key: str) -> str:
     return f"{CACHES}/{key}.tar"
 
 
-def archive_owner(path: str) -> str:
+def run_task_id_from_path(path: str) -> str:
     """The run task that a path below the workspace archives belongs to. Raises BadRequestError for another path."""
     elements = path.split("/")
     if len(elements) < 2 or elements[0] != ARCHIVES or not elements[1]:
