@@ -110,6 +110,7 @@ class _Holder:
         self._on_lost = on_lost
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
+        self._told = ""
         self.want(False)
         self.idle.set()
 
@@ -130,11 +131,15 @@ class _Holder:
             try:
                 await self._hold()
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                log.warning(
-                    "a partition cannot be owned now", action="lock_failed", partition=self.partition, error=str(error)
-                )
+                self._tell(str(error))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._unwanted.wait(), RECONNECT_SECONDS)
+
+    def _tell(self, why: str) -> None:
+        """Say why the partition cannot be owned, once for each reason: it is tried again very soon."""
+        if why != self._told:
+            self._told = why
+            log.warning("a partition cannot be owned now", action="lock_failed", partition=self.partition, error=why)
 
     async def _hold(self) -> None:
         """Wait for the lock, then keep it until the partition is no longer wanted or the connection is lost."""
@@ -163,6 +168,7 @@ class _Holder:
 
     async def _owned(self, lost: asyncio.Event) -> None:
         self.owns = True
+        self._told = ""
         log.info("a partition is owned", action="partition_acquired", partition=self.partition)
         try:
             await self._on_acquired(self.partition)

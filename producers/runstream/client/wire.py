@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 POSITION_HEADER = "Runstream-Position"
 CONNECT_SECONDS = 5.0
-READ_SECONDS = 30.0
+READ_SECONDS = 45.0
+"""More than a gateway tries to append, so that it can say what was wrong."""
 SILENCE_SECONDS = 60.0
 """An event stream says something every 15 s; one that says nothing for so long is lost."""
 ATTEMPTS = 3

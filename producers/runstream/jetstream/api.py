@@ -30,8 +30,9 @@ class UnavailableError(InternalError):
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(
-            f"NATS JetStream cannot be reached: {what}: {why}",
+            f"NATS JetStream cannot be reached: {why}",
             code="logUnreachable",
+            details={"request": what},
             hint="is NATS running, and reachable at its URL? `runstream doctor` tells",
         )
 
