@@ -15,7 +15,6 @@ from runstream.gateway.app import PREFIX
 from runstream.gateway.bodies import CreateRunsBody
 from runstream.gateway.edge import OPEN_PATHS
 from runstream.service.configuration import KEYS, load_settings
-from runstream.service.main import app
 from runstream.service.serve_options import ServeOptions
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.telemetry import metrics
@@ -177,7 +176,3 @@ def test_promises_name_tests_that_are_there() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "README.md").read_text())
     assert len(named) > 10
     assert [name for file, name in named if f"def {name}(" not in (ROOT / file).read_text()] == []
-
-
-def test_the_version_is_the_one_of_the_package() -> None:
-    assert str(app.version) in (ROOT / "docs" / "how-to" / "upgrade.md").read_text()
