@@ -23,7 +23,7 @@ AIMS = {ONE.name: 700.0, CHAIN.name: 280.0}
 RUNS = {ONE.name: 2000, CHAIN.name: 700}
 PUBLISHING = 200
 """How many runs are being published at once through the append port."""
-CONNECTIONS = 32
+CONNECTIONS = 128
 
 Publish = Callable[[int], Awaitable[str]]
 """Publishes the run of a number; its id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import psutil
@@ -12,22 +13,31 @@ from benchmarks.figures import Figures
 from benchmarks.standing import Deployment
 
 
-def cpu_seconds(deployment: Deployment) -> dict[str, float]:
-    """The CPU time that each part has taken so far; the publisher is this process."""
-    taken = {"publisher": time.process_time()}
+def cpu_seconds(deployment: Deployment) -> dict[tuple[str, int], float]:
+    """The CPU time that each process has taken so far, by its part and pid; the publisher is this process."""
+    taken = {("publisher", 0): time.process_time()}
     for name, family in deployment.families().items():
-        taken[name] = 0.0
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):  # a connection of the database may end at any time
                 times = process.cpu_times()
-                taken[name] += times.user + times.system
+                taken[name, process.pid] = times.user + times.system
     return taken
 
 
-def add_cpu(figures: Figures, name: str, before: dict[str, float], after: dict[str, float], runs: int) -> None:
+def add_cpu(
+    figures: Figures,
+    name: str,
+    before: dict[tuple[str, int], float],
+    after: dict[tuple[str, int], float],
+    runs: int,
+) -> None:
     """What a run took of each part's CPU time: it says what binds, whatever else the machine has to do."""
-    each = {part: (taken - before.get(part, 0)) / runs * 1000 for part, taken in after.items()}
-    shares = ", ".join(f"{part} {milliseconds:.2f}" for part, milliseconds in each.items())
+    each: defaultdict[str, float] = defaultdict(float)
+    for process, taken in after.items():
+        each[process[0]] += (taken - before.get(process, 0)) / runs * 1000
+    shares = ", ".join(
+        f"{part} {milliseconds:.2f}" for part, milliseconds in sorted(each.items(), key=lambda one: -one[1])
+    )
     figures.add("c", f"{name}: CPU time of a run", "ms", [sum(each.values())], better="less", note=shares)
 
 
