@@ -56,6 +56,9 @@ class Standing:
     nats: Client
     freshness: Freshness
     runs: dict[str, int] = field(default_factory=dict)
+    """The partition of each run."""
+    configs: dict[str, str] = field(default_factory=dict)
+    """The run config of each run."""
 
     async def scheduler(self) -> Scheduler:
         instances = await open_leases(self.nats, f"{self.log.subjects.namespace}_instances", seconds=2)
@@ -73,6 +76,7 @@ class Standing:
         event = RunCreated(content.name, group, key, {}, ())
         await self.log.append(Head().next_commit(Address(partition, "run", run_id), (event,), time=now, actor="user"))
         self.runs[run_id] = partition
+        self.configs[run_id] = key
         return run_id
 
     async def folded_until(self, partition: int, done: Callable[[PartitionFold], bool]) -> PartitionFold:

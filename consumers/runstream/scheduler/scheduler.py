@@ -113,14 +113,12 @@ class Scheduler(Component):
         task = asyncio.create_task(self._keep_running(worker), name=f"partition {partition}")
         self._workers[partition] = (worker, task)
         OWNED_PARTITIONS.set(len(self._workers))
-        logger.info("A partition is ours", action="partition_acquired", partition=partition)
 
     async def _lost(self, partition: int) -> None:
         _, task = self._workers.pop(partition)
         task.cancel()
         await asyncio.wait({task})
         OWNED_PARTITIONS.set(len(self._workers))
-        logger.info("A partition was given back", action="partition_released", partition=partition)
 
     async def _keep_running(self, worker: PartitionWorker) -> None:
         while True:
