@@ -53,6 +53,11 @@ class Settings:
     """Of the API; empty: generated and kept in the data directory."""
     objects_dir: Path | None = None
     """Of the posix object storage; None: below the data directory."""
+    objects_url: str = ""
+    """`s3://bucket/prefix?…`: the objects are in a bucket; empty: on disk."""
+    objects_access_key: str = ""
+    """Of the bucket, with `objects_secret_key`; empty: AWS's variables, or the machine's role."""
+    objects_secret_key: str = field(default="", repr=False)
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"

@@ -15,6 +15,7 @@ import msgspec
 
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.log.streams import require_namespace
+from runstream.objects.s3.location import parse_location
 from runstream.service.data_dir import default_data_dir
 from runstream.service.settings_file import SECTIONS, Given, read_settings_file
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
@@ -68,6 +69,7 @@ def load_settings(options: Mapping[str, object], environ: Mapping[str, str], fil
             values[each.key] = _checked(each)
         except (ValueError, RunstreamError) as error:
             problems.append(f"{each.where}: {error}")
+    problems += _contradictions(values)
     if problems:
         raise BadRequestError(
             "; ".join(problems),
@@ -104,7 +106,7 @@ def _checked(given: Given) -> object:
         value = msgspec.convert(value, _HINTS[given.key], strict=not given.text, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise ValueError(f"{given.key} is not valid: {error}") from error
-    for check in (_check_range, _check_url, _check_name, _check_components):
+    for check in (_check_range, _check_url, _check_objects_url, _check_name, _check_components):
         check(given.key, value)
     return value
 
@@ -144,6 +146,19 @@ def _check_url(key: str, value: object) -> None:
     schemes = _URLS.get(key, ())
     if schemes and value and not str(value).startswith(schemes):
         raise ValueError(f"{key} is not a URL that begins with {' or '.join(schemes)}")
+
+
+def _check_objects_url(key: str, value: object) -> None:
+    if key == "objects_url" and value:
+        parse_location(str(value))
+
+
+def _contradictions(values: Mapping[str, object]) -> Iterable[str]:
+    """What is wrong with values that are right one by one."""
+    if values.get("objects_dir") and values.get("objects_url"):
+        yield "objects_dir and objects_url are both given; objects are kept in one place"
+    if bool(values.get("objects_access_key")) != bool(values.get("objects_secret_key")):
+        yield "objects_access_key and objects_secret_key are given together, or neither of them"
 
 
 def _check_name(key: str, value: object) -> None:

@@ -11,7 +11,8 @@ from nats.aio.client import Client
 from runstream.database import Database
 from runstream.errors import InternalError
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.objects import ObjectStorage, PosixObjects
+from runstream.objects import ObjectStorage
+from runstream.objects.opening import open_objects
 from runstream.service.nats_connection import nats_connection
 from runstream.settings import Settings
 from runstream.telemetry import Check, Telemetry
@@ -66,4 +67,4 @@ async def open_platform(settings: Settings, telemetry: Telemetry, *, database: b
             nats, settings.namespace, create=True, partitions=settings.partitions, replicas=settings.replicas
         )
         await stack.enter_async_context(log)
-        yield Platform(settings, telemetry, nats, log, PosixObjects(settings.objects_path), pool)
+        yield Platform(settings, telemetry, nats, log, await open_objects(settings), pool)

@@ -48,6 +48,8 @@ class ServeOptions(ServerOptions):
     """How many partitions the log has; fixed when it is created. Default: 4."""
     objects_dir: Annotated[Path | None, Parameter(group=_SERVERS)] = None
     """Where logs and archives are kept; executors and gateways of one service share it. Default: in the data dir."""
+    objects_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
+    """s3://BUCKET[/PREFIX][?endpoint=HOST:PORT&region=REGION&style=path&tls=off]: keep them in a bucket instead."""
     replicas: Annotated[int | None, Parameter(group=_SERVERS)] = None
     """How many servers of a NATS cluster keep each stream: 1, 3 or 5. Default: 1."""
     host: Annotated[str | None, Parameter(group=_HTTP)] = None

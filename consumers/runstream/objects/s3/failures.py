@@ -27,6 +27,7 @@ _ELSEWHERE = {
     "301",
     "307",
 }
+_OTHER_NAME = {"BucketAlreadyExists", "InvalidBucketName"}
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
 
 
@@ -70,13 +71,13 @@ def failure(location: S3Location, path: str, error: Exception) -> RunstreamError
 
 def broken(location: S3Location, answer: Answer) -> InternalError:
     """The error for a storage that does not work, with the way out."""
-    code, why, hint = _meaning(location, answer)
-    said = f": {answer.code} {answer.message}".rstrip() if answer.code else f": {answer.message}"
+    meaning = _meaning(location, answer)
+    said = f"{answer.code} {answer.message}".strip()
     return InternalError(
-        f"the object storage {location} {why}{said}",
-        code=code,
+        f"the object storage {location} {meaning.wrong}: {said}",
+        code=meaning.code,
         details={"bucket": location.bucket, "endpoint": location.endpoint, "answer": answer.code},
-        hint=hint,
+        hint=meaning.hint,
     )
 
 
@@ -95,28 +96,51 @@ def _reason(text: str) -> str:
     return line[max(line.find("Error performing"), 0) :][:300]
 
 
-def _meaning(location: S3Location, answer: Answer) -> tuple[str, str, str]:
-    """Our code, what is wrong, and what to do."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meaning:
+    code: str
+    wrong: str
+    hint: str
+
+
+def _meaning(location: S3Location, answer: Answer) -> _Meaning:
     if answer.code == "NoSuchBucket":
-        return NO_BUCKET, "has no such bucket", "start again, and it is made; or correct --objects-url"
-    if answer.code in ("BucketAlreadyExists", "InvalidBucketName"):
-        return "objectsBucketRefused", "cannot have this bucket", "choose another name of a bucket in --objects-url"
+        return _Meaning(
+            code="objectsBucketMissing",
+            wrong="has no such bucket",
+            hint="`runstream serve` makes it when it starts; or correct --objects-url",
+        )
+    if answer.code in _OTHER_NAME:
+        return _Meaning(
+            code="objectsBucketRefused",
+            wrong="cannot have this bucket",
+            hint="choose another name of a bucket in --objects-url",
+        )
     if answer.code in _REFUSED:
-        return (
-            "objectsRefused",
-            "refuses our credentials",
-            "check objects_access_key and objects_secret_key (RUNSTREAM_OBJECTS_ACCESS_KEY, "
+        return _Meaning(
+            code="objectsRefused",
+            wrong="refuses our credentials",
+            hint="check objects_access_key and objects_secret_key (RUNSTREAM_OBJECTS_ACCESS_KEY, "
             "RUNSTREAM_OBJECTS_SECRET_KEY, or AWS's own variables), and that they may list, read, write and delete "
             f"objects of {location.bucket}",
         )
     if answer.code in _ELSEWHERE:
-        return "objectsElsewhere", "is in another region", "name the bucket's region in --objects-url: ?region=REGION"
+        return _Meaning(
+            code="objectsElsewhere",
+            wrong="is in another region",
+            hint="name the bucket's region in --objects-url: ?region=REGION",
+        )
     if answer.code in _CLOCK:
-        return "objectsClock", "has another time than this machine", "set the clocks by NTP"
+        return _Meaning(code="objectsClock", wrong="has another time than this machine", hint="set the clocks by NTP")
     if answer.code:
-        return "objectsFailed", "answers with an error", "its own records say more; `runstream doctor` tries it again"
-    return (
-        "objectsUnreachable",
-        "cannot be reached",
-        "check the endpoint in --objects-url, and whether it speaks TLS (?tls=off, or ?ca=FILE for its certificate)",
+        return _Meaning(
+            code="objectsFailed",
+            wrong="answers with an error",
+            hint="its own records say more; `runstream doctor` tries it again",
+        )
+    return _Meaning(
+        code="objectsUnreachable",
+        wrong="cannot be reached",
+        hint="check the endpoint in --objects-url, and whether it speaks TLS (?tls=off, or ?ca=FILE for its "
+        "certificate)",
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the client has these for type checkers alone
     from obstore.store import ClientConfig, RetryConfig, S3Credential, S3CredentialProvider
 
 _DEFAULT_REGION = "us-east-1"
-_OWNED = "BucketAlreadyOwnedByYou"
+_MADE_MEANWHILE = ("BucketAlreadyOwnedByYou", "OperationAborted")
 _SIGNED = timedelta(minutes=5)
 _CREATE_SECONDS = 30.0
 _CONNECT = timedelta(seconds=5)
@@ -43,6 +43,8 @@ _FEW_RETRIES: RetryConfig = {
     "retry_timeout": timedelta(seconds=10),
 }
 """At the start, where somebody waits to see what is wrong."""
+_IMPATIENT = timedelta(seconds=5)
+"""At the start, in place of `_SILENT`."""
 
 log = structlog.get_logger()
 
@@ -59,23 +61,22 @@ class Keys:
         return {"access_key_id": self.access, "secret_access_key": self.secret, "token": None, "expires_at": None}
 
 
-async def open_s3(location: S3Location, keys: Keys | None) -> S3Objects:
-    """The storage in a bucket, which is made if it is missing.
+async def open_s3(location: S3Location, keys: Keys | None, *, make: bool = True) -> S3Objects:
+    """The storage in a bucket, which is made if it is missing; unless not to `make` it, which is an error then.
 
     Without keys those of the environment are taken: AWS's variables, or the role of the machine. Raises
     BadRequestError for a file of certificates that is none, InternalError for what does not work.
     """
-    if keys is not None:
-        hide_secret(keys.secret)
-    first = Bucket(location, _store(location, keys, _FEW_RETRIES))
+    hide_secret(keys.secret if keys is not None else os.environ.get("AWS_SECRET_ACCESS_KEY", ""))
+    first = Bucket(location, _store(location, keys, _FEW_RETRIES, _IMPATIENT))
     try:
         await _look(first)
     except RunstreamError as error:
-        if error.code != NO_BUCKET:
+        if error.code != NO_BUCKET or not make:
             raise
         await _create(first)
         await _look(first)
-    return S3Objects(Bucket(location, _store(location, keys, _RETRIES)))
+    return S3Objects(Bucket(location, _store(location, keys, _RETRIES, _SILENT)))
 
 
 def region_of(location: S3Location) -> str:
@@ -84,11 +85,11 @@ def region_of(location: S3Location) -> str:
     return location.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or _DEFAULT_REGION
 
 
-def _store(location: S3Location, keys: S3CredentialProvider | None, retries: RetryConfig) -> S3Store:
+def _store(location: S3Location, keys: S3CredentialProvider | None, retries: RetryConfig, silent: timedelta) -> S3Store:
     options: ClientConfig = {
         "allow_http": not location.tls,
         "connect_timeout": _CONNECT,
-        "read_timeout": _SILENT,
+        "read_timeout": silent,
         "timeout": _WHOLE,
     }
     if location.ca is not None:
@@ -148,5 +149,5 @@ async def _create(bucket: Bucket) -> None:
         log.info(f"made the bucket of {location}", action="objects_bucket_made", bucket=location.bucket)
         return
     said = heard(f"{answer.text}\nstatus code: {answer.status_code}")
-    if said.code != _OWNED:
+    if said.code not in _MADE_MEANWHILE:
         raise broken(location, said)

@@ -11,6 +11,7 @@ from runstream.errors import RunstreamError
 from runstream.service.doctor.finding import Finding, Status, guarded
 from runstream.service.doctor.machine import machine
 from runstream.service.doctor.nats import nats_server
+from runstream.service.doctor.objects import object_storage
 from runstream.service.doctor.postgres import postgres
 from runstream.service.reaching import reached
 from runstream.service.serve import needs_database
@@ -36,6 +37,8 @@ async def _servers(settings: Settings, admin_url: str | None) -> AsyncIterator[F
     if needs_database(settings):
         async for finding in guarded("Postgres", postgres(settings)):
             yield finding
+    async for finding in guarded("object storage", object_storage(settings)):
+        yield finding
 
 
 def show(findings: Sequence[Finding], output: str) -> int:

@@ -1,0 +1,56 @@
+"""Which object storage the settings name, ready for use: in a bucket, else on disk."""
+
+from __future__ import annotations
+
+import structlog
+
+from runstream.errors import InternalError
+from runstream.objects.port import ObjectStorage
+from runstream.objects.posix import PosixObjects
+from runstream.settings import Settings
+
+log = structlog.get_logger()
+
+
+async def open_objects(settings: Settings, *, make: bool = True) -> ObjectStorage:
+    """The object storage; what is missing of it is made, unless told not to `make` it.
+
+    Raises BadRequestError for a URL that is not valid, InternalError for a storage that cannot be used.
+    """
+    return await (_in_bucket(settings, make=make) if settings.objects_url else _on_disk(settings, make=make))
+
+
+async def _in_bucket(settings: Settings, *, make: bool) -> ObjectStorage:
+    # Imported here: a process with its objects on disk needs no client of S3.
+    from runstream.objects.s3.location import parse_location
+    from runstream.objects.s3.opening import Keys, open_s3
+
+    access, secret = settings.objects_access_key, settings.objects_secret_key
+    location = parse_location(settings.objects_url)
+    return await open_s3(location, Keys(access, secret) if access else None, make=make)
+
+
+async def _on_disk(settings: Settings, *, make: bool) -> ObjectStorage:
+    folder = settings.objects_path
+    if not make and not folder.exists():
+        raise InternalError(
+            f"the object storage {folder} does not exist",
+            code="objectsDirMissing",
+            hint="`runstream serve` makes it when it starts; or correct --objects-dir",
+        )
+    try:
+        storage = PosixObjects(folder)
+        removed = await storage.sweep() if make else 0
+    except OSError as error:
+        raise InternalError(
+            f"the object storage {folder} cannot be used: {error.strerror}",
+            code="objectsDirNotWritable",
+            hint="give a folder that this user may write with --objects-dir",
+        ) from error
+    if removed:
+        log.info(
+            f"removed {removed} unfinished objects that an earlier process has left",
+            action="objects_swept",
+            files=removed,
+        )
+    return storage
