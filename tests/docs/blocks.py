@@ -10,6 +10,7 @@ The first word behind the fence is the language, the second says what the block 
     conf checked        a configuration of NATS, read by the real server
     LANGUAGE untested   not run: its first line is a comment that says so and why
     text                a picture
+    json                read by a parser
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -24,6 +25,7 @@ KINDS = {
     "toml": {"settings"},
     "conf": {"checked"},
     "text": {"output", ""},
+    "json": {""},
 }
 
 
@@ -59,6 +61,11 @@ def test_configurations_of_nats_are_read(block: Block, tmp_path: Path) -> None:
     server = Path(sys.executable).with_name("nats-server")
     done = subprocess.run([server, "-t", "-c", file], capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", of("", "json"), ids=str)
+def test_json_is_json(block: Block) -> None:
+    json.loads(block.text)
 
 
 def commands(block: Block) -> Iterator[list[str]]:
