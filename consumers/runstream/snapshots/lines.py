@@ -38,7 +38,7 @@ _NOTHING = msgspec.Raw()
 
 
 class _Line(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    sequence: Annotated[int, msgspec.Meta(ge=1, le=1 << 62)]
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=1 << 55)]
     stored_at: Annotated[datetime, msgspec.Meta(tz=True)]
     subject: Annotated[str, msgspec.Meta(max_length=512)]
     commit: msgspec.Raw = _NOTHING
@@ -86,10 +86,9 @@ def _type(event: object) -> str:
     return kind if type(kind) is str and kind.isidentifier() and len(kind) <= 80 else _UNKNOWN
 
 
-def types_in(body: bytes) -> list[str]:
-    """The types of the events in a commit's body, as segments count them. Raises ValueError when it is no JSON."""
-    parsed = orjson.loads(body)
-    return _types(parsed) if type(parsed) is dict else []
+def types_of(message: RawMessage) -> list[str] | None:
+    """The types of a message's events, as segments count them; None when its body is no JSON object."""
+    return _body(message)[1]
 
 
 def _as_it_is(message: RawMessage) -> tuple[bytes, None, bytes]:

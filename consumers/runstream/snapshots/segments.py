@@ -12,6 +12,7 @@ A segment is one zstd frame of JSON lines, one line a commit, with sorted keys (
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import msgspec
 
 from runstream.log.port import RawMessage
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.lines import MAX_LINE_BYTES, line_of, read_line
+from runstream.snapshots.lines import MAX_LINE_BYTES, line_of, read_line, types_of
 from runstream.subjects import MAX_PARTITIONS, Subjects
 
 if sys.version_info >= (3, 14):
@@ -38,9 +39,10 @@ _CHUNK_BYTES = 1 << 20
 _WINDOW_LOG = 24
 """What a frame may ask for to be read: 16 MiB. Ours ask for 8 at most."""
 _LEVEL = 3
+_NAME = re.compile(r"segments/(\d{3})/(\d{12,18})-(\d{12,18})\.jsonl\.zst")
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
-Sequence = Annotated[int, msgspec.Meta(ge=1, le=1 << 62)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 55)]
+Sequence = Annotated[int, msgspec.Meta(ge=1, le=1 << 55)]
 Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -131,6 +133,10 @@ class SegmentDraft:
         if self.lines and sequence != self.last + 1:
             raise ValueError(f"{sequence} does not follow {self.last}")
         line, types = line_of(message)
+        self.keep(line, sequence, types)
+
+    def keep(self, line: bytes, sequence: int, types: list[str] | None) -> None:
+        """Add a line (with its line feed) that holds events of these types; None for an unreadable commit."""
         if types is None:
             self._unreadable += 1
         else:
@@ -143,13 +149,17 @@ class SegmentDraft:
 
     def compress(self, previous: str) -> Segment:
         """The finished segment, behind the one with this hash. Takes time (300 MB/s): do it in a thread."""
-        content = b"".join(self.lines)
         options: dict[int, int] = {
             zstd.CompressionParameter.compression_level: _LEVEL,
             zstd.CompressionParameter.checksum_flag: 1,
         }
+        content = b"".join(self.lines)
         data = zstd.compress(content, options=options)
-        description = SegmentDescription(
+        return Segment(self.describe(content, data, previous), data)
+
+    def describe(self, content: bytes, data: bytes, previous: str) -> SegmentDescription:
+        """The description, when the lines together are `content` and compressed `data`."""
+        return SegmentDescription(
             partition=self._partition,
             epoch=self._epoch,
             first=self.first,
@@ -163,7 +173,6 @@ class SegmentDraft:
             file_sha256=hashlib.sha256(data).hexdigest(),
             previous=previous,
         )
-        return Segment(description, data)
 
 
 def read_segment(description: SegmentDescription, data: bytes, subjects: Subjects) -> Iterator[RawMessage]:
@@ -172,42 +181,66 @@ def read_segment(description: SegmentDescription, data: bytes, subjects: Subject
     The frame's hash is checked before the first message, that of the lines behind the last one. Memory holds one
     line and one MiB. Raises SnapshotError that names the segment and the line.
     """
-    number = 0
+    number, name = 0, description.name
     sequence = description.first
     prefix = subjects.prefix(description.partition) + "."
-    for number, line in enumerate(_lines(description, data), 1):
-        message = read_line(line, prefix, description.epoch, description.partition, description.name, number)
+    for number, line in enumerate(_lines(name, _hashed(description, data)), 1):
+        message = read_line(line, prefix, description.epoch, description.partition, name, number)
         if message.position.sequence != sequence:
             problem = f"it has sequence {message.position.sequence} where {sequence} is next"
-            raise SnapshotError(description.name, problem, line=number)
+            raise SnapshotError(name, problem, line=number)
         sequence += 1
         yield message
     if number != description.commits or sequence != description.last + 1:
-        raise SnapshotError(description.name, f"it has {number} commits, and should have {description.commits}")
+        raise SnapshotError(name, f"it has {number} commits, and should have {description.commits}")
 
 
-def _lines(description: SegmentDescription, data: bytes) -> Iterator[bytes]:
-    """The lines, each without its line feed. All hashes are checked on the way."""
+def described(name: str, data: bytes, subjects: Subjects, previous: str = "") -> SegmentDescription:
+    """The description of a segment of which only the file is there. Raises SnapshotError when that is not whole."""
+    match = _NAME.fullmatch(name)
+    if match is None or int(match[1]) >= MAX_PARTITIONS:
+        raise SnapshotError(name, "it is not the name of a segment")
+    partition, first, last = map(int, match.groups())
+    draft = SegmentDraft(subjects.epoch, partition)
+    prefix = subjects.prefix(partition) + "."
+    for number, line in enumerate(_lines(name, unpacked(name, data, LIMIT_BYTES)), 1):
+        message = read_line(line, prefix, subjects.epoch, partition, name, number)
+        if message.position.sequence != first + number - 1:
+            raise SnapshotError(name, "its commits do not follow each other", line=number)
+        draft.keep(line + b"\n", message.position.sequence, types_of(message))
+    if not draft.lines or draft.last != last:
+        raise SnapshotError(name, f"its last commit is not {last}")
+    return draft.describe(b"".join(draft.lines), data, previous)
+
+
+def _hashed(description: SegmentDescription, data: bytes) -> Iterator[bytes]:
+    """The lines in chunks; their hash is checked behind the last one."""
     hashed = hashlib.sha256()
     size = 0
-    rest: list[bytes] = []
-    waiting = 0
     for chunk in decompressed(description, data):
         size += len(chunk)
         hashed.update(chunk)
+        yield chunk
+    if size != description.bytes or hashed.hexdigest() != description.sha256:
+        raise SnapshotError(description.name, "the SHA-256 of its lines is not the one that is written down")
+
+
+def _lines(name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a segment, each without its line feed."""
+    rest: list[bytes] = []
+    waiting = 0
+    for chunk in chunks:
         lines = chunk.split(b"\n")
         rest.append(lines[0])
         waiting += len(lines[0])
         if waiting > MAX_LINE_BYTES:
-            raise SnapshotError(description.name, f"a line is longer than {MAX_LINE_BYTES >> 20} MiB")
+            raise SnapshotError(name, f"a line is longer than {MAX_LINE_BYTES >> 20} MiB")
         if len(lines) > 1:
             yield b"".join(rest)
             yield from lines[1:-1]
             rest, waiting = [lines[-1]], len(lines[-1])
     if waiting:
-        raise SnapshotError(description.name, "its last line has no end")
-    if size != description.bytes or hashed.hexdigest() != description.sha256:
-        raise SnapshotError(description.name, "the SHA-256 of its lines is not the one that is written down")
+        raise SnapshotError(name, "its last line has no end")
 
 
 def decompressed(description: SegmentDescription, data: bytes) -> Iterator[bytes]:

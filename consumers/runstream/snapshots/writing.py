@@ -29,7 +29,7 @@ from runstream.snapshots.signing import SigningKey
 from runstream.snapshots.texts import event_types, readme
 from runstream.subjects import Subjects
 
-AT_ONCE = 8
+AT_ONCE = 4
 """Partitions that are read side by side: each may hold two segments in memory."""
 _BATCH = 1000
 _LEFT_OUT = (

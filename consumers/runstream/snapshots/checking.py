@@ -1,0 +1,154 @@
+"""One segment, checked on its own: every commit read, decoded and upcast, every event counted.
+
+This is the work that is shared out among processes. What concerns more than one segment (versions, references) comes
+back as records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+
+from runstream.codec import decode
+from runstream.commits import Commit
+from runstream.errors import BadRequestError
+from runstream.events.run import RunCreated
+from runstream.log.port import RawMessage
+from runstream.snapshots.aggregates import Records
+from runstream.snapshots.container import Entry, content
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.lines import types_of
+from runstream.snapshots.segments import SegmentDescription, read_segment
+from runstream.subjects import Subjects, group_root, partition_of
+
+MAX_SEGMENT_FILE_BYTES = 96 << 20
+MAX_PROBLEMS = 20
+"""Of one segment that are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, and where."""
+
+    part: str
+    line: int
+    """From 1; 0 is the whole part."""
+    aggregate: str
+    """Empty where it is not about one."""
+    what: str
+
+    @classmethod
+    def of(cls, error: SnapshotError) -> Problem:
+        """What an error says."""
+        return cls(error.part, error.line, error.aggregate, error.problem)
+
+    def __str__(self) -> str:
+        line = f", line {self.line}" if self.line else ""
+        return f"{self.part}{line}: {f'{self.aggregate}: ' if self.aggregate else ''}{self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Which segment is to be checked."""
+
+    path: Path
+    entry: Entry
+    description: SegmentDescription
+    subjects: Subjects
+    partitions: int
+
+
+@dataclass(slots=True)
+class Checked:
+    """What came of it."""
+
+    commits: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    problem_count: int = 0
+    records: list[bytearray] = field(default_factory=list)
+
+    def add(self, problem: Problem) -> None:
+        """Take note of a problem."""
+        self.problem_count += 1
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+
+
+class _EventType(msgspec.Struct, gc=False):
+    type: str
+
+
+class _EventTypes(msgspec.Struct, gc=False):
+    events: list[_EventType]
+
+
+_types = msgspec.json.Decoder(_EventTypes).decode
+_partition_of = lru_cache(maxsize=4096)(partition_of)
+
+
+def check_segment(task: Task) -> Checked:
+    """Check one segment. Never raises for what is wrong with it."""
+    checked = Checked()
+    try:
+        with task.path.open("rb") as file:
+            data = content(file, task.entry, MAX_SEGMENT_FILE_BYTES)
+        _check(task, data, checked)
+    except SnapshotError as error:
+        checked.add(Problem.of(error))
+    return checked
+
+
+def _check(task: Task, data: bytes, checked: Checked) -> None:
+    description = task.description
+    records = Records(description.partition)
+    checked.records = records.buckets
+    counts: dict[str, int] = {}
+    unreadable = 0
+    for message in read_segment(description, data, task.subjects):
+        checked.commits += 1
+        try:
+            commit = decode(message).commit
+            types = [event.type for event in _types(message.data).events]
+        except BadRequestError as error:
+            found = types_of(message)
+            unreadable += found is None
+            types = found or []
+            records.unreadable(message)
+            checked.add(_problem(task, message, "", f"it cannot be read: {error.message}"))
+        else:
+            records.commit(commit, message.position.sequence)
+            for what in _misplaced(commit, task.partitions):
+                checked.add(_problem(task, message, commit.address.aggregate, what))
+        for kind in types:
+            counts[kind] = counts.get(kind, 0) + 1
+    if (counts, unreadable) != (description.events, description.unreadable):
+        checked.add(Problem(description.name, 0, "", _difference(counts, description.events)))
+
+
+def _misplaced(commit: Commit, partitions: int) -> list[str]:
+    """Whether its partition is the one that the log puts it on."""
+    for event in commit.events:
+        if isinstance(event, RunCreated):
+            try:
+                expected = _partition_of(group_root(event.group), partitions)
+            except BadRequestError as error:
+                return [error.message]
+            if expected != commit.address.partition:
+                return [f"its group {event.group[:100]!r} belongs on partition {expected}"]
+    return []
+
+
+def _problem(task: Task, message: RawMessage, aggregate: str, what: str) -> Problem:
+    line = message.position.sequence - task.description.first + 1
+    return Problem(task.description.name, line, aggregate, what)
+
+
+def _difference(found: dict[str, int], said: dict[str, int]) -> str:
+    kinds = [kind for kind in sorted({*found, *said}) if found.get(kind, 0) != said.get(kind, 0)]
+    if not kinds:
+        return "the number of unreadable commits is not the one in the manifest"
+    kind = kinds[0]
+    return f"it has {found.get(kind, 0)} events of type {kind}, and the manifest says {said.get(kind, 0)}"

@@ -1,0 +1,193 @@
+"""Step logs and workspace archives in a snapshot: each a file, and after every few thousand a list with their hashes.
+
+A list is one zstd frame of JSON lines {"bytes", "name", "sha256"} in the order of the files before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+import structlog
+
+from runstream.errors import InternalError, NotExistError
+from runstream.objects import ObjectReader, ObjectStorage
+from runstream.objects.paths import ARCHIVES, LOGS
+from runstream.objects.port import chunks as stored_chunks
+from runstream.snapshots.checking import Problem
+from runstream.snapshots.container import MAX_NAME, Entry, chunks, content, entries
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.manifest import MANIFEST, ObjectKind, ObjectList
+from runstream.snapshots.reading import OBJECT_LISTS, OBJECTS, Snapshot
+from runstream.snapshots.segments import Count, Hash, unpacked
+from runstream.snapshots.writing import ObjectWriter, SnapshotStream
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+LIST_OBJECTS = 5000
+_LIST_BYTES = LIST_OBJECTS * 400
+_PREFIXES: dict[ObjectKind, str] = {"logs": LOGS, "archives": ARCHIVES}
+_PATH = re.compile(rf"({LOGS}|{ARCHIVES})/[0-9a-f-]{{36}}/(data|runs)/[A-Za-z0-9_-][A-Za-z0-9._/-]*")
+log = structlog.get_logger()
+
+
+class _Listed(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    bytes: Count
+    name: Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+    sha256: Hash
+
+
+_read_listed = msgspec.json.Decoder(_Listed).decode
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotObject:
+    """An object in a snapshot."""
+
+    path: str
+    """In the object storage."""
+    entry: Entry
+    sha256: str
+
+
+def object_writer(storage: ObjectStorage, kinds: Sequence[ObjectKind]) -> ObjectWriter:
+    """What writes all objects of these kinds."""
+
+    async def write(stream: SnapshotStream) -> AsyncIterator[ObjectList]:
+        lists = 0
+        listed: list[_Listed] = []
+        for kind in kinds:
+            async for found in storage.list(f"{_PREFIXES[kind]}/"):
+                written = await _write(storage, found.path, stream)
+                if written is not None:
+                    listed.append(written)
+                if len(listed) == LIST_OBJECTS:
+                    lists += 1
+                    yield await _write_list(lists, listed, stream)
+                    listed = []
+        if listed:
+            yield await _write_list(lists + 1, listed, stream)
+
+    return write
+
+
+async def _write(storage: ObjectStorage, path: str, stream: SnapshotStream) -> _Listed | None:
+    """Write one object; None for one that is gone meanwhile, or that is none of ours."""
+    if not is_object_path(path):
+        log.warning("an object is left out: it is none of ours", action="object_left_out", path=path)
+        return None
+    try:
+        stored = await storage.read(path)
+    except NotExistError:
+        return None
+    async with stored:
+        return await _copied(stored, OBJECTS + path, stream)
+
+
+async def _copied(stored: ObjectReader, name: str, stream: SnapshotStream) -> _Listed:
+    hashed = hashlib.sha256()
+    size = 0
+    await stream.begin(name, stored.size)
+    async for chunk in stored_chunks(stored):
+        hashed.update(chunk)
+        size += len(chunk)
+        await stream.piece(chunk)
+    if size != stored.size:
+        raise InternalError(f"{name} has {size} bytes, and should have {stored.size}", code="objectChanged")
+    await stream.end(size)
+    return _Listed(size, name, hashed.hexdigest())
+
+
+async def _write_list(number: int, listed: list[_Listed], stream: SnapshotStream) -> ObjectList:
+    data = zstd.compress(b"".join(msgspec.json.encode(found) + b"\n" for found in listed))
+    name = f"{OBJECT_LISTS}{number:08}.jsonl.zst"
+    await stream.file(name, data)
+    return ObjectList(
+        name=name,
+        objects=len(listed),
+        bytes=sum(found.bytes for found in listed),
+        file_bytes=len(data),
+        file_sha256=hashlib.sha256(data).hexdigest(),
+    )
+
+
+def is_object_path(path: str) -> bool:
+    """Whether a snapshot may hold, and an import may store, an object with this path."""
+    return _PATH.fullmatch(path) is not None and "//" not in path and not {".", ".."} & {*path.split("/")}
+
+
+def objects(snapshot: Snapshot) -> Iterator[SnapshotObject]:
+    """The objects of a snapshot, each with the hash that it should have; `object_chunks` reads them.
+
+    Raises SnapshotError when lists and files do not agree.
+    """
+    lists = iter(snapshot.manifest.objects)
+    waiting: list[Entry] = []
+    for entry in entries(snapshot.file, snapshot.size):
+        if entry.name.startswith(OBJECTS):
+            waiting.append(entry)
+            if len(waiting) > LIST_OBJECTS:
+                raise SnapshotError(entry.name, f"more than {LIST_OBJECTS} objects have no list")
+        elif entry.name.startswith(OBJECT_LISTS):
+            yield from _matched(waiting, _read_list(snapshot, next(lists)))
+            waiting = []
+        elif entry.name == MANIFEST and waiting:
+            raise SnapshotError(waiting[0].name, "no list names it")
+
+
+def _matched(found: list[Entry], listed: list[_Listed]) -> Iterator[SnapshotObject]:
+    for entry, said in zip(found, listed, strict=False):
+        path = said.name.removeprefix(OBJECTS)
+        if entry.name != said.name or entry.size != said.bytes or not is_object_path(path):
+            raise SnapshotError(entry.name, f"it is in the place of {said.name}, {said.bytes} bytes")
+        yield SnapshotObject(path, entry, said.sha256)
+    if len(found) != len(listed):
+        name = found[len(listed)].name if len(found) > len(listed) else listed[len(found)].name
+        raise SnapshotError(name, "it is missing" if len(found) < len(listed) else "no list names it")
+
+
+def _read_list(snapshot: Snapshot, described: ObjectList) -> list[_Listed]:
+    name = described.name
+    data = content(snapshot.file, snapshot.places[name], _LIST_BYTES)
+    if hashlib.sha256(data).hexdigest() != described.file_sha256:
+        raise SnapshotError(name, "it was changed: its SHA-256 is not the one in the manifest")
+    lines = b"".join(unpacked(name, data, _LIST_BYTES)).splitlines()
+    try:
+        listed = [_read_listed(line) for line in lines]
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SnapshotError(name, f"it cannot be read: {error}") from error
+    if (len(listed), sum(found.bytes for found in listed)) != (described.objects, described.bytes):
+        raise SnapshotError(name, "its counts are not those in the manifest")
+    return listed
+
+
+def object_chunks(snapshot: Snapshot, found: SnapshotObject) -> Iterator[bytes]:
+    """The content of an object, one MiB at a time. Raises SnapshotError behind the last one if it was changed."""
+    hashed = hashlib.sha256()
+    for chunk in chunks(snapshot.file, found.entry):
+        hashed.update(chunk)
+        yield chunk
+    if hashed.hexdigest() != found.sha256:
+        raise SnapshotError(found.entry.name, "it was changed: its SHA-256 is not the one in its list")
+
+
+def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None) -> Iterator[Problem]:
+    """What is wrong with the objects of a snapshot; `tell` is told the bytes that were read."""
+    try:
+        for found in objects(snapshot):
+            try:
+                for chunk in object_chunks(snapshot, found):
+                    if tell is not None:
+                        tell(len(chunk))
+            except SnapshotError as error:
+                yield Problem.of(error)
+    except SnapshotError as error:
+        yield Problem.of(error)

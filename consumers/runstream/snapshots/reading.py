@@ -1,0 +1,225 @@
+"""A snapshot file, opened: its structure is as it should be, and every file in it has the size that the manifest says.
+
+What opening has checked: the tar, the hash of the manifest, its signature, the chain of segments, counts and positions.
+What `messages` and `objects` check on the way: the hashes. What neither looks at: whether the commits make sense
+(`runstream.snapshots.verifying`).
+
+    with open_snapshot(path) as snapshot:
+        for partition in range(snapshot.header.partitions):
+            for message in snapshot.messages(partition): ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from runstream.codec import decode
+from runstream.commits import StoredCommit
+from runstream.errors import BadRequestError, NotExistError
+from runstream.log.port import RawMessage
+from runstream.snapshots import manifest as m
+from runstream.snapshots.checking import MAX_SEGMENT_FILE_BYTES
+from runstream.snapshots.container import CUT, Entry, content, entries
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.manifest import Manifest, SnapshotHeader, read_header, read_manifest
+from runstream.snapshots.segments import SegmentDescription, check_chain, read_segment
+from runstream.snapshots.signing import SIGNATURE_BYTES, check_signature, fingerprint
+
+MAX_LISTED = 200_000
+"""Segments and lists of objects that a snapshot may have: more could not be in its manifest."""
+OBJECTS = "objects/"
+OBJECT_LISTS = "object-lists/"
+SEGMENTS = "segments/"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An open snapshot; made by `open_snapshot`."""
+
+    path: Path
+    header: SnapshotHeader
+    manifest: Manifest
+    signer: str
+    """The fingerprint of the key that signed it; empty when it is not signed."""
+    size: int
+    """Bytes."""
+    file: BinaryIO
+    places: dict[str, Entry]
+    """Where segments and lists of objects are."""
+
+    def segments(self, partition: int) -> tuple[SegmentDescription, ...]:
+        """The segments of a partition in order."""
+        return tuple(segment for segment in self.manifest.segments if segment.partition == partition)
+
+    def segment_data(self, description: SegmentDescription) -> bytes:
+        """The bytes of a segment's file. Raises SnapshotError when it is too large to be one."""
+        return content(self.file, self.places[description.name], MAX_SEGMENT_FILE_BYTES)
+
+    def messages(self, partition: int) -> Iterator[RawMessage]:
+        """The messages of a partition in order, of the epoch and namespace that were exported.
+
+        Memory holds one segment. Raises SnapshotError when something was changed; what was yielded until then had
+        the right hash.
+        """
+        for description in self.segments(partition):
+            yield from read_segment(description, self.segment_data(description), self.header.subjects)
+
+    def commits(self, partition: int) -> Iterator[StoredCommit]:
+        """The same as commits, decoded and upcast. Raises SnapshotError for one that cannot be read."""
+        for message in self.messages(partition):
+            try:
+                yield decode(message)
+            except BadRequestError as error:
+                raise SnapshotError(f"partition {partition}", error.message, code="unreadableCommit") from error
+
+
+@contextlib.contextmanager
+def open_snapshot(path: Path, *, public_key: str = "") -> Iterator[Snapshot]:
+    """Open a snapshot, and check its structure. With a public key (PEM) it has to be signed with that.
+
+    Raises SnapshotError that names the part that is wrong, NotExistError when there is no such file.
+    """
+    try:
+        file = path.open("rb")
+    except FileNotFoundError as error:
+        raise NotExistError(f"there is no file {path}", code="noSnapshot") from error
+    except OSError as error:
+        raise BadRequestError(f"{path} cannot be read: {error.strerror}", code="noSnapshot") from error
+    with file:
+        yield _opened(path, file, public_key)
+
+
+def _opened(path: Path, file: BinaryIO, public_key: str) -> Snapshot:
+    size = os.fstat(file.fileno()).st_size
+    found = _Walk(file).through(size)
+    header = read_header(found.texts[m.SNAPSHOT])
+    manifest = read_manifest(found.texts[m.MANIFEST])
+    if found.texts[m.END] != m.end_of(found.texts[m.MANIFEST]):
+        raise SnapshotError(m.MANIFEST, f"it was changed: its SHA-256 is not the one in {m.END}")
+    for name in m.TEXTS:
+        if manifest.texts.get(name) != hashlib.sha256(found.texts[name]).hexdigest():
+            raise SnapshotError(name, "it was changed: its SHA-256 is not the one in the manifest")
+    if manifest.texts.keys() != set(m.TEXTS):
+        raise SnapshotError(m.MANIFEST, "it names other texts than a snapshot has")
+    signer = _signer(manifest, found.texts, public_key)
+    _check_segments(header, manifest)
+    _check_places(manifest, found.places)
+    return Snapshot(path, header, manifest, signer, size, file, found.places)
+
+
+class _Walk:
+    """One walk over the files of the tar, in the order that they must have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.texts: dict[str, bytes] = {}
+        self.places: dict[str, Entry] = {}
+
+    def through(self, size: int) -> _Walk:
+        """Take in all files. Raises SnapshotError."""
+        for entry in entries(self._file, size):
+            self._take(entry)
+        if m.END not in self.texts:
+            problem = f"it has no {m.END}: it was cut off"
+            raise SnapshotError("the file", problem, code="truncatedSnapshot", hint=CUT)
+        return self
+
+    def _take(self, entry: Entry) -> None:
+        begun = len(self.texts)
+        if begun < len(m.TEXTS):
+            self._text(entry, m.TEXTS[begun], m.MAX_TEXT_BYTES)
+            if begun == len(m.TEXTS) - 1:
+                read_header(self.texts[m.SNAPSHOT])  # a newer format is told before anything else is found strange
+        elif begun == len(m.TEXTS) and entry.name != m.MANIFEST:
+            self._place(entry)
+        elif begun == len(m.TEXTS):
+            self._text(entry, m.MANIFEST, m.MAX_MANIFEST_BYTES)
+        elif entry.name == m.SIGNATURE and m.SIGNATURE not in self.texts and m.END not in self.texts:
+            self._text(entry, m.SIGNATURE, SIGNATURE_BYTES)
+        elif m.END not in self.texts:
+            self._text(entry, m.END, m.MAX_TEXT_BYTES)
+        else:
+            raise SnapshotError(entry.name, f"it comes behind {m.END}")
+
+    def _text(self, entry: Entry, name: str, limit: int) -> None:
+        if entry.name != name:
+            if not self.texts:
+                raise SnapshotError(
+                    "the file", f"it is not a snapshot: it begins with {entry.name}", code="notASnapshot"
+                )
+            raise SnapshotError(entry.name, f"it is in the place of {name}")
+        self.texts[name] = content(self._file, entry, limit)
+
+    def _place(self, entry: Entry) -> None:
+        if entry.name.startswith(OBJECTS):
+            return
+        if not entry.name.startswith((SEGMENTS, OBJECT_LISTS)):
+            raise SnapshotError(entry.name, "a snapshot has no such file")
+        if entry.name in self.places:
+            raise SnapshotError(entry.name, "it is there twice")
+        if len(self.places) >= MAX_LISTED:
+            raise SnapshotError(entry.name, f"a snapshot has at most {MAX_LISTED} segments")
+        self.places[entry.name] = entry
+
+
+def _signer(manifest: Manifest, texts: dict[str, bytes], public_key: str) -> str:
+    signature = texts.get(m.SIGNATURE)
+    if not manifest.public_key:
+        if signature is not None:
+            raise SnapshotError(m.SIGNATURE, "the manifest names no key for it", code="wrongSignature")
+        if public_key:
+            raise SnapshotError(m.MANIFEST, "the snapshot is not signed", code="wrongSignature")
+        return ""
+    if signature is None:
+        raise SnapshotError(m.SIGNATURE, "it is missing", code="wrongSignature")
+    check_signature(m.SIGNATURE, manifest.public_key, texts[m.MANIFEST], signature)
+    if public_key and public_key != manifest.public_key:
+        raise SnapshotError(
+            m.SIGNATURE,
+            f"it was signed with the key {fingerprint(manifest.public_key)}, not with {fingerprint(public_key)}",
+            code="wrongSignature",
+            hint="whose key is it? If you trust it, name it with --key",
+        )
+    return fingerprint(manifest.public_key)
+
+
+def _check_segments(header: SnapshotHeader, manifest: Manifest) -> None:
+    """The chain, and that positions and counts are those of the segments."""
+    segments = manifest.segments
+    ends = check_chain(segments, header.epoch, header.partitions)
+    begun: set[int] = set()
+    for segment in segments:
+        if segment.partition not in begun and segment.first != 1:
+            raise SnapshotError(segment.name, f"partition {segment.partition} begins here; what is before is missing")
+        begun.add(segment.partition)
+    counts = (sum(s.commits for s in segments), sum(s.unreadable for s in segments), m.counted(segments))
+    if ends != manifest.positions or counts != (manifest.commits, manifest.unreadable, manifest.events):
+        raise SnapshotError(m.MANIFEST, "its positions or counts are not those of its segments")
+    for partition, (end, limit) in enumerate(zip(ends, header.ends, strict=True)):
+        if end > limit or (end < limit and header.until is None):
+            problem = f"partition {partition} goes up to {end}, and should go up to {limit}"
+            raise SnapshotError(m.MANIFEST, problem)
+
+
+def _check_places(manifest: Manifest, places: dict[str, Entry]) -> None:
+    """Every listed file is there, in order and with its size, and nothing else is."""
+    listed = {segment.name: segment.file_bytes for segment in manifest.segments}
+    listed |= {found.name: found.file_bytes for found in manifest.objects}
+    for name, size in listed.items():
+        if name not in places:
+            raise SnapshotError(name, "it is missing")
+        if places[name].size != size:
+            raise SnapshotError(name, f"it has {places[name].size} bytes, and should have {size}")
+    for name, expected in zip(places, listed, strict=False):
+        if name not in listed:
+            raise SnapshotError(name, "the manifest does not name it")
+        if name != expected:
+            raise SnapshotError(name, f"it is in the place of {expected}")
+    if len(places) > len(listed):
+        raise SnapshotError([*places][len(listed)], "the manifest does not name it")
