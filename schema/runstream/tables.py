@@ -92,6 +92,25 @@ epochs = Table(
     Index("epochs_current", "service", unique=True, postgresql_where=text("current")),
 )
 
+deployment = Table(
+    "deployment",
+    metadata,
+    Column("singular", Boolean, primary_key=True, server_default=text("true")),
+    Column("id", Text, nullable=False),
+    CheckConstraint("singular", name="deployment_is_one"),
+)
+"""The id of the deployment, as NATS and the archive have it too; one row."""
+
+archives = Table(
+    "archives",
+    metadata,
+    Column("service", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    PrimaryKeyConstraint("service", "epoch"),
+)
+"""How often the archive of an epoch has changed hands: only the last datamanager may change it."""
+
 checkpoints = Table(
     "checkpoints",
     metadata,
