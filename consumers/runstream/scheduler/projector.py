@@ -7,6 +7,7 @@ holds up the reading instead of filling the memory. A checkpoint that somebody e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,9 @@ logger = structlog.get_logger(__name__)
 
 MAX_BEHIND = 20_000
 """Commits that may wait for the database before reading pauses."""
+PACE_SECONDS = 0.02
+"""How far apart transactions begin at least. After a quiet moment a change is applied at once; in a busy one the
+changes of so long are one transaction, which costs little more than that of a single commit."""
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 2.0
 """Seconds between attempts while the database fails."""
@@ -36,6 +40,8 @@ class Projector:
         self._on_applied = on_applied
         self._waiting: Changes | None = None
         self._applying = False
+        self._hurried = 0
+        """How many wait until everything is applied."""
         self._changed = asyncio.Condition()
 
     async def put(self, changes: Changes) -> None:
@@ -55,7 +61,12 @@ class Projector:
     async def drained(self) -> None:
         """Wait until everything handed over is applied."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._waiting is None and not self._applying)
+            self._hurried += 1
+            self._changed.notify_all()
+            try:
+                await self._changed.wait_for(lambda: self._waiting is None and not self._applying)
+            finally:
+                self._hurried -= 1
 
     @property
     def behind(self) -> int:
@@ -64,16 +75,26 @@ class Projector:
 
     async def run(self) -> None:
         """Apply until cancelled. Raises FencedError when another worker has the partition."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: self._waiting is not None)
+                await self._gather(due)
                 changes, self._waiting, self._applying = self._waiting, None, True
                 self._changed.notify_all()
+            due = loop.time() + PACE_SECONDS
             if changes is not None:
                 await self._apply(changes)
             async with self._changed:
                 self._applying = False
                 self._changed.notify_all()
+
+    async def _gather(self, due: float) -> None:
+        """Let changes come until the next transaction is due, or somebody waits for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(due):
+                await self._changed.wait_for(lambda: self._hurried)
 
     async def _apply(self, changes: Changes) -> None:
         backoff = FIRST_BACKOFF
