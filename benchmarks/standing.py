@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from runstream.embedded import NatsServer, PostgresServer
+from runstream.embedded.files import tail
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.service.nats_connection import nats_connection
 
@@ -118,7 +119,7 @@ class Deployment:
             process.kill()
             raise
         if " at http" not in line:
-            raise RuntimeError(f"the {component} did not start; what it said is in {said.name}")
+            raise RuntimeError(f"the {component} did not start; it said:\n{tail(Path(said.name))}")
         self.parts[component] = Part(component, process, line.rpartition(" at ")[2].strip())
 
     def _command(self, component: str) -> list[str | Path]:
