@@ -18,6 +18,7 @@ from runstream.snapshots.segments import (
     SegmentDraft,
     SegmentWriter,
     check_chain,
+    merged,
     read_segment,
 )
 from tests.snapshots.messages import SUBJECTS, foreign, played_messages
@@ -209,3 +210,14 @@ def test_the_chain() -> None:
         with pytest.raises(SnapshotError) as caught:
             check_chain(wrong, 1, 1)
         assert caught.value.part == part.name
+
+
+def test_segments_that_are_merged_are_the_one_that_might_have_been_written() -> None:
+    parts = segments()
+    whole = one(*MESSAGES)
+    assert merged(parts) == whole
+    behind = merged(parts[1:]).description
+    assert (behind.previous, behind.first, behind.last) == (parts[0].description.sha256, 8, len(MESSAGES))
+    damaged = Segment(parts[1].description, parts[1].data[:-1])
+    with pytest.raises(SnapshotError, match="it was changed"):
+        merged([parts[0], damaged])

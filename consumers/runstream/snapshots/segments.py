@@ -14,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence as Sequential
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import msgspec
@@ -149,12 +151,8 @@ class SegmentDraft:
 
     def compress(self, previous: str) -> Segment:
         """The finished segment, behind the one with this hash. Takes time (300 MB/s): do it in a thread."""
-        options: dict[int, int] = {
-            zstd.CompressionParameter.compression_level: _LEVEL,
-            zstd.CompressionParameter.checksum_flag: 1,
-        }
         content = b"".join(self.lines)
-        data = zstd.compress(content, options=options)
+        data = _frame(content)
         return Segment(self.describe(content, data, previous), data)
 
     def describe(self, content: bytes, data: bytes, previous: str) -> SegmentDescription:
@@ -173,6 +171,39 @@ class SegmentDraft:
             file_sha256=hashlib.sha256(data).hexdigest(),
             previous=previous,
         )
+
+
+def merged(parts: Sequential[Segment]) -> Segment:
+    """One segment with the lines of several that follow each other, behind the one before the first of them.
+
+    Takes time, as `compress` does. Raises SnapshotError for a part that is not whole.
+    """
+    first, last = parts[0].description, parts[-1].description
+    content = b"".join(chunk for part in parts for chunk in _hashed(part.description, part.data))
+    data = _frame(content)
+    events: Counter[str] = Counter()
+    for part in parts:
+        events.update(part.description.events)
+    description = replace(
+        first,
+        last=last.last,
+        commits=sum(part.description.commits for part in parts),
+        events=dict(events),
+        unreadable=sum(part.description.unreadable for part in parts),
+        bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        file_bytes=len(data),
+        file_sha256=hashlib.sha256(data).hexdigest(),
+    )
+    return Segment(description, data)
+
+
+def _frame(content: bytes) -> bytes:
+    options: dict[int, int] = {
+        zstd.CompressionParameter.compression_level: _LEVEL,
+        zstd.CompressionParameter.checksum_flag: 1,
+    }
+    return zstd.compress(content, options=options)
 
 
 def read_segment(description: SegmentDescription, data: bytes, subjects: Subjects) -> Iterator[RawMessage]:
