@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from runstream.errors import BadRequestError
 from runstream.events import Event
@@ -17,6 +17,7 @@ from runstream.ids import commit_id, new_id
 from runstream.subjects import Address
 
 _TOKEN = re.compile(r"(\d+):(\d+(?:,\d+)*)")
+_PLACE = re.compile(r"(\d{1,18})/(\d{1,18})/(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,6 +56,28 @@ class LogPosition:
         moved = list(self.sequences)
         moved[position.partition] = max(moved[position.partition], position.sequence)
         return LogPosition(self.epoch, tuple(moved))
+
+
+def parse_point(text: str) -> LogPosition | Position | datetime:
+    """A point in the history of a log: a position of all of it, that of one commit, or a time with its zone.
+
+    They are written `EPOCH:SEQUENCE,…`, `EPOCH/PARTITION/SEQUENCE` and as ISO 8601 says. Raises BadRequestError.
+    """
+    if _TOKEN.fullmatch(text):
+        return LogPosition.parse(text)
+    if commit := _PLACE.fullmatch(text):
+        return Position(int(commit[1]), int(commit[2]), int(commit[3]))
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError("it has no zone")
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadRequestError(
+            f"{text[:80]!r} is neither a time with its zone nor a position of the log",
+            code="invalidPoint",
+            hint="a time is like 2026-11-23T09:30:00Z, a position like 1:812,40,0,97 or, of one commit, 1/0/812",
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

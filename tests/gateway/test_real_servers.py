@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from runstream.client import Client, ClientError, RunPhase, RunResult
 from runstream.gateway.gateway import Gateway
+from runstream.projections.as_of import RunsAsOf
 from runstream.settings import Settings
 from runstream.telemetry import Telemetry, setup_logging
 from tests.gateway.world import TOKEN, FakeStepLogs, run_body
@@ -25,7 +26,7 @@ async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
     setup_logging("error")
     settings = Settings(data_dir=folder, token=TOKEN)
     telemetry = Telemetry("test", CollectorRegistry(), [])
-    gateway = Gateway(settings, around.log, around.database, FakeStepLogs(), telemetry)
+    gateway = Gateway(settings, around.log, around.database, RunsAsOf(around.log), FakeStepLogs(), telemetry)
     await gateway.start()
     try:
         async with Client(gateway.url, token=TOKEN) as client:

@@ -26,6 +26,7 @@ from runstream.gateway.parts import Parts
 from runstream.gateway.ports import ReadRun, StepLogKey
 from runstream.log.memory import MemoryLog
 from runstream.log.port import Log
+from runstream.projections.as_of import RunsAsOf
 from runstream.settings import Settings
 from runstream.subjects import Address
 from runstream.telemetry import HttpServer, Telemetry, setup_logging
@@ -123,6 +124,7 @@ class World:
             settings=settings,
             log=log,
             reads=reads,
+            past=RunsAsOf(log),
             step_logs=step_logs,
             creation=RunCreation(log, clock.now),
             acting=Acting(log, clock.now),

@@ -9,6 +9,7 @@ from runstream.executor.making import make_executor
 from runstream.gateway.gateway import Gateway
 from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
+from runstream.projections.as_of import RunsAsOf
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.data_dir import DataDir
 from runstream.service.platform import Platform
@@ -78,6 +79,7 @@ def _gateway(platform: Platform, data_dir: DataDir) -> Gateway:
         replace(settings, port=port),
         platform.log,
         platform.pool(),
+        RunsAsOf(platform.log),
         step_logs,
         platform.telemetry,
         platform.checks(),

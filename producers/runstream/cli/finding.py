@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from runstream.client import Client, Run, Task
 from runstream.errors import BadRequestError, NotExistError
@@ -22,6 +23,15 @@ async def find_run(client: Client, text: str) -> Run:
         code="invalidRun",
         hint="name it by its id, or by group and number as in /project/web/branch/main/12; see `runstream run list`",
     )
+
+
+def point(text: str) -> str:
+    """The point in time or in the log that somebody means; a time without a zone is of this machine's."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return text  # The service says what a position is, and refuses what is none.
+    return moment.astimezone().isoformat()
 
 
 def find_task(run: Run, text: str) -> Task:

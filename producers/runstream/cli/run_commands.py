@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from runstream.cli.finding import find_run, find_task
+from runstream.cli.finding import find_run, find_task, point
 from runstream.cli.graph import RunGraph
 from runstream.cli.output import Output, console, lasted, moment, print_json, print_table, say, styled
 from runstream.cli.running import with_client
@@ -61,19 +61,24 @@ def list_runs(
     return with_client(work)
 
 
-def get_run(run: str, /, *, output: Output = "table") -> int:
+def get_run(run: str, /, *, at: str = "", output: Output = "table") -> int:
     """Show a run: its tasks, their steps, how they ended.
 
     Parameters
     ----------
     run
         An id, or GROUP/NUMBER such as /project/web/branch/main/12.
+    at
+        As it was: a time such as 2026-11-23T09:30 (of this machine's zone unless it has one), or a position of the
+        log such as 1:812,40,0,97 or, of one commit, 1/0/812.
     output
         How to print it.
     """
 
     async def work(client: Client) -> None:
         found = await find_run(client, run)
+        if at:
+            found = await client.runs.get(found.id, at=point(at))
         if output == "json":
             print_json(found)
         else:

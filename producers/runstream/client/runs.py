@@ -90,9 +90,12 @@ class Runs:
         answer = await self._wire.write("POST", "/createruns", body, _RunsAnswer)
         return tuple(one.run for one in answer.runs)
 
-    async def get(self, run_id: str, *, at_least: str = "") -> Run:
-        """One run; with `at_least` (a commit's position) as of then or later. Raises ClientError (not-exist)."""
-        params = {"at_least": at_least} if at_least else {}
+    async def get(self, run_id: str, *, at_least: str = "", at: str = "") -> Run:
+        """One run; with `at_least` (a commit's position) as of then or later. Raises ClientError (not-exist).
+
+        With `at` as it was: at a time with its zone (ISO 8601), or at a position of the log.
+        """
+        params = {name: value for name, value in (("at_least", at_least), ("at", at)) if value}
         return (await self._wire.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, params)).run
 
     async def by_number(self, group: str, number: int) -> Run:

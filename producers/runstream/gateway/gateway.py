@@ -12,7 +12,7 @@ from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation
 from runstream.gateway.parts import Parts
-from runstream.gateway.ports import StepLogs
+from runstream.gateway.ports import PastRuns, StepLogs
 from runstream.gateway.reading import DatabaseReads
 from runstream.log.port import Log
 from runstream.settings import Settings
@@ -32,6 +32,7 @@ class Gateway(HttpServer):
         settings: Settings,
         log: Log,
         database: Database,
+        past: PastRuns,
         step_logs: StepLogs,
         telemetry: Telemetry,
         checks: Mapping[str, Check] | None = None,
@@ -42,6 +43,7 @@ class Gateway(HttpServer):
             settings=settings,
             log=log,
             reads=DatabaseReads(database, self._freshness, log),
+            past=past,
             step_logs=step_logs,
             creation=RunCreation(log, _now),
             acting=Acting(log, _now),

@@ -18,7 +18,7 @@ from runstream.gateway.acting import Acting
 from runstream.gateway.answers import JSON_TYPE
 from runstream.gateway.bodies import read_body
 from runstream.gateway.creation import RunCreation
-from runstream.gateway.ports import Reads, StepLogs
+from runstream.gateway.ports import PastRuns, Reads, StepLogs
 from runstream.log.port import Log
 from runstream.settings import Settings
 
@@ -41,6 +41,7 @@ class Parts:
     settings: Settings
     log: Log
     reads: Reads
+    past: PastRuns
     step_logs: StepLogs
     creation: RunCreation
     acting: Acting

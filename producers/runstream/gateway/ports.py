@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from runstream.commits import Position
+from runstream.commits import LogPosition, Position
 from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord
 from runstream.events.run_config import RunConfig
 
@@ -47,6 +48,14 @@ class ReadRun:
 
     record: RunRecord
     config: RunConfig
+
+
+class PastRuns(Protocol):
+    """What runs were, told by the log."""
+
+    async def run(self, run_id: str, point: LogPosition | Position | datetime) -> ReadRun:
+        """One run as it was. Raises NotExistError when there was none, BadRequestError for no point of this log."""
+        ...
 
 
 class Reads(Protocol):

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runstream.commits import parse_point
 from runstream.database.runs import DEFAULT_LIMIT, MAX_LIMIT, RunQuery
 from runstream.domain.run import RunPhase
 from runstream.errors import BadRequestError
@@ -30,6 +31,7 @@ from runstream.ids import require_uuid
 
 Phases = Annotated[list[RunPhase], Query(description="one of these phases; repeated")]
 Results = Annotated[list[RunResult], Query(description="one of these results; repeated")]
+At = Annotated[str, Query(description="as it was then: a time with its zone, or a position of the log")]
 Groups = Annotated[list[str], Query(description="this group or one below it; repeated")]
 
 
@@ -63,9 +65,11 @@ def run_routes(parts: Parts) -> APIRouter:
         return answer(RunsAnswer([run_summary(run) for run in page.runs], page.next_start))
 
     @router.get("/runs/{run_id}", openapi_extra=documented(None, RunAnswer))
-    async def get(run_id: str, at_least: AtLeast = "", runstream_position: AtLeastHeader = "") -> Response:
-        """One run with its tasks, and what it is to do."""
+    async def get(run_id: str, at: At = "", at_least: AtLeast = "", runstream_position: AtLeastHeader = "") -> Response:
+        """One run with its tasks, and what it is to do; as it was, with `at`."""
         require_uuid(run_id, "run id")
+        if at:
+            return _answer(await parts.past.run(run_id, parse_point(at)))
         return _answer(await parts.reads.run(run_id, parse_positions(at_least or runstream_position)))
 
     return router

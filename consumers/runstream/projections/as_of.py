@@ -1,0 +1,112 @@
+"""A run as it was: folded from its own commits up to a point, and from nothing else.
+
+Of a run all commits are read (its own, and those of its executor tasks, which are on the same partition), in the
+order of the log. At a time it is what the commits before the first later one say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeAlias
+
+from runstream.commits import LogPosition, Position, StoredCommit
+from runstream.database.runs import RunRecord
+from runstream.domain.copies import replace
+from runstream.domain.run import Run
+from runstream.errors import BadRequestError, NotExistError
+from runstream.events.run import RunCreated, RunNumbered
+from runstream.feed.feed import classify
+from runstream.gateway.locating import config_of
+from runstream.gateway.ports import ReadRun
+from runstream.gateway.tail import Scope, place_of, scope_of
+from runstream.log.port import Log, RawMessage
+from runstream.projections.fold import PartitionFold, UnfitCommitError
+
+Point: TypeAlias = LogPosition | Position | datetime
+
+
+class RunsAsOf:
+    """Reads the past of runs from the log (see `runstream.gateway.ports.PastRuns`)."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    async def run(self, run_id: str, point: Point) -> ReadRun:
+        """The run as it was. Raises NotExistError when there was none yet, BadRequestError for no point of this log."""
+        scope = await scope_of(self._log, run_id)
+        ((partition, _),) = scope.filters.items()
+        messages = await self._messages(partition, scope)
+        commits, _ = classify(messages, set())
+        past = _until(commits, await self._bound(partition, point))
+        created = past[0].commit.events[0] if past else None
+        if not isinstance(created, RunCreated):
+            raise NotExistError(
+                f"run {run_id} did not exist at {_said(point)}", code="runDidNotExist", details={"run": run_id}
+            )
+        fold = PartitionFold(partition, self._log.epoch)
+        fold.configs[created.run_config] = config = await config_of(self._log, partition, created.run_config)
+        _apply(fold, past)
+        tracked = fold.runs[run_id]
+        tasks = {one.state.task: one.state for one in fold.executor_tasks.values()}
+        return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, tasks), config)
+
+    async def _messages(self, partition: int, scope: Scope) -> list[RawMessage]:
+        messages: list[RawMessage] = []
+        async with self._log.read(partition, 0, filters=scope.filters[partition]) as reader:
+            while reader.pending():
+                messages += await reader.next_batch()
+        return [one for one in messages if not scope.ids or one.subject.rpartition(".")[2] in scope.ids]
+
+    async def _bound(self, partition: int, point: Point) -> int | datetime:
+        """The last sequence that is included, or the time. Raises BadRequestError."""
+        if isinstance(point, datetime):
+            return point
+        if isinstance(point, LogPosition):
+            return (await place_of(self._log, str(point))).sequences[partition]
+        if (point.epoch, point.partition) != (self._log.epoch, partition):
+            raise BadRequestError(
+                f"{_said(point)} is no position of this run: it is on partition {partition} of epoch {self._log.epoch}",
+                code="invalidPoint",
+                hint="`runstream events tail --run ID` shows the positions of its commits",
+            )
+        return point.sequence
+
+
+def _until(commits: Sequence[StoredCommit], bound: int | datetime) -> Sequence[StoredCommit]:
+    if isinstance(bound, int):
+        return [stored for stored in commits if stored.position.sequence <= bound]
+    late = next((index for index, stored in enumerate(commits) if stored.commit.time > bound), len(commits))
+    return commits[:late]
+
+
+def _apply(fold: PartitionFold, commits: Sequence[StoredCommit]) -> None:
+    """Apply what fits; behind a commit that does not, its aggregate stays as it was, as in the projection."""
+    parked: set[str] = set()
+    for stored in commits:
+        aggregate = stored.commit.address.aggregate
+        try:
+            if aggregate not in parked:
+                fold.apply(stored)
+        except UnfitCommitError:
+            parked.add(aggregate)
+
+
+def _numbered(run: Run, commits: Sequence[StoredCommit]) -> Run:
+    """The run with the number that it was given: it had it from its creation, but the log says it a moment later."""
+    if run.numbered:
+        return run
+    for stored in commits:
+        for event in stored.commit.events:
+            if isinstance(event, RunNumbered):
+                return replace(run, counter=event.counter, sequence=event.sequence)
+    return replace(run, counter=0, sequence=0)
+
+
+def _said(point: Point) -> str:
+    match point:
+        case Position(epoch, partition, sequence):
+            return f"{epoch}/{partition}/{sequence}"
+        case LogPosition():
+            return str(point)
+    return point.isoformat()
