@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 
 from runstream.codec import encode
 from runstream.commits import NewCommit, Position, StoredCommit
@@ -33,8 +34,13 @@ def message_of(stored: StoredCommit, subjects: Subjects = SUBJECTS) -> RawMessag
 
 
 def played_messages(seed: int = 1) -> list[RawMessage]:
-    """One partition in which much has happened."""
-    return [message_of(stored) for stored in played(seed, settled=True).log]
+    """One partition in which much has happened; the same each time."""
+    return [*_played(seed)]
+
+
+@cache
+def _played(seed: int) -> tuple[RawMessage, ...]:
+    return tuple(message_of(stored) for stored in played(seed, settled=True).log)
 
 
 def foreign(sequence: int, data: bytes, headers: dict[str, str] | None = None, tail: str = "run.x") -> RawMessage:

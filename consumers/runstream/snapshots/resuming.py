@@ -30,12 +30,12 @@ def resume(file: BinaryIO) -> Resumed | None:
     """
     size = os.fstat(file.fileno()).st_size
     found = _Kept()
+    whole = True
     try:
         for entry in entries(file, size):
             if entry.name == m.END:
                 raise _complete()
-            if not found.take(file, entry):
-                break
+            whole = whole and found.take(file, entry)
     except SnapshotError as error:
         if error.code == "newerSnapshot" or (size and error.code == "notASnapshot"):
             raise
