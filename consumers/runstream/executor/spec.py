@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
+from runstream.executor.asking import asked
 from runstream.executor.environment import task_environment
 from runstream.ids import run_task_id
 from runstream.log.port import Log
@@ -62,7 +63,8 @@ class Specs:
     async def _config(self, content_hash: str, partition: int) -> RunConfig:
         config = self._configs.get(content_hash)
         if config is None:
-            stored = await self._log.last(Address(partition, "runconfig", content_hash))
+            address = Address(partition, "runconfig", content_hash)
+            stored = await asked(lambda: self._log.last(address))
             event = stored.commit.events[-1] if stored is not None else None
             if not isinstance(event, RunConfigStored):
                 raise InternalError(f"run config {content_hash} is not in the log", code="runConfigMissing")

@@ -10,6 +10,7 @@ from runstream.domain import executor_task as executor_tasks
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.executor.archives import expand_home, pack, unpack
+from runstream.executor.asking import asked
 from runstream.executor.spec import WorkspaceArchive
 from runstream.executor.steps.context import StepContext
 from runstream.ids import executor_task_id
@@ -92,7 +93,8 @@ async def _was_saved(context: StepContext, archive: WorkspaceArchive, log: Log) 
     """Whether the ancestor's task says that it stored this archive: one that was skipped or failed did not."""
     task_id = executor_task_id(context.task.run_id, archive.run_task_id)
     task = None
-    for stored in await log.history(Address(context.partition, "task", task_id)):
+    address = Address(context.partition, "task", task_id)
+    for stored in await asked(lambda: log.history(address)):
         for event in cast("tuple[ExecutorTaskEvent, ...]", stored.commit.events):
             if isinstance(event, ExecutorTaskAssigned):
                 task = executor_tasks.assigned(task_id, event)

@@ -1,0 +1,38 @@
+"""A task waits for a log that is away for a moment, and not for ever."""
+
+from __future__ import annotations
+
+import pytest
+
+from runstream.errors import InternalError
+from runstream.executor.asking import asked
+
+
+class Away:
+    """A log that does not answer the first few times."""
+
+    def __init__(self, times: int, code: str = "logUnreachable") -> None:
+        self.times = times
+        self.code = code
+
+    async def ask(self) -> str:
+        self.times -= 1
+        if self.times >= 0:
+            raise InternalError("no answer", code=self.code)
+        return "an answer"
+
+
+async def test_a_log_that_comes_back_answers() -> None:
+    assert await asked(Away(2).ask) == "an answer"
+
+
+async def test_a_log_that_stays_away_is_an_error() -> None:
+    with pytest.raises(InternalError, match="no answer"):
+        await asked(Away(100).ask, seconds=0)
+
+
+async def test_what_the_log_refuses_is_not_asked_again() -> None:
+    away = Away(1, "runConfigMissing")
+    with pytest.raises(InternalError, match="no answer"):
+        await asked(away.ask)
+    assert away.times == 0
