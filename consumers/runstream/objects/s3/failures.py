@@ -17,18 +17,93 @@ from runstream.objects.s3.location import S3Location
 NO_BUCKET = "objectsBucketMissing"
 _CODE = re.compile("<Code>([A-Za-z0-9]+)</Code>")
 _MESSAGE = re.compile("<Message>([^<]{1,300})")
+_REASON = re.compile(r'(?:message|error): "([^"]{1,200})"')
 _STATUS = re.compile("status code: ([0-9]{3})")
-_REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "403", "401"}
-_ELSEWHERE = {
-    "PermanentRedirect",
-    "TemporaryRedirect",
-    "AuthorizationHeaderMalformed",
-    "IllegalLocationConstraintException",
-    "301",
-    "307",
-}
-_OTHER_NAME = {"BucketAlreadyExists", "InvalidBucketName"}
-_CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
+_NO_KEYS = "NoCredentials"
+_CLIENTS_WORDS = {"redirect without LOCATION": "PermanentRedirect", "http://169.254.": _NO_KEYS}
+"""What the client says where the service has no words: a machine without a role cannot be asked for credentials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Meaning:
+    """What answers mean, and the way out."""
+
+    answers: frozenset[str] = frozenset()
+    code: str
+    wrong: str
+    hint: str
+
+
+_MEANINGS = (
+    _Meaning(
+        answers=frozenset({"NoSuchBucket"}),
+        code="objectsBucketMissing",
+        wrong="has no such bucket",
+        hint="`runstream serve` makes it when it starts; or correct --objects-url",
+    ),
+    _Meaning(
+        answers=frozenset({"BucketAlreadyExists", "InvalidBucketName"}),
+        code="objectsBucketRefused",
+        wrong="cannot have this bucket",
+        hint="choose another name of a bucket in --objects-url",
+    ),
+    _Meaning(
+        answers=frozenset(
+            {
+                "AccessDenied",
+                "InvalidAccessKeyId",
+                "SignatureDoesNotMatch",
+                "InvalidToken",
+                "ExpiredToken",
+                "401",
+                "403",
+            }
+        ),
+        code="objectsRefused",
+        wrong="refuses our keys",
+        hint="check objects_access_key and objects_secret_key (RUNSTREAM_OBJECTS_ACCESS_KEY, "
+        "RUNSTREAM_OBJECTS_SECRET_KEY, or AWS's own variables), and that they may list the bucket, and read, write "
+        "and delete its objects",
+    ),
+    _Meaning(
+        answers=frozenset({_NO_KEYS}),
+        code="objectsKeysMissing",
+        wrong="needs keys, and none are given",
+        hint="set RUNSTREAM_OBJECTS_ACCESS_KEY and RUNSTREAM_OBJECTS_SECRET_KEY, or AWS's own variables; this machine "
+        "has no role that could be used",
+    ),
+    _Meaning(
+        answers=frozenset(
+            {
+                "PermanentRedirect",
+                "TemporaryRedirect",
+                "AuthorizationHeaderMalformed",
+                "IllegalLocationConstraintException",
+                "301",
+                "307",
+            }
+        ),
+        code="objectsElsewhere",
+        wrong="is in another region",
+        hint="name the bucket's region in --objects-url: ?region=REGION",
+    ),
+    _Meaning(
+        answers=frozenset({"RequestTimeTooSkewed", "RequestExpired"}),
+        code="objectsClock",
+        wrong="has another time than this machine",
+        hint="set the clocks by NTP",
+    ),
+)
+_FAILED = _Meaning(
+    code="objectsFailed",
+    wrong="answers with an error",
+    hint="its own records say more; `runstream doctor` tries it again",
+)
+_UNREACHABLE = _Meaning(
+    code="objectsUnreachable",
+    wrong="cannot be reached",
+    hint="check the endpoint in --objects-url, and whether it speaks TLS (?tls=off, or ?ca=FILE for its certificate)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +146,8 @@ def failure(location: S3Location, path: str, error: Exception) -> RunstreamError
 
 def broken(location: S3Location, answer: Answer) -> InternalError:
     """The error for a storage that does not work, with the way out."""
-    meaning = _meaning(location, answer)
+    other = _FAILED if answer.code else _UNREACHABLE
+    meaning = next((each for each in _MEANINGS if answer.code in each.answers), other)
     said = f"{answer.code} {answer.message}".strip()
     return InternalError(
         f"the object storage {location} {meaning.wrong}: {said}",
@@ -83,6 +159,9 @@ def broken(location: S3Location, answer: Answer) -> InternalError:
 
 def heard(text: str) -> Answer:
     """What a service answered, from the text of the client's error."""
+    for words, meant in _CLIENTS_WORDS.items():
+        if words in text:
+            return Answer(meant)
     code = _CODE.search(text) or _STATUS.search(text)
     message = _MESSAGE.search(text)
     if message is not None:
@@ -91,56 +170,10 @@ def heard(text: str) -> Answer:
 
 
 def _reason(text: str) -> str:
-    """The first line of the client's error, from what it was doing on."""
-    line = text.partition("\n")[0]
-    return line[max(line.find("Error performing"), 0) :][:300]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Meaning:
-    code: str
-    wrong: str
-    hint: str
-
-
-def _meaning(location: S3Location, answer: Answer) -> _Meaning:
-    if answer.code == "NoSuchBucket":
-        return _Meaning(
-            code="objectsBucketMissing",
-            wrong="has no such bucket",
-            hint="`runstream serve` makes it when it starts; or correct --objects-url",
-        )
-    if answer.code in _OTHER_NAME:
-        return _Meaning(
-            code="objectsBucketRefused",
-            wrong="cannot have this bucket",
-            hint="choose another name of a bucket in --objects-url",
-        )
-    if answer.code in _REFUSED:
-        return _Meaning(
-            code="objectsRefused",
-            wrong="refuses our credentials",
-            hint="check objects_access_key and objects_secret_key (RUNSTREAM_OBJECTS_ACCESS_KEY, "
-            "RUNSTREAM_OBJECTS_SECRET_KEY, or AWS's own variables), and that they may list, read, write and delete "
-            f"objects of {location.bucket}",
-        )
-    if answer.code in _ELSEWHERE:
-        return _Meaning(
-            code="objectsElsewhere",
-            wrong="is in another region",
-            hint="name the bucket's region in --objects-url: ?region=REGION",
-        )
-    if answer.code in _CLOCK:
-        return _Meaning(code="objectsClock", wrong="has another time than this machine", hint="set the clocks by NTP")
-    if answer.code:
-        return _Meaning(
-            code="objectsFailed",
-            wrong="answers with an error",
-            hint="its own records say more; `runstream doctor` tries it again",
-        )
-    return _Meaning(
-        code="objectsUnreachable",
-        wrong="cannot be reached",
-        hint="check the endpoint in --objects-url, and whether it speaks TLS (?tls=off, or ?ca=FILE for its "
-        "certificate)",
-    )
+    """The innermost reason that the client gives, else the first line of its error."""
+    if "InvalidCertificate" in text:
+        return "its certificate is not trusted"
+    if "TimedOut" in text:
+        return "it says nothing"
+    reasons = _REASON.findall(text)
+    return str(reasons[-1]) if reasons else text.partition("\n")[0][:300]

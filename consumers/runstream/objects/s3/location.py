@@ -57,7 +57,7 @@ def parse_location(url: str) -> S3Location:
     """What an `s3://` URL says. Raises BadRequestError that says what is wrong, without showing what may be secret."""
     try:
         parts = urlsplit(url)
-        given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        given = parse_qsl(parts.query, keep_blank_values=True)
     except ValueError as error:
         raise _wrong(f"it cannot be read: {error}") from error
     if parts.scheme != "s3":
