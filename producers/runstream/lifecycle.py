@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 
 class Component(ABC):
@@ -25,6 +26,22 @@ class Component(ABC):
     @abstractmethod
     async def run(self) -> None:
         """Serve until `stopping` is set."""
+
+    async def drain(self, seconds: float | None) -> None:
+        """Begin nothing more, and return when nothing is under way; after `seconds` what is under way is ended.
+
+        Cancelled, it goes on as if nothing had been. A component whose stop is soon done has nothing to drain.
+        """
+        return
+
+    @property
+    def under_way(self) -> int:
+        """How much has begun and not ended: what a drain waits for."""
+        return 0
+
+    def positions(self) -> Mapping[int, int]:
+        """How far it has read, by partition; empty for one that reads no log."""
+        return {}
 
     async def start(self) -> None:
         """Start and wait until it serves. Raises what `run` raises before that."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -39,6 +39,18 @@ from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import open_timers
 from tests.domain.world import offer
 
+
+class Alone:
+    """The only scheduler."""
+
+    def __init__(self) -> None:
+        self.id = new_id()
+
+    async def fellows(self, part: str) -> AsyncIterator[Collection[str]]:
+        yield {self.id}
+        await asyncio.Event().wait()
+
+
 Outcome = Callable[[ExecutorTask], ExecutorTaskPhase]
 
 
@@ -61,9 +73,8 @@ class Standing:
     """The run config of each run."""
 
     async def scheduler(self) -> Scheduler:
-        instances = await open_leases(self.nats, f"{self.log.subjects.namespace}_instances", seconds=2)
         timers = await open_timers(self.nats, self.log.subjects.namespace)
-        return Scheduler(self.log, self.database, self.executors, instances, timers, grace=2)
+        return Scheduler(self.log, self.database, self.executors, Alone(), timers, grace=2)
 
     async def create(self, content: RunConfig, group: str = "/project/p/branch/main") -> str:
         partition = partition_of(group_root(group), self.log.partitions)

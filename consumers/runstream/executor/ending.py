@@ -19,6 +19,7 @@ class Reason(StrEnum):
     LOST = "it was declared lost"
     SHUTDOWN = "the executor was stopped"
     DELETED = "the executor was deleted"
+    MAINTENANCE = "the deadline of a maintenance passed"
     LEASE = "the executor could not renew its lease in time"
     REFUSED = "the log refused what was reported of it"
 

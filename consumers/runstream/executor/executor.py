@@ -34,6 +34,8 @@ _KEEP_SECONDS = 2.0
 """How often it is noted how far was read."""
 _END_SECONDS = 6.0
 """How long the tasks may take to end when the executor stops."""
+_DEADLINE_SECONDS = 20.0
+"""The same after the deadline of a maintenance: the time between TERM and KILL, and to report and store."""
 
 log = structlog.get_logger()
 
@@ -69,6 +71,7 @@ class Executor(Component):
         self._holdings = Holdings(place.positions(log.epoch))
         self._queue: deque[Held] = deque()
         self._active = 0
+        self._draining = False
         self._executions: dict[str, Execution] = {}
         self._works: set[asyncio.Task[None]] = set()
         self._reading = 0
@@ -107,6 +110,32 @@ class Executor(Component):
                 self._place.keep_positions(self._log.epoch, self._holdings.positions())
                 if self._live is not None:
                     await self._live.stop()
+
+    async def drain(self, seconds: float | None) -> None:
+        """Take up nothing more, and return when no task runs; after `seconds` those that run are ended."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                while self._works:
+                    await asyncio.wait(self._works)
+        except TimeoutError:
+            log.warning("the tasks are ended: the deadline has passed", action="tasks_ended", executor=self.id)
+            self._end_tasks(Reason.MAINTENANCE)
+            if self._works:
+                await asyncio.wait(self._works, timeout=_DEADLINE_SECONDS)
+        except asyncio.CancelledError:
+            self._draining = False
+            self._fill()
+            raise
+
+    @property
+    def under_way(self) -> int:
+        """How many tasks are not seen through."""
+        return len(self._works)
+
+    def positions(self) -> dict[int, int]:
+        """Behind which sequence of each partition a restart reads."""
+        return self._holdings.positions()
 
     def _parts(self) -> list[Coroutine[None, None, None]]:
         after = self._place.positions(self._log.epoch)
@@ -201,7 +230,8 @@ class Executor(Component):
 
     def _fill(self) -> None:
         """Start what waits, as far as there is room."""
-        while self._queue and (not self._limit or self._active < self._limit) and not self.stopping.is_set():
+        closed = self._draining or self.stopping.is_set()
+        while not closed and self._queue and (not self._limit or self._active < self._limit):
             held = self._queue.popleft()
             if held.stage is not Stage.WAITING:
                 continue

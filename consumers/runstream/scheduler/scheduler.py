@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from typing import Protocol
 
 import structlog
 
 from runstream.database.database import Database
-from runstream.errors import InternalError, chain_lines
-from runstream.ids import new_id
+from runstream.errors import chain_lines
 from runstream.leases import LeaseBoard
 from runstream.lifecycle import Component
 from runstream.log.port import Log
@@ -27,6 +27,21 @@ logger = structlog.get_logger(__name__)
 
 RESTART_SECONDS = 0.5
 """Before a worker that failed is started again."""
+DRAIN_SECONDS = 2.0
+"""How long a worker may take, when the process stops, to bring to the log and to the database what it has begun."""
+
+
+class Fellows(Protocol):
+    """The schedulers of the deployment (`runstream.maintenance.Instance`)."""
+
+    @property
+    def id(self) -> str:
+        """Which of them this process is."""
+        ...
+
+    def fellows(self, part: str) -> AsyncIterator[Collection[str]]:
+        """The ids of all that work, whenever they change, from the moment when this one is among them."""
+        ...
 
 
 class Scheduler(Component):
@@ -39,18 +54,19 @@ class Scheduler(Component):
         log: Log,
         database: Database,
         executors: LeaseBoard,
-        instances: LeaseBoard,
+        fellows: Fellows,
         timers: Timers,
         *,
         grace: float,
     ) -> None:
-        """`executors` and `instances` are the leases of executors and of scheduler processes; `grace` in seconds."""
+        """`executors` are the leases of executors; `grace` is in seconds."""
         super().__init__()
-        self.instance = new_id()
         self._log = log
         self._database = database
-        self._instances = instances
+        self._fellows = fellows
         self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
+        self._left: dict[int, int] = {}
+        """Where the workers were that were drained when this process stopped."""
         capacity = Capacity()
         board = ExecutorBoard(executors, grace, on_room=self._room_made, on_gone=self._executor_gone)
         capacity.offers = board.offers
@@ -64,15 +80,14 @@ class Scheduler(Component):
                 tasks.create_task(self._around.board.run()),
                 tasks.create_task(self._around.deadlines.run()),
                 tasks.create_task(self._retry_on_request()),
-                tasks.create_task(self._stay_known()),
             ]
             ownership = PartitionOwnership(
                 self._database,
                 namespace=self._log.subjects.namespace,
                 service=self._log.subjects.service,
                 partitions=self._log.partitions,
-                instance=self.instance,
-                live=self._living(),
+                instance=self._fellows.id,
+                live=self._fellows.fellows(self.name),
                 on_acquired=self._acquired,
                 on_lost=self._lost,
             )
@@ -85,28 +100,9 @@ class Scheduler(Component):
             for task in following:
                 task.cancel()
 
-    async def _stay_known(self) -> None:
-        """Hold the lease that tells other schedulers of this one."""
-        while True:
-            try:
-                await self._instances.lease(self.instance, lambda: b"scheduler").run()
-            except InternalError as error:
-                logger.warning("This scheduler is not known to others", action="instance_lease_lost", error=str(error))
-            await asyncio.sleep(RESTART_SECONDS)
-
-    async def _living(self) -> AsyncIterator[Collection[str]]:
-        """The living schedulers, from the moment when this one is among them."""
-        known = False
-        async with self._instances.watching() as watch:
-            living = set(watch.held)
-            while True:
-                known = known or self.instance in living
-                if known:
-                    yield frozenset(living)
-                before = set(living)
-                while living == before:
-                    change = await anext(watch)
-                    (living.add if change.what == "held" else living.discard)(change.key)
+    def positions(self) -> dict[int, int]:
+        """How far each partition of this process was taken in."""
+        return self._left | {partition: worker.position for partition, (worker, _) in self._workers.items()}
 
     async def _acquired(self, partition: int) -> None:
         worker = PartitionWorker(partition, self._around)
@@ -115,10 +111,21 @@ class Scheduler(Component):
         OWNED_PARTITIONS.set(len(self._workers))
 
     async def _lost(self, partition: int) -> None:
-        _, task = self._workers.pop(partition)
+        worker, task = self._workers.pop(partition)
+        if self.stopping.is_set():
+            await self._drain(worker)
+            self._left[partition] = worker.position
         task.cancel()
         await asyncio.wait({task})
         OWNED_PARTITIONS.set(len(self._workers))
+
+    async def _drain(self, worker: PartitionWorker) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await worker.drain()
+        except TimeoutError:
+            # Nothing is lost: whoever has the partition next reads on from the checkpoint and decides the same.
+            logger.warning("A partition was left undrained", action="partition_undrained", partition=worker.partition)
 
     async def _keep_running(self, worker: PartitionWorker) -> None:
         while True:

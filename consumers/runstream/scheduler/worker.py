@@ -103,6 +103,16 @@ class PartitionWorker:
             for gauge in (PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS):
                 gauge.forget(PROJECTION, str(self.partition))
 
+    async def drain(self) -> None:
+        """Begin nothing more; returns when what was begun is in the log and in the projection."""
+        if self._session is not None:
+            await self._session.drain()
+
+    @property
+    def position(self) -> int:
+        """The last sequence that was taken in; 0 before anything was read."""
+        return self._session.at if self._session is not None else 0
+
     def retry_parked(self) -> None:
         """Somebody asks that parked commits are tried again."""
         if self._session is not None:
@@ -136,6 +146,7 @@ class _Session:
         self.retry = asyncio.Event()
         self._intaking = asyncio.Lock()
         self._rounds = asyncio.Semaphore(ROUNDS)
+        self._draining = False
 
     @property
     def at(self) -> int:
@@ -156,6 +167,14 @@ class _Session:
                 await self._take(await self._feed.next_batch(1 if careful else BATCH))
                 if careful:
                     await self._projector.drained()
+
+    async def drain(self) -> None:
+        """End the rounds, then the reading, then the projecting. Nothing goes on after it."""
+        self._draining = True
+        for _ in range(ROUNDS):
+            await self._rounds.acquire()
+        await self._intaking.acquire()
+        await self._projector.drained()
 
     async def _take(self, batch: Batch) -> None:
         async with self._intaking:
@@ -184,6 +203,9 @@ class _Session:
             await self.due.wait()
             await self._rounds.acquire()
             self.due.clear()
+            if self._draining:
+                self._rounds.release()
+                return
             decisions = self.decider.decisions(self._around.clock())
             if decisions or self.decider.has_losses:
                 tasks.create_task(self._round(decisions))

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 
 from runstream.embedded.files import free_port
+from runstream.executor.executor import Executor
 from runstream.executor.making import make_executor
 from runstream.gateway.gateway import Gateway
+from runstream.gateway.routes.exports import export_routes
+from runstream.gateway.routes.maintenance import maintenance_routes
 from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
+from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Parkable, Roster
 from runstream.projections.as_of import RunsAsOf
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.data_dir import DataDir
 from runstream.service.platform import Platform
+from runstream.snapshots.serving import LogExports
 from runstream.steplogs.reader import StepLogs
 from runstream.telemetry import HealthServer, HttpServer
 from runstream.timers import open_timers
 
 INSTANCE_SECONDS = 3
-"""How long a scheduler that says nothing counts as one; its partitions are free when its session ends."""
+"""How long a process that says nothing counts as alive; partitions are free when its database session ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,29 +42,51 @@ class Parts:
 async def build(platform: Platform, data_dir: DataDir) -> Parts:
     """The components that the settings name, not started yet. The gateway is last: it lets the world in."""
     settings = platform.settings
-    components: list[Component] = []
+    mode = Mode(platform.log.subjects.service, platform.log)
+    instance = await _instance(platform, data_dir, mode)
+    components: list[Component] = [instance]
     if "scheduler" in settings.components:
-        components.append(await _scheduler(platform))
+        components.append(Parkable("scheduler", mode, partial(_scheduler, platform, instance)))
     if "executor" in settings.components:
-        leases = await _executor_leases(platform)
-        components.append(make_executor(settings, platform.nats, platform.log, platform.objects, leases))
+        components.append(Parkable("executor", mode, partial(_executor, platform)))
     gateway = "gateway" in settings.components
-    web = _gateway(platform, data_dir) if gateway else _health(platform)
+    if not gateway:
+        web: HttpServer = _health(platform)
+    else:
+        overview = _overview(platform, instance)
+        components.append(overview.roster)
+        web = _gateway(platform, data_dir, mode, overview)
     return Parts([*components, web], web, gateway)
 
 
-async def _scheduler(platform: Platform) -> Scheduler:
-    settings, nats = platform.settings, platform.nats
+async def _instance(platform: Platform, data_dir: DataDir, mode: Mode) -> Instance:
+    settings = platform.settings
+    board = await open_leases(
+        platform.nats, f"{settings.namespace}_instances", seconds=INSTANCE_SECONDS, replicas=settings.replicas
+    )
+    return Instance(platform.nats, board, settings.namespace, data_dir.instance(), settings.components, mode)
+
+
+def _overview(platform: Platform, instance: Instance) -> Overview:
+    control = MaintenanceControl(platform.nats, platform.settings.namespace)
+    return Overview(control, Roster(instance.board), instance.modes)
+
+
+async def _scheduler(platform: Platform, instance: Instance) -> Scheduler:
+    settings = platform.settings
     return Scheduler(
         platform.log,
         platform.pool(),
         await _executor_leases(platform),
-        await open_leases(
-            nats, f"{settings.namespace}_instances", seconds=INSTANCE_SECONDS, replicas=settings.replicas
-        ),
-        await open_timers(nats, settings.namespace, replicas=settings.replicas),
+        instance,
+        await open_timers(platform.nats, settings.namespace, replicas=settings.replicas),
         grace=settings.executor.lease_seconds,
     )
+
+
+async def _executor(platform: Platform) -> Executor:
+    leases = await _executor_leases(platform)
+    return make_executor(platform.settings, platform.nats, platform.log, platform.objects, leases)
 
 
 async def _executor_leases(platform: Platform) -> LeaseBoard:
@@ -71,10 +100,11 @@ async def _executor_leases(platform: Platform) -> LeaseBoard:
     )
 
 
-def _gateway(platform: Platform, data_dir: DataDir) -> Gateway:
+def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: Overview) -> Gateway:
     settings = platform.settings
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
+    exports = LogExports(platform.log, platform.objects, lambda: datetime.now(UTC))
     return Gateway(
         replace(settings, port=port),
         platform.log,
@@ -83,6 +113,8 @@ def _gateway(platform: Platform, data_dir: DataDir) -> Gateway:
         step_logs,
         platform.telemetry,
         platform.checks(),
+        mode=mode,
+        routers=[maintenance_routes(overview), export_routes(exports)],
     )
 
 

@@ -4,6 +4,7 @@ runstream.json   its format; a folder with other things in it and without this f
 lock             held for as long as a process uses the folder; says its pid
 service.json     where the local service is reached, for client commands (mode 600)
 token            of the local API (mode 600)
+instance         which of the deployment's processes this is, whenever it runs
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from runstream.embedded.files import write_private
 from runstream.errors import BadRequestError, ConflictError, InternalError, RunstreamError
+from runstream.ids import new_id, require_token
 
 FORMAT = 1
 RECORDS = "serve.log"
@@ -73,6 +75,13 @@ class DataDir:
         if not path.exists():
             write_private(path, secrets.token_urlsafe(24))
         return path.read_text().strip()
+
+    def instance(self) -> str:
+        """The id of the process that uses this folder: made once, so that a restart takes the place of what it was."""
+        path = self.path / "instance"
+        if not path.exists():
+            write_private(path, new_id())
+        return require_token(path.read_text().strip(), f"the instance id in {path}")
 
     @contextmanager
     def announced(self, url: str, token: str) -> Iterator[None]:

@@ -39,5 +39,21 @@ events.command(
     "runstream.cli.events_commands:tail_events", name="tail", help="Print commits of the log as they are appended."
 )
 
-for part in (runs, logs, executors, events):
+maintenance = App(name="maintenance", help="Let a service stand still.", group=_CLIENT)
+maintenance.command(
+    "runstream.cli.maintenance_commands:enable",
+    name="enable",
+    help="Stop all work of a service: running tasks end, nothing new begins, the API answers 503.",
+)
+maintenance.command(
+    "runstream.cli.maintenance_commands:disable", name="disable", help="End maintenance: everything goes on."
+)
+maintenance.command("runstream.cli.maintenance_commands:status", name="status", help="Show how far every process is.")
+maintenance.command(
+    "runstream.cli.maintenance_commands:forget",
+    name="forget",
+    help="Forget a lost process, when it is certain that it has ended.",
+)
+
+for part in (runs, logs, executors, events, maintenance):
     app.command(part)

@@ -11,6 +11,7 @@ client wrote before. Reads are tried again when the connection fails; what chang
 
 from runstream.client.client import Client
 from runstream.client.errors import ClientError, ConnectionFailedError
+from runstream.client.maintenance import Instance, Maintenance, ModeChange, Part
 from runstream.client.types import (
     Commit,
     Depend,
@@ -34,7 +35,11 @@ __all__ = [
     "Depend",
     "Event",
     "Executor",
+    "Instance",
+    "Maintenance",
+    "ModeChange",
     "Page",
+    "Part",
     "Run",
     "RunPhase",
     "RunResult",

@@ -10,6 +10,7 @@ import httpx2
 from runstream.client.events import Events
 from runstream.client.executors import Executors
 from runstream.client.logs import Logs
+from runstream.client.maintenance import MaintenanceMode
 from runstream.client.runs import Runs
 from runstream.client.types import Service
 from runstream.client.wire import Wire
@@ -35,6 +36,7 @@ class Client:
         self.logs = Logs(self._wire)
         self.events = Events(self._wire)
         self.executors = Executors(self._wire)
+        self.maintenance = MaintenanceMode(self._wire)
 
     @property
     def url(self) -> str:

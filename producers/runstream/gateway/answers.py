@@ -27,8 +27,8 @@ from runstream.errors import (
 )
 
 JSON_TYPE = "application/json"
-STATUS_OF_CODE: Mapping[str, int] = {"bodyTooLarge": 413, "methodNotAllowed": 405}
-"""Where HTTP has a status of its own for a case that is a bad request for us."""
+STATUS_OF_CODE: Mapping[str, int] = {"bodyTooLarge": 413, "methodNotAllowed": 405, "maintenance": 503}
+"""Where HTTP has a status of its own for a case."""
 
 
 class JsonAnswer(Response):

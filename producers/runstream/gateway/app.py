@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from runstream.gateway.answers import of_route, of_validation
 from runstream.gateway.edge import Edge
+from runstream.gateway.gate import Gate
 from runstream.gateway.parts import Parts
 from runstream.gateway.routes.actions import action_routes
 from runstream.gateway.routes.creating import creating_routes
@@ -28,8 +29,14 @@ from runstream.telemetry import Check, Telemetry, health_routes
 PREFIX = "/api/v1alpha"
 
 
-def gateway_app(parts: Parts, telemetry: Telemetry, checks: Mapping[str, Check]) -> ASGIApp:
-    """The application that serves these parts."""
+def gateway_app(
+    parts: Parts,
+    telemetry: Telemetry,
+    checks: Mapping[str, Check],
+    routers: Sequence[APIRouter] = (),
+    gate: Gate | None = None,
+) -> ASGIApp:
+    """The application that serves these parts and these routers, behind the gate when there is one."""
     app = FastAPI(
         title="Runstream",
         version=version("runstream"),
@@ -52,8 +59,12 @@ def gateway_app(parts: Parts, telemetry: Telemetry, checks: Mapping[str, Check])
         service_routes,
     ):
         app.include_router(router(parts), prefix=PREFIX)
+    for further in routers:
+        app.include_router(further, prefix=PREFIX)
     app.router.routes.extend(health_routes(telemetry, checks))
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    if gate is not None:
+        app.add_middleware(gate.around)
     app.add_middleware(Edge, token=parts.settings.token)
     return app
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
+
+from fastapi import APIRouter
 
 from runstream.database import Database
 from runstream.database.freshness import Freshness
 from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation
+from runstream.gateway.gate import Admission, Gate
 from runstream.gateway.parts import Parts
 from runstream.gateway.ports import PastRuns, StepLogs
 from runstream.gateway.reading import DatabaseReads
+from runstream.lifecycle import Component
 from runstream.log.port import Log
+from runstream.maintenance import Mode, Parkable
 from runstream.settings import Settings
 from runstream.telemetry import Check, HttpServer, Telemetry
 
@@ -36,7 +43,11 @@ class Gateway(HttpServer):
         step_logs: StepLogs,
         telemetry: Telemetry,
         checks: Mapping[str, Check] | None = None,
+        *,
+        mode: Mode | None = None,
+        routers: Sequence[APIRouter] = (),
     ) -> None:
+        """Without `mode` it is never in maintenance; `routers` are served beside its own routes."""
         stopping = asyncio.Event()
         self._freshness = Freshness(database)
         parts = Parts(
@@ -49,16 +60,26 @@ class Gateway(HttpServer):
             acting=Acting(log, _now),
             stopping=stopping,
         )
-        super().__init__(gateway_app(parts, telemetry, checks or {}), settings.host, settings.port)
+        self._admission: Component | None = None
+        gate = None
+        if mode is not None:
+            gate = Gate(mode.why)
+            self._admission = Parkable("gateway", mode, partial(_admission, gate))
+        super().__init__(gateway_app(parts, telemetry, checks or {}, routers, gate), settings.host, settings.port)
         self.stopping = stopping
 
     async def run(self) -> None:
         """Serve until `stopping` is set."""
-        await self._freshness.start()
-        try:
+        async with AsyncExitStack() as stack:
+            for part in (self._freshness, self._admission):
+                if part is not None:
+                    stack.push_async_callback(part.stop)
+                    await part.start()
             await super().run()
-        finally:
-            await self._freshness.stop()
+
+
+async def _admission(gate: Gate) -> Admission:
+    return Admission(gate)
 
 
 def _now() -> datetime:

@@ -10,6 +10,8 @@ from fastapi.openapi.utils import get_openapi
 
 from runstream.gateway import bodies, shapes
 from runstream.gateway.answers import JSON_TYPE
+from runstream.gateway.routes.maintenance import MaintenanceBody
+from runstream.maintenance import MaintenanceAnswer
 
 _SHAPES: tuple[type[msgspec.Struct], ...] = (
     bodies.CreateRunBody,
@@ -23,6 +25,8 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     shapes.ActionAnswer,
     shapes.VersionAnswer,
     shapes.ErrorShape,
+    MaintenanceBody,
+    MaintenanceAnswer,
 )
 
 

@@ -9,12 +9,14 @@ from nats.aio.client import Client
 
 from runstream.errors import BadRequestError
 from runstream.ids import require_token
+from runstream.jetstream.api import publish
 from runstream.jetstream.streams import ensure_stream
 from runstream.leases.lease import Lease, released
 from runstream.leases.watching import LeaseWatch
 
 _MARKER_SECONDS = 60
 """How long the end of a lease stays readable for a watcher that was away."""
+_FORGET_SECONDS = 2.0
 
 
 async def open_leases(nc: Client, bucket: str, *, seconds: int, replicas: int = 1) -> LeaseBoard:
@@ -62,10 +64,24 @@ class LeaseBoard:
         """End whoever's lease on this key: the holder notices, and watchers are told that it was released."""
         await released(self._nc, self.bucket, require_token(key, "key"))
 
+    async def keep(self, key: str, value: bytes, seconds: int) -> None:
+        """Write a record that is no lease: it is there for `seconds` from now on, whoever lives.
+
+        Its key has at least two tokens, so that who watches leases does not see it. Raises UnavailableError.
+        """
+        await publish(self._nc, f"$KV.{self.bucket}.{key}", value, {"Nats-TTL": f"{seconds}s"})
+
+    async def forget(self, key: str) -> None:
+        """Take a record away. Raises UnavailableError."""
+        await released(self._nc, self.bucket, key, seconds=_FORGET_SECONDS)
+
     @asynccontextmanager
-    async def watching(self) -> AsyncIterator[LeaseWatch]:
-        """Watch all keys: `held` is complete from the beginning, iterating tells every change after it."""
-        watch = LeaseWatch(self._nc, self.bucket)
+    async def watching(self, keys: str = "*") -> AsyncIterator[LeaseWatch]:
+        """Watch the keys: `held` is complete from the beginning, iterating tells every change after it.
+
+        `keys` is a pattern of subjects' tokens; all leases without it.
+        """
+        watch = LeaseWatch(self._nc, self.bucket, keys)
         await watch.open()
         try:
             yield watch

@@ -49,6 +49,11 @@ class Lease:
         self._trusted_until = 0.0
         self._touched = asyncio.Event()
 
+    @property
+    def trusted(self) -> bool:
+        """Whether it is held, and nobody else can think yet that it has ended."""
+        return self.held.is_set() and asyncio.get_running_loop().time() < self._trusted_until
+
     def touch(self) -> None:
         """The value has changed: write it now and not only with the next renewal."""
         self._touched.set()

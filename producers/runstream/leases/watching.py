@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import structlog
@@ -27,6 +27,8 @@ class LeaseChange:
     """`held`: taken, renewed or with another value; `released`: given back or deleted; `expired`: not renewed."""
     value: bytes
     """What its holder says; empty when nobody holds it."""
+    sequence: int = field(default=0, compare=False)
+    """Of what was written, in the bucket; 0 for an end that nobody saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,10 @@ class _Held:
 class LeaseWatch:
     """What is held, and an endless iterator of changes; made by `LeaseBoard.watching`."""
 
-    def __init__(self, nc: Client, bucket: str) -> None:
+    def __init__(self, nc: Client, bucket: str, keys: str = "*") -> None:
         self._nc = nc
         self._bucket = bucket
+        self._keys = keys
         self._consumer: PullConsumer | None = None
         self._held: dict[str, _Held] = {}
         self._changes: deque[LeaseChange] = deque()
@@ -60,7 +63,7 @@ class LeaseWatch:
 
     async def open(self) -> None:
         """Read what is held now; what differs from what was known is a change. Raises UnavailableError."""
-        config = {"deliver_policy": "last_per_subject", "filter_subject": f"$KV.{self._bucket}.>"}
+        config = {"deliver_policy": "last_per_subject", "filter_subject": f"$KV.{self._bucket}.{self._keys}"}
         consumer = PullConsumer(self._nc, f"KV_{self._bucket}", config)
         try:
             left = (await consumer.open())["num_pending"]
@@ -116,9 +119,9 @@ class LeaseWatch:
         headers = message.headers or {}
         if headers.get("Nats-Marker-Reason") == "MaxAge":
             self._held.pop(key, None)
-            return LeaseChange(key, "expired", b"")
+            return LeaseChange(key, "expired", b"", delivery.sequence)
         if "KV-Operation" in headers or "Nats-Marker-Reason" in headers:
             self._held.pop(key, None)
-            return LeaseChange(key, "released", b"")
+            return LeaseChange(key, "released", b"", delivery.sequence)
         self._held[key] = _Held(delivery.sequence, message.data)
-        return LeaseChange(key, "held", message.data)
+        return LeaseChange(key, "held", message.data, delivery.sequence)

@@ -57,11 +57,7 @@ async def open_log(
     description = await streams.described(nc, namespace, service)
     if description is None:
         if not create or partitions is None:
-            raise NotExistError(
-                f"there is no log {namespace!r} on this NATS",
-                code="noLog",
-                hint="`runstream serve` makes it; is this the right NATS and the right namespace?",
-            )
+            raise _no_log(namespace)
         description = await streams.create(nc, Subjects(namespace, service, 1), partitions, replicas)
     subjects = Subjects(namespace, service, description.epoch)
     await streams.check(nc, subjects, description, partitions)
@@ -79,12 +75,13 @@ class JetStreamLog:
         self._nc = nc
         self._append_seconds = append_seconds
         self._publisher = Publisher(nc)
-        self._committers = [Committer(nc, self._publisher, partition) for partition in range(partitions)]
+        self._committers: list[Committer] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
+        self._resting = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,10 +99,22 @@ class JetStreamLog:
     async def start(self) -> None:
         """Begin to accept appends."""
         await self._publisher.start()
+        self._start_committers()
+
+    def _start_committers(self) -> None:
+        self._committers = [Committer(self._nc, self._publisher, partition) for partition in range(self.partitions)]
         self._tasks = [
-            asyncio.create_task(committer.run(), name=f"commit {self.subjects.stream(partition)}")
+            asyncio.create_task(committer.run(), name=f"commit partition {partition}")
             for partition, committer in enumerate(self._committers)
         ]
+
+    async def _end_committers(self) -> None:
+        running = {task for task in self._tasks if not task.done()}
+        while running:
+            for task in running:
+                task.cancel()
+            # Once may not be enough: the client library swallows a cancellation while it flushes.
+            _, running = await asyncio.wait(running, timeout=1.0)
 
     async def close(self) -> None:
         """Accept no more, let what is under way end (a few seconds at most), and stop. The connection stays open."""
@@ -115,13 +124,28 @@ class JetStreamLog:
                 await self._idle.wait()
         except TimeoutError:
             pass  # What is left is told that it is unanswered.
-        running = {task for task in self._tasks if not task.done()}
-        while running:
-            for task in running:
-                task.cancel()
-            # Once may not be enough: the client library swallows a cancellation while it flushes.
-            _, running = await asyncio.wait(running, timeout=1.0)
+        await self._end_committers()
         await self._publisher.close()
+
+    async def rest(self) -> None:
+        """Refuse appends from now on; returns when none is under way."""
+        self._resting = True
+        await self._idle.wait()
+
+    async def resume(self) -> None:
+        """Accept appends again, in the epoch that is current now. Raises as `open_log` does."""
+        namespace, service = self.subjects.namespace, self.subjects.service
+        description = await streams.described(self._nc, namespace, service)
+        if description is None:
+            raise _no_log(namespace)
+        subjects = Subjects(namespace, service, description.epoch)
+        await streams.check(self._nc, subjects, description, None)
+        self.subjects = subjects
+        if description.partitions != self.partitions:
+            await self._end_committers()
+            self.partitions = description.partitions
+            self._start_committers()
+        self._resting = False
 
     async def append(self, commit: NewCommit) -> Position:
         """Append one commit (see the port)."""
@@ -183,6 +207,8 @@ class JetStreamLog:
         """The commit as it is sent. Raises BadRequestError when it is too large."""
         if self._closed:
             raise InternalError("the log is closed", code="logClosed")
+        if self._resting:
+            raise InternalError("the service is in maintenance: nothing is appended", code="maintenance")
         address = commit.address
         body, headers = encode(commit)
         if len(body) > self._nc.max_payload - _HEADER_ROOM:
@@ -263,6 +289,14 @@ class JetStreamLog:
             details={"commit": commit.id, "uncertain": True},
             hint="is NATS running and reachable? It may be in the log all the same: look before you do it again",
         )
+
+
+def _no_log(namespace: str) -> NotExistError:
+    return NotExistError(
+        f"there is no log {namespace!r} on this NATS",
+        code="noLog",
+        hint="`runstream serve` makes it; is this the right NATS and the right namespace?",
+    )
 
 
 def _is(message: StreamMessage, commit: NewCommit) -> bool:

@@ -1,0 +1,215 @@
+"""`runstream maintenance`: enable, disable, status, forget."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable
+
+from rich.text import Text
+
+from runstream.cli.output import Output, moment, print_json, print_table, say, styled
+from runstream.cli.running import with_client
+from runstream.client import Client, Instance, Maintenance
+
+Reached = Callable[[Maintenance], bool]
+
+
+def enable(
+    *, service: str = "runs", wait: bool = False, deadline: str = "", reason: str = "", output: Output = "table"
+) -> int:
+    """Enable maintenance.
+
+    Parameters
+    ----------
+    service
+        Which service.
+    wait
+        Return when every process is parked.
+    deadline
+        Stop tasks that still run after this time, such as 10m; without it they are let end.
+    reason
+        Why; everybody who is refused is told.
+    output
+        How to print the status.
+    """
+
+    async def work(client: Client) -> int:
+        status = await client.maintenance.enable(service, by=_user(), reason=reason, deadline=deadline)
+        return await _finish(client, status, _is_parked if wait else None, output)
+
+    return with_client(work)
+
+
+def disable(*, service: str = "runs", wait: bool = False, reason: str = "", output: Output = "table") -> int:
+    """Disable maintenance.
+
+    Parameters
+    ----------
+    service
+        Which service.
+    wait
+        Return when every process works again.
+    reason
+        What to note beside it.
+    output
+        How to print the status.
+    """
+
+    async def work(client: Client) -> int:
+        status = await client.maintenance.disable(service, by=_user(), reason=reason)
+        return await _finish(client, status, _is_resumed if wait else None, output)
+
+    return with_client(work)
+
+
+def status(*, service: str = "runs", wait: bool = False, output: Output = "table") -> int:
+    """Show the status.
+
+    Parameters
+    ----------
+    service
+        Which service.
+    wait
+        Return when every process is as is asked for: parked, or working.
+    output
+        How to print it.
+    """
+
+    async def work(client: Client) -> int:
+        now = await client.maintenance.status(service)
+        return await _finish(client, now, _is_settled if wait else None, output)
+
+    return with_client(work)
+
+
+def forget(instance: str, /, *, service: str = "runs") -> int:
+    """Forget a lost process.
+
+    Parameters
+    ----------
+    instance
+        Its id, as the status shows it.
+    service
+        Which service.
+    """
+
+    async def work(client: Client) -> None:
+        await client.maintenance.forget(instance, service)
+        say(f"instance {instance} is forgotten")
+
+    return with_client(work)
+
+
+async def _finish(client: Client, status: Maintenance, reached: Reached | None, output: Output) -> int:
+    """Print the status, once it is as it is waited for. 1 when it was changed by somebody else meanwhile."""
+    tell = _Telling(output).tell
+    asked = status.requested
+    tell(status)
+    while reached is not None and not reached(status) and status.requested is asked:
+        status = await client.maintenance.status(status.service, unlike=status.tag)
+        tell(status)
+    if output == "json":
+        print_json(status)
+    else:
+        _print(status)
+    return 0 if status.requested is asked else 1
+
+
+class _Telling:
+    """Says what changes while somebody waits; nothing but the end in JSON."""
+
+    def __init__(self, output: Output) -> None:
+        self._quiet = output == "json"
+        self._said: dict[str, str] = {}
+
+    def tell(self, status: Maintenance) -> None:
+        """A line for each process whose state is another than the last time."""
+        for instance in status.instances:
+            word = _how(instance)
+            before = self._said.get(instance.id)
+            self._said[instance.id] = word
+            if not self._quiet and before not in (None, word):
+                say(f"{_name(instance)}: {word}")
+
+
+def _print(status: Maintenance) -> None:
+    say(_headline(status))
+    columns = ("COMPONENTS", "STATE", "SINCE", "HOST", "PID", "VERSION", "POSITIONS", "ID")
+    print_table(columns, map(_row, status.instances), "there are no processes")
+
+
+def _headline(status: Maintenance) -> str:
+    if not status.requested:
+        return f"{status.service}: not in maintenance"
+    words = [f"{status.service}: maintenance since {moment(status.since)}"]
+    words += [f"by {status.by}"] if status.by else []
+    words += [f"until which tasks may run: {moment(status.deadline)}"] if status.deadline else []
+    words += [f"reason: {status.reason}"] if status.reason else []
+    left = sum(not one.parked for one in status.instances)
+    words.append("everybody is parked" if not left else f"not parked: {left} of {len(status.instances)}")
+    return "; ".join(words)
+
+
+def _row(instance: Instance) -> tuple[str | Text, ...]:
+    return (
+        ",".join(instance.components),
+        Text.assemble(styled(instance.state), _detail(instance)),
+        moment(instance.since),
+        instance.host,
+        str(instance.pid),
+        instance.version,
+        " ".join(f"{partition}:{position}" for partition, position in sorted(instance.positions.items(), key=_number)),
+        instance.id,
+    )
+
+
+def _how(instance: Instance) -> str:
+    return instance.state + _detail(instance)
+
+
+def _detail(instance: Instance) -> str:
+    if instance.state == "lost":
+        return f", was {instance.last_state}" if instance.last_state else ""
+    waits = [
+        f"{part.under_way} {_things(name)}"
+        for name, part in instance.parts.items()
+        if _waits(part.doing, part.under_way)
+    ]
+    return f" ({', '.join(waits)} to end)" if waits else ""
+
+
+def _waits(doing: str, under_way: int) -> bool:
+    return doing == "draining" and under_way > 0
+
+
+def _things(part: str) -> str:
+    return {"executor": "tasks", "gateway": "requests"}.get(part, f"of {part}")
+
+
+def _name(instance: Instance) -> str:
+    return f"{'+'.join(instance.components)} (process {instance.pid} on {instance.host})"
+
+
+def _number(item: tuple[str, int]) -> int:
+    return int(item[0])
+
+
+def _is_parked(status: Maintenance) -> bool:
+    return status.parked
+
+
+def _is_resumed(status: Maintenance) -> bool:
+    return status.resumed
+
+
+def _is_settled(status: Maintenance) -> bool:
+    return status.parked if status.requested else status.resumed
+
+
+def _user() -> str:
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = "unknown"  # no such user on this machine, as in a container
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,136 @@
+"""A component that works outside maintenance: made anew each time, drained and stopped when maintenance is asked for.
+
+    parked -> made and started -> running -> draining -> stopped -> parked
+                                     ^           |
+                                     +-----------+   maintenance ended before it was drained
+
+That it is made anew is what lets it begin in another epoch: it knows nothing of the time before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+
+from runstream.lifecycle import Component
+from runstream.maintenance.mode import Mode, Part
+from runstream.maintenance.records import Doing
+from runstream.maintenance.requested import Requested
+
+Make = Callable[[], Awaitable[Component]]
+
+
+class Parkable(Component):
+    """Runs what `make` makes, whenever the mode is open."""
+
+    def __init__(self, name: str, mode: Mode, make: Make) -> None:
+        super().__init__()
+        self.name = name
+        self._mode = mode
+        self._make = make
+        self._part: Part = mode.join(name)
+
+    async def run(self) -> None:
+        """Work and park until `stopping` is set. Raises what the component raises."""
+        while await self._may_work():
+            component = await self._make()
+            self._part.follow(component)
+            try:
+                if await self._begun(component) and await self._worked(component):
+                    return
+            finally:
+                self._part.become(Doing.DRAINING)
+                component.stop_seconds = min(component.stop_seconds, self.stop_seconds)
+                await component.stop()
+                self._part.become(Doing.PARKED)
+
+    async def _may_work(self) -> bool:
+        """Wait for the mode to be open; False when the process stops instead."""
+        mode = self._mode
+        if not mode.open:
+            await self._first(mode.until(lambda: mode.open or mode.request is not None))
+            if mode.request is not None:
+                self.started.set()
+            await self._first(mode.until(lambda: mode.open))
+        return not self.stopping.is_set()
+
+    async def _begun(self, component: Component) -> bool:
+        """Start it; False when it is not to work any more before it has."""
+        starting = asyncio.ensure_future(component.start())
+        await self._first(_done(starting), self._closed())
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait({starting})
+            return False
+        starting.result()
+        self._part.become(Doing.RUNNING)
+        self.started.set()
+        return True
+
+    async def _worked(self, component: Component) -> bool:
+        """Let it work until it is drained, or the process stops; True when it has ended by itself."""
+        ended = asyncio.ensure_future(component.wait())
+        try:
+            while True:
+                await self._first(_done(ended), self._closed())
+                if ended.done():
+                    ended.result()
+                    return True
+                request = self._mode.request
+                if self.stopping.is_set() or request is None:
+                    return False
+                if await self._drained(component, request, ended):
+                    return False
+                if self._mode.open:
+                    self._part.become(Doing.RUNNING)
+        finally:
+            ended.cancel()
+
+    async def _drained(self, component: Component, request: Requested, ended: asyncio.Future[None]) -> bool:
+        """Drain it; False when something else is asked for, or it ended, before it is drained."""
+        self._part.become(Doing.DRAINING)
+        draining = asyncio.ensure_future(component.drain(_seconds_left(request)))
+
+        def other() -> bool:
+            return self._mode.request is None or self._mode.request.id != request.id
+
+        await self._first(_done(draining), _done(ended), self._mode.until(other))
+        if draining.done():
+            draining.result()
+            return True
+        draining.cancel()
+        await asyncio.wait({draining})
+        return False
+
+    async def _closed(self) -> None:
+        await self._mode.until(lambda: not self._mode.open)
+
+    async def _first(self, *waits: Coroutine[None, None, None]) -> None:
+        """Return when one of these does, or the process is to stop."""
+        async with _tasks(*waits, self._stopped()) as tasks:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _stopped(self) -> None:
+        await self.stopping.wait()
+
+
+@contextlib.asynccontextmanager
+async def _tasks(*waits: Coroutine[None, None, None]) -> AsyncIterator[set[asyncio.Task[None]]]:
+    tasks = {asyncio.create_task(wait) for wait in waits}
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _done(future: asyncio.Future[None]) -> None:
+    await asyncio.wait({future})
+
+
+def _seconds_left(request: Requested) -> float | None:
+    if request.deadline is None:
+        return None
+    return max((request.deadline - datetime.now(UTC)).total_seconds(), 0.0)

@@ -1,0 +1,143 @@
+"""What work in maintenance rests on: everybody is parked, and nobody goes on before it has ended.
+
+    everybody parked -> lease on `occupied.<service>` -> the key names it -> everybody still parked -> work
+
+Disabling looks for that lease and then changes the key from what it read: whichever of the two is second finds the
+other. Work that is killed is no hindrance for longer than its lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+from nats.aio.client import Client
+
+from runstream.errors import BadRequestError, ConflictError, InternalError
+from runstream.ids import new_id
+from runstream.leases import Lease, LeaseBoard
+from runstream.maintenance.control import MaintenanceControl, occupied_key
+from runstream.maintenance.requested import Requested
+from runstream.maintenance.roster import Known, read_everybody
+
+
+async def require_parked(
+    control: MaintenanceControl, board: LeaseBoard, service: str = "runs", *, without_lost: bool = False
+) -> Requested:
+    """What was asked for, if every instance is parked for it.
+
+    Read anew from NATS. An instance that was lost before it was parked counts as not parked, because it may only be
+    out of reach; `without_lost` leaves those out. Raises BadRequestError when maintenance is not enabled,
+    ConflictError that names each instance that is not parked, UnavailableError.
+    """
+    requested = await control.requested(service)
+    if requested is None or not requested.enabled:
+        raise BadRequestError(
+            "not in maintenance mode",
+            code="notInMaintenance",
+            hint=f"enable it first: runstream maintenance enable --service {service} --wait",
+        )
+    missing = [
+        known
+        for known in await read_everybody(board)
+        if not known.is_parked(service, requested.id) and not (known.lost and without_lost)
+    ]
+    if missing:
+        raise _not_parked(service, missing)
+    return requested
+
+
+def _not_parked(service: str, missing: Iterable[Known]) -> ConflictError:
+    said = [f"{known.title} is {_word(known, service)}" for known in missing]
+    lost = [known.record.id for known in missing if known.lost]
+    hint = "runstream maintenance enable --wait waits for all; status shows how far each is"
+    if lost:
+        hint = f"make sure that a lost process has ended; then: runstream maintenance forget {lost[0]}"
+    return ConflictError(
+        f"not every instance is parked: {'; '.join(said)}",
+        code="notParked",
+        details={"instances": [known.record.id for known in missing], "lost": lost},
+        hint=hint,
+    )
+
+
+def _word(known: Known, service: str) -> str:
+    state = known.state(service)
+    return state.value if state is not None else "of another version"
+
+
+@dataclass(frozen=True, slots=True)
+class Occupation:
+    """The right to work while everybody is parked; `require` before every step that cannot be taken back."""
+
+    _control: MaintenanceControl
+    _lease: Lease
+    _id: str
+    service: str
+    requested: Requested
+
+    async def require(self) -> None:
+        """Raises ConflictError when the maintenance that this rests on may have ended, UnavailableError."""
+        now = await self._control.requested(self.service)
+        if not self._lease.trusted or now is None or not now.enabled or now.occupied != self._id:
+            raise ConflictError(
+                f"the maintenance of {self.service} has ended in between, or this process was cut off",
+                code="occupationLost",
+                hint="nothing was switched; begin again",
+            )
+
+
+@asynccontextmanager
+async def occupied(
+    nc: Client,
+    control: MaintenanceControl,
+    board: LeaseBoard,
+    what: str,
+    service: str = "runs",
+    *,
+    without_lost: bool = False,
+) -> AsyncIterator[Occupation]:
+    """Keep the service in maintenance while the block lasts; `what` is said to those who want to end it.
+
+    Raises what `require_parked` raises, and ConflictError while other work occupies the service. When the lease is
+    lost the block is cancelled, and that is raised as InternalError.
+    """
+    await require_parked(control, board, service, without_lost=without_lost)
+    await _require_free(board, service)
+    lease = Lease(nc, board.bucket, occupied_key(service), what.encode, board.seconds)
+    occupation_id = new_id()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            holding = tasks.create_task(lease.run())
+            await lease.held.wait()
+            await control.change(service, occupation_id, lambda before: _occupied(before, occupation_id))
+            requested = await require_parked(control, board, service, without_lost=without_lost)
+            yield Occupation(control, lease, occupation_id, service, requested)
+            holding.cancel()
+    except BaseExceptionGroup as group:
+        raise _only(group) from group
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What went wrong first: the block's own error, or that the lease was lost."""
+    first = group.exceptions[0]
+    return _only(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _occupied(before: Requested | None, occupation_id: str) -> Requested:
+    if before is None or not before.enabled:
+        raise BadRequestError("not in maintenance mode", code="notInMaintenance")
+    return replace(before, occupied=occupation_id)
+
+
+async def _require_free(board: LeaseBoard, service: str) -> None:
+    async with board.watching(occupied_key(service)) as watch:
+        for what in watch.held.values():
+            raise ConflictError(
+                f"{what.decode()} goes on already", code="maintenanceOccupied", hint="wait for its end, or stop it"
+            )
+
+
+__all__ = ["InternalError", "Occupation", "occupied", "require_parked"]
