@@ -93,6 +93,22 @@ parked_app.command(
 )
 app.command(parked_app)
 
+app.command(
+    "runstream.service.export_command:export_command",
+    name="export",
+    group=_SERVICE,
+    help="Export the log as one file, at any time, without stopping anything.",
+)
+snapshot_app = App(name="snapshot", help="Check, show and compare snapshot files.", version_flags=[], group=_SERVICE)
+for name, says in (
+    ("verify", "Check a snapshot: every hash, commit and reference."),
+    ("show", "Show what a snapshot holds, or one commit of it."),
+    ("diff", "Compare the commits of two snapshots."),
+    ("keygen", "Make the keys that sign snapshots and check them."),
+):
+    snapshot_app.command(f"runstream.service.snapshot_commands:{name}_command", name=name, help=says)
+app.command(snapshot_app)
+
 
 @app.command(name="completion", group=_GLOBAL)
 def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:

@@ -39,17 +39,24 @@ class ServerOptions:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ServeOptions(ServerOptions):
+class StorageOptions(ServerOptions):
+    """Which servers, and which object storage."""
+
+    objects_dir: Annotated[Path | None, Parameter(group=_SERVERS)] = None
+    """Where logs and archives are kept; executors and gateways of one service share it. Default: in the data dir."""
+    objects_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
+    """s3://BUCKET[/PREFIX][?endpoint=HOST:PORT&region=REGION&style=path&tls=off]: keep them in a bucket instead."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(StorageOptions):
     """What can be set for a process that serves."""
 
     components: Annotated[str | None, Parameter(group=_WHAT)] = None
     """Which parts run in this process, separated by commas: gateway, scheduler, executor. Default: all."""
     partitions: Annotated[int | None, Parameter(group=_WHAT)] = None
     """How many partitions the log has; fixed when it is created. Default: 4."""
-    objects_dir: Annotated[Path | None, Parameter(group=_SERVERS)] = None
-    """Where logs and archives are kept; executors and gateways of one service share it. Default: in the data dir."""
-    objects_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
-    """s3://BUCKET[/PREFIX][?endpoint=HOST:PORT&region=REGION&style=path&tls=off]: keep them in a bucket instead."""
     replicas: Annotated[int | None, Parameter(group=_SERVERS)] = None
     """How many servers of a NATS cluster keep each stream: 1, 3 or 5. Default: 1."""
     host: Annotated[str | None, Parameter(group=_HTTP)] = None

@@ -86,7 +86,7 @@ class Aggregates:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._files = [stack.enter_context(_spooled()) for _ in range(BUCKETS)]
+            self._files = [stack.enter_context(spooled()) for _ in range(BUCKETS)]
             self._stack = stack.pop_all()
         return self
 
@@ -111,7 +111,8 @@ class Aggregates:
             file.seek(size)
 
 
-def _spooled() -> tempfile.SpooledTemporaryFile[bytes]:
+def spooled() -> tempfile.SpooledTemporaryFile[bytes]:
+    """A temporary file that begins in memory; the caller closes it."""
     return tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
 
 

@@ -16,6 +16,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,6 +70,14 @@ class Snapshot:
         """
         for description in self.segments(partition):
             yield from read_segment(description, self.segment_data(description), self.header.subjects)
+
+    def message(self, partition: int, sequence: int) -> RawMessage | None:
+        """One message; None when it is not included. Raises SnapshotError."""
+        for description in self.segments(partition):
+            if description.first <= sequence <= description.last:
+                messages = read_segment(description, self.segment_data(description), self.header.subjects)
+                return next(islice(messages, sequence - description.first, None))
+        return None
 
     def commits(self, partition: int) -> Iterator[StoredCommit]:
         """The same as commits, decoded and upcast. Raises SnapshotError for one that cannot be read."""

@@ -25,7 +25,7 @@ from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import Manifest, SnapshotHeader
 from runstream.snapshots.object_files import check_objects
 from runstream.snapshots.reading import Snapshot, open_snapshot
-from runstream.snapshots.segments import SegmentDescription, read_segment
+from runstream.snapshots.segments import SegmentDescription
 
 MAX_PROBLEMS = 100
 """That are told; the others are counted."""
@@ -170,12 +170,11 @@ def _segment_of(snapshot: Snapshot, finding: Finding) -> SegmentDescription:
 
 
 def _described(snapshot: Snapshot, segment: SegmentDescription, finding: Finding, line: int) -> Problem:
-    for message in read_segment(segment, snapshot.segment_data(segment), snapshot.header.subjects):
-        if message.position.sequence == finding.sequence:
-            aggregate = aggregate_of(message.subject)
-            if finding.kind == "reference":
-                return Problem(segment.name, line, aggregate, "it refers to a run or run config that is not before it")
-            version = decode(message).commit.version
-            what = f"version {version} comes where version {finding.version} is next"
-            return Problem(segment.name, line, aggregate, what)
-    return Problem(segment.name, line, "", "its commit is missing")
+    message = snapshot.message(finding.partition, finding.sequence)
+    if message is None:
+        return Problem(segment.name, line, "", "its commit is missing")
+    aggregate = aggregate_of(message.subject)
+    if finding.kind == "reference":
+        return Problem(segment.name, line, aggregate, "it refers to a run or run config that is not before it")
+    what = f"version {decode(message).commit.version} comes where version {finding.version} is next"
+    return Problem(segment.name, line, aggregate, what)

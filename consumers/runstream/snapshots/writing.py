@@ -78,6 +78,8 @@ class Progress:
     objects: int = 0
     bytes: int = 0
     """Of the file."""
+    tell: Callable[[Progress], None] = lambda _progress: None
+    """Told of it whenever it has changed."""
 
 
 class SnapshotStream:
@@ -116,6 +118,7 @@ class SnapshotStream:
         if content:
             await self._send(content)
             self._progress.bytes += len(content)
+            self._progress.tell(self._progress)
 
 
 async def plan(
@@ -236,6 +239,7 @@ class _Export:
                     if writer.full:
                         await drafts.put(writer.take())
                 self.progress.commits += len(wanted)
+                self.progress.tell(self.progress)
                 if len(wanted) < len(batch):
                     break
                 after = batch[-1].position.sequence

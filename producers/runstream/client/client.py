@@ -12,6 +12,7 @@ from runstream.client.executors import Executors
 from runstream.client.logs import Logs
 from runstream.client.maintenance import MaintenanceMode
 from runstream.client.runs import Runs
+from runstream.client.snapshots import Snapshots
 from runstream.client.types import Service
 from runstream.client.wire import Wire
 
@@ -36,6 +37,7 @@ class Client:
         self.logs = Logs(self._wire)
         self.events = Events(self._wire)
         self.executors = Executors(self._wire)
+        self.snapshots = Snapshots(self._wire)
         self.maintenance = MaintenanceMode(self._wire)
 
     @property

@@ -1,0 +1,183 @@
+"""`runstream export`: the log of a deployment as one file, while everybody goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import uvloop
+from cyclopts import Parameter
+
+from runstream.cli.connection import connect, given
+from runstream.cli.failures import told_by_service
+from runstream.commits import LogPosition
+from runstream.errors import BadRequestError
+from runstream.log.jetstream import open_log
+from runstream.objects.opening import open_objects
+from runstream.service.nats_connection import nats_connection
+from runstream.service.progress import progress
+from runstream.service.reaching import reached
+from runstream.service.serve_options import StorageOptions, settings_of
+from runstream.settings import Settings
+from runstream.snapshots.asking import parse_kinds, parse_until
+from runstream.snapshots.files import SnapshotFile
+from runstream.snapshots.manifest import Manifest, ObjectKind
+from runstream.snapshots.object_files import object_writer
+from runstream.snapshots.reading import open_snapshot
+from runstream.snapshots.signing import SigningKey
+from runstream.snapshots.writing import Progress, Resumed, Send, export, plan
+
+STDOUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be exported."""
+
+    until: LogPosition | datetime | None
+    kinds: tuple[ObjectKind, ...]
+    key: SigningKey | None
+
+
+def export_command(
+    *,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
+    service: Literal["runs"] = "runs",
+    until: str | None = None,
+    include: Annotated[str, Parameter(name="--with")] = "",
+    sign: Path | None = None,
+    resume: Annotated[bool, Parameter(negative="")] = False,
+    options: StorageOptions | None = None,
+) -> None:
+    """Export the log as one file that can be verified, read with tar, zstd and jq, and imported anywhere.
+
+    It is the log as of one position of each partition, taken at the beginning; nothing stops meanwhile. With --url
+    it comes from the service's API, else from the log itself.
+
+    Parameters
+    ----------
+    output
+        The file to write; - for stdout. Default: a name with the namespace and the time.
+    service
+        Whose log.
+    until
+        Only up to a position (EPOCH:SEQUENCE,…) or to a time such as 2026-11-23T02:16:40Z; local without a zone.
+    include
+        What of the object storage comes along: logs, archives, or both separated by a comma.
+    sign
+        The private key that signs it, as `runstream snapshot keygen` makes them.
+    resume
+        Go on with an interrupted export to this file: its whole segments are kept.
+    """
+    asked = _Asked(
+        parse_until(until or "", local=True), parse_kinds(include), SigningKey.read(sign) if sign is not None else None
+    )
+    options = options or StorageOptions()
+    if given().url is not None and options.nats_url is None:
+        _require_possible(resume=resume, sign=sign)
+        uvloop.run(_from_service(output, until or "", include))
+    else:
+        uvloop.run(_from_log(settings_of(options, given()), asked, output, resume=resume))
+
+
+def _require_possible(*, resume: bool, sign: Path | None) -> None:
+    if resume or sign is not None:
+        raise BadRequestError(
+            "an export through the API can be neither signed nor resumed",
+            code="exportNotPossible",
+            hint="reach the log itself, with --nats-url and --database-url or on the machine of the service",
+        )
+
+
+async def _from_log(settings: Settings, asked: _Asked, output: str | None, *, resume: bool) -> None:
+    if output == STDOUT:
+        if resume:
+            raise BadRequestError("stdout cannot be resumed", code="exportNotPossible", hint="name a file with -o")
+        manifest = await _export(settings, asked, _stdout, None)
+        _say(manifest, "stdout")
+        return
+    with SnapshotFile(Path(output or _name(settings.namespace)), resuming=resume) as file:
+        manifest = await _export(settings, asked, file.send, file.resumed)
+        await file.finish()
+    _say(manifest, str(file.path))
+
+
+async def _export(settings: Settings, asked: _Asked, send: Send, resumed: Resumed | None) -> Manifest:
+    async with (
+        reached(settings) as (complete, _),
+        nats_connection(complete.nats_url, "runstream export") as client,
+        await open_log(client, complete.namespace) as log,
+    ):
+        if resumed is not None:
+            _require_same(resumed, log.subjects == resumed.header.subjects, asked)
+        planned = resumed.header if resumed else await plan(log, datetime.now(UTC), asked.until, asked.kinds)
+        storage = await open_objects(complete, make=False) if planned.objects else None
+        writer = object_writer(storage, planned.objects) if storage is not None else None
+        with progress("exporting") as step:
+            state = Progress(tell=lambda now: step(now.commits, now.total))
+            return await export(log, send, planned, key=asked.key, objects=writer, resumed=resumed, progress=state)
+
+
+def _require_same(resumed: Resumed, same_log: bool, asked: _Asked) -> None:
+    """What is resumed is what was begun, from the same log."""
+    header = resumed.header
+    if not same_log:
+        raise BadRequestError(
+            f"the file was begun from another log: {header.namespace}, epoch {header.epoch}",
+            code="otherLog",
+            hint="remove the part that is there, and export anew",
+        )
+    until = asked.until if isinstance(asked.until, datetime) else None
+    begun_so = asked.until is None or until == header.until or asked.until == LogPosition(header.epoch, header.ends)
+    if not begun_so or (asked.kinds and asked.kinds != header.objects):
+        raise BadRequestError(
+            "the file was begun with another --until or --with",
+            code="otherExport",
+            hint="say the same as then, or nothing: what was begun is gone on with",
+        )
+
+
+async def _from_service(output: str | None, until: str, include: str) -> None:
+    with told_by_service():
+        async with connect() as client:
+            chunks = client.snapshots.export(until=until, include=include)
+            if output == STDOUT:
+                async for chunk in chunks:
+                    await _stdout(chunk)
+                return
+            with SnapshotFile(Path(output or _name("runstream")), resuming=False) as file:
+                async for chunk in chunks:
+                    await file.send(chunk)
+                file.flush()
+                with open_snapshot(file.part) as snapshot:
+                    manifest = snapshot.manifest
+                await file.finish()
+    _say(manifest, str(file.path))
+
+
+def _name(namespace: str) -> str:
+    return f"{namespace}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.snapshot.tar"
+
+
+async def _stdout(content: bytes) -> None:
+    if sys.stdout.isatty():
+        raise BadRequestError(
+            "a snapshot is nothing for a terminal",
+            code="exportNotPossible",
+            hint="send stdout elsewhere, or use -o FILE",
+        )
+    await asyncio.to_thread(sys.stdout.buffer.write, content)
+
+
+def _say(manifest: Manifest, where: str) -> None:
+    """On stderr: stdout may be the snapshot."""
+    objects = sum(found.objects for found in manifest.objects)
+    more = f", {objects:,} objects" if objects else ""
+    sys.stderr.write(
+        f"exported {manifest.commits:,} commits ({manifest.event_count:,} events{more}) to {where}; "
+        f"left out: {'; '.join(manifest.left_out)}\n"
+    )

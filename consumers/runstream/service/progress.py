@@ -1,0 +1,67 @@
+"""How far a long command is, on stderr: a bar with rate and time left on a terminal, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+SAY_SECONDS = 10.0
+"""Between two lines where there is no terminal."""
+
+Step = Callable[[int, int], None]
+"""Told how much is done, and of how much."""
+
+
+@contextlib.contextmanager
+def progress(what: str, unit: str = "commits") -> Iterator[Step]:
+    """Show how far something is while the block lasts: `what` it does, with which `unit`."""
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield _Lines(what, unit).step
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        _Rate(unit),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """What was done, and how much of it a second."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{task.completed:,.0f} {self._unit}" + (f", {speed:,.0f}/s" if speed else ""))
+
+
+class _Lines:
+    def __init__(self, what: str, unit: str) -> None:
+        self._what, self._unit = what, unit
+        self._begun = self._said = time.monotonic()
+        self._before = -1
+
+    def step(self, done: int, total: int) -> None:
+        """Say it, if nothing was said lately."""
+        now = time.monotonic()
+        if self._before < 0:
+            self._before = done
+        if now - self._said < SAY_SECONDS:
+            return
+        self._said = now
+        rate = (done - self._before) / (now - self._begun)
+        left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
+        sys.stderr.write(f"{self._what}: {done:,} of {total:,} {self._unit}, {rate:,.0f}/s{left}\n")

@@ -1,0 +1,173 @@
+"""`runstream snapshot`: what can be done with a snapshot file without any server."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from runstream.cli.output import print_json, print_table, say
+from runstream.commits import LogPosition
+from runstream.errors import BadRequestError, NotExistError
+from runstream.service.progress import progress
+from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.lines import line_of
+from runstream.snapshots.reading import Snapshot, open_snapshot
+from runstream.snapshots.signing import fingerprint, make_keys, read_public_key
+from runstream.snapshots.verifying import Report, verify
+
+Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
+
+
+def verify_command(file: Path, /, *, key: Path | None = None, output: Output = "table") -> int:
+    """Check a snapshot: hashes, chain, signature, counts, every event and reference. Exits 1 when something is wrong.
+
+    Parameters
+    ----------
+    file
+        The snapshot.
+    key
+        The public key (PEM) that it has to be signed with.
+    output
+        Lines, or JSON for programs.
+    """
+    public_key = read_public_key(key) if key is not None else ""
+    with progress("verifying") as step:
+        report = verify(file, public_key=public_key, tell=step)
+    if output == "json":
+        print_json(_report_json(report))
+    else:
+        _say_report(report, trusted=key is not None)
+    return 0 if report.good else 1
+
+
+def show_command(file: Path, position: str = "", /, *, output: Output = "table") -> None:
+    """Show what a snapshot holds, or one commit of it.
+
+    Parameters
+    ----------
+    file
+        The snapshot. Its hashes are not checked, but those of the commit that is shown.
+    position
+        PARTITION/SEQUENCE of a commit.
+    output
+        A table, or JSON for programs.
+    """
+    with open_snapshot(file) as snapshot:
+        if position:
+            say(_commit(snapshot, position))
+        elif output == "json":
+            print_json({"snapshot": snapshot.header, "manifest": snapshot.manifest, "signer": snapshot.signer})
+        else:
+            _show(snapshot)
+
+
+def diff_command(first: Path, second: Path, /, *, output: Output = "table") -> int:
+    """Compare the commits of two snapshots, whatever their epochs. Exits 1 when they differ.
+
+    Parameters
+    ----------
+    first
+        A snapshot.
+    second
+        Another one.
+    output
+        Lines, or JSON for programs.
+    """
+    with open_snapshot(first) as one, open_snapshot(second) as other:
+        found = compare(one, other)
+    if output == "json":
+        print_json({"equal": found.equal, "same": found.same, "only": found.only, "differences": found.differences})
+    else:
+        _say_comparison(found)
+    return 0 if found.equal else 1
+
+
+def keygen_command(file: Path, /) -> None:
+    """Make a pair of Ed25519 keys: one signs (`export --sign`), one checks (`verify --key`; .pub in its name).
+
+    Parameters
+    ----------
+    file
+        The private key's file, such as snapshots.pem; it must not be there yet.
+    """
+    public = make_keys(file)
+    say(f"{file} is the private key: keep it to yourself")
+    say(f"{public} is the public key, {fingerprint(read_public_key(public))}")
+
+
+def _say_report(report: Report, *, trusted: bool) -> None:
+    for problem in report.problems:
+        say(str(problem))
+    if report.problem_count > len(report.problems):
+        say(f"and {report.problem_count - len(report.problems):,} more")
+    if report.manifest is None or not report.good:
+        say(f"the snapshot is not good: {report.problem_count:,} problems")
+        return
+    signed = "not signed"
+    if report.signer:
+        signed = f"signed with {report.signer}" + ("" if trusted else ", which nobody said to be trusted (--key)")
+    say(
+        f"the snapshot is good: {report.commits:,} commits, {report.manifest.event_count:,} events, "
+        f"{sum(found.objects for found in report.manifest.objects):,} objects; {signed}"
+    )
+
+
+def _report_json(report: Report) -> dict[str, object]:
+    return {
+        "good": report.good,
+        "commits": report.commits,
+        "events": report.manifest.event_count if report.manifest is not None else 0,
+        "signer": report.signer,
+        "problem_count": report.problem_count,
+        "problems": report.problems,
+    }
+
+
+def _show(snapshot: Snapshot) -> None:
+    header, manifest = snapshot.header, snapshot.manifest
+    facts = (
+        ("log", f"{header.namespace}, service {header.service}, epoch {header.epoch}"),
+        ("exported", f"{header.created.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC by Runstream {header.runstream}"),
+        ("position", str(LogPosition(header.epoch, manifest.positions))),
+        ("until", str(header.until) if header.until is not None else "the end at that time"),
+        ("commits", f"{manifest.commits:,} in {len(manifest.segments):,} segments"),
+        ("objects", f"{sum(found.objects for found in manifest.objects):,}"),
+        ("size", f"{snapshot.size:,} bytes"),
+        ("signed with", snapshot.signer or "nothing"),
+        *(("left out", what) for what in manifest.left_out),
+    )
+    print_table(("", ""), facts, "")
+    counts = [(name, f"{count:,}") for name, count in manifest.events.items()]
+    print_table(("event", "count"), [*counts, ("all", f"{manifest.event_count:,}")], "")
+
+
+def _commit(snapshot: Snapshot, text: str) -> str:
+    partition, _, sequence = text.partition("/")
+    if not (partition.isdigit() and sequence.isdigit() and len(text) < 30):
+        raise BadRequestError(
+            f"{text[:80]!r} is not the position of a commit",
+            code="invalidPosition",
+            hint="PARTITION/SEQUENCE, as in 0/812",
+        )
+    message = snapshot.message(int(partition), int(sequence))
+    if message is None:
+        raise NotExistError(
+            f"the snapshot has no commit {text}",
+            code="commitDoesNotExist",
+            hint=f"it goes up to {LogPosition(snapshot.header.epoch, snapshot.manifest.positions)}",
+        )
+    return line_of(message)[0].decode().rstrip("\n")
+
+
+def _say_comparison(found: Comparison) -> None:
+    for difference in found.differences:
+        say(difference)
+    if found.equal:
+        say(f"they are equal: {found.same:,} commits")
+    else:
+        say(f"{found.same:,} commits are the same; only the first has {found.only[0]:,}, the second {found.only[1]:,}")
+    sys.stdout.flush()

@@ -1,0 +1,113 @@
+"""What two snapshots have in common, and where they differ: in commits, whatever their epochs and server times.
+
+With as many partitions each they are compared in order, partition by partition. An import into another number of
+partitions keeps the order of each aggregate alone, so then the commits of each aggregate are compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+from runstream.log.port import RawMessage
+from runstream.snapshots.aggregates import BUCKETS, spooled
+from runstream.snapshots.manifest import Manifest
+from runstream.snapshots.reading import Snapshot
+
+MAX_DIFFERENCES = 20
+_HASH = 16
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was found."""
+
+    same: int = 0
+    """Commits that both have."""
+    only: tuple[int, int] = (0, 0)
+    """Commits that only the first, only the second has (or has at that place)."""
+    differences: list[str] = field(default_factory=list)
+    """The first of them, for people."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether both say the same."""
+        return self.only == (0, 0)
+
+    def add(self, first: int, second: int, what: str) -> None:
+        """Take note of commits that only one has."""
+        self.only = (self.only[0] + first, self.only[1] + second)
+        if len(self.differences) < MAX_DIFFERENCES:
+            self.differences.append(what)
+
+
+def compare(first: Snapshot, second: Snapshot) -> Comparison:
+    """Compare what two open snapshots hold. Raises SnapshotError when one of them is damaged."""
+    found = Comparison()
+    if first.header.partitions == second.header.partitions:
+        for partition in range(first.header.partitions):
+            _compare_partition(first, second, partition, found)
+    else:
+        _compare_aggregates(first, second, found)
+    return found
+
+
+def _compare_partition(first: Snapshot, second: Snapshot, partition: int, found: Comparison) -> None:
+    for number, (one, other) in enumerate(zip_longest(first.messages(partition), second.messages(partition)), 1):
+        if one is None or other is None:
+            left = (_length(first.manifest, partition) - number + 1, _length(second.manifest, partition) - number + 1)
+            which, more = ("first", left[0]) if other is None else ("second", left[1])
+            found.add(max(left[0], 0), max(left[1], 0), f"partition {partition}: the {which} has {more} commits more")
+            return
+        if _content(one) == _content(other):
+            found.same += 1
+        else:
+            place = f"partition {partition}, commit {number}"
+            found.add(1, 1, f"{place}: {_tail(one)} in the first, {_tail(other)} in the second")
+
+
+def _length(manifest: Manifest, partition: int) -> int:
+    return sum(segment.commits for segment in manifest.segments if segment.partition == partition)
+
+
+def _compare_aggregates(first: Snapshot, second: Snapshot, found: Comparison) -> None:
+    """The commits as sets, a bucket at a time: a version is part of a commit, so its order is compared as well."""
+    sides = (_digests(first), _digests(second))
+    for one, other in zip(*sides, strict=True):
+        found.same += len(one & other)
+        for digest in sorted(one ^ other):
+            only_first = digest in one
+            which = "first" if only_first else "second"
+            found.add(only_first, not only_first, f"only the {which} has {_name(digest)}")
+
+
+def _digests(snapshot: Snapshot) -> Iterator[frozenset[bytes]]:
+    """For each bucket the digests of its commits, each with the beginning of its subject."""
+    files = [spooled() for _ in range(BUCKETS)]
+    try:
+        for partition in range(snapshot.header.partitions):
+            for message in snapshot.messages(partition):
+                tail, data, headers = _content(message)
+                text = b"\0".join((tail.encode(), data, headers.encode()))
+                digest = hashlib.blake2b(text, digest_size=_HASH).digest()
+                files[digest[0] % BUCKETS].write(digest + tail.encode()[:64].ljust(64))
+        for file in files:
+            file.seek(0)
+            yield frozenset(iter(lambda file=file: file.read(_HASH + 64), b""))  # type: ignore[misc]
+    finally:
+        for file in files:
+            file.close()
+
+
+def _name(digest: bytes) -> str:
+    return f"a commit of {digest[_HASH:].decode(errors='replace').rstrip()}"
+
+
+def _content(message: RawMessage) -> tuple[str, bytes, str]:
+    return _tail(message), message.data, "\0".join(f"{k}:{v}" for k, v in sorted(message.headers.items()))
+
+
+def _tail(message: RawMessage) -> str:
+    return message.subject.split(".", 4)[-1]

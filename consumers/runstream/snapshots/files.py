@@ -1,0 +1,102 @@
+"""Where an export goes on the local disk: `<file>.part` until it is whole and durable, then `<file>`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
+from runstream.snapshots.resuming import resume
+from runstream.snapshots.writing import Resumed
+
+
+class SnapshotFile:
+    """A file that is being exported to. A context manager; without `finish` the part stays, to be resumed."""
+
+    def __init__(self, path: Path, *, resuming: bool) -> None:
+        self.path = path
+        self.part = path.with_name(path.name + ".part")
+        self._resuming = resuming
+        self.resumed: Resumed | None = None
+        """What is there already."""
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        if self.path.exists():
+            raise ConflictError(
+                f"{self.path} is there already", code="snapshotExists", hint="choose another name, or remove it"
+            )
+        self._file = self._open()
+        try:
+            if self._resuming:
+                self.resumed = resume(self._file)
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _open(self) -> BinaryIO:
+        try:
+            return self.part.open("r+b" if self._resuming else "xb")
+        except FileNotFoundError as error:
+            if not self._resuming:
+                raise _not_writable(self.part, error) from error
+            raise NotExistError(
+                f"there is no {self.part} to resume", code="nothingToResume", hint="export without --resume"
+            ) from error
+        except FileExistsError as error:
+            raise ConflictError(
+                f"{self.part} is there: an export to {self.path} was interrupted, or is going on",
+                code="snapshotExists",
+                hint="go on with it with --resume, or remove it",
+            ) from error
+        except OSError as error:
+            raise _not_writable(self.part, error) from error
+
+    async def send(self, content: bytes) -> None:
+        """Write the next bytes. Raises InternalError when they cannot be written: what there is can be resumed."""
+        try:
+            await asyncio.to_thread(self._opened().write, content)
+        except OSError as error:
+            raise InternalError(
+                f"{self.part} cannot be written: {error.strerror}",
+                code="snapshotNotWritten",
+                hint="make room, and go on with --resume",
+            ) from error
+
+    def flush(self) -> None:
+        """Let others see in the part what was written."""
+        self._opened().flush()
+
+    async def finish(self) -> None:
+        """It is whole: make it durable, and give it its name."""
+        await asyncio.to_thread(self._finish)
+
+    def _finish(self) -> None:
+        file = self._opened()
+        file.flush()
+        os.fsync(file.fileno())
+        self.part.rename(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            raise ValueError(f"{self.part} is not open")
+        return self._file
+
+
+def _not_writable(path: Path, error: OSError) -> BadRequestError:
+    return BadRequestError(f"{path} cannot be written: {error.strerror}", code="snapshotNotWritten")
