@@ -30,7 +30,7 @@ def main() -> int:
     """The command; its exit code is 1 when an aim was missed and `--strict` is given."""
     options = _options()
     setup_logging("warning")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     figures = Figures(lambda figure: console.print("  ", *report.cells(figure)[:3]))
     machine: dict[str, object] = {"load_before": load()}
     uvloop.run(_measure(options, figures, machine, console))

@@ -33,15 +33,17 @@ def show(figures: Figures, console: Console) -> None:
             table.add_row(part if number == 0 else "", *cells(figure), style="dim" if figure.limit else "")
         table.add_section()
     console.print(table)
+    for figure in figures.all:
+        if figure.note:
+            console.print(f"({figure.part}) {figure.name}: {figure.note}", soft_wrap=True)
 
 
 def cells(figure: Figure) -> tuple[str, ...]:
     """A figure's row: what, median, unit, repetitions, aim, whether it is reached."""
     aim = "" if figure.aim is None else f"{'>=' if figure.better == 'more' else '<='} {_number(figure.aim)}"
     reached = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[figure.reached]
-    name = f"{figure.name} ({figure.note})" if figure.note else figure.name
     repetitions = " ".join(_number(value) for value in figure.values)
-    return name, _number(figure.median), figure.unit, repetitions, aim, reached
+    return figure.name, _number(figure.median), figure.unit, repetitions, aim, reached
 
 
 def _number(value: float) -> str:

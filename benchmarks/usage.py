@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -38,7 +39,10 @@ def add_cpu(
     shares = ", ".join(
         f"{part} {milliseconds:.2f}" for part, milliseconds in sorted(each.items(), key=lambda one: -one[1])
     )
-    figures.add("c", f"{name}: CPU time of a run", "ms", [sum(each.values())], better="less", note=shares)
+    whole = sum(each.values())
+    figures.add("c", f"{name}: CPU time of a run", "ms", [whole], better="less", note=shares)
+    cores = os.cpu_count() or 1
+    figures.add("c", f"{name}: what {cores} cores could do with that", "runs/s", [cores * 1000 / whole], limit=True)
 
 
 def add_memory(figures: Figures, deployment: Deployment) -> None:
