@@ -57,7 +57,7 @@ def test_merge_keys_and_aliases_are_understood() -> None:
     }
 
 
-def _texts(node: Node) -> list[tuple[str, str]]:
+def _texts(node: Node | None) -> list[tuple[str, str]]:
     assert isinstance(node, Mapping)
     return [(key, value.text) for key, value in node.entries.items() if isinstance(value, Scalar)]
 
@@ -68,6 +68,15 @@ def test_json_may_have_tabs_and_escapes() -> None:
     assert isinstance(node.entries["a"], Scalar)
     assert node.entries["a"].text == "😀 / é"
     assert node.lines == {"a": 2, "b": 3}
+
+
+def test_json_may_have_escaped_backslashes_before_what_looks_like_a_surrogate_pair() -> None:
+    node = read_nodes('{"a": "\\\\ud83d\\\\ude00"}', "config.json", "json")
+    assert _texts(node) == [("a", "\\ud83d\\ude00")]
+
+
+def test_a_tab_inside_of_a_text_is_a_part_of_it() -> None:
+    assert _texts(read_nodes("a: b\tc\n", "config.yml")) == [("a", "b\tc")]
 
 
 def test_a_file_in_json_may_be_written_in_yaml() -> None:
@@ -86,7 +95,7 @@ def test_an_empty_file_is_nothing(text: bytes | str) -> None:
         (b"a: 1\nb: \xff\n", 2, "not UTF-8"),
         ("a: 1\nb: \x07\n", 2, "a character that no text file holds"),
         ('a: "\\0"\n', 1, "NUL"),
-        ('a: 1\nb: "\\ud800"\n', 2, "half of a surrogate pair"),
+        ('a: 1\nb: "\\ud800"\n', 2, "not readable"),
         ('a: "\\UFFFFFFFF"\n', 1, "not readable"),
         ("a: 1\na: 2\n", 2, 'key "a" is given twice'),
         ("a: 1\n---\nb: 1\n", 2, "more than one document"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import orjson
-
 from runstream.events.run_config import RunConfig
-from runstream.ids import content_hash
+
+# What stores and hashes is imported where it is used: who only checks a file waits for neither.
 
 
 def canonical(config: RunConfig) -> bytes:
     """The run config as JSON with sorted keys. Raises TypeError when it holds what is no Unicode text."""
+    import orjson
+
     return orjson.dumps(config, option=orjson.OPT_SORT_KEYS)
 
 
 def config_hash(config: RunConfig) -> str:
     """The id of the run config's aggregate: SHA-256 in hex of its canonical text."""
+    from runstream.ids import content_hash
+
     return content_hash(canonical(config))

@@ -121,7 +121,7 @@ def line_of(event: Event) -> int:
 
 
 def _scalar(event: ScalarEvent, line: int) -> Scalar:
-    text = _sound(str(event.value), line)
+    text = sound(str(event.value), line)
     tag = _tag_of(event)
     plain = event.style in (None, "")
     if tag is None:
@@ -132,7 +132,7 @@ def _scalar(event: ScalarEvent, line: int) -> Scalar:
     return Scalar(line, text, kind, plain=False)
 
 
-def _sound(text: str, line: int) -> str:
+def sound(text: str, line: int) -> str:
     """The text with surrogate pairs (as JSON escapes write them) joined; refused when it is no Unicode text."""
     if "\0" in text:
         raise RefusedError(line, "a text contains the character NUL")

@@ -94,7 +94,8 @@ def _name(fields: Fields, owner: str, what: str, names: dict[str, int]) -> str:
     if len(name.encode()) > MAX_NAME_BYTES:
         place.wrong(f"{what} name {shown(name)} too long", f"at most {MAX_NAME_BYTES} bytes")
     if name in names:
-        place.wrong(f"duplicate {what} name {shown(name)}", f"the first is on line {names[name]}")
+        hint = f"the first is on line {names[name]}" if names[name] else ""
+        place.wrong(f"duplicate {what} name {shown(name)}", hint)
     names.setdefault(name, place.line)
     return name
 

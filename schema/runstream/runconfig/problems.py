@@ -1,6 +1,7 @@
 """What is wrong with a configuration: every problem, each with its path and line, reported together.
 
-A path is how a user would point at it: `runs[0].tasks[2].steps[1].command`. Lines count from 1.
+A path is how a user would point at it: `runs[0].tasks[2].steps[1].command`. Lines count from 1; what a program
+made has none.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ class Problem:
     path: str
     """Empty for the whole file."""
     line: int
+    """0 where the file is a program: what it made has no lines that anybody sees."""
     message: str
     hint: str = ""
 
     def __str__(self) -> str:
-        where = f"line {self.line}" + (f", {self.path}" if self.path else "")
-        return f"{where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        where = ", ".join(filter(None, (f"line {self.line}" if self.line else "", self.path)))
+        return (f"{where}: " if where else "") + self.message + (f" ({self.hint})" if self.hint else "")
 
 
 class ConfigError(BadRequestError):

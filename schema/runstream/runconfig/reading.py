@@ -1,25 +1,31 @@
 """From the bytes of a file to nodes. Nothing that stands in a file can make this slow, big or fail otherwise.
 
-JSON goes through the same reader as YAML: what YAML allows in JSON, existing files use.
+JSON goes through the same reader as YAML: what YAML allows in JSON, existing files use. What a program made is
+strict JSON and has a reader of its own, `generated`.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Literal
 
-import orjson
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import DocumentStartEvent, Event, StreamEndEvent
 from ruamel.yaml.reader import ReaderError
 
 from runstream.runconfig.composing import Composer, RefusedError, line_of
+from runstream.runconfig.generated import compose_generated
 from runstream.runconfig.nodes import Node
 from runstream.runconfig.problems import ConfigError, Problem
 
 MAX_BYTES = 1 << 20
-Format = Literal["yaml", "json"]
+Format = Literal["yaml", "json", "generated"]
+"""`generated` is JSON that a program wrote: nobody reads it, so its problems have no lines."""
+
+_SURROGATES = re.compile(r"(?<!\\)((?:\\\\)*)((?:\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})+)")
 
 
 def read_nodes(text: bytes | str, source: str, syntax: Format = "yaml") -> Node | None:
@@ -29,14 +35,17 @@ def read_nodes(text: bytes | str, source: str, syntax: Format = "yaml") -> Node 
     than one document, or exceeds the bounds on depth and size.
     """
     try:
-        return _compose(_decoded(text, syntax))
+        decoded = _decoded(text)
+        if syntax == "generated":
+            return compose_generated(decoded)
+        return _compose(_json_as_yaml(decoded) if syntax == "json" else decoded)
     except RefusedError as error:
         raise ConfigError(source, [Problem("", error.line, error.message, error.hint)]) from error.__cause__
 
 
-def _decoded(text: bytes | str, syntax: Format) -> str:
+def _decoded(text: bytes | str) -> str:
     if len(text) > MAX_BYTES:
-        raise RefusedError(1, f"the file is bigger than {MAX_BYTES} bytes")
+        raise RefusedError(0, f"the file is bigger than {MAX_BYTES} bytes")
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8-sig")
@@ -44,17 +53,22 @@ def _decoded(text: bytes | str, syntax: Format) -> str:
             line = error.object[: error.start].count(b"\n") + 1
             raise RefusedError(line, "the file is not UTF-8 text", "save it as UTF-8") from error
     elif len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise RefusedError(1, f"the file is bigger than {MAX_BYTES} bytes")
-    if syntax == "json" and _is_json(text):
-        # In JSON a tab can only stand between values, where YAML knows but spaces.
-        return text.replace("\t", " ")
+        raise RefusedError(0, f"the file is bigger than {MAX_BYTES} bytes")
     return text
+
+
+def _json_as_yaml(text: str) -> str:
+    """JSON, in the spelling that readers of YAML know as well."""
+    if not _is_json(text):
+        return text
+    # In JSON a tab can only stand between values, where YAML knows but spaces.
+    return _SURROGATES.sub(lambda found: found[1] + str(json.loads(f'"{found[2]}"')), text.replace("\t", " "))
 
 
 def _is_json(text: str) -> bool:
     try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
+        json.loads(text)
+    except (ValueError, RecursionError):
         return False  # the YAML reader says what is wrong, if anything is
     return True
 
@@ -76,7 +90,7 @@ def _compose(text: str) -> Node | None:
 def _events(text: str) -> Iterator[Event]:
     """The reader's events; whatever it raises is about the text."""
     try:
-        yield from YAML(typ="safe", pure=True).parse(text)
+        yield from YAML(typ="safe").parse(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = int(mark.line) + 1 if mark is not None else 1
@@ -93,8 +107,10 @@ def _events(text: str) -> Iterator[Event]:
 
 
 def _hint(problem: str) -> str:
-    if "'\\t'" in problem:
-        return "indent with spaces, not with tabs"
+    if "cannot start any token" in problem:
+        return "indent with spaces, not with tabs; put a text that begins with @, ` or % in quotes"
     if "mapping values are not allowed" in problem:
         return "put a text that contains ': ' in quotes"
+    if "Unicode character escape" in problem:
+        return "write the character itself"
     return ""
