@@ -19,6 +19,23 @@ from tests.objects.faulty import Refuse, Request, faulty
 from tests.objects.reading import content, paths
 from tests.service.running import a_run, runstream, serving
 
+PIPELINE = """
+runs:
+  - name: hand over
+    tasks:
+      - name: one
+        runtime: {type: host}
+        steps:
+          - {run: echo hello | tee greeting}
+          - {type: save_to_workspace, contents: [{source_dir: ., dest_dir: /, paths: [greeting]}]}
+      - name: two
+        runtime: {type: host}
+        depends: [one]
+        steps:
+          - {type: restore_workspace, dest_dir: .}
+          - {run: cat greeting}
+"""
+
 
 def environment(url: str, bucket: str) -> dict[str, str]:
     return {
@@ -28,18 +45,23 @@ def environment(url: str, bucket: str) -> dict[str, str]:
     }
 
 
-async def test_the_logs_of_a_run_are_in_the_bucket(open_path: Path, s3_url: str, namespace: str) -> None:
+async def test_logs_and_archives_of_a_run_are_in_the_bucket(open_path: Path, s3_url: str, namespace: str) -> None:
     bucket = environment(s3_url, namespace)
     async with serving(open_path / "data", **bucket) as service:
-        run = await a_run(open_path / "data")
+        run = await a_run(open_path / "data", PIPELINE)
         storage = await open_at(location(s3_url, namespace))
         stored = await paths(storage)
-        log = next(path for path in stored if path.endswith("/data/steps/0.log"))
-        task = log.split("/")[1]
-        assert set(stored) == {layout.step_log(task, None), log, layout.log_reference(task, run)}
-        assert await content(storage, log) == b"hello\r\n"
+        archive = next(path for path in stored if path.startswith(layout.ARCHIVES))
+        one = layout.run_task_id_from_path(archive)
+        [two] = {path.split("/")[1] for path in stored} - {one}
+        assert set(stored) == {
+            *(layout.step_log(task, step) for task in (one, two) for step in (None, 0, 1)),
+            *(layout.log_reference(task, run) for task in (one, two)),
+            *(layout.archive(one, 1), layout.archive_reference(one, run)),
+        }
+        assert (await content(storage, layout.step_log(two, 1))).split() == [b"hello"]
         code, out, told = await runstream(
-            "--data-dir", str(open_path / "data"), "log", "get", run, "one", "--step", "0"
+            "--data-dir", str(open_path / "data"), "log", "get", run, "two", "--step", "1"
         )
         assert (code, out.strip()) == (0, "hello"), told
         code, out, told = await runstream("--data-dir", str(open_path / "data"), "doctor", "--output", "json", **bucket)

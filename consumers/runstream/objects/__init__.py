@@ -1,6 +1,6 @@
 """What is too big for the log: step logs, workspace archives, caches. One interface over every backend.
 
-objects = PosixObjects(settings.objects_path)
+objects = await open_objects(settings)      runstream.objects.opening: on disk, or in a bucket
 await objects.write(paths.step_log(run_task, 0), BytesSource(b"..."), persist=True)
 async with await objects.read(path) as stored: ...
 """

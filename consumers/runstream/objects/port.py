@@ -36,7 +36,11 @@ class ByteSource(Protocol):
 
 
 class ObjectReader(Protocol):
-    """An open object: it can be read from any offset, also after it was deleted or replaced."""
+    """An open object: it can be read from any offset, one read at a time.
+
+    Its bytes are always those of the object that was opened. Once that is deleted or replaced, a disk still has
+    them; a bucket gives what it has begun to send, and beyond that an InternalError or NotExistError.
+    """
 
     @property
     def size(self) -> int:
@@ -85,13 +89,14 @@ class ObjectStorage(Protocol):
         ...
 
     async def delete(self, path: str) -> None:
-        """Delete an object. Where the backend knows that it is missing: NotExistError."""
+        """Delete an object. Where the backend knows that it is missing (on disk): NotExistError."""
         ...
 
     def list(self, prefix: str = "", *, start_after: str = "", recursive: bool = True) -> AsyncIterator[Object]:
         """The objects whose path begins with the text `prefix`, in the backend's order, behind `start_after`.
 
-        A leading `/` of both is ignored. Not recursive: only those without `/` behind the prefix.
+        A leading `/` of both is ignored. Not recursive: only those without `/` behind the prefix. A posix storage
+        raises BadRequestError for a `start_after` that does not begin with the prefix.
         """
         ...
 
