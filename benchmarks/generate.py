@@ -41,10 +41,10 @@ from runstream.events.run import (
 )
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask, Runtime
 from runstream.ids import commit_id, derived_id, executor_task_id, run_task_id
+from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import AppendConflictError, RawMessage
 from runstream.runconfig.canonical import config_hash
-from runstream.service.nats_connection import nats_connection
 from runstream.subjects import Address, Subjects, group_root, partition_of
 
 GROUPS = 64

@@ -18,8 +18,8 @@ import psutil
 
 from runstream.embedded import NatsServer, PostgresServer
 from runstream.embedded.files import tail
+from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.service.nats_connection import nats_connection
 
 PARTITIONS = 4
 _START_SECONDS = 40.0

@@ -26,9 +26,9 @@ from runstream.events.run import (
     RunResultSet,
     RunStarted,
 )
+from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import RawMessage
-from runstream.service.nats_connection import nats_connection
 
 
 class Story:

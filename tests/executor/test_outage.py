@@ -16,10 +16,10 @@ from runstream.embedded import NatsServer
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.executor.making import make_executor
 from runstream.gateway.ports import StepLogKey
+from runstream.jetstream.connection import nats_connection
 from runstream.leases import open_leases
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import PosixObjects
-from runstream.service.nats_connection import nats_connection
 from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.reader import StepLogs
 from tests.executor.rig import FakeLeases, Rig, run_step, task_of

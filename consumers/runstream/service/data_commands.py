@@ -12,12 +12,12 @@ from runstream.cli.output import Output, moment, print_json, print_table, say
 from runstream.commits import Position
 from runstream.database import Database, require_migrated
 from runstream.errors import BadRequestError
+from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from runstream.projections.comparing import Report
 from runstream.projections.fsck import fsck
 from runstream.projections.parked import ParkedCommit, list_parked, request_retry
 from runstream.service.doctor.command import examine, show
-from runstream.service.nats_connection import nats_connection
 from runstream.service.reaching import reached
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings

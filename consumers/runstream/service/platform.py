@@ -10,10 +10,10 @@ from nats.aio.client import Client
 
 from runstream.database import Database
 from runstream.errors import InternalError
+from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
 from runstream.objects.opening import open_objects
-from runstream.service.nats_connection import nats_connection
 from runstream.settings import Settings
 from runstream.telemetry import Check, Telemetry
 

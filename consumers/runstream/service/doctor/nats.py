@@ -16,9 +16,9 @@ from nats.aio.client import Client
 
 from runstream.errors import NotExistError
 from runstream.jetstream.api import request
+from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from runstream.service.doctor.finding import Finding, judged
-from runstream.service.nats_connection import nats_connection
 from runstream.settings import Settings
 
 OLDEST = (2, 14)
