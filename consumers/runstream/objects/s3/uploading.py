@@ -8,7 +8,6 @@ Memory is a few parts, whatever the size.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
@@ -85,12 +84,14 @@ async def _in_parts(bucket: Bucket, path: str, key: str, first: bytes, parts: _P
         # Cancelling the request itself would leave the parts that were sent; a source that fails has them deleted.
         stopped.set()
         await asyncio.wait({sending}, timeout=_ABORT_SECONDS)
-        with contextlib.suppress(Exception):
-            sending.exception() if sending.done() else sending.cancel()
+        if sending.done():
+            sending.exception()  # looked at, because nobody else will
+        else:
+            sending.cancel()
         raise
-    except Exception as error:
-        if parts.error is not None:
-            raise parts.error from error
+    except Exception:
+        if parts.error is not None:  # the client may say it in other words
+            raise parts.error from parts.error.__cause__
         raise
 
 
