@@ -41,6 +41,25 @@ PROJECTION_LAG_SECONDS = Gauge(
 )
 PARKED_COMMITS = Gauge("runstream.parked.commits", "Commits that wait for a fix", ("projection", "partition"))
 
+ARCHIVED_COMMITS = Counter(
+    "runstream.archive.commits", "Commits that are in the archive, and named by its data status", ("partition",)
+)
+ARCHIVED_BYTES = Counter(
+    "runstream.archive.bytes", "Bytes of segments and lists of them that were written into the archive"
+)
+ARCHIVE_DURATION = Histogram(
+    "runstream.archive.duration", "From closing segments to the data status that names them", (), _FAST
+)
+ARCHIVE_LAG_COMMITS = Gauge(
+    "runstream.archive.lag.commits", "Commits in the log that are not in the archive yet", ("partition",)
+)
+ARCHIVE_LAG_SECONDS = Gauge(
+    "runstream.archive.lag",
+    "How long ago the oldest commit that is not in the archive yet was stored",
+    ("partition",),
+    unit="s",
+)
+
 DECIDED_RUNS = Counter("runstream.runs.decided", "Decisions taken about runs", ("partition",))
 STARTED_RUNS = Counter("runstream.runs.started", "Runs that began to run", ("partition",))
 FINISHED_RUNS = Counter("runstream.runs.finished", "Runs that ended, by result", ("partition", "result"))
