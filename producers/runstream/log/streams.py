@@ -14,20 +14,14 @@ import orjson
 from nats.aio.client import Client
 
 from runstream.errors import BadRequestError, InternalError, NotExistError
-from runstream.jetstream.api import (
-    STREAM_DIFFERS,
-    STREAM_NOT_FOUND,
-    WRONG_SEQUENCE,
-    ApiError,
-    last_message,
-    publish,
-    request,
-)
+from runstream.jetstream.api import STREAM_DIFFERS, STREAM_NOT_FOUND, ApiError, request
 from runstream.jetstream.streams import ensure_stream
+from runstream.log.control import Entry, read_key, write_key
 from runstream.subjects import MAX_PARTITIONS, Subjects
 
 FORMAT = 1
 """Of subjects, bodies and headers, as `docs/formats/log.md` says."""
+_DELETE_SECONDS = 30.0
 _NAMESPACE = re.compile(r"[A-Za-z0-9-]{1,40}")
 _SETTINGS: dict[str, object] = {
     "retention": "limits",
@@ -63,23 +57,17 @@ def require_namespace(namespace: str) -> str:
 
 async def described(nc: Client, namespace: str, service: str) -> LogDescription | None:
     """The log's description; None when no log was made here. Raises BadRequestError for one that is not ours."""
-    bucket = f"{require_namespace(namespace)}_control"
-    try:
-        found = await last_message(nc, f"KV_{bucket}", f"$KV.{bucket}.{service}")
-    except ApiError as error:
-        if error.number == STREAM_NOT_FOUND:
-            return None
-        raise
-    if found is None or not found.data:
-        return None
-    try:
-        return msgspec.convert(orjson.loads(found.data), LogDescription)
-    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
-        raise _foreign(namespace, f"its description cannot be read: {error}") from error
+    return _description(namespace, await read_key(nc, require_namespace(namespace), service))
 
 
 async def create(nc: Client, subjects: Subjects, partitions: int, replicas: int) -> LogDescription:
     """Make the streams and then the description; what another process made in the meantime holds."""
+    await create_streams(nc, subjects, partitions, replicas)
+    return await describe(nc, subjects, partitions)
+
+
+async def create_streams(nc: Client, subjects: Subjects, partitions: int, replicas: int) -> None:
+    """Make the control bucket and all streams of an epoch; those that are there stay. Nobody reads them yet."""
     if not 1 <= partitions <= MAX_PARTITIONS:
         raise BadRequestError(
             f"{partitions} partitions are not possible", code="invalidPartitions", hint=f"use 1 to {MAX_PARTITIONS}"
@@ -87,15 +75,63 @@ async def create(nc: Client, subjects: Subjects, partitions: int, replicas: int)
     await create_control_bucket(nc, subjects.namespace, replicas)
     for partition in range(partitions):
         await _create_stream(nc, subjects, partition, partitions, replicas)
+
+
+async def describe(
+    nc: Client, subjects: Subjects, partitions: int, *, instead: LogDescription | None = None
+) -> LogDescription:
+    """Say that this is the log and that it is whole: from now on it is used. Gives what holds.
+
+    What somebody else has said meanwhile holds, unless it is what this is to be said `instead` of.
+    """
+    found = await read_key(nc, subjects.namespace, subjects.service)
+    before = _description(subjects.namespace, found)
+    if before is not None and before != instead:
+        return before
     description = LogDescription(subjects.epoch, partitions, FORMAT)
-    key = f"$KV.{subjects.namespace}_control.{subjects.service}"
     data = orjson.dumps(description, option=orjson.OPT_SORT_KEYS)
-    try:
-        await publish(nc, key, data, {"Nats-Expected-Last-Subject-Sequence": "0"})
-    except ApiError as error:
-        if error.number not in WRONG_SEQUENCE:
-            raise
+    await write_key(nc, subjects.namespace, subjects.service, data, after=found.sequence)
     return await described(nc, subjects.namespace, subjects.service) or description
+
+
+async def withdraw(nc: Client, namespace: str, service: str) -> None:
+    """Say that there is no log: nobody begins to use it until it is described again."""
+    if (await read_key(nc, namespace, service)).data:
+        await write_key(nc, namespace, service, b"")
+
+
+async def ends(nc: Client, subjects: Subjects, partitions: int) -> tuple[int | None, ...]:
+    """The last sequence in each stream of an epoch; None where there is no stream."""
+    return tuple([await _end(nc, subjects.stream(partition)) for partition in range(partitions)])
+
+
+async def delete_stream(nc: Client, subjects: Subjects, partition: int) -> None:
+    """Delete a stream with all that is in it; one that is missing is deleted already."""
+    try:
+        await request(nc, f"STREAM.DELETE.{subjects.stream(partition)}", seconds=_DELETE_SECONDS)
+    except ApiError as error:
+        if error.number != STREAM_NOT_FOUND:
+            raise
+
+
+def _description(namespace: str, entry: Entry) -> LogDescription | None:
+    if not entry.data:
+        return None
+    try:
+        return msgspec.convert(orjson.loads(entry.data), LogDescription)
+    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
+        raise _foreign(namespace, f"its description cannot be read: {error}") from error
+
+
+async def _end(nc: Client, stream: str) -> int | None:
+    try:
+        state = (await request(nc, f"STREAM.INFO.{stream}"))["state"]
+    except ApiError as error:
+        if error.number == STREAM_NOT_FOUND:
+            return None
+        raise
+    end: int = state["last_seq"]
+    return end
 
 
 async def create_control_bucket(nc: Client, namespace: str, replicas: int) -> None:

@@ -1,0 +1,83 @@
+"""Filling a stream with a log that exists already: in order, in atomic batches, each where the one before has ended.
+
+A stream that is being filled is read by nobody. Whatever interrupts it, it holds a beginning of what was given, and
+is deleted and filled anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import nats.errors
+
+from runstream.errors import InternalError
+from runstream.jetstream.publisher import Ack, Outcome, Publisher, Unanswered
+
+BATCH_COMMITS = 1000
+BATCH_BYTES = 4 << 20
+ANSWER_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A message as it goes into the stream."""
+
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    """Without any of `Nats-*` but its id, which no other message of the last two minutes may have."""
+
+
+class StreamLoader:
+    """Fills one stream; the publisher may be shared."""
+
+    def __init__(self, publisher: Publisher, stream: str, end: int = 0) -> None:
+        """`end` is the last sequence that the stream has."""
+        self._publisher = publisher
+        self._stream = stream
+        self.end = end
+        """The last sequence that is in the stream, on its disk."""
+
+    async def load(self, messages: Sequence[Load]) -> None:
+        """Append these behind what is there. Raises InternalError when the stream does not take them all in order."""
+        begin, size = 0, 0
+        for at, message in enumerate(messages):
+            size += len(message.body)
+            if at > begin and (size > BATCH_BYTES or at - begin == BATCH_COMMITS):
+                await self._batch(messages[begin:at])
+                begin, size = at, len(message.body)
+        if begin < len(messages):
+            await self._batch(messages[begin:])
+
+    async def _batch(self, messages: Sequence[Load]) -> None:
+        outcome = await self._sent(messages)
+        last = self.end + len(messages)
+        if not isinstance(outcome, Ack) or outcome.sequence != last:
+            why = f"it ends at {outcome.sequence}" if isinstance(outcome, Ack) else outcome.why
+            raise InternalError(
+                f"stream {self._stream} does not take commits {self.end + 1} to {last}: {why}",
+                code="notLoaded",
+                details={"stream": self._stream, "after": self.end},
+                hint="nothing reads it yet: do it again, and it begins anew. Is the disk of NATS full?",
+            )
+        self.end = last
+
+    async def _sent(self, messages: Sequence[Load]) -> Outcome:
+        batch = {"Nats-Batch-Id": secrets.token_hex(8)}
+        expected = {"Nats-Expected-Last-Sequence": str(self.end)}
+        commit = {"Nats-Batch-Commit": "1"}
+        answers: list[asyncio.Future[Outcome]] = []
+        try:
+            for number, message in enumerate(messages, 1):
+                headers = message.headers | batch | (expected if number == 1 else {})
+                headers["Nats-Batch-Sequence"] = str(number)
+                if number < len(messages):
+                    await self._publisher.send(message.subject, message.body, headers)
+                else:
+                    answers.append(await self._publisher.publish(message.subject, message.body, headers | commit))
+        except (nats.errors.Error, OSError) as error:
+            return Unanswered(str(error) or type(error).__name__)
+        return (await self._publisher.outcomes(answers, ANSWER_SECONDS))[0]
