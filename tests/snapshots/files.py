@@ -18,6 +18,7 @@ from benchmarks.generate import GeneratedLog
 
 from runstream.commits import LogPosition
 from runstream.log.memory import MemoryLog
+from runstream.objects import ObjectStorage
 from runstream.snapshots import manifest as m
 from runstream.snapshots import segments
 from runstream.snapshots.container import END, header, padding
@@ -49,30 +50,31 @@ def generated(runs: int = 24, partitions: int = 3) -> GeneratedLog:
     return GeneratedLog(runs, partitions, SUBJECTS)
 
 
-def write(
+async def written(
     path: Path,
     log: ReadableLog | None = None,
     *,
     until: LogPosition | datetime | None = None,
     key: SigningKey | None = None,
-    objects: Any = None,
+    objects: ObjectStorage | None = None,
     kinds: Sequence[ObjectKind] = (),
     resumed: Resumed | None = None,
 ) -> Manifest:
     """Export to a new file; or to the end of one that is resumed."""
+    source = log or generated()
+    planned = resumed.header if resumed is not None else await plan(source, CREATED, until, kinds)
+    with path.open("ab" if resumed is not None else "wb") as file:
 
-    async def exporting() -> Manifest:
-        source = log or generated()
-        planned = resumed.header if resumed is not None else await plan(source, CREATED, until, kinds)
-        with path.open("ab" if resumed is not None else "wb") as file:
+        async def send(content: bytes) -> None:
+            file.write(content)
 
-            async def send(content: bytes) -> None:
-                file.write(content)
+        writer = object_writer(objects, planned.objects) if objects is not None else None
+        return await export(source, send, planned, key=key, objects=writer, resumed=resumed)
 
-            writer = object_writer(objects, planned.objects) if objects is not None else None
-            return await export(source, send, planned, key=key, objects=writer, resumed=resumed)
 
-    return uvloop.run(exporting())
+def write(path: Path, log: ReadableLog | None = None, **options: Any) -> Manifest:
+    """The same, for tests that are not coroutines."""
+    return uvloop.run(written(path, log, **options))
 
 
 def parts(path: Path) -> dict[str, bytes]:

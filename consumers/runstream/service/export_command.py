@@ -45,7 +45,7 @@ class _Asked:
 
 def export_command(
     *,
-    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)] = None,
     service: Literal["runs"] = "runs",
     until: str | None = None,
     include: Annotated[str, Parameter(name="--with")] = "",
@@ -100,9 +100,14 @@ async def _from_log(settings: Settings, asked: _Asked, output: str | None, *, re
         manifest = await _export(settings, asked, _stdout, None)
         _say(manifest, "stdout")
         return
-    with SnapshotFile(Path(output or _name(settings.namespace)), resuming=resume) as file:
-        manifest = await _export(settings, asked, file.send, file.resumed)
-        await file.finish()
+    file = SnapshotFile(Path(output or _name(settings.namespace)), resuming=resume)
+    try:
+        with file:
+            manifest = await _export(settings, asked, file.send, file.resumed)
+            await file.finish()
+    finally:
+        if file.begun:
+            sys.stderr.write(f"what was exported is in {file.part}: go on with -o {file.path} --resume\n")
     _say(manifest, str(file.path))
 
 

@@ -35,14 +35,23 @@ class SnapshotFile:
                 self.resumed = resume(self._file)
         except BaseException:
             self._file.close()
+            self._file = None
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
+        if self._file is None:
+            return
+        self._file.close()
+        if error is not None and self.part.stat().st_size == 0:
+            self.part.unlink()  # nothing was exported: nothing could be resumed
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something that can be resumed."""
+        return self._file is not None and self.part.exists()
 
     def _open(self) -> BinaryIO:
         try:

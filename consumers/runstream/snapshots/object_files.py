@@ -20,7 +20,7 @@ from runstream.objects import ObjectReader, ObjectStorage
 from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.objects.port import chunks as stored_chunks
 from runstream.snapshots.checking import Problem
-from runstream.snapshots.container import MAX_NAME, Entry, chunks, content, entries
+from runstream.snapshots.container import MAX_NAME, Entry, chunks, content, entries, is_name
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import MANIFEST, ObjectKind, ObjectList
 from runstream.snapshots.reading import OBJECT_LISTS, OBJECTS, Snapshot
@@ -35,7 +35,7 @@ else:
 LIST_OBJECTS = 5000
 _LIST_BYTES = LIST_OBJECTS * 400
 _PREFIXES: dict[ObjectKind, str] = {"logs": LOGS, "archives": ARCHIVES}
-_PATH = re.compile(rf"({LOGS}|{ARCHIVES})/[0-9a-f-]{{36}}/(data|runs)/[A-Za-z0-9_-][A-Za-z0-9._/-]*")
+_PATH = re.compile(rf"({LOGS}|{ARCHIVES})/[0-9a-f-]{{36}}/(data|runs)/.+")
 log = structlog.get_logger()
 
 
@@ -89,7 +89,7 @@ async def _write(storage: ObjectStorage, path: str, stream: SnapshotStream) -> _
     except NotExistError:
         return None
     async with stored:
-        return await _copied(stored, OBJECTS + path, stream)
+        return await _copied(stored, path, stream)
 
 
 async def _copied(stored: ObjectReader, name: str, stream: SnapshotStream) -> _Listed:
@@ -121,7 +121,7 @@ async def _write_list(number: int, listed: list[_Listed], stream: SnapshotStream
 
 def is_object_path(path: str) -> bool:
     """Whether a snapshot may hold, and an import may store, an object with this path."""
-    return _PATH.fullmatch(path) is not None and "//" not in path and not {".", ".."} & {*path.split("/")}
+    return _PATH.fullmatch(path) is not None and is_name(path)
 
 
 def objects(snapshot: Snapshot) -> Iterator[SnapshotObject]:
@@ -145,10 +145,9 @@ def objects(snapshot: Snapshot) -> Iterator[SnapshotObject]:
 
 def _matched(found: list[Entry], listed: list[_Listed]) -> Iterator[SnapshotObject]:
     for entry, said in zip(found, listed, strict=False):
-        path = said.name.removeprefix(OBJECTS)
-        if entry.name != said.name or entry.size != said.bytes or not is_object_path(path):
+        if entry.name != said.name or entry.size != said.bytes or not is_object_path(said.name):
             raise SnapshotError(entry.name, f"it is in the place of {said.name}, {said.bytes} bytes")
-        yield SnapshotObject(path, entry, said.sha256)
+        yield SnapshotObject(said.name, entry, said.sha256)
     if len(found) != len(listed):
         name = found[len(listed)].name if len(found) > len(listed) else listed[len(found)].name
         raise SnapshotError(name, "it is missing" if len(found) < len(listed) else "no list names it")

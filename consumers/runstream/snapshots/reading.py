@@ -24,6 +24,7 @@ from runstream.codec import decode
 from runstream.commits import StoredCommit
 from runstream.errors import BadRequestError, NotExistError
 from runstream.log.port import RawMessage
+from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.snapshots import manifest as m
 from runstream.snapshots.checking import MAX_SEGMENT_FILE_BYTES
 from runstream.snapshots.container import CUT, Entry, content, entries
@@ -34,7 +35,8 @@ from runstream.snapshots.signing import SIGNATURE_BYTES, check_signature, finger
 
 MAX_LISTED = 200_000
 """Segments and lists of objects that a snapshot may have: more could not be in its manifest."""
-OBJECTS = "objects/"
+OBJECTS = (f"{LOGS}/", f"{ARCHIVES}/")
+"""What the files of objects begin with: each has its own path."""
 OBJECT_LISTS = "object-lists/"
 SEGMENTS = "segments/"
 

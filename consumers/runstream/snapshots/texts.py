@@ -20,7 +20,8 @@ partition. Nothing but `tar`, `zstd` and `jq` is needed to read it.
 | `event-types.md` | every type of event and its fields |
 | `snapshot.json` | what was to be exported |
 | `segments/<partition>/<first>-<last>.jsonl.zst` | the commits of a partition, one JSON object a line, in order |
-| `objects/...`, `object-lists/...` | step logs and workspace archives with their hashes, if they were asked for |
+| `logs/...`, `workspacearchives/...` | step logs and workspace archives, if they were asked for |
+| `object-lists/...` | the sizes and hashes of those |
 | `manifest.json` | positions, counts and the SHA-256 of every file before it; what was left out |
 | `signature.ed25519` | of `manifest.json`, if it was signed |
 | `END` | the SHA-256 of `manifest.json`; without it the file was cut off |

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from runstream.objects import BytesSource, PosixObjects, paths
+from runstream.snapshots import object_files
+from runstream.snapshots.object_files import object_chunks, objects
+from runstream.snapshots.reading import open_snapshot
+from runstream.snapshots.verifying import verify
+from tests.snapshots.files import described_anew, pack, parts, write
+
+TASKS = [f"0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a{n:02}" for n in range(4)]
+CONTENTS = {
+    **{paths.step_log(task, None): b"setup\n" for task in TASKS},
+    **{paths.step_log(task, 0): b"x" * 300_000 for task in TASKS},
+    **{paths.log_reference(task, task): b"" for task in TASKS},
+    paths.archive(TASKS[0], 0): bytes(1_500_000),
+    paths.archive_reference(TASKS[0], TASKS[0]): b"",
+}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> PosixObjects:
+    found = PosixObjects(tmp_path / "objects")
+    uvloop.run(found.write_all({**CONTENTS, "caches/x.tar": b"x"}))
+    return found
+
+
+def read(path: Path) -> Mapping[str, bytes]:
+    with open_snapshot(path) as snapshot:
+        return {found.path: b"".join(object_chunks(snapshot, found)) for found in objects(snapshot)}
+
+
+def test_objects_come_along(storage: PosixObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_files, "LIST_OBJECTS", 5)
+    manifest = write(tmp_path / "s", objects=storage, kinds=("logs", "archives"))
+    assert [found.objects for found in manifest.objects] == [5, 5, 4]
+    assert read(tmp_path / "s") == CONTENTS
+    assert verify(tmp_path / "s").good
+    assert not {"step logs", "workspace archives"} & {*manifest.left_out}
+
+
+def test_only_what_was_asked_for(storage: PosixObjects, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "s", objects=storage, kinds=("archives",))
+    assert read(tmp_path / "s").keys() == {path for path in CONTENTS if path.startswith("workspacearchives/")}
+    assert "step logs" in manifest.left_out
+
+
+def test_what_is_none_of_ours_is_left_out(storage: PosixObjects, tmp_path: Path) -> None:
+    uvloop.run(storage.write("logs/a b/c", BytesSource(b"x")))
+    uvloop.run(storage.write(f"logs/{TASKS[0]}/data/{'x' * 90}", BytesSource(b"x")))
+    write(tmp_path / "s", objects=storage, kinds=("logs",))
+    assert read(tmp_path / "s").keys() == {path for path in CONTENTS if path.startswith("logs/")}
+    assert verify(tmp_path / "s").good
+
+
+def test_changed_objects_are_named(storage: PosixObjects, tmp_path: Path) -> None:
+    write(tmp_path / "s", objects=storage, kinds=("logs",))
+    files = parts(tmp_path / "s")
+    names = [name for name in files if name.startswith("logs/")]
+    log = next(name for name in names if name.endswith("steps/0.log"))
+    listed = next(name for name in files if name.startswith("object-lists/"))
+    for changed, part in (
+        ({**files, log: b"y" * 300_000}, log),
+        ({**files, log: b"x"}, log),
+        ({k: v for k, v in files.items() if k != log}, names[names.index(log) + 1]),
+        ({k: v for k, v in files.items() if k not in names}, names[0]),
+        ({**files, listed: files[listed][:-1] + b"x"}, listed),
+        ({k: v for k, v in files.items() if k != listed}, listed),
+    ):
+        problem = verify(pack(tmp_path / "x", changed)).problems[0]
+        assert problem.part == part, problem
+
+
+def test_objects_that_no_list_names(storage: PosixObjects, tmp_path: Path) -> None:
+    write(tmp_path / "s", objects=storage, kinds=("logs",))
+    files = parts(tmp_path / "s")
+    listed = next(name for name in files if name.startswith("object-lists/"))
+    without = described_anew({k: v for k, v in files.items() if k != listed}, objects=[])
+    assert "no list names it" in str(verify(pack(tmp_path / "x", without)).problems[0])
+    elsewhere = {name.replace("logs/", "../logs/"): content for name, content in files.items()}
+    with pytest.raises(ValueError, match="cannot be the name"):
+        pack(tmp_path / "x", elsewhere)
+    other = {name.replace("logs/0b", "logs/xx"): content for name, content in files.items()}
+    assert not verify(pack(tmp_path / "x", other)).good
