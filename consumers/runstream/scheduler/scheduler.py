@@ -71,7 +71,7 @@ class Scheduler(Component):
         board = ExecutorBoard(executors, grace, on_room=self._room_made, on_gone=self._executor_gone)
         capacity.offers = board.offers
         deadlines = Deadlines(timers, log, utc_now)
-        self._around = Surroundings(log, database, capacity, board, deadlines)
+        self._around = Surroundings(log, database, capacity, board, deadlines, self._room_made)
 
     async def run(self) -> None:
         """Serve until `stopping` is set, then give the partitions back."""

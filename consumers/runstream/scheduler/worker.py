@@ -56,6 +56,8 @@ class Surroundings:
     capacity: Capacity
     board: ExecutorBoard
     deadlines: Deadlines
+    room_made: Callable[[], None]
+    """Tells all workers that an executor may have room: what ends in one partition is room for the others."""
     clock: Callable[[], datetime] = utc_now
 
 
@@ -194,6 +196,8 @@ class _Session:
     async def _observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
         self.decider.observe(changes, causes)
         self.due.set()
+        if any(not changed.now.state.open for changed in changes.executor_tasks.values()):
+            self._around.room_made()
         self._around.deadlines.arm(changed.now.state for changed in changes.executor_tasks.values())
         self._around.board.observe(changes)
         await self._projector.put(changes)
