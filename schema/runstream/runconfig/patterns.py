@@ -1,4 +1,8 @@
-"""Regular expressions that users write: RE2, so that matching takes linear time whatever they write."""
+"""Regular expressions that users write: RE2, so that matching takes linear time whatever they write.
+
+What one can cost is bounded by its length and by the memory of its program; how many different ones a file has, by
+whoever reads the file.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,11 @@ from typing import Protocol, cast
 
 import re2  # type: ignore[import-untyped]
 
+MAX_EXPRESSIONS = 100
+"""Different ones in one file."""
 _MAX_BYTES = 4096
+_MAX_MEMORY = 256 << 10
+"""Bytes, of one compiled expression."""
 
 
 class _Compiled(Protocol):
@@ -25,15 +33,17 @@ def check_pattern(pattern: str) -> None:
     _compiled(pattern)
 
 
+@lru_cache(maxsize=1024)
 def searches(pattern: str, text: str) -> bool:
     """Whether the pattern is found anywhere in the text. Raises PatternError."""
     return _compiled(pattern).search(text) is not None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=MAX_EXPRESSIONS)
 def _compiled(pattern: str) -> _Compiled:
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = _MAX_MEMORY
     try:
         return cast("_Compiled", re2.compile(pattern, options))
     except re2.error as error:

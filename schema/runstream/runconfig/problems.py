@@ -7,6 +7,7 @@ made has none.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -14,6 +15,10 @@ from runstream.errors import BadRequestError
 
 MAX_PROBLEMS = 100
 _SHOWN = 3
+_NAMED = 20
+"""At most so many known words are compared, or named, in a hint."""
+_COMPARED = 100
+"""Characters of a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[Problem] = []
         self._omitted = 0
+        self.expressions: dict[str, str] = {}
+        """The different regular expressions that were met, with what is wrong with each; empty when nothing is."""
 
     @property
     def full(self) -> bool:
@@ -78,10 +85,21 @@ class Problems:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the known word that was probably meant, or all of them."""
+    """A hint that names the known word that was probably meant, or all of them (the first few of many)."""
     words = list(known)
-    close = difflib.get_close_matches(word[:100].lower(), words, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
+    close = difflib.get_close_matches(word[:_COMPARED].lower(), _candidates(word, words), n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(name[:_COMPARED] for name in words[:_NAMED])}{', …' if len(words) > _NAMED else ''}"
+
+
+def _candidates(word: str, words: list[str]) -> list[str]:
+    """Few enough to be compared, whoever wrote them."""
+    if len(words) <= _NAMED:
+        return words
+    alike = [name for name in words if abs(len(name) - len(word)) <= 2 and name[:2] == word[:2]]
+    nearly = (name for name in alike if name.startswith(word[:-2]))
+    return [name for name in itertools.islice(itertools.chain(nearly, alike), _NAMED) if len(name) <= _COMPARED]
 
 
 def shown(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
-from runstream.runconfig.patterns import PatternError, check_pattern, searches
+from runstream.runconfig.patterns import MAX_EXPRESSIONS, PatternError, check_pattern, searches
 
 RefType = Literal["", "branch", "tag", "pull_request"]
 _DELIMITERS = ("/", "#")
@@ -101,8 +101,19 @@ def _pattern(place: Cursor) -> Pattern:
     text = place.strict_text() or ""
     if len(text) <= 2 or text[0] not in _DELIMITERS or text[-1] != text[0]:
         return Pattern(text)
-    try:
-        check_pattern(text[1:-1])
-    except PatternError as error:
-        place.wrong(f"not a regular expression: {error}", "the syntax is RE2's")
+    if wrong := _wrong_with(text[1:-1], place.problems.expressions):
+        place.wrong(wrong, "the syntax is RE2's")
     return Pattern(text[1:-1], "regexp")
+
+
+def _wrong_with(expression: str, met: dict[str, str]) -> str:
+    """Each expression is compiled once, and only so many: each costs time and memory."""
+    if len(met) == MAX_EXPRESSIONS and expression not in met:
+        return f"more than {MAX_EXPRESSIONS} different regular expressions in one file"
+    if expression not in met:
+        try:
+            check_pattern(expression)
+            met[expression] = ""
+        except PatternError as error:
+            met[expression] = f"not a regular expression: {error}"
+    return met[expression]

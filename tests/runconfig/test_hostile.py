@@ -1,0 +1,51 @@
+"""A file that is made to cost much costs little: what each of its parts may cost has a bound."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from runstream.runconfig import ConfigError, parse_config
+from runstream.runconfig.patterns import MAX_EXPRESSIONS
+from runstream.runconfig.problems import nearest
+
+TASKS = "runs:\n- name: r\n  tasks:\n"
+
+
+def refused(text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    return caught.value
+
+
+def branches(*expressions: str) -> str:
+    return "runs:\n- name: r\n  when:\n    branch:\n" + "".join(f"    - /{one}/\n" for one in expressions)
+
+
+def test_misspelled_dependencies_among_thousands_of_names() -> None:
+    long = "x" * 90
+    error = refused(TASKS + "".join(f"  - {{name: {long}{n}, depends: [{long}{n}y]}}\n" for n in range(2000)))
+    assert len(orjson.dumps(error.details)) < 200_000
+    assert "did you mean" in str(error)
+
+
+def test_a_near_name_is_found_among_thousands() -> None:
+    names = [f"task {n}" for n in range(2000)]
+    assert nearest("task 1999x", names) == "did you mean 'task 1999'?"
+    assert nearest("build-linx", [*names, "build-linux"]) == "did you mean 'build-linux'?"
+    assert len(nearest("unlike", names)) < 300
+
+
+def test_expressions_are_compiled_once_and_only_so_many() -> None:
+    assert parse_config(branches(*["a{999}"] * 5000)).runs
+    error = refused(branches(*[f"a{n}" for n in range(MAX_EXPRESSIONS + 1)]))
+    assert [problem.path for problem in error.problems] == [f"runs[0].when.branch[{MAX_EXPRESSIONS}]"]
+
+
+@pytest.mark.parametrize("expression", [r"\pL{300}", r"(\pL{100}){8}", "a{1001}", "(a{99}){99}", "a" * 5000])
+def test_an_expression_that_needs_much_memory_is_refused(expression: str) -> None:
+    assert "not a regular expression" in str(refused(branches(expression)))
+
+
+def test_what_is_wrong_with_an_expression_is_said_wherever_it_stands() -> None:
+    assert len(refused(branches("(", "a", "(")).problems) == 2
