@@ -10,6 +10,7 @@ from runstream.runconfig.patterns import MAX_EXPRESSIONS
 from runstream.runconfig.problems import nearest
 
 TASKS = "runs:\n- name: r\n  tasks:\n"
+HOST = "runtime: {type: host}"
 
 
 def refused(text: str) -> ConfigError:
@@ -24,7 +25,7 @@ def branches(*expressions: str) -> str:
 
 def test_misspelled_dependencies_among_thousands_of_names() -> None:
     long = "x" * 90
-    error = refused(TASKS + "".join(f"  - {{name: {long}{n}, depends: [{long}{n}y]}}\n" for n in range(2000)))
+    error = refused(TASKS + "".join(f"  - {{name: {long}{n}, {HOST}, depends: [{long}{n}y]}}\n" for n in range(2000)))
     assert len(orjson.dumps(error.details)) < 200_000
     assert "did you mean" in str(error)
 
