@@ -23,7 +23,7 @@ import structlog
 
 from runstream.database.connection import hang_up
 from runstream.database.database import Database
-from runstream.database.locks import lock_key
+from runstream.database.locks import partition_lock_key
 from runstream.errors import InternalError
 from runstream.lifecycle import Component
 from runstream.projections.sharing import share_out
@@ -61,7 +61,13 @@ class PartitionOwnership(Component):
         self._instance = instance
         self._live = live
         self._holders = [
-            _Holder(database, partition, f"{database.schema}/{namespace}/{service}", on_acquired, on_lost)
+            _Holder(
+                database,
+                partition,
+                partition_lock_key(database.schema, namespace, service, partition),
+                on_acquired,
+                on_lost,
+            )
             for partition in range(partitions)
         ]
 
@@ -97,15 +103,13 @@ class PartitionOwnership(Component):
 class _Holder:
     """Owns one partition for as long as it is wanted and its connection lives."""
 
-    def __init__(
-        self, database: Database, partition: int, lock_name: str, on_acquired: Callback, on_lost: Callback
-    ) -> None:
+    def __init__(self, database: Database, partition: int, key: int, on_acquired: Callback, on_lost: Callback) -> None:
         self.partition = partition
         self.owns = False
         self.idle = asyncio.Event()
         """Set while the partition is not wanted and nothing of it is left."""
         self._database = database
-        self._key = lock_key(f"{lock_name}/{partition}")
+        self._key = key
         self._on_acquired = on_acquired
         self._on_lost = on_lost
         self._wanted = asyncio.Event()

@@ -1,0 +1,201 @@
+"""The projection made anew from the log, beside the live one while that serves, and put in its place in one step.
+
+    schema beside, empty -> every partition filled -> indexes -> caught up again and again, until little is missing
+    -> all partitions owned: their workers stop -> the last commits -> tables exchanged -> workers begin from new rows
+
+Nothing but rows comes of it: no side effect is repeated. Killed at any moment, the live projection is the old one or
+the new one, whole; what is left of the schema beside is removed by the next rebuild.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from runstream.commits import LogPosition
+from runstream.database.connection import hang_up
+from runstream.database.database import Database
+from runstream.database.locks import lock_key
+from runstream.errors import ConflictError
+from runstream.jetstream.connection import nats_connection
+from runstream.log.jetstream import JetStreamLog
+from runstream.log.port import RawMessage
+from runstream.projections.rebuild_filling import Filled, fill_partition
+from runstream.projections.rebuild_ownership import all_owned
+from runstream.projections.rebuild_processes import Tell, processors, shared_out
+from runstream.projections.rebuild_schema import exchange, make_empty, make_indexes, schema_beside
+from runstream.subjects import Subjects
+
+BATCH = 1000
+NEAR = 2000
+"""Commits that may be missing when the workers are stopped: they take a moment."""
+PASSES = 20
+"""How often it is caught up before the rest is filled with the workers stopped, however much it is."""
+MANY = 40_000
+"""Commits from which on other processes help: starting one takes half a second."""
+log = structlog.get_logger()
+
+Say = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
+
+
+class FillFromLog(msgspec.Struct, frozen=True):
+    """One partition that is to be filled from its stream."""
+
+    nats_url: str
+    database_url: str
+    schema: str
+    namespace: str
+    service: str
+    epoch: int
+    partitions: int
+    partition: int
+    end: int
+    """The last sequence that is taken in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a log is, and the schema that is filled from it."""
+
+    nats_url: str
+    database_url: str
+    schema: str
+    subjects: Subjects
+    partitions: int
+
+    def work(self, partition: int, end: int) -> FillFromLog:
+        """One partition's work."""
+        subjects = self.subjects
+        return FillFromLog(
+            self.nats_url,
+            self.database_url,
+            self.schema,
+            subjects.namespace,
+            subjects.service,
+            subjects.epoch,
+            self.partitions,
+            partition,
+            end,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What was made."""
+
+    schema: str
+    """Where it is."""
+    position: LogPosition
+    parked: int
+    """Commits that could not be read or applied."""
+
+
+async def rebuild(nats_url: str, source: JetStreamLog, database: Database, say: Say) -> Rebuilt:
+    """Make the live projection anew. Raises ConflictError while another rebuild or an import goes on, InternalError."""
+    beside = schema_beside(database.schema)
+    place = Place(nats_url, database.url, beside, source.subjects, source.partitions)
+    async with alone(database):
+        indexes = await make_empty(database.url, beside)
+        ends = await ends_of(source)
+        filled = await fill(place, ends, say)
+        say("making indexes", 0, 0)
+        await make_indexes(database.url, beside, indexes)
+        filled = await _caught_up(place, source, filled, say)
+        async with all_owned(database, source.subjects.namespace, source.subjects.service, source.partitions):
+            filled = await fill(place, await ends_of(source), say, filled)
+            await exchange(database, beside)
+    parked = sum(one.parked for one in filled)
+    log.info("The projection was made anew", action="projection_rebuilt", schema=database.schema, parked=parked)
+    return Rebuilt(database.schema, _position(place, filled), parked)
+
+
+async def rebuild_into(
+    nats_url: str, source: JetStreamLog, database_url: str, schema: str, until: LogPosition, say: Say
+) -> Rebuilt:
+    """Make the projection as of a position in a schema of its own, to be looked at.
+
+    One that an earlier rebuild made is made anew. Raises ConflictError for a schema that is somebody else's.
+    """
+    place = Place(nats_url, database_url, schema, source.subjects, source.partitions)
+    indexes = await make_empty(database_url, schema)
+    filled = await fill(place, until.sequences, say)
+    say("making indexes", 0, 0)
+    await make_indexes(database_url, schema, indexes)
+    return Rebuilt(schema, _position(place, filled), sum(one.parked for one in filled))
+
+
+async def fill(place: Place, ends: Sequence[int], say: Say, filled: Sequence[Filled] = ()) -> list[Filled]:
+    """Fill all partitions up to these sequences, each from where it was filled to before."""
+    total = sum(ends)
+    done = begun = sum(one.sequence for one in filled)
+
+    def tell(further: int) -> None:
+        nonlocal done
+        done += further
+        say("folding", done, total)
+
+    works = [place.work(partition, end) for partition, end in enumerate(ends)]
+    return await shared_out(fill_from_log, works, Filled, processors() if total - begun > MANY else 1, tell)
+
+
+async def fill_from_log(work: FillFromLog, tell: Tell) -> Filled:
+    """Fill one partition from its stream."""
+    subjects = Subjects(work.namespace, work.service, work.epoch)
+    database = Database(work.database_url, work.schema, pool_size=1, application="runstream rebuild")
+    try:
+        async with nats_connection(work.nats_url, "runstream rebuild") as client:
+            log = JetStreamLog(client, subjects, work.partitions, append_seconds=0)
+
+            async def source(after: int) -> AsyncIterator[list[RawMessage]]:
+                while after < work.end:
+                    async with log.read(work.partition, after) as reader:
+                        while after < work.end:
+                            messages = (await reader.next_batch(BATCH))[: work.end - after]
+                            after += len(messages)
+                            yield messages
+
+            return await fill_partition(database, subjects, work.partition, source, tell)
+    finally:
+        await database.close()
+
+
+async def ends_of(source: JetStreamLog) -> tuple[int, ...]:
+    """The last sequence of each partition."""
+    return tuple(await asyncio.gather(*(source.end(partition) for partition in range(source.partitions))))
+
+
+@asynccontextmanager
+async def alone(database: Database) -> AsyncIterator[None]:
+    """Be the only one who makes a projection anew in this schema. Raises ConflictError while there is another."""
+    connection = await database.connect(watchful=True)
+    try:
+        key = lock_key(f"runstream rebuild {database.schema}")
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
+            raise ConflictError(
+                "a rebuild, an import or the activation of an epoch goes on already",
+                code="rebuildGoesOn",
+                hint="wait for its end, or stop it; one that was killed is over within seconds",
+            )
+        yield
+    finally:
+        await hang_up(connection)
+
+
+async def _caught_up(place: Place, source: JetStreamLog, filled: list[Filled], say: Say) -> list[Filled]:
+    """Fill what was appended meanwhile, until little is missing."""
+    for _ in range(PASSES):
+        ends = await ends_of(source)
+        if sum(ends) - sum(one.sequence for one in filled) <= NEAR:
+            break
+        filled = await fill(place, ends, say, filled)
+    return filled
+
+
+def _position(place: Place, filled: Sequence[Filled]) -> LogPosition:
+    return LogPosition(place.subjects.epoch, tuple(one.sequence for one in filled))

@@ -1,0 +1,298 @@
+"""One partition's rows, made from its commits in an empty schema, as fast as rows can be copied.
+
+A run is written once it is archived, and forgotten once it is written: memory holds what is active at one time. What
+is written and is touched again all the same (a log that an executor stored late) is loaded, and replaced. At the end
+everything else is written, with the checkpoint: from then on it is a projection like any other, and can be filled
+further from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import structlog
+
+from runstream.commits import StoredCommit
+from runstream.database.database import Database
+from runstream.database.failures import UNSTORABLE, UnstorableError
+from runstream.database.rows import CounterRow, executor_row, executor_task_row, run_config_row
+from runstream.domain.executor_task import ExecutorTask
+from runstream.errors import InternalError
+from runstream.feed.feed import classify
+from runstream.log.port import RawMessage
+from runstream.projections.fold import Changes, PartitionFold, Tracked, UnfitCommitError
+from runstream.projections.loading import load_needed, load_partition
+from runstream.projections.rebuild_rows import Rows, Whole, clear_partition
+from runstream.projections.snapshot import PartitionRows
+from runstream.projections.store import parked_rows
+from runstream.subjects import Subjects
+
+PIECE_RUNS = 2000
+"""Runs that are written together."""
+PIECE_CONFIG_BYTES = 4 << 20
+KEPT_CONFIG_BYTES = 8 << 20
+"""Run configs that are kept in memory, as JSON; the others are loaded when they are needed again."""
+log = structlog.get_logger()
+
+Source = Callable[[int], AsyncIterator[Sequence[RawMessage]]]
+"""Begins to read the partition behind a sequence, up to where it is to be filled."""
+Tell = Callable[[int], None]
+"""Told how many further messages were taken in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What a partition holds now."""
+
+    partition: int
+    sequence: int
+    """Of the last message."""
+    parked: int
+    """How many commits could not be read or applied."""
+
+
+class _CannotBeStoredError(Exception):
+    """The commit at this sequence brings a value that Postgres cannot hold."""
+
+    def __init__(self, sequence: int, reason: str) -> None:
+        super().__init__(reason)
+        self.sequence, self.reason = sequence, reason
+
+
+async def fill_partition(database: Database, subjects: Subjects, partition: int, source: Source, tell: Tell) -> Filled:
+    """Fill a partition, from its checkpoint if it has one, with everything that the source has.
+
+    A commit with a value that Postgres cannot hold is parked, as it is by a worker: it is looked for, and the partition
+    is filled anew without it. Raises InternalError when log or database fail.
+    """
+    refused: dict[int, str] = {}
+    careful = False
+    while True:
+        fold = await _begun(database, subjects, partition)
+        filling = Filling(database, subjects, fold, refused, careful=careful)
+        try:
+            async for messages in source(fold.after):
+                await filling.take(messages)
+                tell(len(messages))
+            return await filling.finish()
+        except _CannotBeStoredError as found:
+            refused[found.sequence] = found.reason
+            careful = False
+        except UnstorableError as error:
+            if careful:
+                raise InternalError(
+                    f"partition {partition} cannot be stored: {error.message}", code="rebuildFailed"
+                ) from error
+            careful = True
+            log.warning("a partition is gone through commit by commit", action="rebuild_careful", partition=partition)
+        finally:
+            await filling.close()
+        await clear_partition(database, partition)
+
+
+async def _begun(database: Database, subjects: Subjects, partition: int) -> PartitionFold:
+    """The state that the partition's rows have."""
+    async with database.snapshot() as transaction:
+        if await PartitionRows(transaction, partition).checkpoint() is None:
+            return PartitionFold(partition, subjects.epoch)
+    return await load_partition(database, partition, subjects.epoch)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """What is written together, as it was when its rows were made."""
+
+    rows: Rows
+    wholes: dict[str, Whole] = field(default_factory=dict)
+
+
+class Filling:
+    """Takes the messages of one partition in order; `close` in any case."""
+
+    def __init__(
+        self, database: Database, subjects: Subjects, fold: PartitionFold, refused: Mapping[int, str], *, careful: bool
+    ) -> None:
+        """`fold` is what the rows are now.
+
+        `refused` are sequences of commits that are parked, with the reason; `careful` looks for more of them.
+        """
+        self._database = database
+        self._subjects = subjects
+        self._refused = refused
+        self._careful = careful
+        self._fold = fold
+        self._parked_aggregates: set[str] = set()
+        self._parked = 0
+        self._rows = Rows(fold.partition)
+        self._changed: set[str] = set()
+        """Runs that are not written as they are now."""
+        self._final: dict[str, None] = {}
+        """Those of them that are archived."""
+        self._again = set(fold.runs)
+        """Runs in memory that have rows already."""
+        self._config_bytes: dict[str, int] = {}
+        """Of the run configs in memory, as JSON."""
+        self._waiting_config_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    async def take(self, messages: Sequence[RawMessage]) -> None:
+        """Fold further messages; what has become final is written meanwhile."""
+        commits, aside = classify(messages, self._parked_aggregates)
+        await self._bring_back(commits)
+        parked = {one.sequence: one for one in aside}
+        stored = {one.position.sequence: one for one in commits}
+        for sequence in sorted({*parked, *stored}) if parked else stored:
+            if (one := parked.get(sequence)) is not None:
+                self._fold.park(sequence, one.subject, one.aggregate, one.reason)
+            else:
+                self._apply(stored[sequence])
+                if self._careful:
+                    self._require_storable(sequence)
+        self._collect(self._fold.take_changes())
+        if len(self._final) >= PIECE_RUNS or self._waiting_config_bytes > PIECE_CONFIG_BYTES:
+            await self._begin_piece()
+
+    async def finish(self) -> Filled:
+        """Write the rest and the checkpoint."""
+        await self._written()
+        while self._changed:
+            await self._write(self._piece([*islice(self._changed, PIECE_RUNS)]))
+        fold, rest = self._fold, self._rows
+        partition = fold.partition
+        rows = rest.replaced
+        rows["executor_tasks"] += [executor_task_row(t.state, t.head, partition) for t in self._tasks_without_run()]
+        rows["executors"] += [executor_row(one.state, one.head, partition) for one in fold.executors.values()]
+        rows["counters"] += [CounterRow(partition, root, last) for root, last in fold.counters.items()]
+        await rest.write(self._database, (fold.epoch, fold.after, fold.run_sequence))
+        return Filled(partition, fold.after, self._parked)
+
+    async def close(self) -> None:
+        """End what is being written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.cancel()
+            await asyncio.wait({writing})
+            if not writing.cancelled():
+                writing.exception()  # What ends a filling was raised already, or is no longer of interest.
+
+    def _apply(self, stored: StoredCommit) -> None:
+        address = stored.commit.address
+        reason = self._refused.get(stored.position.sequence)
+        if address.aggregate in self._parked_aggregates:
+            reason = f"an earlier commit of {address.aggregate} is parked"
+        try:
+            if reason is None:
+                self._fold.apply(stored)
+                return
+        except UnfitCommitError as error:
+            reason = str(error)
+        self._parked_aggregates.add(address.aggregate)
+        self._fold.park(stored.position.sequence, self._subjects.of(address), address.aggregate, reason)
+
+    async def _bring_back(self, commits: Sequence[StoredCommit]) -> None:
+        """Load what these commits touch and is in the rows only."""
+        fold = self._fold
+        needs = fold.needs(commits)
+        if not needs:
+            return
+        await self._written()
+        needs = fold.needs(commits)
+        waiting = needs.configs & {str(row[0]) for row in self._rows.copied["run_configs"]}
+        if waiting:
+            await self._begin_piece()
+            await self._written()
+        loaded = await load_needed(self._database, fold.partition, needs)
+        self._again.update(run_id for run_id in loaded.runs if run_id not in fold.runs)
+        fold.runs.update({key: run for key, run in loaded.runs.items() if key not in fold.runs})
+        fold.executor_tasks.update({k: t for k, t in loaded.executor_tasks.items() if k not in fold.executor_tasks})
+        fold.configs.update(loaded.configs)
+
+    def _collect(self, changes: Changes) -> None:
+        partition = self._fold.partition
+        for key, config in changes.configs.items():
+            row = run_config_row(key, config, partition)
+            self._rows.copied["run_configs"].append(row)
+            self._config_bytes[key] = len(row.content)
+            self._waiting_config_bytes += len(row.content)
+        self._changed.update(changes.runs)
+        self._final.update((run_id, None) for run_id in changes.runs if self._fold.runs[run_id].state.archived)
+        self._rows.replaced["parked"] += parked_rows(changes)
+        self._parked += len(changes.parked)
+
+    async def _begin_piece(self) -> None:
+        """Begin to write what is final, once what was begun before is written."""
+        await self._written()
+        piece = self._piece(list(self._final))
+        self._writing = asyncio.create_task(self._write(piece))
+
+    def _piece(self, run_ids: Sequence[str]) -> _Piece:
+        piece, self._rows = _Piece(self._rows), Rows(self._fold.partition)
+        self._waiting_config_bytes = 0
+        self._changed.difference_update(run_ids)
+        for run_id in run_ids:
+            self._final.pop(run_id, None)
+            whole = piece.wholes[run_id] = self._whole(run_id)
+            piece.rows.add_run(whole, again=run_id in self._again)
+        return piece
+
+    async def _write(self, piece: _Piece) -> None:
+        await piece.rows.write(self._database)
+        for run_id, whole in piece.wholes.items():
+            if whole.run.state.archived and _same(self._whole(run_id), whole):
+                self._forget(run_id, whole)
+            else:
+                self._again.add(run_id)
+        self._forget_configs({str(row[0]) for row in self._rows.copied["run_configs"]})
+
+    async def _written(self) -> None:
+        """Wait for what is being written. Raises what went wrong with it."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    def _whole(self, run_id: str) -> Whole:
+        tracked = self._fold.runs[run_id]
+        ids = (task.executor_task_id for task in tracked.state.tasks.values())
+        return Whole(tracked, tuple(self._fold.executor_tasks[key] for key in ids if key))
+
+    def _forget(self, run_id: str, whole: Whole) -> None:
+        del self._fold.runs[run_id]
+        self._again.discard(run_id)
+        for task in whole.tasks:
+            self._fold.executor_tasks.pop(task.state.id, None)
+
+    def _forget_configs(self, waiting: set[str]) -> None:
+        kept = sum(self._config_bytes.values())
+        for key in [key for key in self._fold.configs if key not in waiting]:
+            if kept <= KEPT_CONFIG_BYTES:
+                return
+            del self._fold.configs[key]
+            kept -= self._config_bytes.pop(key, 0)
+
+    def _tasks_without_run(self) -> list[Tracked[ExecutorTask]]:
+        """Executor tasks that no run names: a second one of one task, which a scheduler never assigns."""
+        named = {t.executor_task_id for run in self._fold.runs.values() for t in run.state.tasks.values()}
+        return [task for key, task in self._fold.executor_tasks.items() if key not in named]
+
+    def _require_storable(self, sequence: int) -> None:
+        """Raises _CannotBeStoredError when the commit that was applied last made a row that Postgres cannot hold."""
+        changes = self._fold.changes
+        rows = Rows(self._fold.partition)
+        for run_id in changes.runs:
+            rows.add_run(self._whole(run_id), again=False)
+        rows.replaced["executors"] = [executor_row(c.now.state, c.now.head, 0) for c in changes.executors.values()]
+        rows.replaced["counters"] = [CounterRow(0, root, last) for root, last in changes.counters.items()]
+        if what := rows.unstorable():
+            raise _CannotBeStoredError(sequence, f"{UNSTORABLE}: {what}")
+
+
+def _same(now: Whole, then: Whole) -> bool:
+    """Whether nothing has touched it: a fold makes new objects for what it changes."""
+    return (
+        now.run is then.run
+        and len(now.tasks) == len(then.tasks)
+        and all(one is other for one, other in zip(now.tasks, then.tasks, strict=True))
+    )

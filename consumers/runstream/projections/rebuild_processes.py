@@ -1,0 +1,203 @@
+"""Work on partitions, shared out among processes: one takes the next work when it has done one.
+
+    us -> child    a work, as one line of JSON
+    child -> us    {"done": 500} … then {"end": …} or {"failed": …}
+
+A child ends when its input does, so that none outlives who started it, however that ended. Passwords are in the work,
+never in the arguments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from importlib import import_module
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+import uvloop
+
+from runstream.errors import InternalError, RunstreamError
+from runstream.telemetry import setup_logging
+
+W = TypeVar("W")
+E = TypeVar("E")
+
+_LINE_BYTES = 1 << 20
+_TELL_SECONDS = 0.2
+
+Tell = Callable[[int], None]
+"""Told how much further has been done."""
+Work = Callable[[W, Tell], Awaitable[E]]
+"""A function of a module, which takes and gives what JSON can carry."""
+
+
+class _Failed(msgspec.Struct):
+    message: str
+    code: str
+    hint: str
+    details: dict[str, Any]
+
+
+class _Said(msgspec.Struct, omit_defaults=True):
+    done: int = 0
+    end: msgspec.Raw = msgspec.Raw()
+    failed: _Failed | None = None
+
+
+def processors() -> int:
+    """How many processes can work at once here."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def shared_out(work: Work[W, E], works: Sequence[W], answer: type[E], processes: int, tell: Tell) -> list[E]:
+    """What `work` makes of each of the works, in their order; in this process when `processes` is 1.
+
+    Raises what the work raises (as InternalError from another process), and then ends all others.
+    """
+    if processes <= 1 or len(works) <= 1:
+        return [await work(one, tell) for one in works]
+    waiting = list(enumerate(works))[::-1]
+    answers: dict[int, E] = {}
+
+    async def take() -> None:
+        async with _child(work) as child:
+            while waiting:
+                number, one = waiting.pop()
+                answers[number] = msgspec.json.decode(await _done(child, one, tell), type=answer)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(processes, len(works))):
+                group.create_task(take())
+    except* RunstreamError as errors:
+        raise errors.exceptions[0] from errors
+    return [answers[number] for number in range(len(works))]
+
+
+@contextlib.asynccontextmanager
+async def _child(work: Work[W, E]) -> AsyncIterator[asyncio.subprocess.Process]:
+    name = f"{work.__module__}:{work.__qualname__}"
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        __name__,
+        name,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=_LINE_BYTES,
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
+
+
+async def _done(child: asyncio.subprocess.Process, work: object, tell: Tell) -> bytes:
+    """Have a work done; its answer as JSON."""
+    if child.stdin is None or child.stdout is None:
+        raise RuntimeError("the child has no pipes")
+    with contextlib.suppress(ConnectionError):  # what follows tells that it has ended
+        child.stdin.write(msgspec.json.encode(work) + b"\n")
+        await child.stdin.drain()
+    while line := await child.stdout.readline():
+        said = msgspec.json.decode(line, type=_Said)
+        if said.failed is not None:
+            raise InternalError(
+                said.failed.message, code=said.failed.code, details=said.failed.details, hint=said.failed.hint
+            )
+        if said.end:
+            return bytes(said.end)
+        tell(said.done)
+    raise InternalError(
+        f"a process that worked on a partition has ended: {await child.wait()}",
+        code="workerProcessEnded",
+        hint="was there too little memory?",
+    )
+
+
+async def _serve(name: str) -> None:
+    """Be the child: do one work after the other until the input ends."""
+    module, _, function = name.partition(":")
+    work = getattr(import_module(module), function)
+    kind = _kind_of(work)
+    works: asyncio.Queue[bytes] = asyncio.Queue()
+    listening = asyncio.create_task(_listen(works))
+    while not listening.done():
+        await _worked(work, msgspec.json.decode(await works.get(), type=kind))
+
+
+async def _listen(works: asyncio.Queue[bytes]) -> None:
+    """Take in works, also while one is being done; nobody who could want its answer is there when the input ends."""
+    reader = asyncio.StreamReader(limit=_LINE_BYTES)
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        works.put_nowait(line)
+    os._exit(1)
+
+
+def _kind_of(work: Work[W, E]) -> type[W]:
+    """The type of its first parameter."""
+    kind: type[W] = next(iter(get_type_hints(work).values()))
+    return kind
+
+
+async def _worked(work: Work[W, E], one: W) -> None:
+    meter = _Meter()
+    try:
+        async with meter.telling():
+            end = await work(one, meter.add)
+    except RunstreamError as error:
+        _say(_Said(failed=_Failed(error.message, error.code, error.hint, error.details)))
+    except Exception as error:  # noqa: BLE001  whatever it is, the other process tells it
+        what = f"a process that worked on a partition failed: {type(error).__name__}: {error}"
+        _say(_Said(failed=_Failed(what, "workerProcessFailed", "", {})))
+    else:
+        _say(_Said(end=msgspec.Raw(msgspec.json.encode(end))))
+
+
+class _Meter:
+    """Says how much was done, a few times a second."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def add(self, done: int) -> None:
+        self._done += done
+
+    @contextlib.asynccontextmanager
+    async def telling(self) -> AsyncIterator[None]:
+        task = asyncio.ensure_future(self._tell())
+        try:
+            yield
+        finally:
+            task.cancel()
+            self._flush()
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(_TELL_SECONDS)
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._done:
+            _say(_Said(done=self._done))
+            self._done = 0
+
+
+def _say(said: _Said) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    setup_logging("warning")
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(_serve(sys.argv[1]))
