@@ -1,0 +1,212 @@
+"""A log in which every type of event of this version happens: what the golden snapshot of a version holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from runstream.codec import encode
+from runstream.commits import Head
+from runstream.events import Event
+from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
+from runstream.events.executor_task import (
+    ExecutorTaskArchiveStored,
+    ExecutorTaskAssigned,
+    ExecutorTaskCancelled,
+    ExecutorTaskFinished,
+    ExecutorTaskLogLost,
+    ExecutorTaskLogStored,
+    ExecutorTaskLost,
+    ExecutorTaskPhase,
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStarted,
+    ExecutorTaskStepFinished,
+    ExecutorTaskStepStarted,
+    ExecutorTaskStopRequested,
+    ExecutorTaskTimedOut,
+)
+from runstream.events.run import (
+    RunArchived,
+    RunCancelled,
+    RunCreated,
+    RunFinished,
+    RunNumbered,
+    RunResult,
+    RunResultSet,
+    RunStarted,
+    RunStopRequested,
+    RunTaskApprovalRequested,
+    RunTaskApproved,
+    RunTasksCancelled,
+    RunTasksSkipped,
+)
+from runstream.events.run_config import Depend, RunConfig, RunConfigStored
+from runstream.ids import derived_id, executor_task_id, run_task_id
+from runstream.log.memory import MemoryLog
+from runstream.runconfig.canonical import config_hash
+from runstream.subjects import Address, group_root, partition_of
+from tests.domain.world import config, task
+
+PARTITIONS = 2
+BEGAN = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+EXECUTOR = "north-1"
+SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
+ENDED = (RunFinished(), RunArchived())
+CHAIN = config(
+    task("build", steps=2, save=True),
+    task("check", Depend("build", ("on_success",)), level=1, needs_approval=True),
+    name="Grüße, 世界 \U0001f680",
+)
+ONE = config(task("build", steps=1), task("lint", steps=0))
+BIG = config(task("build", environment={f"VARIABLE_{n}": "x" * 70 for n in range(1000)}))
+
+
+@dataclass(slots=True)
+class Story:
+    """Writes commits, each a second after the one before."""
+
+    log: MemoryLog = field(default_factory=lambda: MemoryLog("golden", partitions=PARTITIONS))
+    heads: dict[Address, Head] = field(default_factory=dict)
+    numbers: dict[int, int] = field(default_factory=dict)
+    written: int = 0
+
+    def now(self) -> datetime:
+        return BEGAN + timedelta(seconds=self.written)
+
+    def write(self, address: Address, *events: Event, cause: str = "", trace: str = "") -> None:
+        self.written += 1
+        head = self.heads.get(address, Head())
+        commit = head.next_commit(
+            address,
+            events,
+            time=self.now(),
+            actor="user:ada" if not cause else "scheduler",
+            cause=cause or derived_id("golden", str(self.written)),
+            trace=trace,
+        )
+        body, headers = encode(commit)
+        position = self.log.put(address.partition, self.log.subjects.of(address), body, headers)
+        self.heads[address] = Head(commit.version, position.sequence)
+
+    def run(self, name: str, content: RunConfig, group: str, *setup_errors: str) -> RunStory:
+        partition = partition_of(group_root(group), PARTITIONS)
+        digest = config_hash(content)
+        stored = Address(partition, "runconfig", digest)
+        if stored not in self.heads:
+            self.write(stored, RunConfigStored(content))
+        run = RunStory(self, Address(partition, "run", derived_id("golden", name)), digest, group)
+        annotations = {"branch": "main", "commit": "1f2e3d", "message": 'says "hello"\n\tand more'}
+        self.write(run.address, RunCreated(content.name, group, digest, annotations, setup_errors), trace=TRACE)
+        return run
+
+    def number(self, partition: int) -> RunNumbered:
+        number = self.numbers[partition] = self.numbers.get(partition, 0) + 1
+        return RunNumbered(number, number)
+
+
+@dataclass(slots=True)
+class RunStory:
+    story: Story
+    address: Address
+    config: str
+    group: str
+
+    def does(self, *events: Event) -> None:
+        self.story.write(self.address, *events, cause=self.address.id, trace=TRACE)
+
+    def starts(self) -> None:
+        self.does(self.story.number(self.address.partition), RunStarted())
+
+    def task(self, name: str, steps: int) -> Address:
+        run = self.address.id
+        made = run_task_id(run, name)
+        address = Address(self.address.partition, "task", executor_task_id(run, made), EXECUTOR)
+        counter = self.story.numbers[self.address.partition]
+        event = ExecutorTaskAssigned(EXECUTOR, run, made, name, self.config, self.group, counter, steps, 60_000_000_000)
+        self.story.write(address, event, cause=run)
+        return address
+
+    def on(self, executor_task: Address, *events: Event) -> None:
+        self.story.write(executor_task, *events, cause=self.address.id)
+
+
+def golden_log() -> MemoryLog:
+    """The log."""
+    story = Story()
+    executor = Address(partition_of(EXECUTOR, PARTITIONS), "executor", EXECUTOR)
+    offer = ExecutorRegistered(("amd64", "arm64"), {"zone": "a"}, True, True, False, 4, True, "group", "0.1.0")
+    story.write(executor, offer)
+    _succeeds(story.run("succeeds", CHAIN, "/project/web/branch/main"))
+    _is_stopped(story.run("is stopped", CHAIN, "/project/web/branch/main"))
+    _times_out(story.run("times out", ONE, "/user/ada/localrepo/1"))
+    broken = story.run("is broken", ONE, "/project/api/branch/main", "line 3: no such task", "line 9: a cycle")
+    broken.does(story.number(broken.address.partition), RunArchived())
+    withdrawn = story.run("is withdrawn", BIG, "/project/api/branch/main")
+    withdrawn.does(story.number(withdrawn.address.partition))
+    withdrawn.does(RunCancelled(), RunArchived())
+    _loses_its_executor(story.run("loses its executor", ONE, "/project/web/branch/topic"), executor)
+    running = story.run("is still running", CHAIN, "/project/web/branch/main")
+    running.starts()
+    running.on(running.task("build", 2), ExecutorTaskStarted(story.now()))
+    story.run("is queued", CHAIN, "/project/web/branch/main")
+    story.write(executor, ExecutorDeleted())
+    return story.log
+
+
+def _succeeds(run: RunStory) -> None:
+    run.starts()
+    build = run.task("build", 2)
+    run.on(build, ExecutorTaskStarted(run.story.now()))
+    at = run.story.now()
+    run.on(build, ExecutorTaskSetupFinished(at, SUCCESS), ExecutorTaskStepStarted(0, at))
+    run.on(
+        build,
+        *(ExecutorTaskStepFinished(0, at, SUCCESS, None), ExecutorTaskArchiveStored(0), ExecutorTaskStepStarted(1, at)),
+        *(ExecutorTaskStepFinished(1, at, SUCCESS, 0), ExecutorTaskLogStored(None), ExecutorTaskLogStored(0)),
+        *(ExecutorTaskLogStored(1), ExecutorTaskFinished(at, SUCCESS, "")),
+    )
+    run.does(RunTaskApprovalRequested("check"))
+    run.does(RunTaskApproved("check"))
+    check = run.task("check", 1)
+    run.on(check, ExecutorTaskStarted(at))
+    run.on(
+        check,
+        *(ExecutorTaskSetupFinished(at, SUCCESS), ExecutorTaskLogLost(None), ExecutorTaskStepStarted(0, at)),
+        *(ExecutorTaskStepFinished(0, at, SUCCESS, 0), ExecutorTaskLogStored(0), ExecutorTaskFinished(at, SUCCESS, "")),
+    )
+    run.does(RunResultSet(RunResult.SUCCESS), *ENDED)
+
+
+def _is_stopped(run: RunStory) -> None:
+    run.starts()
+    build = run.task("build", 2)
+    run.does(RunStopRequested())
+    run.does(RunTasksSkipped(("check",)), RunResultSet(RunResult.STOPPED))
+    run.on(build, ExecutorTaskStopRequested())
+    run.on(build, ExecutorTaskCancelled(run.story.now()))
+    run.does(*ENDED)
+
+
+def _times_out(run: RunStory) -> None:
+    run.starts()
+    at = run.story.now()
+    build = run.task("build", 1)
+    run.on(build, ExecutorTaskStarted(at))
+    run.on(build, ExecutorTaskSetupFinished(at, SUCCESS), ExecutorTaskLogLost(None), ExecutorTaskStepStarted(0, at))
+    run.on(build, ExecutorTaskTimedOut())
+    run.on(
+        build,
+        *(ExecutorTaskStepFinished(0, at, FAILED, None), ExecutorTaskLogLost(0)),
+        ExecutorTaskFinished(at, FAILED, "it took longer than 1m"),
+    )
+    run.does(RunResultSet(RunResult.FAILED), RunTasksCancelled(("lint",)), *ENDED)
+
+
+def _loses_its_executor(run: RunStory, executor: Address) -> None:
+    run.starts()
+    build = run.task("build", 1)
+    run.on(build, ExecutorTaskStarted(run.story.now()))
+    run.story.write(executor, ExecutorLost())
+    run.on(build, ExecutorTaskLost(run.story.now(), "the executor is gone"))
+    run.does(RunResultSet(RunResult.FAILED), RunTasksCancelled(("lint",)), *ENDED)

@@ -1,0 +1,60 @@
+"""A snapshot that any released version has written is read for ever."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from runstream.events import EVENT_TYPES
+from runstream.projections.fold import PartitionFold
+from runstream.snapshots.object_files import object_chunks, objects
+from runstream.snapshots.reading import open_snapshot
+from runstream.snapshots.resuming import resume
+from runstream.snapshots.signing import read_public_key
+from runstream.snapshots.verifying import verify
+from tests.snapshots.make_golden import GOLDEN, OBJECTS
+
+KEPT = sorted(GOLDEN.glob("*.tar"))
+
+
+def test_this_version_has_one() -> None:
+    assert GOLDEN / f"{version('runstream')}.tar" in KEPT, "run: python -m tests.snapshots.make_golden"
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_it_is_good(path: Path) -> None:
+    report = verify(path, public_key=read_public_key(path.with_suffix(".pem")))
+    assert report.good, report.problems
+    assert report.commits > 50
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_it_is_folded(path: Path) -> None:
+    with open_snapshot(path) as snapshot:
+        folds = [PartitionFold(partition, 1) for partition in range(snapshot.header.partitions)]
+        for fold in folds:
+            for stored in snapshot.commits(fold.partition):
+                assert not fold.needs([stored])
+                fold.apply(stored)
+        runs = [tracked.state for fold in folds for tracked in fold.runs.values()]
+        assert {found.path: b"".join(object_chunks(snapshot, found)) for found in objects(snapshot)} == OBJECTS
+    assert len(runs) == 8
+    assert sum(run.archived for run in runs) == 6
+    assert sum(run.finished for run in runs) == 6
+
+
+def test_this_versions_has_every_type_of_event() -> None:
+    """A new type needs a new golden snapshot: of the next version, or of this one while it is not released."""
+    with open_snapshot(GOLDEN / f"{version('runstream')}.tar") as snapshot:
+        assert snapshot.manifest.events.keys() == EVENT_TYPES.keys()
+
+
+def test_an_interrupted_one_of_each_version_is_resumed(tmp_path: Path) -> None:
+    for path in KEPT:
+        (tmp_path / "x").write_bytes(path.read_bytes()[:-2000])
+        with (tmp_path / "x").open("r+b") as file:
+            found = resume(file)
+        assert found is not None
+        assert len(found.segments) == 2
