@@ -7,7 +7,7 @@ import pytest
 from runstream.commits import LogPosition, Position, parse_point
 from runstream.domain.run import RunPhase
 from runstream.errors import BadRequestError, NotExistError
-from runstream.projections.as_of import RunsAsOf
+from runstream.projections.as_of import RunsAsOf, position_at
 from runstream.projections.fold import PartitionFold
 
 from .playing import played
@@ -60,6 +60,17 @@ async def test_a_point_of_another_log_is_refused(monkeypatch: pytest.MonkeyPatch
     for point in (LogPosition(2, (1,)), LogPosition(1, (1, 1)), LogPosition(1, (100_000,)), Position(1, 1, 1)):
         with pytest.raises(BadRequestError):
             await past.run("r0", point)
+
+
+async def test_a_time_is_a_position_of_each_partition() -> None:
+    world = played(1, 80)
+    log = await logged(world)
+    log.put(0, "test.runs.1.0.run.broken", b"{")
+    middle = world.log[len(world.log) // 2].commit.time
+    expected = next(i for i, stored in enumerate(world.log) if stored.commit.time > middle)
+    assert await position_at(log, middle) == LogPosition(1, (expected,))
+    assert await position_at(log, datetime.now(UTC)) == LogPosition(1, (len(world.log) + 1,))
+    assert await position_at(log, datetime(2000, 1, 1, tzinfo=UTC)) == LogPosition(1, (0,))
 
 
 def test_points_are_read() -> None:

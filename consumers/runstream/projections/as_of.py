@@ -1,15 +1,19 @@
 """A run as it was: folded from its own commits up to a point, and from nothing else.
 
 Of a run all commits are read (its own, and those of its executor tasks, which are on the same partition), in the
-order of the log. At a time it is what the commits before the first later one say.
+order of the log. At a time it is what the commits before the first later one say, and so it is of a whole partition.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias
 
+import msgspec
+
+from runstream.codec import plain_body
 from runstream.commits import LogPosition, Position, StoredCommit
 from runstream.database.runs import RunRecord
 from runstream.domain.copies import replace
@@ -24,6 +28,7 @@ from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import PartitionFold, UnfitCommitError
 
 Point: TypeAlias = LogPosition | Position | datetime
+_BATCH = 1000
 
 
 class RunsAsOf:
@@ -71,6 +76,43 @@ class RunsAsOf:
                 hint="`runstream events tail --run ID` shows the positions of its commits",
             )
         return point.sequence
+
+
+async def position_at(log: Log, moment: datetime) -> LogPosition:
+    """Up to where the log goes at a time: each partition up to its first commit that was made later.
+
+    Of a commit that cannot be read nobody knows, so it is not. Reads every partition up to there.
+    """
+    ends = await asyncio.gather(*(_end_at(log, partition, moment) for partition in range(log.partitions)))
+    return LogPosition(log.epoch, tuple(ends))
+
+
+async def _end_at(log: Log, partition: int, moment: datetime) -> int:
+    after, end = 0, await log.end(partition)
+    if not end:
+        return 0
+    async with log.read(partition, 0) as reader:
+        while after < end:
+            for message in await reader.next_batch(_BATCH):
+                if after == end or _made_after(message, moment):
+                    return after
+                after = message.position.sequence
+    return after
+
+
+class _Made(msgspec.Struct, gc=False):
+    time: datetime
+
+
+_read_time = msgspec.json.Decoder(_Made).decode
+
+
+def _made_after(message: RawMessage, moment: datetime) -> bool:
+    try:
+        made = _read_time(plain_body(message)).time
+    except (msgspec.DecodeError, BadRequestError):
+        return False
+    return made.tzinfo is not None and made > moment
 
 
 def _until(commits: Sequence[StoredCommit], bound: int | datetime) -> Sequence[StoredCommit]:

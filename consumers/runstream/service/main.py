@@ -83,6 +83,12 @@ app.command(
     group=_SERVICE,
     help="Fold the whole log again and compare it with every row of the database.",
 )
+app.command(
+    "runstream.service.rebuild_command:rebuild_command",
+    name="rebuild",
+    group=_SERVICE,
+    help="Make the rows of the database anew from the log, while everything goes on.",
+)
 
 parked_app = App(name="parked", help="Commits that could not be read or applied.", version_flags=[], group=_SERVICE)
 parked_app.command(
