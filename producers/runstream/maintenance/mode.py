@@ -81,6 +81,8 @@ class Mode:
         self._said: Requested | None = None
         self._heard = -1
         self._parts: dict[str, Part] = {}
+        self._shut = True
+        """Whether no part may begin: from the moment when all were parked until the log is in use again."""
         self._at_rest = True
         self._state = State.RESUMED
         self._since = _now()
@@ -91,7 +93,7 @@ class Mode:
     @property
     def open(self) -> bool:
         """Whether the parts are to work."""
-        return not self._at_rest and self.request is None
+        return not self._shut and self.request is None
 
     @property
     def state(self) -> State:
@@ -130,9 +132,10 @@ class Mode:
         while True:
             await self.until(lambda: self._heard >= 0 and self.request is None)
             await self._resume()
-            self._at_rest = False
+            self._shut = self._at_rest = False
             self._notify()
             await self.until(lambda: self.request is not None and self._parked())
+            self._shut = True
             await self._log.rest()
             self._at_rest = True
             self._notify()
@@ -159,7 +162,13 @@ class Mode:
         state = self.state
         if state is not self._state:
             self._state, self._since = state, _now()
-            log.info(f"{self.service}: {state.value}", action=f"maintenance_{state.value}", service=self.service)
+            # Where nobody ever asked for maintenance there is nothing to tell.
+            tell = log.info if self._said is not None else log.debug
+            tell(
+                f"Maintenance of {self.service}: this process says {state.value}",
+                action=f"instance_{state.value}",
+                service=self.service,
+            )
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         self.on_change()

@@ -14,11 +14,16 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 
+import structlog
+
+from runstream.jetstream.api import UnavailableError
 from runstream.lifecycle import Component
 from runstream.maintenance.mode import Mode, Part
 from runstream.maintenance.records import Doing
 from runstream.maintenance.requested import Requested
 
+_RETRY_SECONDS = 0.5
+log = structlog.get_logger()
 Make = Callable[[], Awaitable[Component]]
 
 
@@ -35,36 +40,68 @@ class Parkable(Component):
     async def run(self) -> None:
         """Work and park until `stopping` is set. Raises what the component raises."""
         while await self._may_work():
-            component = await self._make()
-            self._part.follow(component)
             try:
-                if await self._begun(component) and await self._worked(component):
+                if await self._served():
                     return
             finally:
-                self._part.become(Doing.DRAINING)
-                component.stop_seconds = min(component.stop_seconds, self.stop_seconds)
-                await component.stop()
                 self._part.become(Doing.PARKED)
 
     async def _may_work(self) -> bool:
         """Wait for the mode to be open; False when the process stops instead."""
         mode = self._mode
-        if not mode.open:
-            await self._first(mode.until(lambda: mode.open or mode.request is not None))
+        while not self.stopping.is_set():
+            if mode.open:
+                # Said before anything is awaited: nobody may take this process for parked from here on.
+                self._part.become(Doing.STARTING)
+                return True
             if mode.request is not None:
                 self.started.set()
-            await self._first(mode.until(lambda: mode.open))
-        return not self.stopping.is_set()
+            await self._first(mode.until(lambda: mode.open or (mode.request is not None and not self.started.is_set())))
+        return False
+
+    async def _served(self) -> bool:
+        """Make a component and let it work for as long as it is to; True when it has ended by itself."""
+        component = await self._made()
+        if component is None:
+            return False
+        self._part.follow(component)
+        try:
+            return await self._begun(component) and await self._worked(component)
+        finally:
+            self._part.become(Doing.DRAINING)
+            await self._ended(component)
+
+    async def _made(self) -> Component | None:
+        """A new one; None when what it needs cannot be reached now. Raises that when the process has just started."""
+        try:
+            return await self._make()
+        except UnavailableError as error:
+            if not self.started.is_set():
+                raise
+            log.warning(f"The {self.name} goes on later", action="component_waits", why=error.message)
+        await self._first(asyncio.sleep(_RETRY_SECONDS))
+        return None
+
+    async def _ended(self, component: Component) -> None:
+        """Stop it, at once when the process cannot wait any longer."""
+        component.stop_seconds = min(component.stop_seconds, self.stop_seconds)
+        try:
+            await component.stop()
+        except asyncio.CancelledError:
+            component.stop_seconds = 0.0
+            await component.stop()
+            raise
 
     async def _begun(self, component: Component) -> bool:
         """Start it; False when it is not to work any more before it has."""
         starting = asyncio.ensure_future(component.start())
-        await self._first(_done(starting), self._closed())
-        if not starting.done():
+        try:
+            await self._first(_done(starting), self._closed())
+            if not starting.done():
+                return False
+            starting.result()
+        finally:
             starting.cancel()
-            await asyncio.wait({starting})
-            return False
-        starting.result()
         self._part.become(Doing.RUNNING)
         self.started.set()
         return True
@@ -79,9 +116,7 @@ class Parkable(Component):
                     ended.result()
                     return True
                 request = self._mode.request
-                if self.stopping.is_set() or request is None:
-                    return False
-                if await self._drained(component, request, ended):
+                if self.stopping.is_set() or (request is not None and await self._drained(component, request, ended)):
                     return False
                 if self._mode.open:
                     self._part.become(Doing.RUNNING)
@@ -96,13 +131,16 @@ class Parkable(Component):
         def other() -> bool:
             return self._mode.request is None or self._mode.request.id != request.id
 
-        await self._first(_done(draining), _done(ended), self._mode.until(other))
-        if draining.done():
-            draining.result()
-            return True
-        draining.cancel()
-        await asyncio.wait({draining})
-        return False
+        try:
+            await self._first(_done(draining), _done(ended), self._mode.until(other))
+            if draining.done():
+                draining.result()
+                return True
+            draining.cancel()
+            await asyncio.wait({draining})
+            return False
+        finally:
+            draining.cancel()
 
     async def _closed(self) -> None:
         await self._mode.until(lambda: not self._mode.open)

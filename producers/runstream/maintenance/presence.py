@@ -134,7 +134,7 @@ class Instance(Component):
             if found is None:
                 mode.hear(None, 0)
             else:
-                mode.hear(decode_requested(found.data, found.time), found.sequence)
+                mode.hear(decode_requested(found.data, found.time) if found.data else None, found.sequence)
 
     async def _listen(self) -> None:
         """Follow what is asked for; a change that was missed is found when the watch is there again."""
@@ -144,8 +144,9 @@ class Instance(Component):
         try:
             async for change in watch:
                 mode = self.modes.get(change.key.partition(".")[2])
-                if mode is not None and change.what == "held":
-                    mode.hear(decode_requested(change.value, datetime.now(UTC)), change.sequence)
+                if mode is not None:
+                    said = decode_requested(change.value, datetime.now(UTC)) if change.what == "held" else None
+                    mode.hear(said, change.sequence)
         finally:
             await watch.close()
 

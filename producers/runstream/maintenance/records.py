@@ -19,6 +19,7 @@ import msgspec
 class Doing(StrEnum):
     """What one part of a process does."""
 
+    STARTING = "starting"
     RUNNING = "running"
     DRAINING = "draining"
     """It begins nothing more; what it had begun goes on."""
