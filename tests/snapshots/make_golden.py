@@ -1,4 +1,4 @@
-"""`python -m tests.snapshots.make_golden` makes the snapshot of this version that is kept for ever, if there is none."""
+"""`python -m tests.snapshots.make_golden` makes the snapshot of this version that is kept, if there is none."""
 
 from __future__ import annotations
 
