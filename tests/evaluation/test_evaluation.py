@@ -12,8 +12,8 @@ CONTEXT = {"ref_type": "branch", "ref": "refs/heads/main", "branch": "main", "ta
 TIGHT = Limits(seconds=20, output_bytes=100_000)
 
 
-async def value(source: str, program: ProgramFormat, limits: Limits = TIGHT) -> object:
-    return json.loads(await evaluate(source, program, f"config.{program}", CONTEXT, limits))
+def value(source: str, program: ProgramFormat, limits: Limits = TIGHT) -> object:
+    return json.loads(evaluate(source, program, f"config.{program}", CONTEXT, limits))
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ async def value(source: str, program: ProgramFormat, limits: Limits = TIGHT) -> 
         ),
     ],
 )
-async def test_a_program_is_given_the_context(program: ProgramFormat, source: str) -> None:
-    assert await value(source, program) == {"branch": "main", "list": [2, 4], "text": "é<&>"}
+def test_a_program_is_given_the_context(program: ProgramFormat, source: str) -> None:
+    assert value(source, program) == {"branch": "main", "list": [2, 4], "text": "é<&>"}
 
 
-async def test_what_starlark_converts() -> None:
+def test_what_starlark_converts() -> None:
     source = "def main(ctx):\n  print('gone')\n  return {'none': None, 'yes': True, 'big': 1 << 100, 'pair': (0.5, [])}"
-    assert await value(source, "starlark") == {"none": None, "yes": True, "big": 1 << 100, "pair": [0.5, []]}
+    assert value(source, "starlark") == {"none": None, "yes": True, "big": 1 << 100, "pair": [0.5, []]}
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ async def test_what_starlark_converts() -> None:
         ("starlark", "def main(ctx):\n  fail('boom')", "boom"),
     ],
 )
-async def test_a_program_that_fails_is_told_why(program: ProgramFormat, source: str, said: str) -> None:
+def test_a_program_that_fails_is_told_why(program: ProgramFormat, source: str, said: str) -> None:
     with pytest.raises(EvaluationError, match=f"failed to execute {program}") as failed:
-        await value(source, program)
+        value(source, program)
     assert said in failed.value.message
 
 
@@ -70,9 +70,9 @@ async def test_a_program_that_fails_is_told_why(program: ProgramFormat, source: 
         ),
     ],
 )
-async def test_an_endless_program_is_ended(program: ProgramFormat, source: str) -> None:
+def test_an_endless_program_is_ended(program: ProgramFormat, source: str) -> None:
     with pytest.raises(EvaluationError) as ended:
-        await value(source, program, Limits(seconds=0.5, memory_bytes=1 << 30))
+        value(source, program, Limits(seconds=0.5, memory_bytes=1 << 30))
     assert ended.value.code in {"configTimeLimit", "configMemoryLimit"}
 
 
@@ -83,9 +83,9 @@ async def test_an_endless_program_is_ended(program: ProgramFormat, source: str) 
         ("starlark", "def main(ctx):\n  return {'a': ['x' * 1000000 + str(n) for n in range(1000)]}"),
     ],
 )
-async def test_a_program_that_wants_all_memory_is_ended(program: ProgramFormat, source: str) -> None:
+def test_a_program_that_wants_all_memory_is_ended(program: ProgramFormat, source: str) -> None:
     with pytest.raises(EvaluationError, match="memory"):
-        await value(source, program)
+        value(source, program)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,6 @@ async def test_a_program_that_wants_all_memory_is_ended(program: ProgramFormat, 
         ("starlark", "def main(ctx):\n  return {'a': 'x' * 200000}"),
     ],
 )
-async def test_a_program_that_makes_too_much_is_refused(program: ProgramFormat, source: str) -> None:
+def test_a_program_that_makes_too_much_is_refused(program: ProgramFormat, source: str) -> None:
     with pytest.raises(EvaluationError, match="more than 100000 bytes"):
-        await value(source, program)
+        value(source, program)

@@ -23,6 +23,7 @@ def main() -> int:
     request: dict[str, Any] = json.load(sys.stdin)
     evaluate: Callable[[dict[str, Any]], str] = {"jsonnet": _jsonnet, "starlark": _starlark}[request["format"]]
     resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"],) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"],) * 2)  # should its parent die before it
     try:
         text = evaluate(request)
     except MemoryError:

@@ -6,19 +6,22 @@ within. Its environment is empty and it has no secrets; what it is told is its s
 
 from __future__ import annotations
 
-import asyncio
 import json
+import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal, Self
 
 from runstream.errors import BadRequestError
 from runstream.evaluation import child
 
 ProgramFormat = Literal["jsonnet", "starlark"]
 _CHUNK_BYTES = 1 << 16
+_THREADS = 4
+"""How many threads an interpreter may keep busy."""
 _TOLD_CHARACTERS = 1_000
 """How much of the beginning and of the end of a program's own error is told."""
 
@@ -39,40 +42,26 @@ class EvaluationError(BadRequestError):
     """The program failed, or passed a limit."""
 
 
-async def evaluate(
+def evaluate(
     source: str, program: ProgramFormat, name: str, context: Mapping[str, str], limits: Limits = LIMITS
 ) -> str:
-    """The JSON text that the program makes of the context.
+    """The JSON text that the program makes of the context. Blocks, but never longer than the limit.
 
     jsonnet gets the context as top-level argument `ctx`, starlark's `main` as its only argument. Raises
     EvaluationError that names the file and says what failed or which limit was passed.
     """
-    request = {
-        "format": program,
-        "name": name,
-        "source": source,
-        "context": dict(context),
-        "memory_bytes": limits.memory_bytes,
-    }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-I",
-        str(Path(child.__file__)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,  # what the program prints
-        env={},
+    process = subprocess.Popen(
+        [sys.executable, "-I", str(Path(child.__file__))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # what the program prints
+        env=_environment(limits),
     )
-    try:
-        async with asyncio.timeout(limits.seconds):
-            output = await _converse(process, json.dumps(request).encode(), limits)
-            code = await process.wait()
-    except TimeoutError as error:
-        raise _passed(name, f"takes longer than {limits.seconds:g} seconds", "configTimeLimit") from error
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    with process, _Deadline(process, limits.seconds) as deadline:
+        output = _converse(process, _request(source, program, name, context, limits), limits.output_bytes)
+        code = process.wait()
+    if deadline.passed:
+        raise _passed(name, f"takes longer than {limits.seconds:g} seconds", "configTimeLimit")
     if len(output) > limits.output_bytes:
         raise _passed(name, f"makes more than {limits.output_bytes} bytes", "configOutputLimit")
     if code == child.FAILED_EXIT:
@@ -82,34 +71,71 @@ async def evaluate(
     return output.decode()
 
 
-async def _converse(process: asyncio.subprocess.Process, request: bytes, limits: Limits) -> bytes:
-    """What the child writes, at most a byte more than it may."""
+def _environment(limits: Limits) -> dict[str, str]:
+    """For jsonnet's Go: memory is collected when it gets scarce, not before."""
+    return {"GOGC": "off", "GOMEMLIMIT": str(limits.memory_bytes // 2)}
+
+
+def _request(source: str, program: str, name: str, context: Mapping[str, str], limits: Limits) -> bytes:
+    request = {
+        "format": program,
+        "name": name,
+        "source": source,
+        "context": dict(context),
+        "memory_bytes": limits.memory_bytes,
+        "cpu_seconds": int(limits.seconds * _THREADS) + 1,
+    }
+    return json.dumps(request).encode()
+
+
+class _Deadline:
+    """Ends a process after some seconds, and in any case when it is left."""
+
+    def __init__(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        self._process = process
+        self._timer = threading.Timer(seconds, self._pass)
+        self._timer.daemon = True
+        self.passed = False
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._process.kill()
+
+    def _pass(self) -> None:
+        if self._process.poll() is None:
+            self.passed = True
+            self._process.kill()
+
+
+def _converse(process: subprocess.Popen[bytes], request: bytes, most: int) -> bytes:
+    """What the child writes, at most a byte more than it may. It reads the whole request before it writes."""
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("the child has no pipes")
-    async with asyncio.TaskGroup() as tasks:
-        output = tasks.create_task(_read(process.stdout, limits.output_bytes + 1, process))
-        tasks.create_task(_write(process.stdin, request))
-    return output.result()
+    _write(process.stdin, request)
+    return _read(process, process.stdout, most + 1)
 
 
-async def _read(stream: asyncio.StreamReader, most: int, process: asyncio.subprocess.Process) -> bytes:
-    """What the stream has, at most this much; whoever writes more is ended, and the rest is thrown away."""
-    kept = bytearray()
-    while chunk := await stream.read(_CHUNK_BYTES):
-        kept += chunk[: most - len(kept)]
-        if len(kept) >= most and process.returncode is None:
-            process.kill()
-    return bytes(kept)
-
-
-async def _write(stream: asyncio.StreamWriter, request: bytes) -> None:
+def _write(stream: IO[bytes], request: bytes) -> None:
     try:
-        stream.write(request)
-        await stream.drain()
+        with stream:
+            stream.write(request)
     except (BrokenPipeError, ConnectionResetError):
         return  # it has ended before it read everything: its exit code tells why
-    finally:
-        stream.close()
+
+
+def _read(process: subprocess.Popen[bytes], stream: IO[bytes], most: int) -> bytes:
+    """What the stream has, at most this much; whoever writes more is ended."""
+    kept = bytearray()
+    while chunk := stream.read(min(_CHUNK_BYTES, most - len(kept))):
+        kept += chunk
+        if len(kept) == most:
+            process.kill()
+            break
+    return bytes(kept)
 
 
 def _told(said: bytes) -> str:

@@ -8,7 +8,13 @@ for run in run_configs(parsed, RefContext(ref_type="branch", branch="main", …)
 from runstream.runconfig.canonical import canonical, config_hash
 from runstream.runconfig.decode import parse_config
 from runstream.runconfig.duration import format_duration, parse_duration
-from runstream.runconfig.environment import RefContext, counter_environment, run_group, static_environment
+from runstream.runconfig.environment import (
+    RefContext,
+    config_context,
+    counter_environment,
+    run_group,
+    static_environment,
+)
 from runstream.runconfig.graph import ancestors, check_graph, levels, with_levels
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
 from runstream.runconfig.problems import ConfigError, Problem
@@ -28,6 +34,7 @@ __all__ = [
     "ancestors",
     "canonical",
     "check_graph",
+    "config_context",
     "config_hash",
     "counter_environment",
     "format_duration",

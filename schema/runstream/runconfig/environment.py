@@ -36,6 +36,18 @@ class RefContext:
     skip_ssh_host_key_check: bool = False
 
 
+def config_context(context: RefContext) -> dict[str, str]:
+    """What a configuration that is a program is told (domain a.13)."""
+    return {
+        "ref_type": context.ref_type,
+        "ref": context.ref,
+        "branch": context.branch,
+        "tag": context.tag,
+        "pull_request_id": context.pull_request_id,
+        "commit_sha": context.commit_sha,
+    }
+
+
 def static_environment(context: RefContext) -> dict[str, str]:
     """The environment that is the same for all tasks of a run."""
     host, port = git_host_and_port(context.repository_url)
