@@ -88,9 +88,19 @@ epochs = Table(
     Column("current", Boolean, nullable=False),
     Column("partitions", SmallInteger, nullable=False),
     Column("created_at", _TIME, nullable=False, server_default=func.now()),
+    Column("state", Text, nullable=False, server_default="ready"),
+    Column("origin", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("service", "epoch"),
+    CheckConstraint(
+        "state IN ('loading', 'ready', 'deleted') AND (state = 'ready' OR NOT current)", name="epochs_state_known"
+    ),
     Index("epochs_current", "service", unique=True, postgresql_where=text("current")),
 )
+"""Each epoch that there ever was: its number is never given to another one.
+
+`state` is `loading` while an import fills its streams, which nobody reads; `ready` when they are whole; `deleted` when
+they are gone. `origin` says for people where its commits came from; empty for those that were made here.
+"""
 
 deployment = Table(
     "deployment",

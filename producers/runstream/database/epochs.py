@@ -1,0 +1,97 @@
+"""The epochs of a service's log: which one is current is decided here, and nowhere else.
+
+An epoch is written down before it has a stream, so that whatever is left of an import that was killed is known.
+Its number is never used again: a position says for ever which commit is meant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import RowMapping, func, insert, select, update
+
+from runstream.database.database import Database
+from runstream.database.writing import Connection
+from runstream.errors import ConflictError, NotExistError
+from runstream.tables import epochs
+
+EpochState = Literal["loading", "ready", "deleted"]
+
+_ANOTHER = "UPDATE epochs SET current = false WHERE service = $1 AND epoch = $2 AND current"
+_CURRENT = "UPDATE epochs SET current = true, state = 'ready' WHERE service = $1 AND epoch = $2 AND state <> 'deleted'"
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One epoch."""
+
+    number: int
+    partitions: int
+    current: bool
+    state: EpochState
+    origin: str
+    """Where its commits came from, for people; empty for those that were made here."""
+    created: datetime
+    """In UTC."""
+
+
+async def list_epochs(database: Database, service: str) -> tuple[Epoch, ...]:
+    """All epochs that there ever were, in order."""
+    listed = select(epochs).where(epochs.c.service == service).order_by(epochs.c.epoch)
+    async with database.snapshot() as transaction:
+        return tuple(_epoch(row) for row in await transaction.rows(listed))
+
+
+async def current_epoch(database: Database, service: str) -> Epoch:
+    """The epoch that is served. Raises NotExistError when no log was ever made."""
+    for epoch in await list_epochs(database, service):
+        if epoch.current:
+            return epoch
+    raise NotExistError(
+        "the database knows of no log", code="noEpoch", hint="start the service once with this database: it makes one"
+    )
+
+
+async def begin_epoch(database: Database, service: str, partitions: int, origin: str, after: int = 0) -> Epoch:
+    """Write down that an epoch is being loaded; its number is higher than every one before, and than `after`."""
+    last = select(func.coalesce(func.max(epochs.c.epoch), 0)).where(epochs.c.service == service).scalar_subquery()
+    row = insert(epochs).values(
+        service=service,
+        epoch=func.greatest(last, after) + 1,
+        current=False,
+        partitions=partitions,
+        state="loading",
+        origin=origin,
+    )
+    found = await database.transaction(lambda transaction: transaction.first(row.returning(epochs)))
+    if found is None:
+        raise RuntimeError("an inserted row was not returned")
+    return _epoch(found)
+
+
+async def mark_deleted(database: Database, service: str, epoch: int) -> None:
+    """Write down that an epoch's streams are gone, or about to be. Raises ConflictError for the current one."""
+    change = update(epochs).where(epochs.c.service == service, epochs.c.epoch == epoch, ~epochs.c.current)
+    if not await database.transaction(lambda transaction: transaction.execute(change.values(state="deleted"))):
+        raise ConflictError(
+            f"epoch {epoch} is the current one, or there is none of this number",
+            code="epochNotDeleted",
+            hint="`runstream epochs list` shows them",
+        )
+
+
+async def make_current(connection: Connection, service: str, epoch: int, instead: int) -> None:
+    """In an open transaction: serve this epoch instead of that one. Raises ConflictError when that is not current."""
+    done = [await connection.execute(_ANOTHER, service, instead), await connection.execute(_CURRENT, service, epoch)]
+    if done != ["UPDATE 1", "UPDATE 1"]:
+        raise ConflictError(
+            f"epoch {instead} is not current any more, or epoch {epoch} was deleted",
+            code="epochChanged",
+            hint="something else switched in between: see `runstream epochs list`, and begin again",
+        )
+
+
+def _epoch(row: RowMapping) -> Epoch:
+    return Epoch(row["epoch"], row["partitions"], row["current"], row["state"], row["origin"], row["created_at"])
