@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-COMPONENTS = ("gateway", "scheduler", "executor")
+COMPONENTS = ("gateway", "scheduler", "executor", "datamanager")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,10 +131,14 @@ async def shipping(
 
 async def archived(log: MemoryLog, storage: ObjectStorage) -> list[list[RawMessage]]:
     """Everything in the archive, verified, by partition."""
-    archive = Archive(storage, log.subjects)
+    return await archived_of(Archive(storage, log.subjects))
+
+
+async def archived_of(archive: Archive) -> list[list[RawMessage]]:
+    """Everything in an archive, verified, by partition."""
     status = await archive.status()
     found: list[list[RawMessage]] = []
-    for partition in range(log.partitions):
+    for partition in range(len(status.partitions)):
         await archive.verify(status, partition)
         found.append([message async for batch in archive.commits(status, partition) for message in batch])
     return found

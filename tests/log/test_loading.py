@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log import streams
 from runstream.log.jetstream import open_log
 from runstream.log.loading import BATCH_COMMITS, Load, StreamLoader
+from runstream.log.waiting import until_described
 from runstream.subjects import Subjects
 from tests.log.servers import connected
 
@@ -77,3 +79,12 @@ async def test_a_log_that_is_withdrawn_and_deleted_is_made_anew(nats_url: str, n
         assert await streams.ends(nc, subjects, 2) == (0, None)
         async with await open_log(nc, namespace, create=True, partitions=2) as log:
             assert await log.end(1) == 0
+
+
+async def test_who_needs_a_log_waits_for_who_makes_it(nats_url: str, namespace: str) -> None:
+    async with connected(nats_url) as nc, connected(nats_url) as other:
+        assert not await until_described(nc, namespace, seconds=0.05)
+        waiting = asyncio.create_task(until_described(nc, namespace))
+        async with await open_log(other, namespace, create=True, partitions=1):
+            assert await waiting
+            assert await until_described(nc, namespace)

@@ -6,15 +6,20 @@ where the archive ends: then one of the two is older than the other, or of anoth
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from runstream.datamanager.errors import ContradictionError
 from runstream.datamanager.status import DataStatus, fingerprint
 from runstream.snapshots.writing import ReadableLog
 
 
-async def require_agreement(log: ReadableLog, status: DataStatus, deployment: str, where: str) -> None:
+async def require_agreement(
+    log: ReadableLog, status: DataStatus, deployment: str, where: str, without: Collection[int] = ()
+) -> None:
     """Raise ContradictionError unless the log continues what is archived in `where`.
 
-    `deployment` is the id that NATS and the database have. Raises InternalError when the log cannot be read.
+    `deployment` is the id that NATS and the database have; `without` are partitions that are not looked at. Raises
+    InternalError when the log cannot be read.
     """
     if status.deployment != deployment:
         raise ContradictionError(
@@ -32,7 +37,7 @@ async def require_agreement(log: ReadableLog, status: DataStatus, deployment: st
             hint="one of them is of another deployment: check the NATS URL, the namespace and the object storage",
         )
     for partition, archived in enumerate(status.partitions):
-        if archived.tip is None:
+        if archived.tip is None or partition in without:
             continue
         end = await log.end(partition)
         if end < archived.last:
@@ -50,7 +55,7 @@ def _went_back(status: DataStatus, partition: int, end: int, where: str) -> Cont
         f"{end}, but is archived up to {last} in {where}",
         code="logWentBack",
         details={"partition": partition, "log": end, "archive": last},
-        hint=f"{ways_out(status, where)}",
+        hint=ways_out(status, where),
     )
 
 
@@ -61,7 +66,7 @@ def _differs(status: DataStatus, partition: int, where: str) -> ContradictionErr
         f"{status.subjects.stream(partition)}) than in the archive in {where}: they have different histories",
         code="logDiffers",
         details={"partition": partition, "sequence": last},
-        hint=f"{ways_out(status, where)}",
+        hint=ways_out(status, where),
     )
 
 

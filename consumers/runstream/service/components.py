@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 
+from runstream.datamanager.datamanager import DataManager
 from runstream.embedded.files import free_port
 from runstream.executor.executor import Executor
 from runstream.executor.making import make_executor
@@ -45,6 +46,8 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     mode = Mode(platform.log.subjects.service, platform.log)
     instance = await _instance(platform, data_dir, mode)
     components: list[Component] = [instance]
+    if "datamanager" in settings.components:
+        components.append(_datamanager(platform, mode))
     if "scheduler" in settings.components:
         components.append(Parkable("scheduler", mode, partial(_scheduler, platform, instance)))
     if "executor" in settings.components:
@@ -87,6 +90,15 @@ async def _scheduler(platform: Platform, instance: Instance) -> Scheduler:
 async def _executor(platform: Platform) -> Executor:
     leases = await _executor_leases(platform)
     return make_executor(platform.settings, platform.nats, platform.log, platform.objects, leases)
+
+
+def _datamanager(platform: Platform, mode: Mode) -> DataManager:
+    """It goes on in maintenance: what others append while they drain is archived too."""
+
+    async def moved(epoch: int) -> None:
+        await mode.until(lambda: platform.log.epoch != epoch)
+
+    return DataManager(platform.reading_log, platform.objects, platform.pool(), platform.deployment, moved=moved)
 
 
 async def _executor_leases(platform: Platform) -> LeaseBoard:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from nats.aio.client import Client
 
 from runstream.database import Database
+from runstream.datamanager.opening import LogPlace, prepare_log
 from runstream.errors import InternalError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.log.waiting import until_described
 from runstream.objects import ObjectStorage
 from runstream.objects.opening import open_objects
 from runstream.settings import Settings
@@ -29,7 +31,9 @@ class Platform:
     log: JetStreamLog
     objects: ObjectStorage
     database: Database | None
-    """None in a process without gateway and scheduler."""
+    """None in a process that has executors alone."""
+    deployment: str
+    """Its id; empty in a process without database."""
 
     def pool(self) -> Database:
         """The database, for a component that has one. Raises InternalError in a process without."""
@@ -54,6 +58,10 @@ class Platform:
             async with self.database.snapshot(timeout=1.5):
                 return
 
+    def reading_log(self) -> JetStreamLog:
+        """The log in the epoch of now, for who reads it to its end when the service is in another one already."""
+        return JetStreamLog(self.nats, self.log.subjects, self.log.partitions, 0.0)
+
 
 @contextlib.asynccontextmanager
 async def open_platform(settings: Settings, telemetry: Telemetry, *, database: bool) -> AsyncIterator[Platform]:
@@ -63,8 +71,15 @@ async def open_platform(settings: Settings, telemetry: Telemetry, *, database: b
         pool = Database(settings.database_url, settings.database_schema) if database else None
         if pool is not None:
             stack.push_async_callback(pool.close)
-        log = await open_log(
-            nats, settings.namespace, create=True, partitions=settings.partitions, replicas=settings.replicas
-        )
+        objects = await open_objects(settings)
+        deployment = ""
+        if pool is not None:
+            prepared = await prepare_log(
+                LogPlace(nats, pool, objects, settings.namespace, "runs", settings.partitions, settings.replicas)
+            )
+            deployment = prepared.deployment
+        else:
+            await until_described(nats, settings.namespace)
+        log = await open_log(nats, settings.namespace, partitions=settings.partitions)
         await stack.enter_async_context(log)
-        yield Platform(settings, telemetry, nats, log, await open_objects(settings), pool)
+        yield Platform(settings, telemetry, nats, log, objects, pool, deployment)

@@ -26,7 +26,7 @@ from runstream.settings import Settings
 from runstream.telemetry import Telemetry, setup_telemetry
 from runstream.telemetry.secrets import hide_password_of
 
-_NEED_DATABASE = frozenset({"gateway", "scheduler"})
+_NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager"})
 _TELEMETRY_SECONDS = 1.0
 _FORCED_SECONDS = 0.5
 

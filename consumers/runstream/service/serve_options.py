@@ -54,7 +54,7 @@ class ServeOptions(StorageOptions):
     """What can be set for a process that serves."""
 
     components: Annotated[str | None, Parameter(group=_WHAT)] = None
-    """Which parts run in this process, separated by commas: gateway, scheduler, executor. Default: all."""
+    """Which parts run in this process, separated by commas: gateway, scheduler, executor, datamanager. Default: all."""
     partitions: Annotated[int | None, Parameter(group=_WHAT)] = None
     """How many partitions the log has; fixed when it is created. Default: 4."""
     replicas: Annotated[int | None, Parameter(group=_SERVERS)] = None

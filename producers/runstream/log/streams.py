@@ -86,9 +86,9 @@ async def describe(
     """
     found = await read_key(nc, subjects.namespace, subjects.service)
     before = _description(subjects.namespace, found)
-    if before is not None and before != instead:
-        return before
     description = LogDescription(subjects.epoch, partitions, FORMAT)
+    if before is not None and (before == description or before != instead):
+        return before
     data = orjson.dumps(description, option=orjson.OPT_SORT_KEYS)
     await write_key(nc, subjects.namespace, subjects.service, data, after=found.sequence)
     return await described(nc, subjects.namespace, subjects.service) or description

@@ -1,0 +1,145 @@
+"""Restoring a log, or some of its partitions, from the archive: all of it is verified before any of it is loaded.
+
+    verified -> noted -> not described -> streams deleted and made -> loaded -> projection reset -> described
+
+The description comes last, so that nothing uses a log that is not whole. An interrupted restore has left the note of
+which partitions it was about, and is begun again with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+import orjson
+import structlog
+from nats.aio.client import Client
+
+from runstream.datamanager.archive import Archive
+from runstream.datamanager.status import DataStatus
+from runstream.errors import InternalError
+from runstream.ids import derived_id
+from runstream.jetstream.publisher import Publisher
+from runstream.log import streams
+from runstream.log.control import read_key, write_key
+from runstream.log.loading import Load, StreamLoader
+from runstream.log.port import RawMessage
+from runstream.snapshots.lines import wire_form
+
+AT_ONCE = 4
+"""Partitions that are verified or loaded side by side: each has a segment in memory."""
+_PROGRESS_COMMITS = 100_000
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What a restore is about, in the control bucket while it goes on."""
+
+    epoch: int
+    partitions: tuple[int, ...]
+
+
+async def noted(nc: Client, namespace: str, service: str, epoch: int) -> tuple[int, ...] | None:
+    """The partitions that an unfinished restore of this epoch was about; None when there is none."""
+    data = (await read_key(nc, namespace, _key(service))).data
+    if not data:
+        return None
+    note = msgspec.convert(orjson.loads(data), _Note)
+    return note.partitions if note.epoch == epoch else None
+
+
+async def forget_note(nc: Client, namespace: str, service: str) -> None:
+    """The log is whole: nothing is to be restored."""
+    if (await read_key(nc, namespace, _key(service))).data:
+        await write_key(nc, namespace, _key(service), b"")
+
+
+async def restore(nc: Client, archive: Archive, status: DataStatus, partitions: tuple[int, ...], replicas: int) -> None:
+    """Fill the streams of these partitions with what is archived; the log is not described yet.
+
+    Raises DamagedArchiveError before anything is changed, InternalError when NATS or the storage fails.
+    """
+    subjects = status.subjects
+    await _each(partitions, lambda partition: _verify(archive, status, partition))
+    await streams.create_control_bucket(nc, subjects.namespace, replicas)
+    note = orjson.dumps(_Note(status.epoch, partitions))
+    await write_key(nc, subjects.namespace, _key(subjects.service), note)
+    await streams.withdraw(nc, subjects.namespace, subjects.service)
+    for partition in partitions:
+        await streams.delete_stream(nc, subjects, partition)
+    await streams.create_streams(nc, subjects, len(status.partitions), replicas)
+    publisher = Publisher(nc)
+    await publisher.start()
+    try:
+        await _each(partitions, lambda partition: _load(publisher, archive, status, partition))
+    finally:
+        await publisher.close()
+    ends = await streams.ends(nc, subjects, len(status.partitions))
+    for partition in partitions:
+        if ends[partition] != status.partitions[partition].last:
+            raise InternalError(
+                f"stream {subjects.stream(partition)} ends at {ends[partition]} after it was restored up to "
+                f"{status.partitions[partition].last}",
+                code="notLoaded",
+                hint="start again: it is restored anew",
+            )
+
+
+async def _each(partitions: Iterable[int], work: Callable[[int], Awaitable[None]]) -> None:
+    """Do something for all of these partitions, some at once. Raises what the first one raises that fails."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(partition: int) -> None:
+        async with room:
+            await work(partition)
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for partition in partitions:
+                tasks.create_task(one(partition))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+
+
+def _key(service: str) -> str:
+    return f"restoring.{service}"
+
+
+async def _verify(archive: Archive, status: DataStatus, partition: int) -> None:
+    commits = await archive.verify(status, partition)
+    log.info("verified", action="archive_verified", partition=partition, commits=commits)
+
+
+async def _load(publisher: Publisher, archive: Archive, status: DataStatus, partition: int) -> None:
+    loader = StreamLoader(publisher, status.subjects.stream(partition))
+    told = 0
+    async for messages in _as_loads(archive, status, partition):
+        await loader.load(messages)
+        if loader.end - told >= _PROGRESS_COMMITS:
+            told = loader.end
+            log.info("restoring", action="log_restoring", partition=partition, commits=told)
+
+
+async def _as_loads(archive: Archive, status: DataStatus, partition: int) -> AsyncIterator[list[Load]]:
+    async for messages in archive.commits(status, partition):
+        yield await asyncio.to_thread(lambda: [_as_load(message) for message in messages])  # noqa: B023 - awaited here
+
+
+def _as_load(message: RawMessage) -> Load:
+    body, headers = wire_form(message, _commit_id(message))
+    return Load(message.subject, body, headers)
+
+
+def _commit_id(message: RawMessage) -> str:
+    """The id in the body; one of its own for what is no commit."""
+    try:
+        body = orjson.loads(message.data)
+        found = body.get("id") if isinstance(body, dict) else None
+    except orjson.JSONDecodeError:
+        found = None
+    if isinstance(found, str) and found:
+        return found
+    return derived_id("restored", message.subject, str(message.position.sequence))
