@@ -96,6 +96,8 @@ def test_texts_that_are_not_kept(text: str) -> None:
         (False, False, "parked running", State.RESUMED),
         (False, False, "starting running", State.RESUMED),
         (False, False, "draining running", State.RESUMED),
+        (False, False, "stopping running", State.RUNNING),
+        (True, False, "stopping parked", State.DRAINING),
     ],
 )
 def test_the_state_of_a_process(requested: bool, at_rest: bool, parts: str, state: State) -> None:

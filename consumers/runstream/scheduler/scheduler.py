@@ -102,7 +102,8 @@ class Scheduler(Component):
 
     def positions(self) -> dict[int, int]:
         """How far each partition of this process was taken in."""
-        return self._left | {partition: worker.position for partition, (worker, _) in self._workers.items()}
+        working = {partition: worker.position for partition, (worker, _) in self._workers.items()}
+        return self._left | {partition: position for partition, position in working.items() if position is not None}
 
     async def _acquired(self, partition: int) -> None:
         worker = PartitionWorker(partition, self._around)
@@ -114,7 +115,8 @@ class Scheduler(Component):
         worker, task = self._workers.pop(partition)
         if self.stopping.is_set():
             await self._drain(worker)
-            self._left[partition] = worker.position
+            if (position := worker.position) is not None:
+                self._left[partition] = position
         task.cancel()
         await asyncio.wait({task})
         OWNED_PARTITIONS.set(len(self._workers))

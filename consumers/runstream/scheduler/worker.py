@@ -111,9 +111,9 @@ class PartitionWorker:
             await self._session.drain()
 
     @property
-    def position(self) -> int:
-        """The last sequence that was taken in; 0 before anything was read."""
-        return self._session.at if self._session is not None else 0
+    def position(self) -> int | None:
+        """The last sequence that was taken in; None before the partition was loaded."""
+        return self._session.at if self._session is not None else None
 
     def retry_parked(self) -> None:
         """Somebody asks that parked commits are tried again."""

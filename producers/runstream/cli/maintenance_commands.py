@@ -144,7 +144,7 @@ def _headline(status: Maintenance) -> str:
         return f"{status.service}: not in maintenance"
     words = [f"{status.service}: maintenance since {moment(status.since)}"]
     words += [f"by {status.by}"] if status.by else []
-    words += [f"until which tasks may run: {moment(status.deadline)}"] if status.deadline else []
+    words += [f"tasks may run until {moment(status.deadline)}"] if status.deadline else []
     words += [f"reason: {status.reason}"] if status.reason else []
     left = sum(not one.parked for one in status.instances)
     words.append("everybody is parked" if not left else f"not parked: {left} of {len(status.instances)}")

@@ -17,7 +17,7 @@ class Part(msgspec.Struct, frozen=True):
     """One component of a process."""
 
     doing: str
-    """starting, running, draining or parked."""
+    """starting, running, draining, parked or stopping."""
     under_way: int
     """How many tasks or requests have to end before it is parked."""
 

@@ -9,6 +9,7 @@ The process is at rest until it knows that nothing is asked for: one that starts
 from __future__ import annotations
 
 import asyncio
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -143,7 +144,8 @@ class Mode:
     def record(self) -> ServiceRecord:
         """What this process says about the service."""
         parts = {part.name: PartRecord(part.doing, part.under_way) for part in self._parts.values()}
-        positions = {at: sequence for part in self._parts.values() for at, sequence in part.positions().items()}
+        # Where several parts read the same partition, the first that joined speaks for the process.
+        positions = dict(ChainMap(*(dict(part.positions()) for part in self._parts.values())))
         obeyed = self._said.id if self._said is not None else ""
         return ServiceRecord(self.state, obeyed, self._since, self._log.epoch, parts, positions)
 

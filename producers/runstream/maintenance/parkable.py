@@ -44,7 +44,7 @@ class Parkable(Component):
                 if await self._served():
                     return
             finally:
-                self._part.become(Doing.PARKED)
+                self._part.become(self._unless_stopping(Doing.PARKED))
 
     async def _may_work(self) -> bool:
         """Wait for the mode to be open; False when the process stops instead."""
@@ -68,8 +68,11 @@ class Parkable(Component):
         try:
             return await self._begun(component) and await self._worked(component)
         finally:
-            self._part.become(Doing.DRAINING)
+            self._part.become(self._unless_stopping(Doing.DRAINING))
             await self._ended(component)
+
+    def _unless_stopping(self, doing: Doing) -> Doing:
+        return Doing.STOPPING if self.stopping.is_set() else doing
 
     async def _made(self) -> Component | None:
         """A new one; None when what it needs cannot be reached now. Raises that when the process has just started."""

@@ -24,6 +24,8 @@ class Doing(StrEnum):
     DRAINING = "draining"
     """It begins nothing more; what it had begun goes on."""
     PARKED = "parked"
+    STOPPING = "stopping"
+    """Its process stops; it does not come back."""
 
 
 class State(StrEnum):
@@ -89,7 +91,7 @@ def state_of(*, requested: bool, at_rest: bool, parts: Collection[Doing]) -> Sta
         if at_rest:
             return State.PARKED
         return State.DRAINING if any(doing is not Doing.RUNNING for doing in parts) else State.REQUESTED
-    if at_rest or any(doing is not Doing.RUNNING for doing in parts):
+    if at_rest or any(doing not in (Doing.RUNNING, Doing.STOPPING) for doing in parts):
         return State.RESUMED
     return State.RUNNING
 
