@@ -105,6 +105,20 @@ app.command(
     group=_SERVICE,
     help="Export the log as one file, at any time, without stopping anything.",
 )
+app.command(
+    "runstream.service.import_command:import_command",
+    name="import",
+    group=_SERVICE,
+    help="Put a snapshot in the place of the log, in maintenance.",
+)
+epochs_app = App(name="epochs", help="The log as it is and as it was before imports.", version_flags=[], group=_SERVICE)
+for name, says in (
+    ("list", "List the epochs, and which one is served."),
+    ("activate", "Serve another epoch, in maintenance."),
+    ("delete", "Delete an epoch that is not served."),
+):
+    epochs_app.command(f"runstream.service.epochs_commands:{name}_command", name=name, help=says)
+app.command(epochs_app)
 snapshot_app = App(name="snapshot", help="Check, show and compare snapshot files.", version_flags=[], group=_SERVICE)
 for name, says in (
     ("verify", "Check a snapshot: every hash, commit and reference."),

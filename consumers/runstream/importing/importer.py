@@ -1,0 +1,249 @@
+"""`runstream import`: a snapshot becomes the log.
+
+    verified -> everybody parked -> new epoch written down -> streams made -> loaded, rows beside -> objects stored
+    -> switched -> told
+
+Until the switch nothing that anybody uses is touched; what a killed import leaves behind is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from runstream.database.epochs import Epoch, begin_epoch, current_epoch
+from runstream.errors import InternalError, RunstreamError
+from runstream.importing.leftovers import epochs_in_nats, remove_epoch, remove_leftovers
+from runstream.importing.loading import LoadFromSnapshot, hash_of, load_from_snapshot, verified
+from runstream.importing.repartitioning import Repartition, repartition
+from runstream.importing.storing import Stored, store_objects
+from runstream.importing.switching import ServicePlace, switch
+from runstream.log import streams
+from runstream.objects.port import ObjectStorage
+from runstream.projections.rebuild import MANY, Say, alone
+from runstream.projections.rebuild_filling import Filled
+from runstream.projections.rebuild_processes import processors, shared_out
+from runstream.projections.rebuild_schema import drop, make_empty, make_indexes, schema_beside
+from runstream.snapshots.manifest import Manifest, SnapshotHeader
+from runstream.snapshots.verifying import verify
+
+log = structlog.get_logger()
+
+
+class Occupied(Protocol):
+    """The right to work while everybody is parked (`runstream.maintenance.Occupation`)."""
+
+    async def require(self) -> None:
+        """Raises ConflictError when it has ended."""
+        ...
+
+
+Occupy = Callable[[str], AbstractAsyncContextManager[Occupied]]
+"""Makes sure that everybody is parked and stays so, for what it is told is to be done. Raises when they are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A snapshot with which nothing is wrong."""
+
+    path: Path
+    header: SnapshotHeader
+    manifest: Manifest
+    signer: str
+    """The fingerprint of the key that signed it; empty when it is not signed."""
+
+    @property
+    def objects(self) -> int:
+        """How many objects it has."""
+        return sum(listed.objects for listed in self.manifest.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import has done, or would do."""
+
+    dry: bool
+    """Whether nothing was changed."""
+    namespace: str
+    """Of the snapshot, like what follows."""
+    epoch: int
+    position: str
+    created: str
+    signer: str
+    commits: int
+    events: int
+    runs: int
+    partitions: int
+    here_epoch: int
+    """The epoch that is served after it; of a dry run the one that is served now."""
+    here_partitions: int
+    replaced_commits: int
+    """How many commits the epoch has that is no longer served."""
+    objects: int
+    """How many objects the snapshot has."""
+    objects_added: int
+    """How many of them were not there."""
+    parked: int
+    """Commits that could not be applied."""
+
+
+def verify_file(path: Path, public_key: str, say: Say) -> Verified:
+    """Check all of the snapshot. Takes its time, and other processes. Raises SnapshotError that says what is wrong."""
+    report = verify(path, public_key=public_key, tell=lambda done, total: say("verifying", done, total))
+    report.require_good()
+    if report.header is None or report.manifest is None:
+        raise InternalError("a good snapshot has no manifest", code="verifyFailed")
+    return Verified(path, report.header, report.manifest, report.signer)
+
+
+async def would_import(place: ServicePlace, snapshot: Verified) -> Imported:
+    """What an import would change; nothing is changed."""
+    old = await current_epoch(place.database, place.service)
+    return _told(snapshot, old, old, await _commits_of(place, old), Stored(0, 0), 0, dry=True)
+
+
+async def import_snapshot(
+    place: ServicePlace, snapshot: Verified, occupy: Occupy, storage: ObjectStorage | None, say: Say
+) -> Imported:
+    """Put the snapshot in the place of the log. All or nothing.
+
+    `storage` is needed for a snapshot that has objects. Raises BadRequestError when the service is not in maintenance,
+    ConflictError that names who is not parked or says what else goes on, SnapshotError, InternalError.
+    """
+    async with occupy(f"the import of {snapshot.path.name}") as occupied, alone(place.database):
+        await remove_leftovers(place)
+        old = await current_epoch(place.database, place.service)
+        replaced = await _commits_of(place, old)
+        async with _new_epoch(place, old, snapshot) as new:
+            filled = await _loaded(place, old, new, snapshot, say)
+            stored = await _stored(snapshot, storage, say)
+            say("switching", 0, 0)
+            await switch(place, old, new, schema_beside(place.database.schema), occupied.require)
+    parked = sum(one.parked for one in filled)
+    log.info("A snapshot was imported", action="snapshot_imported", epoch=new.number, parked=parked)
+    return _told(snapshot, old, new, replaced, stored, parked, dry=False)
+
+
+@contextlib.asynccontextmanager
+async def _new_epoch(place: ServicePlace, old: Epoch, snapshot: Verified) -> AsyncIterator[Epoch]:
+    """A new epoch with empty streams; taken away again when the block fails before it was switched to."""
+    header, manifest = snapshot.header, snapshot.manifest
+    origin = f"import of {snapshot.path.name}: {header.namespace}, {_position(header, manifest)}"
+    after = max(await epochs_in_nats(place), default=0)
+    new = await begin_epoch(place.database, place.service, old.partitions, origin, after)
+    try:
+        await streams.create_streams(place.nats, place.subjects(new.number), new.partitions, place.replicas)
+        yield new
+    except BaseException:
+        with contextlib.suppress(RunstreamError):  # what is left is removed by the next import; the first error counts
+            await asyncio.shield(_taken_back(place, new))
+        raise
+
+
+async def _taken_back(place: ServicePlace, new: Epoch) -> None:
+    if (await current_epoch(place.database, place.service)).number != new.number:
+        await remove_epoch(place, new)
+        await drop(place.database.url, schema_beside(place.database.schema))
+
+
+async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verified, say: Say) -> list[Filled]:
+    """Fill the streams of the new epoch, and the schema beside."""
+    beside = schema_beside(place.database.schema)
+    indexes = await make_empty(place.database.url, beside)
+    total, done = snapshot.manifest.commits, 0
+
+    def tell(further: int) -> None:
+        nonlocal done
+        done += further
+        say("loading", done, total)
+
+    manifest = hash_of(snapshot.manifest)
+    if snapshot.header.partitions == new.partitions:
+        works = [
+            LoadFromSnapshot(
+                str(snapshot.path),
+                manifest,
+                place.nats_url,
+                place.database.url,
+                beside,
+                place.namespace,
+                place.service,
+                new.number,
+                partition,
+            )
+            for partition in range(new.partitions)
+        ]
+        filled = await shared_out(load_from_snapshot, works, Filled, processors() if total > MANY else 1, tell)
+    else:
+        target = Repartition(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
+        with verified(snapshot.path, manifest) as opened:
+            filled = await repartition(opened, target, tell)
+    await _require_whole(place, new, filled)
+    say("making indexes", 0, 0)
+    await make_indexes(place.database.url, beside, indexes)
+    return filled
+
+
+async def _require_whole(place: ServicePlace, new: Epoch, filled: list[Filled]) -> None:
+    ends = await streams.ends(place.nats, place.subjects(new.number), new.partitions)
+    expected = tuple(one.sequence for one in filled)
+    if ends != expected:
+        raise InternalError(
+            f"the streams end at {ends}, and should end at {expected}", code="notLoaded", hint="import it again"
+        )
+
+
+async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: Say) -> Stored:
+    if not snapshot.objects:
+        return Stored(0, 0)
+    if storage is None:
+        raise InternalError("there is no object storage for the objects of the snapshot", code="noObjectStorage")
+    done = 0
+
+    def tell(further: int) -> None:
+        nonlocal done
+        done += further
+        say("storing objects", done, snapshot.objects)
+
+    with verified(snapshot.path, hash_of(snapshot.manifest)) as opened:
+        return await store_objects(opened, storage, tell)
+
+
+async def _commits_of(place: ServicePlace, epoch: Epoch) -> int:
+    ends = await streams.ends(place.nats, place.subjects(epoch.number), epoch.partitions)
+    return sum(end or 0 for end in ends)
+
+
+def _position(header: SnapshotHeader, manifest: Manifest) -> str:
+    return f"{header.epoch}:{','.join(map(str, manifest.positions))}"
+
+
+def _told(
+    snapshot: Verified, old: Epoch, new: Epoch, replaced: int, stored: Stored, parked: int, *, dry: bool
+) -> Imported:
+    header, manifest = snapshot.header, snapshot.manifest
+    return Imported(
+        dry=dry,
+        namespace=header.namespace,
+        epoch=header.epoch,
+        position=_position(header, manifest),
+        created=header.created.isoformat(),
+        signer=snapshot.signer,
+        commits=manifest.commits,
+        events=manifest.event_count,
+        runs=manifest.events.get("RunCreated", 0),
+        partitions=header.partitions,
+        here_epoch=new.number,
+        here_partitions=old.partitions,
+        replaced_commits=replaced,
+        objects=snapshot.objects,
+        objects_added=stored.added,
+        parked=parked,
+    )

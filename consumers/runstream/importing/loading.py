@@ -1,0 +1,145 @@
+"""One partition of a snapshot, loaded into its stream of the new epoch, and its rows made on the way.
+
+Bodies stay as they are; only the subject names another epoch. Since every partition of a snapshot begins with its first
+commit, a commit keeps its sequence. What has been loaded is not loaded again when the rows have to be made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from runstream.commits import Position
+from runstream.database.database import Database
+from runstream.errors import InternalError
+from runstream.ids import derived_id
+from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.publisher import Publisher
+from runstream.log.loading import BATCH_COMMITS, Load, StreamLoader
+from runstream.log.port import RawMessage
+from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.lines import wire_form
+from runstream.snapshots.manifest import Manifest, written
+from runstream.snapshots.reading import Snapshot, open_snapshot
+from runstream.subjects import Subjects
+
+
+class LoadFromSnapshot(msgspec.Struct, frozen=True):
+    """One partition that is to be loaded and filled."""
+
+    path: str
+    manifest: str
+    """The hash of the manifest that was verified."""
+    nats_url: str
+    database_url: str
+    schema: str
+    namespace: str
+    service: str
+    epoch: int
+    partition: int
+
+    @property
+    def subjects(self) -> Subjects:
+        """The names in the new epoch."""
+        return Subjects(self.namespace, self.service, self.epoch)
+
+
+async def load_from_snapshot(work: LoadFromSnapshot, tell: Tell) -> Filled:
+    """Load the partition and fill its rows. Raises SnapshotError, InternalError."""
+    subjects = work.subjects
+    with verified(Path(work.path), work.manifest) as snapshot:
+        async with loading(work.nats_url, work.database_url, work.schema) as (publisher, database):
+            loader = StreamLoader(publisher, subjects.stream(work.partition))
+
+            async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
+                for messages in _batches(snapshot.messages(work.partition), subjects, after):
+                    async with loaded_meanwhile(loader, messages):
+                        yield messages
+
+            return await fill_partition(database, subjects, work.partition, source, tell)
+
+
+@contextmanager
+def verified(path: Path, manifest: str) -> Iterator[Snapshot]:
+    """The snapshot, if it still is the one that was verified. Raises SnapshotError."""
+    with open_snapshot(path) as snapshot:
+        if hash_of(snapshot.manifest) != manifest:
+            raise SnapshotError("the file", "it was replaced by another one while it was imported", code="otherFile")
+        yield snapshot
+
+
+def hash_of(manifest: Manifest) -> str:
+    """What stands for all that a snapshot holds."""
+    return hashlib.sha256(written(manifest)).hexdigest()
+
+
+@asynccontextmanager
+async def loading(nats_url: str, database_url: str, schema: str) -> AsyncIterator[tuple[Publisher, Database]]:
+    """What a process needs that loads partitions."""
+    database = Database(database_url, schema, pool_size=1, application="runstream import")
+    try:
+        async with nats_connection(nats_url, "runstream import") as client:
+            publisher = Publisher(client)
+            await publisher.start()
+            try:
+                yield publisher, database
+            finally:
+                await publisher.close()
+    finally:
+        await database.close()
+
+
+def _batches(messages: Iterator[RawMessage], subjects: Subjects, after: int) -> Iterator[list[RawMessage]]:
+    """The messages behind a sequence as they are in the new epoch."""
+    moved = (moved_to(message, subjects, message.position) for message in messages)
+    wanted = (message for message in moved if message.position.sequence > after)
+    while batch := [*islice(wanted, BATCH_COMMITS)]:
+        yield batch
+
+
+def moved_to(message: RawMessage, subjects: Subjects, at: Position) -> RawMessage:
+    """The message at another position."""
+    subject = f"{subjects.prefix(at.partition)}.{message.subject.split('.', 4)[-1]}"
+    position = Position(subjects.epoch, at.partition, at.sequence)
+    return RawMessage(subject, position, message.data, message.headers, message.stored_at)
+
+
+@asynccontextmanager
+async def loaded_meanwhile(loader: StreamLoader, messages: Sequence[RawMessage]) -> AsyncIterator[None]:
+    """Have the messages of one partition in its stream when the block ends, if they are not yet."""
+    new = [message for message in messages if message.position.sequence > loader.end]
+    task = asyncio.create_task(loader.load([as_load(message) for message in new]))
+    try:
+        yield
+        await task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    last = messages[-1].position.sequence if messages else 0
+    if loader.end < last:
+        raise InternalError(f"the stream ends at {loader.end}, and should at {last}", code="notLoaded")
+
+
+class _Id(msgspec.Struct, gc=False):
+    id: str = ""
+
+
+_read_id = msgspec.json.Decoder(_Id).decode
+
+
+def as_load(message: RawMessage) -> Load:
+    """The message as it is published: under the id of its commit, or one of its own when it is none."""
+    try:
+        commit_id = _read_id(message.data).id
+    except msgspec.DecodeError:
+        commit_id = ""
+    commit_id = commit_id or derived_id("loaded", message.subject, str(message.position.sequence))
+    return Load(message.subject, *wire_form(message, commit_id))

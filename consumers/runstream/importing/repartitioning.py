@@ -1,0 +1,120 @@
+"""Loading a snapshot into another number of partitions: one reader, and a loader for each partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from nats.aio.client import Client
+
+from runstream.commits import Position
+from runstream.database.database import Database
+from runstream.errors import RunstreamError
+from runstream.importing.loading import loaded_meanwhile, moved_to
+from runstream.importing.routing import Routed, routed
+from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.publisher import Publisher
+from runstream.log.jetstream import JetStreamLog
+from runstream.log.loading import BATCH_COMMITS, StreamLoader
+from runstream.log.port import RawMessage
+from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
+from runstream.snapshots.reading import Snapshot
+from runstream.subjects import Subjects
+
+_WAITING = 2
+"""Batches of a partition that may wait to be loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repartition:
+    """Where a snapshot goes."""
+
+    nats_url: str
+    database_url: str
+    schema: str
+    subjects: Subjects
+    """The names in the new epoch."""
+    partitions: int
+
+
+async def repartition(snapshot: Snapshot, target: Repartition, tell: Tell) -> list[Filled]:
+    """Load all of the snapshot and fill the rows. Raises SnapshotError, InternalError."""
+    database = Database(target.database_url, target.schema, application="runstream import")
+    try:
+        async with nats_connection(target.nats_url, "runstream import") as client:
+            publisher = Publisher(client)
+            await publisher.start()
+            lanes = [_Lane(partition, target, client, publisher) for partition in range(target.partitions)]
+            try:
+                return await _loaded(routed(snapshot, target.partitions), lanes, database, tell)
+            finally:
+                await publisher.close()
+    finally:
+        await database.close()
+
+
+async def _loaded(messages: Iterator[Routed], lanes: Sequence[_Lane], database: Database, tell: Tell) -> list[Filled]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            filling = [group.create_task(lane.fill(database, tell)) for lane in lanes]
+            while batch := await asyncio.to_thread(lambda: [*islice(messages, BATCH_COMMITS)]):
+                for partition, message in batch:
+                    await lanes[partition].add(message)
+            for lane in lanes:
+                await lane.end()
+    except* RunstreamError as errors:
+        raise errors.exceptions[0] from errors
+    return [task.result() for task in filling]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One partition of the new log."""
+
+    partition: int
+    target: Repartition
+    client: Client
+    publisher: Publisher
+    sequence: int = 0
+    _batch: list[RawMessage] = field(default_factory=list)
+    _waiting: asyncio.Queue[list[RawMessage]] = field(default_factory=lambda: asyncio.Queue(_WAITING))
+
+    async def add(self, message: RawMessage) -> None:
+        """The next message; waits while many wait already."""
+        self.sequence += 1
+        position = Position(self.target.subjects.epoch, self.partition, self.sequence)
+        self._batch.append(moved_to(message, self.target.subjects, position))
+        if len(self._batch) == BATCH_COMMITS:
+            await self._send()
+
+    async def end(self) -> None:
+        """There are no more."""
+        if self._batch:
+            await self._send()
+        await self._waiting.put([])
+
+    async def fill(self, database: Database, tell: Tell) -> Filled:
+        """Load what comes, and fill the rows."""
+        subjects = self.target.subjects
+        loader = StreamLoader(self.publisher, subjects.stream(self.partition))
+        log = JetStreamLog(self.client, subjects, self.target.partitions, append_seconds=0)
+
+        async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
+            if after < loader.end:  # it begins anew: what was loaded is in the stream
+                async with log.read(self.partition, after) as reader:
+                    while after < loader.end:
+                        messages = await reader.next_batch(BATCH_COMMITS)
+                        after += len(messages)
+                        yield messages
+            while messages := await self._waiting.get():
+                async with loaded_meanwhile(loader, messages):
+                    yield messages
+            self._waiting.put_nowait([])  # for who begins anew
+
+        return await fill_partition(database, subjects, self.partition, source, tell)
+
+    async def _send(self) -> None:
+        batch, self._batch = self._batch, []
+        await self._waiting.put(batch)

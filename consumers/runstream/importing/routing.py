@@ -1,0 +1,170 @@
+"""Which partition each commit of a snapshot goes to when the log has another number of partitions than the snapshot.
+
+Everything of one group root stays together and in its order: what comes from one partition keeps its order, and
+partitions are merged by the time of their commits. A run config, which knows no group, goes ahead of the first run that
+refers to it, to each partition that has such a run. What is known of aggregates is in a temporary file, not in memory.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+import msgspec
+
+from runstream.codec import decode
+from runstream.commits import Commit, Position
+from runstream.errors import BadRequestError
+from runstream.events.executor_task import ExecutorTaskAssigned
+from runstream.events.run import RunCreated
+from runstream.log.port import RawMessage
+from runstream.snapshots.reading import Snapshot
+from runstream.subjects import group_root, partition_of
+
+KEPT = 50_000
+"""Aggregates whose partition is kept in memory."""
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE places (aggregate TEXT PRIMARY KEY, partition INTEGER) WITHOUT ROWID;
+CREATE TABLE configs (hash TEXT PRIMARY KEY, message BLOB, sent INTEGER DEFAULT 0) WITHOUT ROWID;
+CREATE TABLE sent (hash TEXT, partition INTEGER, PRIMARY KEY (hash, partition)) WITHOUT ROWID;
+"""
+
+Routed: TypeAlias = tuple[int, RawMessage]
+"""A partition of the new log, and what comes next in it; the message's own position is still the old one."""
+_InOrder: TypeAlias = tuple[datetime, int, int, RawMessage, Commit]
+
+
+def routed(snapshot: Snapshot, partitions: int) -> Iterator[Routed]:
+    """All commits of the snapshot, each with its partition. Raises SnapshotError."""
+    with _router(partitions) as router:
+        sources = [_by_time(snapshot.messages(partition)) for partition in range(snapshot.header.partitions)]
+        for _, _, _, message, commit in heapq.merge(*sources, key=lambda one: one[:3]):
+            yield from router.route(message, commit)
+        yield from router.unused()
+
+
+def _by_time(messages: Iterator[RawMessage]) -> Iterator[_InOrder]:
+    """A partition's commits with times that never go back, so that merging keeps their order."""
+    latest: datetime | None = None
+    for message in messages:
+        commit = decode(message).commit
+        latest = commit.time if latest is None else max(latest, commit.time)
+        yield latest, message.position.partition, message.position.sequence, message, commit
+
+
+@contextmanager
+def _router(partitions: int) -> Iterator[_Router]:
+    with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as file:
+        file.executescript(_SCHEMA)
+        file.execute("BEGIN")
+        yield _Router(partitions, file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A run config's message in the file."""
+
+    subject: str
+    position: tuple[int, int, int]
+    data: bytes
+    headers: dict[str, str]
+    stored_at: datetime
+
+
+class _Router:
+    def __init__(self, partitions: int, file: sqlite3.Connection) -> None:
+        self._partitions = partitions
+        self._file = file
+        self._places: dict[str, int] = {}
+        self._sent: set[tuple[str, int]] = set()
+
+    def route(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
+        """Where this goes, and what has to go there before it."""
+        address = commit.address
+        if address.kind == "runconfig":
+            self._keep(address.id, message)
+            return
+        if address.kind == "executor":
+            partition = partition_of(address.id, self._partitions)
+        elif commit.version == 1:
+            partition = self._begun(commit)
+        else:
+            partition = self._place_of(address.aggregate)
+        for event in commit.events:
+            if isinstance(event, RunCreated):
+                yield from self._config(event.run_config, partition)
+        yield partition, message
+
+    def unused(self) -> Iterator[Routed]:
+        """The run configs that no run refers to."""
+        for content_hash, message in self._file.execute("SELECT hash, message FROM configs WHERE sent = 0"):
+            yield partition_of(content_hash, self._partitions), _read(message)
+
+    def _begun(self, commit: Commit) -> int:
+        """The partition of an aggregate that begins: its group says it."""
+        for event in commit.events:
+            if isinstance(event, RunCreated | ExecutorTaskAssigned):
+                partition = partition_of(group_root(event.group), self._partitions)
+                self._note(commit.address.aggregate, partition)
+                return partition
+        raise BadRequestError(
+            f"{commit.address.aggregate} does not begin with an event that says its group", code="cannotRepartition"
+        )
+
+    def _note(self, aggregate: str, partition: int) -> None:
+        self._places[aggregate] = partition
+        if len(self._places) > KEPT:
+            self._file.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", self._places.items())
+            self._places.clear()
+
+    def _place_of(self, aggregate: str) -> int:
+        known = self._places.get(aggregate)
+        if known is not None:
+            return known
+        found = self._file.execute("SELECT partition FROM places WHERE aggregate = ?", (aggregate,)).fetchone()
+        if found is None:
+            raise BadRequestError(f"{aggregate} goes on before it has begun", code="cannotRepartition")
+        return int(found[0])
+
+    def _keep(self, content_hash: str, message: RawMessage) -> None:
+        at = message.position
+        stored = _Stored(
+            message.subject, (at.epoch, at.partition, at.sequence), message.data, message.headers, message.stored_at
+        )
+        self._file.execute(
+            "INSERT OR IGNORE INTO configs (hash, message) VALUES (?, ?)",
+            (content_hash, msgspec.msgpack.encode(stored)),
+        )
+
+    def _config(self, content_hash: str, partition: int) -> Iterator[Routed]:
+        """The run config, unless the partition has it already."""
+        key = (content_hash, partition)
+        if (
+            key in self._sent
+            or self._file.execute("SELECT 1 FROM sent WHERE hash = ? AND partition = ?", key).fetchone()
+        ):
+            return
+        found = self._file.execute("SELECT message FROM configs WHERE hash = ?", (content_hash,)).fetchone()
+        if found is None:
+            raise BadRequestError(
+                f"run config {content_hash} is not before the run that needs it", code="cannotRepartition"
+            )
+        self._file.execute("INSERT INTO sent VALUES (?, ?)", key)
+        self._file.execute("UPDATE configs SET sent = 1 WHERE hash = ?", (content_hash,))
+        self._sent.add(key)
+        if len(self._sent) > KEPT:
+            self._sent.clear()
+        yield partition, _read(found[0])
+
+
+def _read(message: bytes) -> RawMessage:
+
+    stored = msgspec.msgpack.decode(message, type=_Stored)
+    return RawMessage(stored.subject, Position(*stored.position), stored.data, stored.headers, stored.stored_at)

@@ -1,0 +1,122 @@
+"""`runstream epochs`: which logs there are, which one is served, going back to one, deleting one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+import uvloop
+from cyclopts import Parameter
+
+from runstream.cli.connection import given
+from runstream.cli.output import Output, moment, print_json, print_table, say
+from runstream.database.epochs import Epoch, EpochState, list_epochs
+from runstream.errors import BadRequestError
+from runstream.importing.activating import activate, delete
+from runstream.importing.switching import ServicePlace
+from runstream.log import streams
+from runstream.service.importing_place import importing_place
+from runstream.service.reaching import reached
+from runstream.service.rebuild_command import telling
+from runstream.service.serve_options import ServerOptions, settings_of
+from runstream.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    epoch: int
+    current: bool
+    state: EpochState
+    partitions: int
+    commits: int
+    created: datetime
+    origin: str
+
+
+def list_command(*, output: Output = "table", options: ServerOptions | None = None) -> None:
+    """List the epochs of the log: the one that is served, and those that imports have left.
+
+    Parameters
+    ----------
+    output
+        A table, or JSON for programs.
+    """
+    epochs = uvloop.run(_list(_settings(options)))
+    if output == "json":
+        print_json(epochs)
+        return
+    rows = [
+        (
+            str(one.epoch),
+            "current" if one.current else one.state,
+            str(one.partitions),
+            f"{one.commits:,}",
+            moment(one.created),
+            one.origin or "begun here",
+        )
+        for one in epochs
+    ]
+    print_table(("epoch", "state", "partitions", "commits", "made", "from"), rows, "there is no epoch")
+
+
+def activate_command(epoch: int, /, *, options: ServerOptions | None = None) -> None:
+    """Serve another epoch, from where it was left. The service has to be in maintenance, with every instance parked.
+
+    Parameters
+    ----------
+    epoch
+        Its number, as `runstream epochs list` shows it.
+    """
+    parked = uvloop.run(_activate(_settings(options), epoch))
+    told = f"; {parked:,} commits could not be applied, see `runstream parked list`" if parked else ""
+    say(f"epoch {epoch} is the current one{told}\nnext       runstream maintenance disable")
+
+
+def delete_command(
+    epoch: int, /, *, yes: Annotated[bool, Parameter(negative="")] = False, options: ServerOptions | None = None
+) -> None:
+    """Delete an epoch that is not the current one, with all of its commits, for ever.
+
+    Parameters
+    ----------
+    epoch
+        Its number, as `runstream epochs list` shows it.
+    yes
+        That this is meant.
+    """
+    if not yes:
+        raise BadRequestError(
+            f"all commits of epoch {epoch} would be deleted, and nothing brings them back",
+            code="notConfirmed",
+            hint="say --yes if this is meant; `runstream epochs list` shows what it is",
+        )
+    gone = uvloop.run(_delete(_settings(options), epoch))
+    say(f"epoch {gone.number} is deleted; its archive in the object storage, if it has one, stays")
+
+
+def _settings(options: ServerOptions | None) -> Settings:
+    return settings_of(options or ServerOptions(), given())
+
+
+async def _list(settings: Settings) -> list[_Listed]:
+    async with reached(settings) as (complete, _), importing_place(complete) as (place, _):
+        epochs = await list_epochs(place.database, place.service)
+        return [await _listed(place, epoch) for epoch in epochs if epoch.state != "deleted"]
+
+
+async def _listed(place: ServicePlace, epoch: Epoch) -> _Listed:
+    ends = await streams.ends(place.nats, place.subjects(epoch.number), epoch.partitions)
+    commits = sum(end or 0 for end in ends)
+    return _Listed(epoch.number, epoch.current, epoch.state, epoch.partitions, commits, epoch.created, epoch.origin)
+
+
+async def _activate(settings: Settings, epoch: int) -> int:
+    async with reached(settings) as (complete, _), importing_place(complete) as (place, occupy):
+        with telling("folding") as tell:
+            return await activate(place, epoch, occupy, tell)
+
+
+async def _delete(settings: Settings, epoch: int) -> Epoch:
+    async with reached(settings) as (complete, _), importing_place(complete) as (place, _):
+        return await delete(place, epoch)

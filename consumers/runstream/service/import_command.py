@@ -1,0 +1,101 @@
+"""`runstream import`: a snapshot takes the place of the log, all of it or nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import uvloop
+from cyclopts import Parameter
+
+from runstream.cli.connection import given
+from runstream.cli.output import Output, print_json, say
+from runstream.errors import BadRequestError
+from runstream.importing.importer import Imported, Verified, import_snapshot, verify_file, would_import
+from runstream.objects.opening import open_objects
+from runstream.service.importing_place import importing_place
+from runstream.service.reaching import reached
+from runstream.service.rebuild_command import telling
+from runstream.service.serve_options import StorageOptions, settings_of
+from runstream.settings import Settings
+from runstream.snapshots.signing import read_public_key
+
+
+def import_command(
+    file: Path,
+    /,
+    *,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    key: Path | None = None,
+    service: Literal["runs"] = "runs",
+    merge: Annotated[bool, Parameter(negative="", show=False)] = False,
+    output: Output = "table",
+    options: StorageOptions | None = None,
+) -> None:
+    """Put a snapshot in the place of the log. The service has to be in maintenance, with every instance parked.
+
+    The whole file is verified before anything is changed. It is loaded beside what is there, and takes its place in one
+    step: killed at any moment, the service has all of the old state or all of the new one, and the import can be
+    repeated. The old log stays: `runstream epochs activate` goes back to it, `runstream epochs delete` deletes it.
+
+    Parameters
+    ----------
+    file
+        The snapshot.
+    dry_run
+        Verify it, and say what would change; nothing is changed, and maintenance is not needed.
+    key
+        The public key (PEM) that it has to be signed with.
+    service
+        Whose log.
+    output
+        Lines, or JSON for programs.
+    """
+    if merge:
+        raise _no_merging()
+    public_key = read_public_key(key) if key is not None else ""
+    with telling("verifying") as tell:
+        snapshot = verify_file(file, public_key, tell)
+    settings = settings_of(options or StorageOptions(), given())
+    done = uvloop.run(_import(settings, snapshot, dry=dry_run))
+    if output == "json":
+        print_json(done)
+    else:
+        say("\n".join(lines_of(done)))
+
+
+def _no_merging() -> BadRequestError:
+    return BadRequestError(
+        "two logs cannot be merged: each has given its own numbers to its runs and its own order to its commits, and "
+        "what was decided in one did not know of the other",
+        code="mergeNotOffered",
+        hint="import into a deployment of its own (another namespace and database schema), or replace this one's log",
+    )
+
+
+async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Imported:
+    async with reached(settings) as (complete, _), importing_place(complete) as (place, occupy):
+        if dry:
+            return await would_import(place, snapshot)
+        storage = await open_objects(complete) if snapshot.objects else None
+        with telling("loading") as tell:
+            return await import_snapshot(place, snapshot, occupy, storage, tell)
+
+
+def lines_of(done: Imported) -> list[str]:
+    """What was done, or would be, for people."""
+    where = f"{done.namespace}, {done.position}, exported {done.created}"
+    signed = f", signed by {done.signer}" if done.signer else ", not signed"
+    lines = [f"snapshot   {where}{signed}", f"           {done.commits:,} commits, {done.runs:,} runs"]
+    if done.partitions != done.here_partitions:
+        lines.append(f"           of {done.partitions} partitions, put into {done.here_partitions}")
+    if done.dry:
+        lines.append(f"replaces   epoch {done.here_epoch} with {done.replaced_commits:,} commits")
+        lines += [f"objects    {done.objects:,}, those that are missing would be stored"] if done.objects else []
+        return [*lines, "nothing was changed"]
+    lines.append(f"imported   as epoch {done.here_epoch}, in place of {done.replaced_commits:,} commits")
+    if done.objects:
+        lines.append(f"objects    {done.objects_added:,} stored, {done.objects - done.objects_added:,} were there")
+    if done.parked:
+        lines.append(f"parked     {done.parked:,} commits could not be applied: runstream parked list")
+    return [*lines, "next       runstream maintenance disable"]
