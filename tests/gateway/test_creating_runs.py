@@ -149,6 +149,29 @@ async def test_the_runs_of_a_file_are_those_whose_when_matches() -> None:
     assert levels == {"build": 0, "test": 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.star", "def main(ctx):\n  return {'runs': [{'name': ctx['branch'] + ' ' + ctx['commit_sha']}]}"),
+        ("config.jsonnet", "function(ctx) { runs: [{ name: ctx.branch + ' ' + ctx.commit_sha }] }"),
+    ],
+)
+async def test_a_program_makes_runs_of_the_ref(name: str, content: str) -> None:
+    body = {"config": {"name": name, "content": content}, "branch": "main", "commit_sha": "c0ffee"}
+    async with World.make().http() as http:
+        (made,) = (await http.post("/createruns", json=body)).json()["runs"]
+    assert made["run"]["name"] == "main c0ffee"
+
+
+async def test_a_program_that_fails_creates_nothing() -> None:
+    world = World.make()
+    async with world.http() as http:
+        answer = await http.post("/createruns", json={"config": {"name": "config.jsonnet", "content": "{"}})
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (400, "configEvaluationFailed")
+    assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
+
+
 async def test_a_file_with_mistakes_creates_nothing_and_all_of_them_are_told() -> None:
     world = World.make()
     content = "runs:\n  - name: a\n    tasks:\n      - name: b\n        colour: red\n  - {}\n"

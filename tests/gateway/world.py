@@ -17,6 +17,7 @@ from runstream.client import Client
 from runstream.commits import Head, Position
 from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord
 from runstream.errors import NotExistError
+from runstream.evaluation.reader import ConfigReader
 from runstream.events import Event
 from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
@@ -128,6 +129,7 @@ class World:
             step_logs=step_logs,
             creation=RunCreation(log, clock.now),
             acting=Acting(log, clock.now),
+            configs=ConfigReader(),
             stopping=asyncio.Event(),
         )
         return cls(log, reads, step_logs, parts, Telemetry("test", CollectorRegistry(), []))

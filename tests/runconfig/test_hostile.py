@@ -5,7 +5,9 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from runstream.runconfig import ConfigError, parse_config
+from runstream.errors import BadRequestError
+from runstream.runconfig import ConfigError, RefContext, parse_config, run_configs
+from runstream.runconfig.decode import MAX_RUNS
 from runstream.runconfig.patterns import MAX_EXPRESSIONS
 from runstream.runconfig.problems import nearest
 
@@ -46,6 +48,28 @@ def test_expressions_are_compiled_once_and_only_so_many() -> None:
 @pytest.mark.parametrize("expression", [r"\pL{300}", r"(\pL{100}){8}", "a{1001}", "(a{99}){99}", "a" * 5000])
 def test_an_expression_that_needs_much_memory_is_refused(expression: str) -> None:
     assert "not a regular expression" in str(refused(branches(expression)))
+
+
+def test_a_file_has_only_so_many_runs() -> None:
+    error = refused("runs:\n" + "".join(f"- name: {n}\n" for n in range(MAX_RUNS + 1)))
+    assert [problem.path for problem in error.problems] == [f"runs[{MAX_RUNS}]"]
+
+
+@pytest.mark.parametrize("given", [{"v": "x" * 100_000}, {}])
+def test_values_that_come_to_megabytes_are_refused(given: dict[str, str]) -> None:
+    task = "  - {name: @, runtime: {type: host}, environment: {A: {from_variable: v}}}\n"
+    parsed = parse_config(TASKS + "".join(task.replace("@", str(n)) for n in range(100)))
+    if not given:
+        assert run_configs(parsed, RefContext(), given)
+        return
+    with pytest.raises(BadRequestError, match="larger than"):
+        run_configs(parsed, RefContext(), given)
+
+
+def test_an_environment_that_many_runs_repeat_is_refused() -> None:
+    parsed = parse_config("runs:\n" + "".join(f"- name: {n}\n" for n in range(100)))
+    with pytest.raises(BadRequestError, match="larger than"):
+        run_configs(parsed, RefContext(), {}, environment={"A": "x" * 100_000})
 
 
 def test_what_is_wrong_with_an_expression_is_said_wherever_it_stands() -> None:

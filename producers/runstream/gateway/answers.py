@@ -27,7 +27,12 @@ from runstream.errors import (
 )
 
 JSON_TYPE = "application/json"
-STATUS_OF_CODE: Mapping[str, int] = {"bodyTooLarge": 413, "methodNotAllowed": 405, "maintenance": 503}
+STATUS_OF_CODE: Mapping[str, int] = {
+    "bodyTooLarge": 413,
+    "configsBusy": 503,
+    "maintenance": 503,
+    "methodNotAllowed": 405,
+}
 """Where HTTP has a status of its own for a case."""
 
 

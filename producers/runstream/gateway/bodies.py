@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import Request
 
 from runstream.errors import BadRequestError
+from runstream.evaluation import ConfigName
 
 T = TypeVar("T")
 
@@ -133,7 +134,7 @@ class CreateRunBody(Body, frozen=True):
 class ConfigFileBody(Body, frozen=True):
     """A configuration file: its name says its format."""
 
-    name: Literal["config.yml", "config.json"]
+    name: ConfigName
     content: str
 
 
@@ -183,6 +184,10 @@ async def read_body(request: Request, kind: type[T], limit: int) -> T:
         ) from error
     except msgspec.DecodeError as error:
         raise _malformed(content, error) from error
+    except UnicodeDecodeError as error:
+        raise BadRequestError(
+            f"the body is not UTF-8: {error.reason}", code="malformedBody", hint="send JSON in UTF-8"
+        ) from error
 
 
 async def _content(request: Request, limit: int) -> bytes:

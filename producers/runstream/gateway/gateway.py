@@ -12,6 +12,7 @@ from fastapi import APIRouter
 
 from runstream.database import Database
 from runstream.database.freshness import Freshness
+from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation
@@ -58,6 +59,7 @@ class Gateway(HttpServer):
             step_logs=step_logs,
             creation=RunCreation(log, _now),
             acting=Acting(log, _now),
+            configs=ConfigReader(),
             stopping=stopping,
         )
         self._admission: Component | None = None

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from runstream.commits import Position
 from runstream.errors import BadRequestError
+from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.acting import Acting
 from runstream.gateway.answers import JSON_TYPE
 from runstream.gateway.bodies import read_body
@@ -45,6 +46,7 @@ class Parts:
     step_logs: StepLogs
     creation: RunCreation
     acting: Acting
+    configs: ConfigReader
     stopping: asyncio.Event
 
     async def body(self, request: Request, kind: type[T]) -> T:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import cast
+from functools import partial
 
 from runstream.errors import BadRequestError
+from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
 from runstream.gateway.creation import NewRun
 from runstream.gateway.run_configs import require_name, run_config_of
 from runstream.runconfig import (
-    Format,
+    ParsedConfig,
     RefContext,
     check_graph,
-    parse_config,
     run_configs,
     run_group,
     with_levels,
@@ -24,7 +24,7 @@ from runstream.subjects import group_root
 SETUP_ERROR = "Setup Error"
 DIRECT_ROOT = "/user/admin"
 """The group root of runs that name neither group nor project."""
-_FORMATS = {"config.yml": "yaml", "config.json": "json"}
+_MAX_REF = 1024
 _PULL_REQUEST = re.compile(r"refs/(?:pull|merge-requests)/(\d+)/head")
 
 
@@ -46,12 +46,18 @@ def requested_run(body: CreateRunBody) -> NewRun:
     return NewRun(body.group, config, body.annotations, errors)
 
 
-def requested_runs(body: CreateRunsBody) -> list[NewRun]:
-    """The runs of the file that are for this branch, tag or ref. Raises ConfigError with all that is wrong with it."""
+async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> list[NewRun]:
+    """The runs of the file that are for this branch, tag or ref.
+
+    Raises ConfigError with all that is wrong with it, EvaluationError for a program that fails.
+    """
     context = _context(body)
-    parsed = parse_config(body.config.content, cast("Format", _FORMATS[body.config.name]), body.config.name)
     group = body.group or _default_group(context)
     group_root(group)
+    return await configs.read(body.config.name, body.config.content, context, partial(_matching, body, context, group))
+
+
+def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: ParsedConfig) -> list[NewRun]:
     annotations = _annotations(body, context) | body.annotations
     return [
         NewRun(group, run.config, annotations, ())
@@ -63,6 +69,8 @@ def requested_runs(body: CreateRunsBody) -> list[NewRun]:
 def _context(body: CreateRunsBody) -> RefContext:
     if sum(map(bool, (body.branch, body.tag, body.ref))) > 1:
         raise BadRequestError("say only one of branch, tag and ref", code="invalidRef")
+    if len(body.branch + body.tag + body.ref) > _MAX_REF:
+        raise BadRequestError(f"the branch, tag or ref is longer than {_MAX_REF} characters", code="invalidRef")
     branch = body.branch or _after("refs/heads/", body.ref)
     tag = body.tag or _after("refs/tags/", body.ref)
     pull_request = _PULL_REQUEST.fullmatch(body.ref)

@@ -18,6 +18,8 @@ from runstream.runconfig.values import decode_environment, decode_registries
 from runstream.runconfig.when import decode_when
 
 MAX_NAME_BYTES = 100
+MAX_RUNS = 1_000
+"""In one file."""
 DEFAULT_WORKING_DIR = "~/project"
 _TASK_FIELDS = (
     "name",
@@ -71,6 +73,9 @@ def _extensions(node: Node) -> tuple[str, ...]:
 def _runs(fields: Fields) -> Iterator[RunSpec]:
     names: dict[str, int] = {}
     for index, place in enumerate(fields.items("runs")):
+        if index == MAX_RUNS:
+            place.wrong(f"a file has at most {MAX_RUNS} runs")
+            return
         if place.is_null:
             place.wrong(f"run at index {index} is empty")
             continue

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from runstream.errors import BadRequestError
 from runstream.events.run_config import (
     Container,
     Depend,
@@ -33,6 +34,8 @@ from runstream.runconfig.when import When, match_when
 
 DEFAULT_SHELL = "/bin/sh -e"
 CLONE_NAME = "Clone repository and checkout code"
+MAX_RESOLVED_BYTES = 4 << 20
+"""Of all values that come from variables, and of what is the same for all runs of a file."""
 Variables = Mapping[str, str]
 
 
@@ -54,14 +57,20 @@ def run_configs(
     environment: Mapping[str, str] | None = None,
     cache_group: str = "",
 ) -> list[ResolvedRun]:
-    """Every run of the file, in its order. `environment` is the run-level one, which wins over all others."""
+    """Every run of the file, in its order. `environment` is the run-level one, which wins over all others.
+
+    Raises BadRequestError (code configTooLarge) when it would repeat given values until they are megabytes.
+    """
     static = static_environment(context)
+    common = sum(len(value) for value in (*static.values(), *(environment or {}).values()))
+    metered = _Metered(variables)
+    metered.spend(len(parsed.runs) * common)
     return [
         ResolvedRun(
             run.name,
             RunConfig(
                 name=run.name,
-                tasks=run_config_tasks(parsed, run, context, variables),
+                tasks=run_config_tasks(parsed, run, context, metered),
                 static_environment=static,
                 environment=dict(environment or {}),
                 cache_group=cache_group,
@@ -70,6 +79,35 @@ def run_configs(
         )
         for run in parsed.runs
     ]
+
+
+class _Metered(Mapping[str, str]):
+    """Variables that count what is taken of them: a small file could ask for a long value many thousand times."""
+
+    def __init__(self, variables: Variables) -> None:
+        self._variables = variables
+        self._left = MAX_RESOLVED_BYTES
+
+    def __getitem__(self, name: str) -> str:
+        value = self._variables[name]
+        self.spend(len(value))
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def spend(self, size: int) -> None:
+        """Raises BadRequestError when nothing is left."""
+        self._left -= size
+        if self._left < 0:
+            raise BadRequestError(
+                f"with its variables the configuration is larger than {MAX_RESOLVED_BYTES} bytes",
+                code="configTooLarge",
+                hint="use long values in fewer places",
+            )
 
 
 def run_config_tasks(

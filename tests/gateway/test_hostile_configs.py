@@ -1,0 +1,196 @@
+"""Configurations that mean harm, sent to a gateway on a socket: each is refused; others are served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import resource
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+
+from tests.gateway.world import TOKEN, World
+
+MOST_SECONDS = 15
+"""A limit of an evaluation is 5 s; the rest is for a busy machine."""
+MOST_BYTES = 500 << 20
+STAR = "def main(ctx):\n"
+ENDED = "configEvaluationFailed configMemoryLimit configTimeLimit"
+"""Which limit is passed first depends on the machine."""
+RUNS = "runs:\n- name: r\n  tasks:\n"
+LAUGHS = "x0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"x{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+HOSTILE: dict[str, tuple[str, str, str]] = {
+    "endless recursion in jsonnet": ("config.jsonnet", "local f(x) = f(x + 1) + 1; f(1)", "configEvaluationFailed"),
+    "endless tail calls in jsonnet": ("config.jsonnet", "local f(x) = f(x + 1) tailstrict; f(1)", ENDED),
+    "endless recursion in starlark": (
+        "config.star",
+        f"def f(x):\n  return f(x)\n{STAR}  return f(1)",
+        "configEvaluationFailed",
+    ),
+    "an endless loop": (
+        "config.star",
+        f"{STAR}  for a in range(1 << 30):\n    for b in range(1 << 30):\n      pass\n  return {{}}",
+        "configTimeLimit",
+    ),
+    "1 GiB of output of jsonnet": (
+        "config.jsonnet",
+        "local s = std.repeat('x', 1048576); [s for n in std.range(1, 1024)]",
+        f"{ENDED} configOutputLimit",
+    ),
+    "1 GiB of output of starlark": (
+        "config.star",
+        f"{STAR}  s = 'x' * (1 << 20)\n  return {{'runs': [s for n in range(1024)]}}",
+        f"{ENDED} configOutputLimit",
+    ),
+    "a text of 1 GiB": ("config.star", f"{STAR}  return {{'a': 'x' * (1 << 30)}}", "configMemoryLimit"),
+    "a list that grows": (
+        "config.star",
+        f"{STAR}  a = []\n  for n in range(1 << 30):\n    a.append('x' * n)\n  return {{}}",
+        ENDED,
+    ),
+    "deep nesting in jsonnet": (
+        "config.jsonnet",
+        "std.foldl(function(a, n) [a], std.range(1, 300), [])",
+        "invalidConfig",
+    ),
+    "deeper nesting in jsonnet": (
+        "config.jsonnet",
+        "std.foldl(function(a, n) [a], std.range(1, 100000), [])",
+        "configEvaluationFailed configMemoryLimit",
+    ),
+    "deep nesting in starlark": (
+        "config.star",
+        f"{STAR}  a = []\n  for n in range(300):\n    a = [a]\n  return {{'a': a}}",
+        "invalidConfig configEvaluationFailed",
+    ),
+    "deeper nesting in starlark": (
+        "config.star",
+        f"{STAR}  a = []\n  for n in range(100000):\n    a = [a]\n  return {{'a': a}}",
+        "configEvaluationFailed configMemoryLimit",
+    ),
+    "a list within itself": (
+        "config.star",
+        f"{STAR}  a = []\n  a.append(a)\n  return {{'a': a}}",
+        "configEvaluationFailed configMemoryLimit",
+    ),
+    "100,000 tasks of jsonnet": (
+        "config.jsonnet",
+        "{runs: [{name: 'r', tasks: [{name: n, runtime: {type: 'host'}} for n in std.range(1, 100000)]}]}",
+        f"{ENDED} configOutputLimit",
+    ),
+    "deep nesting in a source": ("config.jsonnet", "[" * 100_000, "configEvaluationFailed configMemoryLimit"),
+    "deep parentheses in a source": ("config.star", f"x = {'(' * 100_000}", "configEvaluationFailed configMemoryLimit"),
+    "what another process holds": ("config.jsonnet", "importstr '/proc/self/environ'", "configEvaluationFailed"),
+    "100,000 tasks": ("config.yml", RUNS + "  - name: t\n" * 74_000, "invalidConfig"),
+    "100,000 tasks in json": (
+        "config.json",
+        json.dumps({"runs": [{"name": "r", "tasks": [{"name": "t"}] * 50_000}]}),
+        "invalidConfig",
+    ),
+    "100,000 runs": ("config.yml", "runs:\n" + "".join(f"- name: {n}\n" for n in range(60_000)), "invalidConfig"),
+    "deep nesting": ("config.yml", "[" * 1_000_000, "invalidConfig"),
+    "a billion aliases": ("config.yml", LAUGHS, "invalidConfig"),
+    "a billion regular expressions": (
+        "config.yml",
+        "runs:\n- name: r\n  when:\n    branch:\n" + "".join(f"    - /(\\pL{{300}}){n}/\n" for n in range(30_000)),
+        "invalidConfig",
+    ),
+    "an expression that goes back and forth": (
+        "config.yml",
+        "runs: [{name: r, when: {branch: '/^(a+)+$/', ref: '/(a*)*\\1/'}}]",
+        "invalidConfig",
+    ),
+    "misspelled names among thousands": (
+        "config.yml",
+        RUNS + "".join(f"  - {{name: {'x' * 90}{n}, depends: [{'x' * 90}{n}y]}}\n" for n in range(1_999)),
+        "invalidConfig",
+    ),
+    "a long value in many places": (
+        "config.yml",
+        RUNS
+        + "".join(
+            f"  - {{name: {n}, runtime: {{type: host}}, environment: {{A: {{from_variable: v}}}}}}\n"
+            for n in range(1_999)
+        ),
+        "configTooLarge",
+    ),
+    "no context, and a function that wants another": ("config.jsonnet", "function(other) {}", "configEvaluationFailed"),
+}
+
+
+@asynccontextmanager
+async def gateway() -> AsyncIterator[httpx2.AsyncClient]:
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with World.make().served() as url, httpx2.AsyncClient(base_url=f"{url}/api/v1alpha", headers=headers) as http:
+        yield http
+
+
+async def create(http: httpx2.AsyncClient, name: str, content: str, **more: object) -> httpx2.Response:
+    body = {"config": {"name": name, "content": content}, "branch": "main", **more}
+    return await http.post("/createruns", json=body, timeout=MOST_SECONDS)
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+async def test_it_is_refused_and_the_service_goes_on(case: str) -> None:
+    name, content, codes = HOSTILE[case]
+    async with gateway() as http:
+        hostile = asyncio.create_task(create(http, name, content, variables={"v": "x" * 10_000}))
+        await asyncio.sleep(0)
+        fine = await create(http, "config.yml", "runs: [{name: fine}]")
+        answer = await hostile
+        (error,) = answer.json()
+        assert (answer.status_code, error["kind"]) == (400, "bad-request")
+        assert error["code"] in codes.split()
+        assert len(answer.content) < 200_000
+        assert fine.status_code == 201
+        assert (await create(http, "config.jsonnet", "{runs: [{name: 'fine'}]}")).status_code == 201
+    for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        assert resource.getrusage(whose).ru_maxrss < MOST_BYTES >> 10
+
+
+async def test_many_hostile_programs_at_once_leave_texts_alone() -> None:
+    name, content, _ = HOSTILE["an endless loop"]
+    async with gateway() as http:
+        hostile = [asyncio.create_task(create(http, name, content)) for _ in range(4)]
+        for _ in range(20):
+            assert (await create(http, "config.yml", "runs: [{name: fine}]")).status_code == 201
+        assert not any(task.done() for task in hostile)
+        for task in hostile:
+            task.cancel()
+        for task in hostile:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"x" * (10 << 20), 413, "bodyTooLarge"),
+        (json.dumps({"config": {"name": "config.yml", "content": "a" * (10 << 20)}}).encode(), 413, "bodyTooLarge"),
+        (b'{"config": {"name": "config.yml", "content": "\xff\xfe"}}', 400, "malformedBody"),
+        (b'{"config": {"name": "config.yml", "content": "\\ud800"}}', 400, "malformedBody"),
+        (b'{"config": {"name": "config.yml", "content": ' + b"[" * 500_000, 400, "malformedBody invalidBody"),
+        (b'{"config": {"name": "config.toml", "content": ""}}', 400, "invalidBody"),
+        (b'{"config": {"name": "../config.yml", "content": ""}}', 400, "invalidBody"),
+    ],
+)
+async def test_what_no_file_is(body: bytes, status: int, code: str) -> None:
+    async with gateway() as http:
+        answer = await http.post("/createruns", content=body, timeout=MOST_SECONDS)
+        (error,) = answer.json()
+        assert answer.status_code == status
+        assert error["code"] in code.split()
+        assert (await create(http, "config.yml", "runs: [{name: fine}]")).status_code == 201
+
+
+async def test_names_of_refs_have_a_bound() -> None:
+    async with gateway() as http:
+        answer = await create(
+            http, "config.yml", "runs: [{name: r, when: {branch: '/a{999}b/'}}]", branch="a" * 100_000
+        )
+        assert answer.json()[0]["code"] == "invalidRef"
