@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from runstream.errors import InternalError
@@ -203,5 +204,6 @@ def _last_pid() -> int:
     return int((_PROC / "loadavg").read_text().rsplit(" ", 1)[1])
 
 
+@cache
 def _boot_id() -> str:
     return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
