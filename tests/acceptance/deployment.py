@@ -26,7 +26,7 @@ from runstream.embedded.process import ServerProcess
 
 RUNSTREAM = Path(sys.executable).with_name("runstream")
 TOKEN = "open-sesame"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 15.0
 _SHOWN_LINES = 40
 

@@ -20,7 +20,7 @@ from tests.acceptance.deployment import Deployment, Process, deployed
 from tests.acceptance.load import Load, all_succeeded, chain, nothing_is_missing, was_orderly
 from tests.acceptance.story import Story, reading
 
-pytestmark = pytest.mark.seconds(180)
+pytestmark = pytest.mark.seconds(240)
 
 TAKEOVER_SECONDS = 20.0
 """Far above the five seconds that are promised: this machine may be busy with other things."""

@@ -11,7 +11,7 @@ from tests.acceptance.deployment import deployed, kill_server
 from tests.acceptance.load import Load, all_succeeded, nothing_is_missing
 from tests.acceptance.story import reading
 
-pytestmark = pytest.mark.seconds(180)
+pytestmark = pytest.mark.seconds(240)
 
 
 @pytest.mark.parametrize("what", ["nats", "postgres"])

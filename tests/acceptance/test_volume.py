@@ -10,7 +10,7 @@ from tests.acceptance.deployment import deployed
 from tests.acceptance.load import Load, all_succeeded, chain, nothing_is_missing
 from tests.acceptance.story import reading
 
-pytestmark = pytest.mark.seconds(180)
+pytestmark = pytest.mark.seconds(240)
 
 
 async def test_300_runs_of_three_tasks_in_20_groups(open_path: Path) -> None:
