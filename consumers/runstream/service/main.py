@@ -6,7 +6,6 @@ runstream [--data-dir DIR] [--url URL --token TOKEN] [--detailed-errors] COMMAND
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,11 +18,14 @@ from runstream.service.edge import run_command
 _SERVICE = Group("The service", sort_key=2)
 _GLOBAL = Group("Options of all commands", sort_key=0)
 
-app = App(
-    name="runstream",
-    help="An event-sourced CI/CD system. Begin with `runstream serve`.",
-    version=version("runstream"),
-)
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("runstream")
+
+
+app = App(name="runstream", help="An event-sourced CI/CD system. Begin with `runstream serve`.", version=_version)
 app["--help"].group = _GLOBAL
 app["--version"].group = _GLOBAL
 

@@ -7,17 +7,19 @@ The local service is the one of --data-dir, else of RUNSTREAM_DATA_DIR, else of 
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from runstream.client import Client
 from runstream.errors import BadRequestError, NotExistError
+
+if TYPE_CHECKING:  # HTTP is imported by the commands that talk to a service; the others do not wait for it
+    from runstream.client import Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,6 @@ class Service:
     token: str
     data_dir: Path | None
     """Whose service it is, when it is a local one."""
-    pid: int = 0
-
-
-class _ServiceFile(msgspec.Struct):
-    url: str
-    token: str
     pid: int = 0
 
 
@@ -76,6 +72,8 @@ def find_service(said: Given, environ: Mapping[str, str]) -> Service:
 
 def connect() -> Client:
     """A client of the service to talk to, not connected yet. Raises NotExistError when there is none."""
+    from runstream.client import Client
+
     said = given()
     service = find_service(said, os.environ)
     return Client(service.url, token=service.token, detailed_errors=said.detailed_errors)
@@ -100,7 +98,8 @@ def _data_dir(said: Given, environ: Mapping[str, str]) -> Path:
 def _local_service(data_dir: Path) -> Service:
     path = data_dir / "service.json"
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_ServiceFile)
+        found = json.loads(path.read_bytes())
+        return Service(str(found["url"]), str(found["token"]), data_dir, int(found.get("pid", 0)))
     except FileNotFoundError as error:
         raise NotExistError(
             f"no service runs in {data_dir}",
@@ -108,11 +107,10 @@ def _local_service(data_dir: Path) -> Service:
             details={"data_dir": str(data_dir)},
             hint="start one with `runstream serve`, name its folder with --data-dir, or one elsewhere with --url",
         ) from error
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise BadRequestError(
             f"{path} cannot be read: {error}", code="noService", hint="start the service again: it writes the file anew"
         ) from error
-    return Service(found.url, found.token, data_dir, found.pid)
 
 
 def _token_of_local(url: str, data_dir: Path) -> str:

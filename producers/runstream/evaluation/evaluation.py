@@ -61,13 +61,13 @@ def evaluate(
         output = _converse(process, _request(source, program, name, context, limits), limits.output_bytes)
         code = process.wait()
     if deadline.passed:
-        raise _passed(name, f"takes longer than {limits.seconds:g} seconds", "configTimeLimit")
+        raise _passed(name, f"takes longer than {limits.seconds:g} seconds", code="configTimeLimit")
     if len(output) > limits.output_bytes:
-        raise _passed(name, f"makes more than {limits.output_bytes} bytes", "configOutputLimit")
+        raise _passed(name, f"makes more than {limits.output_bytes} bytes", code="configOutputLimit")
     if code == child.FAILED_EXIT:
         raise EvaluationError(f"failed to execute {program} {name}: {_told(output)}", code="configEvaluationFailed")
     if code:
-        raise _passed(name, f"needs more than {limits.memory_bytes >> 20} MiB of memory", "configMemoryLimit")
+        raise _passed(name, f"needs more than {limits.memory_bytes >> 20} MiB of memory", code="configMemoryLimit")
     return output.decode()
 
 
@@ -144,7 +144,7 @@ def _told(said: bytes) -> str:
     return text if len(text) <= 2 * _TOLD_CHARACTERS else f"{text[:_TOLD_CHARACTERS]}\n…\n{text[-_TOLD_CHARACTERS:]}"
 
 
-def _passed(name: str, what: str, code: str) -> EvaluationError:
+def _passed(name: str, what: str, *, code: str) -> EvaluationError:
     return EvaluationError(
         f"the configuration {name} {what}", code=code, hint="it may loop endlessly; make it do less, or split it"
     )
