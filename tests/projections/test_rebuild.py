@@ -41,7 +41,7 @@ async def generated(
         nats_connection(nats_url) as client,
         await open_log(client, namespace, create=True, partitions=3) as log,
     ):
-        await append(log, RUNS)
+        await append(nats_url, log, RUNS)
         try:
             yield log, database
         finally:

@@ -1,0 +1,120 @@
+"""A deployment without processes: a log in NATS, a database, and nobody who would have to be parked."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from runstream.database import Database, migrate
+from runstream.database.epochs import Epoch, list_epochs
+from runstream.datamanager.knowledge import note_epoch
+from runstream.errors import RunstreamError
+from runstream.importing.importer import Imported, import_snapshot, verify_file
+from runstream.importing.switching import ServicePlace
+from runstream.jetstream.connection import nats_connection
+from runstream.log import streams
+from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.objects import ObjectStorage
+from runstream.projections.comparing import Report
+from runstream.projections.fsck import fsck
+from runstream.projections.rebuild import rebuild
+from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.reading import open_snapshot
+from runstream.snapshots.writing import export, plan
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    return
+
+
+@dataclass
+class Parked:
+    """Everybody is parked, until `error` is to be raised."""
+
+    error: RunstreamError | None = None
+    asked: list[str] = field(default_factory=list)
+    required: int = 0
+
+    async def require(self) -> None:
+        self.required += 1
+        if self.error is not None:
+            raise self.error
+
+    @asynccontextmanager
+    async def occupy(self, what: str) -> AsyncIterator[Parked]:
+        self.asked.append(what)
+        yield self
+
+
+@dataclass
+class Rig:
+    place: ServicePlace
+    parked: Parked = field(default_factory=Parked)
+
+    @property
+    def database(self) -> Database:
+        return self.place.database
+
+    @asynccontextmanager
+    async def log(self) -> AsyncIterator[JetStreamLog]:
+        """The log as a process would open it now."""
+        async with await open_log(self.place.nats, self.place.namespace) as log:
+            yield log
+
+    async def rebuild(self) -> None:
+        async with self.log() as log:
+            await rebuild(self.place.nats_url, log, self.database, silent)
+
+    async def run_import(self, path: Path, storage: ObjectStorage | None = None) -> Imported:
+        snapshot = verify_file(path, "", silent)
+        return await import_snapshot(self.place, snapshot, self.parked.occupy, storage, silent)
+
+    async def export(self, path: Path) -> Path:
+        with path.open("wb") as file:
+
+            async def send(content: bytes) -> None:
+                file.write(content)
+
+            async with self.log() as log:
+                await export(log, send, await plan(log, datetime.now(UTC)))
+        return path
+
+    async def fsck(self) -> Report:
+        async with self.log() as log:
+            return await fsck(self.database, log)
+
+    async def epochs(self) -> dict[int, Epoch]:
+        return {epoch.number: epoch for epoch in await list_epochs(self.database, self.place.service)}
+
+    async def ends(self, epoch: int, partitions: int) -> tuple[int | None, ...]:
+        return await streams.ends(self.place.nats, self.place.subjects(epoch), partitions)
+
+
+@asynccontextmanager
+async def rig(nats_url: str, database_url: str, namespace: str, schema: str, partitions: int = 3) -> AsyncIterator[Rig]:
+    """A deployment in which nothing has happened yet."""
+    await migrate(database_url, schema)
+    database = Database(database_url, schema)
+    try:
+        async with nats_connection(nats_url) as client:
+            await begun(client, database, namespace, partitions)
+            yield Rig(ServicePlace(client, nats_url, database, namespace, "runs", 1))
+    finally:
+        await database.close()
+
+
+async def begun(client: Client, database: Database, namespace: str, partitions: int) -> None:
+    """A log that is there, and that the database knows of."""
+    async with await open_log(client, namespace, create=True, partitions=partitions):
+        await note_epoch(database, "runs", 1, partitions)
+
+
+def compared(first: Path, second: Path) -> Comparison:
+    """What two snapshots have in common."""
+    with open_snapshot(first) as one, open_snapshot(second) as other:
+        return compare(one, other)
