@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import appends, latency, projection, report, throughput
+from benchmarks import appends, latency, projection, report, snapshots, throughput
 from benchmarks.figures import Figures
 from benchmarks.machine import facts, load
 from benchmarks.standing import Deployment, Servers, servers
@@ -43,7 +43,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = "; ".join(f"{part}: {title}" for part, title in report.TITLES.items())
-    parser.add_argument("--parts", default="abcde", help=f"which parts to measure ({parts}); e comes with c")
+    parser.add_argument("--parts", default="abcdef", help=f"which parts to measure ({parts}); e comes with c")
     parser.add_argument("--repetitions", type=int, default=3, help="of each part; a figure is their median")
     parser.add_argument("--folder", type=Path, help="where the servers keep their data meanwhile; default: TMPDIR")
     parser.add_argument("--results", type=Path, default=Path("bench-results"))
@@ -63,6 +63,9 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
             await projection.measure(standing, figures, options.repetitions, NOOP)
         if set("cde") & set(options.parts):
             await _end_to_end(options, standing, figures, console)
+        if "f" in options.parts:
+            console.print("(f) export and verify")
+            await snapshots.measure(standing, figures, options.repetitions)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
             stats.sort_stats("tottime").print_stats(_PROFILE_LINES)

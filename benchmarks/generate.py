@@ -42,13 +42,15 @@ from runstream.events.run import (
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask, Runtime
 from runstream.ids import commit_id, derived_id, executor_task_id, run_task_id
 from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.publisher import Publisher
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.log.port import AppendConflictError, RawMessage
+from runstream.log.loading import Load, StreamLoader
+from runstream.log.port import RawMessage
 from runstream.runconfig.canonical import config_hash
 from runstream.subjects import Address, Subjects, group_root, partition_of
 
 GROUPS = 64
-AT_ONCE = 500
+AT_ONCE = 1000
 """Runs of a partition that go side by side, as under load."""
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 EXECUTOR = "generated"
@@ -207,18 +209,24 @@ class GeneratedLog:
         yield reader
 
 
-async def append(log: JetStreamLog, runs: int) -> None:
-    """Append that many runs to an empty log. Raises AppendConflictError when it is not empty."""
-    async with asyncio.TaskGroup() as group:
-        for partition in range(log.partitions):
-            group.create_task(_append(log, GeneratedPartition(partition, log.partitions, runs)))
+async def append(nats_url: str, log: JetStreamLog, runs: int) -> None:
+    """Append that many runs to an empty log. Raises InternalError when it is not empty."""
+    async with nats_connection(nats_url, "generator") as client:
+        publisher = Publisher(client)
+        await publisher.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for partition in range(log.partitions):
+                    loader = StreamLoader(publisher, log.subjects.stream(partition))
+                    source = GeneratedPartition(partition, log.partitions, runs)
+                    group.create_task(_append(loader, source, log.subjects))
+        finally:
+            await publisher.close()
 
 
-async def _append(log: JetStreamLog, partition: GeneratedPartition) -> None:
-    for batch in partition.batches():
-        for answer in await log.append_all(batch):
-            if isinstance(answer, AppendConflictError):
-                raise answer
+async def _append(loader: StreamLoader, source: GeneratedPartition, subjects: Subjects) -> None:
+    for batch in source.batches():
+        await loader.load([Load(subjects.of(commit.address), *encode(commit)) for commit in batch])
 
 
 def main() -> int:
@@ -238,7 +246,7 @@ async def _main(options: argparse.Namespace) -> None:
         nats_connection(options.nats_url, "generator") as client,
         await open_log(client, options.namespace, create=True, partitions=options.partitions) as log,
     ):
-        await append(log, options.runs)
+        await append(options.nats_url, log, options.runs)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from runstream.errors import BadRequestError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from runstream.objects.opening import open_objects
+from runstream.service.garbage import collect_seldom
 from runstream.service.progress import progress
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
@@ -73,6 +74,7 @@ def export_command(
     resume
         Go on with an interrupted export to this file: its whole segments are kept.
     """
+    collect_seldom()
     asked = _Asked(
         parse_until(until or "", local=True), parse_kinds(include), SigningKey.read(sign) if sign is not None else None
     )

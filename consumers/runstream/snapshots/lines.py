@@ -21,6 +21,7 @@ import orjson
 from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, ID_HEADER, MAX_BODY_BYTES, TRACE_HEADER, plain_body
 from runstream.commits import Position
 from runstream.errors import BadRequestError
+from runstream.events import EVENT_TYPES
 from runstream.log.port import RawMessage
 from runstream.snapshots.errors import SnapshotError
 
@@ -54,11 +55,11 @@ def line_of(message: RawMessage) -> tuple[bytes, list[str] | None]:
     """The line, with its line feed, and the types of its events; None for a body that is no JSON object."""
     begin, types, end = _body(message)
     trace = message.headers.get(TRACE_HEADER) if message.headers else None
-    at = message.stored_at.isoformat().replace("+00:00", "Z").encode()
+    at = orjson.dumps(message.stored_at, option=orjson.OPT_UTC_Z)
     subject = orjson.dumps(message.subject.split(".", 4)[-1])
     if trace:
         end = b',"trace":' + orjson.dumps(trace) + end
-    line = b'{%b"sequence":%d,"stored_at":"%b","subject":%b%b}\n' % (begin, message.position.sequence, at, subject, end)
+    line = b'{%b"sequence":%d,"stored_at":%b,"subject":%b%b}\n' % (begin, message.position.sequence, at, subject, end)
     return line, types
 
 
@@ -83,7 +84,9 @@ def _types(body: dict[str, object]) -> list[str]:
 
 def _type(event: object) -> str:
     kind = event.get("type") if type(event) is dict else None
-    return kind if type(kind) is str and kind.isidentifier() and len(kind) <= 80 else _UNKNOWN
+    if type(kind) is str and (kind in EVENT_TYPES or (kind.isidentifier() and len(kind) <= 80)):
+        return kind
+    return _UNKNOWN
 
 
 def types_of(message: RawMessage) -> list[str] | None:
