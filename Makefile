@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DATA := .runstream-data
 RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
 
-.PHONY: help setup demo serve stop test check coverage smoke bench docs lock clean
+.PHONY: help setup demo serve stop test check coverage fuzz smoke bench docs lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -43,6 +43,9 @@ check: setup ## lint, format, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+fuzz: setup ## give hostile snapshots to the reader for five minutes; nightly
+	RUNSTREAM_FUZZ_SECONDS=300 $(BIN)/python -m pytest -q tests/snapshots/test_fuzzing.py
 
 coverage: setup ## every branch of the domain is tested
 	$(BIN)/python -m pytest -q tests/domain --cov --cov-fail-under=100
