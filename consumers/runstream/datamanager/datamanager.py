@@ -121,6 +121,8 @@ class DataManager(Component):
                     failed.set_exception(contradiction)
                     return
                 log.warning("the archive is taken over again", action="archive_restarted", errors=chain_lines(error))
+            if self._ending.is_set():
+                return
             backoff = _FIRST_BACKOFF if shipper.began.is_set() else min(backoff * 2, _LAST_BACKOFF)
             await asyncio.sleep(backoff)
 
@@ -137,7 +139,7 @@ class DataManager(Component):
         shipping, self._shipping = self._shipping, None
         if shipping is None:
             return
-        if self._ending.is_set() and self._shipper is not None and self._shipper.began.is_set():
+        if self._ending.is_set() and self._shipper is not None:
             self._shipper.finish()
             await asyncio.wait({shipping}, timeout=min(FINISH_SECONDS, self.stop_seconds * 0.8))
         shipping.cancel()
