@@ -12,21 +12,22 @@ from runstream.executor.executor import Executor
 from runstream.executor.making import make_executor
 from runstream.gateway.gateway import Gateway
 from runstream.gateway.routes.exports import export_routes
+from runstream.gateway.routes.imports import import_routes
 from runstream.gateway.routes.maintenance import maintenance_routes
+from runstream.importing.serving import ServedImports
+from runstream.importing.switching import ServicePlace, tell_nats
 from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Parkable, Roster
 from runstream.projections.as_of import RunsAsOf
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.data_dir import DataDir
+from runstream.service.maintained import INSTANCE_SECONDS, SERVICE, maintained_service
 from runstream.service.platform import Platform
 from runstream.snapshots.serving import LogExports
 from runstream.steplogs.reader import StepLogs
 from runstream.telemetry import HealthServer, HttpServer
 from runstream.timers import open_timers
-
-INSTANCE_SECONDS = 3
-"""How long a process that says nothing counts as alive; partitions are free when its database session ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     else:
         overview = _overview(platform, instance)
         components.append(overview.roster)
-        web = _gateway(platform, data_dir, mode, overview)
+        web = await _gateway(platform, data_dir, mode, overview)
+        overview.ending = web.stopping
     return Parts([*components, web], web, gateway)
 
 
@@ -71,7 +73,12 @@ async def _instance(platform: Platform, data_dir: DataDir, mode: Mode) -> Instan
 
 
 def _overview(platform: Platform, instance: Instance) -> Overview:
-    control = MaintenanceControl(platform.nats, platform.settings.namespace)
+    settings = platform.settings
+
+    async def before_disabling(service: str) -> None:
+        await tell_nats(platform.nats, platform.pool(), settings.namespace, service)
+
+    control = MaintenanceControl(platform.nats, settings.namespace, before_disabling=before_disabling)
     return Overview(control, Roster(instance.board), instance.modes)
 
 
@@ -112,11 +119,12 @@ async def _executor_leases(platform: Platform) -> LeaseBoard:
     )
 
 
-def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: Overview) -> Gateway:
+async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: Overview) -> Gateway:
     settings = platform.settings
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
-    exports = LogExports(platform.log, platform.objects, lambda: datetime.now(UTC))
+    exports = LogExports(platform.served_log, platform.objects, lambda: datetime.now(UTC))
+    imports = await _imports(platform, data_dir)
     return Gateway(
         replace(settings, port=port),
         platform.log,
@@ -126,8 +134,18 @@ def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: Overvi
         platform.telemetry,
         platform.checks(),
         mode=mode,
-        routers=[maintenance_routes(overview), export_routes(exports)],
+        routers=[maintenance_routes(overview), export_routes(exports), import_routes(imports)],
     )
+
+
+async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
+    settings = platform.settings
+    place = ServicePlace(
+        platform.nats, settings.nats_url, platform.pool(), settings.namespace, SERVICE, settings.replicas
+    )
+    maintained = await maintained_service(platform.nats, settings)
+    spool = data_dir.path / "imports"
+    return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool)
 
 
 def _health(platform: Platform) -> HealthServer:

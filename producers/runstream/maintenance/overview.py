@@ -67,6 +67,8 @@ class Overview:
         self.control = control
         self.roster = roster
         self._modes = modes
+        self.ending = asyncio.Event()
+        """Set when nobody is to wait any longer: the process stops."""
 
     async def status(self, service: str, *, unlike: str = "", seconds: float = 0.0) -> MaintenanceAnswer:
         """The answer; when its tag is `unlike` the next one, for which it waits so long. Raises UnavailableError."""
@@ -76,11 +78,21 @@ class Overview:
                 while answer.tag == unlike:
                     change = self.roster.change
                     answer = await self._answer(service)
-                    if answer.tag == unlike:
-                        await change.wait()
+                    if answer.tag == unlike and not await self._changed(change):
+                        break
         except TimeoutError:
             pass  # Nothing has changed: that is the answer.
         return answer
+
+    async def _changed(self, change: asyncio.Event) -> bool:
+        """Wait for the change; False when the process stops instead."""
+        waits = [asyncio.create_task(event.wait()) for event in (change, self.ending)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return not self.ending.is_set()
 
     async def _answer(self, service: str) -> MaintenanceAnswer:
         requested = await self.control.requested(service)
