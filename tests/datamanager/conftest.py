@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from functools import partial
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
 from tests.datamanager.place import Place, deployment
+from tests.objects.backends import Open, opener
 
 OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
 
 
+@pytest.fixture(params=["posix", "s3"])
+def open_storage(request: pytest.FixtureRequest) -> Open:
+    """Opens an object storage, empty at first, of each kind that users can have."""
+    return opener(request.param, request)
+
+
 @pytest.fixture
-def new_place(nats_url: str, database_url: str, database_schema: str, namespace: str, tmp_path: Path) -> OpenPlace:
+def new_place(nats_url: str, database_url: str, database_schema: str, namespace: str, open_storage: Open) -> OpenPlace:
     """Opens a deployment on real servers, in which there is nothing yet."""
-    return partial(deployment, nats_url, database_url, database_schema, namespace, tmp_path / "objects")
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Place]:
+        storage = await open_storage()
+        async with deployment(nats_url, database_url, database_schema, namespace, storage) as place:
+            yield place
+
+    return opened

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from nats.aio.client import Client
 from sqlalchemy import text
@@ -19,7 +18,7 @@ from runstream.datamanager.status import DataStatus
 from runstream.jetstream.api import request
 from runstream.log.jetstream import open_log
 from runstream.log.port import RawMessage
-from runstream.objects import ObjectStorage, PosixObjects
+from runstream.objects import ObjectStorage
 from runstream.subjects import Subjects
 from tests.datamanager.rig import HOURS
 from tests.log.commits import created, run_address
@@ -111,10 +110,10 @@ class Place:
 
 @asynccontextmanager
 async def deployment(
-    nats_url: str, database_url: str, schema: str, namespace: str, folder: Path
+    nats_url: str, database_url: str, schema: str, namespace: str, storage: ObjectStorage
 ) -> AsyncIterator[Place]:
     async with connected(nats_url) as nc, migrated(database_url, schema) as database:
-        yield Place(nc, database, PosixObjects(folder), namespace)
+        yield Place(nc, database, storage, namespace)
 
 
 def said(messages: list[list[RawMessage]]) -> list[list[tuple[object, ...]]]:

@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from runstream.objects import PosixObjects
 from tests.datamanager.place import Place, deployment, said
 from tests.datamanager.rig import archived_of
 
@@ -41,7 +42,7 @@ async def test_killed_at_random_moments(
 ) -> None:
     random = Random(seed)  # noqa: S311 - moments, not secrets
     words = (nats_url, database_url, database_schema, namespace, str(tmp_path))
-    async with deployment(nats_url, database_url, database_schema, namespace, tmp_path) as place:
+    async with deployment(nats_url, database_url, database_schema, namespace, PosixObjects(tmp_path)) as place:
         await place.prepare()
         reached = 0
         for number in range(KILLS):

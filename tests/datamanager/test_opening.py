@@ -13,7 +13,6 @@ from runstream.log import streams
 from runstream.log.control import read_key, write_key
 from runstream.log.jetstream import open_log
 from runstream.log.loading import Load, StreamLoader
-from runstream.objects import PosixObjects
 from runstream.subjects import Subjects
 from tests.datamanager.conftest import OpenPlace
 from tests.datamanager.place import Place, said
@@ -308,14 +307,12 @@ async def test_a_damaged_archive_is_not_restored(new_place: OpenPlace) -> None:
         await place.append(10, partition=1)
         await place.ship()
         await place.lose_nats()
-        assert isinstance(place.storage, PosixObjects)
         (segment,) = await paths(place.storage, f"{place.archive.places.folder}001/")
-        file = place.storage._file(segment)
-        whole = file.read_bytes()
-        file.write_bytes(whole[:-1])
+        whole = await place.archive.content(segment, 1 << 20)
+        await place.storage.write_all({segment: whole[:-1]})
         with pytest.raises(DamagedArchiveError) as raised:
             await place.prepare()
         assert raised.value.details == {"path": segment}
         assert await streams.ends(place.nc, place.subjects, 2) == (None, None)
-        file.write_bytes(whole)
+        await place.storage.write_all({segment: whole})
         assert (await place.prepare()).restored is not None

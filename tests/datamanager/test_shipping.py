@@ -28,6 +28,7 @@ from tests.datamanager.rig import (
     ship,
     shipping,
 )
+from tests.objects.backends import Open
 
 
 async def test_what_is_in_the_log_is_in_the_archive(tmp_path: Path) -> None:
@@ -47,6 +48,19 @@ async def test_what_is_in_the_log_is_in_the_archive(tmp_path: Path) -> None:
     await fill(log, 2, partition=1)
     assert (await ship(log, storage, Fence())).position.sequences == (31, 2, 4)
     assert same(await archived(log, storage), await logged(log))
+
+
+async def test_an_archive_in_any_storage(open_storage: Open) -> None:
+    log, storage = MemoryLog(partitions=2), await open_storage()
+    fence = Fence()
+    async with shipping(log, storage, fence, grace=0.0) as shipper:
+        for number in range(1, 2 * MERGE_FROM):
+            await fill(log, 3)
+            while shipper.positions()[0] < 3 * number:
+                await Archive(storage, log.subjects).generations()
+    assert same(await archived(log, storage), await logged(log))
+    assert (await ship(log, storage, fence)).commits == 3 * (2 * MERGE_FROM - 1)
+    assert set(await paths(storage, "archive/memory/runs/1/")) == await named_by(Archive(storage, log.subjects))
 
 
 async def test_an_empty_log_has_a_status_too(tmp_path: Path) -> None:

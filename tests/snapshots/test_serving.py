@@ -26,8 +26,11 @@ from tests.snapshots.files import CREATED, generated
 
 @asynccontextmanager
 async def serving(log: GeneratedLog, folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
+    async def served() -> GeneratedLog:
+        return log
+
     app = FastAPI(exception_handlers={RunstreamError: _told})
-    app.include_router(export_routes(LogExports(log, PosixObjects(folder / "objects"), lambda: CREATED)))
+    app.include_router(export_routes(LogExports(served, PosixObjects(folder / "objects"), lambda: CREATED)))
     server = HttpServer(app)
     await server.start()
     try:

@@ -54,6 +54,8 @@ class Verified:
     """A snapshot with which nothing is wrong."""
 
     path: Path
+    name: str
+    """What it is called, for people."""
     header: SnapshotHeader
     manifest: Manifest
     signer: str
@@ -94,13 +96,16 @@ class Imported:
     """Commits that could not be applied."""
 
 
-def verify_file(path: Path, public_key: str, say: Say) -> Verified:
-    """Check all of the snapshot. Takes its time, and other processes. Raises SnapshotError that says what is wrong."""
+def verify_file(path: Path, public_key: str, say: Say, name: str = "") -> Verified:
+    """Check all of the snapshot, which is called `name` if not as its file.
+
+    Takes its time, and other processes. Raises SnapshotError that says what is wrong.
+    """
     report = verify(path, public_key=public_key, tell=lambda done, total: say("verifying", done, total))
     report.require_good()
     if report.header is None or report.manifest is None:
         raise InternalError("a good snapshot has no manifest", code="verifyFailed")
-    return Verified(path, report.header, report.manifest, report.signer)
+    return Verified(path, name or path.name, report.header, report.manifest, report.signer)
 
 
 async def would_import(place: ServicePlace, snapshot: Verified) -> Imported:
@@ -117,7 +122,7 @@ async def import_snapshot(
     `storage` is needed for a snapshot that has objects. Raises BadRequestError when the service is not in maintenance,
     ConflictError that names who is not parked or says what else goes on, SnapshotError, InternalError.
     """
-    async with occupy(f"the import of {snapshot.path.name}") as occupied, alone(place.database):
+    async with occupy(f"the import of {snapshot.name}") as occupied, alone(place.database):
         await remove_leftovers(place)
         old = await current_epoch(place.database, place.service)
         replaced = await _commits_of(place, old)
@@ -135,7 +140,7 @@ async def import_snapshot(
 async def _new_epoch(place: ServicePlace, old: Epoch, snapshot: Verified) -> AsyncIterator[Epoch]:
     """A new epoch with empty streams; taken away again when the block fails before it was switched to."""
     header, manifest = snapshot.header, snapshot.manifest
-    origin = f"import of {snapshot.path.name}: {header.namespace}, {_position(header, manifest)}"
+    origin = f"import of {snapshot.name}: {header.namespace}, {_position(header, manifest)}"
     after = max(await epochs_in_nats(place), default=0)
     new = await begin_epoch(place.database, place.service, old.partitions, origin, after)
     try:

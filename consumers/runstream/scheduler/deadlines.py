@@ -87,6 +87,8 @@ class Deadlines:
 
     async def _time_out(self, due: Due) -> None:
         command = orjson.loads(due.payload)
+        if command["partition"] >= self._log.partitions:
+            return  # It was set in an epoch with more partitions.
         address = Address(command["partition"], "task", command["task"], command["executor"])
 
         async def load(_at_least: Position | None) -> tuple[list[StoredCommit], Head]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
 
 import uvloop
@@ -11,27 +9,15 @@ from cyclopts import Parameter
 
 from runstream.cli.connection import given
 from runstream.cli.output import Output, moment, print_json, print_table, say
-from runstream.database.epochs import Epoch, EpochState, list_epochs
+from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError
 from runstream.importing.activating import activate, delete
-from runstream.importing.switching import ServicePlace
-from runstream.log import streams
+from runstream.importing.listing import ListedEpoch, listed_epochs
 from runstream.service.importing_place import importing_place
 from runstream.service.reaching import reached
 from runstream.service.rebuild_command import telling
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    epoch: int
-    current: bool
-    state: EpochState
-    partitions: int
-    commits: int
-    created: datetime
-    origin: str
 
 
 def list_command(*, output: Output = "table", options: ServerOptions | None = None) -> None:
@@ -99,16 +85,9 @@ def _settings(options: ServerOptions | None) -> Settings:
     return settings_of(options or ServerOptions(), given())
 
 
-async def _list(settings: Settings) -> list[_Listed]:
+async def _list(settings: Settings) -> list[ListedEpoch]:
     async with reached(settings) as (complete, _), importing_place(complete) as (place, _):
-        epochs = await list_epochs(place.database, place.service)
-        return [await _listed(place, epoch) for epoch in epochs if epoch.state != "deleted"]
-
-
-async def _listed(place: ServicePlace, epoch: Epoch) -> _Listed:
-    ends = await streams.ends(place.nats, place.subjects(epoch.number), epoch.partitions)
-    commits = sum(end or 0 for end in ends)
-    return _Listed(epoch.number, epoch.current, epoch.state, epoch.partitions, commits, epoch.created, epoch.origin)
+        return await listed_epochs(place)
 
 
 async def _activate(settings: Settings, epoch: int) -> int:

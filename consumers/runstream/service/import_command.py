@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import uvloop
 from cyclopts import Parameter
 
-from runstream.cli.connection import given
+from runstream.cli.connection import connect, given
+from runstream.cli.failures import told_by_service
 from runstream.cli.output import Output, print_json, say
+from runstream.client.snapshots import ImportReport
 from runstream.errors import BadRequestError
 from runstream.importing.importer import Imported, Verified, import_snapshot, verify_file, would_import
 from runstream.objects.opening import open_objects
 from runstream.service.importing_place import importing_place
+from runstream.service.progress import Step, progress
 from runstream.service.reaching import reached
 from runstream.service.rebuild_command import telling
 from runstream.service.serve_options import StorageOptions, settings_of
 from runstream.settings import Settings
+from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
+
+_PIECE_BYTES = 1 << 20
 
 
 def import_command(
@@ -53,15 +62,43 @@ def import_command(
     """
     if merge:
         raise _no_merging()
+    options = options or StorageOptions()
+    if given().url is not None and options.nats_url is None:
+        _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
+        return
     public_key = read_public_key(key) if key is not None else ""
     with telling("verifying") as tell:
         snapshot = verify_file(file, public_key, tell)
-    settings = settings_of(options or StorageOptions(), given())
-    done = uvloop.run(_import(settings, snapshot, dry=dry_run))
+    _told(uvloop.run(_import(settings_of(options, given()), snapshot, dry=dry_run)), output)
+
+
+def _told(done: Imported | ImportReport, output: str) -> None:
     if output == "json":
         print_json(done)
     else:
         say("\n".join(lines_of(done)))
+
+
+async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportReport:
+    if key is not None:
+        with open_snapshot(file, public_key=read_public_key(key)):
+            pass  # whose it is was asked; all the rest the service verifies itself
+    with told_by_service(), progress("sending", "MiB") as step:
+        async with connect() as client:
+            return await client.snapshots.load(_pieces(file, step), name=file.name, dry_run=dry)
+
+
+async def _pieces(file: Path, step: Step) -> AsyncIterator[bytes]:
+    try:
+        sent = 0
+        with file.open("rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            while piece := await asyncio.to_thread(opened.read, _PIECE_BYTES):
+                yield piece
+                sent += len(piece)
+                step(sent >> 20, size >> 20)
+    except OSError as error:
+        raise BadRequestError(f"{file} cannot be read: {error.strerror}", code="noSnapshot") from error
 
 
 def _no_merging() -> BadRequestError:
@@ -82,7 +119,7 @@ async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Impor
             return await import_snapshot(place, snapshot, occupy, storage, tell)
 
 
-def lines_of(done: Imported) -> list[str]:
+def lines_of(done: Imported | ImportReport) -> list[str]:
     """What was done, or would be, for people."""
     where = f"{done.namespace}, {done.position}, exported {done.created}"
     signed = f", signed by {done.signer}" if done.signer else ", not signed"

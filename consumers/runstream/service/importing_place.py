@@ -1,24 +1,16 @@
-"""What importing and epochs need of a running deployment, as a command and as the gateway have it."""
+"""What importing and epochs need of a deployment, connected for one command."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
-
-from nats.aio.client import Client
 
 from runstream.database import Database, require_migrated
 from runstream.importing.importer import Occupy
 from runstream.importing.switching import ServicePlace
 from runstream.jetstream.connection import nats_connection
-from runstream.leases import open_leases
-from runstream.log import streams
-from runstream.maintenance import MaintenanceControl, Occupation, occupied
-from runstream.service.components import INSTANCE_SECONDS
+from runstream.service.maintained import SERVICE, maintained_service
 from runstream.settings import Settings
-
-SERVICE = "runs"
 
 
 @contextlib.asynccontextmanager
@@ -29,20 +21,6 @@ async def importing_place(settings: Settings) -> AsyncIterator[tuple[ServicePlac
     try:
         async with nats_connection(settings.nats_url, "runstream import") as client:
             place = ServicePlace(client, settings.nats_url, database, settings.namespace, SERVICE, settings.replicas)
-            yield place, await occupying(client, settings)
+            yield place, (await maintained_service(client, settings)).occupy
     finally:
         await database.close()
-
-
-async def occupying(client: Client, settings: Settings) -> Occupy:
-    """What makes sure that everybody is parked, and stays so."""
-    await streams.create_control_bucket(client, settings.namespace, settings.replicas)
-    board = await open_leases(
-        client, f"{settings.namespace}_instances", seconds=INSTANCE_SECONDS, replicas=settings.replicas
-    )
-    control = MaintenanceControl(client, settings.namespace)
-
-    def occupy(what: str) -> AbstractAsyncContextManager[Occupation]:
-        return occupied(client, control, board, what, SERVICE)
-
-    return occupy

@@ -13,10 +13,12 @@ from runstream.datamanager.opening import LogPlace, prepare_log
 from runstream.errors import InternalError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.log.streams import described
 from runstream.log.waiting import until_described
 from runstream.objects import ObjectStorage
 from runstream.objects.opening import open_objects
 from runstream.settings import Settings
+from runstream.subjects import Subjects
 from runstream.telemetry import Check, Telemetry
 
 
@@ -61,6 +63,14 @@ class Platform:
     def reading_log(self) -> JetStreamLog:
         """The log in the epoch of now, for who reads it to its end when the service is in another one already."""
         return JetStreamLog(self.nats, self.log.subjects, self.log.partitions, 0.0)
+
+    async def served_log(self) -> JetStreamLog:
+        """The log that NATS names now, to be read: in maintenance another epoch may have taken the place of ours."""
+        namespace, service = self.log.subjects.namespace, self.log.subjects.service
+        said = await described(self.nats, namespace, service)
+        if said is None:
+            return self.reading_log()
+        return JetStreamLog(self.nats, Subjects(namespace, service, said.epoch), said.partitions, 0.0)
 
 
 @contextlib.asynccontextmanager

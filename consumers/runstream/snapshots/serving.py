@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -21,7 +21,8 @@ AT_ONCE = 2
 class LogExports:
     """Exports of one log, unsigned (see `runstream.gateway.routes.exports.Exports`)."""
 
-    log: ReadableLog
+    served: Callable[[], Awaitable[ReadableLog]]
+    """Gives the log in the epoch of now."""
     objects: ObjectStorage
     now: Callable[[], datetime]
     """The time in UTC."""
@@ -31,21 +32,22 @@ class LogExports:
         """An export that can begin. Raises BadRequestError, and ConflictError when two are under way."""
         asked = parse_until(until, local=False), parse_kinds(include)
         self._require_room()
-        planned = await plan(self.log, self.now(), *asked)
+        log = await self.served()
+        planned = await plan(log, self.now(), *asked)
 
         async def write(send: Send) -> None:
             self._require_room()
             self._running += 1
             try:
-                await self._export(planned, send)
+                await self._export(log, planned, send)
             finally:
                 self._running -= 1
 
         return Export(f"{planned.namespace}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)
 
-    async def _export(self, planned: SnapshotHeader, send: Send) -> None:
+    async def _export(self, log: ReadableLog, planned: SnapshotHeader, send: Send) -> None:
         writer = object_writer(self.objects, planned.objects) if planned.objects else None
-        await export(self.log, send, planned, objects=writer)
+        await export(log, send, planned, objects=writer)
 
     def _require_room(self) -> None:
         if self._running >= AT_ONCE:

@@ -27,6 +27,13 @@ runs.command("runstream.cli.run_commands:stop_run", name="stop", help="Stop a ru
 runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
 runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that waits for it.")
 
+configs = App(name="config", help="Check configuration files.", group=_CLIENT)
+configs.command(
+    "runstream.cli.config_commands:check",
+    name="check",
+    help="Show what a configuration file would run, or everything that is wrong with it. No service is needed.",
+)
+
 logs = App(name="log", help="Read what tasks wrote.", group=_CLIENT)
 logs.command("runstream.cli.log_commands:get_log", name="get", help="Print the log of a step.")
 
@@ -55,5 +62,5 @@ maintenance.command(
     help="Forget a lost process, when it is certain that it has ended.",
 )
 
-for part in (runs, logs, executors, events, maintenance):
+for part in (runs, configs, logs, executors, events, maintenance):
     app.command(part)

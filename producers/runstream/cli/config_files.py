@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from runstream.errors import BadRequestError, NotExistError
+from runstream.evaluation import SUFFIXES, ConfigName, candidates
 
 MAX_BYTES = 1 << 20
-FOLDERS = (".runstream", ".agola")
-NAMES = ("config.json", "config.yml")
-"""In the order in which they are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +16,7 @@ class ConfigFile:
     """A configuration file that was read."""
 
     path: Path
-    name: Literal["config.json", "config.yml"]
+    name: ConfigName
     """Says its format."""
     content: str
 
@@ -32,7 +29,7 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise NotExistError(
-            f"there is no configuration file {path}", code="configDoesNotExist", hint="--config names it"
+            f"there is no configuration file {path}", code="configDoesNotExist", hint="name one that is there"
         ) from error
     except OSError as error:
         raise BadRequestError(
@@ -50,25 +47,21 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
 
 
 def _found(folder: Path) -> Path:
-    for directory in FOLDERS:
-        for name in NAMES:
-            if (folder / directory / name).is_file():
-                return folder / directory / name
+    for candidate in candidates():
+        if (folder / candidate).is_file():
+            return Path(candidate) if folder == Path.cwd() else folder / candidate
     raise NotExistError(
         f"there is no configuration file in {folder}",
         code="configDoesNotExist",
-        hint="name one with --config, or write .runstream/config.yml",
+        hint="name one, or write .runstream/config.yml",
     )
 
 
-def _format(path: Path) -> Literal["config.json", "config.yml"]:
-    match path.suffix:
-        case ".json":
-            return "config.json"
-        case ".yml" | ".yaml":
-            return "config.yml"
+def _format(path: Path) -> ConfigName:
+    if path.suffix in SUFFIXES:
+        return SUFFIXES[path.suffix]
     raise BadRequestError(
         f"{path} is no configuration file: its name says no format",
         code="configFormat",
-        hint="use a name that ends with .yml or .json",
+        hint=f"use a name that ends with {', '.join(SUFFIXES)}",
     )

@@ -12,11 +12,11 @@ from cyclopts import Parameter
 from runstream.cli.config_files import ConfigFile, read_config
 from runstream.cli.graph import title
 from runstream.cli.output import Output, print_json, say
+from runstream.cli.pairs import pairs
 from runstream.cli.repository import Source, enclosing_source, find_source
 from runstream.cli.running import with_client
 from runstream.cli.watching import commands_for, watch_runs
 from runstream.client import Client, Run
-from runstream.errors import BadRequestError
 from runstream.runconfig import RefContext, run_group
 
 Pairs = Annotated[list[str] | None, Parameter(negative="")]
@@ -40,7 +40,7 @@ def create(
     Parameters
     ----------
     config
-        The configuration file. Default: config.json or config.yml in .runstream or .agola.
+        The configuration file. Default: the first that is found in .runstream or .agola.
     repo
         The repository that the clone step clones: a path or a URL. Default: the one that the file is in.
     ref
@@ -71,19 +71,6 @@ def create(
         return 1 if any(run.setup_errors for run in runs) else 0
 
     return with_client(work)
-
-
-def pairs(given: Sequence[str], option: str) -> dict[str, str]:
-    """NAME=VALUE texts as a dict. Raises BadRequestError for one without a name."""
-    found: dict[str, str] = {}
-    for text in given:
-        name, separator, value = text.partition("=")
-        if not separator or not name.strip():
-            raise BadRequestError(
-                f"{option} {text[:80]!r} is not NAME=VALUE", code="invalidPair", hint=f"as in {option} STAGE=test"
-            )
-        found[name.strip()] = value
-    return found
 
 
 def _source(file: ConfigFile, repo: str | None, ref: str) -> Source | None:

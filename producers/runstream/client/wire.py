@@ -69,6 +69,10 @@ class Wire:
             except ConnectionFailedError:
                 if attempt == ATTEMPTS:
                     raise
+            except ClientError as error:
+                if error.code != "invalidPosition" or not self._written or attempt == ATTEMPTS:
+                    raise
+                self._written.clear()  # Meanwhile the service went back to a log that does not know what we wrote.
             await asyncio.sleep(_BACKOFF_SECONDS * attempt * random.uniform(0.5, 1))  # noqa: S311  # jitter
         raise AssertionError("not reached")
 
@@ -78,6 +82,11 @@ class Wire:
         answer = await self._request(method, path, content=content, headers={"Content-Type": "application/json"})
         self._remember(answer.headers.get(POSITION_HEADER, ""))
         return _decoded(answer, kind)
+
+    async def upload(self, path: str, content: AsyncIterator[bytes], params: Mapping[str, str], kind: type[T]) -> T:
+        """POST a body of any size, sent once; its answer is waited for as long as it takes."""
+        timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
+        return _decoded(await self._request("POST", path, params=params, content=content, timeout=timeout), kind)
 
     @asynccontextmanager
     async def stream(

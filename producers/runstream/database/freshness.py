@@ -111,7 +111,9 @@ class Freshness(Component):
         self._note(announced(str(payload)))
 
     def _note(self, position: Position) -> None:
-        if self._includes(position):
+        known = self._projected.get(position.partition)
+        # An epoch that is lower than the one before was gone back to: what is known of the other says nothing of it.
+        if known is not None and known.epoch == position.epoch and known >= position:
             return
         self._projected[position.partition] = position
         for waited, future in self._waiting[position.partition]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +14,7 @@ from runstream.runconfig import (
     ParsedConfig,
     RefContext,
     check_graph,
+    ref_context,
     run_configs,
     run_group,
     with_levels,
@@ -24,8 +24,6 @@ from runstream.subjects import group_root
 SETUP_ERROR = "Setup Error"
 DIRECT_ROOT = "/user/admin"
 """The group root of runs that name neither group nor project."""
-_MAX_REF = 1024
-_PULL_REQUEST = re.compile(r"refs/(?:pull|merge-requests)/(\d+)/head")
 
 
 def requested_run(body: CreateRunBody) -> NewRun:
@@ -51,7 +49,13 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> list[Ne
 
     Raises ConfigError with all that is wrong with it, EvaluationError for a program that fails.
     """
-    context = _context(body)
+    context = ref_context(
+        branch=body.branch,
+        tag=body.tag,
+        ref=body.ref,
+        commit_sha=body.commit_sha,
+        repository_url=body.repository_url,
+    )
     group = body.group or _default_group(context)
     group_root(group)
     return await configs.read(body.config.name, body.config.content, context, partial(_matching, body, context, group))
@@ -64,30 +68,6 @@ def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: Par
         for run in run_configs(parsed, context, body.variables, environment=body.environment)
         if run.matches
     ]
-
-
-def _context(body: CreateRunsBody) -> RefContext:
-    if sum(map(bool, (body.branch, body.tag, body.ref))) > 1:
-        raise BadRequestError("say only one of branch, tag and ref", code="invalidRef")
-    if len(body.branch + body.tag + body.ref) > _MAX_REF:
-        raise BadRequestError(f"the branch, tag or ref is longer than {_MAX_REF} characters", code="invalidRef")
-    branch = body.branch or _after("refs/heads/", body.ref)
-    tag = body.tag or _after("refs/tags/", body.ref)
-    pull_request = _PULL_REQUEST.fullmatch(body.ref)
-    ref = body.ref or (f"refs/heads/{branch}" if branch else "") or (f"refs/tags/{tag}" if tag else "")
-    return RefContext(
-        ref_type="branch" if branch else "tag" if tag else "pull_request" if pull_request else "",
-        ref=ref,
-        branch=branch,
-        tag=tag,
-        pull_request_id=pull_request[1] if pull_request else "",
-        commit_sha=body.commit_sha,
-        repository_url=body.repository_url,
-    )
-
-
-def _after(prefix: str, ref: str) -> str:
-    return ref.removeprefix(prefix) if ref.startswith(prefix) else ""
 
 
 def _default_group(context: RefContext) -> str:

@@ -16,9 +16,11 @@ from runstream.runconfig.environment import (
     static_environment,
 )
 from runstream.runconfig.graph import ancestors, check_graph, levels, with_levels
+from runstream.runconfig.inputs import parse_variables
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
 from runstream.runconfig.problems import ConfigError, Problem
 from runstream.runconfig.reading import Format
+from runstream.runconfig.refs import ref_context
 from runstream.runconfig.resolve import ResolvedRun, run_configs
 from runstream.runconfig.when import match_when
 
@@ -42,6 +44,8 @@ __all__ = [
     "match_when",
     "parse_config",
     "parse_duration",
+    "parse_variables",
+    "ref_context",
     "run_configs",
     "run_group",
     "static_environment",

@@ -1,0 +1,77 @@
+"""Imports as the gateway serves them: the file is taken in whole before anything else happens."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from runstream.errors import InternalError
+from runstream.ids import new_id
+from runstream.importing.importer import Imported, Occupy, import_snapshot, verify_file, would_import
+from runstream.importing.listing import ListedEpoch, listed_epochs
+from runstream.importing.switching import ServicePlace
+from runstream.objects.port import ObjectStorage
+
+
+@dataclass(slots=True)
+class ServedImports:
+    """Imports of one service (see `runstream.gateway.routes.imports.Imports`)."""
+
+    place: ServicePlace
+    occupy: Occupy
+    require_parked: Callable[[], Awaitable[None]]
+    """Raises what `occupy` would raise, before a large file is sent for nothing."""
+    storage: ObjectStorage
+    spool: Path
+    """The folder in which files are kept while they are imported; nothing else is in it."""
+
+    def __post_init__(self) -> None:
+        if self.spool.is_dir():
+            for left in self.spool.iterdir():
+                left.unlink()
+
+    async def run(self, content: AsyncIterator[bytes], name: str, *, dry_run: bool) -> Imported:
+        """Import what is sent, or say what that would change."""
+        if not dry_run:
+            await self.require_parked()
+        with self._spooled() as path:
+            await _take_in(content, path)
+            snapshot = await asyncio.to_thread(verify_file, path, "", _silent, name)
+            if dry_run:
+                return await would_import(self.place, snapshot)
+            return await import_snapshot(self.place, snapshot, self.occupy, self.storage, _silent)
+
+    async def epochs(self) -> list[ListedEpoch]:
+        """All epochs that are not deleted."""
+        return await listed_epochs(self.place)
+
+    @contextmanager
+    def _spooled(self) -> Iterator[Path]:
+        self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.spool / new_id()
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return
+
+
+async def _take_in(content: AsyncIterator[bytes], path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            async for chunk in content:
+                await asyncio.to_thread(file.write, chunk)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise InternalError(
+            f"the snapshot cannot be kept while it is imported: {error.strerror or error}",
+            code="diskFull" if full else "spoolNotWritable",
+            hint="free some space in the data directory of the gateway; nothing was changed",
+        ) from error

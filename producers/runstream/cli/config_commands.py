@@ -1,0 +1,146 @@
+"""`runstream config check`: what a configuration file would run, found out without any service.
+
+It imports little on purpose: it is run again and again while a file is written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from runstream.cli.config_files import read_config
+from runstream.cli.config_json import checked_json
+from runstream.cli.config_table import checked_lines
+from runstream.cli.pairs import pairs
+from runstream.cli.repository import enclosing_source
+from runstream.errors import BadRequestError
+from runstream.evaluation import EvaluationError, parse_file
+from runstream.runconfig import ConfigError, Problem, RefContext, parse_variables, ref_context, run_configs
+
+Pairs = Annotated[list[str] | None, Parameter(negative="")]
+Paths = Annotated[list[Path] | None, Parameter(negative="")]
+
+
+def check(
+    file: Path | None = None,
+    /,
+    *,
+    branch: str = "",
+    tag: str = "",
+    ref: str = "",
+    commit: str = "",
+    var: Pairs = None,
+    var_file: Paths = None,
+    secret_file: Paths = None,
+    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
+) -> int:
+    """Show what a configuration file would run, or everything that is wrong with it. No service is needed.
+
+    Parameters
+    ----------
+    file
+        The configuration file. Default: the first that is found in .runstream or .agola.
+    branch
+        The branch that it would run for. Default: what is checked out.
+    tag
+        Or the tag.
+    ref
+        Or the full ref, such as refs/pull/1/head.
+    commit
+        The commit.
+    var
+        NAME=VALUE for `from_variable` in the file; repeatable.
+    var_file
+        A file with variables, a map in YAML or JSON; repeatable, --var wins.
+    secret_file
+        The same for secrets, of which only names are shown.
+    output
+        How to print it.
+    """
+    found = read_config(file, Path.cwd())
+    try:
+        variables = _read_all(var_file) | pairs(var or (), "--var")
+        context = _context(found.path, ref_context(branch=branch, tag=tag, ref=ref, commit_sha=commit))
+        parsed = parse_file(found.name, found.content, context, source=str(found.path))
+        known = _Known(variables, frozenset(_read_all(secret_file)))
+        runs = run_configs(parsed, context, known)
+    except (ConfigError, EvaluationError) as error:
+        return _refuse(str(found.path), error, output)
+    if output == "json":
+        _say(json.dumps(checked_json(str(found.path), context, runs, known.unknown), indent=2))
+    else:
+        _say("\n".join(checked_lines(str(found.path), context, runs, known.unknown)))
+    return 0
+
+
+class _Known(Mapping[str, str]):
+    """The variables as they are shown: secrets, and what was not given, by their names."""
+
+    def __init__(self, variables: Mapping[str, str], secrets: frozenset[str]) -> None:
+        self._variables = variables
+        self._secrets = secrets
+        self.unknown: list[str] = []
+
+    def __getitem__(self, name: str) -> str:
+        if name in self._variables and name not in self._secrets:
+            return self._variables[name]
+        if name not in self._secrets and name not in self.unknown:
+            self.unknown.append(name)
+        return f"{{from_variable: {name}}}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+
+def _context(path: Path, said: RefContext) -> RefContext:
+    """What was said, or else what is checked out where the file is."""
+    if said.ref:
+        return said
+    source = enclosing_source(path)
+    if source is None:
+        return said
+    return ref_context(
+        branch=source.branch, tag=source.tag, ref=source.ref, commit_sha=said.commit_sha or source.commit
+    )
+
+
+def _read_all(paths: list[Path] | None) -> dict[str, str]:
+    """The variables of the files; a later file wins."""
+    read: dict[str, str] = {}
+    for path in paths or ():
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BadRequestError(
+                f"{path} cannot be read: {error.strerror or error}", code="variablesUnreadable"
+            ) from error
+        read |= parse_variables(content, str(path))
+    return read
+
+
+def _refuse(file: str, error: ConfigError | EvaluationError, output: str) -> int:
+    """Everything that is wrong, at once: for programs on stdout, for people as an error."""
+    problems = error.problems if isinstance(error, ConfigError) else (Problem("", 0, error.message, error.hint),)
+    if output == "json":
+        errors = [
+            {"path": one.path, "line": one.line or None, "message": one.message, "hint": one.hint} for one in problems
+        ]
+        _say(json.dumps({"file": file, "errors": errors}, indent=2))
+        return 1
+    if isinstance(error, ConfigError) and len(problems) > 1:
+        more = [f"  and {error.omitted} more"] if error.omitted else []
+        lines = [f"{error.source} is not valid:", *(f"  {problem}" for problem in problems), *more]
+        raise BadRequestError("\n".join(lines), code=error.code, details=error.details, hint=error.hint) from error
+    raise error
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")

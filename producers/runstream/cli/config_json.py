@@ -1,0 +1,65 @@
+"""What would run, as JSON: the names are those of the run config (domain b.3); a task's id is its name here."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from runstream.events.run_config import Container, RunConfigTask, Step
+from runstream.runconfig import RefContext, ResolvedRun, config_context
+
+Json = dict[str, object]
+
+
+def checked_json(file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str]) -> Json:
+    """A file that was checked: its runs, those that are not for the ref by name alone."""
+    return {
+        "file": file,
+        "context": config_context(context),
+        "runs": [_run(run) for run in runs],
+        "unknown_variables": unknown,
+    }
+
+
+def _run(run: ResolvedRun) -> Json:
+    if not run.matches:
+        return {"name": run.name, "matches": False}
+    return {
+        "name": run.name,
+        "matches": True,
+        "static_environment": run.config.static_environment,
+        "environment": run.config.environment,
+        "tasks": {name: _task(task) for name, task in run.config.tasks.items()},
+    }
+
+
+def _task(task: RunConfigTask) -> Json:
+    return {
+        "id": task.name,
+        "name": task.name,
+        "level": task.level,
+        "depends": {d.task: {"task_id": d.task, "conditions": list(d.conditions)} for d in task.depends},
+        "runtime": {
+            "type": task.runtime.type,
+            "arch": task.runtime.arch,
+            "containers": [_container(container) for container in task.runtime.containers],
+        },
+        "environment": task.environment,
+        "working_dir": task.working_dir,
+        "shell": task.shell,
+        "user": task.user,
+        "steps": [_step(step) for step in task.steps],
+        "ignore_failure": task.ignore_failure,
+        "skip": task.skip,
+        "needs_approval": task.needs_approval,
+        "docker_registries_auth": {registry: asdict(auth) for registry, auth in task.docker_registries_auth.items()},
+        "task_timeout_interval": task.task_timeout_interval,
+    }
+
+
+def _container(container: Container) -> Json:
+    volumes = [{"path": volume.path, "tmpfs": {"size": volume.tmpfs_size}} for volume in container.volumes]
+    return asdict(container) | {"volumes": volumes}
+
+
+def _step(step: Step) -> Json:
+    return asdict(step) | {"environment": step.environment or {}}

@@ -1,0 +1,50 @@
+"""What would run, for people: each run with its tasks by level, what each waits for, and its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runstream.events.run_config import Depend, RunConfigTask
+from runstream.runconfig import RefContext, ResolvedRun
+
+
+def checked_lines(file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str]) -> Iterator[str]:
+    """The lines that are printed of a file that was checked."""
+    yield f"{file} is valid; {_for(context)} it would run:"
+    for run in runs:
+        if run.matches:
+            yield f"run {run.name}"
+            for task in sorted(run.config.tasks.values(), key=lambda task: task.level):
+                yield from _task(task)
+        else:
+            yield f"run {run.name}: not, its `when` does not match"
+    if unknown:
+        yield f"variables that were not given: {', '.join(unknown)}"
+
+
+def _for(context: RefContext) -> str:
+    if context.branch or context.tag:
+        return f"for {context.ref_type} {context.branch or context.tag}"
+    return f"for {context.ref}" if context.ref else "for no branch or tag"
+
+
+def _task(task: RunConfigTask) -> Iterator[str]:
+    facts = [f"level {task.level}", " ".join(filter(None, (task.runtime.type, task.runtime.arch)))]
+    if task.depends:
+        facts.append("after " + ", ".join(map(_edge, task.depends)))
+    if task.skip:
+        facts.append("skipped: its `when` does not match")
+    if task.needs_approval:
+        facts.append("waits for approval")
+    yield f"  {task.name}: {'; '.join(facts)}"
+    if task.environment:
+        yield "    " + ", ".join(f"{name}={_one_line(value)}" for name, value in task.environment.items())
+
+
+def _edge(depend: Depend) -> str:
+    return depend.task if depend.conditions == ("on_success",) else f"{depend.task} ({' or '.join(depend.conditions)})"
+
+
+def _one_line(value: str) -> str:
+    shown = value if value.isprintable() else repr(value)[1:-1]
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"

@@ -1,0 +1,172 @@
+"""Imports into a deployment that people use: with everybody parked, through the API, killed at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from runstream.client import Client
+from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.reading import open_snapshot
+from tests.acceptance.deployment import RUNSTREAM, Deployment, Done, command, deployed, environment, in_one_process
+from tests.acceptance.load import task
+from tests.snapshots.files import generated, written
+
+KILLS = int(os.environ.get("RUNSTREAM_TEST_KILLS", "12"))
+"""At how many moments imports are killed; more in `make chaos`."""
+
+
+async def beside(deployment: Deployment, *words: str) -> Done:
+    """A command that reaches the servers itself."""
+    servers = (*deployment.servers, "--objects-dir", str(deployment.folder / "objects"))
+    options = servers if words[0] in ("import", "export") else deployment.servers
+    return await command("--data-dir", str(deployment.folder / "nowhere"), *words, *options, seconds=90)
+
+
+async def a_run(client: Client, name: str = "build") -> str:
+    run = await client.runs.create(group="/project/web/branch/main", name=name, tasks={"one": task("one", "true")})
+    async for commit in client.events.tail("start", run=run.id):
+        if (await client.runs.get(run.id, at_least=commit.position)).finished:
+            return run.id
+    raise AssertionError
+
+
+async def exported(deployment: Deployment, path: Path) -> Path:
+    done = await beside(deployment, "export", "-o", str(path))
+    assert done.code == 0, done.err
+    return path
+
+
+def compared(first: Path, second: Path) -> Comparison:
+    with open_snapshot(first) as one, open_snapshot(second) as other:
+        return compare(one, other)
+
+
+@contextlib.asynccontextmanager
+async def maintenance(deployment: Deployment) -> AsyncIterator[None]:
+    done = await deployment.run("maintenance", "enable", "--wait")
+    assert done.code == 0, done.err
+    yield
+    done = await deployment.run("maintenance", "disable", "--wait")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.seconds(240)
+async def test_runs_go_on_after_an_import_and_after_going_back(open_path: Path) -> None:
+    async with deployed(open_path, "--driver", "noop", executors=2) as deployment, deployment.client() as client:
+        first = await a_run(client)
+        snapshot = await exported(deployment, open_path / "snapshot")
+        second = await a_run(client)
+        refused = await beside(deployment, "import", str(snapshot))
+        assert (refused.code, "not in maintenance mode" in refused.err) == (1, True)
+        dry = await beside(deployment, "import", str(snapshot), "--dry-run")
+        assert (dry.code, "nothing was changed" in dry.out) == (0, True)
+        async with maintenance(deployment):
+            done = await beside(deployment, "import", str(snapshot))
+            assert done.code == 0, done.err
+            assert "as epoch 2" in done.out
+        assert (await client.runs.get(first)).result == "success"
+        assert second not in [run.id for run in (await client.runs.page()).runs]
+        third = await a_run(client, "after the import")
+        assert (await client.runs.get(third)).counter == 2
+        assert (await deployment.fsck()).code == 0
+        async with maintenance(deployment):
+            done = await beside(deployment, "epochs", "activate", "1")
+            assert done.code == 0, done.err
+        assert (await client.runs.get(second)).counter == 2
+        assert (await client.runs.get(await a_run(client, "after going back"))).counter == 3
+        assert (await deployment.fsck()).code == 0
+        listed = json.loads((await beside(deployment, "epochs", "list", "-o", "json")).out)
+        assert [(one["epoch"], one["current"]) for one in listed] == [(1, True), (2, False)]
+        assert (await beside(deployment, "epochs", "delete", "2")).code == 1
+        assert (await beside(deployment, "epochs", "delete", "2", "--yes")).code == 0
+
+
+@pytest.mark.seconds(180)
+async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) -> None:
+    async with deployed(open_path, "--driver", "noop", executors=1) as deployment, deployment.client() as client:
+        await a_run(client)
+        snapshot = await exported(deployment, open_path / "snapshot")
+        assert "not in maintenance mode" in (await deployment.run("import", str(snapshot))).err
+        lost = deployment.processes["executor0"]
+        pid = lost.pid
+        await lost.kill()
+        assert (await deployment.run("maintenance", "enable")).code == 0
+        status = await client.maintenance.status()
+        while not any(one.pid == pid and one.state == "lost" for one in status.instances):
+            status = await client.maintenance.status(unlike=status.tag)
+        refused = await deployment.run("import", str(snapshot))
+        assert refused.code == 1
+        assert "not every instance is parked: executor" in refused.err
+        await lost.start()
+        assert (await deployment.run("maintenance", "status", "--wait")).code == 0
+        broken = open_path / "broken"
+        broken.write_bytes(snapshot.read_bytes()[:-2000])
+        assert "it ends" in (await deployment.run("import", str(broken))).err
+        done = await deployment.run("import", str(snapshot))
+        assert done.code == 0, done.err
+        again = await deployment.run("export", "-o", str(open_path / "again"))
+        assert again.code == 0, again.err
+        assert compared(snapshot, open_path / "again").differences == []
+        with open_snapshot(open_path / "again") as opened:
+            assert opened.header.epoch == 2
+        assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
+        assert (await client.runs.get(await a_run(client))).counter == 2
+        assert (await deployment.fsck()).code == 0
+
+
+@pytest.mark.seconds(60 + 30 * KILLS)
+async def test_killed_at_any_moment_it_is_all_old_or_all_new(open_path: Path) -> None:
+    chance = random.Random(11)  # noqa: S311
+    async with in_one_process(open_path, "--driver", "noop") as deployment, deployment.client() as client:
+        await a_run(client)
+        old = await exported(deployment, open_path / "old")
+        new = open_path / "new"
+        await written(new, generated(400, 4))
+        assert (await deployment.run("maintenance", "enable", "--wait")).code == 0
+        begun = asyncio.get_running_loop().time()
+        assert (await beside(deployment, "import", str(new))).code == 0
+        lasts = asyncio.get_running_loop().time() - begun
+        assert (await beside(deployment, "import", str(old))).code == 0
+        switched = 0
+        for _ in range(KILLS):
+            await _killed_import(deployment, new, chance.uniform(0.2, 1.0) * lasts)
+            now = await exported(deployment, open_path / "now")
+            is_new = compared(new, now).equal
+            assert is_new or compared(old, now).equal
+            switched += is_new
+            done = await deployment.fsck()
+            assert done.code == 0, done
+            if chance.random() < 0.3:
+                await deployment.gateway.kill()
+                await deployment.gateway.start()
+                assert (await deployment.run("maintenance", "status", "--wait")).code == 0
+            done = await beside(deployment, "import", str(old))
+            assert done.code == 0, done.err
+        assert compared(old, await exported(deployment, open_path / "now")).equal
+        assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
+        await a_run(client)
+        assert (await deployment.fsck()).code == 0
+        sys.stdout.write(f"{switched} of {KILLS} killed imports had switched\n")
+
+
+async def _killed_import(deployment: Deployment, snapshot: Path, seconds: float) -> None:
+    """Begin an import, and kill it by -9 after some time, if it has not ended by then."""
+    words = ("--data-dir", str(deployment.folder / "nowhere"), "import", str(snapshot), *deployment.servers)
+    process = await asyncio.create_subprocess_exec(
+        RUNSTREAM, *words, env=environment(), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,147 @@
+"""`runstream config check` says what would run, or everything that is wrong, without a service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+JSONNET = """
+function(ctx) {
+  runs: [
+    {
+      name: 'all',
+      tasks: [
+        { name: 'build', runtime: { type: 'host' }, environment: { B: ctx.branch, T: { from_variable: 'token' } } },
+        { name: 'test', runtime: { type: 'host' }, depends: [{ build: ['on_success', 'on_failure'] }] },
+        { name: 'deploy', runtime: { type: 'host' }, depends: ['test'], approval: true, when: { branch: 'main' } },
+      ],
+    },
+    { name: 'release', when: { tag: '/^v/' } },
+  ],
+}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / ".runstream").mkdir()
+    (tmp_path / ".runstream" / "config.jsonnet").write_text(JSONNET)
+    return tmp_path
+
+
+def test_what_would_run_is_shown_for_people(command: Command, folder: Path) -> None:
+    done = command("config", "check", "--branch", "feature/x")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines() == [
+        ".runstream/config.jsonnet is valid; for branch feature/x it would run:",
+        "run all",
+        "  build: level 0; host",
+        "    B=feature/x, T={from_variable: token}",
+        "  test: level 1; host; after build (on_success or on_failure)",
+        "  deploy: level 2; host; after test; skipped: its `when` does not match; waits for approval",
+        "run release: not, its `when` does not match",
+        "variables that were not given: token",
+    ]
+
+
+def test_what_would_run_is_shown_for_programs(command: Command, folder: Path) -> None:
+    done = command("config", "check", "--tag", "v1", "--commit", "c0ffee", "--var", "token=t0ken", "-o", "json")
+    told = json.loads(done.out)
+    assert told["context"] | {"ref": "refs/tags/v1", "ref_type": "tag", "commit_sha": "c0ffee"} == told["context"]
+    everything, release = told["runs"]
+    assert (release["matches"], release["tasks"]) == (True, {})
+    assert everything["static_environment"]["RUNSTREAM_GIT_TAG"] == "v1"
+    assert everything["tasks"]["build"]["environment"] == {"B": "", "T": "t0ken"}
+    assert everything["tasks"]["deploy"]["skip"] is True
+    assert everything["tasks"]["test"]["depends"] == {
+        "build": {"task_id": "build", "conditions": ["on_success", "on_failure"]}
+    }
+    assert told["unknown_variables"] == []
+
+
+def test_secrets_are_shown_by_their_names(command: Command, folder: Path) -> None:
+    (folder / "variables.yml").write_text("token: from the file\n")
+    (folder / "secrets.json").write_text('{"token": "hunter2"}')
+    plain = command("config", "check", "--branch", "main", "--var-file", "variables.yml")
+    assert "T=from the file" in plain.out
+    for output in ("table", "json"):
+        done = command("config", "check", "--branch", "main", "--secret-file", "secrets.json", "-o", output)
+        assert "hunter2" not in done.out + done.err
+        assert "{from_variable: token}" in done.out
+        assert "not given" not in done.out
+
+
+def test_everything_that_is_wrong_is_told_at_once(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text("runs:\n- name: r\n  task: []\n- {}\n")
+    done = command("config", "check", "a.yml")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[:3] == [
+        "error: a.yml is not valid:",
+        "  line 3, runs[0].task: unknown field \"task\" (did you mean 'tasks'?)",
+        "  line 4, runs[1]: run at index 1 has empty name (add a name field)",
+    ]
+    told = command("config", "check", "a.yml", "--output", "json")
+    assert told.code == 1
+    assert [(one["path"], one["line"]) for one in json.loads(told.out)["errors"]] == [
+        ("runs[0].task", 3),
+        ("runs[1]", 4),
+    ]
+
+
+def test_a_program_that_fails_is_told(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.star").write_text("def main(ctx):\n  fail('boom')\n")
+    assert "boom" in command("config", "check", "a.star").err
+    (error,) = json.loads(command("config", "check", "a.star", "-o", "json").out)["errors"]
+    assert ("boom" in error["message"], error["line"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("absent.yml",), "there is no configuration file absent.yml"),
+        (("--branch", "a", "--tag", "b"), "only one of branch, tag and ref"),
+        (("--var", "novalue"), "is not NAME=VALUE"),
+        (("--var-file", "absent"), "absent cannot be read"),
+        (("--var-file", "list.yml"), "expected a map"),
+        (("config.toml",), "its name says no format"),
+    ],
+)
+def test_what_cannot_be_checked_is_refused(
+    command: Command, folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (folder / "list.yml").write_text("- a\n")
+    (folder / "config.toml").write_text("")
+    done = command("config", "check", *arguments)
+    assert done.code == 1
+    assert said in done.err
+
+
+def test_the_first_file_is_taken_and_runstream_comes_before_agola(command: Command, tmp_path: Path) -> None:
+    for name in ("agola/config.star", "runstream/config.yml", "runstream/config.json", "runstream/config.jsonnet"):
+        file = tmp_path / f".{name}"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("{}")
+    for taken in (".runstream/config.jsonnet", ".runstream/config.json", ".runstream/config.yml", ".agola/config.star"):
+        assert taken in command("config", "check").err
+        (tmp_path / taken).unlink()
+    assert "there is no configuration file" in command("config", "check").err
+
+
+def test_it_imports_neither_http_nor_an_event_loop(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonnet").write_text("{runs: [{name: 'r'}]}")
+    program = (
+        "import sys; sys.argv = ['runstream', 'config', 'check', 'a.jsonnet']\n"
+        "from runstream.service.main import app\n"
+        "app.meta(result_action='return_value')\n"
+        "print(sorted({'asyncio', 'fastapi', 'httpx2', 'nats', 'rich', 'sqlalchemy', 'msgspec'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
