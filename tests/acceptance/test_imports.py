@@ -40,6 +40,8 @@ async def a_run(client: Client, name: str = "build") -> str:
 
 
 async def exported(deployment: Deployment, path: Path) -> Path:
+    """An export to this file, in place of an earlier one."""
+    await asyncio.to_thread(path.unlink, missing_ok=True)
     done = await beside(deployment, "export", "-o", str(path))
     assert done.code == 0, done.err
     return path

@@ -114,7 +114,6 @@ class Decider:
 
     def room_made(self) -> None:
         """An executor may have room now: look again at the runs that wait for one, the longest first."""
-        self._dirty.update(self._passed_over)
         self._dirty.update(self._waiting)
         self._passed_over.clear()
 
@@ -133,7 +132,7 @@ class Decider:
         for run_id in [run for run in self._dirty if run not in self._busy]:
             del self._dirty[run_id]
             if room <= 0 and run_id in self._waiting:
-                self._passed_over[run_id] = self._waiting.pop(run_id)
+                self._passed_over[run_id] = None
                 continue
             decision = self._decide(run_id, at)
             if decision is not None:
@@ -148,6 +147,7 @@ class Decider:
             return None
         run = tracked.state
         self._waiting.pop(run_id, None)
+        self._passed_over.pop(run_id, None)
         config = self.fold.configs[run.run_config]
         is_next = run.phase is RunPhase.QUEUED and next(iter(self._groups[run.group])) == run_id
         plan = plan_run(run, config, self.fold.executor_tasks, at, is_next=is_next)
