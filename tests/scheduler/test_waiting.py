@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from runstream.scheduler import deciding
+from runstream.scheduler import deciding, planning
 from tests.domain.world import World, config, offer, task
 
 RUNS = 60
@@ -14,7 +14,7 @@ RUNS = 60
 
 def test_a_run_is_looked_at_when_something_happens_to_it_or_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
-    plan_run = deciding.plan_run
+    plan_run = planning.plan_run
 
     def counted(*args: object, **named: object) -> object:
         nonlocal looks
