@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := .runstream-data
 RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
+# A sandboxed task has a /tmp of its own: it would not find the tools of a clone that is there.
+DEMO_SANDBOX := $(if $(filter /tmp/%,$(CURDIR)),--sandbox off)
 
 .PHONY: help setup demo serve stop test check coverage fuzz smoke bench docs lock clean
 
@@ -22,7 +24,7 @@ $(STAMP): requirements.txt pyproject.toml
 setup: $(STAMP) ## make .venv with everything in it; .venv/bin/runstream is the command
 
 demo: setup ## run this project's own pipeline, from publishing to its result
-	@$(RUNSTREAM) serve --detach
+	@$(RUNSTREAM) serve --detach $(DEMO_SANDBOX)
 	@echo
 	@$(RUNSTREAM) run create --config .runstream/config.yml --repo . --env RUNSTREAM_DEMO_VENV=$(CURDIR)/$(VENV) --follow
 	@printf '\n%s\n' 'The service goes on in the background (make stop ends it). Look around:'
