@@ -68,7 +68,7 @@ docs: setup ## make what is generated again, and check the documents' snippets
 	$(BIN)/python -m pytest -q tests/docs
 
 lock: setup ## pin the requirements again
-	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url \
+	$(BIN)/pip-compile -q --extra dev --generate-hashes --allow-unsafe --no-strip-extras --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.txt pyproject.toml
 
 clean: ## remove what was made, the data of the demo too
