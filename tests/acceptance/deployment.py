@@ -139,8 +139,9 @@ class Deployment:
         return await command(*reached, *words)
 
     async def fsck(self) -> Done:
-        """Compare the log with the projection."""
-        return await command("--data-dir", str(self.folder / "nowhere"), "fsck", *self.servers)
+        """Compare the log with the projection, and with the archive where there is one."""
+        objects = ("--objects-dir", str(self.folder / "objects"))
+        return await command("--data-dir", str(self.folder / "nowhere"), "fsck", *self.servers, *objects)
 
 
 @dataclass(frozen=True)

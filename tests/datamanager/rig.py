@@ -24,14 +24,17 @@ class Fence:
     """Generations in memory."""
 
     def __init__(self) -> None:
-        self.last = 0
+        self.given = 0
 
     async def take(self, known: int) -> int:
-        self.last = max(self.last, known) + 1
-        return self.last
+        self.given = max(self.given, known) + 1
+        return self.given
 
     async def holds(self, generation: int) -> bool:
-        return generation == self.last
+        return generation == self.given
+
+    async def last(self) -> int:
+        return self.given
 
 
 class Killed(BaseException):

@@ -28,7 +28,9 @@ async def check_all(data_dir: str) -> None:
     assert findings["NATS sync to disk"]["status"] == "ok"
     assert findings["migrations"]["status"] == "ok"
     code, out, _ = await runstream("--data-dir", data_dir, "fsck", "--output", "json")
-    assert (code, json.loads(out)["count"]) == (0, 0)
+    found = json.loads(out)
+    assert (code, found["count"], found["archive"]["count"]) == (0, 0, 0)
+    assert found["archive"]["commits"] + sum(found["archive"]["behind"].values()) >= found["commits"]
     code, out, _ = await runstream("--data-dir", data_dir, "parked", "list")
     assert (code, out) == (0, "nothing is parked\n")
 
@@ -43,6 +45,28 @@ async def test_fsck_tells_a_row_that_is_not_of_the_log(open_path: Path) -> None:
         code, out, _ = await runstream("--data-dir", data_dir, "fsck")
         assert code == 1
         assert ".name: the log says 'hello', the database 'other'" in out
+
+
+async def test_fsck_tells_what_is_wrong_with_the_archive(open_path: Path) -> None:
+    data_dir = str(open_path / "data")
+    async with serving(open_path / "data") as service:
+        await a_run(open_path / "data")
+        service.process.terminate()
+        await service.ended()
+    code, out, _ = await runstream("--data-dir", data_dir, "fsck")
+    assert code == 0
+    assert ", 0 commits behind the log: no difference" in out
+    archive = open_path / "data" / "objects" / "data" / "archive"
+    segment = max(archive.rglob("*.jsonl.zst"))
+    segment.write_bytes(segment.read_bytes()[:-1] + b"x")
+    code, out, _ = await runstream("--data-dir", data_dir, "fsck")
+    assert code == 1
+    assert f"{segment.name}: commit" in out
+    assert (await runstream("--data-dir", data_dir, "fsck", "--no-archive"))[0] == 0
+    (open_path / "data" / "objects").rename(open_path / "elsewhere")
+    code, _, told = await runstream("--data-dir", data_dir, "fsck")
+    assert code == 1
+    assert "--no-archive leaves the archive out" in told
 
 
 async def test_weak_servers_are_problems(open_path: Path) -> None:

@@ -25,6 +25,7 @@ class DamagedArchiveError(InternalError):
     """An object of the archive is not what it should be, or is missing."""
 
     def __init__(self, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
         super().__init__(
             f"{path} of the archive: {problem}",
             code="damagedArchive",

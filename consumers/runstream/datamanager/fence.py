@@ -28,6 +28,10 @@ class Fence(Protocol):
         """Whether no higher one was given out. Raises InternalError."""
         ...
 
+    async def last(self) -> int:
+        """The last one that was given out; 0 for none. Raises InternalError."""
+        ...
+
 
 class PostgresFence:
     """Generations as a row in the database."""
@@ -54,8 +58,12 @@ class PostgresFence:
 
     async def holds(self, generation: int) -> bool:
         """Whether this is the last generation that was given out."""
+        return await self.last() == generation
+
+    async def last(self) -> int:
+        """The last generation that was given out; 0 for none."""
         archives = tables.archives.c
         wanted = select(archives.generation).where(archives.service == self._service, archives.epoch == self._epoch)
         async with self._database.snapshot() as transaction:
             row = await transaction.first(wanted)
-        return row is not None and row["generation"] == generation
+        return int(row["generation"]) if row is not None else 0

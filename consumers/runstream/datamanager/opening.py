@@ -110,7 +110,7 @@ async def _situation(place: LogPlace, description: LogDescription | None) -> Sit
     partitions = _partitions(place, subjects, description, status, database)
     nats = Nats(
         description,
-        await _deployment_in_nats(place),
+        await deployment_in_nats(place.nats, place.namespace),
         await noted(place.nats, place.namespace, place.service, subjects.epoch),
         await streams.ends(place.nats, subjects, partitions),
     )
@@ -139,13 +139,14 @@ def _deployment(found: Situation) -> str:
     return found.database.deployment or found.nats.deployment or archived or new_id()
 
 
-async def _deployment_in_nats(place: LogPlace) -> str | None:
-    data = (await read_key(place.nats, place.namespace, _DEPLOYMENT)).data
+async def deployment_in_nats(nc: Client, namespace: str) -> str | None:
+    """The id of the deployment as NATS has it; None when it has none. Raises InternalError."""
+    data = (await read_key(nc, namespace, _DEPLOYMENT)).data
     try:
         return str(orjson.loads(data)["id"]) if data else None
     except (orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise InternalError(
-            f"the key {_DEPLOYMENT!r} of bucket {place.namespace}_control is not ours: {data[:80]!r}",
+            f"the key {_DEPLOYMENT!r} of bucket {namespace}_control is not ours: {data[:80]!r}",
             code="foreignLog",
             hint="choose another namespace, or give NATS its data back",
         ) from error

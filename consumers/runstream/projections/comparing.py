@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from runstream.database.rows import Row
 
 Key: TypeAlias = tuple[object, ...]
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +38,17 @@ A_ROW = "a row"
 
 
 @dataclass(slots=True)
-class Report:
-    """What was compared, and what differs."""
+class Differences(Generic[D]):
+    """What differs: all is counted, the first is listed."""
 
-    commits: int = 0
-    rows: int = 0
     count: int = 0
     """How many differences there are."""
-    differences: list[Difference] = field(default_factory=list)
+    differences: list[D] = field(default_factory=list)
     """The first of them."""
 
     @property
     def clean(self) -> bool:
-        """Whether the projection is exactly the fold of the log."""
+        """Whether nothing differs."""
         return self.count == 0
 
     @property
@@ -57,19 +56,34 @@ class Report:
         """0 when it is clean, else 1."""
         return 0 if self.clean else 1
 
-    def add(self, differences: Iterable[Difference]) -> None:
+    @property
+    def verdict(self) -> str:
+        """How many differences there are, for people."""
+        return "no difference" if self.clean else f"{self.count} differences"
+
+    def add(self, differences: Iterable[D]) -> None:
         """Count differences, and list the first."""
         for difference in differences:
             self.count += 1
             if len(self.differences) < MAX_DIFFERENCES:
                 self.differences.append(difference)
 
+    def told(self) -> list[str]:
+        """A line for each difference that is listed, and one for the others."""
+        hidden = self.count - len(self.differences)
+        return [*map(str, self.differences), *([f"… and {hidden} more"] if hidden else [])]
+
+
+@dataclass(slots=True)
+class Report(Differences[Difference]):
+    """What was compared of log and projection, and what differs."""
+
+    commits: int = 0
+    rows: int = 0
+
     def lines(self) -> list[str]:
         """The report for people."""
-        hidden = self.count - len(self.differences)
-        more = [f"… and {hidden} more"] if hidden else []
-        verdict = "no difference" if self.clean else f"{self.count} differences"
-        return [*map(str, self.differences), *more, f"{self.commits} commits, {self.rows} rows: {verdict}"]
+        return [*self.told(), f"{self.commits} commits, {self.rows} rows: {self.verdict}"]
 
 
 def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> Iterator[Difference]:

@@ -74,16 +74,16 @@ app.command(
     help="Stop the service of this data directory.",
 )
 app.command(
-    "runstream.service.data_commands:doctor_command",
+    "runstream.service.doctor.command:doctor_command",
     name="doctor",
     group=_SERVICE,
     help="Check servers, durability, migrations, clocks and disk, and say what to do.",
 )
 app.command(
-    "runstream.service.data_commands:fsck_command",
+    "runstream.service.fsck_command:fsck_command",
     name="fsck",
     group=_SERVICE,
-    help="Fold the whole log again and compare it with every row of the database.",
+    help="Compare the whole log with every row of the database, and with the archive.",
 )
 app.command(
     "runstream.service.rebuild_command:rebuild_command",
@@ -94,10 +94,10 @@ app.command(
 
 parked_app = App(name="parked", help="Commits that could not be read or applied.", version_flags=[], group=_SERVICE)
 parked_app.command(
-    "runstream.service.data_commands:parked_list", name="list", help="List them: where they are, and why."
+    "runstream.service.parked_commands:parked_list", name="list", help="List them: where they are, and why."
 )
 parked_app.command(
-    "runstream.service.data_commands:parked_retry", name="retry", help="Ask the scheduler to try them again."
+    "runstream.service.parked_commands:parked_retry", name="retry", help="Ask the scheduler to try them again."
 )
 app.command(parked_app)
 

@@ -63,6 +63,17 @@ def line_of(message: RawMessage) -> tuple[bytes, list[str] | None]:
     return line, types
 
 
+def content_of(message: RawMessage) -> tuple[bytes, list[str] | None]:
+    """What its line says apart from where and when it was stored, and the types of its events as `line_of` gives them.
+
+    It is the same for a commit in the log and for the one that was read from a segment.
+    """
+    begin, types, end = _body(message)
+    trace = message.headers.get(TRACE_HEADER, "") if message.headers else ""
+    subject = message.subject.split(".", 4)[-1]
+    return b"%b%b %b%b" % (begin, subject.encode("utf-8", "surrogatepass"), trace.encode(), end), types
+
+
 def _body(message: RawMessage) -> tuple[bytes, list[str] | None, bytes]:
     """What a line begins with, the types of the events, and what it ends with."""
     try:

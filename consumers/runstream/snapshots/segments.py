@@ -315,14 +315,21 @@ def check_chain(descriptions: Iterable[SegmentDescription], epoch: int, partitio
     for description in descriptions:
         if description.epoch != epoch or description.partition >= partitions:
             raise SnapshotError(description.name, f"it is of another log (epoch {description.epoch})")
-        if description.last - description.first + 1 != description.commits:
-            raise SnapshotError(description.name, f"it cannot have {description.commits} commits")
         before = ends[description.partition]
-        expected = before.last + 1 if before is not None else description.first
-        if description.first != expected or description.previous != (before.sha256 if before is not None else ""):
-            problem = (
-                f"the segment before it is {'missing' if description.first > expected else 'not the one it names'}"
-            )
-            raise SnapshotError(description.name, problem, details={"expected": expected})
+        if problem := broken_link(before, description):
+            raise SnapshotError(description.name, problem)
         ends[description.partition] = description
     return tuple(0 if end is None else end.last for end in ends)
+
+
+def broken_link(before: SegmentDescription | None, description: SegmentDescription) -> str:
+    """Why a segment does not follow the one before it (None: it is the first); empty when it does."""
+    if description.last - description.first + 1 != description.commits:
+        return f"it cannot have {description.commits} commits"
+    if before is None:
+        return "the segment before it is not the one it names" if description.previous else ""
+    if description.first > before.last + 1:
+        return "the segment before it is missing"
+    if description.first < before.last + 1 or description.previous != before.sha256:
+        return "the segment before it is not the one it names"
+    return ""

@@ -1,12 +1,16 @@
-"""Run all checks, and show what was found."""
+"""`runstream doctor`: run all checks, and show what was found."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
 
+import uvloop
+from cyclopts import Parameter
 from rich.text import Text
 
-from runstream.cli.output import print_json, print_table
+from runstream.cli.connection import given
+from runstream.cli.output import Output, print_json, print_table
 from runstream.errors import RunstreamError
 from runstream.service.doctor.finding import Finding, Status, guarded
 from runstream.service.doctor.machine import machine
@@ -15,9 +19,28 @@ from runstream.service.doctor.objects import object_storage
 from runstream.service.doctor.postgres import postgres
 from runstream.service.reaching import reached
 from runstream.service.serve import needs_database
+from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
 
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
+
+
+def doctor_command(
+    *,
+    output: Output = "table",
+    nats_admin_url: Annotated[str | None, Parameter(env_var="RUNSTREAM_NATS_ADMIN_URL")] = None,
+    options: ServerOptions | None = None,
+) -> int:
+    """Check servers, versions, durability, migrations, clocks and disk, and say what to do. Exits 1 on a problem.
+
+    Parameters
+    ----------
+    output
+        A table, or JSON for programs.
+    nats_admin_url
+        A user of NATS's system account, who may ask how the server syncs to disk.
+    """
+    return show(uvloop.run(examine(settings_of(options or ServerOptions(), given()), nats_admin_url)), output)
 
 
 async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:

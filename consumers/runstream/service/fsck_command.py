@@ -1,0 +1,118 @@
+"""`runstream fsck`: do log, archive and projection say the same?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import uvloop
+from cyclopts import Parameter
+from nats.aio.client import Client
+
+from runstream.cli.connection import given
+from runstream.cli.output import Output, print_json, say
+from runstream.database import Database, require_migrated
+from runstream.datamanager.archive import Archive
+from runstream.datamanager.checking import ArchiveReport, check_archive
+from runstream.datamanager.fence import PostgresFence
+from runstream.datamanager.opening import deployment_in_nats
+from runstream.errors import BadRequestError, InternalError
+from runstream.jetstream.connection import nats_connection
+from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.objects import ObjectStorage
+from runstream.objects.opening import open_objects
+from runstream.projections.comparing import Report
+from runstream.projections.fsck import fsck
+from runstream.service.reaching import reached
+from runstream.service.serve_options import StorageOptions, settings_of
+from runstream.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    rows: Report
+    archive: ArchiveReport | None
+    """None when it was left out."""
+
+
+def fsck_command(
+    *,
+    partition: Annotated[list[int] | None, Parameter(negative="")] = None,
+    archive: bool = True,
+    output: Output = "table",
+    options: StorageOptions | None = None,
+) -> int:
+    """Compare the whole log with every row of the database, and with the archive. Exits 1 when something differs.
+
+    The log is folded again, up to where the rows are. Of the archive every segment is read, and every commit compared.
+    That the archive ends before the log is no difference, but said.
+
+    Parameters
+    ----------
+    partition
+        Only this partition; can be repeated.
+    archive
+        Whether the archive is looked at.
+    output
+        Lines, or JSON for programs.
+    """
+    settings = settings_of(options or StorageOptions(), given())
+    found = uvloop.run(_fsck(settings, partition, with_archive=archive))
+    if output == "json":
+        print_json(_json(found))
+    else:
+        say("\n".join([*found.rows.lines(), *(found.archive.lines() if found.archive is not None else [])]))
+    return max(found.rows.exit_status, found.archive.exit_status if found.archive is not None else 0)
+
+
+async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archive: bool) -> _Found:
+    async with reached(settings) as (complete, _), nats_connection(complete.nats_url, "runstream fsck") as client:
+        await require_migrated(complete.database_url, complete.database_schema)
+        storage = await _storage(complete) if with_archive else None
+        database = Database(complete.database_url, complete.database_schema, pool_size=2)
+        try:
+            async with await open_log(client, complete.namespace) as log:
+                _require_partitions(log, partitions)
+                rows = await fsck(database, log, partitions)
+                archive = None if storage is None else await _archive(storage, client, log, database, partitions)
+                return _Found(rows, archive)
+        finally:
+            await database.close()
+
+
+async def _storage(settings: Settings) -> ObjectStorage:
+    try:
+        return await open_objects(settings, make=False)
+    except InternalError as error:
+        hint = f"{error.hint}; --no-archive leaves the archive out"
+        raise InternalError(error.message, code=error.code, details=error.details, hint=hint) from error
+
+
+async def _archive(
+    storage: ObjectStorage, client: Client, log: JetStreamLog, database: Database, partitions: list[int] | None
+) -> ArchiveReport:
+    subjects = log.subjects
+    deployment = await deployment_in_nats(client, subjects.namespace)
+    fence = PostgresFence(database, subjects.service, subjects.epoch)
+    return await check_archive(Archive(storage, subjects), log, deployment, fence, partitions)
+
+
+def _require_partitions(log: JetStreamLog, partitions: list[int] | None) -> None:
+    wrong = [number for number in partitions or () if not 0 <= number < log.partitions]
+    if wrong:
+        raise BadRequestError(
+            f"the log has no partition {wrong[0]}",
+            code="invalidPartition",
+            hint=f"its partitions are 0 to {log.partitions - 1}",
+        )
+
+
+def _json(found: _Found) -> dict[str, object]:
+    rows, archive = found.rows, found.archive
+    return {
+        "commits": rows.commits,
+        "rows": rows.rows,
+        "count": rows.count,
+        "differences": [str(difference) for difference in rows.differences],
+        "archive": None if archive is None else asdict(archive),
+    }
