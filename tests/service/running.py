@@ -65,7 +65,12 @@ async def serving(data_dir: Path, *options: str, **environment: str) -> AsyncIte
         async with asyncio.timeout(40):
             line = (await process.stdout.readline()).decode()
         assert " at http" in line, f"it did not start: {line!r}"
-        yield Service(process, line.rpartition(" at ")[2].strip())
+        service = Service(process, line.rpartition(" at ")[2].strip())
+        yield service
+        if process.returncode is None:
+            service.look_again()
+            process.kill()
+            await service.ended()
     finally:
         if process.returncode is None:
             process.kill()

@@ -27,25 +27,8 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
     `url` may name several servers, separated by commas. Raises InternalError when none can be reached within
     `seconds`, or the credentials are refused.
     """
-    client = _Client()
     said = _Said()
-    connecting = asyncio.create_task(
-        client.connect(
-            servers=[part.strip() for part in url.split(",")],
-            name=name,
-            error_cb=said.error,
-            disconnected_cb=said.disconnected,
-            reconnected_cb=said.reconnected,
-            closed_cb=said.closed,
-            connect_timeout=2,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it is slept, so fractions work
-            ping_interval=5,
-            max_outstanding_pings=2,
-            pending_size=_PENDING_BYTES,
-            flusher_queue_size=8192,
-        )
-    )
+    connecting = asyncio.create_task(_connect(url, name, said))
     refused = asyncio.create_task(said.refused.wait())
     try:
         # A server that is not there yet is tried again; one that refuses the credentials will go on to do so.
@@ -53,11 +36,8 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
             await asyncio.wait({connecting, refused}, return_when=asyncio.FIRST_COMPLETED)
             if not connecting.done():
                 raise nats.errors.AuthorizationError
-            await connecting
+            client = await connecting
     except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
-        connecting.cancel()
-        with contextlib.suppress(Exception):  # the first error is the one to tell
-            await client.close()
         raise _unreachable(url, said.last or error) from error
     finally:
         refused.cancel()
@@ -68,6 +48,37 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
     finally:
         said.closing = True
         await client.close()
+
+
+async def _connect(url: str, name: str, said: _Said) -> Client:
+    """A client that is connected; tries for ever. What failed is closed again."""
+    while True:
+        client = _Client()
+        try:
+            await client.connect(
+                servers=[part.strip() for part in url.split(",")],
+                name=name,
+                error_cb=said.error,
+                disconnected_cb=said.disconnected,
+                reconnected_cb=said.reconnected,
+                closed_cb=said.closed,
+                connect_timeout=2,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it is slept: fractions work
+                ping_interval=5,
+                max_outstanding_pings=2,
+                pending_size=_PENDING_BYTES,
+                flusher_queue_size=8192,
+            )
+        except BaseException as error:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                await client.close()
+            if not isinstance(error, ConnectionError):
+                raise
+            # A server that refuses credentials may close before its answer was read: the next try may read it.
+            await asyncio.sleep(_RECONNECT_WAIT_SECONDS)
+        else:
+            return client
 
 
 class _Client(Client):
