@@ -89,7 +89,7 @@ _WAYS: dict[str, Callable[[JetStreamLog, float], Awaitable[int]]] = {
 
 def _commits(partition: int) -> Iterator[NewCommit]:
     """Creations of runs, as a gateway appends them."""
-    event = RunCreated("run", Workload.group(partition), content_hash(b""), {}, ())
+    event = RunCreated("run", Workload.group(partition), content_hash(b""), {}, (), "")
     while True:
         yield Head().next_commit(
             Address(partition, "run", new_id()), (event,), time=datetime.now(UTC), actor="user:admin"

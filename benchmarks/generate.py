@@ -126,7 +126,8 @@ class GeneratedPartition:
         run = _run_id(number)
         group = _group(number)
         counter = self._counters[group_root(group)]
-        return ExecutorTaskAssigned(EXECUTOR, run, run_task_id(run, "task"), "task", _CONFIG_ID, group, counter, 0, 0)
+        made = run_task_id(run, "task")
+        return ExecutorTaskAssigned(EXECUTOR, run, made, "task", _CONFIG_ID, group, counter, 0, 0, 1, {})
 
 
 def _run_id(number: int) -> str:
@@ -148,7 +149,7 @@ def _task_address(partition: int, number: int) -> Address:
 
 def _created(number: int) -> RunCreated:
     errors = ("the configuration is not valid",) if number % 8 == 7 else ()
-    return RunCreated("generated", _group(number), _CONFIG_ID, {"number": str(number)}, errors)
+    return RunCreated("generated", _group(number), _CONFIG_ID, {"number": str(number)}, errors, "")
 
 
 def _done(at: datetime) -> tuple[Event, ...]:

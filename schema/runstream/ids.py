@@ -48,9 +48,15 @@ def run_task_id(run_id: str, task_name: str) -> str:
     return derived_id("run-task", run_id, task_name)
 
 
-def executor_task_id(run_id: str, run_task: str) -> str:
-    """The id of the one execution of a run's task: at most one exists for each (run, run task)."""
-    return derived_id("executor-task", run_id, run_task)
+def executor_task_id(run_id: str, run_task: str, attempt: int = 1) -> str:
+    """The id of one execution of a run's task: at most one exists for each (run, run task, attempt)."""
+    parts = () if attempt == 1 else (str(attempt),)
+    return derived_id("executor-task", run_id, run_task, *parts)
+
+
+def attempt_id(run_task: str, attempt: int) -> str:
+    """What names the stored logs and archives of an attempt at a run's task; of the first one, the task's id."""
+    return run_task if attempt == 1 else f"{run_task}-{attempt}"
 
 
 def commit_id(cause: str, aggregate: str, version: int) -> str:

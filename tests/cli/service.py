@@ -121,7 +121,7 @@ async def _run_task(world: World, run: Address, config: str, name: str, phase: E
     success = ExecutorTaskPhase.SUCCESS
     status = 0 if phase is success else 3
     happened: list[Event] = [
-        ExecutorTaskAssigned("e1", run.id, run_task, name, config, "/project/web/branch/main", 1, 1, 0),
+        ExecutorTaskAssigned("e1", run.id, run_task, name, config, "/project/web/branch/main", 1, 1, 0, 1, {}),
         ExecutorTaskStarted(BEGUN),
         ExecutorTaskSetupFinished(BEGUN, success),
         ExecutorTaskStepStarted(0, BEGUN),

@@ -32,21 +32,21 @@ CONTENT = config(task("a", needs_approval=True))
 
 def test_a_running_run_is_stopped_once() -> None:
     run = evolve_run(run_of(CONTENT), RunTaskApprovalRequested("a"), AT)
-    assert decide_stop(run) == (RunStopRequested(),)
-    stopping = evolve_run(run, RunStopRequested(), AT)
+    assert decide_stop(run) == (RunStopRequested(""),)
+    stopping = evolve_run(run, RunStopRequested(""), AT)
     assert decide_stop(stopping) == ()
     assert not stopping.tasks["a"].waiting_approval
 
 
 def test_a_queued_run_is_cancelled_and_nothing_else() -> None:
     queued = run_of(CONTENT, phase=RunPhase.QUEUED)
-    assert decide_cancel(queued) == (RunCancelled(),)
+    assert decide_cancel(queued) == (RunCancelled(""),)
     with pytest.raises(NotAllowed, match="queued and cannot be stopped") as refused:
         decide_stop(queued)
     assert refused.value.allowed == "a queued run can be cancelled"
     with pytest.raises(NotAllowed, match="running and cannot be cancelled"):
         decide_cancel(run_of(CONTENT))
-    cancelled = evolve_run(queued, RunCancelled(), AT)
+    cancelled = evolve_run(queued, RunCancelled(""), AT)
     assert cancelled.end_time == AT
     with pytest.raises(NotAllowed) as refused:
         decide_cancel(cancelled)
@@ -66,7 +66,7 @@ def test_a_waiting_task_is_approved_once_and_remembers_by_whom() -> None:
 
 
 def test_creation_number_and_start() -> None:
-    event = RunCreated("run", "/project/p/branch/main", "hash", {"by": "me"}, ("no such file",))
+    event = RunCreated("run", "/project/p/branch/main", "hash", {"by": "me"}, ("no such file",), "")
     failed = created("r", event, CONTENT, AT, lambda _run, name: name)
     assert (failed.phase, failed.tasks, failed.finished) == (RunPhase.SETUP_ERROR, {}, True)
     skipped = created("r", replace(event, setup_errors=()), config(task("a", skip=True)), AT, lambda _run, name: name)

@@ -27,7 +27,7 @@ ON_SUCCESS = Depend("a", ("on_success",))
 
 
 def run_of(content: RunConfig, *, phase: RunPhase = RunPhase.RUNNING, **statuses: RunTaskStatus) -> Run:
-    event = RunCreated(content.name, "/project/p/branch/main", "hash", {}, ())
+    event = RunCreated(content.name, "/project/p/branch/main", "hash", {}, (), "")
     run = replace(created("r", event, content, AT, lambda run, name: f"{run}-{name}"), phase=phase)
     tasks = {name: replace(run.tasks[name], status=status) for name, status in statuses.items()}
     return replace(run, tasks={**run.tasks, **tasks})

@@ -31,6 +31,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStarted,
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
+    ExecutorTaskStepTimedOut,
     ExecutorTaskStopRequested,
     ExecutorTaskTimedOut,
 )
@@ -40,7 +41,7 @@ from .world import config, task
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
-ASSIGNED = ExecutorTaskAssigned("e", "r", "r-a", "a", "hash", "/project/p/branch/main", 1, 2, 0)
+ASSIGNED = ExecutorTaskAssigned("e", "r", "r-a", "a", "hash", "/project/p/branch/main", 1, 2, 0, 1, {})
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
 
 
@@ -131,3 +132,9 @@ def test_the_run_task_follows_but_never_goes_back() -> None:
     assert with_executor_task(run, timed_out).tasks["a"].timedout
     lost = with_executor_task(run, replace(after(*RUNNING, *stored), lost=True))
     assert not lost.tasks["a"].archives_pending
+
+
+def test_a_step_that_passes_a_limit_times_the_task_out() -> None:
+    state = after(*RUNNING, ExecutorTaskStepTimedOut(0, LATER, "no_output"))
+    assert (state.timedout, state.steps[0].timedout, state.steps[1].timedout) == (True, "no_output", "")
+    assert state.open

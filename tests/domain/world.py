@@ -191,7 +191,7 @@ class World:
             Address(0, "runconfig", content_id), (RunConfigStored(content),), time=self.now(), actor="user"
         )
         assert self.append(stored)
-        event = RunCreated(content.name, group, content_id, {}, ())
+        event = RunCreated(content.name, group, content_id, {}, (), "")
         assert self.append(Head().next_commit(Address(0, "run", run_id), (event,), time=self.now(), actor="user"))
         return run_id
 

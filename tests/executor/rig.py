@@ -188,7 +188,17 @@ class Rig:
         run_task = run_task_id(run_id, task.name)
         address = Address(partition, "task", executor_task_id(run_id, run_task), self.executor_id)
         event = ExecutorTaskAssigned(
-            self.executor_id, run_id, run_task, task.name, digest, "/project/p/branch/main", 7, len(task.steps), 0
+            self.executor_id,
+            run_id,
+            run_task,
+            task.name,
+            digest,
+            "/project/p/branch/main",
+            7,
+            len(task.steps),
+            0,
+            1,
+            {},
         )
         assignment = Head().next_commit(address, (event,), time=datetime.now(UTC), actor="scheduler", trace=trace)
         position = await self.log.append(assignment)

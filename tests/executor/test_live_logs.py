@@ -192,7 +192,7 @@ async def test_following_a_task_that_is_not_assigned_yet(nats_url: str, namespac
         partition = int(run_id[:8], 16) % log.partitions
         run_task = run_task_id(run_id, "task")
         key = StepLogKey(partition, run_id, run_task, executor_task_id(run_id, run_task), 0)
-        created = RunCreated("run", "/project/p/branch/b", "0" * 64, {}, ())
+        created = RunCreated("run", "/project/p/branch/b", "0" * 64, {}, (), "")
         address = Address(partition, "run", run_id)
         commit = Head().next_commit(address, (created,), time=datetime.now(UTC), actor="test")
         position = await log.append(commit)
@@ -203,7 +203,7 @@ async def test_following_a_task_that_is_not_assigned_yet(nats_url: str, namespac
         task = await it.rig.assign(task_of("task", run_step("echo hello")), run_id=run_id)
         assert b"".join([chunk async for chunk in follower]) == b"hello\n"
         await task.settled()
-        end = Head(1, position.sequence).next_commit(address, (RunCancelled(),), time=datetime.now(UTC), actor="test")
+        end = Head(1, position.sequence).next_commit(address, (RunCancelled(""),), time=datetime.now(UTC), actor="test")
         waiting = asyncio.create_task(anext(cancelled, b"ended"))
         await log.append(end)
         assert await waiting == b"ended"

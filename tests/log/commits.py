@@ -23,7 +23,7 @@ def task_address(executor_id: str, task_id: str, partition: int = 0) -> Address:
 
 
 def created(address: Address, *, cause: str = "", name: str = "build") -> NewCommit:
-    event = RunCreated(name, "/project/web", "hash", {}, ())
+    event = RunCreated(name, "/project/web", "hash", {}, (), "")
     return Head().next_commit(address, [event], time=NOW, actor="user:ada", cause=cause)
 
 
@@ -37,7 +37,7 @@ def numbered(earlier: NewCommit, sequence: int, number: int) -> NewCommit:
 
 
 def assigned(address: Address) -> NewCommit:
-    event = ExecutorTaskAssigned(address.executor_id, "run", "task", "build", "hash", "/project/web", 1, 2, 0)
+    event = ExecutorTaskAssigned(address.executor_id, "run", "task", "build", "hash", "/project/web", 1, 2, 0, 1, {})
     return Head().next_commit(address, [event], time=NOW, actor="scheduler")
 
 

@@ -125,5 +125,5 @@ async def test_what_postgres_cannot_hold_is_parked(database_url: str, database_s
 
 
 async def _created(log: MemoryLog, world: World, name: str, run_id: str) -> None:
-    created = RunCreated(name, "/project/p/branch/main", "c0", {}, ())
+    created = RunCreated(name, "/project/p/branch/main", "c0", {}, (), "")
     await log.append(Head().next_commit(Address(0, "run", run_id), (created,), time=START, actor="somebody"))

@@ -84,7 +84,7 @@ class Standing:
             Address(partition, "runconfig", key), (RunConfigStored(content),), time=now, actor="user"
         )
         await self.log.append(config)
-        event = RunCreated(content.name, group, key, {}, ())
+        event = RunCreated(content.name, group, key, {}, (), "")
         await self.log.append(Head().next_commit(Address(partition, "run", run_id), (event,), time=now, actor="user"))
         self.runs[run_id] = partition
         self.configs[run_id] = key

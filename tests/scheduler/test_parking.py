@@ -86,7 +86,7 @@ async def test_a_value_that_postgres_cannot_hold_is_parked(
         good = await around.create(ONE)
         partition = around.runs[good]
         bad = new_id()
-        event = RunCreated("a\0b", GROUP, around.configs[good], {}, ())
+        event = RunCreated("a\0b", GROUP, around.configs[good], {}, (), "")
         commit = Head().next_commit(Address(partition, "run", bad), (event,), time=START, actor="user")
         position = await around.log.append(commit)
         later = await around.create(ONE, "/project/p/branch/dev")

@@ -118,7 +118,7 @@ def test_what_is_written_is_canonical() -> None:
 
 
 def test_a_large_body_is_compressed() -> None:
-    event = RunCreated("n", "/project/x", "h", {"a": "b" * codec.COMPRESS_FROM_BYTES}, ())
+    event = RunCreated("n", "/project/x", "h", {"a": "b" * codec.COMPRESS_FROM_BYTES}, (), "")
     body, headers = codec.encode(commit_of(event))
     assert headers["Runstream-Encoding"] == "zstd"
     assert len(body) < 1000

@@ -22,23 +22,30 @@ from runstream.events.executor_task import (
     ExecutorTaskStarted,
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
+    ExecutorTaskStepTimedOut,
     ExecutorTaskStopRequested,
     ExecutorTaskTimedOut,
 )
 from runstream.events.run import (
+    KeptTask,
     RunArchived,
     RunCancelled,
     RunCreated,
     RunFinished,
     RunNumbered,
+    RunPaused,
+    RunRestarted,
     RunResult,
     RunResultSet,
+    RunResumed,
     RunStarted,
     RunStopRequested,
     RunTaskApprovalRequested,
     RunTaskApproved,
+    RunTaskRetried,
     RunTasksCancelled,
     RunTasksSkipped,
+    RunTimedOut,
 )
 from runstream.events.run_config import Depend, RunConfig, RunConfigStored
 from runstream.ids import derived_id, executor_task_id, run_task_id
@@ -89,7 +96,9 @@ class Story:
         position = self.log.put(address.partition, self.log.subjects.of(address), body, headers)
         self.heads[address] = Head(commit.version, position.sequence)
 
-    def run(self, name: str, content: RunConfig, group: str, *setup_errors: str) -> RunStory:
+    def run(
+        self, name: str, content: RunConfig, group: str, *setup_errors: str, restart: RunRestarted | None = None
+    ) -> RunStory:
         partition = partition_of(group_root(group), PARTITIONS)
         digest = config_hash(content)
         stored = Address(partition, "runconfig", digest)
@@ -97,7 +106,8 @@ class Story:
             self.write(stored, RunConfigStored(content))
         run = RunStory(self, Address(partition, "run", derived_id("golden", name)), digest, group)
         annotations = {"branch": "main", "commit": "1f2e3d", "message": 'says "hello"\n\tand more'}
-        self.write(run.address, RunCreated(content.name, group, digest, annotations, setup_errors), trace=TRACE)
+        created = RunCreated(content.name, group, digest, annotations, setup_errors, "")
+        self.write(run.address, created, *([restart] if restart is not None else []), trace=TRACE)
         return run
 
     def number(self, partition: int) -> RunNumbered:
@@ -118,12 +128,15 @@ class RunStory:
     def starts(self) -> None:
         self.does(self.story.number(self.address.partition), RunStarted())
 
-    def task(self, name: str, steps: int) -> Address:
+    def task(self, name: str, steps: int, attempt: int = 1) -> Address:
         run = self.address.id
         made = run_task_id(run, name)
-        address = Address(self.address.partition, "task", executor_task_id(run, made), EXECUTOR)
+        address = Address(self.address.partition, "task", executor_task_id(run, made, attempt), EXECUTOR)
         counter = self.story.numbers[self.address.partition]
-        event = ExecutorTaskAssigned(EXECUTOR, run, made, name, self.config, self.group, counter, steps, 60_000_000_000)
+        minute = 60_000_000_000
+        event = ExecutorTaskAssigned(
+            EXECUTOR, run, made, name, self.config, self.group, counter, steps, minute, attempt, {}
+        )
         self.story.write(address, event, cause=run)
         return address
 
@@ -135,7 +148,7 @@ def golden_log() -> MemoryLog:
     """The log."""
     story = Story()
     executor = Address(partition_of(EXECUTOR, PARTITIONS), "executor", EXECUTOR)
-    offer = ExecutorRegistered(("amd64", "arm64"), {"zone": "a"}, True, True, False, 4, True, "group", "0.1.0")
+    offer = ExecutorRegistered(("amd64", "arm64"), {"zone": "a"}, True, True, False, 4, True, "group", "0.2.0")
     story.write(executor, offer)
     _succeeds(story.run("succeeds", CHAIN, "/project/web/branch/main"))
     _is_stopped(story.run("is stopped", CHAIN, "/project/web/branch/main"))
@@ -144,11 +157,13 @@ def golden_log() -> MemoryLog:
     broken.does(story.number(broken.address.partition), RunArchived())
     withdrawn = story.run("is withdrawn", BIG, "/project/api/branch/main")
     withdrawn.does(story.number(withdrawn.address.partition))
-    withdrawn.does(RunCancelled(), RunArchived())
+    withdrawn.does(RunCancelled(""), RunArchived())
     _loses_its_executor(story.run("loses its executor", ONE, "/project/web/branch/topic"), executor)
     running = story.run("is still running", CHAIN, "/project/web/branch/main")
     running.starts()
     running.on(running.task("build", 2), ExecutorTaskStarted(story.now()))
+    _is_restarted(story, running)
+    _is_retried(story.run("is retried", ONE, "/user/ada/localrepo/2"))
     story.run("is queued", CHAIN, "/project/web/branch/main")
     story.write(executor, ExecutorDeleted())
     return story.log
@@ -181,7 +196,7 @@ def _succeeds(run: RunStory) -> None:
 def _is_stopped(run: RunStory) -> None:
     run.starts()
     build = run.task("build", 2)
-    run.does(RunStopRequested())
+    run.does(RunStopRequested(""))
     run.does(RunTasksSkipped(("check",)), RunResultSet(RunResult.STOPPED))
     run.on(build, ExecutorTaskStopRequested())
     run.on(build, ExecutorTaskCancelled(run.story.now()))
@@ -209,4 +224,34 @@ def _loses_its_executor(run: RunStory, executor: Address) -> None:
     run.on(build, ExecutorTaskStarted(run.story.now()))
     run.story.write(executor, ExecutorLost())
     run.on(build, ExecutorTaskLost(run.story.now(), "the executor is gone"))
+    run.does(RunResultSet(RunResult.FAILED), RunTasksCancelled(("lint",)), *ENDED)
+
+
+def _is_restarted(story: Story, earlier: RunStory) -> None:
+    """It takes a task over, is paused for a while, and takes too long."""
+    made = run_task_id(earlier.address.id, "build")
+    at = story.now()
+    kept = KeptTask("build", made, "success", executor_task_id(earlier.address.id, made), 1, False, (), at, at)
+    restart = RunRestarted(earlier.address.id, "chosen", ("check",), True, False, (kept,))
+    run = story.run("is restarted", CHAIN, "/project/web/branch/again", restart=restart)
+    run.starts()
+    run.does(RunPaused())
+    run.does(RunResumed())
+    run.does(RunTimedOut(), RunTasksSkipped(("check",)), RunResultSet(RunResult.FAILED), *ENDED)
+
+
+def _is_retried(run: RunStory) -> None:
+    run.starts()
+    at = run.story.now()
+    for attempt in (1, 2):
+        build = run.task("build", 1, attempt)
+        run.on(build, ExecutorTaskStarted(at))
+        run.on(build, ExecutorTaskSetupFinished(at, SUCCESS), ExecutorTaskLogLost(None), ExecutorTaskStepStarted(0, at))
+        run.on(
+            build,
+            *(ExecutorTaskStepTimedOut(0, at, "no_output"), ExecutorTaskStepFinished(0, at, FAILED, None)),
+            *(ExecutorTaskLogLost(0), ExecutorTaskFinished(at, FAILED, "it was silent for too long")),
+        )
+        if attempt == 1:
+            run.does(RunTaskRetried("build", 2, "timeout", at))
     run.does(RunResultSet(RunResult.FAILED), RunTasksCancelled(("lint",)), *ENDED)

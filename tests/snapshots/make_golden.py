@@ -1,4 +1,7 @@
-"""`python -m tests.snapshots.make_golden` makes the snapshot of this version that is kept, if there is none."""
+"""`python -m tests.snapshots.make_golden` makes the snapshot of this version that is kept.
+
+It may be made again as long as this version is not released; those of released versions stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,4 @@ async def make(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    made = GOLDEN / f"{version('runstream')}.tar"
-    if not made.exists():
-        GOLDEN.mkdir(exist_ok=True)
-        asyncio.run(make(made))
+    asyncio.run(make(GOLDEN / f"{version('runstream')}.tar"))

@@ -33,7 +33,7 @@ def test_the_commands_of_the_document(tmp_path: Path) -> None:
     out = told(tmp_path, "".join(block.text for block in blocks_of(DOCUMENT) if block.language == "sh"))
     assert "manifest.json: OK" in out
     assert '"subject":"runconfig.' in out
-    assert "8 RunCreated" in out
+    assert "10 RunCreated" in out
     assert "Signature Verified Successfully" in out
 
 

@@ -40,9 +40,10 @@ def test_it_is_folded(path: Path) -> None:
                 fold.apply(stored)
         runs = [tracked.state for fold in folds for tracked in fold.runs.values()]
         assert {found.path: b"".join(object_chunks(snapshot, found)) for found in objects(snapshot)} == OBJECTS
-    assert len(runs) == 8
-    assert sum(run.archived for run in runs) == 6
-    assert sum(run.finished for run in runs) == 6
+    archived = {"0.1.0": 6}.get(path.stem, 8)
+    assert len(runs) == archived + 2
+    assert sum(run.archived for run in runs) == archived
+    assert sum(run.finished for run in runs) == archived
 
 
 def test_this_versions_has_every_type_of_event() -> None:

@@ -25,7 +25,8 @@ class WorkspaceArchive:
     """One archive that an ancestor may have left in the workspace."""
 
     task: str
-    run_task_id: str
+    stored_id: str
+    """What names its stored archives: its id, or that of the attempt or the earlier run that made them."""
     step: int
 
 
@@ -56,7 +57,7 @@ class Specs:
         return TaskSpec(
             task=own,
             environment=task_environment(config, own, task.counter),
-            workspace=workspace_of(config, own, task.run_id),
+            workspace=workspace_of(config, own, task),
             cache_prefix=config.cache_group or group_root(task.group).rsplit("/", 1)[1],
         )
 
@@ -75,10 +76,10 @@ class Specs:
         return config
 
 
-def workspace_of(config: RunConfig, task: RunConfigTask, run_id: str) -> tuple[WorkspaceArchive, ...]:
-    """The archives that all ancestors of a task may have made."""
+def workspace_of(config: RunConfig, own: RunConfigTask, task: ExecutorTask) -> tuple[WorkspaceArchive, ...]:
+    """The archives that all ancestors of a task may have made, and where they are."""
     ancestors: dict[str, RunConfigTask] = {}
-    open_names = [depend.task for depend in task.depends]
+    open_names = [depend.task for depend in own.depends]
     while open_names:
         name = open_names.pop()
         parent = config.tasks.get(name)
@@ -86,7 +87,7 @@ def workspace_of(config: RunConfig, task: RunConfigTask, run_id: str) -> tuple[W
             ancestors[name] = parent
             open_names.extend(depend.task for depend in parent.depends)
     return tuple(
-        WorkspaceArchive(parent.name, run_task_id(run_id, parent.name), index)
+        WorkspaceArchive(parent.name, task.workspaces.get(parent.name, run_task_id(task.run_id, parent.name)), index)
         for parent in sorted(ancestors.values(), key=lambda found: (found.level, found.name))
         for index, step in enumerate(parent.steps)
         if step.type == "save_to_workspace"

@@ -17,8 +17,9 @@ from runstream.domain.run import Run, RunPhase, evolve
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunEvent, RunNumbered, RunStarted
 from runstream.events.run_config import RunConfig
-from runstream.ids import executor_task_id
+from runstream.ids import attempt_id, executor_task_id, run_task_id
 from runstream.projections.fold import Tracked
+from runstream.runconfig import ancestors
 from runstream.subjects import Address
 
 ACTOR = "scheduler"
@@ -65,7 +66,7 @@ def assignment(
 ) -> NewCommit:
     """The first commit of the executor task for this task of the run."""
     task = config.tasks[name]
-    run_task = run.tasks[name].id
+    run_task, attempt = run.tasks[name].id, run.tasks[name].attempt
     event = ExecutorTaskAssigned(
         executor_id=executor_id,
         run_id=run.id,
@@ -76,6 +77,21 @@ def assignment(
         counter=run.counter,
         steps=len(task.steps),
         timeout=task.task_timeout_interval,
+        attempt=attempt,
+        workspaces=_workspaces(run, config, name),
     )
-    address = Address(partition, "task", executor_task_id(run.id, run_task), executor_id)
+    address = Address(partition, "task", executor_task_id(run.id, run_task, attempt), executor_id)
     return Head().next_commit(address, (event,), time=at, actor=ACTOR, cause=cause, trace=trace)
+
+
+def _workspaces(run: Run, config: RunConfig, name: str) -> dict[str, str]:
+    """The ancestors whose archives are not under the id that this run's id gives, and what names them."""
+    moved = {
+        task.name: attempt_id(task.id, task.attempt)
+        for task in run.tasks.values()
+        if task.archive_steps and (task.attempt > 1 or run.restart is not None)
+    }
+    if not moved:
+        return {}
+    above = ancestors({task.name: [depend.task for depend in task.depends] for task in config.tasks.values()})[name]
+    return {task: where for task, where in moved.items() if task in above and where != run_task_id(run.id, task)}

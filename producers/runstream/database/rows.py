@@ -16,7 +16,7 @@ import orjson
 from runstream.commits import Head
 from runstream.domain.executor import Executor, ExecutorState
 from runstream.domain.executor_task import ExecutorTask, StepState
-from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
+from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTask, RunTaskStatus
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunResult
@@ -29,6 +29,9 @@ _ANNOTATIONS = msgspec.json.Decoder(dict[str, str])
 _STEP = msgspec.json.Decoder(StepState)
 _STEPS = msgspec.json.Decoder(tuple[StepState, ...])
 _REGISTRATION = msgspec.json.Decoder(ExecutorRegistered)
+_RESTART = msgspec.json.Decoder(Restart | None)
+_ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
+_WORKSPACES = msgspec.json.Decoder(dict[str, str])
 _CONFIG = msgspec.json.Decoder(RunConfig)
 
 
@@ -51,6 +54,13 @@ class RunRow(NamedTuple):
     phase: str
     result: str
     stop: bool
+    timedout: bool
+    reason: str
+    priority: int
+    request: str
+    restart: str
+    paused_at: datetime | None
+    paused_for: int
     enqueue_time: datetime
     start_time: datetime | None
     end_time: datetime | None
@@ -75,6 +85,9 @@ class RunTaskRow(NamedTuple):
     approved: bool
     approvers: str
     timedout: bool
+    attempt: int
+    attempts: str
+    not_before: datetime | None
     executor_task_id: str
     executor_task_open: bool
     archives_pending: bool
@@ -99,6 +112,8 @@ class ExecutorTaskRow(NamedTuple):
     timeout: int
     setup_step: str
     steps: str
+    attempt: int
+    workspaces: str
     phase: str
     stop: bool
     timedout: bool
@@ -179,6 +194,13 @@ def run_row(run: Run, head: Head, partition: int) -> RunRow:
         run.phase.value,
         run.result.value,
         run.stop,
+        run.timedout,
+        run.reason,
+        run.priority,
+        run.request,
+        _json(run.restart) if run.restart is not None else "null",
+        run.paused_at,
+        run.paused_for,
         run.enqueue_time,
         run.start_time,
         run.end_time,
@@ -200,6 +222,13 @@ def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
         enqueue_time=row.enqueue_time,
         result=RunResult(row.result),
         stop=row.stop,
+        timedout=row.timedout,
+        reason=row.reason,
+        priority=row.priority,
+        request=row.request,
+        restart=_RESTART.decode(row.restart),
+        paused_at=row.paused_at,
+        paused_for=row.paused_for,
         counter=row.counter,
         sequence=row.sequence,
         numbered=row.numbered,
@@ -222,6 +251,9 @@ def run_task_row(run_id: str, task: RunTask) -> RunTaskRow:
         task.approved,
         _json(task.approvers) if task.approvers else "[]",
         task.timedout,
+        task.attempt,
+        _json(task.attempts) if task.attempts else "[]",
+        task.not_before,
         task.executor_task_id,
         task.executor_task_open,
         task.archives_pending,
@@ -242,6 +274,9 @@ def run_task_of(row: RunTaskRow) -> RunTask:
         approved=row.approved,
         approvers=_TEXTS.decode(row.approvers),
         timedout=row.timedout,
+        attempt=row.attempt,
+        attempts=_ATTEMPTS.decode(row.attempts),
+        not_before=row.not_before,
         executor_task_id=row.executor_task_id,
         executor_task_open=row.executor_task_open,
         archives_pending=row.archives_pending,
@@ -267,6 +302,8 @@ def executor_task_row(task: ExecutorTask, head: Head, partition: int) -> Executo
         task.timeout,
         _json(task.setup_step),
         _json(task.steps),
+        task.attempt,
+        _json(task.workspaces) if task.workspaces else "{}",
         task.phase.value,
         task.stop,
         task.timedout,
@@ -291,6 +328,8 @@ def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
         timeout=row.timeout,
         setup_step=_STEP.decode(row.setup_step),
         steps=_STEPS.decode(row.steps),
+        attempt=row.attempt,
+        workspaces=_WORKSPACES.decode(row.workspaces),
         phase=ExecutorTaskPhase(row.phase),
         stop=row.stop,
         timedout=row.timedout,

@@ -75,7 +75,7 @@ class RunCreation:
         partition = partition_of(group_root(new.group), self.log.partitions)
         digest = config_hash(new.config)
         await self._store(partition, digest, new.config)
-        event = RunCreated(new.config.name, new.group, digest, new.annotations, new.setup_errors)
+        event = RunCreated(new.config.name, new.group, digest, new.annotations, new.setup_errors, request="")
         address = Address(partition, "run", new_id())
         trace = current_traceparent()
         return Head().next_commit(address, (event,), time=self.now(), actor=ACTOR, trace=trace), event

@@ -25,14 +25,14 @@ def decide_stop(run: Run) -> tuple[RunEvent, ...]:
     """Ask a running run to stop; nothing when it was asked already."""
     if run.phase is not RunPhase.RUNNING:
         raise _not_in(run, "stopped", "runNotRunning")
-    return () if run.stop else (RunStopRequested(),)
+    return () if run.stop else (RunStopRequested(reason=""),)
 
 
 def decide_cancel(run: Run) -> tuple[RunEvent, ...]:
     """Withdraw a queued run."""
     if run.phase is not RunPhase.QUEUED:
         raise _not_in(run, "cancelled", "runNotQueued")
-    return (RunCancelled(),)
+    return (RunCancelled(reason=""),)
 
 
 def decide_approve(run: Run, task: RunTask) -> tuple[RunEvent, ...]:

@@ -54,7 +54,7 @@ def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
     if run.phase is RunPhase.RUNNING and unresolved:
         result = _result(run, config)
         return [RunResultSet(result)] if result is not None else []
-    if any(task.executor_task_open for task in run.tasks.values()):
+    if any(task.unsettled for task in run.tasks.values()):
         return []
     if run.phase is RunPhase.RUNNING:
         return [RunFinished()] if all(task.finished for task in run.tasks.values()) else []

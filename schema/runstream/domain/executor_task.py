@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import assert_never
+from typing import Literal, assert_never
 
 from runstream.domain.copies import replace
 from runstream.events.executor_task import (
@@ -21,6 +21,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStarted,
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
+    ExecutorTaskStepTimedOut,
     ExecutorTaskStopRequested,
     ExecutorTaskTimedOut,
 )
@@ -39,6 +40,8 @@ class StepState:
     log_settled: bool = False
     """Its log is an object, or is known to be lost."""
     archive_stored: bool = False
+    timedout: Literal["", "timeout", "no_output"] = ""
+    """Which limit it passed."""
 
     def failed_at(self, at: datetime) -> StepState:
         """This step, ended as failed if it was open."""
@@ -63,6 +66,9 @@ class ExecutorTask:
     """Nanoseconds from the end of setup; 0 for none."""
     setup_step: StepState
     steps: tuple[StepState, ...]
+    attempt: int
+    workspaces: dict[str, str]
+    """By name, the ancestors whose archives are not under the id that the run's id gives: where they are."""
     phase: ExecutorTaskPhase = ExecutorTaskPhase.NOT_STARTED
     stop: bool = False
     timedout: bool = False
@@ -99,6 +105,8 @@ def assigned(task_id: str, event: ExecutorTaskAssigned) -> ExecutorTask:
         timeout=event.timeout,
         setup_step=StepState(),
         steps=(StepState(),) * event.steps,
+        attempt=event.attempt,
+        workspaces=event.workspaces,
     )
 
 
@@ -120,6 +128,8 @@ def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
             return _with_step(task, step, phase=ExecutorTaskPhase.RUNNING, start_time=at)
         case ExecutorTaskStepFinished(step, at, phase, exit_status):
             return _with_step(task, step, phase=phase, end_time=at, exit_status=exit_status)
+        case ExecutorTaskStepTimedOut(step, _, limit):
+            return replace(_with_step(task, step, timedout=limit), timedout=True)
         case ExecutorTaskLogStored(step) | ExecutorTaskLogLost(step):
             if step is None:
                 return replace(task, setup_step=replace(task.setup_step, log_settled=True))

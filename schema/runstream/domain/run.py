@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import assert_never
+from typing import Literal, assert_never
 
 from runstream.domain.copies import replace
 from runstream.domain.executor_task import ExecutorTask
@@ -18,16 +18,21 @@ from runstream.events.run import (
     RunEvent,
     RunFinished,
     RunNumbered,
+    RunPaused,
+    RunRestarted,
     RunResult,
     RunResultSet,
+    RunResumed,
     RunStarted,
     RunStopRequested,
     RunTaskApprovalRequested,
     RunTaskApproved,
+    RunTaskRetried,
     RunTasksCancelled,
     RunTasksSkipped,
+    RunTimedOut,
 )
-from runstream.events.run_config import RunConfig
+from runstream.events.run_config import RetryReason, RunConfig
 
 
 class RunPhase(StrEnum):
@@ -55,6 +60,7 @@ class RunTaskStatus(StrEnum):
 FINAL_PHASES = frozenset({RunPhase.SETUP_ERROR, RunPhase.CANCELLED, RunPhase.FINISHED})
 FINAL_STATUSES = frozenset(set(RunTaskStatus) - {RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING})
 
+_MICROSECOND = timedelta(microseconds=1)
 _ACCEPTED_FROM: Mapping[ExecutorTaskPhase, frozenset[RunTaskStatus]] = {
     ExecutorTaskPhase.NOT_STARTED: frozenset({RunTaskStatus.NOT_STARTED}),
     ExecutorTaskPhase.CANCELLED: frozenset({RunTaskStatus.CANCELLED, RunTaskStatus.NOT_STARTED}),
@@ -64,6 +70,18 @@ _ACCEPTED_FROM: Mapping[ExecutorTaskPhase, frozenset[RunTaskStatus]] = {
     ExecutorTaskPhase.FAILED: frozenset({RunTaskStatus.FAILED, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
 }
 """From which status an executor task's phase may change the run task (c.7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt at a task that ended badly, and was followed by another one."""
+
+    executor_task_id: str
+    reason: RetryReason
+    open: bool
+    """Whether its executor task still has something to store."""
+    start_time: datetime | None
+    end_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +98,14 @@ class RunTask:
     approved: bool = False
     approvers: tuple[str, ...] = ()
     timedout: bool = False
+    attempt: int = 1
+    """The number of its present attempt."""
+    attempts: tuple[Attempt, ...] = ()
+    """Those before it."""
+    not_before: datetime | None = None
+    """When its present attempt may begin, if it has to wait for that."""
     executor_task_id: str = ""
-    """Empty until it is assigned."""
+    """Of its present attempt; empty until it is assigned."""
     executor_task_open: bool = False
     """Whether its executor task has not ended, or still has something to store."""
     archives_pending: bool = False
@@ -98,6 +122,22 @@ class RunTask:
     def done(self) -> bool:
         """Whether its children may be looked at: it is final and its archives are stored (c.5)."""
         return self.finished and not self.archives_pending
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether an executor task of any attempt has not ended, or still has something to store."""
+        return self.executor_task_open or any(attempt.open for attempt in self.attempts)
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Where a restarted run comes from, and what was asked for."""
+
+    run_id: str
+    scope: Literal["all", "failed", "chosen"]
+    tasks: tuple[str, ...]
+    descendants: bool
+    fresh: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +156,18 @@ class Run:
     enqueue_time: datetime
     result: RunResult = RunResult.UNKNOWN
     stop: bool = False
+    timedout: bool = False
+    """Whether it took longer than it may."""
+    reason: str = ""
+    """Why it was stopped or cancelled, when no user asked for it."""
+    priority: int = 0
+    request: str = ""
+    """Digest of the request that created it, when that had an idempotency key."""
+    restart: Restart | None = None
+    paused_at: datetime | None = None
+    """Since when it is paused."""
+    paused_for: int = 0
+    """Nanoseconds, of all pauses that have ended."""
     counter: int = 0
     """Its number among the runs of its group root, in the order of creation (c.12)."""
     sequence: int = 0
@@ -146,6 +198,8 @@ def created(run_id: str, event: RunCreated, config: RunConfig, at: datetime, tas
         phase=RunPhase.SETUP_ERROR if failed else RunPhase.QUEUED,
         tasks=tasks,
         enqueue_time=at,
+        priority=config.priority,
+        request=event.request,
     )
 
 
@@ -163,13 +217,20 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
             return run
         case RunNumbered(counter, sequence):
             return replace(run, counter=counter, sequence=sequence, numbered=True)
+        case RunRestarted():
+            return _restarted(run, event)
         case RunStarted():
             return replace(run, phase=RunPhase.RUNNING, start_time=at)
-        case RunCancelled():
-            return replace(run, phase=RunPhase.CANCELLED, end_time=at)
-        case RunStopRequested():
-            waiting = [name for name, task in run.tasks.items() if task.waiting_approval]
-            return replace(_with_tasks(run, waiting, waiting_approval=False), stop=True)
+        case RunCancelled(reason):
+            return replace(run, phase=RunPhase.CANCELLED, end_time=at, reason=reason)
+        case RunStopRequested(reason):
+            return replace(_stopped(run), reason=reason)
+        case RunTimedOut():
+            return replace(_stopped(run), timedout=True)
+        case RunPaused():
+            return replace(run, paused_at=at)
+        case RunResumed():
+            return _resumed(run, at)
         case RunTasksSkipped(tasks):
             return _with_tasks(run, tasks, status=RunTaskStatus.SKIPPED)
         case RunTasksCancelled(tasks):
@@ -179,6 +240,8 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
         case RunTaskApproved(task):
             approvers = (*run.tasks[task].approvers, actor)
             return _with_tasks(run, (task,), waiting_approval=False, approved=True, approvers=approvers)
+        case RunTaskRetried():
+            return _retried(run, event)
         case RunResultSet(result):
             return replace(run, result=result)
         case RunFinished():
@@ -193,9 +256,59 @@ def _with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
     return replace(run, tasks={**run.tasks, **changed})
 
 
+def _restarted(run: Run, event: RunRestarted) -> Run:
+    for kept in event.kept:
+        run = _with_tasks(
+            run,
+            (kept.task,),
+            id=kept.id,
+            status=RunTaskStatus(kept.status),
+            executor_task_id=kept.executor_task_id,
+            attempt=kept.attempt,
+            timedout=kept.timedout,
+            approved=bool(kept.approvers),
+            approvers=kept.approvers,
+            start_time=kept.start_time,
+            end_time=kept.end_time,
+        )
+    return replace(run, restart=Restart(event.run_id, event.scope, event.tasks, event.descendants, event.fresh))
+
+
+def _stopped(run: Run) -> Run:
+    waiting = [name for name, task in run.tasks.items() if task.waiting_approval]
+    return replace(_with_tasks(run, waiting, waiting_approval=False), stop=True)
+
+
+def _resumed(run: Run, at: datetime) -> Run:
+    if run.paused_at is None:
+        return run
+    return replace(run, paused_at=None, paused_for=run.paused_for + (at - run.paused_at) // _MICROSECOND * 1000)
+
+
+def _retried(run: Run, event: RunTaskRetried) -> Run:
+    task = run.tasks[event.task]
+    ended = Attempt(task.executor_task_id, event.reason, task.executor_task_open, task.start_time, task.end_time)
+    return _with_tasks(
+        run,
+        (event.task,),
+        status=RunTaskStatus.NOT_STARTED,
+        attempt=event.attempt,
+        attempts=(*task.attempts, ended),
+        not_before=event.not_before,
+        executor_task_id="",
+        executor_task_open=False,
+        archives_pending=False,
+        timedout=False,
+        start_time=None,
+        end_time=None,
+    )
+
+
 def with_executor_task(run: Run, task: ExecutorTask) -> Run:
     """The run after something happened to the executor task of one of its tasks (c.7)."""
     current = run.tasks[task.task]
+    if task.attempt < current.attempt:
+        return _with_tasks(run, (task.task,), attempts=tuple(_later(attempt, task) for attempt in current.attempts))
     changes: dict[str, object] = {
         "executor_task_id": task.id,
         "executor_task_open": not task.settled,
@@ -211,3 +324,7 @@ def with_executor_task(run: Run, task: ExecutorTask) -> Run:
         changes["status"] = RunTaskStatus(task.phase.value)
         changes["timedout"] = task.timedout and task.phase is ExecutorTaskPhase.FAILED
     return _with_tasks(run, (task.task,), **changes)
+
+
+def _later(attempt: Attempt, task: ExecutorTask) -> Attempt:
+    return replace(attempt, open=not task.settled) if attempt.executor_task_id == task.id else attempt

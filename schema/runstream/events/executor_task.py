@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar, Literal
 
 from runstream.events.event import Event
 
@@ -28,6 +29,8 @@ class ExecutorTaskPhase(StrEnum):
 class ExecutorTaskAssigned(Event):
     """The scheduler chose the executor. Run and run config say what is to be done; here is only which."""
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
     executor_id: str
     run_id: str
     run_task_id: str
@@ -39,6 +42,10 @@ class ExecutorTaskAssigned(Event):
     """How many steps it has."""
     timeout: int
     """Nanoseconds from the end of its setup; 0 for none."""
+    attempt: int
+    """1 for the first execution of the task."""
+    workspaces: dict[str, str]
+    """By name, the ancestors whose archives are not under the id that this run's id gives: where they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,15 @@ class ExecutorTaskStepFinished(Event):
     at: datetime
     phase: ExecutorTaskPhase
     exit_status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorTaskStepTimedOut(Event):
+    """The executor ends a step: it took too long, or was silent for too long."""
+
+    step: int
+    at: datetime
+    limit: Literal["timeout", "no_output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +157,7 @@ ExecutorTaskEvent = (
     | ExecutorTaskSetupFinished
     | ExecutorTaskStepStarted
     | ExecutorTaskStepFinished
+    | ExecutorTaskStepTimedOut
     | ExecutorTaskLogStored
     | ExecutorTaskLogLost
     | ExecutorTaskArchiveStored
@@ -156,6 +173,7 @@ EXECUTOR_TASK_EVENTS: tuple[type[Event], ...] = (
     ExecutorTaskSetupFinished,
     ExecutorTaskStepStarted,
     ExecutorTaskStepFinished,
+    ExecutorTaskStepTimedOut,
     ExecutorTaskLogStored,
     ExecutorTaskLogLost,
     ExecutorTaskArchiveStored,

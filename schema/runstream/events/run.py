@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import ClassVar, Literal
 
 from runstream.events.event import Event
+from runstream.events.run_config import RetryReason
 
 
 class RunResult(StrEnum):
@@ -21,6 +24,8 @@ class RunResult(StrEnum):
 class RunCreated(Event):
     """Somebody asked for a run; the commit's time is its enqueue time."""
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
     name: str
     group: str
     run_config: str
@@ -28,6 +33,42 @@ class RunCreated(Event):
     annotations: dict[str, str]
     setup_errors: tuple[str, ...]
     """When not empty, the run is a setup error and none of its tasks will run."""
+    request: str
+    """Digest of the request, when it had an idempotency key: the same key must come with the same request."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTask:
+    """A task that a restart does not run again: it is as it was, with its id, its logs and its archives."""
+
+    task: str
+    id: str
+    """Of the run task, as in the earlier run."""
+    status: Literal["skipped", "cancelled", "stopped", "success", "failed"]
+    executor_task_id: str
+    """Of its last attempt; empty for a task that never ran."""
+    attempt: int
+    timedout: bool
+    approvers: tuple[str, ...]
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRestarted(Event):
+    """The run, created by the same commit, does again what an earlier one did (c.15)."""
+
+    run_id: str
+    """The earlier run."""
+    scope: Literal["all", "failed", "chosen"]
+    """Everything; what did not succeed and what depends on it; or the tasks that were named."""
+    tasks: tuple[str, ...]
+    """Those that were named."""
+    descendants: bool
+    """Whether what depends on the named tasks runs again too."""
+    fresh: bool
+    """Whether variables and secrets were resolved again."""
+    kept: tuple[KeptTask, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +88,37 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunCancelled(Event):
-    """A user withdrew it while it was queued: queued -> cancelled."""
+    """It was withdrawn while it was queued: queued -> cancelled."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2
+
+    reason: str
+    """Why, when a rule of its group did it; empty for a user."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStopRequested(Event):
-    """A user asked that the running run stops; nothing waits for approval any more."""
+    """The running run is to stop; nothing waits for approval any more."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2
+
+    reason: str
+    """Why, when a rule of its group did it; empty for a user."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTimedOut(Event):
+    """The run took longer than it may: it is stopped, and fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaused(Event):
+    """A user paused it: it starts nothing more, and its clock stops. What runs goes on to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResumed(Event):
+    """A user let it go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +150,18 @@ class RunTaskApproved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunTaskRetried(Event):
+    """An attempt at this task ended badly, and there will be another one."""
+
+    task: str
+    attempt: int
+    """The number of the new attempt; the first is 1."""
+    reason: RetryReason
+    not_before: datetime
+    """UTC."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunResultSet(Event):
     """The result is known; tasks may still be running."""
 
@@ -103,13 +181,18 @@ class RunArchived(Event):
 RunEvent = (
     RunCreated
     | RunNumbered
+    | RunRestarted
     | RunStarted
     | RunCancelled
     | RunStopRequested
+    | RunTimedOut
+    | RunPaused
+    | RunResumed
     | RunTasksSkipped
     | RunTasksCancelled
     | RunTaskApprovalRequested
     | RunTaskApproved
+    | RunTaskRetried
     | RunResultSet
     | RunFinished
     | RunArchived
@@ -117,13 +200,18 @@ RunEvent = (
 RUN_EVENTS: tuple[type[Event], ...] = (
     RunCreated,
     RunNumbered,
+    RunRestarted,
     RunStarted,
     RunCancelled,
     RunStopRequested,
+    RunTimedOut,
+    RunPaused,
+    RunResumed,
     RunTasksSkipped,
     RunTasksCancelled,
     RunTaskApprovalRequested,
     RunTaskApproved,
+    RunTaskRetried,
     RunResultSet,
     RunFinished,
     RunArchived,

@@ -6,12 +6,14 @@ Tasks are keyed by name, so that equal content has an equal hash; ids belong to 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from runstream.events.event import Event
 
 Condition = Literal["on_success", "on_failure", "on_skipped"]
 StepType = Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
+RetryReason = Literal["failure", "lost", "timeout"]
+"""What ended an attempt: its own failure, an executor that is gone, or a time-out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,22 @@ class Step:
     keys: tuple[str, ...] = ()
     contents: tuple[SaveContent, ...] = ()
     dest_dir: str = ""
+    timeout: int = 0
+    """Nanoseconds that it may take; 0 for no limit of its own."""
+    no_output_timeout: int = 0
+    """Nanoseconds that it may be silent; 0 for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a task is tried again by itself."""
+
+    max: int
+    """How many attempts may follow the first."""
+    backoff: int
+    """Nanoseconds before the second attempt; doubled for each one after it."""
+    on: tuple[RetryReason, ...]
+    """What an attempt must have ended by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +132,24 @@ class RunConfigTask:
     docker_registries_auth: dict[str, RegistryAuth]
     task_timeout_interval: int
     """Nanoseconds; 0 for none."""
+    retry: Retry | None = None
+
+
+GroupPolicy = Literal["queue", "cancel_running", "cancel_waiting", "skip"]
+"""What a new run does about the runs of its group that have not ended.
+
+`queue` waits behind them. `cancel_waiting` takes the place of those that wait. `cancel_running` does that, and
+stops the one that runs. `skip` gives way: the new run is cancelled if there is any.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Concurrency:
+    """How a run gets along with the others of its group."""
+
+    policy: GroupPolicy
+    max_waiting: int
+    """A run that would find more than this waiting before it is cancelled at once; 0 for no bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +163,18 @@ class RunConfig:
     environment: dict[str, str]
     cache_group: str
     """Empty for the group root's id."""
+    run_timeout_interval: int = 0
+    """Nanoseconds from its start, pauses left out; 0 for none."""
+    concurrency: Concurrency = Concurrency("queue", 0)
+    priority: int = 0
+    """-100 to 100; where executors are short, higher goes first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfigStored(Event):
     """A run config was stored; its aggregate's id is its content hash."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     content: RunConfig
 

@@ -72,7 +72,7 @@ def _listed(names: Sequence[str], summary: str) -> str:
 
 
 async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: ObjectStorage) -> None:
-    async with await objects.read(paths.archive(archive.run_task_id, archive.step)) as stored:
+    async with await objects.read(paths.archive(archive.stored_id, archive.step)) as stored:
         with context.folder.archive(context.index).open("wb") as file:
             offset = 0
             while chunk := await stored.read(offset, CHUNK_BYTES):
@@ -91,7 +91,7 @@ def _unpack(context: StepContext) -> list[str]:
 
 async def _was_saved(context: StepContext, archive: WorkspaceArchive, log: Log) -> bool:
     """Whether the ancestor's task says that it stored this archive: one that was skipped or failed did not."""
-    task_id = executor_task_id(context.task.run_id, archive.run_task_id)
+    task_id = executor_task_id(context.task.run_id, archive.stored_id)
     task = None
     address = Address(context.partition, "task", task_id)
     for stored in await asked(lambda: log.history(address)):

@@ -1,0 +1,114 @@
+"""What a run becomes by restarts, pauses, time-outs and further attempts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from runstream.domain.executor_task import assigned
+from runstream.domain.executor_task import evolve as evolve_executor_task
+from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTaskStatus, created, evolve, with_executor_task
+from runstream.events.executor_task import (
+    ExecutorTaskAssigned,
+    ExecutorTaskFinished,
+    ExecutorTaskLogStored,
+    ExecutorTaskPhase,
+    ExecutorTaskStarted,
+)
+from runstream.events.run import (
+    KeptTask,
+    RunCancelled,
+    RunCreated,
+    RunPaused,
+    RunRestarted,
+    RunResumed,
+    RunStopRequested,
+    RunTaskApprovalRequested,
+    RunTaskRetried,
+    RunTimedOut,
+)
+
+from .world import config, task
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = AT + timedelta(seconds=90)
+GROUP = "/project/p/branch/main"
+CONTENT = replace(config(task("a", save=True), task("b")), priority=7)
+
+
+def new_run() -> Run:
+    event = RunCreated("run", GROUP, "hash", {}, (), "digest")
+    return created("r", event, CONTENT, AT, lambda run, name: f"{run}-{name}")
+
+
+def failed_attempt(number: int, executor_task: str) -> list[Run]:
+    """The run after each event of an attempt at task a that fails, before its log is stored."""
+    run = replace(new_run(), phase=RunPhase.RUNNING)
+    event = ExecutorTaskAssigned("e", "r", "r-a", "a", "hash", GROUP, 1, 1, 0, number, {})
+    state = assigned(executor_task, event)
+    states = [with_executor_task(run, state)]
+    for happened in (ExecutorTaskStarted(AT), ExecutorTaskFinished(LATER, ExecutorTaskPhase.FAILED, "")):
+        state = evolve_executor_task(state, happened)
+        states.append(with_executor_task(states[-1], state))
+    return states
+
+
+def test_it_begins_with_what_was_asked() -> None:
+    assert (new_run().priority, new_run().request, new_run().restart) == (7, "digest", None)
+
+
+def test_a_restart_keeps_tasks_as_they_were() -> None:
+    kept = KeptTask("a", "old-a", "success", "old-task", 2, False, ("user:ada",), AT, LATER)
+    run = evolve(new_run(), RunRestarted("old", "chosen", ("b",), True, False, (kept,)), AT)
+    assert run.restart == Restart("old", "chosen", ("b",), True, False)
+    one = run.tasks["a"]
+    assert (one.id, one.status, one.executor_task_id, one.attempt) == ("old-a", RunTaskStatus.SUCCESS, "old-task", 2)
+    assert (one.approved, one.approvers, one.start_time, one.end_time) == (True, ("user:ada",), AT, LATER)
+    assert one.done
+    assert run.tasks["b"] == new_run().tasks["b"]
+
+
+def test_a_pause_is_counted() -> None:
+    run = evolve(new_run(), RunPaused(), AT)
+    assert run.paused_at == AT
+    run = evolve(run, RunResumed(), LATER)
+    assert (run.paused_at, run.paused_for) == (None, 90_000_000_000)
+    assert evolve(run, RunResumed(), LATER) == run
+
+
+def test_whoever_ends_it_says_why() -> None:
+    waiting = evolve(new_run(), RunTaskApprovalRequested("b"), AT)
+    for event, reason, timedout in ((RunStopRequested("a newer run"), "a newer run", False), (RunTimedOut(), "", True)):
+        stopped = evolve(waiting, event, LATER)
+        assert (stopped.stop, stopped.reason, stopped.timedout) == (True, reason, timedout)
+        assert not stopped.tasks["b"].waiting_approval
+    cancelled = evolve(new_run(), RunCancelled("a newer run"), LATER)
+    assert (cancelled.phase, cancelled.reason) == (RunPhase.CANCELLED, "a newer run")
+
+
+def test_another_attempt_begins_anew_and_the_earlier_one_is_kept() -> None:
+    run = failed_attempt(1, "t1")[-1]
+    assert (run.tasks["a"].status, run.tasks["a"].unsettled) == (RunTaskStatus.FAILED, True)
+    run = evolve(run, RunTaskRetried("a", 2, "failure", LATER), LATER)
+    one = run.tasks["a"]
+    assert one.attempts == (Attempt("t1", "failure", open=True, start_time=AT, end_time=LATER),)
+    assert (one.status, one.attempt, one.not_before) == (RunTaskStatus.NOT_STARTED, 2, LATER)
+    assert (one.executor_task_id, one.start_time, one.end_time) == ("", None, None)
+    assert one.unsettled
+
+
+def test_what_is_left_of_an_earlier_attempt_changes_nothing_else() -> None:
+    run = evolve(failed_attempt(1, "t1")[-1], RunTaskRetried("a", 2, "failure", LATER), LATER)
+    run = evolve(run, RunTaskRetried("a", 3, "lost", LATER), LATER)
+    event = ExecutorTaskAssigned("e", "r", "r-a", "a", "hash", GROUP, 1, 1, 0, 1, {})
+    state = assigned("t1", event)
+    for happened in (
+        ExecutorTaskStarted(AT),
+        ExecutorTaskFinished(LATER, ExecutorTaskPhase.FAILED, ""),
+        ExecutorTaskLogStored(None),
+    ):
+        state = evolve_executor_task(state, happened)
+    after = with_executor_task(run, state)
+    assert [attempt.open for attempt in after.tasks["a"].attempts] == [False, False]
+    assert replace(after.tasks["a"], attempts=()) == replace(run.tasks["a"], attempts=())
+    assert not after.tasks["a"].unsettled
