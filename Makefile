@@ -9,7 +9,7 @@ RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
 # A sandboxed task has a /tmp of its own: it would not find the tools of a clone that is there.
 DEMO_SANDBOX := $(if $(filter /tmp/%,$(CURDIR)),--sandbox off)
 
-.PHONY: help setup demo serve stop test check coverage fuzz smoke bench docs lock clean
+.PHONY: help setup demo serve stop test check coverage chaos fuzz smoke bench docs lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -48,6 +48,9 @@ check: setup ## lint, format, types, import contracts
 
 fuzz: setup ## give hostile snapshots to the reader for five minutes; nightly
 	RUNSTREAM_FUZZ_SECONDS=300 $(BIN)/python -m pytest -q tests/snapshots/test_fuzzing.py
+
+chaos: setup ## kill imports, rebuilds, the datamanager, maintenance by -9 at 50 moments each; nightly
+	RUNSTREAM_TEST_KILLS=50 $(BIN)/python -m pytest -q -rP -m chaos --show-capture=stdout
 
 coverage: setup ## every branch of the domain is tested
 	$(BIN)/python -m pytest -q tests/domain --cov --cov-fail-under=100

@@ -51,6 +51,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Say which marks there are."""
     config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
+    config.addinivalue_line("markers", "chaos: kills by -9 at random moments; many more of them in `make chaos`")
 
 
 def _run(test: Coroutine[Any, Any, None], seconds: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from benchmarks.generate import append
@@ -18,7 +19,8 @@ from runstream.events.run import RunResult
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.fsck import fsck
-from runstream.projections.rebuild import alone, rebuild, rebuild_into
+from runstream.projections.rebuild import rebuild, rebuild_into
+from runstream.projections.rebuild_alone import alone
 from runstream.projections.rebuild_schema import drop, schema_beside
 from tests.domain.world import config, task
 from tests.scheduler.standing import FakeExecutor, running, standing
@@ -97,14 +99,15 @@ async def test_rows_that_somebody_changed_are_right_again(
 
 
 async def test_what_an_earlier_attempt_left_is_made_anew(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
+    nats_url: str, database_url: str, namespace: str, database_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside = schema_beside(database_schema)
     async with generated(nats_url, database_url, namespace, database_schema) as (log, database):
         half = LogPosition(1, (40, 40, 40))
         assert (await rebuild_into(nats_url, log, database_url, beside, half, silent)).position == half
+        monkeypatch.setattr("runstream.projections.rebuild.alone", partial(alone, seconds=0))
         async with alone(database):
-            with pytest.raises(ConflictError):
+            with pytest.raises(ConflictError, match="goes on already"):
                 await rebuild(nats_url, log, database, silent)
         await rebuild(nats_url, log, database, silent)
         assert (await fsck(database, log)).clean

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import orjson
 from nats.aio.client import Client
@@ -32,6 +33,7 @@ from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.ids import new_id
 from runstream.leases import Lease, LeaseBoard, open_leases
+from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.fold import PartitionFold
 from runstream.scheduler import Scheduler
@@ -189,10 +191,13 @@ async def standing(nats_url: str, database_url: str, namespace: str, schema: str
         yield Standing(log, database, executors, client, freshness)
 
 
+C = TypeVar("C", bound=Component)
+
+
 @asynccontextmanager
-async def running(scheduler: Scheduler) -> AsyncIterator[Scheduler]:
-    await scheduler.start()
+async def running(component: C) -> AsyncIterator[C]:
+    await component.start()
     try:
-        yield scheduler
+        yield component
     finally:
-        await scheduler.stop()
+        await component.stop()

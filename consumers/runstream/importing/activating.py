@@ -14,7 +14,8 @@ from runstream.importing.leftovers import remove_epoch, remove_leftovers
 from runstream.importing.switching import ServicePlace, switch
 from runstream.log import streams
 from runstream.log.streams import FORMAT, LogDescription
-from runstream.projections.rebuild import Place, Say, alone, fill
+from runstream.projections.rebuild import Place, Say, fill
+from runstream.projections.rebuild_alone import alone
 from runstream.projections.rebuild_schema import make_empty, make_indexes, schema_beside
 
 log = structlog.get_logger()

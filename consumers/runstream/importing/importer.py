@@ -27,7 +27,8 @@ from runstream.importing.storing import Stored, store_objects
 from runstream.importing.switching import ServicePlace, switch
 from runstream.log import streams
 from runstream.objects.port import ObjectStorage
-from runstream.projections.rebuild import MANY, Say, alone
+from runstream.projections.rebuild import MANY, Say
+from runstream.projections.rebuild_alone import alone
 from runstream.projections.rebuild_filling import Filled
 from runstream.projections.rebuild_processes import processors, shared_out
 from runstream.projections.rebuild_schema import drop, make_empty, make_indexes, schema_beside

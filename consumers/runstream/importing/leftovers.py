@@ -1,6 +1,7 @@
 """What an import or an epoch leaves behind: taken away in an order that bears a kill.
 
-An epoch is marked as deleted before its streams are: a half deleted one is nothing that could be gone back to.
+An epoch is marked as deleted before its streams are: a half deleted one is nothing that could be gone back to. What a
+killed one has left is there until the next one, or until a process of the service starts.
 """
 
 from __future__ import annotations
@@ -10,12 +11,28 @@ import asyncio
 import structlog
 
 from runstream.database.epochs import Epoch, list_epochs, mark_deleted
+from runstream.errors import ConflictError, RunstreamError
 from runstream.importing.switching import ServicePlace
 from runstream.jetstream.api import request
 from runstream.log.streams import delete_stream
+from runstream.projections.rebuild_alone import alone
 from runstream.projections.rebuild_schema import drop, schema_beside
 
 log = structlog.get_logger()
+
+
+async def remove_killed(place: ServicePlace) -> None:
+    """When a process starts: remove what rebuilds, imports and deletions have left that were killed.
+
+    One that is under way is left alone, and what fails is left to the next one who tries.
+    """
+    try:
+        async with alone(place.database, seconds=0):
+            await remove_leftovers(place)
+    except ConflictError as error:
+        log.info(error.message, action="leftovers_stay")
+    except RunstreamError as error:
+        log.warning(f"What was left behind is not removed yet: {error.message}", action="leftovers_stay")
 
 
 async def remove_leftovers(place: ServicePlace) -> None:

@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from runstream.commits import LogPosition
-from runstream.database.connection import hang_up
 from runstream.database.database import Database
-from runstream.database.locks import lock_key
-from runstream.errors import ConflictError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog
 from runstream.log.port import RawMessage
+from runstream.projections.rebuild_alone import alone
 from runstream.projections.rebuild_filling import Filled, fill_partition
 from runstream.projections.rebuild_ownership import all_owned
 from runstream.projections.rebuild_processes import Tell, processors, shared_out
@@ -168,23 +165,6 @@ async def fill_from_log(work: FillFromLog, tell: Tell) -> Filled:
 async def ends_of(source: JetStreamLog) -> tuple[int, ...]:
     """The last sequence of each partition."""
     return tuple(await asyncio.gather(*(source.end(partition) for partition in range(source.partitions))))
-
-
-@asynccontextmanager
-async def alone(database: Database) -> AsyncIterator[None]:
-    """Be the only one who makes a projection anew in this schema. Raises ConflictError while there is another."""
-    connection = await database.connect(watchful=True)
-    try:
-        key = lock_key(f"runstream rebuild {database.schema}")
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
-            raise ConflictError(
-                "a rebuild, an import or the activation of an epoch goes on already",
-                code="rebuildGoesOn",
-                hint="wait for its end, or stop it; one that was killed is over within seconds",
-            )
-        yield
-    finally:
-        await hang_up(connection)
 
 
 async def _caught_up(place: Place, source: JetStreamLog, filled: list[Filled], say: Say) -> list[Filled]:

@@ -62,8 +62,10 @@ async def make_empty(url: str, schema: str) -> list[str]:
     connection = await connect(url, schema, application="runstream rebuild")
     try:
         async with bounded(_deadline()):
-            await connection.execute(f"CREATE SCHEMA {quoted(schema)}")
-            await connection.execute(f"COMMENT ON SCHEMA {quoted(schema)} IS '{_MARK}'")
+            # At once: a schema without the mark would be somebody else's for ever.
+            async with connection.transaction():
+                await connection.execute(f"CREATE SCHEMA {quoted(schema)}")
+                await connection.execute(f"COMMENT ON SCHEMA {quoted(schema)} IS '{_MARK}'")
             await migrate(url, schema)
             return await _indexes_away(connection, schema)
     finally:

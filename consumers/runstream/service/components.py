@@ -15,14 +15,14 @@ from runstream.gateway.routes.exports import export_routes
 from runstream.gateway.routes.imports import import_routes
 from runstream.gateway.routes.maintenance import maintenance_routes
 from runstream.importing.serving import ServedImports
-from runstream.importing.switching import ServicePlace, tell_nats
+from runstream.importing.switching import tell_nats
 from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Parkable, Roster
 from runstream.projections.as_of import RunsAsOf
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.data_dir import DataDir
-from runstream.service.maintained import INSTANCE_SECONDS, SERVICE, maintained_service
+from runstream.service.maintained import INSTANCE_SECONDS, maintained_service
 from runstream.service.platform import Platform
 from runstream.snapshots.serving import LogExports
 from runstream.steplogs.reader import StepLogs
@@ -139,13 +139,9 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
 
 
 async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
-    settings = platform.settings
-    place = ServicePlace(
-        platform.nats, settings.nats_url, platform.pool(), settings.namespace, SERVICE, settings.replicas
-    )
-    maintained = await maintained_service(platform.nats, settings)
+    maintained = await maintained_service(platform.nats, platform.settings)
     spool = data_dir.path / "imports"
-    return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool)
+    return ServedImports(platform.place(), maintained.occupy, maintained.require_parked, platform.objects, spool)
 
 
 def _health(platform: Platform) -> HealthServer:

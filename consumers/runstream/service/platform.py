@@ -11,12 +11,14 @@ from nats.aio.client import Client
 from runstream.database import Database
 from runstream.datamanager.opening import LogPlace, prepare_log
 from runstream.errors import InternalError
+from runstream.importing.switching import ServicePlace
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.streams import described
 from runstream.log.waiting import until_described
 from runstream.objects import ObjectStorage
 from runstream.objects.opening import open_objects
+from runstream.service.maintained import SERVICE
 from runstream.settings import Settings
 from runstream.subjects import Subjects
 from runstream.telemetry import Check, Telemetry
@@ -42,6 +44,11 @@ class Platform:
         if self.database is None:
             raise InternalError("this process has no database", code="noDatabase")
         return self.database
+
+    def place(self) -> ServicePlace:
+        """Where the service is, for imports and epochs. Raises InternalError in a process without database."""
+        settings = self.settings
+        return ServicePlace(self.nats, settings.nats_url, self.pool(), settings.namespace, SERVICE, settings.replicas)
 
     def checks(self) -> Mapping[str, Check]:
         """What has to be there for this process to be ready."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from runstream.database import migrate
 from runstream.errors import BadRequestError
+from runstream.importing.leftovers import remove_killed
 from runstream.service.components import Parts, build
 from runstream.service.data_dir import DataDir
 from runstream.service.group import SERVERS_SECONDS, first_end, running
@@ -78,6 +79,8 @@ class _Process:
             if database:
                 await migrate(settings.database_url, settings.database_schema)
             async with open_platform(settings, self.telemetry, database=database) as platform:
+                if database:
+                    await remove_killed(platform.place())
                 parts = await build(platform, self.data_dir)
                 async with running(parts.components, self.request):
                     with self._announced(parts):

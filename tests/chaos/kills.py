@@ -1,0 +1,128 @@
+"""Kills by -9 at random moments: how many, of whom, and when.
+
+    chaos = Chaos(seed=11, ordinarily=4)
+    command = await Victim.measured(chaos, "rebuild", "--nats-url", …)
+    for _ in chaos:
+        await command.killed()
+
+Some of the moments are of the clock, most are just before or after a request (see `dying`); of these every kind of
+request has its turn as often as those that there are hundreds of. The seed is printed with the
+test. `make chaos` asks for 50 kills of each kind (RUNSTREAM_TEST_KILLS); RUNSTREAM_TEST_SEED gives other moments.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from tests.chaos.dying import Death
+
+LATER = (-1.0, -1.0, 0.0, 0.0005, 0.002, 0.01, 0.05)
+"""How long after a request it may be, in seconds; -1 is right before it."""
+ROOT = Path(__file__).parents[2]
+
+
+def kills(ordinarily: int) -> int:
+    """How many kills of each kind are asked for."""
+    return int(os.environ.get("RUNSTREAM_TEST_KILLS", ordinarily))
+
+
+def say(text: str) -> None:
+    """Shown by `make chaos`, and with a test that fails."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+class Chaos:
+    """The kills of one test, numbered from 0."""
+
+    def __init__(self, seed: int, ordinarily: int) -> None:
+        self.seed = int(os.environ.get("RUNSTREAM_TEST_SEED", seed))
+        self.kills = kills(ordinarily)
+        self.random = random.Random(self.seed)  # noqa: S311  # moments, not secrets
+        say(f"{self.kills} kills, seed {self.seed}")
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(self.kills)
+
+
+@dataclass
+class Victim:
+    """A `runstream` command that changes something, and is killed before it has ended."""
+
+    chaos: Chaos
+    words: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    shared_out: bool = False
+    seconds: float = 0.0
+    """How long it takes when nobody kills it."""
+    requests: dict[str, list[int]] = field(default_factory=dict)
+    """The numbers of the requests that it makes then, by their kind."""
+    ended: int = 0
+    """How often it had ended before it was to be killed."""
+
+    async def measure(self) -> None:
+        """Let it do its work once, to know how long that takes. Raises AssertionError when it fails."""
+        began = asyncio.get_running_loop().time()
+        with tempfile.NamedTemporaryFile("r") as counted:
+            async with self._running(0, 0.0, counted.name) as process:
+                _, err = await process.communicate()
+                assert process.returncode == 0, err.decode()
+            for number, kind in enumerate(counted, 1):
+                self.requests.setdefault(kind.strip(), []).append(number)
+        self.seconds = asyncio.get_running_loop().time() - began
+
+    async def killed(self, before: str = "") -> str:
+        """Kill it at some moment, or before the first request of this kind (its beginning); which that was."""
+        chance = self.chaos.random
+        if before:
+            at = next(numbers[0] for kind, numbers in self.requests.items() if kind.startswith(before))
+            return await self._killed(at, -1.0, 0.0, before)
+        kind = chance.choice(sorted(self.requests)) if chance.random() < 0.7 else ""
+        at = chance.choice(self.requests[kind]) if kind else 0
+        later = chance.choice(LATER)
+        seconds = chance.uniform(0.15, 1.0) * self.seconds
+        return await self._killed(at, later, seconds, kind)
+
+    async def _killed(self, at: int, later: float, seconds: float, kind: str) -> str:
+        with tempfile.NamedTemporaryFile("r") as counted:
+            async with self._running(at, later, counted.name) as process:
+                said = asyncio.ensure_future(process.communicate())
+                await asyncio.wait({said}, timeout=None if at else seconds)
+                if process.returncode is None:
+                    process.kill()
+                _, err = await said
+            last = ["nothing", *counted][-1].strip()
+        if process.returncode != -signal.SIGKILL:
+            assert process.returncode == 0, err.decode()
+            self.ended += 1
+        if not at:
+            return f"{seconds:.2f} s, after {last!r}"
+        return f"before {kind!r}" if later < 0 else f"{later} s after {kind!r}"
+
+    @contextlib.asynccontextmanager
+    async def _running(self, request: int, seconds: float, counted: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        death = msgspec.json.encode(Death(request, seconds, counted, self.shared_out)).decode()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.chaos.dying", death, *self.words),
+            cwd=ROOT,
+            env=dict(self.environment),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
