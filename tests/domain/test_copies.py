@@ -27,5 +27,5 @@ def test_a_copy_is_frozen_too() -> None:
 
 
 def test_a_field_that_is_not_there_cannot_be_changed() -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(AttributeError):
         replace(StepState(), colour="red")  # type: ignore[call-arg]

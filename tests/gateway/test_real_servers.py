@@ -13,7 +13,8 @@ from runstream.client import Client, ClientError, RunPhase, RunResult
 from runstream.gateway.gateway import Gateway
 from runstream.projections.as_of import RunsAsOf
 from runstream.settings import Settings
-from runstream.telemetry import Telemetry, setup_logging
+from runstream.telemetry import setup_logging
+from runstream.telemetry.process import Telemetry
 from tests.gateway.world import TOKEN, FakeStepLogs, run_body
 from tests.scheduler.standing import FakeExecutor, Standing, running, standing
 

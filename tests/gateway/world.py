@@ -30,7 +30,9 @@ from runstream.log.port import Log
 from runstream.projections.as_of import RunsAsOf
 from runstream.settings import Settings
 from runstream.subjects import Address
-from runstream.telemetry import HttpServer, Telemetry, setup_logging
+from runstream.telemetry import setup_logging
+from runstream.telemetry.process import Telemetry
+from runstream.telemetry.serving import HttpServer
 
 TOKEN = "correct-horse"
 BEGUN = datetime(2025, 3, 1, 12, tzinfo=UTC)

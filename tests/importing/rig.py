@@ -10,8 +10,9 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from runstream.database import Database, migrate
+from runstream.database import Database
 from runstream.database.epochs import Epoch, list_epochs
+from runstream.database.migrating import migrate
 from runstream.datamanager.knowledge import note_epoch
 from runstream.errors import RunstreamError
 from runstream.importing.importer import Imported, import_snapshot, verify_file

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runstream.errors import InternalError
 from runstream.gateway.gate import Admission, Gate
 from runstream.gateway.live import LiveAnswer, SendBytes
-from runstream.telemetry import HttpServer
+from runstream.telemetry.serving import HttpServer
 
 
 class NotedGate(Gate):

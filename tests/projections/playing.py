@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from random import Random
 
 from runstream.commits import StoredCommit
-from runstream.database import Database, migrate
+from runstream.database import Database
+from runstream.database.migrating import migrate
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.store import ProjectionStore
 from tests.domain.test_world import play

@@ -9,8 +9,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from runstream import tables
-from runstream.database import Database, Transaction, migrate, migrate_down, migration_state, require_migrated
-from runstream.database.migrating import script_location
+from runstream.database import Database, Transaction
+from runstream.database.migrating import migrate, migrate_down, migration_state, require_migrated, script_location
 from runstream.errors import InternalError
 from runstream.projections.loading import load_partition
 from runstream.projections.store import ProjectionStore

@@ -12,7 +12,8 @@ from benchmarks.generate import append
 from sqlalchemy import text
 
 from runstream.commits import LogPosition, Position
-from runstream.database import Database, migrate
+from runstream.database import Database
+from runstream.database.migrating import migrate
 from runstream.database.runs import RunQuery, list_runs
 from runstream.errors import BadRequestError, ConflictError
 from runstream.events.run import RunResult

@@ -14,8 +14,9 @@ from nats.aio.client import Client
 
 from runstream.codec import decode
 from runstream.commits import Head, StoredCommit
-from runstream.database import Database, migrate
+from runstream.database import Database
 from runstream.database.freshness import Freshness
+from runstream.database.migrating import migrate
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor import Offer
 from runstream.domain.executor_task import ExecutorTask, decide_start

@@ -20,7 +20,7 @@ from runstream.gateway.routes.exports import export_routes
 from runstream.objects import PosixObjects
 from runstream.snapshots.serving import AT_ONCE, LogExports
 from runstream.snapshots.verifying import verify
-from runstream.telemetry import HttpServer
+from runstream.telemetry.serving import HttpServer
 from tests.snapshots.files import CREATED, generated
 
 

@@ -18,9 +18,11 @@ from starlette.routing import Route
 
 from runstream.errors import ConflictError, InternalError
 from runstream.settings import Settings
-from runstream.telemetry import HealthServer, HttpServer, health_app, setup_telemetry, span_from
-from runstream.telemetry.health import check_all
+from runstream.telemetry import span_from
+from runstream.telemetry.health import HealthServer, check_all, health_app
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_DURATION, PROJECTION_LAG_COMMITS
+from runstream.telemetry.process import setup_telemetry
+from runstream.telemetry.serving import HttpServer
 
 
 @pytest.fixture(autouse=True)

@@ -186,7 +186,8 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
             )
             for partition in range(new.partitions)
         ]
-        filled = await shared_out(load_from_snapshot, works, Filled, processors() if total > MANY else 1, tell)
+        sizes = snapshot.manifest.positions
+        filled = await shared_out(load_from_snapshot, works, sizes, Filled, processors() if total > MANY else 1, tell)
     else:
         target = Repartition(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
         with verified(snapshot.path, manifest) as opened:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from runstream.commits import Position
 from runstream.database.database import Database
 from runstream.errors import InternalError
 from runstream.ids import derived_id
@@ -59,7 +58,7 @@ async def load_from_snapshot(work: LoadFromSnapshot, tell: Tell) -> Filled:
             loader = StreamLoader(publisher, subjects.stream(work.partition))
 
             async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
-                for messages in _batches(snapshot.messages(work.partition), subjects, after):
+                for messages in _batches(snapshot.messages(work.partition, subjects), after):
                     async with loaded_meanwhile(loader, messages):
                         yield messages
 
@@ -96,19 +95,11 @@ async def loading(nats_url: str, database_url: str, schema: str) -> AsyncIterato
         await database.close()
 
 
-def _batches(messages: Iterator[RawMessage], subjects: Subjects, after: int) -> Iterator[list[RawMessage]]:
-    """The messages behind a sequence as they are in the new epoch."""
-    moved = (moved_to(message, subjects, message.position) for message in messages)
-    wanted = (message for message in moved if message.position.sequence > after)
+def _batches(messages: Iterator[RawMessage], after: int) -> Iterator[list[RawMessage]]:
+    """The messages behind a sequence."""
+    wanted = (message for message in messages if message.position.sequence > after)
     while batch := [*islice(wanted, BATCH_COMMITS)]:
         yield batch
-
-
-def moved_to(message: RawMessage, subjects: Subjects, at: Position) -> RawMessage:
-    """The message at another position."""
-    subject = f"{subjects.prefix(at.partition)}.{message.subject.split('.', 4)[-1]}"
-    position = Position(subjects.epoch, at.partition, at.sequence)
-    return RawMessage(subject, position, message.data, message.headers, message.stored_at)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from runstream.commits import Position
 from runstream.database.database import Database
 from runstream.errors import RunstreamError
-from runstream.importing.loading import loaded_meanwhile, moved_to
+from runstream.importing.loading import loaded_meanwhile
 from runstream.importing.routing import Routed, routed
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.publisher import Publisher
@@ -85,7 +85,7 @@ class _Lane:
         """The next message; waits while many wait already."""
         self.sequence += 1
         position = Position(self.target.subjects.epoch, self.partition, self.sequence)
-        self._batch.append(moved_to(message, self.target.subjects, position))
+        self._batch.append(_moved_to(message, self.target.subjects, position))
         if len(self._batch) == BATCH_COMMITS:
             await self._send()
 
@@ -118,3 +118,9 @@ class _Lane:
     async def _send(self) -> None:
         batch, self._batch = self._batch, []
         await self._waiting.put(batch)
+
+
+def _moved_to(message: RawMessage, subjects: Subjects, at: Position) -> RawMessage:
+    """The message at another position."""
+    subject = f"{subjects.prefix(at.partition)}.{message.subject.split('.', 4)[-1]}"
+    return RawMessage(subject, at, message.data, message.headers, message.stored_at)

@@ -129,8 +129,8 @@ async def rebuild_into(
 
 async def fill(place: Place, ends: Sequence[int], say: Say, filled: Sequence[Filled] = ()) -> list[Filled]:
     """Fill all partitions up to these sequences, each from where it was filled to before."""
-    total = sum(ends)
-    done = begun = sum(one.sequence for one in filled)
+    begins = [one.sequence for one in filled] or [0] * len(ends)
+    total, done = sum(ends), sum(begins)
 
     def tell(further: int) -> None:
         nonlocal done
@@ -138,7 +138,8 @@ async def fill(place: Place, ends: Sequence[int], say: Say, filled: Sequence[Fil
         say("folding", done, total)
 
     works = [place.work(partition, end) for partition, end in enumerate(ends)]
-    return await shared_out(fill_from_log, works, Filled, processors() if total - begun > MANY else 1, tell)
+    sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+    return await shared_out(fill_from_log, works, sizes, Filled, processors() if sum(sizes) > MANY else 1, tell)
 
 
 async def fill_from_log(work: FillFromLog, tell: Tell) -> Filled:

@@ -33,6 +33,8 @@ from runstream.subjects import Subjects
 PIECE_RUNS = 2000
 """Runs that are written together."""
 PIECE_CONFIG_BYTES = 4 << 20
+_TURN_COMMITS = 100
+"""After which others have their turn: messages and rows go on their way while further commits are folded."""
 KEPT_CONFIG_BYTES = 8 << 20
 """Run configs that are kept in memory, as JSON; the others are loaded when they are needed again."""
 log = structlog.get_logger()
@@ -144,7 +146,9 @@ class Filling:
         await self._bring_back(commits)
         parked = {one.sequence: one for one in aside}
         stored = {one.position.sequence: one for one in commits}
-        for sequence in sorted({*parked, *stored}) if parked else stored:
+        for number, sequence in enumerate(sorted({*parked, *stored}) if parked else stored):
+            if number % _TURN_COMMITS == 0:
+                await asyncio.sleep(0)
             if (one := parked.get(sequence)) is not None:
                 self._fold.park(sequence, one.subject, one.aggregate, one.reason)
             else:

@@ -21,6 +21,7 @@ import msgspec
 import uvloop
 
 from runstream.errors import InternalError, RunstreamError
+from runstream.garbage import collect_seldom
 from runstream.telemetry import setup_logging
 
 W = TypeVar("W")
@@ -53,21 +54,24 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-async def shared_out(work: Work[W, E], works: Sequence[W], answer: type[E], processes: int, tell: Tell) -> list[E]:
+async def shared_out(
+    work: Work[W, E], works: Sequence[W], sizes: Sequence[int], answer: type[E], processes: int, tell: Tell
+) -> list[E]:
     """What `work` makes of each of the works, in their order; in this process when `processes` is 1.
 
-    Raises what the work raises (as InternalError from another process), and then ends all others.
+    `sizes` says how large each is, in any unit: the largest are begun first, so that all processes end at about one
+    time. Raises what the work raises (as InternalError from another process), and then ends all others.
     """
     if processes <= 1 or len(works) <= 1:
         return [await work(one, tell) for one in works]
-    waiting = list(enumerate(works))[::-1]
+    waiting = sorted(range(len(works)), key=lambda number: sizes[number])
     answers: dict[int, E] = {}
 
     async def take() -> None:
         async with _child(work) as child:
             while waiting:
-                number, one = waiting.pop()
-                answers[number] = msgspec.json.decode(await _done(child, one, tell), type=answer)
+                number = waiting.pop()
+                answers[number] = msgspec.json.decode(await _done(child, works[number], tell), type=answer)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -126,6 +130,7 @@ async def _serve(name: str) -> None:
     """Be the child: do one work after the other until the input ends."""
     module, _, function = name.partition(":")
     work = getattr(import_module(module), function)
+    collect_seldom()
     kind = _kind_of(work)
     works: asyncio.Queue[bytes] = asyncio.Queue()
     listening = asyncio.create_task(_listen(works))

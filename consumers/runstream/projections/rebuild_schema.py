@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from runstream.database import migrate
 from runstream.database.attempts import bounded
 from runstream.database.channel import channel_of
 from runstream.database.connection import connect, hang_up, quoted
 from runstream.database.database import Database
 from runstream.database.failures import sqlstate
+from runstream.database.migrating import migrate
 from runstream.database.writing import Connection
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.tables import PROJECTION

@@ -26,7 +26,8 @@ from runstream.service.maintained import INSTANCE_SECONDS, maintained_service
 from runstream.service.platform import Platform
 from runstream.snapshots.serving import LogExports
 from runstream.steplogs.reader import StepLogs
-from runstream.telemetry import HealthServer, HttpServer
+from runstream.telemetry.health import HealthServer
+from runstream.telemetry.serving import HttpServer
 from runstream.timers import open_timers
 
 

@@ -11,7 +11,8 @@ from nats.aio.client import Client
 
 from runstream.cli.connection import given
 from runstream.cli.output import Output, print_json, say
-from runstream.database import Database, require_migrated
+from runstream.database import Database
+from runstream.database.migrating import require_migrated
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.checking import ArchiveReport, check_archive
 from runstream.datamanager.fence import PostgresFence

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from runstream.database import Database, require_migrated
+from runstream.database import Database
+from runstream.database.migrating import require_migrated
 from runstream.importing.importer import Occupy
 from runstream.importing.switching import ServicePlace
 from runstream.jetstream.connection import nats_connection

@@ -21,7 +21,8 @@ from runstream.objects.opening import open_objects
 from runstream.service.maintained import SERVICE
 from runstream.settings import Settings
 from runstream.subjects import Subjects
-from runstream.telemetry import Check, Telemetry
+from runstream.telemetry.health import Check
+from runstream.telemetry.process import Telemetry
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import uvloop
 from runstream.cli.connection import given
 from runstream.cli.output import say
 from runstream.commits import LogPosition
-from runstream.database import Database, require_migrated
+from runstream.database import Database
+from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError
 from runstream.gateway.tail import place_of
 from runstream.jetstream.connection import nats_connection

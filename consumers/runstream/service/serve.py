@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 
-from runstream.database import migrate
+from runstream.database.migrating import migrate
 from runstream.errors import BadRequestError
 from runstream.importing.leftovers import remove_killed
 from runstream.service.components import Parts, build
@@ -24,7 +24,7 @@ from runstream.service.ports import require_port
 from runstream.service.servers import Servers, embedded_servers
 from runstream.service.stopping import StopRequest
 from runstream.settings import Settings
-from runstream.telemetry import Telemetry, setup_telemetry
+from runstream.telemetry.process import Telemetry, setup_telemetry
 from runstream.telemetry.secrets import hide_password_of
 
 _NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager"})

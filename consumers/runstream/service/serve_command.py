@@ -10,9 +10,9 @@ import uvloop
 from cyclopts import Parameter
 
 from runstream.cli.connection import given
+from runstream.garbage import collect_seldom
 from runstream.service.components import Parts
 from runstream.service.detached import start_detached, stop_detached
-from runstream.service.garbage import collect_seldom
 from runstream.service.serve import serve
 from runstream.service.serve_options import ServeOptions, settings_of
 from runstream.settings import Settings

@@ -25,7 +25,7 @@ BUCKETS = 64
 _RECORD = struct.Struct(">16sQq")
 _SIZE = _RECORD.size
 _PARTITION_SHIFT = 56
-_IN_MEMORY_BYTES = 512 << 10
+_IN_MEMORY_BYTES = 64 << 10
 """Of each bucket, before it becomes a file."""
 _SORTED_BYTES = 4 << 20
 """Records that are sorted at once; each takes some five times as much."""

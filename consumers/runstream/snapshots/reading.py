@@ -32,6 +32,7 @@ from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import Manifest, SnapshotHeader, read_header, read_manifest
 from runstream.snapshots.segments import SegmentDescription, check_chain, read_segment
 from runstream.snapshots.signing import SIGNATURE_BYTES, check_signature, fingerprint
+from runstream.subjects import Subjects
 
 MAX_LISTED = 200_000
 """Segments and lists of objects that a snapshot may have: more could not be in its manifest."""
@@ -64,14 +65,14 @@ class Snapshot:
         """The bytes of a segment's file. Raises SnapshotError when it is too large to be one."""
         return content(self.file, self.places[description.name], MAX_SEGMENT_FILE_BYTES)
 
-    def messages(self, partition: int) -> Iterator[RawMessage]:
-        """The messages of a partition in order, of the epoch and namespace that were exported.
+    def messages(self, partition: int, subjects: Subjects | None = None) -> Iterator[RawMessage]:
+        """The messages of a partition in order, of the epoch and namespace that were exported or, if given, of another.
 
         Memory holds one segment. Raises SnapshotError when something was changed; what was yielded until then had
         the right hash.
         """
         for description in self.segments(partition):
-            yield from read_segment(description, self.segment_data(description), self.header.subjects)
+            yield from read_segment(description, self.segment_data(description), subjects or self.header.subjects)
 
     def message(self, partition: int, sequence: int) -> RawMessage | None:
         """One message; None when it is not included. Raises SnapshotError."""

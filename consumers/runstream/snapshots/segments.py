@@ -207,7 +207,7 @@ def _frame(content: bytes) -> bytes:
 
 
 def read_segment(description: SegmentDescription, data: bytes, subjects: Subjects) -> Iterator[RawMessage]:
-    """The messages of a segment in order, with the subjects of this deployment and the description's epoch.
+    """The messages of a segment in order, as they are with these subjects, in their epoch.
 
     The frame's hash is checked before the first message, that of the lines behind the last one. Memory holds one
     line and one MiB. Raises SnapshotError that names the segment and the line.
@@ -216,7 +216,7 @@ def read_segment(description: SegmentDescription, data: bytes, subjects: Subject
     sequence = description.first
     prefix = subjects.prefix(description.partition) + "."
     for number, line in enumerate(_lines(name, _hashed(description, data)), 1):
-        message = read_line(line, prefix, description.epoch, description.partition, name, number)
+        message = read_line(line, prefix, subjects.epoch, description.partition, name, number)
         if message.position.sequence != sequence:
             problem = f"it has sequence {message.position.sequence} where {sequence} is next"
             raise SnapshotError(name, problem, line=number)

@@ -19,6 +19,7 @@ from pathlib import Path
 from runstream.codec import decode
 from runstream.errors import BadRequestError, InternalError
 from runstream.feed.feed import aggregate_of
+from runstream.garbage import collect_seldom
 from runstream.snapshots.aggregates import Aggregates, Finding
 from runstream.snapshots.checking import Checked, Problem, Task, check_segment
 from runstream.snapshots.errors import SnapshotError
@@ -130,7 +131,7 @@ def _merge(report: Report, checked: Checked, aggregates: Aggregates) -> None:
 def _shared(tasks: Iterator[Task], processes: int) -> Iterator[Checked]:
     """The segments as they are done, a few at a time, so that results never pile up."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=collect_seldom) as pool:
         running: set[Future[Checked]] = set()
         try:
             for task in tasks:

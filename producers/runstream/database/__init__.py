@@ -1,15 +1,9 @@
-"""The database: connections and transactions, migrations, and what is read from the projection."""
+"""The database: connections and transactions, and what is read from the projection.
+
+Migrations are in `runstream.database.migrating`: what they need is large, and most processes never migrate.
+"""
 
 from runstream.database.database import Database
-from runstream.database.migrating import MigrationState, migrate, migrate_down, migration_state, require_migrated
 from runstream.database.transaction import Transaction
 
-__all__ = [
-    "Database",
-    "MigrationState",
-    "Transaction",
-    "migrate",
-    "migrate_down",
-    "migration_state",
-    "require_migrated",
-]
+__all__ = ["Database", "Transaction"]

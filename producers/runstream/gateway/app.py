@@ -24,7 +24,8 @@ from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.runs import group_routes, run_routes
 from runstream.gateway.routes.service import service_routes
 from runstream.gateway.schemas import describe
-from runstream.telemetry import Check, Telemetry, health_routes
+from runstream.telemetry.health import Check, health_routes
+from runstream.telemetry.process import Telemetry
 
 PREFIX = "/api/v1alpha"
 

@@ -24,7 +24,9 @@ from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance import Mode, Parkable
 from runstream.settings import Settings
-from runstream.telemetry import Check, HttpServer, Telemetry
+from runstream.telemetry.health import Check
+from runstream.telemetry.process import Telemetry
+from runstream.telemetry.serving import HttpServer
 
 
 class Gateway(HttpServer):

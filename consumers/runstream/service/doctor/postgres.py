@@ -6,8 +6,8 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-from runstream.database import migration_state
 from runstream.database.connection import connect
+from runstream.database.migrating import migration_state
 from runstream.service.doctor.finding import Finding, judged
 from runstream.service.doctor.nats import clock
 from runstream.settings import Settings
