@@ -60,7 +60,7 @@ def test_a_waiting_task_is_approved_once_and_remembers_by_whom() -> None:
     run = evolve_run(run, RunTaskApprovalRequested("a"), AT)
     assert decide_approve(run, run.tasks["a"]) == (RunTaskApproved("a"),)
     run = evolve_run(run, RunTaskApproved("a"), AT, "user:ann")
-    assert run.tasks["a"].approvers == ("user:ann",)
+    assert (run.tasks["a"].approvers, run.tasks["a"].approved_at) == (("user:ann",), AT)
     with pytest.raises(NotAllowed, match="approved already"):
         decide_approve(run, run.tasks["a"])
 

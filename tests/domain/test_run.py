@@ -23,6 +23,7 @@ from runstream.events.run import (
     RunRestarted,
     RunResumed,
     RunStopRequested,
+    RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskRetried,
     RunTimedOut,
@@ -58,14 +59,21 @@ def test_it_begins_with_what_was_asked() -> None:
 
 
 def test_a_restart_keeps_tasks_as_they_were() -> None:
-    kept = KeptTask("a", "old-a", "success", "old-task", 2, False, ("user:ada",), AT, LATER)
+    kept = KeptTask("a", "old-a", "success", "old-task", 2, False, {"n": "1"}, ("user:ada",), AT, AT, LATER)
     run = evolve(new_run(), RunRestarted("old", "chosen", ("b",), True, False, (kept,)), AT)
     assert run.restart == Restart("old", "chosen", ("b",), True, False)
     one = run.tasks["a"]
     assert (one.id, one.status, one.executor_task_id, one.attempt) == ("old-a", RunTaskStatus.SUCCESS, "old-task", 2)
     assert (one.approved, one.approvers, one.start_time, one.end_time) == (True, ("user:ada",), AT, LATER)
+    assert (one.annotations, one.approved_at, one.kept) == ({"n": "1"}, AT, True)
+    assert one.executions == ()
     assert one.done
     assert run.tasks["b"] == new_run().tasks["b"]
+
+
+def test_what_is_noted_replaces_what_was() -> None:
+    run = evolve(new_run(), RunTaskAnnotated("a", {"ticket": "1", "by": "ada"}), AT)
+    assert evolve(run, RunTaskAnnotated("a", {"ticket": "2"}), AT).tasks["a"].annotations == {"ticket": "2"}
 
 
 def test_a_pause_is_counted() -> None:
@@ -89,8 +97,10 @@ def test_whoever_ends_it_says_why() -> None:
 def test_another_attempt_begins_anew_and_the_earlier_one_is_kept() -> None:
     run = failed_attempt(1, "t1")[-1]
     assert (run.tasks["a"].status, run.tasks["a"].unsettled) == (RunTaskStatus.FAILED, True)
+    assert run.tasks["a"].executions == ("t1",)
     run = evolve(run, RunTaskRetried("a", 2, "failure", LATER), LATER)
     one = run.tasks["a"]
+    assert one.executions == ("t1",)
     assert one.attempts == (Attempt("t1", "failure", open=True, start_time=AT, end_time=LATER),)
     assert (one.status, one.attempt, one.not_before) == (RunTaskStatus.NOT_STARTED, 2, LATER)
     assert (one.executor_task_id, one.start_time, one.end_time) == ("", None, None)

@@ -21,7 +21,7 @@ GROUPS = ("/project/p/branch/main", "/project/p/branch/dev")
 def play(world: World, random: Random, moves: int) -> None:
     for _ in range(moves):
         scheduler = random.choice(world.schedulers)
-        move = random.randrange(12)
+        move = random.randrange(13)
         runs = list(world.truth.runs)
         if move < 2:
             world.create(random_config(random), random.choice(GROUPS))
@@ -39,6 +39,8 @@ def play(world: World, random: Random, moves: int) -> None:
             world.lose(random.choice(list(world.offers)))
         elif move == 9 and random.random() < 0.2:
             world.report_late()
+        elif move == 10 and runs:
+            world.restart(random.choice(runs))
         elif tasks := world.open_tasks():
             world.work(random.choice(tasks))
 
@@ -77,6 +79,7 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
                 run = fold.runs[event.run_id].state
                 depends = fold.configs[run.run_config].tasks[event.task].depends
                 assert all(run.tasks[depend.task].done for depend in depends)
+                assert not run.tasks[event.task].kept
                 assigned[event.run_id, event.run_task_id] += 1
     assert max(starts.values(), default=0) <= 1
     assert max(assigned.values(), default=0) <= 1

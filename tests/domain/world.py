@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Literal
 
 from runstream.commits import Commit, Head, NewCommit, Position, StoredCommit
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_stop
 from runstream.domain.executor import Offer
 from runstream.domain.executor_task import ExecutorTask, decide_abandoned, decide_report, decide_start
-from runstream.domain.run import Run, RunTaskStatus
+from runstream.domain.restart import decide_restart
+from runstream.domain.run import Restart, Run, RunTaskStatus
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskEvent,
@@ -34,6 +36,7 @@ from runstream.scheduler.deciding import Cause, Decider, Decision
 from runstream.subjects import Address
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+SCOPES: tuple[Literal["all", "failed", "chosen"], ...] = ("all", "failed", "chosen")
 CONDITIONS: tuple[Condition, ...] = ("on_success", "on_failure", "on_skipped")
 
 
@@ -194,6 +197,20 @@ class World:
         event = RunCreated(content.name, group, content_id, {}, (), "")
         assert self.append(Head().next_commit(Address(0, "run", run_id), (event,), time=self.now(), actor="user"))
         return run_id
+
+    def restart(self, run_id: str) -> None:
+        """Ask for a restart of any kind, of some tasks or all."""
+        run, content = self.run(run_id), self.truth.configs[self.run(run_id).run_config]
+        names = tuple(self.random.sample(sorted(run.tasks), self.random.randint(0, len(run.tasks))))
+        scope = self.random.choice(SCOPES)
+        asked = Restart(run_id, scope, names if scope == "chosen" else (), self.random.random() < 0.5, fresh=False)
+        try:
+            restarted = decide_restart(run, content, asked)
+        except NotAllowed:
+            return
+        new_id = f"r{sum(1 for aggregate in self.heads if aggregate.startswith('run/'))}"
+        events = (RunCreated(run.name, run.group, run.run_config, {}, (), ""), restarted)
+        assert self.append(Head().next_commit(Address(0, "run", new_id), events, time=self.now(), actor="user"))
 
     def ask(self, run_id: str, what: str) -> None:
         tracked = self.truth.runs[run_id]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import Depend, RunConfigTask, Runtime
-from runstream.runconfig import ancestors, check_graph, levels, with_levels
+from runstream.runconfig import ancestors, ancestors_of, check_graph, levels, with_levels
 from runstream.runconfig.graph import MAX_TASKS, common_dependencies, cycle_errors
 
 Graph = dict[str, list[str]]
@@ -98,6 +98,12 @@ def task(name: str, parents: list[str]) -> RunConfigTask:
         docker_registries_auth={},
         task_timeout_interval=0,
     )
+
+
+@given(graphs)
+def test_ancestors_of_one(graph: Graph) -> None:
+    for name in graph:
+        assert ancestors_of(tasks(graph), name) == reached(graph, name)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ from runstream.events.run import (
     RunResumed,
     RunStarted,
     RunStopRequested,
+    RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskApproved,
     RunTaskRetried,
@@ -182,7 +183,7 @@ def _succeeds(run: RunStory) -> None:
         *(ExecutorTaskLogStored(1), ExecutorTaskFinished(at, SUCCESS, "")),
     )
     run.does(RunTaskApprovalRequested("check"))
-    run.does(RunTaskApproved("check"))
+    run.does(RunTaskAnnotated("check", {"ticket": "OPS-12"}), RunTaskApproved("check"))
     check = run.task("check", 1)
     run.on(check, ExecutorTaskStarted(at))
     run.on(
@@ -231,7 +232,8 @@ def _is_restarted(story: Story, earlier: RunStory) -> None:
     """It takes a task over, is paused for a while, and takes too long."""
     made = run_task_id(earlier.address.id, "build")
     at = story.now()
-    kept = KeptTask("build", made, "success", executor_task_id(earlier.address.id, made), 1, False, (), at, at)
+    made_by = executor_task_id(earlier.address.id, made)
+    kept = KeptTask("build", made, "success", made_by, 1, False, {}, ("user:ada",), at, at, at)
     restart = RunRestarted(earlier.address.id, "chosen", ("check",), True, False, (kept,))
     run = story.run("is restarted", CHAIN, "/project/web/branch/again", restart=restart)
     run.starts()

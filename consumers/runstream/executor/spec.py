@@ -15,6 +15,7 @@ from runstream.executor.asking import asked
 from runstream.executor.environment import task_environment
 from runstream.ids import run_task_id
 from runstream.log.port import Log
+from runstream.runconfig import ancestors_of
 from runstream.subjects import Address, group_root
 
 _KEPT = 256
@@ -78,17 +79,10 @@ class Specs:
 
 def workspace_of(config: RunConfig, own: RunConfigTask, task: ExecutorTask) -> tuple[WorkspaceArchive, ...]:
     """The archives that all ancestors of a task may have made, and where they are."""
-    ancestors: dict[str, RunConfigTask] = {}
-    open_names = [depend.task for depend in own.depends]
-    while open_names:
-        name = open_names.pop()
-        parent = config.tasks.get(name)
-        if parent is not None and name not in ancestors:
-            ancestors[name] = parent
-            open_names.extend(depend.task for depend in parent.depends)
+    parents = (config.tasks[name] for name in ancestors_of(config.tasks, own.name))
     return tuple(
         WorkspaceArchive(parent.name, task.workspaces.get(parent.name, run_task_id(task.run_id, parent.name)), index)
-        for parent in sorted(ancestors.values(), key=lambda found: (found.level, found.name))
+        for parent in sorted(parents, key=lambda found: (found.level, found.name))
         for index, step in enumerate(parent.steps)
         if step.type == "save_to_workspace"
     )

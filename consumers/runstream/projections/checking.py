@@ -158,7 +158,7 @@ class PartitionCheck:
 
     def _tasks_of(self, run_id: str) -> list[str]:
         tasks = self._fold.runs[run_id].state.tasks.values()
-        return [task.executor_task_id for task in tasks if task.executor_task_id]
+        return [key for task in tasks for key in task.executions]
 
     def _compare_runs(self, run_ids: Iterable[str], found: RunRows) -> None:
         """Compare these runs and what belongs to them, and forget them."""

@@ -259,8 +259,8 @@ class Filling:
 
     def _whole(self, run_id: str) -> Whole:
         tracked = self._fold.runs[run_id]
-        ids = (task.executor_task_id for task in tracked.state.tasks.values())
-        return Whole(tracked, tuple(self._fold.executor_tasks[key] for key in ids if key))
+        ids = (key for task in tracked.state.tasks.values() for key in task.executions)
+        return Whole(tracked, tuple(self._fold.executor_tasks[key] for key in ids))
 
     def _forget(self, run_id: str, whole: Whole) -> None:
         del self._fold.runs[run_id]
@@ -278,7 +278,8 @@ class Filling:
 
     def _tasks_without_run(self) -> list[Tracked[ExecutorTask]]:
         """Executor tasks that no run names: a second one of one task, which a scheduler never assigns."""
-        named = {t.executor_task_id for run in self._fold.runs.values() for t in run.state.tasks.values()}
+        tasks = (task for run in self._fold.runs.values() for task in run.state.tasks.values())
+        named = {key for task in tasks for key in task.executions}
         return [task for key, task in self._fold.executor_tasks.items() if key not in named]
 
     def _require_storable(self, sequence: int) -> None:

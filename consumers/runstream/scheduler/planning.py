@@ -17,9 +17,9 @@ from runstream.domain.run import Run, RunPhase, evolve
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunEvent, RunNumbered, RunStarted
 from runstream.events.run_config import RunConfig
-from runstream.ids import attempt_id, executor_task_id, run_task_id
+from runstream.ids import attempt_id, executor_task_id
 from runstream.projections.fold import Tracked
-from runstream.runconfig import ancestors
+from runstream.runconfig import ancestors_of
 from runstream.subjects import Address
 
 ACTOR = "scheduler"
@@ -89,9 +89,7 @@ def _workspaces(run: Run, config: RunConfig, name: str) -> dict[str, str]:
     moved = {
         task.name: attempt_id(task.id, task.attempt)
         for task in run.tasks.values()
-        if task.archive_steps and (task.attempt > 1 or run.restart is not None)
+        if task.archive_steps and (task.attempt > 1 or task.kept)
     }
-    if not moved:
-        return {}
-    above = ancestors({task.name: [depend.task for depend in task.depends] for task in config.tasks.values()})[name]
-    return {task: where for task, where in moved.items() if task in above and where != run_task_id(run.id, task)}
+    above = ancestors_of(config.tasks, name) if moved else set()
+    return {task: where for task, where in moved.items() if task in above}

@@ -234,8 +234,8 @@ class _Session:
             if tracked is None or not tracked.state.archived or self._projector.waits_for(run_id):
                 continue
             del self._fold.runs[run_id]
-            for task in tracked.state.tasks.values():
-                self._fold.executor_tasks.pop(task.executor_task_id, None)
+            for key in (key for task in tracked.state.tasks.values() for key in task.executions):
+                self._fold.executor_tasks.pop(key, None)
             self.decider.forget(run_id)
         if len(self._fold.configs) > MAX_CONFIGS:
             used = {tracked.state.run_config for tracked in self._fold.runs.values()}

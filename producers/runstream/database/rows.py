@@ -84,6 +84,9 @@ class RunTaskRow(NamedTuple):
     waiting_approval: bool
     approved: bool
     approvers: str
+    approved_at: datetime | None
+    annotations: str
+    kept: bool
     timedout: bool
     attempt: int
     attempts: str
@@ -250,6 +253,9 @@ def run_task_row(run_id: str, task: RunTask) -> RunTaskRow:
         task.waiting_approval,
         task.approved,
         _json(task.approvers) if task.approvers else "[]",
+        task.approved_at,
+        _json(task.annotations) if task.annotations else "{}",
+        task.kept,
         task.timedout,
         task.attempt,
         _json(task.attempts) if task.attempts else "[]",
@@ -273,6 +279,9 @@ def run_task_of(row: RunTaskRow) -> RunTask:
         waiting_approval=row.waiting_approval,
         approved=row.approved,
         approvers=_TEXTS.decode(row.approvers),
+        approved_at=row.approved_at,
+        annotations=_ANNOTATIONS.decode(row.annotations),
+        kept=row.kept,
         timedout=row.timedout,
         attempt=row.attempt,
         attempts=_ATTEMPTS.decode(row.attempts),

@@ -36,7 +36,7 @@ _NO_STEP = StepState()
 def run_answer(run: Run, config: RunConfig, executions: dict[str, ExecutorTask]) -> RunAnswer:
     """A run and its config; `executions` are the executor tasks that there are, by task name."""
     tasks = {
-        task.id: _task(run.id, task, config.tasks[task.name], executions.get(task.name)) for task in run.tasks.values()
+        task.id: _task(run, task, config.tasks[task.name], executions.get(task.name)) for task in run.tasks.values()
     }
     waiting = [task.name for task in run.tasks.values() if task.waiting_approval]
     shape = RunShape(
@@ -109,14 +109,14 @@ def step_name(step: Step) -> str:
     return step.name or (step.command.strip()[:100] if step.type == "run" else step.type)
 
 
-def _task(run_id: str, task: RunTask, config: RunConfigTask, execution: ExecutorTask | None) -> RunTaskShape:
+def _task(run: Run, task: RunTask, config: RunConfigTask, execution: ExecutorTask | None) -> RunTaskShape:
     states = execution.steps if execution else (_NO_STEP,) * len(config.steps)
     approvers = {"approvers": msgspec.json.encode(task.approvers).decode()} if task.approvers else {}
     return RunTaskShape(
         id=task.id,
         name=task.name,
         level=config.level,
-        depends=_depends(run_id, config),
+        depends=_depends(run, config),
         status=task.status.value,
         timedout=task.timedout,
         annotations=approvers,
@@ -145,13 +145,19 @@ def _step(state: StepState, name: str) -> StepShape:
     )
 
 
-def _depends(run_id: str, task: RunConfigTask) -> dict[str, DependBody]:
-    parents = ((run_task_id(run_id, depend.task), list(depend.conditions)) for depend in task.depends)
+def _depends(run: Run, task: RunConfigTask) -> dict[str, DependBody]:
+    parents = ((_task_id(run, depend.task), list(depend.conditions)) for depend in task.depends)
     return {parent: DependBody(parent, conditions) for parent, conditions in parents}
 
 
+def _task_id(run: Run, name: str) -> str:
+    """The id of a task in this run; it would have this one if the run had no setup errors."""
+    task = run.tasks.get(name)
+    return task.id if task is not None else run_task_id(run.id, name)
+
+
 def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
-    tasks = (_config_task(run.id, task) for task in config.tasks.values())
+    tasks = (_config_task(run, task) for task in config.tasks.values())
     return RunConfigShape(
         id=run.run_config,
         name=config.name,
@@ -165,13 +171,13 @@ def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
     )
 
 
-def _config_task(run_id: str, task: RunConfigTask) -> ConfigTaskShape:
+def _config_task(run: Run, task: RunConfigTask) -> ConfigTaskShape:
     containers = [_container(container) for container in task.runtime.containers]
     return ConfigTaskShape(
-        id=run_task_id(run_id, task.name),
+        id=_task_id(run, task.name),
         name=task.name,
         level=task.level,
-        depends=_depends(run_id, task),
+        depends=_depends(run, task),
         runtime=RuntimeBody(task.runtime.type, task.runtime.arch, containers),
         environment=task.environment,
         working_dir=task.working_dir,

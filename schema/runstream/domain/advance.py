@@ -19,7 +19,7 @@ from runstream.events.run import (
     RunTasksCancelled,
     RunTasksSkipped,
 )
-from runstream.events.run_config import Condition, RunConfig
+from runstream.events.run_config import Condition, Depend, RunConfig
 
 _MATCHES: dict[Condition, RunTaskStatus] = {
     "on_success": RunTaskStatus.SUCCESS,
@@ -62,10 +62,16 @@ def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
 
 
 def _result(run: Run, config: RunConfig) -> RunResult | None:
-    for name, task in run.tasks.items():
-        if task.status is RunTaskStatus.FAILED and not config.tasks[name].ignore_failure:
-            return RunResult.FAILED
-    if all(task.finished for task in run.tasks.values()):
+    """What failed in an earlier run counts only at the end: it keeps nothing from running."""
+    failed = [
+        task
+        for name, task in run.tasks.items()
+        if task.status is RunTaskStatus.FAILED and not config.tasks[name].ignore_failure
+    ]
+    ended = all(task.finished for task in run.tasks.values())
+    if failed and (ended or not all(task.kept for task in failed)):
+        return RunResult.FAILED
+    if ended:
         return RunResult.SUCCESS
     return RunResult.STOPPED if run.stop else None
 
@@ -124,7 +130,10 @@ def _parents_done(run: Run, config: RunConfig, task: RunTask) -> bool:
 
 
 def _conditions_met(run: Run, config: RunConfig, task: RunTask) -> bool:
-    return all(
-        any(_MATCHES[condition] is run.tasks[depend.task].status for condition in depend.conditions)
-        for depend in config.tasks[task.name].depends
-    )
+    return all(condition_met(run, depend) for depend in config.tasks[task.name].depends)
+
+
+def condition_met(run: Run, depend: Depend) -> bool:
+    """Whether the outcome of the task that is depended on is one of those that are waited for."""
+    status = run.tasks[depend.task].status
+    return any(_MATCHES[condition] is status for condition in depend.conditions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, assert_never
@@ -25,6 +25,7 @@ from runstream.events.run import (
     RunResumed,
     RunStarted,
     RunStopRequested,
+    RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskApproved,
     RunTaskRetried,
@@ -97,6 +98,11 @@ class RunTask:
     waiting_approval: bool = False
     approved: bool = False
     approvers: tuple[str, ...] = ()
+    approved_at: datetime | None = None
+    annotations: dict[str, str] = field(default_factory=dict)
+    """What users noted with it."""
+    kept: bool = False
+    """Whether it is as an earlier run left it: this one does not run it."""
     timedout: bool = False
     attempt: int = 1
     """The number of its present attempt."""
@@ -122,6 +128,14 @@ class RunTask:
     def done(self) -> bool:
         """Whether its children may be looked at: it is final and its archives are stored (c.5)."""
         return self.finished and not self.archives_pending
+
+    @property
+    def executions(self) -> tuple[str, ...]:
+        """The ids of the executor tasks that this run made for it, one for each attempt that was assigned."""
+        if self.kept:
+            return ()
+        earlier = tuple(attempt.executor_task_id for attempt in self.attempts)
+        return (*earlier, self.executor_task_id) if self.executor_task_id else earlier
 
     @property
     def unsettled(self) -> bool:
@@ -238,8 +252,9 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
         case RunTaskApprovalRequested(task):
             return _with_tasks(run, (task,), waiting_approval=True)
         case RunTaskApproved(task):
-            approvers = (*run.tasks[task].approvers, actor)
-            return _with_tasks(run, (task,), waiting_approval=False, approved=True, approvers=approvers)
+            return _approved(run, task, at, actor)
+        case RunTaskAnnotated(task, annotations):
+            return _with_tasks(run, (task,), annotations=annotations)
         case RunTaskRetried():
             return _retried(run, event)
         case RunResultSet(result):
@@ -266,8 +281,11 @@ def _restarted(run: Run, event: RunRestarted) -> Run:
             executor_task_id=kept.executor_task_id,
             attempt=kept.attempt,
             timedout=kept.timedout,
+            kept=True,
+            annotations=kept.annotations,
             approved=bool(kept.approvers),
             approvers=kept.approvers,
+            approved_at=kept.approved_at,
             start_time=kept.start_time,
             end_time=kept.end_time,
         )
@@ -277,6 +295,12 @@ def _restarted(run: Run, event: RunRestarted) -> Run:
 def _stopped(run: Run) -> Run:
     waiting = [name for name, task in run.tasks.items() if task.waiting_approval]
     return replace(_with_tasks(run, waiting, waiting_approval=False), stop=True)
+
+
+def _approved(run: Run, task: str, at: datetime, actor: str) -> Run:
+    approvers = (*run.tasks[task].approvers, actor)
+    changes = {"waiting_approval": False, "approved": True, "approvers": approvers, "approved_at": at}
+    return _with_tasks(run, (task,), **changes)
 
 
 def _resumed(run: Run, at: datetime) -> Run:

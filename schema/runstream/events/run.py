@@ -37,6 +37,10 @@ class RunCreated(Event):
     """Digest of the request, when it had an idempotency key: the same key must come with the same request."""
 
 
+Outcome = Literal["skipped", "cancelled", "stopped", "success", "failed"]
+"""How a task can have ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeptTask:
     """A task that a restart does not run again: it is as it was, with its id, its logs and its archives."""
@@ -44,12 +48,14 @@ class KeptTask:
     task: str
     id: str
     """Of the run task, as in the earlier run."""
-    status: Literal["skipped", "cancelled", "stopped", "success", "failed"]
+    status: Outcome
     executor_task_id: str
     """Of its last attempt; empty for a task that never ran."""
     attempt: int
     timedout: bool
+    annotations: dict[str, str]
     approvers: tuple[str, ...]
+    approved_at: datetime | None
     start_time: datetime | None
     end_time: datetime | None
 
@@ -150,6 +156,14 @@ class RunTaskApproved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunTaskAnnotated(Event):
+    """Somebody noted these things with the task, in place of all that was noted before."""
+
+    task: str
+    annotations: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class RunTaskRetried(Event):
     """An attempt at this task ended badly, and there will be another one."""
 
@@ -192,6 +206,7 @@ RunEvent = (
     | RunTasksCancelled
     | RunTaskApprovalRequested
     | RunTaskApproved
+    | RunTaskAnnotated
     | RunTaskRetried
     | RunResultSet
     | RunFinished
@@ -211,6 +226,7 @@ RUN_EVENTS: tuple[type[Event], ...] = (
     RunTasksCancelled,
     RunTaskApprovalRequested,
     RunTaskApproved,
+    RunTaskAnnotated,
     RunTaskRetried,
     RunResultSet,
     RunFinished,

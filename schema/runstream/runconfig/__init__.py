@@ -15,7 +15,7 @@ from runstream.runconfig.environment import (
     run_group,
     static_environment,
 )
-from runstream.runconfig.graph import ancestors, check_graph, levels, with_levels
+from runstream.runconfig.graph import ancestors, ancestors_of, check_graph, levels, with_levels
 from runstream.runconfig.inputs import parse_variables
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
 from runstream.runconfig.problems import ConfigError, Problem
@@ -34,6 +34,7 @@ __all__ = [
     "RunSpec",
     "TaskSpec",
     "ancestors",
+    "ancestors_of",
     "canonical",
     "check_graph",
     "config_context",

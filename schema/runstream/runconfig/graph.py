@@ -35,6 +35,18 @@ def ancestors(parents: Parents) -> dict[str, frozenset[str]]:
     return {name: frozenset(_named(masks[name], names)) for name in names}
 
 
+def ancestors_of(tasks: Mapping[str, RunConfigTask], name: str) -> set[str]:
+    """The names of everything that one task depends on, directly or not."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for depend in tasks[waiting.pop()].depends:
+            if depend.task in tasks and depend.task not in found:
+                found.add(depend.task)
+                waiting.append(depend.task)
+    return found
+
+
 def cycle_errors(parents: Parents) -> dict[str, str]:
     """For each task in a cycle one sentence that names its ancestors that depend on it."""
     errors: dict[str, str] = {}

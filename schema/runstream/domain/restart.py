@@ -1,0 +1,133 @@
+"""What a restart runs again, and what it keeps of the earlier run (domain c.15).
+
+A task runs again when it was asked for, when the scope says so, or when something that it depends on runs again. All
+others are kept: with their ids, outcomes, logs and archives. Named tasks alone can run again without what depends on
+them: that keeps the outcome that it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import cast
+
+from runstream.domain.actions import NotAllowed
+from runstream.domain.advance import condition_met
+from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus
+from runstream.events.run import KeptTask, Outcome, RunRestarted, RunResult
+from runstream.events.run_config import RunConfig
+
+CODE = "runCannotBeRestarted"
+
+
+def decide_restart(run: Run, config: RunConfig, asked: Restart) -> RunRestarted:
+    """What a new run of these tasks takes over from an earlier one. Raises NotAllowed.
+
+    `config` has the tasks that the earlier run had; the named tasks of `asked` are among them.
+    """
+    _require_ended(run, asked)
+    again = _again(run, config, asked)
+    kept = [task for name, task in run.tasks.items() if name not in again]
+    for task in kept:
+        _require_keepable(task)
+    if asked.scope == "chosen":
+        for name in asked.tasks:
+            _require_runnable(run, config, name, again)
+    return RunRestarted(run.id, asked.scope, asked.tasks, asked.descendants, asked.fresh, tuple(map(_kept, kept)))
+
+
+def can_restart(run: Run, config: RunConfig, asked: Restart) -> bool:
+    """Whether it would be accepted."""
+    try:
+        decide_restart(run, config, asked)
+    except NotAllowed:
+        return False
+    return True
+
+
+def _require_ended(run: Run, asked: Restart) -> None:
+    if run.phase is RunPhase.SETUP_ERROR:
+        raise NotAllowed("the run has setup errors", CODE, "correct its configuration and create a new run")
+    if not run.finished:
+        instead = "cancelled" if run.phase is RunPhase.QUEUED else "stopped"
+        raise NotAllowed(
+            f"the run is {run.phase.value} and cannot be restarted",
+            CODE,
+            f"a {run.phase.value} run can be {instead}; it can be restarted once it has ended",
+        )
+    if asked.scope == "failed" and run.result is RunResult.SUCCESS:
+        raise NotAllowed(
+            "the run succeeded: it has no failed tasks to begin with",
+            CODE,
+            "it can be restarted from the beginning, or some of its tasks by their names",
+        )
+
+
+def _again(run: Run, config: RunConfig, asked: Restart) -> Collection[str]:
+    if asked.scope == "all":
+        return run.tasks.keys()
+    if asked.scope == "chosen":
+        return _with_descendants(config, asked.tasks) if asked.descendants else asked.tasks
+    return _with_descendants(config, (n for n, task in run.tasks.items() if task.status is not RunTaskStatus.SUCCESS))
+
+
+def _with_descendants(config: RunConfig, names: Iterable[str]) -> set[str]:
+    children: dict[str, list[str]] = {name: [] for name in config.tasks}
+    for task in config.tasks.values():
+        for depend in task.depends:
+            children[depend.task].append(task.name)
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(children[name])
+    return found
+
+
+def _require_keepable(task: RunTask) -> None:
+    if not task.finished:
+        raise NotAllowed(
+            f"task {task.name!r} has no outcome that could be kept: the run ended before it ran",
+            CODE,
+            "name that task too, or restart from the failed tasks or from the beginning",
+        )
+    if task.unsettled or task.archives_pending:
+        raise NotAllowed(
+            f"the logs or archives of task {task.name!r} are not stored yet",
+            CODE,
+            "try again in a moment, or restart from the beginning",
+        )
+
+
+def _require_runnable(run: Run, config: RunConfig, name: str, again: Collection[str]) -> None:
+    """A task that was named is one that will run, as far as what is kept decides it."""
+    if config.tasks[name].skip:
+        raise NotAllowed(
+            f"task {name!r} would be skipped: its `when` does not match", CODE, "it is skipped in every run like this"
+        )
+    for depend in config.tasks[name].depends:
+        parent = run.tasks[depend.task]
+        if parent.name not in again and not condition_met(run, depend):
+            raise NotAllowed(
+                f"task {name!r} would be skipped: it depends on {parent.name!r} ({', '.join(depend.conditions)}), "
+                f"which keeps its outcome: {parent.status.value}",
+                CODE,
+                f"name task {parent.name!r} too",
+            )
+
+
+def _kept(task: RunTask) -> KeptTask:
+    return KeptTask(
+        task=task.name,
+        id=task.id,
+        status=cast("Outcome", task.status.value),
+        executor_task_id=task.executor_task_id,
+        attempt=task.attempt,
+        timedout=task.timedout,
+        annotations=task.annotations,
+        approvers=task.approvers,
+        approved_at=task.approved_at,
+        start_time=task.start_time,
+        end_time=task.end_time,
+    )
