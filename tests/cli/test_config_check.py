@@ -94,6 +94,19 @@ def test_everything_that_is_wrong_is_told_at_once(command: Command, tmp_path: Pa
     ]
 
 
+def test_what_is_ignored_is_worth_a_warning(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text("runs:\n- name: r\n  colour: red\n")
+    warning = 'line 3, runs[0].colour: unknown field "colour" is ignored'
+    done = command("config", "check", "a.yml")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1].startswith(f"warning: {warning}")
+    (told,) = json.loads(command("config", "check", "a.yml", "-o", "json").out)["warnings"]
+    assert (told["path"], told["line"]) == ("runs[0].colour", 3)
+    strict = command("config", "check", "a.yml", "--strict")
+    assert (strict.code, strict.out) == (1, "")
+    assert warning in strict.err
+
+
 def test_a_program_that_fails_is_told(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.star").write_text("def main(ctx):\n  fail('boom')\n")
     assert "boom" in command("config", "check", "a.star").err

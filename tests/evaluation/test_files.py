@@ -51,15 +51,15 @@ def test_where_they_are_looked_for() -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("config.jsonnet", "function(ctx) { c: ctx, runs: [{ name: 'r', task: [] }] }"),
-        ("config.star", "def main(ctx):\n  return {'c': ctx, 'runs': [{'name': 'r', 'task': []}]}"),
+        ("config.jsonnet", "function(ctx) { run: ctx, runs: [{ name: 'r', task: [] }] }"),
+        ("config.star", "def main(ctx):\n  return {'run': ctx, 'runs': [{'name': 'r', 'task': []}]}"),
     ],
 )
 def test_problems_have_a_path(name: ConfigName, content: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_file(name, content, RefContext())
-    assert [problem.path for problem in refused.value.problems] == ["c", "runs[0].task"]
-    assert refused.value.message.startswith(f"{name} is not valid: c: unknown field")
+    assert [problem.path for problem in refused.value.problems] == ["run", "runs[0].task"]
+    assert refused.value.message.startswith(f"{name} is not valid: run: unknown field")
 
 
 @pytest.mark.parametrize(

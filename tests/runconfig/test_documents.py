@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.runconfig import ConfigError, RefContext, parse_config, run_configs
-from runstream.runconfig.decode import _RUN_FIELDS, _TASK_FIELDS, _TOP_FIELDS
-from runstream.runconfig.steps import _FIELDS
+from runstream.runconfig import ConfigError, RefContext, fields, parse_config, run_configs
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "run-config.md"
@@ -37,11 +35,9 @@ def test_every_example_is_what_it_says(kind: str, example: str) -> None:
 
 def test_every_field_has_an_example() -> None:
     examples = "\n".join(example for _, example in EXAMPLES)
-    fields = {*_TOP_FIELDS, *_RUN_FIELDS, *_TASK_FIELDS, *(field for fields in _FIELDS.values() for field in fields)}
-    fields |= {"type", "arch", "containers", "image", "privileged", "entrypoint", "volumes", "path", "tmpfs", "size"}
-    fields |= {"username", "password", "auth", "from_variable", "task", "conditions", "source_dir", "dest_dir", "paths"}
-    fields |= {"branch", "tag", "ref", "include", "exclude", *_FIELDS}
-    assert {field for field in fields if not re.search(rf"\b{field}:", examples)} == set()
+    tables = [value for name, value in vars(fields).items() if name.isupper() and isinstance(value, dict)]
+    known = {field for table in (*tables, *fields.STEPS.values()) for field in table}
+    assert {field for field in known if not re.search(rf"\b{field}:", examples)} == set()
 
 
 def test_the_message_in_the_reference_is_ours() -> None:

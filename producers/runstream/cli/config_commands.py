@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from runstream.cli.config_files import read_config
-from runstream.cli.config_json import checked_json
+from runstream.cli.config_json import checked_json, problem_json
 from runstream.cli.config_table import checked_lines
 from runstream.cli.pairs import pairs
 from runstream.cli.repository import enclosing_source
@@ -37,6 +37,7 @@ def check(
     var: Pairs = None,
     var_file: Paths = None,
     secret_file: Paths = None,
+    strict: Annotated[bool, Parameter(negative="")] = False,
     output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
 ) -> int:
     """Show what a configuration file would run, or everything that is wrong with it. No service is needed.
@@ -59,6 +60,8 @@ def check(
         A file with variables, a map in YAML or JSON; repeatable, --var wins.
     secret_file
         The same for secrets, of which only names are shown.
+    strict
+        Refuse what is only worth a warning, too.
     output
         How to print it.
     """
@@ -67,14 +70,17 @@ def check(
         variables = _read_all(var_file) | pairs(var or (), "--var")
         context = _context(found.path, ref_context(branch=branch, tag=tag, ref=ref, commit_sha=commit))
         parsed = parse_file(found.name, found.content, context, source=str(found.path))
+        if strict and parsed.warnings:
+            raise ConfigError(str(found.path), parsed.warnings)
         known = _Known(variables, frozenset(_read_all(secret_file)))
         runs = run_configs(parsed, context, known)
     except (ConfigError, EvaluationError) as error:
         return _refuse(str(found.path), error, output)
     if output == "json":
-        _say(json.dumps(checked_json(str(found.path), context, runs, known.unknown), indent=2))
+        told = checked_json(str(found.path), context, runs, known.unknown, parsed.warnings)
+        _say(json.dumps(told, indent=2))
     else:
-        _say("\n".join(checked_lines(str(found.path), context, runs, known.unknown)))
+        _say("\n".join(checked_lines(str(found.path), context, runs, known.unknown, parsed.warnings)))
     return 0
 
 
@@ -130,10 +136,7 @@ def _refuse(file: str, error: ConfigError | EvaluationError, output: str) -> int
     """Everything that is wrong, at once: for programs on stdout, for people as an error."""
     problems = error.problems if isinstance(error, ConfigError) else (Problem("", 0, error.message, error.hint),)
     if output == "json":
-        errors = [
-            {"path": one.path, "line": one.line or None, "message": one.message, "hint": one.hint} for one in problems
-        ]
-        _say(json.dumps({"file": file, "errors": errors}, indent=2))
+        _say(json.dumps({"file": file, "errors": [problem_json(one) for one in problems]}, indent=2))
         return 1
     if isinstance(error, ConfigError) and len(problems) > 1:
         more = [f"  and {error.omitted} more"] if error.omitted else []

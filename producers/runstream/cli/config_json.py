@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from runstream.events.run_config import Container, RunConfigTask, Step
-from runstream.runconfig import RefContext, ResolvedRun, config_context
+from runstream.runconfig import Problem, RefContext, ResolvedRun, config_context
 
 Json = dict[str, object]
 
 
-def checked_json(file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str]) -> Json:
+def checked_json(
+    file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str], warnings: Iterable[Problem]
+) -> Json:
     """A file that was checked: its runs, those that are not for the ref by name alone."""
     return {
         "file": file,
         "context": config_context(context),
         "runs": [_run(run) for run in runs],
         "unknown_variables": unknown,
+        "warnings": [problem_json(warning) for warning in warnings],
     }
+
+
+def problem_json(problem: Problem) -> Json:
+    """What is wrong, or worth a warning; no line in what a program made."""
+    return {"path": problem.path, "line": problem.line or None, "message": problem.message, "hint": problem.hint}
 
 
 def _run(run: ResolvedRun) -> Json:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from runstream.events.run_config import Depend, RunConfigTask
-from runstream.runconfig import RefContext, ResolvedRun
+from runstream.runconfig import Problem, RefContext, ResolvedRun
 
 
-def checked_lines(file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str]) -> Iterator[str]:
+def checked_lines(
+    file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str], warnings: Iterable[Problem]
+) -> Iterator[str]:
     """The lines that are printed of a file that was checked."""
     yield f"{file} is valid; {_for(context)} it would run:"
     for run in runs:
@@ -20,6 +22,8 @@ def checked_lines(file: str, context: RefContext, runs: list[ResolvedRun], unkno
             yield f"run {run.name}: not, its `when` does not match"
     if unknown:
         yield f"variables that were not given: {', '.join(unknown)}"
+    for warning in warnings:
+        yield f"warning: {warning}"
 
 
 def _for(context: RefContext) -> str:

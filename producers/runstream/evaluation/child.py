@@ -14,8 +14,10 @@ from typing import Any
 
 FAILED_EXIT = 1
 MEMORY_EXIT = 77
-_CALL_DEPTH = 400
-"""Nested calls; jsonnet's own default is 500."""
+_JSONNET_DEPTH = 500
+"""Nested calls: jsonnet's own default."""
+_STARLARK_DEPTH = 400
+"""Nested calls, each of which takes of the stack of the process."""
 
 
 def main() -> int:
@@ -42,7 +44,7 @@ def _jsonnet(request: dict[str, Any]) -> str:
         _gojsonnet.evaluate_snippet(
             request["name"],
             request["source"],
-            max_stack=_CALL_DEPTH,
+            max_stack=_JSONNET_DEPTH,
             tla_codes={"ctx": json.dumps(request["context"])},
             import_callback=_refuse_import,
         )
@@ -58,7 +60,7 @@ def _starlark(request: dict[str, Any]) -> str:
 
     module = starlark.Module()
     built_in = starlark.Globals.extended_by([starlark.LibraryExtension.Print])
-    options = starlark.EvalOptions(max_callstack_size=_CALL_DEPTH)
+    options = starlark.EvalOptions(max_callstack_size=_STARLARK_DEPTH)
     starlark.eval_with(options, module, starlark.parse(request["name"], request["source"], _dialect()), built_in)
     value = module.freeze().call_with(options, "main", request["context"]).value
     if not isinstance(value, dict):

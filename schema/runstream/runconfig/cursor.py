@@ -5,14 +5,15 @@ Every reader reports what is wrong and goes on with a harmless value, so that on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from runstream.runconfig.fields import FieldTable
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe, is_true, to_int
-from runstream.runconfig.problems import Problems, nearest, shown
+from runstream.runconfig.problems import MAX_UNKNOWN, Problems, nearest, shown
 
-_YES = frozenset(("yes", "on"))
-_NO = frozenset(("no", "off"))
+_YES = frozenset(("yes", "on", "y"))
+_NO = frozenset(("no", "off", "n"))
 _INT64 = 1 << 63
 
 
@@ -51,7 +52,7 @@ class Cursor:
         return None
 
     def flag(self) -> bool:
-        """A boolean; the words that YAML 1.1 knew (yes, no, on, off) are understood here."""
+        """A boolean; the words that YAML 1.1 knew (yes, no, on, off, y, n) are understood here."""
         if isinstance(self.node, Scalar):
             if self.node.kind == "bool":
                 return is_true(self.node.text)
@@ -62,11 +63,11 @@ class Cursor:
         return False
 
     def whole_number(self) -> int:
-        """An integer that fits into 64 bits."""
-        if isinstance(self.node, Scalar) and self.node.kind == "int" and len(self.node.text) <= 64:
-            number = to_int(self.node.text)
-            if -_INT64 <= number < _INT64:
-                return number
+        """An integer that fits into 64 bits; programs may make it as 1.0."""
+        if isinstance(self.node, Scalar) and self.node.kind in ("int", "float") and len(self.node.text) <= 64:
+            number = to_int(self.node.text) if self.node.kind == "int" else float(self.node.text)
+            if -_INT64 <= number < _INT64 and number == int(number):
+                return int(number)
         self.wrong(f"expected a whole number, found {describe(self.node)}")
         return 0
 
@@ -92,8 +93,15 @@ class Cursor:
         path = (f"{self.path}.{key}" if self.path else key) if plain else f"{self.path}[{shown(key)}]"
         return Cursor(mapping.entries[key], path, self.problems, mapping.lines[key])
 
-    def fields(self, *known: str, ignored: tuple[str, ...] = ()) -> Fields:
-        """The fields of a map whose keys are ours; an unknown one is a problem. Keys are matched without case."""
+    def warn(self, message: str, hint: str = "") -> None:
+        """Report something here that means nothing, and is no mistake for certain."""
+        self.problems.warn(self.path, self.line, message, hint)
+
+    def fields(self, known: FieldTable, *, strict: bool = False, ignored: Collection[str] = ()) -> Fields:
+        """The fields of a map whose keys are ours, matched without case.
+
+        An unknown one that is nearly a known one is a problem; any other is, too, when `strict`, else a warning.
+        """
         if not isinstance(self.node, Mapping):
             self.wrong(f"expected a map, found {describe(self.node)}")
             return Fields(self, {})
@@ -105,9 +113,19 @@ class Cursor:
             elif name in known:
                 found[name] = place
             elif name not in ignored:
-                hint = "" if self.problems.full else nearest(key, known)
-                place.wrong(f"unknown field {shown(key)}", hint)
+                place.unknown(key, known, strict=strict)
         return Fields(self, {name: place for name, place in found.items() if not place.is_null})
+
+    def unknown(self, key: str, known: FieldTable, *, strict: bool) -> None:
+        """Report the field here, which is not known."""
+        slip = self.problems.slips.of(key, tuple(known))
+        if slip is None:
+            self.wrong(f"more than {MAX_UNKNOWN} different fields are unknown", "this is no configuration of ours")
+        elif slip or strict:
+            self.wrong(f"unknown field {shown(key)}", "" if self.problems.full else nearest(key, known))
+        else:
+            hint = "" if self.problems.warned_enough else nearest(key, known)
+            self.warn(f"unknown field {shown(key)} is ignored", hint)
 
 
 @dataclass(frozen=True, slots=True)

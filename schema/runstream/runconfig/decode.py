@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.depends import DependSpec, decode_depends
 from runstream.runconfig.duration import parse_duration, within_int64
+from runstream.runconfig.fields import RUN, TASK, TOP
 from runstream.runconfig.graph import MAX_TASKS, common_dependencies, cycle_errors
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe, to_int
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
@@ -21,23 +23,6 @@ MAX_NAME_BYTES = 100
 MAX_RUNS = 1_000
 """In one file."""
 DEFAULT_WORKING_DIR = "~/project"
-_TASK_FIELDS = (
-    "name",
-    "runtime",
-    "environment",
-    "working_dir",
-    "shell",
-    "user",
-    "steps",
-    "depends",
-    "ignore_failure",
-    "approval",
-    "when",
-    "docker_registries_auth",
-    "task_timeout_interval",
-)
-_RUN_FIELDS = ("name", "tasks", "when", "docker_registries_auth", "task_timeout_interval")
-_TOP_FIELDS = ("runs", "docker_registries_auth", "task_timeout_interval")
 
 
 def parse_config(text: bytes | str, syntax: Format = "yaml", source: str = "config.yml") -> ParsedConfig:
@@ -49,14 +34,14 @@ def parse_config(text: bytes | str, syntax: Format = "yaml", source: str = "conf
     node = read_nodes(text, source, syntax)
     parsed = _top(Cursor(node if node is not None else Scalar(1, "", "null", plain=True), "", problems, 1))
     problems.raise_if_any(source)
-    return parsed
+    return replace(parsed, warnings=problems.warnings)
 
 
 def _top(place: Cursor) -> ParsedConfig:
     if not place.is_null and not isinstance(place.node, Mapping):
         place.wrong(f"expected a map, found {describe(place.node)}", "a configuration is a map with a list `runs`")
         return ParsedConfig((), {}, None)
-    fields = Fields(place, {}) if place.is_null else place.fields(*_TOP_FIELDS, ignored=_extensions(place.node))
+    fields = Fields(place, {}) if place.is_null else place.fields(TOP, ignored=_extensions(place.node))
     runs = fields.get("runs")
     if runs is None or runs.node == Sequence(runs.node.line, ()):
         (runs or place).wrong("no runs defined", "a configuration has a list `runs`")
@@ -79,7 +64,7 @@ def _runs(fields: Fields) -> Iterator[RunSpec]:
         if place.is_null:
             place.wrong(f"run at index {index} is empty")
             continue
-        run = place.fields(*_RUN_FIELDS)
+        run = place.fields(RUN)
         name = _name(run, f"run at index {index}", "run", names)
         yield RunSpec(
             name=name,
@@ -117,7 +102,7 @@ def _tasks(run: Fields, run_name: str) -> tuple[TaskSpec, ...]:
         if place.is_null:
             place.wrong(f"{owner} is empty")
             continue
-        fields = place.fields(*_TASK_FIELDS)
+        fields = place.fields(TASK)
         name = _name(fields, owner, "task", names)
         depends = decode_depends(fields)
         links.setdefault(name, (place, depends))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runstream.runconfig.depends import DependSpec
+from runstream.runconfig.problems import Problem
 from runstream.runconfig.runtime import RuntimeSpec
 from runstream.runconfig.steps import StepSpec
 from runstream.runconfig.values import RegistryAuthSpec, Value
@@ -45,8 +46,9 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True)
 class ParsedConfig:
-    """The whole file."""
+    """The whole file. `warnings` say what it has that means nothing."""
 
     runs: tuple[RunSpec, ...]
     docker_registries_auth: dict[str, RegistryAuthSpec]
     task_timeout_interval: int | None
+    warnings: tuple[Problem, ...] = ()

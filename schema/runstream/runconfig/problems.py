@@ -17,6 +17,10 @@ MAX_PROBLEMS = 100
 _SHOWN = 3
 _NAMED = 20
 """At most so many known words are compared, or named, in a hint."""
+MAX_UNKNOWN = 300
+"""Different fields of one file that are not known."""
+_SLIP = 0.8
+"""How alike two words are, as difflib counts it, when one is taken for a slip: `step` and `steps`, not `stage`."""
 _COMPARED = 100
 """Characters of a word."""
 
@@ -54,12 +58,30 @@ class ConfigError(BadRequestError):
         )
 
 
+class Slips:
+    """Tells slips of the pen from words of somebody else's; each word is compared once, and only so many are."""
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[str, tuple[str, ...]], bool] = {}
+
+    def of(self, word: str, known: tuple[str, ...]) -> bool | None:
+        """Whether the word is nearly a known one; None when too many different words were met before."""
+        place = (word, known)
+        if place not in self._met:
+            if len(self._met) == MAX_UNKNOWN:
+                return None
+            self._met[place] = bool(difflib.get_close_matches(word[:_COMPARED].lower(), known, n=1, cutoff=_SLIP))
+        return self._met[place]
+
+
 class Problems:
-    """Gathers what is wrong; past the hundredth problem it only counts."""
+    """Gathers what is wrong; past the hundredth problem it only counts. Of warnings the first hundred are kept."""
 
     def __init__(self) -> None:
         self._found: list[Problem] = []
         self._omitted = 0
+        self._warnings: list[Problem] = []
+        self.slips = Slips()
         self.expressions: dict[str, str] = {}
         """The different regular expressions that were met, with what is wrong with each; empty when nothing is."""
 
@@ -77,6 +99,21 @@ class Problems:
             self._omitted += 1
         else:
             self._found.append(Problem(path, line, message, hint))
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What means nothing, in the order of the file."""
+        return tuple(sorted(self._warnings, key=lambda problem: problem.line))
+
+    @property
+    def warned_enough(self) -> bool:
+        """Whether no further warning will be kept."""
+        return len(self._warnings) >= MAX_PROBLEMS
+
+    def warn(self, path: str, line: int, message: str, hint: str = "") -> None:
+        """Keep one more warning."""
+        if not self.warned_enough:
+            self._warnings.append(Problem(path, line, message, hint))
 
     def raise_if_any(self, source: str) -> None:
         """Raise ConfigError with all of them, in the order of the file."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 from runstream.events.run_config import Volume
 from runstream.runconfig.cursor import Cursor, Fields
+from runstream.runconfig.fields import CONTAINER, RUNTIME, TMPFS, VOLUME
 from runstream.runconfig.nodes import Scalar, describe
 from runstream.runconfig.problems import nearest, shown
 from runstream.runconfig.quantity import parse_quantity
@@ -44,7 +45,7 @@ def decode_runtime(fields: Fields, owner: str) -> RuntimeSpec:
     if place is None:
         fields.place.wrong(f"{owner}: runtime is not defined", "add `runtime: {type: host}`, or a pod with containers")
         return RuntimeSpec("pod", "", ())
-    found = place.fields("type", "arch", "containers")
+    found = place.fields(RUNTIME)
     runtime_type, arch = found.text("type") or "pod", found.text("arch")
     if runtime_type not in TYPES:
         place.wrong(f"{owner} runtime: wrong type {shown(runtime_type)}", nearest(runtime_type, TYPES))
@@ -62,9 +63,7 @@ def _container(place: Cursor) -> ContainerSpec:
     if place.is_null:
         place.wrong("the container is empty")
         return ContainerSpec("", {}, "", False, "", ())
-    # `auth` stands in files of earlier versions of the format; it never had an effect.
-    known = ("image", "environment", "user", "privileged", "entrypoint", "volumes")
-    fields = place.fields(*known, ignored=("auth",))
+    fields = place.fields(CONTAINER)
     return ContainerSpec(
         image=fields.text("image"),
         environment=decode_environment(fields),
@@ -79,12 +78,12 @@ def _volume(place: Cursor) -> Volume:
     if place.is_null:
         place.wrong("the volume is empty")
         return Volume("", 0)
-    fields = place.fields("path", "tmpfs")
+    fields = place.fields(VOLUME)
     tmpfs = fields.get("tmpfs")
     if tmpfs is None:
         place.wrong("the volume has no tmpfs", "tmpfs is the only kind of volume; `tmpfs: {}` has no limit")
         return Volume(fields.text("path"), 0)
-    return Volume(fields.text("path"), _size(tmpfs.fields("size")))
+    return Volume(fields.text("path"), _size(tmpfs.fields(TMPFS)))
 
 
 def _size(fields: Fields) -> int:

@@ -8,6 +8,7 @@ from typing import get_args
 
 from runstream.events.run_config import SaveContent, StepType
 from runstream.runconfig.cursor import Cursor, Fields
+from runstream.runconfig.fields import CONTENT, STEP, STEP_TYPE, STEPS
 from runstream.runconfig.nodes import Mapping, Scalar, describe
 from runstream.runconfig.problems import nearest, shown
 from runstream.runconfig.values import Value, decode_environment
@@ -15,15 +16,6 @@ from runstream.runconfig.when import When, decode_when
 
 STEP_TYPES: tuple[StepType, ...] = get_args(StepType)
 MAX_NAME_BYTES = 100
-_ALL = ("type", "name", "when")
-_FIELDS: dict[StepType, tuple[str, ...]] = {
-    "clone": ("depth", "recurse_submodules"),
-    "run": ("command", "environment", "working_dir", "shell", "tty"),
-    "save_to_workspace": ("contents",),
-    "restore_workspace": ("dest_dir",),
-    "save_cache": ("key", "contents"),
-    "restore_cache": ("keys", "dest_dir"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +114,9 @@ def _typed(place: Cursor) -> StepSpec | None:
         return None
     at = place.at(node, next(key for key in node.entries if key.lower() == "type"))
     step_type = _known(at, at.strict_text())
-    return None if step_type is None else _DECODERS[step_type](place.fields(*_ALL, *_FIELDS[step_type]))
+    if step_type is None:
+        return None
+    return _DECODERS[step_type](place.fields({"type": STEP_TYPE, **STEP, **STEPS[step_type]}))
 
 
 def _keyed(place: Cursor, node: Mapping, key: str) -> StepSpec | None:
@@ -133,7 +127,7 @@ def _keyed(place: Cursor, node: Mapping, key: str) -> StepSpec | None:
     if at.is_null:
         return _DECODERS[step_type](Fields(at, {}))
     if isinstance(at.node, Mapping):
-        return _DECODERS[step_type](at.fields(*_ALL[1:], *_FIELDS[step_type]))
+        return _DECODERS[step_type](at.fields({**STEP, **STEPS[step_type]}))
     if step_type == "run" and isinstance(at.node, Scalar):
         return _run(Fields(at, {"command": at}))
     at.wrong(f"expected a map of the step's fields, found {describe(at.node)}")
@@ -230,7 +224,7 @@ def _contents(fields: Fields, default: tuple[str, ...]) -> tuple[SaveContent, ..
 
 
 def _content(place: Cursor, default: tuple[str, ...]) -> SaveContent:
-    fields = place.fields("source_dir", "dest_dir", "paths")
+    fields = place.fields(CONTENT)
     return SaveContent(
         fields.strict_text("source_dir"), fields.strict_text("dest_dir"), fields.strict_texts("paths") or default
     )

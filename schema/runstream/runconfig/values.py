@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runstream.runconfig.cursor import Cursor, Fields
+from runstream.runconfig.fields import REGISTRY_AUTH, VALUE
 from runstream.runconfig.nodes import Mapping as MappingNode
 from runstream.runconfig.nodes import describe
 from runstream.runconfig.problems import shown
@@ -40,7 +41,7 @@ EMPTY = Value("")
 def decode_value(place: Cursor) -> Value:
     """`text` or `{from_variable: NAME}`; an empty map is the empty text."""
     if isinstance(place.node, MappingNode):
-        return Value(*_from_variable(place.fields("from_variable")))
+        return Value(*_from_variable(place.fields(VALUE)))
     if (text := _text_of(place)) is not None:
         return Value(text)
     return EMPTY
@@ -86,7 +87,7 @@ def _decode_auth(registry: str, place: Cursor) -> RegistryAuthSpec:
             f"docker registries auth {shown(registry)} is empty", "give username and password, or type and auth"
         )
         return RegistryAuthSpec("basic", EMPTY, EMPTY, EMPTY)
-    fields = place.fields("type", "username", "password", "auth")
+    fields = place.fields(REGISTRY_AUTH)
     return RegistryAuthSpec(
         type=fields.text("type") or "basic",
         username=_value(fields, "username"),

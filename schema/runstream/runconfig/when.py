@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from runstream.runconfig.cursor import Cursor, Fields
+from runstream.runconfig.fields import PATTERNS, WHEN
 from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
 from runstream.runconfig.patterns import MAX_EXPRESSIONS, PatternError, check_pattern, searches
 
@@ -69,7 +70,7 @@ def decode_when(fields: Fields) -> When | None:
     place = fields.get("when")
     if place is None:
         return None
-    sections = place.fields("branch", "tag", "ref")
+    sections = place.fields(WHEN)
     return When(*(_conditions(sections.get(name)) for name in ("branch", "tag", "ref")))
 
 
@@ -78,15 +79,21 @@ def _conditions(place: Cursor | None) -> Conditions | None:
         return None
     match place.node:
         case Mapping():
-            fields = place.fields("include", "exclude")
-            return Conditions(_patterns(fields.get("include")), _patterns(fields.get("exclude")))
+            fields = place.fields(PATTERNS, strict=True)
+            return Conditions(_listed(fields.get("include")), _listed(fields.get("exclude")))
         case _:
             return Conditions(_patterns(place))
 
 
-def _patterns(place: Cursor | None) -> tuple[Pattern, ...]:
-    if place is None:
+def _listed(place: Cursor | None) -> tuple[Pattern, ...]:
+    """What is included or excluded; a number or a boolean, which the format takes for an empty list, is pointed at."""
+    if place is not None and isinstance(place.node, Scalar) and place.node.kind != "str":
+        place.warn(f"{describe(place.node)} is no pattern and matches nothing", "put it in quotes")
         return ()
+    return () if place is None else _patterns(place)
+
+
+def _patterns(place: Cursor) -> tuple[Pattern, ...]:
     match place.node:
         case Sequence():
             return tuple(_pattern(item) for item in place.items())
