@@ -65,6 +65,23 @@ def test_what_would_run_is_shown_for_programs(command: Command, folder: Path) ->
     assert told["unknown_variables"] == []
 
 
+def test_how_runs_get_along_is_shown(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text(
+        "runs:\n- {name: r, concurrency: {policy: queue, max_waiting: 2}, priority: 5,"
+        " tasks: [{name: t, runtime: {type: host, labels: {gpu: a100}}}]}\n- {name: s, concurrency: skip}\n"
+    )
+    lines = command("config", "check", "a.yml").out.splitlines()
+    assert lines[1:] == [
+        "run r (at most 2 waiting; priority 5)",
+        "  t: level 0; host gpu=a100",
+        "run s (concurrency skip)",
+    ]
+    (first, second) = json.loads(command("config", "check", "a.yml", "-o", "json").out)["runs"]
+    assert (first["concurrency"], first["priority"]) == ({"policy": "queue", "max_waiting": 2}, 5)
+    assert first["tasks"]["t"]["runtime"]["labels"] == {"gpu": "a100"}
+    assert second["concurrency"] == {"policy": "skip", "max_waiting": 0}
+
+
 def test_secrets_are_shown_by_their_names(command: Command, folder: Path) -> None:
     (folder / "variables.yml").write_text("token: from the file\n")
     (folder / "secrets.json").write_text('{"token": "hunter2"}')

@@ -24,6 +24,7 @@ from runstream.runconfig import (
     parse_duration,
     run_configs,
 )
+from runstream.runconfig.concurrency import QUEUE
 from runstream.runconfig.depends import DependSpec
 from runstream.runconfig.quantity import parse_quantity
 from runstream.runconfig.runtime import ContainerSpec, RuntimeSpec
@@ -118,7 +119,7 @@ def parsed_of(config: Json) -> ParsedConfig:
 
 def run_of(run: Json) -> RunSpec:
     tasks = tuple(task_of(task) for task in run["tasks"])
-    return RunSpec(run["name"], tasks, when_of(run["when"]), registries_of(run), timeout_of(run))
+    return RunSpec(run["name"], tasks, when_of(run["when"]), registries_of(run), timeout_of(run), QUEUE, 0)
 
 
 def task_of(task: Json) -> TaskSpec:
@@ -128,6 +129,7 @@ def task_of(task: Json) -> TaskSpec:
             task["runtime"]["type"],
             task["runtime"].get("arch", ""),
             tuple(container_of(container) for container in task["runtime"]["containers"]),
+            {},
         ),
         environment=environment_of(task),
         working_dir=task["working_dir"],

@@ -101,3 +101,12 @@ def test_why_an_executor_does_not_fit() -> None:
     reasons = unfit(Offer("e", ("amd64",), {}, False, False, False, 1, {}), 1, task("t", runtime=pod))
     assert len(reasons) == 4
     assert unfit(Offer("e", (), {}, False, False, True, 0, {}), 5, task("t")) == ["does not allow tasks on its host"]
+
+
+def test_an_executor_needs_the_labels_that_a_task_asks_for() -> None:
+    wanted = task("t", runtime=Runtime("host", "", (), {"gpu": "yes", "rack": "b2"}))
+    assert unfit(replace(offer("e"), labels={"gpu": "yes", "rack": "b2", "disk": "fast"}), 0, wanted) == []
+    assert unfit(replace(offer("e"), labels={"rack": "a1"}), 0, wanted) == [
+        "has no label gpu",
+        "has the label rack with the value 'a1', not 'b2'",
+    ]

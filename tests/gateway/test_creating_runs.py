@@ -78,6 +78,38 @@ async def test_levels_are_worked_out_and_dependencies_are_kept_by_name() -> None
     assert (two["level"], two["depends"]) == (1, {one_id: {"task_id": one_id, "conditions": ["on_failure"]}})
 
 
+async def test_concurrency_priority_and_labels_are_kept_and_shown() -> None:
+    world = World.make()
+    host = {"type": "host", "labels": {"gpu": "yes"}}
+    async with world.http() as http:
+        body = run_body(concurrency={"policy": "skip"}, priority=-3, run_config_tasks={"t": task(runtime=host)})
+        told = (await http.post("/runs", json=body)).json()
+        short = (await http.post("/runs", json=run_body(concurrency="cancel_running"))).json()
+        file = {"name": "config.yml", "content": "runs: [{name: r, priority: 1}, {name: s}]"}
+        of_file = [
+            [one["run"]["priority"] for one in (await http.post("/createruns", json=asked)).json()["runs"]]
+            for asked in ({"config": file}, {"config": file, "priority": 100})
+        ]
+        refused = [
+            (await http.post("/runs", json=run_body(**wrong))).json()[0]["message"]
+            for wrong in (
+                {"priority": 101},
+                {"concurrency": "stop"},
+                {"concurrency": {"max_waiting": -1}},
+                {"run_config_tasks": {"t": task(runtime={"type": "host", "labels": {"": "x"}})}},
+            )
+        ]
+    assert told["run_config"]["concurrency"] == {"policy": "skip", "max_waiting": 0}
+    assert (told["run"]["priority"], told["run_config"]["priority"], told["run"]["paused_at"]) == (-3, -3, None)
+    assert next(iter(told["run_config"]["tasks"].values()))["runtime"]["labels"] == {"gpu": "yes"}
+    assert short["run_config"]["concurrency"] == {"policy": "cancel_running", "max_waiting": 0}
+    assert of_file == [[1, 0], [100, 100]]
+    for message, part in zip(
+        refused, ("$.priority", "$.concurrency", "$.concurrency.max_waiting", "label"), strict=True
+    ):
+        assert part in message
+
+
 async def test_a_graph_that_cannot_run_makes_a_run_with_setup_errors() -> None:
     world = World.make()
     tasks = {

@@ -49,7 +49,7 @@ def test_null_is_as_if_it_were_not_there() -> None:
 
 def test_keys_are_matched_without_case() -> None:
     parsed = parse_config("Runs: [{Name: r, TASKS: [{name: t, runTime: {Type: host}, steps: [{TYPE: clone}]}]}]")
-    assert parsed.runs[0].tasks[0].runtime == RuntimeSpec("host", "", ())
+    assert parsed.runs[0].tasks[0].runtime == RuntimeSpec("host", "", (), {})
     assert parsed.runs[0].tasks[0].steps == (CloneStep(),)
 
 

@@ -37,6 +37,8 @@ def _run(run: ResolvedRun) -> Json:
         "matches": True,
         "static_environment": run.config.static_environment,
         "environment": run.config.environment,
+        "concurrency": asdict(run.config.concurrency),
+        "priority": run.config.priority,
         "tasks": {name: _task(task) for name, task in run.config.tasks.items()},
     }
 
@@ -51,6 +53,7 @@ def _task(task: RunConfigTask) -> Json:
             "type": task.runtime.type,
             "arch": task.runtime.arch,
             "containers": [_container(container) for container in task.runtime.containers],
+            "labels": task.runtime.labels,
         },
         "environment": task.environment,
         "working_dir": task.working_dir,

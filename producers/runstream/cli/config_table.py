@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from runstream.events.run_config import Depend, RunConfigTask
+from runstream.events.run_config import Depend, RunConfig, RunConfigTask
 from runstream.runconfig import Problem, RefContext, ResolvedRun
 
 
@@ -15,7 +15,7 @@ def checked_lines(
     yield f"{file} is valid; {_for(context)} it would run:"
     for run in runs:
         if run.matches:
-            yield f"run {run.name}"
+            yield f"run {run.name}{_manners(run.config)}"
             for task in sorted(run.config.tasks.values(), key=lambda task: task.level):
                 yield from _task(task)
         else:
@@ -32,8 +32,21 @@ def _for(context: RefContext) -> str:
     return f"for {context.ref}" if context.ref else "for no branch or tag"
 
 
+def _manners(config: RunConfig) -> str:
+    """How it gets along with other runs, where that is not as usual."""
+    policy, bound = config.concurrency.policy, config.concurrency.max_waiting
+    facts = [
+        f"concurrency {policy}" if policy != "queue" else "",
+        f"at most {bound} waiting" if bound else "",
+        f"priority {config.priority}" if config.priority else "",
+    ]
+    told = "; ".join(filter(None, facts))
+    return f" ({told})" if told else ""
+
+
 def _task(task: RunConfigTask) -> Iterator[str]:
-    facts = [f"level {task.level}", " ".join(filter(None, (task.runtime.type, task.runtime.arch)))]
+    labels = (f"{name}={_one_line(value)}" for name, value in task.runtime.labels.items())
+    facts = [f"level {task.level}", " ".join(filter(None, (task.runtime.type, task.runtime.arch, *labels)))]
     if task.depends:
         facts.append("after " + ", ".join(map(_edge, task.depends)))
     if task.skip:

@@ -8,6 +8,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from runstream.cli.config_files import ConfigFile, read_config
 from runstream.cli.graph import title
@@ -17,7 +18,7 @@ from runstream.cli.repository import Source, enclosing_source, find_source
 from runstream.cli.running import with_client
 from runstream.cli.watching import commands_for, watch_runs
 from runstream.client import Client, Run
-from runstream.runconfig import RefContext, run_group
+from runstream.runconfig import MAX_PRIORITY, RefContext, run_group
 
 Pairs = Annotated[list[str] | None, Parameter(negative="")]
 
@@ -30,6 +31,7 @@ def create(
     group: str = "",
     env: Pairs = None,
     var: Pairs = None,
+    priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
     output: Output = "table",
 ) -> int:
@@ -51,6 +53,8 @@ def create(
         NAME=VALUE for all tasks; repeatable.
     var
         NAME=VALUE for `from_variable` in the file; repeatable.
+    priority
+        -100 to 100, in place of the file's: where executors are short, higher goes first.
     follow
         Watch the runs until they end.
     output
@@ -61,7 +65,7 @@ def create(
     source = _source(file, repo, ref)
 
     async def work(client: Client) -> int:
-        runs = await _create(client, file, source, group, environment, variables)
+        runs = await _create(client, file, source, group, environment, variables, priority)
         if follow:
             return await watch_runs(client, runs)
         if output == "json":
@@ -95,10 +99,16 @@ async def _create(
     group: str,
     environment: dict[str, str],
     variables: dict[str, str],
+    priority: int | None,
 ) -> Sequence[Run]:
     if source is None:
         return await client.runs.create_from_config(
-            file.content, name=file.name, group=group, environment=environment, variables=variables
+            file.content,
+            name=file.name,
+            group=group,
+            environment=environment,
+            variables=variables,
+            priority=priority,
         )
     return await client.runs.create_from_config(
         file.content,
@@ -112,6 +122,7 @@ async def _create(
         message=source.message,
         environment=environment,
         variables=variables,
+        priority=priority,
     )
 
 

@@ -38,8 +38,13 @@ class Runs:
         annotations: Mapping[str, str] | None = None,
         setup_errors: Sequence[str] = (),
         cache_group: str = "",
+        concurrency: str | Mapping[str, object] = "queue",
+        priority: int = 0,
     ) -> Run:
         """Create one run of tasks that are resolved already, each under an id of its own choice.
+
+        `concurrency` is a policy (queue, cancel_running, cancel_waiting, skip), or a map of `policy` and `max_waiting`;
+        `priority` is -100 to 100.
 
         It is durable when this returns; its number is given a moment later. Raises ClientError.
         """
@@ -51,6 +56,8 @@ class Runs:
             "annotations": annotations or {},
             "setup_errors": setup_errors,
             "cache_group": cache_group,
+            "concurrency": concurrency,
+            "priority": priority,
         }
         return (await self._wire.write("POST", "/runs", body, _RunAnswer)).run
 
@@ -69,10 +76,12 @@ class Runs:
         environment: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
+        priority: int | None = None,
     ) -> tuple[Run, ...]:
         """Create all runs of a configuration file whose `when` matches the branch, tag or ref.
 
-        `config` is the file's text, `name` (config.yml or config.json) says its format. Raises ClientError.
+        `config` is the file's text, `name` (config.yml or config.json) says its format; a `priority` wins over those
+        of the file. Raises ClientError.
         """
         body = {
             "config": {"name": name, "content": config},
@@ -86,6 +95,7 @@ class Runs:
             "environment": environment or {},
             "annotations": annotations or {},
             "variables": variables or {},
+            "priority": priority,
         }
         answer = await self._wire.write("POST", "/createruns", body, _RunsAnswer)
         return tuple(one.run for one in answer.runs)

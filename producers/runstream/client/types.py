@@ -90,6 +90,12 @@ class RunSummary:
     phase: RunPhase
     result: RunResult
     stop: bool
+    reason: str = ""
+    """Why it was stopped or cancelled, when no user asked for it."""
+    priority: int = 0
+    """-100 to 100; where executors are short, higher goes first."""
+    paused_at: datetime | None = None
+    """Since when it is paused."""
     setup_errors: tuple[str, ...]
     tasks_waiting_approval: tuple[str, ...]
     enqueue_time: datetime

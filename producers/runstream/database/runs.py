@@ -59,6 +59,9 @@ class RunSummary:
     phase: RunPhase
     result: RunResult
     stop: bool
+    reason: str
+    priority: int
+    paused_at: datetime | None
     enqueue_time: datetime
     start_time: datetime | None
     end_time: datetime | None
@@ -203,6 +206,9 @@ def _summary(row: RowMapping) -> RunSummary:
         phase=run.phase,
         result=run.result,
         stop=run.stop,
+        reason=run.reason,
+        priority=run.priority,
+        paused_at=run.paused_at,
         enqueue_time=run.enqueue_time,
         start_time=run.start_time,
         end_time=run.end_time,

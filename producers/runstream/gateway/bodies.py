@@ -6,15 +6,18 @@ The shapes are those of the wire (domain b.3, h.6); events have types of their o
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from starlette.requests import Request
 
 from runstream.errors import BadRequestError
 from runstream.evaluation import ConfigName
+from runstream.events.run_config import GroupPolicy
+from runstream.runconfig import MAX_PRIORITY, MAX_WAITING
 
 T = TypeVar("T")
+Priority = Annotated[int, msgspec.Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """As JSON escapes it: behind an even number of backslashes."""
@@ -61,6 +64,7 @@ class RuntimeBody(Body, frozen=True):
     type: Literal["pod", "host"] = "pod"
     arch: str = ""
     containers: list[ContainerBody] = []
+    labels: dict[str, str] = {}
 
 
 class SaveContentBody(Body, frozen=True):
@@ -118,6 +122,13 @@ class TaskBody(Body, frozen=True):
     task_timeout_interval: int = 0
 
 
+class ConcurrencyBody(Body, frozen=True):
+    """How a run gets along with the others of its name in its group."""
+
+    policy: GroupPolicy = "queue"
+    max_waiting: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAITING)] = 0
+
+
 class CreateRunBody(Body, frozen=True):
     """POST /runs: one run, resolved by the client."""
 
@@ -129,6 +140,8 @@ class CreateRunBody(Body, frozen=True):
     environment: dict[str, str] = {}
     cache_group: str = ""
     annotations: dict[str, str] = {}
+    concurrency: GroupPolicy | ConcurrencyBody = "queue"
+    priority: Priority = 0
 
 
 class ConfigFileBody(Body, frozen=True):
@@ -152,6 +165,7 @@ class CreateRunsBody(Body, frozen=True):
     environment: dict[str, str] = {}
     annotations: dict[str, str] = {}
     variables: dict[str, str] = {}
+    priority: Priority | None = None
 
 
 class RunActionBody(Body, frozen=True):

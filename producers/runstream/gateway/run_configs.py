@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import (
+    Concurrency,
     Container,
     Depend,
+    GroupPolicy,
     RegistryAuth,
     RunConfig,
     RunConfigTask,
@@ -20,7 +22,7 @@ from runstream.events.run_config import (
     Step,
     Volume,
 )
-from runstream.gateway.bodies import ContainerBody, CreateRunBody, RuntimeBody, StepBody, TaskBody
+from runstream.gateway.bodies import ConcurrencyBody, ContainerBody, CreateRunBody, RuntimeBody, StepBody, TaskBody
 
 MAX_NAME_BYTES = 100
 ARCHS = ("", "386", "amd64", "arm", "arm64")
@@ -43,7 +45,15 @@ def run_config_of(body: CreateRunBody, name: str) -> RunConfig:
         static_environment=body.static_environment,
         environment=body.environment,
         cache_group=body.cache_group,
+        concurrency=_concurrency(body.concurrency),
+        priority=body.priority,
     )
+
+
+def _concurrency(body: GroupPolicy | ConcurrencyBody) -> Concurrency:
+    if isinstance(body, ConcurrencyBody):
+        return Concurrency(body.policy, body.max_waiting)
+    return Concurrency(body, 0)
 
 
 def require_name(name: str, what: str) -> None:
@@ -85,6 +95,8 @@ def _runtime_problems(task: TaskBody) -> Iterator[str]:
         yield f"task {task.name!r} runs in a pod without containers"
     if task.runtime.type == "host" and task.runtime.containers:
         yield f"task {task.name!r} runs on the host and has containers"
+    if "" in task.runtime.labels:
+        yield f"task {task.name!r} wants a label without a name"
 
 
 def _step_problems(step: StepBody) -> Iterator[str]:
@@ -125,7 +137,8 @@ def _task(task: TaskBody, names: Mapping[str, str]) -> RunConfigTask:
 
 
 def _runtime(runtime: RuntimeBody) -> Runtime:
-    return Runtime(runtime.type, runtime.arch, tuple(_container(container) for container in runtime.containers))
+    containers = tuple(_container(container) for container in runtime.containers)
+    return Runtime(runtime.type, runtime.arch, containers, runtime.labels)
 
 
 def _container(container: ContainerBody) -> Container:

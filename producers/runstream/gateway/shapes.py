@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from runstream.gateway.bodies import DependBody, RegistryAuthBody, RuntimeBody, SaveContentBody
+from runstream.gateway.bodies import ConcurrencyBody, DependBody, RegistryAuthBody, RuntimeBody, SaveContentBody
 
 
 class Shape(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +69,11 @@ class RunSummaryShape(Shape, frozen=True):
     phase: str
     result: str
     stop: bool
+    reason: str
+    """Why it was stopped or cancelled, when no user asked for it."""
+    priority: int
+    paused_at: datetime | None
+    """Since when it is paused."""
     setup_errors: list[str]
     tasks_waiting_approval: list[str]
     """Names."""
@@ -136,6 +141,8 @@ class RunConfigShape(Shape, frozen=True):
     environment: dict[str, str]
     tasks: dict[str, ConfigTaskShape]
     cache_group: str
+    concurrency: ConcurrencyBody
+    priority: int
 
 
 class RunAnswer(Shape, frozen=True):

@@ -65,7 +65,7 @@ def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: Par
     annotations = _annotations(body, context) | body.annotations
     return [
         NewRun(group, run.config, annotations, ())
-        for run in run_configs(parsed, context, body.variables, environment=body.environment)
+        for run in run_configs(parsed, context, body.variables, environment=body.environment, priority=body.priority)
         if run.matches
     ]
 

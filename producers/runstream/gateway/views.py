@@ -9,6 +9,7 @@ from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.run import Run, RunTask
 from runstream.events.run_config import Container, RunConfig, RunConfigTask, Step
 from runstream.gateway.bodies import (
+    ConcurrencyBody,
     ContainerBody,
     DependBody,
     RegistryAuthBody,
@@ -51,6 +52,9 @@ def run_answer(run: Run, config: RunConfig, executions: dict[str, ExecutorTask])
         phase=run.phase.value,
         result=run.result.value,
         stop=run.stop,
+        reason=run.reason,
+        priority=run.priority,
+        paused_at=run.paused_at,
         setup_errors=list(run.setup_errors),
         tasks_waiting_approval=waiting,
         enqueue_time=run.enqueue_time,
@@ -76,6 +80,9 @@ def run_summary(run: RunSummary) -> RunSummaryShape:
         phase=run.phase.value,
         result=run.result.value,
         stop=run.stop,
+        reason=run.reason,
+        priority=run.priority,
+        paused_at=run.paused_at,
         setup_errors=list(run.setup_errors),
         tasks_waiting_approval=list(run.tasks_waiting_approval),
         enqueue_time=run.enqueue_time,
@@ -168,6 +175,8 @@ def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
         environment=config.environment,
         tasks={task.id: task for task in tasks},
         cache_group=config.cache_group,
+        concurrency=ConcurrencyBody(config.concurrency.policy, config.concurrency.max_waiting),
+        priority=config.priority,
     )
 
 
@@ -178,7 +187,7 @@ def _config_task(run: Run, task: RunConfigTask) -> ConfigTaskShape:
         name=task.name,
         level=task.level,
         depends=_depends(run, task),
-        runtime=RuntimeBody(task.runtime.type, task.runtime.arch, containers),
+        runtime=RuntimeBody(task.runtime.type, task.runtime.arch, containers, task.runtime.labels),
         environment=task.environment,
         working_dir=task.working_dir,
         shell=task.shell,

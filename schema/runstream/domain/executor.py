@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
@@ -79,9 +79,18 @@ def unfit(offer: Offer, load: int, task: RunConfigTask) -> list[str]:
         reasons.append("does not allow privileged containers")
     if runtime.arch and runtime.arch not in offer.archs:
         reasons.append(f"has no architecture {runtime.arch}")
+    reasons.extend(_labels_missing(offer.labels, runtime.labels))
     if offer.active_tasks_limit and load >= offer.active_tasks_limit:
         reasons.append(f"is full ({load} of {offer.active_tasks_limit} tasks)")
     return reasons
+
+
+def _labels_missing(offered: Mapping[str, str], wanted: Mapping[str, str]) -> Iterator[str]:
+    for name, value in wanted.items():
+        if name not in offered:
+            yield f"has no label {name}"
+        elif offered[name] != value:
+            yield f"has the label {name} with the value {offered[name]!r}, not {value!r}"
 
 
 def _fullness(offer: Offer, loads: Mapping[str, int]) -> float:

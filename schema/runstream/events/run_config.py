@@ -5,7 +5,7 @@ Tasks are keyed by name, so that equal content has an equal hash; ids belong to 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from runstream.events.event import Event
@@ -55,6 +55,8 @@ class Runtime:
     """Empty for any."""
     containers: tuple[Container, ...]
     """At least one for a pod, none for a host."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Labels that its executor must have, with these values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class RunConfigTask:
 
 
 GroupPolicy = Literal["queue", "cancel_running", "cancel_waiting", "skip"]
-"""What a new run does about the runs of its group that have not ended.
+"""What a new run does about the earlier runs of its name in its group that have not ended.
 
 `queue` waits behind them. `cancel_waiting` takes the place of those that wait. `cancel_running` does that, and
 stops the one that runs. `skip` gives way: the new run is cancelled if there is any.
@@ -145,11 +147,11 @@ stops the one that runs. `skip` gives way: the new run is cancelled if there is 
 
 @dataclass(frozen=True, slots=True)
 class Concurrency:
-    """How a run gets along with the others of its group."""
+    """How a run gets along with the others of its name in its group."""
 
     policy: GroupPolicy
     max_waiting: int
-    """A run that would find more than this waiting before it is cancelled at once; 0 for no bound."""
+    """How many may wait at once: a run that finds so many waiting before it is cancelled; 0 for no bound."""
 
 
 @dataclass(frozen=True, slots=True)

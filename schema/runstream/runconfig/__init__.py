@@ -6,6 +6,7 @@ for run in run_configs(parsed, RefContext(ref_type="branch", branch="main", …)
 """
 
 from runstream.runconfig.canonical import canonical, config_hash
+from runstream.runconfig.concurrency import MAX_PRIORITY, MAX_WAITING
 from runstream.runconfig.decode import parse_config
 from runstream.runconfig.duration import format_duration, parse_duration
 from runstream.runconfig.environment import (
@@ -25,6 +26,8 @@ from runstream.runconfig.resolve import ResolvedRun, run_configs
 from runstream.runconfig.when import match_when
 
 __all__ = [
+    "MAX_PRIORITY",
+    "MAX_WAITING",
     "ConfigError",
     "Format",
     "ParsedConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from runstream.runconfig.concurrency import decode_concurrency, decode_priority
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.depends import DependSpec, decode_depends
 from runstream.runconfig.duration import parse_duration, within_int64
@@ -72,6 +73,8 @@ def _runs(fields: Fields) -> Iterator[RunSpec]:
             when=decode_when(run),
             docker_registries_auth=decode_registries(run),
             task_timeout_interval=_timeout(run),
+            concurrency=decode_concurrency(run),
+            priority=decode_priority(run),
         )
 
 

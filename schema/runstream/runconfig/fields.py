@@ -37,6 +37,11 @@ Kind = Literal[
     "tmpfs",
     "contents",
     "strict texts",
+    "labels",
+    "concurrency",
+    "policy",
+    "bound",
+    "priority",
     "anything",
 ]
 """What may stand in a field. A number or a boolean is its text in a `text`, and a mistake in a `strict text`."""
@@ -68,6 +73,14 @@ RUN: FieldTable = {
     "when": Field("when", f"{_WHEN}; for another the run is not created"),
     "docker_registries_auth": Field("registries", f"{_REGISTRIES}; wins over the top level"),
     "task_timeout_interval": Field("duration", f"{_TASK_TIMEOUT}; wins over the top level"),
+    "concurrency": Field(
+        "concurrency", "what it does about earlier runs of its name in its group; it waits behind them"
+    ),
+    "priority": Field("priority", "-100 to 100; where executors are short, higher goes first"),
+}
+CONCURRENCY: FieldTable = {
+    "policy": Field("policy", "queue (the default), cancel_waiting, cancel_running or skip"),
+    "max_waiting": Field("bound", "if so many wait already, it is cancelled; no bound when nothing is said"),
 }
 TASK: FieldTable = {
     "name": Field("text", "1 to 100 bytes, unique in its run", required=True),
@@ -88,6 +101,7 @@ RUNTIME: FieldTable = {
     "type": Field("runtime type", "pod (the default), or host: the executor's own machine"),
     "arch": Field("arch", "the architecture it needs; any when nothing is said"),
     "containers": Field("containers", "a pod's containers: steps run in the first, the others share its network"),
+    "labels": Field("labels", "labels that the executor must have, with their values"),
 }
 CONTAINER: FieldTable = {
     "image": Field("text", "the image"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runstream.events.run_config import Concurrency
 from runstream.runconfig.depends import DependSpec
 from runstream.runconfig.problems import Problem
 from runstream.runconfig.runtime import RuntimeSpec
@@ -42,6 +43,8 @@ class RunSpec:
     when: When | None
     docker_registries_auth: dict[str, RegistryAuthSpec]
     task_timeout_interval: int | None
+    concurrency: Concurrency
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,11 @@ def run_configs(
     *,
     environment: Mapping[str, str] | None = None,
     cache_group: str = "",
+    priority: int | None = None,
 ) -> list[ResolvedRun]:
-    """Every run of the file, in its order. `environment` is the run-level one, which wins over all others.
+    """Every run of the file, in its order.
+
+    `environment` is the run-level one, which wins over all others; `priority` wins over the file's.
 
     Raises BadRequestError (code configTooLarge) when it would repeat given values until they are megabytes.
     """
@@ -74,6 +77,8 @@ def run_configs(
                 static_environment=static,
                 environment=dict(environment or {}),
                 cache_group=cache_group,
+                concurrency=run.concurrency,
+                priority=run.priority if priority is None else priority,
             ),
             _matches(run.when, context),
         )
@@ -175,7 +180,7 @@ def _runtime(runtime: RuntimeSpec, variables: Variables) -> Runtime:
         )
         for container in runtime.containers
     )
-    return Runtime(runtime.type, runtime.arch, containers)
+    return Runtime(runtime.type, runtime.arch, containers, runtime.labels)
 
 
 def _step(step: StepSpec, variables: Variables) -> Step:

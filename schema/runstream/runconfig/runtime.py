@@ -37,6 +37,8 @@ class RuntimeSpec:
     arch: str
     """Empty for any."""
     containers: tuple[ContainerSpec, ...]
+    labels: dict[str, str]
+    """What its executor must be labelled with."""
 
 
 def decode_runtime(fields: Fields, owner: str) -> RuntimeSpec:
@@ -44,7 +46,7 @@ def decode_runtime(fields: Fields, owner: str) -> RuntimeSpec:
     place = fields.get("runtime")
     if place is None:
         fields.place.wrong(f"{owner}: runtime is not defined", "add `runtime: {type: host}`, or a pod with containers")
-        return RuntimeSpec("pod", "", ())
+        return RuntimeSpec("pod", "", (), {})
     found = place.fields(RUNTIME)
     runtime_type, arch = found.text("type") or "pod", found.text("arch")
     if runtime_type not in TYPES:
@@ -56,7 +58,19 @@ def decode_runtime(fields: Fields, owner: str) -> RuntimeSpec:
         place.wrong(f"{owner} runtime: at least one container must be defined", "or say `type: host`")
     if runtime_type == "host" and containers:
         place.wrong(f"{owner} runtime: a host has no containers", "leave containers out, or say `type: pod`")
-    return RuntimeSpec("host" if runtime_type == "host" else "pod", arch, containers)
+    return RuntimeSpec("host" if runtime_type == "host" else "pod", arch, containers, _labels(found))
+
+
+def _labels(fields: Fields) -> dict[str, str]:
+    place = fields.get("labels")
+    if place is None:
+        return {}
+    labels = {}
+    for name, value in place.entries():
+        if not name:
+            value.wrong("the label has no name", "labels are written `name: value`")
+        labels[name] = value.text()
+    return labels
 
 
 def _container(place: Cursor) -> ContainerSpec:
