@@ -206,7 +206,7 @@ async def test_a_program_that_fails_creates_nothing() -> None:
 
 async def test_a_file_with_mistakes_creates_nothing_and_all_of_them_are_told() -> None:
     world = World.make()
-    content = "runs:\n  - name: a\n    tasks:\n      - name: b\n        colour: red\n  - {}\n"
+    content = "runs:\n  - name: a\n    tasks:\n      - name: b\n        step: []\n  - {}\n"
     async with world.http() as http:
         answer = await http.post("/createruns", json={"config": {"name": "config.yml", "content": content}})
     (error,) = answer.json()
