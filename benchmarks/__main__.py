@@ -64,7 +64,7 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
         if set("cde") & set(options.parts):
             await _end_to_end(options, standing, figures, console)
         if "f" in options.parts:
-            console.print("(f) export and verify")
+            console.print("(f) export, verify and import")
             await snapshots.measure(standing, figures, options.repetitions)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)

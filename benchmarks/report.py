@@ -18,7 +18,7 @@ TITLES = {
     "c": "runs that do nothing, end to end",
     "d": "idle latency, and shell runs",
     "e": "peak memory",
-    "f": "export and verify",
+    "f": "export, verify and import",
 }
 
 

@@ -1,0 +1,77 @@
+"""(f) A snapshot imported by the command that people use, into a deployment that is in maintenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from benchmarks.children import Took, timed
+from benchmarks.standing import Servers
+from runstream.database import Database
+from runstream.database.migrating import migrate
+from runstream.datamanager.knowledge import note_epoch
+from runstream.jetstream.connection import nats_connection
+from runstream.log import streams
+from runstream.log.jetstream import open_log
+from runstream.maintenance import MaintenanceControl, Order
+
+_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What an import took."""
+
+    command: Took
+    """The command and all its processes."""
+    server_cpu_seconds: dict[str, float]
+    """CPU time of NATS and of Postgres meanwhile."""
+
+
+async def make_target(servers: Servers, namespace: str, partitions: int) -> None:
+    """An empty deployment in maintenance; nobody is there who would have to be parked."""
+    await migrate(servers.postgres.url, namespace)
+    database = Database(servers.postgres.url, namespace, pool_size=1)
+    try:
+        async with nats_connection(servers.nats.url, "benchmarks") as client:
+            async with await open_log(client, namespace, create=True, partitions=partitions) as log:
+                await note_epoch(database, log.subjects.service, log.epoch, partitions)
+            await streams.create_control_bucket(client, namespace, 1)
+            order = Order("benchmark", "benchmark", "an import is measured", datetime.now(UTC))
+            await MaintenanceControl(client, namespace).enable(log.subjects.service, order)
+    finally:
+        await database.close()
+
+
+async def import_into(servers: Servers, namespace: str, file: Path, runs: int) -> Import:
+    """Import a snapshot of that many runs. Raises RuntimeError when they are not there afterwards."""
+    url = ("--nats-url", servers.nats.url, "--database-url", servers.postgres.url)
+    where = (*url, "--namespace", namespace, "--database-schema", namespace)
+    before = _cpu_seconds(servers)
+    took = await timed("import", file, *where, seconds=_SECONDS)
+    after = _cpu_seconds(servers)
+    connection = await asyncpg.connect(servers.postgres.url)
+    try:
+        found = await connection.fetchval(f'SELECT count(*) FROM "{namespace}".runs WHERE archived')  # noqa: S608
+    finally:
+        await connection.close()
+    if found != runs:
+        raise RuntimeError(f"{found} runs are there after an import of {runs}")
+    return Import(took, {name: after[name] - before[name] for name in after})
+
+
+def _cpu_seconds(servers: Servers) -> dict[str, float]:
+    """What each server has taken so far, with its processes that have ended."""
+    taken: dict[str, float] = {}
+    for name, server in (("NATS", servers.nats), ("Postgres", servers.postgres)):
+        if server.process is not None:
+            parent = psutil.Process(server.process.pid)
+            times = parent.cpu_times()
+            ended = times.children_user + times.children_system
+            living = (child.cpu_times() for child in parent.children())
+            taken[name] = times.user + times.system + ended + sum(one.user + one.system for one in living)
+    return taken
