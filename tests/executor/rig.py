@@ -174,7 +174,13 @@ class Rig:
     executor: Executor | None = None
 
     async def assign(
-        self, task: RunConfigTask, *, config: RunConfig | None = None, run_id: str | None = None, trace: str = ""
+        self,
+        task: RunConfigTask,
+        *,
+        config: RunConfig | None = None,
+        run_id: str | None = None,
+        trace: str = "",
+        workspaces: dict[str, str] | None = None,
     ) -> Watched:
         """Give a task to the executor."""
         config = config or config_of(task)
@@ -198,7 +204,7 @@ class Rig:
             len(task.steps),
             0,
             1,
-            {},
+            workspaces or {},
         )
         assignment = Head().next_commit(address, (event,), time=datetime.now(UTC), actor="scheduler", trace=trace)
         position = await self.log.append(assignment)

@@ -16,7 +16,7 @@ from nats.aio.client import Client as Nats
 from runstream.commits import Head
 from runstream.errors import ConflictError, Kind, NotExistError, RunstreamError, find
 from runstream.events.executor_task import ExecutorTaskLost, ExecutorTaskPhase
-from runstream.events.run import RunCancelled, RunCreated
+from runstream.events.run import KeptTask, RunCancelled, RunCreated, RunRestarted
 from runstream.gateway.ports import StepLogKey
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.log.jetstream import open_log
@@ -41,7 +41,9 @@ class Logs:
     namespace: str
 
     def key(self, task: Watched, step: int | None = 0) -> StepLogKey:
-        return StepLogKey(task.address.partition, task.task.run_id, task.run_task_id, task.address.id, step)
+        return StepLogKey(
+            task.address.partition, task.task.run_id, task.task.task, task.run_task_id, task.address.id, step
+        )
 
     async def gated(self, before: str = "true", after: str = "true", *more: str) -> Watched:
         """A task whose first step waits between two commands until `let_on`."""
@@ -170,7 +172,7 @@ async def test_a_log_that_is_not_there(nats_url: str, namespace: str, tmp_path: 
         for step in (2, -1):
             with pytest.raises(NotExistError):
                 await it.reader.open(it.key(task, step), follow=True)
-        unknown = StepLogKey(0, new_id(), new_id(), new_id(), 0)
+        unknown = StepLogKey(0, new_id(), "t", new_id(), new_id(), 0)
         for follow in (True, False):
             with pytest.raises(NotExistError):
                 await it.reader.open(unknown, follow=follow)
@@ -191,7 +193,7 @@ async def test_following_a_task_that_is_not_assigned_yet(nats_url: str, namespac
         run_id, log = new_id(), it.rig.log
         partition = int(run_id[:8], 16) % log.partitions
         run_task = run_task_id(run_id, "task")
-        key = StepLogKey(partition, run_id, run_task, executor_task_id(run_id, run_task), 0)
+        key = StepLogKey(partition, run_id, "task", run_task, executor_task_id(run_id, run_task), 0)
         created = RunCreated("run", "/project/p/branch/b", "0" * 64, {}, (), "")
         address = Address(partition, "run", run_id)
         commit = Head().next_commit(address, (created,), time=datetime.now(UTC), actor="test")
@@ -199,7 +201,7 @@ async def test_following_a_task_that_is_not_assigned_yet(nats_url: str, namespac
         with pytest.raises(NotExistError):
             await it.reader.open(key, follow=False)
         follower = await it.reader.open(key, follow=True)
-        cancelled = await it.reader.open(StepLogKey(partition, run_id, new_id(), new_id(), 0), follow=True)
+        cancelled = await it.reader.open(StepLogKey(partition, run_id, "other", new_id(), new_id(), 0), follow=True)
         task = await it.rig.assign(task_of("task", run_step("echo hello")), run_id=run_id)
         assert b"".join([chunk async for chunk in follower]) == b"hello\n"
         await task.settled()
@@ -207,6 +209,30 @@ async def test_following_a_task_that_is_not_assigned_yet(nats_url: str, namespac
         waiting = asyncio.create_task(anext(cancelled, b"ended"))
         await log.append(end)
         assert await waiting == b"ended"
+
+
+async def test_the_log_of_a_task_that_a_restart_kept(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    """It is that of the earlier run; one that never ran has none, and nobody waits for it."""
+    async with logs(nats_url, namespace, tmp_path) as it:
+        earlier, run_id = await it.gated("echo once"), new_id()
+        await it.let_on(earlier)
+        await earlier.settled()
+        partition, made = earlier.address.partition, earlier.address.id
+        kept = (
+            KeptTask("task", earlier.run_task_id, "success", made, 1, False, {}, (), None, None, None),
+            KeptTask("other", new_id(), "skipped", "", 1, False, {}, (), None, None, None),
+        )
+        events = (
+            RunCreated("run", "/project/p/branch/b", "0" * 64, {}, (), ""),
+            RunRestarted(earlier.task.run_id, "failed", (), descendants=False, fresh=False, kept=kept),
+        )
+        commit = Head().next_commit(Address(partition, "run", run_id), events, time=datetime.now(UTC), actor="test")
+        await it.rig.log.append(commit)
+        for follow in (True, False):
+            shared = StepLogKey(partition, run_id, "task", earlier.run_task_id, made, 0)
+            assert b"".join([chunk async for chunk in await it.reader.open(shared, follow=follow)]) == b"once\n"
+            with pytest.raises(NotExistError, match="log doesn't exist"):
+                await it.reader.open(StepLogKey(partition, run_id, "other", kept[1].id, "", 0), follow=follow)
 
 
 async def test_a_follower_of_a_lost_task_ends(nats_url: str, namespace: str, tmp_path: Path) -> None:

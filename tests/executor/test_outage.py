@@ -54,7 +54,9 @@ async def test_a_task_survives_the_death_of_nats(tmp_path: Path) -> None:
             await task.step_begun()
             await appears(it.task_folder(task) / "home" / "ready")
             reader = StepLogs(nc, "outage", log, objects)
-            key = StepLogKey(task.address.partition, task.task.run_id, task.run_task_id, task.address.id, 0)
+            key = StepLogKey(
+                task.address.partition, task.task.run_id, task.task.task, task.run_task_id, task.address.id, 0
+            )
             follower = await reader.open(key, follow=True)
             read = [await anext(follower)]
             filters = [log.subjects.of(task.address)]

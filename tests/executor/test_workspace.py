@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from runstream.commits import Head
 from runstream.errors import InternalError
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskPhase,
     ExecutorTaskStepFinished,
 )
+from runstream.events.run import KeptTask, RunCreated, RunRestarted
 from runstream.events.run_config import Step
-from runstream.ids import new_id
+from runstream.ids import new_id, run_task_id
 from runstream.objects import ByteSource, PosixObjects, paths
+from runstream.subjects import Address
 from tests.executor.rig import Watched, config_of, rig, run_step, save_step, task_of
 
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
@@ -119,6 +124,38 @@ async def test_restoring_what_is_no_longer_there(tmp_path: Path) -> None:
         watched = await it.assign(child, config=config, run_id=run_id)
         assert (await watched.settled()).phase is FAILED
         assert "no longer there" in await watched.log()
+
+
+async def test_restoring_what_a_task_of_an_earlier_run_saved(tmp_path: Path) -> None:
+    """A task that a restart keeps: its archive is where it was, and so is what is known of it."""
+    build = task_of("build", run_step("echo wheel > w"), save_step("w"))
+    lint = task_of("lint", save_step("**"))
+    child = task_of("child", RESTORE, run_step("cat w"), depends=("build", "lint"), level=1)
+    config, earlier = config_of(build, lint, child), new_id()
+    run_id = earlier[:8] + new_id()[8:]  # on the same partition
+    async with rig(tmp_path) as it:
+        parent = await it.assign(build, config=config, run_id=earlier)
+        await parent.settled()
+        kept = (
+            KeptTask("build", parent.run_task_id, "success", parent.address.id, 1, False, {}, (), None, None, None),
+            KeptTask("lint", run_task_id(earlier, "lint"), "skipped", "", 1, False, {}, (), None, None, None),
+        )
+        restarted = RunRestarted(earlier, "chosen", ("child",), descendants=False, fresh=False, kept=kept)
+        created = RunCreated("test", "/project/p/branch/main", "", {}, (), "")
+        address = Address(parent.address.partition, "run", run_id)
+        await it.log.append(Head().next_commit(address, (created, restarted), time=datetime.now(UTC), actor="user"))
+
+        workspaces = {one.task: one.id for one in kept}
+        again = await it.assign(child, config=config, run_id=run_id, workspaces=workspaces)
+        assert (await again.settled()).phase is SUCCESS
+        assert await again.log(1) == "wheel\n"
+        assert "task lint saved nothing in step 0\n" in await again.log(0)
+
+        await it.objects.delete(paths.archive(parent.run_task_id, 1))
+        other = replace(child, name="other")
+        late = await it.assign(other, config=config_of(build, lint, other), run_id=run_id, workspaces=workspaces)
+        assert (await late.settled()).phase is FAILED
+        assert "the archive that task 'build' saved is no longer there" in await late.log(0)
 
 
 def git(folder: Path, *arguments: str) -> str:

@@ -127,7 +127,7 @@ async def test_a_log_that_has_nothing_yet_answers_at_once() -> None:
             world.step_logs.more.set()
             assert b"".join([chunk async for chunk in answer.aiter_bytes()]) == b"hello\nbye\n"
     ((key, follow),) = world.step_logs.opened
-    assert (key.run_id, key.run_task_id, key.step, key.partition, follow) == (run, task, 0, P, True)
+    assert (key.run_id, key.stored_id, key.step, key.partition, follow) == (run, task, 0, P, True)
     assert key.executor_task_id == executor_task_id(run, task)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 
@@ -17,13 +17,15 @@ from runstream.codec import plain_body
 from runstream.commits import LogPosition, Position, StoredCommit
 from runstream.database.runs import RunRecord
 from runstream.domain.copies import replace
+from runstream.domain.executor_task import ExecutorTask, assigned, evolve
 from runstream.domain.run import Run
 from runstream.errors import BadRequestError, NotExistError
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.events.run import RunCreated, RunNumbered
 from runstream.feed.feed import classify
 from runstream.gateway.locating import config_of
 from runstream.gateway.ports import ReadRun
-from runstream.gateway.tail import Scope, place_of, scope_of
+from runstream.gateway.tail import Scope, executions_scope, place_of, scope_of
 from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import PartitionFold, UnfitCommitError
 
@@ -53,8 +55,26 @@ class RunsAsOf:
         fold.configs[created.run_config] = config = await config_of(self._log, partition, created.run_config)
         _apply(fold, past)
         tracked = fold.runs[run_id]
-        tasks = {one.state.task: one.state for one in fold.executor_tasks.values()}
+        present = {key: tracked.state for key, tracked in fold.executor_tasks.items()}
+        present |= await self._kept(partition, tracked.state)
+        tasks = {one.name: present[key] for one in tracked.state.tasks.values() if (key := one.executor_task_id)}
         return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, tasks), config)
+
+    async def _kept(self, partition: int, run: Run) -> dict[str, ExecutorTask]:
+        """The executor tasks of the tasks that it kept of earlier runs: they had ended before it began."""
+        ids = [task.executor_task_id for task in run.tasks.values() if task.kept and task.executor_task_id]
+        if not ids:
+            return {}
+        commits, _ = classify(await self._messages(partition, executions_scope(self._log, partition, ids)), set())
+        found: dict[str, ExecutorTask] = {}
+        for commit in (stored.commit for stored in commits):
+            for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
+                key = commit.address.id
+                if isinstance(event, ExecutorTaskAssigned):
+                    found[key] = assigned(key, event)
+                else:
+                    found[key] = evolve(found[key], event)
+        return found
 
     async def _messages(self, partition: int, scope: Scope) -> list[RawMessage]:
         messages: list[RawMessage] = []

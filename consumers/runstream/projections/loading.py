@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from runstream import tables
 from runstream.database.database import Database
+from runstream.database.keys import any_of
 from runstream.database.rows import (
     ExecutorRow,
     ExecutorTaskRow,
@@ -27,7 +28,6 @@ from runstream.domain.run import Run
 from runstream.errors import InternalError
 from runstream.events.run_config import RunConfig
 from runstream.projections.fold import Needs, PartitionFold, Tracked
-from runstream.projections.snapshot import any_of
 
 LOAD_SECONDS = 60.0
 

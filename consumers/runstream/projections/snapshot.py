@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ARRAY, ColumnElement, Select, Table, Text, exists, func, literal, not_, select
+from sqlalchemy import Select, Table, exists, not_, select
 
 from runstream import tables
+from runstream.database.keys import any_of
 from runstream.database.rows import (
     CounterRow,
     ExecutorRow,
@@ -119,8 +120,3 @@ class PartitionRows:
 
     def _mine(self, table: Table) -> Select[tuple[object, ...]]:
         return select(table).where(table.c.partition == self.partition)
-
-
-def any_of(keys: Iterable[str]) -> ColumnElement[str]:
-    """Any of these keys: one array, however many they are."""
-    return func.any(literal(sorted(keys), ARRAY(Text)))

@@ -61,7 +61,7 @@ class StepLogs:
 
     async def _stored(self, key: StepLogKey) -> ObjectReader | None:
         try:
-            return await self._objects.read(paths.step_log(key.run_task_id, key.step))
+            return await self._objects.read(paths.step_log(key.stored_id, key.step))
         except NotExistError:
             return None
 

@@ -16,9 +16,8 @@ from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
-from runstream.events.run import RunCancelled, RunFinished, RunTasksCancelled, RunTasksSkipped
+from runstream.events.run import RunCancelled, RunFinished, RunRestarted, RunTasksCancelled, RunTasksSkipped
 from runstream.gateway.ports import StepLogKey
-from runstream.ids import run_task_id
 from runstream.log.port import Log
 from runstream.subjects import Address
 
@@ -78,8 +77,9 @@ class Fate:
                 case RunFinished() | RunCancelled():
                     self.run_over = True
                 case RunTasksSkipped(tasks) | RunTasksCancelled(tasks):
-                    names = (run_task_id(self.key.run_id, name) for name in tasks)
-                    self.run_over = self.run_over or self.key.run_task_id in names
+                    self.run_over = self.run_over or self.key.task in tasks
+                case RunRestarted(kept=kept):
+                    self.run_over = self.run_over or any(task.task == self.key.task for task in kept)
                 case _:
                     pass
 
@@ -124,5 +124,6 @@ async def _watch(log: Log, fate: Fate, after: int, changed: Callable[[], None]) 
             changed()
 
 
-def _addresses(key: StepLogKey) -> tuple[Address, Address]:
-    return Address(key.partition, "task", key.executor_task_id), Address(key.partition, "run", key.run_id)
+def _addresses(key: StepLogKey) -> list[Address]:
+    task = [Address(key.partition, "task", key.executor_task_id)] if key.executor_task_id else []
+    return [*task, Address(key.partition, "run", key.run_id)]

@@ -10,6 +10,7 @@ from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, fun
 
 from runstream import tables
 from runstream.commits import Head, Position
+from runstream.database.keys import any_of
 from runstream.database.rows import (
     ExecutorRow,
     ExecutorTaskRow,
@@ -135,8 +136,9 @@ def _no_run(which: str) -> NotExistError:
 
 async def _with_tasks(transaction: Transaction, run: RunRow) -> RunRecord:
     tasks = select(tables.run_tasks).where(tables.run_tasks.c.run_id == run.id).order_by(tables.run_tasks.c.name)
-    executor_tasks = select(tables.executor_tasks).where(tables.executor_tasks.c.run_id == run.id)
     task_rows = [RunTaskRow(**row) for row in await transaction.rows(tasks)]
+    ids = [task.executor_task_id for task in task_rows if task.executor_task_id]  # also of tasks of an earlier run
+    executor_tasks = select(tables.executor_tasks).where(tables.executor_tasks.c.id == any_of(ids))
     executed = [executor_task_of(ExecutorTaskRow(**row)) for row in await transaction.rows(executor_tasks)]
     return RunRecord(run_of(run, task_rows), run.head, run.partition, {task.task: task for task in executed})
 

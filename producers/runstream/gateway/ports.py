@@ -22,10 +22,12 @@ class StepLogKey:
     partition: int
     """Of the run, in the log."""
     run_id: str
-    run_task_id: str
-    """Names the stored object: a run that takes a task over shares its logs."""
+    task: str
+    """The task's name."""
+    stored_id: str
+    """Names the stored object: a run that keeps a task of an earlier one shares its logs."""
     executor_task_id: str
-    """Names the live log."""
+    """Names the live log; empty for a task that was kept and never ran."""
     step: int | None
     """None is the setup step."""
 

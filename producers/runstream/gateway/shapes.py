@@ -7,7 +7,7 @@ client can draw the graph without the run config. Times are UTC; null means that
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,11 +38,14 @@ class RunTaskShape(Shape, frozen=True):
     level: int
     depends: dict[str, DependBody]
     status: str
+    kept: bool
+    """Whether it is as an earlier run left it: id, outcome, logs and archives are that run's."""
     timedout: bool
     annotations: dict[str, str]
     skip: bool
     waiting_approval: bool
     approved: bool
+    approval_time: datetime | None
     executor_task_id: str
     executor_id: str
     fail_error: str
@@ -83,11 +86,28 @@ class RunSummaryShape(Shape, frozen=True):
     archived: bool
 
 
+class RestartShape(Shape, frozen=True):
+    """Which run a run does again, and how."""
+
+    run_id: str
+    scope: Literal["all", "failed", "chosen"]
+    tasks: list[str]
+    """Names of the chosen tasks."""
+    descendants: bool
+    """Whether what depends on them runs again, too."""
+    fresh: bool
+    """Whether variables and secrets were resolved again."""
+
+
 class RunShape(RunSummaryShape, frozen=True):
     """A run with its tasks."""
 
     tasks: dict[str, RunTaskShape]
     """By id; empty for a setup error."""
+    restart: RestartShape | None
+    """Null for a run that is no restart of an earlier one."""
+    can_restart_from_scratch: bool
+    can_restart_from_failed_tasks: bool
 
 
 class ConfigStepShape(Shape, frozen=True):

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from runstream import codec
 from runstream.commits import LogPosition, StoredCommit
 from runstream.errors import BadRequestError, RunstreamError
+from runstream.events.run_config import RunConfigTask
 from runstream.gateway.locating import find_run, locate_run
-from runstream.ids import executor_task_id, run_task_id
+from runstream.ids import executor_task_id
 from runstream.log.port import Log, RawMessage
 from runstream.subjects import Address
 
@@ -54,15 +55,29 @@ async def scope_of(log: Log, run_id: str) -> Scope:
     """Everything, or one run with its executor tasks. Raises NotExistError for a run that is not there."""
     if not run_id:
         return Scope(dict.fromkeys(range(log.partitions), ()))
-    address = await locate_run(log, run_id)
-    found = await find_run(log, address)
-    subject = log.subjects.of(address)
-    tasks = [executor_task_id(run_id, run_task_id(run_id, name)) for name in found.config.tasks]
-    if len(tasks) > _FILTERS:
-        every = f"{log.subjects.prefix(address.partition)}.task.*.*"
-        return Scope({address.partition: (subject, every)}, frozenset((run_id, *tasks)))
-    guards = (log.subjects.guard(Address(address.partition, "task", task)) for task in tasks)
-    return Scope({address.partition: (subject, *guards)})
+    found = await find_run(log, await locate_run(log, run_id))
+    ids = [
+        executor_task_id(run_id, task.id, number + 1)
+        for name, task in found.run.tasks.items()
+        for number in range(_attempts(found.config.tasks[name]))
+        if not task.kept
+    ]
+    return executions_scope(log, found.address.partition, ids, run=found.address)
+
+
+def executions_scope(log: Log, partition: int, ids: Sequence[str], *, run: Address | None = None) -> Scope:
+    """These executor tasks of a partition, and a run with them."""
+    runs = [run] if run is not None else []
+    subjects = [log.subjects.of(address) for address in runs]
+    if len(ids) > _FILTERS:
+        every = f"{log.subjects.prefix(partition)}.task.*.*"
+        return Scope({partition: (*subjects, every)}, frozenset((*(address.id for address in runs), *ids)))
+    guards = (log.subjects.guard(Address(partition, "task", task)) for task in ids)
+    return Scope({partition: (*subjects, *guards)})
+
+
+def _attempts(task: RunConfigTask) -> int:
+    return 1 + (task.retry.max if task.retry is not None else 0)
 
 
 async def place_of(log: Log, text: str) -> LogPosition:

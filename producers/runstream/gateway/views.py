@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from runstream.database.runs import ExecutorRecord, RunSummary
 from runstream.domain.executor_task import ExecutorTask, StepState
-from runstream.domain.run import Run, RunTask
+from runstream.domain.restart import can_restart
+from runstream.domain.run import Restart, Run, RunTask
 from runstream.events.run_config import Container, RunConfig, RunConfigTask, Step
 from runstream.gateway.bodies import (
     ConcurrencyBody,
@@ -22,6 +25,7 @@ from runstream.gateway.shapes import (
     ConfigStepShape,
     ConfigTaskShape,
     ExecutorShape,
+    RestartShape,
     RunAnswer,
     RunConfigShape,
     RunShape,
@@ -32,6 +36,8 @@ from runstream.gateway.shapes import (
 from runstream.ids import run_task_id
 
 _NO_STEP = StepState()
+APPROVERS = "approvers"
+"""The annotation of a task that says who approved it."""
 
 
 def run_answer(run: Run, config: RunConfig, executions: dict[str, ExecutorTask]) -> RunAnswer:
@@ -62,6 +68,9 @@ def run_answer(run: Run, config: RunConfig, executions: dict[str, ExecutorTask])
         end_time=run.end_time,
         archived=run.archived,
         tasks=tasks,
+        restart=_restart(run.restart) if run.restart is not None else None,
+        can_restart_from_scratch=_can_restart(run, config, "all"),
+        can_restart_from_failed_tasks=_can_restart(run, config, "failed"),
     )
     return RunAnswer(shape, _run_config(run, config))
 
@@ -92,6 +101,20 @@ def run_summary(run: RunSummary) -> RunSummaryShape:
     )
 
 
+def _restart(restart: Restart) -> RestartShape:
+    return RestartShape(
+        run_id=restart.run_id,
+        scope=restart.scope,
+        tasks=list(restart.tasks),
+        descendants=restart.descendants,
+        fresh=restart.fresh,
+    )
+
+
+def _can_restart(run: Run, config: RunConfig, scope: Literal["all", "failed"]) -> bool:
+    return can_restart(run, config, Restart(run.id, scope, (), descendants=False, fresh=False))
+
+
 def executor_shape(record: ExecutorRecord) -> ExecutorShape:
     """An executor and what it said last of itself."""
     said = record.executor.registration
@@ -118,18 +141,20 @@ def step_name(step: Step) -> str:
 
 def _task(run: Run, task: RunTask, config: RunConfigTask, execution: ExecutorTask | None) -> RunTaskShape:
     states = execution.steps if execution else (_NO_STEP,) * len(config.steps)
-    approvers = {"approvers": msgspec.json.encode(task.approvers).decode()} if task.approvers else {}
+    approvers = {APPROVERS: msgspec.json.encode(task.approvers).decode()} if task.approvers else {}
     return RunTaskShape(
         id=task.id,
         name=task.name,
         level=config.level,
         depends=_depends(run, config),
         status=task.status.value,
+        kept=task.kept,
         timedout=task.timedout,
-        annotations=approvers,
+        annotations=task.annotations | approvers,
         skip=task.skip,
         waiting_approval=task.waiting_approval,
         approved=task.approved,
+        approval_time=task.approved_at,
         executor_task_id=task.executor_task_id,
         executor_id=execution.executor_id if execution else "",
         fail_error=execution.fail_error if execution else "",

@@ -6,18 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import BinaryIO, cast
 
-from runstream.domain import executor_task as executor_tasks
 from runstream.errors import BadRequestError, NotExistError
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.executor.archives import expand_home, pack, unpack
-from runstream.executor.asking import asked
 from runstream.executor.spec import WorkspaceArchive
 from runstream.executor.steps.context import StepContext
-from runstream.ids import executor_task_id
+from runstream.executor.steps.saved import was_saved
 from runstream.log.port import Log
 from runstream.objects import FileSource, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES
-from runstream.subjects import Address
 
 SHOWN_NAMES = 10
 """How many files of an archive the log names."""
@@ -48,7 +44,7 @@ async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int
         try:
             await _fetch(context, archive, objects)
         except NotExistError as error:
-            if await _was_saved(context, archive, log):
+            if await was_saved(context.task.run_id, context.partition, archive, log):
                 raise NotExistError(
                     f"the archive that task {archive.task!r} saved is no longer there",
                     code="archiveDoesNotExist",
@@ -87,17 +83,3 @@ def _unpack(context: StepContext) -> list[str]:
         names = unpack(cast("BinaryIO", file), destination, context.stopped)
     fetched.unlink()
     return names
-
-
-async def _was_saved(context: StepContext, archive: WorkspaceArchive, log: Log) -> bool:
-    """Whether the ancestor's task says that it stored this archive: one that was skipped or failed did not."""
-    task_id = executor_task_id(context.task.run_id, archive.stored_id)
-    task = None
-    address = Address(context.partition, "task", task_id)
-    for stored in await asked(lambda: log.history(address)):
-        for event in cast("tuple[ExecutorTaskEvent, ...]", stored.commit.events):
-            if isinstance(event, ExecutorTaskAssigned):
-                task = executor_tasks.assigned(task_id, event)
-            elif task is not None:
-                task = executor_tasks.evolve(task, event)
-    return task is not None and task.steps[archive.step].archive_stored

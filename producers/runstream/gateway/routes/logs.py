@@ -17,7 +17,7 @@ from runstream.gateway.live import LiveAnswer, SendBytes
 from runstream.gateway.locating import FoundRun, find_run, locate_run
 from runstream.gateway.parts import Flag, Parts, flag
 from runstream.gateway.ports import StepLogKey
-from runstream.ids import executor_task_id, require_uuid
+from runstream.ids import attempt_id, executor_task_id, require_uuid
 
 _TEXT = {"responses": {"200": {"description": "the log", "content": {"text/plain": {}}}}}
 
@@ -73,7 +73,14 @@ def _key(found: FoundRun, task_id: str, step: int | None) -> StepLogKey:
     steps = len(found.config.tasks[task.name].steps)
     if step is not None and step >= steps:
         raise NotExistError(f"task {task.name!r} has {steps} steps, counted from 0", code="runTaskStepDoesNotExist")
-    return StepLogKey(found.address.partition, found.run.id, task.id, executor_task_id(found.run.id, task.id), step)
+    return StepLogKey(
+        found.address.partition,
+        found.run.id,
+        task.name,
+        attempt_id(task.id, task.attempt),
+        task.executor_task_id if task.kept else executor_task_id(found.run.id, task.id, task.attempt),
+        step,
+    )
 
 
 def _no_log(error: NotExistError) -> NotExistError:
