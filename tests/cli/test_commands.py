@@ -74,6 +74,28 @@ def test_follow_of_a_setup_error_ends_with_1(
     assert "this was broken on purpose" in done.err
 
 
+def test_a_file_that_is_no_configuration_makes_an_error_or_a_run(runstream: Command, tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text("runs:\n- name: r\n  task: []\n")
+    refused = runstream("run", "create", "--config", str(file))
+    assert (refused.code, refused.out) == (1, "")
+    made = runstream("run", "create", "--config", str(file), "--on-setup-error", "run")
+    assert made.code == 1
+    assert made.out.splitlines()[0].startswith("run Setup Error is setuperror")
+    assert "setup error: config.yml: line 3, runs[0].task: unknown field" in made.out
+    followed = runstream("run", "create", "--config", str(file), "--on-setup-error", "run", "--follow")
+    assert followed.code == 1
+    assert "unknown field" in followed.out
+
+
+def test_warnings_of_a_configuration_are_no_results(runstream: Command, tmp_path: Path) -> None:
+    file = tmp_path / "config.yml"
+    file.write_text("runs:\n- name: r\n  colour: red\n")
+    done = runstream("run", "create", "--config", str(file), "--output", "json")
+    assert (done.code, len(json.loads(done.out))) == (0, 1)
+    assert done.err.startswith('warning: line 3, runs[0].colour: unknown field "colour" is ignored (known: name,')
+
+
 def _broken(*_: object, **__: object) -> list[object]:
     from runstream.errors import InternalError
 
@@ -133,7 +155,7 @@ def test_executors(runstream: Command) -> None:
 
 
 def test_every_mistake_of_a_file_is_told_with_its_line(runstream: Command, tmp_path: Path) -> None:
-    (tmp_path / "config.yml").write_text("runs:\n  - name: a\n    colour: red\n    tasks: 7\n  - {}\n")
+    (tmp_path / "config.yml").write_text("runs:\n  - name: a\n    whenn: red\n    tasks: 7\n  - {}\n")
     done = runstream("run", "create", "--config", "config.yml", "--follow")
     assert (done.code, done.out) == (1, "")
     lines = done.err.splitlines()

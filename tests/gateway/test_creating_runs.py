@@ -216,6 +216,76 @@ async def test_a_file_with_mistakes_creates_nothing_and_all_of_them_are_told() -
     assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("config.yml", "runs:\n  - name: a\n    task: []\n  - {}\n", ["line 3, runs[0].task", "line 4, runs[1]"]),
+        ("config.yml", "runs: [", ["not readable"]),
+        ("config.jsonnet", "error 'boom'", ["boom"]),
+        ("config.star", "def main(ctx):\n  return 1", ["has to return a dict"]),
+    ],
+)
+async def test_a_file_that_is_no_configuration_makes_a_run_that_shows_why_where_that_is_asked_for(
+    name: str, content: str, told: list[str]
+) -> None:
+    world = World.make()
+    body = {
+        "config": {"name": name, "content": content},
+        "branch": "main",
+        "message": "try it [ci skip]",
+        "on_setup_error": "run",
+    }
+    async with world.http() as http:
+        answer = await http.post("/createruns", json=body)
+    assert answer.status_code == 201
+    (made,) = answer.json()["runs"]
+    assert (made["run"]["name"], made["run"]["phase"], made["run"]["tasks"]) == ("Setup Error", "setuperror", {})
+    assert made["run"]["group"] == "/user/admin/branch/main"
+    assert made["run"]["annotations"]["message"] == "try it [ci skip]"
+    assert made["run_config"]["static_environment"]["AGOLA_GIT_BRANCH"] == "main"
+    assert len(made["run"]["setup_errors"]) == len(told)
+    assert all(text in error for text, error in zip(told, made["run"]["setup_errors"], strict=True))
+
+
+@pytest.mark.parametrize("ref", [{"branch": "a", "tag": "b"}, {"branch": "b" * 2000}, {"group": "nowhere"}])
+async def test_what_is_wrong_with_the_request_itself_makes_no_run(ref: dict[str, str]) -> None:
+    world = World.make()
+    body = {"config": {"name": "config.yml", "content": "["}, "on_setup_error": "run", **ref}
+    async with world.http() as http:
+        assert (await http.post("/createruns", json=body)).status_code == 400
+    assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
+
+
+async def test_runs_that_are_not_created_are_named_with_the_reason() -> None:
+    world = World.make()
+    body = {"config": {"name": "config.yml", "content": CONFIG}, "branch": "other"}
+    async with world.http() as http:
+        other = (await http.post("/createruns", json=body)).json()
+        skipped = (await http.post("/createruns", json={**body, "message": "docs\n\n[ci skip] please"})).json()
+    assert [one["run"]["name"] for one in other["runs"]] == ["first"]
+    assert other["skipped"] == [{"name": "only-on-main", "reason": "when"}]
+    assert skipped["runs"] == []
+    assert skipped["skipped"] == [{"name": name, "reason": "ci_skip"} for name in ("first", "only-on-main")]
+
+
+async def test_what_is_ignored_is_told() -> None:
+    content = "runs:\n  - name: a\n    colour: red\n"
+    async with World.make().http() as http:
+        answer = (await http.post("/createruns", json={"config": {"name": "config.yml", "content": content}})).json()
+    (warning,) = answer["warnings"]
+    assert (warning["path"], warning["line"]) == ("runs[0].colour", 3)
+    assert len(answer["runs"]) == 1
+
+
+async def test_a_program_imports_what_comes_with_it() -> None:
+    content = "local lib = import 'lib/a.libsonnet'; { runs: [{ name: lib.name }] }"
+    imports = {"lib/a.libsonnet": "{ name: importstr '../name.txt' }", "name.txt": "imported"}
+    config = {"name": "config.jsonnet", "content": content, "imports": imports}
+    async with World.make().http() as http:
+        (made,) = (await http.post("/createruns", json={"config": config})).json()["runs"]
+    assert made["run"]["name"] == "imported"
+
+
 async def test_only_one_of_branch_tag_and_ref_is_taken() -> None:
     world = World.make()
     body = {"config": {"name": "config.yml", "content": CONFIG}, "branch": "main", "tag": "v1"}

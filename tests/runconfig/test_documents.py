@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from runstream.evaluation import ConfigName, parse_file
 from runstream.runconfig import ConfigError, RefContext, fields, parse_config, run_configs
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "run-config.md"
 EXAMPLES = re.findall(r"^```yaml ([a-z-]+)\n(.*?)^```$", REFERENCE.read_text(), re.DOTALL | re.MULTILINE)
+PROGRAMS = re.findall(r"^```(jsonnet|starlark) file\n(.*?)^```$", REFERENCE.read_text(), re.DOTALL | re.MULTILINE)
 STEP = "runs:\n- name: r\n  tasks:\n  - name: t\n    runtime: {type: host}\n    steps:\n"
 AROUND = {"file": "", "run": "runs:\n", "task": "runs:\n- name: r\n  tasks:\n", "step": STEP, "refused-step": STEP}
 
@@ -31,6 +33,13 @@ def test_every_example_is_what_it_says(kind: str, example: str) -> None:
             parse_config(whole(kind, example))
     else:
         parse_config(whole(kind, example))
+
+
+@pytest.mark.parametrize(("language", "program"), PROGRAMS)
+def test_every_program_makes_what_the_text_says(language: str, program: str) -> None:
+    name: ConfigName = "config.jsonnet" if language == "jsonnet" else "config.star"
+    (run,) = parse_file(name, program, RefContext(ref_type="branch", branch="main")).runs
+    assert (run.name, [task.name for task in run.tasks]) == ("test main", ["python 3.11", "python 3.12"])
 
 
 def test_every_field_has_an_example() -> None:

@@ -69,7 +69,7 @@ def check(
     try:
         variables = _read_all(var_file) | pairs(var or (), "--var")
         context = _context(found.path, ref_context(branch=branch, tag=tag, ref=ref, commit_sha=commit))
-        parsed = parse_file(found.name, found.content, context, source=str(found.path))
+        parsed = parse_file(found.name, found.content, context, source=str(found.path), imports=found.imports)
         if strict and parsed.warnings:
             raise ConfigError(str(found.path), parsed.warnings)
         known = _Known(variables, frozenset(_read_all(secret_file)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from runstream.errors import BadRequestError, NotExistError
 from runstream.evaluation import SUFFIXES, ConfigName, candidates
+from runstream.evaluation.imports import gather_imports
 
 MAX_BYTES = 1 << 20
 
@@ -19,6 +20,8 @@ class ConfigFile:
     name: ConfigName
     """Says its format."""
     content: str
+    imports: dict[str, str]
+    """What it may import: texts by their paths below its folder."""
 
 
 def read_config(given: Path | None, folder: Path) -> ConfigFile:
@@ -38,12 +41,13 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
     if len(content) > MAX_BYTES:
         raise BadRequestError(f"the configuration file {path} is larger than {MAX_BYTES} bytes", code="configTooLarge")
     try:
-        return ConfigFile(path, _format(path), content.decode())
+        name, text = _format(path), content.decode()
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise BadRequestError(
             f"the configuration file {path} is no UTF-8 text (line {line})", code="configUnreadable"
         ) from error
+    return ConfigFile(path, name, text, gather_imports(path, text) if name == "config.jsonnet" else {})
 
 
 def _found(folder: Path) -> Path:

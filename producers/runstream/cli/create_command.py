@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from cyclopts import Parameter
@@ -12,12 +11,12 @@ from cyclopts.validators import Number
 
 from runstream.cli.config_files import ConfigFile, read_config
 from runstream.cli.graph import title
-from runstream.cli.output import Output, print_json, say
+from runstream.cli.output import Output, complain, print_json, say
 from runstream.cli.pairs import pairs
 from runstream.cli.repository import Source, enclosing_source, find_source
 from runstream.cli.running import with_client
 from runstream.cli.watching import commands_for, watch_runs
-from runstream.client import Client, Run
+from runstream.client import Client, CreatedRuns
 from runstream.runconfig import MAX_PRIORITY, RefContext, run_group
 
 Pairs = Annotated[list[str] | None, Parameter(negative="")]
@@ -32,6 +31,7 @@ def create(
     env: Pairs = None,
     var: Pairs = None,
     priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None,
+    on_setup_error: Literal["refuse", "run"] = "refuse",
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
     output: Output = "table",
 ) -> int:
@@ -55,6 +55,8 @@ def create(
         NAME=VALUE for `from_variable` in the file; repeatable.
     priority
         -100 to 100, in place of the file's: where executors are short, higher goes first.
+    on_setup_error
+        What a file that is no configuration makes: an error, or a run that shows what is wrong.
     follow
         Watch the runs until they end.
     output
@@ -65,11 +67,14 @@ def create(
     source = _source(file, repo, ref)
 
     async def work(client: Client) -> int:
-        runs = await _create(client, file, source, group, environment, variables, priority)
+        runs = await _create(client, file, source, group, environment, variables, priority, on_setup_error)
+        for warning in runs.warnings:
+            where = f"line {warning.line}, {warning.path}" if warning.line else warning.path
+            complain(f"warning: {where}: {warning.message}" + (f" ({warning.hint})" if warning.hint else ""))
         if follow:
             return await watch_runs(client, runs)
         if output == "json":
-            print_json(runs)
+            print_json(runs.runs)
         else:
             _tell(runs)
         return 1 if any(run.setup_errors for run in runs) else 0
@@ -100,15 +105,18 @@ async def _create(
     environment: dict[str, str],
     variables: dict[str, str],
     priority: int | None,
-) -> Sequence[Run]:
+    on_setup_error: Literal["refuse", "run"],
+) -> CreatedRuns:
     if source is None:
         return await client.runs.create_from_config(
             file.content,
             name=file.name,
+            imports=file.imports,
             group=group,
             environment=environment,
             variables=variables,
             priority=priority,
+            on_setup_error=on_setup_error,
         )
     return await client.runs.create_from_config(
         file.content,
@@ -123,11 +131,15 @@ async def _create(
         environment=environment,
         variables=variables,
         priority=priority,
+        imports=file.imports,
+        on_setup_error=on_setup_error,
     )
 
 
-def _tell(runs: Sequence[Run]) -> None:
-    if not runs:
+def _tell(runs: CreatedRuns) -> None:
+    if any(run.reason == "ci_skip" for run in runs.skipped):
+        say("the message of the commit says [ci skip]: nothing was created")
+    elif not runs:
         say("no run of the file is for this branch, tag or ref: nothing was created")
     for run in runs:
         say(f"{title(run)} is {run.phase}  {run.id}")

@@ -41,6 +41,12 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def complain(line: str) -> None:
+    """A line on stderr, which is no result."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
 def print_json(value: object) -> None:
     """A value as indented JSON."""
     say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -14,6 +14,8 @@ from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.maintenance import Instance, Maintenance, ModeChange, Part
 from runstream.client.types import (
     Commit,
+    ConfigWarning,
+    CreatedRuns,
     Depend,
     Event,
     Executor,
@@ -23,6 +25,7 @@ from runstream.client.types import (
     RunResult,
     RunSummary,
     Service,
+    SkippedRun,
     Step,
     Task,
 )
@@ -31,7 +34,9 @@ __all__ = [
     "Client",
     "ClientError",
     "Commit",
+    "ConfigWarning",
     "ConnectionFailedError",
+    "CreatedRuns",
     "Depend",
     "Event",
     "Executor",
@@ -45,6 +50,7 @@ __all__ = [
     "RunResult",
     "RunSummary",
     "Service",
+    "SkippedRun",
     "Step",
     "Task",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import quote
 
-from runstream.client.types import Page, Run, RunPhase, RunResult, RunSummary
+from runstream.client.types import ConfigWarning, CreatedRuns, Page, Run, RunPhase, RunResult, RunSummary, SkippedRun
 from runstream.client.wire import Wire
 
 MAX_PAGE = 40
@@ -20,6 +21,8 @@ class _RunAnswer:
 @dataclass(frozen=True, slots=True)
 class _RunsAnswer:
     runs: tuple[_RunAnswer, ...]
+    skipped: tuple[SkippedRun, ...] = ()
+    warnings: tuple[ConfigWarning, ...] = ()
 
 
 class Runs:
@@ -76,15 +79,19 @@ class Runs:
         environment: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
+        imports: Mapping[str, str] | None = None,
         priority: int | None = None,
-    ) -> tuple[Run, ...]:
+        on_setup_error: Literal["refuse", "run"] = "refuse",
+    ) -> CreatedRuns:
         """Create all runs of a configuration file whose `when` matches the branch, tag or ref.
 
-        `config` is the file's text, `name` (config.yml or config.json) says its format; a `priority` wins over those
-        of the file. Raises ClientError.
+        `config` is the file's text, `name` (config.yml, config.json, config.jsonnet or config.star) says its format;
+        `imports` are the texts that jsonnet may import, by path. A `priority` wins over those of the file. Raises
+        ClientError: for a file that is no configuration too, unless `on_setup_error` is `run`, which makes a run in
+        phase setuperror of it.
         """
         body = {
-            "config": {"name": name, "content": config},
+            "config": {"name": name, "content": config, "imports": imports or {}},
             "group": group,
             "branch": branch,
             "tag": tag,
@@ -96,9 +103,10 @@ class Runs:
             "annotations": annotations or {},
             "variables": variables or {},
             "priority": priority,
+            "on_setup_error": on_setup_error,
         }
         answer = await self._wire.write("POST", "/createruns", body, _RunsAnswer)
-        return tuple(one.run for one in answer.runs)
+        return CreatedRuns(tuple(one.run for one in answer.runs), answer.skipped, answer.warnings)
 
     async def get(self, run_id: str, *, at_least: str = "", at: str = "") -> Run:
         """One run; with `at_least` (a commit's position) as of then or later. Raises ClientError (not-exist).

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import overload
 
 
 class RunPhase(StrEnum):
@@ -120,6 +121,47 @@ class Run(RunSummary):
         """The task of this name or id; None when there is none."""
         found = self.tasks.get(name_or_id)
         return found or next((task for task in self.tasks.values() if task.name == name_or_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRun:
+    """A run of a configuration file that was not created."""
+
+    name: str
+    reason: str
+    """`when`: it does not match; `ci_skip`: the message says [ci skip]."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigWarning:
+    """Something in a configuration file that means nothing."""
+
+    path: str
+    line: int | None
+    """From 1; None in what a program made."""
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedRuns(Sequence[Run]):
+    """The runs that a configuration file made, in its order; and what else there is to say of the file."""
+
+    runs: tuple[Run, ...]
+    skipped: tuple[SkippedRun, ...]
+    warnings: tuple[ConfigWarning, ...]
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Run, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Run | tuple[Run, ...]:
+        return self.runs[index]
+
+    def __len__(self) -> int:
+        return len(self.runs)
 
 
 @dataclass(frozen=True, slots=True)

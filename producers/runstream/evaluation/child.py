@@ -1,12 +1,13 @@
 """The child process that evaluates one program: a request on stdin, its JSON (or its error) on stdout.
 
 It imports as little as it can, because its start is part of every evaluation. Its memory is limited by the kernel;
-time and output are its parent's. It opens no file and loads nothing: imports of a program are refused.
+time and output are its parent's. It opens no file: what a jsonnet program may import comes with the request.
 """
 
 from __future__ import annotations
 
 import json
+import posixpath
 import resource
 import sys
 from collections.abc import Callable
@@ -31,10 +32,15 @@ def main() -> int:
     except MemoryError:
         return MEMORY_EXIT
     except BaseException as error:  # noqa: BLE001  whatever the program provokes, a panic too, is its author's to read
-        sys.stdout.write(str(error))
+        sys.stdout.write(_told(error))
         return FAILED_EXIT
     sys.stdout.write(text)
     return 0
+
+
+def _told(error: BaseException) -> str:
+    """Its message. jsonnet cuts long ones wherever that is, also within a character."""
+    return error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _jsonnet(request: dict[str, Any]) -> str:
@@ -46,13 +52,24 @@ def _jsonnet(request: dict[str, Any]) -> str:
             request["source"],
             max_stack=_JSONNET_DEPTH,
             tla_codes={"ctx": json.dumps(request["context"])},
-            import_callback=_refuse_import,
+            import_callback=_Imports(request["name"], request["imports"]).find,
         )
     )
 
 
-def _refuse_import(_folder: str, path: str) -> tuple[str, bytes]:
-    raise RuntimeError(f"{path} cannot be imported: a configuration is one file")
+class _Imports:
+    """The files that a program may import, by their paths below its folder."""
+
+    def __init__(self, name: str, files: dict[str, str]) -> None:
+        self._folder = posixpath.dirname(name)
+        self._files = files
+
+    def find(self, folder: str, path: str) -> tuple[str, bytes]:
+        """The file that a program in this folder calls so."""
+        below = posixpath.relpath(posixpath.join("/", folder, path), posixpath.join("/", self._folder))
+        if below not in self._files:
+            raise RuntimeError(f"{path} cannot be imported: it is not in the configuration's folder")
+        return posixpath.join(self._folder, below), self._files[below].encode()
 
 
 def _starlark(request: dict[str, Any]) -> str:

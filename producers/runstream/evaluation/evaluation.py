@@ -22,6 +22,7 @@ ProgramFormat = Literal["jsonnet", "starlark"]
 _CHUNK_BYTES = 1 << 16
 _THREADS = 4
 """How many threads an interpreter may keep busy."""
+_NOTHING: Mapping[str, str] = {}
 _TOLD_CHARACTERS = 1_000
 """How much of the beginning and of the end of a program's own error is told."""
 
@@ -43,12 +44,18 @@ class EvaluationError(BadRequestError):
 
 
 def evaluate(
-    source: str, program: ProgramFormat, name: str, context: Mapping[str, str], limits: Limits = LIMITS
+    source: str,
+    program: ProgramFormat,
+    name: str,
+    context: Mapping[str, str],
+    limits: Limits = LIMITS,
+    imports: Mapping[str, str] = _NOTHING,
 ) -> str:
     """The JSON text that the program makes of the context. Blocks, but never longer than the limit.
 
-    jsonnet gets the context as top-level argument `ctx`, starlark's `main` as its only argument. Raises
-    EvaluationError that names the file and says what failed or which limit was passed.
+    jsonnet gets the context as top-level argument `ctx`, starlark's `main` as its only argument. `imports` are the
+    texts that jsonnet may import, by path below the folder of `name`. Raises EvaluationError that names the file and
+    says what failed or which limit was passed.
     """
     process = subprocess.Popen(
         [sys.executable, "-I", str(Path(child.__file__))],
@@ -58,7 +65,7 @@ def evaluate(
         env=_environment(limits),
     )
     with process, _Deadline(process, limits.seconds) as deadline:
-        output = _converse(process, _request(source, program, name, context, limits), limits.output_bytes)
+        output = _converse(process, _request(source, program, name, context, imports, limits), limits.output_bytes)
         code = process.wait()
     if deadline.passed:
         raise _passed(name, f"takes longer than {limits.seconds:g} seconds", code="configTimeLimit")
@@ -76,12 +83,15 @@ def _environment(limits: Limits) -> dict[str, str]:
     return {"GOGC": "off", "GOMEMLIMIT": str(limits.memory_bytes // 2)}
 
 
-def _request(source: str, program: str, name: str, context: Mapping[str, str], limits: Limits) -> bytes:
+def _request(
+    source: str, program: str, name: str, context: Mapping[str, str], imports: Mapping[str, str], limits: Limits
+) -> bytes:
     request = {
         "format": program,
         "name": name,
         "source": source,
         "context": dict(context),
+        "imports": dict(imports),
         "memory_bytes": limits.memory_bytes,
         "cpu_seconds": int(limits.seconds * _THREADS) + 1,
     }

@@ -5,12 +5,13 @@ Reading may evaluate a program, so it blocks for as long as the limits allow; `r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from runstream.evaluation.evaluation import LIMITS, Limits, ProgramFormat, evaluate
 from runstream.runconfig import Format, ParsedConfig, RefContext, config_context, parse_config
 
+_NOTHING: Mapping[str, str] = {}
 FOLDERS = (".runstream", ".agola")
 ConfigName = Literal["config.star", "config.jsonnet", "config.json", "config.yml"]
 PROGRAMS: dict[str, ProgramFormat] = {"config.star": "starlark", "config.jsonnet": "jsonnet"}
@@ -33,9 +34,17 @@ def candidates() -> Iterator[str]:
 
 
 def parse_file(
-    name: ConfigName, content: str, context: RefContext, limits: Limits = LIMITS, *, source: str = ""
+    name: ConfigName,
+    content: str,
+    context: RefContext,
+    limits: Limits = LIMITS,
+    *,
+    source: str = "",
+    imports: Mapping[str, str] = _NOTHING,
 ) -> ParsedConfig:
     """The configuration that a file is, whatever its format; `source` is what messages call it.
+
+    `imports` are the texts that a jsonnet program may import, by their paths below its folder.
 
     Raises EvaluationError for a program that fails, ConfigError with everything that is wrong with what was read.
     """
@@ -43,5 +52,5 @@ def parse_file(
     program = PROGRAMS.get(name)
     if program is None:
         return parse_config(content, TEXTS[name], source)
-    made = evaluate(content, program, source, config_context(context), limits)
+    made = evaluate(content, program, source, config_context(context), limits, imports)
     return parse_config(made, "generated", source)

@@ -6,7 +6,7 @@ Programs wait for each other and texts do too, but no text waits for a program.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from runstream.errors import InternalError
@@ -15,6 +15,7 @@ from runstream.evaluation.files import PROGRAMS, ConfigName, parse_file
 from runstream.runconfig import ParsedConfig, RefContext
 
 T = TypeVar("T")
+_NOTHING: Mapping[str, str] = {}
 AT_ONCE = 2
 """Programs that are evaluated at once, and texts that are read at once; programs may take LIMITS each."""
 WAITING_SECONDS = 20.0
@@ -29,7 +30,14 @@ class ConfigReader:
         self._programs = asyncio.Semaphore(at_once)
         self._texts = asyncio.Semaphore(at_once)
 
-    async def read(self, name: ConfigName, content: str, context: RefContext, then: Callable[[ParsedConfig], T]) -> T:
+    async def read(
+        self,
+        name: ConfigName,
+        content: str,
+        context: RefContext,
+        then: Callable[[ParsedConfig], T],
+        imports: Mapping[str, str] = _NOTHING,
+    ) -> T:
         """What `then` makes of the configuration; it too may take long, and is called in the thread.
 
         Raises what `parse_file` raises; InternalError (configsBusy) when too many others are read.
@@ -37,7 +45,7 @@ class ConfigReader:
         turns = self._programs if name in PROGRAMS else self._texts
         await self._turn(turns)
         reading = asyncio.ensure_future(
-            asyncio.to_thread(lambda: then(parse_file(name, content, context, self._limits)))
+            asyncio.to_thread(lambda: then(parse_file(name, content, context, self._limits, imports=imports)))
         )
         reading.add_done_callback(lambda _: turns.release())
         return await asyncio.shield(reading)  # a thread goes on when nobody waits for it any more, so does its turn

@@ -149,6 +149,8 @@ class ConfigFileBody(Body, frozen=True):
 
     name: ConfigName
     content: str
+    imports: dict[str, str] = {}
+    """What a jsonnet program may import: texts by their paths below its folder."""
 
 
 class CreateRunsBody(Body, frozen=True):
@@ -166,6 +168,8 @@ class CreateRunsBody(Body, frozen=True):
     annotations: dict[str, str] = {}
     variables: dict[str, str] = {}
     priority: Priority | None = None
+    on_setup_error: Literal["refuse", "run"] = "refuse"
+    """What a file that is no configuration makes: an error, or a run in phase setuperror that shows what is wrong."""
 
 
 class RunActionBody(Body, frozen=True):

@@ -172,10 +172,29 @@ class RunAnswer(Shape, frozen=True):
     run_config: RunConfigShape
 
 
+class SkippedRunShape(Shape, frozen=True):
+    """A run of a configuration file that was not created."""
+
+    name: str
+    reason: Literal["when", "ci_skip"]
+    """Its `when` does not match, or the message says [ci skip]."""
+
+
+class WarningShape(Shape, frozen=True):
+    """Something in a configuration file that means nothing."""
+
+    path: str
+    line: int | None
+    message: str
+    hint: str
+
+
 class RunsCreatedAnswer(Shape, frozen=True):
-    """The runs that a configuration file made, in its order."""
+    """The runs that a configuration file made, in its order; which runs of it were not created, and why."""
 
     runs: list[RunAnswer]
+    skipped: list[SkippedRunShape]
+    warnings: list[WarningShape]
 
 
 class RunsAnswer(Shape, frozen=True):

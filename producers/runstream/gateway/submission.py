@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
+from runstream.events.run_config import RunConfig
 from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
 from runstream.gateway.creation import NewRun
 from runstream.gateway.run_configs import require_name, run_config_of
+from runstream.gateway.shapes import SkippedRunShape, WarningShape
 from runstream.runconfig import (
+    ConfigError,
     ParsedConfig,
     RefContext,
     check_graph,
     ref_context,
     run_configs,
     run_group,
+    static_environment,
     with_levels,
 )
 from runstream.subjects import group_root
 
 SETUP_ERROR = "Setup Error"
+CI_SKIP = "[ci skip]"
+"""In a commit's message: no run is wanted for it."""
 DIRECT_ROOT = "/user/admin"
 """The group root of runs that name neither group nor project."""
 
@@ -44,10 +50,20 @@ def requested_run(body: CreateRunBody) -> NewRun:
     return NewRun(body.group, config, body.annotations, errors)
 
 
-async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> list[NewRun]:
+@dataclass(frozen=True, slots=True)
+class RequestedRuns:
+    """What a file makes: the runs that are to be created, and what else there is to tell."""
+
+    runs: list[NewRun]
+    skipped: list[SkippedRunShape]
+    warnings: list[WarningShape]
+
+
+async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> RequestedRuns:
     """The runs of the file that are for this branch, tag or ref.
 
-    Raises ConfigError with all that is wrong with it, EvaluationError for a program that fails.
+    A file that is no configuration makes one run that shows what is wrong, where the body asks for that. Else raises
+    ConfigError with all that is wrong with it, EvaluationError for a program that fails.
     """
     context = ref_context(
         branch=body.branch,
@@ -58,16 +74,38 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> list[Ne
     )
     group = body.group or _default_group(context)
     group_root(group)
-    return await configs.read(body.config.name, body.config.content, context, partial(_matching, body, context, group))
+    file, then = body.config, partial(_matching, body, context, group)
+    try:
+        return await configs.read(file.name, file.content, context, then, file.imports)
+    except BadRequestError as error:
+        if body.on_setup_error == "refuse":
+            raise
+        return RequestedRuns([_setup_error(body, context, group, error)], [], [])
 
 
-def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: ParsedConfig) -> list[NewRun]:
+def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: ParsedConfig) -> RequestedRuns:
     annotations = _annotations(body, context) | body.annotations
-    return [
-        NewRun(group, run.config, annotations, ())
-        for run in run_configs(parsed, context, body.variables, environment=body.environment, priority=body.priority)
-        if run.matches
-    ]
+    skip_all = CI_SKIP in body.message
+    runs: list[NewRun] = []
+    skipped: list[SkippedRunShape] = []
+    for run in run_configs(parsed, context, body.variables, environment=body.environment, priority=body.priority):
+        if run.matches and not skip_all:
+            runs.append(NewRun(group, run.config, annotations, ()))
+        else:
+            skipped.append(SkippedRunShape(run.name, "ci_skip" if skip_all else "when"))
+    warnings = [WarningShape(one.path, one.line or None, one.message, one.hint) for one in parsed.warnings]
+    return RequestedRuns(runs, skipped, warnings)
+
+
+def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: BadRequestError) -> NewRun:
+    """The run that shows what is wrong with the file (b.2 #9)."""
+    if isinstance(error, ConfigError):
+        more = [f"and {error.omitted} more"] if error.omitted else []
+        texts = [f"{error.source}: {problem}" for problem in error.problems] + more
+    else:
+        texts = [error.message]
+    config = RunConfig(SETUP_ERROR, {}, static_environment(context), body.environment, "")
+    return NewRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
 
 
 def _default_group(context: RefContext) -> str:

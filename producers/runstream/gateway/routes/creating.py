@@ -28,10 +28,10 @@ def creating_routes(parts: Parts) -> APIRouter:
     )
     async def create_all(request: Request) -> Response:
         """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
-        created = await parts.creation.create_all(
-            await requested_runs(await parts.body(request, CreateRunsBody), parts.configs)
-        )
-        shape = RunsCreatedAnswer([run_answer(one.run, one.config, {}) for one in created])
+        requested = await requested_runs(await parts.body(request, CreateRunsBody), parts.configs)
+        created = await parts.creation.create_all(requested.runs)
+        runs = [run_answer(one.run, one.config, {}) for one in created]
+        shape = RunsCreatedAnswer(runs, requested.skipped, requested.warnings)
         return answer(shape, status=201, positions=[one.position for one in created])
 
     return router
