@@ -92,7 +92,7 @@ def test_advance_run_tasks(case: dict[str, Any]) -> None:
 def test_tasks_to_run(case: dict[str, Any]) -> None:
     config = config_of(case)
     run = run_of(case["run"], config, [])
-    assert sorted(tasks_to_run(run, config)) == sorted(case["expect"]["task_ids"] or [])
+    assert sorted(tasks_to_run(run, config, AT)) == sorted(case["expect"]["task_ids"] or [])
 
 
 @cases("scheduler_test.json", "choose_executor")

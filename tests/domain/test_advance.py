@@ -37,16 +37,16 @@ def test_on_failure_children_run_and_on_success_children_are_skipped() -> None:
     content = config(task("a"), task("b", ON_FAILURE), task("c", ON_SUCCESS), task("d", Depend("c", ("on_skipped",))))
     run, events = advance(run_of(content, a=RunTaskStatus.FAILED), content, AT)
     assert events == [RunResultSet(RunResult.FAILED), RunTasksSkipped(("c",))]
-    assert tasks_to_run(run, content) == ["b", "d"]
+    assert tasks_to_run(run, content, AT) == ["b", "d"]
 
 
 def test_a_parent_is_done_only_when_its_archives_are_stored() -> None:
     content = config(task("a", save=True), task("b", ON_SUCCESS))
     run = run_of(content, a=RunTaskStatus.SUCCESS)
     waiting = replace(run, tasks={**run.tasks, "a": replace(run.tasks["a"], archives_pending=True)})
-    assert tasks_to_run(waiting, content) == []
+    assert tasks_to_run(waiting, content, AT) == []
     assert advance_run_tasks(waiting, content) == []
-    assert tasks_to_run(run, content) == ["b"]
+    assert tasks_to_run(run, content, AT) == ["b"]
 
 
 def test_a_chain_of_skips_is_followed_to_its_end() -> None:
@@ -92,7 +92,7 @@ def test_roots_are_cancelled_once_the_result_is_set_but_not_what_was_given_out()
         run, result=RunResult.FAILED, tasks={**run.tasks, "b": replace(run.tasks["b"], executor_task_id="given")}
     )
     assert advance_run_tasks(run, content) == [RunTasksCancelled(("c",))]
-    assert tasks_to_run(run, content) == ["c"]
+    assert tasks_to_run(run, content, AT) == ["c"]
 
 
 def test_stop_skips_what_was_not_given_out() -> None:
@@ -106,17 +106,17 @@ def test_a_task_waits_for_approval_once() -> None:
     content = config(task("a", needs_approval=True))
     run, events = advance(run_of(content), content, AT)
     assert events == [RunTaskApprovalRequested("a")]
-    assert tasks_to_run(run, content) == []
+    assert tasks_to_run(run, content, AT) == []
     assert advance(run, content, AT)[1] == []
     approved = replace(run, tasks={"a": replace(run.tasks["a"], approved=True, waiting_approval=False)})
-    assert tasks_to_run(approved, content) == ["a"]
+    assert tasks_to_run(approved, content, AT) == ["a"]
 
 
 def test_a_queued_run_gives_out_nothing_and_an_ended_one_is_archived_once() -> None:
     content = config(task("a"))
     queued = run_of(content, phase=RunPhase.QUEUED)
     assert advance(queued, content, AT)[1] == []
-    assert tasks_to_run(queued, content) == []
+    assert tasks_to_run(queued, content, AT) == []
     cancelled = run_of(content, phase=RunPhase.CANCELLED)
     archived, events = advance(cancelled, content, AT)
     assert events == [RunArchived()]
@@ -127,5 +127,5 @@ def test_a_task_that_its_when_skips_is_left_alone() -> None:
     content = config(task("a", skip=True), task("b", Depend("a", ("on_skipped",))))
     run = run_of(content, a=RunTaskStatus.NOT_STARTED)
     assert advance_run_tasks(run, content) == []
-    assert tasks_to_run(run, content) == []
-    assert tasks_to_run(run_of(content), content) == ["b"]
+    assert tasks_to_run(run, content, AT) == []
+    assert tasks_to_run(run_of(content), content, AT) == ["b"]

@@ -23,6 +23,7 @@ from runstream.events.executor_task import (
     ExecutorTaskCancelled,
     ExecutorTaskEvent,
     ExecutorTaskFinished,
+    ExecutorTaskInterrupted,
     ExecutorTaskLogLost,
     ExecutorTaskLogStored,
     ExecutorTaskLost,
@@ -112,10 +113,22 @@ def test_it_is_settled_once_every_log_is_stored_or_lost() -> None:
 def test_a_restarted_executor_fails_what_was_running() -> None:
     assert decide_abandoned(after(), LATER) == ()
     events = decide_abandoned(after(ExecutorTaskStarted(AT)), LATER)
-    assert events[0] == ExecutorTaskSetupFinished(LATER, FAILED)
+    assert events[:2] == (ExecutorTaskInterrupted(LATER), ExecutorTaskSetupFinished(LATER, FAILED))
     events = decide_abandoned(after(*RUNNING), LATER)
-    assert events[0] == ExecutorTaskStepFinished(0, LATER, FAILED, None)
+    assert events[:2] == (ExecutorTaskInterrupted(LATER), ExecutorTaskStepFinished(0, LATER, FAILED, None))
     assert isinstance(events[-1], ExecutorTaskFinished)
+
+
+def test_how_it_failed() -> None:
+    failed = ExecutorTaskFinished(LATER, FAILED, "")
+    assert after(*RUNNING).failure == ""
+    assert after(*RUNNING, ExecutorTaskFinished(LATER, SUCCESS, "")).failure == ""
+    assert after(*RUNNING, failed).failure == "failure"
+    assert after(*RUNNING, failed, ExecutorTaskLost(LATER, "gone")).failure == "failure"
+    assert after(*RUNNING, *decide_abandoned(after(*RUNNING), LATER)).failure == "lost"
+    assert after(*RUNNING, ExecutorTaskLost(LATER, "gone")).failure == "lost"
+    assert after(*RUNNING, ExecutorTaskStepTimedOut(0, LATER, "timeout"), failed).failure == "timeout"
+    assert after(*RUNNING, ExecutorTaskTimedOut(), ExecutorTaskLost(LATER, "gone")).failure == "timeout"
 
 
 def test_the_run_task_follows_but_never_goes_back() -> None:

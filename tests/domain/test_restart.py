@@ -81,7 +81,7 @@ def test_what_is_kept_is_kept_as_it_was() -> None:
 def test_the_outcome_of_what_depends_on_a_named_task_stands() -> None:
     run = ended(CHAIN, RunResult.SUCCESS, build=SUCCESS, test=SUCCESS, deploy=SUCCESS)
     new = started(decide_restart(run, CHAIN, chosen("build")), CHAIN)
-    assert tasks_to_run(new, CHAIN) == ["build"]
+    assert tasks_to_run(new, CHAIN, AT) == ["build"]
     failed = replace(new, tasks={**new.tasks, "build": replace(new.tasks["build"], status=FAILED)})
     over, events = advance(failed, CHAIN, AT)
     assert events[0] == RunResultSet(RunResult.FAILED)
@@ -98,7 +98,7 @@ def test_a_failure_that_is_kept_keeps_nothing_from_running(outcome: RunTaskStatu
     content = config(task("lint"), task("deploy"))
     run = ended(content, lint=FAILED, deploy=SUCCESS)
     new = started(decide_restart(run, content, chosen("deploy")), content)
-    assert tasks_to_run(new, content) == ["deploy"]
+    assert tasks_to_run(new, content, AT) == ["deploy"]
     over = replace(new, tasks={**new.tasks, "deploy": replace(new.tasks["deploy"], status=outcome)})
     assert advance(over, content, AT)[0].result is result
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runstream.domain.run import RunPhase
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted
-from runstream.events.run import RunFinished
+from runstream.events.run import RunFinished, RunResult, RunTaskRetried
 from runstream.projections.fold import PartitionFold
 
 from .world import World, random_config
@@ -62,7 +62,7 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
         assert tracked.state.archived
     fold = PartitionFold(0, 1)
     starts: Counter[str] = Counter()
-    assigned: Counter[tuple[str, str]] = Counter()
+    assigned: Counter[tuple[str, str, int]] = Counter()
     for stored in world.log:
         ended = {i: t.state.phase for i, t in fold.executor_tasks.items() if not t.state.open}
         fold.apply(stored)
@@ -77,10 +77,16 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
                 assert all(task.settled for task in left)
             if isinstance(event, ExecutorTaskAssigned):
                 run = fold.runs[event.run_id].state
-                depends = fold.configs[run.run_config].tasks[event.task].depends
-                assert all(run.tasks[depend.task].done for depend in depends)
-                assert not run.tasks[event.task].kept
-                assigned[event.run_id, event.run_task_id] += 1
+                asked = fold.configs[run.run_config].tasks[event.task]
+                assert all(run.tasks[depend.task].done for depend in asked.depends)
+                assigned[event.run_id, event.run_task_id, event.attempt] += 1
+                one = run.tasks[event.task]
+                assert not one.kept
+                assert event.attempt == one.attempt == len(one.attempts) + 1
+                assert event.attempt <= 1 + (asked.retry.max if asked.retry is not None else 0)
+                assert one.not_before is None or one.not_before <= stored.commit.time
+            if isinstance(event, RunTaskRetried):
+                assert fold.runs[stored.commit.address.id].state.result is RunResult.UNKNOWN
     assert max(starts.values(), default=0) <= 1
     assert max(assigned.values(), default=0) <= 1
     assert len(world.started) == len(set(world.started))

@@ -6,7 +6,7 @@ that sees an old state, and an executor that was declared lost can be played in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Literal
@@ -27,16 +27,29 @@ from runstream.events.executor_task import (
     ExecutorTaskSetupFinished,
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
+    ExecutorTaskStepTimedOut,
 )
 from runstream.events.run import RunCreated
-from runstream.events.run_config import Condition, Depend, RunConfig, RunConfigStored, RunConfigTask, Runtime, Step
+from runstream.events.run_config import (
+    Condition,
+    Depend,
+    Retry,
+    RetryReason,
+    RunConfig,
+    RunConfigStored,
+    RunConfigTask,
+    Runtime,
+    Step,
+)
 from runstream.projections.fold import PartitionFold
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.deciding import Cause, Decider, Decision
 from runstream.subjects import Address
 
+SECOND = 1_000_000_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPES: tuple[Literal["all", "failed", "chosen"], ...] = ("all", "failed", "chosen")
+REASONS: tuple[RetryReason, ...] = ("failure", "lost", "timeout")
 CONDITIONS: tuple[Condition, ...] = ("on_success", "on_failure", "on_skipped")
 
 
@@ -84,9 +97,18 @@ def random_config(random: Random) -> RunConfig:
                 ignore_failure=random.random() < 0.3,
                 skip=random.random() < 0.15,
                 needs_approval=random.random() < 0.15,
+                retry=random_retry(random),
             )
         )
-    return config(*tasks)
+    content = config(*tasks)
+    return replace(content, run_timeout_interval=random.randint(5, 90) * SECOND) if random.random() < 0.2 else content
+
+
+def random_retry(random: Random) -> Retry | None:
+    if random.random() < 0.5:
+        return None
+    reasons = tuple(random.sample(REASONS, random.randint(1, 3)))
+    return Retry(random.randint(1, 3), random.choice([0, 0, SECOND, 50 * SECOND]), reasons)
 
 
 def offer(executor_id: str, limit: int = 2) -> Offer:
@@ -158,10 +180,11 @@ class World:
         self.gone: dict[str, str] = {}
         self.truth = PartitionFold(0, 1)
         self.started: list[str] = []
+        self.waited = timedelta(0)
         self.schedulers = [Scheduler(self) for _ in range(schedulers)]
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=len(self.log))
+        return START + timedelta(seconds=len(self.log)) + self.waited
 
     def append(self, commit: NewCommit) -> int:
         head = self.heads.get(commit.address.aggregate, Head())
@@ -275,6 +298,8 @@ class World:
         success, failed = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
         final = ExecutorTaskPhase.STOPPED if current.stop else self.random.choice([success, success, failed])
         events: list[ExecutorTaskEvent] = [ExecutorTaskSetupFinished(at, success)]
+        if final is failed and current.steps and self.random.random() < 0.3:
+            events.append(ExecutorTaskStepTimedOut(0, at, self.random.choice(["timeout", "no_output"])))
         store = self.random.random() < 0.7
         for index in range(len(current.steps)):
             events += [ExecutorTaskStepStarted(index, at), ExecutorTaskStepFinished(index, at, final, 0)]
@@ -313,8 +338,15 @@ class World:
                 self.work(current)
             for run_id in list(self.truth.runs):
                 self.ask(run_id, "approve")
-            if len(self.log) == before:
+            if len(self.log) == before and not self.wait():
                 return
+
+    def wait(self) -> bool:
+        """Let the time pass until a scheduler has something to decide; whether there is such a time."""
+        dues = [due for scheduler in self.schedulers if (due := scheduler.decider.next_due) is not None]
+        if dues:
+            self.waited += max(min(dues) - self.now(), timedelta(0))
+        return bool(dues)
 
     def run(self, run_id: str) -> Run:
         return self.truth.runs[run_id].state

@@ -14,6 +14,7 @@ from runstream.events.executor_task import (
     ExecutorTaskAssigned,
     ExecutorTaskCancelled,
     ExecutorTaskFinished,
+    ExecutorTaskInterrupted,
     ExecutorTaskLogLost,
     ExecutorTaskLogStored,
     ExecutorTaskLost,
@@ -44,6 +45,7 @@ from runstream.events.run import (
     RunTaskApprovalRequested,
     RunTaskApproved,
     RunTaskRetried,
+    RunTaskRetryDropped,
     RunTasksCancelled,
     RunTasksSkipped,
     RunTimedOut,
@@ -256,4 +258,11 @@ def _is_retried(run: RunStory) -> None:
         )
         if attempt == 1:
             run.does(RunTaskRetried("build", 2, "timeout", at))
-    run.does(RunResultSet(RunResult.FAILED), RunTasksCancelled(("lint",)), *ENDED)
+    lint = run.task("lint", 0)
+    run.on(lint, ExecutorTaskStarted(at))
+    run.on(
+        lint,
+        *(ExecutorTaskInterrupted(at), ExecutorTaskSetupFinished(at, FAILED), ExecutorTaskLogLost(None)),
+        ExecutorTaskFinished(at, FAILED, "the executor was stopped"),
+    )
+    run.does(RunTaskRetried("lint", 2, "lost", at), RunResultSet(RunResult.FAILED), RunTaskRetryDropped("lint"), *ENDED)

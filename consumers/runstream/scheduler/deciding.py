@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runstream.commits import NewCommit
+from runstream.domain.clocks import next_due
 from runstream.domain.executor import ExecutorState
 from runstream.domain.executor_task import ExecutorTask, decide_lost, decide_stop
 from runstream.domain.run import Run, RunPhase
@@ -20,6 +21,7 @@ from runstream.events.executor_task import ExecutorTaskEvent, ExecutorTaskLost
 from runstream.projections.fold import Changed, Changes, PartitionFold, Tracked
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.planning import ACTOR, RunPlan, assignment, plan_run
+from runstream.scheduler.wakes import Wakes
 from runstream.subjects import Address
 
 _IN_FLIGHT = -1
@@ -58,6 +60,7 @@ class Decider:
         """Runs with a task that no executor takes at present."""
         self._passed_over: dict[str, None] = {}
         """Those of them that were not looked at again, since all room seemed to be spoken for."""
+        self._wakes = Wakes()
         self._busy: dict[str, int] = {}
         self._causes: dict[str, Cause] = {}
         self._tasks_of: dict[str, set[str]] = {}
@@ -89,6 +92,7 @@ class Decider:
             group[run.id] = None
         if not group:
             del self._groups[run.group]
+        self._wakes.set(run.id, next_due(run, self.fold.configs[run.run_config]))
         self._waiting.pop(run.id, None)
         self._passed_over.pop(run.id, None)
         if run.archived:
@@ -128,6 +132,7 @@ class Decider:
     def decisions(self, at: datetime) -> list[Decision]:
         """What is to be decided now; each must be given back with `done` or `failed`."""
         decided = []
+        self._dirty.update(dict.fromkeys(self._wakes.take(at)))
         room = self._capacity.free()
         for run_id in [run for run in self._dirty if run not in self._busy]:
             del self._dirty[run_id]
@@ -140,6 +145,11 @@ class Decider:
                 self._busy[run_id] = _IN_FLIGHT
                 decided.append(decision)
         return decided
+
+    @property
+    def next_due(self) -> datetime | None:
+        """When there is something to decide if nothing happens before; None for never."""
+        return self._wakes.first
 
     def _decide(self, run_id: str, at: datetime) -> Decision | None:
         tracked = self.fold.runs.get(run_id)

@@ -58,7 +58,7 @@ def plan_run(
         for task in run.tasks.values()
         if run.stop and task.executor_task_open and executor_tasks.decide_stop(tasks[task.executor_task_id].state)
     ]
-    return RunPlan(run, (*events, *following), tuple(tasks_to_run(run, config)), tuple(to_stop))
+    return RunPlan(run, (*events, *following), tuple(tasks_to_run(run, config, at)), tuple(to_stop))
 
 
 def assignment(

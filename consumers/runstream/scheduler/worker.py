@@ -7,6 +7,7 @@ moment does no harm: the checkpoint fences the projection, and every append name
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +39,8 @@ ROUNDS = 8
 """How many rounds of decisions may be on their way to the log at once."""
 RETRY_SECONDS = 0.5
 """After a round that did not reach the log."""
+NAP_SECONDS = 30.0
+"""The longest sleep until a time comes: a clock that was set, and a machine that stood still, are noticed then."""
 MAX_CONFIGS = 1_000
 """Run configs kept in memory, beyond which those of no active run are dropped."""
 
@@ -204,7 +207,7 @@ class _Session:
 
     async def _decide(self, tasks: asyncio.TaskGroup) -> None:
         while True:
-            await self.due.wait()
+            await self._something_due()
             await self._rounds.acquire()
             self.due.clear()
             if self._draining:
@@ -215,6 +218,17 @@ class _Session:
                 tasks.create_task(self._round(decisions))
             else:
                 self._rounds.release()
+
+    async def _something_due(self) -> None:
+        """Wait until something happened, or a time has come that a run waits for."""
+        while not self.due.is_set():
+            first = self.decider.next_due
+            left = None if first is None else (first - self._around.clock()).total_seconds()
+            if left is not None and left <= 0:
+                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if left is None else min(left, NAP_SECONDS)):
+                    await self.due.wait()
 
     async def _round(self, decisions: list[Decision]) -> None:
         around = self._around

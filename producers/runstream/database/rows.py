@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import msgspec
 import orjson
@@ -20,7 +20,7 @@ from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTask, RunTa
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunResult
-from runstream.events.run_config import RunConfig
+from runstream.events.run_config import RetryReason, RunConfig
 from runstream.subjects import group_root
 
 _TEXTS = msgspec.json.Decoder(tuple[str, ...])
@@ -33,6 +33,7 @@ _RESTART = msgspec.json.Decoder(Restart | None)
 _ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
 _WORKSPACES = msgspec.json.Decoder(dict[str, str])
 _CONFIG = msgspec.json.Decoder(RunConfig)
+_FAILURES: dict[str, RetryReason | Literal[""]] = {"": "", **{reason: reason for reason in get_args(RetryReason)}}
 
 
 class RunRow(NamedTuple):
@@ -88,6 +89,7 @@ class RunTaskRow(NamedTuple):
     annotations: str
     kept: bool
     timedout: bool
+    failure: str
     attempt: int
     attempts: str
     not_before: datetime | None
@@ -120,6 +122,7 @@ class ExecutorTaskRow(NamedTuple):
     phase: str
     stop: bool
     timedout: bool
+    interrupted: bool
     lost: bool
     fail_error: str
     start_time: datetime | None
@@ -257,6 +260,7 @@ def run_task_row(run_id: str, task: RunTask) -> RunTaskRow:
         _json(task.annotations) if task.annotations else "{}",
         task.kept,
         task.timedout,
+        task.failure,
         task.attempt,
         _json(task.attempts) if task.attempts else "[]",
         task.not_before,
@@ -283,6 +287,7 @@ def run_task_of(row: RunTaskRow) -> RunTask:
         annotations=_ANNOTATIONS.decode(row.annotations),
         kept=row.kept,
         timedout=row.timedout,
+        failure=_FAILURES[row.failure],
         attempt=row.attempt,
         attempts=_ATTEMPTS.decode(row.attempts),
         not_before=row.not_before,
@@ -316,6 +321,7 @@ def executor_task_row(task: ExecutorTask, head: Head, partition: int) -> Executo
         task.phase.value,
         task.stop,
         task.timedout,
+        task.interrupted,
         task.lost,
         task.fail_error,
         task.start_time,
@@ -342,6 +348,7 @@ def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
         phase=ExecutorTaskPhase(row.phase),
         stop=row.stop,
         timedout=row.timedout,
+        interrupted=row.interrupted,
         lost=row.lost,
         fail_error=row.fail_error,
         start_time=row.start_time,

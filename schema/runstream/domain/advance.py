@@ -1,13 +1,15 @@
-"""How a run moves on: results, skipping, cancelling, approval, and which tasks may run (domain c.4 to c.6).
+"""How a run moves on: retries, results, skipping, cancelling, approval, and which tasks may run (domain c.4 to c.6).
 
 Each function looks at one state and says what follows from it; `advance` repeats them until nothing more does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from runstream.domain.clocks import decide_timeout, may_begin
+from runstream.domain.retries import decide_retries
 from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus, evolve
 from runstream.events.run import (
     RunArchived,
@@ -31,15 +33,15 @@ _MATCHES: dict[Condition, RunTaskStatus] = {
 def advance(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEvent]]:
     """Everything that follows from the run's state, and the run after it."""
     events: list[RunEvent] = []
-    while following := _step(run, config):
+    while following := _step(run, config, at):
         for event in following:
             run = evolve(run, event, at)
         events.extend(following)
     return run, events
 
 
-def _step(run: Run, config: RunConfig) -> list[RunEvent]:
-    if following := advance_run(run, config):
+def _step(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
+    if following := decide_timeout(run, config, at) or decide_retries(run, config, at) or advance_run(run, config):
         return following
     return advance_run_tasks(run, config) if run.phase is RunPhase.RUNNING else []
 
@@ -47,8 +49,8 @@ def _step(run: Run, config: RunConfig) -> list[RunEvent]:
 def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
     """The result, the end and the archiving of a run (c.4).
 
-    Failed goes before success, success before stopped. The run is finished only when every executor task has
-    really ended and all that it left is stored.
+    Failed goes before success, success before stopped; a run whose time is up has failed. The run is finished only
+    when every executor task has really ended and all that it left is stored.
     """
     unresolved = run.result is RunResult.UNKNOWN
     if run.phase is RunPhase.RUNNING and unresolved:
@@ -69,7 +71,7 @@ def _result(run: Run, config: RunConfig) -> RunResult | None:
         if task.status is RunTaskStatus.FAILED and not config.tasks[name].ignore_failure
     ]
     ended = all(task.finished for task in run.tasks.values())
-    if failed and (ended or not all(task.kept for task in failed)):
+    if run.timedout or (failed and (ended or not all(task.kept for task in failed))):
         return RunResult.FAILED
     if ended:
         return RunResult.SUCCESS
@@ -101,8 +103,8 @@ def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
     return events
 
 
-def tasks_to_run(run: Run, config: RunConfig) -> list[str]:
-    """The names of the tasks that may be given to an executor now (c.6), by level and name."""
+def tasks_to_run(run: Run, config: RunConfig, at: datetime) -> list[str]:
+    """The names of the tasks that may be given to an executor at this time (c.6), by level and name."""
     if run.phase is not RunPhase.RUNNING:
         return []
     names = [
@@ -110,6 +112,7 @@ def tasks_to_run(run: Run, config: RunConfig) -> list[str]:
         for task in _not_started(run)
         if not task.skip
         and not task.executor_task_id
+        and may_begin(run, task.name, at)
         and _parents_done(run, config, task)
         and _conditions_met(run, config, task)
         and (task.approved or not config.tasks[task.name].needs_approval)

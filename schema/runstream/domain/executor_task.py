@@ -13,6 +13,7 @@ from runstream.events.executor_task import (
     ExecutorTaskCancelled,
     ExecutorTaskEvent,
     ExecutorTaskFinished,
+    ExecutorTaskInterrupted,
     ExecutorTaskLogLost,
     ExecutorTaskLogStored,
     ExecutorTaskLost,
@@ -25,6 +26,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStopRequested,
     ExecutorTaskTimedOut,
 )
+from runstream.events.run_config import RetryReason
 
 OPEN_PHASES = frozenset({ExecutorTaskPhase.NOT_STARTED, ExecutorTaskPhase.RUNNING})
 
@@ -52,7 +54,7 @@ class StepState:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorTask:
-    """The one execution of a run's task."""
+    """One attempt at a run's task: it is executed at most once."""
 
     id: str
     executor_id: str
@@ -72,6 +74,8 @@ class ExecutorTask:
     phase: ExecutorTaskPhase = ExecutorTaskPhase.NOT_STARTED
     stop: bool = False
     timedout: bool = False
+    interrupted: bool = False
+    """Whether its executor did not see it through."""
     lost: bool = False
     fail_error: str = ""
     start_time: datetime | None = None
@@ -89,6 +93,15 @@ class ExecutorTask:
             return False
         begun = (step for step in (self.setup_step, *self.steps) if step.start_time is not None)
         return self.lost or all(step.log_settled for step in begun)
+
+    @property
+    def failure(self) -> RetryReason | Literal[""]:
+        """How it failed; empty when it did not."""
+        if self.phase is not ExecutorTaskPhase.FAILED:
+            return ""
+        if self.timedout:
+            return "timeout"
+        return "lost" if self.interrupted else "failure"
 
 
 def assigned(task_id: str, event: ExecutorTaskAssigned) -> ExecutorTask:
@@ -130,6 +143,8 @@ def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
             return _with_step(task, step, phase=phase, end_time=at, exit_status=exit_status)
         case ExecutorTaskStepTimedOut(step, _, limit):
             return replace(_with_step(task, step, timedout=limit), timedout=True)
+        case ExecutorTaskInterrupted():
+            return replace(task, interrupted=True)
         case ExecutorTaskLogStored(step) | ExecutorTaskLogLost(step):
             if step is None:
                 return replace(task, setup_step=replace(task.setup_step, log_settled=True))
@@ -146,6 +161,7 @@ def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
             return replace(
                 task,
                 phase=ExecutorTaskPhase.FAILED,
+                interrupted=True,
                 lost=True,
                 fail_error=error,
                 end_time=at,
@@ -185,7 +201,7 @@ def decide_abandoned(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEven
     if task.phase is not ExecutorTaskPhase.RUNNING:
         return ()
     failed = ExecutorTaskPhase.FAILED
-    events: list[ExecutorTaskEvent] = []
+    events: list[ExecutorTaskEvent] = [ExecutorTaskInterrupted(at)]
     if task.setup_step.phase is ExecutorTaskPhase.RUNNING:
         events.append(ExecutorTaskSetupFinished(at, failed))
     events.extend(

@@ -29,6 +29,7 @@ from runstream.events.run import (
     RunTaskApprovalRequested,
     RunTaskApproved,
     RunTaskRetried,
+    RunTaskRetryDropped,
     RunTasksCancelled,
     RunTasksSkipped,
     RunTimedOut,
@@ -104,6 +105,8 @@ class RunTask:
     kept: bool = False
     """Whether it is as an earlier run left it: this one does not run it."""
     timedout: bool = False
+    failure: RetryReason | Literal[""] = ""
+    """How its present attempt failed; empty when it did not."""
     attempt: int = 1
     """The number of its present attempt."""
     attempts: tuple[Attempt, ...] = ()
@@ -136,6 +139,11 @@ class RunTask:
             return ()
         earlier = tuple(attempt.executor_task_id for attempt in self.attempts)
         return (*earlier, self.executor_task_id) if self.executor_task_id else earlier
+
+    @property
+    def between_attempts(self) -> bool:
+        """Whether an attempt failed and the next one was not given out yet."""
+        return self.status is RunTaskStatus.NOT_STARTED and bool(self.attempts) and not self.executor_task_id
 
     @property
     def unsettled(self) -> bool:
@@ -257,6 +265,8 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
             return _with_tasks(run, (task,), annotations=annotations)
         case RunTaskRetried():
             return _retried(run, event)
+        case RunTaskRetryDropped(task):
+            return _with_tasks(run, (task,), **_before_retry(run.tasks[task]))
         case RunResultSet(result):
             return replace(run, result=result)
         case RunFinished():
@@ -304,9 +314,19 @@ def _approved(run: Run, task: str, at: datetime, actor: str) -> Run:
 
 
 def _resumed(run: Run, at: datetime) -> Run:
-    if run.paused_at is None:
+    paused_at = run.paused_at
+    if paused_at is None:
         return run
-    return replace(run, paused_at=None, paused_for=run.paused_for + (at - run.paused_at) // _MICROSECOND * 1000)
+    for task in run.tasks.values():
+        if task.not_before is not None and task.between_attempts:
+            run = _with_tasks(run, (task.name,), not_before=_put_off(task, task.not_before, paused_at, at))
+    return replace(run, paused_at=None, paused_for=run.paused_for + (at - paused_at) // _MICROSECOND * 1000)
+
+
+def _put_off(task: RunTask, not_before: datetime, paused_at: datetime, at: datetime) -> datetime:
+    """When the next attempt may begin after a pause, in which the wait for it did not go on."""
+    since = max(paused_at, task.attempts[-1].end_time or paused_at)
+    return not_before + (at - since) if not_before > since else not_before
 
 
 def _retried(run: Run, event: RunTaskRetried) -> Run:
@@ -323,9 +343,28 @@ def _retried(run: Run, event: RunTaskRetried) -> Run:
         executor_task_open=False,
         archives_pending=False,
         timedout=False,
+        failure="",
         start_time=None,
         end_time=None,
     )
+
+
+def _before_retry(task: RunTask) -> dict[str, object]:
+    """What the task was when its last attempt had failed."""
+    *earlier, last = task.attempts
+    return {
+        "status": RunTaskStatus.FAILED,
+        "attempt": task.attempt - 1,
+        "attempts": tuple(earlier),
+        "not_before": None,
+        "executor_task_id": last.executor_task_id,
+        "executor_task_open": last.open,
+        "archives_pending": last.open and bool(task.archive_steps),
+        "timedout": last.reason == "timeout",
+        "failure": last.reason,
+        "start_time": last.start_time,
+        "end_time": last.end_time,
+    }
 
 
 def with_executor_task(run: Run, task: ExecutorTask) -> Run:
@@ -347,6 +386,7 @@ def with_executor_task(run: Run, task: ExecutorTask) -> Run:
     if current.status in _ACCEPTED_FROM[task.phase]:
         changes["status"] = RunTaskStatus(task.phase.value)
         changes["timedout"] = task.timedout and task.phase is ExecutorTaskPhase.FAILED
+        changes["failure"] = task.failure
     return _with_tasks(run, (task.task,), **changes)
 
 

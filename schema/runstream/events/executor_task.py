@@ -101,6 +101,16 @@ class ExecutorTaskStepTimedOut(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutorTaskInterrupted(Event):
+    """Its executor does not see it through: it was stopped, restarted or deleted, or cut off from the log.
+
+    The failure that follows is not the task's own.
+    """
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorTaskLogStored(Event):
     """A log is an object now; step None is the setup step's."""
 
@@ -158,6 +168,7 @@ ExecutorTaskEvent = (
     | ExecutorTaskStepStarted
     | ExecutorTaskStepFinished
     | ExecutorTaskStepTimedOut
+    | ExecutorTaskInterrupted
     | ExecutorTaskLogStored
     | ExecutorTaskLogLost
     | ExecutorTaskArchiveStored
@@ -174,6 +185,7 @@ EXECUTOR_TASK_EVENTS: tuple[type[Event], ...] = (
     ExecutorTaskStepStarted,
     ExecutorTaskStepFinished,
     ExecutorTaskStepTimedOut,
+    ExecutorTaskInterrupted,
     ExecutorTaskLogStored,
     ExecutorTaskLogLost,
     ExecutorTaskArchiveStored,

@@ -176,6 +176,13 @@ class RunTaskRetried(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RunTaskRetryDropped(Event):
+    """The attempt that this task waited for is not made, since the run has its result: the last one counts."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunResultSet(Event):
     """The result is known; tasks may still be running."""
 
@@ -208,6 +215,7 @@ RunEvent = (
     | RunTaskApproved
     | RunTaskAnnotated
     | RunTaskRetried
+    | RunTaskRetryDropped
     | RunResultSet
     | RunFinished
     | RunArchived
@@ -228,6 +236,7 @@ RUN_EVENTS: tuple[type[Event], ...] = (
     RunTaskApproved,
     RunTaskAnnotated,
     RunTaskRetried,
+    RunTaskRetryDropped,
     RunResultSet,
     RunFinished,
     RunArchived,

@@ -86,10 +86,10 @@ class Step:
     keys: tuple[str, ...] = ()
     contents: tuple[SaveContent, ...] = ()
     dest_dir: str = ""
-    timeout: int = 0
+    step_timeout_interval: int = 0
     """Nanoseconds that it may take; 0 for no limit of its own."""
     no_output_timeout: int = 0
-    """Nanoseconds that it may be silent; 0 for no limit."""
+    """run: nanoseconds that it may be silent; 0 for no limit."""
 
 
 @dataclass(frozen=True, slots=True)

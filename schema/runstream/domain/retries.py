@@ -1,0 +1,45 @@
+"""Which failed tasks are tried again: before the run has its result, so that it need not fail.
+
+An attempt that failed in a way that its task is retried after is followed by another one, as long as there are any
+left and nothing else has ended the run. Once the run has its result, no further attempt is made: a task that waits
+for one has failed after all, and those that depend on its failure see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from runstream.domain.clocks import out_of_time
+from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
+from runstream.events.run import RunEvent, RunResult, RunTaskRetried, RunTaskRetryDropped
+from runstream.events.run_config import Retry, RunConfig
+
+MAX_BACKOFF = timedelta(days=1)
+
+
+def decide_retries(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
+    """The further attempts at tasks that failed, or the end of the wait for them."""
+    if run.phase is not RunPhase.RUNNING or run.stop or out_of_time(run, config, at):
+        return ()
+    if run.result is not RunResult.UNKNOWN:
+        return [RunTaskRetryDropped(task.name) for task in run.tasks.values() if task.between_attempts]
+    failed = [task for task in run.tasks.values() if task.status is RunTaskStatus.FAILED and not task.kept]
+    retried = {task.name: event for task in failed if (event := _another(task, config, at)) is not None}
+    if any(task.name not in retried and not config.tasks[task.name].ignore_failure for task in failed):
+        return ()
+    return tuple(retried.values())
+
+
+def _another(task: RunTask, config: RunConfig, at: datetime) -> RunTaskRetried | None:
+    """The next attempt at a task that failed, if there is to be one."""
+    retry = config.tasks[task.name].retry
+    if retry is None or task.failure == "" or task.failure not in retry.on or task.attempt > retry.max:
+        return None
+    attempt = task.attempt + 1
+    return RunTaskRetried(task.name, attempt, task.failure, at + backoff(retry, attempt))
+
+
+def backoff(retry: Retry, attempt: int) -> timedelta:
+    """How long an attempt (the second, or a later one) waits: doubled each time, at most a day."""
+    return min(timedelta(microseconds=retry.backoff * 2 ** (attempt - 2) / 1000), MAX_BACKOFF)
