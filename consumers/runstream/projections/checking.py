@@ -13,25 +13,25 @@ from runstream.database.rows import (
     ExecutorTaskRow,
     ParkedRow,
     Row,
-    RunConfigRow,
     RunRow,
     executor_row,
     executor_task_row,
-    run_config_of,
     run_config_row,
     run_row,
     run_task_row,
 )
+from runstream.events.run_config import RunConfigStored
 from runstream.feed.feed import classify
 from runstream.log.port import Log, RawMessage
 from runstream.projections.comparing import Difference, Key, Report, compare, unexpected
 from runstream.projections.fold import Changes, PartitionFold, UnfitCommitError
 from runstream.projections.snapshot import Checkpoint, PartitionRows, RunRows
 from runstream.projections.store import parked_rows
+from runstream.subjects import Address
 
 BATCH = 500
 MAX_CONFIGS = 2000
-"""Run configs kept in memory; one that is needed again is taken from its row, which was compared."""
+"""Run configs kept in memory; one that is needed again is read from the log."""
 
 
 class PartitionCheck:
@@ -119,9 +119,13 @@ class PartitionCheck:
         return kind == "task" and key in self._executor_tasks and key not in self._fold.executor_tasks
 
     async def _bring_back_configs(self, hashes: Iterable[str]) -> None:
-        rows = await self._rows.configs(hashes) if hashes else {}
-        for row in cast("Mapping[Key, RunConfigRow]", rows).values():
-            self._fold.configs[row.hash] = run_config_of(row.content)
+        for digest in hashes:
+            address = Address(self._rows.partition, "runconfig", digest)
+            stored = None if address.aggregate in self._parked_aggregates else await self._log.last(address)
+            if stored is not None:
+                for event in stored.commit.events:
+                    if isinstance(event, RunConfigStored):
+                        self._fold.configs[digest] = event.content
 
     async def _compare_final(self, changes: Changes) -> None:
         self._parked |= {(row.epoch, row.sequence): row for row in parked_rows(changes)}

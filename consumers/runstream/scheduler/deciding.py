@@ -183,10 +183,7 @@ class Decider:
         """The commits that rest on the decision's own events, once these are in the log."""
         run = decision.plan.run
         config = self.fold.configs[run.run_config]
-        commits = [
-            self._task_commit(self.fold.executor_tasks[task_id], decide_stop, at, decision)
-            for task_id in decision.plan.to_stop
-        ]
+        commits = list(self._stops(decision, at))
         for name in decision.plan.runnable:
             executor_id = self._capacity.choose(config.tasks[name])
             if executor_id is None:
@@ -201,19 +198,15 @@ class Decider:
             commits.append(commit)
         return commits
 
-    def _task_commit(
-        self,
-        tracked: Tracked[ExecutorTask],
-        decide: Callable[[ExecutorTask], tuple[ExecutorTaskEvent, ...]],
-        at: datetime,
-        decision: Decision,
-    ) -> NewCommit:
-        task = tracked.state
-        address = Address(self.fold.partition, "task", task.id, task.executor_id)
-        events = decide(task)
-        return tracked.head.next_commit(
-            address, events, time=at, actor=ACTOR, cause=decision.cause, trace=decision.trace
-        )
+    def _stops(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
+        """The requests to stop that the decision holds; not for what has ended since."""
+        for task_id in decision.plan.to_stop:
+            tracked = self.fold.executor_tasks[task_id]
+            if events := decide_stop(tracked.state):
+                address = Address(self.fold.partition, "task", task_id, tracked.state.executor_id)
+                yield tracked.head.next_commit(
+                    address, events, time=at, actor=ACTOR, cause=decision.cause, trace=decision.trace
+                )
 
     def done(self, decision: Decision, last_sequence: int) -> None:
         """The decision's commits are in the log up to this sequence (0: none was accepted)."""
