@@ -68,6 +68,7 @@ bench: setup ## measure: appends, projection, runs, latency, memory
 docs: setup ## make what is generated again, and check the documents' snippets
 	$(BIN)/python -m runstream.json_schemas
 	$(BIN)/python -m tests.docs.cli_reference
+	$(BIN)/runstream config schema > docs/formats/run-config.schema.json
 	$(BIN)/python -m pytest -q tests/docs
 
 lock: setup ## pin the requirements again

@@ -29,6 +29,11 @@ runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Ap
 
 configs = App(name="config", help="Check configuration files.", group=_CLIENT)
 configs.command(
+    "runstream.cli.config_schema:print_schema",
+    name="schema",
+    help="Print the JSON Schema of configuration files, for editors.",
+)
+configs.command(
     "runstream.cli.config_commands:check",
     name="check",
     help="Show what a configuration file would run, or everything that is wrong with it. No service is needed.",

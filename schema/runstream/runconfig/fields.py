@@ -26,6 +26,7 @@ Kind = Literal[
     "value",
     "when",
     "patterns",
+    "names",
     "runs",
     "tasks",
     "steps",
@@ -134,8 +135,8 @@ WHEN: FieldTable = {
     "ref": Field("patterns", "the full ref, such as refs/heads/main; looked at always"),
 }
 PATTERNS: FieldTable = {
-    "include": Field("patterns", "names that are meant"),
-    "exclude": Field("patterns", "names that are not, although they are included"),
+    "include": Field("names", "names that are meant"),
+    "exclude": Field("names", "names that are not, although they are included"),
 }
 CONTENT: FieldTable = {
     "source_dir": Field("strict text", "where the files are"),
