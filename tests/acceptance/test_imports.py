@@ -1,13 +1,10 @@
-"""Imports into a deployment that people use: with everybody parked, through the API, killed at any moment."""
+"""Imports into a deployment that people use: with everybody parked, and through the API."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import os
-import random
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,12 +13,8 @@ import pytest
 from runstream.client import Client
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
-from tests.acceptance.deployment import RUNSTREAM, Deployment, Done, command, deployed, environment, in_one_process
+from tests.acceptance.deployment import Deployment, Done, command, deployed
 from tests.acceptance.load import task
-from tests.snapshots.files import generated, written
-
-KILLS = int(os.environ.get("RUNSTREAM_TEST_KILLS", "12"))
-"""At how many moments imports are killed; more in `make chaos`."""
 
 
 async def beside(deployment: Deployment, *words: str) -> Done:
@@ -123,52 +116,3 @@ async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) ->
         assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
         assert (await client.runs.get(await a_run(client))).counter == 2
         assert (await deployment.fsck()).code == 0
-
-
-@pytest.mark.seconds(60 + 30 * KILLS)
-async def test_killed_at_any_moment_it_is_all_old_or_all_new(open_path: Path) -> None:
-    chance = random.Random(11)  # noqa: S311
-    async with in_one_process(open_path, "--driver", "noop") as deployment, deployment.client() as client:
-        await a_run(client)
-        old = await exported(deployment, open_path / "old")
-        new = open_path / "new"
-        await written(new, generated(400, 4))
-        assert (await deployment.run("maintenance", "enable", "--wait")).code == 0
-        begun = asyncio.get_running_loop().time()
-        assert (await beside(deployment, "import", str(new))).code == 0
-        lasts = asyncio.get_running_loop().time() - begun
-        assert (await beside(deployment, "import", str(old))).code == 0
-        switched = 0
-        for _ in range(KILLS):
-            await _killed_import(deployment, new, chance.uniform(0.2, 1.0) * lasts)
-            now = await exported(deployment, open_path / "now")
-            is_new = compared(new, now).equal
-            assert is_new or compared(old, now).equal
-            switched += is_new
-            done = await deployment.fsck()
-            assert done.code == 0, done
-            if chance.random() < 0.3:
-                await deployment.gateway.kill()
-                await deployment.gateway.start()
-                assert (await deployment.run("maintenance", "status", "--wait")).code == 0
-            done = await beside(deployment, "import", str(old))
-            assert done.code == 0, done.err
-        assert compared(old, await exported(deployment, open_path / "now")).equal
-        assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
-        await a_run(client)
-        assert (await deployment.fsck()).code == 0
-        sys.stdout.write(f"{switched} of {KILLS} killed imports had switched\n")
-
-
-async def _killed_import(deployment: Deployment, snapshot: Path, seconds: float) -> None:
-    """Begin an import, and kill it by -9 after some time, if it has not ended by then."""
-    words = ("--data-dir", str(deployment.folder / "nowhere"), "import", str(snapshot), *deployment.servers)
-    process = await asyncio.create_subprocess_exec(
-        RUNSTREAM, *words, env=environment(), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

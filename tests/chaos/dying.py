@@ -1,9 +1,9 @@
 """`runstream` with these words, which is killed by -9 right before, or a moment after, a request to NATS or Postgres.
 
-    python -m tests.chaos.dying '{"request": 17, "seconds": 0.002, "counted": "FILE", "shared_out": false}' rebuild …
+    python -m tests.chaos.dying '{"kind": "execute COMMIT", "number": 2, "seconds": 0.002, "told": "FILE"}' rebuild …
 
-`request` 0 is never; what each request was is written down, a line each. Some moments last a millisecond and decide a
-lot (the switch of an import is one), and no clock would hit them.
+What each request was is written to the file, a line each. Some moments last a millisecond and decide a lot (the switch
+of an import is one), and no clock would hit them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,15 @@ from runstream.service.main import main
 class Death(msgspec.Struct, frozen=True):
     """When the process ends."""
 
-    request: int
-    seconds: float
-    """How long after the request; less than 0 is before it."""
-    counted: str
+    told: str
     """The file with a line for each request so far."""
-    shared_out: bool
+    kind: str = ""
+    """What the line of the request begins with; empty is never."""
+    number: int = 1
+    """Which request of that kind, from 1."""
+    seconds: float = 0.0
+    """How long after the request; less than 0 is before it."""
+    shared_out: bool = False
     """Whether work on partitions is done by other processes, however little it is."""
 
 
@@ -43,13 +47,15 @@ class Requests:
 
     def __init__(self, death: Death) -> None:
         self._death = death
-        self._number = 0
+        self._counted: Counter[str] = Counter()
 
     def count(self, what: str) -> None:
-        self._number += 1
-        with Path(self._death.counted).open("a") as file:
+        with Path(self._death.told).open("a") as file:
             file.write(f"{what}\n")
-        if self._number == self._death.request:
+        if not self._death.kind or not what.startswith(self._death.kind):
+            return
+        self._counted[self._death.kind] += 1
+        if self._counted[self._death.kind] == self._death.number:
             if self._death.seconds < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             asyncio.get_running_loop().call_later(self._death.seconds, os.kill, os.getpid(), signal.SIGKILL)
@@ -61,31 +67,31 @@ class Requests:
 
         return counting
 
+    def count_all(self, place: Any, *names: str) -> None:
+        """Count calls of these methods of a class."""
+        for name in names:
+            setattr(place, name, self.counted(getattr(place, name)))
+
 
 def kind_of(*args: object) -> str:
-    """What kind of request it is: a word or two of the statement, or the subject, without numbers and names."""
+    """What kind of request it is: the beginning of the statement, or the subject, without numbers and names."""
     text = next((arg for arg in args[1:] if isinstance(arg, str)), "")
     if args and isinstance(args[0], PreparedStatement):
         text = args[0].get_query()
-    return " ".join(re.sub(r"[0-9a-f]*[0-9][\w-]*|\s+", " ", text).split())[:60]
+    return " ".join(re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]*[0-9][\w-]*|\s+", " ", text).split())[:60]
 
 
-def watch(death: Death) -> None:
+def watch(death: Death) -> Requests:
+    """Count what goes to NATS and Postgres from now on."""
     requests = Requests(death)
-    places: tuple[tuple[Any, str], ...] = (
-        (asyncpg, "connect"),
-        (asyncpg.Connection, "execute"),
-        (asyncpg.Connection, "_execute"),
-        (asyncpg.Connection, "_prepare"),
-        (asyncpg.Connection, "_copy_in"),
-        (PreparedStatement, "_PreparedStatement__bind_execute"),
-        (Client, "publish"),
-    )
-    for place, name in places:
-        setattr(place, name, requests.counted(getattr(place, name)))
+    requests.count_all(asyncpg, "connect")
+    requests.count_all(asyncpg.Connection, "execute", "_execute", "_prepare", "_copy_in")
+    requests.count_all(PreparedStatement, "_PreparedStatement__bind_execute")
+    requests.count_all(Client, "publish")
     if death.shared_out:
         rebuild.MANY = 0
         vars(rebuild)["processors"] = lambda: 2
+    return requests
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Kills by -9 at random moments: how many, of whom, and when.
 
     chaos = Chaos(seed=11, ordinarily=4)
-    command = await Victim.measured(chaos, "rebuild", "--nats-url", …)
+    command = Victim(chaos, ("rebuild", "--nats-url", …))
+    await command.measure()
     for _ in chaos:
         await command.killed()
 
 Some of the moments are of the clock, most are just before or after a request (see `dying`); of these every kind of
-request has its turn as often as those that there are hundreds of. The seed is printed with the
-test. `make chaos` asks for 50 kills of each kind (RUNSTREAM_TEST_KILLS); RUNSTREAM_TEST_SEED gives other moments.
+request has its turn as often as those that there are hundreds of. The seed is printed with the test. `make chaos` asks
+for 50 kills of each kind (RUNSTREAM_TEST_KILLS); RUNSTREAM_TEST_SEED gives other moments.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import random
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,63 +60,65 @@ class Chaos:
 
 @dataclass
 class Victim:
-    """A `runstream` command that changes something, and is killed before it has ended."""
+    """A command that changes something, and is killed before it has ended."""
 
     chaos: Chaos
     words: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    module: str = "tests.chaos.dying"
+    """What is run: it takes a `Death`, and then the words."""
     shared_out: bool = False
+    among: tuple[str, ...] = ("",)
+    """What the kinds of requests begin with that are chosen from."""
     seconds: float = 0.0
     """How long it takes when nobody kills it."""
-    requests: dict[str, list[int]] = field(default_factory=dict)
-    """The numbers of the requests that it makes then, by their kind."""
+    requests: Counter[str] = field(default_factory=Counter)
+    """How many requests of each kind it makes then."""
     ended: int = 0
     """How often it had ended before it was to be killed."""
 
     async def measure(self) -> None:
         """Let it do its work once, to know how long that takes. Raises AssertionError when it fails."""
         began = asyncio.get_running_loop().time()
-        with tempfile.NamedTemporaryFile("r") as counted:
-            async with self._running(0, 0.0, counted.name) as process:
+        with tempfile.NamedTemporaryFile("r") as told:
+            async with self._running(Death(told.name, shared_out=self.shared_out)) as process:
                 _, err = await process.communicate()
                 assert process.returncode == 0, err.decode()
-            for number, kind in enumerate(counted, 1):
-                self.requests.setdefault(kind.strip(), []).append(number)
+            self.requests = Counter(line.strip() for line in told)
         self.seconds = asyncio.get_running_loop().time() - began
 
     async def killed(self, before: str = "") -> str:
         """Kill it at some moment, or before the first request of this kind (its beginning); which that was."""
         chance = self.chaos.random
-        if before:
-            at = next(numbers[0] for kind, numbers in self.requests.items() if kind.startswith(before))
-            return await self._killed(at, -1.0, 0.0, before)
-        kind = chance.choice(sorted(self.requests)) if chance.random() < 0.7 else ""
-        at = chance.choice(self.requests[kind]) if kind else 0
+        kinds = sorted(kind for kind in self.requests if kind.startswith(self.among))
+        kind = chance.choice(kinds) if kinds and chance.random() < 0.7 else ""
+        number = chance.randint(1, self.requests[kind]) if kind else 1
         later = chance.choice(LATER)
         seconds = chance.uniform(0.15, 1.0) * self.seconds
-        return await self._killed(at, later, seconds, kind)
+        if before:
+            kind, number, later = before, 1, -1.0
+        with tempfile.NamedTemporaryFile("r") as told:
+            await self._killed(Death(told.name, kind, number, later, self.shared_out), None if kind else seconds)
+            last = ["nothing", *told][-1].strip()
+        if not kind:
+            return f"{seconds:.2f} s, after {last!r}" if self.requests else f"{seconds:.2f} s"
+        return f"before {kind!r}" if later < 0 else f"{later} s after {kind!r}"
 
-    async def _killed(self, at: int, later: float, seconds: float, kind: str) -> str:
-        with tempfile.NamedTemporaryFile("r") as counted:
-            async with self._running(at, later, counted.name) as process:
-                said = asyncio.ensure_future(process.communicate())
-                await asyncio.wait({said}, timeout=None if at else seconds)
-                if process.returncode is None:
-                    process.kill()
-                _, err = await said
-            last = ["nothing", *counted][-1].strip()
+    async def _killed(self, death: Death, seconds: float | None) -> None:
+        async with self._running(death) as process:
+            said = asyncio.ensure_future(process.communicate())
+            await asyncio.wait({said}, timeout=seconds)
+            if process.returncode is None:
+                process.kill()
+            _, err = await said
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, err.decode()
             self.ended += 1
-        if not at:
-            return f"{seconds:.2f} s, after {last!r}"
-        return f"before {kind!r}" if later < 0 else f"{later} s after {kind!r}"
 
     @contextlib.asynccontextmanager
-    async def _running(self, request: int, seconds: float, counted: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        death = msgspec.json.encode(Death(request, seconds, counted, self.shared_out)).decode()
+    async def _running(self, death: Death) -> AsyncIterator[asyncio.subprocess.Process]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.chaos.dying", death, *self.words),
+            *(sys.executable, "-m", self.module, msgspec.json.encode(death).decode(), *self.words),
             cwd=ROOT,
             env=dict(self.environment),
             stdout=asyncio.subprocess.DEVNULL,

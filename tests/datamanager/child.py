@@ -1,41 +1,67 @@
-"""A process that archives a log until it is told to stop, or killed.
+"""A process that looks after a log: restores it when it is missing, and archives it. It is killed at some moment.
 
-python -m tests.datamanager.child NATS DATABASE SCHEMA NAMESPACE FOLDER
+python -m tests.datamanager.child DEATH NATS DATABASE SCHEMA NAMESPACE STORAGE COMMITS
+
+It ends when the archive has this many commits. With 0 it ends when the log is there.
 """
 
 from __future__ import annotations
 
-import asyncio
-import signal
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import uvloop
 
 from runstream.database import Database
+from runstream.datamanager import compaction, tidying
 from runstream.datamanager.datamanager import DataManager
 from runstream.datamanager.opening import LogPlace, prepare_log
 from runstream.log.jetstream import open_log
-from runstream.objects import PosixObjects
+from runstream.objects import ObjectStorage, PosixObjects
+from tests.chaos.dying import Death, watch
 from tests.datamanager.place import PARTITIONS
 from tests.log.servers import connected
+from tests.objects.backends import open_at, s3_location
+
+TIGHT = {"MERGE_FROM": 4, "MERGE": 3, "LIST_FROM": 4, "LIST": 2, "MAX_COMMITS": 40}
+"""Segments are merged and listed after every few commits."""
+CLOSE_SECONDS = 0.0
 
 
-async def main(nats_url: str, database_url: str, schema: str, namespace: str, folder: str) -> None:
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    database, storage = Database(database_url, schema), PosixObjects(Path(folder))
+async def opened(storage: str) -> ObjectStorage:
+    """The storage: a folder, or `s3 URL BUCKET`."""
+    kind, _, place = storage.partition(" ")
+    if kind != "s3":
+        return PosixObjects(Path(storage))
+    url, _, bucket = place.partition(" ")
+    return await open_at(s3_location(url, bucket))
+
+
+async def main(nats_url: str, database_url: str, schema: str, namespace: str, storage: str, commits: str) -> None:
+    objects, database = await opened(storage), Database(database_url, schema)
     async with connected(nats_url) as nc:
-        prepared = await prepare_log(LogPlace(nc, database, storage, namespace, "runs", PARTITIONS, 1))
+        prepared = await prepare_log(LogPlace(nc, database, objects, namespace, "runs", PARTITIONS, 1))
         async with await open_log(nc, namespace) as log:
-            one = DataManager(lambda: log, storage, database, prepared.deployment, close_seconds=0.0)
-            await one.start()
-            sys.stdout.write("started\n")
-            sys.stdout.flush()
-            await stop.wait()
-            await one.stop()
+            one = DataManager(lambda: log, objects, database, prepared.deployment, close_seconds=CLOSE_SECONDS)
+            if int(commits):
+                await one.start()
+                while sum(one.positions().values()) < int(commits):
+                    await nc.flush()
+                await one.stop()
     await database.close()
 
 
+def tighten() -> None:
+    for name, value in TIGHT.items():
+        setattr(compaction, name, value)
+    vars(tidying)["LIST_SEGMENTS"] = 6
+
+
 if __name__ == "__main__":
-    uvloop.run(main(*sys.argv[1:]))
+    requests = watch(msgspec.json.decode(sys.argv[1], type=Death))
+    kind: Any = type(uvloop.run(opened(sys.argv[6])))
+    requests.count_all(kind, "read", "write", "write_all", "delete")
+    tighten()
+    uvloop.run(main(*sys.argv[2:]))

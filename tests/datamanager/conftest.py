@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,14 @@ OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
 def open_storage(request: pytest.FixtureRequest) -> Open:
     """Opens an object storage, empty at first, of each kind that users can have."""
     return opener(request.param, request)
+
+
+@pytest.fixture
+def storage_name(request: pytest.FixtureRequest, open_storage: Open, tmp_path: Path, namespace: str) -> str:
+    """The same storage, for a process of its own (see `child`)."""
+    if request.node.callspec.params["open_storage"] == "s3":
+        return f"s3 {request.getfixturevalue('s3_url')} {namespace}"
+    return str(tmp_path / "objects")
 
 
 @pytest.fixture

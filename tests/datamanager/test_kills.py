@@ -1,80 +1,153 @@
-"""The process that archives is killed by -9 at random moments; NATS loses everything at random moments."""
+"""The process that archives is killed by -9 at random moments, and the one that restores; NATS loses everything."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from random import Random
+from collections.abc import Coroutine
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pytest
 
-from runstream.objects import PosixObjects
-from tests.datamanager.place import Place, deployment, said
-from tests.datamanager.rig import archived_of
+from runstream.errors import NotExistError
+from runstream.log.jetstream import open_log
+from tests.chaos.kills import Chaos, Victim, kills, say
+from tests.datamanager.conftest import OpenPlace
+from tests.datamanager.place import Place, said
+from tests.datamanager.rig import archived_of, paths
+from tests.datamanager.test_shipping import named_by
 
-ROOT = Path(__file__).parents[2]
-KILLS = 25
-"""Of each test."""
-
-
-@asynccontextmanager
-async def child(*words: str) -> AsyncIterator[Process]:
-    command = [sys.executable, "-W", "error", "-m", "tests.datamanager.child", *words]
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, cwd=ROOT)
-    try:
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"started\n"
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+SHIPPING = 6
+RESTORING = 6
+CHANGES = ("write", "delete", "read", "__bind_execute INSERT INTO archives", "__bind_execute SELECT archives")
+"""The requests at which it matters whether an archive was changed."""
+T = TypeVar("T")
+COMMITS = 60
+"""That one life archives when nobody kills it."""
 
 
-@pytest.mark.seconds(400)
-@pytest.mark.parametrize("seed", [7, 8])
-async def test_killed_at_random_moments(
-    seed: int, nats_url: str, database_url: str, database_schema: str, namespace: str, tmp_path: Path
+@dataclass
+class Archiving:
+    """An archive in the making, by one process after the other."""
+
+    place: Place
+    chaos: Chaos
+    words: tuple[str, ...]
+    """What a process is told, but for the number of commits."""
+    reached: int = 0
+
+    async def victim(self, commits: int) -> Victim:
+        """One that ends when so many commits more are archived."""
+        found = await self.place.archive.find_status()
+        until = (found.commits if found is not None else 0) + commits
+        return Victim(self.chaos, (*self.words, str(until)), module="tests.datamanager.child")
+
+    async def dies(self, dying: Coroutine[object, object, T]) -> T:
+        """Let a victim live and die, and append: some before it begins, and then little by little until it is dead."""
+        chance, before = self.chaos.random, await self._generation()
+        task = asyncio.create_task(dying)
+        await self.place.append(chance.randint(0, COMMITS // 3), partition=chance.randint(0, 1))
+        while not task.done() and await self._generation() == before:
+            pass
+        for _ in range(COMMITS):
+            if task.done():
+                break
+            await self.place.append(chance.randint(1, 4), partition=chance.randint(0, 1))
+        return await task
+
+    async def _generation(self) -> int:
+        return max(await self.place.archive.generations(), default=0)
+
+    async def is_whole(self) -> None:
+        """The archive has at least what it had, and it is how the log begins."""
+        status = await self.place.archive.find_status()
+        if status is None:
+            assert self.reached == 0
+            return
+        assert status.commits >= self.reached
+        self.reached = status.commits
+        archived, logged = said(await archived_of(self.place.archive)), without_ids(said(await self.place.logged()))
+        assert archived == [log[: len(begin)] for begin, log in zip(archived, logged, strict=True)]
+
+    async def is_complete(self) -> None:
+        """One that nobody kills archives all there is; the next one removes what all the others have left."""
+        missing = sum(map(len, await self.place.logged())) - self.reached
+        for commits in (missing, 0):
+            await (await self.victim(commits)).measure()
+            await self.is_whole()
+        assert said(await archived_of(self.place.archive)) == without_ids(said(await self.place.logged()))
+
+
+@pytest.mark.chaos
+@pytest.mark.seconds(60 + 10 * kills(SHIPPING))
+async def test_killed_while_it_ships_and_merges(
+    new_place: OpenPlace, nats_url: str, database_url: str, database_schema: str, namespace: str, storage_name: str
 ) -> None:
-    random = Random(seed)  # noqa: S311 - moments, not secrets
-    words = (nats_url, database_url, database_schema, namespace, str(tmp_path))
-    async with deployment(nats_url, database_url, database_schema, namespace, PosixObjects(tmp_path)) as place:
+    words = (nats_url, database_url, database_schema, namespace, storage_name)
+    chaos = Chaos(7, SHIPPING)
+    async with new_place() as place:
         await place.prepare()
-        reached = 0
-        for number in range(KILLS):
-            async with child(*words) as process:
-                for _ in range(random.randint(0, 6)):
-                    await place.append(random.randint(1, 30), partition=random.randint(0, 1))
-                process.kill()
-                await process.wait()
-            if number % 5 == 4:
-                reached = await whole(place, reached)
-            if number % 10 == 9:
+        archiving = Archiving(place, chaos, words)
+        measured = await archiving.victim(COMMITS)
+        await archiving.dies(measured.measure())
+        restored = 0
+        for number in chaos:
+            victim = replace(measured, words=(await archiving.victim(COMMITS)).words, among=CHANGES)
+            say(await archiving.dies(victim.killed()))
+            await archiving.is_whole()
+            if number % 6 == 5:
                 await place.lose_nats()
                 assert (await place.prepare()).restored is not None
-        await whole(place, reached)
-        before = (await place.archive.status()).generation
-        async with child(*words) as process:
-            # One that has not taken the archive over yet would leave the rest to the next one.
-            while (await place.archive.status()).generation == before:
-                pass
-            await place.append(5)
-            process.terminate()
-            assert await process.wait() == 0
-        assert said(await archived_of(place.archive)) == without_ids(said(await place.logged()))
+                restored += 1
+        await archiving.is_complete()
+        status = await place.archive.status()
+        merged = sum(each.last - each.first > 8 for each in await place.archive.segments(status, 0))
+        lists = [path for path in await paths(place.storage) if "index-" in path]
+        assert merged
+        assert lists
+        assert set(await paths(place.storage, place.archive.places.folder)) == await named_by(place.archive)
+        told = (
+            f"{archiving.reached} commits, generation {status.generation}, {merged} merged segments, {len(lists)} lists"
+        )
+        say(f"{told}, {restored} restored logs")
 
 
-async def whole(place: Place, reached: int) -> int:
-    """The archive has at least what it had, and it is how the log begins; gives how many commits it has."""
-    status = await place.archive.status()
-    assert status.commits >= reached
-    archived, logged = said(await archived_of(place.archive)), without_ids(said(await place.logged()))
-    assert archived == [log[: len(begin)] for begin, log in zip(archived, logged, strict=True)]
-    return status.commits
+@pytest.mark.chaos
+@pytest.mark.seconds(60 + 10 * kills(RESTORING))
+async def test_killed_while_it_restores(
+    new_place: OpenPlace, nats_url: str, database_url: str, database_schema: str, namespace: str, storage_name: str
+) -> None:
+    words = (nats_url, database_url, database_schema, namespace, storage_name, "0")
+    chaos = Chaos(9, RESTORING)
+    async with new_place() as place:
+        await place.prepare()
+        await place.append(2200)
+        await place.append(1400, partition=1)
+        before = said(await place.logged())
+        await place.ship()
+        await place.lose_nats()
+        victim = Victim(chaos, words, module="tests.datamanager.child", among=("publish", "read"))
+        await victim.measure()
+        whole = 0
+        for _ in chaos:
+            await place.lose_nats()
+            say(await victim.killed())
+            there = await is_described(place)
+            whole += there
+            if there:
+                assert said(await place.logged()) == before
+            assert ((await place.prepare()).restored is None) is there
+            assert said(await place.logged()) == before
+        say(f"{whole} of {chaos.kills} had restored all of it")
+
+
+async def is_described(place: Place) -> bool:
+    """Whether there is a log that could be opened, and so has to be whole."""
+    try:
+        async with await open_log(place.nc, place.namespace):
+            return True
+    except NotExistError:
+        return False
 
 
 def without_ids(messages: list[list[tuple[object, ...]]]) -> list[list[tuple[object, ...]]]:

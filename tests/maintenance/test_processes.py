@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable
@@ -151,33 +150,6 @@ async def test_a_process_that_does_not_answer_is_not_taken_for_parked(tmp_path: 
         finally:
             stopped.resume()
         await until(client, lambda status: [one.state for one in status.instances] == ["parked"] * 4)
-
-
-@pytest.mark.seconds(150)
-async def test_killed_at_any_moment_the_next_command_works(open_path: Path) -> None:
-    chance = random.Random(7)  # noqa: S311
-    async with in_one_process(open_path, "--driver", "noop") as deployment:
-        for number in range(8):
-            word = ("enable", "disable")[number % 2]
-            command = asyncio.create_task(deployment.run("maintenance", word, "--wait"))
-            await asyncio.wait({command}, timeout=chance.uniform(0.2, 1.5))
-            await deployment.gateway.kill()
-            await deployment.gateway.start()
-            await command
-            async with deployment.client() as client:
-                wanted = word == "enable"
-                if (await client.maintenance.status()).requested is not wanted:
-                    assert (await deployment.run("maintenance", word)).code == 0
-                done = await deployment.run("maintenance", "status", "--wait", "--output", "json")
-                said = json.loads(done.out)
-                assert (done.code, said["RequestedStatus"]) == (0, wanted)
-                (instance,) = said["instances"]
-                assert instance["state"] == ("parked" if wanted else "running")
-                if wanted:
-                    await until(client, lambda status: status.current)
-                    assert get(deployment, "/api/v1alpha/runs") == (503, "10")
-                    assert get(deployment, "/healthz") == (200, None)
-        assert (await deployment.fsck()).code == 0
 
 
 async def test_the_token_is_asked_for(open_path: Path) -> None:
