@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from runstream.events.run_config import Container, RunConfig, RunConfigTask, Runtime, Step
 from tests.cli.conftest import Command
 
 JSONNET = """
@@ -163,13 +165,30 @@ def test_the_first_file_is_taken_and_runstream_comes_before_agola(command: Comma
     assert "there is no configuration file" in command("config", "check").err
 
 
+def test_nothing_of_a_run_config_is_left_out(command: Command, folder: Path) -> None:
+    (folder / "all.yml").write_text(
+        "runs: [{name: r, tasks: [{name: t, runtime: {containers: [{volumes: [{path: /a, tmpfs: {}}]}]}, "
+        "steps: [{run: a}], docker_registries_auth: {h: {username: u}}}]}]"
+    )
+    (run,) = json.loads(command("config", "check", "all.yml", "-o", "json").out)["runs"]
+    left_out = {"cache_group"}  # what the file does not say
+    assert set(run) - {"matches"} == {field.name for field in fields(RunConfig)} - left_out
+    task = run["tasks"]["t"]
+    assert set(task) - {"id"} == {field.name for field in fields(RunConfigTask)}
+    assert set(task["runtime"]) == {field.name for field in fields(Runtime)}
+    (container,) = task["runtime"]["containers"]
+    assert set(container) == {field.name for field in fields(Container)}
+    assert set(task["steps"][0]) == {field.name for field in fields(Step)}
+
+
 def test_it_imports_neither_http_nor_an_event_loop(tmp_path: Path) -> None:
     (tmp_path / "a.jsonnet").write_text("{runs: [{name: 'r'}]}")
     program = (
         "import sys; sys.argv = ['runstream', 'config', 'check', 'a.jsonnet']\n"
         "from runstream.service.main import app\n"
         "app.meta(result_action='return_value')\n"
-        "print(sorted({'asyncio', 'fastapi', 'httpx2', 'nats', 'rich', 'sqlalchemy', 'msgspec'} & set(sys.modules)))"
+        "costly = {'asyncio', 'fastapi', 'httpx2', 'nats', 'rich', 'ruamel', 're2', 'sqlalchemy', 'msgspec'}\n"
+        "print(sorted(costly & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True

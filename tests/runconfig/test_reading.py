@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runstream.runconfig import ConfigError, Problem, parse_config
-from runstream.runconfig.composing import MAX_NODES
+from runstream.runconfig.bounds import MAX_NODES
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence
 from runstream.runconfig.problems import MAX_PROBLEMS
 from runstream.runconfig.reading import MAX_BYTES, read_nodes

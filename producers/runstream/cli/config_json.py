@@ -37,6 +37,7 @@ def _run(run: ResolvedRun) -> Json:
         "matches": True,
         "static_environment": run.config.static_environment,
         "environment": run.config.environment,
+        "run_timeout_interval": run.config.run_timeout_interval,
         "concurrency": asdict(run.config.concurrency),
         "priority": run.config.priority,
         "tasks": {name: _task(task) for name, task in run.config.tasks.items()},
@@ -65,6 +66,7 @@ def _task(task: RunConfigTask) -> Json:
         "needs_approval": task.needs_approval,
         "docker_registries_auth": {registry: asdict(auth) for registry, auth in task.docker_registries_auth.items()},
         "task_timeout_interval": task.task_timeout_interval,
+        "retry": asdict(task.retry) if task.retry is not None else None,
     }
 
 

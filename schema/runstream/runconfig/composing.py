@@ -10,23 +10,12 @@ from collections.abc import Iterator
 
 from ruamel.yaml.events import AliasEvent, Event, MappingStartEvent, ScalarEvent, SequenceStartEvent
 
+from runstream.runconfig.bounds import MAX_DEPTH, MAX_NODES, RefusedError, sound
 from runstream.runconfig.nodes import Mapping, Node, Scalar, ScalarKind, Sequence, plain_kind, tagged_kind
 from runstream.runconfig.problems import shown
 
-MAX_NODES = 100_000
-MAX_DEPTH = 64
 _COLLECTION_TAGS = {None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _MERGE = "<<"
-
-
-class RefusedError(Exception):
-    """The text is not a configuration file: one sentence, the line, and a hint."""
-
-    def __init__(self, line: int, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.line = line
-        self.message = message
-        self.hint = hint
 
 
 class Composer:
@@ -130,18 +119,6 @@ def _scalar(event: ScalarEvent, line: int) -> Scalar:
     if kind is None or (kind != "str" and plain_kind(text) != kind):
         raise RefusedError(line, f"unknown or unfitting tag {shown(tag)}", "leave the tag out")
     return Scalar(line, text, kind, plain=False)
-
-
-def sound(text: str, line: int) -> str:
-    """The text with surrogate pairs (as JSON escapes write them) joined; refused when it is no Unicode text."""
-    if "\0" in text:
-        raise RefusedError(line, "a text contains the character NUL")
-    if text.isascii():
-        return text
-    try:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16")
-    except UnicodeDecodeError as error:
-        raise RefusedError(line, "a text contains half of a surrogate pair") from error
 
 
 def _tag_of(event: Event) -> str | None:

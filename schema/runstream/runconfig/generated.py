@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import NoReturn
 
-from runstream.runconfig.composing import MAX_DEPTH, MAX_NODES, RefusedError, sound
+from runstream.runconfig.bounds import MAX_DEPTH, MAX_NODES, RefusedError, sound
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence
 
 _NOWHERE = 0

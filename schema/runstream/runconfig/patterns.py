@@ -9,8 +9,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Protocol, cast
 
-import re2  # type: ignore[import-untyped]
-
 MAX_EXPRESSIONS = 100
 """Different ones in one file."""
 _MAX_BYTES = 4096
@@ -41,6 +39,8 @@ def searches(pattern: str, text: str) -> bool:
 
 @lru_cache(maxsize=MAX_EXPRESSIONS)
 def _compiled(pattern: str) -> _Compiled:
+    import re2  # type: ignore[import-untyped]  # not at the top: most files have no expression
+
     options = re2.Options()
     options.log_errors = False
     options.max_mem = _MAX_MEMORY
