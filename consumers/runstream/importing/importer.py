@@ -21,8 +21,8 @@ import structlog
 from runstream.database.epochs import Epoch, begin_epoch, current_epoch
 from runstream.errors import InternalError, RunstreamError
 from runstream.importing.leftovers import epochs_in_nats, remove_epoch, remove_leftovers
-from runstream.importing.loading import LoadFromSnapshot, hash_of, load_from_snapshot, verified
-from runstream.importing.repartitioning import Repartition, repartition
+from runstream.importing.loading import LoadFromSnapshot, Target, hash_of, load_from_snapshot, verified
+from runstream.importing.repartitioning import repartition
 from runstream.importing.storing import Stored, store_objects
 from runstream.importing.switching import ServicePlace, switch
 from runstream.log import streams
@@ -170,32 +170,32 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
         done += further
         say("loading", done, total)
 
-    manifest = hash_of(snapshot.manifest)
+    target = _target(place, new, snapshot, beside)
     if snapshot.header.partitions == new.partitions:
-        works = [
-            LoadFromSnapshot(
-                str(snapshot.path),
-                manifest,
-                place.nats_url,
-                place.database.url,
-                beside,
-                place.namespace,
-                place.service,
-                new.number,
-                partition,
-            )
-            for partition in range(new.partitions)
-        ]
+        works = [LoadFromSnapshot(target, partition) for partition in range(new.partitions)]
         sizes = snapshot.manifest.positions
         filled = await shared_out(load_from_snapshot, works, sizes, Filled, processors() if total > MANY else 1, tell)
     else:
-        target = Repartition(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
-        with verified(snapshot.path, manifest) as opened:
-            filled = await repartition(opened, target, tell)
+        # In another process where it takes long: this one has its lease to renew, and may serve an API.
+        (filled,) = await shared_out(repartition, [target], [total], list[Filled], 2 if total > MANY else 1, tell)
     await _require_whole(place, new, filled)
     say("making indexes", 0, 0)
     await make_indexes(place.database.url, beside, indexes)
     return filled
+
+
+def _target(place: ServicePlace, new: Epoch, snapshot: Verified, schema: str) -> Target:
+    return Target(
+        path=str(snapshot.path),
+        manifest=hash_of(snapshot.manifest),
+        nats_url=place.nats_url,
+        database_url=place.database.url,
+        schema=schema,
+        namespace=place.namespace,
+        service=place.service,
+        epoch=new.number,
+        partitions=new.partitions,
+    )
 
 
 async def _require_whole(place: ServicePlace, new: Epoch, filled: list[Filled]) -> None:

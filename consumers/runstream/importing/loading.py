@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
+from nats.aio.client import Client
 
 from runstream.database.database import Database
 from runstream.errors import InternalError
@@ -30,8 +31,8 @@ from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.subjects import Subjects
 
 
-class LoadFromSnapshot(msgspec.Struct, frozen=True):
-    """One partition that is to be loaded and filled."""
+class Target(msgspec.Struct, frozen=True):
+    """A verified snapshot, and the new epoch that it is loaded into."""
 
     path: str
     manifest: str
@@ -39,10 +40,11 @@ class LoadFromSnapshot(msgspec.Struct, frozen=True):
     nats_url: str
     database_url: str
     schema: str
+    """In which the rows are made."""
     namespace: str
     service: str
     epoch: int
-    partition: int
+    partitions: int
 
     @property
     def subjects(self) -> Subjects:
@@ -50,11 +52,18 @@ class LoadFromSnapshot(msgspec.Struct, frozen=True):
         return Subjects(self.namespace, self.service, self.epoch)
 
 
+class LoadFromSnapshot(msgspec.Struct, frozen=True):
+    """One partition that is to be loaded and filled; the snapshot has as many of them as the new epoch."""
+
+    target: Target
+    partition: int
+
+
 async def load_from_snapshot(work: LoadFromSnapshot, tell: Tell) -> Filled:
     """Load the partition and fill its rows. Raises SnapshotError, InternalError."""
-    subjects = work.subjects
-    with verified(Path(work.path), work.manifest) as snapshot:
-        async with loading(work.nats_url, work.database_url, work.schema) as (publisher, database):
+    target, subjects = work.target, work.target.subjects
+    with verified(Path(target.path), target.manifest) as snapshot:
+        async with loading(target) as (_, publisher, database):
             loader = StreamLoader(publisher, subjects.stream(work.partition))
 
             async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
@@ -80,15 +89,15 @@ def hash_of(manifest: Manifest) -> str:
 
 
 @asynccontextmanager
-async def loading(nats_url: str, database_url: str, schema: str) -> AsyncIterator[tuple[Publisher, Database]]:
+async def loading(target: Target) -> AsyncIterator[tuple[Client, Publisher, Database]]:
     """What a process needs that loads partitions."""
-    database = Database(database_url, schema, pool_size=1, application="runstream import")
+    database = Database(target.database_url, target.schema, application="runstream import")
     try:
-        async with nats_connection(nats_url, "runstream import") as client:
+        async with nats_connection(target.nats_url, "runstream import") as client:
             publisher = Publisher(client)
             await publisher.start()
             try:
-                yield publisher, database
+                yield client, publisher, database
             finally:
                 await publisher.close()
     finally:

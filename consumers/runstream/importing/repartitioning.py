@@ -6,53 +6,32 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 from nats.aio.client import Client
 
 from runstream.commits import Position
 from runstream.database.database import Database
 from runstream.errors import RunstreamError
-from runstream.importing.loading import loaded_meanwhile
+from runstream.importing.loading import Target, loaded_meanwhile, loading, verified
 from runstream.importing.routing import Routed, routed
-from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.publisher import Publisher
 from runstream.log.jetstream import JetStreamLog
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
-from runstream.snapshots.reading import Snapshot
 from runstream.subjects import Subjects
 
 _WAITING = 2
 """Batches of a partition that may wait to be loaded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Repartition:
-    """Where a snapshot goes."""
-
-    nats_url: str
-    database_url: str
-    schema: str
-    subjects: Subjects
-    """The names in the new epoch."""
-    partitions: int
-
-
-async def repartition(snapshot: Snapshot, target: Repartition, tell: Tell) -> list[Filled]:
+async def repartition(target: Target, tell: Tell) -> list[Filled]:
     """Load all of the snapshot and fill the rows. Raises SnapshotError, InternalError."""
-    database = Database(target.database_url, target.schema, application="runstream import")
-    try:
-        async with nats_connection(target.nats_url, "runstream import") as client:
-            publisher = Publisher(client)
-            await publisher.start()
+    with verified(Path(target.path), target.manifest) as snapshot:
+        async with loading(target) as (client, publisher, database):
             lanes = [_Lane(partition, target, client, publisher) for partition in range(target.partitions)]
-            try:
-                return await _loaded(routed(snapshot, target.partitions), lanes, database, tell)
-            finally:
-                await publisher.close()
-    finally:
-        await database.close()
+            return await _loaded(routed(snapshot, target.partitions), lanes, database, tell)
 
 
 async def _loaded(messages: Iterator[Routed], lanes: Sequence[_Lane], database: Database, tell: Tell) -> list[Filled]:
@@ -74,7 +53,7 @@ class _Lane:
     """One partition of the new log."""
 
     partition: int
-    target: Repartition
+    target: Target
     client: Client
     publisher: Publisher
     sequence: int = 0

@@ -57,12 +57,12 @@ def processors() -> int:
 async def shared_out(
     work: Work[W, E], works: Sequence[W], sizes: Sequence[int], answer: type[E], processes: int, tell: Tell
 ) -> list[E]:
-    """What `work` makes of each of the works, in their order; in this process when `processes` is 1.
+    """What `work` makes of each of the works, in their order; in this process when `processes` is 1, else in others.
 
     `sizes` says how large each is, in any unit: the largest are begun first, so that all processes end at about one
     time. Raises what the work raises (as InternalError from another process), and then ends all others.
     """
-    if processes <= 1 or len(works) <= 1:
+    if processes <= 1:
         return [await work(one, tell) for one in works]
     waiting = sorted(range(len(works)), key=lambda number: sizes[number])
     answers: dict[int, E] = {}

@@ -16,6 +16,7 @@ from runstream.cli.failures import told_by_service
 from runstream.cli.output import Output, print_json, say
 from runstream.client.snapshots import ImportReport
 from runstream.errors import BadRequestError
+from runstream.garbage import collect_seldom
 from runstream.importing.importer import Imported, Verified, import_snapshot, verify_file, would_import
 from runstream.objects.opening import open_objects
 from runstream.service.importing_place import importing_place
@@ -62,6 +63,7 @@ def import_command(
     """
     if merge:
         raise _no_merging()
+    collect_seldom()
     options = options or StorageOptions()
     if given().url is not None and options.nats_url is None:
         _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
