@@ -84,6 +84,22 @@ def test_how_runs_get_along_is_shown(command: Command, tmp_path: Path) -> None:
     assert second["concurrency"] == {"policy": "skip", "max_waiting": 0}
 
 
+def test_retries_and_limits_are_shown(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text(
+        "no_output_timeout: 5m\nruns:\n- {name: r, run_timeout_interval: 1h, tasks: [{name: t, runtime: {type: host},"
+        " task_timeout_interval: 90s, retry: {max: 2, backoff: 10s, on: [lost]}, steps: [{run: make}]}]}\n"
+    )
+    lines = command("config", "check", "a.yml").out.splitlines()
+    assert lines[1:] == [
+        "run r (at most 1h0m0s)",
+        "  t: level 0; host; at most 1m30s; tried up to 2 times more after lost, the first after 10s",
+    ]
+    (run,) = json.loads(command("config", "check", "a.yml", "-o", "json").out)["runs"]
+    assert run["run_timeout_interval"] == 3_600_000_000_000
+    assert run["tasks"]["t"]["retry"] == {"max": 2, "backoff": 10_000_000_000, "on": ["lost"]}
+    assert run["tasks"]["t"]["steps"][0]["no_output_timeout"] == 300_000_000_000
+
+
 def test_secrets_are_shown_by_their_names(command: Command, folder: Path) -> None:
     (folder / "variables.yml").write_text("token: from the file\n")
     (folder / "secrets.json").write_text('{"token": "hunter2"}')

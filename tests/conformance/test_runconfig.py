@@ -119,7 +119,18 @@ def parsed_of(config: Json) -> ParsedConfig:
 
 def run_of(run: Json) -> RunSpec:
     tasks = tuple(task_of(task) for task in run["tasks"])
-    return RunSpec(run["name"], tasks, when_of(run["when"]), registries_of(run), timeout_of(run), QUEUE, 0)
+    return RunSpec(
+        name=run["name"],
+        tasks=tasks,
+        when=when_of(run["when"]),
+        docker_registries_auth=registries_of(run),
+        task_timeout_interval=timeout_of(run),
+        run_timeout_interval=None,
+        no_output_timeout=None,
+        retry=None,
+        concurrency=QUEUE,
+        priority=0,
+    )
 
 
 def task_of(task: Json) -> TaskSpec:
@@ -142,6 +153,8 @@ def task_of(task: Json) -> TaskSpec:
         when=when_of(task["when"]),
         docker_registries_auth=registries_of(task),
         task_timeout_interval=timeout_of(task),
+        no_output_timeout=None,
+        retry=None,
     )
 
 

@@ -110,6 +110,35 @@ async def test_concurrency_priority_and_labels_are_kept_and_shown() -> None:
         assert part in message
 
 
+async def test_retries_and_limits_are_kept_and_shown() -> None:
+    world = World.make()
+    retry = {"max": 2, "backoff": 1_000_000_000, "on": ["timeout", "failure"]}
+    steps = [{"type": "run", "command": "make", "step_timeout_interval": 7, "no_output_timeout": 8}]
+    tasks = {"a": task("a", retry=retry, steps=steps), "b": task("b", retry=1), "c": task("c")}
+    async with world.http() as http:
+        told = (await http.post("/runs", json=run_body(run_config_tasks=tasks, run_timeout_interval=9))).json()
+        refused = [
+            (await http.post("/runs", json=run_body(**wrong))).json()[0]["message"]
+            for wrong in (
+                {"run_timeout_interval": -1},
+                {"run_config_tasks": {"a": task(retry=11)}},
+                {"run_config_tasks": {"a": task(retry={"max": 1, "on": []})}},
+                {"run_config_tasks": {"a": task(retry={"max": 1, "backoff": 86_400_000_000_001})}},
+                {"run_config_tasks": {"a": task(steps=[{"type": "clone", "no_output_timeout": 1}])}},
+            )
+        ]
+    assert told["run_config"]["run_timeout_interval"] == 9
+    a, b, c = sorted(told["run_config"]["tasks"].values(), key=lambda one: one["name"])
+    assert a["retry"] == {**retry, "on": ["failure", "timeout"]}
+    assert b["retry"] == {"max": 1, "backoff": 0, "on": ["failure", "lost", "timeout"]}
+    assert c["retry"] is None
+    assert (a["steps"][0]["step_timeout_interval"], a["steps"][0]["no_output_timeout"]) == (7, 8)
+    for message, part in zip(
+        refused, ("run_timeout_interval", "retry", "retry.on", "retry.backoff", "is for run steps"), strict=True
+    ):
+        assert part in message
+
+
 async def test_a_graph_that_cannot_run_makes_a_run_with_setup_errors() -> None:
     world = World.make()
     tasks = {

@@ -15,6 +15,7 @@ from runstream.runconfig.fields import Kind
 from runstream.runconfig.json_schema import KINDS, json_schema, schema_text
 from tests.conformance.cases import FOLDER
 from tests.runconfig.test_documents import EXAMPLES, whole
+from tests.runconfig.test_limits import WRONG, file
 from tests.runconfig.test_rules import CASES
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,9 @@ def test_every_configuration_of_the_cases_is_valid(config: str) -> None:
     assert valid(config)
 
 
-@pytest.mark.parametrize(("text", "path", "message"), CASES)
+@pytest.mark.parametrize(
+    ("text", "path", "message"), [*CASES, *((file(**places), said, said) for places, said in WRONG)]
+)
 def test_what_the_decoder_refuses_the_schema_refuses(text: str, path: str, message: str) -> None:
     try:
         document = read(text)
@@ -114,6 +117,9 @@ def test_what_the_decoder_warns_of_the_schema_refuses(text: str) -> None:
         STEP.replace("@", "{clone: }, {clone: {depth: 1}}, {type: clone}, {restore_workspace: }, {run: make}"),
         STEP.replace("@", '{run: {command: "a\\nb", name: n}}, {type: run, command: "a\\nb", name: n}'),
         STEP.replace("@", "{run: {command: a, environment: {A: {}, B: {from_variable: b}, C: ''}}}"),
+        TASK.replace("@", "retry: 2, no_output_timeout: 0, task_timeout_interval: -1s"),
+        TASK.replace("@", "retry: {max: 0, backoff: 1.5h, on: lost}, steps: [{clone: {step_timeout_interval: 10}}]"),
+        "retry: {max: 10, on: [failure, timeout]}\nrun_timeout_interval: 1h\nruns: [{name: r, retry: }]",
         "runs: [{name: r, tasks: [{name: a, runtime: {type: host, containers: []}}, "
         "{name: b, runtime: {arch: 386, containers: [{volumes: [{path: /a, tmpfs: {}}, {tmpfs: {size: 1.5Gi}}]}]}, "
         "depends: [a]}, {name: c, runtime: {type: host}, depends: [{b: [on_failure]}]}, "

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from runstream.events.run_config import Depend, RunConfig, RunConfigTask
-from runstream.runconfig import Problem, RefContext, ResolvedRun
+from runstream.events.run_config import Depend, Retry, RunConfig, RunConfigTask
+from runstream.runconfig import Problem, RefContext, ResolvedRun, format_duration
 
 
 def checked_lines(
@@ -33,12 +33,13 @@ def _for(context: RefContext) -> str:
 
 
 def _manners(config: RunConfig) -> str:
-    """How it gets along with other runs, where that is not as usual."""
+    """How it gets along with other runs, and how long it may take, where that is not as usual."""
     policy, bound = config.concurrency.policy, config.concurrency.max_waiting
     facts = [
         f"concurrency {policy}" if policy != "queue" else "",
         f"at most {bound} waiting" if bound else "",
         f"priority {config.priority}" if config.priority else "",
+        f"at most {format_duration(config.run_timeout_interval)}" if config.run_timeout_interval else "",
     ]
     told = "; ".join(filter(None, facts))
     return f" ({told})" if told else ""
@@ -53,9 +54,19 @@ def _task(task: RunConfigTask) -> Iterator[str]:
         facts.append("skipped: its `when` does not match")
     if task.needs_approval:
         facts.append("waits for approval")
+    if task.task_timeout_interval:
+        facts.append(f"at most {format_duration(task.task_timeout_interval)}")
+    if task.retry is not None:
+        facts.append(_retry(task.retry))
     yield f"  {task.name}: {'; '.join(facts)}"
     if task.environment:
         yield "    " + ", ".join(f"{name}={_one_line(value)}" for name, value in task.environment.items())
+
+
+def _retry(retry: Retry) -> str:
+    wait = f", the first after {format_duration(retry.backoff)}" if retry.backoff else ""
+    often = "once more" if retry.max == 1 else f"up to {retry.max} times more"
+    return f"tried {often} after {' or '.join(retry.on)}{wait}"
 
 
 def _edge(depend: Depend) -> str:

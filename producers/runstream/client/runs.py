@@ -41,13 +41,14 @@ class Runs:
         annotations: Mapping[str, str] | None = None,
         setup_errors: Sequence[str] = (),
         cache_group: str = "",
+        run_timeout_interval: int = 0,
         concurrency: str | Mapping[str, object] = "queue",
         priority: int = 0,
     ) -> Run:
         """Create one run of tasks that are resolved already, each under an id of its own choice.
 
         `concurrency` is a policy (queue, cancel_running, cancel_waiting, skip), or a map of `policy` and `max_waiting`;
-        `priority` is -100 to 100.
+        `priority` is -100 to 100; `run_timeout_interval` is in nanoseconds, 0 for none.
 
         It is durable when this returns; its number is given a moment later. Raises ClientError.
         """
@@ -59,6 +60,7 @@ class Runs:
             "annotations": annotations or {},
             "setup_errors": setup_errors,
             "cache_group": cache_group,
+            "run_timeout_interval": run_timeout_interval,
             "concurrency": concurrency,
             "priority": priority,
         }

@@ -13,10 +13,12 @@ from starlette.requests import Request
 
 from runstream.errors import BadRequestError
 from runstream.evaluation import ConfigName
-from runstream.events.run_config import GroupPolicy
-from runstream.runconfig import MAX_PRIORITY, MAX_WAITING
+from runstream.events.run_config import GroupPolicy, RetryReason
+from runstream.runconfig import MAX_BACKOFF, MAX_NANOSECONDS, MAX_PRIORITY, MAX_RETRIES, MAX_WAITING, REASONS
 
 T = TypeVar("T")
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=MAX_NANOSECONDS)]
+Retries = Annotated[int, msgspec.Meta(ge=0, le=MAX_RETRIES)]
 Priority = Annotated[int, msgspec.Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -91,6 +93,19 @@ class StepBody(Body, frozen=True):
     keys: list[str] = []
     contents: list[SaveContentBody] = []
     dest_dir: str = ""
+    step_timeout_interval: Nanoseconds = 0
+    no_output_timeout: Nanoseconds = 0
+    """For run steps."""
+
+
+class RetryBody(Body, frozen=True):
+    """When a task is tried again."""
+
+    max: Retries
+    """How many attempts may follow the first."""
+    backoff: Annotated[int, msgspec.Meta(ge=0, le=MAX_BACKOFF)] = 0
+    """Nanoseconds before the second attempt; doubled for each one after it."""
+    on: Annotated[list[RetryReason], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: list(REASONS))
 
 
 class RegistryAuthBody(Body, frozen=True):
@@ -120,6 +135,7 @@ class TaskBody(Body, frozen=True):
     needs_approval: bool = False
     docker_registries_auth: dict[str, RegistryAuthBody] = {}
     task_timeout_interval: int = 0
+    retry: Retries | RetryBody = 0
 
 
 class ConcurrencyBody(Body, frozen=True):
@@ -140,6 +156,7 @@ class CreateRunBody(Body, frozen=True):
     environment: dict[str, str] = {}
     cache_group: str = ""
     annotations: dict[str, str] = {}
+    run_timeout_interval: Nanoseconds = 0
     concurrency: GroupPolicy | ConcurrencyBody = "queue"
     priority: Priority = 0
 

@@ -15,6 +15,7 @@ from runstream.events.run_config import (
     Depend,
     GroupPolicy,
     RegistryAuth,
+    Retry,
     RunConfig,
     RunConfigTask,
     Runtime,
@@ -22,7 +23,16 @@ from runstream.events.run_config import (
     Step,
     Volume,
 )
-from runstream.gateway.bodies import ConcurrencyBody, ContainerBody, CreateRunBody, RuntimeBody, StepBody, TaskBody
+from runstream.gateway.bodies import (
+    ConcurrencyBody,
+    ContainerBody,
+    CreateRunBody,
+    RetryBody,
+    RuntimeBody,
+    StepBody,
+    TaskBody,
+)
+from runstream.runconfig import REASONS
 
 MAX_NAME_BYTES = 100
 ARCHS = ("", "386", "amd64", "arm", "arm64")
@@ -45,6 +55,7 @@ def run_config_of(body: CreateRunBody, name: str) -> RunConfig:
         static_environment=body.static_environment,
         environment=body.environment,
         cache_group=body.cache_group,
+        run_timeout_interval=body.run_timeout_interval,
         concurrency=_concurrency(body.concurrency),
         priority=body.priority,
     )
@@ -100,6 +111,8 @@ def _runtime_problems(task: TaskBody) -> Iterator[str]:
 
 
 def _step_problems(step: StepBody) -> Iterator[str]:
+    if step.no_output_timeout and step.type != "run":
+        yield "has a no_output_timeout, which is for run steps"
     match step.type:
         case "run" if not step.command:
             yield "has no command"
@@ -133,7 +146,14 @@ def _task(task: TaskBody, names: Mapping[str, str]) -> RunConfigTask:
             for registry, auth in task.docker_registries_auth.items()
         },
         task_timeout_interval=task.task_timeout_interval,
+        retry=_retry(task.retry),
     )
+
+
+def _retry(body: int | RetryBody) -> Retry | None:
+    if isinstance(body, int):
+        body = RetryBody(body)
+    return Retry(body.max, body.backoff, tuple(reason for reason in REASONS if reason in body.on)) if body.max else None
 
 
 def _runtime(runtime: RuntimeBody) -> Runtime:
@@ -167,4 +187,6 @@ def _step(step: StepBody) -> Step:
         keys=tuple(step.keys),
         contents=tuple(SaveContent(c.source_dir, c.dest_dir, tuple(c.paths)) for c in step.contents),
         dest_dir=step.dest_dir,
+        step_timeout_interval=step.step_timeout_interval,
+        no_output_timeout=step.no_output_timeout,
     )

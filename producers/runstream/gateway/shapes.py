@@ -11,7 +11,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from runstream.gateway.bodies import ConcurrencyBody, DependBody, RegistryAuthBody, RuntimeBody, SaveContentBody
+from runstream.gateway.bodies import (
+    ConcurrencyBody,
+    DependBody,
+    RegistryAuthBody,
+    RetryBody,
+    RuntimeBody,
+    SaveContentBody,
+)
 
 
 class Shape(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +133,9 @@ class ConfigStepShape(Shape, frozen=True):
     keys: list[str]
     contents: list[SaveContentBody]
     dest_dir: str
+    step_timeout_interval: int
+    """Nanoseconds; 0 for none, here and below."""
+    no_output_timeout: int
 
 
 class ConfigTaskShape(Shape, frozen=True):
@@ -147,6 +157,7 @@ class ConfigTaskShape(Shape, frozen=True):
     docker_registries_auth: dict[str, RegistryAuthBody]
     task_timeout_interval: int
     """Nanoseconds; 0 for none."""
+    retry: RetryBody | None
 
 
 class RunConfigShape(Shape, frozen=True):
@@ -161,6 +172,7 @@ class RunConfigShape(Shape, frozen=True):
     environment: dict[str, str]
     tasks: dict[str, ConfigTaskShape]
     cache_group: str
+    run_timeout_interval: int
     concurrency: ConcurrencyBody
     priority: int
 

@@ -16,6 +16,7 @@ from runstream.gateway.bodies import (
     ContainerBody,
     DependBody,
     RegistryAuthBody,
+    RetryBody,
     RuntimeBody,
     SaveContentBody,
     TmpfsBody,
@@ -200,6 +201,7 @@ def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
         environment=config.environment,
         tasks={task.id: task for task in tasks},
         cache_group=config.cache_group,
+        run_timeout_interval=config.run_timeout_interval,
         concurrency=ConcurrencyBody(config.concurrency.policy, config.concurrency.max_waiting),
         priority=config.priority,
     )
@@ -226,6 +228,7 @@ def _config_task(run: Run, task: RunConfigTask) -> ConfigTaskShape:
             for registry, auth in task.docker_registries_auth.items()
         },
         task_timeout_interval=task.task_timeout_interval,
+        retry=RetryBody(task.retry.max, task.retry.backoff, list(task.retry.on)) if task.retry is not None else None,
     )
 
 
@@ -244,6 +247,8 @@ def _config_step(step: Step) -> ConfigStepShape:
         keys=list(step.keys),
         contents=[SaveContentBody(c.source_dir, c.dest_dir, list(c.paths)) for c in step.contents],
         dest_dir=step.dest_dir,
+        step_timeout_interval=step.step_timeout_interval,
+        no_output_timeout=step.no_output_timeout,
     )
 
 

@@ -8,7 +8,7 @@ for run in run_configs(parsed, RefContext(ref_type="branch", branch="main", …)
 from runstream.runconfig.canonical import canonical, config_hash
 from runstream.runconfig.concurrency import MAX_PRIORITY, MAX_WAITING
 from runstream.runconfig.decode import parse_config
-from runstream.runconfig.duration import format_duration, parse_duration
+from runstream.runconfig.duration import MAX_NANOSECONDS, format_duration, parse_duration
 from runstream.runconfig.environment import (
     RefContext,
     config_context,
@@ -18,6 +18,7 @@ from runstream.runconfig.environment import (
 )
 from runstream.runconfig.graph import ancestors, ancestors_of, check_graph, levels, with_levels
 from runstream.runconfig.inputs import parse_variables
+from runstream.runconfig.limits import MAX_BACKOFF, MAX_RETRIES, REASONS
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
 from runstream.runconfig.problems import ConfigError, Problem
 from runstream.runconfig.reading import Format
@@ -26,8 +27,12 @@ from runstream.runconfig.resolve import ResolvedRun, run_configs
 from runstream.runconfig.when import match_when
 
 __all__ = [
+    "MAX_BACKOFF",
+    "MAX_NANOSECONDS",
     "MAX_PRIORITY",
+    "MAX_RETRIES",
     "MAX_WAITING",
+    "REASONS",
     "ConfigError",
     "Format",
     "ParsedConfig",

@@ -8,10 +8,10 @@ from dataclasses import replace
 from runstream.runconfig.concurrency import decode_concurrency, decode_priority
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.depends import DependSpec, decode_depends
-from runstream.runconfig.duration import parse_duration, within_int64
 from runstream.runconfig.fields import RUN, TASK, TOP
 from runstream.runconfig.graph import MAX_TASKS, common_dependencies, cycle_errors
-from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe, to_int
+from runstream.runconfig.limits import decode_interval, decode_limit, decode_retry
+from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
 from runstream.runconfig.problems import Problems, nearest, shown
 from runstream.runconfig.reading import Format, read_nodes
@@ -46,7 +46,14 @@ def _top(place: Cursor) -> ParsedConfig:
     runs = fields.get("runs")
     if runs is None or runs.node == Sequence(runs.node.line, ()):
         (runs or place).wrong("no runs defined", "a configuration has a list `runs`")
-    return ParsedConfig(tuple(_runs(fields)), decode_registries(fields), _timeout(fields))
+    return ParsedConfig(
+        runs=tuple(_runs(fields)),
+        docker_registries_auth=decode_registries(fields),
+        task_timeout_interval=decode_interval(fields, "task_timeout_interval"),
+        run_timeout_interval=decode_limit(fields, "run_timeout_interval"),
+        no_output_timeout=decode_limit(fields, "no_output_timeout"),
+        retry=decode_retry(fields),
+    )
 
 
 def _extensions(node: Node) -> tuple[str, ...]:
@@ -72,7 +79,10 @@ def _runs(fields: Fields) -> Iterator[RunSpec]:
             tasks=_tasks(run, name),
             when=decode_when(run),
             docker_registries_auth=decode_registries(run),
-            task_timeout_interval=_timeout(run),
+            task_timeout_interval=decode_interval(run, "task_timeout_interval"),
+            run_timeout_interval=decode_limit(run, "run_timeout_interval"),
+            no_output_timeout=decode_limit(run, "no_output_timeout"),
+            retry=decode_retry(run),
             concurrency=decode_concurrency(run),
             priority=decode_priority(run),
         )
@@ -128,7 +138,9 @@ def _task(fields: Fields, name: str, depends: list[tuple[Cursor, DependSpec]]) -
         approval=fields.flag("approval"),
         when=decode_when(fields),
         docker_registries_auth=decode_registries(fields),
-        task_timeout_interval=_timeout(fields),
+        task_timeout_interval=decode_interval(fields, "task_timeout_interval"),
+        no_output_timeout=decode_limit(fields, "no_output_timeout"),
+        retry=decode_retry(fields),
     )
 
 
@@ -162,30 +174,3 @@ def _check_common(
             f"task {shown(name)} and its dependency {shown(parent)} have both a dependency on task {shown(dependency)}",
             f"leave {shown(dependency)} out of the task's depends",
         )
-
-
-def _timeout(fields: Fields) -> int | None:
-    place = fields.get("task_timeout_interval")
-    if place is None:
-        return None
-    try:
-        match place.node:
-            case Scalar(kind="str", text=text):
-                return parse_duration(text)
-            case Scalar(kind="int" | "float"):
-                return within_int64(_nanoseconds(place.node))
-            case node:
-                place.wrong(f"expected a duration, found {describe(node)}", "such as 1h30m")
-    except ValueError as error:
-        place.wrong(str(error), "such as 1h30m, or a number of nanoseconds")
-    return None
-
-
-def _nanoseconds(node: Scalar) -> int:
-    """The number's whole nanoseconds; a fraction is dropped."""
-    if node.kind == "int" and len(node.text) <= 64:
-        return to_int(node.text)
-    try:
-        return int(float(node.text))
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{node.text[:40]} is not a duration") from error

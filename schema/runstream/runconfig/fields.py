@@ -43,6 +43,10 @@ Kind = Literal[
     "policy",
     "bound",
     "priority",
+    "limit",
+    "retry",
+    "retries",
+    "reasons",
     "anything",
 ]
 """What may stand in a field. A number or a boolean is its text in a `text`, and a mistake in a `strict text`."""
@@ -62,11 +66,17 @@ FieldTable = dict[str, Field]
 _WHEN = "for which branches, tags and refs it is meant"
 _REGISTRIES = "how to log in at container registries, by registry"
 _TASK_TIMEOUT = "how long a task may take, from the end of its setup"
+_RUN_TIMEOUT = "how long a run may take from its start, without its pauses"
+_NO_OUTPUT = "how long a run step may write nothing"
+_RETRY = "how often, and when, a task that failed is tried again"
 
 TOP: FieldTable = {
     "runs": Field("runs", "the runs, each a graph of tasks", required=True),
     "docker_registries_auth": Field("registries", f"{_REGISTRIES}; for all tasks of all runs"),
     "task_timeout_interval": Field("duration", f"{_TASK_TIMEOUT}; for all tasks of all runs"),
+    "run_timeout_interval": Field("limit", f"{_RUN_TIMEOUT}; for all runs"),
+    "no_output_timeout": Field("limit", f"{_NO_OUTPUT}; for all tasks of all runs"),
+    "retry": Field("retry", f"{_RETRY}; for all tasks of all runs"),
 }
 RUN: FieldTable = {
     "name": Field("text", "1 to 100 bytes, unique in the file", required=True),
@@ -74,6 +84,9 @@ RUN: FieldTable = {
     "when": Field("when", f"{_WHEN}; for another the run is not created"),
     "docker_registries_auth": Field("registries", f"{_REGISTRIES}; wins over the top level"),
     "task_timeout_interval": Field("duration", f"{_TASK_TIMEOUT}; wins over the top level"),
+    "run_timeout_interval": Field("limit", f"{_RUN_TIMEOUT}; wins over the top level"),
+    "no_output_timeout": Field("limit", f"{_NO_OUTPUT}; wins over the top level"),
+    "retry": Field("retry", f"{_RETRY}; wins over the top level"),
     "concurrency": Field(
         "concurrency", "what it does about earlier runs of its name in its group; it waits behind them"
     ),
@@ -97,6 +110,13 @@ TASK: FieldTable = {
     "when": Field("when", f"{_WHEN}; for another the task is skipped"),
     "docker_registries_auth": Field("registries", f"{_REGISTRIES}; wins over the run"),
     "task_timeout_interval": Field("duration", f"{_TASK_TIMEOUT}; wins over the run"),
+    "no_output_timeout": Field("limit", f"{_NO_OUTPUT}; wins over the run"),
+    "retry": Field("retry", f"{_RETRY}; wins over the run"),
+}
+RETRY: FieldTable = {
+    "max": Field("retries", "how many attempts may follow the first: 0 to 10", required=True),
+    "backoff": Field("limit", "how long the second attempt waits, at most 24h; each later one twice as long"),
+    "on": Field("reasons", "what an attempt must have ended by: failure, lost, timeout; any when nothing is said"),
 }
 RUNTIME: FieldTable = {
     "type": Field("runtime type", "pod (the default), or host: the executor's own machine"),
@@ -147,6 +167,7 @@ STEP_TYPE = Field("step type", "what the step does", required=True)
 STEP: FieldTable = {
     "name": Field("strict text", "what it is called; for a run step its command when nothing is said"),
     "when": Field("when", "is checked and has no effect"),
+    "step_timeout_interval": Field("limit", "how long it may take"),
 }
 """What every step may have."""
 STEPS: dict[StepType, FieldTable] = {
@@ -160,6 +181,7 @@ STEPS: dict[StepType, FieldTable] = {
         "working_dir": Field("strict text", "the task's when nothing is said"),
         "shell": Field("strict text", "the task's when nothing is said"),
         "tty": Field("flag", "whether the command has a terminal; true when nothing is said"),
+        "no_output_timeout": Field("limit", f"{_NO_OUTPUT}; wins over the task"),
     },
     "save_to_workspace": {
         "contents": Field("contents", "what is handed over to the tasks that depend on this one"),

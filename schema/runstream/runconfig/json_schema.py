@@ -15,11 +15,13 @@ from runstream.runconfig import fields
 from runstream.runconfig.concurrency import MAX_PRIORITY, MAX_WAITING, POLICIES
 from runstream.runconfig.depends import CONDITIONS
 from runstream.runconfig.fields import Field, FieldTable, Kind
+from runstream.runconfig.limits import MAX_RETRIES, REASONS
 from runstream.runconfig.runtime import ARCHS, TYPES
 
 Schema = dict[str, Any]
 _UNIT = "(ns|us|µs|μs|ms|s|m|h)"
 _NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)"
+_DURATION = f"(0|({_NUMBER}{_UNIT})+)"
 _WORDS = [
     form for word in ("yes", "no", "on", "off", "y", "n") for form in dict.fromkeys((word, word.title(), word.upper()))
 ]
@@ -78,6 +80,7 @@ def _map(values: Schema) -> Schema:
     return {"type": "object", "additionalProperties": values}
 
 
+_RETRIES: Schema = {"type": "integer", "minimum": 0, "maximum": MAX_RETRIES}
 _NAMES: Schema = {"anyOf": [_TEXT, _list(_TEXT)]}
 KINDS: dict[Kind, Schema] = {
     "text": {"type": ["string", "number", "boolean"]},
@@ -86,7 +89,7 @@ KINDS: dict[Kind, Schema] = {
     "flag": {"anyOf": [{"type": "boolean"}, {"enum": _WORDS}]},
     "count": {"type": "integer", "minimum": 1},
     "duration": {
-        "anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^[-+]?(0|({_NUMBER}{_UNIT})+)$"}],
+        "anyOf": [{"type": "number"}, {"type": "string", "pattern": f"^[-+]?{_DURATION}$"}],
     },
     "size": {
         "anyOf": [
@@ -118,6 +121,10 @@ KINDS: dict[Kind, Schema] = {
     "policy": {"enum": list(POLICIES)},
     "bound": {"type": "integer", "minimum": 1, "maximum": MAX_WAITING},
     "priority": {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
+    "limit": {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": f"^[+]?{_DURATION}$"}]},
+    "retry": {"anyOf": [_RETRIES, _ref("retry")]},
+    "retries": _RETRIES,
+    "reasons": {"anyOf": [{"enum": list(REASONS)}, {**_list({"enum": list(REASONS)}), "minItems": 1}]},
     "anything": {},
 }
 """What each kind of field takes."""
@@ -182,6 +189,7 @@ _DEFINITIONS: Mapping[str, Schema] = {
     "run": _object(fields.RUN),
     "concurrency": _object(fields.CONCURRENCY),
     "task": _object(fields.TASK),
+    "retry": _object(fields.RETRY),
     "runtime": _runtime(),
     "container": _object(fields.CONTAINER),
     "volume": _object(fields.VOLUME),

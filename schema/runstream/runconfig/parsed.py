@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runstream.events.run_config import Concurrency
+from runstream.events.run_config import Concurrency, Retry
 from runstream.runconfig.depends import DependSpec
 from runstream.runconfig.problems import Problem
 from runstream.runconfig.runtime import RuntimeSpec
@@ -32,6 +32,8 @@ class TaskSpec:
     docker_registries_auth: dict[str, RegistryAuthSpec]
     task_timeout_interval: int | None
     """Nanoseconds; None when nothing was said here."""
+    no_output_timeout: int | None
+    retry: Retry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,9 @@ class RunSpec:
     when: When | None
     docker_registries_auth: dict[str, RegistryAuthSpec]
     task_timeout_interval: int | None
+    run_timeout_interval: int | None
+    no_output_timeout: int | None
+    retry: Retry | None
     concurrency: Concurrency
     priority: int
 
@@ -54,4 +59,7 @@ class ParsedConfig:
     runs: tuple[RunSpec, ...]
     docker_registries_auth: dict[str, RegistryAuthSpec]
     task_timeout_interval: int | None
+    run_timeout_interval: int | None = None
+    no_output_timeout: int | None = None
+    retry: Retry | None = None
     warnings: tuple[Problem, ...] = ()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, replace
+from typing import TypeVar, assert_never
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import (
@@ -37,6 +37,7 @@ CLONE_NAME = "Clone repository and checkout code"
 MAX_RESOLVED_BYTES = 4 << 20
 """Of all values that come from variables, and of what is the same for all runs of a file."""
 Variables = Mapping[str, str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ def run_configs(
                 static_environment=static,
                 environment=dict(environment or {}),
                 cache_group=cache_group,
+                run_timeout_interval=_nearest(run.run_timeout_interval, parsed.run_timeout_interval) or 0,
                 concurrency=run.concurrency,
                 priority=run.priority if priority is None else priority,
             ),
@@ -126,6 +128,8 @@ def run_config_tasks(
 def _task(
     parsed: ParsedConfig, run: RunSpec, task: TaskSpec, level: int, context: RefContext, variables: Variables
 ) -> RunConfigTask:
+    silence = _nearest(task.no_output_timeout, run.no_output_timeout, parsed.no_output_timeout) or 0
+    retry = _nearest(task.retry, run.retry, parsed.retry)
     registries = parsed.docker_registries_auth | run.docker_registries_auth | task.docker_registries_auth
     return RunConfigTask(
         name=task.name,
@@ -136,12 +140,13 @@ def _task(
         working_dir=task.working_dir,
         shell=task.shell or DEFAULT_SHELL,
         user=task.user,
-        steps=tuple(_step(step, variables) for step in task.steps),
+        steps=tuple(_limited(step, _step(step, variables), silence) for step in task.steps),
         ignore_failure=task.ignore_failure,
         skip=not _matches(task.when, context),
         needs_approval=task.approval,
         docker_registries_auth={registry: _auth(auth, variables) for registry, auth in registries.items()},
         task_timeout_interval=_timeout(parsed, run, task),
+        retry=retry if retry is not None and retry.max else None,
     )
 
 
@@ -151,8 +156,19 @@ def _matches(when: When | None, context: RefContext) -> bool:
 
 def _timeout(parsed: ParsedConfig, run: RunSpec, task: TaskSpec) -> int:
     """The nearest one given. A negative one can be written, and means none."""
-    given = (task.task_timeout_interval, run.task_timeout_interval, parsed.task_timeout_interval)
-    return max(0, next((interval for interval in given if interval is not None), 0))
+    given = _nearest(task.task_timeout_interval, run.task_timeout_interval, parsed.task_timeout_interval)
+    return max(0, given or 0)
+
+
+def _nearest(*given: T | None) -> T | None:
+    """The first that was given."""
+    return next((one for one in given if one is not None), None)
+
+
+def _limited(step: StepSpec, made: Step, silence: int) -> Step:
+    """The step with its limits; `silence` is what its task says of all run steps."""
+    quiet = _nearest(step.no_output_timeout, silence) if isinstance(step, RunStep) else 0
+    return replace(made, step_timeout_interval=step.step_timeout_interval, no_output_timeout=quiet or 0)
 
 
 def _resolved(environment: Mapping[str, Value], variables: Variables) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import get_args
 from runstream.events.run_config import SaveContent, StepType
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONTENT, STEP, STEP_TYPE, STEPS
+from runstream.runconfig.limits import decode_limit
 from runstream.runconfig.nodes import Mapping, Scalar, describe
 from runstream.runconfig.problems import nearest, shown
 from runstream.runconfig.values import Value, decode_environment
@@ -24,6 +25,8 @@ class CloneStep:
 
     name: str = ""
     when: When | None = None
+    step_timeout_interval: int = 0
+    """Nanoseconds; 0 for no limit."""
     depth: int | None = None
     """How many commits of history; None for all."""
     recurse_submodules: bool = False
@@ -35,6 +38,7 @@ class RunStep:
 
     name: str
     when: When | None = None
+    step_timeout_interval: int = 0
     command: str
     environment: dict[str, Value]
     working_dir: str = ""
@@ -42,6 +46,8 @@ class RunStep:
     shell: str = ""
     """Empty for the task's."""
     tty: bool = True
+    no_output_timeout: int | None = None
+    """Nanoseconds; None for the task's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,7 @@ class SaveToWorkspaceStep:
 
     name: str = ""
     when: When | None = None
+    step_timeout_interval: int = 0
     contents: tuple[SaveContent, ...] = ()
 
 
@@ -59,6 +66,7 @@ class RestoreWorkspaceStep:
 
     name: str = ""
     when: When | None = None
+    step_timeout_interval: int = 0
     dest_dir: str = ""
 
 
@@ -68,6 +76,7 @@ class SaveCacheStep:
 
     name: str = ""
     when: When | None = None
+    step_timeout_interval: int = 0
     key: str
     contents: tuple[SaveContent, ...] = ()
 
@@ -78,6 +87,7 @@ class RestoreCacheStep:
 
     name: str = ""
     when: When | None = None
+    step_timeout_interval: int = 0
     keys: tuple[str, ...]
     dest_dir: str = ""
 
@@ -153,6 +163,7 @@ def _clone(fields: Fields) -> CloneStep:
     return CloneStep(
         name=fields.strict_text("name"),
         when=decode_when(fields),
+        step_timeout_interval=_timeout(fields),
         depth=depth,
         recurse_submodules=fields.flag("recurse_submodules"),
     )
@@ -165,11 +176,13 @@ def _run(fields: Fields) -> RunStep:
     return RunStep(
         name=name or cut(command),
         when=decode_when(fields),
+        step_timeout_interval=_timeout(fields),
         command=command,
         environment=decode_environment(fields),
         working_dir=fields.strict_text("working_dir"),
         shell=fields.strict_text("shell"),
         tty=fields.flag("tty", default=True),
+        no_output_timeout=decode_limit(fields, "no_output_timeout"),
     )
 
 
@@ -191,13 +204,19 @@ def cut(command: str) -> str:
 
 def _save_to_workspace(fields: Fields) -> SaveToWorkspaceStep:
     return SaveToWorkspaceStep(
-        name=fields.strict_text("name"), when=decode_when(fields), contents=_contents(fields, ())
+        name=fields.strict_text("name"),
+        when=decode_when(fields),
+        step_timeout_interval=_timeout(fields),
+        contents=_contents(fields, ()),
     )
 
 
 def _restore_workspace(fields: Fields) -> RestoreWorkspaceStep:
     return RestoreWorkspaceStep(
-        name=fields.strict_text("name"), when=decode_when(fields), dest_dir=fields.strict_text("dest_dir")
+        name=fields.strict_text("name"),
+        when=decode_when(fields),
+        step_timeout_interval=_timeout(fields),
+        dest_dir=fields.strict_text("dest_dir"),
     )
 
 
@@ -206,7 +225,11 @@ def _save_cache(fields: Fields) -> SaveCacheStep:
     if not key:
         fields.place.wrong("a save_cache step needs a key")
     return SaveCacheStep(
-        name=fields.strict_text("name"), when=decode_when(fields), key=key, contents=_contents(fields, ("**",))
+        name=fields.strict_text("name"),
+        when=decode_when(fields),
+        step_timeout_interval=_timeout(fields),
+        key=key,
+        contents=_contents(fields, ("**",)),
     )
 
 
@@ -215,8 +238,16 @@ def _restore_cache(fields: Fields) -> RestoreCacheStep:
     if not keys:
         fields.place.wrong("a restore_cache step needs at least one key", "keys is a list")
     return RestoreCacheStep(
-        name=fields.strict_text("name"), when=decode_when(fields), keys=keys, dest_dir=fields.strict_text("dest_dir")
+        name=fields.strict_text("name"),
+        when=decode_when(fields),
+        step_timeout_interval=_timeout(fields),
+        keys=keys,
+        dest_dir=fields.strict_text("dest_dir"),
     )
+
+
+def _timeout(fields: Fields) -> int:
+    return decode_limit(fields, "step_timeout_interval") or 0
 
 
 def _contents(fields: Fields, default: tuple[str, ...]) -> tuple[SaveContent, ...]:
