@@ -28,6 +28,9 @@ class Position:
     partition: int
     sequence: int
 
+    def __str__(self) -> str:
+        return f"{self.epoch}/{self.partition}/{self.sequence}"
+
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:

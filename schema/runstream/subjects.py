@@ -2,6 +2,7 @@
 
     <namespace>.<service>.<epoch>.<partition>.<kind>.<id>
     <namespace>.<service>.<epoch>.<partition>.task.<executor id>.<id>      an executor task
+    <namespace>.<service>.<epoch>.<partition>.skip.<…>      which commits of the subject `…` are skipped
 
 The executor's id in the subject of its tasks lets the server filter for it. The partition is computed from
 the group root, so that everything of one project, or of one user's direct runs, is in one order.
@@ -15,8 +16,8 @@ from typing import Literal
 
 from runstream.errors import BadRequestError
 
-AggregateKind = Literal["run", "runconfig", "task", "executor"]
-KINDS: tuple[AggregateKind, ...] = ("run", "runconfig", "task", "executor")
+AggregateKind = Literal["run", "runconfig", "task", "executor", "skip"]
+KINDS: tuple[AggregateKind, ...] = ("run", "runconfig", "task", "executor", "skip")
 MAX_PARTITIONS = 256
 
 
@@ -84,6 +85,14 @@ class Subjects:
         """
         return f"{self.prefix(address.partition)}.{self._tail(address, '*')}"
 
+    def skips(self, partition: int) -> str:
+        """The filter for all decisions of a partition that commits are skipped."""
+        return f"{self.prefix(partition)}.skip.>"
+
+    def skips_of(self, address: Address) -> str:
+        """The filter for the decisions about an aggregate; about an executor task, whatever its executor."""
+        return f"{self.prefix(address.partition)}.skip.{self._tail(address, '*')}"
+
     def tasks_of(self, partition: int, executor_id: str) -> str:
         """The filter for all tasks of one executor in a partition."""
         return f"{self.prefix(partition)}.task.{executor_id}.*"
@@ -97,6 +106,21 @@ def parse_subject(subject: str) -> Address:
     """The address that a subject of the log stands for. Raises BadRequestError for any other subject."""
     tokens = subject.split(".")
     kind = next((k for k in KINDS if len(tokens) > 4 and tokens[4] == k), None)
+    if kind == "skip" and tokens[3].isdigit() and len(tokens) > 5:
+        return Address(partition=int(tokens[3]), kind=kind, id=".".join(tokens[5:]))
     if kind is None or not tokens[3].isdigit() or len(tokens) != (7 if kind == "task" else 6):
         raise BadRequestError(f"subject {subject!r} is not one of the log", code="invalidSubject")
     return Address(partition=int(tokens[3]), kind=kind, id=tokens[-1], executor_id=tokens[5] if kind == "task" else "")
+
+
+def aggregate_of(subject: str) -> str:
+    """The aggregate that a subject stands for; the subject itself when it is not one of ours."""
+    try:
+        return parse_subject(subject).aggregate
+    except BadRequestError:
+        return subject
+
+
+def skip_address(partition: int, subject: str) -> Address:
+    """Where it is decided which commits of this subject of the log are skipped."""
+    return Address(partition, "skip", subject.split(".", 4)[-1])

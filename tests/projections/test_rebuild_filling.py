@@ -11,6 +11,7 @@ from runstream.commits import Head
 from runstream.database import Database
 from runstream.events.executor_task import ExecutorTaskLogStored
 from runstream.events.run import RunCreated, RunStarted
+from runstream.feed.feed import read_skips
 from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
 from runstream.projections.fsck import fsck
@@ -45,7 +46,8 @@ async def filled(database: Database, log: MemoryLog, random: Random, end: int | 
                 yield messages
 
     told: list[int] = []
-    done = await fill_partition(database, log.subjects, 0, source, told.append)
+    skips = await read_skips(log, 0, until)
+    done = await fill_partition(database, log.subjects, 0, source, told.append, skips)
     assert sum(told) > 0
     return done
 

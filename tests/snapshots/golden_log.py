@@ -51,10 +51,13 @@ from runstream.events.run import (
     RunTimedOut,
 )
 from runstream.events.run_config import Depend, RunConfig, RunConfigStored
+from runstream.events.skip import CommitSkipped
 from runstream.ids import derived_id, executor_task_id, run_task_id
 from runstream.log.memory import MemoryLog
+from runstream.log.port import RawMessage
 from runstream.runconfig.canonical import config_hash
-from runstream.subjects import Address, group_root, partition_of
+from runstream.skips import hash_of
+from runstream.subjects import Address, group_root, partition_of, skip_address
 from tests.domain.world import config, task
 
 PARTITIONS = 2
@@ -98,6 +101,15 @@ class Story:
         body, headers = encode(commit)
         position = self.log.put(address.partition, self.log.subjects.of(address), body, headers)
         self.heads[address] = Head(commit.version, position.sequence)
+
+    def skip(self, address: Address) -> None:
+        """Something else writes into the aggregate, and that is skipped."""
+        version, subject = self.heads[address].version, self.log.subjects.of(address)
+        position = self.log.put(address.partition, subject, b"\xff is no JSON")
+        message = RawMessage(subject, position, b"\xff is no JSON", {}, self.now())
+        skipped = CommitSkipped(hash_of(message), version, version + 1, str(position), "of another program")
+        self.heads[address] = Head(version + 1, position.sequence)
+        self.write(skip_address(address.partition, subject), skipped)
 
     def run(
         self, name: str, content: RunConfig, group: str, *setup_errors: str, restart: RunRestarted | None = None
@@ -160,6 +172,7 @@ def golden_log() -> MemoryLog:
     broken.does(story.number(broken.address.partition), RunArchived())
     withdrawn = story.run("is withdrawn", BIG, "/project/api/branch/main")
     withdrawn.does(story.number(withdrawn.address.partition))
+    story.skip(withdrawn.address)
     withdrawn.does(RunCancelled(""), RunArchived())
     _loses_its_executor(story.run("loses its executor", ONE, "/project/web/branch/topic"), executor)
     running = story.run("is still running", CHAIN, "/project/web/branch/main")

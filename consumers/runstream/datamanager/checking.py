@@ -19,13 +19,13 @@ from runstream.datamanager.errors import DamagedArchiveError
 from runstream.datamanager.fence import Fence
 from runstream.datamanager.status import DataStatus, fingerprint
 from runstream.errors import NotExistError
-from runstream.feed.feed import aggregate_of
 from runstream.log.port import RawMessage, Reader
 from runstream.projections.comparing import Differences
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.lines import content_of
 from runstream.snapshots.segments import Segment, SegmentDescription, broken_link, read_segment
 from runstream.snapshots.writing import ReadableLog
+from runstream.subjects import aggregate_of
 
 _BATCH = 1000
 

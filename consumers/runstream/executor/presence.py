@@ -151,7 +151,7 @@ class Presence:
             last = await self._log.last(self.address)
             head = Head() if last is None else Head(last.commit.version, last.position.sequence)
             self._version = head.version
-            if last is not None and last.commit.events[-1] == registration:
+            if last is not None and last.commit.events[-1:] == (registration,):
                 return
             actor = f"executor:{self.address.id}"
             try:

@@ -48,9 +48,11 @@ class Known:
     """The id of its assignment's commit."""
 
     def apply(self, stored: StoredCommit) -> bool:
-        """Take in a commit, if it is the next one; whether it was."""
+        """Take in a commit, if it is the next one, or one that is skipped; whether it was."""
         commit = stored.commit
-        if commit.version != self.head.version + 1:
+        if commit.version != self.head.version + 1 and (
+            commit.events or stored.position.sequence <= self.head.sequence
+        ):
             return False
         self.task = _folded(self.task, cast("Events", commit.events))
         self.head = Head(commit.version, stored.position.sequence)

@@ -67,7 +67,7 @@ class Specs:
         if config is None:
             address = Address(partition, "runconfig", content_hash)
             stored = await asked(lambda: self._log.last(address))
-            event = stored.commit.events[-1] if stored is not None else None
+            event = next(reversed(stored.commit.events), None) if stored is not None else None
             if not isinstance(event, RunConfigStored):
                 raise InternalError(f"run config {content_hash} is not in the log", code="runConfigMissing")
             config = self._configs[content_hash] = event.content

@@ -71,7 +71,7 @@ async def load_from_snapshot(work: LoadFromSnapshot, tell: Tell) -> Filled:
                     async with loaded_meanwhile(loader, messages):
                         yield messages
 
-            return await fill_partition(database, subjects, work.partition, source, tell)
+            return await fill_partition(database, subjects, work.partition, source, tell, snapshot.skips())
 
 
 @contextmanager

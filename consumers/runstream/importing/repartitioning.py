@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from runstream.log.jetstream import JetStreamLog
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
+from runstream.skips import Skips
 from runstream.subjects import Subjects
 
 _WAITING = 2
@@ -31,13 +32,17 @@ async def repartition(target: Target, tell: Tell) -> list[Filled]:
     with verified(Path(target.path), target.manifest) as snapshot:
         async with loading(target) as (client, publisher, database):
             lanes = [_Lane(partition, target, client, publisher) for partition in range(target.partitions)]
-            return await _loaded(routed(snapshot, target.partitions), lanes, database, tell)
+            skips = await asyncio.to_thread(snapshot.skips)
+            messages = routed(snapshot, target.partitions)
+            return await _loaded(messages, lanes, [lane.fill(database, tell, skips) for lane in lanes])
 
 
-async def _loaded(messages: Iterator[Routed], lanes: Sequence[_Lane], database: Database, tell: Tell) -> list[Filled]:
+async def _loaded(
+    messages: Iterator[Routed], lanes: Sequence[_Lane], fills: Sequence[Coroutine[None, None, Filled]]
+) -> list[Filled]:
     try:
         async with asyncio.TaskGroup() as group:
-            filling = [group.create_task(lane.fill(database, tell)) for lane in lanes]
+            filling = [group.create_task(fill) for fill in fills]
             while batch := await asyncio.to_thread(lambda: [*islice(messages, BATCH_COMMITS)]):
                 for partition, message in batch:
                     await lanes[partition].add(message)
@@ -74,7 +79,7 @@ class _Lane:
             await self._send()
         await self._waiting.put([])
 
-    async def fill(self, database: Database, tell: Tell) -> Filled:
+    async def fill(self, database: Database, tell: Tell, skips: Skips) -> Filled:
         """Load what comes, and fill the rows."""
         subjects = self.target.subjects
         loader = StreamLoader(self.publisher, subjects.stream(self.partition))
@@ -92,7 +97,7 @@ class _Lane:
                     yield messages
             self._waiting.put_nowait([])  # for who begins anew
 
-        return await fill_partition(database, subjects, self.partition, source, tell)
+        return await fill_partition(database, subjects, self.partition, source, tell, skips)
 
     async def _send(self) -> None:
         batch, self._batch = self._batch, []

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import msgspec
@@ -23,8 +23,9 @@ from runstream.errors import BadRequestError
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunCreated
 from runstream.log.port import RawMessage
+from runstream.skips import Skips
 from runstream.snapshots.reading import Snapshot
-from runstream.subjects import group_root, partition_of
+from runstream.subjects import group_root, parse_subject, partition_of
 
 KEPT = 50_000
 """Aggregates whose partition is kept in memory."""
@@ -44,18 +45,20 @@ _InOrder: TypeAlias = tuple[datetime, int, int, RawMessage, Commit]
 def routed(snapshot: Snapshot, partitions: int) -> Iterator[Routed]:
     """All commits of the snapshot, each with its partition. Raises SnapshotError."""
     with _router(partitions) as router:
-        sources = [_by_time(snapshot.messages(partition)) for partition in range(snapshot.header.partitions)]
+        skips = snapshot.skips()
+        sources = [_by_time(snapshot.messages(partition), skips) for partition in range(snapshot.header.partitions)]
         for _, _, _, message, commit in heapq.merge(*sources, key=lambda one: one[:3]):
             yield from router.route(message, commit)
         yield from router.unused()
 
 
-def _by_time(messages: Iterator[RawMessage]) -> Iterator[_InOrder]:
+def _by_time(messages: Iterator[RawMessage], skips: Skips) -> Iterator[_InOrder]:
     """A partition's commits with times that never go back, so that merging keeps their order."""
-    latest: datetime | None = None
+    latest = datetime.min.replace(tzinfo=UTC)
     for message in messages:
-        commit = decode(message).commit
-        latest = commit.time if latest is None else max(latest, commit.time)
+        skipped = skips.find(message)
+        commit = decode(message).commit if skipped is None else skipped.commit
+        latest = max(latest, commit.time) if skipped is None else latest
         yield latest, message.position.partition, message.position.sequence, message, commit
 
 
@@ -88,6 +91,9 @@ class _Router:
     def route(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
         """Where this goes, and what has to go there before it."""
         address = commit.address
+        if not commit.events or address.kind == "skip":
+            yield self._home(message.subject.split(".", 4)[-1]), message
+            return
         if address.kind == "runconfig":
             self._keep(address.id, message)
             return
@@ -107,6 +113,25 @@ class _Router:
         for content_hash, message in self._file.execute("SELECT hash, message FROM configs WHERE sent = 0"):
             yield partition_of(content_hash, self._partitions), _read(message)
 
+    def _home(self, subject: str) -> int:
+        """The partition of what is known by nothing but its subject: that of its aggregate, as far as it has one.
+
+        What is decided about a subject goes where its commits go.
+        """
+        while subject.startswith("skip."):
+            subject = subject.removeprefix("skip.")
+        try:
+            address = parse_subject(f"-.-.-.0.{subject}")
+        except BadRequestError:
+            return partition_of(subject, self._partitions)
+        if address.kind in ("executor", "runconfig"):
+            return partition_of(address.id, self._partitions)
+        place = self._known_place(address.aggregate)
+        if place is None:
+            place = partition_of(subject, self._partitions)
+            self._note(address.aggregate, place)
+        return place
+
     def _begun(self, commit: Commit) -> int:
         """The partition of an aggregate that begins: its group says it."""
         for event in commit.events:
@@ -125,13 +150,17 @@ class _Router:
             self._places.clear()
 
     def _place_of(self, aggregate: str) -> int:
+        place = self._known_place(aggregate)
+        if place is None:
+            raise BadRequestError(f"{aggregate} goes on before it has begun", code="cannotRepartition")
+        return place
+
+    def _known_place(self, aggregate: str) -> int | None:
         known = self._places.get(aggregate)
         if known is not None:
             return known
         found = self._file.execute("SELECT partition FROM places WHERE aggregate = ?", (aggregate,)).fetchone()
-        if found is None:
-            raise BadRequestError(f"{aggregate} goes on before it has begun", code="cannotRepartition")
-        return int(found[0])
+        return int(found[0]) if found is not None else None
 
     def _keep(self, content_hash: str, message: RawMessage) -> None:
         at = message.position

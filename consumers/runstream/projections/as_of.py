@@ -22,12 +22,13 @@ from runstream.domain.run import Run
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.events.run import RunCreated, RunNumbered
-from runstream.feed.feed import classify
+from runstream.feed.feed import classify, commits_of
 from runstream.gateway.locating import config_of
 from runstream.gateway.ports import ReadRun
 from runstream.gateway.tail import Scope, executions_scope, place_of, scope_of
 from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import PartitionFold, UnfitCommitError
+from runstream.skips import Skips
 
 Point: TypeAlias = LogPosition | Position | datetime
 _BATCH = 1000
@@ -43,10 +44,12 @@ class RunsAsOf:
         """The run as it was. Raises NotExistError when there was none yet, BadRequestError for no point of this log."""
         scope = await scope_of(self._log, run_id)
         ((partition, _),) = scope.filters.items()
-        messages = await self._messages(partition, scope)
-        commits, _ = classify(messages, set())
-        past = _until(commits, await self._bound(partition, point))
-        created = past[0].commit.events[0] if past else None
+        bound = await self._bound(partition, point)
+        decisions, messages = await self._messages(partition, scope)
+        skips = Skips.of(_until(commits_of(classify(decisions, set(), Skips())), bound))
+        commits = commits_of(classify(messages, set(), skips))
+        past = _until(commits, bound)
+        created = next(iter(past[0].commit.events), None) if past else None
         if not isinstance(created, RunCreated):
             raise NotExistError(
                 f"run {run_id} did not exist at {_said(point)}", code="runDidNotExist", details={"run": run_id}
@@ -56,32 +59,39 @@ class RunsAsOf:
         _apply(fold, past)
         tracked = fold.runs[run_id]
         present = {key: tracked.state for key, tracked in fold.executor_tasks.items()}
-        present |= await self._kept(partition, tracked.state)
+        present |= await self._kept(partition, tracked.state, skips)
         tasks = {one.name: present[key] for one in tracked.state.tasks.values() if (key := one.executor_task_id)}
         return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, tasks), config)
 
-    async def _kept(self, partition: int, run: Run) -> dict[str, ExecutorTask]:
+    async def _kept(self, partition: int, run: Run, skips: Skips) -> dict[str, ExecutorTask]:
         """The executor tasks of the tasks that it kept of earlier runs: they had ended before it began."""
         ids = [task.executor_task_id for task in run.tasks.values() if task.kept and task.executor_task_id]
         if not ids:
             return {}
-        commits, _ = classify(await self._messages(partition, executions_scope(self._log, partition, ids)), set())
+        _, messages = await self._messages(partition, executions_scope(self._log, partition, ids))
         found: dict[str, ExecutorTask] = {}
-        for commit in (stored.commit for stored in commits):
+        for commit in (stored.commit for stored in commits_of(classify(messages, set(), skips))):
             for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
                 key = commit.address.id
                 if isinstance(event, ExecutorTaskAssigned):
                     found[key] = assigned(key, event)
-                else:
+                elif key in found:
                     found[key] = evolve(found[key], event)
         return found
 
-    async def _messages(self, partition: int, scope: Scope) -> list[RawMessage]:
+    async def _messages(self, partition: int, scope: Scope) -> tuple[list[RawMessage], list[RawMessage]]:
+        """What decides that commits are skipped, and the run's messages."""
+        filters = (*scope.filters[partition], self._log.subjects.skips(partition))
+        decisions: list[RawMessage] = []
         messages: list[RawMessage] = []
-        async with self._log.read(partition, 0, filters=scope.filters[partition]) as reader:
+        async with self._log.read(partition, 0, filters=filters) as reader:
             while reader.pending():
-                messages += await reader.next_batch()
-        return [one for one in messages if not scope.ids or one.subject.rpartition(".")[2] in scope.ids]
+                for message in await reader.next_batch():
+                    if message.subject.split(".", 5)[4] == "skip":
+                        decisions.append(message)
+                    elif not scope.ids or message.subject.rpartition(".")[2] in scope.ids:
+                        messages.append(message)
+        return decisions, messages
 
     async def _bound(self, partition: int, point: Point) -> int | datetime:
         """The last sequence that is included, or the time. Raises BadRequestError."""

@@ -21,10 +21,10 @@ from runstream.database.rows import (
     run_task_row,
 )
 from runstream.events.run_config import RunConfigStored
-from runstream.feed.feed import classify
+from runstream.feed.feed import classify, commits_of, held_back, read_skips
 from runstream.log.port import Log, RawMessage
 from runstream.projections.comparing import Difference, Key, Report, compare, unexpected
-from runstream.projections.fold import Changes, PartitionFold, UnfitCommitError
+from runstream.projections.fold import Changes, Parked, PartitionFold, UnfitCommitError
 from runstream.projections.snapshot import Checkpoint, PartitionRows, RunRows
 from runstream.projections.store import parked_rows
 from runstream.subjects import Address
@@ -48,6 +48,8 @@ class PartitionCheck:
         """Commits that fold, but whose rows Postgres refuses: only the database can tell which they are."""
         self._runs: set[str] = set()
         self._executor_tasks: set[str] = set()
+        self._of_run: dict[str, set[str]] = {}
+        """The executor tasks of each run that is not forgotten, whether it still names them or not."""
         self._configs: set[str] = set()
 
     async def run(self) -> None:
@@ -77,6 +79,7 @@ class PartitionCheck:
     async def _fold_up_to(self, last: int) -> None:
         if not last:
             return
+        self._fold.skips = await read_skips(self._log, self._rows.partition, last)
         async with self._log.read(self._rows.partition, 0) as reader:
             while self._fold.after < last:
                 messages = [one for one in await reader.next_batch(BATCH) if one.position.sequence <= last]
@@ -85,32 +88,34 @@ class PartitionCheck:
                 await self._compare_final(self._fold.take_changes())
 
     async def _take(self, messages: list[RawMessage]) -> None:
-        commits, aside = classify(messages, self._parked_aggregates)
-        await self._bring_back_configs(self._fold.needs(commits).configs)
-        parked = {one.sequence: one for one in aside}
-        stored = {one.position.sequence: one for one in commits}
-        for sequence in sorted({*parked, *stored}):
-            if (one := parked.get(sequence)) is not None:
-                self._fold.park(sequence, one.subject, one.aggregate, one.reason)
-            else:
-                self._apply(stored[sequence])
+        items = classify(messages, self._parked_aggregates, self._fold.skips)
+        await self._bring_back_configs(self._fold.needs(commits_of(items)).configs)
+        unfit: set[str] = set()
+        for item in held_back(items, unfit, self._log.subjects):
+            if isinstance(item, Parked):
+                self._fold.park(item.sequence, item.subject, item.aggregate, item.reason)
+            elif not self._applied(item):
+                unfit.add(item.commit.address.aggregate)
+        self._parked_aggregates |= unfit
 
-    def _apply(self, stored: StoredCommit) -> None:
+    def _applied(self, stored: StoredCommit) -> bool:
+        """Apply the commit, or park it."""
         address = stored.commit.address
-        if stored.commit.version > 1 and self._forgotten(address.kind, address.id):
+        begins = stored.commit.version == 1 and stored.commit.events
+        if not begins and self._forgotten(address.kind, address.id):
             table = "runs" if address.kind == "run" else "executor_tasks"
             self._report.add([Difference(table, (address.id,), "version", stored.commit.version, "an earlier one")])
             self._fold.after = stored.position.sequence
-            return
-        reason = self._unstorable.get(stored.position.sequence)
+            return True
+        reason = self._unstorable.get(stored.position.sequence) if stored.commit.events else None
         try:
             if reason is None:
                 self._fold.apply(stored)
+                return True
         except UnfitCommitError as error:
             reason = str(error)
-        if reason is not None:
-            self._parked_aggregates.add(address.aggregate)
-            self._fold.park(stored.position.sequence, self._log.subjects.of(address), address.aggregate, reason)
+        self._fold.park(stored.position.sequence, self._log.subjects.of(address), address.aggregate, reason)
+        return False
 
     def _forgotten(self, kind: str, key: str) -> bool:
         """Whether it was final by its row, and compared; and now goes on in the log."""
@@ -131,6 +136,8 @@ class PartitionCheck:
         self._parked |= {(row.epoch, row.sequence): row for row in parked_rows(changes)}
         self._runs |= changes.runs.keys()
         self._executor_tasks |= changes.executor_tasks.keys()
+        for key, changed in changes.executor_tasks.items():
+            self._of_run.setdefault(changed.now.state.run_id, set()).add(key)
         await self._compare_configs(changes)
         archived = {key for key in changes.runs if self._fold.runs[key].state.archived}
         found = await self._rows.runs(archived) if archived else RunRows({}, {}, {})
@@ -157,19 +164,15 @@ class PartitionCheck:
             for row in cast("Mapping[Key, ExecutorTaskRow]", found.executor_tasks).values()
             if row.run_id == run_id
         }
-        folded = {key: self._fold.executor_tasks[key].head for key in self._tasks_of(run_id)}
+        folded = {key: self._fold.executor_tasks[key].head for key in self._of_run.get(run_id, ())}
         return row is not None and row.head == self._fold.runs[run_id].head and executed == folded
-
-    def _tasks_of(self, run_id: str) -> list[str]:
-        tasks = self._fold.runs[run_id].state.tasks.values()
-        return [key for task in tasks for key in task.executions]
 
     def _compare_runs(self, run_ids: Iterable[str], found: RunRows) -> None:
         """Compare these runs and what belongs to them, and forget them."""
         expected = RunRows({}, {}, {})
         partition = self._rows.partition
         for run_id in run_ids:
-            tasks = [self._fold.executor_tasks.pop(key) for key in self._tasks_of(run_id)]
+            tasks = [self._fold.executor_tasks.pop(key) for key in self._of_run.pop(run_id, ())]
             tracked = self._fold.runs.pop(run_id)
             expected.runs[run_id,] = run_row(tracked.state, tracked.head, partition)
             for task in tracked.state.tasks.values():

@@ -2,7 +2,8 @@
 
 A commit that does not fit (another version than the next, an aggregate that is not there, an index out of
 range) raises `UnfitCommitError` and changes nothing: it is parked. What a commit needs that is not in memory
-is told by `needs` beforehand, so that it can be loaded.
+is told by `needs` beforehand, so that it can be loaded. A commit that is skipped (`runstream.skips`) changes how far
+its aggregate has come, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEve
 from runstream.events.run import RunCreated, RunEvent, RunNumbered
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.ids import run_task_id
-from runstream.subjects import MAX_PARTITIONS, group_root
+from runstream.skips import Skips
+from runstream.subjects import MAX_PARTITIONS, Address, group_root
 
 S = TypeVar("S")
 
@@ -80,9 +82,10 @@ class Changes:
     """The last number of each group root that changed."""
     run_sequence: int = 0
     """The partition's last run sequence; 0 when it did not change."""
-    parked: list[Parked] = field(default_factory=list)
-    unparked: list[int] = field(default_factory=list)
-    """Sequences of commits that were parked, and were applied now."""
+    parked: dict[int, Parked] = field(default_factory=dict)
+    """By sequence."""
+    unparked: set[int] = field(default_factory=set)
+    """Sequences of commits that were parked before, and are not any more."""
 
     def merge(self, later: Changes) -> None:
         """Take in what the next batch changed, so that both are projected at once."""
@@ -95,8 +98,8 @@ class Changes:
         self.configs.update(later.configs)
         self.counters.update(later.counters)
         self.run_sequence = max(self.run_sequence, later.run_sequence)
-        self.parked.extend(later.parked)
-        self.unparked.extend(later.unparked)
+        self.parked = {key: one for key, one in self.parked.items() if key not in later.unparked} | later.parked
+        self.unparked = (self.unparked | later.unparked) - later.parked.keys()
 
 
 def _joined(earlier: Changed[S] | None, later: Changed[S]) -> Changed[S]:
@@ -128,6 +131,8 @@ class PartitionFold:
     configs: dict[str, RunConfig] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     run_sequence: int = 0
+    skips: Skips = field(default_factory=Skips)
+    """What is known to be skipped; more may be learned on the way."""
     _changes: Changes | None = None
 
     def needs(self, commits: Iterable[StoredCommit]) -> Needs:
@@ -138,17 +143,18 @@ class PartitionFold:
         new: set[str] = set()
         for commit in (stored.commit for stored in commits):
             address = commit.address
-            if commit.version == 1:
+            begins = commit.version == 1 and commit.events
+            if begins:
                 new.add(address.aggregate)
             if address.kind == "run":
                 hashes.update(e.run_config for e in commit.events if isinstance(e, RunCreated))
-                if commit.version > 1 and address.id not in self.runs:
+                if not begins and address.id not in self.runs:
                     run_ids.add(address.id)
             elif address.kind == "task":
                 run_ids.update(
                     e.run_id for e in commit.events if isinstance(e, ExecutorTaskAssigned) and e.run_id not in self.runs
                 )
-                if commit.version > 1 and address.id not in self.executor_tasks:
+                if not begins and address.id not in self.executor_tasks:
                     task_ids.add(address.id)
         return Needs(
             frozenset(run for run in run_ids if f"run/{run}" not in new),
@@ -160,6 +166,9 @@ class PartitionFold:
         """Apply one commit. Raises UnfitCommitError, and then nothing has changed but the position."""
         changes = self.changes
         changes.after = self.after = max(self.after, stored.position.sequence)
+        if not stored.commit.events:
+            self._skip(stored.commit.address, _head(stored))
+            return
         try:
             match stored.commit.address.kind:
                 case "run":
@@ -170,6 +179,8 @@ class PartitionFold:
                     self._apply_executor(stored)
                 case "runconfig":
                     self._apply_config(stored)
+                case "skip":
+                    self.skips.take(stored)
         except UnfitCommitError:
             raise
         except Exception as error:
@@ -179,7 +190,7 @@ class PartitionFold:
     def park(self, sequence: int, subject: str, aggregate: str, reason: str) -> None:
         """Note that the commit at this sequence is parked, and go on behind it."""
         self.changes.after = self.after = max(self.after, sequence)
-        self.changes.parked.append(Parked(sequence, subject, aggregate, reason))
+        self.changes.parked[sequence] = Parked(sequence, subject, aggregate, reason)
 
     @property
     def changes(self) -> Changes:
@@ -194,10 +205,30 @@ class PartitionFold:
         self._changes = None
         return changes
 
+    def _skip(self, address: Address, head: Head) -> None:
+        """A commit that is skipped changes nothing but how far its aggregate has come, if there is one."""
+        if address.kind == "run" and (run := self.runs.get(address.id)) is not None:
+            self._put_run(run.state, head)
+        elif address.kind == "task" and (task := self.executor_tasks.get(address.id)) is not None:
+            self._put_executor_task(task.state, head)
+            owner = self.runs[task.state.run_id]
+            self._put_run(owner.state, owner.head)
+        elif address.kind == "executor" and (executor := self.executors.get(address.id)) is not None:
+            self._put_executor(executor.state, head)
+
+    def _require_next(self, commit: Commit, tracked: Tracked[S] | None) -> None:
+        have = tracked.head.version if tracked is not None else self.skips.begun(commit.address.aggregate)
+        if commit.version != have + 1:
+            raise UnfitCommitError(
+                f"{commit.address.aggregate} is at version {have}, the commit is version {commit.version}",
+                code="unfitCommit",
+                details={"aggregate": commit.address.aggregate, "have": have, "commit": commit.version},
+            )
+
     def _apply_run(self, stored: StoredCommit) -> None:
         commit = stored.commit
         tracked = self.runs.get(commit.address.id)
-        _require_next(commit, tracked)
+        self._require_next(commit, tracked)
         run = tracked.state if tracked is not None else None
         counter = sequence = root = None
         for event in cast("tuple[RunEvent, ...]", commit.events):
@@ -236,7 +267,7 @@ class PartitionFold:
     def _apply_executor_task(self, stored: StoredCommit) -> None:
         commit = stored.commit
         tracked = self.executor_tasks.get(commit.address.id)
-        _require_next(commit, tracked)
+        self._require_next(commit, tracked)
         task = tracked.state if tracked is not None else None
         for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
             if isinstance(event, ExecutorTaskAssigned):
@@ -251,24 +282,32 @@ class PartitionFold:
             raise UnfitCommitError(f"{commit.address.aggregate} has no events", code="unfitCommit")
         owner = self.runs[task.run_id]
         run = runs.with_executor_task(owner.state, task)
-        now = Tracked(task, _head(stored))
-        earlier = self.changes.executor_tasks.get(task.id)
-        self.changes.executor_tasks[task.id] = Changed(now, earlier.before if earlier is not None else tracked)
-        self.executor_tasks[task.id] = now
+        self._put_executor_task(task, _head(stored))
         self._put_run(run, owner.head)
+
+    def _put_executor_task(self, task: ExecutorTask, head: Head) -> None:
+        now = Tracked(task, head)
+        earlier = self.changes.executor_tasks.get(task.id)
+        before = earlier.before if earlier is not None else self.executor_tasks.get(task.id)
+        self.changes.executor_tasks[task.id] = Changed(now, before)
+        self.executor_tasks[task.id] = now
 
     def _apply_executor(self, stored: StoredCommit) -> None:
         commit = stored.commit
         tracked = self.executors.get(commit.address.id)
-        _require_next(commit, tracked)
+        self._require_next(commit, tracked)
         executor = tracked.state if tracked is not None else None
         for event in cast("tuple[ExecutorEvent, ...]", commit.events):
             executor = executors.evolve(executor, commit.address.id, event)
         if executor is None:
             raise UnfitCommitError(f"{commit.address.aggregate} was never registered", code="unfitCommit")
-        now = Tracked(executor, _head(stored))
+        self._put_executor(executor, _head(stored))
+
+    def _put_executor(self, executor: Executor, head: Head) -> None:
+        now = Tracked(executor, head)
         earlier = self.changes.executors.get(executor.id)
-        self.changes.executors[executor.id] = Changed(now, earlier.before if earlier is not None else tracked)
+        before = earlier.before if earlier is not None else self.executors.get(executor.id)
+        self.changes.executors[executor.id] = Changed(now, before)
         self.executors[executor.id] = now
 
     def _apply_config(self, stored: StoredCommit) -> None:
@@ -287,13 +326,3 @@ def next_run_sequence(previous: int, at: datetime, partition: int) -> int:
 
 def _head(stored: StoredCommit) -> Head:
     return Head(stored.commit.version, stored.position.sequence)
-
-
-def _require_next(commit: Commit, tracked: Tracked[S] | None) -> None:
-    have = tracked.head.version if tracked is not None else 0
-    if commit.version != have + 1:
-        raise UnfitCommitError(
-            f"{commit.address.aggregate} is at version {have}, the commit is version {commit.version}",
-            code="unfitCommit",
-            details={"aggregate": commit.address.aggregate, "have": have, "commit": commit.version},
-        )

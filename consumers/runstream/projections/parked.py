@@ -7,17 +7,24 @@ reads the parked commits from the log in their order, and what fits now is no lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
 from sqlalchemy import select, text
 
 from runstream.commits import Position
 from runstream.database.channel import retry_channel_of
+from runstream.database.connection import hang_up
 from runstream.database.database import Database
+from runstream.database.locks import lock_key
 from runstream.database.transaction import Transaction
+from runstream.errors import InternalError
 from runstream.tables import PROJECTION, parked
+
+LOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,15 @@ class ParkedCommit:
     """When it was parked, in UTC."""
 
 
-async def list_parked(transaction: Transaction, partition: int | None = None) -> tuple[ParkedCommit, ...]:
-    """What is parked (in one partition, or in all), in the order of the log."""
+async def list_parked(
+    transaction: Transaction, partition: int | None = None, epoch: int | None = None
+) -> tuple[ParkedCommit, ...]:
+    """What is parked (in one partition, in one epoch, or in all), in the order of the log."""
     listed = select(parked).where(parked.c.projection == PROJECTION)
     if partition is not None:
         listed = listed.where(parked.c.partition == partition)
+    if epoch is not None:
+        listed = listed.where(parked.c.epoch == epoch)
     rows = await transaction.rows(listed.order_by(parked.c.epoch, parked.c.partition, parked.c.sequence))
     return tuple(
         ParkedCommit(
@@ -53,7 +64,28 @@ async def list_parked(transaction: Transaction, partition: int | None = None) ->
 async def parked_aggregates(database: Database, partition: int, epoch: int) -> set[str]:
     """The aggregates whose later commits park behind a parked one."""
     async with database.snapshot() as transaction:
-        return {one.aggregate for one in await list_parked(transaction, partition) if one.position.epoch == epoch}
+        return {one.aggregate for one in await list_parked(transaction, partition, epoch)}
+
+
+@asynccontextmanager
+async def deciding(database: Database, partition: int) -> AsyncIterator[None]:
+    """For as long as the block lasts nobody else skips parked commits of the partition, or tries them again.
+
+    So nobody decides that a commit is skipped that another one is just about to apply. Raises InternalError.
+    """
+    connection = await database.connect(watchful=True)
+    try:
+        key = lock_key(f"{database.schema}/{PROJECTION}/{partition}/parked")
+        await connection.execute("SELECT pg_advisory_lock($1)", key, timeout=LOCK_SECONDS)
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        raise InternalError(
+            f"the lock on the parked commits of partition {partition} was not had: {str(error) or 'in time'}",
+            code="parkedBusy",
+            hint="somebody else decides about them; try again in a moment",
+        ) from error
+    finally:
+        await hang_up(connection)
 
 
 async def request_retry(database: Database, positions: Sequence[Position] = ()) -> int:

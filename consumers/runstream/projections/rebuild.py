@@ -18,6 +18,7 @@ import structlog
 
 from runstream.commits import LogPosition
 from runstream.database.database import Database
+from runstream.feed.feed import read_skips
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog
 from runstream.log.port import RawMessage
@@ -158,7 +159,8 @@ async def fill_from_log(work: FillFromLog, tell: Tell) -> Filled:
                             after += len(messages)
                             yield messages
 
-            return await fill_partition(database, subjects, work.partition, source, tell)
+            skips = await read_skips(log, work.partition, work.end)
+            return await fill_partition(database, subjects, work.partition, source, tell, skips)
     finally:
         await database.close()
 

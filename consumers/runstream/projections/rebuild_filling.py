@@ -21,13 +21,15 @@ from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.database.rows import CounterRow, executor_row, executor_task_row, run_config_row
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
-from runstream.feed.feed import classify
+from runstream.feed.feed import classify, commits_of, held_back
 from runstream.log.port import RawMessage
-from runstream.projections.fold import Changes, PartitionFold, Tracked, UnfitCommitError
+from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked, UnfitCommitError
 from runstream.projections.loading import load_needed, load_partition
+from runstream.projections.parked import ParkedCommit, list_parked
 from runstream.projections.rebuild_rows import Rows, Whole, clear_partition
 from runstream.projections.snapshot import PartitionRows
 from runstream.projections.store import parked_rows
+from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
 
 PIECE_RUNS = 2000
@@ -64,22 +66,34 @@ class _CannotBeStoredError(Exception):
         self.sequence, self.reason = sequence, reason
 
 
-async def fill_partition(database: Database, subjects: Subjects, partition: int, source: Source, tell: Tell) -> Filled:
+class _SkippedLateError(Exception):
+    """A commit is parked in the rows that there are, of which it was decided later that it is skipped."""
+
+
+async def fill_partition(
+    database: Database, subjects: Subjects, partition: int, source: Source, tell: Tell, skips: Skips
+) -> Filled:
     """Fill a partition, from its checkpoint if it has one, with everything that the source has.
 
-    A commit with a value that Postgres cannot hold is parked, as it is by a worker: it is looked for, and the partition
-    is filled anew without it. Raises InternalError when log or database fail.
+    `skips` is all that the source decides to be skipped. A commit with a value that Postgres cannot hold is parked, as
+    it is by a worker: it is looked for, and the partition is filled anew without it. Raises InternalError when log or
+    database fail.
     """
     refused: dict[int, str] = {}
     careful = False
     while True:
         fold = await _begun(database, subjects, partition)
-        filling = Filling(database, subjects, fold, refused, careful=careful)
+        fold.skips = skips
+        async with database.snapshot() as transaction:
+            parked = await list_parked(transaction, partition, subjects.epoch)
+        filling = Filling(database, subjects, fold, parked, refused, careful=careful)
         try:
             async for messages in source(fold.after):
                 await filling.take(messages)
                 tell(len(messages))
             return await filling.finish()
+        except _SkippedLateError:
+            log.info("a partition is filled anew: a commit is skipped", action="rebuild_skipped", partition=partition)
         except _CannotBeStoredError as found:
             refused[found.sequence] = found.reason
             careful = False
@@ -115,9 +129,16 @@ class Filling:
     """Takes the messages of one partition in order; `close` in any case."""
 
     def __init__(
-        self, database: Database, subjects: Subjects, fold: PartitionFold, refused: Mapping[int, str], *, careful: bool
+        self,
+        database: Database,
+        subjects: Subjects,
+        fold: PartitionFold,
+        parked: Sequence[ParkedCommit],
+        refused: Mapping[int, str],
+        *,
+        careful: bool,
     ) -> None:
-        """`fold` is what the rows are now.
+        """`fold` is what the rows are now, `parked` is what is parked in them.
 
         `refused` are sequences of commits that are parked, with the reason; `careful` looks for more of them.
         """
@@ -126,8 +147,9 @@ class Filling:
         self._refused = refused
         self._careful = careful
         self._fold = fold
-        self._parked_aggregates: set[str] = set()
-        self._parked = 0
+        self._parked_before = frozenset(one.aggregate for one in parked)
+        self._parked_aggregates = set(self._parked_before)
+        self._parked = len(parked)
         self._rows = Rows(fold.partition)
         self._changed: set[str] = set()
         """Runs that are not written as they are now."""
@@ -142,19 +164,20 @@ class Filling:
 
     async def take(self, messages: Sequence[RawMessage]) -> None:
         """Fold further messages; what has become final is written meanwhile."""
-        commits, aside = classify(messages, self._parked_aggregates)
+        items = classify(messages, self._parked_aggregates, self._fold.skips)
+        commits = commits_of(items)
         await self._bring_back(commits)
-        parked = {one.sequence: one for one in aside}
-        stored = {one.position.sequence: one for one in commits}
-        for number, sequence in enumerate(sorted({*parked, *stored}) if parked else stored):
+        unfit: set[str] = set()
+        for number, item in enumerate(held_back(items, unfit, self._subjects)):
             if number % _TURN_COMMITS == 0:
                 await asyncio.sleep(0)
-            if (one := parked.get(sequence)) is not None:
-                self._fold.park(sequence, one.subject, one.aggregate, one.reason)
-            else:
-                self._apply(stored[sequence])
-                if self._careful:
-                    self._require_storable(sequence)
+            if isinstance(item, Parked):
+                self._fold.park(item.sequence, item.subject, item.aggregate, item.reason)
+            elif not self._applied(item):
+                unfit.add(item.commit.address.aggregate)
+            elif self._careful:
+                self._require_storable(item.position.sequence)
+        self._parked_aggregates |= unfit
         self._collect(self._fold.take_changes())
         if len(self._final) >= PIECE_RUNS or self._waiting_config_bytes > PIECE_CONFIG_BYTES:
             await self._begin_piece()
@@ -182,19 +205,20 @@ class Filling:
             if not writing.cancelled():
                 writing.exception()  # What ends a filling was raised already, or is no longer of interest.
 
-    def _apply(self, stored: StoredCommit) -> None:
+    def _applied(self, stored: StoredCommit) -> bool:
+        """Apply the commit, or park it."""
         address = stored.commit.address
-        reason = self._refused.get(stored.position.sequence)
-        if address.aggregate in self._parked_aggregates:
-            reason = f"an earlier commit of {address.aggregate} is parked"
+        if address.kind == "skip" and skipped_aggregate(self._subjects, address) in self._parked_before:
+            raise _SkippedLateError
+        reason = self._refused.get(stored.position.sequence) if stored.commit.events else None
         try:
             if reason is None:
                 self._fold.apply(stored)
-                return
+                return True
         except UnfitCommitError as error:
             reason = str(error)
-        self._parked_aggregates.add(address.aggregate)
         self._fold.park(stored.position.sequence, self._subjects.of(address), address.aggregate, reason)
+        return False
 
     async def _bring_back(self, commits: Sequence[StoredCommit]) -> None:
         """Load what these commits touch and is in the rows only."""

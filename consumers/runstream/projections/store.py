@@ -164,5 +164,5 @@ def parked_rows(changes: Changes) -> list[ParkedRow]:
             parked.aggregate.replace("\0", "\ufffd"),
             parked.reason.replace("\0", "\ufffd"),
         )
-        for parked in changes.parked
+        for parked in changes.parked.values()
     ]

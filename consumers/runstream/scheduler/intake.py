@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 import structlog
@@ -10,12 +10,12 @@ import structlog
 from runstream.commits import Commit, StoredCommit
 from runstream.database.database import Database
 from runstream.events.run import RunFinished, RunResultSet, RunStarted
-from runstream.feed.feed import Batch, PartitionFeed, classify, read_again
+from runstream.feed.feed import Batch, PartitionFeed, classify, held_back, read_again
 from runstream.log.port import Log
-from runstream.projections.fold import Changes, PartitionFold, UnfitCommitError
+from runstream.projections.fold import Changes, Parked, PartitionFold, UnfitCommitError
 from runstream.projections.loading import load_needed
-from runstream.projections.parked import ParkedCommit
 from runstream.scheduler.deciding import Cause
+from runstream.skips import skipped_aggregate
 from runstream.subjects import Subjects
 from runstream.tables import PROJECTION
 from runstream.telemetry.metrics import FINISHED_RUNS, PARKED_COMMITS, STARTED_RUNS
@@ -39,34 +39,37 @@ class Intake:
         """Fold the batch; what it changed, and for each run the commit that touched it last."""
         await self._load(batch)
         causes: dict[str, Cause] = {}
-        parked = {entry.sequence: entry for entry in batch.parked}
-        commits = {stored.position.sequence: stored for stored in batch.commits}
-        for sequence in sorted({*parked, *commits}):
-            if (entry := parked.get(sequence)) is not None:
-                self._park(sequence, entry.subject, entry.aggregate, entry.reason)
-            elif (reason := self.refused.get(sequence)) is not None:
-                self._park_commit(commits[sequence], reason)
-            else:
-                self._apply(commits[sequence], causes)
+        unfit: set[str] = set()
+        for item in held_back(batch.items, unfit, self._subjects):
+            if isinstance(item, Parked):
+                self._park(item)
+            elif (reason := self._unapplied(item, causes)) is not None:
+                address = item.commit.address
+                unfit.add(address.aggregate)
+                self._park(Parked(item.position.sequence, self._subjects.of(address), address.aggregate, reason))
         return self._fold.take_changes(), causes
 
-    async def retry(self, parked: Sequence[ParkedCommit], log: Log) -> tuple[Changes, dict[str, Cause]]:
-        """Read parked commits again, in order, and apply those that can be read and fit now."""
+    def released(self, batch: Batch) -> set[str]:
+        """The aggregates that are parked and of which the batch decides that a commit is skipped."""
+        decided = (stored.commit.address for stored in batch.commits if stored.commit.address.kind == "skip")
+        return {skipped_aggregate(self._subjects, address) for address in decided} & self._feed.parked
+
+    async def retry(self, parked: Collection[tuple[int, str]], log: Log) -> tuple[Changes, dict[str, Cause]]:
+        """Read parked commits (sequence and aggregate) again, in order; apply those that can be read and fit now."""
         partition = self._fold.partition
-        for aggregate in {entry.aggregate for entry in parked}:
+        PARKED_COMMITS.add(-len(parked), PROJECTION, str(partition))
+        for _, aggregate in parked:
             self._feed.unpark(aggregate)
-        messages = await read_again(log, partition, [entry.position.sequence for entry in parked])
-        commits, still = classify(messages, set())
-        changes, causes = await self.take(Batch(commits, still, self._fold.after, 0))
-        left = {entry.sequence for entry in changes.parked}
-        changes.unparked = [m.position.sequence for m in messages if m.position.sequence not in left]
-        PARKED_COMMITS.set(len(left), PROJECTION, str(partition))
+        messages = await read_again(log, partition, [sequence for sequence, _ in parked])
+        items = classify(messages, set(), self._fold.skips)
+        changes, causes = await self.take(Batch(items, self._fold.after, 0))
+        changes.unparked = {m.position.sequence for m in messages} - changes.parked.keys()
         logger.info(
             "Parked commits were tried again",
             action="parked_retried",
             partition=partition,
             applied=len(changes.unparked),
-            left=len(left),
+            left=len(changes.parked),
         )
         return changes, causes
 
@@ -84,18 +87,23 @@ class Intake:
             _add_missing(self._fold.executor_tasks, loaded.executor_tasks)
             _add_missing(self._fold.configs, loaded.configs)
 
-    def _apply(self, stored: StoredCommit, causes: dict[str, Cause]) -> None:
+    def _unapplied(self, stored: StoredCommit, causes: dict[str, Cause]) -> str | None:
+        """Apply the commit; why it cannot be."""
         commit = stored.commit
+        if commit.events and (reason := self.refused.get(stored.position.sequence)) is not None:
+            return reason
         try:
             self._fold.apply(stored)
         except UnfitCommitError as error:
-            self._park_commit(stored, str(error))
-            return
+            return str(error)
+        if not commit.events:
+            return None
         if commit.address.kind == "task":
             causes[self._fold.executor_tasks[commit.address.id].state.run_id] = Cause(commit.id, commit.trace)
         elif commit.address.kind == "run":
             causes[commit.address.id] = Cause(commit.id, commit.trace)
             self._tell(commit)
+        return None
 
     def _tell(self, commit: Commit) -> None:
         run, partition = commit.address.id, str(self._fold.partition)
@@ -111,21 +119,17 @@ class Intake:
                 case _:
                     continue
 
-    def _park_commit(self, stored: StoredCommit, reason: str) -> None:
-        address = stored.commit.address
-        self._park(stored.position.sequence, self._subjects.of(address), address.aggregate, reason)
-
-    def _park(self, sequence: int, subject: str, aggregate: str, reason: str) -> None:
-        self._fold.park(sequence, subject, aggregate, reason)
-        self._feed.park(aggregate)
+    def _park(self, parked: Parked) -> None:
+        self._fold.park(parked.sequence, parked.subject, parked.aggregate, parked.reason)
+        self._feed.park(parked.aggregate)
         PARKED_COMMITS.add(1, PROJECTION, str(self._fold.partition))
         logger.error(
             "A commit was parked",
             action="commit_parked",
             partition=self._fold.partition,
-            sequence=sequence,
-            aggregate=aggregate,
-            reason=reason,
+            sequence=parked.sequence,
+            aggregate=parked.aggregate,
+            reason=parked.reason,
         )
 
 

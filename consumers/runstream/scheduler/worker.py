@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,11 +16,11 @@ import structlog
 
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
-from runstream.feed.feed import Batch, PartitionFeed
+from runstream.feed.feed import Batch, PartitionFeed, read_skips
 from runstream.log.port import Log, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.loading import load_partition
-from runstream.projections.parked import list_parked, parked_aggregates
+from runstream.projections.parked import ParkedCommit, deciding, list_parked
 from runstream.projections.store import ProjectionStore
 from runstream.scheduler.board import ExecutorBoard
 from runstream.scheduler.capacity import Capacity
@@ -30,7 +30,7 @@ from runstream.scheduler.intake import Intake
 from runstream.scheduler.projector import Projector
 from runstream.scheduler.rounds import append_decisions, append_losses
 from runstream.tables import PROJECTION
-from runstream.telemetry.metrics import PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS
+from runstream.telemetry.metrics import PARKED_COMMITS, PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS
 
 logger = structlog.get_logger(__name__)
 
@@ -97,7 +97,9 @@ class PartitionWorker:
     async def _work(self, careful_until: int, refused: dict[int, str]) -> None:
         around = self._around
         fold = await load_partition(around.database, self.partition, around.log.epoch)
-        parked = await parked_aggregates(around.database, self.partition, around.log.epoch)
+        fold.skips = await read_skips(around.log, self.partition, await around.log.end(self.partition))
+        async with around.database.snapshot() as transaction:
+            parked = await list_parked(transaction, self.partition, around.log.epoch)
         around.capacity.own(self.partition)
         try:
             async with around.log.read(self.partition, fold.after) as reader:
@@ -105,7 +107,7 @@ class PartitionWorker:
                 await self._session.run(careful_until, refused)
         finally:
             around.capacity.disown(self.partition)
-            for gauge in (PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS):
+            for gauge in (PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS, PARKED_COMMITS):
                 gauge.forget(PROJECTION, str(self.partition))
 
     async def drain(self) -> None:
@@ -139,11 +141,14 @@ class PartitionWorker:
 class _Session:
     """The work on one partition between two loads of its state."""
 
-    def __init__(self, fold: PartitionFold, reader: Reader, parked: set[str], around: Surroundings) -> None:
+    def __init__(
+        self, fold: PartitionFold, reader: Reader, parked: Sequence[ParkedCommit], around: Surroundings
+    ) -> None:
         self._around = around
         self._fold = fold
         self._reader = reader
-        self._feed = PartitionFeed(reader, parked)
+        self._feed = PartitionFeed(reader, {one.aggregate for one in parked}, fold.skips)
+        PARKED_COMMITS.set(len(parked), PROJECTION, str(fold.partition))
         self._intake = Intake(fold, self._feed, around.database, around.log.subjects)
         self._projector = Projector(ProjectionStore(around.database), self._projected)
         self.decider = Decider(fold, around.capacity, around.board.gone)
@@ -184,17 +189,35 @@ class _Session:
     async def _take(self, batch: Batch) -> None:
         async with self._intaking:
             changes, causes = await self._intake.take(batch)
+            if released := self._intake.released(batch):
+                await self._release(released, changes, causes)
             await self._observe(changes, causes)
         self._note_lag(changes, batch)
 
+    async def _release(self, aggregates: set[str], changes: Changes, causes: dict[str, Cause]) -> None:
+        """Try again what is parked of these aggregates, and add to the changes what comes of it."""
+        again = await self._parked()
+        again |= {(one.sequence, one.aggregate) for one in changes.parked.values()}
+        later, because = await self._intake.retry({one for one in again if one[1] in aggregates}, self._around.log)
+        changes.merge(later)
+        causes.update(because)
+
     async def _retry_parked(self) -> None:
+        around, partition = self._around, self._fold.partition
         while True:
             await self.retry.wait()
             self.retry.clear()
-            async with self._around.database.snapshot() as transaction:
-                parked = await list_parked(transaction, self._fold.partition)
-            async with self._intaking:
-                await self._observe(*await self._intake.retry(parked, self._around.log))
+            async with deciding(around.database, partition), self._intaking:
+                self._fold.skips.merge(await read_skips(around.log, partition, await around.log.end(partition)))
+                await self._observe(*await self._intake.retry(await self._parked(), around.log))
+                await self._projector.drained()
+
+    async def _parked(self) -> set[tuple[int, str]]:
+        """What is parked, up to what was given to the projector."""
+        await self._projector.drained()
+        async with self._around.database.snapshot() as transaction:
+            listed = await list_parked(transaction, self._fold.partition, self._around.log.epoch)
+        return {(one.position.sequence, one.aggregate) for one in listed}
 
     async def _observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
         self.decider.observe(changes, causes)

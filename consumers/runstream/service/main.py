@@ -93,12 +93,13 @@ app.command(
 )
 
 parked_app = App(name="parked", help="Commits that could not be read or applied.", version_flags=[], group=_SERVICE)
-parked_app.command(
-    "runstream.service.parked_commands:parked_list", name="list", help="List them: where they are, and why."
-)
-parked_app.command(
-    "runstream.service.parked_commands:parked_retry", name="retry", help="Ask the scheduler to try them again."
-)
+for name, says in (
+    ("list", "List them: where they are, and why."),
+    ("show", "Show one as it is in the log."),
+    ("retry", "Ask the scheduler to try them again."),
+    ("skip", "Decide that one is never applied."),
+):
+    parked_app.command(f"runstream.service.parked_commands:{name}_command", name=name, help=says)
 app.command(parked_app)
 
 app.command(

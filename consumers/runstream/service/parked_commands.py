@@ -1,37 +1,81 @@
-"""`runstream parked`: commits that could not be read or applied."""
+"""`runstream parked`: commits that could not be read or applied, and what is done about them."""
 
 from __future__ import annotations
 
+import contextlib
+import getpass
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
 import uvloop
+from cyclopts import Parameter
+from nats.aio.client import Client
 
 from runstream.cli.connection import given
 from runstream.cli.output import Output, moment, print_json, print_table, say
 from runstream.commits import Position
 from runstream.database import Database
+from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError
+from runstream.jetstream.connection import nats_connection
+from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.maintenance import MaintenanceControl
 from runstream.projections.parked import ParkedCommit, list_parked, request_retry
+from runstream.projections.skipping import Decided, list_decided, skip_commit
+from runstream.service.maintained import SERVICE
+from runstream.service.parked_commit import Found, find, json_of, lines_of
 from runstream.service.reaching import reached
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
 
 
-def parked_list(*, output: Output = "table", options: ServerOptions | None = None) -> None:
+def list_command(
+    *,
+    skipped: Annotated[bool, Parameter(negative="")] = False,
+    output: Output = "table",
+    options: ServerOptions | None = None,
+) -> None:
     """List parked commits: where they are, and why.
 
     Parameters
     ----------
+    skipped
+        List instead those of which it was decided that they are never applied: by whom, when and why.
     output
         A table, or JSON for programs.
     """
-    commits = uvloop.run(_list_parked(_settings(options)))
-    if output == "json":
-        print_json([_json(commit) for commit in commits])
+    if skipped:
+        _list_skipped(uvloop.run(_decided(_settings(options))), output)
         return
-    rows = [(_shown(commit.position), commit.aggregate, moment(commit.at), commit.reason) for commit in commits]
+    commits = uvloop.run(_parked(_settings(options)))
+    if output == "json":
+        print_json([_parked_json(commit) for commit in commits])
+        return
+    rows = [(str(commit.position), commit.aggregate, moment(commit.at), commit.reason) for commit in commits]
     print_table(("position", "aggregate", "parked", "why"), rows, "nothing is parked")
 
 
-def parked_retry(*positions: str, options: ServerOptions | None = None) -> None:
+def show_command(position: str, /, *, output: Output = "table", options: ServerOptions | None = None) -> None:
+    """Show a parked commit as it is in the log, why it is parked, and what waits behind it.
+
+    Parameters
+    ----------
+    position
+        EPOCH/PARTITION/SEQUENCE, as `parked list` shows it; of a commit that was skipped, too.
+    output
+        Lines, or JSON for programs.
+    """
+    found = uvloop.run(_find(_settings(options), _position(position)))
+    if output == "json":
+        print_json(json_of(found))
+    else:
+        say("\n".join(lines_of(found)))
+
+
+def retry_command(*positions: str, options: ServerOptions | None = None) -> None:
     """Ask the scheduler to try parked commits again.
 
     Parameters
@@ -43,36 +87,61 @@ def parked_retry(*positions: str, options: ServerOptions | None = None) -> None:
     say(f"{asked} parked commits are tried again; `runstream parked list` shows what is left")
 
 
+def skip_command(position: str, /, *, reason: str, options: ServerOptions | None = None) -> None:
+    """Decide that a parked commit is never applied, whatever can be read later. Nothing takes that back.
+
+    It is recorded in the log. The later commits of the same run or task, which waited behind it, are tried again.
+
+    Parameters
+    ----------
+    position
+        EPOCH/PARTITION/SEQUENCE, as `parked list` shows it: the first that is parked of its run or task.
+    reason
+        Why; it is recorded with who decided it.
+    """
+    if not reason.strip():
+        raise BadRequestError("a reason is empty", code="reasonMissing", hint="say why with --reason")
+    decided = uvloop.run(_skip(_settings(options), _position(position), reason))
+    say(f"the commit at {position} is never applied; that was recorded at {decided}")
+
+
+def _list_skipped(decided: list[Decided], output: Output) -> None:
+    if output == "json":
+        print_json([{**_decided_json(one), "aggregate_version": one.version_after} for one in decided])
+        return
+    rows = [(str(one.position), one.subject, one.skipped, moment(one.at), one.by, one.reason) for one in decided]
+    print_table(("decided", "subject", "it was at", "when", "by", "why"), rows, "nothing was skipped")
+
+
+def _decided_json(one: Decided) -> dict[str, object]:
+    return {
+        "position": str(one.position),
+        "subject": one.subject,
+        "skipped": one.skipped,
+        "by": one.by,
+        "at": one.at,
+        "reason": one.reason,
+        "sha256": one.sha256,
+    }
+
+
+def _parked_json(commit: ParkedCommit) -> dict[str, object]:
+    return {
+        "position": str(commit.position),
+        "subject": commit.subject,
+        "aggregate": commit.aggregate,
+        "reason": commit.reason,
+        "at": commit.at,
+    }
+
+
 def _settings(options: ServerOptions | None) -> Settings:
     return settings_of(options or ServerOptions(), given())
 
 
-async def _list_parked(settings: Settings) -> tuple[ParkedCommit, ...]:
-    async with reached(settings) as (complete, _):
-        database = Database(complete.database_url, complete.database_schema, pool_size=1)
-        try:
-            async with database.snapshot() as transaction:
-                return await list_parked(transaction)
-        finally:
-            await database.close()
-
-
-async def _retry(settings: Settings, positions: list[Position]) -> int:
-    async with reached(settings) as (complete, _):
-        database = Database(complete.database_url, complete.database_schema, pool_size=1)
-        try:
-            return await request_retry(database, positions)
-        finally:
-            await database.close()
-
-
-def _shown(position: Position) -> str:
-    return f"{position.epoch}/{position.partition}/{position.sequence}"
-
-
 def _position(text: str) -> Position:
     parts = text.split("/")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+    if len(parts) != 3 or not all(part.isdigit() and len(part) < 19 for part in parts):
         raise BadRequestError(
             f"{text[:80]!r} is not the position of a commit",
             code="invalidPosition",
@@ -81,11 +150,68 @@ def _position(text: str) -> Position:
     return Position(*map(int, parts))
 
 
-def _json(commit: ParkedCommit) -> dict[str, object]:
-    return {
-        "position": _shown(commit.position),
-        "subject": commit.subject,
-        "aggregate": commit.aggregate,
-        "reason": commit.reason,
-        "at": commit.at,
-    }
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    nats: Client
+    log: JetStreamLog
+    database: Database
+
+
+@contextlib.asynccontextmanager
+async def _servers(settings: Settings) -> AsyncIterator[_Servers]:
+    async with (
+        reached(settings) as (complete, _),
+        nats_connection(complete.nats_url, "runstream parked") as client,
+        await open_log(client, complete.namespace) as log,
+        _database(complete) as database,
+    ):
+        yield _Servers(client, log, database)
+
+
+@contextlib.asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    await require_migrated(settings.database_url, settings.database_schema)
+    database = Database(settings.database_url, settings.database_schema, pool_size=1)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _parked(settings: Settings) -> tuple[ParkedCommit, ...]:
+    async with (
+        reached(settings) as (complete, _),
+        _database(complete) as database,
+        database.snapshot() as transaction,
+    ):
+        return await list_parked(transaction)
+
+
+async def _retry(settings: Settings, positions: list[Position]) -> int:
+    async with reached(settings) as (complete, _), _database(complete) as database:
+        return await request_retry(database, positions)
+
+
+async def _decided(settings: Settings) -> list[Decided]:
+    async with _servers(settings) as servers:
+        return await list_decided(servers.log)
+
+
+async def _find(settings: Settings, position: Position) -> Found:
+    async with _servers(settings) as servers:
+        return await find(servers.log, servers.database, position)
+
+
+async def _skip(settings: Settings, position: Position, reason: str) -> Position:
+    actor = f"user:{getpass.getuser()}@{socket.gethostname()}"
+    async with _servers(settings) as servers:
+        requested = await MaintenanceControl(servers.nats, servers.log.subjects.namespace).requested(SERVICE)
+        if requested is not None and requested.enabled:
+            raise BadRequestError(
+                "the service is in maintenance: nothing is appended to its log",
+                code="maintenance",
+                hint="decide when maintenance has ended: runstream maintenance disable",
+            )
+        return await skip_commit(
+            servers.log, servers.database, position, actor=actor, reason=reason, at=datetime.now(UTC)
+        )

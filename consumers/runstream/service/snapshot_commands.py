@@ -107,11 +107,12 @@ def _say_report(report: Report, *, trusted: bool) -> None:
     if report.manifest is None or not report.good:
         say(f"the snapshot is not good: {report.problem_count:,} problems")
         return
+    skipped = f" ({report.skipped:,} of them skipped)" if report.skipped else ""
     signed = "not signed"
     if report.signer:
         signed = f"signed with {report.signer}" + ("" if trusted else ", which nobody said to be trusted (--key)")
     say(
-        f"the snapshot is good: {report.commits:,} commits, {report.manifest.event_count:,} events, "
+        f"the snapshot is good: {report.commits:,} commits{skipped}, {report.manifest.event_count:,} events, "
         f"{sum(found.objects for found in report.manifest.objects):,} objects; {signed}"
     )
 
@@ -120,6 +121,7 @@ def _report_json(report: Report) -> dict[str, object]:
     return {
         "good": report.good,
         "commits": report.commits,
+        "skipped": report.skipped,
         "events": report.manifest.event_count if report.manifest is not None else 0,
         "signer": report.signer,
         "problem_count": report.problem_count,

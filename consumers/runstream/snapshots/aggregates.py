@@ -18,8 +18,8 @@ from typing import Literal, Self
 from runstream.commits import Commit
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunCreated
-from runstream.feed.feed import aggregate_of
 from runstream.log.port import RawMessage
+from runstream.subjects import aggregate_of
 
 BUCKETS = 64
 _RECORD = struct.Struct(">16sQq")
@@ -29,7 +29,8 @@ _IN_MEMORY_BYTES = 64 << 10
 """Of each bucket, before it becomes a file."""
 _SORTED_BYTES = 4 << 20
 """Records that are sorted at once; each takes some five times as much."""
-_REFERENCE, _UNREADABLE = 0, -1
+_REFERENCE, _UNREADABLE, _SKIPPED = 0, -1, -2
+"""What a record has in the place of a version; of a skipped commit less the version after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,10 @@ class Records:
                 case ExecutorTaskAssigned(run_id=run, run_config=config):
                     self._add(f"run/{run}", sequence, _REFERENCE)
                     self._add(f"runconfig/{config}", sequence, _REFERENCE)
+
+    def skipped(self, commit: Commit, sequence: int) -> None:
+        """A commit that is skipped: its aggregate has its version after it, and nothing else came of it."""
+        self._add(commit.address.aggregate, sequence, _SKIPPED - commit.version)
 
     def unreadable(self, message: RawMessage) -> None:
         """A commit that could not: nothing more is said about its aggregate's versions."""
@@ -128,22 +133,23 @@ def _records(file: tempfile.SpooledTemporaryFile[bytes], bucket: int, part: int,
 
 def _check(records: list[bytes]) -> Iterator[Finding]:
     """What is wrong with these aggregates, whose records are in order."""
-    current, reached, silent = b"", 0, False
+    current, reached, begun, silent = b"", 0, False, False
     for key, place, version in _RECORD.iter_unpack(b"".join(records)):
         if key != current:
-            current, reached, silent = key, 0, False
+            current, reached, begun, silent = key, 0, False, False
         if silent:
             continue
         if version == _UNREADABLE:
             silent = True
+        elif version <= _SKIPPED:
+            reached = _SKIPPED - version
         elif version == _REFERENCE:
-            if not reached:
+            if not begun:
                 yield Finding(*_place(place), "reference")
-        elif version != reached + 1:
-            yield Finding(*_place(place), "version", reached + 1)
-            reached = version
         else:
-            reached = version
+            if version != reached + 1:
+                yield Finding(*_place(place), "version", reached + 1)
+            reached, begun = version, True
 
 
 def _place(place: int) -> tuple[int, int]:

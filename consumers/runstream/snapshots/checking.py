@@ -17,6 +17,7 @@ from runstream.commits import Commit
 from runstream.errors import BadRequestError
 from runstream.events.run import RunCreated
 from runstream.log.port import RawMessage
+from runstream.skips import Skips
 from runstream.snapshots.aggregates import Records
 from runstream.snapshots.container import Entry, content
 from runstream.snapshots.errors import SnapshotError
@@ -59,6 +60,8 @@ class Task:
     description: SegmentDescription
     subjects: Subjects
     partitions: int
+    skips: Skips = field(default_factory=Skips)
+    """What is skipped in the snapshot."""
 
 
 @dataclass(slots=True)
@@ -66,6 +69,7 @@ class Checked:
     """What came of it."""
 
     commits: int = 0
+    skipped: int = 0
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
     records: list[bytearray] = field(default_factory=list)
@@ -109,23 +113,33 @@ def _check(task: Task, data: bytes, checked: Checked) -> None:
     unreadable = 0
     for message in read_segment(description, data, task.subjects):
         checked.commits += 1
-        try:
-            commit = decode(message).commit
-            types = [event.type for event in _types(message.data).events]
-        except BadRequestError as error:
+        if (skipped := task.skips.find(message)) is not None:
+            checked.skipped += 1
+            records.skipped(skipped.commit, message.position.sequence)
             found = types_of(message)
-            unreadable += found is None
-            types = found or []
-            records.unreadable(message)
-            checked.add(_problem(task, message, "", f"it cannot be read: {error.message}"))
         else:
-            records.commit(commit, message.position.sequence)
-            for what in _misplaced(commit, task.partitions):
-                checked.add(_problem(task, message, commit.address.aggregate, what))
+            found = _types_of_commit(task, message, records, checked)
+        unreadable += found is None
+        types = found or []
         for kind in types:
             counts[kind] = counts.get(kind, 0) + 1
     if (counts, unreadable) != (description.events, description.unreadable):
         checked.add(Problem(description.name, 0, "", _difference(counts, description.events)))
+
+
+def _types_of_commit(task: Task, message: RawMessage, records: Records, checked: Checked) -> list[str] | None:
+    """The types of a commit's events, which is checked; None when it is not JSON."""
+    try:
+        commit = decode(message).commit
+        types = [event.type for event in _types(message.data).events]
+    except BadRequestError as error:
+        records.unreadable(message)
+        checked.add(_problem(task, message, "", f"it cannot be read: {error.message}"))
+        return types_of(message)
+    records.commit(commit, message.position.sequence)
+    for what in _misplaced(commit, task.partitions):
+        checked.add(_problem(task, message, commit.address.aggregate, what))
+    return types
 
 
 def _misplaced(commit: Commit, partitions: int) -> list[str]:

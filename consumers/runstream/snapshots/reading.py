@@ -23,8 +23,10 @@ from typing import BinaryIO
 from runstream.codec import decode
 from runstream.commits import StoredCommit
 from runstream.errors import BadRequestError, NotExistError
+from runstream.events.skip import CommitSkipped
 from runstream.log.port import RawMessage
 from runstream.objects.paths import ARCHIVES, LOGS
+from runstream.skips import Skips
 from runstream.snapshots import manifest as m
 from runstream.snapshots.checking import MAX_SEGMENT_FILE_BYTES
 from runstream.snapshots.container import CUT, Entry, content, entries
@@ -82,11 +84,26 @@ class Snapshot:
                 return next(islice(messages, sequence - description.first, None))
         return None
 
+    def skips(self) -> Skips:
+        """What is decided to be skipped; only segments with such decisions are read. Raises SnapshotError."""
+        skips = Skips()
+        for description in self.manifest.segments:
+            if CommitSkipped.__name__ in description.events:
+                for message in read_segment(description, self.segment_data(description), self.header.subjects):
+                    if message.subject.split(".")[4] == "skip":
+                        with contextlib.suppress(BadRequestError):  # what cannot be read decides nothing
+                            skips.take(decode(message))
+        return skips
+
     def commits(self, partition: int) -> Iterator[StoredCommit]:
-        """The same as commits, decoded and upcast. Raises SnapshotError for one that cannot be read."""
+        """The same as commits, decoded and upcast; skipped ones have no events.
+
+        Raises SnapshotError for one that cannot be read.
+        """
+        skips = self.skips()
         for message in self.messages(partition):
             try:
-                yield decode(message)
+                yield skips.find(message) or decode(message)
             except BadRequestError as error:
                 raise SnapshotError(f"partition {partition}", error.message, code="unreadableCommit") from error
 

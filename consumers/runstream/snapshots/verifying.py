@@ -18,7 +18,6 @@ from pathlib import Path
 
 from runstream.codec import decode
 from runstream.errors import BadRequestError, InternalError
-from runstream.feed.feed import aggregate_of
 from runstream.garbage import collect_seldom
 from runstream.snapshots.aggregates import Aggregates, Finding
 from runstream.snapshots.checking import Checked, Problem, Task, check_segment
@@ -27,6 +26,7 @@ from runstream.snapshots.manifest import Manifest, SnapshotHeader
 from runstream.snapshots.object_files import check_objects
 from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.snapshots.segments import SegmentDescription
+from runstream.subjects import aggregate_of
 
 MAX_PROBLEMS = 100
 """That are told; the others are counted."""
@@ -49,6 +49,8 @@ class Report:
     """The fingerprint of the key that signed it; empty when it is not signed."""
     commits: int = 0
     """That were checked."""
+    skipped: int = 0
+    """How many of them were decided never to be applied."""
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
 
@@ -105,13 +107,15 @@ def _processes(snapshot: Snapshot, asked: int | None) -> int:
 
 
 def _check(snapshot: Snapshot, report: Report, processes: int, tell: Tell) -> None:
+    header, skips = snapshot.header, snapshot.skips()
     tasks = (
-        Task(snapshot.path, snapshot.places[found.name], found, snapshot.header.subjects, snapshot.header.partitions)
+        Task(snapshot.path, snapshot.places[found.name], found, header.subjects, header.partitions, skips)
         for found in snapshot.manifest.segments
     )
     with Aggregates() as aggregates:
         for checked in map(check_segment, tasks) if processes == 1 else _shared(tasks, processes):
             report.commits += checked.commits
+            report.skipped += checked.skipped
             _merge(report, checked, aggregates)
             tell(report.commits, snapshot.manifest.commits)
         for finding in aggregates.findings():

@@ -59,7 +59,7 @@ async def config_of(log: Log, partition: int, digest: str) -> RunConfig:
 async def find_run(log: Log, address: Address) -> FoundRun:
     """The run as its history tells it now."""
     history = await log.history(address)
-    first = history[0].commit.events[0] if history else None
+    first = next(iter(history[0].commit.events), None) if history else None
     if not isinstance(first, RunCreated):
         raise no_such_run(address.id)
     config = await config_of(log, address.partition, first.run_config)

@@ -26,6 +26,7 @@ from runstream.log.batches import Committer, Pending
 from runstream.log.port import AppendConflictError, RawMessage
 from runstream.log.reader import JetStreamReader
 from runstream.log.stored import of_stream
+from runstream.skips import Skips
 from runstream.subjects import Address, Subjects
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
 
@@ -173,18 +174,31 @@ class JetStreamLog:
 
     async def last(self, address: Address) -> StoredCommit | None:
         """The aggregate's last commit, from the leader (see the port)."""
-        found = await last_message(self._nc, self._stream(address), self.subjects.guard(address))
-        return None if found is None else decode(of_stream(found, self.epoch, address.partition))
+        stream, epoch = self._stream(address), self.epoch
+        found = await last_message(self._nc, stream, self.subjects.guard(address))
+        if found is None:
+            return None
+        message = of_stream(found, epoch, address.partition)
+        skips = Skips()
+        if await last_message(self._nc, stream, self.subjects.skips_of(address)) is not None:
+            skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
+        return skips.find(message) or decode(message)
 
     async def history(self, address: Address) -> list[StoredCommit]:
-        """All commits of the aggregate, in order."""
-        last = await last_message(self._nc, self._stream(address), self.subjects.guard(address))
+        """All commits of the aggregate, in order (see the port)."""
+        skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
+        messages = await self._messages(address.partition, self.subjects.guard(address))
+        return [skips.find(message) or decode(message) for message in messages]
+
+    async def _messages(self, partition: int, subject: str) -> list[RawMessage]:
+        """All messages on a subject that the leader knows."""
+        last = await last_message(self._nc, self.subjects.stream(partition), subject)
         messages: list[RawMessage] = []
         if last is not None:
-            async with self.read(address.partition, 0, filters=(self.subjects.guard(address),)) as reader:
+            async with self.read(partition, 0, filters=(subject,)) as reader:
                 while not messages or messages[-1].position.sequence < last.sequence:
                     messages += await reader.next_batch()
-        return [decode(message) for message in messages]
+        return messages
 
     async def end(self, partition: int) -> int:
         """The last sequence of the partition; 0 when it is empty."""

@@ -12,6 +12,7 @@ from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError, InternalError
 from runstream.log.port import AppendConflictError, RawMessage
+from runstream.skips import Skips
 from runstream.subjects import Address, Subjects
 
 MAX_BODY_BYTES = (1 << 20) - 1024
@@ -23,11 +24,15 @@ class _Stream:
     messages: list[RawMessage] = field(default_factory=list)
     aggregates: dict[str, list[RawMessage]] = field(default_factory=dict)
     """By guard: an executor task's, whatever its executor."""
+    skips: list[RawMessage] = field(default_factory=list)
+    """Those that decide that commits are skipped."""
     grown: asyncio.Event = field(default_factory=asyncio.Event)
     """Replaced when it is set, so that each growth wakes everybody once."""
 
     def add(self, guard: str, message: RawMessage) -> None:
         self.messages.append(message)
+        if message.subject.split(".")[4] == "skip":
+            self.skips.append(message)
         self.aggregates.setdefault(guard, []).append(message)
         self.grown.set()
         self.grown = asyncio.Event()
@@ -65,12 +70,11 @@ class MemoryLog:
 
     async def last(self, address: Address) -> StoredCommit | None:
         """The aggregate's last commit (see the port)."""
-        commits = self._of(address)
-        return decode(commits[-1]) if commits else None
+        return next(reversed(self._history(self._of(address)[-1:], address)), None)
 
     async def history(self, address: Address) -> list[StoredCommit]:
-        """All commits of the aggregate, in order."""
-        return [decode(message) for message in self._of(address)]
+        """All commits of the aggregate, in order (see the port)."""
+        return self._history(self._of(address), address)
 
     async def end(self, partition: int) -> int:
         """The last sequence of the partition; 0 when it is empty."""
@@ -105,6 +109,12 @@ class MemoryLog:
         position = Position(self.epoch, address.partition, len(stream.messages) + 1)
         stream.add(guard, RawMessage(self.subjects.of(address), position, body, headers, datetime.now(UTC)))
         return position
+
+    def _history(self, messages: Sequence[RawMessage], address: Address) -> list[StoredCommit]:
+        pattern = self.subjects.skips_of(address).split(".")
+        decided = self._streams[address.partition].skips
+        skips = Skips.of(decode(one) for one in decided if _matches(pattern, one.subject.split(".")))
+        return [skips.find(message) or decode(message) for message in messages]
 
     def _of(self, address: Address) -> list[RawMessage]:
         return self._streams[address.partition].aggregates.get(self.subjects.guard(address), [])

@@ -79,11 +79,15 @@ class Log(Protocol):
         ...
 
     async def last(self, address: Address) -> StoredCommit | None:
-        """The aggregate's last commit, from the leader; an executor task is found whatever its executor."""
+        """The aggregate's last commit, from the leader; an executor task is found whatever its executor.
+
+        One that is skipped has no events, and the version that was decided. Raises BadRequestError for one that cannot
+        be read.
+        """
         ...
 
     async def history(self, address: Address) -> list[StoredCommit]:
-        """All commits of the aggregate, in order."""
+        """All commits of the aggregate, in order; those that are skipped have no events. Raises as `last` does."""
         ...
 
     async def end(self, partition: int) -> int:

@@ -10,9 +10,11 @@ from runstream.events.executor import EXECUTOR_EVENTS, ExecutorEvent
 from runstream.events.executor_task import EXECUTOR_TASK_EVENTS, ExecutorTaskEvent
 from runstream.events.run import RUN_EVENTS, RunEvent
 from runstream.events.run_config import RUN_CONFIG_EVENTS, RunConfigEvent
+from runstream.events.skip import SKIP_EVENTS, SkipEvent
 
 EVENT_TYPES: dict[str, type[Event]] = {
-    event.__name__: event for event in (*RUN_EVENTS, *RUN_CONFIG_EVENTS, *EXECUTOR_TASK_EVENTS, *EXECUTOR_EVENTS)
+    event.__name__: event
+    for event in (*RUN_EVENTS, *RUN_CONFIG_EVENTS, *EXECUTOR_TASK_EVENTS, *EXECUTOR_EVENTS, *SKIP_EVENTS)
 }
 
 __all__ = [
@@ -21,9 +23,11 @@ __all__ = [
     "EXECUTOR_TASK_EVENTS",
     "RUN_CONFIG_EVENTS",
     "RUN_EVENTS",
+    "SKIP_EVENTS",
     "Event",
     "ExecutorEvent",
     "ExecutorTaskEvent",
     "RunConfigEvent",
     "RunEvent",
+    "SkipEvent",
 ]

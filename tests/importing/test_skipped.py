@@ -1,0 +1,38 @@
+"""What was decided to be skipped stays so after an export and an import, also into other partitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runstream.projections.skipping import list_decided
+from runstream.snapshots.verifying import verify
+from tests.snapshots.files import written
+from tests.snapshots.golden_log import golden_log
+
+from .rig import compared, rig
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3])
+async def test_a_decision_survives(
+    partitions: int, nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    await written(first, golden_log())
+    async with rig(nats_url, database_url, namespace, database_schema, partitions=partitions) as around:
+        done = await around.run_import(first)
+        assert done.parked == 0
+        assert (await around.fsck()).lines()[:-1] == []
+        second = await around.export(tmp_path / "second")
+        report = verify(second)
+        assert (report.problems, report.skipped) == ([], 1)
+        if partitions == 2:
+            assert compared(first, second).equal
+        await around.run_import(second)
+        assert (await around.fsck()).lines()[:-1] == []
+        await around.rebuild()
+        assert (await around.fsck()).lines()[:-1] == []
+        async with around.log() as log:
+            (decided,) = await list_decided(log)
+        assert (decided.by, decided.reason, decided.skipped) == ("user:ada", "of another program", "1/0/8")
