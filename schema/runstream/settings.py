@@ -58,6 +58,8 @@ class Settings:
     objects_access_key: str = ""
     """Of the bucket, with `objects_secret_key`; empty: AWS's variables, or the machine's role."""
     objects_secret_key: str = field(default="", repr=False)
+    secrets_key_file: Path | None = None
+    """The keys by which secrets are sealed and opened; None: `secrets.key` in the data directory, made by a gateway."""
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"
@@ -71,3 +73,8 @@ class Settings:
     def objects_path(self) -> Path:
         """Where the posix object storage is."""
         return self.objects_dir or self.data_dir / "objects"
+
+    @property
+    def secrets_key_path(self) -> Path:
+        """Where the keys for secrets are."""
+        return self.secrets_key_file or self.data_dir / "secrets.key"

@@ -31,6 +31,7 @@ from runstream.log.memory import MemoryLog
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, PosixObjects, paths
 from runstream.objects.port import chunks
+from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings
 from runstream.steplogs.live import LiveLogs
 from runstream.subjects import Address
@@ -232,6 +233,7 @@ class Rig:
         return self.folder / "executor" / "tasks" / watched.address.id
 
 
+KEYRING = Keyring.of([bytes(32)])
 SETTINGS = ExecutorSettings(active_tasks_limit=2, sandbox="off", stop_grace_seconds=5.0)
 
 
@@ -254,7 +256,7 @@ async def rig(
     leases = FakeLeases()
     live = LiveLogs(nats, namespace) if nats is not None else None
     driver = ProcessDriver(place.identity(settings.id), sandbox=settings.sandbox, hidden=(folder,))
-    around = Surroundings(driver, log, objects, live, Specs(log), settings.stop_grace_seconds)
+    around = Surroundings(driver, log, objects, live, Specs(log, KEYRING), settings.stop_grace_seconds)
     executor = Executor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live)
     try:
         if start:

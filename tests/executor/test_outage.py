@@ -20,6 +20,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.leases import open_leases
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import PosixObjects
+from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.reader import StepLogs
 from tests.executor.rig import FakeLeases, Rig, run_step, task_of
@@ -45,7 +46,7 @@ async def test_a_task_survives_the_death_of_nats(tmp_path: Path) -> None:
         settings = Settings(data_dir=tmp_path, namespace="outage", executor=ExecutorSettings(sandbox="off"))
         objects = PosixObjects(settings.objects_path)
         board = await open_leases(nc, "outage_executors", seconds=30)
-        executor = make_executor(settings, nc, log, objects, board)
+        executor = make_executor(settings, nc, log, objects, board, Keyring())
         await executor.start()
         try:
             it = Rig(log, objects, tmp_path, executor.id, FakeLeases())
@@ -86,7 +87,7 @@ async def test_an_executor_is_alive_by_its_lease(tmp_path: Path) -> None:
         settings = Settings(data_dir=tmp_path, namespace="outage")
         settings = replace(settings, executor=replace(settings.executor, driver="noop", labels={"disk": "fast"}))
         board = await open_leases(nc, "outage_executors", seconds=3)
-        executor = make_executor(settings, nc, log, PosixObjects(tmp_path), board)
+        executor = make_executor(settings, nc, log, PosixObjects(tmp_path), board, Keyring())
         async with board.watching() as watch:
             await executor.start()
             held = await anext(watch)

@@ -28,6 +28,7 @@ from runstream.gateway.ports import ReadRun, StepLogKey
 from runstream.log.memory import MemoryLog
 from runstream.log.port import Log
 from runstream.projections.as_of import RunsAsOf
+from runstream.sealing import Keyring
 from runstream.settings import Settings
 from runstream.subjects import Address
 from runstream.telemetry import setup_logging
@@ -35,6 +36,7 @@ from runstream.telemetry.process import Telemetry
 from runstream.telemetry.serving import HttpServer
 
 TOKEN = "correct-horse"
+KEYRING = Keyring.of([bytes(32)])
 BEGUN = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
 
@@ -132,6 +134,7 @@ class World:
             creation=RunCreation(log, clock.now),
             acting=Acting(log, clock.now),
             configs=ConfigReader(),
+            keyring=KEYRING,
             stopping=asyncio.Event(),
         )
         return cls(log, reads, step_logs, parts, Telemetry("test", CollectorRegistry(), []))

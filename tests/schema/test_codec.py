@@ -53,7 +53,7 @@ def sample(hint: object, name: str) -> object:
         return arguments[0]
     if origin is tuple:
         return (sample(arguments[0], name),)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return {f"{name}-key": sample(arguments[1], name)}
     if isinstance(hint, type) and issubclass(hint, Enum):
         return list(hint)[-1]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from runstream.events.run_config import RunConfig, RunConfigTask
+from runstream.events.run_config import RunConfig, RunConfigTask, Text
 from runstream.executor.process_tree import MARK
 from runstream.executor.task_folder import TaskFolder
 
@@ -32,12 +32,13 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def task_environment(config: RunConfig, task: RunConfigTask, counter: int) -> dict[str, str]:
+def task_environment(config: RunConfig, task: RunConfigTask, counter: int) -> dict[str, Text]:
     """The task's environment: its own, then the static one, the run's, and the run counter.
 
     Each name that begins with AGOLA_ is also given as RUNSTREAM_, unless that is set itself.
     """
-    merged = {**task.environment, **config.static_environment, **config.environment, "AGOLA_RUN_COUNTER": str(counter)}
+    merged: dict[str, Text] = {**task.environment, **config.static_environment, **config.environment}
+    merged["AGOLA_RUN_COUNTER"] = str(counter)
     twins = {f"RUNSTREAM_{name[6:]}": value for name, value in merged.items() if name.startswith("AGOLA_")}
     return {**twins, **merged, "RUNSTREAM_RUN_COUNTER": str(counter)}
 

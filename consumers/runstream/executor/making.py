@@ -15,11 +15,14 @@ from runstream.executor.presence import Leases
 from runstream.executor.spec import Specs
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage
+from runstream.sealing import Keyring
 from runstream.settings import Settings
 from runstream.steplogs.live import LiveLogs
 
 
-def make_executor(settings: Settings, nats: Nats, log: Log, objects: ObjectStorage, leases: Leases) -> Executor:
+def make_executor(
+    settings: Settings, nats: Nats, log: Log, objects: ObjectStorage, leases: Leases, keyring: Keyring
+) -> Executor:
     """The executor of this data directory, not started yet. `leases` is the board `<namespace>_executors`."""
     place = ExecutorPlace(settings.data_dir)
     offered = settings.executor
@@ -29,9 +32,9 @@ def make_executor(settings: Settings, nats: Nats, log: Log, objects: ObjectStora
     driver = ProcessDriver(
         place.identity(offered.id),
         sandbox=offered.sandbox,
-        hidden=(settings.data_dir, settings.objects_path),
+        hidden=(settings.data_dir, settings.objects_path, settings.secrets_key_path),
         allow_host=offered.allow_host,
     )
-    around = Surroundings(driver, log, objects, live, Specs(log), offered.stop_grace_seconds)
+    around = Surroundings(driver, log, objects, live, Specs(log, keyring), offered.stop_grace_seconds)
     runner: Runner = PodRunner(around, place.tasks)
     return Executor(place, offered, log, leases, runner, live)

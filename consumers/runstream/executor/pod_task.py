@@ -25,6 +25,7 @@ from runstream.executor.archives import StoppedError, expand_home
 from runstream.executor.drivers.port import Driver, Pod
 from runstream.executor.ending import Reason
 from runstream.executor.jobs import Ended, Job
+from runstream.executor.masking import masked
 from runstream.executor.settling import Settling
 from runstream.executor.spec import Specs, TaskSpec
 from runstream.executor.step_log import StepLog
@@ -70,6 +71,7 @@ class PodTask:
         self._around = around
         self._pod: Pod | None = None
         self._error = ""
+        self._secrets: frozenset[str] = frozenset()
 
     async def run(self) -> Ended:
         """Run it to its end."""
@@ -97,7 +99,7 @@ class PodTask:
     def _finished(self, success: bool) -> ExecutorTaskFinished:
         ending = self._job.ending
         phase = ExecutorTaskPhase.SUCCESS if success else ending.task_phase
-        error = "" if success else self._error
+        error = "" if success else masked(self._error, self._secrets)
         if not success and ending.reason not in (None, Reason.STOP, Reason.TIMEOUT):
             error = str(ending.reason)
         return ExecutorTaskFinished(self._job.clock(), phase, error)
@@ -126,6 +128,8 @@ class PodTask:
     async def _prepare(self, log: StepLog) -> TaskSpec:
         job, around = self._job, self._around
         spec = await around.specs.spec(job.task, job.partition)
+        self._secrets = spec.secrets
+        log.hide(spec.secrets)
         used = sorted({step.type for step in spec.task.steps} & _NOT_AVAILABLE)
         if used:
             raise InternalError(f"step type {used[0]} is not available yet", code="stepNotAvailable")
@@ -215,7 +219,8 @@ class PodTask:
 
     def _open_log(self, step: int | None) -> StepLog:
         live = self._around.live
-        return StepLog(self._folder.log(step), live.log(self._job.task.id, step) if live is not None else None)
+        live_log = live.log(self._job.task.id, step) if live is not None else None
+        return StepLog(self._folder.log(step), live_log, self._secrets)
 
     def _end_logs(self, begin: int, end: int) -> None:
         """Tell those who follow steps that will never run; the log of one that ran has ended already."""

@@ -6,16 +6,18 @@ Run configs are read from the log by their hash, and kept in memory, bounded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
-from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
+from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask, Sealed, Text
 from runstream.executor.asking import asked
 from runstream.executor.environment import task_environment
 from runstream.ids import run_task_id
 from runstream.log.port import Log
 from runstream.runconfig import ancestors_of
+from runstream.sealing import Keyring
 from runstream.subjects import Address, group_root
 
 _KEPT = 256
@@ -36,7 +38,11 @@ class TaskSpec:
     """What is to be done."""
 
     task: RunConfigTask
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
+    step_environments: tuple[dict[str, str], ...] = field(repr=False)
+    """What each step adds to it."""
+    secrets: frozenset[str] = field(repr=False)
+    """Every text among all these that was sealed."""
     workspace: tuple[WorkspaceArchive, ...]
     """Those of all ancestors by level and name, each one's in the order of its steps (c.11)."""
     cache_prefix: str
@@ -45,19 +51,27 @@ class TaskSpec:
 class Specs:
     """Generates specs."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, keyring: Keyring) -> None:
+        """`keyring` opens the secrets of tasks."""
         self._log = log
+        self._keyring = keyring
         self._configs: OrderedDict[str, RunConfig] = OrderedDict()
 
     async def spec(self, task: ExecutorTask, partition: int) -> TaskSpec:
-        """The spec of an assigned task. Raises InternalError when its run config is not in the log."""
+        """The spec of an assigned task.
+
+        Raises InternalError when its run config is not in the log, or a secret of it cannot be opened.
+        """
         config = await self._config(task.run_config, partition)
         own = config.tasks.get(task.task)
         if own is None:
             raise InternalError(f"the run config has no task {task.task!r}", code="runConfigIncomplete")
+        opened = _Opened(self._keyring)
         return TaskSpec(
             task=own,
-            environment=task_environment(config, own, task.counter),
+            environment=opened.all(task_environment(config, own, task.counter)),
+            step_environments=tuple(opened.all(step.environment or {}) for step in own.steps),
+            secrets=frozenset(opened.secrets),
             workspace=workspace_of(config, own, task),
             cache_prefix=config.cache_group or group_root(task.group).rsplit("/", 1)[1],
         )
@@ -75,6 +89,23 @@ class Specs:
                 self._configs.popitem(last=False)
         self._configs.move_to_end(content_hash)
         return config
+
+
+class _Opened:
+    """Opens texts, and remembers which were sealed."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self.secrets: set[str] = set()
+
+    def all(self, texts: Mapping[str, Text]) -> dict[str, str]:
+        return {name: self._one(text) for name, text in texts.items()}
+
+    def _one(self, text: Text) -> str:
+        plain = self._keyring.open(text)
+        if isinstance(text, Sealed):
+            self.secrets.add(plain)
+        return plain
 
 
 def workspace_of(config: RunConfig, own: RunConfigTask, task: ExecutorTask) -> tuple[WorkspaceArchive, ...]:

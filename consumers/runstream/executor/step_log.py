@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from runstream.executor.masking import Masker
 from runstream.steplogs.live import LiveLog
 
 log = structlog.get_logger()
@@ -15,14 +16,24 @@ log = structlog.get_logger()
 class StepLog:
     """The log of one step while it runs. Writing never fails the step."""
 
-    def __init__(self, path: Path, live: LiveLog | None) -> None:
+    def __init__(self, path: Path, live: LiveLog | None, secrets: frozenset[str] = frozenset()) -> None:
+        """Nothing of `secrets` is written."""
         self._path = path
+        self._masker = Masker(secrets)
         self._live = live
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
+    def hide(self, secrets: frozenset[str]) -> None:
+        """From now on these are not written."""
+        self._show(self._masker.end())
+        self._masker = Masker(secrets)
+
     def write(self, chunk: bytes) -> None:
         """More output."""
-        if self._file is None:
+        self._show(self._masker.feed(chunk))
+
+    def _show(self, chunk: bytes) -> None:
+        if self._file is None or not chunk:
             return
         try:
             view = memoryview(chunk)
@@ -34,7 +45,7 @@ class StepLog:
                 action="step_log_not_written",
                 path=str(self._path),
             )
-            self.close()
+            self._close()
             return
         if self._live is not None:
             self._live.write(chunk)
@@ -45,6 +56,10 @@ class StepLog:
 
     def close(self) -> None:
         """The log is complete; a second close does nothing."""
+        self._show(self._masker.end())
+        self._close()
+
+    def _close(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None

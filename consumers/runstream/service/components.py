@@ -97,7 +97,7 @@ async def _scheduler(platform: Platform, instance: Instance) -> Scheduler:
 
 async def _executor(platform: Platform) -> Executor:
     leases = await _executor_leases(platform)
-    return make_executor(platform.settings, platform.nats, platform.log, platform.objects, leases)
+    return make_executor(platform.settings, platform.nats, platform.log, platform.objects, leases, platform.keyring)
 
 
 def _datamanager(platform: Platform, mode: Mode) -> DataManager:
@@ -135,6 +135,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
         platform.telemetry,
         platform.checks(),
         mode=mode,
+        keyring=platform.keyring,
         routers=[maintenance_routes(overview), export_routes(exports), import_routes(imports)],
     )
 

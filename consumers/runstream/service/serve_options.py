@@ -57,6 +57,8 @@ class ServeOptions(StorageOptions):
     """Which parts run in this process, separated by commas: gateway, scheduler, executor, datamanager. Default: all."""
     partitions: Annotated[int | None, Parameter(group=_WHAT)] = None
     """How many partitions the log has; fixed when it is created. Default: 4."""
+    secrets_key_file: Annotated[Path | None, Parameter(group=_SERVERS)] = None
+    """The keys for secrets; gateways and executors of one service share it. Default: in the data dir."""
     replicas: Annotated[int | None, Parameter(group=_SERVERS)] = None
     """How many servers of a NATS cluster keep each stream: 1, 3 or 5. Default: 1."""
     host: Annotated[str | None, Parameter(group=_HTTP)] = None

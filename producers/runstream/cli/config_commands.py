@@ -16,11 +16,12 @@ from cyclopts import Parameter
 from runstream.cli.config_files import read_config
 from runstream.cli.config_json import checked_json, problem_json
 from runstream.cli.config_table import checked_lines
+from runstream.cli.input_files import read_files
 from runstream.cli.pairs import pairs
 from runstream.cli.repository import enclosing_source
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
-from runstream.runconfig import ConfigError, Problem, RefContext, parse_variables, ref_context, run_configs
+from runstream.runconfig import ConfigError, Problem, RefContext, read_inputs, ref_context, resolve, run_configs
 
 Pairs = Annotated[list[str] | None, Parameter(negative="")]
 Paths = Annotated[list[Path] | None, Parameter(negative="")]
@@ -57,9 +58,9 @@ def check(
     var
         NAME=VALUE for `from_variable` in the file; repeatable.
     var_file
-        A file with variables, a map in YAML or JSON; repeatable, --var wins.
+        A file of variables in YAML or JSON; repeatable, the last wins, and --var before it.
     secret_file
-        The same for secrets, of which only names are shown.
+        A file of secrets, of which only names are shown; repeatable.
     strict
         Refuse what is only worth a warning, too.
     output
@@ -67,12 +68,13 @@ def check(
     """
     found = read_config(file, Path.cwd())
     try:
-        variables = _read_all(var_file) | pairs(var or (), "--var")
+        inputs = read_inputs(pairs(var or (), "--var"), read_files(var_file), read_files(secret_file))
         context = _context(found.path, ref_context(branch=branch, tag=tag, ref=ref, commit_sha=commit))
         parsed = parse_file(found.name, found.content, context, source=str(found.path), imports=found.imports)
         if strict and parsed.warnings:
             raise ConfigError(str(found.path), parsed.warnings)
-        known = _Known(variables, frozenset(_read_all(secret_file)))
+        resolved = resolve(inputs.variables, inputs.secrets, context)
+        known = _Known(resolved.texts, frozenset(resolved.secrets))
         runs = run_configs(parsed, context, known)
     except (ConfigError, EvaluationError) as error:
         return _refuse(str(found.path), error, output)
@@ -93,7 +95,7 @@ class _Known(Mapping[str, str]):
         self.unknown: list[str] = []
 
     def __getitem__(self, name: str) -> str:
-        if name in self._variables and name not in self._secrets:
+        if name in self._variables:
             return self._variables[name]
         if name not in self._secrets and name not in self.unknown:
             self.unknown.append(name)
@@ -116,20 +118,6 @@ def _context(path: Path, said: RefContext) -> RefContext:
     return ref_context(
         branch=source.branch, tag=source.tag, ref=source.ref, commit_sha=said.commit_sha or source.commit
     )
-
-
-def _read_all(paths: list[Path] | None) -> dict[str, str]:
-    """The variables of the files; a later file wins."""
-    read: dict[str, str] = {}
-    for path in paths or ():
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise BadRequestError(
-                f"{path} cannot be read: {error.strerror or error}", code="variablesUnreadable"
-            ) from error
-        read |= parse_variables(content, str(path))
-    return read
 
 
 def _refuse(file: str, error: ConfigError | EvaluationError, output: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from runstream.events.run_config import Depend, Retry, RunConfig, RunConfigTask
+from runstream.events.run_config import Depend, Retry, RunConfig, RunConfigTask, shown_text
 from runstream.runconfig import Problem, RefContext, ResolvedRun, format_duration
 
 
@@ -60,7 +60,7 @@ def _task(task: RunConfigTask) -> Iterator[str]:
         facts.append(_retry(task.retry))
     yield f"  {task.name}: {'; '.join(facts)}"
     if task.environment:
-        yield "    " + ", ".join(f"{name}={_one_line(value)}" for name, value in task.environment.items())
+        yield "    " + ", ".join(f"{name}={_one_line(shown_text(value))}" for name, value in task.environment.items())
 
 
 def _retry(retry: Retry) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
@@ -11,15 +12,17 @@ from cyclopts.validators import Number
 
 from runstream.cli.config_files import ConfigFile, read_config
 from runstream.cli.graph import title
+from runstream.cli.input_files import read_files, warn_of_readers
 from runstream.cli.output import Output, complain, print_json, say
 from runstream.cli.pairs import pairs
-from runstream.cli.repository import Source, enclosing_source, find_source
+from runstream.cli.repository import NO_SOURCE, Source, enclosing_source, find_source
 from runstream.cli.running import with_client
 from runstream.cli.watching import commands_for, watch_runs
 from runstream.client import Client, CreatedRuns
 from runstream.runconfig import MAX_PRIORITY, RefContext, run_group
 
 Pairs = Annotated[list[str] | None, Parameter(negative="")]
+Paths = Annotated[list[Path] | None, Parameter(negative="")]
 
 
 def create(
@@ -30,6 +33,8 @@ def create(
     group: str = "",
     env: Pairs = None,
     var: Pairs = None,
+    var_file: Paths = None,
+    secret_file: Paths = None,
     priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None,
     on_setup_error: Literal["refuse", "run"] = "refuse",
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
@@ -52,7 +57,11 @@ def create(
     env
         NAME=VALUE for all tasks; repeatable.
     var
-        NAME=VALUE for `from_variable` in the file; repeatable.
+        NAME=VALUE for `from_variable` in the file; repeatable. Not for secrets.
+    var_file
+        A file of variables in YAML or JSON; repeatable, the last wins, and --var before it.
+    secret_file
+        A file of secrets, which are encrypted before anything is stored; repeatable.
     priority
         -100 to 100, in place of the file's: where executors are short, higher goes first.
     on_setup_error
@@ -63,11 +72,20 @@ def create(
         How to print the runs.
     """
     file = read_config(config, Path.cwd())
-    environment, variables = pairs(env or (), "--env"), pairs(var or (), "--var")
+    warn_of_readers(secret_file)
+    given = _Given(
+        group,
+        pairs(env or (), "--env"),
+        pairs(var or (), "--var"),
+        dict(read_files(var_file)),
+        dict(read_files(secret_file)),
+        priority,
+        on_setup_error,
+    )
     source = _source(file, repo, ref)
 
     async def work(client: Client) -> int:
-        runs = await _create(client, file, source, group, environment, variables, priority, on_setup_error)
+        runs = await _create(client, file, source, given)
         for warning in runs.warnings:
             where = f"line {warning.line}, {warning.path}" if warning.line else warning.path
             complain(f"warning: {where}: {warning.message}" + (f" ({warning.hint})" if warning.hint else ""))
@@ -97,42 +115,38 @@ def _group_of(source: Source) -> str:
     return f"{root}/ref/{quote(source.ref or source.commit, safe='')}"
 
 
-async def _create(
-    client: Client,
-    file: ConfigFile,
-    source: Source | None,
-    group: str,
-    environment: dict[str, str],
-    variables: dict[str, str],
-    priority: int | None,
-    on_setup_error: Literal["refuse", "run"],
-) -> CreatedRuns:
-    if source is None:
-        return await client.runs.create_from_config(
-            file.content,
-            name=file.name,
-            imports=file.imports,
-            group=group,
-            environment=environment,
-            variables=variables,
-            priority=priority,
-            on_setup_error=on_setup_error,
-        )
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What was given beside the file and its sources."""
+
+    group: str
+    environment: dict[str, str]
+    variables: dict[str, str]
+    variable_files: dict[str, str]
+    secret_files: dict[str, str] = field(repr=False)
+    priority: int | None
+    on_setup_error: Literal["refuse", "run"]
+
+
+async def _create(client: Client, file: ConfigFile, source: Source | None, given: _Given) -> CreatedRuns:
+    about = source or NO_SOURCE
     return await client.runs.create_from_config(
         file.content,
         name=file.name,
-        group=group or _group_of(source),
-        branch=source.branch,
-        tag=source.tag,
-        ref=source.ref,
-        commit_sha=source.commit,
-        repository_url=source.url,
-        message=source.message,
-        environment=environment,
-        variables=variables,
-        priority=priority,
         imports=file.imports,
-        on_setup_error=on_setup_error,
+        group=given.group or ("" if source is None else _group_of(source)),
+        branch=about.branch,
+        tag=about.tag,
+        ref=about.ref,
+        commit_sha=about.commit,
+        repository_url=about.url,
+        message=about.message,
+        environment=given.environment,
+        variables=given.variables,
+        variable_files=given.variable_files,
+        secret_files=given.secret_files,
+        priority=given.priority,
+        on_setup_error=given.on_setup_error,
     )
 
 

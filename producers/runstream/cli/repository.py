@@ -34,6 +34,10 @@ class Source:
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", last).strip("-.") or "repository"
 
 
+NO_SOURCE = Source("", "", "", "", "", "")
+"""Of a run that has no sources."""
+
+
 def find_source(repository: str, ref: str) -> Source:
     """The commit that a ref (empty: the default) of a path or URL names. Raises BadRequestError, NotExistError."""
     if repository.startswith("-") or ref.startswith("-"):

@@ -81,6 +81,8 @@ class Runs:
         environment: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
+        variable_files: Mapping[str, str] | None = None,
+        secret_files: Mapping[str, str] | None = None,
         imports: Mapping[str, str] | None = None,
         priority: int | None = None,
         on_setup_error: Literal["refuse", "run"] = "refuse",
@@ -88,9 +90,10 @@ class Runs:
         """Create all runs of a configuration file whose `when` matches the branch, tag or ref.
 
         `config` is the file's text, `name` (config.yml, config.json, config.jsonnet or config.star) says its format;
-        `imports` are the texts that jsonnet may import, by path. A `priority` wins over those of the file. Raises
-        ClientError: for a file that is no configuration too, unless `on_setup_error` is `run`, which makes a run in
-        phase setuperror of it.
+        `imports` are the texts that jsonnet may import, by path. The files of variables and of secrets are texts by
+        their names, in YAML or JSON; a later one wins. A `priority` wins over those of the file. Raises ClientError:
+        for a file that is no configuration too, unless `on_setup_error` is `run`, which makes a run in phase
+        setuperror of it.
         """
         body = {
             "config": {"name": name, "content": config, "imports": imports or {}},
@@ -104,6 +107,8 @@ class Runs:
             "environment": environment or {},
             "annotations": annotations or {},
             "variables": variables or {},
+            "variable_files": _files(variable_files),
+            "secret_files": _files(secret_files),
             "priority": priority,
             "on_setup_error": on_setup_error,
         }
@@ -177,3 +182,7 @@ class Runs:
 
     async def _act(self, run_id: str, below: str, body: Mapping[str, str]) -> None:
         await self._wire.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])
+
+
+def _files(texts: Mapping[str, str] | None) -> list[dict[str, str]]:
+    return [{"name": name, "content": text} for name, text in (texts or {}).items()]

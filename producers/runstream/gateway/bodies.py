@@ -170,6 +170,13 @@ class ConfigFileBody(Body, frozen=True):
     """What a jsonnet program may import: texts by their paths below its folder."""
 
 
+class InputFileBody(Body, frozen=True):
+    """A file of variables or secrets (YAML or JSON); its name is for messages."""
+
+    name: str
+    content: str
+
+
 class CreateRunsBody(Body, frozen=True):
     """POST /createruns: all runs of a configuration file whose `when` matches."""
 
@@ -184,6 +191,8 @@ class CreateRunsBody(Body, frozen=True):
     environment: dict[str, str] = {}
     annotations: dict[str, str] = {}
     variables: dict[str, str] = {}
+    variable_files: list[InputFileBody] = []
+    secret_files: list[InputFileBody] = []
     priority: Priority | None = None
     on_setup_error: Literal["refuse", "run"] = "refuse"
     """What a file that is no configuration makes: an error, or a run in phase setuperror that shows what is wrong."""

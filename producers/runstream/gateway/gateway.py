@@ -23,6 +23,7 @@ from runstream.gateway.reading import DatabaseReads
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance import Mode, Parkable
+from runstream.sealing import Keyring
 from runstream.settings import Settings
 from runstream.telemetry.health import Check
 from runstream.telemetry.process import Telemetry
@@ -47,10 +48,14 @@ class Gateway(HttpServer):
         telemetry: Telemetry,
         checks: Mapping[str, Check] | None = None,
         *,
+        keyring: Keyring | None = None,
         mode: Mode | None = None,
         routers: Sequence[APIRouter] = (),
     ) -> None:
-        """Without `mode` it is never in maintenance; `routers` are served beside its own routes."""
+        """Without `keyring` it takes no secrets; without `mode` it is never in maintenance.
+
+        `routers` are served beside its own routes.
+        """
         stopping = asyncio.Event()
         self._freshness = Freshness(database)
         parts = Parts(
@@ -62,6 +67,7 @@ class Gateway(HttpServer):
             creation=RunCreation(log, _now),
             acting=Acting(log, _now),
             configs=ConfigReader(),
+            keyring=keyring or Keyring(),
             stopping=stopping,
         )
         self._admission: Component | None = None

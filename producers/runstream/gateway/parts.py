@@ -21,6 +21,7 @@ from runstream.gateway.bodies import read_body
 from runstream.gateway.creation import RunCreation
 from runstream.gateway.ports import PastRuns, Reads, StepLogs
 from runstream.log.port import Log
+from runstream.sealing import Keyring
 from runstream.settings import Settings
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Parts:
     creation: RunCreation
     acting: Acting
     configs: ConfigReader
+    keyring: Keyring
     stopping: asyncio.Event
 
     async def body(self, request: Request, kind: type[T]) -> T:

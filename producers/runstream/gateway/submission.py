@@ -7,7 +7,7 @@ from functools import partial
 
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
-from runstream.events.run_config import RunConfig
+from runstream.events.run_config import RunConfig, Text
 from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
 from runstream.gateway.creation import NewRun
 from runstream.gateway.run_configs import require_name, run_config_of
@@ -17,12 +17,15 @@ from runstream.runconfig import (
     ParsedConfig,
     RefContext,
     check_graph,
+    read_inputs,
     ref_context,
+    resolve,
     run_configs,
     run_group,
     static_environment,
     with_levels,
 )
+from runstream.sealing import Keyring
 from runstream.subjects import group_root
 
 SETUP_ERROR = "Setup Error"
@@ -59,8 +62,8 @@ class RequestedRuns:
     warnings: list[WarningShape]
 
 
-async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> RequestedRuns:
-    """The runs of the file that are for this branch, tag or ref.
+async def requested_runs(body: CreateRunsBody, configs: ConfigReader, keyring: Keyring) -> RequestedRuns:
+    """The runs of the file that are for this branch, tag or ref; what comes from secrets is sealed in them.
 
     A file that is no configuration makes one run that shows what is wrong, where the body asks for that. Else raises
     ConfigError with all that is wrong with it, EvaluationError for a program that fails.
@@ -74,7 +77,7 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> Request
     )
     group = body.group or _default_group(context)
     group_root(group)
-    file, then = body.config, partial(_matching, body, context, group)
+    file, then = body.config, partial(_matching, body, context, group, keyring)
     try:
         return await configs.read(file.name, file.content, context, then, file.imports)
     except BadRequestError as error:
@@ -83,12 +86,15 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> Request
         return RequestedRuns([_setup_error(body, context, group, error)], [], [])
 
 
-def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: ParsedConfig) -> RequestedRuns:
+def _matching(
+    body: CreateRunsBody, context: RefContext, group: str, keyring: Keyring, parsed: ParsedConfig
+) -> RequestedRuns:
+    variables = _variables(body, context, keyring)
     annotations = _annotations(body, context) | body.annotations
     skip_all = CI_SKIP in body.message
     runs: list[NewRun] = []
     skipped: list[SkippedRunShape] = []
-    for run in run_configs(parsed, context, body.variables, environment=body.environment, priority=body.priority):
+    for run in run_configs(parsed, context, variables, environment=body.environment, priority=body.priority):
         if run.matches and not skip_all:
             runs.append(NewRun(group, run.config, annotations, ()))
         else:
@@ -106,6 +112,16 @@ def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: B
         texts = [error.message]
     config = RunConfig(SETUP_ERROR, {}, static_environment(context), body.environment, "")
     return NewRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
+
+
+def _variables(body: CreateRunsBody, context: RefContext, keyring: Keyring) -> dict[str, Text]:
+    variable_files, secret_files = (
+        [(file.name, file.content) for file in files] for files in (body.variable_files, body.secret_files)
+    )
+    inputs = read_inputs(body.variables, variable_files, secret_files)
+    resolved = resolve(inputs.variables, inputs.secrets, context)
+    sealed: dict[str, Text] = {name: keyring.seal(text) for name, text in resolved.secrets.items()}
+    return {**resolved.texts, **sealed}
 
 
 def _default_group(context: RefContext) -> str:

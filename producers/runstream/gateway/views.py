@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -10,7 +11,7 @@ from runstream.database.runs import ExecutorRecord, RunSummary
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
 from runstream.domain.run import Restart, Run, RunTask
-from runstream.events.run_config import Container, RunConfig, RunConfigTask, Step
+from runstream.events.run_config import Container, RunConfig, RunConfigTask, Step, Text, shown_text
 from runstream.gateway.bodies import (
     ConcurrencyBody,
     ContainerBody,
@@ -197,8 +198,8 @@ def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
         group=run.group,
         setup_errors=list(run.setup_errors),
         annotations=run.annotations,
-        static_environment=config.static_environment,
-        environment=config.environment,
+        static_environment=_shown(config.static_environment),
+        environment=_shown(config.environment),
         tasks={task.id: task for task in tasks},
         cache_group=config.cache_group,
         run_timeout_interval=config.run_timeout_interval,
@@ -215,7 +216,7 @@ def _config_task(run: Run, task: RunConfigTask) -> ConfigTaskShape:
         level=task.level,
         depends=_depends(run, task),
         runtime=RuntimeBody(task.runtime.type, task.runtime.arch, containers, task.runtime.labels),
-        environment=task.environment,
+        environment=_shown(task.environment),
         working_dir=task.working_dir,
         shell=task.shell,
         user=task.user,
@@ -224,7 +225,7 @@ def _config_task(run: Run, task: RunConfigTask) -> ConfigTaskShape:
         skip=task.skip,
         needs_approval=task.needs_approval,
         docker_registries_auth={
-            registry: RegistryAuthBody(auth.type, auth.username, auth.password, auth.auth)
+            registry: RegistryAuthBody(auth.type, *map(shown_text, (auth.username, auth.password, auth.auth)))
             for registry, auth in task.docker_registries_auth.items()
         },
         task_timeout_interval=task.task_timeout_interval,
@@ -237,7 +238,7 @@ def _config_step(step: Step) -> ConfigStepShape:
         type=step.type,
         name=step.name,
         command=step.command,
-        environment=step.environment or {},
+        environment=_shown(step.environment or {}),
         working_dir=step.working_dir,
         shell=step.shell,
         tty=step.tty,
@@ -255,9 +256,13 @@ def _config_step(step: Step) -> ConfigStepShape:
 def _container(container: Container) -> ContainerBody:
     return ContainerBody(
         image=container.image,
-        environment=container.environment,
+        environment=_shown(container.environment),
         user=container.user,
         privileged=container.privileged,
         entrypoint=container.entrypoint,
         volumes=[VolumeBody(volume.path, TmpfsBody(volume.tmpfs_size)) for volume in container.volumes],
     )
+
+
+def _shown(environment: Mapping[str, Text]) -> dict[str, str]:
+    return {name: shown_text(text) for name, text in environment.items()}

@@ -1,10 +1,12 @@
 """What a run is to do (domain b.3, b.8): stored once, by the hash of its content.
 
-Tasks are keyed by name, so that equal content has an equal hash; ids belong to runs.
+Tasks are keyed by name, so that equal content has an equal hash; ids belong to runs. A text that came from a
+secret is sealed: it is in plain only in the task that uses it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -14,6 +16,25 @@ Condition = Literal["on_success", "on_failure", "on_skipped"]
 StepType = Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
 RetryReason = Literal["failure", "lost", "timeout"]
 """What ended an attempt: its own failure, an executor that is gone, or a time-out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A secret text, encrypted (AES-256-GCM) before it was appended."""
+
+    key: str
+    """Which key opens it."""
+    value: str
+    """Base64 of nonce, ciphertext and tag."""
+
+
+Text = str | Sealed
+"""A text that a task gets in plain: as it is, or sealed."""
+
+
+def shown_text(text: Text) -> str:
+    """How a text is shown to anybody but its task."""
+    return text if isinstance(text, str) else "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +60,7 @@ class Container:
     """One container of a pod runtime."""
 
     image: str
-    environment: dict[str, str]
+    environment: Mapping[str, Text]
     user: str
     privileged: bool
     entrypoint: str
@@ -75,7 +96,7 @@ class Step:
     type: StepType
     name: str = ""
     command: str = ""
-    environment: dict[str, str] | None = None
+    environment: Mapping[str, Text] | None = None
     working_dir: str = ""
     shell: str = ""
     tty: bool = True
@@ -109,9 +130,9 @@ class RegistryAuth:
     """How to log in at a container registry."""
 
     type: str
-    username: str
-    password: str
-    auth: str
+    username: Text
+    password: Text
+    auth: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +144,7 @@ class RunConfigTask:
     """0 for a task without parents, else one more than its highest parent."""
     depends: tuple[Depend, ...]
     runtime: Runtime
-    environment: dict[str, str]
+    environment: Mapping[str, Text]
     working_dir: str
     shell: str
     user: str
@@ -161,8 +182,8 @@ class RunConfig:
     name: str
     tasks: dict[str, RunConfigTask]
     """By name."""
-    static_environment: dict[str, str]
-    environment: dict[str, str]
+    static_environment: Mapping[str, Text]
+    environment: Mapping[str, Text]
     cache_group: str
     """Empty for the group root's id."""
     run_timeout_interval: int = 0

@@ -17,13 +17,14 @@ from runstream.runconfig.environment import (
     static_environment,
 )
 from runstream.runconfig.graph import ancestors, ancestors_of, check_graph, levels, with_levels
-from runstream.runconfig.inputs import parse_variables
+from runstream.runconfig.inputs import Inputs, read_inputs
 from runstream.runconfig.limits import MAX_BACKOFF, MAX_RETRIES, REASONS
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
 from runstream.runconfig.problems import ConfigError, Problem
 from runstream.runconfig.reading import Format
 from runstream.runconfig.refs import ref_context
 from runstream.runconfig.resolve import ResolvedRun, run_configs
+from runstream.runconfig.variables import Resolved, Secret, Variable, resolve
 from runstream.runconfig.when import match_when
 
 __all__ = [
@@ -35,12 +36,16 @@ __all__ = [
     "REASONS",
     "ConfigError",
     "Format",
+    "Inputs",
     "ParsedConfig",
     "Problem",
     "RefContext",
+    "Resolved",
     "ResolvedRun",
     "RunSpec",
+    "Secret",
     "TaskSpec",
+    "Variable",
     "ancestors",
     "ancestors_of",
     "canonical",
@@ -53,8 +58,9 @@ __all__ = [
     "match_when",
     "parse_config",
     "parse_duration",
-    "parse_variables",
+    "read_inputs",
     "ref_context",
+    "resolve",
     "run_configs",
     "run_group",
     "static_environment",

@@ -15,6 +15,7 @@ from runstream.events.run_config import (
     RunConfigTask,
     Runtime,
     Step,
+    Text,
 )
 from runstream.runconfig.environment import RefContext, static_environment
 from runstream.runconfig.graph import levels
@@ -36,7 +37,7 @@ DEFAULT_SHELL = "/bin/sh -e"
 CLONE_NAME = "Clone repository and checkout code"
 MAX_RESOLVED_BYTES = 4 << 20
 """Of all values that come from variables, and of what is the same for all runs of a file."""
-Variables = Mapping[str, str]
+Variables = Mapping[str, Text]
 T = TypeVar("T")
 
 
@@ -55,7 +56,7 @@ def run_configs(
     context: RefContext,
     variables: Variables,
     *,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, Text] | None = None,
     cache_group: str = "",
     priority: int | None = None,
 ) -> list[ResolvedRun]:
@@ -66,7 +67,7 @@ def run_configs(
     Raises BadRequestError (code configTooLarge) when it would repeat given values until they are megabytes.
     """
     static = static_environment(context)
-    common = sum(len(value) for value in (*static.values(), *(environment or {}).values()))
+    common = sum(_size(value) for value in (*static.values(), *(environment or {}).values()))
     metered = _Metered(variables)
     metered.spend(len(parsed.runs) * common)
     return [
@@ -88,16 +89,16 @@ def run_configs(
     ]
 
 
-class _Metered(Mapping[str, str]):
+class _Metered(Mapping[str, Text]):
     """Variables that count what is taken of them: a small file could ask for a long value many thousand times."""
 
     def __init__(self, variables: Variables) -> None:
         self._variables = variables
         self._left = MAX_RESOLVED_BYTES
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: str) -> Text:
         value = self._variables[name]
-        self.spend(len(value))
+        self.spend(_size(value))
         return value
 
     def __iter__(self) -> Iterator[str]:
@@ -115,6 +116,10 @@ class _Metered(Mapping[str, str]):
                 code="configTooLarge",
                 hint="use long values in fewer places",
             )
+
+
+def _size(text: Text) -> int:
+    return len(text if isinstance(text, str) else text.value)
 
 
 def run_config_tasks(
@@ -171,7 +176,7 @@ def _limited(step: StepSpec, made: Step, silence: int) -> Step:
     return replace(made, step_timeout_interval=step.step_timeout_interval, no_output_timeout=quiet or 0)
 
 
-def _resolved(environment: Mapping[str, Value], variables: Variables) -> dict[str, str]:
+def _resolved(environment: Mapping[str, Value], variables: Variables) -> dict[str, Text]:
     return {name: value.resolved(variables) for name, value in environment.items()}
 
 

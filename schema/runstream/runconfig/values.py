@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from runstream.events.run_config import Text
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import REGISTRY_AUTH, VALUE
 from runstream.runconfig.nodes import Mapping as MappingNode
@@ -20,7 +21,7 @@ class Value:
     text: str
     source: Literal["string", "from_variable"] = "string"
 
-    def resolved(self, variables: Mapping[str, str]) -> str:
+    def resolved(self, variables: Mapping[str, Text]) -> Text:
         """The text; that of a variable that is not there is empty."""
         return self.text if self.source == "string" else variables.get(self.text, "")
 

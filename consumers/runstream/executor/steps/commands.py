@@ -14,5 +14,5 @@ async def run(context: StepContext) -> int:
     if step.command:
         arguments.append(await context.pod.write_script(step.command))
     folder = step.working_dir or context.working_dir
-    command = Exec(tuple(arguments), folder, step.environment or {}, tty=step.tty)
+    command = Exec(tuple(arguments), folder, context.spec.step_environments[context.index], tty=step.tty)
     return await context.pod.exec(command, context.log.write)

@@ -28,7 +28,8 @@ def creating_routes(parts: Parts) -> APIRouter:
     )
     async def create_all(request: Request) -> Response:
         """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
-        requested = await requested_runs(await parts.body(request, CreateRunsBody), parts.configs)
+        body = await parts.body(request, CreateRunsBody)
+        requested = await requested_runs(body, parts.configs, parts.keyring)
         created = await parts.creation.create_all(requested.runs)
         runs = [run_answer(one.run, one.config, {}) for one in created]
         shape = RunsCreatedAnswer(runs, requested.skipped, requested.warnings)

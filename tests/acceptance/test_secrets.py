@@ -1,0 +1,182 @@
+"""A secret's value is in plain nowhere but in its task: everything that a run leaves behind is searched for it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import json
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from runstream.jetstream.connection import nats_connection
+from runstream.log.jetstream import open_log
+from tests.acceptance.deployment import Deployment, command, in_one_process
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SECRET = 'sw0rdfish-"4711"-ünique\nand-its-second-line'
+NEEDLES = [
+    SECRET.encode(),
+    *SECRET.encode().split(b"\n"),
+    json.dumps(SECRET).encode()[1:-1],
+    json.dumps(SECRET, ensure_ascii=False).encode()[1:-1],
+    base64.b64encode(SECRET.encode()).rstrip(b"="),
+    base64.b64encode(SECRET.encode() + b"\n").rstrip(b"="),
+]
+ZSTD = b"\x28\xb5\x2f\xfd"
+CONFIG = """
+runs:
+  - name: deploy
+    tasks:
+      - name: one
+        runtime: {type: host}
+        environment:
+          TOKEN: {from_variable: token}
+        steps:
+          - run: {name: in its own environment, command: 'echo "$TOKEN"; printf %s "$TOKEN" | base64', tty: false}
+          - run:
+              name: in a terminal
+              command: 'echo "<$STEP>"; test "$STEP" = "$TOKEN" && echo the same'
+              environment: {STEP: {from_variable: token}}
+          - run: {name: into a file, command: 'printf %s "$TOKEN" > kept.txt; printf %s "$TOKEN" | wc -c'}
+          - run: {name: fails with it, command: 'echo "$TOKEN" >&2; exit 3'}
+"""
+VARIABLES = "token: {values: [{secret_name: deploy, secret_var: production, when: {ref: '#.*#'}}]}"
+
+
+def found_in(content: bytes) -> list[bytes]:
+    """Which forms of the secret are in these bytes, or in what they are when they are decompressed."""
+    contents = [content]
+    if ZSTD in content[:4]:
+        contents.append(zstd.decompress(content))
+    if content[:2] == b"\x1f\x8b":
+        contents.append(gzip.decompress(content))
+    return [needle for needle in NEEDLES for each in contents if needle in each]
+
+
+class Receiver:
+    """Takes in traces, as a collector does."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[Receiver]:
+    receiver = Receiver()
+    thread = threading.Thread(target=receiver.server.serve_forever)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.server.shutdown()
+        receiver.server.server_close()
+        thread.join()
+
+
+async def messages(deployment: Deployment) -> bytes:
+    """Every commit of the log as it is written, decompressed where it is compressed."""
+    parts: list[bytes] = []
+    async with (
+        nats_connection(deployment.nats.url) as nats,
+        await open_log(nats, "runstream") as log,
+    ):
+        for partition in range(log.partitions):
+            end = await log.end(partition)
+            async with log.read(partition, 0) as reader:
+                at = 0
+                while at < end:
+                    batch = await reader.next_batch(100)
+                    at = batch[-1].position.sequence
+                    parts += [zstd.decompress(m.data) if m.data[:4] == ZSTD else m.data for m in batch]
+    return b"\n".join(parts)
+
+
+async def dump(deployment: Deployment, folder: Path) -> list[Path]:
+    """Every table as a file."""
+    connection = await asyncpg.connect(deployment.postgres.url)
+    try:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'runstream'")
+        files = []
+        for (table,) in tables:
+            files.append(folder / f"{table}.copy")
+            await connection.copy_from_table(table, schema_name="runstream", output=files[-1])
+    finally:
+        await connection.close()
+    return files
+
+
+def left_behind(folder: Path) -> Iterator[Path]:
+    """Every file that servers and processes have written, and what was exported; not what the user wrote."""
+    for below in ("nats", "objects", "gateway", "postgres/data", "left"):
+        yield from (path for path in (folder / below).rglob("*") if path.is_file())
+    yield from folder.glob("*.stderr")
+
+
+@pytest.mark.seconds(120)
+async def test_a_secret_is_nowhere(open_path: Path) -> None:
+    (open_path / "config.yml").write_text(CONFIG)
+    (open_path / "variables.yml").write_text(VARIABLES)
+    secrets = open_path / "secrets.yml"
+    secrets.write_text(json.dumps({"deploy": {"production": SECRET}}))
+    secrets.chmod(0o600)
+    left = open_path / "left"
+    left.mkdir()
+    with collecting() as receiver:
+        async with in_one_process(open_path, "--sandbox", "off", "--otlp-endpoint", receiver.url) as deployment:
+            files = ("--config", "config.yml", "--var-file", "variables.yml", "--secret-file", "secrets.yml")
+            words = [str(open_path / word) if word.endswith(".yml") else word for word in files]
+            done = await deployment.run("run", "create", *words, "--follow")
+            assert (done.code, done.err) == (1, ""), done
+            async with deployment.client() as client:
+                (summary,) = (await client.runs.page()).runs
+                run = await client.runs.get(summary.id)
+            shown = [await deployment.run("log", "get", run.id, "one", "--step", str(step)) for step in range(4)]
+            assert [one.out.splitlines() for one in shown] == [
+                ["***", "***"],
+                ["<***", "***>", "the same"],
+                [str(len(SECRET.encode()))],
+                ["***", "***"],
+            ]
+            told = [await deployment.run("run", "get", run.id, "-o", "json")]
+            export = await command("export", "-o", str(left / "export.tar"), *deployment.servers)
+            assert export.code == 0, export.err
+            log = await messages(deployment)
+            assert b"RunConfigStored" in log
+            assert b'"key"' in log
+            rows = await dump(deployment, left)
+    assert receiver.bodies
+    with tarfile.open(left / "export.tar") as tar:
+        tar.extractall(left / "export", filter="data")
+    where = {"the log": log, "what the command said": done.out.encode()}
+    where |= {f"answer {number}": one.out.encode() for number, one in enumerate([*shown, *told])}
+    where |= {f"trace {number}": body for number, body in enumerate(receiver.bodies)}
+    where |= {str(path.relative_to(open_path)): path.read_bytes() for path in left_behind(open_path)}
+    assert len(rows) > 5
+    assert {name: found for name, content in where.items() if (found := found_in(content))} == {}
