@@ -22,6 +22,7 @@ TUTORIAL = ROOT / "docs" / "tutorial.md"
 IN_ORDER = (
     *("README.md", "docs/how-to/publish-from-python.md", "docs/reference/api.md", "docs/how-to/watch-events.md"),
     *("docs/how-to/check-the-projection.md", "docs/how-to/observe.md", "docs/how-to/maintenance.md"),
+    "docs/how-to/secrets.md",
     "docs/how-to/add-an-executor.md",
 )
 """Those that are run against one service. The last one deletes its executor, which then registers again."""
