@@ -4,7 +4,7 @@ The first word behind the fence is the language, the second says what the block 
 
     sh run              run, in order, in one shell for each document; `exit=N` when it is to end with N
     python run          run as a program of its own, at its place among the shell's commands
-    LANGUAGE file=PATH  written to PATH, at its place among the shell's commands
+    LANGUAGE file=PATH  written to PATH, at its place among the commands; a run configuration in `yaml`, else in `yml`
     text output         what the block before it prints; `…` stands for lines that are left out
     LANGUAGE settings   a settings file, read by the real reader
     conf checked        a configuration of NATS, read by the real server

@@ -22,6 +22,7 @@ KINDS = {
     "sh": {"run", "untested"},
     "python": {"run", "untested"},
     "yaml": {"file", "settings"},
+    "yml": {"file"},
     "toml": {"settings"},
     "conf": {"checked"},
     "text": {"output", ""},
