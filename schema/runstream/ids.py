@@ -59,9 +59,9 @@ def attempt_id(run_task: str, attempt: int) -> str:
     return run_task if attempt == 1 else f"{run_task}-{attempt}"
 
 
-def commit_id(cause: str, aggregate: str, version: int) -> str:
-    """The id of the commit that a cause leads to in an aggregate at a version."""
-    return derived_id("commit", cause, aggregate, str(version))
+def commit_id(cause: str, aggregate: str, version: int, content: str = "") -> str:
+    """The id of the commit that a cause leads to in an aggregate at a version; of this content, where that may vary."""
+    return derived_id("commit", cause, aggregate, str(version), *((content,) if content else ()))
 
 
 def require_uuid(text: str, what: str) -> str:

@@ -8,10 +8,11 @@ from random import Random
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from runstream.domain.run import RunPhase
+from runstream.domain.run import Run, RunPhase
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted
-from runstream.events.run import RunFinished, RunResult, RunTaskRetried
+from runstream.events.run import RunCancelled, RunFinished, RunResult, RunStopRequested, RunTaskRetried
 from runstream.projections.fold import PartitionFold
+from runstream.scheduler.planning import ACTOR
 
 from .world import World, random_config
 
@@ -45,6 +46,24 @@ def play(world: World, random: Random, moves: int) -> None:
             world.work(random.choice(tasks))
 
 
+def check_policy(fold: PartitionFold, run: Run, event: RunCancelled | RunStopRequested) -> None:
+    """A run is only ended for the sake of a later one that asks for it, or by its own policy for an earlier one."""
+    others = [t.state for t in fold.runs.values() if (t.state.group, t.state.name) == (run.group, run.name)]
+    wanted = {other.id: fold.configs[other.run_config].concurrency for other in others}
+    later = {wanted[other.id].policy for other in others if other.counter > run.counter}
+    if isinstance(event, RunStopRequested):
+        assert "cancel_running" in later
+    elif wanted[run.id].policy == "skip" and any(other.counter < run.counter for other in others):
+        return
+    elif not later & {"cancel_running", "cancel_waiting"}:
+        bound = wanted[run.id].max_waiting
+        assert 0 < bound < sum(1 for other in others if other.counter < run.counter) + 1
+    named = (
+        next(other for other in others if f"({other.id})" in event.reason) if "took its place" in event.reason else None
+    )
+    assert named is None or (named.counter > run.counter and named.id != run.id)
+
+
 @settings(
     max_examples=150,
     deadline=None,
@@ -75,8 +94,11 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
             if isinstance(event, RunFinished):
                 left = [t.state for t in fold.executor_tasks.values() if t.state.run_id == stored.commit.address.id]
                 assert all(task.settled for task in left)
+            if isinstance(event, RunCancelled | RunStopRequested) and stored.commit.actor == ACTOR:
+                check_policy(fold, fold.runs[stored.commit.address.id].state, event)
             if isinstance(event, ExecutorTaskAssigned):
                 run = fold.runs[event.run_id].state
+                assert run.start_time is not None
                 asked = fold.configs[run.run_config].tasks[event.task]
                 assert all(run.tasks[depend.task].done for depend in asked.depends)
                 assigned[event.run_id, event.run_task_id, event.attempt] += 1

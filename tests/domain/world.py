@@ -31,8 +31,10 @@ from runstream.events.executor_task import (
 )
 from runstream.events.run import RunCreated
 from runstream.events.run_config import (
+    Concurrency,
     Condition,
     Depend,
+    GroupPolicy,
     Retry,
     RetryReason,
     RunConfig,
@@ -42,6 +44,7 @@ from runstream.events.run_config import (
     Step,
 )
 from runstream.projections.fold import PartitionFold
+from runstream.runconfig.concurrency import POLICIES
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.deciding import Cause, Decider, Decision
 from runstream.subjects import Address
@@ -100,8 +103,15 @@ def random_config(random: Random) -> RunConfig:
                 retry=random_retry(random),
             )
         )
-    content = config(*tasks)
+    content = replace(
+        config(*tasks, name=random.choice(["run", "run", "other"])), concurrency=random_concurrency(random)
+    )
     return replace(content, run_timeout_interval=random.randint(5, 90) * SECOND) if random.random() < 0.2 else content
+
+
+def random_concurrency(random: Random) -> Concurrency:
+    policy: GroupPolicy = random.choice(POLICIES) if random.random() < 0.5 else "queue"
+    return Concurrency(policy, random.choice([0, 0, 1, 2]))
 
 
 def random_retry(random: Random) -> Retry | None:

@@ -2,7 +2,8 @@
 
 A run of which an append is in flight, or accepted but not yet come back, is not decided again: every decision
 rests on a state that holds all earlier ones. In each group the first run that has not ended is the next to
-run; since runs are in the order of the log, two schedulers that see different lengths of it never start two.
+run; since runs are in the order of the log, two schedulers that see different lengths of it never start two. The
+id of a decision says what was decided: two that differ are never taken for the same.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from runstream.commits import NewCommit
 from runstream.domain.clocks import next_due
 from runstream.domain.executor import ExecutorState
 from runstream.domain.executor_task import ExecutorTask, decide_lost, decide_stop
-from runstream.domain.run import Run, RunPhase
+from runstream.domain.run import Run
 from runstream.events.executor import ExecutorLost
 from runstream.events.executor_task import ExecutorTaskEvent, ExecutorTaskLost
 from runstream.projections.fold import Changed, Changes, PartitionFold, Tracked
 from runstream.scheduler.capacity import Capacity
-from runstream.scheduler.planning import ACTOR, RunPlan, assignment, plan_run
+from runstream.scheduler.groups import Groups
+from runstream.scheduler.planning import ACTOR, RunPlan, assignment, decided, plan_run
 from runstream.scheduler.wakes import Wakes
 from runstream.subjects import Address
 
@@ -54,7 +56,7 @@ class Decider:
         self.fold = fold
         self._capacity = capacity
         self._gone = gone
-        self._groups: dict[str, dict[str, None]] = {}
+        self._groups = Groups()
         self._dirty: dict[str, None] = {}
         self._waiting: dict[str, None] = {}
         """Runs with a task that no executor takes at present."""
@@ -83,15 +85,11 @@ class Decider:
             del self._busy[run_id]
 
     def _observe_run(self, run: Run) -> None:
-        group = self._groups.setdefault(run.group, {})
         if run.finished:
-            if run.id in group:
-                del group[run.id]
-                self._dirty.update(dict.fromkeys(list(group)[:1]))
+            touched = self._groups.left(run)
         else:
-            group[run.id] = None
-        if not group:
-            del self._groups[run.group]
+            touched = self._groups.joined(run, self.fold.configs[run.run_config].concurrency)
+        self._dirty.update(dict.fromkeys(touched))
         self._wakes.set(run.id, next_due(run, self.fold.configs[run.run_config]))
         self._waiting.pop(run.id, None)
         self._passed_over.pop(run.id, None)
@@ -131,7 +129,7 @@ class Decider:
 
     def decisions(self, at: datetime) -> list[Decision]:
         """What is to be decided now; each must be given back with `done` or `failed`."""
-        decided = []
+        made = []
         self._dirty.update(dict.fromkeys(self._wakes.take(at)))
         room = self._capacity.free()
         for run_id in [run for run in self._dirty if run not in self._busy]:
@@ -143,8 +141,8 @@ class Decider:
             if decision is not None:
                 room -= len(decision.plan.runnable)
                 self._busy[run_id] = _IN_FLIGHT
-                decided.append(decision)
-        return decided
+                made.append(decision)
+        return made
 
     @property
     def next_due(self) -> datetime | None:
@@ -159,8 +157,8 @@ class Decider:
         self._waiting.pop(run_id, None)
         self._passed_over.pop(run_id, None)
         config = self.fold.configs[run.run_config]
-        is_next = run.phase is RunPhase.QUEUED and next(iter(self._groups[run.group])) == run_id
-        plan = plan_run(run, config, self.fold.executor_tasks, at, is_next=is_next)
+        place = None if run.finished else self._groups.place(run, config.concurrency)
+        plan = plan_run(run, config, place, self.fold.executor_tasks, at)
         if plan.runnable and not plan.events and not plan.to_stop and not self._capacity.free():
             self._waiting[run_id] = None
             return None
@@ -169,14 +167,8 @@ class Decider:
         cause = self._causes.get(run_id, Cause(f"{run_id}@{tracked.head.version}", ""))
         commit = None
         if plan.events:
-            commit = tracked.head.next_commit(
-                Address(self.fold.partition, "run", run_id),
-                plan.events,
-                time=at,
-                actor=ACTOR,
-                cause=cause.commit_id,
-                trace=cause.trace,
-            )
+            address = Address(self.fold.partition, "run", run_id)
+            commit = decided(tracked.head, address, plan.events, at, cause=cause.commit_id, trace=cause.trace)
         return Decision(run_id, plan, commit, cause.commit_id, cause.trace)
 
     def follow_up(self, decision: Decision, at: datetime) -> list[NewCommit]:

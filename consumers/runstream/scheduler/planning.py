@@ -5,7 +5,7 @@ The events come first: assignments rest on them, so they are appended only once 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,11 +13,13 @@ from runstream.commits import Head, NewCommit
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.advance import advance, tasks_to_run
 from runstream.domain.executor_task import ExecutorTask
-from runstream.domain.run import Run, RunPhase, evolve
+from runstream.domain.group import Place, decide_in_group
+from runstream.domain.run import Run, evolve
+from runstream.events import Event
 from runstream.events.executor_task import ExecutorTaskAssigned
-from runstream.events.run import RunEvent, RunNumbered, RunStarted
+from runstream.events.run import RunEvent, RunNumbered
 from runstream.events.run_config import RunConfig
-from runstream.ids import attempt_id, executor_task_id
+from runstream.ids import attempt_id, commit_id, executor_task_id
 from runstream.projections.fold import Tracked
 from runstream.runconfig import ancestors_of
 from runstream.subjects import Address
@@ -42,21 +44,22 @@ class RunPlan:
 
 
 def plan_run(
-    run: Run, config: RunConfig, tasks: Mapping[str, Tracked[ExecutorTask]], at: datetime, *, is_next: bool
+    run: Run, config: RunConfig, place: Place | None, tasks: Mapping[str, Tracked[ExecutorTask]], at: datetime
 ) -> RunPlan:
-    """What follows from the run's state; `is_next` says that it is the first of its group that has not ended."""
+    """What follows from the run's state and from its place in its group; a run that has ended has none."""
     events: list[RunEvent] = []
     if not run.numbered:
         events.append(RunNumbered(run.counter, run.sequence))
-    if run.phase is RunPhase.QUEUED and is_next:
-        events.append(RunStarted())
+    if place is not None:
+        events.extend(decide_in_group(run, config.concurrency, place))
     for event in events:
         run = evolve(run, event, at)
     run, following = advance(run, config, at)
+    ends = run.stop or run.finished
     to_stop = [
         task.executor_task_id
         for task in run.tasks.values()
-        if run.stop and task.executor_task_open and executor_tasks.decide_stop(tasks[task.executor_task_id].state)
+        if ends and task.executor_task_open and executor_tasks.decide_stop(tasks[task.executor_task_id].state)
     ]
     return RunPlan(run, (*events, *following), tuple(tasks_to_run(run, config, at)), tuple(to_stop))
 
@@ -81,7 +84,15 @@ def assignment(
         workspaces=_workspaces(run, config, name),
     )
     address = Address(partition, "task", executor_task_id(run.id, run_task, attempt), executor_id)
-    return Head().next_commit(address, (event,), time=at, actor=ACTOR, cause=cause, trace=trace)
+    return decided(Head(), address, (event,), at, cause=cause, trace=trace)
+
+
+def decided(
+    head: Head, address: Address, events: Sequence[Event], at: datetime, *, cause: str, trace: str
+) -> NewCommit:
+    """The commit of a decision. Made again it has the same id; one that says something else has another."""
+    identity = commit_id(cause, address.aggregate, head.version + 1, repr(events))
+    return head.next_commit(address, events, time=at, actor=ACTOR, cause=cause, trace=trace, identity=identity)
 
 
 def _workspaces(run: Run, config: RunConfig, name: str) -> dict[str, str]:

@@ -1,0 +1,100 @@
+"""The runs of each group that have not ended, in the order of the log, and where each of them stands.
+
+A question about one run costs the same however many wait with it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+
+from runstream.domain.group import Neighbour, Place
+from runstream.domain.run import Run
+from runstream.events.run_config import Concurrency
+
+_STOPPING = frozenset({"cancel_running"})
+_REPLACING = _STOPPING | {"cancel_waiting"}
+Members = dict[str, Neighbour]
+"""By the id of the run, in the order of the log."""
+
+
+@dataclass(slots=True)
+class _Named:
+    """The runs of one name in a group."""
+
+    runs: Members = field(default_factory=dict)
+    replacing: Members = field(default_factory=dict)
+    """Those that take the place of earlier ones that wait."""
+    stopping: Members = field(default_factory=dict)
+    """Those that stop an earlier one that runs, too."""
+
+
+@dataclass(slots=True)
+class _Group:
+    runs: Members = field(default_factory=dict)
+    names: defaultdict[str, _Named] = field(default_factory=lambda: defaultdict(_Named))
+
+
+class Groups:
+    """Kept from the state of runs, which are told in the order of their sequences."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, _Group] = {}
+
+    def joined(self, run: Run, concurrency: Concurrency) -> list[str]:
+        """Take in a run that has not ended; gives the runs for which something may follow from that."""
+        group = self._groups.setdefault(run.group, _Group())
+        if run.id in group.runs:
+            return []
+        named = group.names[run.name]
+        earlier = list(named.runs) if concurrency.policy in _REPLACING else []
+        new = Neighbour(run.id, run.counter, concurrency.policy)
+        group.runs[run.id] = named.runs[run.id] = new
+        if concurrency.policy in _REPLACING:
+            named.replacing[run.id] = new
+        if concurrency.policy in _STOPPING:
+            named.stopping[run.id] = new
+        return earlier
+
+    def left(self, run: Run) -> list[str]:
+        """Forget a run, if it was there, since it has ended; gives the run whose turn it is now."""
+        group = self._groups.get(run.group)
+        if group is None or group.runs.pop(run.id, None) is None:
+            return []
+        named = group.names[run.name]
+        for members in (named.runs, named.replacing, named.stopping):
+            members.pop(run.id, None)
+        if not named.runs:
+            del group.names[run.name]
+        if not group.runs:
+            del self._groups[run.group]
+        return list(islice(group.runs, 1))
+
+    def place(self, run: Run, concurrency: Concurrency) -> Place:
+        """Where a run stands that was taken in. Raises KeyError for another one."""
+        group = self._groups[run.group]
+        named = group.names[run.name]
+        own = named.runs[run.id]
+        first = next(iter(group.runs.values()))
+        first_of_name = next(iter(named.runs.values()))
+        return Place(
+            first=first,
+            earlier=first_of_name if first_of_name is not own else None,
+            waiting=_waiting(named, first, run.id, concurrency.max_waiting),
+            replaced_by=_last_behind(named.replacing, own),
+            stopped_by=_last_behind(named.stopping, own),
+        )
+
+
+def _waiting(named: _Named, first: Neighbour, run_id: str, bound: int) -> int:
+    """How many of the name wait before the run; counted no further than where it matters."""
+    before: Iterator[str] = takewhile(lambda other: other != run_id, named.runs)
+    return sum(1 for other in islice(before, bound + 1) if other != first.id) if bound else 0
+
+
+def _last_behind(members: Members, run: Neighbour) -> Neighbour | None:
+    """The last of these members, if it came after the run. Counters grow in the order of the log."""
+    last = next(reversed(members.values()), None)
+    return last if last is not None and last.counter > run.counter else None

@@ -1,0 +1,65 @@
+"""What a run does about its place in its group (domain c.9): it starts, gives way, or waits.
+
+Runs of a group run one at a time, in the order of the log. Beyond that, what a new run does about earlier runs is
+said by its policy, and is meant for runs of its own name: a file may have a run that a newer one replaces beside one
+that nothing may interrupt. Each run decides about itself alone, so a decision is refused by the log when somebody else
+was there before, and two schedulers that have read different lengths of it do no harm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runstream.domain.run import Run, RunPhase
+from runstream.events.run import RunCancelled, RunEvent, RunStarted, RunStopRequested
+from runstream.events.run_config import Concurrency, GroupPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another run of the group that has not ended."""
+
+    id: str
+    counter: int
+    policy: GroupPolicy
+
+    def __str__(self) -> str:
+        return f"run {self.counter} ({self.id})"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run stands among the runs of its group that have not ended."""
+
+    first: Neighbour
+    """Whose turn it is: it runs, or will run next. It may be the run itself."""
+    earlier: Neighbour | None
+    """The first of its name, if that is another one."""
+    waiting: int
+    """How many earlier runs of its name wait: all but the one whose turn it is."""
+    replaced_by: Neighbour | None
+    """The last run of its name that came later and takes the place of those that wait."""
+    stopped_by: Neighbour | None
+    """The last run of its name that came later and stops the one that runs."""
+
+
+def decide_in_group(run: Run, concurrency: Concurrency, place: Place) -> tuple[RunEvent, ...]:
+    """What follows for the run from its place: nothing, its start, or its end."""
+    if run.phase is RunPhase.RUNNING:
+        return _give_up(run, place)
+    if run.phase is not RunPhase.QUEUED:
+        return ()
+    if place.replaced_by is not None:
+        return (RunCancelled(f"{place.replaced_by} took its place (concurrency {place.replaced_by.policy})"),)
+    if concurrency.policy == "skip" and place.earlier is not None:
+        return (RunCancelled(f"{place.earlier} has not ended (concurrency skip)"),)
+    if 0 < concurrency.max_waiting <= place.waiting:
+        waiting = "1 run waits" if place.waiting == 1 else f"{place.waiting} runs wait"
+        return (RunCancelled(f"{waiting} behind {place.first} already (max_waiting {concurrency.max_waiting})"),)
+    return (RunStarted(),) if place.first.id == run.id and run.paused_at is None else ()
+
+
+def _give_up(run: Run, place: Place) -> tuple[RunEvent, ...]:
+    if run.stop or place.stopped_by is None:
+        return ()
+    return (RunStopRequested(f"{place.stopped_by} took its place (concurrency {place.stopped_by.policy})"),)
