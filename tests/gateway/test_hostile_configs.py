@@ -83,10 +83,68 @@ HOSTILE: dict[str, tuple[str, str, str]] = {
         "{runs: [{name: 'r', tasks: [{name: n, runtime: {type: 'host'}} for n in std.range(1, 100000)]}]}",
         f"{ENDED} configOutputLimit",
     ),
+    "100,000 tasks of starlark": (
+        "config.star",
+        f"{STAR}  return {{'runs': [{{'name': 'r', 'tasks': [{{'name': n}} for n in range(100000)]}}]}}",
+        f"{ENDED} configOutputLimit",
+    ),
+    "50,000 short tasks of jsonnet": (
+        "config.jsonnet",
+        "{runs: [{name: 'r', tasks: [{} for n in std.range(1, 50000)]}]}",
+        "invalidConfig configOutputLimit",
+    ),
+    "a list that doubles in jsonnet": (
+        "config.jsonnet",
+        "std.foldl(function(a, n) [a, a], std.range(1, 40), 1)",
+        f"{ENDED} configOutputLimit",
+    ),
+    "a list that doubles in starlark": (
+        "config.star",
+        f"{STAR}  a = []\n  for n in range(40):\n    a = [a, a]\n  return {{'a': a}}",
+        f"{ENDED} configOutputLimit",
+    ),
+    "a number of a million digits": (
+        "config.star",
+        f"{STAR}  return {{'a': 1 << 100000000}}",
+        f"{ENDED} invalidConfig",
+    ),
+    "a program that imports itself": (
+        "config.jsonnet",
+        "local f = import 'f'; f",
+        "configEvaluationFailed",
+    ),
+    "regular expressions of jsonnet": (
+        "config.jsonnet",
+        "{runs: [{name: 'r', when: {branch: ['/(a{99}){99}' + n + '/' for n in std.range(1, 10000)]}}]}",
+        "invalidConfig",
+    ),
+    "regular expressions of starlark": (
+        "config.star",
+        f"{STAR}  when = ['/\\\\pL{{300}}%d/' % n for n in range(30000)]\n"
+        "  return {'runs': [{'name': 'r', 'when': {'branch': when}}]}",
+        "invalidConfig",
+    ),
+    "unknown fields, each another": (
+        "config.yml",
+        "runs: [{name: r}]\n" + "".join(f"task_timeout_interva{n}: 1\n" for n in range(30_000)),
+        "invalidConfig",
+    ),
+    "unknown fields of jsonnet": (
+        "config.jsonnet",
+        "{runs: [{name: 'r'}]} + {['zzzzzzzzzzz' + n]: 1 for n in std.range(1, 30000)}",
+        "invalidConfig",
+    ),
     "deep nesting in a source": ("config.jsonnet", "[" * 100_000, "configEvaluationFailed configMemoryLimit"),
     "deep parentheses in a source": ("config.star", f"x = {'(' * 100_000}", "configEvaluationFailed configMemoryLimit"),
     "what another process holds": ("config.jsonnet", "importstr '/proc/self/environ'", "configEvaluationFailed"),
     "100,000 tasks": ("config.yml", RUNS + "  - name: t\n" * 74_000, "invalidConfig"),
+    "100,000 tasks, each an alias": ("config.yml", RUNS + "  - &t {name: t}\n" + "  - *t\n" * 100_000, "invalidConfig"),
+    "100,000 tasks, each a merge": (
+        "config.yml",
+        "x-t: &t {name: t, runtime: {type: host}}\n" + RUNS + "  - {<<: *t}\n" * 60_000,
+        "invalidConfig",
+    ),
+    "a billion aliases in json": ("config.json", LAUGHS, "invalidConfig"),
     "100,000 tasks in json": (
         "config.json",
         json.dumps({"runs": [{"name": "r", "tasks": [{"name": "t"}] * 50_000}]}),
@@ -139,7 +197,8 @@ async def create(http: httpx2.AsyncClient, name: str, content: str, **more: obje
 async def test_it_is_refused_and_the_service_goes_on(case: str) -> None:
     name, content, codes = HOSTILE[case]
     async with gateway() as http:
-        hostile = asyncio.create_task(create(http, name, content, variables={"v": "x" * 10_000}))
+        config = {"name": name, "content": content, "imports": {"f": "import 'f'"}}
+        hostile = asyncio.create_task(create(http, name, content, config=config, variables={"v": "x" * 10_000}))
         await asyncio.sleep(0)
         fine = await create(http, "config.yml", "runs: [{name: fine}]")
         answer = await hostile
@@ -151,6 +210,23 @@ async def test_it_is_refused_and_the_service_goes_on(case: str) -> None:
         assert (await create(http, "config.jsonnet", "{runs: [{name: 'fine'}]}")).status_code == 201
     for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         assert resource.getrusage(whose).ru_maxrss < MOST_BYTES >> 10
+
+
+@pytest.mark.parametrize(
+    "content", [f"{STAR}  return {{'runs': [s for n in range(1024)]}}", f"{STAR}  fail('x' * 1000000)", STAR * 100]
+)
+async def test_what_is_wrong_may_be_kept_with_a_run_and_is_little(content: str) -> None:
+    async with gateway() as http:
+        answer = await create(http, "config.star", content, on_setup_error="run")
+        assert answer.json()["runs"][0]["run"]["phase"] == "setuperror"
+        assert len(answer.content) < 10_000
+
+
+async def test_an_expression_that_is_slow_elsewhere_is_quick_here() -> None:
+    content = "runs: [{name: r, when: {branch: '/^(a+)+$/'}}, {name: s, when: {ref: '#(x*x*)*y#'}}]"
+    async with gateway() as http:
+        answer = await create(http, "config.yml", content, branch=f"{'a' * 900}!")
+        assert answer.json()["skipped"] == [{"name": "r", "reason": "when"}, {"name": "s", "reason": "when"}]
 
 
 async def test_many_hostile_programs_at_once_leave_texts_alone() -> None:

@@ -32,7 +32,10 @@ def main() -> int:
     except MemoryError:
         return MEMORY_EXIT
     except BaseException as error:  # noqa: BLE001  whatever the program provokes, a panic too, is its author's to read
-        sys.stdout.write(_told(error))
+        text = _told(error)
+        if text == "out of memory":  # as starlark says it
+            return MEMORY_EXIT
+        sys.stdout.write(text)
         return FAILED_EXIT
     sys.stdout.write(text)
     return 0
