@@ -26,7 +26,7 @@ from runstream.executor.place import ExecutorPlace
 from runstream.executor.pod_runner import PodRunner
 from runstream.executor.pod_task import Surroundings
 from runstream.executor.spec import Specs
-from runstream.ids import content_hash, executor_task_id, new_id, run_task_id
+from runstream.ids import attempt_id, content_hash, executor_task_id, new_id, run_task_id
 from runstream.log.memory import MemoryLog
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, PosixObjects, paths
@@ -156,7 +156,8 @@ class Watched:
 
     async def log(self, step: int | None = 0) -> str:
         """The stored log."""
-        return (await self.rig.stored(paths.step_log(self.run_task_id, step))).decode()
+        stored = attempt_id(self.run_task_id, self.task.attempt)
+        return (await self.rig.stored(paths.step_log(stored, step))).decode()
 
     async def commits(self) -> int:
         """How many commits it has."""
@@ -182,6 +183,7 @@ class Rig:
         run_id: str | None = None,
         trace: str = "",
         workspaces: dict[str, str] | None = None,
+        attempt: int = 1,
     ) -> Watched:
         """Give a task to the executor."""
         config = config or config_of(task)
@@ -193,7 +195,7 @@ class Rig:
             commit = Head().next_commit(stored, (RunConfigStored(config),), time=datetime.now(UTC), actor="test")
             await self.log.append(commit)
         run_task = run_task_id(run_id, task.name)
-        address = Address(partition, "task", executor_task_id(run_id, run_task), self.executor_id)
+        address = Address(partition, "task", executor_task_id(run_id, run_task, attempt), self.executor_id)
         event = ExecutorTaskAssigned(
             self.executor_id,
             run_id,
@@ -204,7 +206,7 @@ class Rig:
             7,
             len(task.steps),
             0,
-            1,
+            attempt,
             workspaces or {},
         )
         assignment = Head().next_commit(address, (event,), time=datetime.now(UTC), actor="scheduler", trace=trace)

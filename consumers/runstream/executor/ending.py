@@ -16,12 +16,18 @@ class Reason(StrEnum):
 
     STOP = "it was asked to stop"
     TIMEOUT = "its time-out passed"
+    STEP_TIMEOUT = "a step took longer than it may"
+    NO_OUTPUT = "a step was silent for longer than it may"
     LOST = "it was declared lost"
     SHUTDOWN = "the executor was stopped"
     DELETED = "the executor was deleted"
     MAINTENANCE = "the deadline of a maintenance passed"
     LEASE = "the executor could not renew its lease in time"
     REFUSED = "the log refused what was reported of it"
+
+
+_OF_A_STEP = frozenset({Reason.STEP_TIMEOUT, Reason.NO_OUTPUT})
+_OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, *_OF_A_STEP})
 
 
 class Ending:
@@ -52,9 +58,14 @@ class Ending:
     @property
     def step_phase(self) -> ExecutorTaskPhase:
         """The phase of a step that did not succeed (d.3)."""
-        return ExecutorTaskPhase.STOPPED if self.stop else ExecutorTaskPhase.FAILED
+        return ExecutorTaskPhase.STOPPED if self.stop and self.reason not in _OF_A_STEP else ExecutorTaskPhase.FAILED
 
     @property
     def task_phase(self) -> ExecutorTaskPhase:
         """The phase of a task that did not succeed: timed out is failed, else a stop is stopped (d.3)."""
         return ExecutorTaskPhase.FAILED if self.reason is Reason.TIMEOUT else self.step_phase
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it is the executor that does not see the task through."""
+        return self.reason is not None and self.reason not in _OF_THE_TASK

@@ -32,15 +32,16 @@ def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def task_environment(config: RunConfig, task: RunConfigTask, counter: int) -> dict[str, Text]:
-    """The task's environment: its own, then the static one, the run's, and the run counter.
+def task_environment(config: RunConfig, task: RunConfigTask, counter: int, attempt: int) -> dict[str, Text]:
+    """The task's environment: its own, then the static one, the run's, and the numbers of the run and of the attempt.
 
     Each name that begins with AGOLA_ is also given as RUNSTREAM_, unless that is set itself.
     """
-    merged: dict[str, Text] = {**task.environment, **config.static_environment, **config.environment}
-    merged["AGOLA_RUN_COUNTER"] = str(counter)
+    numbers = {"RUN_COUNTER": str(counter), "TASK_ATTEMPT": str(attempt)}
+    ours = {f"{prefix}_{name}": number for name, number in numbers.items() for prefix in ("AGOLA", "RUNSTREAM")}
+    merged: dict[str, Text] = {**task.environment, **config.static_environment, **config.environment, **ours}
     twins = {f"RUNSTREAM_{name[6:]}": value for name, value in merged.items() if name.startswith("AGOLA_")}
-    return {**twins, **merged, "RUNSTREAM_RUN_COUNTER": str(counter)}
+    return {**twins, **merged}
 
 
 def local_environment(folder: TaskFolder, sandboxed: bool) -> dict[str, str]:

@@ -14,11 +14,14 @@ from typing import TypeVar
 from runstream.errors import InternalError, RunstreamError
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
+    ExecutorTaskEvent,
     ExecutorTaskFinished,
+    ExecutorTaskInterrupted,
     ExecutorTaskPhase,
     ExecutorTaskSetupFinished,
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
+    ExecutorTaskStepTimedOut,
 )
 from runstream.events.run_config import Step
 from runstream.executor.archives import StoppedError, expand_home
@@ -28,6 +31,7 @@ from runstream.executor.jobs import Ended, Job
 from runstream.executor.masking import masked
 from runstream.executor.settling import Settling
 from runstream.executor.spec import Specs, TaskSpec
+from runstream.executor.step_limits import Limit, StepLimits, said
 from runstream.executor.step_log import StepLog
 from runstream.executor.steps.clone import clone
 from runstream.executor.steps.commands import run
@@ -87,7 +91,7 @@ class PodTask:
                     await storing
                 finally:
                     storing.cancel()
-        return Ended((self._finished(success),), self.clean)
+        return Ended(self._finished(success), self.clean)
 
     async def clean(self) -> None:
         """Store what is not stored yet; remove what the task left on this machine."""
@@ -96,13 +100,13 @@ class PodTask:
             await self._around.live.forget(self._job.task.id)
         await asyncio.to_thread(self._folder.remove)
 
-    def _finished(self, success: bool) -> ExecutorTaskFinished:
-        ending = self._job.ending
-        phase = ExecutorTaskPhase.SUCCESS if success else ending.task_phase
-        error = "" if success else masked(self._error, self._secrets)
-        if not success and ending.reason not in (None, Reason.STOP, Reason.TIMEOUT):
-            error = str(ending.reason)
-        return ExecutorTaskFinished(self._job.clock(), phase, error)
+    def _finished(self, success: bool) -> tuple[ExecutorTaskEvent, ...]:
+        ending, at = self._job.ending, self._job.clock()
+        if success:
+            return (ExecutorTaskFinished(at, ExecutorTaskPhase.SUCCESS, ""),)
+        if ending.interrupted:
+            return (ExecutorTaskInterrupted(at), ExecutorTaskFinished(at, ending.task_phase, str(ending.reason)))
+        return (ExecutorTaskFinished(at, ending.task_phase, masked(self._error, self._secrets)),)
 
     async def _setup(self) -> TaskSpec | None:
         job = self._job
@@ -154,12 +158,17 @@ class PodTask:
         job, ending = self._job, self._job.ending
         job.report(ExecutorTaskStepStarted(index, job.clock()))
         log = self._open_log(index)
+        limits = StepLimits(step, lambda limit: self._passed(index, step, limit, log))
+        log.heard = limits.heard
         status: int | None = None
         try:
             status = await self._until_told(self._execute(spec, index, step, log))
         except (RunstreamError, OSError) as failure:
-            self._error = f"step {index} failed: {_said(failure)}"
+            if not ending.told.is_set():
+                self._error = f"step {index} failed: {_said(failure)}"
             log.line(_said(failure))
+        finally:
+            limits.close()
         success = status == 0 and not ending.told.is_set()
         if ending.told.is_set():
             status = None
@@ -171,6 +180,14 @@ class PodTask:
         phase = ExecutorTaskPhase.SUCCESS if success else ending.step_phase
         job.report(ExecutorTaskStepFinished(index, job.clock(), phase, status))
         return success
+
+    def _passed(self, index: int, step: Step, limit: Limit, log: StepLog) -> None:
+        """End the task because of its step, unless it is being ended already."""
+        ending = self._job.ending
+        if not ending.told.is_set():
+            log.line(f"The step is ended: {said(limit, step)}.")
+            self._job.report(ExecutorTaskStepTimedOut(index, self._job.clock(), limit))
+            ending.tell(Reason.STEP_TIMEOUT if limit == "timeout" else Reason.NO_OUTPUT)
 
     async def _execute(self, spec: TaskSpec, index: int, step: Step, log: StepLog) -> int:
         job, around = self._job, self._around

@@ -14,6 +14,7 @@ from runstream.errors import RunstreamError
 from runstream.events.executor_task import ExecutorTaskLogLost, ExecutorTaskLogStored
 from runstream.executor.jobs import Job
 from runstream.executor.task_folder import TaskFolder
+from runstream.ids import attempt_id
 from runstream.objects import ObjectStorage, paths
 
 GATHER_SECONDS = 0.2
@@ -90,10 +91,9 @@ class Settling:
                 return True
             self._waiting = []
             task = self._job.task
-            contents: dict[str, bytes | Path] = {
-                paths.step_log(task.run_task_id, step): self._folder.log(step) for step in steps
-            }
-            contents[paths.log_reference(task.run_task_id, task.run_id)] = b""
+            stored = attempt_id(task.run_task_id, task.attempt)
+            contents: dict[str, bytes | Path] = {paths.step_log(stored, step): self._folder.log(step) for step in steps}
+            contents[paths.log_reference(stored, task.run_id)] = b""
             try:
                 await self._objects.write_all(contents)
             except (RunstreamError, OSError) as error:

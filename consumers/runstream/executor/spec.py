@@ -69,7 +69,7 @@ class Specs:
         opened = _Opened(self._keyring)
         return TaskSpec(
             task=own,
-            environment=opened.all(task_environment(config, own, task.counter)),
+            environment=opened.all(task_environment(config, own, task.counter, task.attempt)),
             step_environments=tuple(opened.all(step.environment or {}) for step in own.steps),
             secrets=frozenset(opened.secrets),
             workspace=workspace_of(config, own, task),

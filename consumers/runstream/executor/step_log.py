@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,10 @@ from runstream.steplogs.live import LiveLog
 log = structlog.get_logger()
 
 
+def _nobody() -> None:
+    """Nobody waits for output."""
+
+
 class StepLog:
     """The log of one step while it runs. Writing never fails the step."""
 
@@ -21,6 +26,8 @@ class StepLog:
         self._path = path
         self._masker = Masker(secrets)
         self._live = live
+        self.heard: Callable[[], None] = _nobody
+        """Called for all output that is not ours."""
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def hide(self, secrets: frozenset[str]) -> None:
@@ -30,6 +37,7 @@ class StepLog:
 
     def write(self, chunk: bytes) -> None:
         """More output."""
+        self.heard()
         self._show(self._masker.feed(chunk))
 
     def _show(self, chunk: bytes) -> None:
@@ -52,7 +60,7 @@ class StepLog:
 
     def line(self, text: str) -> None:
         """A line of ours."""
-        self.write(f"{text}\n".encode())
+        self._show(self._masker.feed(f"{text}\n".encode()))
 
     def close(self) -> None:
         """The log is complete; a second close does nothing."""

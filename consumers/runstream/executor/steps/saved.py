@@ -7,7 +7,7 @@ from typing import cast
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
-from runstream.events.run import RunRestarted, RunTaskRetried
+from runstream.events.run import RunRestarted, RunTaskRetried, RunTaskRetryDropped
 from runstream.executor.asking import asked
 from runstream.executor.spec import WorkspaceArchive
 from runstream.ids import executor_task_id, run_task_id
@@ -41,6 +41,8 @@ async def _executed_as(run_id: str, partition: int, name: str, log: Log) -> str:
                             return one.executor_task_id
                 case RunTaskRetried(task, number) if task == name:
                     attempt = number
+                case RunTaskRetryDropped(task) if task == name:
+                    attempt -= 1
                 case _:
                     pass
     return executor_task_id(run_id, run_task_id(run_id, name), attempt)

@@ -11,6 +11,7 @@ from runstream.executor.archives import expand_home, pack, unpack
 from runstream.executor.spec import WorkspaceArchive
 from runstream.executor.steps.context import StepContext
 from runstream.executor.steps.saved import was_saved
+from runstream.ids import attempt_id
 from runstream.log.port import Log
 from runstream.objects import FileSource, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES
@@ -31,9 +32,9 @@ async def save(context: StepContext, objects: ObjectStorage) -> int:
         return 1
     context.log.line(_listed(names, f"{len(names)} files and folders, {target.stat().st_size} bytes"))
     async with FileSource(target) as source:
-        run_task = context.task.run_task_id
-        await objects.write(paths.archive(run_task, context.index), source, persist=True)
-        await objects.write_all({paths.archive_reference(run_task, context.task.run_id): b""})
+        stored = attempt_id(context.task.run_task_id, context.task.attempt)
+        await objects.write(paths.archive(stored, context.index), source, persist=True)
+        await objects.write_all({paths.archive_reference(stored, context.task.run_id): b""})
     target.unlink()
     return 0
 
