@@ -75,14 +75,14 @@ class Intake:
 
     async def _load(self, batch: Batch) -> None:
         """Load what the batch touches and is not in memory; again, if something was forgotten meanwhile."""
-        asked: set[str] = set()
+        nowhere: set[str] = set()
         while True:
             needs = self._fold.needs(batch.commits)
-            wanted = needs.runs | needs.executor_tasks | needs.configs
-            if wanted <= asked:
+            wanted = (needs.runs | needs.executor_tasks | needs.configs) - nowhere
+            if not wanted:
                 return
-            asked |= wanted
             loaded = await load_needed(self._database, self._fold.partition, needs)
+            nowhere |= wanted - loaded.runs.keys() - loaded.executor_tasks.keys() - loaded.configs.keys()
             _add_missing(self._fold.runs, loaded.runs)
             _add_missing(self._fold.executor_tasks, loaded.executor_tasks)
             _add_missing(self._fold.configs, loaded.configs)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -45,18 +45,26 @@ class Projector:
         self._changed = asyncio.Condition()
 
     async def put(self, changes: Changes) -> None:
-        """Hand over what a batch changed; waits while too much waits already."""
+        """Hand over what a batch changed; waits while too much waits already.
+
+        From its first moment on the changes are known to wait: nothing of them may be forgotten meanwhile.
+        """
+        if self._waiting is None:
+            self._waiting = changes
+        else:
+            self._waiting.merge(changes)
         async with self._changed:
-            await self._changed.wait_for(lambda: self.behind < MAX_BEHIND)
-            if self._waiting is None:
-                self._waiting = changes
-            else:
-                self._waiting.merge(changes)
             self._changed.notify_all()
+            await self._changed.wait_for(lambda: self.behind < MAX_BEHIND)
 
     def waits_for(self, run_id: str) -> bool:
         """Whether a change of this run is still to be applied."""
         return self._waiting is not None and run_id in self._waiting.runs
+
+    @property
+    def waiting_configs(self) -> Collection[str]:
+        """The run configs that are still to be applied: nobody finds them in the database yet."""
+        return self._waiting.configs.keys() if self._waiting is not None else ()
 
     async def drained(self) -> None:
         """Wait until everything handed over is applied."""

@@ -42,7 +42,7 @@ RETRY_SECONDS = 0.5
 NAP_SECONDS = 30.0
 """The longest sleep until a time comes: a clock that was set, and a machine that stood still, are noticed then."""
 MAX_CONFIGS = 1_000
-"""Run configs kept in memory, beyond which those of no active run are dropped."""
+"""Run configs kept in memory, beyond which those are dropped that are in the rows and of no active run."""
 
 
 def utc_now() -> datetime:
@@ -275,7 +275,10 @@ class _Session:
                 self._fold.executor_tasks.pop(key, None)
             self.decider.forget(run_id)
         if len(self._fold.configs) > MAX_CONFIGS:
-            used = {tracked.state.run_config for tracked in self._fold.runs.values()}
+            # One that waits is in no row yet, and the run that needs it may come with the next batch.
+            used = {tracked.state.run_config for tracked in self._fold.runs.values()} | {
+                *self._projector.waiting_configs
+            }
             for key in [key for key in self._fold.configs if key not in used][: MAX_CONFIGS // 2]:
                 del self._fold.configs[key]
         behind = self._reader.pending() + self._projector.behind
