@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_stop
+from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_pause, decide_resume, decide_stop
+from runstream.domain.advance import tasks_to_run
 from runstream.domain.executor import Executor, ExecutorState, Offer, choose_executor, evolve, unfit
 from runstream.domain.run import RunPhase, RunTaskStatus, created
 from runstream.domain.run import evolve as evolve_run
@@ -15,7 +16,10 @@ from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorReg
 from runstream.events.run import (
     RunCancelled,
     RunCreated,
+    RunFinished,
     RunNumbered,
+    RunPaused,
+    RunResumed,
     RunStarted,
     RunStopRequested,
     RunTaskApprovalRequested,
@@ -43,7 +47,7 @@ def test_a_queued_run_is_cancelled_and_nothing_else() -> None:
     assert decide_cancel(queued) == (RunCancelled(""),)
     with pytest.raises(NotAllowed, match="queued and cannot be stopped") as refused:
         decide_stop(queued)
-    assert refused.value.allowed == "a queued run can be cancelled"
+    assert refused.value.allowed == "a run that is queued can be cancelled or paused"
     with pytest.raises(NotAllowed, match="running and cannot be cancelled"):
         decide_cancel(run_of(CONTENT))
     cancelled = evolve_run(queued, RunCancelled(""), AT)
@@ -51,6 +55,47 @@ def test_a_queued_run_is_cancelled_and_nothing_else() -> None:
     with pytest.raises(NotAllowed) as refused:
         decide_cancel(cancelled)
     assert "has ended" in refused.value.allowed
+
+
+@pytest.mark.parametrize("phase", [RunPhase.QUEUED, RunPhase.RUNNING])
+def test_a_run_is_paused_once_and_resumed(phase: RunPhase) -> None:
+    run = run_of(CONTENT, phase=phase)
+    with pytest.raises(NotAllowed, match=f"is {phase} and cannot be resumed") as refused:
+        decide_resume(run)
+    assert refused.value.code == "runNotPaused"
+    assert refused.value.allowed.endswith("or paused")
+    assert decide_pause(run) == (RunPaused(),)
+    paused = evolve_run(run, RunPaused(), AT)
+    assert decide_pause(paused) == ()
+    assert decide_resume(paused) == (RunResumed(),)
+    other = decide_cancel if phase is RunPhase.RUNNING else decide_stop
+    with pytest.raises(NotAllowed, match=f"is {phase}, paused, and cannot be") as refused:
+        other(paused)
+    assert refused.value.allowed.startswith(f"a run that is {phase}, paused can be")
+    assert refused.value.allowed.endswith("or resumed")
+
+
+def test_a_run_that_ends_is_neither_paused_nor_resumed() -> None:
+    paused = evolve_run(run_of(CONTENT), RunPaused(), AT)
+    later = AT + timedelta(seconds=1)
+    stopping = evolve_run(paused, RunStopRequested(""), later)
+    assert (stopping.paused_at, stopping.paused_for) == (None, 1_000_000_000)
+    with pytest.raises(NotAllowed, match="being stopped and cannot be paused") as refused:
+        decide_pause(stopping)
+    assert refused.value.allowed == "it ends when its tasks have ended"
+    for event in (RunFinished(), RunCancelled("")):
+        ended = evolve_run(paused, event, later)
+        assert ended.paused_at is None
+        for decide in (decide_pause, decide_resume):
+            with pytest.raises(NotAllowed, match="cannot be"):
+                decide(ended)
+
+
+def test_a_paused_run_gives_out_nothing() -> None:
+    content = config(task("a"))
+    paused = evolve_run(run_of(content), RunPaused(), AT)
+    assert tasks_to_run(paused, content, AT) == []
+    assert tasks_to_run(evolve_run(paused, RunResumed(), AT), content, AT) == ["a"]
 
 
 def test_a_waiting_task_is_approved_once_and_remembers_by_whom() -> None:

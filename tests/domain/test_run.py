@@ -22,6 +22,7 @@ from runstream.events.run import (
     RunPaused,
     RunRestarted,
     RunResumed,
+    RunStarted,
     RunStopRequested,
     RunTaskAnnotated,
     RunTaskApprovalRequested,
@@ -82,6 +83,11 @@ def test_a_pause_is_counted() -> None:
     run = evolve(run, RunResumed(), LATER)
     assert (run.paused_at, run.paused_for) == (None, 90_000_000_000)
     assert evolve(run, RunResumed(), LATER) == run
+
+
+def test_a_pause_before_the_start_counts_for_nothing() -> None:
+    run = evolve(evolve(new_run(), RunPaused(), AT), RunResumed(), LATER)
+    assert evolve(run, RunStarted(), LATER).paused_for == 0
 
 
 def test_whoever_ends_it_says_why() -> None:

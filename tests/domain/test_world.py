@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from runstream.domain.run import Run, RunPhase
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted
-from runstream.events.run import RunCancelled, RunFinished, RunResult, RunStopRequested, RunTaskRetried
+from runstream.events.run import RunCancelled, RunFinished, RunResult, RunStarted, RunStopRequested, RunTaskRetried
 from runstream.projections.fold import PartitionFold
 from runstream.scheduler.planning import ACTOR
 
@@ -35,7 +35,7 @@ def play(world: World, random: Random, moves: int) -> None:
         elif move == 6:
             scheduler.append_rest()
         elif move == 7 and runs:
-            world.ask(random.choice(runs), random.choice(["stop", "cancel", "approve"]))
+            world.ask(random.choice(runs), random.choice(["stop", "cancel", "approve", "pause", "pause", "resume"]))
         elif move == 8 and random.random() < 0.2:
             world.lose(random.choice(list(world.offers)))
         elif move == 9 and random.random() < 0.2:
@@ -79,10 +79,12 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
     for tracked in world.truth.runs.values():
         assert tracked.state.finished
         assert tracked.state.archived
+        assert tracked.state.paused_at is None
     fold = PartitionFold(0, 1)
     starts: Counter[str] = Counter()
     assigned: Counter[tuple[str, str, int]] = Counter()
     for stored in world.log:
+        paused = {i for i, t in fold.runs.items() if t.state.paused_at is not None}
         ended = {i: t.state.phase for i, t in fold.executor_tasks.items() if not t.state.open}
         fold.apply(stored)
         assert all(fold.executor_tasks[i].state.phase is phase for i, phase in ended.items())
@@ -91,6 +93,8 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
         for event in stored.commit.events:
             if isinstance(event, ExecutorTaskStarted):
                 starts[stored.commit.address.id] += 1
+            if isinstance(event, RunStarted):
+                assert stored.commit.address.id not in paused
             if isinstance(event, RunFinished):
                 left = [t.state for t in fold.executor_tasks.values() if t.state.run_id == stored.commit.address.id]
                 assert all(task.settled for task in left)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from runstream.commits import Commit, Head, NewCommit, Position, StoredCommit
 from runstream.domain import executor_task as executor_tasks
-from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_stop
+from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_pause, decide_resume, decide_stop
 from runstream.domain.executor import Offer
 from runstream.domain.executor_task import ExecutorTask, decide_abandoned, decide_report, decide_start
 from runstream.domain.restart import decide_restart
@@ -53,6 +53,7 @@ SECOND = 1_000_000_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPES: tuple[Literal["all", "failed", "chosen"], ...] = ("all", "failed", "chosen")
 REASONS: tuple[RetryReason, ...] = ("failure", "lost", "timeout")
+ASKED = {"stop": decide_stop, "cancel": decide_cancel, "pause": decide_pause, "resume": decide_resume}
 CONDITIONS: tuple[Condition, ...] = ("on_success", "on_failure", "on_skipped")
 
 
@@ -250,13 +251,7 @@ class World:
         run = tracked.state
         waiting = [task for task in run.tasks.values() if task.waiting_approval]
         try:
-            events = (
-                decide_stop(run)
-                if what == "stop"
-                else decide_cancel(run)
-                if what == "cancel"
-                else (decide_approve(run, waiting[0]) if waiting else ())
-            )
+            events = ASKED[what](run) if what in ASKED else decide_approve(run, waiting[0]) if waiting else ()
         except NotAllowed:
             return
         if events:
@@ -348,6 +343,7 @@ class World:
                 self.work(current)
             for run_id in list(self.truth.runs):
                 self.ask(run_id, "approve")
+                self.ask(run_id, "resume")
             if len(self.log) == before and not self.wait():
                 return
 

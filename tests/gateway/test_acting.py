@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from runstream.client import ClientError
 from runstream.commits import Head, NewCommit, Position
 from runstream.database.runs import ExecutorRecord
 from runstream.domain.executor import Executor, ExecutorState
 from runstream.events.executor import ExecutorDeleted, ExecutorRegistered
 from runstream.events.run import (
     RunCancelled,
+    RunPaused,
+    RunResumed,
     RunStarted,
     RunStopRequested,
     RunTaskApprovalRequested,
@@ -66,10 +69,29 @@ async def test_a_running_run_is_stopped_once() -> None:
     assert (await _types(world, address)).count(RunStopRequested) == 1
 
 
+async def test_a_run_is_paused_and_resumed() -> None:
+    world = World.make()
+    address = await _created(world)
+    async with world.client() as client:
+        await client.runs.pause(address.id)
+        await client.runs.pause(address.id)
+        paused = await client.runs.get(address.id)
+        await client.runs.resume(address.id)
+        resumed = await client.runs.get(address.id)
+        await client.runs.cancel(address.id)
+        with pytest.raises(ClientError, match="the run is cancelled and cannot be paused") as refused:
+            await client.runs.pause(address.id)
+    assert paused.paused_at is not None
+    assert resumed.paused_at is None
+    assert (refused.value.code, refused.value.status) == ("runCannotBePaused", 400)
+    assert (await _types(world, address))[1:] == [RunPaused, RunResumed, RunCancelled]
+
+
 @pytest.mark.parametrize(
     ("body", "code", "message", "hint"),
     [
         ({"action_type": "stop"}, "runNotRunning", "the run is queued and cannot be stopped", "can be cancelled"),
+        ({"action_type": "resume"}, "runNotPaused", "the run is queued and cannot be resumed", "cancelled or paused"),
         ({"action_type": "changephase", "phase": "running"}, "invalidPhase", "cannot be changed to 'running'", "user"),
         ({"action_type": "dance"}, "invalidBody", "action_type", "openapi"),
     ],

@@ -25,6 +25,8 @@ runs.command(
 )
 runs.command("runstream.cli.run_commands:stop_run", name="stop", help="Stop a running run.")
 runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
+runs.command("runstream.cli.run_commands:pause_run", name="pause", help="Let a run start nothing more for a while.")
+runs.command("runstream.cli.run_commands:resume_run", name="resume", help="Let a paused run go on.")
 runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that waits for it.")
 
 configs = App(name="config", help="Check configuration files.", group=_CLIENT)

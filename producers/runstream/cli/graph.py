@@ -61,6 +61,8 @@ def outcome(run: Run) -> str:
     """Its result once it is finished; before, its phase."""
     if run.phase == "finished":
         return run.result.value
+    if run.paused_at is not None:
+        return f"{run.phase}, paused"
     return f"{run.phase}, {run.result}" if run.result == "failed" else run.phase.value
 
 

@@ -1,4 +1,4 @@
-"""`runstream run`: list, get, follow, stop, cancel, approve."""
+"""`runstream run`: list, get, follow, stop, cancel, pause, resume, approve."""
 
 from __future__ import annotations
 
@@ -136,6 +136,40 @@ def cancel_run(run: str, /) -> int:
     return with_client(work)
 
 
+def pause_run(run: str, /) -> int:
+    """Let a run start nothing more until it is resumed; what runs goes on to its end.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER.
+    """
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        await client.runs.pause(found.id)
+        say(f"run {found.id} is paused: `runstream run resume {found.id}` lets it go on")
+
+    return with_client(work)
+
+
+def resume_run(run: str, /) -> int:
+    """Let a paused run go on.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER.
+    """
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        await client.runs.resume(found.id)
+        say(f"run {found.id} goes on")
+
+    return with_client(work)
+
+
 def approve_task(run: str, task: str, /) -> int:
     """Approve a task that waits for it.
 
@@ -161,7 +195,7 @@ def _row(run: RunSummary) -> tuple[str | Text, ...]:
         str(run.counter),
         run.name,
         run.group,
-        styled(run.phase.value),
+        styled(run.phase.value) if run.paused_at is None else f"{run.phase}, paused",
         styled(run.result.value if run.result != "unknown" else "-"),
         moment(run.enqueue_time),
         lasted(run.start_time, run.end_time),
@@ -183,7 +217,8 @@ def _print_run(run: Run) -> None:
     if steps.row_count:
         out.print()
         out.print(steps)
-    facts = {"id": run.id, "group": run.group, "created": moment(run.enqueue_time)} | run.annotations
+    facts = {"id": run.id, "group": run.group, "created": moment(run.enqueue_time), "reason": run.reason}
+    facts |= {"priority": str(run.priority or "")} | run.annotations
     width = max(map(len, facts))
     say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items() if value))
 

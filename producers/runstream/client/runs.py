@@ -176,6 +176,14 @@ class Runs:
         """Withdraw a queued run. Raises ClientError (bad-request) when it is not queued."""
         await self._act(run_id, "", {"action_type": "cancel"})
 
+    async def pause(self, run_id: str) -> None:
+        """Let a run start nothing more for a while. Raises ClientError (bad-request) when it ends or has ended."""
+        await self._act(run_id, "", {"action_type": "pause"})
+
+    async def resume(self, run_id: str) -> None:
+        """Let a paused run go on. Raises ClientError (bad-request) when it is not paused."""
+        await self._act(run_id, "", {"action_type": "resume"})
+
     async def approve(self, run_id: str, task_id: str) -> None:
         """Approve a task that waits for it. Raises ClientError (bad-request) when it does not."""
         await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", {"action_type": "approve"})

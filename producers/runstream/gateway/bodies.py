@@ -201,7 +201,7 @@ class CreateRunsBody(Body, frozen=True):
 class RunActionBody(Body, frozen=True):
     """PUT /runs/{id}/actions: `changephase` takes the phase, and that is `cancelled` for a user."""
 
-    action_type: Literal["stop", "cancel", "changephase"]
+    action_type: Literal["stop", "cancel", "changephase", "pause", "resume"]
     phase: str = ""
 
 

@@ -6,6 +6,8 @@ from runstream.domain.run import Run, RunPhase, RunTask
 from runstream.events.run import (
     RunCancelled,
     RunEvent,
+    RunPaused,
+    RunResumed,
     RunStopRequested,
     RunTaskApproved,
 )
@@ -35,6 +37,20 @@ def decide_cancel(run: Run) -> tuple[RunEvent, ...]:
     return (RunCancelled(reason=""),)
 
 
+def decide_pause(run: Run) -> tuple[RunEvent, ...]:
+    """Let a run start nothing more; nothing when it is paused already."""
+    if run.finished or run.stop:
+        raise _not_in(run, "paused", "runCannotBePaused")
+    return () if run.paused_at is not None else (RunPaused(),)
+
+
+def decide_resume(run: Run) -> tuple[RunEvent, ...]:
+    """Let a paused run go on."""
+    if run.paused_at is None:
+        raise _not_in(run, "resumed", "runNotPaused")
+    return (RunResumed(),)
+
+
 def decide_approve(run: Run, task: RunTask) -> tuple[RunEvent, ...]:
     """Approve a task that waits for approval."""
     if task.approved:
@@ -49,8 +65,20 @@ def decide_approve(run: Run, task: RunTask) -> tuple[RunEvent, ...]:
 
 
 def _not_in(run: Run, wanted: str, code: str) -> NotAllowed:
-    allowed = {
-        RunPhase.QUEUED: "a queued run can be cancelled",
-        RunPhase.RUNNING: "a running run can be stopped",
-    }.get(run.phase, "the run has ended: nothing more can be done to it")
-    return NotAllowed(f"the run is {run.phase.value} and cannot be {wanted}", code, allowed)
+    return NotAllowed(f"the run is {_state(run)} and cannot be {wanted}", code, _allowed(run))
+
+
+def _state(run: Run) -> str:
+    if run.stop and not run.finished:
+        return "being stopped"
+    return run.phase.value if run.paused_at is None else f"{run.phase.value}, paused,"
+
+
+def _allowed(run: Run) -> str:
+    if run.finished:
+        return "the run has ended: nothing more can be done to it"
+    if run.stop:
+        return "it ends when its tasks have ended"
+    end = "stopped" if run.phase is RunPhase.RUNNING else "cancelled"
+    other = "paused" if run.paused_at is None else "resumed"
+    return f"a run that is {_state(run).rstrip(',')} can be {end} or {other}"

@@ -105,7 +105,7 @@ def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
 
 def tasks_to_run(run: Run, config: RunConfig, at: datetime) -> list[str]:
     """The names of the tasks that may be given to an executor at this time (c.6), by level and name."""
-    if run.phase is not RunPhase.RUNNING:
+    if run.phase is not RunPhase.RUNNING or run.paused_at is not None:
         return []
     names = [
         task.name

@@ -189,7 +189,7 @@ class Run:
     paused_at: datetime | None = None
     """Since when it is paused."""
     paused_for: int = 0
-    """Nanoseconds, of all pauses that have ended."""
+    """Nanoseconds, of all pauses since its start that have ended."""
     counter: int = 0
     """Its number among the runs of its group root, in the order of creation (c.12)."""
     sequence: int = 0
@@ -242,13 +242,13 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
         case RunRestarted():
             return _restarted(run, event)
         case RunStarted():
-            return replace(run, phase=RunPhase.RUNNING, start_time=at)
+            return replace(run, phase=RunPhase.RUNNING, start_time=at, paused_for=0)
         case RunCancelled(reason):
-            return replace(run, phase=RunPhase.CANCELLED, end_time=at, reason=reason)
+            return replace(_resumed(run, at), phase=RunPhase.CANCELLED, end_time=at, reason=reason)
         case RunStopRequested(reason):
-            return replace(_stopped(run), reason=reason)
+            return replace(_stopped(run, at), reason=reason)
         case RunTimedOut():
-            return replace(_stopped(run), timedout=True)
+            return replace(_stopped(run, at), timedout=True)
         case RunPaused():
             return replace(run, paused_at=at)
         case RunResumed():
@@ -270,7 +270,7 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
         case RunResultSet(result):
             return replace(run, result=result)
         case RunFinished():
-            return replace(run, phase=RunPhase.FINISHED, end_time=at)
+            return replace(_resumed(run, at), phase=RunPhase.FINISHED, end_time=at)
         case RunArchived():
             return replace(run, archived=True)
     assert_never(event)
@@ -302,7 +302,9 @@ def _restarted(run: Run, event: RunRestarted) -> Run:
     return replace(run, restart=Restart(event.run_id, event.scope, event.tasks, event.descendants, event.fresh))
 
 
-def _stopped(run: Run) -> Run:
+def _stopped(run: Run, at: datetime) -> Run:
+    """Asked to stop: that ends its pause, and nothing waits for approval any more."""
+    run = _resumed(run, at)
     waiting = [name for name, task in run.tasks.items() if task.waiting_approval]
     return replace(_with_tasks(run, waiting, waiting_approval=False), stop=True)
 

@@ -8,7 +8,14 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_stop
+from runstream.domain.actions import (
+    NotAllowed,
+    decide_approve,
+    decide_cancel,
+    decide_pause,
+    decide_resume,
+    decide_stop,
+)
 from runstream.domain.run import Run, RunPhase, RunTask
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunEvent
@@ -18,12 +25,12 @@ from runstream.gateway.shapes import ActionAnswer
 
 
 def action_routes(parts: Parts) -> APIRouter:
-    """Stop, cancel, approve."""
+    """Stop, cancel, pause, resume, approve."""
     router = APIRouter(tags=["actions"])
 
     @router.put("/runs/{run_id}/actions", openapi_extra=documented(RunActionBody, ActionAnswer))
     async def on_run(run_id: str, request: Request) -> Response:
-        """Stop a running run, or cancel a queued one (`cancel`, or `changephase` to `cancelled`)."""
+        """Stop a running run, cancel a queued one (or `changephase` to `cancelled`), pause or resume either."""
         body = await parts.body(request, RunActionBody)
         return await _act(parts, run_id, lambda run: _decide(run, body))
 
@@ -50,15 +57,23 @@ def task_of(run: Run, task_id: str) -> RunTask:
 
 
 def _decide(run: Run, body: RunActionBody) -> Sequence[RunEvent]:
-    if body.action_type == "stop":
-        return decide_stop(run)
-    if body.action_type == "changephase" and body.phase != RunPhase.CANCELLED:
+    if (decide := _DECIDE.get(body.action_type)) is not None:
+        return decide(run)
+    if body.phase != RunPhase.CANCELLED:
         raise BadRequestError(
             f"the phase of a run cannot be changed to {body.phase[:80]!r}",
             code="invalidPhase",
             hint="a user can change it to cancelled; everything else is the scheduler's",
         )
     return decide_cancel(run)
+
+
+_DECIDE: dict[str, Callable[[Run], Sequence[RunEvent]]] = {
+    "stop": decide_stop,
+    "cancel": decide_cancel,
+    "pause": decide_pause,
+    "resume": decide_resume,
+}
 
 
 async def _act(parts: Parts, run_id: str, decide: Callable[[Run], Sequence[RunEvent]]) -> Response:
