@@ -27,6 +27,7 @@ async def check_all(data_dir: str) -> None:
     assert "problem" not in {finding["status"] for finding in findings.values()}
     assert findings["NATS sync to disk"]["status"] == "ok"
     assert findings["migrations"]["status"] == "ok"
+    assert " seals" in findings["secrets keys"]["found"]
     code, out, _ = await runstream("--data-dir", data_dir, "fsck", "--output", "json")
     found = json.loads(out)
     assert (code, found["count"], found["archive"]["count"]) == (0, 0, 0)
@@ -112,3 +113,15 @@ async def doctor(*words: str) -> dict[str, Any]:
 
 def by_what(out: str) -> dict[str, Any]:
     return {finding["what"]: finding for finding in json.loads(out)}
+
+
+async def test_keys_that_are_wrong_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    for text, mode, problem in (("AAAA", 0o600, "a key of 3 bytes"), (f"{'A' * 43}=", 0o644, "others may read")):
+        file.write_text(text)
+        file.chmod(mode)
+        words = ["--data-dir", str(tmp_path / "data"), "doctor", "--output", "json"]
+        code, out, _ = await runstream(*words, RUNSTREAM_SECRETS_KEY_FILE=str(file))
+        finding = by_what(out)["secrets keys"]
+        assert (code, finding["status"]) == (1, "problem")
+        assert problem in finding["found"]

@@ -13,6 +13,7 @@ from runstream.cli.connection import given
 from runstream.cli.output import Output, print_json, print_table
 from runstream.errors import RunstreamError
 from runstream.service.doctor.finding import Finding, Status, guarded
+from runstream.service.doctor.keys import secrets_keys
 from runstream.service.doctor.machine import machine
 from runstream.service.doctor.nats import nats_server
 from runstream.service.doctor.objects import object_storage
@@ -31,7 +32,7 @@ def doctor_command(
     nats_admin_url: Annotated[str | None, Parameter(env_var="RUNSTREAM_NATS_ADMIN_URL")] = None,
     options: ServerOptions | None = None,
 ) -> int:
-    """Check servers, versions, durability, migrations, clocks and disk, and say what to do. Exits 1 on a problem.
+    """Check servers, versions, durability, migrations, clocks, disk and keys, and say what to do. Exits 1 on a problem.
 
     Parameters
     ----------
@@ -46,6 +47,7 @@ def doctor_command(
 async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
     """All findings. `admin_url` is a user of NATS's system account, where the user gave one."""
     findings = [finding async for finding in machine(settings)]
+    findings += [finding async for finding in guarded("secrets keys", secrets_keys(settings))]
     try:
         async with reached(settings) as (complete, own_admin_url):
             findings += [finding async for finding in _servers(complete, admin_url or own_admin_url)]
