@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -32,11 +33,15 @@ class Keyring:
     """Keys by their ids; the first one seals. An empty one seals and opens nothing."""
 
     _keys: dict[str, AESGCM] = field(default_factory=dict, repr=False)
+    _marks: dict[str, bytes] = field(default_factory=dict, repr=False)
+    """Keys for digests, derived from the others."""
 
     @classmethod
     def of(cls, keys: Iterable[bytes]) -> Keyring:
         """A ring of these keys, each of 32 bytes."""
-        return cls({key_id(key): AESGCM(key) for key in keys})
+        named = {key_id(key): key for key in keys}
+        marks = {name: hashlib.sha256(b"runstream digest key" + key).digest() for name, key in named.items()}
+        return cls({name: AESGCM(key) for name, key in named.items()}, marks)
 
     @classmethod
     def read(cls, path: Path) -> Keyring:
@@ -67,6 +72,14 @@ class Keyring:
         nonce = os.urandom(_NONCE_BYTES)
         sealed = self._keys[key].encrypt(nonce, text.encode(), key.encode())
         return Sealed(key, base64.b64encode(nonce + sealed).decode())
+
+    def digest(self, content: bytes, key: str = "") -> tuple[str, str]:
+        """The id of a key, and a digest of the content that says nothing to whoever does not have the key.
+
+        It is the key of that id, or the one that seals. Raises KeyError for one that is not there, or no key at all.
+        """
+        name = key or next(iter(self._marks), "")
+        return name, hmac.new(self._marks[name], content, hashlib.sha256).hexdigest()
 
     def open(self, text: Text) -> str:
         """The text in plain. Raises InternalError when its key is missing, or it was changed."""

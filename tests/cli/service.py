@@ -103,6 +103,8 @@ async def _run_tasks(world: World, address: Address) -> None:
     found = await find_run(world.log, address)
     failed = False
     for name, task in found.config.tasks.items():
+        if found.run.tasks[name].kept:
+            continue
         if name.startswith("slow"):
             return
         if task.needs_approval:

@@ -21,6 +21,7 @@ from tests.service.running import a_run, runstream, serving
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 IN_ORDER = (
     *("README.md", "docs/how-to/publish-from-python.md", "docs/reference/api.md", "docs/how-to/watch-events.md"),
+    "docs/how-to/run-it-again.md",
     *("docs/how-to/check-the-projection.md", "docs/how-to/observe.md", "docs/how-to/maintenance.md"),
     "docs/how-to/secrets.md",
     "docs/how-to/add-an-executor.md",

@@ -62,7 +62,8 @@ class FoldedLog:
 
 def _read(fold: PartitionFold, run_id: str) -> ReadRun:
     tracked = fold.runs[run_id]
-    tasks = {task.state.task: task.state for task in fold.executor_tasks.values() if task.state.run_id == run_id}
+    executed = {task.name: task.executor_task_id for task in tracked.state.tasks.values()}
+    tasks = {name: fold.executor_tasks[key].state for name, key in executed.items() if key}
     record = RunRecord(tracked.state, tracked.head, fold.partition, tasks)
     return ReadRun(record, fold.configs[tracked.state.run_config])
 

@@ -11,6 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from runstream.client import Client, ClientError, RunPhase, RunResult
 from runstream.gateway.gateway import Gateway
+from runstream.gateway.ports import Stored
+from runstream.objects import PosixObjects
+from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
 from runstream.settings import Settings
 from runstream.telemetry import setup_logging
@@ -27,7 +30,8 @@ async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
     setup_logging("error")
     settings = Settings(data_dir=folder, token=TOKEN)
     telemetry = Telemetry("test", CollectorRegistry(), [])
-    gateway = Gateway(settings, around.log, around.database, RunsAsOf(around.log), FakeStepLogs(), telemetry)
+    stored = Stored(FakeStepLogs(), SharedObjects(PosixObjects(folder / "objects")))
+    gateway = Gateway(settings, around.log, around.database, RunsAsOf(around.log), stored, telemetry)
     await gateway.start()
     try:
         async with Client(gateway.url, token=TOKEN) as client:

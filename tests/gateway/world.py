@@ -15,18 +15,17 @@ from prometheus_client import CollectorRegistry
 
 from runstream.client import Client
 from runstream.commits import Head, Position
-from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord
+from runstream.database.runs import ExecutorRecord, RunPage, RunQuery
 from runstream.errors import NotExistError
 from runstream.evaluation.reader import ConfigReader
 from runstream.events import Event
 from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation
-from runstream.gateway.locating import find_run, locate_run
 from runstream.gateway.parts import Parts
 from runstream.gateway.ports import ReadRun, StepLogKey
+from runstream.gateway.restarting import Restarting
 from runstream.log.memory import MemoryLog
-from runstream.log.port import Log
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
 from runstream.settings import Settings
@@ -34,6 +33,7 @@ from runstream.subjects import Address
 from runstream.telemetry import setup_logging
 from runstream.telemetry.process import Telemetry
 from runstream.telemetry.serving import HttpServer
+from tests.gateway.folding import FoldedLog
 
 TOKEN = "correct-horse"
 KEYRING = Keyring.of([bytes(32)])
@@ -57,9 +57,9 @@ def run_body(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class FoldedReads:
-    """Reads of what the runs' own histories say; nothing is waited for."""
+    """Reads of what the log says; nothing is waited for."""
 
-    log: Log
+    log: MemoryLog
     asked: list[Sequence[Position]] = field(default_factory=list)
     queries: list[RunQuery] = field(default_factory=list)
     page: RunPage = field(default_factory=RunPage)
@@ -67,9 +67,7 @@ class FoldedReads:
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
         self.asked.append(at_least)
-        address = await locate_run(self.log, run_id)
-        found = await find_run(self.log, address)
-        return ReadRun(RunRecord(found.run, found.head, address.partition, {}), found.config)
+        return await FoldedLog(self.log).run(run_id, at_least)
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
         raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
@@ -110,34 +108,47 @@ class FakeStepLogs:
 
 
 @dataclass
+class FakeShared:
+    """What runs refer to."""
+
+    referred: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = field(default_factory=list)
+    """Run, logs, archives."""
+
+    async def refer(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
+        self.referred.append((run_id, tuple(logs), tuple(archives)))
+
+
+@dataclass
 class World:
     """A gateway and what it works with."""
 
     log: MemoryLog
     reads: FoldedReads
     step_logs: FakeStepLogs
+    shared: FakeShared
     parts: Parts
     telemetry: Telemetry
 
     @classmethod
-    def make(cls, *, max_body_bytes: int = 1 << 20, log: MemoryLog | None = None) -> World:
+    def make(cls, *, max_body_bytes: int = 1 << 20, log: MemoryLog | None = None, keyring: Keyring = KEYRING) -> World:
         settings = Settings(data_dir=Path("/nonexistent"), token=TOKEN, max_body_bytes=max_body_bytes)
         setup_logging("error")
         log = log or MemoryLog()
-        reads, step_logs, clock = FoldedReads(log), FakeStepLogs(), Clock()
+        reads, step_logs, shared, clock = FoldedReads(log), FakeStepLogs(), FakeShared(), Clock()
         parts = Parts(
             settings=settings,
             log=log,
             reads=reads,
             past=RunsAsOf(log),
             step_logs=step_logs,
-            creation=RunCreation(log, clock.now),
+            creation=RunCreation(log, clock.now, shared),
             acting=Acting(log, clock.now),
+            restarting=Restarting(log, reads),
             configs=ConfigReader(),
-            keyring=KEYRING,
+            keyring=keyring,
             stopping=asyncio.Event(),
         )
-        return cls(log, reads, step_logs, parts, Telemetry("test", CollectorRegistry(), []))
+        return cls(log, reads, step_logs, shared, parts, Telemetry("test", CollectorRegistry(), []))
 
     @property
     def app(self) -> Any:

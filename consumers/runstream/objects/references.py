@@ -1,13 +1,16 @@
 """Logs and archives that several runs share are deleted only when no run refers to them any more (domain e.3).
 
 A run task's data is below `logs/<run task>/data/` and `workspacearchives/<run task>/data/`; every run that refers to
-it has an empty object `runs/<run id>` beside it. A restart that takes over a task adds a reference. Between the look
-and the deletion nothing may add one: whoever deletes owns the partition of the runs' group, where restarts are
-decided too.
+it has an empty object `runs/<run id>` beside it. A restart refers to what it keeps before its run is in the log; had
+that then not come about, a reference is left that belongs to no run, and keeps the data no longer than the others do.
+
+Between the look and the deletion nothing may add a reference. So whoever deletes what a run has left has said so in
+the log before, as a change of that run, after which it cannot be restarted from; and looks for references then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,6 +51,20 @@ def reference(shared: Shared, run_id: str) -> str:
     """The path of the object that says that this run refers to the data."""
     of = {paths.LOGS: paths.log_reference, paths.ARCHIVES: paths.archive_reference}[shared.kind]
     return of(shared.run_task, run_id)
+
+
+class SharedObjects:
+    """Refers to what is shared (see `runstream.gateway.ports.SharedData`)."""
+
+    def __init__(self, objects: ObjectStorage) -> None:
+        self._objects = objects
+
+    async def refer(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
+        """Say that a run refers to the logs, and to the archives, of these ids; durable when this returns."""
+        references = [paths.log_reference(one, run_id) for one in logs]
+        references += [paths.archive_reference(one, run_id) for one in archives]
+        if references:
+            await self._objects.write_all(dict.fromkeys(references, b""))
 
 
 async def referring_runs(objects: ObjectStorage, shared: Shared) -> list[str]:

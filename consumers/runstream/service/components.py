@@ -11,6 +11,7 @@ from runstream.embedded.files import free_port
 from runstream.executor.executor import Executor
 from runstream.executor.making import make_executor
 from runstream.gateway.gateway import Gateway
+from runstream.gateway.ports import Stored
 from runstream.gateway.routes.exports import export_routes
 from runstream.gateway.routes.imports import import_routes
 from runstream.gateway.routes.maintenance import maintenance_routes
@@ -19,6 +20,7 @@ from runstream.importing.switching import tell_nats
 from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Parkable, Roster
+from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.data_dir import DataDir
@@ -124,6 +126,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
     settings = platform.settings
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
+    stored = Stored(step_logs, SharedObjects(platform.objects))
     exports = LogExports(platform.served_log, platform.objects, lambda: datetime.now(UTC))
     imports = await _imports(platform, data_dir)
     return Gateway(
@@ -131,7 +134,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
         platform.log,
         platform.pool(),
         RunsAsOf(platform.log),
-        step_logs,
+        stored,
         platform.telemetry,
         platform.checks(),
         mode=mode,

@@ -15,6 +15,12 @@ runs.command(
     help="Create runs from a configuration file.\n\n"
     "With --follow the exit code is 0 when all succeeded, 1 when one failed, 2 when one was stopped or cancelled.",
 )
+runs.command(
+    "runstream.cli.restart_command:restart",
+    name="restart",
+    help="Do again what a run did: all of it, what failed, or some of its tasks.\n\n"
+    "With --follow the exit code is 0 when it succeeded, 1 when it failed, 2 when it was stopped or cancelled.",
+)
 runs.command("runstream.cli.run_commands:list_runs", name="list", help="List runs, the newest first.")
 runs.command("runstream.cli.run_commands:get_run", name="get", help="Show one run with its tasks and steps.")
 runs.command(

@@ -11,13 +11,12 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from runstream.cli.config_files import ConfigFile, read_config
-from runstream.cli.graph import title
 from runstream.cli.input_files import read_files, warn_of_readers
 from runstream.cli.output import Output, complain, print_json, say
 from runstream.cli.pairs import pairs
 from runstream.cli.repository import NO_SOURCE, Source, enclosing_source, find_source
 from runstream.cli.running import with_client
-from runstream.cli.watching import commands_for, watch_runs
+from runstream.cli.watching import tell_created, watch_runs
 from runstream.client import Client, CreatedRuns
 from runstream.runconfig import MAX_PRIORITY, RefContext, run_group
 
@@ -37,6 +36,7 @@ def create(
     secret_file: Paths = None,
     priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None,
     on_setup_error: Literal["refuse", "run"] = "refuse",
+    idempotency_key: str = "",
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
     output: Output = "table",
 ) -> int:
@@ -66,6 +66,8 @@ def create(
         -100 to 100, in place of the file's: where executors are short, higher goes first.
     on_setup_error
         What a file that is no configuration makes: an error, or a run that shows what is wrong.
+    idempotency_key
+        Any text of your choice: the same command with the same key gives the same runs, and creates nothing again.
     follow
         Watch the runs until they end.
     output
@@ -81,6 +83,7 @@ def create(
         dict(read_files(secret_file)),
         priority,
         on_setup_error,
+        idempotency_key,
     )
     source = _source(file, repo, ref)
 
@@ -94,7 +97,8 @@ def create(
         if output == "json":
             print_json(runs.runs)
         else:
-            _tell(runs)
+            _tell_none(runs)
+            tell_created([await client.runs.get(run.id) for run in runs] if idempotency_key else runs)
         return 1 if any(run.setup_errors for run in runs) else 0
 
     return with_client(work)
@@ -126,6 +130,7 @@ class _Given:
     secret_files: dict[str, str] = field(repr=False)
     priority: int | None
     on_setup_error: Literal["refuse", "run"]
+    idempotency_key: str
 
 
 async def _create(client: Client, file: ConfigFile, source: Source | None, given: _Given) -> CreatedRuns:
@@ -147,18 +152,12 @@ async def _create(client: Client, file: ConfigFile, source: Source | None, given
         secret_files=given.secret_files,
         priority=given.priority,
         on_setup_error=given.on_setup_error,
+        idempotency_key=given.idempotency_key,
     )
 
 
-def _tell(runs: CreatedRuns) -> None:
+def _tell_none(runs: CreatedRuns) -> None:
     if any(run.reason == "ci_skip" for run in runs.skipped):
         say("the message of the commit says [ci skip]: nothing was created")
     elif not runs:
         say("no run of the file is for this branch, tag or ref: nothing was created")
-    for run in runs:
-        say(f"{title(run)} is {run.phase}  {run.id}")
-        for error in run.setup_errors:
-            say(f"  setup error: {error}")
-    for run in runs[:1]:
-        for line in commands_for(run):
-            say(line)

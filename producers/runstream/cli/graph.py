@@ -72,6 +72,8 @@ def word_for(task: Task) -> str:
         return "waits for approval"
     if task.status == "failed" and task.timedout:
         return "failed: timed out"
+    if task.kept:
+        return f"{task.status} (kept)"
     return "waiting" if task.status == "notstarted" else task.status
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from runstream.cli.finding import find_run, find_task, point
 from runstream.cli.graph import RunGraph
 from runstream.cli.output import Output, console, lasted, moment, print_json, print_table, say, styled
+from runstream.cli.restart_command import what_again
 from runstream.cli.running import with_client
 from runstream.cli.watching import watch_runs
 from runstream.client import Client, Run, RunSummary, Step
@@ -218,6 +219,8 @@ def _print_run(run: Run) -> None:
         out.print()
         out.print(steps)
     facts = {"id": run.id, "group": run.group, "created": moment(run.enqueue_time), "reason": run.reason}
+    if run.restart is not None:
+        facts["restarts"] = f"{run.restart.run_id} ({what_again(run.restart)})"
     facts |= {"priority": str(run.priority or "")} | run.annotations
     width = max(map(len, facts))
     say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items() if value))

@@ -41,7 +41,7 @@ class StepOutput:
 
     def follow(self, run: Run) -> None:
         """Begin with what has begun to run since the last time; the setup is only shown when it failed."""
-        for task in run.tasks.values():
+        for task in (task for task in run.tasks.values() if not task.kept):
             if task.setup_step.phase == "failed":
                 self._begin(run, task, None)
             for step, state in enumerate(task.steps):

@@ -1,4 +1,4 @@
-"""`--follow`: runs are watched one after the other, then it is said how they ended and where to look next."""
+"""Runs that were created are named, or (`--follow`) watched one after the other; then what to type next."""
 
 from __future__ import annotations
 
@@ -42,6 +42,17 @@ async def watch_runs(client: Client, runs: Sequence[Run]) -> int:
         raise
     codes = {exit_code(run) for run in ended}
     return FAILED if FAILED in codes else max(codes)
+
+
+def tell_created(runs: Sequence[Run]) -> None:
+    """Say which runs there are, and what to type next."""
+    for run in runs:
+        say(f"{title(run)} is {run.phase}  {run.id}")
+        for error in run.setup_errors:
+            say(f"  setup error: {error}")
+    for run in runs[:1]:
+        for line in commands_for(run):
+            say(line)
 
 
 def commands_for(run: Run) -> list[str]:

@@ -6,7 +6,8 @@
             …
 
 Everything it gives back is a type of its own; everything it raises is a `ClientError`. Reads see what the same
-client wrote before. Reads are tried again when the connection fails; what changes something never is.
+client wrote before. Reads are tried again when the connection fails, and what creates runs with an idempotency key;
+what else changes something never is.
 """
 
 from runstream.client.client import Client
@@ -20,6 +21,7 @@ from runstream.client.types import (
     Event,
     Executor,
     Page,
+    Restart,
     Run,
     RunPhase,
     RunResult,
@@ -45,6 +47,7 @@ __all__ = [
     "ModeChange",
     "Page",
     "Part",
+    "Restart",
     "Run",
     "RunPhase",
     "RunResult",

@@ -1,4 +1,4 @@
-"""Runs: create, get, list, stop, cancel, approve."""
+"""Runs: create, restart, get, list, stop, cancel, approve."""
 
 from __future__ import annotations
 
@@ -44,13 +44,16 @@ class Runs:
         run_timeout_interval: int = 0,
         concurrency: str | Mapping[str, object] = "queue",
         priority: int = 0,
+        idempotency_key: str = "",
     ) -> Run:
         """Create one run of tasks that are resolved already, each under an id of its own choice.
 
         `concurrency` is a policy (queue, cancel_running, cancel_waiting, skip), or a map of `policy` and `max_waiting`;
         `priority` is -100 to 100; `run_timeout_interval` is in nanoseconds, 0 for none.
 
-        It is durable when this returns; its number is given a moment later. Raises ClientError.
+        It is durable when this returns; its number is given a moment later. With an idempotency key it is tried again
+        when the connection fails, and the same key and request give the same run again, as it was created.
+        Raises ClientError; of kind conflict when the key was used for another request.
         """
         body = {
             "group": group,
@@ -64,7 +67,34 @@ class Runs:
             "concurrency": concurrency,
             "priority": priority,
         }
-        return (await self._wire.write("POST", "/runs", body, _RunAnswer)).run
+        return (await self._wire.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
+
+    async def restart(
+        self,
+        run_id: str,
+        *,
+        from_start: bool = False,
+        tasks: Sequence[str] = (),
+        descendants: bool = False,
+        environment: Mapping[str, str] | None = None,
+        idempotency_key: str = "",
+    ) -> Run:
+        """Do again what a run that has ended did, as a new run of its group.
+
+        Everything runs again with `from_start`; with `tasks` those of these names or ids, and with `descendants` what
+        depends on them; else what did not succeed, and what depends on that. All else is kept: outcome, logs and
+        archives are shared with the earlier run. `environment` replaces that of the earlier run. A key is as in
+        `create`. Raises ClientError (bad-request) when the run cannot be restarted so, with what would be possible.
+        """
+        body: dict[str, object] = {
+            "run_id": run_id,
+            "from_start": from_start,
+            "tasks": tasks,
+            "descendants": descendants,
+        }
+        if environment is not None:
+            body["environment"] = environment
+        return (await self._wire.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
 
     async def create_from_config(
         self,
@@ -86,6 +116,7 @@ class Runs:
         imports: Mapping[str, str] | None = None,
         priority: int | None = None,
         on_setup_error: Literal["refuse", "run"] = "refuse",
+        idempotency_key: str = "",
     ) -> CreatedRuns:
         """Create all runs of a configuration file whose `when` matches the branch, tag or ref.
 
@@ -93,7 +124,7 @@ class Runs:
         `imports` are the texts that jsonnet may import, by path. The files of variables and of secrets are texts by
         their names, in YAML or JSON; a later one wins. A `priority` wins over those of the file. Raises ClientError:
         for a file that is no configuration too, unless `on_setup_error` is `run`, which makes a run in phase
-        setuperror of it.
+        setuperror of it. An idempotency key is as in `create`.
         """
         body = {
             "config": {"name": name, "content": config, "imports": imports or {}},
@@ -112,7 +143,7 @@ class Runs:
             "priority": priority,
             "on_setup_error": on_setup_error,
         }
-        answer = await self._wire.write("POST", "/createruns", body, _RunsAnswer)
+        answer = await self._wire.write("POST", "/createruns", body, _RunsAnswer, idempotency_key=idempotency_key)
         return CreatedRuns(tuple(one.run for one in answer.runs), answer.skipped, answer.warnings)
 
     async def get(self, run_id: str, *, at_least: str = "", at: str = "") -> Run:

@@ -62,10 +62,13 @@ class Task:
     """By the id of the task that it waits for."""
     status: str
     """notstarted, skipped, cancelled, running, stopped, success or failed."""
+    kept: bool
+    """Whether it is as an earlier run left it, which this one restarts."""
     timedout: bool
     skip: bool
     waiting_approval: bool
     approved: bool
+    approval_time: datetime | None
     executor_id: str
     fail_error: str
     """Why it failed, when no step says so."""
@@ -110,12 +113,31 @@ class RunSummary:
         return self.phase in (RunPhase.SETUP_ERROR, RunPhase.CANCELLED, RunPhase.FINISHED)
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Which run a run does again, and how."""
+
+    run_id: str
+    scope: str
+    """all, failed or chosen."""
+    tasks: tuple[str, ...]
+    """Names of the chosen tasks."""
+    descendants: bool
+    """Whether what depends on them runs again, too."""
+    fresh: bool
+    """Whether variables and secrets were resolved again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(RunSummary):
     """A run with its tasks."""
 
     tasks: dict[str, Task]
     """By id; empty for a setup error."""
+    restart: Restart | None
+    """None for a run that is no restart of an earlier one."""
+    can_restart_from_scratch: bool
+    can_restart_from_failed_tasks: bool
 
     def task(self, name_or_id: str) -> Task | None:
         """The task of this name or id; None when there is none."""

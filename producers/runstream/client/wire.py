@@ -73,13 +73,25 @@ class Wire:
                 if error.code != "invalidPosition" or not self._written or attempt == ATTEMPTS:
                     raise
                 self._written.clear()  # Meanwhile the service went back to a log that does not know what we wrote.
-            await asyncio.sleep(_BACKOFF_SECONDS * attempt * random.uniform(0.5, 1))  # noqa: S311  # jitter
+            await _pause(attempt)
         raise AssertionError("not reached")
 
-    async def write(self, method: str, path: str, body: object | None, kind: type[T]) -> T:
-        """A request that changes something: sent once."""
+    async def write(
+        self, method: str, path: str, body: object | None, kind: type[T], *, idempotency_key: str = ""
+    ) -> T:
+        """A request that changes something: sent once, or again when the connection fails and it has a key."""
         content = None if body is None else msgspec.json.encode(body)
-        answer = await self._request(method, path, content=content, headers={"Content-Type": "application/json"})
+        headers = {"Content-Type": "application/json"}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                answer = await self._request(method, path, content=content, headers=headers)
+                break
+            except ConnectionFailedError:
+                if not idempotency_key or attempt == ATTEMPTS:
+                    raise
+            await _pause(attempt)
         self._remember(answer.headers.get(POSITION_HEADER, ""))
         return _decoded(answer, kind)
 
@@ -139,6 +151,10 @@ class Wire:
         return ConnectionFailedError(
             f"the connection to {self.url} broke off", hint="was the service stopped? try again"
         )
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(_BACKOFF_SECONDS * attempt * random.uniform(0.5, 1))  # noqa: S311  # jitter
 
 
 def _decoded(answer: httpx2.Response, kind: type[T]) -> T:

@@ -146,17 +146,29 @@ class ConcurrencyBody(Body, frozen=True):
 
 
 class CreateRunBody(Body, frozen=True):
-    """POST /runs: one run, resolved by the client."""
+    """POST /runs: one run, resolved by the client; or with `run_id` a restart of that run, which takes its group.
 
-    group: str
+    A restart runs everything again (`from_start`), the tasks that are named (`tasks`, with what depends on them:
+    `descendants`), or what did not succeed and what depends on that.
+    """
+
+    group: str = ""
     name: str = ""
     run_config_tasks: dict[str, TaskBody] | None = None
     setup_errors: list[str] = []
     static_environment: dict[str, str] = {}
-    environment: dict[str, str] = {}
+    environment: dict[str, str] | None = None
+    """Of a restart: in place of that of the earlier run."""
     cache_group: str = ""
     annotations: dict[str, str] = {}
     run_timeout_interval: Nanoseconds = 0
+    run_id: str = ""
+    from_start: bool = False
+    tasks: list[str] = []
+    """Names or ids."""
+    descendants: bool = False
+    reset_tasks: list[str] | None = None
+    """Means nothing, and never did."""
     concurrency: GroupPolicy | ConcurrencyBody = "queue"
     priority: Priority = 0
 
@@ -212,8 +224,12 @@ class TaskActionBody(Body, frozen=True):
 
 
 async def read_body(request: Request, kind: type[T], limit: int) -> T:
-    """The request's body as a `kind`. Raises BadRequestError: too large, malformed (line, column), or misfit (path)."""
-    content = await _content(request, limit)
+    """The request's body as a `kind`. Raises BadRequestError, as `read_content` and `decoded` do."""
+    return decoded(await read_content(request, limit), kind)
+
+
+def decoded(content: bytes, kind: type[T]) -> T:
+    """A body as a `kind`. Raises BadRequestError: malformed (line, column), or misfit (path)."""
     if _NUL.search(content):
         raise BadRequestError(
             "the body has a text with the character NUL (\\u0000), which cannot be stored", code="nulCharacter"
@@ -234,7 +250,8 @@ async def read_body(request: Request, kind: type[T], limit: int) -> T:
         ) from error
 
 
-async def _content(request: Request, limit: int) -> bytes:
+async def read_content(request: Request, limit: int) -> bytes:
+    """The bytes of a request's body. Raises BadRequestError when they are more than `limit`."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit, int(declared))

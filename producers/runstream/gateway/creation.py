@@ -2,6 +2,9 @@
 
 Both are on the partition of the run's group root, the config first, so that whoever reads the partition in
 order knows the config before the run. That a config is stored already is remembered for the last few thousand.
+
+What a restart keeps is shared with the earlier run: the new run refers to it before it exists, so that there is no
+moment at which it exists and its logs could be deleted.
 """
 
 from __future__ import annotations
@@ -12,10 +15,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from runstream.commits import Head, NewCommit, Position
-from runstream.domain.run import Run, created
-from runstream.events.run import RunCreated
-from runstream.events.run_config import RunConfig, RunConfigStored
-from runstream.ids import commit_id, new_id, run_task_id
+from runstream.domain.run import Run, created, evolve
+from runstream.errors import InternalError
+from runstream.events.run import RunCreated, RunEvent, RunRestarted
+from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
+from runstream.gateway.idempotency import IdempotencyKey
+from runstream.gateway.locating import config_of, fold_run
+from runstream.gateway.ports import SharedData
+from runstream.ids import attempt_id, commit_id, new_id, run_task_id
 from runstream.log.port import AppendConflictError, Log
 from runstream.runconfig import config_hash
 from runstream.subjects import Address, group_root, partition_of
@@ -34,6 +41,8 @@ class NewRun:
     config: RunConfig
     annotations: dict[str, str]
     setup_errors: tuple[str, ...]
+    restart: RunRestarted | None = None
+    """What it takes over, when it does an earlier run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,8 @@ class Created:
     run: Run
     config: RunConfig
     position: Position
+    repeated: bool = False
+    """Whether an earlier request with the same idempotency key created it."""
 
 
 @dataclass(slots=True)
@@ -52,33 +63,80 @@ class RunCreation:
     log: Log
     now: Callable[[], datetime]
     """The time in UTC."""
+    shared: SharedData | None = None
+    """Where a restart refers to what it keeps; without it, none can keep anything."""
     _known: OrderedDict[tuple[int, int, str], None] = field(default_factory=OrderedDict)
     """Stored run configs by epoch, partition and hash, the last used at the end."""
 
-    async def create(self, new: NewRun) -> Created:
-        """Append a run; returns once it is durable. Raises BadRequestError for a group that is not one."""
-        commit, event = await self._prepare(new)
-        return _created(commit, event, new.config, await self.log.append(commit))
+    async def create(self, new: NewRun, key: IdempotencyKey | None = None) -> Created:
+        """Append a run; returns once it is durable. With a key, the run that the key has already, if it has one.
 
-    async def create_all(self, news: Sequence[NewRun]) -> list[Created]:
-        """Append runs in their order; those of one group root as a whole. Raises BadRequestError as `create`."""
-        prepared = [await self._prepare(new) for new in news]
-        answers = await self.log.append_all([commit for commit, _ in prepared])
+        Raises BadRequestError for a group that is not one, ConflictError when the key was used for something else.
+        """
+        (created,) = await self.create_all([new], key)
+        return created
+
+    async def create_all(self, news: Sequence[NewRun], key: IdempotencyKey | None = None) -> list[Created]:
+        """Append runs in their order; those of one group root as a whole. Raises as `create` does.
+
+        With a key the first run is appended before the others: whoever has that has the key.
+        """
+        if key is None or not news:
+            return await self._append(news, None, 0)
+        address = self._address(news[0], key, 0)
+        first = await self._repeated(address, key)
+        firsts = [first] if first is not None else await self._append(news[:1], key, 0)
+        return [*firsts, *await self._append(news[1:], key, 1)]
+
+    async def _append(self, news: Sequence[NewRun], key: IdempotencyKey | None, begin: int) -> list[Created]:
+        prepared = [await self._prepare(new, key, begin + at) for at, new in enumerate(news)]
+        answers = await self.log.append_all([commit for commit, _ in prepared]) if prepared else []
         done: list[Created] = []
         for new, (commit, event), answer in zip(news, prepared, answers, strict=True):
-            if isinstance(answer, AppendConflictError):
+            if not isinstance(answer, AppendConflictError):
+                done.append(_created(commit, event, new, answer))
+                continue
+            repeated = await self._repeated(commit.address, key) if key is not None else None
+            if repeated is None:
                 raise answer
-            done.append(_created(commit, event, new.config, answer))
+            done.append(repeated)
         return done
 
-    async def _prepare(self, new: NewRun) -> tuple[NewCommit, RunCreated]:
+    async def _repeated(self, address: Address, key: IdempotencyKey) -> Created | None:
+        """The run as an earlier request with this key created it; None when there is none."""
+        history = await self.log.history(address)
+        first = history[0].commit.events[0] if history else None
+        if not isinstance(first, RunCreated):
+            return None
+        key.require_same(first.request, address.id)
+        config = await config_of(self.log, address.partition, first.run_config)
+        run = fold_run(address, first, config, history[:1])
+        return Created(run, config, history[0].position, repeated=True)
+
+    def _address(self, new: NewRun, key: IdempotencyKey | None, index: int) -> Address:
         partition = partition_of(group_root(new.group), self.log.partitions)
-        digest = config_hash(new.config)
-        await self._store(partition, digest, new.config)
-        event = RunCreated(new.config.name, new.group, digest, new.annotations, new.setup_errors, request="")
-        address = Address(partition, "run", new_id())
+        return Address(partition, "run", key.run_id(new.group, index) if key is not None else new_id())
+
+    async def _prepare(self, new: NewRun, key: IdempotencyKey | None, index: int) -> tuple[NewCommit, RunCreated]:
+        address, digest = self._address(new, key, index), config_hash(new.config)
+        await self._store(address.partition, digest, new.config)
+        request = key.request if key is not None else ""
+        event = RunCreated(new.config.name, new.group, digest, new.annotations, new.setup_errors, request)
+        events: tuple[RunEvent, ...] = (event,)
+        if new.restart is not None:
+            events = (event, new.restart)
+            await self._refer(address.id, new.config, new.restart)
         trace = current_traceparent()
-        return Head().next_commit(address, (event,), time=self.now(), actor=ACTOR, trace=trace), event
+        return Head().next_commit(address, events, time=self.now(), actor=ACTOR, trace=trace), event
+
+    async def _refer(self, run_id: str, config: RunConfig, restart: RunRestarted) -> None:
+        kept = [(task.task, attempt_id(task.id, task.attempt)) for task in restart.kept if task.executor_task_id]
+        if not kept:
+            return
+        saving = [stored for name, stored in kept if _saves(config.tasks[name])]
+        if self.shared is None:
+            raise InternalError("a restart keeps tasks, and there is nothing to keep them in", code="internal")
+        await self.shared.refer(run_id, logs=[stored for _, stored in kept], archives=saving)
 
     async def _store(self, partition: int, digest: str, config: RunConfig) -> None:
         key = (self.log.epoch, partition, digest)
@@ -107,5 +165,12 @@ class RunCreation:
             return  # equal content is stored already: that is all we want
 
 
-def _created(commit: NewCommit, event: RunCreated, config: RunConfig, position: Position) -> Created:
-    return Created(created(commit.address.id, event, config, commit.time, run_task_id), config, position)
+def _saves(task: RunConfigTask) -> bool:
+    return any(step.type == "save_to_workspace" for step in task.steps)
+
+
+def _created(commit: NewCommit, event: RunCreated, new: NewRun, position: Position) -> Created:
+    run = created(commit.address.id, event, new.config, commit.time, run_task_id)
+    if new.restart is not None:
+        run = evolve(run, new.restart, commit.time)
+    return Created(run, new.config, position)

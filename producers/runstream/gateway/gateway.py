@@ -18,8 +18,9 @@ from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation
 from runstream.gateway.gate import Admission, Gate
 from runstream.gateway.parts import Parts
-from runstream.gateway.ports import PastRuns, StepLogs
+from runstream.gateway.ports import PastRuns, Stored
 from runstream.gateway.reading import DatabaseReads
+from runstream.gateway.restarting import Restarting
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance import Mode, Parkable
@@ -44,7 +45,7 @@ class Gateway(HttpServer):
         log: Log,
         database: Database,
         past: PastRuns,
-        step_logs: StepLogs,
+        stored: Stored,
         telemetry: Telemetry,
         checks: Mapping[str, Check] | None = None,
         *,
@@ -58,14 +59,16 @@ class Gateway(HttpServer):
         """
         stopping = asyncio.Event()
         self._freshness = Freshness(database)
+        reads = DatabaseReads(database, self._freshness, log)
         parts = Parts(
             settings=settings,
             log=log,
-            reads=DatabaseReads(database, self._freshness, log),
+            reads=reads,
             past=past,
-            step_logs=step_logs,
-            creation=RunCreation(log, _now),
+            step_logs=stored.logs,
+            creation=RunCreation(log, _now, stored.shared),
             acting=Acting(log, _now),
+            restarting=Restarting(log, reads),
             configs=ConfigReader(),
             keyring=keyring or Keyring(),
             stopping=stopping,

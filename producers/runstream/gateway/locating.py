@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from runstream.commits import Head, StoredCommit
-from runstream.domain.run import Run, created, evolve
+from runstream.domain.run import Run, RunTask, created, evolve
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunCreated, RunEvent
 from runstream.events.run_config import RunConfig, RunConfigStored
@@ -83,3 +83,16 @@ def fold_run(address: Address, first: RunCreated, config: RunConfig, history: It
 def head_of(history: list[StoredCommit]) -> Head:
     """How far a history goes."""
     return Head(history[-1].commit.version, history[-1].position.sequence) if history else Head()
+
+
+def task_of(run: Run, text: str) -> RunTask:
+    """The task of this id or name. Raises NotExistError."""
+    for task in run.tasks.values():
+        if text in (task.id, task.name):
+            return task
+    raise NotExistError(
+        f"run {run.id} has no task {text[:80]!r}",
+        code="runTaskDoesNotExist",
+        details={"run": run.id, "tasks": {task.id: task.name for task in run.tasks.values()}},
+        hint="`runstream run get` shows the tasks of a run",
+    )

@@ -17,9 +17,11 @@ from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.acting import Acting
 from runstream.gateway.answers import JSON_TYPE
-from runstream.gateway.bodies import read_body
+from runstream.gateway.bodies import decoded, read_content
 from runstream.gateway.creation import RunCreation
+from runstream.gateway.idempotency import IdempotencyKey, idempotency_key
 from runstream.gateway.ports import PastRuns, Reads, StepLogs
+from runstream.gateway.restarting import Restarting
 from runstream.log.port import Log
 from runstream.sealing import Keyring
 from runstream.settings import Settings
@@ -47,13 +49,22 @@ class Parts:
     step_logs: StepLogs
     creation: RunCreation
     acting: Acting
+    restarting: Restarting
     configs: ConfigReader
     keyring: Keyring
     stopping: asyncio.Event
 
     async def body(self, request: Request, kind: type[T]) -> T:
         """The request's body as a `kind`. Raises BadRequestError."""
-        return await read_body(request, kind, self.settings.max_body_bytes)
+        return decoded(await self._content(request), kind)
+
+    async def keyed_body(self, request: Request, kind: type[T]) -> tuple[T, IdempotencyKey | None]:
+        """The request's body as a `kind`, and its idempotency key if it has one. Raises BadRequestError."""
+        content = await self._content(request)
+        return decoded(content, kind), idempotency_key(request, content, self.keyring)
+
+    async def _content(self, request: Request) -> bytes:
+        return await read_content(request, self.settings.max_body_bytes)
 
 
 def answer(

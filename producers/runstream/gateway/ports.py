@@ -44,6 +44,25 @@ class StepLogs(Protocol):
         ...
 
 
+class SharedData(Protocol):
+    """The stored logs and archives, of which several runs may share one."""
+
+    async def refer(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
+        """Say that a run refers to the logs, and to the archives, of these ids; durable when this returns.
+
+        Nothing is deleted that a run refers to. Raises InternalError when the storage cannot be reached.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What steps leave in the object storage."""
+
+    logs: StepLogs
+    shared: SharedData
+
+
 @dataclass(frozen=True, slots=True)
 class ReadRun:
     """A run as the projection has it, and what it is to do."""

@@ -53,7 +53,7 @@ def run_config_of(body: CreateRunBody, name: str) -> RunConfig:
         name=name,
         tasks={task.name: _task(task, names) for task in tasks.values()},
         static_environment=body.static_environment,
-        environment=body.environment,
+        environment=body.environment or {},
         cache_group=body.cache_group,
         run_timeout_interval=body.run_timeout_interval,
         concurrency=_concurrency(body.concurrency),

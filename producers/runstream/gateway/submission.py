@@ -10,6 +10,7 @@ from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import RunConfig, Text
 from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
 from runstream.gateway.creation import NewRun
+from runstream.gateway.restarting import require_no_restart
 from runstream.gateway.run_configs import require_name, run_config_of
 from runstream.gateway.shapes import SkippedRunShape, WarningShape
 from runstream.runconfig import (
@@ -37,6 +38,7 @@ DIRECT_ROOT = "/user/admin"
 
 def requested_run(body: CreateRunBody) -> NewRun:
     """The run that was asked for. A graph that cannot be run makes a run with setup errors; the rest is refused."""
+    require_no_restart(body)
     group_root(body.group)
     if body.run_config_tasks is None and not body.setup_errors:
         raise BadRequestError(

@@ -16,8 +16,6 @@ from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus
 from runstream.events.run import KeptTask, Outcome, RunRestarted, RunResult
 from runstream.events.run_config import RunConfig
 
-CODE = "runCannotBeRestarted"
-
 
 def decide_restart(run: Run, config: RunConfig, asked: Restart) -> RunRestarted:
     """What a new run of these tasks takes over from an earlier one. Raises NotAllowed.
@@ -46,18 +44,16 @@ def can_restart(run: Run, config: RunConfig, asked: Restart) -> bool:
 
 def _require_ended(run: Run, asked: Restart) -> None:
     if run.phase is RunPhase.SETUP_ERROR:
-        raise NotAllowed("the run has setup errors", CODE, "correct its configuration and create a new run")
+        raise _refused("the run has setup errors", "correct its configuration and create a new run")
     if not run.finished:
         instead = "cancelled" if run.phase is RunPhase.QUEUED else "stopped"
-        raise NotAllowed(
+        raise _refused(
             f"the run is {run.phase.value} and cannot be restarted",
-            CODE,
             f"a {run.phase.value} run can be {instead}; it can be restarted once it has ended",
         )
     if asked.scope == "failed" and run.result is RunResult.SUCCESS:
-        raise NotAllowed(
+        raise _refused(
             "the run succeeded: it has no failed tasks to begin with",
-            CODE,
             "it can be restarted from the beginning, or some of its tasks by their names",
         )
 
@@ -87,15 +83,13 @@ def _with_descendants(config: RunConfig, names: Iterable[str]) -> set[str]:
 
 def _require_keepable(task: RunTask) -> None:
     if not task.finished:
-        raise NotAllowed(
+        raise _refused(
             f"task {task.name!r} has no outcome that could be kept: the run ended before it ran",
-            CODE,
             "name that task too, or restart from the failed tasks or from the beginning",
         )
     if task.unsettled or task.archives_pending:
-        raise NotAllowed(
+        raise _refused(
             f"the logs or archives of task {task.name!r} are not stored yet",
-            CODE,
             "try again in a moment, or restart from the beginning",
         )
 
@@ -103,16 +97,15 @@ def _require_keepable(task: RunTask) -> None:
 def _require_runnable(run: Run, config: RunConfig, name: str, again: Collection[str]) -> None:
     """A task that was named is one that will run, as far as what is kept decides it."""
     if config.tasks[name].skip:
-        raise NotAllowed(
-            f"task {name!r} would be skipped: its `when` does not match", CODE, "it is skipped in every run like this"
+        raise _refused(
+            f"task {name!r} would be skipped: its `when` does not match", "it is skipped in every run like this"
         )
     for depend in config.tasks[name].depends:
         parent = run.tasks[depend.task]
         if parent.name not in again and not condition_met(run, depend):
-            raise NotAllowed(
+            raise _refused(
                 f"task {name!r} would be skipped: it depends on {parent.name!r} ({', '.join(depend.conditions)}), "
                 f"which keeps its outcome: {parent.status.value}",
-                CODE,
                 f"name task {parent.name!r} too",
             )
 
@@ -131,3 +124,7 @@ def _kept(task: RunTask) -> KeptTask:
         start_time=task.start_time,
         end_time=task.end_time,
     )
+
+
+def _refused(message: str, allowed: str) -> NotAllowed:
+    return NotAllowed(message, "runCannotBeRestarted", allowed)

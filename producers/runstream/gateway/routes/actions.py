@@ -16,10 +16,11 @@ from runstream.domain.actions import (
     decide_resume,
     decide_stop,
 )
-from runstream.domain.run import Run, RunPhase, RunTask
-from runstream.errors import BadRequestError, NotExistError
+from runstream.domain.run import Run, RunPhase
+from runstream.errors import BadRequestError
 from runstream.events.run import RunEvent
 from runstream.gateway.bodies import RunActionBody, TaskActionBody
+from runstream.gateway.locating import task_of
 from runstream.gateway.parts import Parts, answer, documented, position_text
 from runstream.gateway.shapes import ActionAnswer
 
@@ -41,19 +42,6 @@ def action_routes(parts: Parts) -> APIRouter:
         return await _act(parts, run_id, lambda run: decide_approve(run, task_of(run, task_id)))
 
     return router
-
-
-def task_of(run: Run, task_id: str) -> RunTask:
-    """The task of this id. Raises NotExistError."""
-    for task in run.tasks.values():
-        if task.id == task_id:
-            return task
-    raise NotExistError(
-        f"run {run.id} has no task {task_id[:80]!r}",
-        code="runTaskDoesNotExist",
-        details={"run": run.id, "tasks": {task.id: task.name for task in run.tasks.values()}},
-        hint="`runstream run get` shows the tasks of a run",
-    )
 
 
 def _decide(run: Run, body: RunActionBody) -> Sequence[RunEvent]:

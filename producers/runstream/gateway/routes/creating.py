@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Header
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runstream.domain.executor_task import ExecutorTask
 from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
+from runstream.gateway.creation import Created
 from runstream.gateway.parts import Parts, answer, documented
 from runstream.gateway.shapes import RunAnswer, RunsCreatedAnswer
 from runstream.gateway.submission import requested_run, requested_runs
 from runstream.gateway.views import run_answer
+
+KeyHeader = Annotated[str, Header(description="the same key and request again give the same runs, and create nothing")]
 
 
 def creating_routes(parts: Parts) -> APIRouter:
@@ -18,21 +25,34 @@ def creating_routes(parts: Parts) -> APIRouter:
     router = APIRouter(tags=["runs"])
 
     @router.post("/runs", status_code=201, openapi_extra=documented(CreateRunBody, RunAnswer, status=201))
-    async def create(request: Request) -> Response:
-        """Create a run of these tasks. It is answered once it is durable; its number is given later."""
-        created = await parts.creation.create(requested_run(await parts.body(request, CreateRunBody)))
-        return answer(run_answer(created.run, created.config, {}), status=201, positions=[created.position])
+    async def create(request: Request, idempotency_key: KeyHeader = "") -> Response:
+        """Create a run of these tasks, or restart a run. It is answered once it is durable; its number comes later."""
+        body, key = await parts.keyed_body(request, CreateRunBody)
+        if body.run_id:
+            asked = await parts.restarting.requested(body)
+            return _created(asked.executions, await parts.creation.create(asked.new, key))
+        return _created({}, await parts.creation.create(requested_run(body), key))
 
     @router.post(
         "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, status=201)
     )
-    async def create_all(request: Request) -> Response:
+    async def create_all(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
-        body = await parts.body(request, CreateRunsBody)
+        body, key = await parts.keyed_body(request, CreateRunsBody)
         requested = await requested_runs(body, parts.configs, parts.keyring)
-        created = await parts.creation.create_all(requested.runs)
+        created = await parts.creation.create_all(requested.runs, key)
         runs = [run_answer(one.run, one.config, {}) for one in created]
         shape = RunsCreatedAnswer(runs, requested.skipped, requested.warnings)
-        return answer(shape, status=201, positions=[one.position for one in created])
+        return answer(shape, status=_status(created), positions=[one.position for one in created])
 
     return router
+
+
+def _created(executions: dict[str, ExecutorTask], created: Created) -> Response:
+    shape = run_answer(created.run, created.config, executions)
+    return answer(shape, status=_status([created]), positions=[created.position])
+
+
+def _status(created: Sequence[Created]) -> int:
+    """200 when an earlier request with the same key created all of them."""
+    return 200 if created and all(one.repeated for one in created) else 201

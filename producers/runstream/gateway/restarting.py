@@ -1,0 +1,95 @@
+"""From a request to restart a run to the new run (domain c.15): decided on the earlier one, which has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from runstream.domain.actions import NotAllowed
+from runstream.domain.executor_task import ExecutorTask
+from runstream.domain.restart import decide_restart
+from runstream.domain.run import Restart
+from runstream.errors import BadRequestError
+from runstream.gateway.bodies import CreateRunBody
+from runstream.gateway.creation import NewRun
+from runstream.gateway.locating import locate_run, task_of
+from runstream.gateway.ports import Reads
+from runstream.log.port import Log
+
+_OF_A_RESTART = ("from_start", "tasks", "descendants")
+_OF_THE_EARLIER_RUN = (
+    "name",
+    "run_config_tasks",
+    "setup_errors",
+    "static_environment",
+    "cache_group",
+    "annotations",
+    "concurrency",
+    "priority",
+)
+_NOTHING = CreateRunBody()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedRestart:
+    """A restart that is allowed."""
+
+    new: NewRun
+    executions: dict[str, ExecutorTask]
+    """Of the tasks that it keeps, by their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restarting:
+    """Works out what restarts are to do."""
+
+    log: Log
+    reads: Reads
+
+    async def requested(self, body: CreateRunBody) -> RequestedRestart:
+        """The restart that was asked for.
+
+        Raises NotExistError for a run or task that is not there, BadRequestError for a run that cannot be restarted
+        so, and for a request that says two things.
+        """
+        scope = _scope(body)
+        address = await locate_run(self.log, body.run_id)
+        last = await self.log.last(address)
+        read = await self.reads.run(body.run_id, [last.position] if last is not None else [])
+        run, config = read.record.run, read.config
+        if body.environment is not None:
+            config = replace(config, environment=body.environment)
+        tasks = tuple(dict.fromkeys(task_of(run, text).name for text in body.tasks)) if run.tasks else ()
+        asked = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=False)
+        try:
+            restart = decide_restart(run, config, asked)
+        except NotAllowed as refusal:
+            details = {"run": run.id, "phase": run.phase.value}
+            raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal
+        kept = {task.task for task in restart.kept}
+        executions = {name: one for name, one in read.record.executor_tasks.items() if name in kept}
+        return RequestedRestart(NewRun(run.group, config, run.annotations, (), restart), executions)
+
+
+def _scope(body: CreateRunBody) -> Literal["all", "failed", "chosen"]:
+    given = [name for name in _OF_THE_EARLIER_RUN if getattr(body, name) != getattr(_NOTHING, name)]
+    if given:
+        raise _invalid(f"a restart takes {', '.join(given)} from the earlier run", "leave it out, or create a new run")
+    if body.from_start and body.tasks:
+        raise _invalid("a restart is from the start, or of some tasks", "say from_start or tasks")
+    if body.descendants and not body.tasks:
+        raise _invalid("descendants of no tasks", "name the tasks that are to run again in tasks")
+    if body.tasks:
+        return "chosen"
+    return "all" if body.from_start else "failed"
+
+
+def require_no_restart(body: CreateRunBody) -> None:
+    """Raises BadRequestError when a request without `run_id` says what only a restart knows."""
+    given = [name for name in _OF_A_RESTART if getattr(body, name) != getattr(_NOTHING, name)]
+    if given:
+        raise _invalid(f"{', '.join(given)} without run_id", "name the run that is to be restarted in run_id")
+
+
+def _invalid(message: str, hint: str) -> BadRequestError:
+    return BadRequestError(message, code="invalidRestart", hint=hint)

@@ -1,0 +1,218 @@
+"""POST /runs with `run_id`: what is appended, referred to and answered, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from runstream.errors import InternalError
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskFinished, ExecutorTaskPhase
+from runstream.events.run import (
+    KeptTask,
+    RunCancelled,
+    RunCreated,
+    RunFinished,
+    RunRestarted,
+    RunResult,
+    RunResultSet,
+    RunStarted,
+    RunTasksSkipped,
+)
+from runstream.ids import executor_task_id, new_id, run_task_id
+from runstream.subjects import Address, partition_of
+from tests.gateway.world import BEGUN, World, run_body, task
+
+GROUP = "/project/web/branch/main"
+P = partition_of("/project/web", 4)
+SAVE = {"type": "save_to_workspace", "contents": [{"paths": ["**"]}]}
+TASKS = {
+    "b": task("build", steps=[SAVE]),
+    "t": task("test", depends={"b": {"task_id": "b"}}),
+    "d": task("deploy", depends={"t": {"task_id": "t"}}),
+}
+
+
+async def _ended(world: World, http: httpx2.AsyncClient) -> str:
+    """A run whose build succeeded, whose test failed, and whose deploy was skipped."""
+    body = run_body(run_config_tasks=TASKS, environment={"STAGE": "one"}, annotations={"who": "me"})
+    run = (await http.post("/runs", json=body)).json()["run"]["id"]
+    address = Address(P, "run", run)
+    await world.append(address, RunStarted())
+    await _executed(world, run, "build", ExecutorTaskPhase.SUCCESS)
+    await _executed(world, run, "test", ExecutorTaskPhase.FAILED)
+    await world.append(address, RunResultSet(RunResult.FAILED), RunTasksSkipped(("deploy",)), RunFinished())
+    return str(run)
+
+
+async def _executed(world: World, run: str, name: str, phase: ExecutorTaskPhase) -> None:
+    made = run_task_id(run, name)
+    address = Address(P, "task", executor_task_id(run, made), "e1")
+    assigned = ExecutorTaskAssigned("e1", run, made, name, "", GROUP, 1, 1, 0, 1, {})
+    await world.append(address, assigned)
+    await world.append(address, ExecutorTaskFinished(BEGUN, phase, ""))
+
+
+async def _events(world: World, run: str) -> list[object]:
+    return [event for stored in await world.log.history(Address(P, "run", run)) for event in stored.commit.events]
+
+
+def _names(run: dict[str, Any], *, kept: bool) -> set[str]:
+    return {one["name"] for one in run["tasks"].values() if one["kept"] is kept}
+
+
+async def test_what_did_not_succeed_runs_again_and_the_rest_is_kept() -> None:
+    world = World.make()
+    async with world.http() as http:
+        earlier = await _ended(world, http)
+        answer = await http.post("/runs", json={"run_id": earlier})
+        assert answer.status_code == 201, answer.text
+        run = answer.json()["run"]
+        told = (await http.get(f"/runs/{run['id']}")).json()["run"]
+    assert (run["phase"], run["result"], run["group"], run["annotations"]) == (
+        "queued",
+        "unknown",
+        GROUP,
+        {"who": "me"},
+    )
+    assert run["restart"] == {"run_id": earlier, "scope": "failed", "tasks": [], "descendants": False, "fresh": False}
+    assert (_names(run, kept=True), _names(run, kept=False)) == ({"build"}, {"test", "deploy"})
+    kept = run["tasks"][run_task_id(earlier, "build")]
+    assert (kept["status"], kept["executor_id"], kept["steps"][0]["phase"]) == ("success", "e1", "notstarted")
+    assert told["tasks"][kept["id"]] == kept
+    again = run["tasks"][run_task_id(run["id"], "test")]
+    assert (again["status"], list(again["depends"])) == ("notstarted", [kept["id"]])
+    assert list(answer.json()["run_config"]["tasks"][again["id"]]["depends"]) == [kept["id"]]
+    assert world.shared.referred == [(run["id"], (kept["id"],), (kept["id"],))]
+    created, restarted = await _events(world, run["id"])
+    assert isinstance(created, RunCreated)
+    assert isinstance(restarted, RunRestarted)
+    (one,) = restarted.kept
+    assert one == KeptTask(
+        "build", kept["id"], "success", kept["executor_task_id"], 1, False, {}, (), None, None, BEGUN
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept", "scope"),
+    [
+        ({"from_start": True}, set(), "all"),
+        ({"from_start": True, "group": "/ignored", "reset_tasks": ["x"]}, set(), "all"),
+        ({"tasks": ["build"]}, {"test", "deploy"}, "chosen"),
+        ({"tasks": ["build"], "descendants": True}, set(), "chosen"),
+        ({"tasks": ["test", "test"]}, {"build", "deploy"}, "chosen"),
+    ],
+)
+async def test_what_was_asked_for_is_recorded(asked: dict[str, Any], kept: set[str], scope: str) -> None:
+    world = World.make()
+    async with world.http() as http:
+        earlier = await _ended(world, http)
+        answer = await http.post("/runs", json={"run_id": earlier, **asked})
+    run = answer.json()["run"]
+    assert _names(run, kept=True) == kept
+    restart = run["restart"]
+    assert (restart["scope"], restart["tasks"]) == (scope, list(dict.fromkeys(asked.get("tasks", []))))
+    assert restart["descendants"] is asked.get("descendants", False)
+    never_ran = {run_task_id(earlier, "deploy")}
+    assert {id_ for _, logs, _ in world.shared.referred for id_ in logs} == {
+        run_task_id(earlier, name) for name in kept
+    } - never_ran
+
+
+async def test_a_task_is_named_by_its_id_too_and_the_environment_is_replaced_when_it_is_given() -> None:
+    world = World.make()
+    async with world.http() as http:
+        earlier = await _ended(world, http)
+        by_id = {"run_id": earlier, "tasks": [run_task_id(earlier, "test")]}
+        same = (await http.post("/runs", json=by_id)).json()
+        other = (await http.post("/runs", json={**by_id, "environment": {"STAGE": "two"}})).json()
+    assert same["run"]["restart"]["tasks"] == ["test"]
+    assert same["run_config"]["environment"] == {"STAGE": "one"}
+    assert other["run_config"]["environment"] == {"STAGE": "two"}
+
+
+async def test_a_restart_of_a_restart_keeps_what_that_kept() -> None:
+    world = World.make()
+    async with world.http() as http:
+        first = await _ended(world, http)
+        second = (await http.post("/runs", json={"run_id": first})).json()["run"]["id"]
+        await world.append(Address(P, "run", second), RunCancelled(""))
+        third = (await http.post("/runs", json={"run_id": second})).json()["run"]
+    assert third["restart"]["run_id"] == second
+    assert _names(third, kept=True) == {"build"}
+    assert third["tasks"][run_task_id(first, "build")]["executor_id"] == "e1"
+    assert [run for run, *_ in world.shared.referred] == [second, third["id"]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code", "message"),
+    [
+        ({"tasks": ["deploy"]}, 400, "runCannotBeRestarted", "it depends on 'test'"),
+        ({"tasks": ["nope"]}, 404, "runTaskDoesNotExist", "has no task 'nope'"),
+        ({"tasks": ["build"], "from_start": True}, 400, "invalidRestart", "from the start, or of some tasks"),
+        ({"descendants": True}, 400, "invalidRestart", "descendants of no tasks"),
+        ({"name": "other", "priority": 3}, 400, "invalidRestart", "takes name, priority from the earlier run"),
+        ({"run_id": new_id()}, 404, "runDoesNotExist", "does not exist"),
+        ({"run_id": "12"}, 400, "invalidId", "run id"),
+        ({"run_id": "", "from_start": True}, 400, "invalidRestart", "from_start without run_id"),
+    ],
+)
+async def test_what_is_refused_says_why(asked: dict[str, Any], status: int, code: str, message: str) -> None:
+    world = World.make()
+    async with world.http() as http:
+        earlier = await _ended(world, http)
+        answer = await http.post("/runs", json={"run_id": earlier, **asked})
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert message in error["message"]
+    assert error["hint"]
+    assert world.shared.referred == []
+
+
+async def test_a_run_that_goes_on_cannot_be_restarted_and_one_with_setup_errors_never() -> None:
+    world = World.make()
+    async with world.http() as http:
+        run = (await http.post("/runs", json=run_body())).json()["run"]
+        queued = await http.post("/runs", json={"run_id": run["id"], "from_start": True})
+        await world.append(Address(P, "run", run["id"]), RunStarted())
+        running = await http.post("/runs", json={"run_id": run["id"]})
+        broken = (await http.post("/runs", json=run_body(setup_errors=["line 3"]))).json()["run"]
+        setup = await http.post("/runs", json={"run_id": broken["id"], "tasks": ["build"]})
+    told = [
+        (answer.status_code, answer.json()[0]["code"], answer.json()[0]["details"].get("phase"))
+        for answer in (queued, running, setup)
+    ]
+    assert told == [
+        (400, "runCannotBeRestarted", "queued"),
+        (400, "runCannotBeRestarted", "running"),
+        (400, "runCannotBeRestarted", "setuperror"),
+    ]
+    assert not run["can_restart_from_scratch"]
+
+
+async def test_a_run_says_how_it_can_be_restarted() -> None:
+    world = World.make()
+    async with world.http() as http:
+        failed = (await http.get(f"/runs/{await _ended(world, http)}")).json()["run"]
+        one = (await http.post("/runs", json=run_body(run_config_tasks={}))).json()["run"]["id"]
+        await world.append(Address(P, "run", one), RunStarted(), RunResultSet(RunResult.SUCCESS), RunFinished())
+        success = (await http.get(f"/runs/{one}")).json()["run"]
+    said = [(run["can_restart_from_scratch"], run["can_restart_from_failed_tasks"]) for run in (failed, success)]
+    assert said == [(True, True), (True, False)]
+
+
+async def test_nothing_is_appended_when_what_is_kept_cannot_be_referred_to() -> None:
+    world = World.make()
+
+    async def away(run_id: str, *, logs: object, archives: object) -> None:
+        raise InternalError("the bucket is away", code="objectsUnreachable")
+
+    async with world.http() as http:
+        earlier = await _ended(world, http)
+        end = await world.log.end(P)
+        world.shared.refer = away  # type: ignore[method-assign]
+        answer = await http.post("/runs", json={"run_id": earlier})
+        assert (answer.status_code, answer.json()[0]["code"]) == (500, "objectsUnreachable")
+        assert await world.log.end(P) == end
+        assert (await http.post("/runs", json={"run_id": earlier, "from_start": True})).status_code == 201
