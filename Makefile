@@ -62,7 +62,7 @@ smoke: setup ## build the wheel and try it in an empty environment
 	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
 	cd build/smoke && bin/runstream --version && bin/runstream --help >/dev/null
 
-bench: setup ## measure: appends, projection, runs, latency, memory
+bench: setup ## measure: appends, projection, runs, latency, memory, snapshots
 	$(BIN)/python -m benchmarks
 
 docs: setup ## make what is generated again, and check the documents' snippets

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -89,9 +91,20 @@ def _add_rates(figures: Figures, measured: _Measured, *, aims: bool) -> None:
     _add(figures, f"verify of {size}", events, measured.checks, VERIFY_AIM if aims else None)
     imports = [one.command for one in measured.imports]
     _add(figures, f"import of {size}", events, imports, IMPORT_AIM if aims else None)
-    for server in measured.imports[0].server_cpu_seconds:
-        each = [one.server_cpu_seconds[server] / events * 1e6 for one in measured.imports]
-        figures.add("f", f"import of {size}: CPU time of an event in {server}", "µs", each, better="less")
+    _add_cores(figures, f"import of {size}", events, measured.imports)
+
+
+def _add_cores(figures: Figures, name: str, events: int, imports: Sequence[Import]) -> None:
+    """With what the servers took: how far CPU time binds."""
+    shares = {"runstream": [one.command.cpu_seconds for one in imports]}
+    for server in imports[0].server_cpu_seconds:
+        shares[server] = [one.server_cpu_seconds[server] for one in imports]
+    each = [sum(taken) / events * 1e6 for taken in zip(*shares.values(), strict=True)]
+    note = ", ".join(f"{part} {statistics.median(taken) / events * 1e6:.1f}" for part, taken in shares.items())
+    figures.add("f", f"{name}: CPU time of an event with NATS and Postgres", "µs", each, better="less", note=note)
+    cores = os.cpu_count() or 1
+    can = [cores * 1e6 / one for one in each]
+    figures.add("f", f"{name}: what {cores} cores could do with that", "events/s", can, limit=True)
 
 
 def _add_memory(figures: Figures, measured: _Measured) -> None:
