@@ -14,9 +14,10 @@ from runstream.events.run import RunCreated, RunStarted
 from runstream.feed.feed import read_skips
 from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
+from runstream.projections.fold import PartitionFold
 from runstream.projections.fsck import fsck
 from runstream.projections.loading import load_partition
-from runstream.projections.rebuild_filling import Filled, fill_partition
+from runstream.projections.rebuild_filling import Filled, Filling, fill_partition
 from runstream.projections.store import ProjectionStore
 from runstream.subjects import Address
 from tests.domain.world import START, World
@@ -97,6 +98,23 @@ async def test_what_is_touched_behind_its_end_is_brought_back(database_url: str,
         log = await logged(world)
         await filled(database, log, world.random)
         assert (await fsck(database, log)).lines()[:-1] == []
+
+
+async def test_what_is_in_memory_is_folded_before_anything_else_goes_on(
+    database_url: str, database_schema: str
+) -> None:
+    """Else a run that is written meanwhile would be forgotten between looking for it and folding its commit."""
+    world = played(4, settled=True)
+    async with migrated(database_url, database_schema) as database:
+        log = await logged(world)
+        async with log.read(0, 0) as reader:
+            messages = await reader.next_batch(len(world.log))
+        filling = Filling(database, log.subjects, PartitionFold(0, 1), (), {}, careful=False)
+        try:
+            with pytest.raises(StopIteration):
+                filling.take(messages).send(None)
+        finally:
+            await filling.close()
 
 
 async def test_what_does_not_fit_is_parked(database_url: str, database_schema: str) -> None:

@@ -35,8 +35,8 @@ from runstream.subjects import Subjects
 PIECE_RUNS = 2000
 """Runs that are written together."""
 PIECE_CONFIG_BYTES = 4 << 20
-_TURN_COMMITS = 100
-"""After which others have their turn: messages and rows go on their way while further commits are folded."""
+_TURN_MESSAGES = 200
+"""That are folded at once; then others have their turn: messages and rows go on their way meanwhile."""
 KEPT_CONFIG_BYTES = 8 << 20
 """Run configs that are kept in memory, as JSON; the others are loaded when they are needed again."""
 log = structlog.get_logger()
@@ -89,7 +89,9 @@ async def fill_partition(
         filling = Filling(database, subjects, fold, parked, refused, careful=careful)
         try:
             async for messages in source(fold.after):
-                await filling.take(messages)
+                for begin in range(0, len(messages), _TURN_MESSAGES):
+                    await filling.take(messages[begin : begin + _TURN_MESSAGES])
+                    await asyncio.sleep(0)
                 tell(len(messages))
             return await filling.finish()
         except _SkippedLateError:
@@ -168,9 +170,8 @@ class Filling:
         commits = commits_of(items)
         await self._bring_back(commits)
         unfit: set[str] = set()
-        for number, item in enumerate(held_back(items, unfit, self._subjects)):
-            if number % _TURN_COMMITS == 0:
-                await asyncio.sleep(0)
+        # Nothing is awaited until all is folded: a piece that is written would forget what was found in memory.
+        for item in held_back(items, unfit, self._subjects):
             if isinstance(item, Parked):
                 self._fold.park(item.sequence, item.subject, item.aggregate, item.reason)
             elif not self._applied(item):
