@@ -1,0 +1,135 @@
+"""The rules of domain c.4 to c.6 as they are written there, applied again and again until nothing changes.
+
+Slow on purpose, and short enough to be compared with the text line by line. It shares nothing with what it checks but
+the types of a run config. Retries, time-outs and pauses, which are not in those rules, are left out.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+
+from runstream.events.run_config import RunConfig
+
+ENDED = {"cancelled", "skipped", "stopped", "success", "failed"}
+MEANING = {"on_success": "success", "on_failure": "failed", "on_skipped": "skipped"}
+
+
+@dataclass
+class Task:
+    """One task, and its executor task if there is one."""
+
+    parents: dict[str, set[str]]
+    """The conditions by parent."""
+    skip: bool
+    needs_approval: bool
+    ignore_failure: bool
+    status: str = "notstarted"
+    waiting_approval: bool = False
+    approved: bool = False
+    executor_task: bool = False
+    """Whether there is one; it is deleted once all that it left was fetched."""
+    was_given: bool = False
+    unfetched_archives: int = 0
+
+
+@dataclass
+class Run:
+    """A running run."""
+
+    tasks: dict[str, Task]
+    phase: str = "running"
+    result: str = "unknown"
+    stop: bool = False
+    archived: bool = False
+    passes: int = field(default=0, compare=False)
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Run:
+        """The run of this graph when it has just begun."""
+        tasks = {
+            name: Task(
+                {depend.task: set(depend.conditions) for depend in task.depends},
+                task.skip,
+                task.needs_approval,
+                task.ignore_failure,
+                "skipped" if task.skip else "notstarted",
+            )
+            for name, task in config.tasks.items()
+        }
+        return cls(tasks)
+
+    def settle(self) -> None:
+        """Pass after pass until one changes nothing."""
+        while True:
+            before = deepcopy(self)
+            self.advance_run()
+            if self.phase == "running":
+                self.advance_run_tasks()
+            self.passes += 1
+            if self == before:
+                return
+
+    def advance_run(self) -> None:
+        """c.4, and the archiver of c.16."""
+        tasks = self.tasks.values()
+        ended = all(task.status in ENDED for task in tasks)
+        failed = any(task.status == "failed" and not task.ignore_failure for task in tasks)
+        executed = any(task.executor_task for task in tasks)
+        if self.result == "unknown" and self.phase == "running" and failed:  # 1
+            self.result = "failed"
+        if self.result == "unknown" and self.phase == "running" and ended:  # 2
+            self.result = "success"
+            return
+        if self.result == "unknown" and self.phase == "running" and self.stop:  # 3
+            self.result = "stopped"
+        if self.result != "unknown" and ended and self.phase == "running" and not executed:  # 4
+            self.phase = "finished"
+        if self.phase == "finished" and not executed:
+            self.archived = True
+
+    def advance_run_tasks(self) -> None:
+        """c.5: decided by the statuses before, changed in a copy."""
+        snapshot = deepcopy(self.tasks)
+        for task in self.tasks.values():  # 1
+            if self.stop and not task.was_given and task.status == "notstarted":
+                task.status = "skipped"
+        for task in self.tasks.values():  # 2
+            root = not task.parents and not task.skip and task.status == "notstarted"
+            if root and self.result != "unknown" and not task.was_given:
+                task.status = "cancelled"
+        for task in self.tasks.values():
+            if task.skip or task.status != "notstarted" or not all(done(snapshot[name]) for name in task.parents):
+                continue
+            if not matched(task, snapshot):  # 3
+                task.status = "skipped"
+            elif task.needs_approval and not task.waiting_approval and not task.approved:  # 4
+                task.waiting_approval = True
+
+    def tasks_to_run(self) -> set[str]:
+        """c.6, and that there is no executor task yet."""
+        if self.phase != "running":
+            return set()
+        return {
+            name
+            for name, task in self.tasks.items()
+            if not task.skip
+            and task.status == "notstarted"
+            and all(done(self.tasks[parent]) for parent in task.parents)
+            and matched(task, self.tasks)
+            and (not task.needs_approval or task.approved)
+            and not task.was_given
+        }
+
+
+def done(parent: Task) -> bool:
+    """Ended, and its archives are fetched."""
+    return parent.status in ENDED and not parent.unfetched_archives
+
+
+def matched(task: Task, tasks: dict[str, Task]) -> bool:
+    """For every direct parent at least one condition holds."""
+    return all(
+        any(tasks[name].status == MEANING[condition] for condition in conditions)
+        for name, conditions in task.parents.items()
+    )
