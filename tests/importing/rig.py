@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
+from runstream.commits import LogPosition
 from runstream.database import Database
 from runstream.database.epochs import Epoch, list_epochs
 from runstream.database.migrating import migrate
@@ -25,6 +26,7 @@ from runstream.projections.comparing import Report
 from runstream.projections.fsck import fsck
 from runstream.projections.rebuild import rebuild
 from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.parked import parked_at
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.writing import export, plan
 
@@ -75,14 +77,15 @@ class Rig:
         snapshot = verify_file(path, "", silent)
         return await import_snapshot(self.place, snapshot, self.parked.occupy, storage, silent)
 
-    async def export(self, path: Path) -> Path:
+    async def export(self, path: Path, until: LogPosition | None = None) -> Path:
         with path.open("wb") as file:
 
             async def send(content: bytes) -> None:
                 file.write(content)
 
             async with self.log() as log:
-                await export(log, send, await plan(log, datetime.now(UTC)))
+                planned = await plan(log, datetime.now(UTC), until)
+                await export(log, send, planned, parked=lambda _, positions: parked_at(log, self.database, positions))
         return path
 
     async def fsck(self) -> Report:

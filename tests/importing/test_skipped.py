@@ -10,6 +10,7 @@ from runstream.projections.skipping import list_decided
 from runstream.snapshots.verifying import verify
 from tests.snapshots.files import written
 from tests.snapshots.golden_log import golden_log
+from tests.snapshots.make_golden import parked_in
 
 from .rig import compared, rig
 
@@ -19,14 +20,14 @@ async def test_a_decision_survives(
     partitions: int, nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
 ) -> None:
     first = tmp_path / "first"
-    await written(first, golden_log())
+    await written(first, golden := golden_log(), parked=parked_in(golden))
     async with rig(nats_url, database_url, namespace, database_schema, partitions=partitions) as around:
         done = await around.run_import(first)
-        assert done.parked == 0
+        assert (done.parked, done.parked_in_source) == (1, 1)
         assert (await around.fsck()).lines()[:-1] == []
         second = await around.export(tmp_path / "second")
         report = verify(second)
-        assert (report.problems, report.skipped) == ([], 1)
+        assert (report.problems, report.skipped, report.parked) == ([], 1, 1)
         if partitions == 2:
             assert compared(first, second).equal
         await around.run_import(second)

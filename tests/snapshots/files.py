@@ -27,7 +27,7 @@ from runstream.snapshots.object_files import object_writer
 from runstream.snapshots.segments import SegmentDraft
 from runstream.snapshots.signing import SigningKey
 from runstream.snapshots.verifying import Report, verify
-from runstream.snapshots.writing import ReadableLog, Resumed, export, plan
+from runstream.snapshots.writing import ParkedAt, ReadableLog, Resumed, export, plan
 from tests.snapshots.messages import SUBJECTS, foreign, played_messages
 
 CREATED = datetime(2026, 11, 23, 2, 16, 40, tzinfo=UTC)
@@ -58,6 +58,7 @@ async def written(
     key: SigningKey | None = None,
     objects: ObjectStorage | None = None,
     kinds: Sequence[ObjectKind] = (),
+    parked: ParkedAt | None = None,
     resumed: Resumed | None = None,
 ) -> Manifest:
     """Export to a new file; or to the end of one that is resumed."""
@@ -69,7 +70,7 @@ async def written(
             file.write(content)
 
         writer = object_writer(objects, planned.objects) if objects is not None else None
-        return await export(source, send, planned, key=key, objects=writer, resumed=resumed)
+        return await export(source, send, planned, key=key, objects=writer, parked=parked, resumed=resumed)
 
 
 def write(path: Path, log: ReadableLog | None = None, **options: Any) -> Manifest:

@@ -66,6 +66,8 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 EXECUTOR = "north-1"
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
 ENDED = (RunFinished(), RunArchived())
+PARKED = b'{"written": "by something else"}'
+"""The last commit of the log: it can be read by nobody, and is parked."""
 CHAIN = config(
     task("build", steps=2, save=True),
     task("check", Depend("build", ("on_success",)), level=1, needs_approval=True),
@@ -180,8 +182,9 @@ def golden_log() -> MemoryLog:
     running.on(running.task("build", 2), ExecutorTaskStarted(story.now()))
     _is_restarted(story, running)
     _is_retried(story.run("is retried", ONE, "/user/ada/localrepo/2"))
-    story.run("is queued", CHAIN, "/project/web/branch/main")
+    queued = story.run("is queued", CHAIN, "/project/web/branch/main")
     story.write(executor, ExecutorDeleted())
+    story.log.put(queued.address.partition, story.log.subjects.of(queued.address), PARKED)
     return story.log
 
 

@@ -10,10 +10,15 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from runstream.feed.feed import read_again
+from runstream.log.memory import MemoryLog
 from runstream.objects import PosixObjects, paths
+from runstream.snapshots.manifest import ObjectKind, ParkedCommit
 from runstream.snapshots.signing import SigningKey, make_keys
+from runstream.snapshots.writing import ParkedAt
+from runstream.subjects import Subjects
 from tests.snapshots.files import written
-from tests.snapshots.golden_log import golden_log
+from tests.snapshots.golden_log import PARKED, golden_log
 
 GOLDEN = Path(__file__).parent / "golden"
 TASK = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
@@ -33,8 +38,26 @@ async def make(path: Path) -> None:
         await objects.write_all(dict(OBJECTS))
         public = make_keys(Path(folder) / "key.pem")
         key = SigningKey.read(Path(folder) / "key.pem")
-        await written(path, golden_log(), key=key, objects=objects, kinds=("logs", "archives"))
+        log = golden_log()
+        kinds: tuple[ObjectKind, ...] = ("logs", "archives")
+        await written(path, log, key=key, objects=objects, kinds=kinds, parked=parked_in(log))
         path.with_suffix(".pem").write_bytes(public.read_bytes())
+
+
+def parked_in(log: MemoryLog) -> ParkedAt:
+    """Says what a deployment with this log would have parked."""
+
+    async def parked(subjects: Subjects, positions: tuple[int, ...]) -> list[ParkedCommit]:
+        found = []
+        for partition, end in enumerate(positions):
+            (message,) = await read_again(log, partition, [end])
+            if message.data == PARKED:
+                subject = message.subject.removeprefix(f"{subjects.prefix(partition)}.")
+                reason = "it cannot be read"
+                found.append(ParkedCommit(partition=partition, sequence=end, subject=subject, reason=reason))
+        return found
+
+    return parked
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ def test_this_versions_has_every_type_of_event() -> None:
         assert snapshot.manifest.events.keys() == EVENT_TYPES.keys()
 
 
+def test_this_versions_has_a_skipped_and_a_parked_commit() -> None:
+    report = verify(GOLDEN / f"{version('runstream')}.tar")
+    assert (report.skipped, report.parked) == (1, 1)
+
+
 def test_an_interrupted_one_of_each_version_is_resumed(tmp_path: Path) -> None:
     for path in KEPT:
         (tmp_path / "x").write_bytes(path.read_bytes()[:-2000])

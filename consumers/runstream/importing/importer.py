@@ -61,6 +61,8 @@ class Verified:
     manifest: Manifest
     signer: str
     """The fingerprint of the key that signed it; empty when it is not signed."""
+    parked: int
+    """How many of its commits were parked where it was exported."""
 
     @property
     def objects(self) -> int:
@@ -95,6 +97,8 @@ class Imported:
     """How many of them were not there."""
     parked: int
     """Commits that could not be applied."""
+    parked_in_source: int
+    """Commits that could not be applied where the snapshot was exported."""
 
 
 def verify_file(path: Path, public_key: str, say: Say, name: str = "") -> Verified:
@@ -106,7 +110,7 @@ def verify_file(path: Path, public_key: str, say: Say, name: str = "") -> Verifi
     report.require_good()
     if report.header is None or report.manifest is None:
         raise InternalError("a good snapshot has no manifest", code="verifyFailed")
-    return Verified(path, name or path.name, report.header, report.manifest, report.signer)
+    return Verified(path, name or path.name, report.header, report.manifest, report.signer, report.parked)
 
 
 async def would_import(place: ServicePlace, snapshot: Verified) -> Imported:
@@ -253,4 +257,5 @@ def _told(
         objects=snapshot.objects,
         objects_added=stored.added,
         parked=parked,
+        parked_in_source=snapshot.parked,
     )

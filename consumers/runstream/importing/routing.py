@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,8 +24,9 @@ from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunCreated
 from runstream.log.port import RawMessage
 from runstream.skips import Skips
+from runstream.snapshots.manifest import parked_from
 from runstream.snapshots.reading import Snapshot
-from runstream.subjects import group_root, parse_subject, partition_of
+from runstream.subjects import aggregate_of, group_root, parse_subject, partition_of
 
 KEPT = 50_000
 """Aggregates whose partition is kept in memory."""
@@ -39,27 +40,48 @@ CREATE TABLE sent (hash TEXT, partition INTEGER, PRIMARY KEY (hash, partition)) 
 
 Routed: TypeAlias = tuple[int, RawMessage]
 """A partition of the new log, and what comes next in it; the message's own position is still the old one."""
-_InOrder: TypeAlias = tuple[datetime, int, int, RawMessage, Commit]
+_InOrder: TypeAlias = tuple[datetime, int, int, RawMessage, Commit | None, bool]
+"""When it was made (never before the one before it), where it was, what it says if that can be read, and whether it was
+parked in the source."""
 
 
 def routed(snapshot: Snapshot, partitions: int) -> Iterator[Routed]:
     """All commits of the snapshot, each with its partition. Raises SnapshotError."""
     with _router(partitions) as router:
         skips = snapshot.skips()
-        sources = [_by_time(snapshot.messages(partition), skips) for partition in range(snapshot.header.partitions)]
-        for _, _, _, message, commit in heapq.merge(*sources, key=lambda one: one[:3]):
-            yield from router.route(message, commit)
+        sources = []
+        for partition in range(snapshot.header.partitions):
+            parked = parked_from(snapshot.manifest, snapshot.header.subjects, partition)
+            sources.append(_by_time(snapshot.messages(partition), skips, parked))
+        for _, _, _, message, commit, was_parked in heapq.merge(*sources, key=lambda one: one[:3]):
+            if commit is None or not commit.events or commit.address.kind == "skip":
+                yield router.home(message)
+            elif was_parked:
+                yield from router.route_parked(message, commit)
+            else:
+                yield from router.route(message, commit)
         yield from router.unused()
 
 
-def _by_time(messages: Iterator[RawMessage], skips: Skips) -> Iterator[_InOrder]:
+def _by_time(messages: Iterator[RawMessage], skips: Skips, parked: Mapping[str, int]) -> Iterator[_InOrder]:
     """A partition's commits with times that never go back, so that merging keeps their order."""
     latest = datetime.min.replace(tzinfo=UTC)
     for message in messages:
-        skipped = skips.find(message)
-        commit = decode(message).commit if skipped is None else skipped.commit
-        latest = max(latest, commit.time) if skipped is None else latest
-        yield latest, message.position.partition, message.position.sequence, message, commit
+        sequence = message.position.sequence
+        was_parked = bool(parked) and sequence >= parked.get(aggregate_of(message.subject), sequence + 1)
+        commit = _commit(message, skips, was_parked=was_parked)
+        latest = max(latest, commit.time) if commit is not None and commit.events else latest
+        yield latest, message.position.partition, sequence, message, commit, was_parked
+
+
+def _commit(message: RawMessage, skips: Skips, *, was_parked: bool) -> Commit | None:
+    skipped = skips.find(message)
+    try:
+        return decode(message).commit if skipped is None else skipped.commit
+    except BadRequestError:
+        if was_parked:
+            return None
+        raise
 
 
 @contextmanager
@@ -91,9 +113,6 @@ class _Router:
     def route(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
         """Where this goes, and what has to go there before it."""
         address = commit.address
-        if not commit.events or address.kind == "skip":
-            yield self._home(message.subject.split(".", 4)[-1]), message
-            return
         if address.kind == "runconfig":
             self._keep(address.id, message)
             return
@@ -107,6 +126,18 @@ class _Router:
             if isinstance(event, RunCreated):
                 yield from self._config(event.run_config, partition)
         yield partition, message
+
+    def route_parked(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
+        """The same of a commit that can be read, and was parked in the source: what it needs may be missing."""
+        try:
+            routed = [*self.route(message, commit)] if commit.address.kind != "runconfig" else [self.home(message)]
+        except BadRequestError:
+            routed = [self.home(message)]
+        yield from routed
+
+    def home(self, message: RawMessage) -> Routed:
+        """Where a message goes of which nothing is known but its subject, or that is not applied."""
+        return self._home(message.subject.split(".", 4)[-1]), message
 
     def unused(self) -> Iterator[Routed]:
         """The run configs that no run refers to."""

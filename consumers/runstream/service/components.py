@@ -127,7 +127,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
     stored = Stored(step_logs, SharedObjects(platform.objects))
-    exports = LogExports(platform.served_log, platform.objects, lambda: datetime.now(UTC))
+    exports = LogExports(platform.served_log, platform.objects, lambda: datetime.now(UTC), platform.parked_at)
     imports = await _imports(platform, data_dir)
     return Gateway(
         replace(settings, port=port),

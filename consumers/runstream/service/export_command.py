@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +17,7 @@ from cyclopts import Parameter
 from runstream.cli.connection import connect, given
 from runstream.cli.failures import told_by_service
 from runstream.commits import LogPosition
+from runstream.database import Database
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.jetstream.connection import nats_connection
@@ -28,6 +31,7 @@ from runstream.snapshots.asking import parse_kinds, parse_until
 from runstream.snapshots.files import SnapshotFile
 from runstream.snapshots.manifest import Manifest, ObjectKind
 from runstream.snapshots.object_files import object_writer
+from runstream.snapshots.parked import parked_at
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import SigningKey
 from runstream.snapshots.writing import Progress, Resumed, Send, export, plan
@@ -118,6 +122,7 @@ async def _export(settings: Settings, asked: _Asked, send: Send, resumed: Resume
         reached(settings) as (complete, _),
         nats_connection(complete.nats_url, "runstream export") as client,
         await open_log(client, complete.namespace) as log,
+        _database(complete) as database,
     ):
         if resumed is not None:
             _require_same(resumed, log.subjects == resumed.header.subjects, asked)
@@ -126,7 +131,25 @@ async def _export(settings: Settings, asked: _Asked, send: Send, resumed: Resume
         writer = object_writer(storage, planned.objects) if storage is not None else None
         with progress("exporting") as step:
             state = Progress(tell=lambda now: step(now.commits, now.total))
-            return await export(log, send, planned, key=asked.key, objects=writer, resumed=resumed, progress=state)
+            return await export(
+                log,
+                send,
+                planned,
+                key=asked.key,
+                objects=writer,
+                parked=lambda _, positions: parked_at(log, database, positions),
+                resumed=resumed,
+                progress=state,
+            )
+
+
+@contextlib.asynccontextmanager
+async def _database(settings: Settings) -> AsyncIterator[Database]:
+    database = Database(settings.database_url, settings.database_schema, pool_size=1, application="runstream export")
+    try:
+        yield database
+    finally:
+        await database.close()
 
 
 def _require_same(resumed: Resumed, same_log: bool, asked: _Asked) -> None:
@@ -184,6 +207,8 @@ def _say(manifest: Manifest, where: str) -> None:
     """On stderr: stdout may be the snapshot."""
     objects = sum(found.objects for found in manifest.objects)
     more = f", {objects:,} objects" if objects else ""
+    if manifest.parked:
+        sys.stderr.write(f"{len(manifest.parked):,} runs and tasks have parked commits, which come along as such\n")
     sys.stderr.write(
         f"exported {manifest.commits:,} commits ({manifest.event_count:,} events{more}) to {where}; "
         f"left out: {'; '.join(manifest.left_out)}\n"

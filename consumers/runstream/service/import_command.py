@@ -128,6 +128,10 @@ def lines_of(done: Imported | ImportReport) -> list[str]:
     lines = [f"snapshot   {where}{signed}", f"           {done.commits:,} commits, {done.runs:,} runs"]
     if done.partitions != done.here_partitions:
         lines.append(f"           of {done.partitions} partitions, put into {done.here_partitions}")
+    if done.parked_in_source:
+        lines.append(
+            f"           {done.parked_in_source:,} of them were parked in the source, and are tried again here"
+        )
     if done.dry:
         lines.append(f"replaces   epoch {done.here_epoch} with {done.replaced_commits:,} commits")
         lines += [f"objects    {done.objects:,}, those that are missing would be stored"] if done.objects else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nats.aio.client import Client
@@ -21,6 +21,8 @@ from runstream.objects.opening import open_objects
 from runstream.sealing import Keyring, make_key_file
 from runstream.service.maintained import SERVICE
 from runstream.settings import Settings
+from runstream.snapshots.manifest import ParkedCommit
+from runstream.snapshots.parked import parked_at
 from runstream.subjects import Subjects
 from runstream.telemetry.health import Check
 from runstream.telemetry.process import Telemetry
@@ -82,6 +84,10 @@ class Platform:
         if said is None:
             return self.reading_log()
         return JetStreamLog(self.nats, Subjects(namespace, service, said.epoch), said.partitions, 0.0)
+
+    async def parked_at(self, subjects: Subjects, positions: tuple[int, ...]) -> Sequence[ParkedCommit]:
+        """What is parked of a log, as of these positions."""
+        return await parked_at(JetStreamLog(self.nats, subjects, len(positions), 0.0), self.pool(), positions)
 
 
 @contextlib.asynccontextmanager

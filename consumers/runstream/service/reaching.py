@@ -11,6 +11,7 @@ from runstream.errors import NotExistError
 from runstream.service.data_dir import DataDir, holder
 from runstream.service.servers import embedded_servers
 from runstream.settings import Settings
+from runstream.telemetry import setup_logging
 
 
 @contextlib.asynccontextmanager
@@ -20,6 +21,7 @@ async def reached(settings: Settings) -> AsyncIterator[tuple[Settings, str | Non
     Servers that are embedded and do not run are started for as long as the block lasts. Raises NotExistError when
     there is nothing in the data directory.
     """
+    setup_logging("warning")  # on stderr: what a command prints may be read by a program
     if settings.nats_url and settings.database_url:
         yield settings, None
     elif holder(settings.data_dir) is not None:

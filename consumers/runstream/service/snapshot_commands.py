@@ -15,10 +15,12 @@ from runstream.errors import BadRequestError, NotExistError
 from runstream.service.progress import progress
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.lines import line_of
+from runstream.snapshots.manifest import Manifest
 from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.snapshots.signing import fingerprint, make_keys, read_public_key
 from runstream.snapshots.verifying import Report, verify
 
+_SHOWN = 20
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
 
 
@@ -107,6 +109,8 @@ def _say_report(report: Report, *, trusted: bool) -> None:
     if report.manifest is None or not report.good:
         say(f"the snapshot is not good: {report.problem_count:,} problems")
         return
+    if report.parked:
+        say(f"parked in the source: {report.parked:,} commits, which are parked or applied where it is imported")
     skipped = f" ({report.skipped:,} of them skipped)" if report.skipped else ""
     signed = "not signed"
     if report.signer:
@@ -122,6 +126,7 @@ def _report_json(report: Report) -> dict[str, object]:
         "good": report.good,
         "commits": report.commits,
         "skipped": report.skipped,
+        "parked": report.parked,
         "events": report.manifest.event_count if report.manifest is not None else 0,
         "signer": report.signer,
         "problem_count": report.problem_count,
@@ -140,11 +145,22 @@ def _show(snapshot: Snapshot) -> None:
         ("objects", f"{sum(found.objects for found in manifest.objects):,}"),
         ("size", f"{snapshot.size:,} bytes"),
         ("signed with", snapshot.signer or "nothing"),
+        *(
+            ("parked", f"{one.partition}/{one.sequence} {one.subject}: {one.reason}")
+            for one in manifest.parked[:_SHOWN]
+        ),
+        *((("parked", f"and {len(manifest.parked) - _SHOWN:,} more"),) if len(manifest.parked) > _SHOWN else ()),
         *(("left out", what) for what in manifest.left_out),
     )
     print_table(("", ""), facts, "")
     counts = [(name, f"{count:,}") for name, count in manifest.events.items()]
     print_table(("event", "count"), [*counts, ("all", f"{manifest.event_count:,}")], "")
+
+
+def _parked(manifest: Manifest) -> list[str]:
+    parked = [f"{one.partition}/{one.sequence} {one.subject}: {one.reason}" for one in manifest.parked[:_SHOWN]]
+    more = len(manifest.parked) - len(parked)
+    return [*parked, f"and {more:,} more"] if more else parked
 
 
 def _commit(snapshot: Snapshot, text: str) -> str:

@@ -64,9 +64,9 @@ class Records:
                     self._add(f"run/{run}", sequence, _REFERENCE)
                     self._add(f"runconfig/{config}", sequence, _REFERENCE)
 
-    def skipped(self, commit: Commit, sequence: int) -> None:
-        """A commit that is skipped: its aggregate has its version after it, and nothing else came of it."""
-        self._add(commit.address.aggregate, sequence, _SKIPPED - commit.version)
+    def skipped(self, message: RawMessage, version: int) -> None:
+        """A commit that is skipped: its aggregate has this version after it, and nothing else came of it."""
+        self._add(aggregate_of(message.subject), message.position.sequence, _SKIPPED - version)
 
     def unreadable(self, message: RawMessage) -> None:
         """A commit that could not: nothing more is said about its aggregate's versions."""

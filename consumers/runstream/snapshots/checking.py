@@ -6,6 +6,8 @@ back as records.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +25,7 @@ from runstream.snapshots.container import Entry, content
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.lines import types_of
 from runstream.snapshots.segments import SegmentDescription, read_segment
-from runstream.subjects import Subjects, group_root, partition_of
+from runstream.subjects import Subjects, aggregate_of, group_root, partition_of
 
 MAX_SEGMENT_FILE_BYTES = 96 << 20
 MAX_PROBLEMS = 20
@@ -62,6 +64,8 @@ class Task:
     partitions: int
     skips: Skips = field(default_factory=Skips)
     """What is skipped in the snapshot."""
+    parked: Mapping[str, int] = field(default_factory=dict)
+    """From which sequence on aggregates of the segment's partition were parked in the source."""
 
 
 @dataclass(slots=True)
@@ -70,6 +74,9 @@ class Checked:
 
     commits: int = 0
     skipped: int = 0
+    parked: int = 0
+    named: int = 0
+    """How many of these the manifest names."""
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
     records: list[bytearray] = field(default_factory=list)
@@ -113,9 +120,12 @@ def _check(task: Task, data: bytes, checked: Checked) -> None:
     unreadable = 0
     for message in read_segment(description, data, task.subjects):
         checked.commits += 1
-        if (skipped := task.skips.find(message)) is not None:
+        if task.parked and _was_parked(task, message, checked):
+            records.unreadable(message)
+            found = types_of(message)
+        elif (skipped := task.skips.find(message)) is not None:
             checked.skipped += 1
-            records.skipped(skipped.commit, message.position.sequence)
+            records.skipped(message, skipped.commit.version)
             found = types_of(message)
         else:
             found = _types_of_commit(task, message, records, checked)
@@ -125,6 +135,21 @@ def _check(task: Task, data: bytes, checked: Checked) -> None:
             counts[kind] = counts.get(kind, 0) + 1
     if (counts, unreadable) != (description.events, description.unreadable):
         checked.add(Problem(description.name, 0, "", _difference(counts, description.events)))
+
+
+def _was_parked(task: Task, message: RawMessage, checked: Checked) -> bool:
+    """Whether the source could not apply it: then nothing is asked of it here, but that it is on its partition."""
+    sequence = message.position.sequence
+    first = task.parked.get(aggregate_of(message.subject))
+    if first is None or sequence < first:
+        return False
+    checked.parked += 1
+    checked.named += sequence == first
+    with contextlib.suppress(BadRequestError):
+        commit = decode(message).commit
+        for what in _misplaced(commit, task.partitions):
+            checked.add(_problem(task, message, commit.address.aggregate, what))
+    return True
 
 
 def _types_of_commit(task: Task, message: RawMessage, records: Records, checked: Checked) -> list[str] | None:

@@ -18,7 +18,7 @@ import orjson
 
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.segments import Count, Hash, SegmentDescription, Sequence
-from runstream.subjects import MAX_PARTITIONS, Subjects
+from runstream.subjects import MAX_PARTITIONS, Subjects, aggregate_of
 
 FORMAT = 1
 """Of the snapshot; `docs/formats/snapshot.md` describes it."""
@@ -77,6 +77,18 @@ class ObjectList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedCommit:
+    """A commit that the deployment that was exported could not read or apply; later ones of its aggregate neither."""
+
+    partition: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTITIONS)]
+    sequence: Sequence
+    subject: Annotated[str, msgspec.Meta(max_length=512)]
+    """What follows the partition in it, as in a segment."""
+    reason: Annotated[str, msgspec.Meta(max_length=2000)]
+    """For people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """`manifest.json`: what the snapshot holds."""
 
@@ -96,6 +108,8 @@ class Manifest:
     """What a deployment has besides, and this snapshot has not; for people."""
     public_key: Annotated[str, msgspec.Meta(max_length=1000)]
     """PEM of the Ed25519 key that checks the signature; empty when it is not signed."""
+    parked: tuple[ParkedCommit, ...] = ()
+    """The first that was parked of each aggregate that has one. Runstream 0.1 did not say."""
 
     @property
     def event_count(self) -> int:
@@ -117,6 +131,13 @@ def positions_of(segments: tuple[SegmentDescription, ...], partitions: int) -> t
     for segment in segments:
         ends[segment.partition] = segment.last
     return tuple(ends)
+
+
+def parked_from(manifest: Manifest, subjects: Subjects, partition: int) -> dict[str, int]:
+    """From which sequence on the aggregates of a partition are parked."""
+    prefix = subjects.prefix(partition)
+    mine = (one for one in manifest.parked if one.partition == partition)
+    return {aggregate_of(f"{prefix}.{one.subject}"): one.sequence for one in mine}
 
 
 def written(value: SnapshotHeader | Manifest) -> bytes:

@@ -31,10 +31,10 @@ from runstream.snapshots import manifest as m
 from runstream.snapshots.checking import MAX_SEGMENT_FILE_BYTES
 from runstream.snapshots.container import CUT, Entry, content, entries
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.manifest import Manifest, SnapshotHeader, read_header, read_manifest
+from runstream.snapshots.manifest import Manifest, SnapshotHeader, parked_from, read_header, read_manifest
 from runstream.snapshots.segments import SegmentDescription, check_chain, read_segment
 from runstream.snapshots.signing import SIGNATURE_BYTES, check_signature, fingerprint
-from runstream.subjects import Subjects
+from runstream.subjects import Subjects, aggregate_of
 
 MAX_LISTED = 200_000
 """Segments and lists of objects that a snapshot may have: more could not be in its manifest."""
@@ -96,12 +96,14 @@ class Snapshot:
         return skips
 
     def commits(self, partition: int) -> Iterator[StoredCommit]:
-        """The same as commits, decoded and upcast; skipped ones have no events.
+        """The same as commits, decoded and upcast, without what was parked in the source; skipped ones have no events.
 
         Raises SnapshotError for one that cannot be read.
         """
-        skips = self.skips()
+        skips, parked = self.skips(), parked_from(self.manifest, self.header.subjects, partition)
         for message in self.messages(partition):
+            if parked and message.position.sequence >= parked.get(aggregate_of(message.subject), 1 << 62):
+                continue
             try:
                 yield skips.find(message) or decode(message)
             except BadRequestError as error:
@@ -138,6 +140,7 @@ def _opened(path: Path, file: BinaryIO, public_key: str) -> Snapshot:
         raise SnapshotError(m.MANIFEST, "it names other texts than a snapshot has")
     signer = _signer(manifest, found.texts, public_key)
     _check_segments(header, manifest)
+    _check_parked(header, manifest)
     _check_places(manifest, found.places)
     return Snapshot(path, header, manifest, signer, size, file, found.places)
 
@@ -234,6 +237,13 @@ def _check_segments(header: SnapshotHeader, manifest: Manifest) -> None:
         if end > limit or (end < limit and header.until is None):
             problem = f"partition {partition} goes up to {end}, and should go up to {limit}"
             raise SnapshotError(m.MANIFEST, problem)
+
+
+def _check_parked(header: SnapshotHeader, manifest: Manifest) -> None:
+    for one in manifest.parked:
+        if one.partition >= header.partitions or one.sequence > manifest.positions[one.partition]:
+            place = f"{one.partition}/{one.sequence}"
+            raise SnapshotError(m.MANIFEST, f"it names {place} as parked, which is not in it")
 
 
 def _check_places(manifest: Manifest, places: dict[str, Entry]) -> None:

@@ -12,7 +12,7 @@ from runstream.objects import ObjectStorage
 from runstream.snapshots.asking import parse_kinds, parse_until
 from runstream.snapshots.manifest import SnapshotHeader
 from runstream.snapshots.object_files import object_writer
-from runstream.snapshots.writing import ReadableLog, Send, export, plan
+from runstream.snapshots.writing import ParkedAt, ReadableLog, Send, export, plan
 
 AT_ONCE = 2
 
@@ -26,6 +26,7 @@ class LogExports:
     objects: ObjectStorage
     now: Callable[[], datetime]
     """The time in UTC."""
+    parked: ParkedAt | None = None
     _running: int = field(default=0, init=False)
 
     async def open(self, until: str, include: str) -> Export:
@@ -47,7 +48,7 @@ class LogExports:
 
     async def _export(self, log: ReadableLog, planned: SnapshotHeader, send: Send) -> None:
         writer = object_writer(self.objects, planned.objects) if planned.objects else None
-        await export(log, send, planned, objects=writer)
+        await export(log, send, planned, objects=writer, parked=self.parked)
 
     def _require_room(self) -> None:
         if self._running >= AT_ONCE:

@@ -22,7 +22,7 @@ from runstream.garbage import collect_seldom
 from runstream.snapshots.aggregates import Aggregates, Finding
 from runstream.snapshots.checking import Checked, Problem, Task, check_segment
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.manifest import Manifest, SnapshotHeader
+from runstream.snapshots.manifest import MANIFEST, Manifest, SnapshotHeader, parked_from
 from runstream.snapshots.object_files import check_objects
 from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.snapshots.segments import SegmentDescription
@@ -51,6 +51,8 @@ class Report:
     """That were checked."""
     skipped: int = 0
     """How many of them were decided never to be applied."""
+    parked: int = 0
+    """How many of them were parked in the source."""
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
 
@@ -107,21 +109,29 @@ def _processes(snapshot: Snapshot, asked: int | None) -> int:
 
 
 def _check(snapshot: Snapshot, report: Report, processes: int, tell: Tell) -> None:
-    header, skips = snapshot.header, snapshot.skips()
-    tasks = (
-        Task(snapshot.path, snapshot.places[found.name], found, header.subjects, header.partitions, skips)
-        for found in snapshot.manifest.segments
-    )
     with Aggregates() as aggregates:
+        tasks, named = _tasks(snapshot), 0
         for checked in map(check_segment, tasks) if processes == 1 else _shared(tasks, processes):
             report.commits += checked.commits
             report.skipped += checked.skipped
+            report.parked += checked.parked
+            named += checked.named
             _merge(report, checked, aggregates)
             tell(report.commits, snapshot.manifest.commits)
         for finding in aggregates.findings():
             _told(snapshot, report, finding)
+    if named != len(snapshot.manifest.parked):
+        report.add(Problem(MANIFEST, 0, "", "of the parked commits that it names, some are not there"))
     for problem in check_objects(snapshot):
         report.add(problem)
+
+
+def _tasks(snapshot: Snapshot) -> Iterator[Task]:
+    header, skips = snapshot.header, snapshot.skips()
+    parked = [parked_from(snapshot.manifest, header.subjects, partition) for partition in range(header.partitions)]
+    for found in snapshot.manifest.segments:
+        place = snapshot.places[found.name]
+        yield Task(snapshot.path, place, found, header.subjects, header.partitions, skips, parked[found.partition])
 
 
 def _merge(report: Report, checked: Checked, aggregates: Aggregates) -> None:

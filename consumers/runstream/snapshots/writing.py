@@ -23,7 +23,7 @@ from runstream.errors import BadRequestError
 from runstream.log.port import RawMessage, Reader
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import END, header, padding
-from runstream.snapshots.manifest import Manifest, ObjectKind, ObjectList, SnapshotHeader
+from runstream.snapshots.manifest import Manifest, ObjectKind, ObjectList, ParkedCommit, SnapshotHeader
 from runstream.snapshots.segments import Segment, SegmentDescription, SegmentDraft, SegmentWriter
 from runstream.snapshots.signing import SigningKey
 from runstream.snapshots.texts import event_types, readme
@@ -42,6 +42,8 @@ Send = Callable[[bytes], Awaitable[None]]
 """Takes the next bytes of the snapshot; returns when there is room for more."""
 ObjectWriter = Callable[["SnapshotStream"], AsyncIterator[ObjectList]]
 """Writes objects and then the lists of them, which it yields."""
+ParkedAt = Callable[[Subjects, tuple[int, ...]], Awaitable[Sequence[ParkedCommit]]]
+"""Says which commits of a log are parked as of these positions, the first of each aggregate."""
 
 
 class ReadableLog(Protocol):
@@ -165,6 +167,7 @@ async def export(
     *,
     key: SigningKey | None = None,
     objects: ObjectWriter | None = None,
+    parked: ParkedAt | None = None,
     resumed: Resumed | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -181,6 +184,8 @@ async def export(
     await work.send_partitions()
     if objects is not None:
         await work.send_objects(objects)
+    if parked is not None:
+        work.parked = tuple(await parked(planned.subjects, m.positions_of(tuple(work.segments), planned.partitions)))
     return await work.finish(key)
 
 
@@ -194,6 +199,7 @@ class _Export:
     texts: dict[str, str] = field(default_factory=dict)
     segments: list[SegmentDescription] = field(default_factory=list)
     objects: list[ObjectList] = field(default_factory=list)
+    parked: tuple[ParkedCommit, ...] = ()
 
     def __post_init__(self) -> None:
         self.stream = SnapshotStream(self.send, self.header.created, self.progress)
@@ -295,6 +301,7 @@ class _Export:
             objects=tuple(self.objects),
             left_out=(*left_out, *_LEFT_OUT),
             public_key=key.public_key if key is not None else "",
+            parked=self.parked,
         )
 
 

@@ -31,6 +31,9 @@ class ImportReport(msgspec.Struct, frozen=True):
     objects: int
     objects_added: int
     parked: int
+    """Commits that could not be applied."""
+    parked_in_source: int = 0
+    """Commits that could not be applied where the snapshot was exported."""
 
 
 class Snapshots:
