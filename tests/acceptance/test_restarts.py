@@ -1,0 +1,164 @@
+"""A run done again, with real processes: only what did not succeed runs; what is kept is readable from both runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+
+from runstream.client import Client, Run
+from runstream.objects import PosixObjects
+from runstream.objects.references import Shared, drop_reference, referring_runs
+from tests.acceptance.deployment import Deployment, Done, deployed, in_one_process
+
+GROUP = "/project/web/branch/main"
+CONFIG = """
+runs:
+  - name: pipeline
+    tasks:
+      - name: build
+        runtime: {type: host}
+        steps:
+          - run: {command: 'echo build >> "$MARKS"; echo built by $$; echo wheel > wheel', tty: false}
+          - save_to_workspace: {contents: [{source_dir: ".", paths: [wheel]}]}
+      - {name: lint, runtime: {type: host}, steps: [{run: {command: 'echo lint >> "$MARKS"', tty: false}}]}
+      - name: test
+        runtime: {type: host}
+        depends: [build]
+        steps:
+          - restore_workspace: {dest_dir: "."}
+          - run: {command: 'echo test >> "$MARKS"; cat wheel; test -e "$MARKS.fixed"', tty: false}
+      - name: deploy
+        runtime: {type: host}
+        depends: [test, lint]
+        steps: [{run: {command: 'echo deploy >> "$MARKS"', tty: false}}]
+      - name: report
+        runtime: {type: host}
+        depends: [{task: test, conditions: [on_failure]}]
+        steps: [{run: {command: 'echo report >> "$MARKS"', tty: false}}]
+"""
+
+
+async def test_only_what_did_not_succeed_runs_again(open_path: Path) -> None:
+    marks = open_path / "marks"
+    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+        assert (await _create(deployment, open_path)).code == 1
+        (first,) = [await client.runs.get(run.id) for run in (await client.runs.page()).runs]
+        assert _ran(marks) == Counter(build=1, lint=1, test=1, report=1)
+
+        again = await deployment.run("run", "restart", first.id, "--from-failed", "--follow")
+        assert again.code == 1, again  # nothing was fixed
+        assert _ran(marks) == Counter(build=1, lint=1, test=2, report=2)
+        second = await _latest(client)
+        assert second.restart is not None
+        assert (second.restart.run_id, second.counter) == (first.id, 2)
+        assert _kept(second) == {"build", "lint"}
+        assert {task.name: task.status for task in second.tasks.values()} == {
+            "build": "success",
+            "lint": "success",
+            "test": "failed",
+            "deploy": "skipped",
+            "report": "success",
+        }
+        assert "wheel\n" in (await deployment.run("log", "get", second.id, "test", "--step", "1")).out
+        logs = [await deployment.run("log", "get", run.id, "build") for run in (first, second)]
+        assert logs[0].out.startswith("built by ")
+        assert logs[0] == logs[1]
+
+        _fix(marks)
+        fixed = await deployment.run("run", "restart", second.id, "--from-failed", "--follow")
+        assert fixed.code == 0, fixed
+        assert _ran(marks) == Counter(build=1, lint=1, test=3, report=2, deploy=1)
+        third = await _latest(client)
+        assert _kept(third) == {"build", "lint"}
+        assert (await deployment.run("log", "get", third.id, "build", "--follow")).out == logs[0].out
+
+        await deployment.gateway.stop()
+        await deployment.gateway.start()
+        for run in (first, second, third):
+            assert (await deployment.run("log", "get", run.id, "build")).out == logs[0].out
+        assert (await deployment.fsck()).code == 0
+    await _deleted_with_the_last(open_path, first, second, third)
+
+
+async def _deleted_with_the_last(folder: Path, first: Run, second: Run, third: Run) -> None:
+    """What is shared stays as long as one of the three runs refers to it."""
+    objects = PosixObjects(folder / "objects")
+    build = first.task("build")
+    assert build is not None
+    for shared in (Shared("logs", build.id), Shared("workspacearchives", build.id)):
+        assert set(await referring_runs(objects, shared)) == {first.id, second.id, third.id}
+        assert not await drop_reference(objects, shared, first.id)
+        assert not await drop_reference(objects, shared, third.id)
+        assert await drop_reference(objects, shared, second.id)
+
+
+async def test_green_tasks_run_again_with_or_without_what_depends_on_them(open_path: Path) -> None:
+    marks = open_path / "marks"
+    _fix(marks)
+    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+        assert (await _create(deployment, open_path)).code == 0
+        first = await _latest(client)
+        restart = ("run", "restart", first.id, "--follow", "--task")
+        assert (await deployment.run(*restart, "build")).code == 0
+        assert _ran(marks) == Counter(build=2, lint=1, test=1, deploy=1)
+        assert (await deployment.run(*restart, "test", "--and-descendants")).code == 0
+        assert _ran(marks) == Counter(build=2, lint=1, test=2, deploy=2)
+        assert _kept(await _latest(client)) == {"build", "lint"}
+        assert (await deployment.run("run", "restart", first.id, "--follow")).code == 0
+        assert _ran(marks) == Counter(build=3, lint=2, test=3, deploy=3)
+
+
+async def test_the_same_key_at_two_gateways_and_after_a_kill_is_one_run(open_path: Path) -> None:
+    async with deployed(open_path, "--sandbox", "off", schedulers=1, executors=1) as deployment:
+        other = deployment.process("other", "gateway")
+        await other.start()
+        words = ("run", "create", "--config", str(_config(open_path)), "--group", GROUP, "--env", "MARKS=/dev/null")
+        keyed = (*words, "--idempotency-key", "once", "--output", "json")
+        asked = [deployment.run(*keyed) for _ in range(3)]
+        deployment.processes["gateway"], deployment.processes["other"] = other, deployment.gateway
+        asked += [deployment.run(*keyed) for _ in range(3)]
+        answers = await asyncio.gather(*asked)
+        assert [answer.code for answer in answers] == [0] * 6
+        assert len({_first_id(answer) for answer in answers}) == 1
+        for process in (deployment.processes["gateway"], deployment.processes["other"]):
+            await process.kill()
+            await process.start()
+        assert _first_id(await deployment.run(*keyed)) == _first_id(answers[0])
+        refused = await deployment.run(*keyed, "--env", "MORE=1")
+        assert (refused.code, "was used for another request" in refused.err) == (1, True)
+        async with deployment.client() as client:
+            assert len((await client.runs.page()).runs) == 1
+
+
+def _config(folder: Path) -> Path:
+    file = folder / "config.yml"
+    file.write_text(CONFIG)
+    return file
+
+
+async def _create(deployment: Deployment, folder: Path) -> Done:
+    words = ("run", "create", "--config", str(_config(folder)), "--group", GROUP, "--env", f"MARKS={folder / 'marks'}")
+    return await deployment.run(*words, "--follow")
+
+
+async def _latest(client: Client) -> Run:
+    return await client.runs.get((await client.runs.page(limit=1)).runs[0].id)
+
+
+def _fix(marks: Path) -> None:
+    """Let the task `test` succeed from now on."""
+    Path(f"{marks}.fixed").touch()
+
+
+def _ran(marks: Path) -> Counter[str]:
+    """How often each task ran."""
+    return Counter(marks.read_text().split())
+
+
+def _kept(run: Run) -> set[str]:
+    return {task.name for task in run.tasks.values() if task.kept}
+
+
+def _first_id(done: Done) -> str:
+    return next(line for line in done.out.splitlines() if '"id"' in line)
