@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runstream.domain.advance import advance_run_tasks, tasks_to_run
-from runstream.domain.executor import Offer, choose_executor
+from runstream.domain.executor import Offer, choose_executor, demand_of
 from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus, evolve
 from runstream.events.run import RunResult
 from runstream.events.run_config import Container, Depend, RunConfig, RunConfigTask, Runtime
@@ -112,4 +112,4 @@ def test_choose_executor(case: dict[str, Any]) -> None:
         if executor["update_time"]["seconds_from_now"] > -60
     }
     loads = {executor["executor_id"]: executor.get("active_tasks", 0) for executor in case["executors"]}
-    assert choose_executor(offers, loads, config_task(case["task"])) == case["expect"]["executor_id"]
+    assert choose_executor(offers, loads, demand_of(config_task(case["task"]).runtime)) == case["expect"]["executor_id"]

@@ -9,7 +9,7 @@ import pytest
 
 from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_pause, decide_resume, decide_stop
 from runstream.domain.advance import tasks_to_run
-from runstream.domain.executor import Executor, ExecutorState, Offer, choose_executor, evolve, unfit
+from runstream.domain.executor import Executor, ExecutorState, Lack, Offer, choose_executor, demand_of, evolve, unfit
 from runstream.domain.run import RunPhase, RunTaskStatus, created
 from runstream.domain.run import evolve as evolve_run
 from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
@@ -135,7 +135,7 @@ def test_an_executor_comes_and_goes() -> None:
 
 def test_the_executor_with_the_most_room_that_fits_is_chosen() -> None:
     offers = {name: offer(name, limit) for name, limit in (("a", 2), ("b", 4), ("c", 0))}
-    host = task("t")
+    host = demand_of(task("t").runtime)
     assert choose_executor(offers, {"a": 1, "b": 1, "c": 900}, host) == "b"
     assert choose_executor(offers, {"a": 2, "b": 4}, host) == "c"
     assert choose_executor({}, {}, host) is None
@@ -143,15 +143,16 @@ def test_the_executor_with_the_most_room_that_fits_is_chosen() -> None:
 
 def test_why_an_executor_does_not_fit() -> None:
     pod = Runtime("pod", "arm64", (Container("image", {}, "", True, "", ()),))
-    reasons = unfit(Offer("e", ("amd64",), {}, False, False, False, 1, {}), 1, task("t", runtime=pod))
-    assert len(reasons) == 4
-    assert unfit(Offer("e", (), {}, False, False, True, 0, {}), 5, task("t")) == ["does not allow tasks on its host"]
+    reasons = unfit(Offer("e", ("amd64",), {}, False, False, False, 1, {}), 1, demand_of(pod))
+    assert [lack.requirement for lack in reasons] == ["pod", "privileged", "arch", "limit"]
+    refused = unfit(Offer("e", (), {}, False, False, True, 0, {}), 5, demand_of(task("t").runtime))
+    assert refused == [Lack("host", "does not allow tasks on its host")]
 
 
 def test_an_executor_needs_the_labels_that_a_task_asks_for() -> None:
-    wanted = task("t", runtime=Runtime("host", "", (), {"gpu": "yes", "rack": "b2"}))
+    wanted = demand_of(Runtime("host", "", (), {"gpu": "yes", "rack": "b2"}))
     assert unfit(replace(offer("e"), labels={"gpu": "yes", "rack": "b2", "disk": "fast"}), 0, wanted) == []
-    assert unfit(replace(offer("e"), labels={"rack": "a1"}), 0, wanted) == [
+    assert [lack.sentence for lack in unfit(replace(offer("e"), labels={"rack": "a1"}), 0, wanted)] == [
         "has no label gpu",
         "has the label rack with the value 'a1', not 'b2'",
     ]

@@ -47,6 +47,7 @@ from runstream.projections.fold import PartitionFold
 from runstream.runconfig.concurrency import POLICIES
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.deciding import Cause, Decider, Decision
+from runstream.scheduler.turns import Turns
 from runstream.subjects import Address
 
 SECOND = 1_000_000_000
@@ -137,10 +138,9 @@ class Scheduler:
     accepted: list[tuple[Decision, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.capacity = Capacity()
-        self.capacity.own(0)
-        self.capacity.offers = self.world.offers
-        self.decider = Decider(self.fold, self.capacity, self.world.gone.get)
+        self.turns = Turns(Capacity(self.world.offers))
+        self.turns.own(0, lambda run_id: self.decider.granted(run_id))
+        self.decider = Decider(self.fold, self.turns, self.world.gone.get)
 
     def catch_up(self, count: int | None = None) -> None:
         commits = self.world.log[self.read : None if count is None else self.read + count]
@@ -169,8 +169,9 @@ class Scheduler:
 
     def append_rest(self) -> None:
         accepted, self.accepted = self.accepted, []
-        for decision, sequence in accepted:
-            for commit in self.decider.follow_up(decision, self.world.now()):
+        follow_ups = self.decider.follow_ups([decision for decision, _ in accepted], self.world.now())
+        for (decision, sequence), commits in zip(accepted, follow_ups, strict=True):
+            for commit in commits:
                 appended = self.world.append(commit)
                 if not appended:
                     self.decider.refused(commit)
@@ -328,7 +329,7 @@ class World:
         self.offers[fresh] = offer(fresh)
         for scheduler in self.schedulers:
             scheduler.decider.executor_gone(executor_id, "executor lost")
-            scheduler.decider.room_made()
+            scheduler.turns.offered(fresh)
 
     def settle(self) -> None:
         """Everybody works until nothing more happens."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import RunPhase, RunTaskStatus
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunResult
 from runstream.events.run_config import Depend
+from runstream.projections.fold import Tracked
+from runstream.subjects import partition_of
 from tests.domain.world import config, task
 
 from .standing import FakeExecutor, running, standing
@@ -26,6 +29,39 @@ async def test_runs_end(nats_url: str, database_url: str, namespace: str, databa
         assert {state.result for state in states} == {RunResult.SUCCESS}
         assert sorted(state.counter for state in states) == sorted([1, 2, 3, 4] * 3)
         assert len(executor.taken) == len(set(executor.taken)) == 36
+
+
+async def test_a_project_with_little_does_not_wait_for_one_with_much_in_another_partition(
+    nats_url: str, database_url: str, namespace: str, database_schema: str
+) -> None:
+    async with standing(nats_url, database_url, namespace, database_schema) as around:
+        big = "/project/big"
+        other = next(root for root in map("/project/small{}".format, range(99)) if partition(root) != partition(big))
+        one = config(task("a"))
+        async with running(await around.scheduler()):
+            runs = [await around.create(one, f"{big}/branch/b{n}") for n in range(12)]
+            runs.append(await around.create(one, f"{other}/branch/main"))
+            for run in runs:
+                await around.folded_until(
+                    around.runs[run],
+                    lambda fold, run=run: run in fold.runs and fold.runs[run].state.phase is RunPhase.RUNNING,  # type: ignore[misc]
+                )
+            executor = FakeExecutor(around, "e1", limit=1)
+            async with executor.alive():
+                folds = await around.ended(*runs)
+        (small,) = (t.id for t in folds[runs[-1]].runs[runs[-1]].state.tasks.values())
+        small_task = next(
+            t.id for t in map(state_of, folds[runs[-1]].executor_tasks.values()) if t.run_task_id == small
+        )
+        assert executor.taken.index(small_task) < 4
+
+
+def partition(root: str) -> int:
+    return partition_of(root, 2)
+
+
+def state_of(tracked: Tracked[ExecutorTask]) -> ExecutorTask:
+    return tracked.state
 
 
 async def test_a_failed_task_skips_what_depends_on_its_success(

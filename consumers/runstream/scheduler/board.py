@@ -36,14 +36,14 @@ class ExecutorBoard:
         leases: LeaseBoard,
         grace: float,
         *,
-        on_room: Callable[[], None],
+        on_offer: Callable[[str], None],
         on_gone: Callable[[str, str], None],
     ) -> None:
-        """`grace` is in seconds; `on_room` is called when an offer came or got larger, `on_gone` with id and reason."""
+        """`grace` is in seconds; `on_offer` is told who offers something new, `on_gone` who is gone, and why."""
         self.offers: dict[str, Offer] = {}
         self._leases = leases
         self._grace = grace
-        self._on_room = on_room
+        self._on_offer = on_offer
         self._on_gone = on_gone
         self._missing: dict[str, asyncio.TimerHandle] = {}
         self._gone: set[str] = set()
@@ -113,7 +113,7 @@ class ExecutorBoard:
             timer.cancel()
         self._gone.discard(executor_id)
         self.offers[executor_id] = offer
-        self._on_room()
+        self._on_offer(executor_id)
 
     def _miss(self, executor_id: str) -> None:
         if executor_id not in self._missing:

@@ -8,7 +8,7 @@ id of a decision says what was decided: two that differ are never taken for the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,11 +20,12 @@ from runstream.domain.run import Run
 from runstream.events.executor import ExecutorLost
 from runstream.events.executor_task import ExecutorTaskEvent, ExecutorTaskLost
 from runstream.projections.fold import Changed, Changes, PartitionFold, Tracked
-from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.groups import Groups
-from runstream.scheduler.planning import ACTOR, RunPlan, assignment, decided, plan_run
+from runstream.scheduler.lines import Ask
+from runstream.scheduler.planning import ACTOR, RunPlan, ask_for, assignment, decided, plan_run
+from runstream.scheduler.turns import Turns
 from runstream.scheduler.wakes import Wakes
-from runstream.subjects import Address
+from runstream.subjects import Address, group_root
 
 _IN_FLIGHT = -1
 
@@ -35,6 +36,8 @@ class Decision:
 
     run_id: str
     plan: RunPlan
+    asks: tuple[Ask, ...]
+    """For the tasks that can be given to executors."""
     commit: NewCommit | None
     cause: str
     trace: str
@@ -51,17 +54,13 @@ class Cause:
 class Decider:
     """Keeps what is due in one partition."""
 
-    def __init__(self, fold: PartitionFold, capacity: Capacity, gone: Callable[[str], str | None]) -> None:
+    def __init__(self, fold: PartitionFold, turns: Turns, gone: Callable[[str], str | None]) -> None:
         """`gone(executor id)` says why an executor is to be given up, or None while it may be alive."""
         self.fold = fold
-        self._capacity = capacity
+        self._turns = turns
         self._gone = gone
         self._groups = Groups()
         self._dirty: dict[str, None] = {}
-        self._waiting: dict[str, None] = {}
-        """Runs with a task that no executor takes at present."""
-        self._passed_over: dict[str, None] = {}
-        """Those of them that were not looked at again, since all room seemed to be spoken for."""
         self._wakes = Wakes()
         self._busy: dict[str, int] = {}
         self._causes: dict[str, Cause] = {}
@@ -90,9 +89,7 @@ class Decider:
         else:
             touched = self._groups.joined(run, self.fold.configs[run.run_config].concurrency)
         self._dirty.update(dict.fromkeys(touched))
-        self._wakes.set(run.id, next_due(run, self.fold.configs[run.run_config]))
-        self._waiting.pop(run.id, None)
-        self._passed_over.pop(run.id, None)
+        self._wakes.set(run.id, None if run.finished else next_due(run, self.fold.configs[run.run_config]))
         if run.archived:
             self._dirty.pop(run.id, None)
         else:
@@ -100,9 +97,9 @@ class Decider:
 
     def _observe_task(self, task: ExecutorTask) -> None:
         if task.open:
-            self._capacity.opened(self.fold.partition, task.id, task.executor_id)
-        elif self._capacity.closed(self.fold.partition, task.id):
-            self.room_made()
+            self._turns.opened(self.fold.partition, task.id, task.executor_id, group_root(task.group))
+        else:
+            self._turns.closed(self.fold.partition, task.id)
         tasks = self._tasks_of.setdefault(task.executor_id, set())
         if task.settled:
             tasks.discard(task.id)
@@ -114,10 +111,9 @@ class Decider:
         if not tasks:
             del self._tasks_of[task.executor_id]
 
-    def room_made(self) -> None:
-        """An executor may have room now: look again at the runs that wait for one, the longest first."""
-        self._dirty.update(self._waiting)
-        self._passed_over.clear()
+    def granted(self, run_id: str) -> None:
+        """A task of the run that waited has got room at an executor."""
+        self._dirty[run_id] = None
 
     def executor_gone(self, executor_id: str, reason: str) -> None:
         """An executor was given up: its open tasks have failed, and nothing more of its others will be stored."""
@@ -131,15 +127,10 @@ class Decider:
         """What is to be decided now; each must be given back with `done` or `failed`."""
         made = []
         self._dirty.update(dict.fromkeys(self._wakes.take(at)))
-        room = self._capacity.free()
         for run_id in [run for run in self._dirty if run not in self._busy]:
             del self._dirty[run_id]
-            if room <= 0 and run_id in self._waiting:
-                self._passed_over[run_id] = None
-                continue
             decision = self._decide(run_id, at)
             if decision is not None:
-                room -= len(decision.plan.runnable)
                 self._busy[run_id] = _IN_FLIGHT
                 made.append(decision)
         return made
@@ -154,41 +145,31 @@ class Decider:
         if tracked is None:
             return None
         run = tracked.state
-        self._waiting.pop(run_id, None)
-        self._passed_over.pop(run_id, None)
         config = self.fold.configs[run.run_config]
         place = None if run.finished else self._groups.place(run, config.concurrency)
         plan = plan_run(run, config, place, self.fold.executor_tasks, at)
-        if plan.runnable and not plan.events and not plan.to_stop and not self._capacity.free():
-            self._waiting[run_id] = None
-            return None
-        if not plan:
+        asks = tuple(ask_for(plan.run, name, config, self.fold.partition) for name in plan.runnable)
+        self._turns.keep(self.fold.partition, run_id, {ask.id for ask in asks})
+        if not plan.events and not plan.to_stop and all(map(self._turns.waits, asks)):
             return None
         cause = self._causes.get(run_id, Cause(f"{run_id}@{tracked.head.version}", ""))
         commit = None
         if plan.events:
             address = Address(self.fold.partition, "run", run_id)
             commit = decided(tracked.head, address, plan.events, at, cause=cause.commit_id, trace=cause.trace)
-        return Decision(run_id, plan, commit, cause.commit_id, cause.trace)
+        return Decision(run_id, plan, asks, commit, cause.commit_id, cause.trace)
 
-    def follow_up(self, decision: Decision, at: datetime) -> list[NewCommit]:
-        """The commits that rest on the decision's own events, once these are in the log."""
+    def follow_ups(self, decisions: Sequence[Decision], at: datetime) -> list[list[NewCommit]]:
+        """For each decision the commits that rest on its own events, once these are in the log."""
+        self._turns.want([ask for decision in decisions for ask in decision.asks])
+        return [[*self._stops(decision, at), *self._assignments(decision, at)] for decision in decisions]
+
+    def _assignments(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         run = decision.plan.run
         config = self.fold.configs[run.run_config]
-        commits = list(self._stops(decision, at))
-        for name in decision.plan.runnable:
-            executor_id = self._capacity.choose(config.tasks[name])
-            if executor_id is None:
-                self._waiting[run.id] = None
-                self._dirty.update(self._passed_over)
-                self._passed_over.clear()
-                continue
-            commit = assignment(
-                run, name, config, executor_id, self.fold.partition, at, cause=decision.cause, trace=decision.trace
-            )
-            self._capacity.opened(self.fold.partition, commit.address.id, executor_id)
-            commits.append(commit)
-        return commits
+        for ask in decision.asks:
+            if (executor_id := self._turns.take(ask)) is not None:
+                yield assignment(run, ask, config, executor_id, at, cause=decision.cause, trace=decision.trace)
 
     def _stops(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         """The requests to stop that the decision holds; not for what has ended since."""
@@ -210,7 +191,7 @@ class Decider:
     def refused(self, commit: NewCommit) -> None:
         """Another decision was first; it will come back through the feed."""
         if commit.version == 1 and commit.address.kind == "task":
-            self._capacity.closed(self.fold.partition, commit.address.id)
+            self._turns.refused(self.fold.partition, commit.address.id, commit.address.executor_id)
 
     def failed(self, decision: Decision) -> None:
         """The log could not be reached: decide again later."""
@@ -255,3 +236,4 @@ class Decider:
         """The run is archived and projected: it is in memory no longer."""
         self._causes.pop(run_id, None)
         self._busy.pop(run_id, None)
+        self._turns.keep(self.fold.partition, run_id, ())

@@ -12,6 +12,7 @@ from datetime import datetime
 from runstream.commits import Head, NewCommit
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.advance import advance, tasks_to_run
+from runstream.domain.executor import demand_of
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.group import Place, decide_in_group
 from runstream.domain.run import Run, evolve
@@ -22,7 +23,8 @@ from runstream.events.run_config import RunConfig
 from runstream.ids import attempt_id, commit_id, executor_task_id
 from runstream.projections.fold import Tracked
 from runstream.runconfig import ancestors_of
-from runstream.subjects import Address
+from runstream.scheduler.lines import Ask
+from runstream.subjects import Address, group_root
 
 ACTOR = "scheduler"
 
@@ -64,11 +66,27 @@ def plan_run(
     return RunPlan(run, (*events, *following), tuple(tasks_to_run(run, config, at)), tuple(to_stop))
 
 
+def ask_for(run: Run, name: str, config: RunConfig, partition: int) -> Ask:
+    """What this task of the run wants of an executor, and what says whose turn it is."""
+    task, state = config.tasks[name], run.tasks[name]
+    return Ask(
+        id=executor_task_id(run.id, state.id, state.attempt),
+        partition=partition,
+        run_id=run.id,
+        task=name,
+        root=group_root(run.group),
+        priority=run.priority,
+        sequence=run.sequence,
+        level=task.level,
+        demand=demand_of(task.runtime),
+    )
+
+
 def assignment(
-    run: Run, name: str, config: RunConfig, executor_id: str, partition: int, at: datetime, *, cause: str, trace: str
+    run: Run, ask: Ask, config: RunConfig, executor_id: str, at: datetime, *, cause: str, trace: str
 ) -> NewCommit:
-    """The first commit of the executor task for this task of the run."""
-    task = config.tasks[name]
+    """The first commit of the executor task for the task that asked."""
+    name, task = ask.task, config.tasks[ask.task]
     run_task, attempt = run.tasks[name].id, run.tasks[name].attempt
     event = ExecutorTaskAssigned(
         executor_id=executor_id,
@@ -83,7 +101,7 @@ def assignment(
         attempt=attempt,
         workspaces=_workspaces(run, config, name),
     )
-    address = Address(partition, "task", executor_task_id(run.id, run_task, attempt), executor_id)
+    address = Address(ask.partition, "task", ask.id, executor_id)
     return decided(Head(), address, (event,), at, cause=cause, trace=trace)
 
 

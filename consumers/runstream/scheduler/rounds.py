@@ -63,7 +63,7 @@ async def _append_own(log: Log, decider: Decider, decisions: Sequence[Decision])
 
 
 async def _append_rest(log: Log, decider: Decider, accepted: Sequence[tuple[Decision, int]], at: datetime) -> None:
-    follow_ups = [decider.follow_up(decision, at) for decision, _ in accepted]
+    follow_ups = decider.follow_ups([decision for decision, _ in accepted], at)
     commits = [commit for follow_up in follow_ups for commit in follow_up]
     answers = iter(await append_tolerant(log, decider, commits))
     for (decision, own), follow_up in zip(accepted, follow_ups, strict=True):

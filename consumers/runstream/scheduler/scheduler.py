@@ -19,6 +19,7 @@ from runstream.scheduler.board import ExecutorBoard
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.deadlines import Deadlines
 from runstream.scheduler.retries import retry_requests
+from runstream.scheduler.turns import Turns
 from runstream.scheduler.worker import PartitionWorker, Surroundings, utc_now
 from runstream.telemetry.metrics import OWNED_PARTITIONS
 from runstream.timers import Timers
@@ -67,11 +68,10 @@ class Scheduler(Component):
         self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
         self._left: dict[int, int] = {}
         """Where the workers were that were drained when this process stopped."""
-        capacity = Capacity()
-        board = ExecutorBoard(executors, grace, on_room=self._room_made, on_gone=self._executor_gone)
-        capacity.offers = board.offers
+        board = ExecutorBoard(executors, grace, on_offer=self._offered, on_gone=self._executor_gone)
+        self._turns = Turns(Capacity(board.offers))
         deadlines = Deadlines(timers, log, utc_now)
-        self._around = Surroundings(log, database, capacity, board, deadlines, self._room_made)
+        self._around = Surroundings(log, database, self._turns, board, deadlines)
 
     async def run(self) -> None:
         """Serve until `stopping` is set, then give the partitions back."""
@@ -149,9 +149,8 @@ class Scheduler(Component):
             if partition in self._workers:
                 self._workers[partition][0].retry_parked()
 
-    def _room_made(self) -> None:
-        for worker, _ in self._workers.values():
-            worker.room_made()
+    def _offered(self, executor_id: str) -> None:
+        self._turns.offered(executor_id)
 
     def _executor_gone(self, executor_id: str, reason: str) -> None:
         for worker, _ in self._workers.values():

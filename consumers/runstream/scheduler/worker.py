@@ -23,12 +23,12 @@ from runstream.projections.loading import load_partition
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
 from runstream.projections.store import ProjectionStore
 from runstream.scheduler.board import ExecutorBoard
-from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.deadlines import Deadlines
 from runstream.scheduler.deciding import Cause, Decider, Decision
 from runstream.scheduler.intake import Intake
 from runstream.scheduler.projector import Projector
 from runstream.scheduler.rounds import append_decisions, append_losses
+from runstream.scheduler.turns import Turns
 from runstream.tables import PROJECTION
 from runstream.telemetry.metrics import PARKED_COMMITS, PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS
 
@@ -56,11 +56,9 @@ class Surroundings:
 
     log: Log
     database: Database
-    capacity: Capacity
+    turns: Turns
     board: ExecutorBoard
     deadlines: Deadlines
-    room_made: Callable[[], None]
-    """Tells all workers that an executor may have room: what ends in one partition is room for the others."""
     clock: Callable[[], datetime] = utc_now
 
 
@@ -100,13 +98,13 @@ class PartitionWorker:
         fold.skips = await read_skips(around.log, self.partition, await around.log.end(self.partition))
         async with around.database.snapshot() as transaction:
             parked = await list_parked(transaction, self.partition, around.log.epoch)
-        around.capacity.own(self.partition)
         try:
             async with around.log.read(self.partition, fold.after) as reader:
+                around.turns.own(self.partition, self._granted)
                 self._session = _Session(fold, reader, parked, around)
                 await self._session.run(careful_until, refused)
         finally:
-            around.capacity.disown(self.partition)
+            around.turns.disown(self.partition)
             for gauge in (PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS, PARKED_COMMITS):
                 gauge.forget(PROJECTION, str(self.partition))
 
@@ -125,10 +123,10 @@ class PartitionWorker:
         if self._session is not None:
             self._session.retry.set()
 
-    def room_made(self) -> None:
-        """An executor appeared, or has more room than it said before."""
+    def _granted(self, run_id: str) -> None:
+        """A task of the run that waited has got room at an executor."""
         if self._session is not None:
-            self._session.decider.room_made()
+            self._session.decider.granted(run_id)
             self._session.due.set()
 
     def executor_gone(self, executor_id: str, reason: str) -> None:
@@ -151,7 +149,7 @@ class _Session:
         PARKED_COMMITS.set(len(parked), PROJECTION, str(fold.partition))
         self._intake = Intake(fold, self._feed, around.database, around.log.subjects)
         self._projector = Projector(ProjectionStore(around.database), self._projected)
-        self.decider = Decider(fold, around.capacity, around.board.gone)
+        self.decider = Decider(fold, around.turns, around.board.gone)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
         self._intaking = asyncio.Lock()
@@ -222,8 +220,6 @@ class _Session:
     async def _observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
         self.decider.observe(changes, causes)
         self.due.set()
-        if any(not changed.now.state.open for changed in changes.executor_tasks.values()):
-            self._around.room_made()
         self._around.deadlines.arm(changed.now.state for changed in changes.executor_tasks.values())
         self._around.board.observe(changes)
         await self._projector.put(changes)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import assert_never
+from typing import Literal, assert_never
 
 from runstream.events.executor import ExecutorDeleted, ExecutorEvent, ExecutorLost, ExecutorRegistered
-from runstream.events.run_config import RunConfigTask
+from runstream.events.run_config import Runtime
 
 
 class ExecutorState(StrEnum):
@@ -57,40 +57,79 @@ def evolve(executor: Executor | None, executor_id: str, event: ExecutorEvent) ->
     assert_never(event)
 
 
-def choose_executor(offers: Mapping[str, Offer], loads: Mapping[str, int], task: RunConfigTask) -> str | None:
-    """The executor that is to run the task: of those that fit the one with the most room, or None.
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a task requires of the executor that is to run it."""
+
+    type: Literal["pod", "host"]
+    arch: str
+    """Empty for any."""
+    privileged: bool
+    labels: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Something for which an executor cannot take a task."""
+
+    requirement: Literal["host", "pod", "privileged", "arch", "label", "limit"]
+    sentence: str
+    """Without its subject, the executor."""
+
+
+def demand_of(runtime: Runtime) -> Demand:
+    """What this runtime requires."""
+    privileged = any(container.privileged for container in runtime.containers)
+    return Demand(runtime.type, runtime.arch, privileged, tuple(runtime.labels.items()))
+
+
+def choose_executor(offers: Mapping[str, Offer], loads: Mapping[str, int], demand: Demand) -> str | None:
+    """The executor that is to run a task: of those that fit the one with the most room, or None.
 
     `loads` counts the open tasks of each executor. Equal ones are taken in the order of their ids.
     """
-    fitting = (offer for offer in offers.values() if not unfit(offer, loads.get(offer.executor_id, 0), task))
+    fitting = (
+        offer
+        for offer in offers.values()
+        if not is_full(offer, loads.get(offer.executor_id, 0)) and fits(offer, demand)
+    )
     best = min(fitting, key=lambda offer: (_fullness(offer, loads), offer.executor_id), default=None)
     return best.executor_id if best is not None else None
 
 
-def unfit(offer: Offer, load: int, task: RunConfigTask) -> list[str]:
+def fits(offer: Offer, demand: Demand) -> bool:
+    """Whether the executor could take such a task if it had room."""
+    return next(lacks(offer, demand), None) is None
+
+
+def is_full(offer: Offer, load: int) -> bool:
+    """Whether it has as many open tasks as it takes."""
+    return 0 < offer.active_tasks_limit <= load
+
+
+def unfit(offer: Offer, load: int, demand: Demand) -> list[Lack]:
     """Why this executor cannot take the task now; empty when it can."""
-    runtime = task.runtime
-    reasons = []
-    if runtime.type == "host" and not offer.allow_host:
-        reasons.append("does not allow tasks on its host")
-    if runtime.type == "pod" and not offer.allow_pod:
-        reasons.append("cannot run containers")
-    if any(container.privileged for container in runtime.containers) and not offer.allow_privileged_containers:
-        reasons.append("does not allow privileged containers")
-    if runtime.arch and runtime.arch not in offer.archs:
-        reasons.append(f"has no architecture {runtime.arch}")
-    reasons.extend(_labels_missing(offer.labels, runtime.labels))
-    if offer.active_tasks_limit and load >= offer.active_tasks_limit:
-        reasons.append(f"is full ({load} of {offer.active_tasks_limit} tasks)")
-    return reasons
+    found = list(lacks(offer, demand))
+    if is_full(offer, load):
+        found.append(Lack("limit", f"is full ({load} of {offer.active_tasks_limit} tasks)"))
+    return found
 
 
-def _labels_missing(offered: Mapping[str, str], wanted: Mapping[str, str]) -> Iterator[str]:
-    for name, value in wanted.items():
-        if name not in offered:
-            yield f"has no label {name}"
-        elif offered[name] != value:
-            yield f"has the label {name} with the value {offered[name]!r}, not {value!r}"
+def lacks(offer: Offer, demand: Demand) -> Iterator[Lack]:
+    """What the executor lacks for such a task, however much room it has."""
+    if demand.type == "host" and not offer.allow_host:
+        yield Lack("host", "does not allow tasks on its host")
+    if demand.type == "pod" and not offer.allow_pod:
+        yield Lack("pod", "cannot run containers")
+    if demand.privileged and not offer.allow_privileged_containers:
+        yield Lack("privileged", "does not allow privileged containers")
+    if demand.arch and demand.arch not in offer.archs:
+        yield Lack("arch", f"has no architecture {demand.arch}")
+    for name, value in demand.labels:
+        if name not in offer.labels:
+            yield Lack("label", f"has no label {name}")
+        elif offer.labels[name] != value:
+            yield Lack("label", f"has the label {name} with the value {offer.labels[name]!r}, not {value!r}")
 
 
 def _fullness(offer: Offer, loads: Mapping[str, int]) -> float:
