@@ -31,6 +31,7 @@ from runstream.events.run import (
     RunStopRequested,
     RunTaskApprovalRequested,
     RunTaskApproved,
+    RunTaskRetried,
 )
 from runstream.gateway.locating import find_run
 from runstream.ids import executor_task_id, run_task_id
@@ -110,20 +111,26 @@ async def _run_tasks(world: World, address: Address) -> None:
         if task.needs_approval:
             await world.append(address, RunTaskApprovalRequested(name))
             return
+        if name.startswith("flaky"):
+            await _run_task(world, address, found.run.run_config, name, ExecutorTaskPhase.FAILED)
+            await world.append(address, RunTaskRetried(name, 2, "failure", BEGUN))
         phase = ExecutorTaskPhase.FAILED if name.startswith("bad") else ExecutorTaskPhase.SUCCESS
         failed = failed or phase is ExecutorTaskPhase.FAILED
-        await _run_task(world, address, found.run.run_config, name, phase)
+        attempt = 2 if name.startswith("flaky") else 1
+        await _run_task(world, address, found.run.run_config, name, phase, attempt)
     result = RunResult.FAILED if failed else RunResult.SUCCESS
     await world.append(address, RunResultSet(result), RunFinished())
 
 
-async def _run_task(world: World, run: Address, config: str, name: str, phase: ExecutorTaskPhase) -> None:
+async def _run_task(
+    world: World, run: Address, config: str, name: str, phase: ExecutorTaskPhase, attempt: int = 1
+) -> None:
     run_task = run_task_id(run.id, name)
-    task = Address(run.partition, "task", executor_task_id(run.id, run_task), "e1")
+    task = Address(run.partition, "task", executor_task_id(run.id, run_task, attempt), "e1")
     success = ExecutorTaskPhase.SUCCESS
     status = 0 if phase is success else 3
     happened: list[Event] = [
-        ExecutorTaskAssigned("e1", run.id, run_task, name, config, "/project/web/branch/main", 1, 1, 0, 1, {}),
+        ExecutorTaskAssigned("e1", run.id, run_task, name, config, "/project/web/branch/main", 1, 1, 0, attempt, {}),
         ExecutorTaskStarted(BEGUN),
         ExecutorTaskSetupFinished(BEGUN, success),
         ExecutorTaskStepStarted(0, BEGUN),

@@ -198,3 +198,18 @@ def test_usage_errors_end_with_2(runstream: Command, arguments: tuple[str, ...])
     done = runstream(*arguments)
     assert done.code == 2
     assert done.err + done.out
+
+
+def test_attempts_are_shown_with_their_steps_and_logs(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("flaky", extra="        retry: 2\n"))
+    assert runstream("run", "follow", run).code == 0
+    shown = runstream("run", "get", run).out
+    assert re.search(r"✓ flaky +success +0.0 s +attempt 2 of 3", shown)
+    assert re.search(r"^flaky \(1\) +0 +do +failed +3", shown, re.MULTILINE)
+    assert re.search(r"^flaky \(2\) +0 +do +success +0", shown, re.MULTILINE)
+    (task,) = json.loads(runstream("run", "get", run, "-o", "json").out)["tasks"].values()
+    assert (task["attempt"], task["max_attempts"], task["attempts"][0]["failure"]) == (2, 3, "failure")
+    for arguments in ((), ("--attempt", "1"), ("--attempt", "2", "--step", "0", "--follow")):
+        assert runstream("log", "get", run, "flaky", *arguments).out == "first line\nsecond line\n"
+    refused = runstream("log", "get", run, "flaky", "--attempt", "3", "--step", "0")
+    assert refused.err.startswith("error: log doesn't exist: task 'flaky' has no attempt 3: its last is 2\n")

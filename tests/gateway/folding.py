@@ -62,9 +62,10 @@ class FoldedLog:
 
 def _read(fold: PartitionFold, run_id: str) -> ReadRun:
     tracked = fold.runs[run_id]
-    executed = {task.name: task.executor_task_id for task in tracked.state.tasks.values()}
-    tasks = {name: fold.executor_tasks[key].state for name, key in executed.items() if key}
-    record = RunRecord(tracked.state, tracked.head, fold.partition, tasks)
+    tasks = tracked.state.tasks.values()
+    keys = (key for task in tasks for key in (task.executor_task_id, *task.executions) if key)
+    executed = {key: fold.executor_tasks[key].state for key in keys}
+    record = RunRecord(tracked.state, tracked.head, fold.partition, executed)
     return ReadRun(record, fold.configs[tracked.state.run_config])
 
 
@@ -81,6 +82,7 @@ def _summary(run: Run) -> RunSummary:
         phase=run.phase,
         result=run.result,
         stop=run.stop,
+        timedout=run.timedout,
         reason=run.reason,
         priority=run.priority,
         paused_at=run.paused_at,

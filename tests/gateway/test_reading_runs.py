@@ -24,6 +24,7 @@ SUMMARY = RunSummary(
     phase=RunPhase.FINISHED,
     result=RunResult.SUCCESS,
     stop=False,
+    timedout=False,
     reason="",
     priority=0,
     paused_at=None,

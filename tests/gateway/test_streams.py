@@ -11,10 +11,10 @@ import pytest
 
 from runstream.client import Client, ClientError
 from runstream.errors import InternalError, NotExistError
-from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted
+from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted, RunTaskRetried
 from runstream.ids import executor_task_id, run_task_id
 from runstream.subjects import Address, partition_of
-from tests.gateway.world import TOKEN, World, run_body
+from tests.gateway.world import BEGUN, TOKEN, World, run_body
 
 P = partition_of("/project/web", 4)
 
@@ -129,6 +129,22 @@ async def test_a_log_that_has_nothing_yet_answers_at_once() -> None:
     ((key, follow),) = world.step_logs.opened
     assert (key.run_id, key.stored_id, key.step, key.partition, follow) == (run, task, 0, P, True)
     assert key.executor_task_id == executor_task_id(run, task)
+
+
+async def test_each_attempt_has_a_log_of_its_own() -> None:
+    world = World.make()
+    async with world.client() as client:
+        run = await _create(client)
+        task = run_task_id(run, "build")
+        await world.append(Address(P, "run", run), RunStarted(), RunTaskRetried("build", 2, "lost", BEGUN))
+        for attempt in (None, 1, 2):
+            await client.logs.get(run, task, 0, attempt=attempt)
+        with pytest.raises(ClientError, match="no attempt 3: its last is 2") as caught:
+            await client.logs.get(run, task, 0, attempt=3)
+    assert caught.value.code == "runTaskAttemptDoesNotExist"
+    keys = [key for key, _ in world.step_logs.opened]
+    assert [key.stored_id for key in keys] == [f"{task}-2", task, f"{task}-2"]
+    assert [key.executor_task_id for key in keys] == [executor_task_id(run, task, n) for n in (2, 1, 2)]
 
 
 async def test_a_client_that_leaves_frees_what_it_followed() -> None:

@@ -38,9 +38,10 @@ async def test_a_run_is_told_as_it_was_at_every_position(seed: int, monkeypatch:
             assert told.head == expected.head
             assert told.run.counter == final[run_id].state.counter
             assert told.executor_tasks == {
-                task.name: fold.executor_tasks[task.executor_task_id].state
+                key: fold.executor_tasks[key].state
                 for task in expected.state.tasks.values()
-                if task.executor_task_id
+                for key in (task.executor_task_id, *task.executions)
+                if key
             }
 
 

@@ -67,7 +67,7 @@ async def test_a_run_is_read_with_its_tasks_and_their_steps(database_url: str, d
             record = await get_run(transaction, run_id)
             assert (record.run, record.head, record.partition) == (tracked.state, tracked.head, 0)
             assert record.executor_tasks == {
-                one.state.task: one.state for one in world.truth.executor_tasks.values() if one.state.run_id == run_id
+                one.state.id: one.state for one in world.truth.executor_tasks.values() if one.state.run_id == run_id
             }
             group, counter = tracked.state.group, tracked.state.counter
             assert await get_run_by_counter(transaction, group, counter) == record

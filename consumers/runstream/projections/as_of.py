@@ -60,8 +60,7 @@ class RunsAsOf:
         tracked = fold.runs[run_id]
         present = {key: tracked.state for key, tracked in fold.executor_tasks.items()}
         present |= await self._kept(partition, tracked.state, skips)
-        tasks = {one.name: present[key] for one in tracked.state.tasks.values() if (key := one.executor_task_id)}
-        return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, tasks), config)
+        return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, present), config)
 
     async def _kept(self, partition: int, run: Run, skips: Skips) -> dict[str, ExecutorTask]:
         """The executor tasks of the tasks that it kept of earlier runs: they had ended before it began."""

@@ -16,7 +16,14 @@ from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
-from runstream.events.run import RunCancelled, RunFinished, RunRestarted, RunTasksCancelled, RunTasksSkipped
+from runstream.events.run import (
+    RunCancelled,
+    RunFinished,
+    RunRestarted,
+    RunTaskRetryDropped,
+    RunTasksCancelled,
+    RunTasksSkipped,
+)
 from runstream.gateway.ports import StepLogKey
 from runstream.log.port import Log
 from runstream.subjects import Address
@@ -78,6 +85,8 @@ class Fate:
                     self.run_over = True
                 case RunTasksSkipped(tasks) | RunTasksCancelled(tasks):
                     self.run_over = self.run_over or self.key.task in tasks
+                case RunTaskRetryDropped(task) if task == self.key.task:
+                    self.run_over = True
                 case RunRestarted(kept=kept):
                     self.run_over = self.run_over or any(task.task == self.key.task for task in kept)
                 case _:

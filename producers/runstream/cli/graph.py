@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from runstream.cli.connection import us_command
-from runstream.cli.output import STYLES, lasted
-from runstream.client import Run, Task
+from runstream.cli.output import STYLES, lasted, moment
+from runstream.client import Attempt, Run, Task
 
 MARKS = {"success": "✓", "failed": "✗", "running": "●", "skipped": "-", "cancelled": "-", "stopped": "■"}
 _WAITING = "○"
+_FAILURES = {"timeout": "failed: timed out", "lost": "failed: its executor did not see it through"}
+_LIMITS = {"timeout": ", took too long", "no_output": ", silent for too long"}
 
 
 def ordered(run: Run) -> list[Task]:
@@ -49,7 +51,8 @@ def headline(run: Run, now: datetime | None = None) -> Text:
     """The run in one line: name, number, phase or result, duration."""
     word = outcome(run)
     took = f"  {lasted(run.start_time, run.end_time, now)}" if run.start_time else ""
-    return Text.assemble((title(run), "bold"), "  ", (word, STYLES.get(word, "")), took)
+    why = "  its time was up" if run.timedout else ""
+    return Text.assemble((title(run), "bold"), "  ", (word, STYLES.get(word, "")), took, why)
 
 
 def title(run: Run) -> str:
@@ -70,28 +73,52 @@ def word_for(task: Task) -> str:
     """The status in words; why it waits, where it does."""
     if task.waiting_approval:
         return "waits for approval"
-    if task.status == "failed" and task.timedout:
-        return "failed: timed out"
     if task.kept:
         return f"{task.status} (kept)"
-    return "waiting" if task.status == "notstarted" else task.status
+    if task.status == "failed":
+        return _FAILURES.get(task.failure, "failed")
+    if task.status == "notstarted":
+        return "tried again" if task.attempts else "waiting"
+    return task.status
 
 
 def detail(run: Run, task: Task) -> str:
-    """What a task is at: the step that runs, the one that failed, the tasks that it waits for."""
+    """What a task is at: the step that runs, the one that failed, the tasks that it waits for; and in which attempt."""
+    return ": ".join(filter(None, (_attempt(task), _doing(run, task))))
+
+
+def _attempt(task: Task) -> str:
+    """Which attempt it is, where there were or may be others."""
+    if task.max_attempts == 1 or (task.attempt == 1 and task.status not in ("running", "failed")):
+        return ""
+    which = f"attempt {task.attempt} of {task.max_attempts}"
+    waits = task.status == "notstarted" and task.not_before is not None and task.not_before > datetime.now(UTC)
+    return f"{which} at {moment(task.not_before)}" if waits else which
+
+
+def _doing(run: Run, task: Task) -> str:
     for index, step in enumerate(task.steps):
         if task.status == "running" and step.phase == "running":
             return f"step {index + 1} of {len(task.steps)}: {_short(step.name)}"
-        if task.status == "failed" and step.phase == "failed":
-            status = "" if step.exit_status is None else f", exit status {step.exit_status}"
-            return f"step {index + 1} of {len(task.steps)}: {_short(step.name)}{status}"
+    if task.status == "failed":
+        return how_failed(task)
     if task.waiting_approval:
         return f"{us_command()} run approve {run.id} {shlex.quote(task.name)}"
-    if task.status == "failed":
-        return task.fail_error or ("the setup failed" if task.setup_step.phase == "failed" else "")
+    if task.status == "notstarted" and task.attempts:
+        last = task.attempts[-1]
+        return f"attempt {last.attempt} {_FAILURES.get(last.failure, 'failed')}, {how_failed(last)}".rstrip(", ")
     if task.status == "notstarted" and task.depends:
         return "after " + ", ".join(sorted(run.tasks[parent].name for parent in task.depends if parent in run.tasks))
     return ""
+
+
+def how_failed(attempt: Task | Attempt) -> str:
+    """The step that failed, and how; or what else there is to say."""
+    for index, step in enumerate(attempt.steps):
+        if step.phase == "failed":
+            how = "" if step.exit_status is None else f", exit status {step.exit_status}"
+            return f"step {index + 1} of {len(attempt.steps)}: {_short(step.name)}{_LIMITS.get(step.timedout, how)}"
+    return attempt.fail_error or ("the setup failed" if attempt.setup_step.phase == "failed" else "")
 
 
 def _short(name: str) -> str:

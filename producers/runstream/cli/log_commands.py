@@ -21,6 +21,7 @@ def get_log(
     *,
     step: int | None = None,
     setup: Annotated[bool, Parameter(negative="")] = False,
+    attempt: int | None = None,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
 ) -> int:
     """Print the log of a step, of the setup, or of all steps of a task one after the other.
@@ -35,6 +36,8 @@ def get_log(
         The number of a step, from 0. Default: all steps.
     setup
         The log of the setup.
+    attempt
+        Of which attempt at the task, from 1. Default: the last.
     follow
         Go on until the log ends.
     """
@@ -44,9 +47,9 @@ def get_log(
     async def work(client: Client) -> None:
         found, wanted = await _find(client, run, task)
         if setup or step is not None:
-            await _print_step(client, found, wanted, None if setup else step, follow=follow)
+            await _print_step(client, found, wanted, attempt, None if setup else step, follow=follow)
         else:
-            await _print_all(client, found, wanted, follow=follow)
+            await _print_all(client, found, wanted, attempt, follow=follow)
 
     return with_client(work)
 
@@ -64,19 +67,19 @@ async def _find(client: Client, run: str, task: str) -> tuple[Run, Task]:
         ) from error
 
 
-async def _print_step(client: Client, run: Run, task: Task, step: int | None, *, follow: bool) -> None:
-    if follow:
-        await _print(client.logs.follow(run.id, task.id, step))
-    else:
-        await _print(client.logs.read(run.id, task.id, step))
+async def _print_step(
+    client: Client, run: Run, task: Task, attempt: int | None, step: int | None, *, follow: bool
+) -> None:
+    read = client.logs.follow if follow else client.logs.read
+    await _print(read(run.id, task.id, step, attempt=attempt))
 
 
-async def _print_all(client: Client, run: Run, task: Task, *, follow: bool) -> None:
+async def _print_all(client: Client, run: Run, task: Task, attempt: int | None, *, follow: bool) -> None:
     printed = 0
     missing: ClientError | None = None
     for step in range(len(task.steps)):
         try:
-            await _print_step(client, run, task, step, follow=follow)
+            await _print_step(client, run, task, attempt, step, follow=follow)
             printed += 1
         except ClientError as error:
             if error.kind != "not-exist":

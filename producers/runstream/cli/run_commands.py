@@ -14,7 +14,7 @@ from runstream.cli.output import Output, console, lasted, moment, print_json, pr
 from runstream.cli.restart_command import what_again
 from runstream.cli.running import with_client
 from runstream.cli.watching import watch_runs
-from runstream.client import Client, Run, RunSummary, Step
+from runstream.client import Attempt, Client, Run, RunSummary, Step, Task
 
 Phase = Literal["setuperror", "queued", "cancelled", "running", "finished"]
 Result = Literal["unknown", "stopped", "success", "failed"]
@@ -213,12 +213,16 @@ def _print_run(run: Run) -> None:
     for column in ("TASK", "STEP", "NAME", "PHASE", "EXIT", "DURATION"):
         steps.add_column(column, no_wrap=True)
     for task in sorted(run.tasks.values(), key=lambda task: (task.level, task.name)):
-        for index, step in [("setup", task.setup_step), *enumerate(task.steps)]:
-            steps.add_row(task.name, str(index), *_step_cells(step))
+        attempts: tuple[Attempt | Task, ...] = (*task.attempts, task)
+        for attempt in attempts:
+            name = f"{task.name} ({attempt.attempt})" if len(attempts) > 1 else task.name
+            for index, step in [("setup", attempt.setup_step), *enumerate(attempt.steps)]:
+                steps.add_row(name, str(index), *_step_cells(step))
     if steps.row_count:
         out.print()
         out.print(steps)
-    facts = {"id": run.id, "group": run.group, "created": moment(run.enqueue_time), "reason": run.reason}
+    reason = "it took longer than its run_timeout_interval" if run.timedout else run.reason
+    facts = {"id": run.id, "group": run.group, "created": moment(run.enqueue_time), "reason": reason}
     if run.restart is not None:
         facts["restarts"] = f"{run.restart.run_id} ({what_again(run.restart)})"
     facts |= {"priority": str(run.priority or "")} | run.annotations

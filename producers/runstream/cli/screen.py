@@ -92,7 +92,7 @@ class PlainScreen:
             parts = [f"{title(run)}: {task.name}: {word}"]
             if task.end_time and task.start_time:
                 parts.append(f"after {lasted(task.start_time, task.end_time)}")
-            if (task.status == "failed" or task.waiting_approval) and detail(run, task):
+            if (task.status == "failed" or task.waiting_approval or word == "tried again") and detail(run, task):
                 parts.append(f"({detail(run, task)})")
             self._say(task.id, " ".join(parts))
 

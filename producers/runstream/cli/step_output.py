@@ -6,7 +6,7 @@ import asyncio
 import codecs
 from collections.abc import AsyncIterator, Callable
 
-from runstream.client import Client, ClientError, Run, Task
+from runstream.client import Attempt, Client, ClientError, Run, Task
 
 Lines = Callable[[str, list[str]], None]
 _BATCH_LINES = 200
@@ -36,34 +36,37 @@ class StepOutput:
         self._client = client
         self._group = group
         self._show = show
-        self._begun: set[tuple[str, int | None]] = set()
+        self._begun: set[tuple[str, int, int | None]] = set()
         self._last: dict[str, asyncio.Task[None]] = {}
 
     def follow(self, run: Run) -> None:
         """Begin with what has begun to run since the last time; the setup is only shown when it failed."""
         for task in (task for task in run.tasks.values() if not task.kept):
-            if task.setup_step.phase == "failed":
-                self._begin(run, task, None)
-            for step, state in enumerate(task.steps):
-                if state.start_time is not None:
-                    self._begin(run, task, step)
+            attempts: tuple[Attempt | Task, ...] = (*task.attempts, task)
+            for attempt in attempts:
+                if attempt.setup_step.phase == "failed":
+                    self._begin(run, task, attempt.attempt, None)
+                for step, state in enumerate(attempt.steps):
+                    if state.start_time is not None:
+                        self._begin(run, task, attempt.attempt, step)
 
-    def _begin(self, run: Run, task: Task, step: int | None) -> None:
-        if (task.id, step) not in self._begun:
-            self._begun.add((task.id, step))
-            copying = self._copy(run.id, task, step, self._last.get(task.id))
-            self._last[task.id] = self._group.create_task(copying)
+    def _begin(self, run: Run, task: Task, attempt: int, step: int | None) -> None:
+        key = (task.id, attempt, step)
+        if key not in self._begun:
+            self._begun.add(key)
+            chunks = self._client.logs.follow(run.id, task.id, step, attempt=attempt)
+            self._last[task.id] = self._group.create_task(self._copy(task, chunks, self._last.get(task.id)))
 
     async def finish(self) -> None:
         """Wait until everything that was begun is shown."""
         if self._last:
             await asyncio.wait(self._last.values())
 
-    async def _copy(self, run_id: str, task: Task, step: int | None, before: asyncio.Task[None] | None) -> None:
+    async def _copy(self, task: Task, chunks: AsyncIterator[bytes], before: asyncio.Task[None] | None) -> None:
         if before is not None:
             await asyncio.wait({before})
         try:
-            async for lines in lines_of(self._client.logs.follow(run_id, task.id, step)):
+            async for lines in lines_of(chunks):
                 self._show(task.name, lines)
         except ClientError as error:
             if error.kind != "not-exist":  # a step whose log was lost with its executor has none to show

@@ -14,6 +14,7 @@ from runstream.client.client import Client
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.maintenance import Instance, Maintenance, ModeChange, Part
 from runstream.client.types import (
+    Attempt,
     Commit,
     ConfigWarning,
     CreatedRuns,
@@ -33,6 +34,7 @@ from runstream.client.types import (
 )
 
 __all__ = [
+    "Attempt",
     "Client",
     "ClientError",
     "Commit",

@@ -13,22 +13,29 @@ class Logs:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def get(self, run_id: str, task_id: str, step: int | None) -> bytes:
-        """The log of a step (None: of the setup) as it is now. Raises ClientError (not-exist: "log doesn't exist")."""
-        return b"".join([chunk async for chunk in self.read(run_id, task_id, step)])
+    async def get(self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None) -> bytes:
+        """The log of a step (None: of the setup) of an attempt (None: the last one) as it is now.
 
-    def read(self, run_id: str, task_id: str, step: int | None) -> AsyncGenerator[bytes, None]:
+        Raises ClientError (not-exist: "log doesn't exist").
+        """
+        return b"".join([chunk async for chunk in self.read(run_id, task_id, step, attempt=attempt)])
+
+    def read(
+        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """The same, piece by piece."""
-        return self._chunks(run_id, task_id, step, follow=False)
+        return self._chunks(run_id, task_id, step, attempt, follow=False)
 
-    def follow(self, run_id: str, task_id: str, step: int | None) -> AsyncGenerator[bytes, None]:
+    def follow(
+        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """The log of a step (None: of the setup) from its beginning, until it ends. Raises ClientError."""
-        return self._chunks(run_id, task_id, step, follow=True)
+        return self._chunks(run_id, task_id, step, attempt, follow=True)
 
     async def _chunks(
-        self, run_id: str, task_id: str, step: int | None, *, follow: bool
+        self, run_id: str, task_id: str, step: int | None, attempt: int | None, *, follow: bool
     ) -> AsyncGenerator[bytes, None]:
-        params = {"runid": run_id, "taskid": task_id}
+        params = {"runid": run_id, "taskid": task_id} | ({} if attempt is None else {"attempt": str(attempt)})
         params |= {"setup": "1"} if step is None else {"step": str(step)}
         if follow:
             params["follow"] = "1"

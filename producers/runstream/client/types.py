@@ -48,6 +48,24 @@ class Step:
     exit_status: int | None
     start_time: datetime | None
     end_time: datetime | None
+    timedout: str = ""
+    """Which limit of its own it passed: timeout or no_output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt at a task that failed, and was followed by another one."""
+
+    attempt: int
+    failure: str
+    """failure, lost or timeout."""
+    executor_task_id: str
+    executor_id: str
+    fail_error: str
+    setup_step: Step
+    steps: tuple[Step, ...]
+    start_time: datetime | None
+    end_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +95,15 @@ class Task:
     start_time: datetime | None
     end_time: datetime | None
     annotations: dict[str, str] = field(default_factory=dict)
+    failure: str = ""
+    """How its present attempt failed: failure, lost or timeout; empty when it did not."""
+    attempt: int = 1
+    """The number of its present attempt: what else is told here is of that one."""
+    max_attempts: int = 1
+    not_before: datetime | None = None
+    """When its present attempt may begin, if it had to wait."""
+    attempts: tuple[Attempt, ...] = ()
+    """Those before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +121,8 @@ class RunSummary:
     phase: RunPhase
     result: RunResult
     stop: bool
+    timedout: bool = False
+    """Whether it took longer than it may, and failed for that."""
     reason: str = ""
     """Why it was stopped or cancelled, when no user asked for it."""
     priority: int = 0

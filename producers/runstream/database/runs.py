@@ -36,13 +36,13 @@ MAX_LIMIT = 40
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run with its tasks, and the executor task of each task that has one."""
+    """A run with its tasks, and their executor tasks."""
 
     run: Run
     head: Head
     partition: int
     executor_tasks: dict[str, ExecutorTask]
-    """By task name; its steps are the steps of the task."""
+    """By id, those of all attempts; their steps are the steps of the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class RunSummary:
     phase: RunPhase
     result: RunResult
     stop: bool
+    timedout: bool
     reason: str
     priority: int
     paused_at: datetime | None
@@ -137,10 +138,11 @@ def _no_run(which: str) -> NotExistError:
 async def _with_tasks(transaction: Transaction, run: RunRow) -> RunRecord:
     tasks = select(tables.run_tasks).where(tables.run_tasks.c.run_id == run.id).order_by(tables.run_tasks.c.name)
     task_rows = [RunTaskRow(**row) for row in await transaction.rows(tasks)]
-    ids = [task.executor_task_id for task in task_rows if task.executor_task_id]  # also of tasks of an earlier run
+    state = run_of(run, task_rows)
+    ids = {key for task in state.tasks.values() for key in (task.executor_task_id, *task.executions) if key}
     executor_tasks = select(tables.executor_tasks).where(tables.executor_tasks.c.id == any_of(ids))
     executed = [executor_task_of(ExecutorTaskRow(**row)) for row in await transaction.rows(executor_tasks)]
-    return RunRecord(run_of(run, task_rows), run.head, run.partition, {task.task: task for task in executed})
+    return RunRecord(state, run.head, run.partition, {task.id: task for task in executed})
 
 
 async def list_runs(transaction: Transaction, query: RunQuery) -> RunPage:
@@ -208,6 +210,7 @@ def _summary(row: RowMapping) -> RunSummary:
         phase=run.phase,
         result=run.result,
         stop=run.stop,
+        timedout=run.timedout,
         reason=run.reason,
         priority=run.priority,
         paused_at=run.paused_at,

@@ -36,7 +36,7 @@ class RequestedRestart:
 
     new: NewRun
     executions: dict[str, ExecutorTask]
-    """Of the tasks that it keeps, by their names."""
+    """Of the tasks that it keeps, by their ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Restarting:
         except NotAllowed as refusal:
             details = {"run": run.id, "phase": run.phase.value}
             raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal
-        kept = {task.task for task in restart.kept}
-        executions = {name: one for name, one in read.record.executor_tasks.items() if name in kept}
+        kept = {task.executor_task_id for task in restart.kept}
+        executions = {key: one for key, one in read.record.executor_tasks.items() if key in kept}
         return RequestedRestart(NewRun(run.group, config, run.annotations, (), restart), executions)
 
 

@@ -35,6 +35,22 @@ class StepShape(Shape, frozen=True):
     exit_status: int | None
     start_time: datetime | None
     end_time: datetime | None
+    timedout: Literal["", "timeout", "no_output"]
+    """Which limit of its own it passed."""
+
+
+class AttemptShape(Shape, frozen=True):
+    """An attempt at a task that failed, and was followed by another one."""
+
+    attempt: int
+    failure: Literal["failure", "lost", "timeout"]
+    executor_task_id: str
+    executor_id: str
+    fail_error: str
+    setup_step: StepShape
+    steps: list[StepShape]
+    start_time: datetime | None
+    end_time: datetime | None
 
 
 class RunTaskShape(Shape, frozen=True):
@@ -48,6 +64,15 @@ class RunTaskShape(Shape, frozen=True):
     kept: bool
     """Whether it is as an earlier run left it: id, outcome, logs and archives are that run's."""
     timedout: bool
+    failure: Literal["", "failure", "lost", "timeout"]
+    """How its present attempt failed; empty when it did not."""
+    attempt: int
+    """The number of its present attempt, from 1; what else is told here is of that one."""
+    max_attempts: int
+    not_before: datetime | None
+    """When its present attempt may begin, if it had to wait."""
+    attempts: list[AttemptShape]
+    """Those before it."""
     annotations: dict[str, str]
     skip: bool
     waiting_approval: bool
@@ -79,6 +104,8 @@ class RunSummaryShape(Shape, frozen=True):
     phase: str
     result: str
     stop: bool
+    timedout: bool
+    """Whether it took longer than it may, and failed for that."""
     reason: str
     """Why it was stopped or cancelled, when no user asked for it."""
     priority: int

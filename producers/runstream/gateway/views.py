@@ -10,7 +10,7 @@ import msgspec
 from runstream.database.runs import ExecutorRecord, RunSummary
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
-from runstream.domain.run import Restart, Run, RunTask
+from runstream.domain.run import Attempt, Restart, Run, RunTask
 from runstream.events.run_config import Container, RunConfig, RunConfigTask, Step, Text, shown_text
 from runstream.gateway.bodies import (
     ConcurrencyBody,
@@ -24,6 +24,7 @@ from runstream.gateway.bodies import (
     VolumeBody,
 )
 from runstream.gateway.shapes import (
+    AttemptShape,
     ConfigStepShape,
     ConfigTaskShape,
     ExecutorShape,
@@ -42,11 +43,9 @@ APPROVERS = "approvers"
 """The annotation of a task that says who approved it."""
 
 
-def run_answer(run: Run, config: RunConfig, executions: dict[str, ExecutorTask]) -> RunAnswer:
-    """A run and its config; `executions` are the executor tasks that there are, by task name."""
-    tasks = {
-        task.id: _task(run, task, config.tasks[task.name], executions.get(task.name)) for task in run.tasks.values()
-    }
+def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTask]) -> RunAnswer:
+    """A run and its config; `executions` are the executor tasks that there are, by id."""
+    tasks = {task.id: _task(run, task, config.tasks[task.name], executions) for task in run.tasks.values()}
     waiting = [task.name for task in run.tasks.values() if task.waiting_approval]
     shape = RunShape(
         id=run.id,
@@ -60,6 +59,7 @@ def run_answer(run: Run, config: RunConfig, executions: dict[str, ExecutorTask])
         phase=run.phase.value,
         result=run.result.value,
         stop=run.stop,
+        timedout=run.timedout,
         reason=run.reason,
         priority=run.priority,
         paused_at=run.paused_at,
@@ -91,6 +91,7 @@ def run_summary(run: RunSummary) -> RunSummaryShape:
         phase=run.phase.value,
         result=run.result.value,
         stop=run.stop,
+        timedout=run.timedout,
         reason=run.reason,
         priority=run.priority,
         paused_at=run.paused_at,
@@ -141,8 +142,8 @@ def step_name(step: Step) -> str:
     return step.name or (step.command.strip()[:100] if step.type == "run" else step.type)
 
 
-def _task(run: Run, task: RunTask, config: RunConfigTask, execution: ExecutorTask | None) -> RunTaskShape:
-    states = execution.steps if execution else (_NO_STEP,) * len(config.steps)
+def _task(run: Run, task: RunTask, config: RunConfigTask, executions: Mapping[str, ExecutorTask]) -> RunTaskShape:
+    execution = executions.get(task.executor_task_id)
     approvers = {APPROVERS: msgspec.json.encode(task.approvers).decode()} if task.approvers else {}
     return RunTaskShape(
         id=task.id,
@@ -152,6 +153,14 @@ def _task(run: Run, task: RunTask, config: RunConfigTask, execution: ExecutorTas
         status=task.status.value,
         kept=task.kept,
         timedout=task.timedout,
+        failure=task.failure,
+        attempt=task.attempt,
+        max_attempts=1 + (config.retry.max if config.retry is not None else 0),
+        not_before=task.not_before,
+        attempts=[
+            _attempt(number, attempt, config, executions.get(attempt.executor_task_id))
+            for number, attempt in enumerate(task.attempts, 1)
+        ],
         annotations=task.annotations | approvers,
         skip=task.skip,
         waiting_approval=task.waiting_approval,
@@ -162,10 +171,29 @@ def _task(run: Run, task: RunTask, config: RunConfigTask, execution: ExecutorTas
         fail_error=execution.fail_error if execution else "",
         workspace_archives=list(task.archive_steps),
         setup_step=_step(execution.setup_step if execution else _NO_STEP, "setup"),
-        steps=[_step(state, step_name(step)) for state, step in zip(states, config.steps, strict=False)],
+        steps=_steps(config, execution),
         start_time=task.start_time,
         end_time=task.end_time,
     )
+
+
+def _attempt(number: int, attempt: Attempt, config: RunConfigTask, execution: ExecutorTask | None) -> AttemptShape:
+    return AttemptShape(
+        attempt=number,
+        failure=attempt.reason,
+        executor_task_id=attempt.executor_task_id,
+        executor_id=execution.executor_id if execution else "",
+        fail_error=execution.fail_error if execution else "",
+        setup_step=_step(execution.setup_step if execution else _NO_STEP, "setup"),
+        steps=_steps(config, execution),
+        start_time=attempt.start_time,
+        end_time=attempt.end_time,
+    )
+
+
+def _steps(config: RunConfigTask, execution: ExecutorTask | None) -> list[StepShape]:
+    states = execution.steps if execution else (_NO_STEP,) * len(config.steps)
+    return [_step(state, step_name(step)) for state, step in zip(states, config.steps, strict=False)]
 
 
 def _step(state: StepState, name: str) -> StepShape:
@@ -176,6 +204,7 @@ def _step(state: StepState, name: str) -> StepShape:
         exit_status=state.exit_status,
         start_time=state.start_time,
         end_time=state.end_time,
+        timedout=state.timedout,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from runstream.domain.run import RunTask
 from runstream.errors import BadRequestError, NotExistError
 from runstream.gateway.live import LiveAnswer, SendBytes
 from runstream.gateway.locating import FoundRun, find_run, locate_run
@@ -32,6 +33,7 @@ def log_routes(parts: Parts) -> APIRouter:
         taskid: Annotated[str, Query(description="the id of one of its tasks")] = "",
         setup: Flag = None,
         step: Annotated[str | None, Query(description="the number of a step, from 0")] = None,
+        attempt: Annotated[int | None, Query(ge=1, description="of the task, from 1; the last one without it")] = None,
         follow: Flag = None,
     ) -> Response:
         """The log of a step or of the setup, as it is now; with `follow` until it ends."""
@@ -39,7 +41,7 @@ def log_routes(parts: Parts) -> APIRouter:
         require_uuid(taskid, "task id")
         try:
             run = await find_run(parts.log, await locate_run(parts.log, runid))
-            chunks = await parts.step_logs.open(_key(run, taskid, number), follow=flag(follow))
+            chunks = await parts.step_logs.open(_key(run, taskid, attempt, number), follow=flag(follow))
         except NotExistError as error:
             raise _no_log(error) from error
         return LiveAnswer(
@@ -66,21 +68,25 @@ def _step_number(setup: bool, step: str | None) -> int | None:
     return None if step is None else int(step)
 
 
-def _key(found: FoundRun, task_id: str, step: int | None) -> StepLogKey:
+def _key(found: FoundRun, task_id: str, attempt: int | None, step: int | None) -> StepLogKey:
     task = next((task for task in found.run.tasks.values() if task.id == task_id), None)
     if task is None:
         raise NotExistError(f"run {found.run.id} has no task {task_id}", code="runTaskDoesNotExist")
     steps = len(found.config.tasks[task.name].steps)
     if step is not None and step >= steps:
         raise NotExistError(f"task {task.name!r} has {steps} steps, counted from 0", code="runTaskStepDoesNotExist")
-    return StepLogKey(
-        found.address.partition,
-        found.run.id,
-        task.name,
-        attempt_id(task.id, task.attempt),
-        task.executor_task_id if task.kept else executor_task_id(found.run.id, task.id, task.attempt),
-        step,
-    )
+    number = task.attempt if attempt is None else attempt
+    if number > task.attempt:
+        raise NotExistError(
+            f"task {task.name!r} has no attempt {number}: its last is {task.attempt}", code="runTaskAttemptDoesNotExist"
+        )
+    executed = _kept(task, number) if task.kept else executor_task_id(found.run.id, task.id, number)
+    return StepLogKey(found.address.partition, found.run.id, task.name, attempt_id(task.id, number), executed, step)
+
+
+def _kept(task: RunTask, attempt: int) -> str:
+    """The executor task of a task of an earlier run; of attempts before the last, which are stored, it is not known."""
+    return task.executor_task_id if attempt == task.attempt else ""
 
 
 def _no_log(error: NotExistError) -> NotExistError:
