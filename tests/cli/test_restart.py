@@ -83,6 +83,19 @@ def test_mistyped_options(runstream: Command, failed: str, arguments: tuple[str,
     assert (done.code, done.err.splitlines()[0]) == (1, says.format(run=failed))
 
 
+def test_fresh_takes_the_same_file_with_other_inputs(runstream: Command, failed: str, config: Config) -> None:
+    path = config("build", "bad")
+    done = runstream(
+        "run", "restart", failed, "--from-failed", "--fresh", "--config", path, "--var", "A=1", "-o", "json"
+    )
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["restart"]["fresh"] is True
+    other = runstream("run", "restart", failed, "--fresh", "--config", config("build"))
+    assert (other.code, other.err.splitlines()[0]) == (1, "error: the file has other tasks than the run: bad")
+    unused = runstream("run", "restart", failed, "--var", "A=1")
+    assert (unused.code, "go with --fresh" in unused.err) == (1, True)
+
+
 def test_a_run_that_goes_on_is_refused_with_what_is_possible(runstream: Command, config: Config) -> None:
     run = json.loads(runstream("run", "create", "--config", config("slow"), "-o", "json").out)[0]["id"]
     done = runstream("run", "restart", run)

@@ -135,6 +135,7 @@ class World:
         setup_logging("error")
         log = log or MemoryLog()
         reads, step_logs, shared, clock = FoldedReads(log), FakeStepLogs(), FakeShared(), Clock()
+        configs = ConfigReader()
         parts = Parts(
             settings=settings,
             log=log,
@@ -143,8 +144,8 @@ class World:
             step_logs=step_logs,
             creation=RunCreation(log, clock.now, shared),
             acting=Acting(log, clock.now),
-            restarting=Restarting(log, reads),
-            configs=ConfigReader(),
+            restarting=Restarting(log, reads, configs, keyring),
+            configs=configs,
             keyring=keyring,
             stopping=asyncio.Event(),
         )

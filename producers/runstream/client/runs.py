@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
-from runstream.client.types import ConfigWarning, CreatedRuns, Page, Run, RunPhase, RunResult, RunSummary, SkippedRun
+from runstream.client.types import (
+    ConfigWarning,
+    CreatedRuns,
+    Inputs,
+    Page,
+    Run,
+    RunPhase,
+    RunResult,
+    RunSummary,
+    SkippedRun,
+)
 from runstream.client.wire import Wire
 
 MAX_PAGE = 40
@@ -77,14 +87,17 @@ class Runs:
         tasks: Sequence[str] = (),
         descendants: bool = False,
         environment: Mapping[str, str] | None = None,
+        fresh: Inputs | None = None,
         idempotency_key: str = "",
     ) -> Run:
         """Do again what a run that has ended did, as a new run of its group.
 
         Everything runs again with `from_start`; with `tasks` those of these names or ids, and with `descendants` what
         depends on them; else what did not succeed, and what depends on that. All else is kept: outcome, logs and
-        archives are shared with the earlier run. `environment` replaces that of the earlier run. A key is as in
-        `create`. Raises ClientError (bad-request) when the run cannot be restarted so, with what would be possible.
+        archives are shared with the earlier run. `environment` replaces that of the earlier run; with `fresh` variables
+        and secrets are resolved again, from the same file with other inputs. A key is as in `create`.
+
+        Raises ClientError (bad-request) when the run cannot be restarted so, with what would be possible.
         """
         body: dict[str, object] = {
             "run_id": run_id,
@@ -94,6 +107,13 @@ class Runs:
         }
         if environment is not None:
             body["environment"] = environment
+        if fresh is not None:
+            body["fresh"] = {
+                "config": {"name": fresh.name, "content": fresh.config, "imports": fresh.imports},
+                "variables": fresh.variables,
+                "variable_files": _files(fresh.variable_files),
+                "secret_files": _files(fresh.secret_files),
+            }
         return (await self._wire.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
 
     async def create_from_config(

@@ -145,6 +145,31 @@ class ConcurrencyBody(Body, frozen=True):
     max_waiting: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAITING)] = 0
 
 
+class ConfigFileBody(Body, frozen=True):
+    """A configuration file: its name says its format."""
+
+    name: ConfigName
+    content: str
+    imports: dict[str, str] = {}
+    """What a jsonnet program may import: texts by their paths below its folder."""
+
+
+class InputFileBody(Body, frozen=True):
+    """A file of variables or secrets (YAML or JSON); its name is for messages."""
+
+    name: str
+    content: str
+
+
+class FreshBody(Body, frozen=True):
+    """What variables and secrets of a restart are resolved from again: the file of the earlier run, and its inputs."""
+
+    config: ConfigFileBody
+    variables: dict[str, str] = {}
+    variable_files: list[InputFileBody] = []
+    secret_files: list[InputFileBody] = []
+
+
 class CreateRunBody(Body, frozen=True):
     """POST /runs: one run, resolved by the client; or with `run_id` a restart of that run, which takes its group.
 
@@ -167,26 +192,12 @@ class CreateRunBody(Body, frozen=True):
     tasks: list[str] = []
     """Names or ids."""
     descendants: bool = False
+    fresh: FreshBody | None = None
+    """Where variables and secrets are to be resolved again."""
     reset_tasks: list[str] | None = None
     """Means nothing, and never did."""
     concurrency: GroupPolicy | ConcurrencyBody = "queue"
     priority: Priority = 0
-
-
-class ConfigFileBody(Body, frozen=True):
-    """A configuration file: its name says its format."""
-
-    name: ConfigName
-    content: str
-    imports: dict[str, str] = {}
-    """What a jsonnet program may import: texts by their paths below its folder."""
-
-
-class InputFileBody(Body, frozen=True):
-    """A file of variables or secrets (YAML or JSON); its name is for messages."""
-
-    name: str
-    content: str
 
 
 class CreateRunsBody(Body, frozen=True):

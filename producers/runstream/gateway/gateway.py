@@ -59,6 +59,7 @@ class Gateway(HttpServer):
         """
         stopping = asyncio.Event()
         self._freshness = Freshness(database)
+        configs = ConfigReader()
         reads = DatabaseReads(database, self._freshness, log)
         parts = Parts(
             settings=settings,
@@ -68,8 +69,8 @@ class Gateway(HttpServer):
             step_logs=stored.logs,
             creation=RunCreation(log, _now, stored.shared),
             acting=Acting(log, _now),
-            restarting=Restarting(log, reads),
-            configs=ConfigReader(),
+            restarting=Restarting(log, reads, configs, keyring or Keyring()),
+            configs=configs,
             keyring=keyring or Keyring(),
             stopping=stopping,
         )

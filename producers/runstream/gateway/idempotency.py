@@ -74,9 +74,11 @@ def idempotency_key(request: Request, content: bytes, keyring: Keyring) -> Idemp
             hint=f"use 1 to {MAX_BYTES} printable characters of ASCII, a UUID for example",
         )
     fields = cast("dict[str, object]", orjson.loads(content))
-    secrets = fields.pop(NOT_TO_GUESS, None)
-    plain = content_hash(_canonical([request.url.path, fields, bool(secrets)]))
-    return IdempotencyKey(key, plain, _canonical(secrets) if secrets else b"", keyring)
+    nested = fields.get("fresh")
+    secrets = [part.pop(NOT_TO_GUESS, None) for part in (fields, nested) if isinstance(part, dict)]
+    there = any(secrets)
+    plain = content_hash(_canonical([request.url.path, fields, there]))
+    return IdempotencyKey(key, plain, _canonical(secrets) if there else b"", keyring)
 
 
 def _canonical(value: object) -> bytes:

@@ -10,13 +10,16 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.restart import decide_restart
 from runstream.domain.run import Restart
 from runstream.errors import BadRequestError
+from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.bodies import CreateRunBody
 from runstream.gateway.creation import NewRun
 from runstream.gateway.locating import locate_run, task_of
 from runstream.gateway.ports import Reads
+from runstream.gateway.refreshing import refreshed
 from runstream.log.port import Log
+from runstream.sealing import Keyring
 
-_OF_A_RESTART = ("from_start", "tasks", "descendants")
+_OF_A_RESTART = ("from_start", "tasks", "descendants", "fresh")
 _OF_THE_EARLIER_RUN = (
     "name",
     "run_config_tasks",
@@ -45,6 +48,8 @@ class Restarting:
 
     log: Log
     reads: Reads
+    configs: ConfigReader
+    keyring: Keyring
 
     async def requested(self, body: CreateRunBody) -> RequestedRestart:
         """The restart that was asked for.
@@ -59,8 +64,10 @@ class Restarting:
         run, config = read.record.run, read.config
         if body.environment is not None:
             config = replace(config, environment=body.environment)
+        if body.fresh is not None:
+            config = await refreshed(body.fresh, config, self.configs, self.keyring)
         tasks = tuple(dict.fromkeys(task_of(run, text).name for text in body.tasks)) if run.tasks else ()
-        asked = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=False)
+        asked = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=body.fresh is not None)
         try:
             restart = decide_restart(run, config, asked)
         except NotAllowed as refusal:

@@ -8,9 +8,8 @@ from functools import partial
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import RunConfig, Text
-from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
+from runstream.gateway.bodies import CreateRunBody, CreateRunsBody, FreshBody
 from runstream.gateway.creation import NewRun
-from runstream.gateway.restarting import require_no_restart
 from runstream.gateway.run_configs import require_name, run_config_of
 from runstream.gateway.shapes import SkippedRunShape, WarningShape
 from runstream.runconfig import (
@@ -38,7 +37,6 @@ DIRECT_ROOT = "/user/admin"
 
 def requested_run(body: CreateRunBody) -> NewRun:
     """The run that was asked for. A graph that cannot be run makes a run with setup errors; the rest is refused."""
-    require_no_restart(body)
     group_root(body.group)
     if body.run_config_tasks is None and not body.setup_errors:
         raise BadRequestError(
@@ -91,7 +89,7 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader, keyring: K
 def _matching(
     body: CreateRunsBody, context: RefContext, group: str, keyring: Keyring, parsed: ParsedConfig
 ) -> RequestedRuns:
-    variables = _variables(body, context, keyring)
+    variables = resolved_variables(body, context, keyring)
     annotations = _annotations(body, context) | body.annotations
     skip_all = CI_SKIP in body.message
     runs: list[NewRun] = []
@@ -116,7 +114,8 @@ def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: B
     return NewRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
 
 
-def _variables(body: CreateRunsBody, context: RefContext, keyring: Keyring) -> dict[str, Text]:
+def resolved_variables(body: CreateRunsBody | FreshBody, context: RefContext, keyring: Keyring) -> dict[str, Text]:
+    """What the inputs of a request give for these sources; secrets are sealed. Raises BadRequestError."""
     variable_files, secret_files = (
         [(file.name, file.content) for file in files] for files in (body.variable_files, body.secret_files)
     )

@@ -24,6 +24,7 @@ from runstream.runconfig.problems import ConfigError, Problem
 from runstream.runconfig.reading import Format
 from runstream.runconfig.refs import ref_context
 from runstream.runconfig.resolve import ResolvedRun, run_configs
+from runstream.runconfig.sameness import differing_tasks
 from runstream.runconfig.variables import Resolved, Secret, Variable, resolve
 from runstream.runconfig.when import match_when
 
@@ -53,6 +54,7 @@ __all__ = [
     "config_context",
     "config_hash",
     "counter_environment",
+    "differing_tasks",
     "format_duration",
     "levels",
     "match_when",

@@ -13,6 +13,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
 from runstream.gateway.creation import Created
 from runstream.gateway.parts import Parts, answer, documented
+from runstream.gateway.restarting import require_no_restart
 from runstream.gateway.shapes import RunAnswer, RunsCreatedAnswer
 from runstream.gateway.submission import requested_run, requested_runs
 from runstream.gateway.views import run_answer
@@ -31,6 +32,7 @@ def creating_routes(parts: Parts) -> APIRouter:
         if body.run_id:
             asked = await parts.restarting.requested(body)
             return _created(asked.executions, await parts.creation.create(asked.new, key))
+        require_no_restart(body)
         return _created({}, await parts.creation.create(requested_run(body), key))
 
     @router.post(
