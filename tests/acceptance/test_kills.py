@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from runstream.events.run import RunResult
 from runstream.executor.process_tree import MARK
 from tests.acceptance.deployment import Deployment, Process, deployed
 from tests.acceptance.load import Load, all_succeeded, chain, nothing_is_missing, was_orderly
+from tests.acceptance.load import task as asked
 from tests.acceptance.story import Story, reading
 
 pytestmark = pytest.mark.seconds(240)
@@ -87,6 +89,46 @@ async def test_an_executor_is_killed(open_path: Path, back: str) -> None:
         await _users_see(deployment, begun)
 
 
+async def test_tasks_of_a_killed_executor_go_on_elsewhere(open_path: Path) -> None:
+    """Where they are to be tried again when they are lost; each attempt runs once, and has its log."""
+    gate, marks = open_path / "gate", open_path / "marks"
+    marks.touch()
+    command = (
+        f'echo "$RUNSTREAM_RUN_COUNTER $RUNSTREAM_TASK_ATTEMPT" | tee -a {marks};'
+        f' [ "$RUNSTREAM_TASK_ATTEMPT" = 2 ] || while [ ! -e {gate} ]; do sleep 0.2; done'
+    )
+    tasks = {"one": asked("one", command, retry={"max": 1, "on": ["lost"]})}
+    async with deployed(open_path, "--sandbox", "off", "--active-tasks-limit", "2") as deployment:
+        killed = deployment.processes["executor1"]
+        executor = (killed.data_dir / "executor" / "id").read_text()
+        load = Load(deployment, 6, 6, tasks)
+        async with reading(deployment.nats.url) as story:
+            await load.publish()
+            await story.until(
+                lambda: any(_in_step(one) and one.executor_id == executor for one in story.tasks.values())
+            )
+            await killed.kill()
+            await story.until(lambda: executor in story.lost_executors)
+            gate.touch()
+            await story.all_over(set(load.accepted))
+        assert {story.results[run] for run in load.accepted} == {RunResult.SUCCESS}
+        assert max(story.starts.values()) == 1
+        lost = {one.run_id for one in story.tasks.values() if one.executor_id == executor}
+        second = [one for one in story.tasks.values() if one.attempt == 2]
+        assert {one.run_id for one in second} == lost
+        assert lost
+        assert executor not in {one.executor_id for one in second}
+        begun = Counter(f"1 {one.attempt}" for one in story.tasks.values() if _was_in_step(one))
+        assert Counter(marks.read_text().splitlines()) <= begun  # the killed one may not have come to its first line
+        async with deployment.client() as client:
+            for one in second:
+                run = await client.runs.get(one.run_id)
+                log = await client.logs.get(run.id, one.run_task_id, 0)
+                assert log.decode().splitlines() == [f"{run.counter} 2"]
+                (first,) = run.tasks[one.run_task_id].attempts
+                assert (first.failure, first.executor_id) == ("lost", executor)
+
+
 def _owned(scheduler: Process) -> set[int]:
     """The partitions that a scheduler says it has."""
     owned: set[int] = set()
@@ -110,6 +152,10 @@ def _since(moment: float, scheduler: Process, partition: int) -> float:
 
 def _in_step(task: ExecutorTask) -> bool:
     return any(step.phase is ExecutorTaskPhase.RUNNING for step in task.steps)
+
+
+def _was_in_step(task: ExecutorTask) -> bool:
+    return any(step.start_time is not None for step in task.steps)
 
 
 def _processes_of(executor: str) -> list[psutil.Process]:

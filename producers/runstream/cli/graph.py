@@ -16,6 +16,7 @@ from runstream.client import Attempt, Run, Task
 
 MARKS = {"success": "✓", "failed": "✗", "running": "●", "skipped": "-", "cancelled": "-", "stopped": "■"}
 _WAITING = "○"
+_SHOWN_WAIT_SECONDS = 1.0
 _FAILURES = {"timeout": "failed: timed out", "lost": "failed: its executor did not see it through"}
 _LIMITS = {"timeout": ", took too long", "no_output": ", silent for too long"}
 
@@ -92,8 +93,10 @@ def _attempt(task: Task) -> str:
     if task.max_attempts == 1 or (task.attempt == 1 and task.status not in ("running", "failed")):
         return ""
     which = f"attempt {task.attempt} of {task.max_attempts}"
-    waits = task.status == "notstarted" and task.not_before is not None and task.not_before > datetime.now(UTC)
-    return f"{which} at {moment(task.not_before)}" if waits else which
+    if task.status != "notstarted" or task.not_before is None or task.attempts[-1].end_time is None:
+        return which
+    waits = (task.not_before - task.attempts[-1].end_time).total_seconds()
+    return f"{which} at {moment(task.not_before)}" if waits >= _SHOWN_WAIT_SECONDS else which
 
 
 def _doing(run: Run, task: Task) -> str:
