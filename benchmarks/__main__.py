@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import appends, latency, projection, report, snapshots, throughput
+from benchmarks import appends, graphs, latency, projection, report, snapshots, throughput
 from benchmarks.figures import Figures
 from benchmarks.machine import facts, load
 from benchmarks.standing import Deployment, Servers, servers
@@ -43,11 +43,11 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = "; ".join(f"{part}: {title}" for part, title in report.TITLES.items())
-    parser.add_argument("--parts", default="abcdef", help=f"which parts to measure ({parts}); e comes with c")
+    parser.add_argument("--parts", default="abcdefg", help=f"which parts to measure ({parts}); e comes with c")
     parser.add_argument("--repetitions", type=int, default=3, help="of each part; a figure is their median")
     parser.add_argument("--folder", type=Path, help="where the servers keep their data meanwhile; default: TMPDIR")
     parser.add_argument("--results", type=Path, default=Path("bench-results"))
-    parser.add_argument("--profile", default="", choices=["gateway", "scheduler", "executor"], help="of parts c and d")
+    parser.add_argument("--profile", default="", choices=["gateway", "scheduler", "executor"], help="of parts c, d, g")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when an aim is missed")
     return parser.parse_args()
 
@@ -66,6 +66,9 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
         if "f" in options.parts:
             console.print("(f) export, verify and import")
             await snapshots.measure(standing, figures, options.repetitions)
+        if "g" in options.parts:
+            console.print("(g) a graph of tasks")
+            await _graph(options, standing, figures)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
             stats.sort_stats("tottime").print_stats(_PROFILE_LINES)
@@ -87,6 +90,14 @@ async def _end_to_end(options: argparse.Namespace, standing: Servers, figures: F
                 console.print("(c) runs end to end")
                 await throughput.measure(deployment, log, figures, options.repetitions)
                 add_memory(figures, deployment)
+
+
+async def _graph(options: argparse.Namespace, standing: Servers, figures: Figures) -> None:
+    await graphs.measure_check(figures, options.repetitions)
+    async with standing.log("graph") as log:
+        deployment = Deployment(standing, "graph", profiled=options.profile)
+        async with deployment.running(**NOOP):
+            await graphs.measure(deployment, log, figures, options.repetitions)
 
 
 if __name__ == "__main__":

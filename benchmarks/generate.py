@@ -20,7 +20,7 @@ import uvloop
 
 from runstream.codec import encode
 from runstream.commits import Head, NewCommit, Position
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import (
     ExecutorTaskAssigned,

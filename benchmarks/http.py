@@ -22,8 +22,12 @@ class Connection:
 
     async def create_run(self, body: bytes) -> bytes:
         """POST /runs; the body of the answer. Raises RuntimeError for anything but 201."""
+        return await self.post("/runs", body)
+
+    async def post(self, path: str, body: bytes) -> bytes:
+        """Create something; the body of the answer. Raises RuntimeError for anything but 201."""
         head = (
-            f"POST /api/v1alpha/runs HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: token {self.token}\r\n"
+            f"POST /api/v1alpha{path} HTTP/1.1\r\nHost: {self.host}\r\nAuthorization: token {self.token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self.writer.write(head.encode() + body)

@@ -19,6 +19,7 @@ TITLES = {
     "d": "idle latency, and shell runs",
     "e": "peak memory",
     "f": "export, verify and import",
+    "g": "a graph of 500 tasks, and what a check costs",
 }
 
 

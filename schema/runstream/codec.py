@@ -20,7 +20,8 @@ import orjson
 
 from runstream.commits import Commit, NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError
-from runstream.events import EVENT_TYPES, Event
+from runstream.events.event import Event
+from runstream.events.registry import EVENT_TYPES
 from runstream.subjects import parse_subject
 from runstream.upcasters import UPCASTERS, EventData, Upcasters, upcast
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from runstream.errors import BadRequestError
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.ids import commit_id, new_id
 from runstream.subjects import Address
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from runstream.events import EVENT_TYPES, Event
+from runstream.events.event import Event
+from runstream.events.registry import EVENT_TYPES
 
 FOLDER = Path("docs/formats/events")
 RELEASED = "released.json"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from runstream import codec
 from runstream.commits import StoredCommit
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.events.executor_task import (
     ExecutorTaskAssigned,
     ExecutorTaskFinished,

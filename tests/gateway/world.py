@@ -18,7 +18,7 @@ from runstream.commits import Head, Position
 from runstream.database.runs import ExecutorRecord, RunPage, RunQuery
 from runstream.errors import NotExistError
 from runstream.evaluation.reader import ConfigReader
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation

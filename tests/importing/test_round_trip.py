@@ -11,7 +11,7 @@ from backports import zstd
 
 from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, plain_body
 from runstream.errors import BadRequestError
-from runstream.events import EVENT_TYPES
+from runstream.events.registry import EVENT_TYPES
 from runstream.log.memory import MemoryLog
 from runstream.log.port import Log, RawMessage
 from runstream.snapshots.manifest import ParkedCommit

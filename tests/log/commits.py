@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from runstream.commits import Head, NewCommit
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStopRequested
 from runstream.events.run import RunCreated, RunNumbered, RunStarted
 from runstream.ids import new_id

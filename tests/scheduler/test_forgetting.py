@@ -11,7 +11,7 @@ from sqlalchemy import text
 from runstream.commits import Head
 from runstream.database import Transaction
 from runstream.domain.run import RunPhase
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfigStored
 from runstream.ids import new_id

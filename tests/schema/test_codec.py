@@ -18,7 +18,8 @@ import pytest
 from runstream import codec
 from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError
-from runstream.events import EVENT_TYPES, Event
+from runstream.events.event import Event
+from runstream.events.registry import EVENT_TYPES
 from runstream.events.run import RunCreated, RunNumbered, RunStarted
 from runstream.subjects import Address, Subjects
 from runstream.upcasters import UPCASTERS, EventData

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from runstream.codec import encode
 from runstream.commits import Head
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.events import EVENT_TYPES
+from runstream.events.registry import EVENT_TYPES
 from runstream.projections.fold import PartitionFold
 from runstream.snapshots.object_files import object_chunks, objects
 from runstream.snapshots.reading import open_snapshot

@@ -16,7 +16,7 @@ from runstream.domain.executor import demand_of
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.group import Place, decide_in_group
 from runstream.domain.run import Run, evolve
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunEvent, RunNumbered
 from runstream.events.run_config import RunConfig

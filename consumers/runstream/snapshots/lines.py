@@ -21,7 +21,7 @@ import orjson
 from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, ID_HEADER, MAX_BODY_BYTES, TRACE_HEADER, plain_body
 from runstream.commits import Position
 from runstream.errors import BadRequestError
-from runstream.events import EVENT_TYPES
+from runstream.events.registry import EVENT_TYPES
 from runstream.log.port import RawMessage
 from runstream.snapshots.errors import SnapshotError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from dataclasses import fields
 
-from runstream.events import EVENT_TYPES, Event
+from runstream.events.event import Event
+from runstream.events.registry import EVENT_TYPES
 from runstream.snapshots.manifest import SnapshotHeader
 
 _README = """\

@@ -11,7 +11,7 @@ from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.domain.executor import Executor, ExecutorState, evolve
 from runstream.domain.run import Run
 from runstream.errors import NotExistError
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.events.executor import ExecutorDeleted, ExecutorEvent
 from runstream.events.run import RunEvent
 from runstream.gateway.creation import ACTOR

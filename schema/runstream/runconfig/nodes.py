@@ -23,6 +23,8 @@ _TAGS: dict[str, ScalarKind] = {
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
+_NOT_ALWAYS_TEXT = frozenset("~nNtTfF+-.0123456789")
+"""What a plain scalar begins with that can be anything but a text: most are texts, and are told by this."""
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
@@ -61,6 +63,8 @@ Node = Scalar | Sequence | Mapping
 
 def plain_kind(text: str) -> ScalarKind:
     """What a plain scalar is by the rules of YAML 1.2."""
+    if text and text[0] not in _NOT_ALWAYS_TEXT:
+        return "str"
     if text in _NULL:
         return "null"
     if text in _TRUE or text in _FALSE:
