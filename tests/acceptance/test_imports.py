@@ -106,8 +106,11 @@ async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) ->
         broken = open_path / "broken"
         broken.write_bytes(snapshot.read_bytes()[:-2000])
         assert "it ends" in (await deployment.run("import", str(broken))).err
-        done = await deployment.run("import", str(snapshot))
+        assert "no import was begun" in (await deployment.run("import", "--follow")).err
+        done = await deployment.run("import", str(snapshot), "-o", "json")
         assert done.code == 0, done.err
+        followed = await deployment.run("import", "--follow", "-o", "json")
+        assert json.loads(followed.out) == json.loads(done.out)
         again = await deployment.run("export", "-o", str(open_path / "again"))
         assert again.code == 0, again.err
         assert compared(snapshot, open_path / "again").differences == []

@@ -15,6 +15,7 @@ from runstream.importing.importer import Imported, Occupy, import_snapshot, veri
 from runstream.importing.listing import ListedEpoch, listed_epochs
 from runstream.importing.switching import ServicePlace
 from runstream.objects.port import ObjectStorage
+from runstream.projections.rebuild import Say
 
 
 @dataclass(slots=True)
@@ -34,16 +35,17 @@ class ServedImports:
             for left in self.spool.iterdir():
                 left.unlink()
 
-    async def run(self, content: AsyncIterator[bytes], name: str, *, dry_run: bool) -> Imported:
+    async def run(self, content: AsyncIterator[bytes], name: str, say: Say, *, dry_run: bool) -> Imported:
         """Import what is sent, or say what that would change."""
         if not dry_run:
             await self.require_parked()
         with self._spooled() as path:
             await _take_in(content, path)
-            snapshot = await asyncio.to_thread(verify_file, path, "", _silent, name)
+            say("verifying", 0, 0)
+            snapshot = await asyncio.to_thread(verify_file, path, "", say, name)
             if dry_run:
                 return await would_import(self.place, snapshot)
-            return await import_snapshot(self.place, snapshot, self.occupy, self.storage, _silent)
+            return await import_snapshot(self.place, snapshot, self.occupy, self.storage, say)
 
     async def epochs(self) -> list[ListedEpoch]:
         """All epochs that are not deleted."""
@@ -57,10 +59,6 @@ class ServedImports:
             yield path
         finally:
             path.unlink(missing_ok=True)
-
-
-def _silent(_what: str, _done: int, _total: int) -> None:
-    return
 
 
 async def _take_in(content: AsyncIterator[bytes], path: Path) -> None:

@@ -14,8 +14,8 @@ from runstream.errors import BadRequestError
 from runstream.importing.activating import activate, delete
 from runstream.importing.listing import ListedEpoch, listed_epochs
 from runstream.service.importing_place import importing_place
+from runstream.service.progress import steps
 from runstream.service.reaching import reached
-from runstream.service.rebuild_command import telling
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
 
@@ -92,7 +92,7 @@ async def _list(settings: Settings) -> list[ListedEpoch]:
 
 async def _activate(settings: Settings, epoch: int) -> int:
     async with reached(settings) as (complete, _), importing_place(complete) as (place, occupy):
-        with telling("folding") as tell:
+        with steps() as tell:
             return await activate(place, epoch, occupy, tell)
 
 

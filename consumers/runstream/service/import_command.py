@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,15 +15,14 @@ from cyclopts import Parameter
 from runstream.cli.connection import connect, given
 from runstream.cli.failures import told_by_service
 from runstream.cli.output import Output, print_json, say
-from runstream.client.snapshots import ImportReport
+from runstream.client.snapshots import ImportProgress, ImportReport
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.importing.importer import Imported, Verified, import_snapshot, verify_file, would_import
 from runstream.objects.opening import open_objects
 from runstream.service.importing_place import importing_place
-from runstream.service.progress import Step, progress
+from runstream.service.progress import Step, progress, steps
 from runstream.service.reaching import reached
-from runstream.service.rebuild_command import telling
 from runstream.service.serve_options import StorageOptions, settings_of
 from runstream.settings import Settings
 from runstream.snapshots.reading import open_snapshot
@@ -32,9 +32,10 @@ _PIECE_BYTES = 1 << 20
 
 
 def import_command(
-    file: Path,
+    file: Path | None = None,
     /,
     *,
+    follow: Annotated[bool, Parameter(negative="")] = False,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     key: Path | None = None,
     service: Literal["runs"] = "runs",
@@ -52,6 +53,8 @@ def import_command(
     ----------
     file
         The snapshot.
+    follow
+        Show how far the import is that goes on at the service, of which the connection broke; instead of a file.
     dry_run
         Verify it, and say what would change; nothing is changed, and maintenance is not needed.
     key
@@ -65,11 +68,16 @@ def import_command(
         raise _no_merging()
     collect_seldom()
     options = options or StorageOptions()
+    if follow:
+        _told(uvloop.run(_followed()), output)
+        return
+    if file is None:
+        raise BadRequestError("no snapshot is named", code="noSnapshot", hint="runstream import FILE")
     if given().url is not None and options.nats_url is None:
         _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""
-    with telling("verifying") as tell:
+    with steps() as tell:
         snapshot = verify_file(file, public_key, tell)
     _told(uvloop.run(_import(settings_of(options, given()), snapshot, dry=dry_run)), output)
 
@@ -85,9 +93,28 @@ async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportRepor
     if key is not None:
         with open_snapshot(file, public_key=read_public_key(key)):
             pass  # whose it is was asked; all the rest the service verifies itself
-    with told_by_service(), progress("sending", "MiB") as step:
+    with told_by_service(), _shown() as (step, tell):
         async with connect() as client:
-            return await client.snapshots.load(_pieces(file, step), name=file.name, dry_run=dry)
+            return await client.snapshots.load(_pieces(file, step), name=file.name, dry_run=dry, tell=tell)
+
+
+async def _followed() -> ImportReport:
+    with told_by_service(), steps() as tell:
+        async with connect() as client:
+            return await client.snapshots.follow(lambda now: tell(now.step, now.done, now.total))
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[tuple[Step, Callable[[ImportProgress], None]]]:
+    """How far the sending is, and then how far the service is."""
+    with contextlib.ExitStack() as sending, steps() as tell:
+        step = sending.enter_context(progress("sending", "MiB"))
+
+        def told(now: ImportProgress) -> None:
+            sending.close()
+            tell(now.step, now.done, now.total)
+
+        yield step, told
 
 
 async def _pieces(file: Path, step: Step) -> AsyncIterator[bytes]:
@@ -117,7 +144,7 @@ async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Impor
         if dry:
             return await would_import(place, snapshot)
         storage = await open_objects(complete) if snapshot.objects else None
-        with telling("loading") as tell:
+        with steps() as tell:
             return await import_snapshot(place, snapshot, occupy, storage, tell)
 
 

@@ -14,8 +14,12 @@ from rich.text import Text
 SAY_SECONDS = 10.0
 """Between two lines where there is no terminal."""
 
+_UNITS = {"storing objects": "objects"}
+
 Step = Callable[[int, int], None]
 """Told how much is done, and of how much."""
+Tell = Callable[[str, int, int], None]
+"""Told what is done, how much of it is done, and of how much; 0 when nobody knows."""
 
 
 @contextlib.contextmanager
@@ -35,6 +39,28 @@ def progress(what: str, unit: str = "commits") -> Iterator[Step]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def steps() -> Iterator[Tell]:
+    """Show how far a work is that is done in steps, one after the other, each with a bar or lines of its own."""
+    with contextlib.ExitStack() as shown:
+        current = ""
+        step: Step = _nothing
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal current, step
+            if what != current:
+                shown.close()
+                current, step = what, shown.enter_context(progress(what, _UNITS.get(what, "commits")))
+            if total:
+                step(done, total)
+
+        yield tell
+
+
+def _nothing(_done: int, _total: int) -> None:
+    return
 
 
 class _Rate(ProgressColumn):

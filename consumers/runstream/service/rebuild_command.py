@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 
 import uvloop
@@ -19,7 +18,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.as_of import position_at
 from runstream.projections.rebuild import Rebuilt, ends_of, rebuild, rebuild_into
-from runstream.service.progress import progress
+from runstream.service.progress import steps
 from runstream.service.reaching import reached
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
@@ -57,7 +56,7 @@ async def _rebuild(settings: Settings, until: LogPosition | datetime | None, int
         nats_connection(complete.nats_url, "runstream rebuild") as client,
         await open_log(client, complete.namespace) as log,
     ):
-        with telling("folding") as tell:
+        with steps() as tell:
             if into is None:
                 return await _live(complete, log, tell)
             place = await _position(log, until)
@@ -77,10 +76,3 @@ async def _position(log: JetStreamLog, until: LogPosition | datetime | None) -> 
     if until is None:
         return LogPosition(log.epoch, await ends_of(log))
     return await position_at(log, until) if isinstance(until, datetime) else await place_of(log, str(until))
-
-
-@contextlib.contextmanager
-def telling(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """Show how far a work is that says what it does, how much is done, and of how much."""
-    with progress(what) as step:
-        yield lambda _what, done, total: step(done, total) if total else None

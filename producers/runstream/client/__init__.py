@@ -13,6 +13,7 @@ what else changes something never is.
 from runstream.client.client import Client
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.maintenance import Instance, Maintenance, ModeChange, Part
+from runstream.client.snapshots import ImportProgress, ImportReport
 from runstream.client.types import (
     Attempt,
     Commit,
@@ -45,6 +46,8 @@ __all__ = [
     "Depend",
     "Event",
     "Executor",
+    "ImportProgress",
+    "ImportReport",
     "Inputs",
     "Instance",
     "Maintenance",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+import httpx2
 import msgspec
 
-from runstream.client.wire import Wire
+from runstream.client.errors import ConnectionFailedError
+from runstream.client.wire import Wire, decoded, refusal
 
 _SILENCE_SECONDS = 60.0
+_LINES = {"Accept": "application/x-ndjson"}
+_GOES_ON = "it goes on at the service: follow it again, or see `runstream epochs list`"
 
 
 class ImportReport(msgspec.Struct, frozen=True):
@@ -36,6 +41,19 @@ class ImportReport(msgspec.Struct, frozen=True):
     """Commits that could not be applied where the snapshot was exported."""
 
 
+class ImportProgress(msgspec.Struct, frozen=True):
+    """How far an import is."""
+
+    step: str
+    """What it does: verifying, loading, making indexes, storing objects, switching."""
+    done: int
+    total: int
+    """Commits or objects; 0 when nobody knows."""
+
+
+Tell = Callable[[ImportProgress], None]
+
+
 class Snapshots:
     """What can be exported and imported."""
 
@@ -53,10 +71,49 @@ class Snapshots:
             async for chunk in answer.aiter_bytes():
                 yield chunk
 
-    async def load(self, content: AsyncIterator[bytes], *, name: str = "", dry_run: bool = False) -> ImportReport:
+    async def load(
+        self, content: AsyncIterator[bytes], *, name: str = "", dry_run: bool = False, tell: Tell | None = None
+    ) -> ImportReport:
         """Put a snapshot in the place of the log: all of it or nothing. The service has to be in maintenance.
 
-        With `dry_run` nothing is changed. Answers when it is done, which may take minutes. Raises ClientError.
+        With `dry_run` nothing is changed. Returns when it is done, which may take minutes; `tell` is told how far it
+        is, once all is sent. It goes on when the connection breaks: `follow` asks for it again. Raises ClientError.
         """
         params = {key: value for key, value in (("name", name), ("dry_run", "1" if dry_run else "")) if value}
-        return await self._wire.upload("/import", content, params, ImportReport)
+        if tell is None:
+            return await self._wire.upload("/import", content, params, ImportReport)
+        # Nothing is answered while it is sent, however long that takes; afterwards something every few seconds.
+        async with self._wire.stream("/import", params, _LINES, silence=None, content=content) as answer:
+            return await _followed(answer, tell)
+
+    async def follow(self, tell: Tell) -> ImportReport:
+        """Wait for the end of the import that goes on at the service, or the report of its last one.
+
+        Raises ClientError: with code `noImport` when there was none, and what the import was refused or failed with.
+        """
+        async with self._wire.stream("/import", {}, _LINES, silence=_SILENCE_SECONDS) as answer:
+            return await _followed(answer, tell)
+
+
+class _Line(msgspec.Struct):
+    progress: ImportProgress | None = None
+    result: ImportReport | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+async def _followed(answer: httpx2.Response, tell: Tell) -> ImportReport:
+    if not answer.headers.get("Content-Type", "").startswith(_LINES["Accept"]):  # it is of an older service
+        return decoded(await answer.aread(), answer, ImportReport)
+    lines = answer.aiter_lines()
+    try:
+        while True:
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                line = decoded((await anext(lines)).encode(), answer, _Line)
+            if line.progress is not None:
+                tell(line.progress)
+            elif line.result is not None:
+                return line.result
+            elif line.error:
+                raise refusal(bytes(line.error), answer)
+    except (StopAsyncIteration, TimeoutError, httpx2.TransportError) as error:
+        raise ConnectionFailedError("the service says no more of the import", hint=_GOES_ON) from error

@@ -65,7 +65,8 @@ class Wire:
         """GET, tried again when the connection fails."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return _decoded(await self._request("GET", path, params=params, headers=self.own_writes()), kind)
+                answer = await self._request("GET", path, params=params, headers=self.own_writes())
+                return decoded(answer.content, answer, kind)
             except ConnectionFailedError:
                 if attempt == ATTEMPTS:
                     raise
@@ -93,24 +94,34 @@ class Wire:
                     raise
             await _pause(attempt)
         self._remember(answer.headers.get(POSITION_HEADER, ""))
-        return _decoded(answer, kind)
+        return decoded(answer.content, answer, kind)
 
     async def upload(self, path: str, content: AsyncIterator[bytes], params: Mapping[str, str], kind: type[T]) -> T:
         """POST a body of any size, sent once; its answer is waited for as long as it takes."""
         timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
-        return _decoded(await self._request("POST", path, params=params, content=content, timeout=timeout), kind)
+        answer = await self._request("POST", path, params=params, content=content, timeout=timeout)
+        return decoded(answer.content, answer, kind)
 
     @asynccontextmanager
     async def stream(
-        self, path: str, params: Mapping[str, Any], headers: Mapping[str, str], *, silence: float | None
+        self,
+        path: str,
+        params: Mapping[str, Any],
+        headers: Mapping[str, str],
+        *,
+        silence: float | None,
+        content: AsyncIterator[bytes] | None = None,
     ) -> AsyncIterator[httpx2.Response]:
-        """GET whose answer is read while it comes; `silence` (seconds) is how long it may say nothing."""
-        timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, read=silence)
+        """GET (POST with a content) whose answer is read while it comes; `silence` (seconds) is how long it may be."""
+        writing = READ_SECONDS if content is None else None
+        timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, read=silence, write=writing)
+        method = "GET" if content is None else "POST"
         try:
-            async with self._http.stream("GET", path, params=params, headers=headers, timeout=timeout) as answer:
+            async with self._http.stream(
+                method, path, params=params, headers=headers, timeout=timeout, content=content
+            ) as answer:
                 if answer.is_error:
-                    await answer.aread()
-                    raise _refusal(answer)
+                    raise refusal(await answer.aread(), answer)
                 yield answer
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             raise self._failed(error) from error
@@ -129,7 +140,7 @@ class Wire:
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
             raise self._failed(error) from error
         if answer.is_error:
-            raise _refusal(answer)
+            raise refusal(answer.content, answer)
         return answer
 
     def _failed(self, error: Exception) -> ConnectionFailedError:
@@ -157,11 +168,12 @@ async def _pause(attempt: int) -> None:
     await asyncio.sleep(_BACKOFF_SECONDS * attempt * random.uniform(0.5, 1))  # noqa: S311  # jitter
 
 
-def _decoded(answer: httpx2.Response, kind: type[T]) -> T:
+def decoded(content: bytes, answer: httpx2.Response, kind: type[T]) -> T:
+    """What an answer says, or a part of it. Raises ClientError."""
     if kind is type(None):
         return None
     try:
-        return msgspec.json.decode(answer.content, type=kind)
+        return msgspec.json.decode(content, type=kind)
     except msgspec.DecodeError as error:
         raise ClientError(
             f"the answer of {answer.url} cannot be understood: {error}",
@@ -172,10 +184,10 @@ def _decoded(answer: httpx2.Response, kind: type[T]) -> T:
         ) from error
 
 
-def _refusal(answer: httpx2.Response) -> ClientError:
-    """The error that the service answered."""
+def refusal(content: bytes, answer: httpx2.Response) -> ClientError:
+    """The error that the service told."""
     try:
-        entries = msgspec.json.decode(answer.content, type=list[_Entry])
+        entries = msgspec.json.decode(content, type=list[_Entry])
     except msgspec.DecodeError:
         entries = []
     if not entries:

@@ -1,0 +1,125 @@
+"""Work that goes on to its end whoever waits for it: how far it is, and what became of it, for any number of readers.
+
+    {"progress": {"step": "loading", "done": 41000, "total": 100000}}
+    {"result": …}      or      {"error": [{"code", "details", "message", "hint", "kind"}]}
+
+A line follows when something has changed, at most a few a second; and every few seconds when nothing has, so that
+nobody takes silence for the end. The last line is the result or the error, in their usual shapes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from runstream.gateway.answers import entry
+from runstream.gateway.live import SendBytes
+
+MEDIA_TYPE = "application/x-ndjson"
+PACE_SECONDS = 0.25
+"""Between two lines at least."""
+QUIET_SECONDS = 5.0
+"""Between two lines at most."""
+
+Say = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much (0: nobody knows)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a work is."""
+
+    step: str
+    """What it does now."""
+    done: int
+    total: int
+    """0 when nobody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkStatus:
+    """What is known of a work."""
+
+    name: str
+    begun: datetime
+    progress: Progress | None
+    """None when it has ended."""
+    result: object
+    """What came of it; None while it goes on, and when it failed."""
+    error: list[dict[str, Any]] | None
+
+
+class Work:
+    """One work, begun when it is made."""
+
+    def __init__(self, name: str, begun: datetime, run: Callable[[Say], Awaitable[object]]) -> None:
+        self.name = name
+        self.begun = begun
+        self._progress: Progress | None = None
+        self._changed = asyncio.Event()
+        """Replaced when it is set, so that each change wakes everybody once."""
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.ensure_future(run(self._say))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has succeeded or failed."""
+        return self._task.done()
+
+    @property
+    def status(self) -> WorkStatus:
+        """What is known now."""
+        if not self.ended:
+            return WorkStatus(self.name, self.begun, self._progress or Progress("beginning", 0, 0), None, None)
+        error = self._failure()
+        if error is not None:
+            return WorkStatus(self.name, self.begun, None, None, [entry(error, detailed=False)])
+        return WorkStatus(self.name, self.begun, None, self._task.result(), None)
+
+    async def result(self) -> object:
+        """Wait for its end; what came of it. Raises what it raised."""
+        return await asyncio.shield(self._task)
+
+    async def until_begun(self) -> None:
+        """Return once it has said how far it is; before that it may be refused. Raises what it raised."""
+        while self._progress is None and not self.ended:
+            await self._until_changed(None)
+        if self._progress is None:
+            await self.result()
+
+    async def write(self, send: SendBytes) -> None:
+        """Send the lines, from now to the end of it."""
+        while not self.ended:
+            await send(_line({"progress": self._progress or Progress("beginning", 0, 0)}))
+            await self._until_changed(QUIET_SECONDS)
+            await asyncio.wait({self._task}, timeout=PACE_SECONDS)
+        status = self.status
+        await send(_line({"result": status.result} if status.error is None else {"error": status.error}))
+
+    async def _until_changed(self, seconds: float | None) -> None:
+        changed = asyncio.ensure_future(self._changed.wait())
+        try:
+            await asyncio.wait({self._task, changed}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+
+    def _say(self, step: str, done: int, total: int) -> None:
+        """Also from another thread."""
+        self._loop.call_soon_threadsafe(self._note, Progress(step, done, total))
+
+    def _note(self, progress: Progress) -> None:
+        self._progress = progress
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _failure(self) -> BaseException | None:
+        return asyncio.CancelledError("it was stopped") if self._task.cancelled() else self._task.exception()
+
+
+def _line(value: object) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
