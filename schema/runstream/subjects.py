@@ -74,6 +74,10 @@ class Subjects:
         """The name of a partition's stream."""
         return f"{self.namespace}_{self.service}_{self.epoch}_{partition}"
 
+    def questions(self, partition: int) -> str:
+        """Where the scheduler of a partition is asked; no part of the log."""
+        return f"{self.namespace}.ask.{self.service}.{self.epoch}.{partition}"
+
     def of(self, address: Address) -> str:
         """The literal subject of an aggregate."""
         return f"{self.prefix(address.partition)}.{self._tail(address, address.executor_id)}"

@@ -126,6 +126,26 @@ def test_approve(runstream: Command, config: Config) -> None:
     assert (again.code, again.err.splitlines()[0]) == (1, "error: task 'deploy' is approved already")
 
 
+def test_pause_why_and_resume(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("slow"))
+    while (got := json.loads(runstream("run", "get", run, "-o", "json").out))["phase"] != "running":
+        pass
+    asked = runstream("run", "why", run)
+    assert asked.code == 0
+    assert asked.out.splitlines()[0].startswith(f"run {run} is ")
+    assert re.search(r"noScheduler +- +no scheduler works on partition \d", asked.out)
+    told = json.loads(runstream("run", "why", f"/user/admin/direct/{got['counter']}", "-o", "json").out)
+    assert (told["run"], [reason["code"] for reason in told["reasons"]]) == (run, ["noScheduler"])
+    paused = runstream("run", "pause", run)
+    assert (paused.code, "is paused" in paused.out) == (0, True)
+    assert "running, paused" in runstream("run", "get", run).out
+    assert "running, paused" in runstream("run", "list").out
+    assert runstream("run", "resume", run).out == f"run {run} goes on\n"
+    again = runstream("run", "resume", run)
+    assert (again.code, again.err.splitlines()[0]) == (1, "error: the run is running and cannot be resumed")
+    assert runstream("run", "stop", run).code == 0
+
+
 def test_logs(runstream: Command, config: Config) -> None:
     run = _create(runstream, config("build"))
     for arguments in ((), ("--step", "0"), ("--setup",), ("--follow",)):

@@ -25,6 +25,7 @@ IN_ORDER = (
     *("docs/how-to/check-the-projection.md", "docs/how-to/observe.md", "docs/how-to/maintenance.md"),
     "docs/how-to/secrets.md",
     "docs/how-to/retries-and-time-outs.md",
+    "docs/how-to/groups-and-priorities.md",
     "docs/how-to/add-an-executor.md",
 )
 """Those that are run against one service. The last one deletes its executor, which then registers again."""

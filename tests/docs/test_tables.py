@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from runstream.domain.why import ReasonCode
 from runstream.errors import HTTP_STATUS
 from runstream.gateway.answers import STATUS_OF_CODE
 from runstream.gateway.app import PREFIX
@@ -172,6 +173,11 @@ async def test_parameters_of_routes() -> None:
 async def test_what_needs_no_token() -> None:
     text = (DOCS / "api.md").read_text()
     assert all(f"`{path.removeprefix(PREFIX)}`" in text for path in OPEN_PATHS)
+
+
+def test_reasons_why_a_run_waits() -> None:
+    told = [name for row in rows("api.md", "Why a run waits") for name in code(row[0])]
+    assert sorted(told) == sorted(get_args(ReasonCode))
 
 
 def test_fields_of_a_new_run() -> None:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from runstream.client import Client, ClientError, RunPhase, RunResult
 from runstream.gateway.gateway import Gateway
 from runstream.gateway.ports import Stored
+from runstream.jetstream.questions import Questions
 from runstream.objects import PosixObjects
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
@@ -31,7 +32,9 @@ async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
     settings = Settings(data_dir=folder, token=TOKEN)
     telemetry = Telemetry("test", CollectorRegistry(), [])
     stored = Stored(FakeStepLogs(), SharedObjects(PosixObjects(folder / "objects")))
-    gateway = Gateway(settings, around.log, around.database, RunsAsOf(around.log), stored, telemetry)
+    gateway = Gateway(
+        settings, around.log, around.database, RunsAsOf(around.log), stored, Questions(around.nats), telemetry
+    )
     await gateway.start()
     try:
         async with Client(gateway.url, token=TOKEN) as client:

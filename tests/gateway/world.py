@@ -22,9 +22,11 @@ from runstream.events.event import Event
 from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation
+from runstream.gateway.explaining import Explaining
 from runstream.gateway.parts import Parts
 from runstream.gateway.ports import ReadRun, StepLogKey
 from runstream.gateway.restarting import Restarting
+from runstream.jetstream.questions import Unanswered
 from runstream.log.memory import MemoryLog
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
@@ -119,6 +121,18 @@ class FakeShared:
 
 
 @dataclass
+class FakeAsking:
+    """Answers as a test says."""
+
+    answer: bytes | Unanswered = Unanswered.NOBODY
+    asked: list[tuple[str, bytes]] = field(default_factory=list)
+
+    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | Unanswered:
+        self.asked.append((subject, question))
+        return self.answer
+
+
+@dataclass
 class World:
     """A gateway and what it works with."""
 
@@ -126,6 +140,7 @@ class World:
     reads: FoldedReads
     step_logs: FakeStepLogs
     shared: FakeShared
+    asking: FakeAsking
     parts: Parts
     telemetry: Telemetry
 
@@ -134,6 +149,7 @@ class World:
         settings = Settings(data_dir=Path("/nonexistent"), token=TOKEN, max_body_bytes=max_body_bytes)
         setup_logging("error")
         log = log or MemoryLog()
+        asking = FakeAsking()
         reads, step_logs, shared, clock = FoldedReads(log), FakeStepLogs(), FakeShared(), Clock()
         configs = ConfigReader()
         parts = Parts(
@@ -144,12 +160,13 @@ class World:
             step_logs=step_logs,
             creation=RunCreation(log, clock.now, shared),
             acting=Acting(log, clock.now),
+            explaining=Explaining(log, asking),
             restarting=Restarting(log, reads, configs, keyring),
             configs=configs,
             keyring=keyring,
             stopping=asyncio.Event(),
         )
-        return cls(log, reads, step_logs, shared, parts, Telemetry("test", CollectorRegistry(), []))
+        return cls(log, reads, step_logs, shared, asking, parts, Telemetry("test", CollectorRegistry(), []))
 
     @property
     def app(self) -> Any:

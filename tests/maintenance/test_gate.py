@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runstream.errors import InternalError
 from runstream.gateway.gate import Admission, Gate
 from runstream.gateway.live import LiveAnswer, SendBytes
+from runstream.gateway.routes.why import in_maintenance
 from runstream.telemetry.serving import HttpServer
 
 
@@ -101,6 +102,18 @@ async def test_what_is_answered_while_it_is_closed() -> None:
         assert (await http.get("/api/v1alpha/maintenances")).status_code == 503
         house.gate.open()
         assert (await http.get("/api/v1alpha/maintenances")).status_code == 200
+
+
+async def test_why_a_run_waits_is_answered_at_the_gate() -> None:
+    gate = Gate(lambda: " since noon: painting", in_maintenance)
+    app = gate.around(Starlette())
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://gateway") as http:
+        told = (await http.get("/api/v1alpha/runs/some-run/why")).json()
+        assert (told["run"], told["reasons"][0]["code"]) == ("some-run", "maintenance")
+        message = "the service is in maintenance since noon: painting: nothing is decided"
+        assert told["reasons"][0]["message"] == message
+        assert (await http.delete("/api/v1alpha/runs/some-run/why")).status_code == 503
+        assert (await http.get("/api/v1alpha/runs/some-run")).status_code == 503
 
 
 async def test_a_request_inside_ends_and_a_stream_is_ended() -> None:

@@ -33,6 +33,7 @@ from runstream.events.executor_task import (
 from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.ids import new_id
+from runstream.jetstream.questions import Questions
 from runstream.leases import Lease, LeaseBoard, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -77,7 +78,7 @@ class Standing:
 
     async def scheduler(self) -> Scheduler:
         timers = await open_timers(self.nats, self.log.subjects.namespace)
-        return Scheduler(self.log, self.database, self.executors, Alone(), timers, grace=2)
+        return Scheduler(self.log, self.database, self.executors, Alone(), timers, Questions(self.nats), grace=2)
 
     async def create(self, content: RunConfig, group: str = "/project/p/branch/main") -> str:
         partition = partition_of(group_root(group), self.log.partitions)
@@ -123,6 +124,8 @@ class FakeExecutor:
         self._outcome = outcome
         self.setup_only = False
         """Report the end of the setup of tasks that go on running."""
+        self.idle = False
+        """Start nothing."""
         self.taken: list[str] = []
 
     @asynccontextmanager
@@ -150,6 +153,8 @@ class FakeExecutor:
             return
         task = executor_tasks.assigned(stored.commit.address.id, event)
         self.taken.append(task.id)
+        if self.idle:
+            return
         head = await self._report(stored, Head(1, stored.position.sequence), decide_start(task, datetime.now(UTC)))
         phase = self._outcome(task)
         if phase is not ExecutorTaskPhase.RUNNING:

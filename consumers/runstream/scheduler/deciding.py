@@ -17,9 +17,11 @@ from runstream.domain.clocks import next_due
 from runstream.domain.executor import ExecutorState
 from runstream.domain.executor_task import ExecutorTask, decide_lost, decide_stop
 from runstream.domain.run import Run
+from runstream.domain.why import Explanation
 from runstream.events.executor import ExecutorLost
 from runstream.events.executor_task import ExecutorTaskEvent, ExecutorTaskLost
 from runstream.projections.fold import Changed, Changes, PartitionFold, Tracked
+from runstream.scheduler.explaining import explanation
 from runstream.scheduler.groups import Groups
 from runstream.scheduler.lines import Ask
 from runstream.scheduler.planning import ACTOR, RunPlan, ask_for, assignment, decided, plan_run
@@ -231,6 +233,10 @@ class Decider:
         address = Address(self.fold.partition, "task", task.id, task.executor_id)
         trace = known.trace if (known := self._causes.get(task.run_id)) is not None else ""
         return tracked.head.next_commit(address, events, time=at, actor=ACTOR, cause=cause, trace=trace)
+
+    def why(self, run_id: str, at: datetime) -> Explanation | None:
+        """Why the run waits at this time; None when it is not in memory."""
+        return explanation(self.fold, self._groups, self._turns, run_id, at)
 
     def forget(self, run_id: str) -> None:
         """The run is archived and projected: it is in memory no longer."""

@@ -87,6 +87,10 @@ class Groups:
             stopped_by=_last_behind(named.stopping, own),
         )
 
+    def before(self, run: Run) -> int:
+        """How many runs of its group come before it; looks at all of them."""
+        return sum(1 for _ in takewhile(lambda other: other != run.id, self._groups[run.group].runs))
+
 
 def _waiting(named: _Named, first: Neighbour, run_id: str, bound: int) -> int:
     """How many of the name wait before the run; counted no further than where it matters."""

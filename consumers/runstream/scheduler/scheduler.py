@@ -10,6 +10,7 @@ import structlog
 
 from runstream.database.database import Database
 from runstream.errors import chain_lines
+from runstream.jetstream.questions import Questions
 from runstream.leases import LeaseBoard
 from runstream.lifecycle import Component
 from runstream.log.port import Log
@@ -57,6 +58,7 @@ class Scheduler(Component):
         executors: LeaseBoard,
         fellows: Fellows,
         timers: Timers,
+        questions: Questions,
         *,
         grace: float,
     ) -> None:
@@ -71,7 +73,7 @@ class Scheduler(Component):
         board = ExecutorBoard(executors, grace, on_offer=self._offered, on_gone=self._executor_gone)
         self._turns = Turns(Capacity(board.offers))
         deadlines = Deadlines(timers, log, utc_now)
-        self._around = Surroundings(log, database, self._turns, board, deadlines)
+        self._around = Surroundings(log, database, self._turns, board, deadlines, questions)
 
     async def run(self) -> None:
         """Serve until `stopping` is set, then give the partitions back."""

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import orjson
 import structlog
 
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
 from runstream.feed.feed import Batch, PartitionFeed, read_skips
+from runstream.jetstream.questions import Questions
 from runstream.log.port import Log, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.loading import load_partition
@@ -59,6 +61,7 @@ class Surroundings:
     turns: Turns
     board: ExecutorBoard
     deadlines: Deadlines
+    questions: Questions
     clock: Callable[[], datetime] = utc_now
 
 
@@ -155,6 +158,7 @@ class _Session:
         self._intaking = asyncio.Lock()
         self._rounds = asyncio.Semaphore(ROUNDS)
         self._draining = False
+        self._took = asyncio.Event()
 
     @property
     def at(self) -> int:
@@ -168,6 +172,7 @@ class _Session:
             tasks.create_task(self._projector.run())
             tasks.create_task(self._decide(tasks))
             tasks.create_task(self._retry_parked())
+            tasks.create_task(self._answer())
             self._around.deadlines.arm(task.state for task in self._fold.executor_tasks.values())
             self.due.set()
             while True:
@@ -190,7 +195,23 @@ class _Session:
             if released := self._intake.released(batch):
                 await self._release(released, changes, causes)
             await self._observe(changes, causes)
+        took, self._took = self._took, asyncio.Event()
+        took.set()
         self._note_lag(changes, batch)
+
+    async def _answer(self) -> None:
+        """Say why runs wait, to whoever asks, until cancelled."""
+        around = self._around
+        async with around.questions.answering(around.log.subjects.questions(self._fold.partition), self._explained):
+            await asyncio.Event().wait()
+
+    async def _explained(self, question: bytes) -> bytes:
+        """Why a run waits, as of a place in the log at least; null for a run that is not known."""
+        asked = orjson.loads(question)
+        while self.at < asked["at_least"]:
+            await self._took.wait()
+        async with self._intaking:
+            return orjson.dumps(self.decider.why(asked["run"], self._around.clock()))
 
     async def _release(self, aggregates: set[str], changes: Changes, causes: dict[str, Cause]) -> None:
         """Try again what is parked of these aggregates, and add to the changes what comes of it."""

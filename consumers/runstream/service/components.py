@@ -17,6 +17,7 @@ from runstream.gateway.routes.imports import import_routes
 from runstream.gateway.routes.maintenance import maintenance_routes
 from runstream.importing.serving import ServedImports
 from runstream.importing.switching import tell_nats
+from runstream.jetstream.questions import Questions
 from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Parkable, Roster
@@ -93,6 +94,7 @@ async def _scheduler(platform: Platform, instance: Instance) -> Scheduler:
         await _executor_leases(platform),
         instance,
         await open_timers(platform.nats, settings.namespace, replicas=settings.replicas),
+        Questions(platform.nats),
         grace=settings.executor.lease_seconds,
     )
 
@@ -135,6 +137,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
         platform.pool(),
         RunsAsOf(platform.log),
         stored,
+        Questions(platform.nats),
         platform.telemetry,
         platform.checks(),
         mode=mode,

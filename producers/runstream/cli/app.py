@@ -29,6 +29,7 @@ runs.command(
     help="Follow a run until it ends.\n\n"
     "The exit code is 0 when it succeeded, 1 when it failed, 2 when it was stopped or cancelled.",
 )
+runs.command("runstream.cli.why_command:why", name="why", help="Say why a run waits.")
 runs.command("runstream.cli.run_commands:stop_run", name="stop", help="Stop a running run.")
 runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
 runs.command("runstream.cli.run_commands:pause_run", name="pause", help="Let a run start nothing more for a while.")

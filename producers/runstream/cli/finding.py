@@ -12,9 +12,14 @@ _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NUMBERED = re.compile(r"(/.+)/(\d{1,18})")
 
 
+def is_id(text: str) -> bool:
+    """Whether this can only be the id of a run."""
+    return _ID.fullmatch(text) is not None
+
+
 async def find_run(client: Client, text: str) -> Run:
     """The run of an id, or of GROUP/NUMBER. Raises BadRequestError for what is neither."""
-    if _ID.fullmatch(text):
+    if is_id(text):
         return await client.runs.get(text)
     if numbered := _NUMBERED.fullmatch(text):
         return await client.runs.by_number(numbered[1], int(numbered[2]))

@@ -24,6 +24,7 @@ from runstream.client.types import (
     Executor,
     Inputs,
     Page,
+    Reason,
     Restart,
     Run,
     RunPhase,
@@ -33,6 +34,7 @@ from runstream.client.types import (
     SkippedRun,
     Step,
     Task,
+    Why,
 )
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "ModeChange",
     "Page",
     "Part",
+    "Reason",
     "Restart",
     "Run",
     "RunPhase",
@@ -63,4 +66,5 @@ __all__ = [
     "SkippedRun",
     "Step",
     "Task",
+    "Why",
 ]

@@ -17,6 +17,7 @@ from runstream.client.types import (
     RunResult,
     RunSummary,
     SkippedRun,
+    Why,
 )
 from runstream.client.wire import Wire
 
@@ -177,6 +178,10 @@ class Runs:
     async def by_number(self, group: str, number: int) -> Run:
         """The run of this number in its group, or in one above it. Raises ClientError (not-exist)."""
         return (await self._wire.read(f"/runs/group/{quote(group, safe='')}/{number}", _RunAnswer)).run
+
+    async def why(self, run_id: str) -> Why:
+        """Why the run waits, told by the scheduler that decides about it. Raises ClientError (not-exist)."""
+        return await self._wire.read(f"/runs/{quote(run_id, safe='')}/why", Why)
 
     async def page(
         self,

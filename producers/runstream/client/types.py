@@ -230,6 +230,30 @@ class CreatedRuns(Sequence[Run]):
 
 
 @dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that a run waits for."""
+
+    code: str
+    """group, dependency, executorsFull …"""
+    message: str
+    tasks: tuple[str, ...]
+    """The names of the tasks that it is about; none when it is about the whole run."""
+    details: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a run waits; phase and result are empty where they are not known."""
+
+    run: str
+    phase: str
+    result: str
+    reasons: tuple[Reason, ...]
+    omitted: int = 0
+    """How many further reasons there are."""
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Some runs, in the order asked for."""
 

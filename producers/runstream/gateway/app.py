@@ -23,6 +23,7 @@ from runstream.gateway.routes.executors import executor_routes
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.runs import group_routes, run_routes
 from runstream.gateway.routes.service import service_routes
+from runstream.gateway.routes.why import why_routes
 from runstream.gateway.schemas import describe
 from runstream.telemetry.health import Check, health_routes
 from runstream.telemetry.process import Telemetry
@@ -54,6 +55,7 @@ def gateway_app(
         group_routes,
         event_routes,
         run_routes,
+        why_routes,
         action_routes,
         log_routes,
         executor_routes,

@@ -1,5 +1,7 @@
 """What the API answers in maintenance: health, maintenance, export and import; everything else is 503.
 
+Only the question why a run waits has an answer here, since maintenance is just that.
+
 Requests that are inside when the gate closes are let end; streams end as if their client had gone, and a request
 whose body has not come yet is refused as if it had come later.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runstream.errors import InternalError
@@ -24,10 +27,16 @@ _DISCONNECT: Message = {"type": "http.disconnect"}
 class Gate:
     """Lets requests through while it is open; it is closed until somebody opens it."""
 
-    def __init__(self, why: Callable[[], str]) -> None:
-        """`why` says the reason to those who are not let through."""
+    def __init__(
+        self, why: Callable[[], str], instead: Callable[[str, str, str], Response | None] = lambda *_: None
+    ) -> None:
+        """`why` says the reason to those who are not let through.
+
+        `instead(method, path, reason)` may answer one of them in place of those behind the gate.
+        """
         self.is_open = False
         self._why = why
+        self._instead = instead
         self.inside = 0
         """How many requests are let through and have not ended."""
         self._empty = asyncio.Event()
@@ -56,9 +65,7 @@ class Gate:
             if scope["type"] != "http" or _always(scope["path"]):
                 await app(scope, receive, send)
             elif not self.is_open:
-                answer = error_answer(self._refusal())
-                answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-                await answer(scope, receive, send)
+                await self._answer(scope["method"], scope["path"])(scope, receive, send)
             else:
                 await self._through(app, scope, receive, send)
 
@@ -95,6 +102,12 @@ class Gate:
             return message
 
         return received
+
+    def _answer(self, method: str, path: str) -> Response:
+        if (answer := self._instead(method, path, self._why())) is None:
+            answer = error_answer(self._refusal())
+            answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return answer
 
     def _refusal(self) -> InternalError:
         return InternalError(

@@ -16,11 +16,13 @@ from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation
+from runstream.gateway.explaining import Explaining
 from runstream.gateway.gate import Admission, Gate
 from runstream.gateway.parts import Parts
-from runstream.gateway.ports import PastRuns, Stored
+from runstream.gateway.ports import Asking, PastRuns, Stored
 from runstream.gateway.reading import DatabaseReads
 from runstream.gateway.restarting import Restarting
+from runstream.gateway.routes.why import in_maintenance
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance import Mode, Parkable
@@ -46,6 +48,7 @@ class Gateway(HttpServer):
         database: Database,
         past: PastRuns,
         stored: Stored,
+        questions: Asking,
         telemetry: Telemetry,
         checks: Mapping[str, Check] | None = None,
         *,
@@ -69,6 +72,7 @@ class Gateway(HttpServer):
             step_logs=stored.logs,
             creation=RunCreation(log, _now, stored.shared),
             acting=Acting(log, _now),
+            explaining=Explaining(log, questions),
             restarting=Restarting(log, reads, configs, keyring or Keyring()),
             configs=configs,
             keyring=keyring or Keyring(),
@@ -77,7 +81,7 @@ class Gateway(HttpServer):
         self._admission: Component | None = None
         gate = None
         if mode is not None:
-            gate = Gate(mode.why)
+            gate = Gate(mode.why, in_maintenance)
             self._admission = Parkable("gateway", mode, partial(_admission, gate))
         super().__init__(gateway_app(parts, telemetry, checks or {}, routers, gate), settings.host, settings.port)
         self.stopping = stopping

@@ -19,6 +19,7 @@ from runstream.gateway.acting import Acting
 from runstream.gateway.answers import JSON_TYPE
 from runstream.gateway.bodies import decoded, read_content
 from runstream.gateway.creation import RunCreation
+from runstream.gateway.explaining import Explaining
 from runstream.gateway.idempotency import IdempotencyKey, idempotency_key
 from runstream.gateway.ports import PastRuns, Reads, StepLogs
 from runstream.gateway.restarting import Restarting
@@ -49,6 +50,7 @@ class Parts:
     step_logs: StepLogs
     creation: RunCreation
     acting: Acting
+    explaining: Explaining
     restarting: Restarting
     configs: ConfigReader
     keyring: Keyring

@@ -13,6 +13,7 @@ from typing import Protocol
 from runstream.commits import LogPosition, Position
 from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord
 from runstream.events.run_config import RunConfig
+from runstream.jetstream.questions import Unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,14 @@ class PastRuns(Protocol):
 
     async def run(self, run_id: str, point: LogPosition | Position | datetime) -> ReadRun:
         """One run as it was. Raises NotExistError when there was none, BadRequestError for no point of this log."""
+        ...
+
+
+class Asking(Protocol):
+    """Questions to other components (`runstream.jetstream.questions.Questions`)."""
+
+    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | Unanswered:
+        """The answer, waited for so long at most."""
         ...
 
 

@@ -23,6 +23,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     shapes.RunsAnswer,
     shapes.ExecutorsAnswer,
     shapes.ActionAnswer,
+    shapes.WhyAnswer,
     shapes.VersionAnswer,
     shapes.ErrorShape,
     MaintenanceBody,

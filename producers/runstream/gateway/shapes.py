@@ -267,6 +267,27 @@ class ExecutorsAnswer(Shape, frozen=True):
     executors: list[ExecutorShape]
 
 
+class ReasonShape(Shape, frozen=True):
+    """One thing that a run waits for."""
+
+    code: str
+    message: str
+    tasks: list[str]
+    """The names of the tasks that it is about; none when it is about the whole run."""
+    details: dict[str, Any]
+
+
+class WhyAnswer(Shape, frozen=True):
+    """Why a run waits; phase and result are empty where they are not known."""
+
+    run: str
+    phase: str
+    result: str
+    reasons: list[ReasonShape]
+    omitted: int = 0
+    """How many further reasons there are."""
+
+
 class ActionAnswer(Shape, frozen=True):
     """Where an action is in the log; `position` is empty when there was nothing to do."""
 

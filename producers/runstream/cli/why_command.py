@@ -1,0 +1,51 @@
+"""`runstream run why`: why a run waits, one line for each thing that it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runstream.cli.finding import find_run, is_id
+from runstream.cli.output import Output, print_json, print_table, say
+from runstream.cli.running import with_client
+from runstream.client import Client, Why
+
+_NAMED = 5
+"""So many tasks are named in a line."""
+
+
+def why(run: str, /, *, output: Output = "table") -> int:
+    """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER.
+    output
+        How to print it.
+    """
+
+    async def work(client: Client) -> None:
+        found = await client.runs.why(run if is_id(run) else (await find_run(client, run)).id)
+        if output == "json":
+            print_json(found)
+        else:
+            _print(found)
+
+    return with_client(work)
+
+
+def _print(found: Why) -> None:
+    say(f"run {found.run}" + (f" is {_state(found)}" if found.phase else ""))
+    rows = [(reason.code, _listed(reason.tasks), reason.message) for reason in found.reasons]
+    print_table(("REASON", "TASKS", "WHY"), rows, "it waits for nothing")
+    if found.omitted:
+        say(f"and {found.omitted} further reasons")
+
+
+def _state(found: Why) -> str:
+    return found.phase if found.result == "unknown" else f"{found.phase}, {found.result}"
+
+
+def _listed(tasks: Sequence[str]) -> str:
+    more = len(tasks) - _NAMED
+    return (", ".join(tasks[:_NAMED]) + (f" and {more} more" if more > 0 else "")) or "-"

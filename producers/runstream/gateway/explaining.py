@@ -1,0 +1,56 @@
+"""Why a run waits: asked of the scheduler that decides about it, or told here where none can answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import orjson
+
+from runstream.domain.run import Run
+from runstream.domain.why import Explanation, Reason, ended
+from runstream.gateway.locating import find_run, locate_run
+from runstream.gateway.ports import Asking
+from runstream.jetstream.questions import Unanswered
+from runstream.log.port import Log
+
+ANSWER_SECONDS = 3.0
+"""How long a scheduler may take: it reads first what the log has of the run."""
+_ANSWER = msgspec.json.Decoder(Explanation | None)
+
+
+@dataclass(frozen=True, slots=True)
+class Explaining:
+    """Asks schedulers."""
+
+    log: Log
+    questions: Asking
+
+    async def why(self, run_id: str) -> Explanation:
+        """Why the run waits, as of now. Raises NotExistError, BadRequestError for what is no id."""
+        address = await locate_run(self.log, run_id)
+        found = await find_run(self.log, address)
+        if found.run.finished:
+            return ended(found.run)
+        question = orjson.dumps({"run": run_id, "at_least": found.head.sequence})
+        subject = self.log.subjects.questions(address.partition)
+        answer = await self.questions.ask(subject, question, ANSWER_SECONDS)
+        if isinstance(answer, Unanswered):
+            return _unanswered(found.run, address.partition, answer)
+        return _ANSWER.decode(answer) or _unknown(found.run)
+
+
+def _unanswered(run: Run, partition: int, why: Unanswered) -> Explanation:
+    details: dict[str, object] = {"partition": partition}
+    if why is Unanswered.NOBODY:
+        message = f"no scheduler works on partition {partition} at present: nothing is decided about it"
+        return Explanation(run.phase, run.result, [Reason("noScheduler", message, (), details)])
+    message = (
+        f"the scheduler of partition {partition} did not answer within {ANSWER_SECONDS:g} s: it is busy or cut off"
+    )
+    return Explanation(run.phase, run.result, [Reason("noAnswer", message, (), details)])
+
+
+def _unknown(run: Run) -> Explanation:
+    message = "a commit of it could not be read, and all later ones are parked: see `runstream parked list`"
+    return Explanation(run.phase, run.result, [Reason("parked", message, (), {})])

@@ -1,0 +1,296 @@
+"""Why a run, or a task of it, waits: told from the very state that decisions are made from.
+
+Each reason has a code for machines, a sentence for people, and what it is made of. Tasks for which the same is true
+share one reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from runstream.domain.advance import tasks_to_run
+from runstream.domain.clocks import may_begin
+from runstream.domain.executor import Lack, Offer, demand_of, is_full, unfit
+from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
+from runstream.events.run import RunResult
+from runstream.events.run_config import RunConfig, RunConfigTask
+
+ReasonCode = Literal[
+    "setupError",
+    "ended",
+    "paused",
+    "group",
+    "stopping",
+    "running",
+    "assigned",
+    "dependency",
+    "archives",
+    "approval",
+    "backoff",
+    "noExecutor",
+    "noExecutorFits",
+    "executorsFull",
+    "storing",
+    "deciding",
+    "maintenance",
+    "noScheduler",
+    "noAnswer",
+    "parked",
+]
+_NAMED = 5
+"""So many executors or tasks are named in a sentence."""
+MAX_REASONS = 200
+"""So many are told."""
+MAX_EXECUTORS = 100
+"""So many executors are told of in the details."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that is waited for."""
+
+    code: ReasonCode
+    message: str
+    tasks: tuple[str, ...]
+    """The names of the tasks that it is about; none when it is about the whole run."""
+    details: dict[str, object]
+    """As JSON can say them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a run waits, and where it is in its life."""
+
+    phase: RunPhase
+    result: RunResult
+    reasons: list[Reason]
+    omitted: int = 0
+    """How many further reasons there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a scheduler knows around a run."""
+
+    at: datetime
+    first: Run
+    """The run of its group whose turn it is, which may be itself."""
+    before: int
+    """How many runs of its group, which have not ended, are before it."""
+    offers: Mapping[str, Offer]
+    loads: Mapping[str, int]
+    """How many open tasks each executor has."""
+    executors: Mapping[str, str]
+    """By the id of each executor task of the run: which executor has it."""
+    ahead: Mapping[str, int]
+    """Of each task that waits for room, by name: how many that could take the same room come before it."""
+
+
+def ended(run: Run) -> Explanation:
+    """Of a run that has ended."""
+    return Explanation(run.phase, run.result, [_ended(run)])
+
+
+def explain(run: Run, config: RunConfig, view: View) -> Explanation:
+    """Of a run that has not ended: the whole run's reasons first."""
+    reasons = _reasons(run, config, view)
+    return Explanation(run.phase, run.result, reasons[:MAX_REASONS], max(len(reasons) - MAX_REASONS, 0))
+
+
+def _reasons(run: Run, config: RunConfig, view: View) -> list[Reason]:
+    if run.phase is RunPhase.QUEUED:
+        return [*_paused(run), *_turn(run, view)]
+    reasons = [*_paused(run), *_stopping(run)]
+    tasks = sorted(run.tasks.values(), key=lambda task: (config.tasks[task.name].level, task.name))
+    reasons.extend(_shared(reason for task in tasks if not task.finished for reason in _task(run, task, config, view)))
+    if all(task.finished for task in tasks):
+        reasons.append(_storing(tasks))
+    return reasons
+
+
+def _ended(run: Run) -> Reason:
+    if run.phase is RunPhase.SETUP_ERROR:
+        errors = list(run.setup_errors)
+        return Reason(
+            "setupError", f"it has setup errors and will not run: {'; '.join(errors)}", (), {"errors": errors}
+        )
+    if run.phase is RunPhase.CANCELLED:
+        message = f"it was cancelled: {run.reason}" if run.reason else "it was cancelled"
+    else:
+        message = f"it has ended: {run.result.value}" + (f" ({run.reason})" if run.reason else "")
+    details: dict[str, object] = {"phase": run.phase.value, "result": run.result.value, "reason": run.reason}
+    return Reason("ended", message, (), details)
+
+
+def _paused(run: Run) -> Iterator[Reason]:
+    if run.paused_at is not None:
+        message = f"it is paused since {_moment(run.paused_at)}: nothing more of it starts until it is resumed"
+        yield Reason("paused", message, (), {"since": run.paused_at.isoformat()})
+
+
+def _turn(run: Run, view: View) -> Iterator[Reason]:
+    first = view.first
+    if first.id == run.id:
+        if run.paused_at is None:
+            yield Reason("deciding", "it is its turn: it is about to start", (), {})
+        return
+    more = f", and {_count(view.before - 1, 'more run')} before it" if view.before > 1 else ""
+    details: dict[str, object] = {
+        "run": first.id,
+        "counter": first.counter,
+        "phase": first.phase.value,
+        "paused": first.paused_at is not None,
+        "stopping": first.stop,
+        "before": view.before,
+    }
+    message = f"run {first.counter} ({first.id}) of its group {_state(first)}{more}"
+    yield Reason("group", message, (), details)
+
+
+def _state(run: Run) -> str:
+    if run.stop:
+        return "is being stopped"
+    if run.paused_at is not None:
+        return "is paused"
+    return "is running" if run.phase is RunPhase.RUNNING else "is about to start"
+
+
+def _stopping(run: Run) -> Iterator[Reason]:
+    if not run.stop:
+        return
+    open_tasks = tuple(task.name for task in run.tasks.values() if not task.finished)
+    why = "its time is up" if run.timedout else "it was asked to stop"
+    message = f"{why}{f' ({run.reason})' if run.reason else ''}: {_ending(open_tasks)}"
+    yield Reason("stopping", message, open_tasks, {"reason": run.reason, "timedout": run.timedout})
+
+
+def _ending(tasks: tuple[str, ...]) -> str:
+    return f"{_listed(tasks)} {'has' if len(tasks) == 1 else 'have'} not ended yet" if tasks else "its tasks have ended"
+
+
+def _task(run: Run, task: RunTask, config: RunConfig, view: View) -> Iterator[Reason]:
+    """Why this task, which has not ended, is not further."""
+    if task.executor_task_id:
+        yield _given(task, view)
+        return
+    parents = [run.tasks[depend.task] for depend in config.tasks[task.name].depends]
+    if waited := [parent for parent in parents if not parent.finished]:
+        told = _listed(f"{parent.name} ({_word(parent)})" for parent in waited)
+        states = {parent.name: parent.status.value for parent in waited}
+        yield Reason("dependency", f"it waits for {told}", (task.name,), {"tasks": states})
+    elif storing := [parent.name for parent in parents if not parent.done]:
+        message = f"what {_listed(storing)} handed over is not stored yet"
+        yield Reason("archives", message, (task.name,), {"tasks": storing})
+    elif task.waiting_approval:
+        yield Reason("approval", "it waits for approval", (task.name,), {})
+    elif task.not_before is not None and not may_begin(run, task.name, view.at):
+        message = f"attempt {task.attempt} begins at {_moment(task.not_before)} at the earliest"
+        details = {"attempt": task.attempt, "not_before": task.not_before.isoformat()}
+        yield Reason("backoff", message, (task.name,), details)
+    elif run.paused_at is None:
+        yield _room(run, task, config, view)
+
+
+def _given(task: RunTask, view: View) -> Reason:
+    executor_id = view.executors.get(task.executor_task_id, "")
+    details: dict[str, object] = {"executor": executor_id}
+    if task.status is RunTaskStatus.RUNNING:
+        return Reason("running", f"it runs at executor {executor_id}", (task.name,), details)
+    offer = view.offers.get(executor_id)
+    load = view.loads.get(executor_id, 0)
+    full = f" (it has {load} of {offer.active_tasks_limit} tasks)" if offer and offer.active_tasks_limit else ""
+    return Reason("assigned", f"executor {executor_id}{full} has not started it yet", (task.name,), details)
+
+
+def _room(run: Run, task: RunTask, config: RunConfig, view: View) -> Reason:
+    """Why a task that could run is at no executor."""
+    if task.name not in tasks_to_run(replace(run, paused_at=None), config, view.at):
+        return Reason("deciding", "what becomes of it is about to be decided", (task.name,), {})
+    if not view.offers:
+        return Reason("noExecutor", "there is no executor", (task.name,), {})
+    fitting = {name: offer for name, offer in view.offers.items() if not _lacking(offer, config.tasks[task.name])}
+    if not fitting:
+        return _no_fit(task, config.tasks[task.name], view)
+    rooms = {name: _load(offer, view) for name, offer in sorted(fitting.items())}
+    details: dict[str, object] = {"executors": dict(list(rooms.items())[:MAX_EXECUTORS]), "fitting": len(rooms)}
+    ahead = view.ahead.get(task.name)
+    if ahead is None and not all(is_full(offer, view.loads.get(name, 0)) for name, offer in fitting.items()):
+        return Reason("deciding", "it is about to be given to an executor", (task.name,), details)
+    told = _listed(f"{name} ({load})" for name, load in rooms.items())
+    first = f"; {_count(ahead, 'task')} come{'s' if ahead == 1 else ''} before it" if ahead else ""
+    full = "the executor that fits is" if len(rooms) == 1 else "the executors that fit are"
+    return Reason("executorsFull", f"{full} full: {told}{first}", (task.name,), {**details, "before": ahead or 0})
+
+
+def _lacking(offer: Offer, task: RunConfigTask) -> list[Lack]:
+    return unfit(offer, 0, demand_of(task.runtime))
+
+
+def _load(offer: Offer, view: View) -> str:
+    load = view.loads.get(offer.executor_id, 0)
+    return f"{load} of {offer.active_tasks_limit} tasks" if offer.active_tasks_limit else f"{load} tasks"
+
+
+def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
+    lacking = {name: _lacking(offer, wanted) for name, offer in sorted(view.offers.items())}
+    told = _listed((f"{name} {_all(lacks)}" for name, lacks in lacking.items()), "; ")
+    shown = list(lacking.items())[:MAX_EXECUTORS]
+    details: dict[str, object] = {
+        "executors": {name: {lack.requirement: lack.sentence for lack in lacks} for name, lacks in shown},
+        "requires": {
+            name: value
+            for name, value in (
+                ("type", wanted.runtime.type),
+                ("arch", wanted.runtime.arch),
+                ("labels", wanted.runtime.labels),
+                ("privileged", demand_of(wanted.runtime).privileged),
+            )
+            if value
+        },
+    }
+    return Reason("noExecutorFits", f"no executor fits: {told}", (task.name,), details)
+
+
+def _all(lacks: Iterable[Lack]) -> str:
+    return " and ".join(lack.sentence for lack in lacks)
+
+
+def _storing(tasks: Iterable[RunTask]) -> Reason:
+    names = tuple(task.name for task in tasks if task.unsettled)
+    if not names:
+        return Reason("deciding", "its tasks have ended: it is about to be finished", (), {})
+    return Reason("storing", f"logs and archives of {_listed(names)} are being stored", names, {})
+
+
+def _shared(reasons: Iterable[Reason]) -> list[Reason]:
+    """Those that say the same as one, with all their tasks."""
+    found: dict[tuple[str, str], Reason] = {}
+    for reason in reasons:
+        key = reason.code, reason.message
+        known = found.get(key)
+        found[key] = reason if known is None else replace(known, tasks=(*known.tasks, *reason.tasks))
+    return list(found.values())
+
+
+def _word(task: RunTask) -> str:
+    if task.waiting_approval:
+        return "waits for approval"
+    return "not started" if task.status is RunTaskStatus.NOT_STARTED else task.status.value
+
+
+def _listed(texts: Iterable[str], separator: str = ", ") -> str:
+    """The first few, and how many more there are."""
+    all_of_them = list(texts)
+    more = len(all_of_them) - _NAMED
+    return separator.join(all_of_them[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
