@@ -130,10 +130,11 @@ def database_schema(database_url: str) -> Iterator[str]:
     """The name of one test's schema (not made yet); dropped afterwards."""
     name = f"test_{secrets.token_hex(6)}"
     yield name
-    uvloop.run(_drop(database_url, name))
+    uvloop.run(drop_schema(database_url, name))
 
 
-async def _drop(url: str, schema: str) -> None:
+async def drop_schema(url: str, schema: str) -> None:
+    """Remove a schema and everything in it."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE')

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_pause, decide_resume, decide_stop
+from runstream.domain.actions import (
+    NotAllowed,
+    decide_annotate,
+    decide_approve,
+    decide_cancel,
+    decide_pause,
+    decide_resume,
+    decide_stop,
+)
 from runstream.domain.advance import tasks_to_run
 from runstream.domain.executor import Executor, ExecutorState, Lack, Offer, choose_executor, demand_of, evolve, unfit
 from runstream.domain.run import RunPhase, RunTaskStatus, created
@@ -22,6 +30,7 @@ from runstream.events.run import (
     RunResumed,
     RunStarted,
     RunStopRequested,
+    RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskApproved,
 )
@@ -108,6 +117,21 @@ def test_a_waiting_task_is_approved_once_and_remembers_by_whom() -> None:
     assert (run.tasks["a"].approvers, run.tasks["a"].approved_at) == (("user:ann",), AT)
     with pytest.raises(NotAllowed, match="approved already"):
         decide_approve(run, run.tasks["a"])
+
+
+def test_annotations_are_noted_once_at_any_time() -> None:
+    run = run_of(CONTENT, phase=RunPhase.FINISHED)
+    assert decide_annotate(run.tasks["a"], {"ticket": "7"}) == (RunTaskAnnotated("a", {"ticket": "7"}),)
+    run = evolve_run(run, RunTaskAnnotated("a", {"ticket": "7"}), AT)
+    assert decide_annotate(run.tasks["a"], {"ticket": "7"}) == ()
+    assert decide_annotate(run.tasks["a"], {}) == (RunTaskAnnotated("a", {}),)
+
+
+def test_what_has_ended_can_be_restarted_unless_it_never_was_a_run() -> None:
+    for phase, word in ((RunPhase.FINISHED, "restarted"), (RunPhase.SETUP_ERROR, "create a new run")):
+        with pytest.raises(NotAllowed) as refused:
+            decide_stop(run_of(CONTENT, phase=phase))
+        assert word in refused.value.allowed
 
 
 def test_creation_number_and_start() -> None:

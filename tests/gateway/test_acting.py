@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
+from datetime import datetime
+
 import pytest
 
 from runstream.client import ClientError
@@ -15,6 +20,7 @@ from runstream.events.run import (
     RunResumed,
     RunStarted,
     RunStopRequested,
+    RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskApproved,
 )
@@ -105,6 +111,7 @@ async def test_what_is_not_allowed_says_what_would_be(body: dict[str, str], code
     assert (answer.status_code, error["code"]) == (400, code)
     assert message in error["message"]
     assert hint in error["hint"]
+    assert code != "runNotRunning" or error["details"] == {"run": address.id, "phase": "queued"}
 
 
 async def test_a_waiting_task_is_approved_once() -> None:
@@ -125,6 +132,93 @@ async def test_a_waiting_task_is_approved_once() -> None:
     (view,) = run["tasks"].values()
     assert (view["approved"], view["annotations"]) == (True, {"approvers": '["user:admin"]'})
     assert (await _types(world, address)).count(RunTaskApproved) == 1
+
+
+async def test_two_who_approve_at_once_lose_nothing() -> None:
+    """One approves, with name and time; the other is told that it is approved already. Nothing is overwritten."""
+    log = MemoryLog()
+    worlds = [World.make(log=log) for _ in range(6)]
+    address = await _created(worlds[0])
+    await worlds[0].append(address, RunStarted(), RunTaskApprovalRequested("build"))
+    path = f"/runs/{address.id}/tasks/build/actions"
+
+    async def approve(world: World) -> tuple[int, str]:
+        async with world.http() as http:
+            answer = await http.put(path, json={"action_type": "approve"})
+            return answer.status_code, answer.json()[0]["code"] if answer.is_error else ""
+
+    answers = await asyncio.gather(*(approve(world) for world in worlds))
+    assert sorted(answers) == [(200, ""), *[(400, "runTaskAlreadyApproved")] * 5]
+    async with worlds[0].http() as http:
+        (task,) = (await http.get(f"/runs/{address.id}")).json()["run"]["tasks"].values()
+    last = (await log.history(address))[-1].commit
+    assert task["annotations"] == {"approvers": f'["{last.actor}"]'}
+    assert datetime.fromisoformat(task["approval_time"]) == last.time
+
+
+async def test_two_who_do_different_things_at_once_lose_nothing() -> None:
+    log = MemoryLog()
+    worlds = [World.make(log=log) for _ in range(2)]
+    address = await _created(worlds[0])
+    await worlds[0].append(address, RunStarted(), RunTaskApprovalRequested("build"))
+    path = f"/runs/{address.id}/tasks/build/actions"
+    bodies = [{"action_type": "approve"}, {"action_type": "setannotations", "annotations": {"ticket": "7"}}]
+    async with worlds[0].http() as one, worlds[1].http() as other:
+        answers = await asyncio.gather(*(http.put(path, json=b) for http, b in zip((one, other), bodies, strict=True)))
+        assert [answer.status_code for answer in answers] == [200, 200]
+        (task,) = (await one.get(f"/runs/{address.id}")).json()["run"]["tasks"].values()
+    assert task["annotations"] == {"ticket": "7", "approvers": '["user:admin"]'}
+
+
+async def test_annotations_of_a_task_are_replaced() -> None:
+    world = World.make()
+    address = await _created(world)
+    async with world.client() as client:
+        for annotations in ({"ticket": "7", "by": "ada"}, {"ticket": "8"}, {"ticket": "8"}):
+            await client.runs.annotate(address.id, "build", annotations)
+        (task,) = (await client.runs.get(address.id)).tasks.values()
+    assert task.annotations == {"ticket": "8"}
+    assert (await _types(world, address)).count(RunTaskAnnotated) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"action_type": "setannotations", "annotations": {"approvers": "[]"}}, "says who approved"),
+        ({"action_type": "setannotations", "annotations": {"a": "x" * 20_000}}, "at most 16384"),
+        ({"action_type": "approve", "annotations": {"a": "b"}}, "an approval takes no annotations"),
+    ],
+)
+async def test_annotations_that_cannot_be(body: dict[str, object], message: str) -> None:
+    world = World.make()
+    address = await _created(world)
+    async with world.http() as http:
+        answer = await http.put(f"/runs/{address.id}/tasks/build/actions", json=body)
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (400, "invalidAnnotations")
+    assert message in error["message"]
+
+
+async def test_an_action_that_rests_on_what_was_seen_is_refused_when_that_has_changed() -> None:
+    world = World.make()
+    address = await _created(world)
+    path = f"/runs/{address.id}/actions"
+    async with world.http() as http:
+        assert (await http.get(f"/runs/{address.id}")).json()["change_groups_update_tokens"] == ""
+        token = (await http.get(f"/runs/{address.id}?changegroup=mine")).json()["change_groups_update_tokens"]
+        decoded = json.loads(base64.b64decode(token))
+        assert decoded == {"change_groups_values": {"mine": f"{address.id}@1"}}
+        await world.append(address, RunStarted())
+        refused = await http.put(path, json={"action_type": "stop", "change_groups_update_tokens": token})
+        token = (await http.get(f"/runs/{address.id}?changegroup=mine")).json()["change_groups_update_tokens"]
+        accepted = await http.put(path, json={"action_type": "stop", "change_groups_update_tokens": token})
+        again = await http.put(path, json={"action_type": "stop", "change_groups_update_tokens": token})
+        none = await http.put(path, json={"action_type": "stop", "change_groups_update_tokens": "bm9uZQ=="})
+        empty = base64.b64encode(b'{"change_groups_values": {}}').decode()
+        ignored = await http.put(path, json={"action_type": "stop", "change_groups_update_tokens": empty})
+    assert [answer.status_code for answer in (refused, accepted, again, none, ignored)] == [409, 200, 409, 400, 200]
+    assert refused.json()[0]["code"] == again.json()[0]["code"] == "concurrentUpdate"
+    assert none.json()[0]["code"] == "invalidChangeGroupsToken"
 
 
 class Busy(MemoryLog):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from runstream.commits import Position
 from runstream.database.runs import RunPage, RunSummary
 from runstream.domain.run import RunPhase
@@ -44,9 +46,9 @@ async def test_a_page_of_runs() -> None:
         body = (await http.get(path)).json()
     (query,) = world.reads.queries
     assert (query.groups, query.phases, query.results) == (
-        ["/a/b", "/c/d"],
-        [RunPhase.QUEUED, RunPhase.RUNNING],
-        [RunResult.FAILED],
+        ("/a/b", "/c/d"),
+        (RunPhase.QUEUED, RunPhase.RUNNING),
+        (RunResult.FAILED,),
     )
     assert (query.last_run, query.ascending, query.start, query.limit) == (True, True, 9, 40)
     assert body["next_start"] == 512
@@ -69,6 +71,59 @@ async def test_the_runs_of_a_group_whose_name_is_escaped() -> None:
     (query,) = world.reads.queries
     assert list(query.groups) == ["/project/web/branch/feature%2Fx"]
     assert (query.limit, answer.headers["X-Agola-HasMore"]) == (40, "false")
+
+
+async def test_a_cursor_asks_for_the_next_page_of_the_same_list() -> None:
+    world = World.make()
+    world.reads.page = RunPage((SUMMARY,), 512)
+    async with world.http() as http:
+        first = await http.get("/runs?group=/a/b&phase=queued&result=failed&lastrun&asc&start=9")
+        cursor = first.headers["X-Agola-Cursor"]
+        assert first.json()["cursor"] == cursor
+        await http.get("/runs", params={"cursor": cursor, "limit": 7})
+        world.reads.page = RunPage((SUMMARY,), None)
+        last = await http.get("/runs", params={"cursor": cursor})
+    before, after, _ = world.reads.queries
+    assert after == replace(before, start=512, limit=7)
+    assert (last.headers["X-Agola-Cursor"], last.headers["X-Agola-HasMore"], last.json()["cursor"]) == ("", "false", "")
+
+
+async def test_a_page_of_a_group_begins_behind_a_number() -> None:
+    """Whether there is a run of this number in the group or not."""
+    world = World.make()
+    world.reads.page = RunPage((SUMMARY,), 512)
+    path = "/runs/group/%2Fproject%2Fweb"
+    async with world.http() as http:
+        first = await http.get(f"{path}?start=9&sortdirection=asc&phase=finished")
+        assert (first.json()["next_start"], first.headers["X-Agola-HasMore"]) == (7, "true")
+        await http.get(path, params={"cursor": first.json()["cursor"]})
+    before, after = world.reads.queries
+    assert (before.start_counter, before.start, before.ascending) == (9, 0, True)
+    assert after == replace(before, start_counter=0, start=512)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/runs?cursor=CURSOR&phase=queued",
+        "/runs?cursor=CURSOR&group=/a/b",
+        "/runs?cursor=CURSOR&asc",
+        "/runs?cursor=nonsense",
+        "/runs?cursor=e30x",
+        "/runs/group/%2Fother%2Fgroup?cursor=CURSOR",
+        "/runs/group/%2Fa%2Fb?cursor=CURSOR&sortdirection=asc",
+        "/runs/group/%2Fa%2Fb?cursor=CURSOR&start=3",
+    ],
+)
+async def test_a_cursor_is_of_one_list_and_says_all_of_it(path: str) -> None:
+    world = World.make()
+    world.reads.page = RunPage((SUMMARY,), 512)
+    async with world.http() as http:
+        cursor = (await http.get("/runs?group=/a/b")).json()["cursor"]
+        answer = await http.get(path.replace("CURSOR", cursor))
+    (error,) = answer.json()
+    assert (answer.status_code, error["code"]) == (400, "invalidCursor")
+    assert error["hint"]
 
 
 async def test_reads_wait_for_the_positions_that_are_named() -> None:
@@ -102,6 +157,8 @@ async def test_the_client_goes_through_all_pages() -> None:
     world.reads.runs = runs  # type: ignore[method-assign,assignment]
     async with world.client() as client:
         assert [run.counter async for run in client.runs.list(phases=["finished"])] == [7, 7, 7]
+        page = await client.runs.page(phases=["finished"])
+        assert (await client.runs.page(cursor=page.cursor)).cursor == ""
 
 
 def test_a_read_run_is_a_run_and_its_config() -> None:

@@ -34,22 +34,23 @@ TASKS = {
 }
 
 
-async def _ended(world: World, http: httpx2.AsyncClient) -> str:
+async def ended(world: World, http: httpx2.AsyncClient) -> str:
     """A run whose build succeeded, whose test failed, and whose deploy was skipped."""
     body = run_body(run_config_tasks=TASKS, environment={"STAGE": "one"}, annotations={"who": "me"})
-    run = (await http.post("/runs", json=body)).json()["run"]["id"]
+    created = (await http.post("/runs", json=body)).json()["run"]
+    run, config = created["id"], created["run_config_id"]
     address = Address(P, "run", run)
     await world.append(address, RunStarted())
-    await _executed(world, run, "build", ExecutorTaskPhase.SUCCESS)
-    await _executed(world, run, "test", ExecutorTaskPhase.FAILED)
+    await _executed(world, run, config, "build", ExecutorTaskPhase.SUCCESS)
+    await _executed(world, run, config, "test", ExecutorTaskPhase.FAILED)
     await world.append(address, RunResultSet(RunResult.FAILED), RunTasksSkipped(("deploy",)), RunFinished())
     return str(run)
 
 
-async def _executed(world: World, run: str, name: str, phase: ExecutorTaskPhase) -> None:
+async def _executed(world: World, run: str, config: str, name: str, phase: ExecutorTaskPhase) -> None:
     made = run_task_id(run, name)
     address = Address(P, "task", executor_task_id(run, made), "e1")
-    assigned = ExecutorTaskAssigned("e1", run, made, name, "", GROUP, 1, 1, 0, 1, {})
+    assigned = ExecutorTaskAssigned("e1", run, made, name, config, GROUP, 1, 1, 0, 1, {})
     await world.append(address, assigned)
     await world.append(address, ExecutorTaskFinished(BEGUN, phase, ""))
 
@@ -65,7 +66,7 @@ def _names(run: dict[str, Any], *, kept: bool) -> set[str]:
 async def test_what_did_not_succeed_runs_again_and_the_rest_is_kept() -> None:
     world = World.make()
     async with world.http() as http:
-        earlier = await _ended(world, http)
+        earlier = await ended(world, http)
         answer = await http.post("/runs", json={"run_id": earlier})
         assert answer.status_code == 201, answer.text
         run = answer.json()["run"]
@@ -107,7 +108,7 @@ async def test_what_did_not_succeed_runs_again_and_the_rest_is_kept() -> None:
 async def test_what_was_asked_for_is_recorded(asked: dict[str, Any], kept: set[str], scope: str) -> None:
     world = World.make()
     async with world.http() as http:
-        earlier = await _ended(world, http)
+        earlier = await ended(world, http)
         answer = await http.post("/runs", json={"run_id": earlier, **asked})
     run = answer.json()["run"]
     assert _names(run, kept=True) == kept
@@ -123,7 +124,7 @@ async def test_what_was_asked_for_is_recorded(asked: dict[str, Any], kept: set[s
 async def test_a_task_is_named_by_its_id_too_and_the_environment_is_replaced_when_it_is_given() -> None:
     world = World.make()
     async with world.http() as http:
-        earlier = await _ended(world, http)
+        earlier = await ended(world, http)
         by_id = {"run_id": earlier, "tasks": [run_task_id(earlier, "test")]}
         same = (await http.post("/runs", json=by_id)).json()
         other = (await http.post("/runs", json={**by_id, "environment": {"STAGE": "two"}})).json()
@@ -135,7 +136,7 @@ async def test_a_task_is_named_by_its_id_too_and_the_environment_is_replaced_whe
 async def test_a_restart_of_a_restart_keeps_what_that_kept() -> None:
     world = World.make()
     async with world.http() as http:
-        first = await _ended(world, http)
+        first = await ended(world, http)
         second = (await http.post("/runs", json={"run_id": first})).json()["run"]["id"]
         await world.append(Address(P, "run", second), RunCancelled(""))
         third = (await http.post("/runs", json={"run_id": second})).json()["run"]
@@ -161,7 +162,7 @@ async def test_a_restart_of_a_restart_keeps_what_that_kept() -> None:
 async def test_what_is_refused_says_why(asked: dict[str, Any], status: int, code: str, message: str) -> None:
     world = World.make()
     async with world.http() as http:
-        earlier = await _ended(world, http)
+        earlier = await ended(world, http)
         answer = await http.post("/runs", json={"run_id": earlier, **asked})
     (error,) = answer.json()
     assert (answer.status_code, error["code"]) == (status, code)
@@ -194,7 +195,7 @@ async def test_a_run_that_goes_on_cannot_be_restarted_and_one_with_setup_errors_
 async def test_a_run_says_how_it_can_be_restarted() -> None:
     world = World.make()
     async with world.http() as http:
-        failed = (await http.get(f"/runs/{await _ended(world, http)}")).json()["run"]
+        failed = (await http.get(f"/runs/{await ended(world, http)}")).json()["run"]
         one = (await http.post("/runs", json=run_body(run_config_tasks={}))).json()["run"]["id"]
         await world.append(Address(P, "run", one), RunStarted(), RunResultSet(RunResult.SUCCESS), RunFinished())
         success = (await http.get(f"/runs/{one}")).json()["run"]
@@ -209,7 +210,7 @@ async def test_nothing_is_appended_when_what_is_kept_cannot_be_referred_to() -> 
         raise InternalError("the bucket is away", code="objectsUnreachable")
 
     async with world.http() as http:
-        earlier = await _ended(world, http)
+        earlier = await ended(world, http)
         end = await world.log.end(P)
         world.shared.refer = away  # type: ignore[method-assign]
         answer = await http.post("/runs", json={"run_id": earlier})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -109,6 +110,33 @@ async def test_the_phases_of_runs_are_told() -> None:
             second = [line async for line in _until(lines, "data:")][-1]
     assert '"Phase":"running","Result":"failed"' in first
     assert '"Phase":"finished","Result":"failed"' in second
+
+
+async def test_whoever_goes_on_behind_a_sequence_misses_nothing_of_any_partition() -> None:
+    """Headers come at once, before there is anything to tell."""
+    world = World.make()
+    groups = ["/project/web/a", "/project/api/a", "/project/x/a", "/user/y/a", "/user/z/a"]
+    assert len({partition_of(group[: group.rindex("/")], 4) for group in groups}) > 1
+    headers = {"Authorization": f"token {TOKEN}"}
+    path = "/api/v1alpha/runs/events"
+
+    async def told(lines: AsyncIterator[str]) -> dict[str, str]:
+        (line,) = [line async for line in _until(lines, "data:") if line.startswith("data:")]
+        event: dict[str, str] = json.loads(line.removeprefix("data: "))
+        return event
+
+    async with world.served() as url, world.http() as ours, httpx2.AsyncClient(headers=headers) as http:
+        async with http.stream("GET", f"{url}{path}?afterSequence=0") as answer:
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+            lines = answer.aiter_lines()
+            assert await anext(lines) == ": from 1:0,0,0,0"
+            runs = [(await ours.post("/runs", json=run_body(group=group))).json()["run"]["id"] for group in groups]
+            first = await told(lines)
+        seen = [first["RunID"]]
+        async with http.stream("GET", f"{url}{path}", params={"afterSequence": first["Sequence"]}) as answer:
+            lines = answer.aiter_lines()
+            seen += [(await told(lines))["RunID"] for _ in runs[1:]]
+    assert sorted(seen) == sorted(runs)
 
 
 async def test_a_log_that_has_nothing_yet_answers_at_once() -> None:

@@ -193,8 +193,14 @@ class Runs:
         start: int = 0,
         limit: int = 25,
         ascending: bool = False,
+        cursor: str = "",
     ) -> Page:
-        """Some runs (at most 40), the latest first unless `ascending`; `start` is the last sequence before them."""
+        """Some runs (at most 40), the latest first unless `ascending`; `start` is the last sequence before them.
+
+        The `cursor` of a page gives the next page of the same list; only `limit` goes with it.
+        """
+        if cursor:
+            return await self._wire.read("/runs", Page, {"cursor": cursor, "limit": limit})
         flags = {name: "1" for name, on in (("lastrun", last_run), ("asc", ascending)) if on}
         params = {
             "group": list(groups),
@@ -216,10 +222,18 @@ class Runs:
         ascending: bool = False,
     ) -> AsyncGenerator[RunSummary, None]:
         """All runs that match, page by page as they are asked for; groups match themselves and what is below."""
-        wanted = {"groups": tuple(groups), "phases": tuple(phases), "results": tuple(results)}
+        groups, phases, results = tuple(groups), tuple(phases), tuple(results)
         start: int | None = 0
         while start is not None:
-            page = await self.page(**wanted, last_run=last_run, ascending=ascending, start=start, limit=MAX_PAGE)
+            page = await self.page(
+                groups=groups,
+                phases=phases,
+                results=results,
+                last_run=last_run,
+                ascending=ascending,
+                start=start,
+                limit=MAX_PAGE,
+            )
             for run in page.runs:
                 yield run
             start = page.next_start
@@ -240,11 +254,16 @@ class Runs:
         """Let a paused run go on. Raises ClientError (bad-request) when it is not paused."""
         await self._act(run_id, "", {"action_type": "resume"})
 
+    async def annotate(self, run_id: str, task_id: str, annotations: Mapping[str, str]) -> None:
+        """Note these with a task, in place of all that was noted. Raises ClientError."""
+        body = {"action_type": "setannotations", "annotations": annotations}
+        await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", body)
+
     async def approve(self, run_id: str, task_id: str) -> None:
         """Approve a task that waits for it. Raises ClientError (bad-request) when it does not."""
         await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", {"action_type": "approve"})
 
-    async def _act(self, run_id: str, below: str, body: Mapping[str, str]) -> None:
+    async def _act(self, run_id: str, below: str, body: Mapping[str, object]) -> None:
         await self._wire.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])
 
 

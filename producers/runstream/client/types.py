@@ -260,6 +260,8 @@ class Page:
     runs: tuple[RunSummary, ...]
     next_start: int | None
     """The `start` of the next page; None when there is none."""
+    cursor: str
+    """Asks for the next page of this list; empty when there is none."""
 
 
 @dataclass(frozen=True, slots=True)

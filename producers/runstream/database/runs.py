@@ -84,6 +84,8 @@ class RunQuery:
     """Of the runs that match, only the last one of each group."""
     start: int = 0
     """Begin behind the run of this sequence; 0 for the first."""
+    start_counter: int = 0
+    """Begin behind this run number, whether there is such a run or not; for groups of one root."""
     limit: int = DEFAULT_LIMIT
     """1 to 40."""
     ascending: bool = False
@@ -168,6 +170,8 @@ def _listing(query: RunQuery) -> Select[tuple[object, ...]]:
         listed = listed.where(*_matching(query))
     if query.start:
         listed = listed.where(runs.sequence > query.start if query.ascending else runs.sequence < query.start)
+    if (number := query.start_counter) > 0:
+        listed = listed.where(runs.counter > number if query.ascending else runs.counter < number)
     order = runs.sequence.asc() if query.ascending else runs.sequence.desc()
     return listed.order_by(order).limit(query.limit + 1)
 

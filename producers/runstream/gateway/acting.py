@@ -10,12 +10,13 @@ from typing import TypeVar, cast
 from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.domain.executor import Executor, ExecutorState, evolve
 from runstream.domain.run import Run
-from runstream.errors import NotExistError
+from runstream.errors import ConflictError, NotExistError
 from runstream.events.event import Event
 from runstream.events.executor import ExecutorDeleted, ExecutorEvent
 from runstream.events.run import RunEvent
 from runstream.gateway.creation import ACTOR
 from runstream.gateway.locating import find_run, head_of, locate_run
+from runstream.gateway.tokens import SeenRun
 from runstream.ids import require_token
 from runstream.log.decisions import decide_and_append
 from runstream.log.port import Log
@@ -33,12 +34,19 @@ class Acting:
     now: Callable[[], datetime]
     """The time in UTC."""
 
-    async def on_run(self, run_id: str, decide: Callable[[Run], Sequence[RunEvent]]) -> Position | None:
-        """Append what `decide` makes of the run; None when that is nothing. Raises what it raises, NotExistError."""
+    async def on_run(
+        self, run_id: str, decide: Callable[[Run], Sequence[RunEvent]], seen: SeenRun | None = None
+    ) -> Position | None:
+        """Append what `decide` makes of the run; None when that is nothing. Raises what it raises, NotExistError.
+
+        Raises ConflictError when the run is not as it was seen.
+        """
         address = await locate_run(self.log, run_id)
 
         async def load(_: Position | None) -> tuple[Run, Head]:
             found = await find_run(self.log, address)
+            if seen is not None and seen != SeenRun(run_id, found.head.version):
+                raise _changed_since(run_id, seen)
             return found.run, found.head
 
         return await self._append(address, load, decide)
@@ -68,6 +76,15 @@ class Acting:
 
         appended = await decide_and_append(self.log, load, commit)
         return appended.position if appended else None
+
+
+def _changed_since(run_id: str, seen: SeenRun) -> ConflictError:
+    return ConflictError(
+        f"run {run_id} has changed since it was read",
+        code="concurrentUpdate",
+        details={"run": run_id, "seen": {"run": seen.run_id, "version": seen.version}},
+        hint="read it again, and decide on what it is now",
+    )
 
 
 def _fold_executor(executor_id: str, history: Sequence[StoredCommit]) -> Executor | None:

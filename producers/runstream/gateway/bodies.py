@@ -226,12 +226,17 @@ class RunActionBody(Body, frozen=True):
 
     action_type: Literal["stop", "cancel", "changephase", "pause", "resume"]
     phase: str = ""
+    change_groups_update_tokens: str = ""
+    """As the run was read with: the action is refused when the run has changed since."""
 
 
 class TaskActionBody(Body, frozen=True):
-    """PUT /runs/{id}/tasks/{task}/actions."""
+    """PUT /runs/{id}/tasks/{task}/actions: approve a task, or note something with it in place of what was noted."""
 
-    action_type: Literal["approve"]
+    action_type: Literal["approve", "setannotations"]
+    annotations: dict[str, str] = {}
+    change_groups_update_tokens: str = ""
+    """As the run was read with: the action is refused when the run has changed since."""
 
 
 async def read_body(request: Request, kind: type[T], limit: int) -> T:

@@ -209,6 +209,8 @@ class RunAnswer(Shape, frozen=True):
 
     run: RunShape
     run_config: RunConfigShape
+    change_groups_update_tokens: str = ""
+    """What an action may be sent with, to be refused when the run has changed since; where it was asked for."""
 
 
 class SkippedRunShape(Shape, frozen=True):
@@ -242,6 +244,8 @@ class RunsAnswer(Shape, frozen=True):
     runs: list[RunSummaryShape]
     next_start: int | None
     """The `start` of the next page; null when there is none."""
+    cursor: str
+    """Asks for the next page, and for nothing else than this list; empty when there is none."""
 
 
 class ExecutorShape(Shape, frozen=True):

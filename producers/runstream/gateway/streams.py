@@ -97,10 +97,10 @@ class RunPhases:
         """The events of one message, possibly none."""
         if seen.commit is None or seen.commit.commit.address.kind != "run":
             return b""
-        said = await self._changes(seen.commit)
+        said = await self._changes(seen.commit, seen.position)
         return b"".join(_sse(seen.position, "run_phase_changed", change) for change in said)
 
-    async def _changes(self, stored: StoredCommit) -> list[dict[str, object]]:
+    async def _changes(self, stored: StoredCommit, place: LogPosition) -> list[dict[str, object]]:
         commit = stored.commit
         said: list[dict[str, object]] = []
         for event in commit.events:
@@ -114,7 +114,7 @@ class RunPhases:
             result = await self._result(commit)
             said.append(
                 {
-                    "Sequence": f"{stored.position.epoch}/{stored.position.partition}/{stored.position.sequence}",
+                    "Sequence": str(place),
                     "RunEventType": "run_phase_changed",
                     "RunID": commit.address.id,
                     "Phase": phase.value,

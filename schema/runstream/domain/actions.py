@@ -9,6 +9,7 @@ from runstream.events.run import (
     RunPaused,
     RunResumed,
     RunStopRequested,
+    RunTaskAnnotated,
     RunTaskApproved,
 )
 
@@ -64,6 +65,11 @@ def decide_approve(run: Run, task: RunTask) -> tuple[RunEvent, ...]:
     return (RunTaskApproved(task.name),)
 
 
+def decide_annotate(task: RunTask, annotations: dict[str, str]) -> tuple[RunEvent, ...]:
+    """Note these with a task, in place of what was noted; nothing when they are there already."""
+    return () if annotations == task.annotations else (RunTaskAnnotated(task.name, annotations),)
+
+
 def _not_in(run: Run, wanted: str, code: str) -> NotAllowed:
     return NotAllowed(f"the run is {_state(run)} and cannot be {wanted}", code, _allowed(run))
 
@@ -75,8 +81,10 @@ def _state(run: Run) -> str:
 
 
 def _allowed(run: Run) -> str:
+    if run.phase is RunPhase.SETUP_ERROR:
+        return "the run has ended: correct its configuration and create a new run"
     if run.finished:
-        return "the run has ended: nothing more can be done to it"
+        return "the run has ended: it can be restarted"
     if run.stop:
         return "it ends when its tasks have ended"
     end = "stopped" if run.phase is RunPhase.RUNNING else "cancelled"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import unquote
 
+import msgspec
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream.commits import parse_point
-from runstream.database.runs import DEFAULT_LIMIT, MAX_LIMIT, RunQuery
+from runstream.database.runs import DEFAULT_LIMIT, MAX_LIMIT, RunPage, RunQuery
 from runstream.domain.run import RunPhase
 from runstream.errors import BadRequestError
 from runstream.events.run import RunResult
+from runstream.gateway.cursors import mixed_cursor, next_cursor, query_of
 from runstream.gateway.parts import (
     AtLeast,
     AtLeastHeader,
@@ -26,11 +29,14 @@ from runstream.gateway.parts import (
 )
 from runstream.gateway.ports import ReadRun
 from runstream.gateway.shapes import RunAnswer, RunsAnswer
+from runstream.gateway.tokens import token_of
 from runstream.gateway.views import run_answer, run_summary
 from runstream.ids import require_uuid
 
 Phases = Annotated[list[RunPhase], Query(description="one of these phases; repeated")]
 Results = Annotated[list[RunResult], Query(description="one of these results; repeated")]
+Cursor = Annotated[str, Query(description="of the page before; it says itself which runs the list is of")]
+ChangeGroups = Annotated[list[str], Query(description="names for a token that actions may be sent with; repeated")]
 At = Annotated[str, Query(description="as it was then: a time with its zone, or a position of the log")]
 Groups = Annotated[list[str], Query(description="this group or one below it; repeated")]
 
@@ -48,29 +54,39 @@ def run_routes(parts: Parts) -> APIRouter:
         start: Annotated[int, Query(ge=0, description="behind the run of this sequence")] = 0,
         limit: Annotated[int, Query(ge=1, description=f"at most {MAX_LIMIT}, whatever is asked for")] = DEFAULT_LIMIT,
         asc: Flag = None,
+        cursor: Cursor = "",
         at_least: AtLeast = "",
         runstream_position: AtLeastHeader = "",
     ) -> Response:
         """A page of runs, the latest first unless `asc`."""
         query = RunQuery(
-            groups=group,
-            phases=phase,
-            results=result,
+            groups=tuple(group),
+            phases=tuple(phase),
+            results=tuple(result),
             last_run=flag(lastrun),
             start=start,
             limit=min(limit, MAX_LIMIT),
             ascending=flag(asc),
         )
+        if cursor and group:
+            raise mixed_cursor()
+        query = query_of(cursor, query) if cursor else query
         page = await parts.reads.runs(query, parse_positions(at_least or runstream_position))
-        return answer(RunsAnswer([run_summary(run) for run in page.runs], page.next_start))
+        return _page(page, page.next_start, next_cursor(query, page))
 
     @router.get("/runs/{run_id}", openapi_extra=documented(None, RunAnswer))
-    async def get(run_id: str, at: At = "", at_least: AtLeast = "", runstream_position: AtLeastHeader = "") -> Response:
+    async def get(
+        run_id: str,
+        at: At = "",
+        changegroup: ChangeGroups = [],  # noqa: B006
+        at_least: AtLeast = "",
+        runstream_position: AtLeastHeader = "",
+    ) -> Response:
         """One run with its tasks, and what it is to do; as it was, with `at`."""
         require_uuid(run_id, "run id")
         if at:
             return _answer(await parts.past.run(run_id, parse_point(at)))
-        return _answer(await parts.reads.run(run_id, parse_positions(at_least or runstream_position)))
+        return _answer(await parts.reads.run(run_id, parse_positions(at_least or runstream_position)), changegroup)
 
     return router
 
@@ -84,9 +100,11 @@ def group_routes(parts: Parts) -> APIRouter:
         request: Request,
         phase: Phases = [],  # noqa: B006  FastAPI copies it
         result: Results = [],  # noqa: B006
-        start: Annotated[int, Query(ge=0, description="behind the run of this number")] = 0,
+        start: Annotated[int, Query(ge=0, lt=1 << 63, description="behind the run of this number")] = 0,
         limit: Annotated[int, Query(ge=0, description="0 for as many as a page has")] = 0,
-        sortdirection: Annotated[str, Query(pattern="^(asc|desc)$")] = "desc",
+        sortdirection: Annotated[str, Query(pattern="^(asc|desc)?$")] = "",
+        cursor: Cursor = "",
+        changegroup: ChangeGroups = [],  # noqa: B006
         at_least: AtLeast = "",
         runstream_position: AtLeastHeader = "",
     ) -> Response:
@@ -94,25 +112,36 @@ def group_routes(parts: Parts) -> APIRouter:
         group, counter = _group_and_counter(request)
         position = parse_positions(at_least or runstream_position)
         if counter is not None:
-            return _answer(await parts.reads.run_by_counter(group, counter, position))
-        behind = (await parts.reads.run_by_counter(group, start, position)).record.run.sequence if start else 0
+            return _answer(await parts.reads.run_by_counter(group, counter, position), changegroup)
         query = RunQuery(
             groups=(group,),
-            phases=phase,
-            results=result,
-            start=behind,
+            phases=tuple(phase),
+            results=tuple(result),
+            start_counter=start,
             limit=min(limit or MAX_LIMIT, MAX_LIMIT),
             ascending=sortdirection == "asc",
         )
+        if cursor and sortdirection:
+            raise mixed_cursor()
+        query = query_of(cursor, query) if cursor else query
         page = await parts.reads.runs(query, position)
-        shape = RunsAnswer([run_summary(run) for run in page.runs], page.next_start)
-        return answer(shape, headers={"X-Agola-HasMore": str(page.next_start is not None).lower()})
+        next_start = page.runs[-1].counter if page.next_start is not None else None
+        return _page(page, next_start, next_cursor(query, page))
 
     return router
 
 
-def _answer(read: ReadRun) -> Response:
-    return answer(run_answer(read.record.run, read.config, read.record.executor_tasks))
+def _page(page: RunPage, next_start: int | None, cursor: str) -> Response:
+    shape = RunsAnswer([run_summary(run) for run in page.runs], next_start, cursor)
+    headers = {"X-Agola-HasMore": str(bool(cursor)).lower(), "X-Agola-Cursor": cursor}
+    return answer(shape, headers=headers)
+
+
+def _answer(read: ReadRun, names: Sequence[str] = ()) -> Response:
+    record = read.record
+    shape = run_answer(record.run, read.config, record.executor_tasks)
+    token = token_of(names, record.run.id, record.head.version)
+    return answer(msgspec.structs.replace(shape, change_groups_update_tokens=token) if token else shape)
 
 
 def _group_and_counter(request: Request) -> tuple[str, int | None]:
