@@ -21,7 +21,7 @@ import uvloop
 from runstream.database import Database
 from runstream.database.runs import MAX_LIMIT, RunQuery, list_runs
 from runstream.domain.run import RunPhase
-from runstream.events import Event
+from runstream.events.event import Event
 from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted
 from runstream.gateway.bodies import CreateRunBody
 from runstream.gateway.creation import Created, RunCreation
