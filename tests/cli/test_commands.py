@@ -128,13 +128,13 @@ def test_approve(runstream: Command, config: Config) -> None:
 
 def test_pause_why_and_resume(runstream: Command, config: Config) -> None:
     run = _create(runstream, config("slow"))
-    while (got := json.loads(runstream("run", "get", run, "-o", "json").out))["phase"] != "running":
+    while json.loads(runstream("run", "get", run, "-o", "json").out)["phase"] != "running":
         pass
     asked = runstream("run", "why", run)
     assert asked.code == 0
     assert asked.out.splitlines()[0].startswith(f"run {run} is ")
     assert re.search(r"noScheduler +- +no scheduler works on partition \d", asked.out)
-    told = json.loads(runstream("run", "why", f"/user/admin/direct/{got['counter']}", "-o", "json").out)
+    told = json.loads(runstream("run", "why", run, "--output", "json").out)
     assert (told["run"], [reason["code"] for reason in told["reasons"]]) == (run, ["noScheduler"])
     paused = runstream("run", "pause", run)
     assert (paused.code, "is paused" in paused.out) == (0, True)
