@@ -27,6 +27,8 @@ KINDS = {
     "conf": {"checked"},
     "text": {"output", ""},
     "json": {""},
+    "jsonnet": {"file"},
+    "starlark": {"file"},
 }
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from runstream.cli.config_json import checked_json
 from runstream.evaluation import ConfigName, parse_file
 from runstream.runconfig import ConfigError, RefContext, fields, parse_config, run_configs
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "run-config.md"
-EXAMPLES = re.findall(r"^```yaml ([a-z-]+)\n(.*?)^```$", REFERENCE.read_text(), re.DOTALL | re.MULTILINE)
+LINES = r"((?:(?!```)[^\n]*\n)*)```$"
+EXAMPLES = re.findall(rf"^```yaml ([a-z-]+)\n{LINES}", REFERENCE.read_text(), re.MULTILINE)
+SHOWN = re.findall(rf"^```yaml ([a-z-]+)\n{LINES}\n\n```json becomes\n{LINES}", REFERENCE.read_text(), re.MULTILINE)
 PROGRAMS = re.findall(r"^```(jsonnet|starlark) file\n(.*?)^```$", REFERENCE.read_text(), re.DOTALL | re.MULTILINE)
 STEP = "runs:\n- name: r\n  tasks:\n  - name: t\n    runtime: {type: host}\n    steps:\n"
 AROUND = {"file": "", "run": "runs:\n", "task": "runs:\n- name: r\n  tasks:\n", "step": STEP, "refused-step": STEP}
@@ -42,8 +47,40 @@ def test_every_program_makes_what_the_text_says(language: str, program: str) -> 
     assert (run.name, [task.name for task in run.tasks]) == ("test main", ["python 3.11", "python 3.12"])
 
 
-def test_every_field_has_an_example() -> None:
-    examples = "\n".join(example for _, example in EXAMPLES)
+@pytest.mark.parametrize(("kind", "example", "shown"), SHOWN)
+def test_every_example_becomes_what_is_shown(kind: str, example: str, shown: str) -> None:
+    context = RefContext(ref_type="branch", branch="main", ref="refs/heads/main")
+    runs = run_configs(parse_config(whole(kind, example)), context, Names())
+    found: Any = json.loads(json.dumps(checked_json("config.yml", context, runs, [], [])["runs"]))
+    if kind != "file":
+        (found,) = found
+    if kind in ("task", "step"):
+        (found,) = found["tasks"].values()
+    if kind == "step":
+        (found,) = found["steps"]
+    assert part(found, json.loads(shown)) == json.loads(shown)
+
+
+class Names(dict[str, str]):
+    """Variables by their names."""
+
+    def get(self, name: str, default: object = None) -> str:
+        return f"{{from_variable: {name}}}"
+
+    __getitem__ = get
+
+
+def part(found: Any, shown: Any) -> Any:
+    """What of the found is shown."""
+    if isinstance(shown, dict) and isinstance(found, dict):
+        return {key: part(found.get(key), value) for key, value in shown.items()} if shown else found
+    if isinstance(shown, list) and isinstance(found, list) and len(found) == len(shown):
+        return [part(one, other) for one, other in zip(found, shown, strict=True)]
+    return found
+
+
+def test_every_field_has_an_example_with_what_becomes_of_it() -> None:
+    examples = "\n".join(example for _, example, _ in SHOWN)
     tables = [value for name, value in vars(fields).items() if name.isupper() and isinstance(value, dict)]
     known = {field for table in (*tables, *fields.STEPS.values()) for field in table}
     assert {field for field in known if not re.search(rf"\b{field}:", examples)} == set()
