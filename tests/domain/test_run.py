@@ -27,6 +27,7 @@ from runstream.events.run import (
     RunTaskAnnotated,
     RunTaskApprovalRequested,
     RunTaskRetried,
+    RunTasksCancelled,
     RunTimedOut,
 )
 
@@ -88,6 +89,11 @@ def test_a_pause_is_counted() -> None:
 def test_a_pause_before_the_start_counts_for_nothing() -> None:
     run = evolve(evolve(new_run(), RunPaused(), AT), RunResumed(), LATER)
     assert evolve(run, RunStarted(), LATER).paused_for == 0
+
+
+def test_root_tasks_that_did_not_start_are_cancelled() -> None:
+    run = evolve(new_run(), RunTasksCancelled(("b",)), AT)
+    assert (run.tasks["a"].status, run.tasks["b"].status) == (RunTaskStatus.NOT_STARTED, RunTaskStatus.CANCELLED)
 
 
 def test_whoever_ends_it_says_why() -> None:

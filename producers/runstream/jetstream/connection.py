@@ -73,7 +73,7 @@ async def _connect(url: str, name: str, said: _Said) -> Client:
         except BaseException as error:
             with contextlib.suppress(Exception):  # the first error is the one to tell
                 await client.close()
-            if not isinstance(error, ConnectionError):
+            if _is_refusal(error) or not isinstance(error, (OSError, nats.errors.Error)):
                 raise
             # A server that refuses credentials may close before its answer was read: the next try may read it.
             await asyncio.sleep(_RECONNECT_WAIT_SECONDS)
@@ -118,7 +118,7 @@ class _Said:
             log.error("the connection to NATS is closed for good", action="nats_closed")
 
 
-def _is_refusal(error: Exception) -> bool:
+def _is_refusal(error: BaseException) -> bool:
     return isinstance(error, nats.errors.AuthorizationError) or "authorization" in str(error).lower()
 
 
