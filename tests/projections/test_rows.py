@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -15,13 +16,14 @@ from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.run import RunResult
-from runstream.events.run_config import Container, RunConfig, RunConfigTask, Runtime, Step, Volume
+from runstream.events.run_config import Container, RunConfig, RunConfigTask, Runtime, Sealed, Step, Volume
 
 times = st.datetimes(datetime(1970, 1, 2), datetime(2300, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # Hypothesis adds UTC
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 numbers = st.integers(-(1 << 63), (1 << 63) - 1)
 maybe_times = st.none() | times
 heads = st.builds(Head, st.integers(0, 1000), st.integers(0, 1 << 60))
+st.register_type_strategy(Mapping, st.dictionaries(texts, texts | st.builds(Sealed, texts, texts)))
 run_tasks = st.builds(
     RunTask,
     id=texts,
