@@ -97,7 +97,8 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
                 assert stored.commit.address.id not in paused
             if isinstance(event, RunFinished):
                 left = [t.state for t in fold.executor_tasks.values() if t.state.run_id == stored.commit.address.id]
-                assert all(task.settled for task in left)
+                # A scheduler that lags may have assigned one that nobody has begun: it is asked to stop.
+                assert all(task.settled for task in left if task.start_time is not None)
             if isinstance(event, RunCancelled | RunStopRequested) and stored.commit.actor == ACTOR:
                 check_policy(fold, fold.runs[stored.commit.address.id].state, event)
             if isinstance(event, ExecutorTaskAssigned):
