@@ -13,7 +13,10 @@ import pytest
 from runstream.database import Database
 from runstream.importing.leftovers import epochs_in_nats
 from runstream.importing.switching import ServicePlace
+from runstream.leases import LeaseBoard
+from runstream.maintenance.control import occupied_key
 from runstream.projections.rebuild_schema import schema_beside
+from runstream.service.maintained import INSTANCE_SECONDS
 from tests.acceptance.deployment import Deployment, environment, in_one_process
 from tests.acceptance.test_imports import a_run, beside, compared, exported
 from tests.chaos.kills import Chaos, Victim, kills, say
@@ -68,7 +71,11 @@ class Sides:
         assert schema_beside("runstream") not in await schemas(self.rig.database)
 
     async def repeated(self) -> None:
-        """The import is done again, and succeeds."""
+        """The import is done again, once the lease of the killed one has ended, and succeeds."""
+        board = LeaseBoard(self.rig.place.nats, "runstream_instances", INSTANCE_SECONDS)
+        async with board.watching(occupied_key("runs")) as watch, asyncio.timeout(10 * INSTANCE_SECONDS):
+            while watch.held:
+                await anext(watch)
         done = await beside(self.deployment, "import", str(self.there))
         assert done.code == 0, done.err
         assert compared(self.there, await self.rig.export(self.deployment.folder / "now")).equal

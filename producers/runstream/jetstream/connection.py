@@ -29,6 +29,7 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
     """
     said = _Said()
     connecting = asyncio.create_task(_connect(url, name, said))
+    asking = asyncio.create_task(_ask_why(url, name, said))
     refused = asyncio.create_task(said.refused.wait())
     try:
         # A server that is not there yet is tried again; one that refuses the credentials will go on to do so.
@@ -41,6 +42,7 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
         raise _unreachable(url, said.last or error) from error
     finally:
         refused.cancel()
+        asking.cancel()
         connecting.cancel()
     said.connected = True
     try:
@@ -56,7 +58,7 @@ async def _connect(url: str, name: str, said: _Said) -> Client:
         client = _Client()
         try:
             await client.connect(
-                servers=[part.strip() for part in url.split(",")],
+                servers=_servers(url),
                 name=name,
                 error_cb=said.error,
                 disconnected_cb=said.disconnected,
@@ -75,10 +77,36 @@ async def _connect(url: str, name: str, said: _Said) -> Client:
                 await client.close()
             if _is_refusal(error) or not isinstance(error, (OSError, nats.errors.Error)):
                 raise
-            # A server that refuses credentials may close before its answer was read: the next try may read it.
             await asyncio.sleep(_RECONNECT_WAIT_SECONDS)
         else:
             return client
+
+
+async def _ask_why(url: str, name: str, said: _Said) -> None:
+    """Whenever a server cut the connection, ask it in a way that its answer is read; `said` is told.
+
+    The client sends more before it reads what came of its credentials. A server that refuses them and closes on what
+    it has not read resets the connection, and what it said is lost. With `verbose` the client awaits the answer first.
+    """
+    while True:
+        await said.cut.wait()
+        said.cut.clear()
+        client = Client()
+        with contextlib.suppress(OSError, nats.errors.Error):  # `said` heard it
+            await client.connect(
+                servers=_servers(url),
+                name=name,
+                error_cb=said.error,
+                connect_timeout=2,
+                allow_reconnect=False,
+                verbose=True,
+            )
+        await client.close()
+        await asyncio.sleep(_RECONNECT_WAIT_SECONDS)
+
+
+def _servers(url: str) -> list[str]:
+    return [part.strip() for part in url.split(",")]
 
 
 class _Client(Client):
@@ -96,13 +124,17 @@ class _Said:
     def __init__(self) -> None:
         self.last: Exception | None = None
         self.refused = asyncio.Event()
+        self.cut = asyncio.Event()
         self.connected = False
         self.closing = False
 
     async def error(self, error: Exception) -> None:
-        self.last = error
+        if not self.refused.is_set():  # closing what was refused may fail too: the refusal is what to tell
+            self.last = error
         if _is_refusal(error):
             self.refused.set()
+        elif isinstance(error, ConnectionResetError | BrokenPipeError):
+            self.cut.set()
         if self.connected and not self.closing:
             log.warning("NATS reported an error", action="nats_error", error=str(error) or type(error).__name__)
 

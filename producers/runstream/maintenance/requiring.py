@@ -136,7 +136,9 @@ async def _require_free(board: LeaseBoard, service: str) -> None:
     async with board.watching(occupied_key(service)) as watch:
         for what in watch.held.values():
             raise ConflictError(
-                f"{what.decode()} goes on already", code="maintenanceOccupied", hint="wait for its end, or stop it"
+                f"{what.decode()} goes on already",
+                code="maintenanceOccupied",
+                hint=f"wait for its end, or stop it; if it was killed, this works within {board.seconds} seconds",
             )
 
 
