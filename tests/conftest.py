@@ -25,6 +25,7 @@ import uvloop
 
 from runstream.embedded import NatsServer, PostgresServer
 from tests.s3_server import S3Server
+from tests.servers import Servers
 
 TEST_SECONDS = 60
 
@@ -131,6 +132,12 @@ def database_schema(database_url: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     yield name
     uvloop.run(drop_schema(database_url, name))
+
+
+@pytest.fixture
+def servers(nats_url: str, database_url: str, namespace: str, database_schema: str) -> Servers:
+    """The servers, and this test's own place on them."""
+    return Servers(nats_url, database_url, namespace, database_schema)
 
 
 async def drop_schema(url: str, schema: str) -> None:

@@ -35,6 +35,7 @@ from tests.domain.world import World, config
 from tests.importing.rig import rig
 from tests.projections.playing import migrated, project
 from tests.scheduler.standing import running, standing
+from tests.servers import Servers
 
 from .cases import FOLDER, cases
 
@@ -122,11 +123,9 @@ async def _create(log: Log, request: dict[str, Any], times: int) -> list[Created
 
 
 @_of("TestConcurrentRunCreation")
-async def test_concurrent_creation(
-    case: dict[str, Any], nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_concurrent_creation(case: dict[str, Any], servers: Servers) -> None:
     (op,) = case["ops"]
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         created = await _create(around.log, op["request"], op["concurrent"])
         partition = created[0].position.partition
         async with running(await around.scheduler()):
@@ -140,11 +139,9 @@ async def test_concurrent_creation(
 
 
 @_of("TestExportImport")
-async def test_export_import(
-    case: dict[str, Any], nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_export_import(case: dict[str, Any], servers: Servers, tmp_path: Path) -> None:
     creating = case["ops"][0]
-    async with rig(nats_url, database_url, namespace, database_schema) as around:
+    async with rig(servers) as around:
         async with around.log() as log:
             created = await _create(log, creating["request"], creating["times"])
         await around.rebuild()

@@ -21,6 +21,7 @@ from runstream.telemetry import setup_logging
 from runstream.telemetry.process import Telemetry
 from tests.gateway.world import TOKEN, FakeStepLogs, run_body
 from tests.scheduler.standing import FakeExecutor, Standing, running, standing
+from tests.servers import Servers
 
 GROUP = "/project/web/branch/main"
 TASKS = run_body()["run_config_tasks"]
@@ -43,11 +44,9 @@ async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
         await gateway.stop()
 
 
-async def test_a_run_is_followed_from_its_creation_to_its_end(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_a_run_is_followed_from_its_creation_to_its_end(servers: Servers, tmp_path: Path) -> None:
     async with (
-        standing(nats_url, database_url, namespace, database_schema) as around,
+        standing(servers) as around,
         running(await around.scheduler()),
         FakeExecutor(around, "e1").alive(),
         _gateway(around, tmp_path) as client,
@@ -68,11 +67,9 @@ async def test_a_run_is_followed_from_its_creation_to_its_end(
         assert (await client.runs.by_number(GROUP, 1)).id == run.id
 
 
-async def test_pages_filters_and_a_reader_who_did_not_write(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_pages_filters_and_a_reader_who_did_not_write(servers: Servers, tmp_path: Path) -> None:
     async with (
-        standing(nats_url, database_url, namespace, database_schema) as around,
+        standing(servers) as around,
         running(await around.scheduler()),
         _gateway(around, tmp_path) as client,
         Client(client.url, token=TOKEN) as reader,
@@ -88,11 +85,9 @@ async def test_pages_filters_and_a_reader_who_did_not_write(
         assert {run.name for run in last.runs} == {"r42", "r43", "r44"}
 
 
-async def test_actions_on_what_was_just_created(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_actions_on_what_was_just_created(servers: Servers, tmp_path: Path) -> None:
     async with (
-        standing(nats_url, database_url, namespace, database_schema) as around,
+        standing(servers) as around,
         _gateway(around, tmp_path) as client,
     ):
         run = await client.runs.create(group=GROUP, name="main", tasks=TASKS)
@@ -101,17 +96,10 @@ async def test_actions_on_what_was_just_created(
             await client.runs.stop(run.id)
 
 
-async def test_a_read_does_not_wait_for_ever(
-    nats_url: str,
-    database_url: str,
-    namespace: str,
-    database_schema: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_read_does_not_wait_for_ever(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runstream.gateway.reading.FRESH_SECONDS", 0.1)
     async with (
-        standing(nats_url, database_url, namespace, database_schema) as around,
+        standing(servers) as around,
         _gateway(around, tmp_path) as client,
     ):
         run = await client.runs.create(group=GROUP, name="main", tasks=TASKS)

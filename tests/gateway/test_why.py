@@ -22,6 +22,7 @@ from tests.domain.world import config, task
 from tests.gateway.test_real_servers import _gateway
 from tests.gateway.world import World
 from tests.scheduler.standing import FakeExecutor, Standing, running, standing
+from tests.servers import Servers
 
 RUNNING, FAILED = ExecutorTaskPhase.RUNNING, ExecutorTaskPhase.FAILED
 AFTER_A = Depend("a", ("on_success",))
@@ -56,11 +57,9 @@ class Situation:
 
 
 @asynccontextmanager
-async def situation(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, folder: Path
-) -> AsyncIterator[Situation]:
+async def situation(servers: Servers, folder: Path) -> AsyncIterator[Situation]:
     async with (
-        standing(nats_url, database_url, namespace, database_schema) as around,
+        standing(servers) as around,
         running(await around.scheduler()),
         _gateway(around, folder) as client,
     ):
@@ -71,8 +70,8 @@ Place = Callable[[], AbstractAsyncContextManager[Situation]]
 
 
 @pytest.fixture
-def place(nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path) -> Place:
-    return partial(situation, nats_url, database_url, namespace, database_schema, tmp_path)
+def place(servers: Servers, tmp_path: Path) -> Place:
+    return partial(situation, servers, tmp_path)
 
 
 async def test_another_run_of_its_group_has_not_ended(place: Place) -> None:
@@ -227,11 +226,9 @@ async def test_what_is_no_run_has_no_reason(place: Place) -> None:
         assert refused.value.code == "runDoesNotExist"
 
 
-async def test_no_scheduler_works_on_its_partition(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_no_scheduler_works_on_its_partition(servers: Servers, tmp_path: Path) -> None:
     async with (
-        standing(nats_url, database_url, namespace, database_schema) as around,
+        standing(servers) as around,
         _gateway(around, tmp_path) as client,
     ):
         run = await around.create(ONE)

@@ -29,6 +29,7 @@ from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.parked import parked_at
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.writing import export, plan
+from tests.servers import Servers
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
@@ -92,6 +93,10 @@ class Rig:
         async with self.log() as log:
             return await fsck(self.database, log)
 
+    async def differences(self) -> list[str]:
+        """What the rows have otherwise than the log; nothing when it is as it should be."""
+        return (await self.fsck()).lines()[:-1]
+
     async def epochs(self) -> dict[int, Epoch]:
         return {epoch.number: epoch for epoch in await list_epochs(self.database, self.place.service)}
 
@@ -100,14 +105,14 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(nats_url: str, database_url: str, namespace: str, schema: str, partitions: int = 3) -> AsyncIterator[Rig]:
+async def rig(servers: Servers, partitions: int = 3) -> AsyncIterator[Rig]:
     """A deployment in which nothing has happened yet."""
-    await migrate(database_url, schema)
-    database = Database(database_url, schema)
+    await migrate(servers.database_url, servers.schema)
+    database = Database(servers.database_url, servers.schema)
     try:
-        async with nats_connection(nats_url) as client:
-            await begun(client, database, namespace, partitions)
-            yield Rig(ServicePlace(client, nats_url, database, namespace, "runs", 1))
+        async with nats_connection(servers.nats_url) as client:
+            await begun(client, database, servers.namespace, partitions)
+            yield Rig(ServicePlace(client, servers.nats_url, database, servers.namespace, "runs", 1))
     finally:
         await database.close()
 

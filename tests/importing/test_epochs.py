@@ -14,6 +14,7 @@ from runstream.importing.switching import ServicePlace
 from runstream.log import streams
 from runstream.projections.rebuild_schema import make_empty, schema_beside
 from tests.projections.test_rebuild import schemas
+from tests.servers import Servers
 from tests.snapshots.files import generated, written
 
 from .rig import Rig, compared, rig, silent
@@ -32,26 +33,22 @@ async def half_loaded(place: ServicePlace) -> int:
     return epoch.number
 
 
-async def test_back_and_forth(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_back_and_forth(servers: Servers, tmp_path: Path) -> None:
     await written(tmp_path / "snapshot", generated(40))
-    async with rig(nats_url, database_url, namespace, database_schema) as around:
+    async with rig(servers) as around:
         await used(around)
         mine = await around.export(tmp_path / "mine")
         await around.run_import(tmp_path / "snapshot")
         for epoch, expected in ((1, mine), (2, tmp_path / "snapshot"), (1, mine)):
             assert await activated(around, epoch) == 0
-            assert (await around.fsck()).lines()[:-1] == []
+            assert await around.differences() == []
             assert compared(expected, await around.export(tmp_path / "now")).differences == []
             assert [number for number, one in (await around.epochs()).items() if one.current] == [epoch]
         assert (await around.run_import(tmp_path / "snapshot")).here_epoch == 3
 
 
-async def test_only_an_epoch_that_is_there_can_be_activated(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with rig(nats_url, database_url, namespace, database_schema) as around:
+async def test_only_an_epoch_that_is_there_can_be_activated(servers: Servers) -> None:
+    async with rig(servers) as around:
         with pytest.raises(BadRequestError):
             await activated(around, 1)
         half = await half_loaded(around.place)
@@ -61,13 +58,11 @@ async def test_only_an_epoch_that_is_there_can_be_activated(
         assert await epochs_in_nats(around.place) == {1}
 
 
-async def test_what_a_killed_import_left_is_removed(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_what_a_killed_import_left_is_removed(servers: Servers, tmp_path: Path) -> None:
     await written(tmp_path / "snapshot", generated(10))
-    async with rig(nats_url, database_url, namespace, database_schema) as around:
+    async with rig(servers) as around:
         half = await half_loaded(around.place)
-        assert schema_beside(database_schema) in await schemas(around.database)
+        assert schema_beside(servers.schema) in await schemas(around.database)
         assert await epochs_in_nats(around.place) == {1, half}
         done = await around.run_import(tmp_path / "snapshot")
         assert done.here_epoch == half + 1
@@ -75,11 +70,9 @@ async def test_what_a_killed_import_left_is_removed(
         assert (await around.fsck()).clean
 
 
-async def test_an_epoch_is_deleted_for_ever(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_an_epoch_is_deleted_for_ever(servers: Servers, tmp_path: Path) -> None:
     await written(tmp_path / "snapshot", generated(10))
-    async with rig(nats_url, database_url, namespace, database_schema) as around:
+    async with rig(servers) as around:
         await used(around)
         with pytest.raises(ConflictError):
             await delete(around.place, 1)

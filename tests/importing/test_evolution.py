@@ -16,6 +16,7 @@ from runstream.objects import PosixObjects
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verifying import verify
 from runstream.upcasters import UPCASTERS, EventData
+from tests.servers import Servers
 from tests.snapshots.files import written
 from tests.snapshots.make_golden import GOLDEN
 from tests.snapshots.messages import played_messages
@@ -26,17 +27,15 @@ KEPT = sorted(GOLDEN.glob("*.tar"))
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-async def test_every_kept_snapshot_is_imported(
-    path: Path, nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_every_kept_snapshot_is_imported(path: Path, servers: Servers, tmp_path: Path) -> None:
     with open_snapshot(path) as snapshot:
         manifest, partitions = snapshot.manifest, snapshot.header.partitions
-    async with rig(nats_url, database_url, namespace, database_schema, partitions) as around:
+    async with rig(servers, partitions) as around:
         done = await around.run_import(path, PosixObjects(tmp_path / "objects"))
         assert (done.commits, done.parked) == (manifest.commits, len(manifest.parked))
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
         await around.rebuild()
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
         # What was written stays as it was written: upcasting is reading.
         assert compared(path, await around.export(tmp_path / "again")).differences == []
 
@@ -70,12 +69,7 @@ def as_an_earlier_version_wrote(body: bytes) -> bytes:
 
 
 async def test_a_renamed_field_and_a_split_event(
-    nats_url: str,
-    database_url: str,
-    namespace: str,
-    database_schema: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = MemoryLog("shop", partitions=1)
     for message in played_messages():
@@ -85,9 +79,9 @@ async def test_a_renamed_field_and_a_split_event(
     monkeypatch.setitem(UPCASTERS, ("RunNumbered", 0), renamed)
     monkeypatch.setitem(UPCASTERS, ("RunEnded", 1), split)
     assert verify(tmp_path / "old").good
-    async with rig(nats_url, database_url, namespace, database_schema, partitions=1) as around:
+    async with rig(servers, 1) as around:
         assert (await around.run_import(tmp_path / "old")).parked == 0
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
         again = await around.export(tmp_path / "again")
         assert compared(tmp_path / "old", again).differences == []
         with open_snapshot(again) as snapshot:

@@ -21,6 +21,7 @@ from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verifying import verify
 from runstream.subjects import Address
 from runstream.upcasters import UPCASTERS
+from tests.servers import Servers
 from tests.snapshots.files import described_anew, pack, parts, written
 from tests.snapshots.golden_log import golden_log
 from tests.snapshots.make_golden import parked_in
@@ -70,10 +71,8 @@ async def publish(around: Rig, subject: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3])
-async def test_they_come_along_and_are_parked_again(
-    partitions: int, nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
-    async with rig(nats_url, database_url, namespace, database_schema, partitions=2) as around:
+async def test_they_come_along_and_are_parked_again(partitions: int, servers: Servers, tmp_path: Path) -> None:
+    async with rig(servers, 2) as around:
         await begin(around, tmp_path)
         assert len(await parked_ones(around)) == 5
         first = await around.export(tmp_path / "first")
@@ -83,12 +82,12 @@ async def test_they_come_along_and_are_parked_again(
         assert len(report.manifest.parked) == 4
         assert {one.subject.split(".")[0] for one in report.manifest.parked} == {"run", "cow"}
         assert any("RunPondered" in one.reason for one in report.manifest.parked)
-    other = f"{namespace}-2"
-    async with rig(nats_url, database_url, other, f"{database_schema}_2", partitions=partitions) as around:
+    other = servers.beside("2")
+    async with rig(other, partitions) as around:
         done = await around.run_import(first)
         assert (done.parked, done.parked_in_source) == (5, 5)
         assert len(await parked_ones(around)) == 5
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
         second = await around.export(tmp_path / "second")
         again = verify(second)
         assert (again.problems, again.parked) == ([], 5)
@@ -98,7 +97,7 @@ async def test_they_come_along_and_are_parked_again(
             assert compared(first, second).equal
         await around.rebuild()
         assert len(await parked_ones(around)) == 5
-        await drop(around, f"{database_schema}_2")
+        await drop(around, other.schema)
 
 
 async def drop(around: Rig, schema: str) -> None:
@@ -106,26 +105,19 @@ async def drop(around: Rig, schema: str) -> None:
 
 
 async def test_where_they_can_be_read_they_are_applied(
-    nats_url: str,
-    database_url: str,
-    namespace: str,
-    database_schema: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with rig(nats_url, database_url, namespace, database_schema, partitions=2) as around:
+    async with rig(servers, 2) as around:
         await begin(around, tmp_path)
         first = await around.export(tmp_path / "first")
         monkeypatch.setitem(UPCASTERS, ("RunPondered", 1), lambda _: [{"type": "RunArchived", "version": 1}])
         done = await around.run_import(first)
         assert (done.parked, done.parked_in_source) == (3, 5)
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
 
 
-async def test_what_was_skipped_behind_the_end_of_an_export_was_parked_then(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
-    async with rig(nats_url, database_url, namespace, database_schema, partitions=2) as around:
+async def test_what_was_skipped_behind_the_end_of_an_export_was_parked_then(servers: Servers, tmp_path: Path) -> None:
+    async with rig(servers, 2) as around:
         await begin(around, tmp_path)
         async with around.log() as log:
             until = LogPosition(log.epoch, (await log.end(0), await log.end(1)))
@@ -138,15 +130,13 @@ async def test_what_was_skipped_behind_the_end_of_an_export_was_parked_then(
         now = verify(await around.export(tmp_path / "now"))
         assert (now.problems, now.parked, now.skipped) == ([], 0, 5)
         assert (await around.run_import(tmp_path / "then")).parked == 5
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
         assert (await around.run_import(tmp_path / "now")).parked == 0
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
 
 
-async def test_what_the_manifest_does_not_name_is_an_error(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
-    async with rig(nats_url, database_url, namespace, database_schema, partitions=2) as around:
+async def test_what_the_manifest_does_not_name_is_an_error(servers: Servers, tmp_path: Path) -> None:
+    async with rig(servers, 2) as around:
         await begin(around, tmp_path)
         files = parts(await around.export(tmp_path / "first"))
         named = json.loads(files[m.MANIFEST])["parked"]

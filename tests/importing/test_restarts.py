@@ -17,6 +17,7 @@ from runstream.sealing import Keyring
 from tests.domain.world import config, task
 from tests.gateway.test_restarting import ended
 from tests.gateway.world import World
+from tests.servers import Servers
 from tests.snapshots.files import written
 
 from .rig import rig
@@ -33,14 +34,12 @@ def key(request: str = "digest") -> IdempotencyKey:
 
 
 @pytest.mark.parametrize("partitions", [4, 3])
-async def test_a_key_gives_the_run_of_the_epoch_before(
-    partitions: int, nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_a_key_gives_the_run_of_the_epoch_before(partitions: int, servers: Servers, tmp_path: Path) -> None:
     source = MemoryLog()
     news = [NewRun(group, config(task("build")), {}, ()) for group in GROUPS]
     created = [await creation(source).create(new, key()) for new in news]
     await written(tmp_path / "snapshot", source)
-    async with rig(nats_url, database_url, namespace, database_schema, partitions) as around:
+    async with rig(servers, partitions) as around:
         await around.run_import(tmp_path / "snapshot")
         async with around.log() as log:
             again = [await creation(log).create(new, key()) for new in news]
@@ -52,14 +51,14 @@ async def test_a_key_gives_the_run_of_the_epoch_before(
 
 @pytest.mark.parametrize("partitions", [4, 3])
 async def test_what_a_restart_keeps_is_still_that_of_the_earlier_run(
-    partitions: int, nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
+    partitions: int, servers: Servers, tmp_path: Path
 ) -> None:
     world = World.make()
     async with world.http() as http:
         earlier = await ended(world, http)
         new = (await http.post("/runs", json={"run_id": earlier})).json()["run"]
     await written(tmp_path / "snapshot", world.log)
-    async with rig(nats_url, database_url, namespace, database_schema, partitions) as around:
+    async with rig(servers, partitions) as around:
         await around.run_import(tmp_path / "snapshot")
         assert (await around.fsck()).differences == []
         async with around.database.snapshot() as transaction:

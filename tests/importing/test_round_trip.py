@@ -17,6 +17,7 @@ from runstream.log.port import Log, RawMessage
 from runstream.snapshots.manifest import ParkedCommit
 from runstream.snapshots.writing import ParkedAt
 from runstream.subjects import Subjects
+from tests.servers import Servers
 from tests.snapshots.files import memory_log, parts, written
 from tests.snapshots.golden_log import golden_log
 from tests.snapshots.make_golden import parked_in
@@ -70,11 +71,9 @@ async def round_trip(around: Rig, log: MemoryLog, folder: Path, parked: ParkedAt
     return folder / "first", await around.export(folder / "second")
 
 
-async def test_every_type_of_event(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_every_type_of_event(servers: Servers, tmp_path: Path) -> None:
     log = golden_log()
-    async with rig(nats_url, database_url, namespace, database_schema, partitions=log.partitions) as around:
+    async with rig(servers, log.partitions) as around:
         first, second = await round_trip(around, log, tmp_path, parked_in(log))
     before, after = lines(first), lines(second)
     assert before == after
@@ -88,10 +87,8 @@ async def test_every_type_of_event(
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_has_happened_and_what_nobody_can_read(
-    seed: int, nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
-    async with rig(nats_url, database_url, namespace, database_schema, partitions=1) as around:
+async def test_whatever_has_happened_and_what_nobody_can_read(seed: int, servers: Servers, tmp_path: Path) -> None:
+    async with rig(servers, 1) as around:
         log = memory_log(seed)
         first_of_them = await log.end(0) + 1
         for body in UNREADABLE:

@@ -8,6 +8,7 @@ import pytest
 
 from runstream.projections.skipping import list_decided
 from runstream.snapshots.verifying import verify
+from tests.servers import Servers
 from tests.snapshots.files import written
 from tests.snapshots.golden_log import golden_log
 from tests.snapshots.make_golden import parked_in
@@ -16,24 +17,22 @@ from .rig import compared, rig
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3])
-async def test_a_decision_survives(
-    partitions: int, nats_url: str, database_url: str, namespace: str, database_schema: str, tmp_path: Path
-) -> None:
+async def test_a_decision_survives(partitions: int, servers: Servers, tmp_path: Path) -> None:
     first = tmp_path / "first"
     await written(first, golden := golden_log(), parked=parked_in(golden))
-    async with rig(nats_url, database_url, namespace, database_schema, partitions=partitions) as around:
+    async with rig(servers, partitions) as around:
         done = await around.run_import(first)
         assert (done.parked, done.parked_in_source) == (1, 1)
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
         second = await around.export(tmp_path / "second")
         report = verify(second)
         assert (report.problems, report.skipped, report.parked) == ([], 1, 1)
         if partitions == 2:
             assert compared(first, second).equal
         await around.run_import(second)
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
         await around.rebuild()
-        assert (await around.fsck()).lines()[:-1] == []
+        assert await around.differences() == []
         async with around.log() as log:
             (decided,) = await list_decided(log)
         assert (decided.by, decided.reason, decided.skipped) == ("user:ada", "of another program", "1/0/8")

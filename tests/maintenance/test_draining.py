@@ -5,12 +5,11 @@ from __future__ import annotations
 from runstream.database.runs import get_positions
 from tests.domain.world import config, task
 from tests.scheduler.standing import FakeExecutor, running, standing
+from tests.servers import Servers
 
 
-async def test_what_was_taken_in_is_projected(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_what_was_taken_in_is_projected(servers: Servers) -> None:
+    async with standing(servers) as around:
         async with FakeExecutor(around, "e1").alive():
             scheduler = await around.scheduler()
             async with running(scheduler):

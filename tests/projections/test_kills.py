@@ -22,6 +22,7 @@ from tests.chaos.kills import Chaos, Victim, kills, say
 from tests.domain.world import config, task
 from tests.projections.test_rebuild import schemas, silent
 from tests.scheduler.standing import FakeExecutor, Standing, running, standing
+from tests.servers import Servers
 
 BEFORE = 30
 """Runs that have ended before the first kill: nothing may change in their rows any more."""
@@ -113,15 +114,13 @@ async def own_schemas(around: Standing) -> set[str]:
 
 @pytest.mark.chaos
 @pytest.mark.seconds(60 + 12 * kills(ORDINARILY))
-async def test_a_killed_rebuild_leaves_the_rows_whole(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_a_killed_rebuild_leaves_the_rows_whole(servers: Servers) -> None:
     chaos = Chaos(21, ORDINARILY)
-    names = ("--namespace", namespace, "--database-schema", database_schema)
-    words = ("rebuild", "--nats-url", nats_url, "--database-url", database_url, *names)
+    names = ("--namespace", servers.namespace, "--database-schema", servers.schema)
+    words = ("rebuild", "--nats-url", servers.nats_url, "--database-url", servers.database_url, *names)
     victims = [Victim(chaos, words, shared_out=shared_out) for shared_out in (False, True)]
-    async with standing(nats_url, database_url, namespace, database_schema) as around, working(around) as work:
-        place = ServicePlace(around.nats, nats_url, around.database, namespace, "runs", 1)
+    async with standing(servers) as around, working(around) as work:
+        place = ServicePlace(around.nats, servers.nats_url, around.database, servers.namespace, "runs", 1)
         before = await own_schemas(around)
         for victim in victims:
             await victim.measure()
@@ -141,7 +140,7 @@ async def test_a_killed_rebuild_leaves_the_rows_whole(
             if chaos.random.random() < 0.5:
                 await remove_killed(place)  # as a process does that starts
                 assert before == await own_schemas(around), moment
-            await rebuild(nats_url, around.log, around.database, silent)
+            await rebuild(servers.nats_url, around.log, around.database, silent)
             await work.reader.read()
             assert before == await own_schemas(around), moment
             assert await work.differences() == [], moment

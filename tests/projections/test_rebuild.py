@@ -25,6 +25,7 @@ from runstream.projections.rebuild_alone import alone
 from runstream.projections.rebuild_schema import drop, schema_beside
 from tests.domain.world import config, task
 from tests.scheduler.standing import FakeExecutor, running, standing
+from tests.servers import Servers
 
 RUNS = 60
 
@@ -34,17 +35,15 @@ def silent(_what: str, _done: int, _total: int) -> None:
 
 
 @asynccontextmanager
-async def generated(
-    nats_url: str, database_url: str, namespace: str, schema: str
-) -> AsyncIterator[tuple[JetStreamLog, Database]]:
+async def generated(servers: Servers) -> AsyncIterator[tuple[JetStreamLog, Database]]:
     """A log, and a database without a row."""
-    await migrate(database_url, schema)
-    database = Database(database_url, schema)
+    await migrate(servers.database_url, servers.schema)
+    database = Database(servers.database_url, servers.schema)
     async with (
-        nats_connection(nats_url) as client,
-        await open_log(client, namespace, create=True, partitions=3) as log,
+        nats_connection(servers.nats_url) as client,
+        await open_log(client, servers.namespace, create=True, partitions=3) as log,
     ):
-        await append(nats_url, log, RUNS)
+        await append(servers.nats_url, log, RUNS)
         try:
             yield log, database
         finally:
@@ -64,64 +63,53 @@ async def indexes(database: Database) -> set[str]:
 
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_the_live_projection_is_made_anew(
-    processes: int,
-    nats_url: str,
-    database_url: str,
-    namespace: str,
-    database_schema: str,
-    monkeypatch: pytest.MonkeyPatch,
+    processes: int, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if processes > 1:
         monkeypatch.setattr("runstream.projections.rebuild.MANY", 0)
         monkeypatch.setattr("runstream.projections.rebuild.processors", lambda: processes)
-    async with generated(nats_url, database_url, namespace, database_schema) as (log, database):
+    async with generated(servers) as (log, database):
         before = await indexes(database)
         said: list[tuple[str, int, int]] = []
-        done = await rebuild(nats_url, log, database, lambda *what: said.append(what))
+        done = await rebuild(servers.nats_url, log, database, lambda *what: said.append(what))
         ends = tuple([await log.end(partition) for partition in range(3)])
         assert done.position == LogPosition(1, ends)
         assert ("folding", sum(ends), sum(ends)) in said
         report = await fsck(database, log)
         assert (report.lines()[:-1], report.commits) == ([], sum(ends))
         assert await indexes(database) == before
-        assert schema_beside(database_schema) not in await schemas(database)
+        assert schema_beside(servers.schema) not in await schemas(database)
 
 
-async def test_rows_that_somebody_changed_are_right_again(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with generated(nats_url, database_url, namespace, database_schema) as (log, database):
-        await rebuild(nats_url, log, database, silent)
+async def test_rows_that_somebody_changed_are_right_again(servers: Servers) -> None:
+    async with generated(servers) as (log, database):
+        await rebuild(servers.nats_url, log, database, silent)
         for statement in ("DELETE FROM runs WHERE counter = 1", "UPDATE checkpoints SET sequence = 100000, epoch = 7"):
             await database.transaction(lambda transaction, s=statement: transaction.execute(text(s)))  # type: ignore[misc]
         assert not (await fsck(database, log)).clean
-        await rebuild(nats_url, log, database, silent)
+        await rebuild(servers.nats_url, log, database, silent)
         assert (await fsck(database, log)).clean
 
 
-async def test_what_an_earlier_attempt_left_is_made_anew(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    beside = schema_beside(database_schema)
-    async with generated(nats_url, database_url, namespace, database_schema) as (log, database):
+async def test_what_an_earlier_attempt_left_is_made_anew(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = schema_beside(servers.schema)
+    async with generated(servers) as (log, database):
         half = LogPosition(1, (40, 40, 40))
-        assert (await rebuild_into(nats_url, log, database_url, beside, half, silent)).position == half
+        assert (await rebuild_into(servers.nats_url, log, servers.database_url, beside, half, silent)).position == half
         monkeypatch.setattr("runstream.projections.rebuild.alone", partial(alone, seconds=0))
         async with alone(database):
             with pytest.raises(ConflictError, match="goes on already"):
-                await rebuild(nats_url, log, database, silent)
-        await rebuild(nats_url, log, database, silent)
+                await rebuild(servers.nats_url, log, database, silent)
+        await rebuild(servers.nats_url, log, database, silent)
         assert (await fsck(database, log)).clean
         assert beside not in await schemas(database)
 
 
-async def test_the_projection_as_of_a_position_is_made_in_a_schema_of_its_own(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    into = f"{database_schema}_past"
-    async with generated(nats_url, database_url, namespace, database_schema) as (log, database):
-        await rebuild_into(nats_url, log, database_url, into, LogPosition(1, (30, 30, 30)), silent)
-        past = Database(database_url, into)
+async def test_the_projection_as_of_a_position_is_made_in_a_schema_of_its_own(servers: Servers) -> None:
+    into = f"{servers.schema}_past"
+    async with generated(servers) as (log, database):
+        await rebuild_into(servers.nats_url, log, servers.database_url, into, LogPosition(1, (30, 30, 30)), silent)
+        past = Database(servers.database_url, into)
         try:
             report = await fsck(past, log)
             assert (report.lines()[:-1], report.commits) == ([], 90)
@@ -129,29 +117,27 @@ async def test_the_projection_as_of_a_position_is_made_in_a_schema_of_its_own(
                 assert len((await list_runs(transaction, RunQuery(limit=40))).runs) > 0
         finally:
             await past.close()
-            await drop(database_url, into)
+            await drop(servers.database_url, into)
         with pytest.raises(ConflictError) as caught:
-            await rebuild_into(nats_url, log, database_url, database_schema, LogPosition(1, (1, 1, 1)), silent)
+            await rebuild_into(
+                servers.nats_url, log, servers.database_url, servers.schema, LogPosition(1, (1, 1, 1)), silent
+            )
         assert "was not made by a rebuild" in caught.value.message
         assert (await fsck(database, log)).commits == 0
 
 
-async def test_what_rests_on_the_tables_is_told(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with generated(nats_url, database_url, namespace, database_schema) as (log, database):
+async def test_what_rests_on_the_tables_is_told(servers: Servers) -> None:
+    async with generated(servers) as (log, database):
         await database.transaction(lambda one: one.execute(text("CREATE VIEW mine AS SELECT id FROM runs")))
         with pytest.raises(BadRequestError) as caught:
-            await rebuild(nats_url, log, database, silent)
+            await rebuild(servers.nats_url, log, database, silent)
         assert "mine" in caught.value.message
 
 
-async def test_workers_go_on_from_the_new_rows(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_workers_go_on_from_the_new_rows(servers: Servers) -> None:
     """The scheduler runs, runs are created all the time, and the projection is made anew again and again."""
     content = config(task("a"), task("b"))
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         runs: list[str] = []
         rebuilt = asyncio.Event()
 
@@ -165,7 +151,7 @@ async def test_workers_go_on_from_the_new_rows(
             async with asyncio.TaskGroup() as group:
                 group.create_task(create())
                 for _ in range(3):
-                    await rebuild(nats_url, around.log, around.database, silent)
+                    await rebuild(servers.nats_url, around.log, around.database, silent)
                 rebuilt.set()
             runs.append(await around.create(content))
             folds = await around.ended(*runs)

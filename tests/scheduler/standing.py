@@ -42,6 +42,7 @@ from runstream.scheduler import Scheduler
 from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import open_timers
 from tests.domain.world import offer
+from tests.servers import Servers
 
 
 class Alone:
@@ -181,19 +182,19 @@ class FakeExecutor:
 
 
 @asynccontextmanager
-async def standing(nats_url: str, database_url: str, namespace: str, schema: str) -> AsyncIterator[Standing]:
+async def standing(servers: Servers) -> AsyncIterator[Standing]:
     """Servers with an empty log and empty tables."""
-    await migrate(database_url, schema)
+    await migrate(servers.database_url, servers.schema)
     async with AsyncExitStack() as stack:
         client = Client()
-        await client.connect(nats_url)
+        await client.connect(servers.nats_url)
         stack.push_async_callback(client.close)
-        log = await open_log(client, namespace, create=True, partitions=2)
+        log = await open_log(client, servers.namespace, create=True, partitions=2)
         stack.push_async_callback(log.close)
-        database = Database(database_url, schema)
+        database = Database(servers.database_url, servers.schema)
         stack.push_async_callback(database.close)
         freshness = Freshness(database)
-        executors = await open_leases(client, f"{namespace}_executors", seconds=2)
+        executors = await open_leases(client, f"{servers.namespace}_executors", seconds=2)
         yield Standing(log, database, executors, client, freshness)
 
 

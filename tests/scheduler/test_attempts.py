@@ -11,6 +11,7 @@ from runstream.events.run import RunResult
 from runstream.events.run_config import Depend, Retry
 from runstream.ids import executor_task_id, run_task_id
 from tests.domain.world import SECOND, config, task
+from tests.servers import Servers
 
 from .standing import FakeExecutor, Outcome, running, standing
 
@@ -22,11 +23,9 @@ def fails_until(attempt: int) -> Outcome:
     return lambda one: ExecutorTaskPhase.SUCCESS if one.attempt >= attempt else ExecutorTaskPhase.FAILED
 
 
-async def test_a_task_is_tried_again_until_it_succeeds(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_a_task_is_tried_again_until_it_succeeds(servers: Servers) -> None:
     content = config(task("a", retry=ALWAYS), task("b", Depend("a", ("on_success",)), level=1))
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         executor = FakeExecutor(around, "e1", outcome=lambda t: fails_until(3 if t.task == "a" else 1)(t))
         async with running(await around.scheduler()), executor.alive():
             run = await around.create(content)
@@ -37,11 +36,9 @@ async def test_a_task_is_tried_again_until_it_succeeds(
     assert executor.taken == [*ids, executor_task_id(run, run_task_id(run, "b"))]
 
 
-async def test_a_wait_outlives_the_scheduler_that_began_it(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_a_wait_outlives_the_scheduler_that_began_it(servers: Servers) -> None:
     async with (
-        standing(nats_url, database_url, namespace, database_schema) as around,
+        standing(servers) as around,
         FakeExecutor(around, "e1", outcome=fails_until(2)).alive(),
     ):
         async with running(await around.scheduler()):
@@ -60,12 +57,10 @@ async def test_a_wait_outlives_the_scheduler_that_began_it(
     assert first.end_time + timedelta(seconds=2) <= one.not_before <= one.start_time
 
 
-async def test_a_task_whose_executor_is_gone_goes_on_elsewhere(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_a_task_whose_executor_is_gone_goes_on_elsewhere(servers: Servers) -> None:
     content = config(task("a", retry=Retry(1, 0, ("lost",))))
     async with (
-        standing(nats_url, database_url, namespace, database_schema) as around,
+        standing(servers) as around,
         running(await around.scheduler()),
     ):
         async with FakeExecutor(around, "e1", outcome=lambda _task: ExecutorTaskPhase.RUNNING).alive():
@@ -83,13 +78,11 @@ async def test_a_task_whose_executor_is_gone_goes_on_elsewhere(
     assert other.taken == [executor_task_id(run, run_task_id(run, "a"), 2)]
 
 
-async def test_a_run_that_takes_too_long_is_ended_by_whoever_schedules_then(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_a_run_that_takes_too_long_is_ended_by_whoever_schedules_then(servers: Servers) -> None:
     content = replace(
         config(task("a"), task("b", Depend("a", ("on_success",)), level=1)), run_timeout_interval=2 * SECOND
     )
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         executor = FakeExecutor(around, "e1", outcome=lambda _task: ExecutorTaskPhase.RUNNING)
         async with executor.alive():
             async with running(await around.scheduler()):

@@ -19,6 +19,7 @@ from runstream.scheduler import Scheduler
 from runstream.subjects import Address, group_root, partition_of
 from tests.domain.world import config, task
 from tests.scheduler.standing import Standing, running, standing
+from tests.servers import Servers
 
 GROUP = "/project/p/branch/main"
 
@@ -46,12 +47,10 @@ async def rows(around: Standing) -> int:
 
 
 @pytest.mark.seconds(20)
-async def test_a_config_stays_until_it_is_in_the_rows(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_config_stays_until_it_is_in_the_rows(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runstream.scheduler.worker.MAX_CONFIGS", 2)
     monkeypatch.setattr("runstream.scheduler.projector.PACE_SECONDS", 3600.0)
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         scheduler = await around.scheduler()
         stored = RunConfigStored(config(task("a")))
 

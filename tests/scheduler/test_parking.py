@@ -19,6 +19,7 @@ from runstream.projections.parked import list_parked, request_retry
 from runstream.subjects import Address
 from runstream.upcasters import UPCASTERS
 from tests.domain.world import START, config, task
+from tests.servers import Servers
 
 from .standing import FakeExecutor, running, standing
 
@@ -50,9 +51,9 @@ async def phases(transaction: Transaction) -> dict[str, str]:
 
 
 async def test_an_unknown_event_parks_its_run_alone_until_it_can_be_read(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         first = await around.create(ONE)
         address = Address(around.runs[first], "run", first)
         body = {
@@ -79,10 +80,8 @@ async def test_an_unknown_event_parks_its_run_alone_until_it_can_be_read(
             assert await until(around.database, list_parked, lambda found: not found) == ()
 
 
-async def test_a_value_that_postgres_cannot_hold_is_parked(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_a_value_that_postgres_cannot_hold_is_parked(servers: Servers) -> None:
+    async with standing(servers) as around:
         good = await around.create(ONE)
         partition = around.runs[good]
         bad = new_id()

@@ -10,6 +10,7 @@ from runstream.events.run_config import Depend
 from runstream.projections.fold import Tracked
 from runstream.subjects import partition_of
 from tests.domain.world import config, task
+from tests.servers import Servers
 
 from .standing import FakeExecutor, running, standing
 
@@ -18,8 +19,8 @@ CHAIN = config(
 )
 
 
-async def test_runs_end(nats_url: str, database_url: str, namespace: str, database_schema: str) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_runs_end(servers: Servers) -> None:
+    async with standing(servers) as around:
         executor = FakeExecutor(around, "e1", limit=2)
         async with running(await around.scheduler()), executor.alive():
             groups = [f"/project/p{n % 3}/branch/main" for n in range(12)]
@@ -31,10 +32,8 @@ async def test_runs_end(nats_url: str, database_url: str, namespace: str, databa
         assert len(executor.taken) == len(set(executor.taken)) == 36
 
 
-async def test_a_project_with_little_does_not_wait_for_one_with_much_in_another_partition(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_a_project_with_little_does_not_wait_for_one_with_much_in_another_partition(servers: Servers) -> None:
+    async with standing(servers) as around:
         big = "/project/big"
         other = next(root for root in map("/project/small{}".format, range(99)) if partition(root) != partition(big))
         one = config(task("a"))
@@ -64,10 +63,8 @@ def state_of(tracked: Tracked[ExecutorTask]) -> ExecutorTask:
     return tracked.state
 
 
-async def test_a_failed_task_skips_what_depends_on_its_success(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_a_failed_task_skips_what_depends_on_its_success(servers: Servers) -> None:
+    async with standing(servers) as around:
         executor = FakeExecutor(around, "e1", outcome=lambda _task: ExecutorTaskPhase.FAILED)
         async with running(await around.scheduler()), executor.alive():
             run = await around.create(CHAIN)
@@ -80,10 +77,8 @@ async def test_a_failed_task_skips_what_depends_on_its_success(
         ]
 
 
-async def test_the_tasks_of_a_lost_executor_fail_with_end_times(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_the_tasks_of_a_lost_executor_fail_with_end_times(servers: Servers) -> None:
+    async with standing(servers) as around:
         executor = FakeExecutor(around, "e1", outcome=lambda _task: ExecutorTaskPhase.RUNNING)
         async with running(await around.scheduler()):
             async with executor.alive():
@@ -101,11 +96,9 @@ async def test_the_tasks_of_a_lost_executor_fail_with_end_times(
         assert fold.runs[run].state.result is RunResult.FAILED
 
 
-async def test_a_time_out_reaches_the_task(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_a_time_out_reaches_the_task(servers: Servers) -> None:
     slow = config(task("a", task_timeout_interval=1_000_000_000))
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         executor = FakeExecutor(around, "e1", outcome=lambda _task: ExecutorTaskPhase.RUNNING)
         executor.setup_only = True
         async with running(await around.scheduler()), executor.alive():
@@ -115,10 +108,8 @@ async def test_a_time_out_reaches_the_task(
             )
 
 
-async def test_a_scheduler_takes_over_where_another_ended(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_a_scheduler_takes_over_where_another_ended(servers: Servers) -> None:
+    async with standing(servers) as around:
         async with FakeExecutor(around, "e1").alive():
             async with running(await around.scheduler()):
                 first = await around.create(CHAIN)

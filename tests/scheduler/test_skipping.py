@@ -25,6 +25,7 @@ from runstream.projections.skipping import decision_about, list_decided, skip_co
 from runstream.subjects import Address
 from runstream.upcasters import UPCASTERS
 from tests.domain.world import config, task
+from tests.servers import Servers
 
 from .standing import FakeExecutor, Standing, running, standing
 from .test_parking import phases, until
@@ -69,9 +70,9 @@ async def rows(around: Standing, run: str) -> tuple[int, int, str]:
 
 
 async def test_what_waited_behind_a_skipped_commit_is_applied_everywhere(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         run = await around.create(ONE)
         pondered = await put(around, run, 2, PONDERED)
         behind = await put(around, run, 3, CANCELLED)
@@ -95,7 +96,7 @@ async def test_what_waited_behind_a_skipped_commit_is_applied_everywhere(
         # From now on it could be read; but it was decided.
         monkeypatch.setitem(UPCASTERS, ("RunPondered", 1), lambda _: [{"type": "RunStarted", "version": 1}])
         await clean(around)
-        assert (await rebuild(nats_url, around.log, around.database, lambda *_: None)).parked == 0
+        assert (await rebuild(servers.nats_url, around.log, around.database, lambda *_: None)).parked == 0
         assert await rows(around, run) == ended
         await forget_projection(around.database, "runs")
         async with running(await around.scheduler()):
@@ -104,10 +105,8 @@ async def test_what_waited_behind_a_skipped_commit_is_applied_everywhere(
         assert await rows(around, run) == ended
 
 
-async def test_the_run_goes_on_after_a_skipped_commit_as_if_it_had_said_nothing(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_the_run_goes_on_after_a_skipped_commit_as_if_it_had_said_nothing(servers: Servers) -> None:
+    async with standing(servers) as around:
         run = await around.create(ONE)
         garbage = await put(around, run, 0, body=b"\xff moo")
         async with running(await around.scheduler()), FakeExecutor(around, "e1").alive():
@@ -126,11 +125,9 @@ async def test_the_run_goes_on_after_a_skipped_commit_as_if_it_had_said_nothing(
         assert after.record.run.phase is RunPhase.FINISHED
 
 
-async def test_whoever_reads_the_log_itself_goes_on_too(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_whoever_reads_the_log_itself_goes_on_too(servers: Servers) -> None:
     """A user's action rests on the run's history, not on the rows."""
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         run = await around.create(ONE)
         pondered = await put(around, run, 2, PONDERED)
         async with running(await around.scheduler()):
@@ -159,10 +156,8 @@ async def messages(around: Standing, partition: int) -> list[RawMessage]:
         return await reader.next_batch(1000)
 
 
-async def test_a_creation_that_is_skipped_leaves_no_run_and_the_rest_can_be_skipped_too(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+async def test_a_creation_that_is_skipped_leaves_no_run_and_the_rest_can_be_skipped_too(servers: Servers) -> None:
+    async with standing(servers) as around:
         other = await around.create(ONE)
         around.runs[lost := new_id()] = around.runs[other]
         first = await put(around, lost, 1, PONDERED)
@@ -180,11 +175,9 @@ async def test_a_creation_that_is_skipped_leaves_no_run_and_the_rest_can_be_skip
             assert lost not in await until(around.database, phases, bool)
 
 
-async def test_what_is_no_aggregate_of_ours_can_be_skipped(
-    nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
-        ack = await around.nats.jetstream().publish(f"{namespace}.runs.1.1.cow.moo", b"moo")
+async def test_what_is_no_aggregate_of_ours_can_be_skipped(servers: Servers) -> None:
+    async with standing(servers) as around:
+        ack = await around.nats.jetstream().publish(f"{servers.namespace}.runs.1.1.cow.moo", b"moo")
         run = await around.create(ONE)
         async with running(await around.scheduler()):
             (parked,) = await until(around.database, list_parked, bool)
@@ -193,15 +186,15 @@ async def test_what_is_no_aggregate_of_ours_can_be_skipped(
             await until(around.database, list_parked, lambda found: not found)
             await until(around.database, phases, lambda found: run in found)
             await clean(around)
-        await rebuild(nats_url, around.log, around.database, lambda *_: None)
+        await rebuild(servers.nats_url, around.log, around.database, lambda *_: None)
         await clean(around)
 
 
 async def test_a_retry_does_not_apply_what_was_decided_a_moment_before(
-    nats_url: str, database_url: str, namespace: str, database_schema: str, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The decision is in the log, the scheduler has not come to it, and by now the commit can be read."""
-    async with standing(nats_url, database_url, namespace, database_schema) as around:
+    async with standing(servers) as around:
         run = await around.create(ONE)
         pondered = await put(around, run, 2, PONDERED)
         async with running(await around.scheduler()):

@@ -7,17 +7,16 @@ import json
 import urllib.request
 from pathlib import Path
 
+from tests.servers import Servers
 from tests.service.running import Service, a_run, runstream, serving
 
 
-async def test_a_gateway_a_scheduler_and_an_executor(
-    tmp_path: Path, nats_url: str, database_url: str, namespace: str, database_schema: str
-) -> None:
+async def test_a_gateway_a_scheduler_and_an_executor(tmp_path: Path, servers: Servers) -> None:
     shared = {
-        "RUNSTREAM_NATS_URL": nats_url,
-        "RUNSTREAM_DATABASE_URL": database_url,
-        "RUNSTREAM_NAMESPACE": namespace,
-        "RUNSTREAM_DATABASE_SCHEMA": database_schema,
+        "RUNSTREAM_NATS_URL": servers.nats_url,
+        "RUNSTREAM_DATABASE_URL": servers.database_url,
+        "RUNSTREAM_NAMESPACE": servers.namespace,
+        "RUNSTREAM_DATABASE_SCHEMA": servers.schema,
         "RUNSTREAM_OBJECTS_DIR": str(tmp_path / "objects"),
     }
     async with contextlib.AsyncExitStack() as stack:
