@@ -213,6 +213,7 @@ run_tasks = Table(
     Column("not_before", _TIME),
     Column("executor_task_id", _NAME, nullable=False),
     Column("executor_task_open", Boolean, nullable=False),
+    Column("withdrawn", _NAME, nullable=False),
     Column("archives_pending", Boolean, nullable=False),
     Column("start_time", _TIME),
     Column("end_time", _TIME),

@@ -24,7 +24,7 @@ from runstream.projections.fold import Changed, Changes, PartitionFold, Tracked
 from runstream.scheduler.explaining import explanation
 from runstream.scheduler.groups import Groups
 from runstream.scheduler.lines import Ask
-from runstream.scheduler.planning import ACTOR, RunPlan, ask_for, assignment, decided, plan_run
+from runstream.scheduler.planning import ACTOR, RunPlan, ask_for, assignment, decided, plan_run, withdrawal
 from runstream.scheduler.turns import Turns
 from runstream.scheduler.wakes import Wakes
 from runstream.subjects import Address, group_root
@@ -152,7 +152,7 @@ class Decider:
         plan = plan_run(run, config, place, self.fold.executor_tasks, at)
         asks = tuple(ask_for(plan.run, name, config, self.fold.partition) for name in plan.runnable)
         self._turns.keep(self.fold.partition, run_id, {ask.id for ask in asks})
-        if not plan.events and not plan.to_stop and all(map(self._turns.waits, asks)):
+        if not plan.events and not plan.to_stop and not plan.to_withdraw and all(map(self._turns.waits, asks)):
             return None
         cause = self._causes.get(run_id, Cause(f"{run_id}@{tracked.head.version}", ""))
         commit = None
@@ -164,7 +164,10 @@ class Decider:
     def follow_ups(self, decisions: Sequence[Decision], at: datetime) -> list[list[NewCommit]]:
         """For each decision the commits that rest on its own events, once these are in the log."""
         self._turns.want([ask for decision in decisions for ask in decision.asks])
-        return [[*self._stops(decision, at), *self._assignments(decision, at)] for decision in decisions]
+        return [
+            [*self._stops(decision, at), *self._withdrawals(decision, at), *self._assignments(decision, at)]
+            for decision in decisions
+        ]
 
     def _assignments(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         run = decision.plan.run
@@ -172,6 +175,13 @@ class Decider:
         for ask in decision.asks:
             if (executor_id := self._turns.take(ask)) is not None:
                 yield assignment(run, ask, config, executor_id, at, cause=decision.cause, trace=decision.trace)
+
+    def _withdrawals(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
+        run = decision.plan.run
+        config = self.fold.configs[run.run_config]
+        for name in decision.plan.to_withdraw:
+            ask = ask_for(run, name, config, self.fold.partition)
+            yield withdrawal(run, ask, config, at, cause=decision.cause, trace=decision.trace)
 
     def _stops(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         """The requests to stop that the decision holds; not for what has ended since."""

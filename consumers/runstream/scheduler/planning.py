@@ -1,6 +1,12 @@
 """What is to be decided about a run now: its own events, then assignments and stop requests. Pure.
 
 The events come first: assignments rest on them, so they are appended only once the events are in the log.
+
+    what was not assigned and is not to be -> withdrawn -> the run is finished, or the retry dropped
+
+A scheduler that lags may assign what by now is not to be run: no version of the run keeps it from that. So whoever
+ends a task for good that it knows no executor task of takes its executor task's place in the log first. Either that is
+refused, and the assignment comes back, or no assignment can follow.
 """
 
 from __future__ import annotations
@@ -11,14 +17,14 @@ from datetime import datetime
 
 from runstream.commits import Head, NewCommit
 from runstream.domain import executor_task as executor_tasks
-from runstream.domain.advance import advance, tasks_to_run
+from runstream.domain.advance import advance, never_assigned, tasks_to_run
 from runstream.domain.executor import demand_of
-from runstream.domain.executor_task import ExecutorTask
+from runstream.domain.executor_task import NOBODY, ExecutorTask
 from runstream.domain.group import Place, decide_in_group
-from runstream.domain.run import Run, evolve
+from runstream.domain.run import Run, RunTaskStatus, evolve
 from runstream.events.event import Event
-from runstream.events.executor_task import ExecutorTaskAssigned
-from runstream.events.run import RunEvent, RunNumbered
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskCancelled
+from runstream.events.run import RunEvent, RunFinished, RunNumbered, RunTaskRetryDropped
 from runstream.events.run_config import RunConfig
 from runstream.ids import attempt_id, commit_id, executor_task_id
 from runstream.projections.fold import Tracked
@@ -27,6 +33,7 @@ from runstream.scheduler.lines import Ask
 from runstream.subjects import Address, group_root
 
 ACTOR = "scheduler"
+_NOT_TO_RUN = frozenset({RunTaskStatus.SKIPPED, RunTaskStatus.CANCELLED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +47,11 @@ class RunPlan:
     """Names of the tasks that are to be given to executors."""
     to_stop: tuple[str, ...]
     """Ids of the executor tasks that are to be asked to stop."""
+    to_withdraw: tuple[str, ...] = ()
+    """Names of the tasks whose next executor task is to be withdrawn: what follows of it waits for that."""
 
     def __bool__(self) -> bool:
-        return bool(self.events or self.runnable or self.to_stop)
+        return bool(self.events or self.runnable or self.to_stop or self.to_withdraw)
 
 
 def plan_run(
@@ -56,14 +65,35 @@ def plan_run(
         events.extend(decide_in_group(run, config.concurrency, place))
     for event in events:
         run = evolve(run, event, at)
-    run, following = advance(run, config, at)
-    ends = run.stop or run.finished
+    run, following, to_withdraw = _certain(run, config, at)
     to_stop = [
         task.executor_task_id
         for task in run.tasks.values()
-        if ends and task.executor_task_open and executor_tasks.decide_stop(tasks[task.executor_task_id].state)
+        if task.executor_task_open
+        and (run.stop or run.finished or task.status in _NOT_TO_RUN)
+        and executor_tasks.decide_stop(tasks[task.executor_task_id].state)
     ]
-    return RunPlan(run, (*events, *following), tuple(tasks_to_run(run, config, at)), tuple(to_stop))
+    runnable = (name for name in tasks_to_run(run, config, at) if name not in to_withdraw)
+    return RunPlan(run, (*events, *following), tuple(runnable), tuple(to_stop), tuple(to_withdraw))
+
+
+def _certain(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEvent], list[str]]:
+    """The run after all that follows up to what waits for withdrawals; what follows; the tasks of those withdrawals."""
+    following = advance(run, config, at)[1]
+    certain: list[RunEvent] = []
+    for event in following:
+        match event:
+            case RunTaskRetryDropped(task) if not run.tasks[task].withdrawn:
+                unsure = [task]
+            case RunFinished():
+                unsure = never_assigned(run, config)
+            case _:
+                unsure = []
+        if unsure:
+            return run, certain, unsure
+        run = evolve(run, event, at)
+        certain.append(event)
+    return run, certain, []
 
 
 def ask_for(run: Run, name: str, config: RunConfig, partition: int) -> Ask:
@@ -86,9 +116,20 @@ def assignment(
     run: Run, ask: Ask, config: RunConfig, executor_id: str, at: datetime, *, cause: str, trace: str
 ) -> NewCommit:
     """The first commit of the executor task for the task that asked."""
+    address = Address(ask.partition, "task", ask.id, executor_id)
+    return decided(Head(), address, (_assigned(run, ask, config, executor_id),), at, cause=cause, trace=trace)
+
+
+def withdrawal(run: Run, ask: Ask, config: RunConfig, at: datetime, *, cause: str, trace: str) -> NewCommit:
+    """The first and only commit of an executor task that nobody is to be given."""
+    events = (_assigned(run, ask, config, NOBODY), ExecutorTaskCancelled(at))
+    return decided(Head(), Address(ask.partition, "task", ask.id, NOBODY), events, at, cause=cause, trace=trace)
+
+
+def _assigned(run: Run, ask: Ask, config: RunConfig, executor_id: str) -> ExecutorTaskAssigned:
     name, task = ask.task, config.tasks[ask.task]
     run_task, attempt = run.tasks[name].id, run.tasks[name].attempt
-    event = ExecutorTaskAssigned(
+    return ExecutorTaskAssigned(
         executor_id=executor_id,
         run_id=run.id,
         run_task_id=run_task,
@@ -101,8 +142,6 @@ def assignment(
         attempt=attempt,
         workspaces=_workspaces(run, config, name),
     )
-    address = Address(ask.partition, "task", ask.id, executor_id)
-    return decided(Head(), address, (event,), at, cause=cause, trace=trace)
 
 
 def decided(

@@ -95,6 +95,7 @@ class RunTaskRow(NamedTuple):
     not_before: datetime | None
     executor_task_id: str
     executor_task_open: bool
+    withdrawn: str
     archives_pending: bool
     start_time: datetime | None
     end_time: datetime | None
@@ -266,6 +267,7 @@ def run_task_row(run_id: str, task: RunTask) -> RunTaskRow:
         task.not_before,
         task.executor_task_id,
         task.executor_task_open,
+        task.withdrawn,
         task.archives_pending,
         task.start_time,
         task.end_time,
@@ -293,6 +295,7 @@ def run_task_of(row: RunTaskRow) -> RunTask:
         not_before=row.not_before,
         executor_task_id=row.executor_task_id,
         executor_task_open=row.executor_task_open,
+        withdrawn=row.withdrawn,
         archives_pending=row.archives_pending,
         start_time=row.start_time,
         end_time=row.end_time,

@@ -120,6 +120,21 @@ def tasks_to_run(run: Run, config: RunConfig, at: datetime) -> list[str]:
     return sorted(names, key=lambda name: (config.tasks[name].level, name))
 
 
+def never_assigned(run: Run, config: RunConfig) -> list[str]:
+    """The tasks that have no executor task though they might have been given to an executor, in a run that ends.
+
+    Whoever decided on less of the log than there is may still do so.
+    """
+    return [
+        task.name
+        for task in run.tasks.values()
+        if not (task.executor_task_id or task.withdrawn or task.skip or task.kept)
+        and _parents_done(run, config, task)
+        and _conditions_met(run, config, task)
+        and (task.approved or not config.tasks[task.name].needs_approval)
+    ]
+
+
 def _not_started(run: Run) -> Iterator[RunTask]:
     return (task for task in run.tasks.values() if task.status is RunTaskStatus.NOT_STARTED)
 

@@ -28,6 +28,8 @@ from runstream.events.executor_task import (
 )
 from runstream.events.run_config import RetryReason
 
+NOBODY = "nobody"
+"""In the place of the executor of a task that is withdrawn: assigned to nobody and cancelled in one commit."""
 OPEN_PHASES = frozenset({ExecutorTaskPhase.NOT_STARTED, ExecutorTaskPhase.RUNNING})
 
 
@@ -85,6 +87,11 @@ class ExecutorTask:
     def open(self) -> bool:
         """Whether it may still start or is running."""
         return self.phase in OPEN_PHASES
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it was taken away before anybody could have got it: nobody ever has it."""
+        return self.executor_id == NOBODY
 
     @property
     def settled(self) -> bool:

@@ -117,6 +117,8 @@ class RunTask:
     """Of its present attempt; empty until it is assigned."""
     executor_task_open: bool = False
     """Whether its executor task has not ended, or still has something to store."""
+    withdrawn: str = ""
+    """The executor task of an attempt that is not to be made: withdrawn, so that nobody can be given it any more."""
     archives_pending: bool = False
     """Whether a save step succeeded whose archive is not stored yet."""
     start_time: datetime | None = None
@@ -137,8 +139,8 @@ class RunTask:
         """The ids of the executor tasks that this run made for it, one for each attempt that was assigned."""
         if self.kept:
             return ()
-        earlier = tuple(attempt.executor_task_id for attempt in self.attempts)
-        return (*earlier, self.executor_task_id) if self.executor_task_id else earlier
+        earlier = (attempt.executor_task_id for attempt in self.attempts)
+        return tuple(key for key in (*earlier, self.executor_task_id, self.withdrawn) if key)
 
     @property
     def between_attempts(self) -> bool:
@@ -372,6 +374,8 @@ def _before_retry(task: RunTask) -> dict[str, object]:
 def with_executor_task(run: Run, task: ExecutorTask) -> Run:
     """The run after something happened to the executor task of one of its tasks (c.7)."""
     current = run.tasks[task.task]
+    if task.withdrawn:
+        return _with_tasks(run, (task.task,), withdrawn=task.id)
     if task.attempt < current.attempt:
         return _with_tasks(run, (task.task,), attempts=tuple(_later(attempt, task) for attempt in current.attempts))
     changes: dict[str, object] = {
