@@ -33,9 +33,9 @@ async def begun(around: Standing, kind: Literal["run", "runconfig"], event: Even
 
 
 async def taken_in(around: Standing, scheduler: Scheduler) -> None:
-    """Wait until the workers know everything that is in the log."""
+    """Wait until the workers know everything that is in the log now; they may know what they added since, too."""
     ends = {partition: await around.log.end(partition) for partition in range(around.log.partitions)}
-    while scheduler.positions() != ends:
+    while (known := scheduler.positions()).keys() != ends.keys() or any(known[key] < end for key, end in ends.items()):
         await around.nats.flush()
 
 
