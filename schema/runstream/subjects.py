@@ -78,6 +78,10 @@ class Subjects:
         """Where the scheduler of a partition is asked; no part of the log."""
         return f"{self.namespace}.ask.{self.service}.{self.epoch}.{partition}"
 
+    def notices(self) -> str:
+        """Where schedulers tell each other who waits; no part of the log."""
+        return f"{self.namespace}.turns.{self.service}.{self.epoch}"
+
     def of(self, address: Address) -> str:
         """The literal subject of an aggregate."""
         return f"{self.prefix(address.partition)}.{self._tail(address, address.executor_id)}"

@@ -151,6 +151,14 @@ def test_full_executors_and_how_many_come_before(ahead: int, message: str) -> No
     assert [(one.code, one.message, one.details["before"]) for one in found] == [("executorsFull", message, ahead)]
 
 
+def test_room_that_is_for_others() -> None:
+    """Their scheduler is about to take it."""
+    content = config(task("a"))
+    (reason,) = why(run_of(content), content, offer("e1", 2), loads={"e1": 1}, ahead={"a": 1})
+    assert (reason.code, reason.message) == ("turn", "there is room, but 1 task comes before it: e1 (1 of 2 tasks)")
+    assert reason.details["before"] == 1
+
+
 def test_several_executors_that_are_full() -> None:
     content = config(task("a"))
     found = why(run_of(content), content, offer("e1", 2), offer("e2", 1), loads={"e1": 2, "e2": 1})

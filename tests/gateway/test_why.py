@@ -12,11 +12,14 @@ import orjson
 import pytest
 
 from runstream.client import Client, ClientError, Reason, Why
+from runstream.domain.executor import Demand
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import Depend, Retry, Runtime
 from runstream.ids import new_id, run_task_id
 from runstream.jetstream.questions import Unanswered
+from runstream.scheduler.exchange import encode
+from runstream.scheduler.others import Claim, Notice
 from runstream.subjects import partition_of
 from tests.domain.world import config, task
 from tests.gateway.test_real_servers import _gateway
@@ -147,6 +150,18 @@ async def test_all_executors_that_fit_are_full(place: Place) -> None:
             reason = await here.reason(runs[2], "executorsFull")
         assert reason.message == "the executor that fits is full: e1 (1 of 1 tasks); 1 task comes before it"
         assert reason.details == {"executors": {"e1": "1 of 1 tasks"}, "fitting": 1, "before": 1}
+
+
+async def test_it_is_the_turn_of_tasks_of_another_scheduler(place: Place) -> None:
+    async with place() as here:
+        claim = Claim(Demand("host", "", False, ()), 0, "/project/other", (0, 0, 0), 2)
+        said = encode("other", Notice((), (claim,)))
+        async with here.executor(limit=1).alive():
+            await here.around.nats.publish(here.around.log.subjects.notices(), said)
+            await here.around.nats.flush()
+            run = await here.around.create(ONE)
+            reason = await here.reason(run, "turn")
+        assert reason.message == "there is room, but 2 tasks come before it: e1 (0 of 1 tasks)"
 
 
 async def test_the_next_attempt_has_to_wait(place: Place) -> None:

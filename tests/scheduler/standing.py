@@ -33,6 +33,7 @@ from runstream.events.executor_task import (
 from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.ids import new_id
+from runstream.jetstream.notices import Notices
 from runstream.jetstream.questions import Questions
 from runstream.leases import Lease, LeaseBoard, open_leases
 from runstream.lifecycle import Component
@@ -45,14 +46,15 @@ from tests.domain.world import offer
 from tests.servers import Servers
 
 
-class Alone:
-    """The only scheduler."""
+class Fellows:
+    """A scheduler among those of these ids; alone when none are given."""
 
-    def __init__(self) -> None:
-        self.id = new_id()
+    def __init__(self, own: str = "", everybody: Collection[str] = ()) -> None:
+        self.id = own or new_id()
+        self._everybody = {self.id, *everybody}
 
     async def fellows(self, part: str) -> AsyncIterator[Collection[str]]:
-        yield {self.id}
+        yield self._everybody
         await asyncio.Event().wait()
 
 
@@ -77,9 +79,17 @@ class Standing:
     configs: dict[str, str] = field(default_factory=dict)
     """The run config of each run."""
 
-    async def scheduler(self) -> Scheduler:
-        timers = await open_timers(self.nats, self.log.subjects.namespace)
-        return Scheduler(self.log, self.database, self.executors, Alone(), timers, Questions(self.nats), grace=2)
+    async def scheduler(self, fellows: Fellows | None = None) -> Scheduler:
+        return Scheduler(
+            self.log,
+            self.database,
+            self.executors,
+            fellows or Fellows(),
+            await open_timers(self.nats, self.log.subjects.namespace),
+            Questions(self.nats),
+            Notices(self.nats),
+            grace=2,
+        )
 
     async def create(self, content: RunConfig, group: str = "/project/p/branch/main") -> str:
         partition = partition_of(group_root(group), self.log.partitions)

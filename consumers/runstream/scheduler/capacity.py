@@ -1,17 +1,19 @@
 """How full each executor is, and how much of them each group root has: the open tasks of the partitions that this
-process schedules, what it has just given out, and what the executors say of all other partitions.
+process schedules, what it has just given out, and what is said of all other partitions: by the processes that
+schedule them while anybody waits, else by the executors.
 
-What other processes give out meanwhile is not known here, so a limit may be passed by a few for a moment: the
+What other processes give out at the same moment is not known here, so a limit may be passed by a few for a moment: the
 executor keeps such tasks waiting, and it is the executor that holds the limit.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from runstream.domain.executor import Demand, Offer, choose_executor
+from runstream.scheduler.others import Others
 
 _UNLIMITED = 1_000_000
 
@@ -29,6 +31,7 @@ class Capacity:
     def __init__(self, offers: Mapping[str, Offer]) -> None:
         """`offers` are those of the executors that are alive, and change as they do."""
         self.offers = offers
+        self.others = Others()
         self._open: dict[int, dict[str, Open]] = {}
         self._loads: Counter[str] = Counter()
         self._shares: Counter[str] = Counter()
@@ -36,9 +39,10 @@ class Capacity:
     def own(self, partition: int) -> None:
         """From now on this process counts the partition itself."""
         self._open[partition] = {}
+        self.others.own(partition)
 
     def disown(self, partition: int) -> None:
-        """Another process counts the partition; executors say what is open there."""
+        """Another process counts the partition."""
         for task_id in list(self._open.get(partition, {})):
             self.closed(partition, task_id)
         self._open.pop(partition, None)
@@ -69,8 +73,20 @@ class Capacity:
 
     def load(self, offer: Offer) -> int:
         """How many open tasks the executor has, as far as it is known here."""
-        elsewhere = sum(n for partition, n in offer.open_tasks.items() if int(partition) not in self._open)
-        return self._loads[offer.executor_id] + elsewhere
+        others = self.others.partitions
+        counted: Collection[int] = others.union(self._open) if others else self._open
+        elsewhere = sum(n for partition, n in offer.open_tasks.items() if int(partition) not in counted)
+        return self._loads[offer.executor_id] + elsewhere + self.others.loads.get(offer.executor_id, 0)
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """Those that this process counts itself."""
+        return tuple(self._open)
+
+    @property
+    def loads(self) -> Mapping[str, int]:
+        """How many open tasks of these partitions each executor has."""
+        return self._loads
 
     def share(self, root: str) -> int:
         """How many tasks of this group root executors have; the root's partition is one of this process."""
@@ -88,10 +104,11 @@ class Capacity:
     def _room(self, offer: Offer) -> int:
         return max(offer.active_tasks_limit - self.load(offer), 0) if offer.active_tasks_limit else _UNLIMITED
 
-    def choose(self, demand: Demand) -> str | None:
-        """The executor that is to take a task that requires this, or None."""
-        loads = {offer.executor_id: self.load(offer) for offer in self.offers.values()}
-        return choose_executor(self.offers, loads, demand)
+    def choose(self, demand: Demand, among: Mapping[str, Offer] | None = None) -> str | None:
+        """The executor that is to take a task that requires this, or None; of all, or of those that are given."""
+        offers = self.offers if among is None else among
+        loads = {offer.executor_id: self.load(offer) for offer in offers.values()}
+        return choose_executor(offers, loads, demand)
 
 
 def _less(counts: Counter[str], key: str) -> None:

@@ -15,6 +15,8 @@ from runstream.scheduler.ranking import Ranking
 
 Standing = tuple[int, int]
 """Of a group root: how many of its tasks executors have (its share), and when it got the last of them."""
+Place = tuple[int, int, int]
+"""Of a group root in a line: its standing, and the sequence of its oldest run that waits there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Line:
         self._asks: dict[str, Ask] = {}
         self._of_root: dict[str, list[tuple[int, int, str, str]]] = {}
         """For each root a heap, by sequence, level and name; an entry that `_asks` does not confirm is left over."""
-        self._roots: Ranking[tuple[int, int, int]] = Ranking()
+        self._roots: Ranking[Place] = Ranking()
 
     def __len__(self) -> int:
         return len(self._asks)
@@ -73,13 +75,17 @@ class Line:
             self._of_root.pop(root, None)
             self._roots.set(root, None)
 
-    def first(self) -> tuple[tuple[int, int, int], Ask]:
+    def first(self) -> tuple[Place, Ask]:
         """Whose turn it is, with the standing and the sequence that make it so. Raises LookupError when it is empty."""
         first = self._roots.first
         if first is None:
             raise LookupError("nobody waits in this line")
         rank, root = first
         return rank, self._asks[self._of_root[root][0][3]]
+
+    def next_roots(self, count: int) -> list[tuple[Place, str]]:
+        """The first so many group roots whose turn it is."""
+        return self._roots.lowest(count)
 
     def before(self, ask: Ask) -> int:
         """How many tasks of the line come before this one as things are now; looks at all of them."""

@@ -42,3 +42,7 @@ class Ranking(Generic[R]):
                 return rank, key
             heapq.heappop(self._heap)
         return None
+
+    def lowest(self, count: int) -> list[tuple[R, str]]:
+        """The lowest ranks, so many at most, and who has them; looks at all."""
+        return heapq.nsmallest(count, ((rank, key) for key, rank in self._ranks.items()))

@@ -10,6 +10,7 @@ import structlog
 
 from runstream.database.database import Database
 from runstream.errors import chain_lines
+from runstream.jetstream.notices import Notices
 from runstream.jetstream.questions import Questions
 from runstream.leases import LeaseBoard
 from runstream.lifecycle import Component
@@ -19,6 +20,7 @@ from runstream.projections.store import FencedError
 from runstream.scheduler.board import ExecutorBoard
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.deadlines import Deadlines
+from runstream.scheduler.exchange import Exchange
 from runstream.scheduler.retries import retry_requests
 from runstream.scheduler.turns import Turns
 from runstream.scheduler.worker import PartitionWorker, Surroundings, utc_now
@@ -59,6 +61,7 @@ class Scheduler(Component):
         fellows: Fellows,
         timers: Timers,
         questions: Questions,
+        notices: Notices,
         *,
         grace: float,
     ) -> None:
@@ -72,6 +75,7 @@ class Scheduler(Component):
         """Where the workers were that were drained when this process stopped."""
         board = ExecutorBoard(executors, grace, on_offer=self._offered, on_gone=self._executor_gone)
         self._turns = Turns(Capacity(board.offers))
+        self._exchange = Exchange(self._turns, notices, log.subjects.notices(), fellows.id)
         deadlines = Deadlines(timers, log, utc_now)
         self._around = Surroundings(log, database, self._turns, board, deadlines, questions)
 
@@ -81,6 +85,7 @@ class Scheduler(Component):
             following = [
                 tasks.create_task(self._around.board.run()),
                 tasks.create_task(self._around.deadlines.run()),
+                tasks.create_task(self._exchange.run()),
                 tasks.create_task(self._retry_on_request()),
             ]
             ownership = PartitionOwnership(
@@ -89,7 +94,7 @@ class Scheduler(Component):
                 service=self._log.subjects.service,
                 partitions=self._log.partitions,
                 instance=self._fellows.id,
-                live=self._fellows.fellows(self.name),
+                live=self._living(),
                 on_acquired=self._acquired,
                 on_lost=self._lost,
             )
@@ -106,6 +111,11 @@ class Scheduler(Component):
         """How far each partition of this process was taken in."""
         working = {partition: worker.position for partition, (worker, _) in self._workers.items()}
         return self._left | {partition: position for partition, position in working.items() if position is not None}
+
+    async def _living(self) -> AsyncIterator[Collection[str]]:
+        async for processes in self._fellows.fellows(self.name):
+            self._exchange.living(processes)
+            yield processes
 
     async def _acquired(self, partition: int) -> None:
         worker = PartitionWorker(partition, self._around)

@@ -17,6 +17,7 @@ from runstream.gateway.routes.imports import import_routes
 from runstream.gateway.routes.maintenance import maintenance_routes
 from runstream.importing.serving import ServedImports
 from runstream.importing.switching import tell_nats
+from runstream.jetstream.notices import Notices
 from runstream.jetstream.questions import Questions
 from runstream.leases import LeaseBoard, open_leases
 from runstream.lifecycle import Component
@@ -95,6 +96,7 @@ async def _scheduler(platform: Platform, instance: Instance) -> Scheduler:
         instance,
         await open_timers(platform.nats, settings.namespace, replicas=settings.replicas),
         Questions(platform.nats),
+        Notices(platform.nats),
         grace=settings.executor.lease_seconds,
     )
 

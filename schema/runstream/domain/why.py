@@ -33,6 +33,7 @@ ReasonCode = Literal[
     "noExecutor",
     "noExecutorFits",
     "executorsFull",
+    "turn",
     "storing",
     "deciding",
     "maintenance",
@@ -216,13 +217,16 @@ def _room(run: Run, task: RunTask, config: RunConfig, view: View) -> Reason:
         return _no_fit(task, config.tasks[task.name], view)
     rooms = {name: _load(offer, view) for name, offer in sorted(fitting.items())}
     details: dict[str, object] = {"executors": dict(list(rooms.items())[:MAX_EXECUTORS]), "fitting": len(rooms)}
-    ahead = view.ahead.get(task.name)
-    if ahead is None and not all(is_full(offer, view.loads.get(name, 0)) for name, offer in fitting.items()):
-        return Reason("deciding", "it is about to be given to an executor", (task.name,), details)
+    ahead = view.ahead.get(task.name, 0)
     told = _listed(f"{name} ({load})" for name, load in rooms.items())
-    first = f"; {_count(ahead, 'task')} come{'s' if ahead == 1 else ''} before it" if ahead else ""
-    full = "the executor that fits is" if len(rooms) == 1 else "the executors that fit are"
-    return Reason("executorsFull", f"{full} full: {told}{first}", (task.name,), {**details, "before": ahead or 0})
+    come = f"{_count(ahead, 'task')} come{'s' if ahead == 1 else ''} before it"
+    if all(is_full(offer, view.loads.get(name, 0)) for name, offer in fitting.items()):
+        full = "the executor that fits is" if len(rooms) == 1 else "the executors that fit are"
+        message = f"{full} full: {told}{f'; {come}' if ahead else ''}"
+        return Reason("executorsFull", message, (task.name,), {**details, "before": ahead})
+    if ahead:
+        return Reason("turn", f"there is room, but {come}: {told}", (task.name,), {**details, "before": ahead})
+    return Reason("deciding", "it is about to be given to an executor", (task.name,), details)
 
 
 def _lacking(offer: Offer, task: RunConfigTask) -> list[Lack]:

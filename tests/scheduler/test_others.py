@@ -1,0 +1,245 @@
+"""Scheduler processes that have heard each other give room as one would, and room is never left for ever."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runstream.domain.executor import Demand, Offer, fits
+from runstream.scheduler.capacity import Capacity
+from runstream.scheduler.exchange import decode, encode
+from runstream.scheduler.lines import Ask
+from runstream.scheduler.turns import Turns
+from tests.domain.world import offer
+
+HOST = Demand("host", "", False, ())
+GPU = Demand("host", "", False, (("gpu", "yes"),))
+ROOTS = {"/project/a": 0, "/project/b": 1, "/project/c": 1, "/project/d": 2, "/project/e": 3}
+"""Each with its partition."""
+
+
+class Process:
+    """One scheduler's turns; what it is given it takes at once."""
+
+    def __init__(self, name: str, offers: dict[str, Offer], partitions: tuple[int, ...]) -> None:
+        self.name = name
+        self.turns = Turns(Capacity(offers))
+        self.asks: dict[str, Ask] = {}
+        for partition in partitions:
+            self.turns.own(partition, lambda _run: None)
+
+    def want(self, asks: list[Ask]) -> None:
+        self.asks.update((ask.id, ask) for ask in asks)
+        self.turns.want(asks)
+
+    @property
+    def at(self) -> dict[str, str]:
+        """Which task is at which executor."""
+        offers, capacity = self.turns.capacity.offers, self.turns.capacity
+        return {
+            ask.id: executor
+            for ask in self.asks.values()
+            for executor in offers
+            if capacity.is_at(ask.partition, ask.id, executor)
+        }
+
+    @property
+    def waiting(self) -> list[Ask]:
+        return [ask for ask in self.asks.values() if self.turns.waits(ask)]
+
+    def end(self, name: str) -> None:
+        self.turns.take(self.asks[name])
+        self.turns.closed(self.asks[name].partition, name)
+        del self.asks[name]
+
+
+class Deployment:
+    """Processes that share executors."""
+
+    def __init__(self, *partitions: tuple[int, ...]) -> None:
+        self.offers = {"e": offer("e", 2), "g": replace(offer("g", 1), labels={"gpu": "yes"})}
+        self.processes = [Process(f"p{n}", self.offers, owned) for n, owned in enumerate(partitions)]
+        self.asked = 0
+
+    def of(self, partition: int) -> Process:
+        return next(one for one in self.processes if partition in one.turns.capacity.partitions)
+
+    def ask(self, root: str, *, priority: int = 0, demand: Demand = HOST) -> Ask:
+        self.asked += 1
+        return Ask(f"a{self.asked}", ROOTS[root], f"r{self.asked}", "t", root, priority, self.asked, 0, demand)
+
+    def want(self, *asks: Ask) -> None:
+        self.of(asks[0].partition).want(list(asks))
+
+    def tell(self, teller: Process, *hearers: Process) -> None:
+        process, notice = decode(encode(teller.name, teller.turns.notice()))
+        for hearer in hearers:
+            if hearer is not teller:
+                hearer.turns.hear(process, notice)
+                hearer.turns.reconsider()
+
+    def settle(self) -> None:
+        """All hear each other until nobody has anything new to say."""
+        said: list[object] = []
+        while said != (said := [one.turns.notice() for one in self.processes]):
+            for teller in self.processes:
+                teller.turns.reconsider()
+                self.tell(teller, *self.processes)
+
+    @property
+    def at(self) -> dict[str, str]:
+        return {name: executor for one in self.processes for name, executor in one.at.items()}
+
+    @property
+    def waiting(self) -> list[Ask]:
+        return [ask for one in self.processes for ask in one.waiting]
+
+    def report(self) -> None:
+        """Executors say what they have."""
+        for executor_id, known in self.offers.items():
+            counts = Counter(
+                str(one.asks[name].partition)
+                for one in self.processes
+                for name, executor in one.at.items()
+                if executor == executor_id
+            )
+            self.offers[executor_id] = replace(known, open_tasks=dict(counts))
+
+    def unused(self) -> list[tuple[str, Ask]]:
+        """Room that is there for a task that waits."""
+        loads = Counter(self.at.values())
+        return [
+            (executor_id, ask)
+            for executor_id, known in self.offers.items()
+            for ask in self.waiting
+            if loads[executor_id] < known.active_tasks_limit and fits(known, ask.demand)
+        ]
+
+
+def random_asks(deployment: Deployment, random: Random) -> list[Ask]:
+    root = random.choice(sorted(ROOTS))
+    return [
+        deployment.ask(root, priority=random.choice([0, 0, 0, 5, -5]), demand=random.choice([HOST, HOST, GPU]))
+        for _ in range(random.randint(1, 4))
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 60))
+def test_processes_that_hear_each_other_are_as_fair_as_one(random: Random, moves: int) -> None:
+    one, three = Deployment((0, 1, 2, 3)), Deployment((0, 3), (1,), (2,))
+    for _ in range(moves):
+        move = random.randrange(7)
+        if move < 3:
+            asks = random_asks(one, random)
+            one.want(*asks)
+            three.want(*asks)
+        elif move < 6 and one.at:
+            name = random.choice(sorted(one.at))
+            for deployment in (one, three):
+                next(process for process in deployment.processes if name in process.asks).end(name)
+        elif move == 6:
+            executor_id = random.choice(["e", "g"])
+            limit = max(one.offers[executor_id].active_tasks_limit + random.choice([1, -1]), 1)
+            for deployment in (one, three):
+                known = deployment.offers[executor_id]
+                deployment.offers[executor_id] = replace(known, active_tasks_limit=limit)
+                for process in deployment.processes:
+                    process.turns.offered(executor_id)
+        three.settle()
+        assert three.at == one.at
+        assert {ask.id for ask in three.waiting} == {ask.id for ask in one.waiting}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(1, 80))
+def test_whatever_is_heard_late_or_never_no_room_is_left_for_ever(random: Random, moves: int) -> None:
+    deployment = Deployment((0, 3), (1,), (2,))
+    for _ in range(moves):
+        move = random.randrange(8)
+        if move < 2:
+            deployment.want(*random_asks(deployment, random))
+        elif move < 4 and (at := deployment.at):
+            name = random.choice(sorted(at))
+            next(process for process in deployment.processes if name in process.asks).end(name)
+        elif move < 7:
+            deployment.tell(random.choice(deployment.processes), random.choice(deployment.processes))
+        elif random.random() < 0.3 and len(deployment.processes) > 1:
+            died = deployment.processes.pop(random.randrange(len(deployment.processes)))
+            for process in deployment.processes:
+                process.turns.hear(died.name, None)
+            successor = random.choice(deployment.processes)
+            for partition in died.turns.capacity.partitions:
+                successor.turns.own(partition, lambda _run: None)
+            successor.want(list(died.asks.values()))
+        else:
+            deployment.report()
+    deployment.report()
+    deployment.settle()
+    assert not deployment.unused()
+    while at := deployment.at:
+        name = min(at)
+        next(process for process in deployment.processes if name in process.asks).end(name)
+        deployment.settle()
+        assert not deployment.unused()
+    assert not deployment.waiting
+
+
+def greedy() -> tuple[Deployment, Process, Process]:
+    """A project that has all rooms and wants many more, and another process that has heard of it."""
+    deployment = Deployment((0,), (1,))
+    big, small = deployment.processes
+    deployment.want(*(deployment.ask("/project/a") for _ in range(50)))
+    deployment.settle()
+    return deployment, big, small
+
+
+def test_room_is_left_for_another_process_whose_turn_it_is() -> None:
+    deployment, big, small = greedy()
+    wanted = deployment.ask("/project/b")
+    deployment.want(wanted)
+    deployment.tell(small, big)
+    big.end(next(name for name, executor in big.at.items() if executor == "e"))
+    assert len(big.at) == 2
+    assert deployment.waiting.count(wanted) == 1
+    deployment.tell(big, small)
+    assert small.at == {wanted.id: "e"}
+    deployment.tell(small, big)
+    assert len(big.at) == 2
+
+
+def test_room_that_was_left_is_taken_when_the_other_dies_or_wants_it_no_longer() -> None:
+    for what in ("dies", "gives up"):
+        deployment, big, small = greedy()
+        wanted = deployment.ask("/project/b")
+        deployment.want(wanted)
+        deployment.tell(small, big)
+        big.end("a1")
+        assert len(big.at) == 2
+        if what == "dies":
+            big.turns.hear(small.name, None)
+            big.turns.reconsider()
+        else:
+            small.turns.keep(1, wanted.run_id, ())
+            deployment.tell(small, big)
+        assert len(big.at) == 3
+
+
+def test_how_many_come_before_counts_the_tasks_of_other_processes() -> None:
+    deployment, big, small = greedy()
+    wanted = [deployment.ask("/project/b", priority=-1) for _ in range(2)]
+    deployment.want(*wanted)
+    deployment.settle()
+    assert small.turns.before(wanted[1]) == 47 + 1
+    assert big.turns.before(big.waiting[0]) == 0
+
+
+def test_a_process_of_another_rule_says_nothing() -> None:
+    _, big, _ = greedy()
+    said = encode("p", big.turns.notice())
+    assert decode(said) == ("p", big.turns.notice())
+    assert decode(said.replace(b'"rule":1', b'"rule":2')) == ("p", None)
