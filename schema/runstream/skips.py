@@ -12,10 +12,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from runstream.codec import ID_HEADER, Message, plain_body
+from runstream.codec import ID_HEADER, Message
 from runstream.commits import Commit, StoredCommit
 from runstream.errors import BadRequestError
 from runstream.events.skip import CommitSkipped
+from runstream.glance import body_of
 from runstream.subjects import Address, Subjects, aggregate_of, parse_subject, skip_address
 
 
@@ -68,11 +69,7 @@ class Skips:
 
 def hash_of(message: Message) -> str:
     """What stands for what a commit says: the same wherever it is in a log."""
-    try:
-        body = plain_body(message)
-    except BadRequestError:
-        body = message.data
-    return hashlib.sha256(message.subject.split(".", 4)[-1].encode() + b"\n" + body).hexdigest()
+    return hashlib.sha256(message.subject.split(".", 4)[-1].encode() + b"\n" + body_of(message)).hexdigest()
 
 
 def skipped_aggregate(subjects: Subjects, address: Address) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from runstream.events.run import RunResult
 from runstream.gateway.ports import ReadRun
 from tests.gateway.world import World, run_body
 
+DEEP = urlsafe_b64encode(b'{"deep": %b%b}' % (b"[" * 2000, b"]" * 2000)).decode()
 SUMMARY = RunSummary(
     id="0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11",
     sequence=512,
@@ -110,6 +112,7 @@ async def test_a_page_of_a_group_begins_behind_a_number() -> None:
         "/runs?cursor=CURSOR&asc",
         "/runs?cursor=nonsense",
         "/runs?cursor=e30x",
+        f"/runs?cursor={DEEP}",
         "/runs/group/%2Fother%2Fgroup?cursor=CURSOR",
         "/runs/group/%2Fa%2Fb?cursor=CURSOR&sortdirection=asc",
         "/runs/group/%2Fa%2Fb?cursor=CURSOR&start=3",

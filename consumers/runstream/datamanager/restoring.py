@@ -20,13 +20,11 @@ from nats.aio.client import Client
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.status import DataStatus
 from runstream.errors import InternalError
-from runstream.ids import derived_id
 from runstream.jetstream.publisher import Publisher
 from runstream.log import streams
 from runstream.log.control import read_key, write_key
 from runstream.log.loading import Load, StreamLoader
-from runstream.log.port import RawMessage
-from runstream.snapshots.lines import wire_form
+from runstream.snapshots.lines import as_load
 
 AT_ONCE = 4
 """Partitions that are verified or loaded side by side: each has a segment in memory."""
@@ -125,21 +123,4 @@ async def _load(publisher: Publisher, archive: Archive, status: DataStatus, part
 
 async def _as_loads(archive: Archive, status: DataStatus, partition: int) -> AsyncIterator[list[Load]]:
     async for messages in archive.commits(status, partition):
-        yield await asyncio.to_thread(lambda: [_as_load(message) for message in messages])  # noqa: B023 - awaited here
-
-
-def _as_load(message: RawMessage) -> Load:
-    body, headers = wire_form(message, _commit_id(message))
-    return Load(message.subject, body, headers)
-
-
-def _commit_id(message: RawMessage) -> str:
-    """The id in the body; one of its own for what is no commit."""
-    try:
-        body = orjson.loads(message.data)
-        found = body.get("id") if isinstance(body, dict) else None
-    except orjson.JSONDecodeError:
-        found = None
-    if isinstance(found, str) and found:
-        return found
-    return derived_id("restored", message.subject, str(message.position.sequence))
+        yield await asyncio.to_thread(lambda: [as_load(message) for message in messages])  # noqa: B023 - awaited here

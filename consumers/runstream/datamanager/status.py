@@ -16,10 +16,10 @@ from typing import Annotated, TypeVar
 import msgspec
 import orjson
 
-from runstream.codec import plain_body
 from runstream.commits import LogPosition
 from runstream.datamanager.errors import DamagedArchiveError
-from runstream.errors import BadRequestError, InternalError
+from runstream.errors import InternalError
+from runstream.glance import body_of
 from runstream.log.port import RawMessage
 from runstream.snapshots.segments import Count, Hash, SegmentDescription, Sequence
 from runstream.subjects import MAX_PARTITIONS, Subjects
@@ -151,12 +151,8 @@ class CurrentEpoch:
 
 def fingerprint(message: RawMessage) -> str:
     """The hash of a commit and its place: the same for the one that was archived and the one that was restored."""
-    try:
-        body = plain_body(message)
-    except BadRequestError:
-        body = message.data
     place = f"{message.position.sequence} {message.subject.split('.', 4)[-1]}\n"
-    return hashlib.sha256(place.encode() + body).hexdigest()
+    return hashlib.sha256(place.encode() + body_of(message)).hexdigest()
 
 
 def tip_of(message: RawMessage) -> Tip:

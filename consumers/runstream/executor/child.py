@@ -8,7 +8,6 @@ open, but is no longer listened to.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import struct
@@ -18,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from runstream.bounded import heard
 from runstream.executor.process_tree import readable
 
 _READ_BYTES = 64 << 10
@@ -82,9 +82,7 @@ class Child:
         finally:
             os.close(handle)
         status = self._process.wait()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                await self._drained.wait()
+        await heard(self._drained, _DRAIN_SECONDS)
         self._output = None
         return status if status >= 0 else 128 - status
 

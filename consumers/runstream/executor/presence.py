@@ -156,7 +156,7 @@ class Presence:
             actor = f"executor:{self.address.id}"
             try:
                 await self._log.append(head.next_commit(self.address, (registration,), time=self._clock(), actor=actor))
-            except AppendConflictError:
+            except AppendConflictError:  # a scheduler has just given this executor up, say: look what is there now
                 continue
             self._version += 1
             log.info("the executor registered", action="executor_registered", executor=self.address.id)

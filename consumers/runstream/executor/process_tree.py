@@ -80,7 +80,7 @@ class ProcessTree:
 
     def recall(self) -> None:
         """Know the sessions that were recorded before a restart of the executor."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # it died before it had recorded one
             for line in self._record.read_text().splitlines():
                 boot, _, rest = line.partition(" ")
                 pid, _, started = rest.partition(" ")
@@ -135,7 +135,7 @@ class ProcessTree:
         leader = self._sessions.get(process.session)
         if leader is not None and self._is_session_of(process, leader):
             return True
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's: then not of the task
             if self._mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
                 return True
             folder = os.readlink(f"/proc/{process.pid}/cwd")  # noqa: PTH115
@@ -159,6 +159,7 @@ async def _end(processes: Iterable[Process], what: signal.Signals, seconds: floa
             if handle is not None:
                 handles.append(handle)
                 if process.command != spare:
+                    # What has ended needs none; what takes none is still there at the end, and that is an error.
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         signal.pidfd_send_signal(handle, what)
         with contextlib.suppress(TimeoutError):  # the caller looks again

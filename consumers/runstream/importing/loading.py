@@ -18,14 +18,13 @@ from nats.aio.client import Client
 
 from runstream.database.database import Database
 from runstream.errors import InternalError
-from runstream.ids import derived_id
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.publisher import Publisher
-from runstream.log.loading import BATCH_COMMITS, Load, StreamLoader
+from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.lines import wire_form
+from runstream.snapshots.lines import as_load
 from runstream.snapshots.manifest import Manifest, written
 from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.subjects import Subjects
@@ -126,20 +125,3 @@ async def loaded_meanwhile(loader: StreamLoader, messages: Sequence[RawMessage])
     last = messages[-1].position.sequence if messages else 0
     if loader.end < last:
         raise InternalError(f"the stream ends at {loader.end}, and should at {last}", code="notLoaded")
-
-
-class _Id(msgspec.Struct, gc=False):
-    id: str = ""
-
-
-_read_id = msgspec.json.Decoder(_Id).decode
-
-
-def as_load(message: RawMessage) -> Load:
-    """The message as it is published: under the id of its commit, or one of its own when it is none."""
-    try:
-        commit_id = _read_id(message.data).id
-    except msgspec.DecodeError:
-        commit_id = ""
-    commit_id = commit_id or derived_id("loaded", message.subject, str(message.position.sequence))
-    return Load(message.subject, *wire_form(message, commit_id))

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias, cast
 
-import msgspec
-
-from runstream.codec import plain_body
 from runstream.commits import LogPosition, Position, StoredCommit
 from runstream.database.runs import RunRecord
 from runstream.domain.copies import replace
@@ -26,6 +23,7 @@ from runstream.feed.feed import classify, commits_of
 from runstream.gateway.locating import config_of
 from runstream.gateway.ports import ReadRun
 from runstream.gateway.tail import Scope, executions_scope, place_of, scope_of
+from runstream.glance import time_of
 from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import PartitionFold, UnfitCommitError
 from runstream.skips import Skips
@@ -129,19 +127,10 @@ async def _end_at(log: Log, partition: int, moment: datetime) -> int:
     return after
 
 
-class _Made(msgspec.Struct, gc=False):
-    time: datetime
-
-
-_read_time = msgspec.json.Decoder(_Made).decode
-
-
 def _made_after(message: RawMessage, moment: datetime) -> bool:
-    try:
-        made = _read_time(plain_body(message)).time
-    except (msgspec.DecodeError, BadRequestError):
-        return False
-    return made.tzinfo is not None and made > moment
+    """Whether a commit was made later; of what says no time nobody knows, so it is not."""
+    made = time_of(message)
+    return made is not None and made > moment
 
 
 def _until(commits: Sequence[StoredCommit], bound: int | datetime) -> Sequence[StoredCommit]:

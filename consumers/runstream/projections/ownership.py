@@ -15,12 +15,12 @@ its projection, and every append names what it was based on.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
 import asyncpg
 import structlog
 
+from runstream.bounded import heard
 from runstream.database.connection import hang_up
 from runstream.database.database import Database
 from runstream.database.locks import partition_lock_key
@@ -136,8 +136,7 @@ class _Holder:
                 await self._hold()
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 self._tell(str(error))
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._unwanted.wait(), RECONNECT_SECONDS)
+                await heard(self._unwanted, RECONNECT_SECONDS)
 
     def _tell(self, why: str) -> None:
         """Say why the partition cannot be owned, once for each reason: it is tried again very soon."""

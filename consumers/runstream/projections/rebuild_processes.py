@@ -98,7 +98,7 @@ async def _child(work: Work[W, E]) -> AsyncIterator[asyncio.subprocess.Process]:
         yield child
     finally:
         if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
                 child.kill()
             await child.wait()
 
@@ -204,5 +204,5 @@ def _say(said: _Said) -> None:
 
 if __name__ == "__main__":
     setup_logging("warning")
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole group: the command above tells it
         uvloop.run(_serve(sys.argv[1]))

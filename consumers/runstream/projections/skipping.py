@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import msgspec
 from sqlalchemy import Table, select
 
 from runstream import tables
-from runstream.codec import plain_body
 from runstream.commits import Position, StoredCommit
 from runstream.database.database import Database
 from runstream.database.transaction import Transaction
@@ -22,6 +20,7 @@ from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.events.skip import CommitSkipped
 from runstream.feed.feed import classify, commits_of, read_again, read_skips
 from runstream.gateway.locating import head_of
+from runstream.glance import version_of
 from runstream.log.port import Log, RawMessage
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
 from runstream.skips import Skips, hash_of, version_after
@@ -148,13 +147,6 @@ async def _version_of(transaction: Transaction, one: ParkedCommit) -> int:
     return int(row["version"]) if row is not None else 0
 
 
-class _Versioned(msgspec.Struct, gc=False):
-    version: int
-
-
-_read_version = msgspec.json.Decoder(_Versioned).decode
-
-
 async def _following(log: Log, message: RawMessage) -> int | None:
     """The version that the next commit of the aggregate says; None without one, or one that says none."""
     at = message.position
@@ -162,7 +154,4 @@ async def _following(log: Log, message: RawMessage) -> int | None:
         if not reader.pending():
             return None
         (following,) = await reader.next_batch(1)
-    try:
-        return _read_version(plain_body(following)).version
-    except (msgspec.DecodeError, BadRequestError):
-        return None
+    return version_of(following)

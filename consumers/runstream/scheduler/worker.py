@@ -7,7 +7,6 @@ moment does no harm: the checkpoint fences the projection, and every append name
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 import orjson
 import structlog
 
+from runstream.bounded import heard
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
 from runstream.feed.feed import Batch, PartitionFeed, read_skips
@@ -266,9 +266,7 @@ class _Session:
             left = None if first is None else (first - self._around.clock()).total_seconds()
             if left is not None and left <= 0:
                 return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(None if left is None else min(left, NAP_SECONDS)):
-                    await self.due.wait()
+            await heard(self.due, None if left is None else min(left, NAP_SECONDS))
 
     async def _round(self, decisions: list[Decision]) -> None:
         around = self._around

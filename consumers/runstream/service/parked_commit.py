@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import msgspec
 import orjson
 
+from runstream import glance
 from runstream.cli.output import moment
-from runstream.codec import plain_body
 from runstream.commits import Position
 from runstream.database import Database
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import NotExistError
 from runstream.feed.feed import read_again
 from runstream.log.port import Log, RawMessage
 from runstream.projections.parked import ParkedCommit, list_parked
@@ -102,23 +102,21 @@ def json_of(found: Found) -> dict[str, object]:
 
 def body_of(message: RawMessage) -> tuple[bytes | None, str | None, str | None]:
     """The body as JSON, as text or in base64: the first of these that it is. What is corrupt is as it was stored."""
-    try:
-        body = plain_body(message)
-    except BadRequestError:
-        body = message.data
+    body = glance.body_of(message)
+    if _is_json(body):
+        return body, None, None
+    text = body.decode(errors="replace")
+    if text.encode() == body and all(character.isprintable() or character in "\n\t" for character in text):
+        return None, text, None
+    return None, None, b64encode(body).decode()
+
+
+def _is_json(body: bytes) -> bool:
     try:
         orjson.loads(body)
     except orjson.JSONDecodeError:
-        pass
-    else:
-        return body, None, None
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
-        text = "\0"
-    if all(character.isprintable() or character in "\n\t" for character in text):
-        return None, text, None
-    return None, None, b64encode(body).decode()
+        return False
+    return True
 
 
 def _behind(positions: tuple[Position, ...]) -> str:

@@ -145,7 +145,7 @@ def _was_parked(task: Task, message: RawMessage, checked: Checked) -> bool:
         return False
     checked.parked += 1
     checked.named += sequence == first
-    with contextlib.suppress(BadRequestError):
+    with contextlib.suppress(BadRequestError):  # that it cannot be read is why it was parked
         commit = decode(message).commit
         for what in _misplaced(commit, task.partitions):
             checked.add(_problem(task, message, commit.address.aggregate, what))

@@ -22,6 +22,9 @@ from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, ID_HEADER, MAX
 from runstream.commits import Position
 from runstream.errors import BadRequestError
 from runstream.events.registry import EVENT_TYPES
+from runstream.glance import id_of
+from runstream.ids import derived_id
+from runstream.log.loading import Load
 from runstream.log.port import RawMessage
 from runstream.snapshots.errors import SnapshotError
 
@@ -118,7 +121,7 @@ def read_line(line: bytes, prefix: str, epoch: int, partition: int, part: str, n
     try:
         read = _read(line)
         data, headers = _content(read)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise SnapshotError(part, f"it is not a line of a segment ({error})", line=number) from error
     if read.trace:
         headers[TRACE_HEADER] = read.trace
@@ -136,6 +139,12 @@ def _content(read: _Line) -> tuple[bytes, dict[str, str]]:
     except binascii.Error as error:
         raise ValueError(f"what is unreadable is not base64: {error}") from error
     return data, {ENCODING_HEADER: read.encoding} if read.encoding else {}
+
+
+def as_load(message: RawMessage) -> Load:
+    """The message as it goes into a log again: under the id of its commit, or one of its own when it is none."""
+    commit_id = id_of(message) or derived_id("loaded", message.subject, str(message.position.sequence))
+    return Load(message.subject, *wire_form(message, commit_id))
 
 
 def wire_form(message: RawMessage, commit_id: str) -> tuple[bytes, dict[str, str]]:

@@ -161,7 +161,7 @@ def _read_list(snapshot: Snapshot, described: ObjectList) -> list[_Listed]:
     lines = b"".join(unpacked(name, data, _LIST_BYTES)).splitlines()
     try:
         listed = [_read_listed(line) for line in lines]
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SnapshotError(name, f"it cannot be read: {error}") from error
     if (len(listed), sum(found.bytes for found in listed)) != (described.objects, described.bytes):
         raise SnapshotError(name, "its counts are not those in the manifest")

@@ -15,11 +15,9 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import Protocol
 
-import msgspec
-
-from runstream.codec import plain_body
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError
+from runstream.glance import time_of
 from runstream.log.port import RawMessage, Reader
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import END, header, padding
@@ -305,17 +303,7 @@ class _Export:
         )
 
 
-class _Made(msgspec.Struct, gc=False):
-    time: datetime
-
-
-_read_time = msgspec.json.Decoder(_Made).decode
-
-
 def _made_after(message: RawMessage, until: datetime) -> bool:
-    """Whether a commit was made later; of what cannot be read nobody knows, so it is not."""
-    try:
-        made = _read_time(plain_body(message)).time
-    except (msgspec.DecodeError, RecursionError, BadRequestError):
-        return False
-    return made.tzinfo is not None and made > until
+    """Whether a commit was made later; of what says no time nobody knows, so it is not."""
+    made = time_of(message)
+    return made is not None and made > until

@@ -81,7 +81,7 @@ async def _server_sent(answer: httpx2.Response) -> AsyncIterator[tuple[str, str,
 def _commit(place: str, data: str) -> Commit:
     try:
         said = msgspec.json.decode(data, type=_Said)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ClientError(
             f"an event cannot be understood: {error}",
             kind="remote",

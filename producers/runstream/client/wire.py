@@ -174,7 +174,7 @@ def decoded(content: bytes, answer: httpx2.Response, kind: type[T]) -> T:
         return None
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ClientError(
             f"the answer of {answer.url} cannot be understood: {error}",
             kind="remote",
@@ -188,8 +188,8 @@ def refusal(content: bytes, answer: httpx2.Response) -> ClientError:
     """The error that the service told."""
     try:
         entries = msgspec.json.decode(content, type=list[_Entry])
-    except msgspec.DecodeError:
-        entries = []
+    except (ValueError, RecursionError):
+        entries = []  # as of a proxy: the status says what there is to say
     if not entries:
         return ClientError(
             f"{answer.url.copy_with(query=None)} answered with status {answer.status_code} and no reason",

@@ -7,12 +7,12 @@ that connection is lost nothing is known until it is made again; then what was m
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import defaultdict
 
 import asyncpg
 import structlog
 
+from runstream.bounded import heard
 from runstream.commits import Position
 from runstream.database.channel import announced, channel_of
 from runstream.database.connection import hang_up
@@ -46,8 +46,7 @@ class Freshness(Component):
                 if not self.started.is_set():
                     raise
                 log.warning("the announcements of the projection are not heard", action="listen_failed", error=error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), RECONNECT_SECONDS)
+            await heard(self.stopping, RECONNECT_SECONDS)
 
     async def wait_for(self, *positions: Position, timeout: float) -> None:
         """Return when the projection includes all these positions.

@@ -126,7 +126,7 @@ class NatsServer:
         try:
             with socket.create_connection((LOOPBACK, self._port), timeout=1.0) as connection:
                 greeting = connection.recv(4096)
-        except OSError:
+        except OSError:  # it does not listen yet, and is asked again
             return False
         return Identity.of(self.folder).name.encode() in greeting
 

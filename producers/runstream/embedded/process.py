@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -113,14 +114,12 @@ async def end_process(process: psutil.Process | None, stop_signal: signal.Signal
     try:
         family = [process, *process.children(recursive=True)]
         process.send_signal(stop_signal)
-    except psutil.NoSuchProcess:
+    except psutil.NoSuchProcess:  # it has ended by itself
         return
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, seconds)
     for each in alive:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
             each.kill()
-        except psutil.NoSuchProcess:
-            continue
     await asyncio.to_thread(psutil.wait_procs, alive, seconds)
 
 

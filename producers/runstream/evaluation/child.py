@@ -29,7 +29,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"],) * 2)  # should its parent die before it
     try:
         text = evaluate(request)
-    except MemoryError:
+    except MemoryError:  # the exit code tells it: there may be no memory left for words
         return MEMORY_EXIT
     except BaseException as error:  # noqa: BLE001  whatever the program provokes, a panic too, is its author's to read
         text = _told(error)

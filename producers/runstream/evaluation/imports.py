@@ -49,7 +49,7 @@ def _text(file: Path) -> str | None:
     try:
         with file.open("rb") as stream:
             return stream.read(MAX_BYTES + 1).decode()
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError):  # the evaluation says what it misses, and where it is imported
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import replace
 
 import msgspec
@@ -46,7 +45,7 @@ def query_of(cursor: str, given: RunQuery) -> RunQuery:
         found = msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=_Cursor)
         if not 0 <= found.start < 1 << 63 or (given.groups and found.groups != list(given.groups)):
             raise ValueError("it is of another list")
-    except (binascii.Error, msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequestError(
             f"{cursor[:80]!r} is not a cursor of this list",
             code="invalidCursor",

@@ -22,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from runstream.bounded import heard
 from runstream.errors import InternalError
 from runstream.jetstream.api import request
 
@@ -136,13 +137,10 @@ class PullConsumer:
         self._wake.clear()
         if self._buffer or self._lost:
             return
-        try:
-            async with asyncio.timeout(_HEARTBEAT_SECONDS):
-                await self._wake.wait()
-        except TimeoutError:
+        if not await heard(self._wake, _HEARTBEAT_SECONDS):
             silent = asyncio.get_running_loop().time() - self._heard
             if self._nc.is_closed:
-                raise InternalError("the connection to NATS was closed", code="logClosed") from None
+                raise InternalError("the connection to NATS was closed", code="logClosed")
             if self._nc.stats["reconnects"] != self._reconnects:
                 self._lost = "there is a new connection"
             elif silent > _SILENCE_SECONDS:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import structlog
 from nats.aio.client import Client
 
+from runstream.bounded import heard
 from runstream.errors import InternalError
 from runstream.jetstream.api import WRONG_SEQUENCE, ApiError, UnavailableError, last_message, publish
 
@@ -84,11 +85,7 @@ class Lease:
         raise self._lost("many want it at once")
 
     async def _until_renewal(self) -> None:
-        try:
-            async with asyncio.timeout(self._seconds / 3):
-                await self._touched.wait()
-        except TimeoutError:
-            return
+        await heard(self._touched, self._seconds / 3)
 
     async def _renew(self) -> None:
         """Write the value again; tries until the trust window is over."""

@@ -14,8 +14,10 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
+import structlog
 from nats.aio.client import Client
 
+from runstream.bounded import heard
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError, InternalError, NotExistError
@@ -38,6 +40,7 @@ _FIRST_DELAY_SECONDS = 0.01
 _MAX_DELAY_SECONDS = 1.0
 _FINAL = frozenset({10023, 10047, 10054, 10077})
 """No resources, no storage, too large, not stored: trying again does not help."""
+log = structlog.get_logger()
 
 
 async def open_log(
@@ -120,11 +123,9 @@ class JetStreamLog:
     async def close(self) -> None:
         """Accept no more, let what is under way end (a few seconds at most), and stop. The connection stays open."""
         self._closed = True
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._idle.wait()
-        except TimeoutError:
-            pass  # What is left is told that it is unanswered.
+        if not await heard(self._idle, _CLOSE_SECONDS):
+            # Whoever waits for one of them is told that it is not known whether it was stored.
+            log.warning("the log is closed while appends are under way", action="appends_cut_off")
         await self._end_committers()
         await self._publisher.close()
 

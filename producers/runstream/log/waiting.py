@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from runstream.bounded import heard
 from runstream.log.streams import described
 
 WAIT_SECONDS = 120.0
@@ -32,9 +32,7 @@ async def until_described(nc: Client, namespace: str, service: str = "runs", *, 
                 log.info("there is no log yet; waiting for who makes it", action="log_awaited", namespace=namespace)
             while await described(nc, namespace, service) is None:
                 # Who listens may hear of it before it is stored: so look again without having heard anything.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_SECONDS):
-                        await said.wait()
+                await heard(said, _LOOK_SECONDS)
                 said.clear()
         return True
     except TimeoutError:

@@ -19,6 +19,7 @@ from importlib.metadata import version
 import structlog
 from nats.aio.client import Client
 
+from runstream.bounded import heard
 from runstream.errors import InternalError
 from runstream.jetstream.api import last_message
 from runstream.leases import Lease, LeaseBoard, LeaseWatch
@@ -160,11 +161,7 @@ class Instance(Component):
                 log.debug("the record of this process waits", action="record_waits", why=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            try:
-                async with asyncio.timeout(_REFRESH_SECONDS):
-                    await self._to_keep.wait()
-            except TimeoutError:
-                continue
+            await heard(self._to_keep, _REFRESH_SECONDS)
 
     async def _keep_last(self) -> None:
         await self.board.keep(LAST + self.id, encode_record(self.record()), KEEP_SECONDS)

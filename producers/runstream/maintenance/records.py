@@ -105,5 +105,5 @@ def decode_record(key: str, value: bytes) -> InstanceRecord:
     """What a lease's value says; of one that cannot be read only the key is known, and no service."""
     try:
         return msgspec.json.decode(value, type=InstanceRecord)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # of msgspec, and of texts that are no UTF-8
         return InstanceRecord(key, (), "", 0, "", datetime.fromtimestamp(0, UTC), {})

@@ -121,6 +121,6 @@ def decode_requested(value: bytes, stored_at: datetime) -> Requested:
     """What the value says; one that cannot be read asks for maintenance, because that harms nothing."""
     try:
         return msgspec.json.decode(value, type=Requested)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         why = f"the key of maintenance cannot be read: {error}"
         return Requested("unreadable", enabled=True, by="", why=why, since=stored_at)

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 from prometheus_client import CollectorRegistry, generate_latest
 
+from runstream.bounded import heard
 from runstream.settings import Settings
 from runstream.telemetry import metrics
 from runstream.telemetry.instruments import register_all
@@ -60,12 +61,7 @@ class Telemetry:
 
         # A daemon thread: an endpoint that does not answer must not keep the process from ending.
         threading.Thread(target=work, name="telemetry-shutdown", daemon=True).start()
-        try:
-            async with asyncio.timeout(seconds):
-                await done.wait()
-        except TimeoutError:
-            return False
-        return True
+        return await heard(done, seconds)
 
 
 def setup_telemetry(settings: Settings, component: str) -> Telemetry:
