@@ -53,7 +53,7 @@ def test_settings() -> None:
 def test_every_variable_that_is_named_is_taken() -> None:
     named = re.findall(r"`(RUNSTREAM_[A-Z_]+)`", (DOCS / "settings.md").read_text())
     for name in {*named} - {f"RUNSTREAM_{key.replace('.', '_').upper()}" for key in KEYS}:
-        load_settings({}, {name: "x"}, None)
+        assert load_settings({}, {name: "x"}, None) == load_settings({}, {}, None), name
 
 
 def _all() -> Iterator[tuple[str, Field[Any]]]:

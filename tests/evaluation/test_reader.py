@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -22,14 +23,31 @@ def names(parsed: ParsedConfig) -> list[str]:
     return [run.name for run in parsed.runs]
 
 
+class Held:
+    """What keeps a reading in its thread until it may go on."""
+
+    def __init__(self) -> None:
+        self._begun, self._go_on = threading.Event(), threading.Event()
+
+    def __call__(self, parsed: ParsedConfig) -> list[str]:
+        self._begun.set()
+        assert self._go_on.wait(30)
+        return names(parsed)
+
+    async def begun(self) -> None:
+        assert await asyncio.to_thread(self._begun.wait, 30)
+
+    def go_on(self) -> None:
+        self._go_on.set()
+
+
 async def test_a_text_does_not_wait_for_programs() -> None:
-    reader = ConfigReader(Limits(seconds=2), at_once=1)
-    async with asyncio.TaskGroup() as tasks:
-        endless = tasks.create_task(reader.read("config.star", ENDLESS, HERE, names))
-        await asyncio.sleep(0)
-        assert await reader.read("config.yml", TEXT, HERE, names) == ["main"]
-        assert not endless.done()
-        endless.cancel()
+    reader, held = ConfigReader(at_once=1), Held()
+    program = asyncio.create_task(reader.read("config.jsonnet", PROGRAM, HERE, held))
+    await held.begun()
+    assert await reader.read("config.yml", TEXT, HERE, names) == ["main"]
+    held.go_on()
+    assert await program == ["main"]
 
 
 async def test_programs_take_turns() -> None:
@@ -42,32 +60,27 @@ async def test_programs_take_turns() -> None:
 
 
 async def test_who_waits_too_long_is_told() -> None:
-    reader = ConfigReader(at_once=1, waiting_seconds=0.01)
-    go_on = threading.Event()
-    first = asyncio.create_task(reader.read("config.yml", TEXT, HERE, lambda _: go_on.wait(30)))
-    await asyncio.sleep(0)
+    reader, held = ConfigReader(at_once=1, waiting_seconds=0.01), Held()
+    first = asyncio.create_task(reader.read("config.yml", TEXT, HERE, held))
+    await held.begun()
     with pytest.raises(InternalError, match="too many configurations") as busy:
         await reader.read("config.yml", TEXT, HERE, names)
     assert busy.value.code == "configsBusy"
-    go_on.set()
-    assert await first
+    held.go_on()
+    assert await first == ["main"]
 
 
 async def test_who_gives_up_keeps_its_turn_until_its_thread_ends() -> None:
-    reader = ConfigReader(at_once=1)
-    started, go_on = threading.Event(), threading.Event()
-
-    def slow(_: ParsedConfig) -> None:
-        started.set()
-        go_on.wait(30)
-
-    given_up = asyncio.create_task(reader.read("config.yml", TEXT, HERE, slow))
-    assert await asyncio.to_thread(started.wait, 30)
+    reader, held = ConfigReader(at_once=1, waiting_seconds=0.01), Held()
+    given_up = asyncio.create_task(reader.read("config.yml", TEXT, HERE, held))
+    await held.begun()
     given_up.cancel()
     with pytest.raises(asyncio.CancelledError):
         await given_up
-    second = asyncio.create_task(reader.read("config.yml", TEXT, HERE, names))
-    await asyncio.sleep(0)
-    assert not second.done()
-    go_on.set()
-    assert await second == ["main"]
+    with pytest.raises(InternalError, match="too many configurations"):
+        await reader.read("config.yml", TEXT, HERE, names)
+    held.go_on()
+    while True:
+        with contextlib.suppress(InternalError):  # until the thread has ended; the test is bounded
+            assert await reader.read("config.yml", TEXT, HERE, names) == ["main"]
+            break

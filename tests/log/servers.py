@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import nats
 from nats.aio.client import Client
 
 from runstream.embedded import NatsServer
 
 
+class Connection(Client):
+    """A connection that says when it has come back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came_back = asyncio.Event()
+
+    async def on_reconnected(self) -> None:
+        self.came_back.set()
+
+
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Client]:
+async def connected(url: str) -> AsyncIterator[Connection]:
     """A connection that comes back whenever the server does."""
 
     async def quiet(_: Exception) -> None:
         """Who uses the connection says what is wrong."""
 
-    nc = await nats.connect(url, error_cb=quiet, max_reconnect_attempts=-1, reconnect_time_wait=0.05)
+    nc = Connection()
+    await nc.connect(
+        url,
+        error_cb=quiet,
+        reconnected_cb=nc.on_reconnected,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.05,  # type: ignore[arg-type]
+    )
     try:
         yield nc
     finally:

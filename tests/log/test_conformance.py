@@ -213,7 +213,7 @@ async def test_a_cancelled_append_harms_nobody(new_log: OpenLog) -> None:
     async with new_log() as log:
         given_up = [asyncio.create_task(log.append(created(run_address()))) for _ in range(20)]
         kept = [asyncio.create_task(log.append(created(run_address()))) for _ in range(20)]
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the loop comes back when each of them has begun
         for task in given_up:
             task.cancel()
         positions = await asyncio.gather(*kept)

@@ -139,13 +139,8 @@ async def test_the_death_of_nats_is_survived(tmp_path: Path, namespace: str) -> 
         await around.control.enable("runs", order())
         await around.all_are("parked")
         await killed_and_started(server)
-        while True:
-            try:
-                await around.control.disable("runs", order())
-            except InternalError:
-                await asyncio.sleep(0.1)
-                continue
-            break
+        await around.nc.came_back.wait()
+        await around.control.disable("runs", order())
         await around.until(lambda known: [one.state("runs") for one in known] == [State.RUNNING] * 2)
         for member in members:
             await member.log.append(created(run_address()))

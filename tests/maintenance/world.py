@@ -15,7 +15,7 @@ from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Order, Overview, Parkable, Roster
 from runstream.maintenance.roster import Known
-from tests.log.servers import connected
+from tests.log.servers import Connection, connected
 
 LEASE_SECONDS = 2
 
@@ -60,7 +60,7 @@ class World:
 
     url: str
     namespace: str
-    nc: Client
+    nc: Connection
     control: MaintenanceControl
     board: LeaseBoard
     roster: Roster

@@ -12,6 +12,7 @@ from runstream.domain.run import Run
 from runstream.errors import InternalError
 from runstream.projections.fold import Changed, Changes, Needs, PartitionFold, Tracked
 from runstream.projections.loading import load_needed, load_partition, load_run
+from runstream.projections.parked import list_parked
 from runstream.projections.store import FencedError, ProjectionStore
 
 from .playing import batches, folded, migrated, played, project
@@ -178,4 +179,9 @@ async def test_what_is_parked_is_shown_also_with_what_postgres_cannot_hold(
         fold = await load_partition(database, 0, 1)
         fold.park(3, "a.b", "run/x", "cannot be read: \0")
         await store.apply(fold.take_changes())
+        async with database.snapshot() as transaction:
+            (parked,) = await list_parked(transaction)
+        assert (parked.position.sequence, parked.reason) == (3, "cannot be read: \ufffd")
         await store.apply(Changes(0, 1, 3, 3), unparked=(3,))
+        async with database.snapshot() as transaction:
+            assert await list_parked(transaction) == ()

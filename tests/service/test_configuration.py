@@ -28,7 +28,8 @@ def test_lists_and_labels_of_the_environment() -> None:
 
 
 def test_strangers_in_the_environment_are_left_alone() -> None:
-    load_settings({}, {"RUNSTREAM_NATS_ADMIN_URL": "nats://x", "RUNSTREAM_URL": "http://x", "RUNSTREAM_PORT": ""}, None)
+    strangers = {"RUNSTREAM_NATS_ADMIN_URL": "nats://x", "RUNSTREAM_URL": "http://x", "RUNSTREAM_PORT": ""}
+    assert load_settings({}, strangers, None) == load_settings({}, {}, None)
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in ("data_dir", "objects_dir", "executor.labels")])

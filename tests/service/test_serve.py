@@ -61,8 +61,8 @@ async def test_a_second_one_on_the_same_directory_is_refused(open_path: Path) ->
 async def test_a_second_signal_stops_at_once(open_path: Path) -> None:
     async with serving(open_path / "data") as service:
         service.signal(signal.SIGINT)
-        service.signal(signal.SIGINT)
-        await service.ended()
+        service.signal(signal.SIGTERM)  # another one: two of the same may arrive as one
+        assert await service.ended() == 0
 
 
 async def test_a_server_that_dies_ends_the_process(open_path: Path) -> None:
