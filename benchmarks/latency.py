@@ -12,7 +12,7 @@ from benchmarks.standing import Deployment
 from benchmarks.throughput import append, load
 from benchmarks.watching import FINISH_SECONDS, end_of
 from benchmarks.workloads import CHAIN, ONE, SHELL, Workload
-from runstream.client import Client
+from runstream.client import Client, NewRun
 from runstream.gateway.creation import RunCreation
 from runstream.log.jetstream import JetStreamLog
 
@@ -64,7 +64,7 @@ async def _samples(deployment: Deployment, log: JetStreamLog, workload: Workload
         async def publish() -> tuple[str, float]:
             begun = time.perf_counter()
             group, tasks = workload.group(len(passed)), workload.tasks()
-            run = await client.runs.create(group=group, name=workload.name, tasks=tasks)
+            run = await client.runs.create(NewRun(group, workload.name, tasks))
             return f"run/{run.id}", begun
 
         waited_for, begun = await publish()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.client import Client
+from runstream.client import Client, NewRun
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
 from tests.acceptance.deployment import Deployment, Done, command, deployed
@@ -25,7 +25,7 @@ async def beside(deployment: Deployment, *words: str) -> Done:
 
 
 async def a_run(client: Client, name: str = "build") -> str:
-    run = await client.runs.create(group="/project/web/branch/main", name=name, tasks={"one": task("one", "true")})
+    run = await client.runs.create(NewRun("/project/web/branch/main", name, {"one": task("one", "true")}))
     async for commit in client.events.tail("start", run=run.id):
         if (await client.runs.get(run.id, at_least=commit.position)).finished:
             return run.id

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from runstream.client import Client, ClientError, Run
+from runstream.client import Client, ClientError, NewRun, Run
 from tests.acceptance.deployment import TOKEN, Deployment, in_one_process
 from tests.acceptance.load import task
 
@@ -25,7 +25,7 @@ async def test_a_log_that_has_nothing_yet_is_answered_at_once(open_path: Path) -
     quiet = f"while [ ! -e {gate} ]; do sleep 0.05; done; echo opened"
     tasks = {"one": task("one", quiet, "echo second"), "two": task("two", "echo third", after=["one"])}
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
-        run = await client.runs.create(group=GROUP, name="quiet", tasks=tasks)
+        run = await client.runs.create(NewRun(GROUP, "quiet", tasks))
         await _until_step_runs(client, run)
         async with _http(deployment) as http, asyncio.TaskGroup() as group:
             ready = asyncio.Barrier(4)
@@ -48,7 +48,7 @@ async def _headers_first(http: httpx2.AsyncClient, query: dict[str, str], ready:
 async def test_a_log_that_is_not_there(open_path: Path) -> None:
     tasks = {"one": task("one", "exit 1"), "two": task("two", "echo never", after=["one"])}
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
-        run = await client.runs.create(group=GROUP, name="short", tasks=tasks)
+        run = await client.runs.create(NewRun(GROUP, "short", tasks))
         run = await _ended(client, run)
         one, skipped = run.task("one"), run.task("two")
         assert one is not None
@@ -92,7 +92,7 @@ async def test_followers_that_come_at_any_moment_get_every_byte_once(open_path: 
     whole = b"".join(b"%d\n" % number for number in range(ROUNDS * LINES))
     moments = random.Random(open_path.name)  # noqa: S311  another each time; the name is shown when it fails
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
-        run = await client.runs.create(group=GROUP, name="many", tasks={"one": task("one", write)})
+        run = await client.runs.create(NewRun(GROUP, "many", {"one": task("one", write)}))
         one = run.task("one")
         assert one is not None
         begin = sorted(moments.randrange(len(whole)) for _ in range(FOLLOWERS))

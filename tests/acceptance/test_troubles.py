@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 
-from runstream.client import Client, Run
+from runstream.client import Client, NewRun, Run
 from tests.acceptance.deployment import TOKEN, Deployment, in_one_process, kill_server
 from tests.acceptance.load import task
 
@@ -65,7 +65,7 @@ async def test_reading_while_postgres_is_down(open_path: Path) -> None:
 async def _a_run(client: Client) -> Run:
     """A run that has ended, all of it stored."""
     tasks = {"one": task("one", "echo hello")}
-    run = await client.runs.create(group="/project/web/branch/main", name="short", tasks=tasks)
+    run = await client.runs.create(NewRun("/project/web/branch/main", "short", tasks))
     async for commit in client.events.tail(run=run.id):
         if any(event.type == "RunArchived" for event in commit.events):
             return await client.runs.get(run.id, at_least=commit.position)

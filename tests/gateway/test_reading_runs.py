@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from runstream.client import NewRun
 from runstream.commits import Position
 from runstream.database.runs import RunPage, RunSummary
 from runstream.domain.run import RunPhase
@@ -144,7 +145,7 @@ async def test_the_client_reads_what_it_wrote() -> None:
     world = World.make()
     async with world.client() as client:
         tasks = run_body()["run_config_tasks"]
-        run = await client.runs.create(group="/project/web/branch/main", name="main", tasks=tasks)
+        run = await client.runs.create(NewRun("/project/web/branch/main", "main", tasks))
         read = await client.runs.get(run.id)
     assert replace(read, counter=0, sequence=0) == run  # its number was given meanwhile
     assert len(world.reads.asked[-1]) == 1

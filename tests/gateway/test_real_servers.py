@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from runstream.client import Client, ClientError, RunPhase, RunResult
+from runstream.client import Client, ClientError, NewRun, RunPhase, RunResult
 from runstream.gateway.gateway import Gateway
 from runstream.gateway.ports import Stored
 from runstream.jetstream.questions import Questions
@@ -51,7 +51,7 @@ async def test_a_run_is_followed_from_its_creation_to_its_end(servers: Servers, 
         FakeExecutor(around, "e1").alive(),
         _gateway(around, tmp_path) as client,
     ):
-        created = await client.runs.create(group=GROUP, name="main", tasks=TASKS)
+        created = await client.runs.create(NewRun(GROUP, "main", TASKS))
         assert (await client.runs.get(created.id)).counter == 1
         position = ""
         tail = client.events.tail(run=created.id)
@@ -74,7 +74,7 @@ async def test_pages_filters_and_a_reader_who_did_not_write(servers: Servers, tm
         _gateway(around, tmp_path) as client,
         Client(client.url, token=TOKEN) as reader,
     ):
-        runs = [await client.runs.create(group=f"/project/p{n % 3}/x", name=f"r{n}", tasks=TASKS) for n in range(45)]
+        runs = [await client.runs.create(NewRun(f"/project/p{n % 3}/x", f"r{n}", TASKS)) for n in range(45)]
         assert (await reader.runs.get(runs[-1].id)).name == "r44"
         listed = [run async for run in client.runs.list()]
         assert {run.id for run in listed} == {run.id for run in runs}
@@ -90,7 +90,7 @@ async def test_actions_on_what_was_just_created(servers: Servers, tmp_path: Path
         standing(servers) as around,
         _gateway(around, tmp_path) as client,
     ):
-        run = await client.runs.create(group=GROUP, name="main", tasks=TASKS)
+        run = await client.runs.create(NewRun(GROUP, "main", TASKS))
         await client.runs.cancel(run.id)
         with pytest.raises(ClientError, match="the run is cancelled and cannot be stopped"):
             await client.runs.stop(run.id)
@@ -102,7 +102,7 @@ async def test_a_read_does_not_wait_for_ever(servers: Servers, tmp_path: Path, m
         standing(servers) as around,
         _gateway(around, tmp_path) as client,
     ):
-        run = await client.runs.create(group=GROUP, name="main", tasks=TASKS)
+        run = await client.runs.create(NewRun(GROUP, "main", TASKS))
         with pytest.raises(ClientError) as caught:
             await client.runs.get(run.id)
         assert (caught.value.status, caught.value.code) == (500, "projectionBehind")

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-from runstream.client import Client, ClientError
+from runstream.client import Client, ClientError, NewRun
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted, RunTaskRetried
 from runstream.ids import executor_task_id, run_task_id
@@ -28,7 +28,7 @@ async def _served(world: World) -> AsyncIterator[Client]:
 
 async def _create(client: Client) -> str:
     tasks = run_body()["run_config_tasks"]
-    return (await client.runs.create(group="/project/web/branch/main", name="main", tasks=tasks)).id
+    return (await client.runs.create(NewRun("/project/web/branch/main", "main", tasks))).id
 
 
 async def test_the_log_is_tailed_from_its_start_and_goes_on() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from runstream.client import Client, ClientError, Reason, Why
+from runstream.client import Client, ClientError, NewRun, Reason, Why
 from runstream.domain.executor import Demand
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
@@ -215,7 +215,7 @@ async def test_it_has_ended(place: Place) -> None:
         _, cancelled = [await here.around.create(ONE) for _ in range(2)]
         await here.client.runs.cancel(cancelled)
         assert (await here.why(cancelled)).reasons[0].message == "it was cancelled"
-        broken = await here.client.runs.create(group=DEV, name="broken", tasks={}, setup_errors=["no such file"])
+        broken = await here.client.runs.create(NewRun(DEV, "broken", {}, setup_errors=["no such file"]))
         found = await here.why(broken.id)
         assert (found.phase, found.reasons[0].code) == ("setuperror", "setupError")
         assert found.reasons[0].message == "it has setup errors and will not run: no such file"
@@ -224,7 +224,7 @@ async def test_it_has_ended(place: Place) -> None:
 async def test_what_a_scheduler_does_not_answer_is_said() -> None:
     world = World.make()
     async with world.client() as client:
-        run = await client.runs.create(group=MAIN, name="r", tasks={})
+        run = await client.runs.create(NewRun(MAIN, "r", {}))
         for answer, code in ((Unanswered.SILENT, "noAnswer"), (Unanswered.NOBODY, "noScheduler"), (b"null", "parked")):
             world.asking.answer = answer
             found = await client.runs.why(run.id)

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runstream.client import Client, ClientError, Instance, Maintenance, Run, Task
+from runstream.client import Client, ClientError, Instance, Maintenance, NewRun, Run, Task
 from runstream.errors import ConflictError
 from runstream.leases import open_leases
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -109,7 +109,7 @@ async def test_tasks_are_let_end_or_are_stopped_at_the_deadline(open_path: Path)
     gate = open_path / "gate"
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
         waits = task("waits", f"while [ ! -e {gate} ]; do sleep 0.1; done")
-        first = await client.runs.create(group="/project/a/branch/main", name="first", tasks={"waits": waits})
+        first = await client.runs.create(NewRun("/project/a/branch/main", "first", {"waits": waits}))
         await run_until(client, first.id, lambda run: only(run).steps[0].phase == "running")
         assert (await deployment.run("maintenance", "enable")).code == 0
         status = await until(client, lambda status: status.instances[0].parts["executor"].under_way == 1)
@@ -121,7 +121,7 @@ async def test_tasks_are_let_end_or_are_stopped_at_the_deadline(open_path: Path)
         gate.touch()
         assert (await run_until(client, first.id, lambda run: run.finished)).result == "success"
         gate.unlink()
-        second = await client.runs.create(group="/project/a/branch/main", name="second", tasks={"waits": waits})
+        second = await client.runs.create(NewRun("/project/a/branch/main", "second", {"waits": waits}))
         await run_until(client, second.id, lambda run: only(run).steps[0].phase == "running")
         done = await deployment.run("maintenance", "enable", "--wait", "--deadline", "0s")
         assert done.code == 0, done.err
@@ -171,7 +171,7 @@ async def test_the_token_is_asked_for(open_path: Path) -> None:
 
 async def a_run(client: Client) -> str:
     """A run that has ended."""
-    run = await client.runs.create(group="/project/web/branch/main", name="build", tasks={"one": task("one", "true")})
+    run = await client.runs.create(NewRun("/project/web/branch/main", "build", {"one": task("one", "true")}))
     return (await run_until(client, run.id, lambda run: run.finished)).id
 
 

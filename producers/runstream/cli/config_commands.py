@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,28 +17,44 @@ from cyclopts import Parameter
 from runstream.cli.config_files import read_config
 from runstream.cli.config_json import checked_json, problem_json
 from runstream.cli.config_table import checked_lines
-from runstream.cli.input_files import read_files
-from runstream.cli.pairs import pairs
+from runstream.cli.input_options import InputOptions
 from runstream.cli.repository import enclosing_source
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
 from runstream.runconfig import ConfigError, Problem, RefContext, read_inputs, ref_context, resolve, run_configs
 
-Pairs = Annotated[list[str] | None, Parameter(negative="")]
-Paths = Annotated[list[Path] | None, Parameter(negative="")]
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """What the file would run for."""
+
+    branch: str = ""
+    """The branch that it would run for. Default: what is checked out."""
+    tag: str = ""
+    """Or the tag."""
+    ref: str = ""
+    """Or the full ref, such as refs/pull/1/head."""
+    commit: str = ""
+    """The commit."""
+
+    def context(self, path: Path) -> RefContext:
+        """What was said, or else what is checked out where the file is. Raises BadRequestError for two at once."""
+        said = ref_context(branch=self.branch, tag=self.tag, ref=self.ref, commit_sha=self.commit)
+        source = None if said.ref else enclosing_source(path)
+        if source is None:
+            return said
+        return ref_context(
+            branch=source.branch, tag=source.tag, ref=source.ref, commit_sha=said.commit_sha or source.commit
+        )
 
 
 def check(
     file: Path | None = None,
     /,
     *,
-    branch: str = "",
-    tag: str = "",
-    ref: str = "",
-    commit: str = "",
-    var: Pairs = None,
-    var_file: Paths = None,
-    secret_file: Paths = None,
+    source: SourceOptions = SourceOptions(),
+    given: InputOptions = InputOptions(),  # noqa: B008
     strict: Annotated[bool, Parameter(negative="")] = False,
     output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
 ) -> int:
@@ -47,20 +64,6 @@ def check(
     ----------
     file
         The configuration file. Default: the first that is found in .runstream or .agola.
-    branch
-        The branch that it would run for. Default: what is checked out.
-    tag
-        Or the tag.
-    ref
-        Or the full ref, such as refs/pull/1/head.
-    commit
-        The commit.
-    var
-        NAME=VALUE for `from_variable` in the file; repeatable.
-    var_file
-        A file of variables in YAML or JSON; repeatable, the last wins, and --var before it.
-    secret_file
-        A file of secrets, of which only names are shown; repeatable.
     strict
         Refuse what is only worth a warning, too.
     output
@@ -68,8 +71,8 @@ def check(
     """
     found = read_config(file, Path.cwd())
     try:
-        inputs = read_inputs(pairs(var or (), "--var"), read_files(var_file), read_files(secret_file))
-        context = _context(found.path, ref_context(branch=branch, tag=tag, ref=ref, commit_sha=commit))
+        inputs = read_inputs(given.variables, given.variable_files, given.secret_files)
+        context = source.context(found.path)
         parsed = parse_file(found.name, found.content, context, source=str(found.path), imports=found.imports)
         if strict and parsed.warnings:
             raise ConfigError(str(found.path), parsed.warnings)
@@ -106,18 +109,6 @@ class _Known(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._variables)
-
-
-def _context(path: Path, said: RefContext) -> RefContext:
-    """What was said, or else what is checked out where the file is."""
-    if said.ref:
-        return said
-    source = enclosing_source(path)
-    if source is None:
-        return said
-    return ref_context(
-        branch=source.branch, tag=source.tag, ref=source.ref, commit_sha=said.commit_sha or source.commit
-    )
 
 
 def _refuse(file: str, error: ConfigError | EvaluationError, output: str) -> int:

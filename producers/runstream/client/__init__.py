@@ -1,7 +1,7 @@
 """The public Python client: publish runs, read what became of them, follow logs and events.
 
     async with Client("http://127.0.0.1:8000", token="…") as client:
-        run = await client.runs.create(group="/project/web/branch/main", name="build", tasks={…})
+        run = await client.runs.create(NewRun("/project/web/branch/main", "build", tasks={…}))
         async for chunk in client.logs.follow(run.id, task_id, step=0):
             …
 
@@ -13,6 +13,7 @@ what else changes something never is.
 from runstream.client.client import Client
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.maintenance import Instance, Maintenance, ModeChange, Part
+from runstream.client.requests import Inputs, NewRun, Source
 from runstream.client.snapshots import ImportProgress, ImportReport
 from runstream.client.types import (
     Attempt,
@@ -22,7 +23,6 @@ from runstream.client.types import (
     Depend,
     Event,
     Executor,
-    Inputs,
     Page,
     Reason,
     Restart,
@@ -54,6 +54,7 @@ __all__ = [
     "Instance",
     "Maintenance",
     "ModeChange",
+    "NewRun",
     "Page",
     "Part",
     "Reason",
@@ -64,6 +65,7 @@ __all__ = [
     "RunSummary",
     "Service",
     "SkippedRun",
+    "Source",
     "Step",
     "Task",
     "Why",

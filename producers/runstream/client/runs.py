@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
+from runstream.client.requests import NO_SOURCE, Inputs, NewRun, Source
 from runstream.client.types import (
     ConfigWarning,
     CreatedRuns,
-    Inputs,
     Page,
     Run,
     RunPhase,
@@ -42,41 +42,24 @@ class Runs:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def create(
-        self,
-        *,
-        group: str,
-        name: str,
-        tasks: Mapping[str, Mapping[str, object]],
-        environment: Mapping[str, str] | None = None,
-        annotations: Mapping[str, str] | None = None,
-        setup_errors: Sequence[str] = (),
-        cache_group: str = "",
-        run_timeout_interval: int = 0,
-        concurrency: str | Mapping[str, object] = "queue",
-        priority: int = 0,
-        idempotency_key: str = "",
-    ) -> Run:
-        """Create one run of tasks that are resolved already, each under an id of its own choice.
-
-        `concurrency` is a policy (queue, cancel_running, cancel_waiting, skip), or a map of `policy` and `max_waiting`;
-        `priority` is -100 to 100; `run_timeout_interval` is in nanoseconds, 0 for none.
+    async def create(self, run: NewRun, *, idempotency_key: str = "") -> Run:
+        """Create one run of tasks that are resolved already.
 
         It is durable when this returns; its number is given a moment later. With an idempotency key it is tried again
         when the connection fails, and the same key and request give the same run again, as it was created.
         Raises ClientError; of kind conflict when the key was used for another request.
         """
         body = {
-            "group": group,
-            "name": name,
-            "run_config_tasks": tasks,
-            "environment": environment or {},
-            "annotations": annotations or {},
-            "setup_errors": setup_errors,
-            "cache_group": cache_group,
-            "run_timeout_interval": run_timeout_interval,
-            "concurrency": concurrency,
-            "priority": priority,
+            "group": run.group,
+            "name": run.name,
+            "run_config_tasks": run.tasks,
+            "environment": run.environment,
+            "annotations": run.annotations,
+            "setup_errors": run.setup_errors,
+            "cache_group": run.cache_group,
+            "run_timeout_interval": run.run_timeout_interval,
+            "concurrency": run.concurrency,
+            "priority": run.priority,
         }
         return (await self._wire.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
 
@@ -109,58 +92,38 @@ class Runs:
         if environment is not None:
             body["environment"] = environment
         if fresh is not None:
-            body["fresh"] = {
-                "config": {"name": fresh.name, "content": fresh.config, "imports": fresh.imports},
-                "variables": fresh.variables,
-                "variable_files": _files(fresh.variable_files),
-                "secret_files": _files(fresh.secret_files),
-            }
+            body["fresh"] = _resolved_from(fresh)
         return (await self._wire.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
 
     async def create_from_config(
         self,
-        config: str,
+        inputs: Inputs,
         *,
-        name: str = "config.yml",
+        source: Source = NO_SOURCE,
         group: str = "",
-        branch: str = "",
-        tag: str = "",
-        ref: str = "",
-        commit_sha: str = "",
-        repository_url: str = "",
-        message: str = "",
         environment: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
-        variables: Mapping[str, str] | None = None,
-        variable_files: Mapping[str, str] | None = None,
-        secret_files: Mapping[str, str] | None = None,
-        imports: Mapping[str, str] | None = None,
         priority: int | None = None,
         on_setup_error: Literal["refuse", "run"] = "refuse",
         idempotency_key: str = "",
     ) -> CreatedRuns:
-        """Create all runs of a configuration file whose `when` matches the branch, tag or ref.
+        """Create all runs of a configuration file whose `when` matches the source's branch, tag or ref.
 
-        `config` is the file's text, `name` (config.yml, config.json, config.jsonnet or config.star) says its format;
-        `imports` are the texts that jsonnet may import, by path. The files of variables and of secrets are texts by
-        their names, in YAML or JSON; a later one wins. A `priority` wins over those of the file. Raises ClientError:
-        for a file that is no configuration too, unless `on_setup_error` is `run`, which makes a run in phase
-        setuperror of it. An idempotency key is as in `create`.
+        A `priority` (-100 to 100) wins over those of the file. Raises ClientError: for a file that is no configuration
+        too, unless `on_setup_error` is `run`, which makes a run in phase setuperror of it. An idempotency key is as in
+        `create`.
         """
         body = {
-            "config": {"name": name, "content": config, "imports": imports or {}},
+            **_resolved_from(inputs),
             "group": group,
-            "branch": branch,
-            "tag": tag,
-            "ref": ref,
-            "commit_sha": commit_sha,
-            "repository_url": repository_url,
-            "message": message,
+            "branch": source.branch,
+            "tag": source.tag,
+            "ref": source.ref,
+            "commit_sha": source.commit_sha,
+            "repository_url": source.repository_url,
+            "message": source.message,
             "environment": environment or {},
             "annotations": annotations or {},
-            "variables": variables or {},
-            "variable_files": _files(variable_files),
-            "secret_files": _files(secret_files),
             "priority": priority,
             "on_setup_error": on_setup_error,
         }
@@ -267,5 +230,14 @@ class Runs:
         await self._wire.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])
 
 
-def _files(texts: Mapping[str, str] | None) -> list[dict[str, str]]:
-    return [{"name": name, "content": text} for name, text in (texts or {}).items()]
+def _resolved_from(inputs: Inputs) -> dict[str, object]:
+    return {
+        "config": {"name": inputs.name, "content": inputs.config, "imports": inputs.imports},
+        "variables": inputs.variables,
+        "variable_files": _files(inputs.variable_files),
+        "secret_files": _files(inputs.secret_files),
+    }
+
+
+def _files(texts: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "content": text} for name, text in texts.items()]

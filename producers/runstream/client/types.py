@@ -143,20 +143,6 @@ class RunSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """A configuration file and what its variables and secrets are resolved from; texts, files by their names."""
-
-    config: str
-    name: str = "config.yml"
-    """config.yml, config.json, config.jsonnet or config.star: says the format."""
-    imports: Mapping[str, str] = field(default_factory=dict)
-    """What jsonnet may import, by path."""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    variable_files: Mapping[str, str] = field(default_factory=dict)
-    secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Restart:
     """Which run a run does again, and how."""
 
