@@ -27,6 +27,7 @@ from runstream.scheduler.lines import Ask
 from runstream.scheduler.planning import ACTOR, RunPlan, ask_for, assignment, decided, plan_run, withdrawal
 from runstream.scheduler.turns import Turns
 from runstream.scheduler.wakes import Wakes
+from runstream.scheduler.workspaces import Workspaces
 from runstream.subjects import Address, group_root
 
 _IN_FLIGHT = -1
@@ -172,9 +173,11 @@ class Decider:
     def _assignments(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         run = decision.plan.run
         config = self.fold.configs[run.run_config]
+        cause, trace = decision.cause, decision.trace
+        workspaces = Workspaces(run, config)
         for ask in decision.asks:
             if (executor_id := self._turns.take(ask)) is not None:
-                yield assignment(run, ask, config, executor_id, at, cause=decision.cause, trace=decision.trace)
+                yield assignment(run, ask, config, executor_id, workspaces.of(ask.task), at, cause=cause, trace=trace)
 
     def _withdrawals(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         run = decision.plan.run

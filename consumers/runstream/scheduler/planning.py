@@ -26,9 +26,8 @@ from runstream.events.event import Event
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskCancelled
 from runstream.events.run import RunEvent, RunFinished, RunNumbered, RunTaskRetryDropped
 from runstream.events.run_config import RunConfig
-from runstream.ids import attempt_id, commit_id, executor_task_id
+from runstream.ids import commit_id, executor_task_id
 from runstream.projections.fold import Tracked
-from runstream.runconfig import ancestors_of
 from runstream.scheduler.lines import Ask
 from runstream.subjects import Address, group_root
 
@@ -113,20 +112,32 @@ def ask_for(run: Run, name: str, config: RunConfig, partition: int) -> Ask:
 
 
 def assignment(
-    run: Run, ask: Ask, config: RunConfig, executor_id: str, at: datetime, *, cause: str, trace: str
+    run: Run,
+    ask: Ask,
+    config: RunConfig,
+    executor_id: str,
+    workspaces: Mapping[str, str],
+    at: datetime,
+    *,
+    cause: str,
+    trace: str,
 ) -> NewCommit:
-    """The first commit of the executor task for the task that asked."""
+    """The first commit of the executor task for the task that asked; `workspaces` as `Workspaces` finds them."""
     address = Address(ask.partition, "task", ask.id, executor_id)
-    return decided(Head(), address, (_assigned(run, ask, config, executor_id),), at, cause=cause, trace=trace)
+    return decided(
+        Head(), address, (_assigned(run, ask, config, executor_id, workspaces),), at, cause=cause, trace=trace
+    )
 
 
 def withdrawal(run: Run, ask: Ask, config: RunConfig, at: datetime, *, cause: str, trace: str) -> NewCommit:
     """The first and only commit of an executor task that nobody is to be given."""
-    events = (_assigned(run, ask, config, NOBODY), ExecutorTaskCancelled(at))
+    events = (_assigned(run, ask, config, NOBODY, {}), ExecutorTaskCancelled(at))
     return decided(Head(), Address(ask.partition, "task", ask.id, NOBODY), events, at, cause=cause, trace=trace)
 
 
-def _assigned(run: Run, ask: Ask, config: RunConfig, executor_id: str) -> ExecutorTaskAssigned:
+def _assigned(
+    run: Run, ask: Ask, config: RunConfig, executor_id: str, workspaces: Mapping[str, str]
+) -> ExecutorTaskAssigned:
     name, task = ask.task, config.tasks[ask.task]
     run_task, attempt = run.tasks[name].id, run.tasks[name].attempt
     return ExecutorTaskAssigned(
@@ -140,7 +151,7 @@ def _assigned(run: Run, ask: Ask, config: RunConfig, executor_id: str) -> Execut
         steps=len(task.steps),
         timeout=task.task_timeout_interval,
         attempt=attempt,
-        workspaces=_workspaces(run, config, name),
+        workspaces=dict(workspaces),
     )
 
 
@@ -150,14 +161,3 @@ def decided(
     """The commit of a decision. Made again it has the same id; one that says something else has another."""
     identity = commit_id(cause, address.aggregate, head.version + 1, repr(events))
     return head.next_commit(address, events, time=at, actor=ACTOR, cause=cause, trace=trace, identity=identity)
-
-
-def _workspaces(run: Run, config: RunConfig, name: str) -> dict[str, str]:
-    """The ancestors whose archives are not under the id that this run's id gives, and what names them."""
-    moved = {
-        task.name: attempt_id(task.id, task.attempt)
-        for task in run.tasks.values()
-        if task.archive_steps and (task.attempt > 1 or task.kept)
-    }
-    above = ancestors_of(config.tasks, name) if moved else set()
-    return {task: where for task, where in moved.items() if task in above}
