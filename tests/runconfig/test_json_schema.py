@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +12,7 @@ from ruamel.yaml import YAML
 from runstream.runconfig import ConfigError, parse_config
 from runstream.runconfig.fields import Kind
 from runstream.runconfig.json_schema import KINDS, json_schema, schema_text
-from tests.conformance.cases import FOLDER
+from tests.conformance.cases import cases
 from tests.runconfig.test_documents import EXAMPLES, whole
 from tests.runconfig.test_limits import WRONG, file
 from tests.runconfig.test_rules import CASES
@@ -64,15 +63,9 @@ def test_this_projects_own_pipeline_is_valid() -> None:
     assert valid((ROOT / ".runstream" / "config.yml").read_text())
 
 
-def conformance() -> list[str]:
-    file = FOLDER / "config_test.json"
-    cases = json.loads(file.read_text())["cases"] if file.is_file() else []
-    return [case["config"] for case in cases if case["expect"]["error"] is None]
-
-
-@pytest.mark.parametrize("config", conformance())
-def test_every_configuration_of_the_cases_is_valid(config: str) -> None:
-    assert valid(config)
+@cases("config_test.json")
+def test_every_configuration_of_the_cases_is_valid(case: dict[str, Any]) -> None:
+    assert case["expect"]["error"] is not None or valid(case["config"])
 
 
 @pytest.mark.parametrize(
