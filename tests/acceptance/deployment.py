@@ -12,9 +12,10 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import orjson
@@ -111,6 +112,8 @@ class Deployment:
     folder: Path
     nats: NatsServer
     postgres: PostgresServer
+    objects: Mapping[str, str]
+    """The settings that say where the objects are, as environment."""
     processes: dict[str, Process] = field(default_factory=dict)
 
     @property
@@ -128,8 +131,8 @@ class Deployment:
 
     def process(self, name: str, components: str, *options: str) -> Process:
         """One more process, not started."""
-        words = ["--components", components, *self.servers, "--objects-dir", str(self.folder / "objects"), *options]
-        process = Process(name, words, self.folder, environment())
+        words = ["--components", components, *self.servers, *options]
+        process = Process(name, words, self.folder, environment() | dict(self.objects))
         self.processes[name] = process
         return process
 
@@ -138,10 +141,14 @@ class Deployment:
         reached = ("--url", self.gateway.url, "--token", TOKEN)
         return await command(*reached, *words)
 
+    async def beside(self, *words: str) -> Done:
+        """Run `runstream` with these words, as somebody who reaches the servers themselves."""
+        apart = ("--data-dir", str(self.folder / "nowhere"))
+        return await command(*apart, *words, *self.servers, seconds=90, objects=self.objects)
+
     async def fsck(self) -> Done:
         """Compare the log with the projection, and with the archive where there is one."""
-        objects = ("--objects-dir", str(self.folder / "objects"))
-        return await command("--data-dir", str(self.folder / "nowhere"), "fsck", *self.servers, *objects)
+        return await self.beside("fsck")
 
 
 @dataclass(frozen=True)
@@ -159,10 +166,14 @@ def environment() -> dict[str, str]:
     return {**ours, "RUNSTREAM_LOG_FORMAT": "json", "RUNSTREAM_TOKEN": TOKEN, "COLUMNS": "200"}
 
 
-async def command(*words: str, seconds: float = 50.0) -> Done:
+async def command(*words: str, seconds: float = 50.0, objects: Mapping[str, str] = MappingProxyType({})) -> Done:
     """Run `runstream` to its end."""
     process = await asyncio.create_subprocess_exec(
-        RUNSTREAM, *words, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        RUNSTREAM,
+        *words,
+        env=environment() | dict(objects),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(seconds):
@@ -188,9 +199,10 @@ async def kill_server(server: Server) -> None:
 
 
 @contextlib.asynccontextmanager
-async def servers(folder: Path) -> AsyncIterator[Deployment]:
-    """A NATS and a Postgres, without any process of ours."""
-    deployment = Deployment(folder, NatsServer(folder / "nats"), PostgresServer(folder / "postgres"))
+async def servers(folder: Path, objects: Mapping[str, str] | None = None) -> AsyncIterator[Deployment]:
+    """A NATS and a Postgres, without any process of ours; objects are in the same folder if nothing else is said."""
+    objects = {"RUNSTREAM_OBJECTS_DIR": str(folder / "objects")} if objects is None else objects
+    deployment = Deployment(folder, NatsServer(folder / "nats"), PostgresServer(folder / "postgres"), objects)
     try:
         await asyncio.gather(deployment.nats.start(), deployment.postgres.start())
         yield deployment

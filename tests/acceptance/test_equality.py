@@ -15,10 +15,10 @@ from runstream.commits import LogPosition
 from runstream.projections.rebuild_schema import EXCHANGED, SHARED
 from runstream.snapshots.comparing import compare
 from runstream.snapshots.reading import open_snapshot
-from tests.acceptance.deployment import Deployment, command, deployed, in_one_process
+from tests.acceptance.deployment import Deployment, deployed, in_one_process
 from tests.acceptance.load import Load
 from tests.acceptance.story import reading
-from tests.acceptance.test_imports import a_run, beside, compared, maintenance
+from tests.acceptance.test_imports import a_run, compared, maintenance
 from tests.chaos.kills import say
 from tests.log.servers import connected
 
@@ -42,7 +42,7 @@ class Exports:
         path = self.deployment.folder / f"snapshot{len(self.paths)}"
         before, began = await ends(self.deployment), asyncio.get_running_loop().time()
         words = ("export", "-o", str(path))
-        done = await (self.deployment.run(*words) if by_api else beside(self.deployment, *words))
+        done = await (self.deployment.run(*words) if by_api else self.deployment.beside(*words))
         assert done.code == 0, done.err
         after, position = await ends(self.deployment), position_of(path)
         self.seconds += asyncio.get_running_loop().time() - began
@@ -98,10 +98,9 @@ async def rows(url: str, schema: str) -> dict[str, list[str]]:
 
 async def past_of(source: Deployment, position: LogPosition) -> dict[str, list[str]]:
     """The source's rows as of a position, made from its own log while it goes on."""
-    done = await beside(source, "rebuild", "--at", str(position), "--into", "past")
+    done = await source.beside("rebuild", "--at", str(position), "--into", "past")
     assert done.code == 0, done.err
-    checked = ("--database-schema", "past", "--no-archive", "--data-dir", str(source.folder / "nowhere"))
-    done = await command("fsck", *checked, *source.servers)
+    done = await source.beside("fsck", "--database-schema", "past", "--no-archive")
     assert done.code == 0, done.out
     return await rows(source.postgres.url, "past")
 
@@ -126,14 +125,14 @@ async def test_exported_under_load_and_imported_elsewhere(open_path: Path) -> No
         for earlier, later in zip(exports.paths, exports.paths[1:], strict=False):
             assert begins(later, earlier)
         async with maintenance(there):
-            done = await beside(there, "import", str(snapshot))
+            done = await there.beside("import", str(snapshot))
             assert done.code == 0, done.err
             done = await there.fsck()
             assert done.code == 0, done.out
             found = await rows(there.postgres.url, "runstream")
             for table, its_rows in expected.items():
                 assert found[table] == its_rows, table
-            again = await beside(there, "export", "-o", str(open_path / "again"))
+            again = await there.beside("export", "-o", str(open_path / "again"))
             assert again.code == 0, again.err
             assert compared(snapshot, open_path / "again").differences == []
         sizes = {table: len(its_rows) for table, its_rows in expected.items()}

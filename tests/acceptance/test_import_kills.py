@@ -18,7 +18,7 @@ from runstream.maintenance.control import occupied_key
 from runstream.projections.rebuild_schema import schema_beside
 from runstream.service.maintained import INSTANCE_SECONDS
 from tests.acceptance.deployment import Deployment, environment, in_one_process
-from tests.acceptance.test_imports import a_run, beside, compared, exported
+from tests.acceptance.test_imports import a_run, compared, exported
 from tests.chaos.kills import Chaos, Victim, kills, say
 from tests.importing.rig import Rig
 from tests.log.servers import connected
@@ -76,7 +76,7 @@ class Sides:
         async with board.watching(occupied_key("runs")) as watch, asyncio.timeout(10 * INSTANCE_SECONDS):
             while watch.held:
                 await anext(watch)
-        done = await beside(self.deployment, "import", str(self.there))
+        done = await self.deployment.beside("import", str(self.there))
         assert done.code == 0, done.err
         assert compared(self.there, await self.rig.export(self.deployment.folder / "now")).equal
         self.here, self.there = self.there, self.here

@@ -13,15 +13,8 @@ import pytest
 from runstream.client import Client, NewRun
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
-from tests.acceptance.deployment import Deployment, Done, command, deployed
+from tests.acceptance.deployment import Deployment, deployed
 from tests.acceptance.load import task
-
-
-async def beside(deployment: Deployment, *words: str) -> Done:
-    """A command that reaches the servers itself."""
-    servers = (*deployment.servers, "--objects-dir", str(deployment.folder / "objects"))
-    options = servers if words[0] in ("import", "export") else deployment.servers
-    return await command("--data-dir", str(deployment.folder / "nowhere"), *words, *options, seconds=90)
 
 
 async def a_run(client: Client, name: str = "build") -> str:
@@ -35,7 +28,7 @@ async def a_run(client: Client, name: str = "build") -> str:
 async def exported(deployment: Deployment, path: Path) -> Path:
     """An export to this file, in place of an earlier one."""
     await asyncio.to_thread(path.unlink, missing_ok=True)
-    done = await beside(deployment, "export", "-o", str(path))
+    done = await deployment.beside("export", "-o", str(path))
     assert done.code == 0, done.err
     return path
 
@@ -60,12 +53,12 @@ async def test_runs_go_on_after_an_import_and_after_going_back(open_path: Path) 
         first = await a_run(client)
         snapshot = await exported(deployment, open_path / "snapshot")
         second = await a_run(client)
-        refused = await beside(deployment, "import", str(snapshot))
+        refused = await deployment.beside("import", str(snapshot))
         assert (refused.code, "not in maintenance mode" in refused.err) == (1, True)
-        dry = await beside(deployment, "import", str(snapshot), "--dry-run")
+        dry = await deployment.beside("import", str(snapshot), "--dry-run")
         assert (dry.code, "nothing was changed" in dry.out) == (0, True)
         async with maintenance(deployment):
-            done = await beside(deployment, "import", str(snapshot))
+            done = await deployment.beside("import", str(snapshot))
             assert done.code == 0, done.err
             assert "as epoch 2" in done.out
         assert (await client.runs.get(first)).result == "success"
@@ -74,15 +67,15 @@ async def test_runs_go_on_after_an_import_and_after_going_back(open_path: Path) 
         assert (await client.runs.get(third)).counter == 2
         assert (await deployment.fsck()).code == 0
         async with maintenance(deployment):
-            done = await beside(deployment, "epochs", "activate", "1")
+            done = await deployment.beside("epochs", "activate", "1")
             assert done.code == 0, done.err
         assert (await client.runs.get(second)).counter == 2
         assert (await client.runs.get(await a_run(client, "after going back"))).counter == 3
         assert (await deployment.fsck()).code == 0
-        listed = json.loads((await beside(deployment, "epochs", "list", "-o", "json")).out)
+        listed = json.loads((await deployment.beside("epochs", "list", "-o", "json")).out)
         assert [(one["epoch"], one["current"]) for one in listed] == [(1, True), (2, False)]
-        assert (await beside(deployment, "epochs", "delete", "2")).code == 1
-        assert (await beside(deployment, "epochs", "delete", "2", "--yes")).code == 0
+        assert (await deployment.beside("epochs", "delete", "2")).code == 1
+        assert (await deployment.beside("epochs", "delete", "2", "--yes")).code == 0
 
 
 @pytest.mark.seconds(180)

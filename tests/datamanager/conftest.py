@@ -7,7 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+import uvloop
 
+from runstream.objects import ObjectStorage
 from tests.datamanager.place import Place, deployment
 from tests.objects.backends import Open, opener
 
@@ -18,6 +20,16 @@ OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
 def open_storage(request: pytest.FixtureRequest) -> Open:
     """Opens an object storage, empty at first, of each kind that users can have."""
     return opener(request.param, request)
+
+
+@pytest.fixture
+def storage(open_storage: Open) -> ObjectStorage:
+    """The storage, opened."""
+
+    async def opened() -> ObjectStorage:
+        return await open_storage()
+
+    return uvloop.run(opened())
 
 
 @pytest.fixture

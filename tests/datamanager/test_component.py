@@ -17,7 +17,7 @@ from runstream.datamanager.errors import ContradictionError
 from runstream.datamanager.fence import PostgresFence
 from runstream.errors import InternalError
 from runstream.log.memory import MemoryLog
-from runstream.objects import ObjectStorage, PosixObjects
+from runstream.objects import ObjectStorage
 from runstream.subjects import Subjects
 from runstream.telemetry.metrics import ARCHIVE_LAG_COMMITS, ARCHIVE_LAG_SECONDS
 from tests.datamanager.rig import DEPLOYMENT, archived, fill, logged, same
@@ -70,18 +70,15 @@ async def several(url: str, schema: str, storage: ObjectStorage) -> AsyncIterato
             await found.close()
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> PosixObjects:
-    return PosixObjects(tmp_path / "objects")
-
-
 async def killed_backends(database: Database, application: str) -> None:
     kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name")
     async with database.snapshot() as transaction:
         await transaction.rows(kill, {"name": application})
 
 
-async def test_one_works_and_another_takes_over(database_url: str, database_schema: str, storage: PosixObjects) -> None:
+async def test_one_works_and_another_takes_over(
+    database_url: str, database_schema: str, storage: ObjectStorage
+) -> None:
     async with several(database_url, database_schema, storage) as all_of_them:
         first, second = all_of_them.one("first"), all_of_them.one("second")
         await first.start()
@@ -102,7 +99,7 @@ async def test_one_works_and_another_takes_over(database_url: str, database_sche
 
 
 async def test_a_lost_connection_is_a_lost_archive(
-    database_url: str, database_schema: str, storage: PosixObjects
+    database_url: str, database_schema: str, storage: ObjectStorage
 ) -> None:
     async with several(database_url, database_schema, storage) as all_of_them:
         first, second = all_of_them.one("first"), all_of_them.one("second")
@@ -136,7 +133,7 @@ class Failing:
 
 
 async def test_a_storage_that_fails_is_waited_for(
-    database_url: str, database_schema: str, storage: PosixObjects
+    database_url: str, database_schema: str, storage: ObjectStorage
 ) -> None:
     failing = Failing(storage)
     async with several(database_url, database_schema, failing) as all_of_them:
@@ -159,7 +156,7 @@ async def test_a_storage_that_fails_is_waited_for(
         assert same(await archived(all_of_them.log, storage), await logged(all_of_them.log))
 
 
-async def test_a_contradiction_ends_it(database_url: str, database_schema: str, storage: PosixObjects) -> None:
+async def test_a_contradiction_ends_it(database_url: str, database_schema: str, storage: ObjectStorage) -> None:
     async with several(database_url, database_schema, storage) as all_of_them:
         one = all_of_them.one("one")
         await one.start()
@@ -173,7 +170,7 @@ async def test_a_contradiction_ends_it(database_url: str, database_schema: str, 
             await another.wait()
 
 
-async def test_it_goes_on_in_another_epoch(database_url: str, database_schema: str, storage: PosixObjects) -> None:
+async def test_it_goes_on_in_another_epoch(database_url: str, database_schema: str, storage: ObjectStorage) -> None:
     async with several(database_url, database_schema, storage) as all_of_them:
         one = all_of_them.one("one", close_seconds=3600.0)
         await one.start()

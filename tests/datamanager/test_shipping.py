@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from runstream.datamanager.errors import ArchiveFencedError, ContradictionError,
 from runstream.datamanager.shipper import Shipper
 from runstream.errors import Kind
 from runstream.log.memory import MemoryLog
-from runstream.objects import PosixObjects
+from runstream.objects import ObjectStorage
 from tests.datamanager.rig import (
     DEPLOYMENT,
     HOURS,
@@ -28,11 +27,11 @@ from tests.datamanager.rig import (
     ship,
     shipping,
 )
-from tests.objects.backends import Open
+from tests.objects.reading import content
 
 
-async def test_what_is_in_the_log_is_in_the_archive(tmp_path: Path) -> None:
-    log, storage = MemoryLog(partitions=3), PosixObjects(tmp_path)
+async def test_what_is_in_the_log_is_in_the_archive(storage: ObjectStorage) -> None:
+    log = MemoryLog(partitions=3)
     await fill(log, 30)
     await fill(log, 4, partition=2)
     log.put(0, f"{log.subjects.prefix(0)}.run.odd", b"\xff not JSON")
@@ -50,8 +49,8 @@ async def test_what_is_in_the_log_is_in_the_archive(tmp_path: Path) -> None:
     assert same(await archived(log, storage), await logged(log))
 
 
-async def test_an_archive_in_any_storage(open_storage: Open) -> None:
-    log, storage = MemoryLog(partitions=2), await open_storage()
+async def test_an_archive_in_any_storage(storage: ObjectStorage) -> None:
+    log = MemoryLog(partitions=2)
     fence = Fence()
     async with shipping(log, storage, fence, grace=0.0) as shipper:
         for number in range(1, 2 * MERGE_FROM):
@@ -63,8 +62,8 @@ async def test_an_archive_in_any_storage(open_storage: Open) -> None:
     assert set(await paths(storage, "archive/memory/runs/1/")) == await named_by(Archive(storage, log.subjects))
 
 
-async def test_an_empty_log_has_a_status_too(tmp_path: Path) -> None:
-    log, storage = MemoryLog(partitions=2), PosixObjects(tmp_path)
+async def test_an_empty_log_has_a_status_too(storage: ObjectStorage) -> None:
+    log = MemoryLog(partitions=2)
     archive = Archive(storage, log.subjects)
     assert await archive.find_status() is None
     with pytest.raises(NoDataStatusError) as raised:
@@ -76,8 +75,8 @@ async def test_an_empty_log_has_a_status_too(tmp_path: Path) -> None:
     assert await archived(log, storage) == [[], []]
 
 
-async def test_commits_are_archived_while_they_come(tmp_path: Path) -> None:
-    log, storage = MemoryLog(partitions=2), PosixObjects(tmp_path)
+async def test_commits_are_archived_while_they_come(storage: ObjectStorage) -> None:
+    log = MemoryLog(partitions=2)
     async with shipping(log, storage, Fence()) as shipper:
         for number in range(1, 20):
             await fill(log, 1, partition=number % 2)
@@ -86,7 +85,7 @@ async def test_commits_are_archived_while_they_come(tmp_path: Path) -> None:
     assert same(await archived(log, storage), await logged(log))
 
 
-async def many_segments(log: MemoryLog, storage: PosixObjects | Mortal, count: int, grace: float = HOURS) -> Fence:
+async def many_segments(log: MemoryLog, storage: ObjectStorage, count: int, grace: float = HOURS) -> Fence:
     """An archive that was closed after every few commits."""
     fence = Fence()
     async with shipping(log, storage, fence, grace=grace) as shipper:
@@ -98,8 +97,8 @@ async def many_segments(log: MemoryLog, storage: PosixObjects | Mortal, count: i
     return fence
 
 
-async def test_many_small_segments_become_few(tmp_path: Path) -> None:
-    log, storage = MemoryLog(partitions=1), PosixObjects(tmp_path)
+async def test_many_small_segments_become_few(storage: ObjectStorage) -> None:
+    log = MemoryLog(partitions=1)
     await many_segments(log, storage, 150, grace=0.0)
     archive = Archive(storage, log.subjects)
     status = await archive.status()
@@ -112,12 +111,12 @@ async def test_many_small_segments_become_few(tmp_path: Path) -> None:
 
 
 async def test_segments_that_are_not_merged_any_more_are_listed_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With segments that count as large after 4 commits: most are in lists, of which the last is replaced."""
     monkeypatch.setattr("runstream.datamanager.compaction.MAX_COMMITS", 4)
     monkeypatch.setattr("runstream.datamanager.tidying.LIST_SEGMENTS", 48)
-    log, storage = MemoryLog(partitions=1), PosixObjects(tmp_path)
+    log = MemoryLog(partitions=1)
     await many_segments(log, storage, 100, grace=0.0)
     archive = Archive(storage, log.subjects)
     status = await archive.status()
@@ -134,8 +133,8 @@ async def test_segments_that_are_not_merged_any_more_are_listed_apart(
     assert len([path for path in await paths(storage) if "index-" in path]) == 2
 
 
-async def test_whoever_reads_while_segments_are_merged_reads_on(tmp_path: Path) -> None:
-    log, storage = MemoryLog(partitions=1), PosixObjects(tmp_path)
+async def test_whoever_reads_while_segments_are_merged_reads_on(storage: ObjectStorage) -> None:
+    log = MemoryLog(partitions=1)
     await many_segments(log, storage, MERGE_FROM - 2)
     archive = Archive(storage, log.subjects)
     status = await archive.status()
@@ -161,9 +160,9 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("tight")
 @pytest.mark.parametrize("when", ["before", "within", "after"])
 @pytest.mark.parametrize("what", ["status", "segment", "list", "delete", "current"])
-async def test_a_kill_at_every_change_of_the_storage(tmp_path: Path, what: str, when: str) -> None:
+async def test_a_kill_at_every_change_of_the_storage(storage: ObjectStorage, what: str, when: str) -> None:
     """Each shipper is killed one change later than the one before; the archive can always be read, and goes on."""
-    log, storage, fence = MemoryLog(partitions=2), PosixObjects(tmp_path), Fence()
+    log, fence = MemoryLog(partitions=2), Fence()
     archive = Archive(storage, log.subjects)
     named = 0
     for life in range(1 if what == "current" else 6):
@@ -203,9 +202,9 @@ async def named_by(archive: Archive) -> set[str]:
     return found
 
 
-async def test_one_that_was_replaced_changes_nothing_that_counts(tmp_path: Path) -> None:
+async def test_one_that_was_replaced_changes_nothing_that_counts(storage: ObjectStorage) -> None:
     """The first one does not know that another one has taken over, and has written since."""
-    log, storage, fence = MemoryLog(partitions=1), PosixObjects(tmp_path), Fence()
+    log, fence = MemoryLog(partitions=1), Fence()
     archive = Archive(storage, log.subjects)
     fenced = 0
     try:
@@ -224,8 +223,8 @@ async def test_one_that_was_replaced_changes_nothing_that_counts(tmp_path: Path)
     assert same(await archived(log, storage), await logged(log))
 
 
-async def test_a_log_that_is_not_the_archived_one_is_refused(tmp_path: Path) -> None:
-    log, storage, fence = MemoryLog(partitions=1), PosixObjects(tmp_path), Fence()
+async def test_a_log_that_is_not_the_archived_one_is_refused(storage: ObjectStorage) -> None:
+    log, fence = MemoryLog(partitions=1), Fence()
     await fill(log, 5)
     status = await ship(log, storage, fence)
     older, other = MemoryLog(partitions=1), MemoryLog(partitions=1)
@@ -245,21 +244,19 @@ async def test_a_log_that_is_not_the_archived_one_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("what", ["cut", "flip", "gone"])
-async def test_damage_is_named(tmp_path: Path, what: str) -> None:
-    log, storage = MemoryLog(partitions=1), PosixObjects(tmp_path)
+async def test_damage_is_named(storage: ObjectStorage, what: str) -> None:
+    log = MemoryLog(partitions=1)
     await many_segments(log, storage, 5)
     for path in await paths(storage, "archive/memory/runs/1/"):
-        file = tmp_path / "data" / path
-        whole = file.read_bytes()
+        whole = await content(storage, path)
         if what == "gone":
-            file.unlink()
+            await storage.delete(path)
         else:
             middle = len(whole) // 2
             rest = whole[middle + 1 :] if what == "flip" else b""
-            file.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + rest)
+            await storage.write_all({path: whole[:middle] + bytes([whole[middle] ^ 1]) + rest})
         with pytest.raises((DamagedArchiveError, NoDataStatusError)) as raised:
             await archived(log, storage)
         assert path in str(raised.value) or raised.value.code == "noDataStatus"
-        file.parent.mkdir(exist_ok=True)
-        file.write_bytes(whole)
+        await storage.write_all({path: whole})
     assert same(await archived(log, storage), await logged(log))
