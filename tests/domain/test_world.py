@@ -15,7 +15,7 @@ from runstream.events.run import RunCancelled, RunFinished, RunResult, RunStarte
 from runstream.projections.fold import PartitionFold
 from runstream.scheduler.planning import ACTOR
 
-from .world import World, random_config
+from .world import Scheduler, World, random_config
 
 GROUPS = ("/project/p/branch/main", "/project/p/branch/dev")
 
@@ -43,6 +43,8 @@ def play(world: World, random: Random, moves: int) -> None:
             world.report_late()
         elif move == 10 and runs:
             world.restart(random.choice(runs))
+        elif move == 11 and random.random() < 0.2:
+            world.schedulers[world.schedulers.index(scheduler)] = Scheduler(world)
         elif tasks := world.open_tasks():
             world.work(random.choice(tasks))
 
@@ -125,6 +127,7 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
     for scheduler in world.schedulers:
         assert scheduler.fold.runs == world.truth.runs
         assert scheduler.fold.counters == world.truth.counters
+        assert not any(map(scheduler.turns.capacity.load, world.offers.values()))
     counters = [t.state.counter for t in world.truth.runs.values()]
     assert sorted(counters) == list(range(1, len(counters) + 1))
     assert len({t.state.sequence for t in world.truth.runs.values()}) == len(counters)

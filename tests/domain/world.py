@@ -173,7 +173,9 @@ class Scheduler:
         for (decision, sequence), commits in zip(accepted, follow_ups, strict=True):
             for commit in commits:
                 appended = self.world.append(commit)
-                if not appended:
+                if appended:
+                    self.decider.accepted(commit, appended)
+                else:
                     self.decider.refused(commit)
                 sequence = max(sequence, appended)
             self.decider.done(decision, sequence)
@@ -201,8 +203,9 @@ class World:
     def append(self, commit: NewCommit) -> int:
         head = self.heads.get(commit.address.aggregate, Head())
         if head.sequence != commit.expected:
-            last = self.log[head.sequence - 1].commit if head.sequence else None
-            return head.sequence if last is not None and last.id == commit.id else 0
+            behind = (s for s in self.log[commit.expected :] if s.commit.address.aggregate == commit.address.aggregate)
+            found = next(behind, None)
+            return found.position.sequence if found is not None and found.commit.id == commit.id else 0
         position = Position(1, 0, len(self.log) + 1)
         done = Commit(
             commit.id,

@@ -146,6 +146,7 @@ class Decider:
     def _decide(self, run_id: str, at: datetime) -> Decision | None:
         tracked = self.fold.runs.get(run_id)
         if tracked is None:
+            self._turns.keep(self.fold.partition, run_id, ())
             return None
         run = tracked.state
         config = self.fold.configs[run.run_config]
@@ -163,12 +164,19 @@ class Decider:
         return Decision(run_id, plan, asks, commit, cause.commit_id, cause.trace)
 
     def follow_ups(self, decisions: Sequence[Decision], at: datetime) -> list[list[NewCommit]]:
-        """For each decision the commits that rest on its own events, once these are in the log."""
-        self._turns.want([ask for decision in decisions for ask in decision.asks])
-        return [
-            [*self._stops(decision, at), *self._withdrawals(decision, at), *self._assignments(decision, at)]
-            for decision in decisions
-        ]
+        """For each decision the commits that rest on its own events, once these are in the log.
+
+        None for a run that has been archived and forgotten, and no assignment of a task that has been assigned: who
+        reads the log again, as after a restore, decides what was decided and may get to know how it went meanwhile.
+        """
+        self._turns.want([ask for decision in decisions for ask in decision.asks if self._may_want(ask)])
+        return [self._follow_ups(decision, at) if decision.run_id in self.fold.runs else [] for decision in decisions]
+
+    def _follow_ups(self, decision: Decision, at: datetime) -> list[NewCommit]:
+        return [*self._stops(decision, at), *self._withdrawals(decision, at), *self._assignments(decision, at)]
+
+    def _may_want(self, ask: Ask) -> bool:
+        return ask.run_id in self.fold.runs and ask.id not in self.fold.executor_tasks
 
     def _assignments(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         run = decision.plan.run
@@ -203,10 +211,24 @@ class Decider:
         else:
             self._busy.pop(decision.run_id, None)
 
+    def accepted(self, commit: NewCommit, sequence: int) -> None:
+        """The commit is in the log at this sequence. It may have been there before, and have come back already."""
+        if sequence <= self.fold.after:
+            self._as_known(commit.address)
+
     def refused(self, commit: NewCommit) -> None:
-        """Another decision was first; it will come back through the feed."""
-        if commit.version == 1 and commit.address.kind == "task":
-            self._turns.refused(self.fold.partition, commit.address.id, commit.address.executor_id)
+        """Another decision was first; it has come back through the feed, or will."""
+        self._as_known(commit.address)
+
+    def _as_known(self, address: Address) -> None:
+        """Count the room that a task was given as the log says of the task, not as it was to be."""
+        if address.kind != "task":
+            return
+        tracked = self.fold.executor_tasks.get(address.id)
+        if tracked is not None:
+            self._observe_task(tracked.state)
+        else:
+            self._turns.refused(self.fold.partition, address.id, address.executor_id)
 
     def failed(self, decision: Decision) -> None:
         """The log could not be reached: decide again later."""

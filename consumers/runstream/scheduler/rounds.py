@@ -88,6 +88,7 @@ def _sequence(decider: Decider, commit: NewCommit, answer: Position | AppendConf
     if isinstance(answer, AppendConflictError):
         decider.refused(commit)
         return 0
+    decider.accepted(commit, answer.sequence)
     return answer.sequence
 
 
