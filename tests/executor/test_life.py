@@ -201,6 +201,25 @@ async def test_a_restart_runs_nothing_twice(tmp_path: Path) -> None:
         assert await first.commits() == commits
 
 
+async def test_what_it_had_read_of_a_log_that_was_restored_counts_for_nothing(tmp_path: Path) -> None:
+    """The log lost its end and has grown again since: what is new stands where something else was read before."""
+    async with rig(tmp_path, log=MemoryLog(partitions=1)) as it:
+        for _ in range(3):
+            await it.run(run_step("echo lost"))
+    restored = MemoryLog(partitions=1)
+    async with rig(tmp_path, log=restored, start=False) as it:
+        tasks = [await it.assign(task_of("task", run_step("echo new"))) for _ in range(40)]
+        assert it.executor is not None
+        await it.executor.start()
+        for task in tasks:
+            assert (await task.settled()).phase is SUCCESS
+        tidy = [await task.commits() for task in tasks]
+    (tmp_path / "executor" / "positions.json").unlink()
+    async with rig(tmp_path, log=restored) as it:
+        await it.run(run_step("echo again"))
+        assert [await task.commits() for task in tasks] == tidy
+
+
 async def test_a_late_report_of_a_lost_task_is_refused_and_its_processes_end(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         task = await it.assign(task_of("task", run_step("echo begun; echo > ~/ready; sleep 1000"), run_step("true")))

@@ -204,3 +204,19 @@ async def test_a_message_that_is_missing_is_an_error(nats_url: str, namespace: s
             with pytest.raises(InternalError, match="has no message 2: after it comes 3") as caught:
                 await reader.next_batch(1)
             assert caught.value.code == "gapInLog"
+
+
+async def test_a_reader_does_not_go_on_in_a_log_that_was_made_anew(nats_url: str, namespace: str) -> None:
+    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
+        await log.append(created(run_address()))
+        async with log.read(0, 0) as reader:
+            await reader.next_batch()
+            stream, origin = log.subjects.stream(0), await log.origin(0)
+            config = (await request(nc, f"STREAM.INFO.{stream}"))["config"]
+            await request(nc, f"STREAM.DELETE.{stream}")
+            await request(nc, f"STREAM.CREATE.{stream}", config)
+            await log.append_all([created(run_address()) for _ in range(3)])
+            with pytest.raises(InternalError) as caught:
+                await reader.next_batch()
+        assert caught.value.code == "logRestored"
+        assert await log.origin(0) != origin

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from runstream.events.run_config import Depend
-from tests.domain.world import Scheduler, World, config, offer, task
+from tests.domain.world import Scheduler, World, config, task
 
 CHAIN = config(task("a"), task("b", Depend("a", ("on_success",)), level=1))
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import structlog
 
 from runstream.codec import decode
-from runstream.errors import BadRequestError, InternalError
+from runstream.errors import BadRequestError
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.executor.ending import Reason
 from runstream.executor.execution import Execution
@@ -68,7 +68,8 @@ class Executor(Component):
         self._runner = runner
         self._live = live
         self._clock = clock
-        self._holdings = Holdings(place.positions(log.epoch))
+        self._holdings = Holdings()
+        self._origins: dict[int, str] = {}
         self._queue: deque[Held] = deque()
         self._active = 0
         self._draining = False
@@ -95,11 +96,12 @@ class Executor(Component):
         """Serve until `stopping` is set; then end what runs, give the lease back, and return."""
         with self._place.locked():
             await self._runner.setup()
+            after = await self._where_to_begin()
             if self._live is not None:
                 await self._live.start()
             try:
                 async with asyncio.TaskGroup() as group:
-                    parts = [group.create_task(part) for part in self._parts()]
+                    parts = [group.create_task(part) for part in self._parts(after)]
                     await self._begin()
                     await self.stopping.wait()
                     await self._end()
@@ -107,7 +109,7 @@ class Executor(Component):
                         part.cancel()
             finally:
                 await self._drop_works()
-                self._place.keep_positions(self._log.epoch, self._holdings.positions())
+                self._place.keep_positions(self._log.epoch, self._holdings.positions(), self._origins)
                 if self._live is not None:
                     await self._live.stop()
 
@@ -137,8 +139,22 @@ class Executor(Component):
         """Behind which sequence of each partition a restart reads."""
         return self._holdings.positions()
 
-    def _parts(self) -> list[Coroutine[None, None, None]]:
-        after = self._place.positions(self._log.epoch)
+    async def _where_to_begin(self) -> dict[int, int]:
+        """Behind which sequence of each partition to read. Reading all of it again starts nothing twice."""
+        self._origins = {partition: await self._log.origin(partition) for partition in range(self._log.partitions)}
+        after = self._place.positions(self._log.epoch, self._origins)
+        for partition, sequence in list(after.items()):
+            if sequence > (end := await self._log.end(partition)):
+                log.warning(
+                    f"{sequence} of partition {partition} was read, which ends at {end} now: it is read again",
+                    action="positions_forgotten",
+                    partition=partition,
+                )
+                del after[partition]
+        self._holdings.begin_behind(after)
+        return after
+
+    def _parts(self, after: dict[int, int]) -> list[Coroutine[None, None, None]]:
         readers = [self._read(partition, after.get(partition, 0)) for partition in range(self._log.partitions)]
         return [*readers, self._presence.run(), self._keep_positions()]
 
@@ -172,16 +188,6 @@ class Executor(Component):
         filters = [self._log.subjects.tasks_of(partition, self.id)]
         if partition == self._presence.address.partition:
             filters.append(self._log.subjects.of(self._presence.address))
-        try:
-            await self._read_from(partition, after, filters)
-        except InternalError as error:
-            if error.code != "positionAheadOfLog":
-                raise
-            # The log was restored from an older backup. Reading all of it again starts nothing twice.
-            log.warning(str(error), action="positions_forgotten", partition=partition)
-            await self._read_from(partition, 0, filters)
-
-    async def _read_from(self, partition: int, after: int, filters: list[str]) -> None:
         async with self._log.read(partition, after, filters=filters) as reader:
             while reader.pending():
                 self._take_in(await reader.next_batch())
@@ -205,7 +211,10 @@ class Executor(Component):
             if stored.commit.address.kind == "executor":
                 self._presence.observe(stored)
             elif (held := self._holdings.take_in(stored)) is not None:
-                touched[held.id] = held
+                if held.known.task.settled and held.stage is Stage.SEEN:
+                    self._drop(held)  # It was seen through by an earlier process.
+                else:
+                    touched[held.id] = held
         self._changed.set()
         return list(touched.values())
 
@@ -280,7 +289,8 @@ class Executor(Component):
             await self._changed.wait()
             await asyncio.sleep(_KEEP_SECONDS)
             self._changed.clear()
-            await asyncio.to_thread(self._place.keep_positions, self._log.epoch, self._holdings.positions())
+            positions = self._holdings.positions()
+            await asyncio.to_thread(self._place.keep_positions, self._log.epoch, positions, self._origins)
 
 
 def _nothing() -> None:

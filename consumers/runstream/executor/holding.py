@@ -8,7 +8,7 @@ How far the executor has read, for after a restart, is just before the oldest ta
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
@@ -48,8 +48,12 @@ class Held:
 class Holdings:
     """All tasks that are not forgotten, and how far each partition was read."""
 
-    def __init__(self, after: dict[int, int]) -> None:
+    def __init__(self) -> None:
         self._held: dict[str, Held] = {}
+        self._last: dict[int, int] = {}
+
+    def begin_behind(self, after: Mapping[int, int]) -> None:
+        """These sequences were read by an earlier process."""
         self._last = dict(after)
 
     def __iter__(self) -> Iterator[Held]:

@@ -2,7 +2,7 @@
 
 <data dir>/executor/id
 <data dir>/executor/lock
-<data dir>/executor/positions.json     {"epoch": 1, "after": {"0": 812}}
+<data dir>/executor/positions.json     {"epoch": 1, "after": {"0": 812}, "origins": {"0": "2026-01-31T08:00:00Z"}}
 <data dir>/executor/tasks/<executor task id>/
 """
 
@@ -58,22 +58,32 @@ class ExecutorPlace:
                 ) from error
             yield
 
-    def positions(self, epoch: int) -> dict[int, int]:
-        """Behind which sequence of each partition to read; empty for all from the beginning."""
+    def positions(self, epoch: int, origins: Mapping[int, str]) -> dict[int, int]:
+        """Behind which sequence of each partition to read; from the beginning what is not there.
+
+        A position of a partition that was made anew since (its origin is another one) is of no use: not all that was
+        read up to there is in it, and what is there now was not read.
+        """
         file = self._root / "positions.json"
         try:
             stored = orjson.loads(file.read_bytes())
             if stored["epoch"] == epoch:
-                return {int(partition): int(after) for partition, after in stored["after"].items()}
+                made = stored.get("origins", {})
+                after = {int(partition): int(sequence) for partition, sequence in stored["after"].items()}
+                return {at: sequence for at, sequence in after.items() if made.get(str(at)) == origins.get(at)}
         except FileNotFoundError:
             pass  # the first start
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning(f"{file} cannot be read: {error}", action="positions_unreadable", path=str(file))
         return {}
 
-    def keep_positions(self, epoch: int, after: Mapping[int, int]) -> None:
-        """Note how far was read. Losing the note costs only time."""
-        content = {"epoch": epoch, "after": {str(partition): sequence for partition, sequence in after.items()}}
+    def keep_positions(self, epoch: int, after: Mapping[int, int], origins: Mapping[int, str]) -> None:
+        """Note how far was read of which partitions (see `Log.origin`). Losing the note costs only time."""
+        content = {
+            "epoch": epoch,
+            "after": {str(partition): sequence for partition, sequence in after.items()},
+            "origins": {str(partition): origin for partition, origin in origins.items()},
+        }
         _replace(self._root / "positions.json", orjson.dumps(content))
 
 

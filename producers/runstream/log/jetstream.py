@@ -207,6 +207,11 @@ class JetStreamLog:
         sequence: int = info["state"]["last_seq"]
         return sequence
 
+    async def origin(self, partition: int) -> str:
+        """What tells the partition from one that was made anew in its place (see the port): when it was made."""
+        made: str = (await request(self._nc, f"STREAM.INFO.{self.subjects.stream(partition)}"))["created"]
+        return made
+
     @asynccontextmanager
     async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[JetStreamReader]:
         """Read a partition from the first message behind `after` (see the port)."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError, InternalError
+from runstream.ids import new_id
 from runstream.log.port import AppendConflictError, RawMessage
 from runstream.skips import Skips
 from runstream.subjects import Address, Subjects
@@ -26,6 +27,7 @@ class _Stream:
     """By guard: an executor task's, whatever its executor."""
     skips: list[RawMessage] = field(default_factory=list)
     """Those that decide that commits are skipped."""
+    origin: str = field(default_factory=new_id)
     grown: asyncio.Event = field(default_factory=asyncio.Event)
     """Replaced when it is set, so that each growth wakes everybody once."""
 
@@ -79,6 +81,10 @@ class MemoryLog:
     async def end(self, partition: int) -> int:
         """The last sequence of the partition; 0 when it is empty."""
         return len(self._streams[partition].messages)
+
+    async def origin(self, partition: int) -> str:
+        """What tells the partition from one that was made anew in its place (see the port)."""
+        return self._streams[partition].origin
 
     @asynccontextmanager
     async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[MemoryReader]:

@@ -94,6 +94,10 @@ class Log(Protocol):
         """The last sequence of the partition; 0 when it is empty."""
         ...
 
+    async def origin(self, partition: int) -> str:
+        """What tells the partition from one that was made anew in its place, as by a restore from the archive."""
+        ...
+
     def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AbstractAsyncContextManager[Reader]:
         """Read a partition from the first message behind `after`; `filters` are subjects, possibly with wildcards."""
         ...

@@ -30,12 +30,22 @@ class JetStreamReader:
         self._partition = partition
         self._after = after
         self._filters = filters
+        self._origin = ""
+        """When the stream was made that was read from until now."""
         self._consumer: PullConsumer | None = None
         self._pending = 0
 
     async def open(self) -> None:
-        """Begin. Raises InternalError when the stream ends before the position to read from."""
-        end = (await request(self._nc, f"STREAM.INFO.{self._stream}"))["state"]["last_seq"]
+        """Begin. Raises InternalError when the stream ends before the position, or is another one than until now."""
+        info = await request(self._nc, f"STREAM.INFO.{self._stream}")
+        if self._origin not in ("", info["created"]):
+            raise InternalError(
+                f"partition {self._partition} of the log was restored while it was read: what was read may be gone",
+                code="logRestored",
+                details={"partition": self._partition, "position": self._after},
+                hint="start the process again: it reads what is there now",
+            )
+        end, self._origin = info["state"]["last_seq"], info["created"]
         if self._after > end:
             raise InternalError(
                 f"position {self._after} is ahead of partition {self._partition}, which ends at {end}",
