@@ -126,6 +126,42 @@ def test_approve(runstream: Command, config: Config) -> None:
     assert (again.code, again.err.splitlines()[0]) == (1, "error: task 'deploy' is approved already")
 
 
+def test_annotate(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("deploy", extra="        approval: true\n"))
+
+    def noted() -> dict[str, str]:
+        tasks = json.loads(runstream("run", "get", run, "-o", "json").out)["tasks"].values()
+        (task,) = [task for task in tasks if task["name"] == "deploy"]
+        return dict(task["annotations"])
+
+    done = runstream("run", "annotate", run, "deploy", "ticket=OPS-1", "owner=ann")
+    assert (done.code, done.out) == (0, f"noted with task deploy of run {run}: owner, ticket\n")
+    assert noted() == {"ticket": "OPS-1", "owner": "ann"}
+    runstream("run", "approve", run, "deploy")
+    assert runstream("run", "annotate", run, "deploy", "owner=bob", "--remove", "ticket").code == 0
+    assert {name: value for name, value in noted().items() if name != "approvers"} == {"owner": "bob"}
+    done = runstream("run", "annotate", run, "deploy", "--replace", "a=b=c")
+    assert done.out == f"noted with task deploy of run {run}: a\n"
+    assert noted()["a"] == "b=c"
+    done = runstream("run", "annotate", run, "deploy")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: nothing is to be noted")
+
+
+def test_a_list_says_how_to_go_on(runstream: Command, config: Config) -> None:
+    for _ in range(3):
+        _create(runstream, config("deploy", extra="        approval: true\n"))
+    everything = [one["id"] for one in json.loads(runstream("run", "list", "--limit", "3", "-o", "json").out)["runs"]]
+    told = runstream("run", "list", "--limit", "1", "--phase", "running", "--phase", "queued").out.splitlines()[-1]
+    words = told.removeprefix("there are more: runstream ").split()
+    assert words[:1] == ["--url"]
+    cursor = words[words.index("--cursor") + 1]
+    second = json.loads(runstream(*words[2:], "-o", "json").out)
+    assert [one["id"] for one in second["runs"]] == everything[1:2]
+    assert second["cursor"] not in {"", cursor}
+    done = runstream("run", "list", "--cursor", cursor, "--phase", "queued")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: --cursor goes with no other choice of runs")
+
+
 def test_pause_why_and_resume(runstream: Command, config: Config) -> None:
     run = _create(runstream, config("slow"))
     while json.loads(runstream("run", "get", run, "-o", "json").out)["phase"] != "running":

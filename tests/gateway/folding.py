@@ -48,8 +48,14 @@ class FoldedLog:
 
     async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
         runs = [tracked.state for fold in await self._partitions() for tracked in fold.runs.values()]
+        runs = [run for run in runs if not query.phases or run.phase in query.phases]
         runs.sort(key=lambda run: run.sequence, reverse=not query.ascending)
-        return RunPage(tuple(_summary(run) for run in runs[: query.limit]), None)
+        if query.start:
+            runs = [
+                run for run in runs if (run.sequence > query.start) is query.ascending and run.sequence != query.start
+            ]
+        page = runs[: query.limit]
+        return RunPage(tuple(_summary(run) for run in page), page[-1].sequence if len(runs) > len(page) else None)
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         return tuple(

@@ -6,13 +6,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
 import pytest
 
 from runstream.client import Client, ClientError, NewRun
 from runstream.errors import InternalError, NotExistError
-from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted, RunTaskRetried
+from runstream.events.run import RunFinished, RunNumbered, RunResult, RunResultSet, RunStarted, RunTaskRetried
 from runstream.ids import executor_task_id, run_task_id
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import BEGUN, TOKEN, World, run_body
@@ -110,6 +111,45 @@ async def test_the_phases_of_runs_are_told() -> None:
             second = [line async for line in _until(lines, "data:")][-1]
     assert '"Phase":"running","Result":"failed"' in first
     assert '"Phase":"finished","Result":"failed"' in second
+
+
+async def test_an_event_of_a_phase_carries_the_run_as_it_was_then() -> None:
+    world = World.make()
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with world.served() as url, Client(url, token=TOKEN) as client, httpx2.AsyncClient(headers=headers) as http:
+        created = await _create(client)
+        run = Address(P, "run", created)
+        await world.append(run, RunNumbered(7, 1), RunStarted())
+        await world.append(run, RunResultSet(RunResult.FAILED), RunFinished())
+        told: list[dict[str, Any]] = []
+        async with http.stream("GET", f"{url}/api/v1alpha/runs/events?afterSequence=1/{P}/1") as answer:
+            lines = answer.aiter_lines()
+            while len(told) < 4:
+                (line,) = [line async for line in _until(lines, "data:") if line.startswith("data:")]
+                told.append(json.loads(line.removeprefix("data: ")))
+    assert len({one["id"] for one in told}) == 4
+    assert {one["DataVersion"] for one in told} == {1}
+    assert [(one["Data"]["phase"], one["Data"]["result"], one["Data"]["counter"]) for one in told] == [
+        ("queued", "unknown", 7),
+        ("running", "unknown", 7),
+        ("running", "failed", 7),
+        ("finished", "failed", 7),
+    ]
+    assert [(one["Phase"], one["Result"]) for one in told] == [
+        (one["Data"]["phase"], one["Data"]["result"]) for one in told
+    ]
+    data = told[1]["Data"]
+    assert data.keys() == {
+        *("id", "name", "counter", "phase", "result", "setup_errors", "tasks"),
+        *("enqueue_time", "start_time", "end_time", "annotations"),
+    }
+    assert (data["id"], data["end_time"]) == (created, None)
+    (task,) = data["tasks"].values()
+    assert task.keys() == {
+        *("id", "name", "level", "skip", "depends", "status", "timedout", "waiting_approval", "approved"),
+        *("setup_step", "steps", "start_time", "end_time"),
+    }
+    assert task["steps"] == [{"phase": "notstarted", "exit_status": None, "start_time": None, "end_time": None}]
 
 
 async def test_whoever_goes_on_behind_a_sequence_misses_nothing_of_any_partition() -> None:

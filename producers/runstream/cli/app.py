@@ -35,6 +35,7 @@ runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withd
 runs.command("runstream.cli.run_commands:pause_run", name="pause", help="Let a run start nothing more for a while.")
 runs.command("runstream.cli.run_commands:resume_run", name="resume", help="Let a paused run go on.")
 runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that waits for it.")
+runs.command("runstream.cli.annotate_command:annotate_task", name="annotate", help="Note something with a task.")
 
 configs = App(name="config", help="Check configuration files.", group=_CLIENT)
 configs.command(

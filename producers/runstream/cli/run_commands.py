@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
+from runstream.cli.connection import us_command
 from runstream.cli.finding import find_run, find_task, point
 from runstream.cli.graph import RunGraph
 from runstream.cli.output import Output, console, lasted, moment, print_json, print_table, say, styled
@@ -15,6 +16,7 @@ from runstream.cli.restart_command import what_again
 from runstream.cli.running import with_client
 from runstream.cli.watching import watch_runs
 from runstream.client import Attempt, Client, Run, RunSummary, Step, Task
+from runstream.errors import BadRequestError
 
 Phase = Literal["setuperror", "queued", "cancelled", "running", "finished"]
 Result = Literal["unknown", "stopped", "success", "failed"]
@@ -27,6 +29,7 @@ def list_runs(
     result: Annotated[list[Result] | None, Parameter(negative="")] = None,
     limit: int = 25,
     start: int = 0,
+    cursor: str = "",
     output: Output = "table",
 ) -> int:
     """List runs, the latest first.
@@ -43,21 +46,30 @@ def list_runs(
         How many, at most 40.
     start
         The sequence of the last run of the page before.
+    cursor
+        The next page of a list: what the page before says. It goes with --limit and --output alone.
     output
         How to print them.
     """
 
+    if cursor and (group or phase or result or start):
+        raise BadRequestError(
+            "--cursor goes with no other choice of runs",
+            code="invalidCursor",
+            hint="the cursor says which runs it is of",
+        )
+
     async def work(client: Client) -> None:
         page = await client.runs.page(
-            groups=group or (), phases=phase or (), results=result or (), limit=limit, start=start
+            groups=group or (), phases=phase or (), results=result or (), limit=limit, start=start, cursor=cursor
         )
         if output == "json":
             print_json(page)
             return
         columns = ("NUMBER", "NAME", "GROUP", "PHASE", "RESULT", "CREATED", "DURATION", "ID")
         print_table(columns, map(_row, page.runs), "there are no runs")
-        if page.next_start is not None:
-            say(f"there are more: --start {page.next_start}")
+        if page.cursor:
+            say(f"there are more: {us_command()} run list --limit {limit} --cursor {page.cursor}")
 
     return with_client(work)
 

@@ -12,6 +12,7 @@ import structlog
 
 from runstream.commits import Commit, LogPosition, StoredCommit
 from runstream.domain.run import RunPhase
+from runstream.errors import NotExistError
 from runstream.events.run import (
     RunCancelled,
     RunCreated,
@@ -22,6 +23,8 @@ from runstream.events.run import (
 )
 from runstream.gateway.answers import entry
 from runstream.gateway.live import SendBytes
+from runstream.gateway.ports import PastRuns, ReadRun
+from runstream.gateway.run_data import DATA_VERSION, run_data
 from runstream.gateway.tail import Scope, Seen, Take, tail
 from runstream.log.port import Log
 
@@ -90,6 +93,7 @@ class RunPhases:
     """Says an event whenever the phase or the result of a run changes (domain c.13)."""
 
     log: Log
+    past: PastRuns
     _results: OrderedDict[str, RunResult] = field(default_factory=OrderedDict)
     """Of the runs seen last; what is not known any more is read from the run's history."""
 
@@ -103,7 +107,7 @@ class RunPhases:
     async def _changes(self, stored: StoredCommit, place: LogPosition) -> list[dict[str, object]]:
         commit = stored.commit
         said: list[dict[str, object]] = []
-        for event in commit.events:
+        for number, event in enumerate(commit.events):
             phase = _phase_after(event)
             if phase is None:
                 continue
@@ -114,15 +118,29 @@ class RunPhases:
             result = await self._result(commit)
             said.append(
                 {
+                    "id": f"{commit.id}.{number}",
                     "Sequence": str(place),
                     "RunEventType": "run_phase_changed",
                     "RunID": commit.address.id,
                     "Phase": phase.value,
                     "Result": result.value,
                     "creationTime": commit.time,
+                    "updateTime": commit.time,
+                    "DataVersion": DATA_VERSION,
                 }
             )
+        if said:
+            run = await self._run(stored)
+            for one in said:
+                one["Data"] = run and {**run_data(run), "phase": one["Phase"], "result": one["Result"]}
         return said
+
+    async def _run(self, stored: StoredCommit) -> ReadRun | None:
+        """The run as the commit left it; None when the beginning of its history cannot be read."""
+        try:
+            return await self.past.run(stored.commit.address.id, stored.position)
+        except NotExistError:
+            return None
 
     def _remember(self, run: str, result: RunResult) -> None:
         self._results[run] = result

@@ -44,7 +44,7 @@ def event_routes(parts: Parts) -> APIRouter:
     ) -> Response:
         """An event whenever the phase or the result of a run changes."""
         place = await _place_after(parts, last_event_id or after)
-        return stream(await scope_of(parts.log, ""), place, RunPhases(parts.log).say)
+        return stream(await scope_of(parts.log, ""), place, RunPhases(parts.log, parts.past).say)
 
     return router
 

@@ -1,0 +1,57 @@
+"""`runstream run annotate`: what people note with a task."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from runstream.cli.finding import find_run, find_task
+from runstream.cli.output import say
+from runstream.cli.pairs import pairs
+from runstream.cli.running import with_client
+from runstream.client import Client
+from runstream.errors import BadRequestError
+
+_APPROVERS = "approvers"
+"""Not a note: the service says with it who approved the task."""
+
+
+def annotate_task(
+    run: str,
+    task: str,
+    /,
+    *notes: str,
+    remove: Annotated[list[str] | None, Parameter(negative="")] = None,
+    replace: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Note something with a task of a run, as NAME=VALUE; what was noted under other names stays.
+
+    Parameters
+    ----------
+    run
+        An id, or GROUP/NUMBER.
+    task
+        The task's name or id.
+    notes
+        NAME=VALUE, as often as you like.
+    remove
+        Take away what was noted under this name; repeatable.
+    replace
+        Take away all that was noted before.
+    """
+    given = pairs(notes, "annotation")
+    if not (given or remove or replace):
+        raise BadRequestError("nothing is to be noted", code="invalidAnnotations", hint="give NAME=VALUE, or --remove")
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        wanted = find_task(found, task)
+        before = {} if replace else wanted.annotations
+        dropped = {_APPROVERS, *(remove or ())}
+        noted = {name: value for name, value in before.items() if name not in dropped} | given
+        await client.runs.annotate(found.id, wanted.id, noted)
+        says = ", ".join(sorted(noted)) or "nothing"
+        say(f"noted with task {wanted.name} of run {found.id}: {says}")
+
+    return with_client(work)
