@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from runstream.cli.finding import find_run, find_task
+from runstream.cli.finding import RunName, find_run, find_task
 from runstream.cli.output import say
 from runstream.cli.pairs import pairs
 from runstream.cli.running import with_client
@@ -18,7 +18,7 @@ _APPROVERS = "approvers"
 
 
 def annotate_task(
-    run: str,
+    run: RunName,
     task: str,
     /,
     *notes: str,
@@ -29,8 +29,6 @@ def annotate_task(
 
     Parameters
     ----------
-    run
-        An id, or GROUP/NUMBER.
     task
         The task's name or id.
     notes

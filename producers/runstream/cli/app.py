@@ -30,11 +30,11 @@ runs.command(
     "The exit code is 0 when it succeeded, 1 when it failed, 2 when it was stopped or cancelled.",
 )
 runs.command("runstream.cli.why_command:why", name="why", help="Say why a run waits.")
-runs.command("runstream.cli.run_commands:stop_run", name="stop", help="Stop a running run.")
-runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
-runs.command("runstream.cli.run_commands:pause_run", name="pause", help="Let a run start nothing more for a while.")
-runs.command("runstream.cli.run_commands:resume_run", name="resume", help="Let a paused run go on.")
-runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that waits for it.")
+runs.command("runstream.cli.steer_commands:stop_run", name="stop", help="Stop a running run.")
+runs.command("runstream.cli.steer_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
+runs.command("runstream.cli.steer_commands:pause_run", name="pause", help="Let a run start nothing more for a while.")
+runs.command("runstream.cli.steer_commands:resume_run", name="resume", help="Let a paused run go on.")
+runs.command("runstream.cli.steer_commands:approve_task", name="approve", help="Approve a task that waits for it.")
 runs.command("runstream.cli.annotate_command:annotate_task", name="annotate", help="Note something with a task.")
 
 configs = App(name="config", help="Check configuration files.", group=_CLIENT)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from typing import Annotated, TypeAlias
+
+from cyclopts import Parameter
 
 from runstream.client import Client, Run, Task
 from runstream.errors import BadRequestError, NotExistError
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMBERED = re.compile(r"(/.+)/(\d{1,18})")
+
+RunName: TypeAlias = Annotated[str, Parameter(help="An id, or GROUP/NUMBER such as /project/web/branch/main/12.")]
 
 
 def is_id(text: str) -> bool:

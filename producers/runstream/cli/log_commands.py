@@ -8,14 +8,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from runstream.cli.finding import find_run, find_task
+from runstream.cli.finding import RunName, find_run, find_task
 from runstream.cli.running import with_client
 from runstream.client import Client, ClientError, Run, Task
 from runstream.errors import BadRequestError, NotExistError
 
 
 def get_log(
-    run: str,
+    run: RunName,
     task: str,
     /,
     *,
@@ -28,8 +28,6 @@ def get_log(
 
     Parameters
     ----------
-    run
-        An id, or GROUP/NUMBER such as /project/web/branch/main/12.
     task
         The task's name or id.
     step

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from runstream.cli.config_files import read_config
-from runstream.cli.finding import find_run, find_task
+from runstream.cli.finding import RunName, find_run, find_task
 from runstream.cli.input_options import ConfigPath, InputOptions, Texts
 from runstream.cli.output import Output, print_json
 from runstream.cli.pairs import pairs
@@ -24,7 +24,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class AgainOptions:
-    """How much of the earlier run is done again."""
+    """How much of the earlier run is done again, and with which environment."""
 
     from_failed: Flag = False
     """Only what did not succeed, and what depends on it. Default: everything."""
@@ -32,6 +32,13 @@ class AgainOptions:
     """Only this task, also one that succeeded, by its name or id; repeatable."""
     and_descendants: Flag = False
     """With --task: what depends on these tasks, too. Without it, that keeps its outcome."""
+    env: Texts = None
+    """NAME=VALUE for all tasks, in place of those of the earlier run; repeatable."""
+
+    @property
+    def environment(self) -> dict[str, str] | None:
+        """None for that of the earlier run. Raises BadRequestError for what is not NAME=VALUE."""
+        return pairs(self.env, "--env") if self.env else None
 
     def require_one(self) -> None:
         """Raises BadRequestError for what goes not together."""
@@ -48,11 +55,10 @@ class AgainOptions:
 
 
 def restart(
-    run: str,
+    run: RunName,
     /,
     *,
     again: AgainOptions = AgainOptions(),
-    env: Texts = None,
     fresh: Flag = False,
     config: ConfigPath = None,
     given: InputOptions = InputOptions(),  # noqa: B008
@@ -66,10 +72,6 @@ def restart(
 
     Parameters
     ----------
-    run
-        An id, or GROUP/NUMBER such as /project/web/branch/main/12.
-    env
-        NAME=VALUE for all tasks, in place of those of the earlier run; repeatable.
     fresh
         Resolve variables and secrets again, from the same file (--config) with other inputs (--var, --var-file,
         --secret-file). Default: as they were.
@@ -83,7 +85,6 @@ def restart(
         How to print the run.
     """
     again.require_one()
-    environment = pairs(env, "--env") if env else None
     inputs = _inputs(config, given, fresh=fresh)
 
     async def work(client: Client) -> int:
@@ -94,7 +95,7 @@ def restart(
             from_start=not (again.from_failed or names),
             tasks=[find_task(earlier, name).name for name in names],
             descendants=again.and_descendants,
-            environment=environment,
+            environment=again.environment,
             fresh=inputs,
             idempotency_key=idempotency_key,
         )

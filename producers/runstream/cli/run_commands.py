@@ -1,4 +1,4 @@
-"""`runstream run`: list, get, follow, stop, cancel, pause, resume, approve."""
+"""`runstream run`: list, get, follow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runstream.cli.connection import us_command
-from runstream.cli.finding import find_run, find_task, point
+from runstream.cli.finding import RunName, find_run, point
 from runstream.cli.graph import RunGraph
 from runstream.cli.output import Output, console, lasted, moment, print_json, print_table, say, styled
 from runstream.cli.restart_command import what_again
@@ -74,13 +74,11 @@ def list_runs(
     return with_client(work)
 
 
-def get_run(run: str, /, *, at: str = "", output: Output = "table") -> int:
+def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
     """Show a run: its tasks, their steps, how they ended.
 
     Parameters
     ----------
-    run
-        An id, or GROUP/NUMBER such as /project/web/branch/main/12.
     at
         As it was: a time such as 2026-11-23T09:30 (of this machine's zone unless it has one), or a position of the
         log such as 1:812,40,0,97 or, of one commit, 1/0/812.
@@ -100,105 +98,11 @@ def get_run(run: str, /, *, at: str = "", output: Output = "table") -> int:
     return with_client(work)
 
 
-def follow_run(run: str, /) -> int:
-    """Watch a run until it ends; exit code 0 for success, 1 for failure, 2 when it was stopped or cancelled.
-
-    Parameters
-    ----------
-    run
-        An id, or GROUP/NUMBER.
-    """
+def follow_run(run: RunName, /) -> int:
+    """Watch a run until it ends; exit code 0 for success, 1 for failure, 2 when it was stopped or cancelled."""
 
     async def work(client: Client) -> int:
         return await watch_runs(client, [await find_run(client, run)])
-
-    return with_client(work)
-
-
-def stop_run(run: str, /) -> int:
-    """Ask a running run to stop.
-
-    Parameters
-    ----------
-    run
-        An id, or GROUP/NUMBER.
-    """
-
-    async def work(client: Client) -> None:
-        found = await find_run(client, run)
-        await client.runs.stop(found.id)
-        say(f"run {found.id} was asked to stop: it ends when its tasks have ended")
-
-    return with_client(work)
-
-
-def cancel_run(run: str, /) -> int:
-    """Withdraw a queued run.
-
-    Parameters
-    ----------
-    run
-        An id, or GROUP/NUMBER.
-    """
-
-    async def work(client: Client) -> None:
-        found = await find_run(client, run)
-        await client.runs.cancel(found.id)
-        say(f"run {found.id} is cancelled")
-
-    return with_client(work)
-
-
-def pause_run(run: str, /) -> int:
-    """Let a run start nothing more until it is resumed; what runs goes on to its end.
-
-    Parameters
-    ----------
-    run
-        An id, or GROUP/NUMBER.
-    """
-
-    async def work(client: Client) -> None:
-        found = await find_run(client, run)
-        await client.runs.pause(found.id)
-        say(f"run {found.id} is paused: `runstream run resume {found.id}` lets it go on")
-
-    return with_client(work)
-
-
-def resume_run(run: str, /) -> int:
-    """Let a paused run go on.
-
-    Parameters
-    ----------
-    run
-        An id, or GROUP/NUMBER.
-    """
-
-    async def work(client: Client) -> None:
-        found = await find_run(client, run)
-        await client.runs.resume(found.id)
-        say(f"run {found.id} goes on")
-
-    return with_client(work)
-
-
-def approve_task(run: str, task: str, /) -> int:
-    """Approve a task that waits for it.
-
-    Parameters
-    ----------
-    run
-        An id, or GROUP/NUMBER.
-    task
-        The task's name or id.
-    """
-
-    async def work(client: Client) -> None:
-        found = await find_run(client, run)
-        wanted = find_task(found, task)
-        await client.runs.approve(found.id, wanted.id)
-        say(f"task {wanted.name} of run {found.id} is approved")
 
     return with_client(work)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runstream.cli.finding import find_run, is_id
+from runstream.cli.finding import RunName, find_run, is_id
 from runstream.cli.output import Output, print_json, print_table, say
 from runstream.cli.running import with_client
 from runstream.client import Client, Why
@@ -13,13 +13,11 @@ _NAMED = 5
 """So many tasks are named in a line."""
 
 
-def why(run: str, /, *, output: Output = "table") -> int:
+def why(run: RunName, /, *, output: Output = "table") -> int:
     """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance.
 
     Parameters
     ----------
-    run
-        An id, or GROUP/NUMBER.
     output
         How to print it.
     """
