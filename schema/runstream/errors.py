@@ -147,20 +147,9 @@ def find(error: BaseException, kind: Kind) -> RunstreamError | None:
     return None
 
 
-def is_kind(error: BaseException, kind: Kind) -> bool:
-    """Whether an error of this kind is in the chain."""
-    return find(error, kind) is not None
-
-
 def outermost(error: BaseException) -> RunstreamError | None:
     """The outermost error of ours: it decides what a user is told."""
     return next((cause for cause in causes(error) if isinstance(cause, RunstreamError)), None)
-
-
-def http_status(error: BaseException) -> int:
-    """The status that the outermost error of ours stands for; 500 when there is none."""
-    ours = outermost(error)
-    return HTTP_STATUS[ours.kind] if ours is not None else 500
 
 
 def chain_lines(error: BaseException) -> list[str]:

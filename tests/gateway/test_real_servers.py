@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from runstream.client import Client, ClientError, NewRun, RunPhase, RunResult
-from runstream.gateway.gateway import Gateway
+from runstream.gateway.gateway import Backends, Gateway
 from runstream.gateway.ports import Stored
 from runstream.jetstream.questions import Questions
 from runstream.objects import PosixObjects
@@ -33,9 +33,8 @@ async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
     settings = Settings(data_dir=folder, token=TOKEN)
     telemetry = Telemetry("test", CollectorRegistry(), [])
     stored = Stored(FakeStepLogs(), SharedObjects(PosixObjects(folder / "objects")))
-    gateway = Gateway(
-        settings, around.log, around.database, RunsAsOf(around.log), stored, Questions(around.nats), telemetry
-    )
+    behind = Backends(around.log, around.database, RunsAsOf(around.log), stored, Questions(around.nats))
+    gateway = Gateway(settings, behind, telemetry)
     await gateway.start()
     try:
         async with Client(gateway.url, token=TOKEN) as client:

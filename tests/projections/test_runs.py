@@ -9,7 +9,6 @@ from runstream.commits import Head, NewCommit, Position
 from runstream.database import Database
 from runstream.database.runs import (
     RunQuery,
-    get_executor,
     get_positions,
     get_run,
     get_run_by_counter,
@@ -83,7 +82,6 @@ async def test_what_is_not_there_is_said(database_url: str, database_schema: str
             (get_run_by_counter(transaction, "/project/p/branch/mai", 1), "runDoesNotExist"),
             (get_run_config(transaction, 0, "none"), "runConfigDoesNotExist"),
             (get_run_config(transaction, 1, "c0"), "runConfigDoesNotExist"),
-            (get_executor(transaction, "none"), "executorDoesNotExist"),
         ):
             with pytest.raises(NotExistError) as raised:
                 await asked
@@ -171,9 +169,6 @@ async def test_executors_are_listed_with_their_open_tasks(database_url: str, dat
             sum(one.state.open and one.state.executor_id == name for one in world.truth.executor_tasks.values())
             for name in ("e0", "e1")
         ]
-        assert await get_executor(transaction, "e1") == listed[1]
-        with pytest.raises(NotExistError):
-            await get_executor(transaction, "gone")
 
 
 def _commit(world: World, name: str, event: ExecutorRegistered | ExecutorDeleted) -> NewCommit:

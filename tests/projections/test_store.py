@@ -11,7 +11,7 @@ from runstream.database.writing import Writing
 from runstream.domain.run import Run
 from runstream.errors import InternalError
 from runstream.projections.fold import Changed, Changes, Needs, PartitionFold, Tracked
-from runstream.projections.loading import load_needed, load_partition, load_run
+from runstream.projections.loading import load_needed, load_partition
 from runstream.projections.parked import list_parked
 from runstream.projections.store import FencedError, ProjectionStore
 
@@ -54,7 +54,8 @@ async def test_a_worker_goes_on_from_what_it_loads(database_url: str, database_s
             await project(store, fold, commits)
 
         for run_id, tracked in world.truth.runs.items():
-            assert (await load_run(database, 0, run_id)).runs == {run_id: tracked}
+            one = Needs(frozenset({run_id}), frozenset(), frozenset())
+            assert (await load_needed(database, 0, one)).runs == {run_id: tracked}
 
 
 async def _load_cold(database: Database, fold: PartitionFold, needs: Needs) -> None:

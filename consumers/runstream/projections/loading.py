@@ -99,11 +99,6 @@ async def load_needed(database: Database, partition: int, needs: Needs) -> Loade
         return await _with_what_belongs(transaction, partition, await _runs(transaction, wanted), needs.configs)
 
 
-async def load_run(database: Database, partition: int, run_id: str) -> Loaded:
-    """One run and everything that belongs to it; nothing when it is not there."""
-    return await load_needed(database, partition, Needs(frozenset({run_id}), frozenset(), frozenset()))
-
-
 async def _runs(transaction: Transaction, statement: Executable) -> list[RunRow]:
     return [RunRow(**row) for row in await transaction.rows(statement)]
 

@@ -61,12 +61,6 @@ async def list_parked(
     )
 
 
-async def parked_aggregates(database: Database, partition: int, epoch: int) -> set[str]:
-    """The aggregates whose later commits park behind a parked one."""
-    async with database.snapshot() as transaction:
-        return {one.aggregate for one in await list_parked(transaction, partition, epoch)}
-
-
 @asynccontextmanager
 async def deciding(database: Database, partition: int) -> AsyncIterator[None]:
     """For as long as the block lasts nobody else skips parked commits of the partition, or tries them again.

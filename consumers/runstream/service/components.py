@@ -10,7 +10,7 @@ from runstream.datamanager.datamanager import DataManager
 from runstream.embedded.files import free_port
 from runstream.executor.executor import Executor
 from runstream.executor.making import make_executor
-from runstream.gateway.gateway import Gateway
+from runstream.gateway.gateway import Backends, Gateway
 from runstream.gateway.ports import Stored
 from runstream.gateway.routes.exports import export_routes
 from runstream.gateway.routes.imports import import_routes
@@ -133,13 +133,10 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
     stored = Stored(step_logs, SharedObjects(platform.objects))
     exports = LogExports(platform.served_log, platform.objects, lambda: datetime.now(UTC), platform.parked_at)
     imports = await _imports(platform, data_dir)
+    questions = Questions(platform.nats)
     return Gateway(
         replace(settings, port=port),
-        platform.log,
-        platform.pool(),
-        RunsAsOf(platform.log),
-        stored,
-        Questions(platform.nats),
+        Backends(platform.log, platform.pool(), RunsAsOf(platform.log), stored, questions),
         platform.telemetry,
         platform.checks(),
         mode=mode,

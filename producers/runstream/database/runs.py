@@ -245,18 +245,6 @@ async def list_executors(transaction: Transaction) -> tuple[ExecutorRecord, ...]
     return await _with_open_tasks(transaction, await transaction.rows(existing))
 
 
-async def get_executor(transaction: Transaction, executor_id: str) -> ExecutorRecord:
-    """The executor, also one that is lost; not a deleted one. Raises NotExistError."""
-    executors = tables.executors.c
-    found = select(tables.executors).where(executors.id == executor_id, executors.state != ExecutorState.DELETED.value)
-    rows = await transaction.rows(found)
-    if not rows:
-        raise NotExistError(
-            f"executor {executor_id} doesn't exist", code="executorDoesNotExist", details={"executor": executor_id}
-        )
-    return (await _with_open_tasks(transaction, rows))[0]
-
-
 async def _with_open_tasks(transaction: Transaction, rows: Sequence[RowMapping]) -> tuple[ExecutorRecord, ...]:
     """Open tasks are looked for among the active runs only (runs_active, executor_tasks_by_run)."""
     tasks, runs = tables.executor_tasks.c, tables.runs.c

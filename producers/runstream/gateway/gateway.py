@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
@@ -33,6 +34,17 @@ from runstream.telemetry.process import Telemetry
 from runstream.telemetry.serving import HttpServer
 
 
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What is behind the gateway: where it writes, and whom it asks."""
+
+    log: Log
+    database: Database
+    past: PastRuns
+    stored: Stored
+    questions: Asking
+
+
 class Gateway(HttpServer):
     """Serves the API on `settings.host` and `settings.port`; `url` says where, once it is started.
 
@@ -44,11 +56,7 @@ class Gateway(HttpServer):
     def __init__(
         self,
         settings: Settings,
-        log: Log,
-        database: Database,
-        past: PastRuns,
-        stored: Stored,
-        questions: Asking,
+        behind: Backends,
         telemetry: Telemetry,
         checks: Mapping[str, Check] | None = None,
         *,
@@ -61,21 +69,22 @@ class Gateway(HttpServer):
         `routers` are served beside its own routes.
         """
         stopping = asyncio.Event()
-        self._freshness = Freshness(database)
+        log, keyring = behind.log, keyring or Keyring()
+        self._freshness = Freshness(behind.database)
         configs = ConfigReader()
-        reads = DatabaseReads(database, self._freshness, log)
+        reads = DatabaseReads(behind.database, self._freshness, log)
         parts = Parts(
             settings=settings,
             log=log,
             reads=reads,
-            past=past,
-            step_logs=stored.logs,
-            creation=RunCreation(log, _now, stored.shared),
+            past=behind.past,
+            step_logs=behind.stored.logs,
+            creation=RunCreation(log, _now, behind.stored.shared),
             acting=Acting(log, _now),
-            explaining=Explaining(log, questions),
-            restarting=Restarting(log, reads, configs, keyring or Keyring()),
+            explaining=Explaining(log, behind.questions),
+            restarting=Restarting(log, reads, configs, keyring),
             configs=configs,
-            keyring=keyring or Keyring(),
+            keyring=keyring,
             stopping=stopping,
         )
         self._admission: Component | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from fastapi import Header, Query
+from fastapi import Depends, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -31,12 +31,23 @@ T = TypeVar("T")
 
 POSITION_HEADER = "Runstream-Position"
 
-AtLeast = Annotated[
-    str,
-    Query(description="answer with a state that includes these positions (as Runstream-Position gave them; commas)"),
-]
-AtLeastHeader = Annotated[str, Header(alias=POSITION_HEADER, description="the same as at_least")]
 Flag = Annotated[str | None, Query(description="a flag: there, or not")]
+
+
+async def _named_positions(
+    at_least: Annotated[
+        str,
+        Query(
+            description="answer with a state that includes these positions (as Runstream-Position gave them; commas)"
+        ),
+    ] = "",
+    runstream_position: Annotated[str, Header(alias=POSITION_HEADER, description="the same as at_least")] = "",
+) -> tuple[Position, ...]:
+    return parse_positions(at_least or runstream_position)
+
+
+AtLeast = Annotated[tuple[Position, ...], Depends(_named_positions)]
+"""What the answer of a route has to include, as its query or a header names it."""
 
 
 @dataclass(frozen=True, slots=True)

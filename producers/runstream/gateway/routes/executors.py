@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from runstream.gateway.parts import AtLeast, AtLeastHeader, Parts, answer, documented, empty, parse_positions
+from runstream.gateway.parts import AtLeast, Parts, answer, documented, empty
 from runstream.gateway.shapes import ExecutorsAnswer
 from runstream.gateway.views import executor_shape
 
@@ -15,9 +15,9 @@ def executor_routes(parts: Parts) -> APIRouter:
     router = APIRouter(tags=["executors"])
 
     @router.get("/executors", openapi_extra=documented(None, ExecutorsAnswer))
-    async def list_executors(at_least: AtLeast = "", runstream_position: AtLeastHeader = "") -> Response:
+    async def list_executors(at_least: AtLeast) -> Response:
         """All executors that were not deleted, by id; those that are lost too."""
-        records = await parts.reads.executors(parse_positions(at_least or runstream_position))
+        records = await parts.reads.executors(at_least)
         return answer(ExecutorsAnswer([executor_shape(record) for record in records]))
 
     @router.delete("/executors/{executor_id}", status_code=204)

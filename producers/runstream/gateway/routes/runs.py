@@ -19,13 +19,11 @@ from runstream.events.run import RunResult
 from runstream.gateway.cursors import mixed_cursor, next_cursor, query_of
 from runstream.gateway.parts import (
     AtLeast,
-    AtLeastHeader,
     Flag,
     Parts,
     answer,
     documented,
     flag,
-    parse_positions,
 )
 from runstream.gateway.ports import ReadRun
 from runstream.gateway.shapes import RunAnswer, RunsAnswer
@@ -47,6 +45,7 @@ def run_routes(parts: Parts) -> APIRouter:
 
     @router.get("/runs", openapi_extra=documented(None, RunsAnswer))
     async def list_runs(
+        at_least: AtLeast,
         group: Groups = [],  # noqa: B006  FastAPI copies it
         phase: Phases = [],  # noqa: B006
         result: Results = [],  # noqa: B006
@@ -55,8 +54,6 @@ def run_routes(parts: Parts) -> APIRouter:
         limit: Annotated[int, Query(ge=1, description=f"at most {MAX_LIMIT}, whatever is asked for")] = DEFAULT_LIMIT,
         asc: Flag = None,
         cursor: Cursor = "",
-        at_least: AtLeast = "",
-        runstream_position: AtLeastHeader = "",
     ) -> Response:
         """A page of runs, the latest first unless `asc`."""
         query = RunQuery(
@@ -71,22 +68,21 @@ def run_routes(parts: Parts) -> APIRouter:
         if cursor and group:
             raise mixed_cursor()
         query = query_of(cursor, query) if cursor else query
-        page = await parts.reads.runs(query, parse_positions(at_least or runstream_position))
+        page = await parts.reads.runs(query, at_least)
         return _page(page, page.next_start, next_cursor(query, page))
 
     @router.get("/runs/{run_id}", openapi_extra=documented(None, RunAnswer))
     async def get(
         run_id: str,
+        at_least: AtLeast,
         at: At = "",
         changegroup: ChangeGroups = [],  # noqa: B006
-        at_least: AtLeast = "",
-        runstream_position: AtLeastHeader = "",
     ) -> Response:
         """One run with its tasks, and what it is to do; as it was, with `at`."""
         require_uuid(run_id, "run id")
         if at:
             return _answer(await parts.past.run(run_id, parse_point(at)))
-        return _answer(await parts.reads.run(run_id, parse_positions(at_least or runstream_position)), changegroup)
+        return _answer(await parts.reads.run(run_id, at_least), changegroup)
 
     return router
 
@@ -98,6 +94,7 @@ def group_routes(parts: Parts) -> APIRouter:
     @router.get("/runs/group/{escaped_group:path}", openapi_extra=documented(None, RunsAnswer))
     async def by_group(
         request: Request,
+        at_least: AtLeast,
         phase: Phases = [],  # noqa: B006  FastAPI copies it
         result: Results = [],  # noqa: B006
         start: Annotated[int, Query(ge=0, lt=1 << 63, description="behind the run of this number")] = 0,
@@ -105,14 +102,11 @@ def group_routes(parts: Parts) -> APIRouter:
         sortdirection: Annotated[str, Query(pattern="^(asc|desc)?$")] = "",
         cursor: Cursor = "",
         changegroup: ChangeGroups = [],  # noqa: B006
-        at_least: AtLeast = "",
-        runstream_position: AtLeastHeader = "",
     ) -> Response:
         """/runs/group/{escaped group}: its runs. /runs/group/{escaped group}/{counter}: the run of that number."""
         group, counter = _group_and_counter(request)
-        position = parse_positions(at_least or runstream_position)
         if counter is not None:
-            return _answer(await parts.reads.run_by_counter(group, counter, position), changegroup)
+            return _answer(await parts.reads.run_by_counter(group, counter, at_least), changegroup)
         query = RunQuery(
             groups=(group,),
             phases=tuple(phase),
@@ -124,7 +118,7 @@ def group_routes(parts: Parts) -> APIRouter:
         if cursor and sortdirection:
             raise mixed_cursor()
         query = query_of(cursor, query) if cursor else query
-        page = await parts.reads.runs(query, position)
+        page = await parts.reads.runs(query, at_least)
         next_start = page.runs[-1].counter if page.next_start is not None else None
         return _page(page, next_start, next_cursor(query, page))
 
