@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runstream.domain.actions import (
     NotAllowed,
@@ -17,7 +19,18 @@ from runstream.domain.actions import (
     decide_stop,
 )
 from runstream.domain.advance import tasks_to_run
-from runstream.domain.executor import Executor, ExecutorState, Lack, Offer, choose_executor, demand_of, evolve, unfit
+from runstream.domain.executor import (
+    Demand,
+    Executor,
+    ExecutorState,
+    Lack,
+    Offer,
+    choose_executor,
+    demand_of,
+    evolve,
+    is_full,
+    unfit,
+)
 from runstream.domain.run import RunPhase, RunTaskStatus, created
 from runstream.domain.run import evolve as evolve_run
 from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
@@ -163,6 +176,28 @@ def test_the_executor_with_the_most_room_that_fits_is_chosen() -> None:
     assert choose_executor(offers, {"a": 1, "b": 1, "c": 900}, host) == "b"
     assert choose_executor(offers, {"a": 2, "b": 4}, host) == "c"
     assert choose_executor({}, {}, host) is None
+
+
+HOST = Demand("host", "", False, ())
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), st.integers(0, 3), min_size=1),
+    st.dictionaries(st.sampled_from("abcd"), st.integers(0, 4)),
+    st.lists(st.sampled_from("abcd"), max_size=5),
+)
+def test_a_task_is_tried_again_where_the_fewest_attempts_failed(
+    limits: dict[str, int], loads: dict[str, int], failed_at: list[str]
+) -> None:
+    offers = {name: offer(name, limit) for name, limit in limits.items()}
+    fitting = {name: one for name, one in offers.items() if not is_full(one, loads.get(name, 0))}
+    chosen = choose_executor(offers, loads, HOST, failed_at)
+    if chosen is None:
+        assert not fitting
+        return
+    fewest = min(map(failed_at.count, fitting))
+    best = {name: one for name, one in fitting.items() if failed_at.count(name) == fewest}
+    assert chosen == choose_executor(best, loads, HOST)
 
 
 def test_why_an_executor_does_not_fit() -> None:

@@ -36,6 +36,19 @@ async def test_a_task_is_tried_again_until_it_succeeds(servers: Servers) -> None
     assert executor.taken == [*ids, executor_task_id(run, run_task_id(run, "b"))]
 
 
+async def test_each_attempt_goes_where_fewer_attempts_failed(servers: Servers) -> None:
+    async with standing(servers) as around:
+        first, second = [FakeExecutor(around, name, outcome=fails_until(3)) for name in ("e1", "e2")]
+        async with running(await around.scheduler()), first.alive(), second.alive():
+            # Both are known: each of two tasks is at one of them.
+            await around.ended(await around.create(config(task("a"), task("b"))))
+            run = await around.create(config(task("a", retry=ALWAYS)), "/project/p/branch/again")
+            fold = (await around.ended(run))[run]
+    state = fold.runs[run].state.tasks["a"]
+    where = [fold.executor_tasks[key].state.executor_id for key in state.executions]
+    assert (state.status, where) == (RunTaskStatus.SUCCESS, ["e1", "e2", "e1"])
+
+
 async def test_a_wait_outlives_the_scheduler_that_began_it(servers: Servers) -> None:
     async with (
         standing(servers) as around,

@@ -181,6 +181,14 @@ def test_how_many_come_before() -> None:
     assert [around.turns.before(ask) for ask in asks] == [1, 2, 0, 0]
 
 
+def test_an_attempt_goes_to_another_executor_if_one_has_room() -> None:
+    around = Asking(offer("e", 3), offer("f", 1))
+    again = [replace(around.ask(name), failed_at=("e",)) for name in "ab"]
+    around.asked.update((ask.id, ask) for ask in again)
+    assert around.want(again[0]) == ["f"]
+    assert around.want(again[1]) == ["e"]
+
+
 class Reference:
     """The same, said plainly: looks through everything that waits each time."""
 

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from runstream.domain.executor import Demand, Offer, choose_executor
+from runstream.domain.executor import Offer, choose_executor
+from runstream.scheduler.lines import Ask
 from runstream.scheduler.others import Others
 
 _UNLIMITED = 1_000_000
@@ -104,11 +105,11 @@ class Capacity:
     def _room(self, offer: Offer) -> int:
         return max(offer.active_tasks_limit - self.load(offer), 0) if offer.active_tasks_limit else _UNLIMITED
 
-    def choose(self, demand: Demand, among: Mapping[str, Offer] | None = None) -> str | None:
-        """The executor that is to take a task that requires this, or None; of all, or of those that are given."""
+    def choose(self, ask: Ask, among: Mapping[str, Offer] | None = None) -> str | None:
+        """The executor that is to take this task, or None; of all, or of those that are given."""
         offers = self.offers if among is None else among
         loads = {offer.executor_id: self.load(offer) for offer in offers.values()}
-        return choose_executor(offers, loads, demand)
+        return choose_executor(offers, loads, ask.demand, ask.failed_at)
 
 
 def _less(counts: Counter[str], key: str) -> None:

@@ -152,7 +152,9 @@ class Decider:
         config = self.fold.configs[run.run_config]
         place = None if run.finished else self._groups.place(run, config.concurrency)
         plan = plan_run(run, config, place, self.fold.executor_tasks, at)
-        asks = tuple(ask_for(plan.run, name, config, self.fold.partition) for name in plan.runnable)
+        asks = tuple(
+            ask_for(plan.run, name, config, self.fold.partition, self.fold.executor_tasks) for name in plan.runnable
+        )
         self._turns.keep(self.fold.partition, run_id, {ask.id for ask in asks})
         if not plan.events and not plan.to_stop and not plan.to_withdraw and all(map(self._turns.waits, asks)):
             return None
@@ -191,7 +193,7 @@ class Decider:
         run = decision.plan.run
         config = self.fold.configs[run.run_config]
         for name in decision.plan.to_withdraw:
-            ask = ask_for(run, name, config, self.fold.partition)
+            ask = ask_for(run, name, config, self.fold.partition, self.fold.executor_tasks)
             yield withdrawal(run, ask, config, at, cause=decision.cause, trace=decision.trace)
 
     def _stops(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:

@@ -34,7 +34,7 @@ def explanation(fold: PartitionFold, groups: Groups, turns: Turns, run_id: str, 
         offers=capacity.offers,
         loads={executor_id: capacity.load(offer) for executor_id, offer in capacity.offers.items()},
         executors=dict(_executors(run, fold)),
-        ahead=_ahead(run, config, fold.partition, turns, at),
+        ahead=_ahead(run, config, fold, turns, at),
     )
     return explain(run, config, view)
 
@@ -45,9 +45,9 @@ def _executors(run: Run, fold: PartitionFold) -> Iterator[tuple[str, str]]:
             yield task.executor_task_id, known.state.executor_id
 
 
-def _ahead(run: Run, config: RunConfig, partition: int, turns: Turns, at: datetime) -> dict[str, int]:
+def _ahead(run: Run, config: RunConfig, fold: PartitionFold, turns: Turns, at: datetime) -> dict[str, int]:
     """Of its tasks that wait for room, how many others come before the first of them that requires the same."""
-    asks = [ask_for(run, name, config, partition) for name in tasks_to_run(run, config, at)]
+    asks = [ask_for(run, name, config, fold.partition, fold.executor_tasks) for name in tasks_to_run(run, config, at)]
     waiting = [ask for ask in asks if turns.waits(ask)]
     first: dict[object, Ask] = {}
     for ask in waiting:

@@ -35,6 +35,8 @@ class Ask:
     """Of its run: older runs have smaller ones, in all partitions."""
     level: int
     demand: Demand
+    failed_at: tuple[str, ...] = ()
+    """Of each failed attempt at the task, at which executor it was."""
 
 
 class Line:

@@ -95,7 +95,7 @@ def _certain(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEv
     return run, certain, []
 
 
-def ask_for(run: Run, name: str, config: RunConfig, partition: int) -> Ask:
+def ask_for(run: Run, name: str, config: RunConfig, partition: int, tasks: Mapping[str, Tracked[ExecutorTask]]) -> Ask:
     """What this task of the run wants of an executor, and what says whose turn it is."""
     task, state = config.tasks[name], run.tasks[name]
     return Ask(
@@ -108,6 +108,11 @@ def ask_for(run: Run, name: str, config: RunConfig, partition: int) -> Ask:
         sequence=run.sequence,
         level=task.level,
         demand=demand_of(task.runtime),
+        failed_at=tuple(
+            tasks[attempt.executor_task_id].state.executor_id
+            for attempt in state.attempts
+            if attempt.executor_task_id in tasks
+        ),
     )
 
 

@@ -78,7 +78,7 @@ class Turns:
             self._of_run[ask.partition, ask.run_id].add(ask.id)
         if not self._lines and not self.capacity.others.claims and self.capacity.free() >= len(fresh):
             for ask in list(fresh.values()):
-                if (executor_id := self.capacity.choose(ask.demand)) is not None:
+                if (executor_id := self.capacity.choose(ask)) is not None:
                     self._grant(ask, executor_id)
                     del fresh[ask.id]
         for ask in fresh.values():
@@ -199,13 +199,12 @@ class Turns:
 
     def _choose(self, line: Line) -> str | None:
         """The executor for the first of the line, at which no task of other processes comes before it."""
-        others, offers = self.capacity.others, self.capacity.offers
+        others, offers, ask = self.capacity.others, self.capacity.offers, line.first()[1]
         if not others.claims:
-            return self.capacity.choose(line.demand)
+            return self.capacity.choose(ask)
         rank = _rank(line, by_priority)
-        return self.capacity.choose(
-            line.demand, {key: offer for key, offer in offers.items() if not self._left(key, offer, rank)}
-        )
+        among = {key: offer for key, offer in offers.items() if not self._left(key, offer, rank)}
+        return self.capacity.choose(ask, among)
 
     def _left(self, executor_id: str, offer: Offer, rank: Rank) -> bool:
         """Whether the executor has no room, or all of it is for others."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, assert_never
@@ -83,17 +83,25 @@ def demand_of(runtime: Runtime) -> Demand:
     return Demand(runtime.type, runtime.arch, privileged, tuple(runtime.labels.items()))
 
 
-def choose_executor(offers: Mapping[str, Offer], loads: Mapping[str, int], demand: Demand) -> str | None:
+def choose_executor(
+    offers: Mapping[str, Offer], loads: Mapping[str, int], demand: Demand, failed_at: Sequence[str] = ()
+) -> str | None:
     """The executor that is to run a task: of those that fit the one with the most room, or None.
 
-    `loads` counts the open tasks of each executor. Equal ones are taken in the order of their ids.
+    `loads` counts the open tasks of each executor. `failed_at` names for each failed attempt at the task where it was:
+    executors where fewer of them were come first, and one where all were is better than none. Equal ones are taken in
+    the order of their ids.
     """
     fitting = (
         offer
         for offer in offers.values()
         if not is_full(offer, loads.get(offer.executor_id, 0)) and fits(offer, demand)
     )
-    best = min(fitting, key=lambda offer: (_fullness(offer, loads), offer.executor_id), default=None)
+
+    def unlikely(offer: Offer) -> tuple[int, float, str]:
+        return failed_at.count(offer.executor_id), _fullness(offer, loads), offer.executor_id
+
+    best = min(fitting, key=unlikely, default=None)
     return best.executor_id if best is not None else None
 
 
