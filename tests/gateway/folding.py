@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from runstream import codec
 from runstream.commits import Position
-from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord, RunSummary
-from runstream.domain.run import Run
+from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord, summary_of
 from runstream.errors import NotExistError
 from runstream.gateway.ports import ReadRun
 from runstream.log.memory import MemoryLog
@@ -55,7 +54,7 @@ class FoldedLog:
                 run for run in runs if (run.sequence > query.start) is query.ascending and run.sequence != query.start
             ]
         page = runs[: query.limit]
-        return RunPage(tuple(_summary(run) for run in page), page[-1].sequence if len(runs) > len(page) else None)
+        return RunPage(tuple(summary_of(run, ()) for run in page), page[-1].sequence if len(runs) > len(page) else None)
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         return tuple(
@@ -73,28 +72,3 @@ def _read(fold: PartitionFold, run_id: str) -> ReadRun:
     executed = {key: fold.executor_tasks[key].state for key in keys}
     record = RunRecord(tracked.state, tracked.head, fold.partition, executed)
     return ReadRun(record, fold.configs[tracked.state.run_config])
-
-
-def _summary(run: Run) -> RunSummary:
-    return RunSummary(
-        id=run.id,
-        sequence=run.sequence,
-        counter=run.counter,
-        group=run.group,
-        name=run.name,
-        run_config=run.run_config,
-        annotations=run.annotations,
-        setup_errors=run.setup_errors,
-        phase=run.phase,
-        result=run.result,
-        stop=run.stop,
-        timedout=run.timedout,
-        reason=run.reason,
-        priority=run.priority,
-        paused_at=run.paused_at,
-        enqueue_time=run.enqueue_time,
-        start_time=run.start_time,
-        end_time=run.end_time,
-        archived=run.archived,
-        tasks_waiting_approval=(),
-    )

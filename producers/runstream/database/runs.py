@@ -202,6 +202,11 @@ def _within(group: str) -> ColumnElement[bool]:
 
 def _summary(row: RowMapping) -> RunSummary:
     run = run_of(RunRow(**{name: row[name] for name in RunRow._fields}), ())
+    return summary_of(run, tuple(row["waiting"]))
+
+
+def summary_of(run: Run, waiting: tuple[str, ...]) -> RunSummary:
+    """A run as lists have it; `waiting` are the names of its tasks that wait for an approval."""
     return RunSummary(
         id=run.id,
         sequence=run.sequence,
@@ -222,7 +227,7 @@ def _summary(row: RowMapping) -> RunSummary:
         start_time=run.start_time,
         end_time=run.end_time,
         archived=run.archived,
-        tasks_waiting_approval=tuple(row["waiting"]),
+        tasks_waiting_approval=waiting,
     )
 
 

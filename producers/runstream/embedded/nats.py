@@ -10,15 +10,11 @@ import socket
 import sys
 from pathlib import Path
 
-from runstream.embedded.files import LOOPBACK, Identity, pick_port, write_private
-from runstream.embedded.process import Command, ServerProcess, end_process, find_process
+from runstream.embedded.files import LOOPBACK, Identity, write_private
+from runstream.embedded.process import Command, ServerProcess, end_process, find_process, start_on_a_port
 from runstream.errors import InternalError
 
 MAX_PAYLOAD_BYTES = 8 << 20
-_START_SECONDS = 120.0
-"""A long log is read at start."""
-_ATTEMPTS = 5
-"""A port that was free may be taken before the server has it."""
 _CONFIG = """\
 server_name: {name}
 host: {host}
@@ -66,19 +62,13 @@ class NatsServer:
         """Start it, on the port used last where that is free. Raises InternalError with its last words."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self.end_leftover()
-        for attempt in range(1, _ATTEMPTS + 1):
-            self._port = pick_port(self.folder / "port")
-            self._write_config()
-            self.process = ServerProcess(self._command())
-            try:
-                await self.process.until(self._ready, _START_SECONDS)
-            except BaseException as error:
-                await self.process.stop(1.0)
-                if attempt < _ATTEMPTS and isinstance(error, InternalError) and _port_was_taken(error):
-                    continue
-                raise
-            write_private(self.folder / "port", str(self._port))
-            return
+        await start_on_a_port(self.folder / "port", self._launched, self._ready, again=_port_was_taken)
+
+    def _launched(self, port: int) -> ServerProcess:
+        self._port = port
+        self._write_config()
+        self.process = ServerProcess(self._command())
+        return self.process
 
     async def stop(self, seconds: float = 3.0) -> None:
         """Stop it; after these seconds kill it."""

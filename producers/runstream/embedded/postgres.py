@@ -12,16 +12,13 @@ import signal
 import subprocess
 from pathlib import Path
 
-from runstream.embedded.files import LOOPBACK, Identity, pick_port, write_private
-from runstream.embedded.process import Command, ServerProcess, end_process, find_process
+from runstream.embedded.files import LOOPBACK, Identity, write_private
+from runstream.embedded.process import Command, ServerProcess, end_process, find_process, start_on_a_port
 from runstream.embedded.users import let_through, server_user
 from runstream.errors import InternalError
 
 SUPERUSER = "runstream"
 DATABASE = "postgres"
-_START_SECONDS = 120.0
-"""After a crash it recovers first."""
-_ATTEMPTS = 5
 _TRANSIENT = ("could not bind", "Address already in use", "shared memory block", "lock file")
 """A port that somebody took first, or children of a killed server that are about to notice."""
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -58,19 +55,12 @@ class PostgresServer:
             let_through(self.folder, _program("postgres"))
         if not self._data.exists():
             await self._make_data()
-        for attempt in range(1, _ATTEMPTS + 1):
-            self._port = pick_port(self.folder / "port")
-            self.process = ServerProcess(self._command())
-            try:
-                await self.process.until(self._ready, _START_SECONDS)
-            except BaseException as error:
-                await self.process.stop(1.0)
-                if attempt < _ATTEMPTS and isinstance(error, InternalError) and _is_transient(error):
-                    await asyncio.sleep(0.1 * attempt)
-                    continue
-                raise
-            write_private(self.folder / "port", str(self._port))
-            return
+        await start_on_a_port(self.folder / "port", self._launched, self._ready, again=_is_transient)
+
+    def _launched(self, port: int) -> ServerProcess:
+        self._port = port
+        self.process = ServerProcess(self._command())
+        return self.process
 
     async def stop(self, seconds: float = 4.0) -> None:
         """Stop it without waiting for its clients; after these seconds kill it."""

@@ -15,11 +15,16 @@ from pathlib import Path
 
 import psutil
 
-from runstream.embedded.files import tail
+from runstream.embedded.files import pick_port, tail, write_private
 from runstream.errors import InternalError
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _ASK_SECONDS = 0.02
+_START_SECONDS = 120.0
+"""At start NATS reads its whole log, and Postgres recovers after a crash."""
+_ATTEMPTS = 5
+"""A port that was free may be taken before the server has it."""
+_PAUSE_SECONDS = 0.1
 _MAX_LOG_BYTES = 16 << 20
 
 
@@ -105,6 +110,33 @@ class ServerProcess:
         self._popen.wait()
         if not loop.is_closed():
             loop.call_soon_threadsafe(self.ended.set)
+
+
+async def start_on_a_port(
+    remembered: Path,
+    launched: Callable[[int], ServerProcess],
+    ready: Callable[[], bool],
+    *,
+    again: Callable[[InternalError], bool],
+) -> None:
+    """Start a server, on the port that the file names where that is free, and note the port when it is ready.
+
+    What fails for a reason that passes (`again`), such as a port that was taken meanwhile, is tried a few times.
+    Raises InternalError with its last words; then nothing of it is left.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        port = pick_port(remembered)
+        process = launched(port)
+        try:
+            await process.until(ready, _START_SECONDS)
+        except BaseException as error:
+            await process.stop(1.0)
+            if attempt < _ATTEMPTS and isinstance(error, InternalError) and again(error):
+                await asyncio.sleep(_PAUSE_SECONDS * attempt)
+                continue
+            raise
+        write_private(remembered, str(port))
+        return
 
 
 async def end_process(process: psutil.Process | None, stop_signal: signal.Signals, seconds: float) -> None:

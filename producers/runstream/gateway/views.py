@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from runstream.database.runs import ExecutorRecord, RunSummary
+from runstream.database.runs import ExecutorRecord, RunSummary, summary_of
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
 from runstream.domain.run import Attempt, Restart, Run, RunTask
@@ -48,27 +48,7 @@ def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTas
     tasks = {task.id: _task(run, task, config.tasks[task.name], executions) for task in run.tasks.values()}
     waiting = [task.name for task in run.tasks.values() if task.waiting_approval]
     shape = RunShape(
-        id=run.id,
-        creationTime=run.enqueue_time,
-        sequence=run.sequence,
-        name=run.name,
-        run_config_id=run.run_config,
-        counter=run.counter,
-        group=run.group,
-        annotations=run.annotations,
-        phase=run.phase.value,
-        result=run.result.value,
-        stop=run.stop,
-        timedout=run.timedout,
-        reason=run.reason,
-        priority=run.priority,
-        paused_at=run.paused_at,
-        setup_errors=list(run.setup_errors),
-        tasks_waiting_approval=waiting,
-        enqueue_time=run.enqueue_time,
-        start_time=run.start_time,
-        end_time=run.end_time,
-        archived=run.archived,
+        **msgspec.structs.asdict(run_summary(summary_of(run, tuple(waiting)))),
         tasks=tasks,
         restart=_restart(run.restart) if run.restart is not None else None,
         can_restart_from_scratch=_can_restart(run, config, "all"),

@@ -1,4 +1,4 @@
-"""Making a stream that may be there already."""
+"""Making a stream, or the one of a KV bucket, that may be there already."""
 
 from __future__ import annotations
 
@@ -10,6 +10,21 @@ from runstream.errors import InternalError
 from runstream.jetstream.api import STREAM_DIFFERS, ApiError, request
 
 _CREATE_SECONDS = 15.0
+
+
+def bucket_config(bucket: str, replicas: int) -> dict[str, object]:
+    """The stream of a KV bucket: of each key the last value alone, on disk."""
+    return {
+        "name": f"KV_{bucket}",
+        "subjects": [f"$KV.{bucket}.>"],
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+    }
 
 
 async def ensure_stream(nc: Client, config: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ from nats.aio.client import Client
 from runstream.errors import BadRequestError
 from runstream.ids import require_token
 from runstream.jetstream.api import publish
-from runstream.jetstream.streams import ensure_stream
+from runstream.jetstream.streams import bucket_config, ensure_stream
 from runstream.leases.lease import Lease, released
 from runstream.leases.watching import LeaseWatch
 
@@ -26,20 +26,8 @@ async def open_leases(nc: Client, bucket: str, *, seconds: int, replicas: int = 
             f"a lease of {seconds} seconds is too short", code="invalidLease", hint="use at least 2 seconds"
         )
     require_token(bucket, "bucket")
-    config = {
-        "name": f"KV_{bucket}",
-        "subjects": [f"$KV.{bucket}.>"],
-        "storage": "file",
-        "num_replicas": replicas,
-        "max_msgs_per_subject": 1,
-        "discard": "new",
-        "deny_delete": True,
-        "allow_rollup_hdrs": True,
-        "allow_direct": True,
-        "allow_msg_ttl": True,
-        "subject_delete_marker_ttl": _MARKER_SECONDS * 1_000_000_000,
-    }
-    await ensure_stream(nc, config)
+    ends = {"allow_msg_ttl": True, "subject_delete_marker_ttl": _MARKER_SECONDS * 1_000_000_000}
+    await ensure_stream(nc, bucket_config(bucket, replicas) | ends)
     return LeaseBoard(nc, bucket, seconds)
 
 

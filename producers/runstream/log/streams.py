@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import STREAM_DIFFERS, STREAM_NOT_FOUND, ApiError, request
-from runstream.jetstream.streams import ensure_stream
+from runstream.jetstream.streams import bucket_config, ensure_stream
 from runstream.log.control import Entry, read_key, write_key
 from runstream.subjects import MAX_PARTITIONS, Subjects
 
@@ -136,19 +136,7 @@ async def _end(nc: Client, stream: str) -> int | None:
 
 async def create_control_bucket(nc: Client, namespace: str, replicas: int) -> None:
     """Make the KV bucket that holds what is true for the whole deployment; one that is there stays."""
-    bucket = f"{namespace}_control"
-    config = {
-        "name": f"KV_{bucket}",
-        "subjects": [f"$KV.{bucket}.>"],
-        "storage": "file",
-        "num_replicas": replicas,
-        "max_msgs_per_subject": 1,
-        "discard": "new",
-        "deny_delete": True,
-        "allow_rollup_hdrs": True,
-        "allow_direct": True,
-    }
-    await ensure_stream(nc, config)
+    await ensure_stream(nc, bucket_config(f"{namespace}_control", replicas))
 
 
 async def check(nc: Client, subjects: Subjects, description: LogDescription, partitions: int | None) -> None:
