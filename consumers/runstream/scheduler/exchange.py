@@ -66,10 +66,14 @@ class Exchange:
                 while True:
                     await self._until_something()
                     begun = loop.time()
-                    await self._turn(begun)
-                    await asyncio.sleep(GATHER_SECONDS + GATHER_TIMES * (loop.time() - begun))
+                    said = self._turn(begun)
+                    busy = loop.time() - begun
+                    if said:
+                        await self._notices.tell(self._subject, said)
+                    await asyncio.sleep(GATHER_SECONDS + GATHER_TIMES * busy)
             finally:
-                await self._fall_silent()
+                if self._telling:
+                    await self._notices.tell(self._subject, encode(self._process, None))
 
     async def _until_something(self) -> None:
         repeat = self._telling or self._turns.capacity.others.known
@@ -77,8 +81,8 @@ class Exchange:
             async with asyncio.timeout(REPEAT_SECONDS if repeat else None):
                 await self._something.wait()
 
-    async def _turn(self, now: float) -> None:
-        """Take in what was heard, give out what room there is now for our own, and say how things are then."""
+    def _turn(self, now: float) -> bytes:
+        """Take in what was heard, and give out room to our own; what is to be told then, if anything."""
         self._something.clear()
         heard, self._heard = self._heard, {}
         self._valid_until.update(dict.fromkeys(heard, now + VALID_SECONDS))
@@ -88,16 +92,11 @@ class Exchange:
             if notice is None:
                 del self._valid_until[process]
         self._turns.reconsider()
-        if self._fellows and (self._turns.waiting or self._turns.capacity.others.claims):
-            self._telling = True
-            await self._notices.tell(self._subject, encode(self._process, self._turns.notice()))
-        else:
-            await self._fall_silent()
-
-    async def _fall_silent(self) -> None:
+        told = self._telling
+        self._telling = bool(self._fellows and (self._turns.waiting or self._turns.capacity.others.claims))
         if self._telling:
-            self._telling = False
-            await self._notices.tell(self._subject, encode(self._process, None))
+            return encode(self._process, self._turns.notice())
+        return encode(self._process, None) if told else b""
 
     def _changed(self) -> None:
         if self._fellows and (self._telling or self._turns.waiting):
