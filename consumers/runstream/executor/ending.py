@@ -23,7 +23,6 @@ class Reason(StrEnum):
     DELETED = "the executor was deleted"
     MAINTENANCE = "the deadline of a maintenance passed"
     LEASE = "the executor could not renew its lease in time"
-    REFUSED = "the log refused what was reported of it"
 
 
 _OF_A_STEP = frozenset({Reason.STEP_TIMEOUT, Reason.NO_OUTPUT})

@@ -18,7 +18,7 @@ from runstream.ids import run_task_id
 from runstream.log.port import Log
 from runstream.runconfig import ancestors_of
 from runstream.sealing import Keyring
-from runstream.subjects import Address, group_root
+from runstream.subjects import Address
 
 _KEPT = 256
 
@@ -45,7 +45,6 @@ class TaskSpec:
     """Every text among all these that was sealed."""
     workspace: tuple[WorkspaceArchive, ...]
     """Those of all ancestors by level and name, each one's in the order of its steps (c.11)."""
-    cache_prefix: str
 
 
 class Specs:
@@ -73,7 +72,6 @@ class Specs:
             step_environments=tuple(opened.all(step.environment or {}) for step in own.steps),
             secrets=frozenset(opened.secrets),
             workspace=workspace_of(config, own, task),
-            cache_prefix=config.cache_group or group_root(task.group).rsplit("/", 1)[1],
         )
 
     async def _config(self, content_hash: str, partition: int) -> RunConfig:

@@ -258,11 +258,7 @@ class PartitionFold:
         self.run_sequence = self.changes.run_sequence = max(self.run_sequence, sequence)
 
     def _put_run(self, run: Run, head: Head) -> None:
-        tracked = Tracked(run, head)
-        earlier = self.changes.runs.get(run.id)
-        before = earlier.before if earlier is not None else self.runs.get(run.id)
-        self.changes.runs[run.id] = Changed(tracked, before)
-        self.runs[run.id] = tracked
+        _put(self.runs, self.changes.runs, run.id, Tracked(run, head))
 
     def _apply_executor_task(self, stored: StoredCommit) -> None:
         commit = stored.commit
@@ -286,11 +282,7 @@ class PartitionFold:
         self._put_run(run, owner.head)
 
     def _put_executor_task(self, task: ExecutorTask, head: Head) -> None:
-        now = Tracked(task, head)
-        earlier = self.changes.executor_tasks.get(task.id)
-        before = earlier.before if earlier is not None else self.executor_tasks.get(task.id)
-        self.changes.executor_tasks[task.id] = Changed(now, before)
-        self.executor_tasks[task.id] = now
+        _put(self.executor_tasks, self.changes.executor_tasks, task.id, Tracked(task, head))
 
     def _apply_executor(self, stored: StoredCommit) -> None:
         commit = stored.commit
@@ -304,11 +296,7 @@ class PartitionFold:
         self._put_executor(executor, _head(stored))
 
     def _put_executor(self, executor: Executor, head: Head) -> None:
-        now = Tracked(executor, head)
-        earlier = self.changes.executors.get(executor.id)
-        before = earlier.before if earlier is not None else self.executors.get(executor.id)
-        self.changes.executors[executor.id] = Changed(now, before)
-        self.executors[executor.id] = now
+        _put(self.executors, self.changes.executors, executor.id, Tracked(executor, head))
 
     def _apply_config(self, stored: StoredCommit) -> None:
         for event in stored.commit.events:
@@ -326,3 +314,10 @@ def next_run_sequence(previous: int, at: datetime, partition: int) -> int:
 
 def _head(stored: StoredCommit) -> Head:
     return Head(stored.commit.version, stored.position.sequence)
+
+
+def _put(kept: dict[str, Tracked[S]], changes: dict[str, Changed[S]], key: str, now: Tracked[S]) -> None:
+    """Keep what is now so, and that it has changed: since before the batch, however often within it."""
+    earlier = changes.get(key)
+    changes[key] = Changed(now, kept.get(key) if earlier is None else earlier.before)
+    kept[key] = now

@@ -20,8 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError
 from runstream.errors import BadRequestError
 
 SECTIONS = ("executor",)
-LABELS = "executor.labels"
-"""The one setting that is itself a map."""
+"""Settings that have settings of their own."""
 _MAX_BYTES = 1 << 20
 
 
