@@ -24,6 +24,8 @@ import pytest
 import uvloop
 
 from runstream.embedded import NatsServer, PostgresServer
+from runstream.objects import ObjectStorage
+from tests.objects.backends import Open, opener
 from tests.s3_server import S3Server
 from tests.servers import Servers
 
@@ -111,6 +113,34 @@ def servers_folder(worker_count: int) -> Iterator[Path]:
         users["folder"] -= 1
         if users["folder"] == 0:
             shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["posix", "s3"])
+def storage_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of object storage that users can have."""
+    return str(request.param)
+
+
+@pytest.fixture
+def open_storage(storage_kind: str, request: pytest.FixtureRequest) -> Open:
+    """Opens an object storage of each kind, empty at first."""
+    return opener(storage_kind, request)
+
+
+@pytest.fixture
+def storage(open_storage: Open) -> ObjectStorage:
+    """The storage, opened."""
+    return uvloop.run(_opened(open_storage))
+
+
+@pytest.fixture
+def other_storage(storage_kind: str, request: pytest.FixtureRequest) -> ObjectStorage:
+    """Another storage of the same kind, opened."""
+    return uvloop.run(_opened(opener(storage_kind, request, "elsewhere")))
+
+
+async def _opened(open_storage: Open) -> ObjectStorage:
+    return await open_storage()
 
 
 @pytest.fixture

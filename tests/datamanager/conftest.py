@@ -7,35 +7,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
-import uvloop
 
-from runstream.objects import ObjectStorage
 from tests.datamanager.place import Place, deployment
-from tests.objects.backends import Open, opener
+from tests.objects.backends import Open
 
 OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
 
 
-@pytest.fixture(params=["posix", "s3"])
-def open_storage(request: pytest.FixtureRequest) -> Open:
-    """Opens an object storage, empty at first, of each kind that users can have."""
-    return opener(request.param, request)
-
-
 @pytest.fixture
-def storage(open_storage: Open) -> ObjectStorage:
-    """The storage, opened."""
-
-    async def opened() -> ObjectStorage:
-        return await open_storage()
-
-    return uvloop.run(opened())
-
-
-@pytest.fixture
-def storage_name(request: pytest.FixtureRequest, open_storage: Open, tmp_path: Path, namespace: str) -> str:
+def storage_name(request: pytest.FixtureRequest, storage_kind: str, tmp_path: Path, namespace: str) -> str:
     """The same storage, for a process of its own (see `child`)."""
-    if request.node.callspec.params["open_storage"] == "s3":
+    if storage_kind == "s3":
         return f"s3 {request.getfixturevalue('s3_url')} {namespace}"
     return str(tmp_path / "objects")
 

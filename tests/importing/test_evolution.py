@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from runstream.log.memory import MemoryLog
-from runstream.objects import PosixObjects
+from runstream.objects import ObjectStorage
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verifying import verify
 from runstream.upcasters import UPCASTERS, EventData
@@ -27,11 +27,13 @@ KEPT = sorted(GOLDEN.glob("*.tar"))
 
 
 @pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-async def test_every_kept_snapshot_is_imported(path: Path, servers: Servers, tmp_path: Path) -> None:
+async def test_every_kept_snapshot_is_imported(
+    path: Path, servers: Servers, storage: ObjectStorage, tmp_path: Path
+) -> None:
     with open_snapshot(path) as snapshot:
         manifest, partitions = snapshot.manifest, snapshot.header.partitions
     async with rig(servers, partitions) as around:
-        done = await around.run_import(path, PosixObjects(tmp_path / "objects"))
+        done = await around.run_import(path, storage)
         assert (done.commits, done.parked) == (manifest.commits, len(manifest.parked))
         assert await around.differences() == []
         await around.rebuild()

@@ -10,7 +10,7 @@ from benchmarks.generate import append
 from runstream.errors import ConflictError, InternalError
 from runstream.importing.switching import tell_nats
 from runstream.log.streams import described
-from runstream.objects import PosixObjects
+from runstream.objects import ObjectStorage
 from runstream.projections.rebuild_schema import schema_beside
 from runstream.snapshots.errors import SnapshotError
 from tests.projections.test_rebuild import schemas
@@ -159,17 +159,19 @@ async def test_nats_that_was_not_told_is_told_before_anybody_goes_on(
         assert (await around.fsck()).clean
 
 
-async def test_objects_are_added_and_never_replaced(servers: Servers, tmp_path: Path) -> None:
+async def test_objects_are_added_and_never_replaced(
+    servers: Servers, storage: ObjectStorage, other_storage: ObjectStorage, tmp_path: Path
+) -> None:
     task = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
-    there = PosixObjects(tmp_path / "there")
-    contents = {f"logs/{task}/data/setup.log": b"there" * 100_000, f"logs/{task}/data/steps/0.log": b"new"}
+    there, here = storage, other_storage
+    log, archive = f"logs/{task}/data/steps/0.log", f"workspacearchives/{task}/data/0.tar"
+    contents = {f"logs/{task}/data/setup.log": b"there" * 100_000, log: b"new", archive: bytes(9_000_000)}
     await there.write_all(contents)
-    await written(tmp_path / "first", generated(5), objects=there, kinds=("logs",))
-    here = PosixObjects(tmp_path / "here")
-    await here.write_all({f"logs/{task}/data/steps/0.log": b"mine"})
+    await written(tmp_path / "first", generated(5), objects=there, kinds=("logs", "archives"))
+    await here.write_all({log: b"mine"})
     async with rig(servers) as around:
         done = await around.run_import(tmp_path / "first", here)
-        assert (done.objects, done.objects_added) == (2, 1)
-        for path, content in {**contents, f"logs/{task}/data/steps/0.log": b"mine"}.items():
+        assert (done.objects, done.objects_added) == (3, 2)
+        for path, content in {**contents, log: b"mine"}.items():
             async with await here.read(path) as found:
                 assert await found.read(0, found.size) == content

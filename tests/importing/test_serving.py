@@ -20,7 +20,7 @@ from runstream.errors import BadRequestError, RunstreamError
 from runstream.gateway.answers import error_answer
 from runstream.gateway.routes.imports import import_routes
 from runstream.importing.serving import ServedImports
-from runstream.objects import PosixObjects
+from runstream.objects import ObjectStorage
 from runstream.snapshots.reading import open_snapshot
 from runstream.telemetry.serving import HttpServer
 from tests.servers import Servers
@@ -63,10 +63,9 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(servers: Servers, folder: Path) -> AsyncIterator[Service]:
+async def serving(servers: Servers, storage: ObjectStorage, folder: Path) -> AsyncIterator[Service]:
     async with rig(servers) as around:
         service = Service(around, "", Waiting())
-        storage = PosixObjects(folder / "objects")
         imports = ServedImports(around.place, service.parked.occupy, service.require_parked, storage, folder / "spool")
         app = FastAPI(exception_handlers={RunstreamError: _told})
         app.include_router(import_routes(imports), prefix="/api/v1alpha")
@@ -89,9 +88,9 @@ async def pieces(path: Path) -> AsyncIterator[bytes]:
         yield content[begin : begin + (1 << 16)]
 
 
-async def test_how_far_it_is_and_what_came_of_it(servers: Servers, tmp_path: Path) -> None:
+async def test_how_far_it_is_and_what_came_of_it(servers: Servers, storage: ObjectStorage, tmp_path: Path) -> None:
     manifest = await written(tmp_path / "first", generated(300))
-    async with serving(servers, tmp_path) as service:
+    async with serving(servers, storage, tmp_path) as service:
         service.parked.goes_on.set()
         async with Client(service.url) as client:
             done = await client.snapshots.load(pieces(tmp_path / "first"), name="first", tell=service.seen.append)
@@ -108,9 +107,11 @@ async def test_how_far_it_is_and_what_came_of_it(servers: Servers, tmp_path: Pat
         assert not list((tmp_path / "spool").iterdir())
 
 
-async def test_it_goes_on_when_the_client_leaves_and_is_asked_for_again(servers: Servers, tmp_path: Path) -> None:
+async def test_it_goes_on_when_the_client_leaves_and_is_asked_for_again(
+    servers: Servers, storage: ObjectStorage, tmp_path: Path
+) -> None:
     await written(tmp_path / "first", generated(30))
-    async with serving(servers, tmp_path) as service:
+    async with serving(servers, storage, tmp_path) as service:
         api = f"{service.url}/api/v1alpha"
         async with httpx2.AsyncClient(timeout=60) as http:
             none = await http.get(f"{api}/import")
@@ -140,13 +141,15 @@ async def test_it_goes_on_when_the_client_leaves_and_is_asked_for_again(servers:
         assert (await service.rig.fsck()).clean
 
 
-async def test_what_is_refused_at_once_and_what_fails_on_the_way(servers: Servers, tmp_path: Path) -> None:
+async def test_what_is_refused_at_once_and_what_fails_on_the_way(
+    servers: Servers, storage: ObjectStorage, tmp_path: Path
+) -> None:
     await written(tmp_path / "first", generated(30))
     with open_snapshot(tmp_path / "first") as snapshot:
         place = snapshot.places[snapshot.manifest.segments[0].name]
     broken = bytearray((tmp_path / "first").read_bytes())
     broken[place.offset + 100] ^= 1
-    async with serving(servers, tmp_path) as service:
+    async with serving(servers, storage, tmp_path) as service:
         service.parked.goes_on.set()
         service.refusal = BadRequestError("not in maintenance mode", code="notInMaintenance")
         api = f"{service.url}/api/v1alpha/import"

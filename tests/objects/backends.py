@@ -14,17 +14,19 @@ from runstream.objects.s3.opening import Keys, open_s3
 from runstream.objects.s3.storage import S3Objects
 
 BACKENDS = ("posix", "posixflat", "s3")
+PREFIXES = {"objects": "some/where", "elsewhere": "else/where"}
+"""Where in a bucket a storage is."""
 KEYS = Keys("test-access", "test-secret")
 
 Open = Callable[[], Awaitable[ObjectStorage]]
 
 
-def opener(backend: str, request: pytest.FixtureRequest) -> Open:
-    """What opens an empty storage of this backend, or, when called again, the same one."""
-    folder: Path = request.getfixturevalue("tmp_path") / "objects"
+def opener(backend: str, request: pytest.FixtureRequest, name: str = "objects") -> Open:
+    """What opens an empty storage of this backend, or, when called again, the same one; another one for each name."""
+    folder: Path = request.getfixturevalue("tmp_path") / name
     if backend == "s3":
         # Asked for here, so that tests of the others do not start the server.
-        location = s3_location(request.getfixturevalue("s3_url"), request.getfixturevalue("namespace"))
+        location = s3_location(request.getfixturevalue("s3_url"), request.getfixturevalue("namespace"), PREFIXES[name])
         return lambda: open_at(location)
 
     async def on_disk() -> ObjectStorage:
@@ -33,7 +35,7 @@ def opener(backend: str, request: pytest.FixtureRequest) -> Open:
     return on_disk
 
 
-def s3_location(url: str, bucket: str, prefix: str = "some/where") -> S3Location:
+def s3_location(url: str, bucket: str, prefix: str = PREFIXES["objects"]) -> S3Location:
     """A place in a bucket of the tests' server."""
     return parse_location(f"s3://{bucket}/{prefix}?endpoint={url}&region=eu-central-1")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from runstream.objects import BytesSource, PosixObjects, paths
+from runstream.objects import BytesSource, ObjectStorage, paths
 from runstream.snapshots import object_files
 from runstream.snapshots.object_files import object_chunks, objects
 from runstream.snapshots.reading import open_snapshot
@@ -24,10 +24,12 @@ CONTENTS = {
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> PosixObjects:
-    found = PosixObjects(tmp_path / "objects")
-    uvloop.run(found.write_all({**CONTENTS, "caches/x.tar": b"x"}))
-    return found
+def filled(storage: ObjectStorage) -> ObjectStorage:
+    async def fill() -> None:
+        await storage.write_all({**CONTENTS, "caches/x.tar": b"x"})
+
+    uvloop.run(fill())
+    return storage
 
 
 def read(path: Path) -> Mapping[str, bytes]:
@@ -35,31 +37,31 @@ def read(path: Path) -> Mapping[str, bytes]:
         return {found.path: b"".join(object_chunks(snapshot, found)) for found in objects(snapshot)}
 
 
-def test_objects_come_along(storage: PosixObjects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_come_along(filled: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_files, "LIST_OBJECTS", 5)
-    manifest = write(tmp_path / "s", objects=storage, kinds=("logs", "archives"))
+    manifest = write(tmp_path / "s", objects=filled, kinds=("logs", "archives"))
     assert [found.objects for found in manifest.objects] == [5, 5, 4]
     assert read(tmp_path / "s") == CONTENTS
     assert verify(tmp_path / "s").good
     assert not {"step logs", "workspace archives"} & {*manifest.left_out}
 
 
-def test_only_what_was_asked_for(storage: PosixObjects, tmp_path: Path) -> None:
-    manifest = write(tmp_path / "s", objects=storage, kinds=("archives",))
+def test_only_what_was_asked_for(filled: ObjectStorage, tmp_path: Path) -> None:
+    manifest = write(tmp_path / "s", objects=filled, kinds=("archives",))
     assert read(tmp_path / "s").keys() == {path for path in CONTENTS if path.startswith("workspacearchives/")}
     assert "step logs" in manifest.left_out
 
 
-def test_what_is_none_of_ours_is_left_out(storage: PosixObjects, tmp_path: Path) -> None:
-    uvloop.run(storage.write("logs/a b/c", BytesSource(b"x")))
-    uvloop.run(storage.write(f"logs/{TASKS[0]}/data/{'x' * 90}", BytesSource(b"x")))
-    write(tmp_path / "s", objects=storage, kinds=("logs",))
+def test_what_is_none_of_ours_is_left_out(filled: ObjectStorage, tmp_path: Path) -> None:
+    uvloop.run(filled.write("logs/a b/c", BytesSource(b"x")))
+    uvloop.run(filled.write(f"logs/{TASKS[0]}/data/{'x' * 90}", BytesSource(b"x")))
+    write(tmp_path / "s", objects=filled, kinds=("logs",))
     assert read(tmp_path / "s").keys() == {path for path in CONTENTS if path.startswith("logs/")}
     assert verify(tmp_path / "s").good
 
 
-def test_changed_objects_are_named(storage: PosixObjects, tmp_path: Path) -> None:
-    write(tmp_path / "s", objects=storage, kinds=("logs",))
+def test_changed_objects_are_named(filled: ObjectStorage, tmp_path: Path) -> None:
+    write(tmp_path / "s", objects=filled, kinds=("logs",))
     files = parts(tmp_path / "s")
     names = [name for name in files if name.startswith("logs/")]
     log = next(name for name in names if name.endswith("steps/0.log"))
@@ -76,8 +78,8 @@ def test_changed_objects_are_named(storage: PosixObjects, tmp_path: Path) -> Non
         assert problem.part == part, problem
 
 
-def test_objects_that_no_list_names(storage: PosixObjects, tmp_path: Path) -> None:
-    write(tmp_path / "s", objects=storage, kinds=("logs",))
+def test_objects_that_no_list_names(filled: ObjectStorage, tmp_path: Path) -> None:
+    write(tmp_path / "s", objects=filled, kinds=("logs",))
     files = parts(tmp_path / "s")
     listed = next(name for name in files if name.startswith("object-lists/"))
     without = described_anew({k: v for k, v in files.items() if k != listed}, objects=[])

@@ -17,20 +17,24 @@ from runstream.commits import LogPosition
 from runstream.errors import InternalError, RunstreamError
 from runstream.gateway.answers import error_answer
 from runstream.gateway.routes.exports import export_routes
-from runstream.objects import PosixObjects
+from runstream.objects import ObjectStorage
+from runstream.snapshots.object_files import object_chunks, objects
+from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.serving import AT_ONCE, LogExports
 from runstream.snapshots.verifying import verify
 from runstream.telemetry.serving import HttpServer
 from tests.snapshots.files import CREATED, generated
 
+TASK = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
+
 
 @asynccontextmanager
-async def serving(log: GeneratedLog, folder: Path) -> AsyncIterator[httpx2.AsyncClient]:
+async def serving(log: GeneratedLog, storage: ObjectStorage) -> AsyncIterator[httpx2.AsyncClient]:
     async def served() -> GeneratedLog:
         return log
 
     app = FastAPI(exception_handlers={RunstreamError: _told})
-    app.include_router(export_routes(LogExports(served, PosixObjects(folder / "objects"), lambda: CREATED)))
+    app.include_router(export_routes(LogExports(served, storage, lambda: CREATED)))
     server = HttpServer(app)
     await server.start()
     try:
@@ -44,16 +48,16 @@ async def _told(_request: Request, error: Exception) -> Response:
     return error_answer(error, detailed=False)
 
 
-async def test_the_log_is_answered_as_a_file(tmp_path: Path) -> None:
-    async with serving(generated(), tmp_path) as client:
+async def test_the_log_is_answered_as_a_file(storage: ObjectStorage, tmp_path: Path) -> None:
+    async with serving(generated(), storage) as client:
         answer = await client.get("/export")
     (tmp_path / "s").write_bytes(answer.content)
     assert answer.headers["content-disposition"] == 'attachment; filename="shop-20261123T021640Z.snapshot.tar"'
     assert verify(tmp_path / "s").good
 
 
-async def test_what_is_asked_for(tmp_path: Path) -> None:
-    async with serving(generated(), tmp_path) as client:
+async def test_what_is_asked_for(storage: ObjectStorage, tmp_path: Path) -> None:
+    async with serving(generated(), storage) as client:
         answer = await client.get("/export", params={"until": "1:3,0,17", "with": "logs,archives"})
         (tmp_path / "s").write_bytes(answer.content)
         for wrong in ({"until": "yesterday"}, {"until": "2026-01-01T00:00:00"}, {"until": "1:1"}, {"with": "caches"}):
@@ -68,6 +72,18 @@ async def test_what_is_asked_for(tmp_path: Path) -> None:
     assert report.header.objects == ("logs", "archives")
 
 
+async def test_objects_come_along(storage: ObjectStorage, tmp_path: Path) -> None:
+    stored = {f"logs/{TASK}/data/setup.log": b"setup" * 100_000, f"workspacearchives/{TASK}/data/0.tar": b"tar"}
+    await storage.write_all(stored)
+    async with serving(generated(), storage) as client:
+        answer = await client.get("/export", params={"with": "logs,archives"})
+    (tmp_path / "s").write_bytes(answer.content)
+    assert verify(tmp_path / "s").good
+    with open_snapshot(tmp_path / "s") as snapshot:
+        found = {one.path: b"".join(object_chunks(snapshot, one)) for one in objects(snapshot)}
+    assert found == stored
+
+
 class BreakingLog(GeneratedLog):
     """Fails in the middle."""
 
@@ -79,10 +95,10 @@ class BreakingLog(GeneratedLog):
             yield reader
 
 
-async def test_a_log_that_fails_cuts_the_file_off(tmp_path: Path) -> None:
+async def test_a_log_that_fails_cuts_the_file_off(storage: ObjectStorage, tmp_path: Path) -> None:
     received, cut = b"", False
     log = BreakingLog(24, 3, generated().subjects)
-    async with serving(log, tmp_path) as client, client.stream("GET", "/export") as answer:
+    async with serving(log, storage) as client, client.stream("GET", "/export") as answer:
         assert answer.status_code == 200
         try:
             async for chunk in answer.aiter_bytes():
@@ -104,8 +120,8 @@ class WaitingLog(GeneratedLog):
             yield reader
 
 
-async def test_only_a_few_at_once(tmp_path: Path) -> None:
-    async with serving(WaitingLog(24, 3, generated().subjects), tmp_path) as client, asyncio.TaskGroup() as group:
+async def test_only_a_few_at_once(storage: ObjectStorage) -> None:
+    async with serving(WaitingLog(24, 3, generated().subjects), storage) as client, asyncio.TaskGroup() as group:
         ready = [asyncio.Event() for _ in range(AT_ONCE)]
         waiting = [group.create_task(_begin(client, event)) for event in ready]
         for event in ready:
