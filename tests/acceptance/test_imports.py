@@ -13,8 +13,9 @@ import pytest
 from runstream.client import Client, NewRun
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
-from tests.acceptance.deployment import Deployment, deployed
+from tests.acceptance.deployment import Deployment, deployed, in_one_process
 from tests.acceptance.load import task
+from tests.maintenance.test_processes import only, run_until, until
 
 
 async def a_run(client: Client, name: str = "build") -> str:
@@ -76,6 +77,38 @@ async def test_runs_go_on_after_an_import_and_after_going_back(open_path: Path) 
         assert [(one["epoch"], one["current"]) for one in listed] == [(1, True), (2, False)]
         assert (await deployment.beside("epochs", "delete", "2")).code == 1
         assert (await deployment.beside("epochs", "delete", "2", "--yes")).code == 0
+
+
+@pytest.mark.seconds(150)
+async def test_while_an_instance_drains_it_is_refused_and_names_it(open_path: Path) -> None:
+    """It may still append, so nothing is taken from under it; once it is parked, the same import succeeds."""
+    gate = open_path / "gate"
+    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+        snapshot = await exported(deployment, open_path / "snapshot")
+        waits = task("waits", f"while [ ! -e {gate} ]; do sleep 0.1; done")
+        run = await client.runs.create(NewRun("/project/a/branch/main", "run", {"waits": waits}))
+        await run_until(client, run.id, lambda run: only(run).steps[0].phase == "running")
+        assert (await deployment.run("maintenance", "enable")).code == 0
+        (instance,) = (await until(client, lambda status: status.instances[0].state == "draining")).instances
+        for refused in (
+            await deployment.beside("import", str(snapshot)),
+            await deployment.run("import", str(snapshot)),
+            await deployment.beside("epochs", "activate", "1"),
+        ):
+            assert refused.code == 1
+            assert "not every instance is parked" in refused.err
+            assert f"{instance.id} (process {instance.pid}" in refused.err
+            assert "is draining" in refused.err
+            assert "maintenance enable --wait waits for all" in refused.err
+        listed = json.loads((await deployment.beside("epochs", "list", "-o", "json")).out)
+        assert [one["epoch"] for one in listed] == [1]
+        gate.touch()
+        assert (await deployment.run("maintenance", "status", "--wait")).code == 0
+        done = await deployment.beside("import", str(snapshot))
+        assert done.code == 0, done.err
+        assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
+        assert (await client.runs.page()).runs == ()
+        assert (await deployment.fsck()).code == 0
 
 
 @pytest.mark.seconds(180)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import resource
 import tarfile
 from collections.abc import Callable
@@ -234,39 +235,59 @@ def edit_line(**changes: object) -> Callable[[Lines], object]:
     return lambda lines: lines[1][5].update(changes)
 
 
+REFERS = "it refers to a run or run config that is not before it"
+
+
 @pytest.mark.parametrize(
-    ("change", "problem"),
+    ("change", "place", "problem", "count"),
     [
-        (lambda lines: lines[1].append(lines[1][-1]), "version 3 comes where version 4 is next"),
-        (lambda lines: lines[2].reverse(), "comes where version 1 is next"),
-        (drop(0, 0), "it refers to a run or run config that is not before it"),
-        (drop(1, 1), "version 2 comes where version 1 is next"),
-        (edit("RunCreated", run_config="other"), "it refers to a run or run config that is not before it"),
-        (edit("ExecutorTaskAssigned", run_id="other"), "it refers to a run or run config that is not before it"),
-        (edit("RunCreated", group="/project/elsewhere/x"), "belongs on partition"),
-        (edit("RunCreated", group="nowhere"), "is not valid"),
-        (edit("RunStarted", type="RunExploded"), "Unknown event type 'RunExploded'"),
-        (edit("RunStarted", version=2), "it is newer"),
-        (edit("RunStarted", more=1), "unknown field `more`"),
-        (edit("RunCreated", name=None), "Expected `str`, got `null` - at `$.events[0].name`"),
-        (edit("RunNumbered", counter=2**80), "cannot be read"),
-        (edit_commit(version=10**30), "cannot be read"),
-        (edit_commit(version=2**63), "comes where version"),
-        (edit_commit(aggregate="run/other"), "it says it is of 'run/other'"),
-        (edit_commit(time="yesterday"), "cannot be read"),
-        (edit_line(subject="nothing.x"), "is not one of the log"),
-        (edit_line(subject="run.a.b.c"), "is not one of the log"),
-        (edit_line(subject="x" * 1000), "not a line of a segment"),
-        (edit_line(stored_at="2026-01-01"), "not a line of a segment"),
-        (edit_line(commit=[]), "not a line of a segment|cannot be read"),
+        (lambda lines: lines[1].append(lines[1][-1]), (1, 36), "version 3 comes where version 4 is next", 1),
+        (lambda lines: lines[2].reverse(), (2, 1), "version 3 comes where version 1 is next", 67),
+        (drop(0, 0), (0, 2), REFERS, 16),
+        (drop(1, 1), (1, 8), "version 2 comes where version 1 is next", 1),
+        (edit("RunCreated", run_config="other"), (0, 3), REFERS, 1),
+        (edit("ExecutorTaskAssigned", run_id="other"), (0, 19), REFERS, 1),
+        (
+            edit("RunCreated", group="/project/elsewhere/x"),
+            *((0, 3), "its group '/project/elsewhere/x' belongs on partition 1", 1),
+        ),
+        (edit("RunCreated", group="nowhere"), (0, 3), "run group 'nowhere' is not valid", 1),
+        (edit("RunStarted", type="RunExploded"), (0, 11), "Unknown event type 'RunExploded' - at `$.events[1]`", 1),
+        (
+            edit("RunStarted", version=2),
+            *((0, 11), "this Runstream reads up to 1: it is newer - at `$.events[1]`", 1),
+        ),
+        (edit("RunStarted", more=1), (0, 11), "Object contains unknown field `more` - at `$.events[1]`", 1),
+        (edit("RunCreated", name=None), (0, 3), "Expected `str`, got `null` - at `$.events[0].name`", 1),
+        (edit("RunNumbered", counter=2**80), (0, 11), "Expected `int`, got `float` - at `$.events[0].counter`", 1),
+        (edit_commit(version=10**30), (1, 6), "cannot be read: Expected `int`, got `float` - at `$.version`", 1),
+        (edit_commit(version=2**63), (1, 6), f"version {2**63} comes where version 1 is next", 2),
+        (edit_commit(aggregate="run/other"), (1, 6), "cannot be read: it says it is of 'run/other'", 1),
+        (edit_commit(time="yesterday"), (1, 6), "cannot be read: Invalid RFC3339 encoded datetime - at `$.time`", 1),
+        (edit_line(subject="nothing.x"), (1, 6), "subject 'shop.runs.1.1.nothing.x' is not one of the log", 2),
+        (edit_line(subject="run.a.b.c"), (1, 6), "subject 'shop.runs.1.1.run.a.b.c' is not one of the log", 2),
+        (
+            edit_line(subject="x" * 1000),
+            *((1, 6), "it is not a line of a segment (Expected `str` of length <= 512 - at `$.subject`)", 1),
+        ),
+        (
+            edit_line(stored_at="2026-01-01"),
+            *((1, 6), "it is not a line of a segment (Invalid RFC3339 encoded datetime - at `$.stored_at`)", 1),
+        ),
+        (edit_line(commit=[]), (1, 6), "cannot be read: Expected `object`, got `array`", 1),
     ],
 )
-def test_commits_that_do_not_make_sense(good: Path, change: Callable[[Lines], object], problem: str) -> None:
+def test_commits_that_do_not_make_sense(
+    good: Path, change: Callable[[Lines], object], place: tuple[int, int], problem: str, count: int
+) -> None:
+    """The first place at which something is wrong is named first; all others are behind it, and follow from it."""
     report = rewritten(good, change)
-    assert report.problems, "nothing was found"
-    assert all(found.part.startswith("segments/") for found in report.problems)
-    # In which order aggregates are gone through says their hash.
-    assert any(part in str(found) for found in report.problems for part in problem.split("|")), report.problems
+    first, *others = report.problems
+    assert report.problem_count == count, report.problems
+    assert re.fullmatch(rf"segments/{place[0]:03}/0{{11}}1-\d{{12}}\.jsonl\.zst", first.part), first
+    assert (first.line, first.what[-len(problem) :]) == (place[1], problem)
+    assert first.what.startswith(("it cannot be read: the message at 1:", problem))
+    assert all((found.part, found.line) > (first.part, first.line) for found in others), report.problems
 
 
 def test_nothing_changed_is_nothing_found(good: Path) -> None:

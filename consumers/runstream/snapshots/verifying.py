@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import count
 from pathlib import Path
 
 from runstream.codec import decode
@@ -54,6 +56,7 @@ class Report:
     parked: int = 0
     """How many of them were parked in the source."""
     problems: list[Problem] = field(default_factory=list)
+    """Those of segments in the order of the log, then all others."""
     problem_count: int = 0
 
     @property
@@ -118,8 +121,8 @@ def _check(snapshot: Snapshot, report: Report, processes: int, tell: Tell) -> No
             named += checked.named
             _merge(report, checked, aggregates)
             tell(report.commits, snapshot.manifest.commits)
-        for finding in aggregates.findings():
-            _told(snapshot, report, finding)
+        _add_findings(snapshot, report, aggregates.findings())
+    report.problems.sort(key=lambda problem: (problem.part, problem.line))
     if named != len(snapshot.manifest.parked):
         report.add(Problem(MANIFEST, 0, "", "of the parked commits that it names, some are not there"))
     for problem in check_objects(snapshot):
@@ -166,11 +169,23 @@ def _shared(tasks: Iterator[Task], processes: int) -> Iterator[Checked]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _told(snapshot: Snapshot, report: Report, finding: Finding) -> None:
-    """Say which commit a finding is about; only as many are looked up as are told."""
-    if len(report.problems) >= MAX_PROBLEMS:
-        report.problem_count += 1
-        return
+def _add_findings(snapshot: Snapshot, report: Report, findings: Iterator[Finding]) -> None:
+    """Say which commits these are about: of the first ones in the log, since only as many are looked up as are told.
+
+    They come in the order of hashes, which says nothing to anybody.
+    """
+    number = count()
+    first = nsmallest(MAX_PROBLEMS, (finding for finding, _ in zip(findings, number, strict=False)), key=_place)
+    for finding in first:
+        _add_finding(snapshot, report, finding)
+    report.problem_count += next(number) - len(first)
+
+
+def _place(finding: Finding) -> tuple[int, int]:
+    return finding.partition, finding.sequence
+
+
+def _add_finding(snapshot: Snapshot, report: Report, finding: Finding) -> None:
     segment = _segment_of(snapshot, finding)
     line = finding.sequence - segment.first + 1
     try:
