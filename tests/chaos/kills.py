@@ -83,7 +83,7 @@ class Victim:
         with tempfile.NamedTemporaryFile("r") as told:
             async with self._running(Death(told.name, shared_out=self.shared_out)) as process:
                 _, err = await process.communicate()
-                assert process.returncode == 0, err.decode()
+                assert process.returncode == 0, f"it ended with {process.returncode}: {err.decode()}"
             self.requests = Counter(line.strip() for line in told)
         self.seconds = asyncio.get_running_loop().time() - began
 
@@ -112,7 +112,7 @@ class Victim:
                 process.kill()
             _, err = await said
         if process.returncode != -signal.SIGKILL:
-            assert process.returncode == 0, err.decode()
+            assert process.returncode == 0, f"it ended with {process.returncode}: {err.decode()}"
             self.ended += 1
 
     @contextlib.asynccontextmanager

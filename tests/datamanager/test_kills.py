@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import pytest
 
+from runstream.database.connection import hang_up
 from runstream.errors import NotExistError
 from runstream.log.jetstream import open_log
 from tests.chaos.kills import Chaos, Victim, kills, say
@@ -22,6 +24,12 @@ RESTORING = 6
 CHANGES = ("write", "delete", "read", "__bind_execute INSERT INTO archives", "__bind_execute SELECT archives")
 """The requests at which it matters whether an archive was changed."""
 T = TypeVar("T")
+TOLD = """
+CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_notify(TG_TABLE_SCHEMA, ''); RETURN NULL; END $$;
+CREATE TRIGGER tell AFTER INSERT OR UPDATE ON archives FOR EACH ROW EXECUTE FUNCTION tell();
+"""
+"""The database tells who takes the archive over: to ask the storage again and again takes its time from the others."""
 COMMITS = 60
 """That one life archives when nobody kills it."""
 
@@ -34,6 +42,8 @@ class Archiving:
     chaos: Chaos
     words: tuple[str, ...]
     """What a process is told, but for the number of commits."""
+    taken: asyncio.Event
+    """Set when a process takes the archive over."""
     reached: int = 0
 
     async def victim(self, commits: int) -> Victim:
@@ -44,19 +54,18 @@ class Archiving:
 
     async def dies(self, dying: Coroutine[object, object, T]) -> T:
         """Let a victim live and die, and append: some before it begins, and then little by little until it is dead."""
-        chance, before = self.chaos.random, await self._generation()
+        chance = self.chaos.random
+        self.taken.clear()
         task = asyncio.create_task(dying)
         await self.place.append(chance.randint(0, COMMITS // 3), partition=chance.randint(0, 1))
-        while not task.done() and await self._generation() == before:
-            pass
+        taken = asyncio.create_task(self.taken.wait())
+        await asyncio.wait({task, taken}, return_when=asyncio.FIRST_COMPLETED)
+        taken.cancel()
         for _ in range(COMMITS):
             if task.done():
                 break
             await self.place.append(chance.randint(1, 4), partition=chance.randint(0, 1))
         return await task
-
-    async def _generation(self) -> int:
-        return max(await self.place.archive.generations(), default=0)
 
     async def is_whole(self) -> None:
         """The archive has at least what it had, and it is how the log begins."""
@@ -78,16 +87,30 @@ class Archiving:
         assert said(await archived_of(self.place.archive)) == without_ids(said(await self.place.logged()))
 
 
+@asynccontextmanager
+async def takeovers(place: Place) -> AsyncIterator[asyncio.Event]:
+    """What is set when a process takes the archive over."""
+    taken = asyncio.Event()
+    connection = await place.database.connect(watchful=True)
+    try:
+        await connection.execute(TOLD)
+        await connection.add_listener(place.database.schema, lambda *_: taken.set())
+        yield taken
+    finally:
+        await hang_up(connection)
+
+
 @pytest.mark.chaos
-@pytest.mark.seconds(60 + 10 * kills(SHIPPING))
+@pytest.mark.seconds(120 + 15 * kills(SHIPPING))
 async def test_killed_while_it_ships_and_merges(
     new_place: OpenPlace, nats_url: str, database_url: str, database_schema: str, namespace: str, storage_name: str
 ) -> None:
     words = (nats_url, database_url, database_schema, namespace, storage_name)
     chaos = Chaos(7, SHIPPING)
-    async with new_place() as place:
+    async with AsyncExitStack() as stack:
+        place = await stack.enter_async_context(new_place())
         await place.prepare()
-        archiving = Archiving(place, chaos, words)
+        archiving = Archiving(place, chaos, words, await stack.enter_async_context(takeovers(place)))
         measured = await archiving.victim(COMMITS)
         await archiving.dies(measured.measure())
         restored = 0
