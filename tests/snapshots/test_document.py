@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runstream.snapshots.manifest import Manifest
+from runstream.snapshots.manifest import Manifest, ObjectList, ParkedCommit, SnapshotHeader
 from runstream.snapshots.segments import SegmentDescription
 from tests.docs.blocks import ROOT, blocks_of
+from tests.snapshots.files import parts
 from tests.snapshots.make_golden import GOLDEN
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 DOCUMENT = ROOT / "docs" / "formats" / "snapshot.md"
 NEWEST = max(GOLDEN.glob("*.tar"))
@@ -49,6 +58,18 @@ def test_the_commands_in_every_snapshot(path: Path, tmp_path: Path) -> None:
 
 
 def test_every_field_is_told() -> None:
-    text = DOCUMENT.read_text()
-    for kind in (Manifest, SegmentDescription):
-        assert all(f"`{name}`" in text for name in kind.__slots__)
+    text, log = DOCUMENT.read_text(), (DOCUMENT.parent / "log.md").read_text()
+    for kind in (SnapshotHeader, Manifest, SegmentDescription, ObjectList, ParkedCommit):
+        assert all(f"`{name}`" in text for name in kind.__slots__), kind
+    files = parts(NEWEST)
+    lines = [line for name in files if name.startswith("segments/") for line in lines_of(files[name])]
+    assert all(f"`{key}`" in text for line in lines for key in line)
+    commits = [line["commit"] for line in lines if "events" in line.get("commit", ())]
+    assert all(f"`{key}`" in log for commit in commits for key in commit)
+    listed = [line for name in files if name.startswith("object-lists/") for line in lines_of(files[name])]
+    assert listed
+    assert all(f'"{key}":' in text for line in listed for key in line)
+
+
+def lines_of(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in zstd.decompress(data).splitlines()]
