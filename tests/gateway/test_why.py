@@ -17,7 +17,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import Depend, Retry, Runtime
 from runstream.ids import new_id, run_task_id
-from runstream.jetstream.questions import Unanswered
+from runstream.jetstream.questions import NoAnswer
 from runstream.scheduler.exchange import encode
 from runstream.scheduler.others import Claim, Notice
 from runstream.subjects import partition_of
@@ -225,7 +225,7 @@ async def test_what_a_scheduler_does_not_answer_is_said() -> None:
     world = World.make()
     async with world.client() as client:
         run = await client.runs.create(NewRun(MAIN, "r", {}))
-        for answer, code in ((Unanswered.SILENT, "noAnswer"), (Unanswered.NOBODY, "noScheduler"), (b"null", "parked")):
+        for answer, code in ((NoAnswer.SILENT, "noAnswer"), (NoAnswer.NOBODY, "noScheduler"), (b"null", "parked")):
             world.asking.answer = answer
             found = await client.runs.why(run.id)
             assert (found.phase, [one.code for one in found.reasons]) == ("queued", [code])

@@ -26,7 +26,7 @@ from runstream.gateway.explaining import Explaining
 from runstream.gateway.parts import Parts
 from runstream.gateway.ports import ReadRun, StepLogKey
 from runstream.gateway.restarting import Restarting
-from runstream.jetstream.questions import Unanswered
+from runstream.jetstream.questions import NoAnswer
 from runstream.log.memory import MemoryLog
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
@@ -124,10 +124,10 @@ class FakeShared:
 class FakeAsking:
     """Answers as a test says."""
 
-    answer: bytes | Unanswered = Unanswered.NOBODY
+    answer: bytes | NoAnswer = NoAnswer.NOBODY
     asked: list[tuple[str, bytes]] = field(default_factory=list)
 
-    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | Unanswered:
+    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
         self.asked.append((subject, question))
         return self.answer
 

@@ -30,7 +30,7 @@ from runstream.executor.ending import Reason
 from runstream.executor.jobs import Ended, Job
 from runstream.executor.masking import masked
 from runstream.executor.settling import Settling
-from runstream.executor.spec import Specs, TaskSpec
+from runstream.executor.spec import ExecutorTaskSpec, Specs
 from runstream.executor.step_limits import Limit, StepLimits, said
 from runstream.executor.step_log import StepLog
 from runstream.executor.steps.clone import clone
@@ -108,13 +108,13 @@ class PodTask:
             return (ExecutorTaskInterrupted(at), ExecutorTaskFinished(at, ending.task_phase, str(ending.reason)))
         return (ExecutorTaskFinished(at, ending.task_phase, masked(self._error, self._secrets)),)
 
-    async def _setup(self) -> TaskSpec | None:
+    async def _setup(self) -> ExecutorTaskSpec | None:
         job = self._job
         if self._folder.root.exists():
             await asyncio.to_thread(self._folder.remove)
         self._folder.make()
         log = self._open_log(None)
-        spec: TaskSpec | None = None
+        spec: ExecutorTaskSpec | None = None
         try:
             async with asyncio.timeout(SETUP_SECONDS):
                 spec = await self._until_told(self._prepare(log))
@@ -129,7 +129,7 @@ class PodTask:
             self._end_logs(0, len(job.task.steps))
         return spec
 
-    async def _prepare(self, log: StepLog) -> TaskSpec:
+    async def _prepare(self, log: StepLog) -> ExecutorTaskSpec:
         job, around = self._job, self._around
         spec = await around.specs.spec(job.task, job.partition)
         self._secrets = spec.secrets
@@ -145,7 +145,7 @@ class PodTask:
         expand_home(working_dir, pod.home, pod.home).mkdir(mode=0o755, parents=True, exist_ok=True)
         return spec
 
-    async def _run_steps(self, spec: TaskSpec) -> bool:
+    async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
         steps = spec.task.steps
         for index, step in enumerate(steps):
             with span_from("", "step", {"step": index, "type": step.type}):
@@ -154,7 +154,7 @@ class PodTask:
                     return False
         return True
 
-    async def _run_step(self, spec: TaskSpec, index: int, step: Step) -> bool:
+    async def _run_step(self, spec: ExecutorTaskSpec, index: int, step: Step) -> bool:
         job, ending = self._job, self._job.ending
         job.report(ExecutorTaskStepStarted(index, job.clock()))
         log = self._open_log(index)
@@ -189,7 +189,7 @@ class PodTask:
             self._job.report(ExecutorTaskStepTimedOut(index, self._job.clock(), limit))
             ending.tell(Reason.STEP_TIMEOUT if limit == "timeout" else Reason.NO_OUTPUT)
 
-    async def _execute(self, spec: TaskSpec, index: int, step: Step, log: StepLog) -> int:
+    async def _execute(self, spec: ExecutorTaskSpec, index: int, step: Step, log: StepLog) -> int:
         job, around = self._job, self._around
         if self._pod is None:
             raise InternalError("the task was not set up", code="taskNotSetUp")

@@ -34,7 +34,7 @@ class WorkspaceArchive:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskSpec:
+class ExecutorTaskSpec:
     """What is to be done."""
 
     task: RunConfigTask
@@ -56,7 +56,7 @@ class Specs:
         self._keyring = keyring
         self._configs: OrderedDict[str, RunConfig] = OrderedDict()
 
-    async def spec(self, task: ExecutorTask, partition: int) -> TaskSpec:
+    async def spec(self, task: ExecutorTask, partition: int) -> ExecutorTaskSpec:
         """The spec of an assigned task.
 
         Raises InternalError when its run config is not in the log, or a secret of it cannot be opened.
@@ -66,7 +66,7 @@ class Specs:
         if own is None:
             raise InternalError(f"the run config has no task {task.task!r}", code="runConfigIncomplete")
         opened = _Opened(self._keyring)
-        return TaskSpec(
+        return ExecutorTaskSpec(
             task=own,
             environment=opened.all(task_environment(config, own, task.counter, task.attempt)),
             step_environments=tuple(opened.all(step.environment or {}) for step in own.steps),

@@ -54,8 +54,8 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """Which segment is to be checked."""
+class SegmentToCheck:
+    """A segment, and what there is to know of its snapshot."""
 
     path: Path
     entry: Entry
@@ -100,35 +100,35 @@ _types = msgspec.json.Decoder(_EventTypes).decode
 _partition_of = lru_cache(maxsize=4096)(partition_of)
 
 
-def check_segment(task: Task) -> Checked:
+def check_segment(asked: SegmentToCheck) -> Checked:
     """Check one segment. Never raises for what is wrong with it."""
     checked = Checked()
     try:
-        with task.path.open("rb") as file:
-            data = content(file, task.entry, MAX_SEGMENT_FILE_BYTES)
-        _check(task, data, checked)
+        with asked.path.open("rb") as file:
+            data = content(file, asked.entry, MAX_SEGMENT_FILE_BYTES)
+        _check(asked, data, checked)
     except SnapshotError as error:
         checked.add(Problem.of(error))
     return checked
 
 
-def _check(task: Task, data: bytes, checked: Checked) -> None:
-    description = task.description
+def _check(asked: SegmentToCheck, data: bytes, checked: Checked) -> None:
+    description = asked.description
     records = Records(description.partition)
     checked.records = records.buckets
     counts: dict[str, int] = {}
     unreadable = 0
-    for message in read_segment(description, data, task.subjects):
+    for message in read_segment(description, data, asked.subjects):
         checked.commits += 1
-        if task.parked and _was_parked(task, message, checked):
+        if asked.parked and _was_parked(asked, message, checked):
             records.unreadable(message)
             found = types_of(message)
-        elif (skipped := task.skips.find(message)) is not None:
+        elif (skipped := asked.skips.find(message)) is not None:
             checked.skipped += 1
             records.skipped(message, skipped.commit.version)
             found = types_of(message)
         else:
-            found = _types_of_commit(task, message, records, checked)
+            found = _types_of_commit(asked, message, records, checked)
         unreadable += found is None
         types = found or []
         for kind in types:
@@ -137,33 +137,35 @@ def _check(task: Task, data: bytes, checked: Checked) -> None:
         checked.add(Problem(description.name, 0, "", _difference(counts, description.events)))
 
 
-def _was_parked(task: Task, message: RawMessage, checked: Checked) -> bool:
+def _was_parked(asked: SegmentToCheck, message: RawMessage, checked: Checked) -> bool:
     """Whether the source could not apply it: then nothing is asked of it here, but that it is on its partition."""
     sequence = message.position.sequence
-    first = task.parked.get(aggregate_of(message.subject))
+    first = asked.parked.get(aggregate_of(message.subject))
     if first is None or sequence < first:
         return False
     checked.parked += 1
     checked.named += sequence == first
     with contextlib.suppress(BadRequestError):  # that it cannot be read is why it was parked
         commit = decode(message).commit
-        for what in _misplaced(commit, task.partitions):
-            checked.add(_problem(task, message, commit.address.aggregate, what))
+        for what in _misplaced(commit, asked.partitions):
+            checked.add(_problem(asked, message, commit.address.aggregate, what))
     return True
 
 
-def _types_of_commit(task: Task, message: RawMessage, records: Records, checked: Checked) -> list[str] | None:
+def _types_of_commit(
+    asked: SegmentToCheck, message: RawMessage, records: Records, checked: Checked
+) -> list[str] | None:
     """The types of a commit's events, which is checked; None when it is not JSON."""
     try:
         commit = decode(message).commit
         types = [event.type for event in _types(message.data).events]
     except BadRequestError as error:
         records.unreadable(message)
-        checked.add(_problem(task, message, "", f"it cannot be read: {error.message}"))
+        checked.add(_problem(asked, message, "", f"it cannot be read: {error.message}"))
         return types_of(message)
     records.commit(commit, message.position.sequence)
-    for what in _misplaced(commit, task.partitions):
-        checked.add(_problem(task, message, commit.address.aggregate, what))
+    for what in _misplaced(commit, asked.partitions):
+        checked.add(_problem(asked, message, commit.address.aggregate, what))
     return types
 
 
@@ -180,9 +182,9 @@ def _misplaced(commit: Commit, partitions: int) -> list[str]:
     return []
 
 
-def _problem(task: Task, message: RawMessage, aggregate: str, what: str) -> Problem:
-    line = message.position.sequence - task.description.first + 1
-    return Problem(task.description.name, line, aggregate, what)
+def _problem(asked: SegmentToCheck, message: RawMessage, aggregate: str, what: str) -> Problem:
+    line = message.position.sequence - asked.description.first + 1
+    return Problem(asked.description.name, line, aggregate, what)
 
 
 def _difference(found: dict[str, int], said: dict[str, int]) -> str:

@@ -22,7 +22,7 @@ from runstream.codec import decode
 from runstream.errors import BadRequestError, InternalError
 from runstream.garbage import collect_seldom
 from runstream.snapshots.aggregates import Aggregates, Finding
-from runstream.snapshots.checking import Checked, Problem, Task, check_segment
+from runstream.snapshots.checking import Checked, Problem, SegmentToCheck, check_segment
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import MANIFEST, Manifest, SnapshotHeader, parked_from
 from runstream.snapshots.object_files import check_objects
@@ -113,8 +113,8 @@ def _processes(snapshot: Snapshot, asked: int | None) -> int:
 
 def _check(snapshot: Snapshot, report: Report, processes: int, tell: Tell) -> None:
     with Aggregates() as aggregates:
-        tasks, named = _tasks(snapshot), 0
-        for checked in map(check_segment, tasks) if processes == 1 else _shared(tasks, processes):
+        segments, named = _to_check(snapshot), 0
+        for checked in map(check_segment, segments) if processes == 1 else _shared(segments, processes):
             report.commits += checked.commits
             report.skipped += checked.skipped
             report.parked += checked.parked
@@ -129,12 +129,14 @@ def _check(snapshot: Snapshot, report: Report, processes: int, tell: Tell) -> No
         report.add(problem)
 
 
-def _tasks(snapshot: Snapshot) -> Iterator[Task]:
+def _to_check(snapshot: Snapshot) -> Iterator[SegmentToCheck]:
     header, skips = snapshot.header, snapshot.skips()
     parked = [parked_from(snapshot.manifest, header.subjects, partition) for partition in range(header.partitions)]
     for found in snapshot.manifest.segments:
         place = snapshot.places[found.name]
-        yield Task(snapshot.path, place, found, header.subjects, header.partitions, skips, parked[found.partition])
+        yield SegmentToCheck(
+            snapshot.path, place, found, header.subjects, header.partitions, skips, parked[found.partition]
+        )
 
 
 def _merge(report: Report, checked: Checked, aggregates: Aggregates) -> None:
@@ -145,14 +147,14 @@ def _merge(report: Report, checked: Checked, aggregates: Aggregates) -> None:
         aggregates.add(checked.records)
 
 
-def _shared(tasks: Iterator[Task], processes: int) -> Iterator[Checked]:
+def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[Checked]:
     """The segments as they are done, a few at a time, so that results never pile up."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=collect_seldom) as pool:
         running: set[Future[Checked]] = set()
         try:
-            for task in tasks:
-                running.add(pool.submit(check_segment, task))
+            for segment in segments:
+                running.add(pool.submit(check_segment, segment))
                 if len(running) > 2 * processes:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     yield from (future.result() for future in done)

@@ -11,7 +11,7 @@ from runstream.domain.run import Run
 from runstream.domain.why import Explanation, Reason, ended
 from runstream.gateway.locating import find_run, locate_run
 from runstream.gateway.ports import Asking
-from runstream.jetstream.questions import Unanswered
+from runstream.jetstream.questions import NoAnswer
 from runstream.log.port import Log
 
 ANSWER_SECONDS = 3.0
@@ -35,14 +35,14 @@ class Explaining:
         question = orjson.dumps({"run": run_id, "at_least": found.head.sequence})
         subject = self.log.subjects.questions(address.partition)
         answer = await self.questions.ask(subject, question, ANSWER_SECONDS)
-        if isinstance(answer, Unanswered):
+        if isinstance(answer, NoAnswer):
             return _unanswered(found.run, address.partition, answer)
         return _ANSWER.decode(answer) or _unknown(found.run)
 
 
-def _unanswered(run: Run, partition: int, why: Unanswered) -> Explanation:
+def _unanswered(run: Run, partition: int, why: NoAnswer) -> Explanation:
     details: dict[str, object] = {"partition": partition}
-    if why is Unanswered.NOBODY:
+    if why is NoAnswer.NOBODY:
         message = f"no scheduler works on partition {partition} at present: nothing is decided about it"
         return Explanation(run.phase, run.result, [Reason("noScheduler", message, (), details)])
     message = (

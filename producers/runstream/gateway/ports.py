@@ -13,7 +13,7 @@ from typing import Protocol
 from runstream.commits import LogPosition, Position
 from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord
 from runstream.events.run_config import RunConfig
-from runstream.jetstream.questions import Unanswered
+from runstream.jetstream.questions import NoAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class PastRuns(Protocol):
 class Asking(Protocol):
     """Questions to other components (`runstream.jetstream.questions.Questions`)."""
 
-    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | Unanswered:
+    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
         """The answer, waited for so long at most."""
         ...
 

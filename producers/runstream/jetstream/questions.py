@@ -18,7 +18,7 @@ AT_ONCE = 16
 """Questions of one subject that are worked on side by side; others wait."""
 
 
-class Unanswered(Enum):
+class NoAnswer(Enum):
     """Why there is no answer."""
 
     NOBODY = "nobody is there to answer"
@@ -31,10 +31,10 @@ class Questions:
     def __init__(self, nc: Client) -> None:
         self._nc = nc
 
-    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | Unanswered:
+    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
         """The answer, waited for so long at most."""
         if not self._nc.is_connected:
-            return Unanswered.SILENT
+            return NoAnswer.SILENT
         asking = asyncio.ensure_future(self._nc.request(subject, question, timeout=seconds))
         try:
             # Not awaited directly: it is a `wait_for`, which in Python 3.11 swallows a cancellation that comes
@@ -42,9 +42,9 @@ class Questions:
             await asyncio.wait({asking})
             return asking.result().data
         except nats.errors.NoRespondersError:
-            return Unanswered.NOBODY
+            return NoAnswer.NOBODY
         except (nats.errors.Error, OSError):
-            return Unanswered.SILENT
+            return NoAnswer.SILENT
         finally:
             asking.cancel()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runstream.executor.child import Output
-from runstream.executor.spec import TaskSpec
+from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.task_folder import TaskFolder
 
 
@@ -63,7 +63,7 @@ class Driver(Protocol):
         """Find out what works on this machine; before anything else."""
         ...
 
-    async def new_pod(self, task_id: str, spec: TaskSpec, folder: TaskFolder, output: Output) -> Pod:
+    async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
         """A pod for the task; `output` is the setup log. Raises a RunstreamError that says why it cannot be."""
         ...
 

@@ -15,7 +15,7 @@ from runstream.executor.drivers.port import Exec, Pod
 from runstream.executor.environment import local_environment, marked
 from runstream.executor.process_tree import ProcessTree
 from runstream.executor.sandbox import Sandbox, find_sandbox
-from runstream.executor.spec import TaskSpec
+from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.task_folder import TaskFolder
 
 
@@ -42,7 +42,7 @@ class ProcessDriver:
         """Find the sandbox."""
         self._sandbox = await asyncio.to_thread(find_sandbox, self._mode, self._sandbox.hidden)
 
-    async def new_pod(self, task_id: str, spec: TaskSpec, folder: TaskFolder, output: Output) -> Pod:
+    async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
         """A folder and the means to run commands in it."""
         runtime = spec.task.runtime
         if runtime.type != "host":

@@ -10,7 +10,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.events.run_config import Step
 from runstream.executor.archives import expand_home
 from runstream.executor.drivers.port import Pod
-from runstream.executor.spec import TaskSpec
+from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.step_log import StepLog
 from runstream.executor.task_folder import TaskFolder
 
@@ -26,7 +26,7 @@ class StepContext:
     step: Step
     task: ExecutorTask
     partition: int
-    spec: TaskSpec
+    spec: ExecutorTaskSpec
     pod: Pod
     folder: TaskFolder
     log: StepLog
