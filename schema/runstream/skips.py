@@ -87,6 +87,7 @@ def version_after(before: int, following: int | None) -> int:
 
 
 def _about(subject: str) -> str:
+    """The aggregate that a subject of the log stands for, or what follows its partition where it is not one of ours."""
     try:
         return parse_subject(subject).aggregate
     except BadRequestError:

@@ -95,7 +95,7 @@ class Child:
     def _read(self) -> None:
         try:
             chunk = os.read(self._output_end, _READ_BYTES)
-        except BlockingIOError:
+        except BlockingIOError:  # it has written nothing more yet
             return
         except OSError:  # a terminal says so when nobody holds its other side any more
             chunk = b""

@@ -37,7 +37,7 @@ async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: Callab
 async def _is_there(storage: ObjectStorage, found: SnapshotObject) -> bool:
     try:
         await storage.stat(found.path)
-    except NotExistError:
+    except NotExistError:  # which is the usual case: it is added
         return False
     return True
 

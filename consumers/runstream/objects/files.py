@@ -152,11 +152,11 @@ class FileObjects(ABC):
     def _make_folder(self, folder: Path, unsynced: dict[Path, None]) -> None:
         try:
             folder.mkdir(mode=_FOLDER_MODE)
-        except FileExistsError:
+        except FileExistsError:  # as it nearly always does
             return
         except FileNotFoundError:
             self._make_folder(folder.parent, unsynced)
-            with contextlib.suppress(FileExistsError):
+            with contextlib.suppress(FileExistsError):  # another writer made it meanwhile
                 folder.mkdir(mode=_FOLDER_MODE)
         unsynced[folder.parent] = None
 

@@ -12,13 +12,13 @@ busy does not get busier by telling. A process that is alone does nothing of all
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
+from runstream.bounded import heard
 from runstream.jetstream.notices import Notices
 from runstream.scheduler.others import Notice
 from runstream.scheduler.turns import Turns
@@ -77,17 +77,15 @@ class Exchange:
 
     async def _until_something(self) -> None:
         repeat = self._telling or self._turns.capacity.others.known
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REPEAT_SECONDS if repeat else None):
-                await self._something.wait()
+        await heard(self._something, REPEAT_SECONDS if repeat else None)
 
     def _turn(self, now: float) -> bytes:
         """Take in what was heard, and give out room to our own; what is to be told then, if anything."""
         self._something.clear()
-        heard, self._heard = self._heard, {}
-        self._valid_until.update(dict.fromkeys(heard, now + VALID_SECONDS))
+        said, self._heard = self._heard, {}
+        self._valid_until.update(dict.fromkeys(said, now + VALID_SECONDS))
         silent = [process for process, until in self._valid_until.items() if until <= now]
-        for process, notice in (heard | dict.fromkeys(silent)).items():
+        for process, notice in (said | dict.fromkeys(silent)).items():
             self._turns.hear(process, notice)
             if notice is None:
                 del self._valid_until[process]

@@ -60,6 +60,7 @@ class StepLogs:
         return _object(stored, 0)
 
     async def _stored(self, key: StepLogKey) -> ObjectReader | None:
+        """The object that the log has become; None as long as it is none."""
         try:
             return await self._objects.read(paths.step_log(key.stored_id, key.step))
         except NotExistError:
