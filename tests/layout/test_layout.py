@@ -61,6 +61,46 @@ def _parameters(declared: ast.arguments) -> int:
     )
 
 
+def test_an_error_that_is_passed_over_says_why() -> None:
+    silent = [where for path in SOURCES for where in _passed_over(path)]
+    assert not silent
+
+
+def _passed_over(path: Path) -> Iterator[str]:
+    """Where an error is neither raised nor told, and neither a comment nor the function's docstring says why."""
+    text = path.read_text()
+    lines, tree = text.splitlines(), ast.parse(text)
+    explained = [
+        range(node.lineno, (node.end_lineno or 0) + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler | ast.With) and _passes_over(node):
+            near = lines[node.lineno - 2 : node.body[-1].end_lineno]
+            if not any("#" in line for line in near) and not any(node.lineno in function for function in explained):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def _passes_over(node: ast.ExceptHandler | ast.With) -> bool:
+    if isinstance(node, ast.With):
+        return any("suppress(" in ast.unparse(item) for item in node.items)
+    passing = ast.Pass | ast.Continue | ast.Break
+    return all(isinstance(one, passing) or (isinstance(one, ast.Return) and not one.value) for one in node.body)
+
+
+def test_no_test_sleeps() -> None:
+    """They wait for what they are about. `sleep(0)` is no sleep: it lets what is ready run once."""
+    sleeping = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("asyncio.sleep", "time.sleep")
+        if not (isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+    ]
+    assert not sleeping
+
+
 def test_every_module_says_what_it_is_for() -> None:
     silent = [path for path in SOURCES if path.stat().st_size > 400 and not path.read_text().lstrip().startswith('"""')]
     assert not silent
