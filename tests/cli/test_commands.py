@@ -148,15 +148,20 @@ def test_annotate(runstream: Command, config: Config) -> None:
 
 
 def test_a_list_says_how_to_go_on(runstream: Command, config: Config) -> None:
-    for _ in range(3):
-        _create(runstream, config("deploy", extra="        approval: true\n"))
-    everything = [one["id"] for one in json.loads(runstream("run", "list", "--limit", "3", "-o", "json").out)["runs"]]
-    told = runstream("run", "list", "--limit", "1", "--phase", "running", "--phase", "queued").out.splitlines()[-1]
+    waiting = [_create(runstream, config("deploy", extra="        approval: true\n")) for _ in range(3)]
+    active = ("run", "list", "--phase", "running", "--phase", "queued")
+
+    def everything() -> dict[str, str]:
+        return {one["id"]: one["phase"] for one in json.loads(runstream(*active, "-o", "json").out)["runs"]}
+
+    while {everything()[run] for run in waiting} != {"running"}:
+        pass
+    told = runstream(*active, "--limit", "1").out.splitlines()[-1]
     words = told.removeprefix("there are more: runstream ").split()
     assert words[:1] == ["--url"]
     cursor = words[words.index("--cursor") + 1]
     second = json.loads(runstream(*words[2:], "-o", "json").out)
-    assert [one["id"] for one in second["runs"]] == everything[1:2]
+    assert [one["id"] for one in second["runs"]] == list(everything())[1:2]
     assert second["cursor"] not in {"", cursor}
     done = runstream("run", "list", "--cursor", cursor, "--phase", "queued")
     assert (done.code, done.err.splitlines()[0]) == (1, "error: --cursor goes with no other choice of runs")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Mapping
 from datetime import datetime
 
 import pytest
@@ -179,6 +180,27 @@ async def test_annotations_of_a_task_are_replaced() -> None:
         (task,) = (await client.runs.get(address.id)).tasks.values()
     assert task.annotations == {"ticket": "8"}
     assert (await _types(world, address)).count(RunTaskAnnotated) == 2
+
+
+async def test_those_who_note_something_at_once_lose_nothing() -> None:
+    world = World.make()
+    address = await _created(world)
+    asked: list[str] = []
+
+    async def note(name: str) -> None:
+        def added(before: Mapping[str, str]) -> dict[str, str]:
+            asked.append(name)
+            return {**before, name: "x"}
+
+        async with world.client() as client:
+            assert name in await client.runs.change_annotations(address.id, "build", added)
+
+    names = ["one", "two", "three"]
+    await asyncio.gather(*map(note, names))
+    async with world.client() as client:
+        (task,) = (await client.runs.get(address.id)).tasks.values()
+    assert task.annotations == dict.fromkeys(names, "x")
+    assert len(asked) > len(names)
 
 
 @pytest.mark.parametrize(

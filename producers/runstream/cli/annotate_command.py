@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -42,13 +43,14 @@ def annotate_task(
     if not (given or remove or replace):
         raise BadRequestError("nothing is to be noted", code="invalidAnnotations", hint="give NAME=VALUE, or --remove")
 
+    def changed(before: Mapping[str, str]) -> dict[str, str]:
+        dropped = before.keys() if replace else {_APPROVERS, *(remove or ())}
+        return {name: value for name, value in before.items() if name not in dropped} | given
+
     async def work(client: Client) -> None:
         found = await find_run(client, run)
         wanted = find_task(found, task)
-        before = {} if replace else wanted.annotations
-        dropped = {_APPROVERS, *(remove or ())}
-        noted = {name: value for name, value in before.items() if name not in dropped} | given
-        await client.runs.annotate(found.id, wanted.id, noted)
+        noted = await client.runs.change_annotations(found.id, wanted.id, changed)
         says = ", ".join(sorted(noted)) or "nothing"
         say(f"noted with task {wanted.name} of run {found.id}: {says}")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
+from runstream.client.errors import ClientError
 from runstream.client.requests import NO_SOURCE, Inputs, NewRun, Source
 from runstream.client.types import (
     ConfigWarning,
@@ -22,11 +23,13 @@ from runstream.client.types import (
 from runstream.client.wire import Wire
 
 MAX_PAGE = 40
+_CHANGES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class _RunAnswer:
     run: Run
+    change_groups_update_tokens: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +224,36 @@ class Runs:
         """Note these with a task, in place of all that was noted. Raises ClientError."""
         body = {"action_type": "setannotations", "annotations": annotations}
         await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", body)
+
+    async def change_annotations(
+        self, run_id: str, task_id: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
+    ) -> Mapping[str, str]:
+        """Note with a task what `change` makes of what is noted with it; gives what is noted then.
+
+        `change` is asked again when somebody else changed the run meanwhile: no note is lost. Raises ClientError; of
+        kind conflict when that happens again and again.
+        """
+        for _ in range(_CHANGES - 1):
+            try:
+                return await self._changed_annotations(run_id, task_id, change)
+            except ClientError as error:
+                if error.code != "concurrentUpdate":
+                    raise
+        return await self._changed_annotations(run_id, task_id, change)
+
+    async def _changed_annotations(
+        self, run_id: str, task_id: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
+    ) -> Mapping[str, str]:
+        seen = await self._wire.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, {"changegroup": "annotations"})
+        task = seen.run.task(task_id)
+        noted = change(task.annotations if task is not None else {})
+        body = {
+            "action_type": "setannotations",
+            "annotations": noted,
+            "change_groups_update_tokens": seen.change_groups_update_tokens,
+        }
+        await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", body)
+        return noted
 
     async def approve(self, run_id: str, task_id: str) -> None:
         """Approve a task that waits for it. Raises ClientError (bad-request) when it does not."""
