@@ -85,6 +85,11 @@ class Process:
             await self._process.wait()
             self._process = None
 
+    async def ended(self) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self._process is not None
+        return await self._process.wait()
+
     async def stop(self) -> int:
         """Ask it to stop; its exit code. One that does not within the time is killed, and the test fails."""
         if self._process is None:

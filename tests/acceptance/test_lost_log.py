@@ -232,3 +232,28 @@ async def checked(data_dir: Path, objects: Objects) -> str:
     code, out, err = await runstream("--data-dir", str(data_dir), "fsck", **objects.environment)
     assert code == 0, out + err
     return out
+
+
+async def test_nobody_lives_on_without_the_log(open_path: Path, objects: Objects) -> None:
+    """NATS alone is killed and loses all: every process ends and says so; started again, they have the log."""
+    async with deployed(open_path, objects) as deployment:
+        async with deployment.client() as client:
+            run = await a_run(client)
+        archive = await objects.archive()
+        while (await archive.find_status()) is None or not (await archive.status()).commits:
+            await archive.anything()
+        await kill_server(deployment.nats)
+        await asyncio.to_thread(shutil.rmtree, deployment.nats.folder / "store")
+        await deployment.nats.start()
+        assert await asyncio.gather(*(process.ended() for process in deployment.processes.values())) == [1] * len(PARTS)
+        for process in deployment.processes.values():
+            words = [line for line in process.stderr.read_text().splitlines() if not line.startswith("{")]
+            assert words[0].startswith("error: the "), words
+            assert "has ended: " in words[0]
+            assert "Traceback" not in words
+            say(words[0])
+        await start(deployment)
+        assert told(deployment, "log_restored")
+        async with deployment.client() as client:
+            assert (await client.runs.get(run)).id == run
+        await goes_on(deployment)
