@@ -8,6 +8,7 @@ It ends when the archive has this many commits. With 0 it ends when the log is t
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,11 @@ async def main(nats_url: str, database_url: str, schema: str, namespace: str, st
     await database.close()
 
 
-def tighten() -> None:
+def tighten(change: Callable[[object, str, object], None] = setattr) -> None:
+    """Have segments merged and listed as `TIGHT` says."""
     for name, value in TIGHT.items():
-        setattr(compaction, name, value)
-    vars(tidying)["LIST_SEGMENTS"] = 6
+        change(compaction, name, value)
+    change(tidying, "LIST_SEGMENTS", 6)
 
 
 if __name__ == "__main__":

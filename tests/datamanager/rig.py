@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from runstream.datamanager import fence as fences
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.shipper import Shipper
 from runstream.datamanager.status import DataStatus
 from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
 from runstream.objects import ByteSource, Object, ObjectReader, ObjectStorage
+from runstream.snapshots.writing import ReadableLog
 from tests.log.commits import created, run_address
 
 DEPLOYMENT = "a deployment"
@@ -115,10 +117,16 @@ async def ship(log: MemoryLog, storage: ObjectStorage, fence: Fence, *, grace: f
 
 @asynccontextmanager
 async def shipping(
-    log: MemoryLog, storage: ObjectStorage, fence: Fence, *, close_seconds: float = 0.0, grace: float = HOURS
+    log: ReadableLog,
+    storage: ObjectStorage,
+    fence: fences.Fence,
+    deployment: str = DEPLOYMENT,
+    *,
+    close_seconds: float = 0.0,
+    grace: float = HOURS,
 ) -> AsyncIterator[Shipper]:
     """A shipper at work, ended in order."""
-    shipper = Shipper(log, storage, fence, DEPLOYMENT, close_seconds=close_seconds, grace=grace)
+    shipper = Shipper(log, storage, fence, deployment, close_seconds=close_seconds, grace=grace)
     running = asyncio.create_task(shipper.run())
     began = asyncio.create_task(shipper.began.wait())
     await asyncio.wait({running, began}, return_when=asyncio.FIRST_COMPLETED)

@@ -11,12 +11,14 @@ from typing import TypeVar
 import pytest
 
 from runstream.database.connection import hang_up
+from runstream.datamanager.fence import PostgresFence
 from runstream.errors import NotExistError
 from runstream.log.jetstream import open_log
 from tests.chaos.kills import Chaos, Victim, kills, say
+from tests.datamanager.child import tighten
 from tests.datamanager.conftest import OpenPlace
 from tests.datamanager.place import PARTITIONS, Place, said
-from tests.datamanager.rig import archived_of, paths
+from tests.datamanager.rig import archived_of, paths, shipping
 from tests.datamanager.test_shipping import named_by
 
 SHIPPING = 6
@@ -34,7 +36,7 @@ COMMITS = 60
 """That one life archives when nobody kills it."""
 PIECES, PIECE = 14, 13
 """So many segments of so many commits there are in each partition at the beginning: how many are made later, and how
-large they are, depends on how fast the machine is. Of these, three become one, and then some a list, in the first life.
+large they are, depends on how fast the machine is. Of these, three become one, and then some a list.
 """
 
 
@@ -89,6 +91,20 @@ class Archiving:
         archived, logged = said(await archived_of(self.place.archive)), without_ids(said(await self.place.logged()))
         assert archived == [log[: len(begin)] for begin, log in zip(archived, logged, strict=True)]
 
+    async def is_tidy(self) -> None:
+        """One that nobody kills merges and lists what all the others did not come to."""
+        place = self.place
+        deployment = (await place.prepare()).deployment
+        async with await open_log(place.nc, place.namespace) as log:
+            fence = PostgresFence(place.database, "runs", log.epoch)
+            async with shipping(log, place.storage, fence, deployment) as shipper:
+                for _ in range(3):  # What is merged after one holds with the next.
+                    await place.append(2)
+                    end = await log.end(0)
+                    while shipper.positions()[0] < end:
+                        await place.nc.flush()
+        await self.is_whole()
+
     async def is_complete(self) -> None:
         """One that nobody kills archives all there is; the next one removes what all the others have left."""
         missing = sum(map(len, await self.place.logged())) - self.reached
@@ -114,10 +130,17 @@ async def takeovers(place: Place) -> AsyncIterator[asyncio.Event]:
 @pytest.mark.chaos
 @pytest.mark.seconds(120 + 15 * kills(SHIPPING))
 async def test_killed_while_it_ships_and_merges(
-    new_place: OpenPlace, nats_url: str, database_url: str, database_schema: str, namespace: str, storage_name: str
+    new_place: OpenPlace,
+    nats_url: str,
+    database_url: str,
+    database_schema: str,
+    namespace: str,
+    storage_name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = (nats_url, database_url, database_schema, namespace, storage_name)
     chaos = Chaos(7, SHIPPING)
+    tighten(monkeypatch.setattr)
     async with AsyncExitStack() as stack:
         place = await stack.enter_async_context(new_place())
         await place.prepare()
@@ -134,6 +157,7 @@ async def test_killed_while_it_ships_and_merges(
                 await place.lose_nats()
                 assert (await place.prepare()).restored is not None
                 restored += 1
+        await archiving.is_tidy()
         await archiving.is_complete()
         status = await place.archive.status()
         segments = await place.archive.segments(status, 0)
