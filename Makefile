@@ -53,7 +53,7 @@ chaos: setup ## kill imports, rebuilds, the datamanager, maintenance by -9 at 50
 	RUNSTREAM_TEST_KILLS=50 $(BIN)/python -m pytest -q -rP -m chaos --show-capture=stdout
 
 coverage: setup ## every branch of the domain is tested
-	$(BIN)/python -m pytest -q tests/domain --cov --cov-fail-under=100
+	$(BIN)/python -m pytest -q -n auto tests/domain --cov --cov-fail-under=100
 
 smoke: setup ## build the wheel and try it in an empty environment
 	rm -rf dist && $(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null

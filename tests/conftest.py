@@ -30,6 +30,8 @@ from tests.s3_server import S3Server
 from tests.servers import Servers
 
 TEST_SECONDS = 60
+CLOSING_SECONDS = 30
+"""How long a test whose time is up may take to end what it began."""
 
 
 class _Server(Protocol):
@@ -63,7 +65,7 @@ def _run(test: Coroutine[Any, Any, None], seconds: int) -> None:
             await test
 
     # A test that blocks the loop, or leaves it something that never closes, would hang for ever: then all is ended.
-    faulthandler.dump_traceback_later(2 * seconds, exit=True)
+    faulthandler.dump_traceback_later(seconds + CLOSING_SECONDS, exit=True)
     try:
         uvloop.run(bounded())
     finally:

@@ -109,6 +109,16 @@ class Process:
         records = [orjson.loads(line) for line in lines if line.startswith(b"{")]
         return [record for record in records if not action or record["action"] == action]
 
+    def owned(self) -> set[int]:
+        """The partitions that a scheduler says it has."""
+        owned: set[int] = set()
+        for record in self.records():
+            if record["action"] == "partition_acquired":
+                owned.add(record["partition"])
+            elif record["action"] in ("partition_released", "partition_lost"):
+                owned.discard(record["partition"])
+        return owned
+
 
 @dataclass
 class Deployment:

@@ -10,7 +10,7 @@ import pytest
 from runstream.client import Client, NewRun, Reason
 from runstream.events.run import RunResult
 from runstream.subjects import partition_of
-from tests.acceptance.deployment import Process, deployed
+from tests.acceptance.deployment import deployed
 from tests.acceptance.load import task, was_orderly
 from tests.acceptance.story import Story, reading
 
@@ -25,8 +25,11 @@ async def test_the_next_room_goes_to_the_project_that_has_nothing(open_path: Pat
     async with deployed(
         open_path, "--sandbox", "off", "--active-tasks-limit", "1", schedulers=2, executors=1
     ) as deployment:
-        big, small = (_root_of(deployment.processes[f"scheduler{number}"]) for number in range(2))
+        schedulers = [deployment.processes[f"scheduler{number}"] for number in range(2)]
         async with reading(deployment.nats.url) as story, deployment.client() as client:
+            while [len(scheduler.owned()) for scheduler in schedulers] != [2, 2]:
+                await client.runs.page()
+            big, small = (_root_of(scheduler.owned()) for scheduler in schedulers)
             runs = [
                 (await client.runs.create(NewRun(f"{big}/branch/b{number}", "big", waits))).id for number in range(MANY)
             ]
@@ -43,14 +46,8 @@ async def test_the_next_room_goes_to_the_project_that_has_nothing(open_path: Pat
         was_orderly(story)
 
 
-def _root_of(scheduler: Process) -> str:
-    """A project whose runs this scheduler schedules."""
-    owned: set[int] = set()
-    for record in scheduler.records():
-        if record["action"] == "partition_acquired":
-            owned.add(record["partition"])
-        elif record["action"] == "partition_lost":
-            owned.discard(record["partition"])
+def _root_of(owned: set[int]) -> str:
+    """A project whose runs are in one of these partitions."""
     return next(root for root in map("/project/p{}".format, count()) if partition_of(root, 4) in owned)
 
 

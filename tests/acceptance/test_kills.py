@@ -36,7 +36,7 @@ async def test_a_scheduler_is_killed(open_path: Path, record_property: Callable[
             group.create_task(load.publish())
             await story.until(lambda: len(story.ended) >= 60)
             moment = time.time()
-            orphaned = _owned(killed)
+            orphaned = killed.owned()
             await killed.kill()
             await story.until(lambda: len(story.groups) >= 300)
             await story.all_over(set(story.groups))
@@ -128,17 +128,6 @@ async def test_tasks_of_a_killed_executor_go_on_elsewhere(open_path: Path) -> No
                 assert log.decode().splitlines() == [f"{run.counter} 2"]
                 (first,) = run.tasks[one.run_task_id].attempts
                 assert (first.failure, first.executor_id) == ("lost", executor)
-
-
-def _owned(scheduler: Process) -> set[int]:
-    """The partitions that a scheduler says it has."""
-    owned: set[int] = set()
-    for record in scheduler.records():
-        if record["action"] == "partition_acquired":
-            owned.add(record["partition"])
-        elif record["action"] in ("partition_released", "partition_lost"):
-            owned.discard(record["partition"])
-    return owned
 
 
 def _since(moment: float, scheduler: Process, partition: int) -> float:
