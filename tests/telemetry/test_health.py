@@ -24,6 +24,9 @@ from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_DURATION, PROJE
 from runstream.telemetry.process import setup_telemetry
 from runstream.telemetry.serving import HttpServer
 
+PARTITION = "4711"
+"""One that no other test of this process counts anything of: metrics are of the whole process."""
+
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
@@ -45,9 +48,9 @@ async def _not_ready() -> None:
 
 async def test_metrics_healthz_and_readyz(tmp_path: Path) -> None:
     telemetry = setup_telemetry(Settings(data_dir=tmp_path), "scheduler")
-    APPEND_CONFLICTS.add(3, "1")
-    APPEND_DURATION.record(0.002, "1")
-    PROJECTION_LAG_COMMITS.set(7, "runs", "1")
+    APPEND_CONFLICTS.add(3, PARTITION)
+    APPEND_DURATION.record(0.002, PARTITION)
+    PROJECTION_LAG_COMMITS.set(7, "runs", PARTITION)
     server = HealthServer(telemetry, {"nats": _ready})
     await server.start()
     async with httpx2.AsyncClient(base_url=server.url) as client:
@@ -56,11 +59,11 @@ async def test_metrics_healthz_and_readyz(tmp_path: Path) -> None:
         assert (await client.get("/readyz")).json() == {"status": "ready", "checks": {"nats": "ok"}}
     await server.stop()
     await server.stop()
-    assert 'runstream_append_conflicts_total{partition="1"} 3.0' in metrics
-    assert 'runstream_append_duration_seconds_bucket{le="0.002",partition="1"} 1.0' in metrics
-    assert 'runstream_projection_lag_commits{partition="1",projection="runs"} 7.0' in metrics
-    PROJECTION_LAG_COMMITS.forget("runs", "1")
-    assert "runstream_projection_lag_commits{" not in telemetry.prometheus().decode()
+    assert f'runstream_append_conflicts_total{{partition="{PARTITION}"}} 3.0' in metrics
+    assert f'runstream_append_duration_seconds_bucket{{le="0.002",partition="{PARTITION}"}} 1.0' in metrics
+    assert f'runstream_projection_lag_commits{{partition="{PARTITION}",projection="runs"}} 7.0' in metrics
+    PROJECTION_LAG_COMMITS.forget("runs", PARTITION)
+    assert f'runstream_projection_lag_commits{{partition="{PARTITION}"' not in telemetry.prometheus().decode()
     assert await telemetry.shutdown()
     assert await telemetry.shutdown()
 
