@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from runstream.domain.execution import with_executor_task
 from runstream.domain.executor_task import (
     ExecutorTask,
     assigned,
@@ -16,7 +17,7 @@ from runstream.domain.executor_task import (
     decide_timeout,
     evolve,
 )
-from runstream.domain.run import RunTaskStatus, with_executor_task
+from runstream.domain.run import RunTaskStatus
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskAssigned,

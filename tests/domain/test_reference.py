@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from runstream.domain import run as runs
 from runstream.domain.actions import NotAllowed, decide_approve, decide_stop
 from runstream.domain.advance import advance, tasks_to_run
+from runstream.domain.execution import with_executor_task
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunCreated, RunStarted
@@ -140,7 +141,7 @@ class Agreement(RuleBasedStateMachine):
 
     def report(self, executor_task: ExecutorTask) -> None:
         self.executor_tasks[executor_task.task] = executor_task
-        self.run = runs.with_executor_task(self.run, executor_task)
+        self.run = with_executor_task(self.run, executor_task)
         self.follow()
 
     def follow(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from runstream.domain.execution import with_executor_task
 from runstream.domain.executor_task import assigned
 from runstream.domain.executor_task import evolve as evolve_executor_task
-from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTaskStatus, created, evolve, with_executor_task
+from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTaskStatus, created, evolve
 from runstream.events.executor_task import (
     ExecutorTaskAssigned,
     ExecutorTaskFinished,

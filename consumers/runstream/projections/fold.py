@@ -18,6 +18,7 @@ from runstream.domain import executor as executors
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain import run as runs
 from runstream.domain.copies import replace
+from runstream.domain.execution import with_executor_task
 from runstream.domain.executor import Executor
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
@@ -277,7 +278,7 @@ class PartitionFold:
         if task is None:
             raise UnfitCommitError(f"{commit.address.aggregate} has no events", code="unfitCommit")
         owner = self.runs[task.run_id]
-        run = runs.with_executor_task(owner.state, task)
+        run = with_executor_task(owner.state, task)
         self._put_executor_task(task, _head(stored))
         self._put_run(run, owner.head)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, assert_never
 
 from runstream.domain.copies import replace
-from runstream.domain.executor_task import ExecutorTask
-from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import (
     RunArchived,
     RunCancelled,
@@ -63,15 +61,6 @@ FINAL_PHASES = frozenset({RunPhase.SETUP_ERROR, RunPhase.CANCELLED, RunPhase.FIN
 FINAL_STATUSES = frozenset(set(RunTaskStatus) - {RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING})
 
 _MICROSECOND = timedelta(microseconds=1)
-_ACCEPTED_FROM: Mapping[ExecutorTaskPhase, frozenset[RunTaskStatus]] = {
-    ExecutorTaskPhase.NOT_STARTED: frozenset({RunTaskStatus.NOT_STARTED}),
-    ExecutorTaskPhase.CANCELLED: frozenset({RunTaskStatus.CANCELLED, RunTaskStatus.NOT_STARTED}),
-    ExecutorTaskPhase.RUNNING: frozenset({RunTaskStatus.RUNNING, RunTaskStatus.NOT_STARTED}),
-    ExecutorTaskPhase.STOPPED: frozenset({RunTaskStatus.STOPPED, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
-    ExecutorTaskPhase.SUCCESS: frozenset({RunTaskStatus.SUCCESS, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
-    ExecutorTaskPhase.FAILED: frozenset({RunTaskStatus.FAILED, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
-}
-"""From which status an executor task's phase may change the run task (c.7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,19 +245,19 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
         case RunResumed():
             return _resumed(run, at)
         case RunTasksSkipped(tasks):
-            return _with_tasks(run, tasks, status=RunTaskStatus.SKIPPED)
+            return with_tasks(run, tasks, status=RunTaskStatus.SKIPPED)
         case RunTasksCancelled(tasks):
-            return _with_tasks(run, tasks, status=RunTaskStatus.CANCELLED)
+            return with_tasks(run, tasks, status=RunTaskStatus.CANCELLED)
         case RunTaskApprovalRequested(task):
-            return _with_tasks(run, (task,), waiting_approval=True)
+            return with_tasks(run, (task,), waiting_approval=True)
         case RunTaskApproved(task):
             return _approved(run, task, at, actor)
         case RunTaskAnnotated(task, annotations):
-            return _with_tasks(run, (task,), annotations=annotations)
+            return with_tasks(run, (task,), annotations=annotations)
         case RunTaskRetried():
             return _retried(run, event)
         case RunTaskRetryDropped(task):
-            return _with_tasks(run, (task,), **_before_retry(run.tasks[task]))
+            return with_tasks(run, (task,), **_before_retry(run.tasks[task]))
         case RunResultSet(result):
             return replace(run, result=result)
         case RunFinished():
@@ -278,14 +267,15 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
     assert_never(event)
 
 
-def _with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
+def with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
+    """The run with these fields of these tasks changed."""
     changed = {name: replace(run.tasks[name], **changes) for name in names}  # type: ignore[arg-type]
     return replace(run, tasks={**run.tasks, **changed})
 
 
 def _restarted(run: Run, event: RunRestarted) -> Run:
     for kept in event.kept:
-        run = _with_tasks(
+        run = with_tasks(
             run,
             (kept.task,),
             id=kept.id,
@@ -308,13 +298,13 @@ def _stopped(run: Run, at: datetime) -> Run:
     """Asked to stop: that ends its pause, and nothing waits for approval any more."""
     run = _resumed(run, at)
     waiting = [name for name, task in run.tasks.items() if task.waiting_approval]
-    return replace(_with_tasks(run, waiting, waiting_approval=False), stop=True)
+    return replace(with_tasks(run, waiting, waiting_approval=False), stop=True)
 
 
 def _approved(run: Run, task: str, at: datetime, actor: str) -> Run:
     approvers = (*run.tasks[task].approvers, actor)
     changes = {"waiting_approval": False, "approved": True, "approvers": approvers, "approved_at": at}
-    return _with_tasks(run, (task,), **changes)
+    return with_tasks(run, (task,), **changes)
 
 
 def _resumed(run: Run, at: datetime) -> Run:
@@ -323,7 +313,7 @@ def _resumed(run: Run, at: datetime) -> Run:
         return run
     for task in run.tasks.values():
         if task.not_before is not None and task.between_attempts:
-            run = _with_tasks(run, (task.name,), not_before=_put_off(task, task.not_before, paused_at, at))
+            run = with_tasks(run, (task.name,), not_before=_put_off(task, task.not_before, paused_at, at))
     return replace(run, paused_at=None, paused_for=run.paused_for + (at - paused_at) // _MICROSECOND * 1000)
 
 
@@ -336,7 +326,7 @@ def _put_off(task: RunTask, not_before: datetime, paused_at: datetime, at: datet
 def _retried(run: Run, event: RunTaskRetried) -> Run:
     task = run.tasks[event.task]
     ended = Attempt(task.executor_task_id, event.reason, task.executor_task_open, task.start_time, task.end_time)
-    return _with_tasks(
+    return with_tasks(
         run,
         (event.task,),
         status=RunTaskStatus.NOT_STARTED,
@@ -369,32 +359,3 @@ def _before_retry(task: RunTask) -> dict[str, object]:
         "start_time": last.start_time,
         "end_time": last.end_time,
     }
-
-
-def with_executor_task(run: Run, task: ExecutorTask) -> Run:
-    """The run after something happened to the executor task of one of its tasks (c.7)."""
-    current = run.tasks[task.task]
-    if task.withdrawn:
-        return _with_tasks(run, (task.task,), withdrawn=task.id)
-    if task.attempt < current.attempt:
-        return _with_tasks(run, (task.task,), attempts=tuple(_later(attempt, task) for attempt in current.attempts))
-    changes: dict[str, object] = {
-        "executor_task_id": task.id,
-        "executor_task_open": not task.settled,
-        "archives_pending": not task.lost
-        and any(
-            task.steps[index].phase is ExecutorTaskPhase.SUCCESS and not task.steps[index].archive_stored
-            for index in current.archive_steps
-        ),
-        "start_time": task.start_time,
-        "end_time": task.end_time,
-    }
-    if current.status in _ACCEPTED_FROM[task.phase]:
-        changes["status"] = RunTaskStatus(task.phase.value)
-        changes["timedout"] = task.timedout and task.phase is ExecutorTaskPhase.FAILED
-        changes["failure"] = task.failure
-    return _with_tasks(run, (task.task,), **changes)
-
-
-def _later(attempt: Attempt, task: ExecutorTask) -> Attempt:
-    return replace(attempt, open=not task.settled) if attempt.executor_task_id == task.id else attempt
