@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 
 from benchmarks.figures import Figures, percentile
-from benchmarks.machine import bare_runs_per_second, run_bare
+from benchmarks.machine import bare_runs_per_second, bare_seconds
 from benchmarks.standing import Deployment
 from benchmarks.throughput import append, load
 from benchmarks.watching import FINISH_SECONDS, end_of
@@ -36,7 +36,7 @@ async def measure_shell(deployment: Deployment, log: JetStreamLog, figures: Figu
     bare: list[list[float]] = []
     ours: list[list[float]] = []
     for _ in range(repetitions):
-        bare.append([await run_bare() * 1000 for _ in range(SAMPLES)])
+        bare.append([seconds * 1000 for seconds in await bare_seconds(SAMPLES)])
         ours.append(await _samples(deployment, log, SHELL))
     alone = figures.add("d", "the two commands, bare: p50", "ms", [percentile(b, 50) for b in bare], limit=True)
     _add(figures, SHELL.name, ours, alone.median + SHELL_OVER_BARE_MS)

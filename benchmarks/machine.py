@@ -53,8 +53,25 @@ def fsyncs_per_second(folder: Path, size: int = 500) -> float:
         path.unlink()
 
 
-async def run_bare() -> float:
-    """Run the two commands one after the other, their output read; how many seconds it took."""
+async def bare_seconds(runs: int) -> list[float]:
+    """Run the two commands one after the other so often; how many seconds each time took."""
+    return await asyncio.to_thread(asyncio.run, _one_by_one(runs))
+
+
+async def bare_runs_per_second(runs: int, at_once: int) -> float:
+    """The same, several at once; how many a second."""
+    return await asyncio.to_thread(asyncio.run, _side_by_side(runs, at_once))
+
+
+# In threads, and so by asyncio's own loop: uvloop forks the whole process for each command, at five times the cost.
+
+
+async def _one_by_one(runs: int) -> list[float]:
+    return [await _run_bare() for _ in range(runs)]
+
+
+async def _run_bare() -> float:
+    """Run the two commands, their output read."""
     begun = time.perf_counter()
     for command in COMMANDS:
         process = await asyncio.create_subprocess_exec("/bin/sh", "-e", "-c", command, stdout=PIPE, stderr=PIPE)
@@ -62,13 +79,12 @@ async def run_bare() -> float:
     return time.perf_counter() - begun
 
 
-async def bare_runs_per_second(runs: int, at_once: int) -> float:
-    """The same, several at once."""
+async def _side_by_side(runs: int, at_once: int) -> float:
     gate = asyncio.Semaphore(at_once)
 
     async def one() -> None:
         async with gate:
-            await run_bare()
+            await _run_bare()
 
     begun = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(runs)))

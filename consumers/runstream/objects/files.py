@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 from abc import ABC, abstractmethod
@@ -19,13 +20,16 @@ from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 
 from runstream.errors import InternalError
+from runstream.objects.folders import FOLDER_MODE, Folders
 from runstream.objects.port import CHUNK_BYTES, ByteSource, Object, not_exist
-from runstream.objects.temporary import Temporary, sweep
+from runstream.objects.temporary import FILE_MODE, Temporary, sweep
 
 _PAGE = 1000
-_FOLDER_MODE = 0o770
-_MOVE_ATTEMPTS = 20
-"""A folder may be removed, when its last object is deleted, between its making and the rename into it."""
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_PLACE_ATTEMPTS = 20
+"""A folder may be removed, when its last object is deleted, between its making and the naming of an object in it."""
+_TO_BE_WRITTEN = frozenset({errno.EEXIST, errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
+"""Why a name alone does not do: there is such an object, another file system, one without links."""
 T = TypeVar("T")
 
 
@@ -36,7 +40,9 @@ class FileObjects(ABC):
         self._data = root / "data"
         self._tmp = root / "tmp"
         for folder in (self._data, self._tmp):
-            folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self._folders = Folders()
+        self._mode = self._tmp.stat().st_mode & FILE_MODE
 
     @abstractmethod
     def _names(self, path: str) -> Sequence[str]:
@@ -75,7 +81,7 @@ class FileObjects(ABC):
             temporary.discard()
 
     async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
-        """Store several objects durably, each folder being synced once."""
+        """Store several objects durably, each folder being synced once; a local file becomes the object, if it can."""
         await asyncio.to_thread(self._write_all, contents)
 
     async def delete(self, path: str) -> None:
@@ -108,57 +114,70 @@ class FileObjects(ABC):
             raise not_exist(path) from error
 
     def _write_all(self, contents: Mapping[str, bytes | Path]) -> None:
-        unsynced: dict[Path, None] = {}
+        targets = {path: self._file(path) for path in contents}
         for path, content in contents.items():
-            target = self._file(path)
+            if isinstance(content, Path):
+                with _as_internal(path):
+                    self._settle(content)
+        for path, content in contents.items():
             with _as_internal(path):
-                temporary = Temporary.create(self._tmp)
-                try:
-                    _fill(temporary.file, content)
-                    if temporary.file.tell():  # an empty one has nothing but its name
-                        temporary.sync()
-                    self._move(temporary, target, unsynced)
-                finally:
-                    temporary.discard()
-        for folder in unsynced:
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                _sync_folder(folder)
+                self._store(content, targets[path])
+        unsynced = {folder: None for target in targets.values() for folder in self._folders.unsynced(target)}
+        self._folders.sync({**{target.parent: None for target in targets.values()}, **unsynced})
+
+    def _settle(self, content: Path) -> None:
+        """Make a local file durable, and as accessible as an object has to be."""
+        descriptor = os.open(content, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(PermissionError):  # of somebody else: then it is copied
+                os.fchmod(descriptor, self._mode)
+            if os.fstat(descriptor).st_size:  # an empty one has nothing but its name
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _store(self, content: bytes | Path, target: Path) -> None:
+        """Store an object durably but for its name, in the cheapest way: by a name alone where that will do."""
+        try:
+            if isinstance(content, Path):
+                return self._place(lambda: os.link(content, target), content, target)
+            if not content:
+                return self._place(lambda: os.close(os.open(target, _NEW, self._mode)), None, target)
+        except OSError as error:
+            if error.errno not in _TO_BE_WRITTEN:
+                raise
+        temporary = Temporary.create(self._tmp)
+        try:
+            _fill(temporary.file, content)
+            temporary.sync()
+            self._move(temporary, target)
+        finally:
+            temporary.discard()
 
     def _finish(self, temporary: Temporary, target: Path, *, persist: bool) -> None:
-        unsynced: dict[Path, None] = {}
         if persist:
             temporary.sync()
         else:
             temporary.file.flush()
-        self._move(temporary, target, unsynced)
-        for folder in unsynced if persist else ():
-            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                _sync_folder(folder)
+        self._move(temporary, target)
+        self._folders.sync([*([target.parent] if persist else []), *self._folders.unsynced(target)])
 
-    def _move(self, temporary: Temporary, target: Path, unsynced: dict[Path, None]) -> None:
-        """Rename into place, making folders; `unsynced` gathers the folders whose entries changed."""
-        for _ in range(_MOVE_ATTEMPTS):
-            self._make_folder(target.parent, unsynced)
+    def _move(self, temporary: Temporary, target: Path) -> None:
+        self._place(lambda: temporary.path.rename(target), temporary.path, target)
+
+    def _place(self, place: Callable[[], object], source: Path | None, target: Path) -> None:
+        """Give an object its name, making folders where they are missing. `source` is what gets the name."""
+        for _ in range(_PLACE_ATTEMPTS):
             try:
-                temporary.path.rename(target)
-                break
+                place()
             except FileNotFoundError:
-                if not temporary.path.exists():
+                if source is not None and not source.exists():
                     raise
-        else:
-            raise InternalError(f"the folder of {target.name} is removed again and again", code="objectNotStored")
-        unsynced[target.parent] = None
-
-    def _make_folder(self, folder: Path, unsynced: dict[Path, None]) -> None:
-        try:
-            folder.mkdir(mode=_FOLDER_MODE)
-        except FileExistsError:  # as it nearly always does
-            return
-        except FileNotFoundError:
-            self._make_folder(folder.parent, unsynced)
-            with contextlib.suppress(FileExistsError):  # another writer made it meanwhile
-                folder.mkdir(mode=_FOLDER_MODE)
-        unsynced[folder.parent] = None
+                with contextlib.suppress(FileNotFoundError):  # one above was removed meanwhile
+                    self._folders.make(target.parent)
+            else:
+                return
+        raise InternalError(f"the folder of {target.name} is removed again and again", code="objectNotStored")
 
     def _delete(self, path: str) -> None:
         file = self._file(path)
@@ -243,14 +262,6 @@ def _fill(file: BinaryIO, content: bytes | Path) -> None:
         return
     with content.open("rb") as source:
         shutil.copyfileobj(source, file, CHUNK_BYTES)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -84,7 +84,8 @@ class ObjectStorage(Protocol):
     async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
         """Store several objects (their bytes, or local files), durable when this returns.
 
-        Cheaper than one by one. Not atomic over the objects: an error may leave some of them stored.
+        Cheaper than one by one. Not atomic over the objects: an error may leave some of them stored. A local file is
+        not changed any more by who gives it, only removed: it may become the object itself.
         """
         ...
 

@@ -13,7 +13,7 @@ import secrets
 from pathlib import Path
 from typing import BinaryIO, Self
 
-_FILE_MODE = 0o660
+FILE_MODE = 0o660
 
 
 class Temporary:
@@ -29,7 +29,7 @@ class Temporary:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         while True:
             path = folder / secrets.token_hex(16)
-            file = os.fdopen(os.open(path, flags, _FILE_MODE), "wb")
+            file = os.fdopen(os.open(path, flags, FILE_MODE), "wb")
             # Between these two lines a sweep may take the file for a leftover: then make another one.
             if _lock(file.fileno(), otherwise=True) and os.fstat(file.fileno()).st_nlink:
                 return cls(path, file)

@@ -13,7 +13,7 @@ from runstream.executor.steps.context import StepContext
 from runstream.executor.steps.saved import was_saved
 from runstream.ids import attempt_id
 from runstream.log.port import Log
-from runstream.objects import FileSource, ObjectStorage, paths
+from runstream.objects import ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES
 
 SHOWN_NAMES = 10
@@ -31,10 +31,9 @@ async def save(context: StepContext, objects: ObjectStorage) -> int:
         context.log.line(str(error))
         return 1
     context.log.line(_listed(names, f"{len(names)} files and folders, {target.stat().st_size} bytes"))
-    async with FileSource(target) as source:
-        stored = attempt_id(context.task.run_task_id, context.task.attempt)
-        await objects.write(paths.archive(stored, context.index), source, persist=True)
-        await objects.write_all({paths.archive_reference(stored, context.task.run_id): b""})
+    stored = attempt_id(context.task.run_task_id, context.task.attempt)
+    reference = paths.archive_reference(stored, context.task.run_id)
+    await objects.write_all({paths.archive(stored, context.index): target, reference: b""})
     target.unlink()
     return 0
 
