@@ -315,7 +315,7 @@ async def test_a_task_that_was_running_at_a_crash_has_failed(tmp_path: Path) -> 
         await started_by_another(it, task)
         folder = it.task_folder(task)
         (folder / "logs").mkdir(parents=True)
-        (folder / "logs" / "0.log").write_text("half a log\n")
+        (folder / "0.log").write_text("half a log\n")
         mark = {MARK: f"{it.executor_id}/{task.address.id}"}
         marked = await sleeper(env={**os.environ, **mark})
         in_folder = await sleeper(cwd=folder)

@@ -66,7 +66,7 @@ async def test_a_task_survives_the_death_of_nats(tmp_path: Path) -> None:
                 psutil.Process(server.process.pid).kill()
                 await server.process.ended.wait()
                 (it.task_folder(task) / "home" / "gate").write_text("go\n")
-                await appears(it.task_folder(task) / "logs" / "1.log")
+                await appears(it.task_folder(task) / "1.log")
                 await server.start()
                 while not task.task.settled:
                     for message in await commits.next_batch(1):

@@ -87,19 +87,19 @@ async def test_a_link_is_no_local_file(tmp_path: Path) -> None:
 
 
 def test_who_stores_in_a_folder_that_somebody_has_just_made_syncs_its_entry_too(tmp_path: Path) -> None:
-    folders = Folders()
+    folders = Folders(tmp_path)
     inner = tmp_path / "a/b/c"
     folders.make(inner)
-    assert folders.unsynced(inner / "object") == [tmp_path / "a/b", tmp_path / "a", tmp_path]
+    assert folders.unsynced([inner]) == [tmp_path / "a/b", tmp_path / "a", tmp_path]
     folders.sync([tmp_path / "a"])
-    assert folders.unsynced(inner / "object") == [tmp_path / "a/b", tmp_path]
+    assert folders.unsynced([inner]) == [tmp_path / "a/b", tmp_path]
     inner.rmdir()
     folders.make(inner)  # as if between the look at a/b and its sync
     folders.sync([tmp_path, tmp_path / "a", tmp_path / "gone"])
-    assert folders.unsynced(inner / "object") == [tmp_path / "a/b"]
+    assert folders.unsynced([inner]) == [tmp_path / "a/b"]
     folders.sync([tmp_path / "a/b"])
-    assert folders.unsynced(inner / "object") == []
+    assert folders.unsynced([inner]) == []
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NotADirectoryError):
         folders.make(tmp_path / "file/x")
-    assert folders.unsynced(tmp_path / "file/x/y") == []
+    assert folders.unsynced([tmp_path / "file/x"]) == []

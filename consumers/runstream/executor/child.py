@@ -82,7 +82,8 @@ class Child:
         finally:
             os.close(handle)
         status = self._process.wait()
-        await heard(self._drained, _DRAIN_SECONDS)
+        if not self._drained.is_set():
+            await heard(self._drained, _DRAIN_SECONDS)
         self._output = None
         return status if status >= 0 else 128 - status
 

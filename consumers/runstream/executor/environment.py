@@ -6,7 +6,6 @@ and URLs. A later layer wins over an earlier one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 from runstream.events.run_config import RunConfig, RunConfigTask, Text
@@ -44,10 +43,10 @@ def task_environment(config: RunConfig, task: RunConfigTask, counter: int, attem
     return {**twins, **merged}
 
 
-def local_environment(folder: TaskFolder, sandboxed: bool) -> dict[str, str]:
+def placed(folder: TaskFolder, sandboxed: bool) -> dict[str, str]:
     """What belongs to the task's place on this machine."""
     tmp = "/tmp" if sandboxed else str(folder.tmp)  # noqa: S108
-    return {**inherited(os.environ), "HOME": str(folder.home), "TMPDIR": tmp}
+    return {"HOME": str(folder.home), "TMPDIR": tmp}
 
 
 def marked(environment: Mapping[str, str], mark: str) -> dict[str, str]:

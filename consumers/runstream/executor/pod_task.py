@@ -110,9 +110,7 @@ class PodTask:
 
     async def _setup(self) -> ExecutorTaskSpec | None:
         job = self._job
-        if self._folder.root.exists():
-            await asyncio.to_thread(self._folder.remove)
-        self._folder.make()
+        await asyncio.to_thread(self._folder.make)
         log = self._open_log(None)
         spec: ExecutorTaskSpec | None = None
         try:

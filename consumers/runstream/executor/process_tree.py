@@ -24,6 +24,7 @@ MARK = "RUNSTREAM_EXECUTOR_TASK"
 """The environment variable that every process of a task has: `<executor id>/<executor task id>`."""
 
 _PROC = Path("/proc")
+_READ_BYTES = 64 << 10
 _KILL_ROUNDS = 50
 _KILL_SECONDS = 1.0
 _YOUNG_SECONDS = 5.0
@@ -46,7 +47,7 @@ class Process:
 def find_process(pid: int) -> Process | None:
     """The process with this id; None when there is none, or only its exit status is left."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
+        stat = _read(f"/proc/{pid}/stat")
     except OSError:
         return None
     opening, closing = stat.index(b"("), stat.rindex(b")")
@@ -136,7 +137,7 @@ class ProcessTree:
         if leader is not None and self._is_session_of(process, leader):
             return True
         with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's: then not of the task
-            if self._mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+            if self._mark in _read(f"/proc/{process.pid}/environ").split(b"\0"):
                 return True
             folder = os.readlink(f"/proc/{process.pid}/cwd")  # noqa: PTH115
             return folder == self._folder or folder.startswith(self._folder + "/")
@@ -202,7 +203,19 @@ async def readable(descriptor: int) -> None:
 
 def _last_pid() -> int:
     """The id that was given out last."""
-    return int((_PROC / "loadavg").read_text().rsplit(" ", 1)[1])
+    return int(_read("/proc/loadavg").rsplit(b" ", 1)[1])
+
+
+def _read(path: str) -> bytes:
+    """A file of /proc in four system calls: each task looks at many. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = b""
+        while chunk := os.read(descriptor, _READ_BYTES):
+            found += chunk
+        return found
+    finally:
+        os.close(descriptor)
 
 
 @cache

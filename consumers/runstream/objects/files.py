@@ -41,7 +41,7 @@ class FileObjects(ABC):
         self._tmp = root / "tmp"
         for folder in (self._data, self._tmp):
             folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        self._folders = Folders()
+        self._folders = Folders(self._data)
         self._mode = self._tmp.stat().st_mode & FILE_MODE
 
     @abstractmethod
@@ -122,8 +122,8 @@ class FileObjects(ABC):
         for path, content in contents.items():
             with _as_internal(path):
                 self._store(content, targets[path])
-        unsynced = {folder: None for target in targets.values() for folder in self._folders.unsynced(target)}
-        self._folders.sync({**{target.parent: None for target in targets.values()}, **unsynced})
+        folders = {target.parent for target in targets.values()}
+        self._folders.sync(folders.union(self._folders.unsynced(folders)))
 
     def _settle(self, content: Path) -> None:
         """Make a local file durable, and as accessible as an object has to be."""
@@ -160,7 +160,9 @@ class FileObjects(ABC):
         else:
             temporary.file.flush()
         self._move(temporary, target)
-        self._folders.sync([*([target.parent] if persist else []), *self._folders.unsynced(target)])
+        folders = {target.parent}
+        unsynced = self._folders.unsynced(folders)
+        self._folders.sync(folders.union(unsynced) if persist else unsynced)
 
     def _move(self, temporary: Temporary, target: Path) -> None:
         self._place(lambda: temporary.path.rename(target), temporary.path, target)

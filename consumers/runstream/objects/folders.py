@@ -17,7 +17,9 @@ FOLDER_MODE = 0o770
 class Folders:
     """The folders of one storage. Called by many threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        """`root` is there already."""
+        self._root = root
         self._made: dict[Path, object] = {}
         """Folders whose entry may not be on the disk yet; each making has a token of its own."""
 
@@ -36,9 +38,18 @@ class Folders:
             self._made.pop(folder, None)
             raise
 
-    def unsynced(self, path: Path) -> list[Path]:
-        """Those above a path that have to be synced so that its folder is as durable as it can be."""
-        return [folder.parent for folder in path.parents if folder in self._made] if self._made else []
+    def unsynced(self, folders: Iterable[Path]) -> list[Path]:
+        """Those above these folders that have to be synced so that these are durable."""
+        found: dict[Path, None] = {}
+        seen: set[Path] = {self._root}
+        for folder in folders if self._made else ():
+            while folder not in seen:
+                seen.add(folder)
+                parent = folder.parent
+                if folder in self._made:
+                    found[parent] = None
+                folder = parent
+        return list(found)
 
     def sync(self, folders: Iterable[Path]) -> None:
         """Bring the entries of these folders to the disk. Raises OSError."""

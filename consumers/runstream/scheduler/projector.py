@@ -23,7 +23,7 @@ logger = structlog.get_logger(__name__)
 
 MAX_BEHIND = 20_000
 """Commits that may wait for the database before reading pauses."""
-PACE_SECONDS = 0.05
+PACE_SECONDS = 0.1
 """How far apart transactions begin at least. After a quiet moment a change is applied at once; in a busy one the
 changes of so long are one transaction, which costs little more than that of a single commit."""
 FIRST_BACKOFF = 0.1

@@ -20,8 +20,8 @@ from nats.js.errors import APIError
 from runstream.errors import Kind, RemoteError
 from runstream.steplogs.subjects import OFFSET_HEADER, TOTAL_HEADER, stream_of, subject_of, task_subjects
 
-FLUSH_SECONDS = 0.05
-"""How long bytes are gathered before they are published."""
+FLUSH_SECONDS = 0.1
+"""How long bytes are gathered before they are published. What has become an object by then is not published at all."""
 _AWAY_SECONDS = 0.25
 MESSAGE_BYTES = 64 << 10
 PENDING_BYTES = 1 << 20

@@ -12,7 +12,7 @@ from runstream.errors import BadRequestError, InternalError
 from runstream.executor.archives import expand_home
 from runstream.executor.child import Child, Command, Output
 from runstream.executor.drivers.port import Exec, Pod
-from runstream.executor.environment import local_environment, marked
+from runstream.executor.environment import inherited, marked, placed
 from runstream.executor.process_tree import ProcessTree
 from runstream.executor.sandbox import Sandbox, find_sandbox
 from runstream.executor.spec import ExecutorTaskSpec
@@ -37,6 +37,7 @@ class ProcessDriver:
         self._executor_id = executor_id
         self._mode: Literal["auto", "require", "off"] = sandbox
         self._sandbox = Sandbox("", hidden)
+        self._inherited = inherited(os.environ)
 
     async def setup(self) -> None:
         """Find the sandbox."""
@@ -62,7 +63,7 @@ class ProcessDriver:
         self._sandbox.require()
         output(b"Sandboxed by bubblewrap.\n" if self._sandbox.program else b"Not sandboxed.\n")
         tree = self._tree(task_id, folder)
-        environment = {**local_environment(folder, bool(self._sandbox.program)), **spec.environment}
+        environment = {**self._inherited, **placed(folder, bool(self._sandbox.program)), **spec.environment}
         return ProcessPod(tree, folder, environment, self._mark(task_id), self._sandbox)
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
