@@ -8,6 +8,7 @@ from pathlib import Path
 from runstream.executor.drivers.noop import lost_logs
 from runstream.executor.jobs import Ended, Job
 from runstream.executor.pod_task import PodTask, Surroundings
+from runstream.executor.spreading import spread
 from runstream.executor.task_folder import TaskFolder
 
 
@@ -46,6 +47,7 @@ class PodRunner:
     async def sweep(self, kept: frozenset[str]) -> None:
         """End the processes of all tasks that have a folder; remove the folders of those that are not kept."""
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread(self._tasks)
         for path in await asyncio.to_thread(lambda: list(self._tasks.iterdir())):
             folder = TaskFolder(path)
             await self._around.driver.end_leftover(path.name, folder)
