@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from runstream.errors import InternalError, RunstreamError
 from runstream.events.executor_task import (
@@ -74,12 +74,15 @@ class PodTask:
         self._folder = folder
         self._around = around
         self._pod: Pod | None = None
+        self._told: asyncio.Future[Any]
+        """Done when the task is to end; while it runs."""
         self._error = ""
         self._secrets: frozenset[str] = frozenset()
 
     async def run(self) -> Ended:
         """Run it to its end."""
         job = self._job
+        told = self._told = asyncio.ensure_future(job.ending.told.wait())
         with span_from(job.trace, "task", {"task": job.task.task, "run": job.task.run_id}):
             try:
                 spec = await self._setup()
@@ -91,6 +94,7 @@ class PodTask:
                     await storing
                 finally:
                     storing.cancel()
+                    told.cancel()
         return Ended(self._finished(success), self.clean)
 
     async def clean(self) -> None:
@@ -210,9 +214,9 @@ class PodTask:
         """What `work` gives. When the task is to end, the pod is ended; StoppedError if that does not end `work`."""
         ending = self._job.ending
         task = asyncio.ensure_future(work)
-        told = asyncio.ensure_future(ending.told.wait())
+        either: set[asyncio.Future[Any]] = {task, self._told}
         try:
-            await asyncio.wait({task, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
                 if self._pod is not None:
                     await self._pod.end(ending.grace(self._around.stop_grace_seconds))
@@ -224,7 +228,6 @@ class PodTask:
                 raise StoppedError
             return task.result()
         finally:
-            told.cancel()
             task.cancel()
 
     async def _end_pod(self) -> None:

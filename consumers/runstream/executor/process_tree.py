@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,12 +24,11 @@ from runstream.errors import InternalError
 MARK = "RUNSTREAM_EXECUTOR_TASK"
 """The environment variable that every process of a task has: `<executor id>/<executor task id>`."""
 
-_PROC = Path("/proc")
 _READ_BYTES = 64 << 10
 _KILL_ROUNDS = 50
 _KILL_SECONDS = 1.0
 _YOUNG_SECONDS = 5.0
-"""So long after its first process, younger processes are those with higher ids."""
+"""So long after its first process, younger processes are those with higher ids, up to the last that was given out."""
 _SANDBOX = "bwrap"
 
 
@@ -76,8 +76,11 @@ class ProcessTree:
         if not self._sessions:
             self._first_pid, self._first_time = pid, time.monotonic()
         self._sessions[pid] = started
-        with self._record.open("a") as file:
-            file.write(f"{_boot_id()} {pid} {started}\n")
+        descriptor = os.open(self._record, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, f"{_boot_id()} {pid} {started}\n".encode())
+        finally:
+            os.close(descriptor)
 
     def recall(self) -> None:
         """Know the sessions that were recorded before a restart of the executor."""
@@ -127,10 +130,12 @@ class ProcessTree:
             raise InternalError(f"these processes of the task do not end: {names}", code="processNotEnded")
 
     def _candidates(self) -> Iterator[int]:
-        pids = (int(name) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208
+        first, last = 0, sys.maxsize
+        if time.monotonic() - self._first_time < _YOUNG_SECONDS and (latest := _last_pid()) >= self._first_pid:
+            first, last = self._first_pid, latest
         own = os.getpid()
-        young = time.monotonic() - self._first_time < _YOUNG_SECONDS and _last_pid() >= self._first_pid
-        return (pid for pid in pids if pid != own and (not young or pid >= self._first_pid))
+        pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
+        return (pid for pid in pids if first <= pid <= last and pid != own)
 
     def _is_own(self, process: Process) -> bool:
         leader = self._sessions.get(process.session)
@@ -220,4 +225,4 @@ def _read(path: str) -> bytes:
 
 @cache
 def _boot_id() -> str:
-    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return _read("/proc/sys/kernel/random/boot_id").decode().strip()

@@ -53,13 +53,14 @@ class Folders:
 
     def sync(self, folders: Iterable[Path]) -> None:
         """Bring the entries of these folders to the disk. Raises OSError."""
-        for folder in folders:
-            made = [(path, token) for path, token in self._made.copy().items() if path.parent == folder]
+        made = self._made.copy()
+        synced = set(folders)
+        for folder in synced:
             with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                 _sync(folder)
-            for path, token in made:
-                if self._made.get(path) is token:
-                    del self._made[path]
+        for path, token in made.items():
+            if path.parent in synced and self._made.get(path) is token:
+                del self._made[path]
 
 
 def _sync(folder: Path) -> None:

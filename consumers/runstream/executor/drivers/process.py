@@ -115,11 +115,11 @@ class ProcessPod:
 
     async def write_script(self, text: str) -> str:
         """A file in the task's temporary folder, mode 0600."""
-        path = self._folder.tmp / f"step-{secrets.token_hex(6)}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        path = f"{self._folder.tmp}/step-{secrets.token_hex(6)}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(text.encode() + b"\n")
-        return str(path)
+        return path
 
     async def end(self, grace_seconds: float) -> None:
         """End all processes of the task."""
