@@ -16,13 +16,18 @@ from benchmarks.figures import Figures
 from benchmarks.machine import facts, load
 from benchmarks.standing import Deployment, Servers, servers
 from benchmarks.usage import add_memory
+from runstream.executor.sandbox import find_sandbox
 from runstream.telemetry import setup_logging
 
 NOOP = {"gateway": (), "scheduler": (), "executor": ("--driver", "noop", "--active-tasks-limit", "0")}
-SHELL = {
-    **NOOP,
-    "executor": ("--driver", "process", "--active-tasks-limit", str(latency.SHELL_AT_ONCE)),
-}
+_PROCESSES = ("--driver", "process", "--active-tasks-limit", str(latency.SHELL_AT_ONCE))
+SHELL = {**NOOP, "executor": (*_PROCESSES, "--sandbox", "off")}
+SANDBOX = {**NOOP, "executor": (*_PROCESSES, "--sandbox", "require")}
+MEASURED = (
+    ("noop", NOOP, latency.measure_noop),
+    ("shell", SHELL, latency.measure_shell),
+    ("sandbox", SANDBOX, latency.measure_sandbox),
+)
 _PROFILE_LINES = 35
 
 
@@ -75,8 +80,11 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
 
 
 async def _end_to_end(options: argparse.Namespace, standing: Servers, figures: Figures, console: Console) -> None:
-    for name, components in (("noop", NOOP), ("shell", SHELL)):
-        if name == "shell" and "d" not in options.parts:
+    for name, components, measure in MEASURED:
+        if name != "noop" and "d" not in options.parts:
+            return
+        if name == "sandbox" and not find_sandbox("auto", ()).program:
+            console.print("(d) bubblewrap does not work here: nothing is measured in a sandbox")
             return
         async with AsyncExitStack() as stack:
             deployment = Deployment(standing, name, profiled=options.profile)
@@ -84,7 +92,6 @@ async def _end_to_end(options: argparse.Namespace, standing: Servers, figures: F
             await stack.enter_async_context(deployment.running(**components))
             if "d" in options.parts:
                 console.print(f"(d) idle latency, {name}")
-                measure = latency.measure_noop if name == "noop" else latency.measure_shell
                 await measure(deployment, log, figures, options.repetitions)
             if name == "noop" and set("ce") & set(options.parts):
                 console.print("(c) runs end to end")

@@ -10,6 +10,7 @@ from benchmarks.figures import Figures, percentile
 from benchmarks.machine import bare_runs_per_second, bare_seconds
 from benchmarks.standing import Deployment
 from benchmarks.throughput import append, load
+from benchmarks.usage import add_cpu, cpu_seconds
 from benchmarks.watching import FINISH_SECONDS, end_of
 from benchmarks.workloads import CHAIN, ONE, SHELL, Workload
 from runstream.client import Client, NewRun
@@ -40,17 +41,31 @@ async def measure_shell(deployment: Deployment, log: JetStreamLog, figures: Figu
         ours.append(await _samples(deployment, log, SHELL))
     alone = figures.add("d", "the two commands, bare: p50", "ms", [percentile(b, 50) for b in bare], limit=True)
     _add(figures, SHELL.name, ours, alone.median + SHELL_OVER_BARE_MS)
-    creation = RunCreation(log, lambda: datetime.now(UTC))
-    alone_rates: list[float] = []
-    rates: list[float] = []
-    for _ in range(repetitions):
-        alone_rates.append(await bare_runs_per_second(SHELL_RUNS, SHELL_AT_ONCE))
-        rates.append(await load(log, append(creation, SHELL), SHELL_RUNS, SHELL_RUNS))
+    alone_rates = [await bare_runs_per_second(SHELL_RUNS, SHELL_AT_ONCE) for _ in range(repetitions)]
+    await _shell_rate(log)
+    before = cpu_seconds(deployment)
+    rates = [await _shell_rate(log) for _ in range(repetitions)]
+    after = cpu_seconds(deployment)
     figures.add("d", f"the two commands, bare, {SHELL_AT_ONCE} at once", "runs/s", alone_rates, limit=True)
     figures.add("d", f"{SHELL.name}, {SHELL_AT_ONCE} at once", "runs/s", rates, aim=SHELL_RATE)
+    add_cpu(figures, "d", SHELL.name, before, after, SHELL_RUNS * repetitions)
 
 
-def _add(figures: Figures, name: str, samples: list[list[float]], aim: float) -> None:
+async def measure_sandbox(deployment: Deployment, log: JetStreamLog, figures: Figures, repetitions: int) -> None:
+    """The same, each command in a sandbox of its own, as executors do it by default where bubblewrap works."""
+    name = f"{SHELL.name}, in a sandbox"
+    _add(figures, name, [await _samples(deployment, log, SHELL) for _ in range(repetitions)])
+    await _shell_rate(log)
+    rates = [await _shell_rate(log) for _ in range(repetitions)]
+    figures.add("d", f"{name}, {SHELL_AT_ONCE} at once", "runs/s", rates)
+
+
+async def _shell_rate(log: JetStreamLog) -> float:
+    creation = RunCreation(log, lambda: datetime.now(UTC))
+    return await load(log, append(creation, SHELL), SHELL_RUNS, SHELL_RUNS)
+
+
+def _add(figures: Figures, name: str, samples: list[list[float]], aim: float | None = None) -> None:
     figures.add("d", f"{name}: p50", "ms", [percentile(s, 50) for s in samples], aim=aim, better="less")
     figures.add("d", f"{name}: p99", "ms", [percentile(s, 99) for s in samples], better="less")
 

@@ -39,7 +39,7 @@ async def measure(deployment: Deployment, log: JetStreamLog, figures: Figures, r
         rates = [await load(log, publish, PUBLISHING, runs) for _ in range(repetitions)]
         after = cpu_seconds(deployment)
         figures.add("c", f"{workload.name}, by the append port", "runs/s", rates, aim=AIMS[workload.name])
-        add_cpu(figures, workload.name, before, after, runs * repetitions)
+        add_cpu(figures, "c", workload.name, before, after, runs * repetitions)
         rates = [await _load_by_http(deployment, log, workload, runs) for _ in range(repetitions)]
         figures.add("c", f"{workload.name}, by HTTP", "runs/s", rates)
 

@@ -27,6 +27,7 @@ def cpu_seconds(deployment: Deployment) -> dict[tuple[str, int], float]:
 
 def add_cpu(
     figures: Figures,
+    part: str,
     name: str,
     before: dict[tuple[str, int], float],
     after: dict[tuple[str, int], float],
@@ -40,9 +41,9 @@ def add_cpu(
         f"{part} {milliseconds:.2f}" for part, milliseconds in sorted(each.items(), key=lambda one: -one[1])
     )
     whole = sum(each.values())
-    figures.add("c", f"{name}: CPU time of a run", "ms", [whole], better="less", note=shares)
+    figures.add(part, f"{name}: CPU time of a run", "ms", [whole], better="less", note=shares)
     cores = os.cpu_count() or 1
-    figures.add("c", f"{name}: what {cores} cores could do with that", "runs/s", [cores * 1000 / whole], limit=True)
+    figures.add(part, f"{name}: what {cores} cores could do with that", "runs/s", [cores * 1000 / whole], limit=True)
 
 
 def add_memory(figures: Figures, deployment: Deployment) -> None:

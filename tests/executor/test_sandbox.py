@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.events.run_config import Step
 from runstream.executor.sandbox import find_sandbox
+from runstream.executor.task_folder import TaskFolder
 from tests.executor.rig import SETTINGS, rig, run_step, task_of
 from tests.executor.test_life import appears
 from tests.executor.test_workspace import git
@@ -62,6 +65,25 @@ async def test_a_local_repository_can_be_cloned(tmp_path: Path) -> None:
     async with rig(tmp_path / "executor", settings=REQUIRED) as it:
         done = await it.run(Step(type="clone"), environment={"AGOLA_REPOSITORY_URL": str(folder)})
         assert done.task.phase is ExecutorTaskPhase.SUCCESS, await done.log(0)
+
+
+@needs_bubblewrap
+def test_what_is_hidden_is_not_seen_be_it_a_folder_or_a_file() -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:  # /tmp is the task's own in any case
+        folder = Path(name)
+        data, key = folder / "data", folder / "key"
+        task = TaskFolder(data / "task")
+        data.mkdir()
+        task.make()
+        (task.home / "mine").touch()
+        for secret in (data / "key", key, folder / "open"):
+            secret.write_text(f"secret in {secret.name}\n")
+        sandbox = find_sandbox("auto", (data, data / "key", key, folder / "nothing", folder / "nothing"))
+        script = f"ls {data} {task.home}; cat {data}/key {key}; cat {folder}/open"
+        command = sandbox.wrap(("/bin/sh", "-c", script), task.home, task)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{data}:\ntask\n\n{task.home}:\nmine\nsecret in open\n"
+        assert command.count("--tmpfs") == 1
 
 
 async def test_a_required_sandbox_that_is_not_there_fails_the_setup(

@@ -41,7 +41,7 @@ class Sandbox:
     program: str
     """Path of bwrap; empty for no sandbox."""
     hidden: tuple[Path, ...]
-    """Folders that are not to be seen inside."""
+    """Folders and files that are not to be seen inside."""
     missing: str = ""
     """Why there is no sandbox although one is required; else empty."""
 
@@ -62,8 +62,10 @@ class Sandbox:
             return arguments
         flags: list[str] = [*_FLAGS, "--bind", str(task.tmp), "/tmp"]  # noqa: S108
         for path in self.hidden:
-            if path.exists() and not path.is_relative_to("/tmp"):  # noqa: S108
+            if path.is_dir():
                 flags += ["--tmpfs", str(path)]
+            elif path.exists():
+                flags += ["--ro-bind", "/dev/null", str(path)]
         for path in visible:
             flags += ["--ro-bind", str(path), str(path)]
         for path in (task.home, task.tmp):
@@ -78,11 +80,17 @@ def find_sandbox(mode: Literal["auto", "require", "off"], hidden: tuple[Path, ..
     program = shutil.which("bwrap")
     reason = "bubblewrap is not installed" if program is None else _refusal(program)
     if program is not None and not reason:
-        return Sandbox(program, hidden)
+        return Sandbox(program, _outermost(hidden))
     if mode == "require":
         return Sandbox("", hidden, missing=f"a sandbox is required, but {reason}")
     log.info(f"tasks on this machine run without a sandbox: {reason}", action="sandbox_absent", reason=reason)
     return Sandbox("", hidden)
+
+
+def _outermost(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Those that are not in another one, nor in /tmp, of which a task sees its own."""
+    inside = {path for path in paths if any(other in path.parents for other in (Path("/tmp"), *paths))}  # noqa: S108
+    return tuple(dict.fromkeys(path for path in paths if path not in inside))
 
 
 def _refusal(program: str) -> str:

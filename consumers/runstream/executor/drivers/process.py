@@ -32,7 +32,7 @@ class ProcessDriver:
         hidden: tuple[Path, ...] = (),
         allow_host: bool = True,
     ) -> None:
-        """`hidden` are folders that a sandboxed task does not see."""
+        """`hidden` are folders and files that a sandboxed task does not see."""
         self.allow_host = allow_host
         self._executor_id = executor_id
         self._mode: Literal["auto", "require", "off"] = sandbox
