@@ -13,13 +13,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 
-from runstream.database.migrating import migrate
 from runstream.errors import BadRequestError
-from runstream.importing.leftovers import remove_killed
 from runstream.service.components import Parts, build
 from runstream.service.data_dir import DataDir
 from runstream.service.group import SERVERS_SECONDS, first_end, running
-from runstream.service.platform import open_platform
+from runstream.service.platform import Platform, open_platform
 from runstream.service.ports import require_port
 from runstream.service.servers import Servers, embedded_servers
 from runstream.service.stopping import StopRequest
@@ -77,10 +75,10 @@ class _Process:
             hide_password_of(settings.nats_url)
             hide_password_of(settings.database_url)
             if database:
-                await migrate(settings.database_url, settings.database_schema)
+                await _migrate(settings)
             async with open_platform(settings, self.telemetry, database=database) as platform:
                 if database:
-                    await remove_killed(platform.place())
+                    await _remove_killed(platform)
                 parts = await build(platform, self.data_dir)
                 async with running(parts.components, self.request):
                     with self._announced(parts):
@@ -113,6 +111,22 @@ class _Process:
         for death in deaths:
             if death in done and not self.request.asked.is_set():
                 raise death.result()
+
+
+# A process that has executors alone does not import what is for the database.
+
+
+async def _migrate(settings: Settings) -> None:
+    from runstream.database.migrating import migrate
+
+    await migrate(settings.database_url, settings.database_schema)
+
+
+async def _remove_killed(platform: Platform) -> None:
+    from runstream.importing.leftovers import remove_killed
+    from runstream.service.place import service_place
+
+    await remove_killed(service_place(platform))
 
 
 @contextlib.asynccontextmanager

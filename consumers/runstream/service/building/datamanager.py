@@ -1,0 +1,16 @@
+"""The datamanager of a process."""
+
+from __future__ import annotations
+
+from runstream.datamanager.datamanager import DataManager
+from runstream.maintenance import Mode
+from runstream.service.platform import Platform
+
+
+def make_datamanager(platform: Platform, mode: Mode) -> DataManager:
+    """It goes on in maintenance: what others append while they drain is archived too."""
+
+    async def moved(epoch: int) -> None:
+        await mode.until(lambda: platform.log.epoch != epoch)
+
+    return DataManager(platform.reading_log, platform.objects, platform.pool(), platform.deployment, moved=moved)

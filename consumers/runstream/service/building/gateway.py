@@ -1,0 +1,93 @@
+"""The gateway of a process, and what it asks of the rest: logs, exports, imports, maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+
+from runstream.embedded.files import free_port
+from runstream.gateway.gateway import Backends, Gateway
+from runstream.gateway.ports import Stored
+from runstream.gateway.routes.exports import export_routes
+from runstream.gateway.routes.imports import import_routes
+from runstream.gateway.routes.maintenance import maintenance_routes
+from runstream.importing.serving import ServedImports
+from runstream.importing.switching import tell_nats
+from runstream.jetstream.questions import Questions
+from runstream.log.jetstream import JetStreamLog
+from runstream.log.streams import described
+from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Roster
+from runstream.objects.references import SharedObjects
+from runstream.projections.as_of import RunsAsOf
+from runstream.service.data_dir import DataDir
+from runstream.service.maintained import maintained_service
+from runstream.service.place import service_place
+from runstream.service.platform import Platform
+from runstream.snapshots.manifest import ParkedCommit
+from runstream.snapshots.parked import parked_at
+from runstream.snapshots.serving import LogExports
+from runstream.steplogs.reader import StepLogs
+from runstream.subjects import Subjects
+
+
+async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instance: Instance) -> tuple[Roster, Gateway]:
+    """A gateway that is not started yet, and the roster that has to serve before it."""
+    overview = _overview(platform, instance)
+    gateway = await _gateway(platform, data_dir, mode, overview)
+    overview.ending = gateway.stopping
+    return overview.roster, gateway
+
+
+def _overview(platform: Platform, instance: Instance) -> Overview:
+    settings = platform.settings
+
+    async def before_disabling(service: str) -> None:
+        await tell_nats(platform.nats, platform.pool(), settings.namespace, service)
+
+    control = MaintenanceControl(platform.nats, settings.namespace, before_disabling=before_disabling)
+    return Overview(control, Roster(instance.board), instance.modes)
+
+
+async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: Overview) -> Gateway:
+    settings = platform.settings
+    port = settings.port or free_port(settings.host, data_dir.remembered_port())
+    step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
+    stored = Stored(step_logs, SharedObjects(platform.objects))
+    exports = LogExports(
+        partial(_served_log, platform), platform.objects, lambda: datetime.now(UTC), partial(_parked_at, platform)
+    )
+    imports = await _imports(platform, data_dir)
+    questions = Questions(platform.nats)
+    return Gateway(
+        replace(settings, port=port),
+        Backends(platform.log, platform.pool(), RunsAsOf(platform.log), stored, questions),
+        platform.telemetry,
+        platform.checks(),
+        mode=mode,
+        keyring=platform.keyring,
+        routers=[maintenance_routes(overview), export_routes(exports), import_routes(imports)],
+    )
+
+
+async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
+    maintained = await maintained_service(platform.nats, platform.settings)
+    spool = data_dir.path / "imports"
+    place = service_place(platform)
+    return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool)
+
+
+async def _served_log(platform: Platform) -> JetStreamLog:
+    """The log that NATS names now, to be read: in maintenance another epoch may have taken the place of ours."""
+    namespace, service = platform.log.subjects.namespace, platform.log.subjects.service
+    said = await described(platform.nats, namespace, service)
+    if said is None:
+        return platform.reading_log()
+    return JetStreamLog(platform.nats, Subjects(namespace, service, said.epoch), said.partitions, 0.0)
+
+
+async def _parked_at(platform: Platform, subjects: Subjects, positions: tuple[int, ...]) -> Sequence[ParkedCommit]:
+    """What is parked of a log, as of these positions."""
+    log = JetStreamLog(platform.nats, subjects, len(positions), 0.0)
+    return await parked_at(log, platform.pool(), positions)

@@ -1,0 +1,26 @@
+"""The scheduler of a process."""
+
+from __future__ import annotations
+
+from runstream.jetstream.notices import Notices
+from runstream.jetstream.questions import Questions
+from runstream.maintenance import Instance
+from runstream.scheduler.scheduler import Scheduler
+from runstream.service.building.leases import executor_leases
+from runstream.service.platform import Platform
+from runstream.timers import open_timers
+
+
+async def make_scheduler(platform: Platform, instance: Instance) -> Scheduler:
+    """A scheduler that is not started yet."""
+    settings = platform.settings
+    return Scheduler(
+        platform.log,
+        platform.pool(),
+        await executor_leases(platform),
+        instance,
+        await open_timers(platform.nats, settings.namespace, replicas=settings.replicas),
+        Questions(platform.nats),
+        Notices(platform.nats),
+        grace=settings.executor.lease_seconds,
+    )

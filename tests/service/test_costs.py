@@ -1,0 +1,35 @@
+"""A process imports what its components need: the others cost it neither time at its start nor memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+DATABASE = {"sqlalchemy", "asyncpg", "alembic"}
+GATEWAY = {"fastapi", "runstream.gateway", "runstream.importing.serving"}
+SCHEDULER = {"runstream.scheduler.scheduler"}
+EXECUTOR = {"runstream.executor.executor"}
+
+
+@pytest.mark.parametrize(
+    ("component", "spared"),
+    [
+        ("executor", DATABASE | GATEWAY | SCHEDULER),
+        ("scheduler", GATEWAY | EXECUTOR),
+        ("datamanager", GATEWAY | EXECUTOR | SCHEDULER),
+        ("gateway", EXECUTOR),
+    ],
+)
+def test_a_component_does_not_import_what_others_need(component: str, spared: set[str]) -> None:
+    script = f"""
+import sys
+import runstream.service.serve_command
+import runstream.service.building.{component}
+if {component!r} != "executor":
+    import runstream.service.place, runstream.database.migrating, runstream.datamanager.opening
+print(sorted({spared!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
