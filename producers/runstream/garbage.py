@@ -12,7 +12,7 @@ YOUNG_OBJECTS = 50_000
 
 
 def load_without_looking() -> None:
-    """Look seldom from now on: a process that starts makes objects that stay. A tenth of the start goes into looking."""
+    """Look seldom from now on: what is made at the start of a process stays. A tenth of the start goes into looking."""
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
