@@ -42,7 +42,8 @@ class FileObjects(ABC):
         for folder in (self._data, self._tmp):
             folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         self._folders = Folders(self._data)
-        self._mode = self._tmp.stat().st_mode & FILE_MODE
+        self._mode = self._data.stat().st_mode & FILE_MODE
+        """Who may come to the objects may read them."""
 
     @abstractmethod
     def _names(self, path: str) -> Sequence[str]:
