@@ -68,7 +68,7 @@ def position_of(path: Path) -> LogPosition:
 async def loaded(deployment: Deployment) -> AsyncIterator[Load]:
     """Runs are published by many at once for as long as the block lasts."""
     load = Load(deployment, RUNS, 40)
-    publishing = asyncio.create_task(load.publish(at_once=16))
+    publishing = asyncio.create_task(load.publish(at_once=6))
     await load.until(lambda: len(load.accepted) > 100)
     yield load
     assert not publishing.done()

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from runstream import tables
 from runstream.database import Database, Transaction
-from runstream.database.migrating import migrate, migrate_down, migration_state, require_migrated, script_location
+from runstream.database.migrating import migrate, migrate_down, migration_state, require_migrated
+from runstream.database.revisions import revisions, script_location
 from runstream.errors import InternalError
 from runstream.projections.loading import load_partition
 from runstream.projections.store import ProjectionStore
@@ -103,8 +105,23 @@ class _Signal:
         self.event.set()
 
 
-def test_the_scripts_are_found() -> None:
+def test_the_scripts_are_found_and_read_as_alembic_reads_them() -> None:
     assert script_location() == Path(__file__).parents[2] / "migrations"
+    scripts = ScriptDirectory(str(script_location()))
+    found = revisions(script_location())
+    assert found.head == scripts.get_current_head()
+    assert found.known == {script.revision for script in scripts.walk_revisions()}
+
+
+def test_scripts_that_are_not_one_line_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "versions").mkdir()
+    for name, down in (("1", "None"), ("2", '"1"'), ("3", '"1"')):
+        (tmp_path / f"versions/{name}.py").write_text(f'revision = "{name}"\ndown_revision = {down}\n')
+    with pytest.raises(InternalError, match="have 2 ends: 2, 3"):
+        revisions(tmp_path)
+    (tmp_path / "versions/3.py").write_text("revision = 3\n")
+    with pytest.raises(InternalError, match=r"3.py does not say which one it is"):
+        revisions(tmp_path)
 
 
 async def test_a_lost_database_is_told_clearly(database_schema: str) -> None:

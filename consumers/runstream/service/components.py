@@ -42,9 +42,9 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
 
         components.append(Parkable("scheduler", mode, partial(make_scheduler, platform, instance)))
     if "executor" in settings.components:
-        from runstream.service.building.executor import executor_of
+        from runstream.service.building.executor import executor_maker
 
-        components.append(Parkable("executor", mode, partial(executor_of, platform)))
+        components.append(Parkable("executor", mode, executor_maker(platform)))
     if "gateway" in settings.components:
         from runstream.service.building.gateway import make_gateway
 

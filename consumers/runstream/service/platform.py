@@ -15,7 +15,6 @@ from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.waiting import until_described
 from runstream.objects import ObjectStorage
 from runstream.objects.opening import open_objects
-from runstream.sealing import Keyring, make_key_file
 from runstream.settings import Settings
 from runstream.telemetry.health import Check
 from runstream.telemetry.process import Telemetry
@@ -38,8 +37,6 @@ class Platform:
     """None in a process that has executors alone."""
     deployment: str
     """Its id; empty in a process without database."""
-    keyring: Keyring
-    """For secrets; empty in a process that neither seals nor opens any."""
 
     def pool(self) -> Database:
         """The database, for a component that has one. Raises InternalError in a process without."""
@@ -90,14 +87,4 @@ async def open_platform(settings: Settings, telemetry: Telemetry, *, database: b
             await until_described(nats, settings.namespace)
         log = await open_log(nats, settings.namespace, partitions=settings.partitions)
         await stack.enter_async_context(log)
-        yield Platform(settings, telemetry, nats, log, objects, pool, deployment, _keyring(settings))
-
-
-def _keyring(settings: Settings) -> Keyring:
-    """The keys of this process. A gateway that was told nothing makes one: it is the first that needs it."""
-    path = settings.secrets_key_path
-    if settings.secrets_key_file is None and not path.exists():
-        if "gateway" not in settings.components:
-            return Keyring()
-        make_key_file(path)
-    return Keyring.read(path)
+        yield Platform(settings, telemetry, nats, log, objects, pool, deployment)

@@ -13,10 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import MarkedYAMLError
-
 from runstream.errors import BadRequestError
 
 SECTIONS = ("executor",)
@@ -50,6 +46,11 @@ def read_settings_file(path: Path) -> list[Given]:
 
 
 def _yaml(path: Path, text: str) -> Iterator[Given]:
+    # Imported here: most processes have no file.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+    from ruamel.yaml.error import MarkedYAMLError
+
     try:
         document = YAML(typ="rt").load(text)
     except MarkedYAMLError as error:
@@ -81,9 +82,8 @@ def _flat(path: Path, document: Mapping[str, object], prefix: str = "") -> Itera
 
 
 def _line(document: Mapping[str, object], name: str) -> str:
-    if not isinstance(document, CommentedMap):
-        return ""
-    return f" line {document.lc.key(name)[0] + 1}"
+    places = getattr(document, "lc", None)  # YAML's maps have them, TOML's have not
+    return f" line {places.key(name)[0] + 1}" if places is not None else ""
 
 
 def _plain(value: object) -> object:

@@ -8,18 +8,13 @@ its tables may mean something that this version does not know.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -27,6 +22,7 @@ from sqlalchemy.pool import NullPool
 from runstream.database.connection import connect, quoted
 from runstream.database.failures import failure, sqlstate
 from runstream.database.locks import lock_key
+from runstream.database.revisions import HEAD, revisions, script_location
 from runstream.errors import InternalError
 
 log = structlog.get_logger()
@@ -35,8 +31,6 @@ MIGRATION_SECONDS = 600.0
 LOCK_MILLISECONDS = 5000
 
 _LOCK_NOT_AVAILABLE = "55P03"
-_IN_WHEEL = Path(__file__).with_name("migrations")
-_IN_SOURCE = Path(__file__).resolve().parents[3] / "migrations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +54,20 @@ async def migrate(database_url: str, schema: str, *, timeout: float = MIGRATION_
 
     Processes that start at once take turns, and the later ones find nothing left to do. Raises InternalError.
     """
-    await _bounded(database_url, schema, lambda config: command.upgrade(config, "head"), timeout)
+    await _bounded(database_url, schema, HEAD, timeout)
 
 
 async def migrate_down(
     database_url: str, schema: str, target: str = "base", *, timeout: float = MIGRATION_SECONDS
 ) -> None:
     """Bring the schema back to an older revision; `base` removes all tables. Raises InternalError."""
-    await _bounded(database_url, schema, lambda config: command.downgrade(config, target), timeout)
+    await _bounded(database_url, schema, target, timeout)
 
 
 async def migration_state(database_url: str, schema: str) -> MigrationState:
     """Which migration the schema has; nothing is changed. Raises InternalError when the database fails."""
     async with _connection(database_url, schema) as connection:
-        return await connection.run_sync(_state)
+        return await _state(connection, schema)
 
 
 async def require_migrated(database_url: str, schema: str) -> None:
@@ -100,10 +94,10 @@ def _refuse_newer(state: MigrationState) -> None:
     )
 
 
-async def _bounded(database_url: str, schema: str, move: Callable[[Config], None], timeout: float) -> None:
+async def _bounded(database_url: str, schema: str, target: str, timeout: float) -> None:
     try:
         async with asyncio.timeout(timeout), _connection(database_url, schema) as connection:
-            await _locked(connection, schema, move)
+            await _locked(connection, schema, target)
     except TimeoutError as error:
         raise InternalError(
             f"the migration of schema {schema!r} did not end within {timeout:g} s",
@@ -112,22 +106,27 @@ async def _bounded(database_url: str, schema: str, move: Callable[[Config], None
         ) from error
 
 
-async def _locked(connection: AsyncConnection, schema: str, move: Callable[[Config], None]) -> None:
+async def _locked(connection: AsyncConnection, schema: str, target: str) -> None:
     """Move under a lock of the session, which ends with the connection, however this process ends."""
     await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": lock_key(f"runstream migrate {schema}")})
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"))
     await connection.execute(text(f"SET lock_timeout = '{LOCK_MILLISECONDS}ms'"))
     await connection.commit()
-    _refuse_newer(await connection.run_sync(_state))
+    state = await _state(connection, schema)
+    _refuse_newer(state)
     await connection.commit()
-    while not await _moved(connection, move):
+    if target == HEAD and state.up_to_date:
+        return
+    while not await _moved(connection, target):
         log.warning("a table is in use, the migration tries again", action="migration_waits", schema=schema)
 
 
-async def _moved(connection: AsyncConnection, move: Callable[[Config], None]) -> bool:
+async def _moved(connection: AsyncConnection, target: str) -> bool:
     """Whether the move went through; False when a table stayed locked by others for `LOCK_MILLISECONDS`."""
+    from runstream.database.moving import move
+
     try:
-        await connection.run_sync(lambda sync: move(_config(sync)))
+        await connection.run_sync(move, target)
     except SQLAlchemyError as error:
         await connection.rollback()
         if sqlstate(error) != _LOCK_NOT_AVAILABLE:
@@ -152,28 +151,10 @@ async def _connection(database_url: str, schema: str) -> AsyncIterator[AsyncConn
         await engine.dispose()
 
 
-def _state(connection: Connection) -> MigrationState:
-    script = ScriptDirectory.from_config(_config(connection))
-    current = MigrationContext.configure(connection).get_current_revision()
-    wanted = str(script.get_current_head())
-    known = current is None or current in {revision.revision for revision in script.walk_revisions()}
-    return MigrationState(current, wanted, known)
-
-
-def _config(connection: Connection) -> Config:
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
-
-
-def script_location() -> Path:
-    """Where the scripts are: in the installed package, or at the top of the source tree. Raises InternalError."""
-    for path in (_IN_WHEEL, _IN_SOURCE):
-        if (path / "env.py").is_file():
-            return path
-    raise InternalError(
-        f"the migration scripts are neither in {_IN_WHEEL} nor in {_IN_SOURCE}",
-        code="migrationsMissing",
-        hint="the installation is incomplete: install Runstream again",
-    )
+async def _state(connection: AsyncConnection, schema: str) -> MigrationState:
+    found = revisions(script_location())
+    table = f"{quoted(schema)}.alembic_version"
+    current: str | None = None
+    if await connection.scalar(text("SELECT to_regclass(:table)::text"), {"table": table}) is not None:
+        current = await connection.scalar(text(f"SELECT version_num FROM {table}"))  # noqa: S608
+    return MigrationState(current, found.head, current is None or current in found.known)

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from runstream.executor.executor import Executor
 from runstream.executor.making import make_executor
+from runstream.service.building.keyring import keyring_of
 from runstream.service.building.leases import executor_leases
 from runstream.service.platform import Platform
 
 
-async def executor_of(platform: Platform) -> Executor:
-    """An executor that is not started yet."""
-    leases = await executor_leases(platform)
-    return make_executor(platform.settings, platform.nats, platform.log, platform.objects, leases, platform.keyring)
+def executor_maker(platform: Platform) -> Callable[[], Awaitable[Executor]]:
+    """Makes executors that are not started yet; keys are read once. Raises BadRequestError for a bad file of keys."""
+    keyring = keyring_of(platform.settings)
+
+    async def make() -> Executor:
+        leases = await executor_leases(platform)
+        return make_executor(platform.settings, platform.nats, platform.log, platform.objects, leases, keyring)
+
+    return make

@@ -21,6 +21,7 @@ from runstream.log.streams import described
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Roster
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
+from runstream.service.building.keyring import keyring_of
 from runstream.service.data_dir import DataDir
 from runstream.service.maintained import maintained_service
 from runstream.service.place import service_place
@@ -66,7 +67,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
         platform.telemetry,
         platform.checks(),
         mode=mode,
-        keyring=platform.keyring,
+        keyring=keyring_of(settings),
         routers=[maintenance_routes(overview), export_routes(exports), import_routes(imports)],
     )
 
