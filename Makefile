@@ -58,7 +58,7 @@ coverage: setup ## every branch of the domain is tested
 smoke: setup ## build the wheel and try it in an empty environment
 	rm -rf dist && $(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null
 	rm -rf build/smoke && $(PYTHON) -m venv build/smoke
-	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	build/smoke/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements.txt
 	build/smoke/bin/python -m pip install --quiet --disable-pip-version-check --no-deps dist/*.whl
 	cd build/smoke && bin/runstream --version && bin/runstream --help >/dev/null
 
