@@ -20,4 +20,4 @@ def collect_seldom() -> None:
     """Never look at what has been loaded so far, and seldom at what comes. Called once, before a process serves."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+    load_without_looking()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -77,6 +78,31 @@ async def test_a_local_file_of_another_file_system_is_copied(tmp_path: Path, els
         local.flush()
         await storage.write_all({"a/b": Path(local.name)})
     assert (tmp_path / "data/a/b").read_bytes() == b"far away"
+
+
+async def test_a_local_file_is_synced_before_it_is_an_object_and_its_folders_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = PosixObjects(tmp_path)
+    local = tmp_path / "local"
+    local.write_bytes(b"one")
+    sync, link = os.fsync, os.link
+    done: list[tuple[str, Path]] = []
+
+    def synced(descriptor: int) -> None:
+        done.append(("sync", Path(f"/proc/self/fd/{descriptor}").readlink()))
+        sync(descriptor)
+
+    def linked(source: Path, target: Path) -> None:
+        link(source, target)
+        done.append(("link", target))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    await storage.write_all({"a/b/c": local})
+    data = tmp_path / "data"
+    assert done[:2] == [("sync", local), ("link", data / "a/b/c")]
+    assert sorted(done[2:]) == [("sync", data), ("sync", data / "a"), ("sync", data / "a/b")]
 
 
 async def test_a_link_is_no_local_file(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ class FileObjects(ABC):
         """Make a local file durable, and as accessible as an object has to be."""
         descriptor = os.open(content, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            with contextlib.suppress(PermissionError):  # of somebody else: then it is copied
+            with contextlib.suppress(PermissionError):  # of somebody else: then it stays as it is, or is copied
                 os.fchmod(descriptor, self._mode)
             if os.fstat(descriptor).st_size:  # an empty one has nothing but its name
                 os.fsync(descriptor)

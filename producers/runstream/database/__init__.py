@@ -1,6 +1,6 @@
 """The database: connections and transactions, and what is read from the projection.
 
-Migrations are in `runstream.database.migrating`: what they need is large, and most processes never migrate.
+Migrations are in `runstream.database.migrating`. What moves a schema (`moving`) is large, and is loaded only then.
 """
 
 from runstream.database.database import Database

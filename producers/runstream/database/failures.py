@@ -89,7 +89,7 @@ def failure(error: BaseException) -> RunstreamError | None:
         return InternalError(
             f"the database has not the expected tables: {original}",
             code="databaseNotMigrated",
-            hint="run `runstream serve` or `runstream migrate` of this version once on this database",
+            hint="start `runstream serve` of this version once on this database: it makes the tables",
         )
     if state.startswith("22") or isinstance(original, asyncpg.DataError):
         return UnstorableError(f"{UNSTORABLE}: {original}", code="unstorable")

@@ -78,7 +78,7 @@ async def require_migrated(database_url: str, schema: str) -> None:
         raise InternalError(
             f"schema {schema!r} is at migration {state.current or 'none'}, this version needs {state.wanted}",
             code="databaseNotMigrated",
-            hint="run `runstream serve` or `runstream migrate` of this version once on this database",
+            hint="start `runstream serve` of this version once on this database: it makes the tables",
         )
 
 
