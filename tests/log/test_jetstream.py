@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
+from nats.aio.client import Client
 
 from runstream.commits import Position
 from runstream.errors import BadRequestError, InternalError, NotExistError
@@ -220,3 +221,26 @@ async def test_a_reader_does_not_go_on_in_a_log_that_was_made_anew(nats_url: str
                 await reader.next_batch()
         assert caught.value.code == "logRestored"
         assert await log.origin(0) != origin
+
+
+async def test_compression_of_a_stream_is_turned_off_when_its_log_is_taken_into_use(
+    nats_url: str, namespace: str
+) -> None:
+    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=2) as log:
+        first, second = log.subjects.stream(0), log.subjects.stream(1)
+        assert [await compression(nc, stream) for stream in (first, second)] == ["none", "none"]
+        config = (await request(nc, f"STREAM.INFO.{second}"))["config"]
+        await request(nc, f"STREAM.UPDATE.{second}", config | {"compression": "s2"})
+        before = [created(run_address(1)) for _ in range(MANY)]
+        await log.append_all(before)
+        await log.rest()
+        await log.resume()
+        assert await compression(nc, second) == "none"
+        await log.append(created(run_address(1)))
+        stored = [message.headers["Nats-Msg-Id"] for message in await everything(log, 1)]
+        assert stored[:MANY] == [commit.id for commit in before]
+        assert len(stored) == MANY + 1
+
+
+async def compression(nc: Client, stream: str) -> str:
+    return str((await request(nc, f"STREAM.INFO.{stream}"))["config"]["compression"])

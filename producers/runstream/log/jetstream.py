@@ -142,6 +142,7 @@ class JetStreamLog:
             raise _no_log(namespace)
         subjects = Subjects(namespace, service, description.epoch)
         await streams.check(self._nc, subjects, description, None)
+        await streams.uncompress(self._nc, subjects, description.partitions)
         self.subjects = subjects
         if description.partitions != self.partitions:
             await self._end_committers()

@@ -7,10 +7,12 @@ whole. A described log whose stream is missing is never silently made anew.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 import orjson
+import structlog
 from nats.aio.client import Client
 
 from runstream.errors import BadRequestError, InternalError, NotExistError
@@ -27,12 +29,15 @@ _SETTINGS: dict[str, object] = {
     "retention": "limits",
     "storage": "file",
     "discard": "new",
-    "compression": "s2",
     "deny_delete": True,
     "deny_purge": True,
     "allow_atomic": True,
     "allow_direct": True,
 }
+_UNCOMPRESSED = "none"
+"""Large bodies are compressed by us. With s2, three replicas and nodes killed again and again, nats-server 2.15.1 left
+blocks that it could not read any more, and a partition that stood still for good."""
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,34 @@ async def check(nc: Client, subjects: Subjects, description: LogDescription, par
         await _check_stream(nc, subjects, partition, description.partitions)
 
 
+async def uncompress(nc: Client, subjects: Subjects, partitions: int) -> None:
+    """Turn compression off where an earlier version made a stream with it; what is stored stays readable.
+
+    A server that refuses is named in the log of this process: the stream is used as it is. Raises UnavailableError.
+    """
+    for partition in range(partitions):
+        name = subjects.stream(partition)
+        config = (await request(nc, f"STREAM.INFO.{name}"))["config"]
+        if not compressed(config):
+            continue
+        try:
+            await request(nc, f"STREAM.UPDATE.{name}", {**config, "compression": _UNCOMPRESSED}, seconds=15.0)
+        except ApiError as error:
+            log.warning(
+                "compression of a stream cannot be turned off",
+                action="stream_compressed",
+                stream=name,
+                why=error.message,
+            )
+        else:
+            log.info("turned compression of a stream off", action="stream_uncompressed", stream=name)
+
+
+def compressed(config: Mapping[str, object]) -> bool:
+    """Return whether a stream of this configuration compresses what it stores."""
+    return config.get("compression", _UNCOMPRESSED) != _UNCOMPRESSED
+
+
 async def _create_stream(nc: Client, subjects: Subjects, partition: int, partitions: int, replicas: int) -> None:
     name = subjects.stream(partition)
     config: dict[str, object] = {
@@ -165,6 +198,7 @@ async def _create_stream(nc: Client, subjects: Subjects, partition: int, partiti
         "subjects": [f"{subjects.prefix(partition)}.>"],
         "num_replicas": replicas,
         "metadata": _metadata(subjects, partitions),
+        "compression": _UNCOMPRESSED,
         **_SETTINGS,
     }
     try:

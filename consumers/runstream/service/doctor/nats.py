@@ -1,4 +1,4 @@
-"""What NATS is and does: version, durability, limits, the streams of the log, its clock.
+"""What NATS is and does: version, durability, limits, its clock.
 
 How a server syncs to disk can only be asked in its system account; the embedded server has a user there.
 """
@@ -14,11 +14,10 @@ import nats.errors
 import orjson
 from nats.aio.client import Client
 
-from runstream.errors import NotExistError
 from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
-from runstream.log.jetstream import open_log
 from runstream.service.doctor.finding import Finding, judged
+from runstream.service.doctor.log import log_streams
 from runstream.settings import Settings
 
 OLDEST = (2, 14)
@@ -37,7 +36,7 @@ async def nats_server(settings: Settings, admin_url: str | None) -> AsyncIterato
             yield finding
         yield await _limits(client)
         yield await _clock(client)
-        async for finding in _log(client, settings):
+        async for finding in log_streams(client, settings):
             yield finding
 
 
@@ -130,28 +129,3 @@ def clock(what: str, seconds: float) -> Finding:
         todo="set the clocks by NTP: times in runs and time-outs come from different machines",
         otherwise="warning",
     )
-
-
-async def _log(client: Client, settings: Settings) -> AsyncIterator[Finding]:
-    try:
-        log = await open_log(client, settings.namespace)
-    except NotExistError:
-        yield Finding("log", "ok", f"none yet in namespace {settings.namespace!r}; the first `serve` makes it")
-        return
-    async with log:
-        messages = 0
-        weak: list[str] = []
-        for partition in range(log.partitions):
-            info = await request(client, f"STREAM.INFO.{log.subjects.stream(partition)}")
-            messages += info["state"]["messages"]
-            if info["config"]["num_replicas"] < settings.replicas:
-                weak.append(log.subjects.stream(partition))
-        yield Finding("log", "ok", f"epoch {log.epoch}, {log.partitions} partitions, {messages} commits")
-        yield judged(
-            "log replicas",
-            f"{len(weak)} of {log.partitions} streams have fewer than {settings.replicas}"
-            if weak
-            else f"at least {settings.replicas} of every stream",
-            good=not weak,
-            todo=f"raise them: nats stream edit {weak[0] if weak else ''} --replicas {settings.replicas}",
-        )

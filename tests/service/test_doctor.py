@@ -1,0 +1,48 @@
+"""What `runstream doctor` finds at servers that are not as they should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from runstream.jetstream.api import request
+from runstream.log.jetstream import open_log
+from runstream.service.doctor.finding import Finding
+from runstream.service.doctor.log import log_streams
+from runstream.settings import Settings
+from tests.log.commits import created, run_address
+from tests.log.servers import connected
+
+
+async def findings(nc: Client, namespace: str) -> dict[str, Finding]:
+    settings = Settings(data_dir=Path("/nowhere"), namespace=namespace)
+    return {finding.what: finding async for finding in log_streams(nc, settings)}
+
+
+async def test_streams_as_they_are_made_are_well(nats_url: str, namespace: str) -> None:
+    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=2) as log:
+        await log.append_all([created(run_address(n % 2)) for n in range(40)])
+        found = await findings(nc, namespace)
+    assert {finding.status for finding in found.values()} == {"ok"}
+    assert "40 commits" in found["log"].found
+
+
+async def test_a_stream_that_is_compressed_or_cannot_be_read_is_named(nats_url: str, namespace: str) -> None:
+    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=3) as log:
+        compressed, holed, gone = (log.subjects.stream(partition) for partition in range(3))
+        config = (await request(nc, f"STREAM.INFO.{compressed}"))["config"]
+        await request(nc, f"STREAM.UPDATE.{compressed}", config | {"compression": "s2"})
+        config = (await request(nc, f"STREAM.INFO.{holed}"))["config"]
+        await request(nc, f"STREAM.DELETE.{holed}")
+        await request(nc, f"STREAM.CREATE.{holed}", config | {"deny_delete": False})
+        await log.append_all([created(run_address(1)) for _ in range(3)])
+        await request(nc, f"STREAM.MSG.DELETE.{holed}", {"seq": 2})
+        await request(nc, f"STREAM.DELETE.{gone}")
+        found = await findings(nc, namespace)
+    assert found["log compression"].status == "warning"
+    assert compressed in found["log compression"].found
+    assert found["log readable"].status == "problem"
+    assert holed in found["log readable"].found
+    assert gone in found["log readable"].found
+    assert compressed not in found["log readable"].found
