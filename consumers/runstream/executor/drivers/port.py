@@ -10,6 +10,7 @@ from typing import Protocol
 from runstream.executor.child import Output
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.task_folder import TaskFolder
+from runstream.executor.task_root import TaskRoot
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Pod(Protocol):
 
     home: Path
     """The task's home, as the executor sees it."""
+    files: TaskRoot
+    """The file system that the task sees: all that the executor does with files of the task goes through it."""
 
     async def exec(self, command: Exec, output: Output) -> int:
         """Execute a command and wait for its end; the exit status.

@@ -17,6 +17,7 @@ from runstream.executor.process_tree import ProcessTree
 from runstream.executor.sandbox import Sandbox, find_sandbox
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.task_folder import TaskFolder
+from runstream.executor.task_root import TaskRoot
 
 
 class ProcessDriver:
@@ -86,6 +87,7 @@ class ProcessPod:
         self, tree: ProcessTree, folder: TaskFolder, environment: dict[str, str], mark: str, sandbox: Sandbox
     ) -> None:
         self.home = folder.home
+        self.files = TaskRoot.of_folders(folder.home, folder.tmp)
         self._mark = mark
         self._tree = tree
         self._folder = folder
@@ -131,3 +133,4 @@ class ProcessPod:
         """Close what the commands left open."""
         for child in self._children:
             child.close()
+        self.files.close()
