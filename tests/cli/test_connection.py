@@ -27,6 +27,7 @@ def test_what_is_said_goes_before_the_environment_and_that_before_the_local_serv
     assert find_service(Given(data_dir=here, token="mine"), environ).token == "mine"
     elsewhere = {**environ, "RUNSTREAM_URL": "https://ci.example.com", "RUNSTREAM_TOKEN": "theirs"}
     assert find_service(Given(), elsewhere).token == "theirs"
+    assert find_service(Given(data_dir=here), elsewhere).token == "local"
     assert find_service(Given(url="http://127.0.0.1:2"), environ).token == "default"
     assert find_service(Given(url="http://127.0.0.1:3"), environ).token == ""
     assert find_service(Given(data_dir=there), {}).pid == 4711
@@ -40,7 +41,7 @@ def test_the_local_service_is_found_by_its_folder(command: Command, served: Serv
 def test_no_service(command: Command, tmp_path: Path) -> None:
     done = command("--data-dir", str(tmp_path / "data"), "run", "list")
     assert (done.code, done.out) == (1, "")
-    assert done.err.splitlines()[0] == f"error: no service runs in {tmp_path / 'data'}"
+    assert done.err.splitlines()[0] == f"error: no service is running in {tmp_path / 'data'}"
     assert "runstream serve" in done.err
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from runstream.embedded import NatsServer, PostgresServer
+from runstream.errors import InternalError
 
 Server = NatsServer | PostgresServer
 
@@ -153,3 +154,15 @@ async def test_a_wrong_password_is_refused(open_path: Path) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(postgres.url, password="wrong")
     await postgres.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+async def test_a_copy_that_belongs_to_another_user_is_refused_by_name(open_path: Path) -> None:
+    server = PostgresServer(open_path / "postgres", durable=False)
+    await server.start()
+    await server.stop()
+    for path in (open_path / "postgres" / "data", *(open_path / "postgres" / "data").rglob("*")):
+        os.chown(path, 0, 0)
+    with pytest.raises(InternalError, match="belong to user root, and Postgres runs as runstream-db") as caught:
+        await server.start()
+    assert caught.value.hint.startswith("chown -R runstream-db ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import pytest
 
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.service.data_dir import DataDir, default_data_dir, holder
+from tests.service.running import RUNSTREAM
 
 
 class Usage(NamedTuple):
@@ -66,3 +68,21 @@ def test_service_json_is_for_this_user_alone_and_goes_away(tmp_path: Path) -> No
         with data_dir.announced("http://127.0.0.1:1", "secret"):
             assert (tmp_path / "service.json").stat().st_mode & 0o777 == 0o600
         assert not (tmp_path / "service.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [("/proc/x", "No such file or directory"), ("file", "File exists"), ("file/below", "Not a directory")],
+)
+@pytest.mark.parametrize("options", [[], ["--detach"]])
+def test_a_data_directory_that_cannot_be_made(tmp_path: Path, where: str, why: str, options: list[str]) -> None:
+    (tmp_path / "file").touch()
+    path = Path(where) if where.startswith("/") else tmp_path / where
+    done = subprocess.run(
+        [RUNSTREAM, "--data-dir", path, "serve", *options], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f"error: cannot use the data directory {path}: {why}",
+        "hint: make it writable for this user, or give another folder with --data-dir",
+    ]

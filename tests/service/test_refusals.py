@@ -48,10 +48,17 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("port: 99999\n", "settings.yml line 1: port is 99999; allowed is 0 to 65535"),
-        ("log_level: info\nprot: 1\n", "settings.yml line 2: there is no setting 'prot'"),
-        ("executor:\n  sandbox: maybe\n", "settings.yml line 2: executor.sandbox is not valid"),
-        ("components: [gatway]\n", "components gatway are not known; allowed are gateway, scheduler, executor"),
+        ("port: 99999\n", "settings.yml line 1: port must be between 0 and 65535 (got 99999)"),
+        ("log_level: info\nprot: 1\n", "settings.yml line 2: unknown setting 'prot' (did you mean 'port'?)"),
+        ("port: many\n", "settings.yml line 1: port must be a whole number (got 'many')"),
+        ("log_level: loud\n", "log_level must be one of debug, info, warning, error (got 'loud')"),
+        ("executor: {allow_host: 1}\n", "executor.allow_host must be true or false (got 1)"),
+        ("executor: {labels: [a]}\n", "executor.labels must be a mapping of names to texts (got ['a'])"),
+        (
+            "executor:\n  sandbox: maybe\n",
+            "settings.yml line 2: executor.sandbox must be one of auto, require, off (got 'maybe')",
+        ),
+        ("components: [gatway]\n", "unknown component 'gatway' (choose from gateway, scheduler, executor"),
         ("port: 1\nport: 2\n", "line 2, column 1"),
         ("- a\n", "it is not a map of settings"),
         ("database_url: mysql://x\n", "database_url is not a URL that begins with postgresql://"),
@@ -68,7 +75,12 @@ async def test_all_problems_are_told_together(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("partitions = 0\n[executor]\nlease_seconds = 1\n")
     told = await refused(tmp_path / "data", "--config", str(file), "--port", "-1", RUNSTREAM_REPLICAS="2")
-    for problem in ("partitions is 0", "executor.lease_seconds is 1", "--port: port is -1", "RUNSTREAM_REPLICAS"):
+    for problem in (
+        "partitions must be",
+        "executor.lease_seconds must be",
+        "--port: port must be",
+        "RUNSTREAM_REPLICAS",
+    ):
         assert problem in told
 
 

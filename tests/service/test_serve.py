@@ -94,7 +94,7 @@ async def test_in_the_background_until_it_is_stopped(open_path: Path) -> None:
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, 10)
     assert not [process for process in alive if process.status() != "zombie"]
     code, out, _ = await runstream("--data-dir", str(data_dir), "stop")
-    assert (code, out) == (0, f"no service runs on {data_dir}\n")
+    assert (code, out) == (0, f"no service is running in {data_dir}\n")
 
 
 def what_is_kept(data_dir: Path) -> list[str]:
@@ -112,4 +112,8 @@ async def test_client_commands_find_it(open_path: Path) -> None:
         told = json.loads((open_path / "data" / "service.json").read_text())
         assert told["url"] == service.url
         assert told["pid"] == service.process.pid
+        code, out, err = await runstream("--data-dir", str(open_path / "data"), "status", "-o", "json")
+        status = json.loads(out)
+        assert (code, err, status["running"], status["url"]) == (0, "", True, service.url)
+        assert status["process"].startswith(f"{service.process.pid}, since ")
         await stopped(service)

@@ -5,11 +5,12 @@ Every value is checked, whoever gave it, and all problems are reported together.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -39,6 +40,14 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "executor.active_tasks_limit": (0, 10_000),
     "executor.lease_seconds": (2, 3600),
     "executor.stop_grace_seconds": (0, 3600),
+}
+_IN_WORDS: Mapping[object, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "a list of texts",
+    dict: "a mapping of names to texts",
 }
 _URLS: Mapping[str, tuple[str, ...]] = {
     "nats_url": ("nats://", "tls://", "ws://", "wss://"),
@@ -98,17 +107,25 @@ def _from_environment(environ: Mapping[str, str]) -> Iterable[Given]:
 def _checked(given: Given) -> object:
     """The value in its type. Raises ValueError or BadRequestError that says what is allowed."""
     if given.key not in KEYS:
-        raise ValueError(f"there is no setting {given.key!r}")
+        near = difflib.get_close_matches(given.key, KEYS, 1)
+        raise ValueError(f"unknown setting {given.key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     value = _parsed(given) if given.text else given.value
     if isinstance(value, Path):
         return value
     try:
         value = msgspec.convert(value, _HINTS[given.key], strict=not given.text, dec_hook=_path)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{given.key} is not valid: {error}") from error
+        raise ValueError(_wrong_type(given.key, value)) from error
     for check in (_check_range, _check_url, _check_objects_url, _check_name, _check_components):
         check(given.key, value)
     return value
+
+
+def _wrong_type(key: str, value: object) -> str:
+    kind = _HINTS[key]
+    if get_origin(kind) is Literal:
+        return f"{key} must be one of {', '.join(get_args(kind))} (got {value!r})"
+    return f"{key} must be {_IN_WORDS.get(get_origin(kind) or kind, 'of another type')} (got {value!r})"
 
 
 def _parsed(given: Given) -> object:
@@ -137,9 +154,9 @@ def _path(kind: type, value: object) -> object:
 def _check_range(key: str, value: object) -> None:
     low, high = _RANGES.get(key, (0, 0))
     if high and isinstance(value, (int, float)) and not low <= value <= high:
-        raise ValueError(f"{key} is {value}; allowed is {low} to {high}")
+        raise ValueError(f"{key} must be between {low} and {high} (got {value})")
     if key == "replicas" and value not in (1, 3, 5):
-        raise ValueError(f"replicas is {value}; allowed are 1, 3 and 5")
+        raise ValueError(f"replicas must be 1, 3 or 5 (got {value})")
 
 
 def _check_url(key: str, value: object) -> None:
@@ -172,12 +189,15 @@ def _check_components(key: str, value: object) -> None:
     if key != "components" or not isinstance(value, tuple):
         return
     unknown = [name for name in value if name not in COMPONENTS]
-    if unknown or not value:
-        wrong = ", ".join(unknown) or "(none)"
-        raise ValueError(f"components {wrong} are not known; allowed are {', '.join(COMPONENTS)}")
+    choices = f"(choose from {', '.join(COMPONENTS)})"
+    if unknown:
+        kind = "component" if len(unknown) == 1 else "components"
+        raise ValueError(f"unknown {kind} {', '.join(map(repr, unknown))} {choices}")
+    if not value:
+        raise ValueError(f"components must name at least one {choices}")
 
 
 def _hint(problems: Iterable[str]) -> str:
-    if any("there is no setting" in problem for problem in problems):
+    if any("unknown setting" in problem for problem in problems):
         return f"the settings are {', '.join(KEYS)}"
     return "see runstream serve --help"

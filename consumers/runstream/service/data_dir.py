@@ -26,8 +26,8 @@ from runstream.ids import new_id, require_token
 
 FORMAT = 1
 RECORDS = "serve.log"
-"""What a service in the background says."""
-_BEFORE_MARKED = frozenset({"lock", RECORDS})
+"""The log of a service in the background; that of the one before it ends in .1."""
+_BEFORE_MARKED = frozenset({"lock", RECORDS, f"{RECORDS}.1"})
 """What may be there before the folder is marked as ours."""
 NEEDED_BYTES = 64 << 20
 """Below this a start is refused: a log that cannot grow is no use to anybody."""
@@ -54,8 +54,8 @@ class DataDir:
         of another format, InternalError when it cannot be written.
         """
         path = path.expanduser().resolve()
+        make_folder(path)
         with _writing(path):
-            path.mkdir(parents=True, exist_ok=True, mode=0o700)
             _check_format(path)
             lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -104,11 +104,17 @@ class DataDir:
         write_private(self.path / "port", str(port))
 
 
+def make_folder(path: Path) -> None:
+    """Make a data directory that does not exist yet. Raises InternalError that says why it cannot be made."""
+    with _writing(path):
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
 def holder(path: Path) -> int | None:
     """The pid of the process that holds the folder; None when nobody does."""
     try:
         lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

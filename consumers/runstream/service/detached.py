@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from runstream.errors import InternalError
-from runstream.service.data_dir import RECORDS, holder
+from runstream.service.data_dir import RECORDS, holder, make_folder
 
 STOP_SECONDS = 15
 """How long a stop may take before this is an error: longer than the service gives itself."""
@@ -27,13 +27,15 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
     """
     pid = holder(data_dir)
     if pid is not None:
-        sys.stdout.write(f"a service runs on {data_dir} already (process {pid})\n")
+        sys.stdout.write(f"a service is already running in {data_dir} (process {pid})\n")
         return 0
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(data_dir)
     records = data_dir / RECORDS
+    if records.exists():
+        records.replace(f"{records}.1")
     command = [sys.executable, "-m", "runstream.service", "--data-dir", str(data_dir), "serve", *arguments]
-    with (
-        records.open("wb") as stderr,
+    with (  # appended to, so that a program that rotates logs may truncate it
+        records.open("ab") as stderr,
         subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True, text=True
         ) as process,
@@ -73,11 +75,11 @@ def stop_detached(data_dir: Path) -> int:
     """Stop the service of a data directory, and wait until all of it has ended."""
     pid = holder(data_dir)
     if not pid:
-        sys.stdout.write(f"no service runs on {data_dir}\n")
+        sys.stdout.write(f"no service is running in {data_dir}\n")
         return 0
     os.kill(pid, signal.SIGTERM)
     _wait_until_free(data_dir, pid)
-    sys.stdout.write(f"the service on {data_dir} has stopped\n")
+    sys.stdout.write(f"the service in {data_dir} has stopped\n")
     return 0
 
 

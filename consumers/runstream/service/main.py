@@ -74,6 +74,18 @@ app.command(
     help="Stop the service of this data directory.",
 )
 app.command(
+    "runstream.service.status_command:status_command",
+    name="status",
+    group=_SERVICE,
+    help="Show whether the service is running, where, since when, and what it is doing.",
+)
+app.command(
+    "runstream.cli.env_command:print_environment",
+    name="env",
+    group=_SERVICE,
+    help='Print RUNSTREAM_URL and RUNSTREAM_TOKEN for a shell: eval "$(runstream env)".',
+)
+app.command(
     "runstream.service.doctor.command:doctor_command",
     name="doctor",
     group=_SERVICE,

@@ -1,13 +1,12 @@
 """Which service a client command talks to.
 
-    --url and --token  >  RUNSTREAM_URL and RUNSTREAM_TOKEN  >  service.json of the local service
+    --url and --token  >  --data-dir  >  RUNSTREAM_URL and RUNSTREAM_TOKEN  >  the local service
 
-The local service is the one of --data-dir, else of RUNSTREAM_DATA_DIR, else of the user's data folder.
+The local service is that of RUNSTREAM_DATA_DIR, else of the user's data folder; its service.json says where it is.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import BadRequestError
 
 if TYPE_CHECKING:  # HTTP is imported by the commands that talk to a service; the others do not wait for it
     from runstream.client import Client
@@ -57,21 +56,23 @@ def given() -> Given:
 
 
 def find_service(said: Given, environ: Mapping[str, str]) -> Service:
-    """The service to talk to. Raises NotExistError, with what to do, when there is none."""
+    """Return the service to talk to. Raises ClientError (not-exist) where there is none."""
+    if said.data_dir is not None and not said.url:  # what the command names wins over the environment
+        environ = {}
     url = said.url or environ.get("RUNSTREAM_URL", "")
     token = said.token or environ.get("RUNSTREAM_TOKEN", "")
     if not url:
-        local = _local_service(_data_dir(said, environ))
+        local = _local_service(data_dir_of(said, environ))
         return Service(local.url, token or local.token, local.data_dir, local.pid)
     if not url.startswith(("http://", "https://")):
         raise BadRequestError(
             f"{url[:200]!r} is not the URL of a service", code="invalidURL", hint="it is like http://127.0.0.1:8000"
         )
-    return Service(url, token or _token_of_local(url, _data_dir(said, environ)), None)
+    return Service(url, token or _token_of_local(url, data_dir_of(said, environ)), None)
 
 
 def connect() -> Client:
-    """A client of the service to talk to, not connected yet. Raises NotExistError when there is none."""
+    """Return a client of the service to talk to, not connected yet. Raises ClientError (not-exist) for none."""
     from runstream.client import Client
 
     said = given()
@@ -87,36 +88,26 @@ def us_command() -> str:
     return f"runstream --url {shlex.quote(said.url)}" if said.url else "runstream"
 
 
-def _data_dir(said: Given, environ: Mapping[str, str]) -> Path:
-    if said.data_dir is not None:
-        return said.data_dir.expanduser()
-    if environ.get("RUNSTREAM_DATA_DIR"):
-        return Path(environ["RUNSTREAM_DATA_DIR"]).expanduser()
-    return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "runstream"
+def data_dir_of(said: Given, environ: Mapping[str, str]) -> Path:
+    """Return the local service's data directory: --data-dir, else RUNSTREAM_DATA_DIR, else the user's data folder."""
+    from runstream.client.local import default_data_dir
+
+    return default_data_dir(environ) if said.data_dir is None else said.data_dir.expanduser()
 
 
 def _local_service(data_dir: Path) -> Service:
-    path = data_dir / "service.json"
-    try:
-        found = json.loads(path.read_bytes())
-        return Service(str(found["url"]), str(found["token"]), data_dir, int(found.get("pid", 0)))
-    except FileNotFoundError as error:
-        raise NotExistError(
-            f"no service runs in {data_dir}",
-            code="noService",
-            details={"data_dir": str(data_dir)},
-            hint="start one with `runstream serve`, name its folder with --data-dir, or one elsewhere with --url",
-        ) from error
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise BadRequestError(
-            f"{path} cannot be read: {error}", code="noService", hint="start the service again: it writes the file anew"
-        ) from error
+    from runstream.client.local import local_service
+
+    local = local_service(data_dir)
+    return Service(local.url, local.token, local.data_dir, local.pid)
 
 
 def _token_of_local(url: str, data_dir: Path) -> str:
     """The local service's token, when it is that one that the URL names; else none."""
+    from runstream.client import ClientError
+
     try:
         local = _local_service(data_dir)
-    except (NotExistError, BadRequestError):
+    except ClientError:
         return ""  # there is no local service: the one that was named decides whether it wants a token
     return local.token if local.url.rstrip("/") == url.rstrip("/") else ""

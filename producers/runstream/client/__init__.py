@@ -1,6 +1,6 @@
 """The public Python client: publish runs, read what became of them, follow logs and events.
 
-    async with Client("http://127.0.0.1:8000", token="…") as client:
+    async with Client.local() as client:  # or Client("https://ci.example.com", token="…")
         run = await client.runs.create(NewRun("/project/web/branch/main", "build", tasks={…}))
         async for chunk in client.logs.follow(run.id, task_id, step=0):
             …
@@ -24,6 +24,7 @@ from runstream.client.types import (
     Event,
     Executor,
     Page,
+    Readiness,
     Reason,
     Restart,
     Run,
@@ -57,6 +58,7 @@ __all__ = [
     "NewRun",
     "Page",
     "Part",
+    "Readiness",
     "Reason",
     "Restart",
     "Run",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -9,11 +11,12 @@ import httpx2
 
 from runstream.client.events import Events
 from runstream.client.executors import Executors
+from runstream.client.local import default_data_dir, local_service
 from runstream.client.logs import Logs
 from runstream.client.maintenance import MaintenanceMode
 from runstream.client.runs import Runs
 from runstream.client.snapshots import Snapshots
-from runstream.client.types import Service
+from runstream.client.types import Readiness, Service
 from runstream.client.wire import Wire
 
 
@@ -23,6 +26,19 @@ class Client:
     `detailed_errors` asks the service for the chain of causes of each error; `transport` replaces the network
     in tests.
     """
+
+    runs: Runs
+    """Create, restart, read, list, stop, approve … runs."""
+    logs: Logs
+    """Read and follow what tasks wrote."""
+    events: Events
+    """Follow the log, from any place."""
+    executors: Executors
+    """List and remove executors."""
+    snapshots: Snapshots
+    """Export the log, import a snapshot."""
+    maintenance: MaintenanceMode
+    """Enable and disable maintenance mode, and read how far it is."""
 
     def __init__(
         self,
@@ -40,6 +56,19 @@ class Client:
         self.snapshots = Snapshots(self._wire)
         self.maintenance = MaintenanceMode(self._wire)
 
+    @classmethod
+    def local(cls, data_dir: str | Path | None = None, *, detailed_errors: bool = False) -> Self:
+        """Return a client of the service that the command line would use in the same environment.
+
+        Without `data_dir` that is RUNSTREAM_URL with RUNSTREAM_TOKEN, where it is set; else the service of
+        RUNSTREAM_DATA_DIR, else of the user's data folder. Raises ClientError (not-exist) where none is running.
+        """
+        url = os.environ.get("RUNSTREAM_URL", "")
+        if data_dir is None and url:
+            return cls(url, token=os.environ.get("RUNSTREAM_TOKEN", ""), detailed_errors=detailed_errors)
+        service = local_service(default_data_dir() if data_dir is None else Path(data_dir).expanduser())
+        return cls(service.url, token=service.token, detailed_errors=detailed_errors)
+
     @property
     def url(self) -> str:
         """Where the service is."""
@@ -48,6 +77,10 @@ class Client:
     async def version(self) -> Service:
         """What answers, and in which version. Needs no token."""
         return await self._wire.read("/version", Service)
+
+    async def readiness(self) -> Readiness:
+        """Return what the service is waiting for, if anything. Needs no token."""
+        return await self._wire.readiness()
 
     async def close(self) -> None:
         """Close all connections."""

@@ -303,3 +303,18 @@ class Service:
     namespace: str
     epoch: int
     partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a service can work."""
+
+    status: str
+    """`ready` or `not ready`."""
+    checks: dict[str, str]
+    """Each part that it needs: `ok`, or what is wrong."""
+
+    @property
+    def ready(self) -> bool:
+        """True when every check is `ok`."""
+        return self.status == "ready"

@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 
 from runstream.client.errors import ClientError, ConnectionFailedError
+from runstream.client.types import Readiness
 
 T = TypeVar("T")
 
@@ -76,6 +77,14 @@ class Wire:
                 self._written.clear()  # Meanwhile the service went back to a log that does not know what we wrote.
             await _pause(attempt)
         raise AssertionError("not reached")
+
+    async def readiness(self) -> Readiness:
+        """GET /readyz, whose 503 is an answer and not an error."""
+        try:
+            answer = await self._http.get(f"{self.url}/readyz")
+        except (httpx2.TransportError, httpx2.InvalidURL) as error:
+            raise self._failed(error) from error
+        return decoded(answer.content, answer, Readiness)
 
     async def write(
         self, method: str, path: str, body: object | None, kind: type[T], *, idempotency_key: str = ""

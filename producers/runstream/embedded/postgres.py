@@ -7,6 +7,7 @@ import importlib.util
 import os
 import pwd
 import secrets
+import shlex
 import shutil
 import signal
 import subprocess
@@ -55,7 +56,20 @@ class PostgresServer:
             let_through(self.folder, _program("postgres"))
         if not self._data.exists():
             await self._make_data()
+        self._check_owner()
         await start_on_a_port(self.folder / "port", self._launched, self._ready, again=_is_transient)
+
+    def _check_owner(self) -> None:
+        """Refuse data of another user: a copy that was made without `-p` belongs to the user who copied."""
+        owner = self._data.stat().st_uid
+        uid = os.geteuid() if self._user == "-" else pwd.getpwnam(self._user).pw_uid
+        if owner != uid:
+            raise InternalError(
+                f"the files in {self._data} belong to user {_name(owner)}, and Postgres runs as {_name(uid)}",
+                code="embeddedServerFailed",
+                details={"owner": owner, "runs_as": uid},
+                hint=f"chown -R {_name(uid)} {shlex.quote(str(self._data))}; `cp -a` copies with owners",
+            )
 
     def _launched(self, port: int) -> ServerProcess:
         self._port = port
@@ -162,6 +176,13 @@ def _program(name: str) -> Path:
             hint="install the package anew, or give the URL of a server with --database-url",
         )
     return found
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _is_transient(error: InternalError) -> bool:

@@ -18,6 +18,7 @@ from runstream.service.doctor.machine import machine
 from runstream.service.doctor.nats import nats_server
 from runstream.service.doctor.objects import object_storage
 from runstream.service.doctor.postgres import postgres
+from runstream.service.doctor.running import running_service
 from runstream.service.reaching import reached
 from runstream.service.serve import needs_database
 from runstream.service.serve_options import ServerOptions, settings_of
@@ -46,7 +47,7 @@ def doctor_command(
 
 async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
     """All findings. `admin_url` is a user of NATS's system account, where the user gave one."""
-    findings = [finding async for finding in machine(settings)]
+    findings = [running_service(settings), *[finding async for finding in machine(settings)]]
     findings += [finding async for finding in guarded("secrets keys", secrets_keys(settings))]
     try:
         async with reached(settings) as (complete, own_admin_url):

@@ -1,0 +1,123 @@
+"""`runstream status`: is the service running, where, since when, and what is it doing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from runstream.cli.connection import Service, find_service, given
+from runstream.cli.failures import told_by_service
+from runstream.cli.output import Output, lasted, moment, print_json, say
+from runstream.client import Client, ClientError, ConnectionFailedError
+from runstream.service.data_dir import holder
+
+_COUNTED = 40
+"""Runs of one phase are counted up to here: one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    what: str
+    found: str
+
+
+def status_command(*, output: Output = "table") -> int:
+    """Show whether the service is running, where, since when, and what it is doing.
+
+    The exit code is 0 when it is running and ready, 1 when it is not.
+
+    Parameters
+    ----------
+    output
+        A table, or JSON for programs.
+    """
+    with told_by_service():
+        running, lines = asyncio.run(_status())
+    if output == "json":
+        print_json({"running": running, **{line.what: line.found for line in lines}})
+    else:
+        width = max(len(line.what) for line in lines)
+        for line in lines:
+            say(f"{line.what:{width}}  {line.found}")
+    return int(not running)
+
+
+async def _status() -> tuple[bool, list[_Line]]:
+    said = given()
+    try:
+        service = find_service(said, os.environ)
+    except ClientError as error:
+        if error.code != "noService":
+            raise
+        return False, list(_without_file(Path(str(error.details.get("data_dir", "")))))
+    async with Client(service.url, token=service.token, detailed_errors=said.detailed_errors) as client:
+        try:
+            readiness = await client.readiness()
+        except ConnectionFailedError:
+            if service.data_dir is None:
+                raise
+            return False, list(_unreachable(service, service.data_dir))
+        lines = [*_whereabouts(service), *await _of_api(client)]
+    broken = [f"{name}: {found}" for name, found in sorted(readiness.checks.items()) if found != "ok"]
+    state = "running" if readiness.ready else f"running, but not ready: {'; '.join(broken)}"
+    return readiness.ready, [_Line("service", state), *lines]
+
+
+def _without_file(data_dir: Path) -> Iterator[_Line]:
+    """No gateway has announced itself in this data directory."""
+    pid = holder(data_dir)
+    if pid is None:
+        yield _Line("service", "not running")
+        yield _Line("start it", "runstream serve")
+    else:
+        yield _Line("service", f"process {pid} is starting, stopping, or has no gateway")
+    yield _Line("data", str(data_dir))
+
+
+def _unreachable(service: Service, data_dir: Path) -> Iterator[_Line]:
+    """A gateway has announced itself, and does not answer: killed, or about to start or stop."""
+    pid = holder(data_dir)
+    if pid is None:
+        yield _Line("service", f"not running: process {service.pid} ended without stopping")
+        yield _Line("start it", "runstream serve (it goes on where it was)")
+    else:
+        yield _Line("service", f"process {pid} does not answer at {service.url}")
+    yield _Line("data", str(data_dir))
+
+
+def _whereabouts(service: Service) -> Iterator[_Line]:
+    yield _Line("url", service.url)
+    if service.data_dir is None:
+        return
+    yield _Line("data", str(service.data_dir))
+    if psutil.pid_exists(service.pid):
+        since = datetime.fromtimestamp(psutil.Process(service.pid).create_time(), UTC)
+        yield _Line("process", f"{service.pid}, since {moment(since)} ({lasted(since, None)})")
+
+
+async def _of_api(client: Client) -> list[_Line]:
+    """What the API says. In maintenance it answers little else."""
+    mode = await client.maintenance.status()
+    if mode.requested:
+        reason = f": {mode.reason}" if mode.reason else ""
+        return [_Line("maintenance", f"enabled since {moment(mode.since)}{reason}")]
+    states = Counter(executor.state for executor in await client.executors.list())
+    counts = [(phase, await _count(client, phase)) for phase in ("running", "queued")]
+    return [
+        _Line("version", (await client.version()).version),
+        _Line("executors", ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none"),
+        _Line("runs", ", ".join(f"{count} {phase}" for phase, count in counts)),
+    ]
+
+
+async def _count(client: Client, phase: str) -> str:
+    page = await client.runs.page(phases=[phase], limit=_COUNTED)
+    more = page.next_start is not None
+    return f"{len(page.runs)}{'+' if more else ''}"
