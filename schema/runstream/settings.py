@@ -22,8 +22,8 @@ class ExecutorSettings:
     allow_privileged_containers: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     sandbox: Literal["auto", "require", "off"] = "auto"
-    lease_seconds: int = 6
-    """How long an executor that says nothing counts as alive."""
+    lease_seconds: int = 15
+    """How long an executor that does not renew its lease counts as alive; it ends its tasks a sixth before that."""
     stop_grace_seconds: float = 5.0
     """Between TERM and KILL."""
 

@@ -178,7 +178,8 @@ class Done:
 def environment() -> dict[str, str]:
     """What processes get: no setting from outside, records for machines."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("RUNSTREAM_")}
-    return {**ours, "RUNSTREAM_LOG_FORMAT": "json", "RUNSTREAM_TOKEN": TOKEN, "COLUMNS": "200"}
+    lease = {"RUNSTREAM_EXECUTOR_LEASE_SECONDS": "4"}
+    return {**ours, **lease, "RUNSTREAM_LOG_FORMAT": "json", "RUNSTREAM_TOKEN": TOKEN, "COLUMNS": "200"}
 
 
 async def command(*words: str, seconds: float = 50.0, objects: Mapping[str, str] = MappingProxyType({})) -> Done:

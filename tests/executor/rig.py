@@ -47,6 +47,10 @@ class FakeLease:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.touched = 0
 
+    @property
+    def trusted(self) -> bool:
+        return self.held.is_set()
+
     def touch(self) -> None:
         self.touched += 1
 

@@ -12,6 +12,7 @@ import pytest
 from runstream.errors import BadRequestError
 from runstream.jetstream.api import request
 from runstream.leases import Lease, LeaseBoard, LeaseChange, LeaseLostError, LeaseWatch, open_leases
+from tests.links import link
 from tests.log.servers import connected, killed_and_started, own_server
 
 
@@ -160,6 +161,24 @@ async def test_a_holder_cut_off_gives_up_before_others_see_it_expire(tmp_path: P
             await server.stop()
             with pytest.raises(LeaseLostError, match="could not be renewed in time"):
                 await task
+
+
+async def test_a_holder_whose_link_is_cut_gives_up_before_others_see_it_expire(nats_url: str, namespace: str) -> None:
+    """Requests get no answer, and their own time-outs are no reason to believe in the lease any longer."""
+    async with (
+        a_board(nats_url, namespace) as board,
+        board.watching() as watch,
+        link(nats_url) as cable,
+        connected(cable.url) as nc,
+        held((await open_leases(nc, board.bucket, seconds=2)).lease("ex1", lambda: b"x")) as task,
+    ):
+        cable.cut()
+        expiry = asyncio.create_task(until(watch, "expired"))
+        await asyncio.wait({task, expiry}, return_when=asyncio.FIRST_COMPLETED)
+        assert not expiry.done()
+        with pytest.raises(LeaseLostError, match="could not be renewed in time"):
+            await task
+        expiry.cancel()
 
 
 async def test_a_lease_that_is_too_short_is_refused(nats_url: str, namespace: str) -> None:

@@ -89,6 +89,7 @@ class Executor(Component):
             allow_pod=runner.allow_pod,
             open_tasks=self._holdings.open_tasks,
             end_tasks=self._end_tasks,
+            on_held=self._fill,
             clock=clock,
         )
 
@@ -238,8 +239,12 @@ class Executor(Component):
             self._fill()
 
     def _fill(self) -> None:
-        """Start what waits, as far as there is room."""
-        closed = self._draining or self.stopping.is_set()
+        """Start what waits, as far as there is room.
+
+        Without a trusted lease nothing starts: a task that began between two leases would have no trust window that
+        ends it before a scheduler declares it lost.
+        """
+        closed = self._draining or self.stopping.is_set() or not self._presence.trusted
         while not closed and self._queue and (not self._limit or self._active < self._limit):
             held = self._queue.popleft()
             if held.stage is not Stage.WAITING:

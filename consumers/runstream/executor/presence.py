@@ -39,6 +39,11 @@ class HeldLease(Protocol):
 
     held: asyncio.Event
 
+    @property
+    def trusted(self) -> bool:
+        """True while others cannot yet declare it ended."""
+        ...
+
     def touch(self) -> None:
         """Write the value soon."""
         ...
@@ -70,8 +75,10 @@ class Presence:
         allow_pod: bool,
         open_tasks: Callable[[], dict[str, int]],
         end_tasks: Callable[[Reason], None],
+        on_held: Callable[[], None],
         clock: Clock,
     ) -> None:
+        """`on_held` is called when the lease is held, again after it was lost."""
         self.address = Address(partition_of(executor_id, log.partitions), "executor", executor_id)
         self._settings = settings
         self._allow_host = allow_host
@@ -80,6 +87,7 @@ class Presence:
         self._lease = leases.lease(executor_id, self._value)
         self._open_tasks = open_tasks
         self._end_tasks = end_tasks
+        self._on_held = on_held
         self._clock = clock
         self._version = 0
         self._gone = asyncio.Event()
@@ -90,6 +98,11 @@ class Presence:
     def held(self) -> asyncio.Event:
         """Set while the lease is held."""
         return self._lease.held
+
+    @property
+    def trusted(self) -> bool:
+        """True while no scheduler can declare this executor lost: only then may a task begin."""
+        return self._lease.trusted
 
     def touch(self) -> None:
         """The number of open tasks has changed."""
@@ -124,15 +137,19 @@ class Presence:
     async def _hold(self) -> None:
         """Hold the lease until the log says that the executor is gone. Raises a RunstreamError when it is lost."""
         holding = asyncio.ensure_future(self._lease.run())
+        held = asyncio.ensure_future(self._lease.held.wait())
         gone = asyncio.ensure_future(self._gone.wait())
         try:
+            await asyncio.wait({holding, held, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if self._lease.held.is_set():
+                self._on_held()
             await asyncio.wait({holding, gone}, return_when=asyncio.FIRST_COMPLETED)
             if holding.done():
                 holding.result()
         finally:
-            for task in (holding, gone):
+            for task in (holding, held, gone):
                 task.cancel()
-            await asyncio.wait({holding, gone})
+            await asyncio.wait({holding, held, gone})
 
     async def _register(self) -> None:
         """Append what the executor offers, unless the log says just that."""

@@ -1,18 +1,21 @@
 """Which executors are alive and what they offer, as their leases say; and which have been given up.
 
-    offered --lease expired--> given up            (this process was connected all the while)
-    offered --lease released, or we were cut off--> missing --grace--> given up
-    never seen, but a task was given to it ------> missing --grace--> given up
+    offered --not renewed for 5 s--> suspect --renewed--> offered          (a suspect gets no new task)
+    offered, suspect --lease expired, and not renewed for its whole time by our clock--> given up
+    offered, suspect --lease released, or we were cut off--> missing --grace--> given up
+    registered or given a task, but never heard of --> missing --grace--> given up
     missing, given up --lease there again--> offered
 
-An executor whose lease ran out while we ourselves could not hear it is not blamed at once: it has the time of
-one lease to say that it is there. That is also what a restart of everything takes.
+The time since a renewal is measured by this process's monotonic clock, from the moment when the renewal was read: the
+executor's own trust window began earlier, and ends before. A server whose clock jumps ends a lease early; then the
+rest of its time is waited for. An executor whose lease ran out while we ourselves could not hear it has the time of
+one more lease to say that it is there. That is also what a restart of everything takes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import orjson
 import structlog
@@ -25,7 +28,9 @@ from runstream.projections.fold import Changes
 logger = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
-GONE = "the executor is gone: its lease has expired"
+SUSPECT_SECONDS = 5.0
+"""An executor that has not renewed its lease for this long gets no new tasks."""
+GONE = "executor lost: it has not renewed its lease in time"
 
 
 class ExecutorBoard:
@@ -38,13 +43,19 @@ class ExecutorBoard:
         *,
         on_offer: Callable[[str], None],
         on_gone: Callable[[str, str], None],
+        on_suspect: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`grace` is in seconds; `on_offer` is told who offers something new, `on_gone` who is gone, and why."""
         self.offers: dict[str, Offer] = {}
+        """Of executors that may get tasks."""
         self._leases = leases
         self._grace = grace
         self._on_offer = on_offer
         self._on_gone = on_gone
+        self._on_suspect = on_suspect
+        self._heard: dict[str, float] = {}
+        """When each living executor was heard of last, on the event loop's clock."""
+        self._suspecting: dict[str, asyncio.TimerHandle] = {}
         self._missing: dict[str, asyncio.TimerHandle] = {}
         self._gone: set[str] = set()
         self._to_delete: asyncio.Queue[str] = asyncio.Queue()
@@ -53,11 +64,11 @@ class ExecutorBoard:
 
     def gone(self, executor_id: str) -> str | None:
         """Why the executor is given up; None while it may be alive."""
-        if executor_id in self.offers:
+        if executor_id in self._heard:
             return None
         if executor_id in self._gone:
             return GONE
-        self._miss(executor_id)
+        self._miss(executor_id, self._grace)
         return None
 
     async def run(self) -> None:
@@ -70,13 +81,17 @@ class ExecutorBoard:
                 async for change in watch:
                     self._take(change)
         finally:
-            for timer in self._missing.values():
+            for timer in (*self._missing.values(), *self._suspecting.values()):
                 timer.cancel()
 
     def observe(self, changes: Changes) -> None:
-        """End the leases of executors that a user deleted."""
-        for executor_id in _deleted(changes):
-            self._to_delete.put_nowait(executor_id)
+        """End the leases of executors that a user deleted; expect those of executors that registered."""
+        for executor_id, changed in changes.executors.items():
+            if changed.now.state.state is ExecutorState.DELETED:
+                self._to_delete.put_nowait(executor_id)
+            elif changed.now.state.state is ExecutorState.REGISTERED:
+                self._gone.discard(executor_id)
+                self.gone(executor_id)
 
     async def _delete(self) -> None:
         while True:
@@ -95,12 +110,16 @@ class ExecutorBoard:
             self._uncertain_until = now + self._grace
         if change.what == "held":
             self._offered(change.key, change.value)
-        elif self.offers.pop(change.key, None) is None:
             return
-        elif change.what == "expired" and now >= self._uncertain_until:
-            self._give_up(change.key)
+        self._withdrawn(change.key)
+        heard = self._heard.pop(change.key, None)
+        if heard is None:
+            return
+        left = heard + self._grace - now
+        if change.what == "expired" and now >= self._uncertain_until:
+            self._miss(change.key, max(left, 0.0))
         else:
-            self._miss(change.key)
+            self._miss(change.key, self._grace)
 
     def _offered(self, executor_id: str, value: bytes) -> None:
         try:
@@ -112,13 +131,31 @@ class ExecutorBoard:
         if (timer := self._missing.pop(executor_id, None)) is not None:
             timer.cancel()
         self._gone.discard(executor_id)
+        loop = asyncio.get_running_loop()
+        self._heard[executor_id] = loop.time()
+        self._withdrawn(executor_id)
+        self._suspecting[executor_id] = loop.call_later(SUSPECT_SECONDS, self._suspect, executor_id)
         self.offers[executor_id] = offer
         self._on_offer(executor_id)
 
-    def _miss(self, executor_id: str) -> None:
+    def _suspect(self, executor_id: str) -> None:
+        logger.warning("An executor has not renewed its lease", action="executor_suspect", executor=executor_id)
+        self._withdrawn(executor_id)
+        self._on_suspect(executor_id)
+
+    def _withdrawn(self, executor_id: str) -> None:
+        """Give the executor no more tasks."""
+        self.offers.pop(executor_id, None)
+        if (timer := self._suspecting.pop(executor_id, None)) is not None:
+            timer.cancel()
+
+    def _miss(self, executor_id: str, seconds: float) -> None:
         if executor_id not in self._missing:
+            if seconds <= 0:
+                self._give_up(executor_id)
+                return
             loop = asyncio.get_running_loop()
-            self._missing[executor_id] = loop.call_later(self._grace, self._give_up, executor_id)
+            self._missing[executor_id] = loop.call_later(seconds, self._give_up, executor_id)
 
     def _give_up(self, executor_id: str) -> None:
         if (timer := self._missing.pop(executor_id, None)) is not None:
@@ -126,7 +163,3 @@ class ExecutorBoard:
         self._gone.add(executor_id)
         logger.warning("An executor is given up", action="executor_given_up", executor=executor_id)
         self._on_gone(executor_id, GONE)
-
-
-def _deleted(changes: Changes) -> Iterable[str]:
-    return (key for key, changed in changes.executors.items() if changed.now.state.state is ExecutorState.DELETED)

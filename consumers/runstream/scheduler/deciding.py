@@ -74,6 +74,10 @@ class Decider:
             self._observe_run(tracked.state)
         for task in fold.executor_tasks.values():
             self._observe_task(task.state)
+        for executor in fold.executors.values():
+            # One that went while no scheduler worked is given up in time, also without a task.
+            if executor.state.state is ExecutorState.REGISTERED and gone(executor.state.id):
+                self._lost_executors.add(executor.state.id)
 
     def observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
         """Take in what a batch changed; `causes` names for each run the commit that touched it last."""

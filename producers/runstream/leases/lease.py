@@ -1,11 +1,12 @@
 """One lease: taken, renewed before it ends, and given back; losing it is noticed.
 
-    taken -> held, renewed every third of its time -> given back
+    taken -> held, renewed every two seconds at least -> given back
                 \\-> lost: deleted, taken by another, or not renewed within the trust window
 
-The newest holder of a key wins: whoever held it before finds its sequence refused. The trust window counts from
-the beginning of the last renewal that succeeded, less a margin: after it the holder must act as if others knew
-that the lease had ended. The key is renewed raw, because the client library's `update` drops the time to live.
+The newest holder of a key wins: an earlier holder finds its sequence refused. The trust window counts from the
+beginning of the last renewal that succeeded, less a margin: at its end `held` is cleared, whatever request is under
+way, because others may declare the lease ended from then on. The key is renewed raw, because the client library's
+`update` drops the time to live.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from runstream.jetstream.api import WRONG_SEQUENCE, ApiError, UnavailableError, 
 
 _HOLDER = "Runstream-Holder"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+RENEW_SECONDS = 2.0
+"""Longest time between renewals; a shorter lease is renewed every third of its time."""
 _TAKE_ATTEMPTS = 10
 _RETRY_SECONDS = 0.25
 _RELEASE_SECONDS = 2.0
@@ -45,6 +48,7 @@ class Lease:
         self._subject = f"$KV.{bucket}.{key}"
         self._value = value
         self._seconds = seconds
+        self._interval = min(seconds / 3, RENEW_SECONDS)
         self._holder = secrets.token_hex(8)
         self._sequence = 0
         self._trusted_until = 0.0
@@ -52,7 +56,7 @@ class Lease:
 
     @property
     def trusted(self) -> bool:
-        """Whether it is held, and nobody else can think yet that it has ended."""
+        """True while it is held and others cannot yet declare it ended."""
         return self.held.is_set() and asyncio.get_running_loop().time() < self._trusted_until
 
     def touch(self) -> None:
@@ -66,13 +70,19 @@ class Lease:
         """
         await self._take()
         self.held.set()
+        lost = False
         try:
             while True:
-                await self._until_renewal()
+                await heard(self._touched, self._interval)
                 await self._renew()
+        except LeaseLostError:
+            # Nothing is given back: the holder has to act now, and a request may take seconds.
+            lost = True
+            raise
         finally:
             self.held.clear()
-            await self._give_back()
+            if not lost:
+                await self._give_back()
 
     async def _take(self) -> None:
         for _ in range(_TAKE_ATTEMPTS):
@@ -84,11 +94,20 @@ class Lease:
                     raise
         raise self._lost("many want it at once")
 
-    async def _until_renewal(self) -> None:
-        await heard(self._touched, self._seconds / 3)
-
     async def _renew(self) -> None:
         """Write the value again; tries until the trust window is over."""
+        if asyncio.get_running_loop().time() >= self._trusted_until:
+            raise self._lost("this process stood still for longer than its trust window")
+        window = asyncio.timeout_at(self._trusted_until)
+        try:
+            async with window:
+                await self._until_renewed()
+        except TimeoutError:
+            if window.expired():
+                raise self._lost("it could not be renewed in time") from None
+            raise
+
+    async def _until_renewed(self) -> None:
         while True:
             self._touched.clear()
             try:
@@ -99,9 +118,7 @@ class Lease:
                 await self._find_own()
             except UnavailableError as error:
                 log.debug("a lease waits for NATS", action="lease_waits", key=self.key, why=error.message)
-                await asyncio.sleep(_RETRY_SECONDS)
-            if asyncio.get_running_loop().time() > self._trusted_until:
-                raise self._lost("it could not be renewed in time")
+            await asyncio.sleep(_RETRY_SECONDS)
 
     async def _find_own(self) -> None:
         """A renewal that seemed lost may have been stored: then go on from it. Raises LeaseLostError otherwise."""
@@ -118,8 +135,7 @@ class Lease:
     async def _write(self, expected: int) -> None:
         begun = asyncio.get_running_loop().time()
         headers = {_EXPECTED: str(expected), "Nats-TTL": f"{self._seconds}s", _HOLDER: self._holder}
-        seconds = self._seconds / 3
-        self._sequence = await publish(self._nc, self._subject, self._value(), headers, seconds=seconds)
+        self._sequence = await publish(self._nc, self._subject, self._value(), headers, seconds=self._interval)
         self._trusted_until = begun + self._seconds * 5 / 6
 
     async def _give_back(self) -> None:

@@ -29,6 +29,8 @@ class LeaseChange:
     """What its holder says; empty when nobody holds it."""
     sequence: int = field(default=0, compare=False)
     """Of what was written, in the bucket; 0 for an end that nobody saw."""
+    nanoseconds: int = field(default=0, compare=False)
+    """When the server stored it, since 1970 by the server's clock; 0 for an end that nobody saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,9 @@ class LeaseWatch:
         headers = message.headers or {}
         if headers.get("Nats-Marker-Reason") == "MaxAge":
             self._held.pop(key, None)
-            return LeaseChange(key, "expired", b"", delivery.sequence)
+            return LeaseChange(key, "expired", b"", delivery.sequence, delivery.nanoseconds)
         if "KV-Operation" in headers or "Nats-Marker-Reason" in headers:
             self._held.pop(key, None)
-            return LeaseChange(key, "released", b"", delivery.sequence)
+            return LeaseChange(key, "released", b"", delivery.sequence, delivery.nanoseconds)
         self._held[key] = _Held(delivery.sequence, message.data)
-        return LeaseChange(key, "held", message.data, delivery.sequence)
+        return LeaseChange(key, "held", message.data, delivery.sequence, delivery.nanoseconds)
