@@ -4,6 +4,7 @@
 <data dir>/executor/lock
 <data dir>/executor/positions.json     {"epoch": 1, "after": {"0": 812}, "origins": {"0": "2026-01-31T08:00:00Z"}}
 <data dir>/executor/tasks/<executor task id>/
+<data dir>/executor/set-aside/          folders of earlier tasks that could not be removed
 """
 
 from __future__ import annotations

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import structlog
+
 from runstream.executor.drivers.noop import lost_logs
 from runstream.executor.jobs import Ended, Job
 from runstream.executor.pod_task import PodTask, Surroundings
+from runstream.executor.removal import remove_tree
 from runstream.executor.spreading import spread
 from runstream.executor.task_folder import TaskFolder
+
+log = structlog.get_logger()
 
 
 class PodRunner:
@@ -45,14 +50,34 @@ class PodRunner:
         return Ended(tuple(lost), task.clean)
 
     async def sweep(self, kept: frozenset[str]) -> None:
-        """End the processes of all tasks that have a folder; remove the folders of those that are not kept."""
+        """End the processes of all tasks that have a folder; remove the folders of those that are not kept.
+
+        Nothing that is left here stops a start: it is named in a warning.
+        """
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread(self._tasks)
         for path in await asyncio.to_thread(lambda: list(self._tasks.iterdir())):
             folder = TaskFolder(path)
-            await self._around.driver.end_leftover(path.name, folder)
+            try:
+                await self._around.driver.end_leftover(path.name, folder)
+            except Exception:  # one task's leftovers are no reason not to start
+                log.exception(f"processes of task {path.name} may be left", action="leftover_not_ended", task=path.name)
             if path.name not in kept:
                 await asyncio.to_thread(folder.remove)
+        await asyncio.to_thread(self._remove_set_aside)
+
+    def _remove_set_aside(self) -> None:
+        """Try again to remove what could not be removed earlier; say what still cannot."""
+        aside = TaskFolder(self._tasks / "any").aside
+        for path in aside.iterdir() if aside.is_dir() else ():
+            problems = remove_tree(path)
+            if problems.count:
+                log.warning(
+                    f"files of an earlier task still cannot be removed: {problems}",
+                    action="task_folder_left",
+                    path=str(path),
+                    count=problems.count,
+                )
 
     def _folder(self, task_id: str) -> TaskFolder:
         return TaskFolder(self._tasks / task_id)

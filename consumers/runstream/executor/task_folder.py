@@ -9,8 +9,14 @@ processes          the sessions that it started, so that a restart finds them
 
 from __future__ import annotations
 
-import shutil
+import secrets
 from pathlib import Path
+
+import structlog
+
+from runstream.executor.removal import remove_tree
+
+log = structlog.get_logger()
 
 
 class TaskFolder:
@@ -24,6 +30,8 @@ class TaskFolder:
         """The task's TMPDIR; /tmp in a sandbox."""
         self.processes = root / "processes"
         """The record of started sessions."""
+        self.aside = root.parent.with_name("set-aside")
+        """Where it is put when it cannot be removed."""
 
     def log(self, step: int | None) -> Path:
         """The local log of a step; None is the setup step."""
@@ -44,10 +52,23 @@ class TaskFolder:
             folder.mkdir(mode=0o700)
 
     def remove(self) -> None:
-        """Remove it with all that is in it, also what the task made unreadable."""
-        shutil.rmtree(self.root, ignore_errors=True)
-        if self.root.exists():
-            for folder in (path for path in [self.root, *self.root.rglob("*")] if path.is_dir()):
-                if not folder.is_symlink():
-                    folder.chmod(0o700)
-            shutil.rmtree(self.root, ignore_errors=True)
+        """Remove it with all that is in it; what cannot be removed is set aside, and named in a warning."""
+        problems = remove_tree(self.root)
+        if problems.count:
+            place = self._set_aside()
+            log.warning(
+                f"files of a task cannot be removed, they are left in {place}: {problems}",
+                action="task_folder_left",
+                path=str(place),
+                count=problems.count,
+            )
+
+    def _set_aside(self) -> Path:
+        """Return where it is then: a new name may be needed for its own."""
+        try:
+            self.aside.mkdir(mode=0o700, exist_ok=True)
+            place = self.aside / f"{self.root.name}.{secrets.token_hex(4)}"
+            self.root.rename(place)
+        except OSError:  # it cannot be moved either: the warning names where it is
+            return self.root
+        return place
