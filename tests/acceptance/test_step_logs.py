@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from runstream.client import Client, ClientError, NewRun, Run
-from tests.acceptance.deployment import TOKEN, Deployment, in_one_process
+from runstream.embedded.files import free_port
+from tests.acceptance.deployment import RUNSTREAM, TOKEN, Deployment, Process, environment, in_one_process, servers
 from tests.acceptance.load import task
+from tests.links import Link, link
 
 GROUP = "/project/web/branch/main"
 NOWHERE = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
@@ -150,3 +153,88 @@ def _http(deployment: Deployment) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         base_url=f"{deployment.gateway.url}/api/v1alpha", headers={"Authorization": f"token {TOKEN}"}, timeout=20
     )
+
+
+PARTS, PART_LINES = 5, 3000
+
+
+async def test_what_is_followed_is_what_is_stored_whatever_happens_meanwhile(open_path: Path) -> None:
+    """A gateway that stops, one that is killed, a link to NATS that is cut, an executor that stops its task."""
+    gates = [open_path / f"gate{part}" for part in range(PARTS)]
+    part = f"seq {PART_LINES}; while [ ! -e {open_path}/gate$n ]; do sleep 0.02; done"
+    command = f"for n in {' '.join(map(str, range(PARTS)))}; do {part}; done"
+    async with servers(open_path) as deployment, link(deployment.nats.url) as nats:
+        gateway = deployment.process("gateway", "gateway", "--port", str(free_port("127.0.0.1")))
+        gateway.words = [nats.url if word == deployment.nats.url else word for word in gateway.words]
+        deployment.process("scheduler", "scheduler")
+        executor = deployment.process("executor", "executor", "--sandbox", "off")
+        await asyncio.gather(*(process.start() for process in deployment.processes.values()))
+        async with deployment.client() as client, asyncio.TaskGroup() as group:
+            run = await client.runs.create(NewRun(GROUP, "troubled", {"one": task("one", command)}))
+            one = run.task("one")
+            assert one is not None
+            followed = _Followed(client, run.id, one.id)
+            await followed.until_part(1)
+            printing, printed = await _printed(deployment, run, group)
+            for number, trouble in enumerate((_stopped, _killed, _cut, None)):
+                await followed.until_part(number + 1)
+                if trouble is not None:
+                    await trouble(gateway, nats, gates[number].touch)
+                gates[number].touch()
+            await followed.until_part(PARTS)
+            await executor.stop()
+            await executor.start()
+            await followed.to_the_end()
+            stored = await client.logs.get(run.id, one.id, 0)
+            assert followed.bytes == stored
+            assert stored.startswith(PARTS * b"".join(b"%d\n" % line for line in range(1, PART_LINES + 1)))
+            assert await printed == stored[1:]
+            assert await printing.wait() == 0
+
+
+async def _printed(
+    deployment: Deployment, run: Run, group: asyncio.TaskGroup
+) -> tuple[asyncio.subprocess.Process, asyncio.Task[bytes]]:
+    """`runstream log get --follow`, once it has printed its first byte, and all that it prints behind that."""
+    reached = ("--url", deployment.gateway.url, "--token", TOKEN)
+    words = (*reached, "log", "get", run.id, "one", "--step", "0", "--follow")
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(RUNSTREAM, *words, env=environment(), stdout=pipe)
+    assert process.stdout is not None
+    assert await process.stdout.read(1) == b"1"
+    return process, group.create_task(process.stdout.read())
+
+
+class _Followed:
+    """A log as its follower has it."""
+
+    def __init__(self, client: Client, run_id: str, task_id: str) -> None:
+        self.bytes = b""
+        self._chunks = client.logs.follow(run_id, task_id, 0)
+
+    async def until_part(self, parts: int) -> None:
+        while self.bytes.count(b"\n") < parts * PART_LINES:
+            self.bytes += await anext(self._chunks)
+
+    async def to_the_end(self) -> None:
+        async for chunk in self._chunks:
+            self.bytes += chunk
+
+
+async def _stopped(gateway: Process, _: Link, let_on: Callable[[], None]) -> None:
+    assert await gateway.stop() == 0
+    let_on()
+    await gateway.start()
+
+
+async def _killed(gateway: Process, _: Link, let_on: Callable[[], None]) -> None:
+    await gateway.kill()
+    let_on()
+    await gateway.start()
+
+
+async def _cut(_: Process, nats: Link, let_on: Callable[[], None]) -> None:
+    nats.break_off()
+    let_on()
+    await asyncio.sleep(0.5)  # what is written now is not heard
+    nats.mend()

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from runstream.domain.why import ReasonCode
 from runstream.errors import HTTP_STATUS
-from runstream.gateway.answers import STATUS_OF_CODE
+from runstream.gateway.answers import DEPENDENCY_OF_CODE, STATUS_OF_CODE
 from runstream.gateway.app import PREFIX
 from runstream.gateway.bodies import CreateRunsBody
 from runstream.gateway.edge import OPEN_PATHS
@@ -94,7 +94,9 @@ def test_kinds_of_errors() -> None:
     told = {name: int(row[1]) for row in rows("errors.md", "Kinds") for name in code(row[0])}
     assert told == {kind.value: status for kind, status in HTTP_STATUS.items()}
     text = (DOCS / "errors.md").read_text()
-    assert all(f"`{name}` is {status}" in text for name, status in STATUS_OF_CODE.items())
+    own = {name: status for name, status in STATUS_OF_CODE.items() if name not in DEPENDENCY_OF_CODE}
+    assert all(f"`{name}` is {status}" in text for name, status in own.items())
+    assert all(f"`{dependency}`" in text for dependency in DEPENDENCY_OF_CODE.values())
 
 
 def test_codes_of_errors() -> None:

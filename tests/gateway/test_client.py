@@ -33,12 +33,11 @@ class Script(httpx2.AsyncBaseTransport):
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runstream.client.wire._BACKOFF_SECONDS", 0)
-    monkeypatch.setattr("runstream.client.events._RECONNECT_SECONDS", 0)
+    monkeypatch.setattr("runstream.client.retrying._BACKOFF_SECONDS", 0)
 
 
 def _client(script: Script) -> Client:
-    return Client("http://ci.example.com/", token="secret", transport=script)
+    return Client("http://ci.example.com/", token="secret", transport=script, wait_seconds=0)
 
 
 def _json(value: object, status: int = 200, position: str = "") -> httpx2.Response:
@@ -59,6 +58,44 @@ async def test_a_write_is_sent_once() -> None:
     async with _client(script) as client:
         with pytest.raises(ConnectionFailedError, match="broke off"):
             await client.runs.stop(NOWHERE)
+    assert len(script.requests) == 1
+
+
+def _away(dependency: str = "nats") -> httpx2.Response:
+    body = [{"code": "c", "message": f"{dependency} is away", "hint": "h", "kind": "internal"}]
+    body[0]["details"] = {"dependency": dependency}  # type: ignore[assignment]
+    return httpx2.Response(503, content=orjson.dumps(body), headers={"Retry-After": "0"})
+
+
+async def test_a_service_that_waits_for_something_is_asked_again_and_the_reason_is_told() -> None:
+    told: list[str] = []
+    script = Script(_away("nats"), _away("postgres"), _json({"executors": []}))
+    async with Client("http://x", transport=script, waiting=told.append) as client:
+        assert await client.executors.list() == ()
+    assert told == ["nats is away", "postgres is away"]
+
+
+async def test_a_write_without_a_key_is_not_sent_again_to_a_service_that_waits() -> None:
+    script = Script(_away())
+    async with Client("http://x", transport=script) as client:
+        with pytest.raises(ClientError, match="nats is away"):
+            await client.runs.stop(NOWHERE)
+    assert len(script.requests) == 1
+
+
+async def test_waiting_for_a_service_ends_with_its_own_words() -> None:
+    async with _client(Script(_away())) as client:
+        with pytest.raises(ClientError, match="nats is away") as caught:
+            await client.executors.list()
+    assert caught.value.status == 503
+
+
+async def test_maintenance_is_told_at_once() -> None:
+    body = [{"code": "maintenance", "message": "m", "hint": "h", "kind": "internal", "details": {}}]
+    script = Script(_json(body, 503))
+    async with Client("http://x", transport=script) as client:
+        with pytest.raises(ClientError):
+            await client.executors.list()
     assert len(script.requests) == 1
 
 

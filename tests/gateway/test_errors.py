@@ -33,6 +33,8 @@ class Records:
     def error(self, _sentence: str, **fields: object) -> None:
         self.errors.append(fields)
 
+    warning = error
+
     def info(self, _sentence: str, **fields: object) -> None:
         raise AssertionError(fields)
 
@@ -127,19 +129,22 @@ async def test_a_body_that_is_too_large_is_413(declared: bool) -> None:
     assert (answer.status_code, error["code"], error["details"]["limit"]) == (413, "bodyTooLarge", 2000)
 
 
-async def test_an_internal_error_is_500_with_its_message_and_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dependency_that_is_away_is_503_and_one_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     records = Records()
     monkeypatch.setattr("runstream.gateway.edge.log", records)
     world = World.make(log=BrokenLog())
     async with world.http() as http:
         answer = await http.post("/runs", json=run_body())
     (error,) = answer.json()
-    assert (answer.status_code, error["message"], error["kind"]) == (500, "the log cannot be reached", "internal")
+    assert (answer.status_code, error["message"], error["kind"]) == (503, "the log cannot be reached", "internal")
+    assert (answer.headers["retry-after"], error["details"]["dependency"]) == ("2", "nats")
     assert (error["code"], error["hint"]) == ("logUnreachable", "is NATS running? try again")
     assert "Traceback" not in answer.text
     assert "chain" not in error
     (record,) = records.errors
-    assert (record["action"], record["status"]) == ("request_failed", 500)
+    assert (record["action"], record["status"]) == ("request_failed", 503)
     assert isinstance(record["exc_info"], InternalError)
 
 

@@ -103,7 +103,7 @@ async def test_all_runs_of_a_file_are_those_of_the_key() -> None:
 async def test_what_was_half_created_is_completed() -> None:
     log = MemoryLog()
     world = World.make(log=Dying(log, after=1))
-    assert (await _post(world, "/createruns", FILE)).status_code == 500
+    assert (await _post(world, "/createruns", FILE)).status_code == 503
     assert len(await _created(world)) == 1
     again = await _post(World.make(log=log), "/createruns", FILE)
     assert (again.status_code, len(again.json()["runs"])) == (201, 2)

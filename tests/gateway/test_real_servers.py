@@ -104,6 +104,6 @@ async def test_a_read_does_not_wait_for_ever(servers: Servers, tmp_path: Path, m
         run = await client.runs.create(NewRun(GROUP, "main", TASKS))
         with pytest.raises(ClientError) as caught:
             await client.runs.get(run.id)
-        assert (caught.value.status, caught.value.code) == (500, "projectionBehind")
+        assert (caught.value.status, caught.value.code) == (503, "projectionBehind")
         with pytest.raises(ClientError, match="not one of this log"):
             await client.runs.get(run.id, at_least="1/9/1")

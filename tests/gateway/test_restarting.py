@@ -214,6 +214,6 @@ async def test_nothing_is_appended_when_what_is_kept_cannot_be_referred_to() -> 
         end = await world.log.end(P)
         world.shared.refer = away  # type: ignore[method-assign]
         answer = await http.post("/runs", json={"run_id": earlier})
-        assert (answer.status_code, answer.json()[0]["code"]) == (500, "objectsUnreachable")
+        assert (answer.status_code, answer.json()[0]["code"]) == (503, "objectsUnreachable")
         assert await world.log.end(P) == end
         assert (await http.post("/runs", json={"run_id": earlier, "from_start": True})).status_code == 201

@@ -12,8 +12,10 @@ import httpx2
 import pytest
 
 from runstream.client import Client, ClientError, NewRun
+from runstream.client.retrying import ATTEMPTS
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunFinished, RunNumbered, RunResult, RunResultSet, RunStarted, RunTaskRetried
+from runstream.gateway.gate import Gate
 from runstream.ids import executor_task_id, run_task_id
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import BEGUN, TOKEN, World, run_body
@@ -227,17 +229,33 @@ async def test_a_client_that_leaves_frees_what_it_followed() -> None:
         await world.step_logs.closed.wait()
 
 
-async def test_streams_end_when_the_gateway_stops() -> None:
+@pytest.mark.parametrize("path", ["logs?runid={run}&taskid={task}&setup&follow", "events", "runs/events"])
+async def test_a_stream_that_the_gateway_cuts_off_does_not_look_complete(path: str) -> None:
     world = World.make()
     world.step_logs.more = asyncio.Event()
     headers = {"Authorization": f"token {TOKEN}"}
     async with httpx2.AsyncClient(headers=headers) as http, world.served() as url:
         async with Client(url, token=TOKEN) as client:
             run = await _create(client)
-        path = f"{url}/api/v1alpha/logs?runid={run}&taskid={run_task_id(run, 'build')}&setup&follow"
-        async with http.stream("GET", path) as answer:
+        path = path.format(run=run, task=run_task_id(run, "build"))
+        async with http.stream("GET", f"{url}/api/v1alpha/{path}") as answer:
             world.parts.stopping.set()
-            assert [chunk async for chunk in answer.aiter_bytes()] == []
+            with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
+                await answer.aread()
+
+
+async def test_a_stream_that_is_parked_does_not_look_complete() -> None:
+    world = World.make()
+    world.step_logs.more = asyncio.Event()
+    gate = Gate(lambda: "")
+    gate.open()
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with httpx2.AsyncClient(headers=headers) as http, world.served(gate) as url:
+        async with http.stream("GET", f"{url}/api/v1alpha/events") as answer:
+            gate.close()
+            with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
+                await answer.aread()
+        await gate.empty()
 
 
 @pytest.mark.parametrize(
@@ -267,23 +285,29 @@ async def test_the_log_of_no_run_is_404() -> None:
             await client.logs.get(nowhere, nowhere, None)
 
 
-async def test_a_log_that_breaks_off_is_an_error_of_the_client() -> None:
+async def test_a_log_that_breaks_off_is_gone_on_with_at_the_next_byte() -> None:
     world = World.make()
-    world.step_logs.chunks = [b"hello\n"]
-    read = world.step_logs._read
-
-    async def broken() -> AsyncIterator[bytes]:
-        async for chunk in read():
-            yield chunk
-        raise InternalError("the log cannot be read on")
-
-    world.step_logs._read = broken  # type: ignore[method-assign]
+    world.step_logs.chunks, world.step_logs.breaks = [b"hel", b"lo\n"], InternalError("the log cannot be read on")
     async with _served(world) as client:
+        run = await _create(client)
+        chunks = client.logs.follow(run, run_task_id(run, "build"), 0)
+        assert b"".join([await anext(chunks) for _ in range(2)]) == b"hello\n"
+        world.step_logs.chunks.append(b"again\n")
+        assert await anext(chunks) == b"again\n"
+        world.step_logs.breaks = None
+        assert [chunk async for chunk in chunks] == []
+
+
+async def test_a_log_that_breaks_off_for_good_is_an_error_of_the_client() -> None:
+    world = World.make()
+    world.step_logs.chunks, world.step_logs.breaks = [b"hello\n"], InternalError("the log cannot be read on")
+    async with world.served() as url, Client(url, token=TOKEN, wait_seconds=0) as client:
         run = await _create(client)
         chunks = client.logs.follow(run, run_task_id(run, "build"), 0)
         assert await anext(chunks) == b"hello\n"
         with pytest.raises(ClientError, match="broke off"):
             await anext(chunks)
+    assert len(world.step_logs.opened) == ATTEMPTS
 
 
 async def test_a_tail_that_cannot_go_on_is_told_in_the_stream() -> None:

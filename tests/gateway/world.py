@@ -23,6 +23,7 @@ from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
 from runstream.gateway.creation import RunCreation
 from runstream.gateway.explaining import Explaining
+from runstream.gateway.gate import Gate
 from runstream.gateway.parts import Parts
 from runstream.gateway.ports import ReadRun, StepLogKey
 from runstream.gateway.restarting import Restarting
@@ -89,22 +90,28 @@ class FakeStepLogs:
     opened: list[tuple[StepLogKey, bool]] = field(default_factory=list)
     chunks: list[bytes] = field(default_factory=list)
     error: Exception | None = None
+    breaks: Exception | None = None
+    """Raised behind the chunks."""
     more: asyncio.Event | None = None
     """Before the chunks come, this is waited for."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def open(self, key: StepLogKey, *, follow: bool) -> AsyncIterator[bytes]:
+    async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
         self.opened.append((key, follow))
         if self.error is not None:
             raise self.error
-        return self._read()
+        return self._read(offset)
 
-    async def _read(self) -> AsyncIterator[bytes]:
+    async def _read(self, offset: int) -> AsyncIterator[bytes]:
         try:
             if self.more is not None:
                 await self.more.wait()
             for chunk in self.chunks:
-                yield chunk
+                if more := chunk[offset:]:
+                    yield more
+                offset = max(offset - len(chunk), 0)
+            if self.breaks is not None:
+                raise self.breaks
         finally:
             self.closed.set()
 
@@ -170,7 +177,10 @@ class World:
 
     @property
     def app(self) -> Any:
-        return gateway_app(self.parts, self.telemetry, {})
+        return self.app_behind(None)
+
+    def app_behind(self, gate: Gate | None) -> Any:
+        return gateway_app(self.parts, self.telemetry, {}, gate=gate)
 
     def http(self, **headers: str) -> httpx2.AsyncClient:
         """A client of HTTP with a valid token."""
@@ -185,9 +195,9 @@ class World:
         return Client("http://gateway", token=TOKEN, transport=httpx2.ASGITransport(app=self.app))
 
     @asynccontextmanager
-    async def served(self) -> AsyncIterator[str]:
+    async def served(self, gate: Gate | None = None) -> AsyncIterator[str]:
         """The gateway on a real socket; gives its URL."""
-        server = HttpServer(self.app)
+        server = HttpServer(self.app_behind(gate))
         server.stopping = self.parts.stopping
         await server.start()
         try:

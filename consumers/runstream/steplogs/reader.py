@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from runstream.bounded import heard
 from runstream.errors import ConflictError, NotExistError, RemoteError
 from runstream.gateway.ports import StepLogKey
 from runstream.log.port import Log
@@ -31,6 +32,8 @@ _HEARD_BYTES = 1 << 20
 _AWAY_ATTEMPTS = 60
 _AWAY_SECONDS = 0.5
 """How often, and after what pause, a follower asks a NATS that is away."""
+_LOOK_SECONDS = 1.0
+"""How often a follower that hears nothing looks whether the connection was made anew."""
 
 
 class StepLogs:
@@ -42,8 +45,8 @@ class StepLogs:
         self._log = log
         self._objects = objects
 
-    async def open(self, key: StepLogKey, *, follow: bool) -> AsyncIterator[bytes]:
-        """The bytes of a log from its beginning, each once.
+    async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of a log from an offset on, each once; none where the log ends before it.
 
         With `follow` it may have nothing yet, and ends when the log does. Without, it ends with what there is
         now. Raises NotExistError (code logDoesNotExist), before anything is read, when there is no such log,
@@ -53,11 +56,11 @@ class StepLogs:
         if stored is None:
             fate, after = await load(self._log, key)
             if not fate.over:
-                return self._follow(fate, after) if follow else await self._snapshot(fate)
+                return self._follow(fate, after, offset) if follow else await self._snapshot(fate, offset)
             stored = await self._stored(key)  # it may have become one in between
             if stored is None:
                 raise _no_log()
-        return _object(stored, 0)
+        return _object(stored, offset)
 
     async def _stored(self, key: StepLogKey) -> ObjectReader | None:
         """The object that the log has become; None as long as it is none."""
@@ -66,8 +69,8 @@ class StepLogs:
         except NotExistError:
             return None
 
-    async def _snapshot(self, fate: Fate) -> AsyncIterator[bytes]:
-        """What has been written until now."""
+    async def _snapshot(self, fate: Fate, offset: int) -> AsyncIterator[bytes]:
+        """What has been written until now, from an offset on."""
         stream, subject = self._live_names(fate.key)
         pieces: list[bytes] = []
         have = 0
@@ -79,15 +82,15 @@ class StepLogs:
                     code="logNotComplete",
                     hint="follow the log, or read it when the step has ended",
                 )
-            pieces.append(more)
+            pieces.append(more[max(offset - have, 0) :])
             have += len(more)
         if not have and (fate.step is None or fate.step.start_time is None):
             raise _no_log()
         return _listed(pieces)
 
-    async def _follow(self, fate: Fate, after: int) -> AsyncIterator[bytes]:
+    async def _follow(self, fate: Fate, after: int, offset: int) -> AsyncIterator[bytes]:
         stream, subject = self._live_names(fate.key)
-        follower = _Follower(self._nats, stream, subject)
+        follower = _Follower(self._nats, stream, subject, offset)
         await follower.listen()
         watcher = asyncio.create_task(watch(self._log, fate, after, follower.wake.set))
         watcher.add_done_callback(lambda _: follower.wake.set())
@@ -116,7 +119,7 @@ class StepLogs:
                     return
                 if watcher.done():
                     watcher.result()
-                await follower.wake.wait()
+                await follower.something()
         finally:
             watcher.cancel()
             await follower.close()
@@ -128,10 +131,13 @@ class StepLogs:
 class _Follower:
     """How far a reader of a live log has come."""
 
-    def __init__(self, nats: Nats, stream: str, subject: str) -> None:
+    def __init__(self, nats: Nats, stream: str, subject: str, have: int) -> None:
         self._nats = nats
         self._stream = stream
         self._subject = subject
+        self.have = have
+        """The offset of the next byte."""
+        self._reconnects = nats.stats["reconnects"]
         self._subscription: Subscription | None = None
         self._heard: deque[Piece] = deque()
         self._heard_bytes = 0
@@ -141,7 +147,6 @@ class _Follower:
         self._lacking = False
         """Whether bytes are gone from the stream, so that only the object has them."""
         self._total: int | None = None
-        self.have = 0
         self.wake = asyncio.Event()
 
     @property
@@ -155,6 +160,14 @@ class _Follower:
             self._subscription = await self._nats.subscribe(self._subject, cb=self._hear)
         except (NatsError, OSError) as error:
             raise unreachable() from error
+
+    async def something(self) -> None:
+        """Wait until something was heard, or may have been missed while there was no connection."""
+        while not await heard(self.wake, _LOOK_SECONDS):
+            if self._reconnects != self._nats.stats["reconnects"]:
+                self._reconnects = self._nats.stats["reconnects"]
+                self._behind = True
+                return
 
     async def close(self) -> None:
         """Hear no more."""
@@ -214,8 +227,9 @@ class _Follower:
 
 async def _object(stored: ObjectReader, offset: int) -> AsyncIterator[bytes]:
     async with stored:
-        async for chunk in chunks(stored, offset):
-            yield chunk
+        if offset < stored.size:
+            async for chunk in chunks(stored, offset):
+                yield chunk
 
 
 async def _listed(pieces: list[bytes]) -> AsyncIterator[bytes]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,27 @@ def connect() -> Client:
 
     said = given()
     service = find_service(said, os.environ)
-    return Client(service.url, token=service.token, detailed_errors=said.detailed_errors)
+    return Client(
+        service.url, token=service.token, detailed_errors=said.detailed_errors, waiting=_once_for_each(_tell_waiting)
+    )
+
+
+def _tell_waiting(why: str) -> None:
+    sys.stderr.write(f"waiting: {why}\n")
+    sys.stderr.flush()
+
+
+def _once_for_each(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Call `tell` only when the reason is another than the one before."""
+    last = ""
+
+    def told(why: str) -> None:
+        nonlocal last
+        if why != last:
+            last = why
+            tell(why)
+
+    return told
 
 
 def us_command() -> str:

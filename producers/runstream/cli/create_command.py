@@ -19,6 +19,7 @@ from runstream.cli.running import with_client
 from runstream.cli.watching import tell_created, watch_runs
 from runstream.client import Client, CreatedRuns
 from runstream.client import Source as RunSource
+from runstream.ids import new_id
 from runstream.runconfig import MAX_PRIORITY, RefContext, run_group
 
 
@@ -84,7 +85,7 @@ def create(
             environment=environment,
             priority=new.priority,
             on_setup_error=new.on_setup_error,
-            idempotency_key=idempotency_key,
+            idempotency_key=idempotency_key or new_id(),
         )
         _tell_warnings(runs)
         if follow:

@@ -17,6 +17,7 @@ from runstream.cli.running import with_client
 from runstream.cli.watching import tell_created, watch_runs
 from runstream.client import Client, Inputs, Restart
 from runstream.errors import BadRequestError
+from runstream.ids import new_id
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -97,7 +98,7 @@ def restart(
             descendants=again.and_descendants,
             environment=again.environment,
             fresh=inputs,
-            idempotency_key=idempotency_key,
+            idempotency_key=idempotency_key or new_id(),
         )
         if follow:
             return await watch_runs(client, [new])

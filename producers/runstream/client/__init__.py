@@ -6,8 +6,9 @@
             …
 
 Everything it gives back is a type of its own; everything it raises is a `ClientError`. Reads see what the same
-client wrote before. Reads are tried again when the connection fails, and what creates runs with an idempotency key;
-what else changes something never is.
+client wrote before. Reads are tried again when the connection fails or the service waits for NATS or Postgres, and what
+creates runs with an idempotency key; what else changes something never is. A followed log that breaks off goes on at
+the next byte.
 """
 
 from runstream.client.client import Client

@@ -14,6 +14,7 @@ from runstream.client.executors import Executors
 from runstream.client.local import default_data_dir, local_service
 from runstream.client.logs import Logs
 from runstream.client.maintenance import MaintenanceMode
+from runstream.client.retrying import WAIT_SECONDS, Waiting, silent
 from runstream.client.runs import Runs
 from runstream.client.snapshots import Snapshots
 from runstream.client.types import Readiness, Service
@@ -23,8 +24,10 @@ from runstream.client.wire import Wire
 class Client:
     """One service, reached at `url` with `token`. Used as `async with Client(…) as client:`.
 
-    `detailed_errors` asks the service for the chain of causes of each error; `transport` replaces the network
-    in tests.
+    A service that answers that it waits for NATS or Postgres is asked again for `wait_seconds`, and so is one whose
+    stream broke off; `waiting` is called with the reason. Requests that create something are only sent again with an
+    idempotency key. `detailed_errors` asks the service for the chain of causes of each error; `transport` replaces the
+    network in tests.
     """
 
     runs: Runs
@@ -47,8 +50,17 @@ class Client:
         token: str = "",
         detailed_errors: bool = False,
         transport: httpx2.AsyncBaseTransport | None = None,
+        wait_seconds: float = WAIT_SECONDS,
+        waiting: Waiting = silent,
     ) -> None:
-        self._wire = Wire(url, token, detailed_errors=detailed_errors, transport=transport)
+        self._wire = Wire(
+            url,
+            token,
+            detailed_errors=detailed_errors,
+            transport=transport,
+            wait_seconds=wait_seconds,
+            waiting=waiting,
+        )
         self.runs = Runs(self._wire)
         self.logs = Logs(self._wire)
         self.events = Events(self._wire)

@@ -23,6 +23,7 @@ class ClientError(Exception):
         details: Mapping[str, object] | None = None,
         chain: Sequence[str] = (),
         status: int = 0,
+        retry_after: float = 0.0,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -33,6 +34,8 @@ class ClientError(Exception):
         self.chain = tuple(chain)
         self.status = status
         """The HTTP status; 0 where there was no answer."""
+        self.retry_after = retry_after
+        """Seconds after which the service wants to be asked again; 0 where it says nothing."""
 
     def __str__(self) -> str:
         return self.message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 
@@ -11,9 +10,7 @@ import msgspec
 
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.types import Commit, Event
-from runstream.client.wire import ATTEMPTS, SILENCE_SECONDS, Wire
-
-_RECONNECT_SECONDS = 0.5
+from runstream.client.wire import SILENCE_SECONDS, Wire
 
 
 class _Said(msgspec.Struct):
@@ -39,20 +36,20 @@ class Events:
         """Every commit behind a place, for ever: `start`, `end`, or a commit's `place`.
 
         Without a place: from the end; of one run from its beginning. A connection that is lost is made again where
-        it was left, a bounded number of times in a row. Raises ClientError.
+        it was left, for a bounded time. Raises ClientError.
         """
-        failures = 0
+        retries, begun = self._wire.retries(), False
         while True:
             try:
                 async for commit in self._stream(position, run):
-                    position, failures = commit.place, 0
+                    position, begun = commit.place, True
+                    retries.progressed()
                     yield commit
                 raise ConnectionFailedError("the event stream ended", hint="was the service stopped? try again")
-            except ConnectionFailedError:
-                failures += 1
-                if failures == ATTEMPTS or not position:
+            except ClientError as error:
+                if isinstance(error, ConnectionFailedError) and not position:
                     raise
-            await asyncio.sleep(_RECONNECT_SECONDS * failures)
+                await retries.wait(error, begun=begun)
 
     async def _stream(self, position: str, run: str) -> AsyncIterator[Commit]:
         params = {"from": position, "run": run}
@@ -103,9 +100,13 @@ def _commit(place: str, data: str) -> Commit:
 
 def _told(data: str) -> ClientError:
     entry = msgspec.json.decode(data, type=list[dict[str, object]])[0]
+    details = entry.get("details")
+    known = details if isinstance(details, dict) else {}
     return ClientError(
         str(entry.get("message", "the event stream failed")),
         kind=str(entry.get("kind", "internal")),
         code=str(entry.get("code", "")),
         hint=str(entry.get("hint", "")),
+        details=known,
+        status=503 if "dependency" in known else 0,
     )

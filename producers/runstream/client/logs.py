@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+from runstream.client.errors import ClientError
 from runstream.client.wire import Wire
 
 
@@ -29,7 +30,10 @@ class Logs:
     def follow(
         self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None
     ) -> AsyncGenerator[bytes, None]:
-        """The log of a step (None: of the setup) from its beginning, until it ends. Raises ClientError."""
+        """The log of a step (None: of the setup) from its beginning, until it ends.
+
+        A response that breaks off is gone on with at the next byte. Raises ClientError.
+        """
         return self._chunks(run_id, task_id, step, attempt, follow=True)
 
     async def _chunks(
@@ -39,6 +43,16 @@ class Logs:
         params |= {"setup": "1"} if step is None else {"step": str(step)}
         if follow:
             params["follow"] = "1"
-        async with self._wire.stream("/logs", params, self._wire.own_writes(), silence=None) as answer:
-            async for chunk in answer.aiter_bytes():
-                yield chunk
+        retries, offset, begun = self._wire.retries(), 0, False
+        while True:
+            try:
+                at = {"offset": str(offset)} if offset else {}
+                async with self._wire.stream("/logs", params | at, self._wire.own_writes(), silence=None) as answer:
+                    begun = True
+                    async for chunk in answer.aiter_bytes():
+                        offset += len(chunk)
+                        retries.progressed()
+                        yield chunk
+                return
+            except ClientError as error:
+                await retries.wait(error, begun=begun)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,6 +11,7 @@ import httpx2
 import msgspec
 
 from runstream.client.errors import ClientError, ConnectionFailedError
+from runstream.client.retrying import WAIT_SECONDS, Retries, Waiting, silent
 from runstream.client.types import Readiness
 
 T = TypeVar("T")
@@ -23,10 +22,15 @@ READ_SECONDS = 45.0
 """More than a gateway tries to append, so that it can say what was wrong."""
 SILENCE_SECONDS = 60.0
 """An event stream says something every 15 s; one that says nothing for so long is lost."""
-ATTEMPTS = 3
-_BACKOFF_SECONDS = 0.2
 _PREFIX = "/api/v1alpha"
 _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+if hasattr(socket, "TCP_KEEPIDLE"):
+    # A followed log may be silent for hours: a host that vanished is noticed within half a minute.
+    _KEEPALIVE += [
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    ]
 
 
 class _Entry(msgspec.Struct):
@@ -44,8 +48,17 @@ class Wire:
     """Sends requests and remembers the positions of what was written, so that reads can ask for them."""
 
     def __init__(
-        self, url: str, token: str, *, detailed_errors: bool, transport: httpx2.AsyncBaseTransport | None
+        self,
+        url: str,
+        token: str,
+        *,
+        detailed_errors: bool,
+        transport: httpx2.AsyncBaseTransport | None,
+        wait_seconds: float = WAIT_SECONDS,
+        waiting: Waiting = silent,
     ) -> None:
+        self._wait_seconds = wait_seconds
+        self._waiting = waiting
         self.url = url.rstrip("/")
         headers = {"Authorization": f"token {token}"} if token else {}
         if detailed_errors:
@@ -62,21 +75,22 @@ class Wire:
         """Close all connections."""
         await self._http.aclose()
 
+    def retries(self) -> Retries:
+        """The retries of one request."""
+        return Retries(self._wait_seconds, self._waiting)
+
     async def read(self, path: str, kind: type[T], params: Mapping[str, Any] | None = None) -> T:
-        """GET, tried again when the connection fails."""
-        for attempt in range(1, ATTEMPTS + 1):
+        """GET, tried again when the connection fails or the service waits for something."""
+        retries = self.retries()
+        while True:
             try:
                 answer = await self._request("GET", path, params=params, headers=self.own_writes())
                 return decoded(answer.content, answer, kind)
-            except ConnectionFailedError:
-                if attempt == ATTEMPTS:
-                    raise
             except ClientError as error:
-                if error.code != "invalidPosition" or not self._written or attempt == ATTEMPTS:
-                    raise
-                self._written.clear()  # Meanwhile the service went back to a log that does not know what we wrote.
-            await _pause(attempt)
-        raise AssertionError("not reached")
+                if error.code == "invalidPosition" and self._written:
+                    self._written.clear()  # Meanwhile the service went back to a log that does not know what we wrote.
+                else:
+                    await retries.wait(error)
 
     async def readiness(self) -> Readiness:
         """GET /readyz, whose 503 is an answer and not an error."""
@@ -89,19 +103,20 @@ class Wire:
     async def write(
         self, method: str, path: str, body: object | None, kind: type[T], *, idempotency_key: str = ""
     ) -> T:
-        """A request that changes something: sent once, or again when the connection fails and it has a key."""
+        """A request that changes something: sent once; with a key, tried again as a read is."""
         content = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": "application/json"}
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
-        for attempt in range(1, ATTEMPTS + 1):
+        retries = self.retries()
+        while True:
             try:
                 answer = await self._request(method, path, content=content, headers=headers)
                 break
-            except ConnectionFailedError:
-                if not idempotency_key or attempt == ATTEMPTS:
+            except ClientError as error:
+                if not idempotency_key:
                     raise
-            await _pause(attempt)
+                await retries.wait(error)
         self._remember(answer.headers.get(POSITION_HEADER, ""))
         return decoded(answer.content, answer, kind)
 
@@ -173,10 +188,6 @@ class Wire:
         )
 
 
-async def _pause(attempt: int) -> None:
-    await asyncio.sleep(_BACKOFF_SECONDS * attempt * random.uniform(0.5, 1))  # noqa: S311  # jitter
-
-
 def decoded(content: bytes, answer: httpx2.Response, kind: type[T]) -> T:
     """What an answer says, or a part of it. Raises ClientError."""
     if kind is type(None):
@@ -216,4 +227,10 @@ def refusal(content: bytes, answer: httpx2.Response) -> ClientError:
         details=first.details if isinstance(first.details, dict) else {},
         chain=first.chain,
         status=answer.status_code,
+        retry_after=_seconds(answer.headers.get("Retry-After", "")),
     )
+
+
+def _seconds(text: str) -> float:
+    """The seconds of a Retry-After; 0 for a date or nothing."""
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0

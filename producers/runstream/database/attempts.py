@@ -8,10 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
-
-from runstream.database.failures import RETRYABLE, failure, sqlstate
+from runstream.database.failures import POSTGRES_ERRORS, RETRYABLE, failure, sqlstate
 from runstream.errors import InternalError
 
 T = TypeVar("T")
@@ -19,8 +16,6 @@ T = TypeVar("T")
 ATTEMPTS = 6
 FIRST_BACKOFF = 0.01
 """Seconds; doubled for each further attempt, of which a random part is waited."""
-
-_POSTGRES_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
 
 
 class ContendedError(InternalError):
@@ -49,7 +44,7 @@ async def bounded(deadline: float) -> AsyncIterator[None]:
     try:
         async with bound:
             yield
-    except _POSTGRES_ERRORS as error:
+    except POSTGRES_ERRORS as error:
         if sqlstate(error) in RETRYABLE:
             raise ContendedError from error
         raise failure(error) or error from error

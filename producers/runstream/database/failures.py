@@ -5,13 +5,16 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 
 RETRYABLE = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: the whole transaction may be done again."""
+
+POSTGRES_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
+"""What Postgres, its client library and SQLAlchemy raise."""
 
 _DISCONNECTED = ("08", "57P")
 _TIMED_OUT = frozenset({"57014", "25P04", "55P03"})

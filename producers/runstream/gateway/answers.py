@@ -11,29 +11,56 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import nats.errors
 import orjson
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from runstream.database.failures import POSTGRES_ERRORS, failure
 from runstream.errors import (
     HTTP_STATUS,
     BadRequestError,
     InternalError,
     NotExistError,
     RunstreamError,
+    causes,
     chain_lines,
     outermost,
 )
+from runstream.jetstream.api import UnavailableError
 
 JSON_TYPE = "application/json"
+DEPENDENCY_OF_CODE: Mapping[str, str] = {
+    **dict.fromkeys(("consumerLost", "logClosed", "logUnreachable", "natsUnreachable", "notStored"), "nats"),
+    **dict.fromkeys(
+        (
+            "databaseContended",
+            "databaseCredentialsRefused",
+            "databaseDisconnected",
+            "databaseFull",
+            "databaseMissing",
+            "databaseStarting",
+            "databaseTimeout",
+            "databaseUnreachable",
+        ),
+        "postgres",
+    ),
+    **dict.fromkeys(("objectsFailed", "objectsUnreachable"), "objects"),
+}
+"""What is away or full in each case: asking later may help, so the status is 503."""
 STATUS_OF_CODE: Mapping[str, int] = {
     "bodyTooLarge": 413,
     "configsBusy": 503,
     "maintenance": 503,
     "methodNotAllowed": 405,
+    "projectionBehind": 503,
+    **dict.fromkeys(DEPENDENCY_OF_CODE, 503),
 }
 """Where HTTP has a status of its own for a case."""
+RETRY_AFTER_SECONDS: Mapping[str, int] = {"maintenance": 10}
+"""After how long to ask again; 2 seconds where nothing is said."""
+_RETRY_AFTER_SECONDS = 2
 
 
 class JsonAnswer(Response):
@@ -51,6 +78,11 @@ def told(error: BaseException) -> RunstreamError:
     ours = outermost(error)
     if ours is not None:
         return ours
+    for cause in causes(error):
+        if isinstance(cause, nats.errors.Error):
+            return UnavailableError("", str(cause) or type(cause).__name__)
+        if isinstance(cause, POSTGRES_ERRORS) and (known := failure(cause)) is not None:
+            return known
     return InternalError(
         f"the gateway failed: {type(error).__name__}: {error}",
         code="internal",
@@ -66,9 +98,10 @@ def status_of(error: RunstreamError) -> int:
 def entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
     """The one entry of an error's body."""
     ours = told(error)
+    dependency = DEPENDENCY_OF_CODE.get(ours.code)
     body: dict[str, Any] = {
         "code": ours.code,
-        "details": ours.details,
+        "details": ours.details | ({"dependency": dependency} if dependency else {}),
         "message": ours.message,
         "hint": ours.hint,
         "kind": ours.kind.value,
@@ -80,7 +113,11 @@ def entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
 
 def error_answer(error: BaseException, *, detailed: bool = False) -> Response:
     """The answer that an error becomes."""
-    return JsonAnswer([entry(error, detailed=detailed)], status_code=status_of(told(error)))
+    ours = told(error)
+    status = status_of(ours)
+    after = str(RETRY_AFTER_SECONDS.get(ours.code, _RETRY_AFTER_SECONDS))
+    headers = {"Retry-After": after} if status == 503 else {}
+    return JsonAnswer([entry(error, detailed=detailed)], status_code=status, headers=headers)
 
 
 def of_route(error: HTTPException, path: str) -> RunstreamError:

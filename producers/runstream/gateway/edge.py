@@ -88,13 +88,15 @@ def require_token(authorization: str, token: bytes) -> None:
 
 def _record(error: BaseException, scope: Scope) -> None:
     ours = told(error)
-    write = log.info if ours.kind in _QUIET else log.error
+    status = status_of(ours)
+    # What is away is no fault of this request: whatever waits for it says so by itself, once.
+    write = log.info if ours.kind in _QUIET else log.warning if status == 503 else log.error
     write(
         ours.message,
         action="request_refused" if ours.kind in _QUIET else "request_failed",
         method=scope["method"],
         path=scope["path"],
-        status=status_of(ours),
+        status=status,
         code=ours.code,
         exc_info=error,
     )

@@ -20,7 +20,6 @@ from runstream.lifecycle import Component
 
 ALWAYS = frozenset({"/healthz", "/readyz", "/metrics"})
 ALWAYS_BELOW = ("/api/v1alpha/maintenance", "/api/v1alpha/export", "/api/v1alpha/import", "/api/v1alpha/epochs")
-RETRY_AFTER_SECONDS = 10
 _DISCONNECT: Message = {"type": "http.disconnect"}
 
 
@@ -106,7 +105,6 @@ class Gate:
     def _answer(self, method: str, path: str) -> Response:
         if (answer := self._instead(method, path, self._why())) is None:
             answer = error_answer(self._refusal())
-            answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return answer
 
     def _refusal(self) -> InternalError:

@@ -1,7 +1,8 @@
-"""An answer that goes on for as long as there is something to say, and ends with whoever ends first.
+"""A streamed response. Its normal end means that it is complete; everything else aborts the connection.
 
 Status and headers are sent at once, before there is a first byte. The writer is cancelled when the client
-goes away or the gateway stops; it waits while the client does not read, so nothing piles up here.
+goes away, or when the gateway stops or parks. Then the last chunk is never sent, so that a client can tell a
+truncated response from a complete one. The writer waits while the client does not read: nothing piles up here.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 SendBytes = Callable[[bytes], Awaitable[None]]
 Writer = Callable[[SendBytes], Awaitable[None]]
+log = structlog.get_logger()
 
 
 class LiveAnswer(Response):
-    """Runs `writer` with a function that sends bytes, until it returns, the client leaves, or we stop."""
+    """Runs `writer` with a function that sends bytes; complete once it returns."""
 
     def __init__(self, writer: Writer, *, media_type: str, headers: Mapping[str, str], stopping: asyncio.Event) -> None:
         super().__init__(media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
@@ -26,7 +29,7 @@ class LiveAnswer(Response):
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send status and headers, then whatever the writer sends."""
+        """Send status and headers, then whatever the writer sends; raises what it raises."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
 
@@ -37,9 +40,14 @@ class LiveAnswer(Response):
             work = group.create_task(_run(self._writer, send_bytes))
             ends = [group.create_task(_gone(receive)), group.create_task(_wait(self._stopping))]
             await asyncio.wait({work, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            complete = work.done()
             for task in (work, *ends):
                 task.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if complete:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self._stopping.is_set():
+            # The server closes the connection of a response that was not completed.
+            log.info("a stream is cut off: the gateway stops", action="stream_cut_off", path=scope["path"])
 
 
 async def _run(writer: Writer, send: SendBytes) -> None:

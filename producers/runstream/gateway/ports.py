@@ -36,8 +36,8 @@ class StepLogKey:
 class StepLogs(Protocol):
     """Where the logs of steps are read: live while they are written, then the stored object."""
 
-    async def open(self, key: StepLogKey, *, follow: bool) -> AsyncIterator[bytes]:
-        """The bytes of a log from its beginning, each once.
+    async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of a log from an offset on, each once; none where the log ends before it.
 
         With `follow` it may have nothing yet, and ends when the log does. Without, it ends with what there is
         now; raises NotExistError, before anything is read, when there is no such log.

@@ -42,6 +42,8 @@ class Unanswered:
     """Nobody said anything: it may be in the stream or not."""
 
     why: str
+    sent: bool = True
+    """False: it never left this process."""
 
 
 Outcome: TypeAlias = Ack | Refused | Unanswered

@@ -105,7 +105,7 @@ class Committer:
         begun = time.perf_counter()
         try:
             if not self._nc.is_connected:
-                outcomes: list[Outcome] = [Unanswered("there is no connection to NATS")] * len(group)
+                outcomes: list[Outcome] = [Unanswered("there is no connection to NATS", sent=False)] * len(group)
             elif len(group) > PLAIN_COMMITS:
                 outcomes = await self._batch(group)
             else:

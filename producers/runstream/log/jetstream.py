@@ -33,6 +33,8 @@ from runstream.subjects import Address, Subjects
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
 
 APPEND_SECONDS = 30.0
+UNSENT_SECONDS = 5.0
+"""How long an append waits for a connection before anything of it was sent."""
 _HEADER_ROOM = 1024
 """Bytes of a message that are left for headers."""
 _CLOSE_SECONDS = 3.0
@@ -249,22 +251,25 @@ class JetStreamLog:
         """What became of the commit; sent again as long as that is not known and there is time."""
         loop = asyncio.get_running_loop()
         delay = _FIRST_DELAY_SECONDS
+        sent, give_up = False, min(deadline, loop.time() + UNSENT_SECONDS)
         while True:
             match await pending.outcome:
                 case Ack(sequence):
                     return Position(self.epoch, commit.address.partition, sequence)
                 case Refused(number, why) if number in _FINAL:
                     raise self._not_stored(commit, why)
-                case Refused(why=why) | Unanswered(why):
+                case Unanswered(why, sent=False):
                     pass
+                case Refused(why=why) | Unanswered(why):
+                    sent, give_up = True, deadline
             try:
                 found = await self._look_up(commit)
             except UnavailableError as error:
                 why, found = error.message, None
             if found is not None:
                 return found
-            if self._closed or loop.time() + delay > deadline:
-                raise self._unknown(commit, why)
+            if self._closed or loop.time() + delay > give_up:
+                raise self._unknown(commit, why, sent=sent)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
             delay = min(delay * 2, _MAX_DELAY_SECONDS)
             APPEND_RETRIES.add(1, str(commit.address.partition))
@@ -303,12 +308,13 @@ class JetStreamLog:
             hint="is the disk of NATS full, or a limit of its account reached? `runstream doctor` tells",
         )
 
-    def _unknown(self, commit: NewCommit, why: str) -> InternalError:
+    def _unknown(self, commit: NewCommit, why: str, *, sent: bool) -> InternalError:
+        may_be = " It may be in the log all the same: look before you do it again" if sent else " Nothing was stored"
         return InternalError(
             f"the log did not take {commit.address.aggregate} in time: {why}",
             code="logUnreachable",
-            details={"commit": commit.id, "uncertain": True},
-            hint="is NATS running and reachable? It may be in the log all the same: look before you do it again",
+            details={"commit": commit.id, "uncertain": sent},
+            hint=f"is NATS running and reachable?{may_be}",
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Iterator
 
@@ -16,6 +17,16 @@ from starlette.types import ASGIApp
 
 from runstream.errors import ConflictError, InternalError
 from runstream.lifecycle import Component
+
+_INCOMPLETE = "ASGI callable returned without completing response."
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether uvicorn's record says what the application has not recorded itself."""
+    return record.msg != _INCOMPLETE
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 
 class _Server(uvicorn.Server):

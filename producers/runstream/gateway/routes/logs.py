@@ -20,6 +20,7 @@ from runstream.gateway.parts import Flag, Parts, flag
 from runstream.gateway.ports import StepLogKey
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 
+MAX_OFFSET = 1 << 53
 _TEXT = {"responses": {"200": {"description": "the log", "content": {"text/plain": {}}}}}
 
 
@@ -35,13 +36,19 @@ def log_routes(parts: Parts) -> APIRouter:
         step: Annotated[str | None, Query(description="the number of a step, from 0")] = None,
         attempt: Annotated[int | None, Query(ge=1, description="of the task, from 1; the last one without it")] = None,
         follow: Flag = None,
+        offset: Annotated[
+            int, Query(ge=0, le=MAX_OFFSET, description="begin at this byte: where a response broke off")
+        ] = 0,
     ) -> Response:
-        """The log of a step or of the setup, as it is now; with `follow` until it ends."""
+        """The log of a step or of the setup, as it is now; with `follow` until it ends.
+
+        A response that is cut short (the gateway stops, NATS is away) is aborted: go on with `offset`.
+        """
         number = _step_number(flag(setup), step)
         require_uuid(taskid, "task id")
         try:
             run = await find_run(parts.log, await locate_run(parts.log, runid))
-            chunks = await parts.step_logs.open(_key(run, taskid, attempt, number), follow=flag(follow))
+            chunks = await parts.step_logs.open(_key(run, taskid, attempt, number), follow=flag(follow), offset=offset)
         except NotExistError as error:
             raise _no_log(error) from error
         return LiveAnswer(
