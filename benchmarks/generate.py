@@ -194,7 +194,7 @@ class GeneratedLog:
         """The only one."""
         return self.subjects.epoch
 
-    async def end(self, partition: int) -> int:
+    async def end(self, partition: int, *, at_least: int = 0) -> int:
         """The last sequence of the partition."""
         numbers = [n for n in range(self.runs) if partition_of(group_root(_group(n)), self.partitions) == partition]
         registered = partition_of(EXECUTOR, self.partitions) == partition

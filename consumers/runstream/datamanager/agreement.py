@@ -39,7 +39,7 @@ async def require_agreement(
     for partition, archived in enumerate(status.partitions):
         if archived.tip is None or partition in without:
             continue
-        end = await log.end(partition)
+        end = await log.end(partition, at_least=archived.last)
         if end < archived.last:
             raise _went_back(status, partition, end, where)
         async with log.read(partition, archived.last - 1) as reader:

@@ -145,7 +145,7 @@ class Executor(Component):
         self._origins = {partition: await self._log.origin(partition) for partition in range(self._log.partitions)}
         after = self._place.positions(self._log.epoch, self._origins)
         for partition, sequence in list(after.items()):
-            if sequence > (end := await self._log.end(partition)):
+            if sequence > (end := await self._log.end(partition, at_least=sequence)):
                 log.warning(
                     f"{sequence} of partition {partition} was read, which ends at {end} now: it is read again",
                     action="positions_forgotten",

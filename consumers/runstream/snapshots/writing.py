@@ -50,7 +50,7 @@ class ReadableLog(Protocol):
     subjects: Subjects
     partitions: int
 
-    async def end(self, partition: int) -> int:
+    async def end(self, partition: int, *, at_least: int = 0) -> int:
         """The last sequence of the partition; 0 when it is empty."""
         ...
 
@@ -129,7 +129,9 @@ async def plan(
     With a time, a partition ends before its first commit that was made later. Raises BadRequestError for a position
     of another epoch, or behind the end.
     """
-    ends = tuple([await log.end(partition) for partition in range(log.partitions)])
+    asked = until.sequences if isinstance(until, LogPosition) else ()
+    known = (*asked, *(0,) * log.partitions)[: log.partitions]
+    ends = tuple([await log.end(partition, at_least=known[partition]) for partition in range(log.partitions)])
     if isinstance(until, LogPosition):
         ends = _require_reached(until, LogPosition(log.subjects.epoch, ends))
     return SnapshotHeader(

@@ -162,8 +162,12 @@ class _Follower:
             raise unreachable() from error
 
     async def something(self) -> None:
-        """Wait until something was heard, or may have been missed while there was no connection."""
+        """Wait until something was heard, or may have been missed. Raises RemoteError when NATS stays away."""
+        away = 0.0
         while not await heard(self.wake, _LOOK_SECONDS):
+            away = 0.0 if self._nats.is_connected else away + _LOOK_SECONDS
+            if away >= _AWAY_ATTEMPTS * _AWAY_SECONDS:
+                raise unreachable()
             if self._reconnects != self._nats.stats["reconnects"]:
                 self._reconnects = self._nats.stats["reconnects"]
                 self._behind = True

@@ -84,9 +84,8 @@ async def place_of(log: Log, text: str) -> LogPosition:
     """The place that `start`, `end` or a position's text names. Raises BadRequestError for one that is not there."""
     if text == "start":
         return LogPosition(log.epoch, (0,) * log.partitions)
-    ends = await asyncio.gather(*(log.end(partition) for partition in range(log.partitions)))
     if text == "end":
-        return LogPosition(log.epoch, tuple(ends))
+        return LogPosition(log.epoch, tuple(await asyncio.gather(*map(log.end, range(log.partitions)))))
     place = LogPosition.parse(text)
     if place.epoch != log.epoch or len(place.sequences) != log.partitions:
         raise BadRequestError(
@@ -94,6 +93,8 @@ async def place_of(log: Log, text: str) -> LogPosition:
             code="invalidPosition",
             hint="begin at start or end",
         )
+    reached = enumerate(place.sequences)
+    ends = await asyncio.gather(*(log.end(partition, at_least=sequence) for partition, sequence in reached))
     if any(sequence > end for sequence, end in zip(place.sequences, ends, strict=True)):
         raise BadRequestError(
             f"position {text} is ahead of the log, which ends at {LogPosition(log.epoch, tuple(ends))}",

@@ -14,6 +14,7 @@ import orjson
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
+from runstream.jetstream.leaving import answers_of
 
 REQUEST_SECONDS = 5.0
 NO_MESSAGE = 10037
@@ -79,6 +80,8 @@ async def _ask(
     if not nc.is_connected:
         # It would be kept and sent after a reconnect, when nobody waits for it any more.
         raise UnavailableError(subject, "there is no connection")
+    answers, loop = answers_of(nc), asyncio.get_running_loop()
+    what, begun = kind_of(subject), loop.time()
     asking = asyncio.ensure_future(nc.request(subject, payload, timeout=seconds, headers=headers))
     try:
         # Not awaited directly: it is a `wait_for`, which in Python 3.11 swallows a cancellation that comes together
@@ -86,32 +89,46 @@ async def _ask(
         await asyncio.wait({asking})
         message = asking.result()
     except (nats.errors.Error, OSError) as error:
+        answers.unanswered(what, loop.time() - begun, str(error) or type(error).__name__)
         raise UnavailableError(subject, str(error) or type(error).__name__) from error
     finally:
         asking.cancel()
     answer: dict[str, Any] = orjson.loads(message.data)
     error_data = answer.get("error")
     if error_data is None:
+        answers.answered(what)
         return answer
     number, description = int(error_data.get("err_code", 0)), str(error_data.get("description", ""))
     if number in _NOT_NOW:
+        answers.unanswered(what, loop.time() - begun, description)
         raise UnavailableError(subject, description)
+    answers.answered(what)
     raise ApiError(subject, number, description)
 
 
-async def last_message(nc: Client, stream: str, subject: str) -> StreamMessage | None:
+def kind_of(subject: str) -> str:
+    """Return what requests have in common that one leader answers: a stream's API, a bucket, a partition of a log."""
+    tokens = subject.split(".")
+    if subject.startswith("$JS.API."):
+        return tokens[4 if tokens[2] == "CONSUMER" else -1] if len(tokens) > 4 else subject
+    return ".".join(tokens[:2] if subject.startswith("$KV.") else tokens[:4])
+
+
+async def last_message(
+    nc: Client, stream: str, subject: str, *, seconds: float = REQUEST_SECONDS
+) -> StreamMessage | None:
     """The last message on a subject (wildcards allowed) as the stream's leader knows it; None when there is none."""
-    return await _message(nc, stream, {"last_by_subj": subject})
+    return await _message(nc, stream, {"last_by_subj": subject}, seconds)
 
 
 async def next_message(nc: Client, stream: str, subject: str, after: int) -> StreamMessage | None:
     """The first message on a subject behind a sequence, from the leader; None when there is none."""
-    return await _message(nc, stream, {"seq": after + 1, "next_by_subj": subject})
+    return await _message(nc, stream, {"seq": after + 1, "next_by_subj": subject}, REQUEST_SECONDS)
 
 
-async def _message(nc: Client, stream: str, body: Mapping[str, object]) -> StreamMessage | None:
+async def _message(nc: Client, stream: str, body: Mapping[str, object], seconds: float) -> StreamMessage | None:
     try:
-        answer = await request(nc, f"STREAM.MSG.GET.{stream}", body)
+        answer = await request(nc, f"STREAM.MSG.GET.{stream}", body, seconds=seconds)
     except ApiError as error:
         if error.number == NO_MESSAGE:
             return None

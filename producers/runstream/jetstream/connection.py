@@ -1,22 +1,35 @@
-"""How a process is connected to NATS: it reconnects for ever, and what happens is one log record each."""
+"""How a process is connected to NATS: it reconnects for ever, and what happens is one log record each.
+
+A server that does not answer a ping for 3 seconds is left, and so is one whose streams do not answer, where the cluster
+has others (`leaving`). The library's own pings wait behind what cannot be sent: alone they would notice a link that
+swallows everything after many minutes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import nats.errors
 import structlog
-from nats.aio.client import Client
+from nats.aio.client import Client, Server
 
 from runstream.errors import InternalError
 from runstream.jetstream.api import header_lines
+from runstream.jetstream.leaving import Answers
 from runstream.telemetry.secrets import without_secrets
 
 CONNECT_SECONDS = 6.0
 _RECONNECT_WAIT_SECONDS = 0.2
 _PENDING_BYTES = 32 << 20
+_PING_SECONDS = 1.0
+SILENCE_SECONDS = 3.0
+"""How long a server may take to answer a ping."""
+_AVOID_SECONDS = 10.0
+"""How long a server that was left is tried after the others."""
 log = structlog.get_logger()
 
 
@@ -45,14 +58,42 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
         asking.cancel()
         connecting.cancel()
     said.connected = True
+    pinging = asyncio.create_task(_ping(client), name="NATS ping")
     try:
         yield client
     finally:
         said.closing = True
+        pinging.cancel()
         await client.close()
 
 
-async def _connect(url: str, name: str, said: _Said) -> Client:
+async def _ping(client: _Client) -> None:
+    """Leave a server that does not answer, until cancelled."""
+    while True:
+        await asyncio.sleep(_PING_SECONDS)
+        if not client.is_connected:
+            continue
+        reconnects = client.stats["reconnects"]
+        # Not awaited directly: it is a `wait_for`, which in Python 3.11 swallows a cancellation.
+        asking = asyncio.ensure_future(client.rtt(round(SILENCE_SECONDS * 2)))
+        try:
+            await asyncio.wait({asking}, timeout=SILENCE_SECONDS)
+            # A process that was stopped meanwhile finds the answer only now.
+            await asyncio.sleep(0)
+            if not asking.done() and client.stats["reconnects"] == reconnects:
+                await client.leave(f"it did not answer a ping within {SILENCE_SECONDS:g} seconds")
+        finally:
+            asking.cancel()
+            asking.add_done_callback(_forget)
+
+
+def _forget(asked: asyncio.Future[float]) -> None:
+    """Take note of an error that nobody waits for."""
+    if not asked.cancelled():
+        asked.exception()
+
+
+async def _connect(url: str, name: str, said: _Said) -> _Client:
     """A client that is connected; tries for ever. What failed is closed again."""
     while True:
         client = _Client()
@@ -62,8 +103,9 @@ async def _connect(url: str, name: str, said: _Said) -> Client:
                 name=name,
                 error_cb=said.error,
                 disconnected_cb=said.disconnected,
-                reconnected_cb=said.reconnected,
+                reconnected_cb=client.reconnected(said),
                 closed_cb=said.closed,
+                reconnect_to_server_handler=client.choose,
                 connect_timeout=2,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=_RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type] # it is slept: fractions work
@@ -110,7 +152,52 @@ def _servers(url: str) -> list[str]:
 
 
 class _Client(Client):
-    """Reads headers in a quarter of the time: every commit has four or more."""
+    """Leaves servers that do not answer, and reads headers in a quarter of the time: every commit has four or more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = Answers(self._leave_if_there_are_others)
+        self._left: dict[str, float] = {}
+        self._leaving: asyncio.Task[None] | None = None
+
+    async def leave(self, why: str) -> None:
+        """Go to another server; to this one again where it is the only one."""
+        if self.is_connected:
+            server = self.connected_url.netloc.rpartition("@")[2] if self.connected_url else ""
+            log.warning(f"leaving NATS at {server}: {why}", action="nats_left", server=server, why=why)
+            self._left[server] = time.monotonic()
+            await self.force_reconnect()
+
+    def _leave_if_there_are_others(self, why: str) -> None:
+        if len(self.servers) > 1:
+            self._leaving = asyncio.get_running_loop().create_task(self.leave(why))
+
+    def choose(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
+        """Choose the server to connect to, and how long to wait before: one that was left comes after the others."""
+        now = time.monotonic()
+
+        def tried(server: Server) -> int:
+            left = self._left.get(server.uri.netloc.rpartition("@")[2])
+            return server.reconnects + (3 if left is not None and now - left < _AVOID_SECONDS else 0)
+
+        chosen = min(servers, key=tried)
+        return chosen, _RECONNECT_WAIT_SECONDS if chosen.reconnects else 0.0
+
+    def reconnected(self, said: _Said) -> Callable[[], Awaitable[None]]:
+        """Return what is called after each new connection."""
+
+        async def connected_again() -> None:
+            self.answers.connected()
+            await said.reconnected()
+
+        return connected_again
+
+    async def _attempt_reconnect(self) -> None:
+        # Not public. The library waits until all is sent that was written, which over a dead link takes many minutes.
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super()._attempt_reconnect()
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

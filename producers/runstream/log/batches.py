@@ -11,12 +11,14 @@ import asyncio
 import secrets
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import nats.errors
 import structlog
 from nats.aio.client import Client
 
+from runstream.jetstream.leaving import answers_of
 from runstream.jetstream.publisher import Ack, Outcome, Publisher, Refused, Unanswered
 from runstream.telemetry.metrics import APPEND_DURATION, APPENDED_COMMITS
 
@@ -112,10 +114,20 @@ class Committer:
                 outcomes = await self._one_by_one(group)
         except (nats.errors.Error, OSError) as error:
             outcomes = [Unanswered(str(error) or type(error).__name__)] * len(group)
+        self._note(outcomes, time.perf_counter() - begun)
         for pending, outcome in zip(group, outcomes, strict=True):
             pending.settle(outcome)
         APPEND_DURATION.record(time.perf_counter() - begun, self._label)
         APPENDED_COMMITS.add(sum(isinstance(outcome, Ack) for outcome in outcomes), self._label)
+
+    def _note(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Have the connection go to another server when appends get no answer at this one."""
+        what = f"partition {self._label}"
+        silent = [outcome for outcome in outcomes if isinstance(outcome, Unanswered)]
+        if len(silent) < len(outcomes):
+            answers_of(self._nc).answered(what)
+        elif silent[0].sent and self._nc.is_connected:
+            answers_of(self._nc).unanswered(what, seconds, silent[0].why)
 
     async def _one_by_one(self, group: list[Pending]) -> list[Outcome]:
         futures = [await self._publisher.publish(p.subject, p.body, p.headers) for p in group]

@@ -25,6 +25,7 @@ from runstream.jetstream.api import StreamMessage, UnavailableError, last_messag
 from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
 from runstream.log import streams
 from runstream.log.batches import Committer, Pending
+from runstream.log.leader import stream_info
 from runstream.log.port import AppendConflictError, RawMessage
 from runstream.log.reader import JetStreamReader
 from runstream.log.stored import of_stream
@@ -38,8 +39,12 @@ UNSENT_SECONDS = 5.0
 _HEADER_ROOM = 1024
 """Bytes of a message that are left for headers."""
 _CLOSE_SECONDS = 3.0
+_HISTORY_SECONDS = 10.0
+"""How long reading the history of one aggregate may take."""
+_LOOK_UP_SECONDS = 1.0
+"""How long one question to the leader may take: there is none during an election, and the next one is asked again."""
 _FIRST_DELAY_SECONDS = 0.01
-_MAX_DELAY_SECONDS = 1.0
+_MAX_DELAY_SECONDS = 0.5
 _FINAL = frozenset({10023, 10047, 10054, 10077})
 """No resources, no storage, too large, not stored: trying again does not help."""
 log = structlog.get_logger()
@@ -198,15 +203,19 @@ class JetStreamLog:
         """All messages on a subject that the leader knows."""
         last = await last_message(self._nc, self.subjects.stream(partition), subject)
         messages: list[RawMessage] = []
-        if last is not None:
-            async with self.read(partition, 0, filters=(subject,)) as reader:
+        if last is None:
+            return messages
+        try:
+            async with asyncio.timeout(_HISTORY_SECONDS), self.read(partition, 0, filters=(subject,)) as reader:
                 while not messages or messages[-1].position.sequence < last.sequence:
                     messages += await reader.next_batch()
+        except TimeoutError as error:
+            raise UnavailableError(subject, f"a history was not read within {_HISTORY_SECONDS:g} seconds") from error
         return messages
 
-    async def end(self, partition: int) -> int:
-        """The last sequence of the partition; 0 when it is empty."""
-        info = await request(self._nc, f"STREAM.INFO.{self.subjects.stream(partition)}")
+    async def end(self, partition: int, *, at_least: int = 0) -> int:
+        """The last sequence of the partition (see the port)."""
+        info = await stream_info(self._nc, self.subjects.stream(partition), at_least)
         sequence: int = info["state"]["last_seq"]
         return sequence
 
@@ -220,8 +229,8 @@ class JetStreamLog:
         """Read a partition from the first message behind `after` (see the port)."""
         stream = self.subjects.stream(partition)
         reader = JetStreamReader(self._nc, stream, self.epoch, partition, after, tuple(filters))
-        await reader.open()
         try:
+            await reader.open_when_there()
             yield reader
         finally:
             await reader.close()
@@ -262,16 +271,20 @@ class JetStreamLog:
                     pass
                 case Refused(why=why) | Unanswered(why):
                     sent, give_up = True, deadline
-            try:
-                found = await self._look_up(commit)
-            except UnavailableError as error:
-                why, found = error.message, None
-            if found is not None:
-                return found
-            if self._closed or loop.time() + delay > give_up:
-                raise self._unknown(commit, why, sent=sent)
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
-            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+            known = False
+            while not known:
+                try:
+                    found = await self._look_up(commit)
+                    known = True
+                except UnavailableError as error:
+                    why, found = error.message, None
+                if found is not None:
+                    return found
+                if self._closed or loop.time() + delay > give_up:
+                    raise self._unknown(commit, why, sent=sent)
+                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
+                delay = min(delay * 2, _MAX_DELAY_SECONDS)
+            # Only now, because what is sent to a stream without a leader is lost.
             APPEND_RETRIES.add(1, str(commit.address.partition))
             pending.outcome = loop.create_future()
             await self._committers[commit.address.partition].submit(pending)
@@ -279,7 +292,7 @@ class JetStreamLog:
     async def _look_up(self, commit: NewCommit) -> Position | AppendConflictError | None:
         """What the leader knows: it is in the log, or it never will be; None when it still may be appended."""
         stream, guard = self._stream(commit.address), self.subjects.guard(commit.address)
-        last = await last_message(self._nc, stream, guard)
+        last = await last_message(self._nc, stream, guard, seconds=_LOOK_UP_SECONDS)
         sequence = 0 if last is None else last.sequence
         if sequence == commit.expected:
             return None

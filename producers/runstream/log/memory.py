@@ -78,7 +78,7 @@ class MemoryLog:
         """All commits of the aggregate, in order (see the port)."""
         return self._history(self._of(address), address)
 
-    async def end(self, partition: int) -> int:
+    async def end(self, partition: int, *, at_least: int = 0) -> int:
         """The last sequence of the partition; 0 when it is empty."""
         return len(self._streams[partition].messages)
 

@@ -90,8 +90,11 @@ class Log(Protocol):
         """All commits of the aggregate, in order; those that are skipped have no events. Raises as `last` does."""
         ...
 
-    async def end(self, partition: int) -> int:
-        """The last sequence of the partition; 0 when it is empty."""
+    async def end(self, partition: int, *, at_least: int = 0) -> int:
+        """The last sequence of the partition; 0 when it is empty.
+
+        A caller that has seen `at_least` gets less only when that is certain, and not because an old leader answered.
+        """
         ...
 
     async def origin(self, partition: int) -> str:

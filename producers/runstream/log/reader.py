@@ -8,8 +8,9 @@ import structlog
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
-from runstream.jetstream.api import UnavailableError, request
+from runstream.jetstream.api import UnavailableError
 from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
+from runstream.log.leader import stream_info
 from runstream.log.port import RawMessage
 from runstream.log.stored import of_delivery
 
@@ -37,7 +38,7 @@ class JetStreamReader:
 
     async def open(self) -> None:
         """Begin. Raises InternalError when the stream ends before the position, or is another one than until now."""
-        info = await request(self._nc, f"STREAM.INFO.{self._stream}")
+        info = await stream_info(self._nc, self._stream, self._after)
         if self._origin not in ("", info["created"]):
             raise InternalError(
                 f"partition {self._partition} of the log was restored while it was read: what was read may be gone",
@@ -74,7 +75,7 @@ class JetStreamReader:
         """The next messages, at least one; waits for it, also for a server that is away. Raises InternalError."""
         while True:
             if self._consumer is None:
-                await self._reopen()
+                await self.open_when_there()
                 continue
             try:
                 deliveries = await self._consumer.deliveries(limit)
@@ -88,7 +89,8 @@ class JetStreamReader:
         """How many messages are left, as of the last one read."""
         return self._pending
 
-    async def _reopen(self) -> None:
+    async def open_when_there(self) -> None:
+        """Begin, once there is a server to read from. Raises as `open` does for what is no matter of waiting."""
         delay = _FIRST_DELAY_SECONDS
         while True:
             try:

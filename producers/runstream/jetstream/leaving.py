@@ -1,0 +1,64 @@
+"""When a connection leaves its server for another one of the cluster.
+
+A node that is cut off from its peers keeps its clients. Their appends and heartbeats get no answer for as long as the
+cut lasts, while the rest of the cluster has elected other leaders. So an unanswered request counts, each kind by
+itself: the node may still answer for the streams that it believes to lead. An election takes seconds everywhere; then
+leaving is of no use but does no harm, and the pauses between it grow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+LEAVE_SECONDS = 3.0
+"""How long a stream may be silent, or without a leader, before the server is left."""
+_CLOCK_SECONDS = 0.05
+"""How far two clocks may differ in what they call three seconds."""
+MAX_PAUSE_SECONDS = 24.0
+"""The longest pause between two departures without an answer in between."""
+
+
+class Answers:
+    """What is answered, and what is not, over one connection."""
+
+    def __init__(self, leave: Callable[[str], None] = lambda _: None, clock: Callable[[], float] = time.monotonic):
+        """`leave` is called with the reason."""
+        self._leave = leave
+        self._clock = clock
+        self._silent: dict[str, tuple[float, float]] = {}
+        """Since when each kind of request gets no answer, and when one was last missed."""
+        self._pause = LEAVE_SECONDS
+        self._not_before = 0.0
+
+    def answered(self, what: str) -> None:
+        """Note an answer, whatever it says."""
+        if self._silent.pop(what, None) is not None and not self._silent:
+            self._pause = LEAVE_SECONDS
+
+    def unanswered(self, what: str, waited: float, why: str) -> None:
+        """Note that there was no answer within `waited` seconds, or that the stream has no leader now."""
+        now = self._clock()
+        begun = now - waited
+        since, last = self._silent.get(what, (begun, begun))
+        if begun - last > LEAVE_SECONDS:
+            since = begun  # There were no requests in between: the earlier silence says nothing about now.
+        self._silent[what] = (since, now)
+        if now - since >= LEAVE_SECONDS - _CLOCK_SECONDS and now >= self._not_before:
+            self._silent.clear()
+            self._not_before = now + self._pause
+            self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
+            self._leave(f"{what} is not answered: {why}")
+
+    def connected(self) -> None:
+        """Begin anew at another server."""
+        self._silent.clear()
+
+
+_UNHEEDED = Answers()
+
+
+def answers_of(connection: object) -> Answers:
+    """Return the answers of a connection made by `nats_connection`; for any other, some that nothing heeds."""
+    found = getattr(connection, "answers", None)
+    return found if isinstance(found, Answers) else _UNHEEDED

@@ -1,0 +1,175 @@
+"""A log on a cluster of three: nodes are killed, or cut off from their peers with their clients still connected."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from runstream.commits import Position
+from runstream.errors import InternalError
+from runstream.jetstream.api import request
+from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.leaving import LEAVE_SECONDS, MAX_PAUSE_SECONDS, Answers
+from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.service.doctor.log import log_streams
+from runstream.settings import Settings
+from tests.chaos.kills import Chaos, say
+from tests.cluster import NODES, Cluster, Node, cluster
+from tests.log.commits import created, run_address
+
+PARTITIONS = 2
+MOST_KILLS = 30
+WRITERS = 4
+"""Of each partition."""
+PROGRESS = 25
+"""Commits that each partition must get between two kills."""
+
+
+def test_a_server_is_left_when_one_kind_of_request_is_not_answered_for_three_seconds() -> None:
+    now, left = 100.0, list[str]()
+    answers = Answers(left.append, lambda: now)
+    answers.unanswered("a", 1.0, "slow")
+    answers.answered("b")
+    now += 1.5
+    answers.unanswered("a", 1.0, "slow")
+    assert not left
+    now += 0.6
+    answers.unanswered("a", 0.5, "gone")
+    assert left == ["a is not answered: gone"]
+
+
+def test_a_server_that_answers_or_was_not_asked_is_not_left() -> None:
+    now, left = 100.0, list[str]()
+    answers = Answers(left.append, lambda: now)
+    for _ in range(5):
+        answers.unanswered("a", 2.0, "slow")
+        now += 2.0
+        answers.answered("a")
+    answers.unanswered("a", 1.0, "slow")
+    now += 60.0
+    answers.unanswered("a", 1.0, "slow")
+    assert not left
+
+
+def test_servers_are_left_ever_more_seldom_while_none_answers() -> None:
+    now, times = 100.0, list[float]()
+    answers = Answers(lambda _: times.append(now), lambda: now)
+    for _ in range(200):
+        now += 1.0
+        answers.unanswered("a", 1.0, "no leader")
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[0] >= LEAVE_SECONDS
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= MAX_PAUSE_SECONDS
+
+
+async def test_a_node_that_is_cut_off_is_left_and_what_it_lacks_is_asked_again(tmp_path: Path) -> None:
+    async with (
+        cluster(tmp_path) as three,
+        nats_connection(three.url) as nc,
+        await open_log(nc, "cut", create=True, partitions=1, replicas=NODES) as log,
+    ):
+        await log.append(created(run_address()))
+        leader = await _leader(three, nc, log)
+        async with nats_connection(leader.url) as alone, await open_log(alone, "cut") as old:
+            leader.cut_off()
+            position = await log.append(created(run_address()))
+            asked = asyncio.create_task(old.end(0, at_least=position.sequence))
+            reading = asyncio.create_task(_next(old, position.sequence))
+            await asyncio.wait({asked, reading}, timeout=1.0)
+            assert not asked.done()
+            assert not reading.done()
+            leader.join()
+            assert await asked >= position.sequence
+            following = await log.append(created(run_address()))
+            assert await reading == following
+
+
+async def _next(log: JetStreamLog, after: int) -> Position:
+    async with log.read(0, after) as reader:
+        return (await reader.next_batch(1))[0].position
+
+
+async def _leader(three: Cluster, nc: Client, log: JetStreamLog) -> Node:
+    info = await request(nc, f"STREAM.INFO.{log.subjects.stream(0)}")
+    return three.nodes[int(info["cluster"]["leader"].removeprefix("n"))]
+
+
+@dataclass
+class Load:
+    """Writers that append for as long as the test wants."""
+
+    log: JetStreamLog
+    acknowledged: dict[str, Position] = field(default_factory=dict)
+    counts: list[int] = field(default_factory=lambda: [0] * PARTITIONS)
+    enough: bool = False
+    _appended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def write(self, partition: int) -> None:
+        while not self.enough:
+            commit = created(run_address(partition))
+            try:
+                self.acknowledged[commit.id] = await self.log.append(commit)
+            except InternalError:  # it may be stored or not: nothing was promised
+                continue
+            self.counts[partition] += 1
+            self._appended.set()
+
+    async def progress(self) -> None:
+        """Wait until every partition has got some more commits."""
+        goal = [count + PROGRESS for count in self.counts]
+        while any(count < wanted for count, wanted in zip(self.counts, goal, strict=True)):
+            self._appended.clear()
+            await self._appended.wait()
+
+
+@pytest.mark.chaos
+@pytest.mark.seconds(900)
+async def test_nodes_are_killed_again_and_again_and_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
+    chaos = Chaos(seed=7, ordinarily=1)
+    slowest = 0.0
+    async with (
+        cluster(tmp_path) as three,
+        nats_connection(three.url) as nc,
+        await open_log(nc, "killed", create=True, partitions=PARTITIONS, replicas=NODES) as log,
+    ):
+        load, loop = Load(log), asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            for number in range(PARTITIONS * WRITERS):
+                group.create_task(load.write(number % PARTITIONS))
+            await load.progress()
+            for _ in zip(range(MOST_KILLS), chaos, strict=False):
+                node = chaos.random.choice(three.nodes)
+                begun = loop.time()
+                await node.kill()
+                await load.progress()
+                slowest = max(slowest, loop.time() - begun)
+                node.launch()
+                await load.progress()
+            load.enough = True
+        say(f"{len(load.acknowledged)} acknowledged; at most {slowest:.1f} s until all partitions went on")
+        await three.ready()
+        for node in three.nodes:
+            async with nats_connection(node.url) as each, await open_log(each, "killed") as there:
+                stored = await _stored(there)
+                assert stored.items() >= load.acknowledged.items()
+        settings = Settings(data_dir=Path("/nowhere"), namespace="killed", replicas=NODES)
+        found = {finding.what: finding async for finding in log_streams(nc, settings)}
+        assert found["log readable"].status == "ok", found["log readable"]
+
+
+async def _stored(log: JetStreamLog) -> dict[str, Position]:
+    stored: dict[str, Position] = {}
+    for partition in range(PARTITIONS):
+        end, last = await log.end(partition), 0
+        async with log.read(partition, 0) as reader:
+            while last < end:
+                for message in await reader.next_batch():
+                    stored[message.headers["Nats-Msg-Id"]] = message.position
+                    last = message.position.sequence
+    return stored
