@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DATA := .runstream-data
 RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
-# A sandboxed task has a /tmp of its own: it would not find the tools of a clone that is there.
-DEMO_SANDBOX := $(if $(filter /tmp/%,$(CURDIR)),--sandbox off)
+# What the demo's tasks see of this machine beside the system: the tools of this clone, and the Python they run on.
+DEMO_PLACES = $(CURDIR)/$(VENV),$(shell $(BIN)/python -c 'import sys; print(sys.base_prefix)')
+DEMO_VARIABLES := PIP_*,UV_*,*_proxy,*_PROXY,SSL_CERT_*,*_CA_BUNDLE
 
 .PHONY: help setup demo serve stop test check coverage chaos fuzz smoke bench docs lock clean
 
@@ -24,7 +25,8 @@ $(STAMP): requirements.txt pyproject.toml
 setup: $(STAMP) ## make .venv with everything in it; .venv/bin/runstream is the command
 
 demo: setup ## run this project's own pipeline, from publishing to its result
-	@$(RUNSTREAM) serve --detach $(DEMO_SANDBOX)
+	@RUNSTREAM_EXECUTOR_SANDBOX_READONLY=$(DEMO_PLACES) RUNSTREAM_EXECUTOR_PASS_ENVIRONMENT='$(DEMO_VARIABLES)' \
+	  $(RUNSTREAM) serve --detach
 	@echo
 	@$(RUNSTREAM) run create --config .runstream/config.yml --repo . --env RUNSTREAM_DEMO_VENV=$(CURDIR)/$(VENV) --follow
 	@printf '\n%s\n' 'The service goes on in the background (make stop ends it). Look around:'

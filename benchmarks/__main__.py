@@ -16,7 +16,7 @@ from benchmarks.figures import Figures
 from benchmarks.machine import facts, load
 from benchmarks.standing import Deployment, Servers, servers
 from benchmarks.usage import add_memory
-from runstream.executor.sandbox import find_sandbox
+from runstream.executor.drivers.process import missing_sandbox
 from runstream.telemetry import setup_logging
 
 NOOP = {"gateway": (), "scheduler": (), "executor": ("--driver", "noop", "--active-tasks-limit", "0")}
@@ -83,8 +83,8 @@ async def _end_to_end(options: argparse.Namespace, standing: Servers, figures: F
     for name, components, measure in MEASURED:
         if name != "noop" and "d" not in options.parts:
             return
-        if name == "sandbox" and not find_sandbox("auto", ()).program:
-            console.print("(d) bubblewrap does not work here: nothing is measured in a sandbox")
+        if name == "sandbox" and (reason := await missing_sandbox()):
+            console.print(f"(d) nothing is measured in a sandbox: {reason}")
             return
         async with AsyncExitStack() as stack:
             deployment = Deployment(standing, name, profiled=options.profile)

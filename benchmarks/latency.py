@@ -52,7 +52,7 @@ async def measure_shell(deployment: Deployment, log: JetStreamLog, figures: Figu
 
 
 async def measure_sandbox(deployment: Deployment, log: JetStreamLog, figures: Figures, repetitions: int) -> None:
-    """The same, each command in a sandbox of its own, as executors do it by default where bubblewrap works."""
+    """The same, each task in a sandbox of its own, as executors do it by default."""
     name = f"{SHELL.name}, in a sandbox"
     _add(figures, name, [await _samples(deployment, log, SHELL) for _ in range(repetitions)])
     await _shell_rate(log)

@@ -22,6 +22,24 @@ class ExecutorSettings:
     allow_privileged_containers: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     sandbox: Literal["auto", "require", "off"] = "auto"
+    sandbox_readonly: tuple[str, ...] = ()
+    """Places of the machine that sandboxed tasks see beside the system's directories, read-only."""
+    sandbox_writable: tuple[str, ...] = ()
+    """The same, writable."""
+    sandbox_network: bool = True
+    """False: sandboxed tasks have no network but the loopback."""
+    pass_environment: tuple[str, ...] = ()
+    """Patterns (`PIP_*`, `*_proxy`) of the names of the executor's own variables that tasks get."""
+    step_log_bytes: int = 256 << 20
+    """Of the log of one step; 0 for no limit. What is written after that is dropped."""
+    task_processes: int = 4096
+    """Of one task, threads counted; 0 for no limit."""
+    task_open_files: int = 65536
+    """Of each process of a task; 0 for what the executor has itself."""
+    task_file_bytes: int = 0
+    """Of each file that a task writes; 0 for no limit."""
+    task_memory_bytes: int = 0
+    """Of all processes of one task together; 0 for no limit."""
     lease_seconds: int = 15
     """How long an executor that does not renew its lease counts as alive; it ends its tasks a sixth before that."""
     stop_grace_seconds: float = 5.0
@@ -33,6 +51,8 @@ class Settings:
     """The settings of one process."""
 
     data_dir: Path
+    file: Path | None = None
+    """Where these settings were read from."""
     components: tuple[str, ...] = COMPONENTS
     namespace: str = "runstream"
     """First token of every subject; deployments that share a NATS account differ in it."""

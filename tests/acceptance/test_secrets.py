@@ -160,9 +160,9 @@ async def test_a_secret_is_nowhere(open_path: Path) -> None:
             shown = [await deployment.run("log", "get", run.id, "one", "--step", str(step)) for step in range(4)]
             assert [one.out.splitlines() for one in shown] == [
                 ["***", "***"],
-                ["<***", "***>", "the same"],
+                ["<***>", "the same"],
                 [str(len(SECRET.encode()))],
-                ["***", "***"],
+                ["***"],
             ]
             told = [await deployment.run("run", "get", run.id, "-o", "json")]
             export = await command("export", "-o", str(left / "export.tar"), *deployment.servers)

@@ -57,7 +57,7 @@ def test_every_variable_that_is_named_is_taken() -> None:
 
 
 def _all() -> Iterator[tuple[str, Field[Any]]]:
-    yield from ((f.name, f) for f in fields(Settings) if f.name != "executor")
+    yield from ((f.name, f) for f in fields(Settings) if f.name not in ("executor", "file"))
     yield from ((f"executor.{f.name}", f) for f in fields(ExecutorSettings))
 
 
@@ -74,7 +74,7 @@ def _default(key: str, field: Field[Any]) -> str:
     if key == "components":
         return f"`{','.join(COMPONENTS)}`"
     value = field.default if field.default is not MISSING else None
-    if value is None or value == "":
+    if value is None or value in ("", ()):
         return "none"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 

@@ -22,6 +22,7 @@ from runstream.events.run_config import Depend, RunConfig, RunConfigStored, RunC
 from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.executor import Executor
 from runstream.executor.jobs import Runner
+from runstream.executor.making import host_rules
 from runstream.executor.place import ExecutorPlace
 from runstream.executor.pod_runner import PodRunner
 from runstream.executor.pod_task import Surroundings
@@ -32,7 +33,7 @@ from runstream.log.port import Log
 from runstream.objects import ObjectStorage, PosixObjects, paths
 from runstream.objects.port import chunks
 from runstream.sealing import Keyring
-from runstream.settings import ExecutorSettings
+from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.live import LiveLogs
 from runstream.subjects import Address
 
@@ -253,6 +254,7 @@ async def rig(
     settings: ExecutorSettings = SETTINGS,
     objects: ObjectStorage | None = None,
     runner: Runner | None = None,
+    driver: ProcessDriver | None = None,
     start: bool = True,
 ) -> AsyncIterator[Rig]:
     """An executor in this folder; started, unless the test wants to."""
@@ -261,8 +263,11 @@ async def rig(
     place = ExecutorPlace(folder)
     leases = FakeLeases()
     live = LiveLogs(nats, namespace) if nats is not None else None
-    driver = ProcessDriver(place.identity(settings.id), sandbox=settings.sandbox, hidden=(folder,))
-    around = Surroundings(driver, log, objects, live, Specs(log, KEYRING), settings.stop_grace_seconds)
+    rules = host_rules(Settings(data_dir=folder, executor=settings), place)
+    driver = driver or ProcessDriver(place.identity(settings.id), rules)
+    around = Surroundings(
+        driver, log, objects, live, Specs(log, KEYRING), settings.stop_grace_seconds, settings.step_log_bytes
+    )
     executor = Executor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live)
     try:
         if start:

@@ -352,7 +352,9 @@ asyncio.run(main())
 """
 
 
-async def test_orphans_of_a_killed_executor_end_at_its_next_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("agent_too", [False, True])
+async def test_what_a_task_started_ends_with_a_killed_executor(tmp_path: Path, agent_too: bool) -> None:
+    """By the agent, which sees that the executor is gone; if that was killed too, at the executor's next start."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", CRASHING, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
     )
@@ -363,12 +365,18 @@ async def test_orphans_of_a_killed_executor_end_at_its_next_start(tmp_path: Path
             line = await process.stdout.readline()
         folder = Path(line.decode().strip())
         await appears(folder / "home" / "ready")
+        orphans = descendants(folder)
+        assert len(orphans) == 3
+        handles = [os.pidfd_open(pid) for pid in orphans]
+        if agent_too:
+            process.send_signal(signal.SIGSTOP)
+            os.kill(int((folder / "processes").read_text().split()[1]), signal.SIGKILL)
     finally:
         process.kill()
         await process.wait()
-    orphans = descendants(folder)
-    assert len(orphans) == 3
-    handles = [os.pidfd_open(pid) for pid in orphans]
+    if not agent_too:
+        for handle in handles:
+            await readable(handle)
     # Its log was in its memory: to this executor the folder is of a task that nobody knows.
     async with rig(tmp_path):
         assert descendants(folder) == []

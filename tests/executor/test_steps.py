@@ -56,7 +56,7 @@ async def test_the_first_failing_step_ends_the_task(tmp_path: Path) -> None:
         (
             by_shell("no-such-shell", "true"),
             1,
-            "no-such-shell cannot be executed: No such file or directory\n",
+            "no-such-shell cannot be executed: there is no such program\n",
         ),
         (run_step("true", working_dir="~/nowhere"), 1, "the working directory ~/nowhere does not exist\n"),
         (by_shell(f"{sys.executable} -I", "print(6 * 7)"), 0, "42\n"),
@@ -90,7 +90,7 @@ async def test_environment_layers_and_twins(tmp_path: Path, monkeypatch: pytest.
 async def test_a_tty_is_one_stream_with_its_line_ends(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         done = await it.run(run_step("test -t 0 && test -t 1 && test -t 2 && echo tty; echo err >&2", tty=True))
-        assert await done.log(0) == "tty\r\nerr\r\n"
+        assert await done.log(0) == "tty\nerr\n"
         done = await it.run(run_step("test -t 1 || echo pipe"))
         assert await done.log(0) == "pipe\n"
 

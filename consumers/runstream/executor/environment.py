@@ -1,34 +1,59 @@
 """Which environment a task's processes get (domain b.5, d.4).
 
-From the executor's own environment only what a machine's programs need to work is handed on: never its tokens
-and URLs. A later layer wins over an earlier one.
+Of the executor's own environment only a short list is handed on, and what a setting names: never its tokens and URLs,
+its package sources or proxies, its own Python. A later layer wins over an earlier one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 from runstream.events.run_config import RunConfig, RunConfigTask, Text
 from runstream.executor.process_tree import MARK
-from runstream.executor.task_folder import TaskFolder
 
-_INHERITED = frozenset(
-    {
-        *("PATH", "LANG", "LANGUAGE", "TZ", "TERM", "USER", "LOGNAME", "SHELL"),
-        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
-        *("GIT_SSL_CAINFO", "NIX_SSL_CERT_FILE"),
+_INHERITED = frozenset({"PATH", "LANG", "LANGUAGE", "TZ"})
+_INHERITED_PREFIX = "LC_"
+_TERMINAL = "xterm-256color"
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FALLBACK_LOCALE = "C.UTF-8"
+
+
+def inherited(environment: Mapping[str, str], patterns: Sequence[str] = (), own: Path | None = None) -> dict[str, str]:
+    """Return what a host task gets of the executor's environment: a short list, and what the patterns name.
+
+    `own` is the virtual environment that the service runs in: its programs are not the task's.
+    """
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in _INHERITED
+        or name.startswith(_INHERITED_PREFIX)
+        or any(fnmatchcase(name, pattern) for pattern in patterns)
     }
-)
-_INHERITED_PREFIXES = ("LC_", "PIP_", "UV_")
-"""Where packages come from is a property of the machine."""
+    folders = [folder for folder in kept.get("PATH", "").split(":") if folder and not _lies_in(folder, own)]
+    kept["PATH"] = ":".join(folders) or _DEFAULT_PATH
+    if not kept.keys() & {"LANG", "LC_ALL", "LC_CTYPE"}:
+        kept["LANG"] = _FALLBACK_LOCALE
+    return kept
 
 
-def inherited(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a host task gets of the executor's environment."""
-    return {
-        name: value for name, value in environment.items() if name in _INHERITED or name.startswith(_INHERITED_PREFIXES)
-    }
+def own_virtual_environment() -> Path | None:
+    """Return the virtual environment of this process, if it runs in one."""
+    return Path(sys.prefix) if sys.prefix != sys.base_prefix else None
+
+
+def _lies_in(folder: str, own: Path | None) -> bool:
+    if own is None:
+        return False
+    return any(own in (path, *path.parents) for path in (Path(folder), Path(folder).resolve()))
+
+
+def for_terminal(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command that has a terminal."""
+    return {"TERM": _TERMINAL, **environment}
 
 
 def task_environment(config: RunConfig, task: RunConfigTask, counter: int, attempt: int) -> dict[str, Text]:
@@ -43,10 +68,9 @@ def task_environment(config: RunConfig, task: RunConfigTask, counter: int, attem
     return {**twins, **merged}
 
 
-def placed(folder: TaskFolder, sandboxed: bool) -> dict[str, str]:
-    """What belongs to the task's place on this machine."""
-    tmp = "/tmp" if sandboxed else str(folder.tmp)  # noqa: S108
-    return {"HOME": str(folder.home), "TMPDIR": tmp}
+def placed(home: str, tmp: str, user: str) -> dict[str, str]:
+    """Return what belongs to the task's place: its home, its temporary folder, its user and shell."""
+    return {"HOME": home, "TMPDIR": tmp, "USER": user, "LOGNAME": user, "SHELL": "/bin/sh"}
 
 
 def marked(environment: Mapping[str, str], mark: str) -> dict[str, str]:

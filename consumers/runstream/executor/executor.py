@@ -96,23 +96,29 @@ class Executor(Component):
     async def run(self) -> None:
         """Serve until `stopping` is set; then end what runs, give the lease back, and return."""
         with self._place.locked():
-            await self._runner.setup()
-            after = await self._where_to_begin()
-            if self._live is not None:
-                await self._live.start()
             try:
-                async with asyncio.TaskGroup() as group:
-                    parts = [group.create_task(part) for part in self._parts(after)]
-                    await self._begin()
-                    await self.stopping.wait()
-                    await self._end()
-                    for part in parts:
-                        part.cancel()
+                await self._runner.setup()
+                await self._serve()
             finally:
-                await self._drop_works()
-                self._place.keep_positions(self._log.epoch, self._holdings.positions(), self._origins)
-                if self._live is not None:
-                    await self._live.stop()
+                await self._runner.close()
+
+    async def _serve(self) -> None:
+        after = await self._where_to_begin()
+        if self._live is not None:
+            await self._live.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                parts = [group.create_task(part) for part in self._parts(after)]
+                await self._begin()
+                await self.stopping.wait()
+                await self._end()
+                for part in parts:
+                    part.cancel()
+        finally:
+            await self._drop_works()
+            self._place.keep_positions(self._log.epoch, self._holdings.positions(), self._origins)
+            if self._live is not None:
+                await self._live.stop()
 
     async def drain(self, seconds: float | None) -> None:
         """Take up nothing more, and return when no task runs; after `seconds` those that run are ended."""

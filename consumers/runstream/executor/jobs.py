@@ -45,6 +45,11 @@ class Runner(Protocol):
     allow_host: bool
     allow_pod: bool
 
+    @property
+    def sandbox(self) -> str:
+        """How tasks are kept apart from the machine, for people; known after `setup`."""
+        ...
+
     async def setup(self) -> None:
         """Find out what works on this machine."""
         ...
@@ -59,4 +64,8 @@ class Runner(Protocol):
 
     async def sweep(self, kept: frozenset[str]) -> None:
         """End and remove what is left on this machine of all tasks but the kept ones."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; no job runs any more."""
         ...

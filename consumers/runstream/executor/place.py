@@ -32,6 +32,11 @@ class ExecutorPlace:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @property
+    def folder(self) -> Path:
+        """Where the executor's own files are."""
+        return self._root
+
+    @property
     def tasks(self) -> Path:
         """Where the folders of tasks are."""
         return self._root / "tasks"

@@ -31,6 +31,15 @@ class PodRunner:
         """Prepare the driver."""
         await self._around.driver.setup()
 
+    @property
+    def sandbox(self) -> str:
+        """How tasks are kept apart from the machine."""
+        return self._around.driver.sandbox
+
+    async def close(self) -> None:
+        """Let the driver go."""
+        await self._around.driver.close()
+
     async def run(self, job: Job) -> Ended:
         """Run the task to its end."""
         return await PodTask(job, self._folder(job.task.id), self._around).run()

@@ -7,6 +7,7 @@ not a command of the pod is cancelled.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,8 +25,8 @@ from runstream.events.executor_task import (
     ExecutorTaskStepTimedOut,
 )
 from runstream.events.run_config import Step
-from runstream.executor.archives import StoppedError, expand_home
-from runstream.executor.drivers.port import Driver, Pod
+from runstream.executor.archives import StoppedError
+from runstream.executor.drivers.port import Driver, NotStartedError, Pod
 from runstream.executor.ending import Reason
 from runstream.executor.jobs import Ended, Job
 from runstream.executor.masking import masked
@@ -63,6 +64,8 @@ class Surroundings:
     """Without it logs cannot be followed while steps run."""
     specs: Specs
     stop_grace_seconds: float
+    step_log_bytes: int = 0
+    """Of the log of one step; 0 for no limit."""
 
 
 class PodTask:
@@ -144,7 +147,7 @@ class PodTask:
         log.line("Pod started.")
         working_dir = spec.task.working_dir or DEFAULT_WORKING_DIR
         log.line(f"Creating working dir {working_dir}.")
-        expand_home(working_dir, pod.home, pod.home).mkdir(mode=0o755, parents=True, exist_ok=True)
+        os.close(await pod.files.run(pod.files.make_folder, pod.files.path(working_dir)))
         return spec
 
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
@@ -168,6 +171,7 @@ class PodTask:
         except (RunstreamError, OSError) as failure:
             if not ending.told.is_set():
                 self._error = f"step {index} failed: {_said(failure)}"
+                status = 1 if isinstance(failure, NotStartedError) else None
             log.line(_said(failure))
         finally:
             limits.close()
@@ -238,7 +242,7 @@ class PodTask:
     def _open_log(self, step: int | None) -> StepLog:
         live = self._around.live
         live_log = live.log(self._job.task.id, step) if live is not None else None
-        return StepLog(self._folder.log(step), live_log, self._secrets)
+        return StepLog(self._folder.log(step), live_log, self._secrets, self._around.step_log_bytes)
 
     def _end_logs(self, begin: int, end: int) -> None:
         """Tell those who follow steps that will never run; the log of one that ran has ended already."""

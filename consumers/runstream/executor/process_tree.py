@@ -1,9 +1,8 @@
 """Which processes belong to a task, and their end: none of them survives the task.
 
-A process belongs to a task when it is in a session that the task started, carries the task's mark in its
-environment, works in the task's folder, or was started by one that does. So a grandchild that began a session
-of its own is found; one that also dropped its environment, left the folder and was orphaned is not, unless
-tasks are sandboxed: there the end of the sandbox's process namespace ends it. Linux only (/proc).
+All of them are below the task's agent: it adopts orphans, and in a sandbox the first process of the process namespace
+does, whose end makes the kernel end all others. What an executor left that was killed is found by the sessions that it
+recorded, the mark in the environment, the folder. Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 from runstream.errors import InternalError
+from runstream.executor.limits import ControlGroup
 
 MARK = "RUNSTREAM_EXECUTOR_TASK"
 """The environment variable that every process of a task has: `<executor id>/<executor task id>`."""
@@ -29,7 +29,6 @@ _KILL_ROUNDS = 50
 _KILL_SECONDS = 1.0
 _YOUNG_SECONDS = 5.0
 """So long after its first process, younger processes are those with higher ids, up to the last that was given out."""
-_SANDBOX = "bwrap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +65,27 @@ class ProcessTree:
         self._folder = str(folder)
         self._record = record
         self._sessions: dict[int, int] = {}
+        self._agents: dict[int, int] = {}
+        """The processes of ours among them, which are not told to end: what they start is."""
+        self._init = 0
+        self._group: ControlGroup | None = None
         self._first_pid = 0
         self._first_time = 0.0
 
-    def started(self, pid: int) -> None:
-        """Record a session that the task begins, here and on disk for after a restart."""
-        process = find_process(pid)
-        started = process.started if process is not None else -1
+    def started(self, agent: int, init: int = 0, group: ControlGroup | None = None) -> None:
+        """Record the task's agent and the first process of its sandbox, here and on disk for after a restart."""
+        self._init = init
+        self._group = group
         if not self._sessions:
-            self._first_pid, self._first_time = pid, time.monotonic()
-        self._sessions[pid] = started
+            self._first_pid, self._first_time = agent, time.monotonic()
+        lines = ""
+        for pid in filter(None, (agent, init)):
+            process = find_process(pid)
+            self._sessions[pid] = self._agents[pid] = process.started if process is not None else -1
+            lines += f"{_boot_id()} {pid} {self._sessions[pid]}\n"
         descriptor = os.open(self._record, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, f"{_boot_id()} {pid} {started}\n".encode())
+            os.write(descriptor, lines.encode())
         finally:
             os.close(descriptor)
 
@@ -93,7 +100,9 @@ class ProcessTree:
         self._first_time = float("-inf")
 
     def members(self) -> list[Process]:
-        """The living processes of the task."""
+        """The living processes of the task, without those of ours."""
+        if self._agents and self._is_childless():
+            return []
         found: dict[int, Process] = {}
         others: list[Process] = []
         for pid in self._candidates():
@@ -111,15 +120,28 @@ class ProcessTree:
                 if process.parent in found and process.pid not in found:
                     found[process.pid] = process
                     grew = True
-        return list(found.values())
+        return [process for process in found.values() if process.pid not in self._agents]
+
+    def _is_childless(self) -> bool:
+        """Whether neither the agent nor the first process has a child; False where the kernel does not say."""
+        try:
+            children = b" ".join(_read(f"/proc/{pid}/task/{pid}/children") for pid in self._agents)
+        except OSError:
+            return False
+        return not {int(pid) for pid in children.split()} - self._agents.keys()
 
     async def end(self, grace_seconds: float) -> None:
         """End all processes: TERM, and after the grace KILL. Raises InternalError for one that cannot be killed."""
         members = await asyncio.to_thread(self.members)
         if grace_seconds > 0 and members:
-            # A sandbox that is told to end takes its inhabitants along at once: they are told themselves.
-            await _end(members, signal.SIGTERM, grace_seconds, spare=_SANDBOX)
-            members = await asyncio.to_thread(self.members)
+            await _end(members, signal.SIGTERM, grace_seconds)
+        if self._init and (init := find_process(self._init)) is not None:
+            await _end([init], signal.SIGKILL, _KILL_SECONDS)
+            if find_process(self._init) is None:  # the kernel has ended all others before
+                return
+        if self._group is not None:
+            self._group.kill()
+        members = await asyncio.to_thread(self.members)
         for _ in range(_KILL_ROUNDS):
             if not members:
                 return
@@ -156,7 +178,7 @@ class ProcessTree:
         return process.started >= leader_started
 
 
-async def _end(processes: Iterable[Process], what: signal.Signals, seconds: float, spare: str = "") -> None:
+async def _end(processes: Iterable[Process], what: signal.Signals, seconds: float) -> None:
     """Send a signal to each, and wait until they are gone, bounded."""
     handles: list[int] = []
     try:
@@ -164,10 +186,9 @@ async def _end(processes: Iterable[Process], what: signal.Signals, seconds: floa
             handle = _handle(process)
             if handle is not None:
                 handles.append(handle)
-                if process.command != spare:
-                    # What has ended needs none; what takes none is still there at the end, and that is an error.
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        signal.pidfd_send_signal(handle, what)
+                # What has ended needs none; what takes none is still there at the end, and that is an error.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    signal.pidfd_send_signal(handle, what)
         with contextlib.suppress(TimeoutError):  # the caller looks again
             async with asyncio.timeout(seconds):
                 for handle in handles:

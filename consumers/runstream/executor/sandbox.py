@@ -1,103 +1,124 @@
-"""Bubblewrap around a step: its home is writable, /tmp its own, the rest of the machine read-only; the network is kept.
+"""What a sandboxed task may see of this machine, and whether there can be sandboxes here.
 
-The executor's data folder (other tasks, tokens, objects) is not visible inside.
+A sandbox has the system's directories, read-only, and the task's own home and /tmp; nothing else of the machine is
+there: no homes, no /run with its sockets, no /var, no other tasks, nothing of the service. Settings list more places.
+`runstream.executor.spawner.namespaces` makes it, `docs/explanation/sandbox.md` explains it.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Sequence
+import os
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import structlog
-
-from runstream.errors import InternalError
+from runstream.errors import BadRequestError
+from runstream.executor.spawner import plan
 from runstream.executor.task_folder import TaskFolder
+from runstream.executor.task_root import User
 
-_PROBE_SECONDS = 10.0
-_FLAGS = (
-    "--die-with-parent",
-    "--unshare-pid",
-    "--unshare-ipc",
-    "--ro-bind",
-    "/",
-    "/",
-    "--dev",
-    "/dev",
-    "--proc",
-    "/proc",
-)
+SYSTEM_PLACES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix/store")
+HOME = "/home/runstream"
+"""The home of every sandboxed task."""
+USER_NAME = "runstream"
+INSIDE_UID = 1000
+RESERVED_PLACES = ("/", "/home", HOME, "/tmp", "/proc", "/dev", "/sys")  # noqa: S108
+"""What cannot be listed: a sandbox has its own."""
 
-log = structlog.get_logger()
+_RESOLVER = Path("/etc/resolv.conf")
+_FIRST_UID, _UIDS = 1_900_000_000, 100_000_000
+"""User ids that no distribution and no container engine gives out."""
+_SMALL_FIRST_UID, _SMALL_UIDS = 52_000, 8_000
+"""The same where only 16 bits are mapped, as in many containers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sandbox:
-    """How the commands of tasks are wrapped."""
+class Visible:
+    """What the sandboxes of an executor have in common."""
 
-    program: str
-    """Path of bwrap; empty for no sandbox."""
-    hidden: tuple[Path, ...]
-    """Folders and files that are not to be seen inside."""
-    missing: str = ""
-    """Why there is no sandbox although one is required; else empty."""
+    readonly: tuple[str, ...] = ()
+    """Places of the machine beside the system's."""
+    writable: tuple[str, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    """What no task may see: nothing of it is there, wherever it lies."""
+    network: bool = True
 
-    def require(self) -> None:
-        """Raises InternalError when a sandbox is required and there is none."""
-        if self.missing:
-            raise InternalError(
-                f"the task cannot run: {self.missing}",
-                code="sandboxUnavailable",
-                hint="install bubblewrap, or start the executor with --sandbox auto",
-            )
+    def sandbox(self, folder: TaskFolder, user: User, accounts: Sequence[tuple[str, str]]) -> plan.Sandbox:
+        """Return the sandbox of one task, whose processes are this user's on the machine."""
+        readonly = (*SYSTEM_PLACES, *self.readonly)
+        visible = (*readonly, *self.writable)
+        return plan.Sandbox(
+            uid=user.uid,
+            gid=user.gid,
+            inside_uid=INSIDE_UID,
+            home=str(folder.home),
+            inside_home=HOME,
+            tmp=str(folder.tmp),
+            readonly=(*readonly, *_resolver(visible)),
+            writable=self.writable,
+            masked=tuple(str(path) for path in _outermost(self.hidden) if _lies_in(str(path), visible)),
+            files=tuple(accounts),
+            network=self.network,
+        )
 
-    def wrap(
-        self, arguments: Sequence[str], folder: Path, task: TaskFolder, visible: Sequence[Path] = ()
-    ) -> Sequence[str]:
-        """The arguments that run these inside; `visible` are folders to be seen, read-only, even if hidden."""
-        if not self.program:
-            return arguments
-        flags: list[str] = [*_FLAGS, "--bind", str(task.tmp), "/tmp"]  # noqa: S108
-        for path in self.hidden:
-            if path.is_dir():
-                flags += ["--tmpfs", str(path)]
-            elif path.exists():
-                flags += ["--ro-bind", "/dev/null", str(path)]
-        for path in visible:
-            flags += ["--ro-bind", str(path), str(path)]
-        for path in (task.home, task.tmp):
-            flags += ["--bind", str(path), str(path)]
-        return [self.program, *flags, "--chdir", str(folder), "--", *arguments]
+    def require_visible(self, path: Path) -> None:
+        """Raises BadRequestError for a path that lies in a hidden place, or contains one, links resolved."""
+        real = path.resolve()
+        for hidden in (place.resolve() for place in self.hidden):
+            if real == hidden or hidden in real.parents or real in hidden.parents:
+                raise BadRequestError(
+                    f"{path} is out of reach of tasks: it holds files of the service, or lies among them",
+                    code="hiddenRepository",
+                    hint="move the repository to a folder of its own",
+                )
 
 
-def find_sandbox(mode: Literal["auto", "require", "off"], hidden: tuple[Path, ...]) -> Sandbox:
-    """The sandbox of this machine. Runs bwrap once to see whether it works here; blocks for as long."""
-    if mode == "off":
-        return Sandbox("", hidden)
-    program = shutil.which("bwrap")
-    reason = "bubblewrap is not installed" if program is None else _refusal(program)
-    if program is not None and not reason:
-        return Sandbox(program, _outermost(hidden))
-    if mode == "require":
-        return Sandbox("", hidden, missing=f"a sandbox is required, but {reason}")
-    log.info(f"tasks on this machine run without a sandbox: {reason}", action="sandbox_absent", reason=reason)
-    return Sandbox("", hidden)
+def task_user(task_id: str) -> User:
+    """Return whose processes a sandboxed task's are: the executor's user, or one of its own if that is root."""
+    if os.geteuid() != 0:
+        return User(os.geteuid(), os.getegid())
+    mapped = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
+    first, count = (_FIRST_UID, _UIDS) if mapped > _FIRST_UID + _UIDS else (_SMALL_FIRST_UID, _SMALL_UIDS)
+    number = first + zlib.crc32(task_id.encode()) % count
+    return User(number, number)
+
+
+def accounts(folder: Path) -> tuple[tuple[str, str], ...]:
+    """Write the account files of sandboxes to a folder: the machine's, with the task's user in them.
+
+    Return each path inside with the file that is there; only for those that the machine has.
+    """
+    lines = {
+        "passwd": f"{USER_NAME}:x:{INSIDE_UID}:{INSIDE_UID}:Runstream task:{HOME}:/bin/sh",
+        "group": f"{USER_NAME}:x:{INSIDE_UID}:",
+    }
+    made = []
+    for name, own in lines.items():
+        inside = Path("/etc") / name
+        if inside.is_file():
+            kept = [line for line in _lines(inside) if line.split(":")[2:3] != [str(INSIDE_UID)]]
+            file = folder / name
+            file.write_text("\n".join([*kept, own]) + "\n")
+            file.chmod(0o644)
+            made.append((str(inside), str(file)))
+    return tuple(made)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(errors="replace").splitlines()
+
+
+def _resolver(visible: Iterable[str]) -> tuple[str, ...]:
+    """Return the file that /etc/resolv.conf links to, where that is not visible anyway."""
+    real = _RESOLVER.resolve()
+    return (str(real),) if real.is_file() and not _lies_in(str(real), visible) else ()
+
+
+def _lies_in(path: str, places: Iterable[str]) -> bool:
+    return any(path == place or path.startswith(place.rstrip("/") + "/") for place in places)
 
 
 def _outermost(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Those that are not in another one, nor in /tmp, of which a task sees its own."""
-    inside = {path for path in paths if any(other in path.parents for other in (Path("/tmp"), *paths))}  # noqa: S108
-    return tuple(dict.fromkeys(path for path in paths if path not in inside))
-
-
-def _refusal(program: str) -> str:
-    try:
-        done = subprocess.run(
-            [program, *_FLAGS, "true"], capture_output=True, timeout=_PROBE_SECONDS, check=False, text=True
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"bubblewrap does not work here: {error}"
-    return "" if done.returncode == 0 else f"bubblewrap does not work here: {done.stderr.strip()[:200]}"
+    """Return those that do not lie in another one."""
+    return tuple(dict.fromkeys(path for path in paths if not any(other in path.parents for other in paths)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,11 +22,13 @@ def _nobody() -> None:
 class StepLog:
     """The log of one step while it runs. Writing never fails the step."""
 
-    def __init__(self, path: Path, live: LiveLog | None, secrets: frozenset[str] = frozenset()) -> None:
-        """Nothing of `secrets` is written."""
+    def __init__(self, path: Path, live: LiveLog | None, secrets: frozenset[str] = frozenset(), limit: int = 0) -> None:
+        """Nothing of `secrets` is written, and of the output at most `limit` bytes; 0 for no limit."""
         self._path = path
         self._masker = Masker(secrets)
         self._live = live
+        self._room = limit or sys.maxsize
+        self._limit = limit
         self.heard: Callable[[], None] = _nobody
         """Called for all output that is not ours."""
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -38,7 +41,12 @@ class StepLog:
     def write(self, chunk: bytes) -> None:
         """More output."""
         self.heard()
-        self._show(self._masker.feed(chunk))
+        if self._room > 0:
+            kept = chunk[: self._room]
+            self._room -= len(kept)
+            self._show(self._masker.feed(kept))
+            if self._room == 0:
+                self.line(f"\nThe log ends here: it has {self._limit} bytes, the limit (executor.step_log_bytes).")
 
     def _show(self, chunk: bytes) -> None:
         if self._file is None or not chunk:

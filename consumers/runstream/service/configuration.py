@@ -6,6 +6,7 @@ Every value is checked, whoever gave it, and all problems are reported together.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -15,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from runstream.errors import BadRequestError, RunstreamError
+from runstream.executor.sandbox import RESERVED_PLACES
 from runstream.log.streams import require_namespace
 from runstream.objects.s3.location import parse_location
 from runstream.service.data_dir import default_data_dir
@@ -29,7 +31,7 @@ _HINTS: dict[str, Any] = {
     name: kind for name, kind in get_type_hints(Settings).items() if name in {f.name for f in fields(Settings)}
 }
 _HINTS |= {f"executor.{name}": kind for name, kind in get_type_hints(ExecutorSettings).items()}
-KEYS = tuple(sorted(set(_HINTS) - set(SECTIONS)))
+KEYS = tuple(sorted(set(_HINTS) - {*SECTIONS, "file"}))
 """All settings by name."""
 
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -40,6 +42,11 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "executor.active_tasks_limit": (0, 10_000),
     "executor.lease_seconds": (2, 3600),
     "executor.stop_grace_seconds": (0, 3600),
+    "executor.step_log_bytes": (0, 1 << 50),
+    "executor.task_processes": (0, 1 << 22),
+    "executor.task_open_files": (0, 1 << 30),
+    "executor.task_file_bytes": (0, 1 << 60),
+    "executor.task_memory_bytes": (0, 1 << 60),
 }
 _IN_WORDS: Mapping[object, str] = {
     int: "a whole number",
@@ -86,7 +93,7 @@ def load_settings(options: Mapping[str, object], environ: Mapping[str, str], fil
             details={"problems": problems},
             hint=_hint(problems),
         )
-    return _built(values, environ)
+    return _built({**values, "file": file.resolve() if file is not None else None}, environ)
 
 
 def _built(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
@@ -116,7 +123,7 @@ def _checked(given: Given) -> object:
         value = msgspec.convert(value, _HINTS[given.key], strict=not given.text, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise ValueError(_wrong_type(given.key, value)) from error
-    for check in (_check_range, _check_url, _check_objects_url, _check_name, _check_components):
+    for check in (_check_range, _check_url, _check_objects_url, _check_name, _check_components, _check_places):
         check(given.key, value)
     return value
 
@@ -131,7 +138,7 @@ def _wrong_type(key: str, value: object) -> str:
 def _parsed(given: Given) -> object:
     """The value that a text of the environment stands for."""
     text = str(given.value)
-    if given.key == "components":
+    if _HINTS[given.key] == tuple[str, ...]:
         return [part.strip() for part in text.split(",") if part.strip()]
     if given.key == "executor.labels":
         return dict(_label(part) for part in text.split(",") if part)
@@ -195,6 +202,16 @@ def _check_components(key: str, value: object) -> None:
         raise ValueError(f"unknown {kind} {', '.join(map(repr, unknown))} {choices}")
     if not value:
         raise ValueError(f"components must name at least one {choices}")
+
+
+def _check_places(key: str, value: object) -> None:
+    if key not in ("executor.sandbox_readonly", "executor.sandbox_writable") or not isinstance(value, tuple):
+        return
+    for place in value:
+        if not place.startswith("/") or ".." in place.split("/"):
+            raise ValueError(f"{key} has {place!r}; write absolute paths")
+        if os.path.normpath(place) in RESERVED_PLACES:
+            raise ValueError(f"{key} has {place!r}, of which a sandbox has its own; name what is below it")
 
 
 def _hint(problems: Iterable[str]) -> str:

@@ -72,7 +72,7 @@ class ServeOptions(StorageOptions):
     active_tasks_limit: Annotated[int | None, Parameter(group=_EXECUTOR)] = None
     """How many tasks this executor runs at once; 0 for no limit. Default: 2."""
     sandbox: Annotated[Literal["auto", "require", "off"] | None, Parameter(group=_EXECUTOR)] = None
-    """Whether tasks run under bubblewrap: where present, always, never. Default: auto."""
+    """Whether host tasks run in a sandbox: where that works, always (or not at all), never. Default: auto."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, Parameter(group=_WATCHING)] = None
     """Default: info."""
     log_format: Annotated[Literal["console", "json"] | None, Parameter(group=_WATCHING)] = None

@@ -20,6 +20,7 @@ class NoopRunner:
 
     allow_host = True
     allow_pod = True
+    sandbox = "none: tasks do nothing"
 
     async def setup(self) -> None:
         """Nothing."""
@@ -41,6 +42,9 @@ class NoopRunner:
 
     async def sweep(self, kept: frozenset[str]) -> None:
         """Nothing is left anywhere."""
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 def lost_logs(task: ExecutorTask) -> tuple[ExecutorTaskLogLost, ...]:

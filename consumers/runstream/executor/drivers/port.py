@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from runstream.executor.child import Output
+from runstream.errors import BadRequestError
 from runstream.executor.spec import ExecutorTaskSpec
+from runstream.executor.step_output import Output
 from runstream.executor.task_folder import TaskFolder
 from runstream.executor.task_root import TaskRoot
 
@@ -27,6 +28,13 @@ class Exec:
     """Folders of the machine that the command has to see."""
 
 
+class NotStartedError(BadRequestError):
+    """A command could not be started: its folder or its program is not there, or cannot be used."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, code="commandNotStarted")
+
+
 class Pod(Protocol):
     """Where one task runs."""
 
@@ -38,9 +46,13 @@ class Pod(Protocol):
     async def exec(self, command: Exec, output: Output) -> int:
         """Execute a command and wait for its end; the exit status.
 
-        A folder or a program that does not exist is said in the output and is exit status 1 (d.4). When the pod is
-        ended meanwhile, the command ends.
+        Raises NotStartedError for a folder or a program that does not exist: the step's exit status is 1 then (d.4).
+        When the pod is ended meanwhile, the command ends.
         """
+        ...
+
+    def require_visible(self, path: Path) -> None:
+        """Raises BadRequestError for a path of the machine that lies in a place hidden from tasks, or contains one."""
         ...
 
     async def write_script(self, text: str) -> str:
@@ -61,6 +73,8 @@ class Driver(Protocol):
 
     allow_host: bool
     allow_pod: bool
+    sandbox: str
+    """How tasks are kept apart from the machine, for people; known after `setup`."""
 
     async def setup(self) -> None:
         """Find out what works on this machine; before anything else."""
@@ -72,4 +86,8 @@ class Driver(Protocol):
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
         """End what an earlier process of this executor left running of a task."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything; all pods have ended."""
         ...

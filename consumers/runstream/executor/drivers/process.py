@@ -1,23 +1,50 @@
-"""Host tasks: each in a folder of its own, its commands in sessions of their own, sandboxed where that is possible."""
+"""Host tasks: processes of this machine, in a sandbox that lives as long as the task, or without one."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import getpass
 import os
 import secrets
+import tempfile
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from runstream.errors import BadRequestError, InternalError
-from runstream.executor.archives import expand_home
-from runstream.executor.child import Child, Command, Output
-from runstream.executor.drivers.port import Exec, Pod
-from runstream.executor.environment import inherited, marked, placed
+import structlog
+
+from runstream.errors import BadRequestError, InternalError, RunstreamError
+from runstream.executor.drivers.port import Exec, NotStartedError, Pod
+from runstream.executor.environment import for_terminal, inherited, marked, own_virtual_environment, placed
+from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
 from runstream.executor.process_tree import ProcessTree
-from runstream.executor.sandbox import Sandbox, find_sandbox
+from runstream.executor.sandbox import HOME, INSIDE_UID, USER_NAME, Visible, accounts, task_user
+from runstream.executor.spawner.plan import Command, Join, Plan, Sandbox
+from runstream.executor.spawning import Agent, Spawner, StartError
 from runstream.executor.spec import ExecutorTaskSpec
+from runstream.executor.step_output import Output, StepOutput
 from runstream.executor.task_folder import TaskFolder
-from runstream.executor.task_root import TaskRoot
+from runstream.executor.task_root import TaskRoot, User
+
+log = structlog.get_logger()
+
+Mode = Literal["auto", "require", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """How host tasks run on this machine."""
+
+    sandbox: Mode = "auto"
+    visible: Visible = field(default_factory=Visible)
+    passed: tuple[str, ...] = ()
+    """Patterns of the names of variables that are handed on from the executor's environment."""
+    limits: Limits = field(default_factory=Limits)
+    accounts: Path = field(default_factory=Path)
+    """The folder for the account files of sandboxes."""
+    allow: bool = True
 
 
 class ProcessDriver:
@@ -25,27 +52,91 @@ class ProcessDriver:
 
     allow_pod = False
 
-    def __init__(
-        self,
-        executor_id: str,
-        *,
-        sandbox: Literal["auto", "require", "off"] = "auto",
-        hidden: tuple[Path, ...] = (),
-        allow_host: bool = True,
-    ) -> None:
-        """`hidden` are folders and files that a sandboxed task does not see."""
-        self.allow_host = allow_host
+    def __init__(self, executor_id: str, rules: HostRules) -> None:
+        self.allow_host = rules.allow
+        self.sandbox = ""
+        """How tasks are kept apart from the machine, for people: `sandboxed`, or why not."""
+        self._rules = rules
         self._executor_id = executor_id
-        self._mode: Literal["auto", "require", "off"] = sandbox
-        self._sandbox = Sandbox("", hidden)
-        self._inherited = inherited(os.environ)
+        self._spawner = Spawner()
+        self._accounts: tuple[tuple[str, str], ...] = ()
+        self._groups = ControlGroups()
+        self._sandboxed = False
+        self._inherited = inherited(os.environ, rules.passed, own_virtual_environment())
 
     async def setup(self) -> None:
-        """Find the sandbox."""
-        self._sandbox = await asyncio.to_thread(find_sandbox, self._mode, self._sandbox.hidden)
+        """Find out whether there can be sandboxes here, by making one."""
+        self._groups = await asyncio.to_thread(control_groups, self._executor_id)
+        if self._rules.sandbox == "off":
+            self.sandbox = "off"
+        else:
+            reason = await self.refusal()
+            self._sandboxed = not reason
+            self.sandbox = f"missing: {reason}" if reason else "sandboxed"
+        if not self._sandboxed:
+            log.warning(
+                f"tasks on this machine run WITHOUT a sandbox ({self.sandbox}): "
+                "they can read and change all that this user can",
+                action="sandbox_absent",
+                reason=self.sandbox,
+            )
+
+    async def refusal(self) -> str:
+        """Return why there can be no sandbox; empty when there can."""
+        self._accounts = await asyncio.to_thread(accounts, self._rules.accounts)
+        with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
+            place = TaskFolder(Path(folder) / "task")
+            place.make()
+            try:
+                agent = await self._open(place, task_user("probe"), None)
+                os.close(agent.root)
+                agent.close()
+            except RunstreamError as error:
+                return str(error)
+        return ""
 
     async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
-        """A folder and the means to run commands in it."""
+        """An agent with its sandbox, and the means to run commands there."""
+        self._check(spec)
+        tree = self._tree(task_id, folder)
+        if not self._sandboxed:
+            if self._rules.sandbox == "require":
+                raise InternalError(
+                    f"the task cannot run: a sandbox is required, but {self.sandbox.removeprefix('missing: ')}",
+                    code="sandboxUnavailable",
+                    hint="`runstream doctor` says what is missing; or start the executor with --sandbox auto",
+                )
+            output(
+                f"WITHOUT a sandbox: the task can read and change all that its user can ({self.sandbox}).\n".encode()
+            )
+        group = self._group()
+        if self._sandboxed:
+            user = task_user(task_id)
+            agent = await self._open(folder, user, group)
+            output(b"In a sandbox of its own.\n")
+            files = TaskRoot(HOME, {"/": agent.root}, user if user.uid != os.geteuid() else None)
+            place = placed(HOME, "/tmp", USER_NAME)  # noqa: S108
+        else:
+            agent = await self._spawner.open(self._plan(group))
+            files = TaskRoot.of_folders(folder.home, folder.tmp)
+            place = placed(str(folder.home), str(folder.tmp), getpass.getuser())
+        limits = self._rules.limits.described(sandboxed=self._sandboxed, controllers=self._groups.controllers)
+        output(f"{limits}\n".encode() if limits else b"")
+        tree.started(agent.pid, agent.init, group)
+        environment = {**self._inherited, **place, **spec.environment}
+        return ProcessPod(
+            tree, folder, group, files, environment, self._mark(task_id), agent, self._join, self._rules.visible
+        )
+
+    def _group(self) -> ControlGroup | None:
+        """A control group for a task, where it is of use: for limits, or for the end of a task without a sandbox."""
+        return self._groups.group(self._rules.limits) if self._groups.controllers or not self._sandboxed else None
+
+    def _plan(self, group: ControlGroup | None, sandbox: Sandbox | None = None, join: Join | None = None) -> Plan:
+        limits = self._rules.limits.resources(sandboxed=self._sandboxed)
+        return Plan(sandbox, join, limits, group.processes if group is not None else "")
+
+    def _check(self, spec: ExecutorTaskSpec) -> None:
         runtime = spec.task.runtime
         if runtime.type != "host":
             raise BadRequestError(
@@ -61,17 +152,32 @@ class ProcessDriver:
                 code="userNotSupported",
                 hint="leave `user` out",
             )
-        self._sandbox.require()
-        output(b"Sandboxed by bubblewrap.\n" if self._sandbox.program else b"Not sandboxed.\n")
-        tree = self._tree(task_id, folder)
-        environment = {**self._inherited, **placed(folder, bool(self._sandbox.program)), **spec.environment}
-        return ProcessPod(tree, folder, environment, self._mark(task_id), self._sandbox)
+
+    async def _open(self, folder: TaskFolder, user: User, group: ControlGroup | None) -> Agent:
+        if user.uid != os.geteuid():
+            for path in (folder.home, folder.tmp):
+                os.chown(path, user.uid, user.gid, follow_symlinks=False)
+        sandbox = self._rules.visible.sandbox(folder, user, self._accounts)
+        return await self._spawner.open(self._plan(group, sandbox))
+
+    async def _join(self, init: int, group: ControlGroup | None, seen: tuple[Path, ...]) -> Agent:
+        """Open a second agent in the sandbox of a task, which sees these places too."""
+        join = Join(INSIDE_UID, tuple(str(path) for path in seen), self._rules.visible.network)
+        handle = os.pidfd_open(init)
+        try:
+            return await self._spawner.open(self._plan(group, join=join), handle)
+        finally:
+            os.close(handle)
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
-        """Kill the processes that bear the task's mark or are in its recorded sessions."""
+        """Kill the processes that an earlier process of this executor left."""
         tree = self._tree(task_id, folder)
         await asyncio.to_thread(tree.recall)
         await tree.end(0)
+
+    async def close(self) -> None:
+        """End the spawner."""
+        await asyncio.to_thread(self._spawner.close)
 
     def _tree(self, task_id: str, folder: TaskFolder) -> ProcessTree:
         return ProcessTree(self._mark(task_id), folder.root, folder.processes)
@@ -84,43 +190,67 @@ class ProcessPod:
     """The processes of one host task."""
 
     def __init__(
-        self, tree: ProcessTree, folder: TaskFolder, environment: dict[str, str], mark: str, sandbox: Sandbox
+        self,
+        tree: ProcessTree,
+        folder: TaskFolder,
+        group: ControlGroup | None,
+        files: TaskRoot,
+        environment: dict[str, str],
+        mark: str,
+        agent: Agent,
+        join: Callable[[int, ControlGroup | None, tuple[Path, ...]], Awaitable[Agent]],
+        visible: Visible,
     ) -> None:
         self.home = folder.home
-        self.files = TaskRoot.of_folders(folder.home, folder.tmp)
+        self.files = files
         self._mark = mark
         self._tree = tree
-        self._folder = folder
+        self._tmp = environment["TMPDIR"]
+        self._group = group
         self._environment = environment
-        self._sandbox = sandbox
-        self._children: list[Child] = []
+        self._agent = agent
+        self._join = join
+        self._visible = visible
+        self._joined: dict[tuple[Path, ...], Agent] = {}
+        self._outputs: list[StepOutput] = []
         self._ending: asyncio.Task[None] | None = None
 
     async def exec(self, command: Exec, output: Output) -> int:
-        """Execute a command in a session of its own."""
+        """Execute a command in the task's sandbox."""
         if self._ending is not None:
             raise InternalError("the task has ended", code="taskEnded")
-        folder = expand_home(command.folder, self.home, self.home)
-        if not folder.is_dir():
-            output(f"the working directory {command.folder} does not exist\n".encode())
-            return 1
-        arguments = self._sandbox.wrap(command.arguments, folder, self._folder, command.visible)
+        agent = await self._agent_for(command.visible)
         environment = marked({**self._environment, **command.environment}, self._mark)
+        if command.tty:
+            environment = for_terminal(environment)
+        folder = self.files.path(command.folder)
         try:
-            child = Child(Command(arguments, folder, environment, command.tty), output)
-        except OSError as error:
-            output(f"{command.arguments[0]} cannot be executed: {error.strerror}\n".encode())
-            return 1
-        self._children.append(child)
-        self._tree.started(child.pid)
-        return await child.wait()
+            _, descriptor = await agent.start(Command(command.arguments, folder, environment, command.tty))
+        except StartError as error:
+            raise NotStartedError(_reason(command, error)) from error
+        step_output = StepOutput(descriptor, output, tty=command.tty)
+        self._outputs.append(step_output)
+        status = await agent.ended()
+        await step_output.finish(lambda: [process.pid for process in self._tree.members()])
+        if status and self._group is not None and self._group.out_of_memory():
+            output(b"A process was killed: the task used all the memory that it may (executor.task_memory_bytes).\n")
+        return status
+
+    async def _agent_for(self, seen: tuple[Path, ...]) -> Agent:
+        if not seen or not self._agent.init:
+            return self._agent
+        if seen not in self._joined:
+            self._joined[seen] = await self._join(self._agent.init, self._group, seen)
+        return self._joined[seen]
+
+    def require_visible(self, path: Path) -> None:
+        """Refuse a path of the machine that lies in a place hidden from tasks, or contains one."""
+        self._visible.require_visible(path)
 
     async def write_script(self, text: str) -> str:
         """A file in the task's temporary folder, mode 0600."""
-        path = f"{self._folder.tmp}/step-{secrets.token_hex(6)}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode() + b"\n")
+        path = f"{self._tmp}/step-{secrets.token_hex(6)}"
+        await self.files.run(self.files.write, path, text.encode() + b"\n")
         return path
 
     async def end(self, grace_seconds: float) -> None:
@@ -131,6 +261,30 @@ class ProcessPod:
 
     async def close(self) -> None:
         """Close what the commands left open."""
-        for child in self._children:
-            child.close()
+        for agent in (self._agent, *self._joined.values()):
+            agent.close()
+        for output in self._outputs:
+            output.close()
         self.files.close()
+        if self._group is not None:
+            self._group.remove()
+
+
+def _reason(command: Exec, error: StartError) -> str:
+    if error.stage == "folder":
+        if error.number == errno.ENOENT:
+            return f"the working directory {command.folder} does not exist"
+        return f"the working directory {command.folder} cannot be used: {error}"
+    if error.number == errno.ENOENT:
+        return f"{command.arguments[0]} cannot be executed: there is no such program"
+    return f"{command.arguments[0]} cannot be executed: {error}"
+
+
+async def missing_sandbox() -> str:
+    """Make a sandbox, and return why there can be none on this machine; empty when there can."""
+    with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
+        driver = ProcessDriver("probe", HostRules(accounts=Path(folder)))
+        try:
+            return await driver.refusal()
+        finally:
+            await driver.close()

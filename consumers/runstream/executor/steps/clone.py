@@ -16,6 +16,7 @@ from pathlib import Path
 from runstream.errors import BadRequestError
 from runstream.executor.drivers.port import Exec
 from runstream.executor.steps.context import StepContext
+from runstream.executor.task_root import TaskRoot
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 _PORT = re.compile(r"[0-9]{0,5}")
@@ -31,7 +32,7 @@ async def clone(context: StepContext) -> int:
     if commit and not _COMMIT.fullmatch(commit):
         raise BadRequestError(f"AGOLA_GIT_COMMITSHA {commit[:80]!r} is not a commit", code="invalidCommit")
     local = _local_path(url)
-    git_environment = _git_environment(context, environment, local)
+    git_environment = await context.pod.files.run(_git_environment, context, environment, local)
     visible = (local,) if local is not None else ()
     for arguments in _commands(context, url, local, ref, commit):
         context.log.line(f"+ {shlex.join(arguments)}")
@@ -62,31 +63,31 @@ def _commands(context: StepContext, url: str, local: Path | None, ref: str, comm
 def _git_environment(context: StepContext, environment: Mapping[str, str], local: Path | None) -> dict[str, str]:
     git = {"GIT_TERMINAL_PROMPT": "0"}
     if local is not None:
-        _trust(context.pod.home, local)
+        _trust(context.pod.files, local)
     key, host_key = environment.get("AGOLA_SSHPRIVKEY", ""), environment.get("AGOLA_SSHHOSTKEY", "")
     if key or host_key:
-        git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(str(_ssh_files(context.pod.home, environment)))}"
+        git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(_ssh_files(context.pod.files, environment))}"
     return git
 
 
-def _ssh_files(home: Path, environment: Mapping[str, str]) -> Path:
+def _ssh_files(files: TaskRoot, environment: Mapping[str, str]) -> str:
     """The key, the known hosts and the configuration that ssh is given; the path of the last."""
     host = environment.get("AGOLA_GIT_HOST", "")
     port = environment.get("AGOLA_GIT_PORT", "")
     if not _HOST.fullmatch(host) or not _PORT.fullmatch(port):
         raise BadRequestError(f"AGOLA_GIT_HOST {host[:80]!r} and port {port[:20]!r} are not valid", code="invalidHost")
-    folder = home / ".ssh"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = f"{files.home}/.ssh"
+    os.close(files.make_folder(folder, 0o700))
     check = "no" if environment.get("AGOLA_SKIPSSHHOSTKEYCHECK") else "yes"
-    _private(folder / "known_hosts", _ended(environment.get("AGOLA_SSHHOSTKEY", "")))
-    _private(folder / "id_rsa", _ended(environment.get("AGOLA_SSHPRIVKEY", "")))
+    _private(files, f"{folder}/known_hosts", _ended(environment.get("AGOLA_SSHHOSTKEY", "")))
+    _private(files, f"{folder}/id_rsa", _ended(environment.get("AGOLA_SSHPRIVKEY", "")))
     lines = [
         f"Host {host or '*'}",
         *([f"  HostName {host}"] if host else []),
         *([f"  Port {port}"] if port else []),
-        f'  IdentityFile "{folder / "id_rsa"}"',
+        f'  IdentityFile "{folder}/id_rsa"',
         "  IdentitiesOnly yes",
-        f'  UserKnownHostsFile "{folder / "known_hosts"}"',
+        f'  UserKnownHostsFile "{folder}/known_hosts"',
         f"  StrictHostKeyChecking {check}",
         "  PasswordAuthentication no",
         "  BatchMode yes",
@@ -94,20 +95,20 @@ def _ssh_files(home: Path, environment: Mapping[str, str]) -> Path:
         "  PubkeyAcceptedAlgorithms +ssh-rsa",
         "  PubkeyAcceptedKeyTypes +ssh-rsa",
     ]
-    _private(folder / "config", "\n".join(lines) + "\n")
-    return folder / "config"
+    _private(files, f"{folder}/config", "\n".join(lines) + "\n")
+    return f"{folder}/config"
 
 
-def _trust(home: Path, repository: Path) -> None:
+def _trust(files: TaskRoot, repository: Path) -> None:
     """Let git read a repository of this machine that belongs to another user: it was named on purpose."""
     paths = (repository, repository / ".git")
-    _private(home / ".gitconfig", "[safe]\n" + "".join(f"\tdirectory = {_quoted(path)}\n" for path in paths))
+    _private(
+        files, f"{files.home}/.gitconfig", "[safe]\n" + "".join(f"\tdirectory = {_quoted(path)}\n" for path in paths)
+    )
 
 
-def _private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+def _private(files: TaskRoot, path: str, text: str) -> None:
+    files.write(path, text.encode())
 
 
 def _quoted(path: Path) -> str:

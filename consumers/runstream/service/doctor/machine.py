@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import platform
 import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from runstream.executor.drivers.process import missing_sandbox
 from runstream.service.data_dir import NEEDED_BYTES
 from runstream.service.doctor.finding import Finding, judged
 from runstream.settings import Settings
@@ -28,7 +31,8 @@ async def machine(settings: Settings) -> AsyncIterator[Finding]:
         yield _disk(settings.objects_path)
     if "executor" in settings.components:
         yield _program("git", "steps that clone a repository fail", "install git", required=True)
-        yield _sandbox(settings)
+        yield await _sandbox(settings)
+        yield _user()
 
 
 def _disk(folder: Path) -> Finding:
@@ -43,11 +47,28 @@ def _disk(folder: Path) -> Finding:
     )
 
 
-def _sandbox(settings: Settings) -> Finding:
+async def _sandbox(settings: Settings) -> Finding:
+    """Make a sandbox, as an executor does when it starts."""
     if settings.executor.sandbox == "off":
-        return Finding("bwrap", "warning", "the sandbox is off", "tasks can touch all that this user can touch")
-    required = settings.executor.sandbox == "require"
-    return _program("bwrap", "tasks run without a sandbox", "install bubblewrap", required=required)
+        return Finding("sandbox", "warning", "it is off", "tasks can read and change all that this user can")
+    reason = await missing_sandbox()
+    return judged(
+        "sandbox",
+        reason or "works",
+        good=not reason,
+        todo="without one tasks can read and change all that this user can: allow user namespaces on this machine",
+        otherwise="problem" if settings.executor.sandbox == "require" else "warning",
+    )
+
+
+def _user() -> Finding:
+    return judged(
+        "user",
+        "root" if os.geteuid() == 0 else getpass.getuser(),
+        good=os.geteuid() != 0,
+        todo="run the service as a user of its own: what escapes from it then is not root",
+        otherwise="warning",
+    )
 
 
 def _program(name: str, consequence: str, todo: str, *, required: bool) -> Finding:

@@ -1,0 +1,153 @@
+"""What one task may use, and which of it this machine can enforce.
+
+Processes are counted for each user: that is exact in a sandbox, where the kernel counts those of the sandbox's user
+namespace alone (Linux 5.14 or later); without one it would count all of the executor's user, so it is not set.
+Memory takes a control group of version 2 with the memory controller, which the executor may write to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_MOUNTS = Path("/proc/self/mountinfo")
+_NAMESPACED_COUNTS = (5, 14)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Each 0 for no limit."""
+
+    processes: int = 0
+    """Of one task, threads counted."""
+    open_files: int = 0
+    """Of each process."""
+    file_bytes: int = 0
+    """Of each file."""
+    memory_bytes: int = 0
+    """Of all processes of a task together."""
+
+    def resources(self, *, sandboxed: bool) -> tuple[tuple[str, int], ...]:
+        """Return the resource limits of the task's processes, by their name in `resource`."""
+        found = {"RLIMIT_NOFILE": self.open_files, "RLIMIT_FSIZE": self.file_bytes}
+        if sandboxed and _release() >= _NAMESPACED_COUNTS:
+            found["RLIMIT_NPROC"] = self.processes
+        return (("RLIMIT_CORE", 0), *((name, value) for name, value in found.items() if value))
+
+    def described(self, *, sandboxed: bool, controllers: frozenset[str]) -> str:
+        """Return the line of the setup log that says what holds, and what does not."""
+        wanted = {
+            f"{self.processes} processes": self.processes,
+            f"{self.open_files} open files a process": self.open_files,
+            f"{self.file_bytes} bytes a file": self.file_bytes,
+            f"{self.memory_bytes} bytes of memory": self.memory_bytes,
+        }
+        processes = "pids" in controllers or (sandboxed and _release() >= _NAMESPACED_COUNTS)
+        enforced = (processes, True, True, "memory" in controllers)
+        limits = [(text, holds) for (text, value), holds in zip(wanted.items(), enforced, strict=True) if value]
+        held = ", ".join(text for text, holds in limits if holds)
+        missing = ", ".join(text for text, holds in limits if not holds)
+        parts = [f"Limits: {held}." if held else "", f"Not enforced here: {missing}." if missing else ""]
+        return " ".join(filter(None, parts))
+
+
+def _release() -> tuple[int, int]:
+    major, minor = platform.release().split(".")[:2]
+    return int(major), int("".join(digit for digit in minor if digit.isdigit()) or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroups:
+    """The control groups (version 2) that this process can make groups in."""
+
+    parent: Path | None = None
+    controllers: frozenset[str] = field(default_factory=frozenset)
+    """What the groups of tasks can be limited by: `memory`, `pids`."""
+
+    def group(self, limits: Limits) -> ControlGroup | None:
+        """Make a group for a task; None where there can be none."""
+        if self.parent is None:
+            return None
+        path = self.parent / f"task-{secrets.token_hex(8)}"
+        try:
+            path.mkdir()
+        except OSError:  # the parent was taken away
+            return None
+        group = ControlGroup(path)
+        with contextlib.suppress(OSError):  # the controller was taken away: what is not enforced is said at the start
+            if limits.processes and "pids" in self.controllers:
+                (path / "pids.max").write_text(str(limits.processes))
+            if limits.memory_bytes and "memory" in self.controllers:
+                (path / "memory.max").write_text(str(limits.memory_bytes))
+                (path / "memory.swap.max").write_text("0")
+        return group
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroup:
+    """The group of one task."""
+
+    path: Path
+
+    @property
+    def processes(self) -> str:
+        """The file that a process writes itself into."""
+        return str(self.path / "cgroup.procs")
+
+    def kill(self) -> bool:
+        """Kill all processes in it at once; return whether the kernel can."""
+        try:
+            (self.path / "cgroup.kill").write_text("1")
+        except OSError:  # before Linux 5.14
+            return False
+        return True
+
+    def out_of_memory(self) -> bool:
+        """Return whether a process was killed because the task's memory was used up."""
+        try:
+            events = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
+        except (OSError, ValueError):
+            return False
+        return int(events.get("oom_kill", 0)) > 0
+
+    def remove(self) -> None:
+        """Remove it; it is empty."""
+        with contextlib.suppress(OSError):  # a process is still being ended: the group is empty and harmless
+            self.path.rmdir()
+
+
+def control_groups(name: str) -> ControlGroups:
+    """Find where this process can make control groups, below its own; `name` is for that of all tasks."""
+    mount = _cgroup2()
+    if mount is None:
+        return ControlGroups()
+    own = next((line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")), "/")
+    top = mount / own.lstrip("/")
+    parent = top / f"runstream-{name}"
+    try:
+        for folder in (top, parent):
+            folder.mkdir(exist_ok=True)
+            for controller in ("memory", "pids"):
+                with contextlib.suppress(OSError):  # not delegated, or in the way of processes that are there
+                    (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+        enabled = frozenset((parent / "cgroup.subtree_control").read_text().split())
+        if not (parent / "cgroup.kill").exists() or not os.access(parent / "cgroup.procs", os.W_OK):
+            return ControlGroups()
+    except OSError:
+        return ControlGroups()
+    for left in parent.glob("task-*"):  # of an earlier process of this executor
+        ControlGroup(left).kill()
+        ControlGroup(left).remove()
+    return ControlGroups(parent, enabled)
+
+
+def _cgroup2() -> Path | None:
+    for line in _MOUNTS.read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.startswith("cgroup2 "):
+            return Path(before.split()[4])
+    return None

@@ -1,0 +1,150 @@
+"""System calls that Python has no functions for. Each raises OSError, with the path that it was about."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from typing import Final
+
+CLONE_NEWNS: Final = 0x00020000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+
+MS_NOSUID: Final = 2
+MS_NODEV: Final = 4
+MS_NOEXEC: Final = 8
+MS_REC: Final = 0x4000
+MS_PRIVATE: Final = 1 << 18
+MNT_DETACH: Final = 2
+
+ATTR_RDONLY: Final = 1
+ATTR_NOSUID: Final = 2
+ATTR_NODEV: Final = 4
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_DUMPABLE: Final = 4
+PR_CAPBSET_DROP: Final = 24
+PR_SET_CHILD_SUBREAPER: Final = 36
+PR_SET_NO_NEW_PRIVS: Final = 38
+
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 428, 429, 442, 444, 446
+"""The same numbers on every architecture."""
+_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91}
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
+_CAPABILITY_VERSION_3 = 0x20080522
+_AT_FDCWD = -100
+_AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_FROM_EMPTY_PATH = 4
+_LANDLOCK_VERSION = 1
+_LANDLOCK_ABI_OF_SCOPES = 6
+_SCOPE_ABSTRACT_UNIX_SOCKET = 1
+_LAST_CAPABILITY = 63
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces of these kinds for new ones."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """Enter the namespaces of a process (a pidfd), those of these kinds."""
+    _check(_libc.setns(descriptor, ctypes.c_int(kind)), "setns")
+
+
+def prctl(option: int, value: int = 0) -> None:
+    """Change an attribute of this process."""
+    _check(_libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)), "prctl")
+
+
+def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """Mount a new file system, or change how mounts propagate."""
+    done = _libc.mount(source.encode(), os.fsencode(target), kind.encode(), ctypes.c_ulong(flags), data.encode())
+    _check(done, target)
+
+
+def detach(target: str) -> None:
+    """Unmount, with all mounts below."""
+    _check(_libc.umount2(os.fsencode(target), MNT_DETACH), target)
+
+
+def pivot_root(new: str, old: str) -> None:
+    """Make `new` the root, and put the old one at `old`."""
+    _check(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), new)
+
+
+def open_tree(path: str) -> int:
+    """Return a descriptor of a copy of the mounts at a path and below, attached nowhere."""
+    flags = _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
+    return _check(_libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)), path)
+
+
+class _MountAttr(ctypes.Structure):
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns"))
+
+
+def restrict_mounts(tree: int, attributes: int, path: str) -> None:
+    """Add attributes to all mounts of a tree; none is ever taken away."""
+    _set_attributes(tree, _MountAttr(attributes, 0, 0, 0), path, _AT_RECURSIVE)
+
+
+def change_mount(root: int, attribute: int, path: str, *, add: bool) -> None:
+    """Add an attribute to the one mount whose root this is, or take it away."""
+    _set_attributes(root, _MountAttr(attribute if add else 0, 0 if add else attribute, 0, 0), path, 0)
+
+
+def _set_attributes(tree: int, how: _MountAttr, path: str, flags: int) -> None:
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    done = _libc.syscall(_MOUNT_SETATTR, tree, b"", ctypes.c_uint(_AT_EMPTY_PATH | flags), ctypes.byref(how), size)
+    _check(done, path)
+
+
+def attach(tree: int, path: str) -> None:
+    """Attach a tree of mounts at a path."""
+    flags = ctypes.c_uint(_MOVE_MOUNT_FROM_EMPTY_PATH)
+    _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(path), flags), path)
+
+
+def drop_capabilities() -> None:
+    """Give every capability up, for this process and what it starts."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        try:
+            prctl(PR_CAPBSET_DROP, capability)
+        except OSError:  # the kernel has no more
+            break
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    if (number := _CAPSET.get(platform.machine())) is not None:
+        _check(_libc.syscall(number, header, (ctypes.c_uint32 * 6)()), "capset")
+
+
+def leave_keyring() -> None:
+    """Begin an empty session keyring, so that the executor's is out of reach."""
+    if (number := _KEYCTL.get(platform.machine())) is not None:
+        _libc.syscall(number, ctypes.c_int(1), None)  # a kernel without keyrings has none to hide
+
+
+def scope_abstract_sockets() -> bool:
+    """Put abstract sockets of other processes out of reach; return whether the kernel can."""
+    abi = _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_VERSION))
+    if abi < _LANDLOCK_ABI_OF_SCOPES:
+        return False
+    scoped = (ctypes.c_uint64 * 3)(0, 0, _SCOPE_ABSTRACT_UNIX_SOCKET)
+    size = ctypes.c_size_t(ctypes.sizeof(scoped))
+    ruleset = _check(_libc.syscall(_LANDLOCK_CREATE, scoped, size, ctypes.c_uint(0)), "landlock")
+    try:
+        _check(_libc.syscall(_LANDLOCK_RESTRICT, ruleset, ctypes.c_uint(0)), "landlock")
+    finally:
+        os.close(ruleset)
+    return True
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result

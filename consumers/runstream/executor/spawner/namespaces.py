@@ -1,0 +1,268 @@
+"""The sandbox of one task: namespaces of its own, and a root file system that is a list of what the task may see.
+
+As root, the mounts are made with root's powers in a mount namespace that belongs to the machine, and only then the
+task's user namespace begins, as an unprivileged user of the machine: no process of the task ever has a capability over
+its mounts. As an ordinary user the user namespace comes first, since it is what allows the rest; all capabilities in it
+are dropped at the end, and the kernel locks the mounts against user namespaces that a task might make.
+
+The first process of the process namespace does nothing but be there: when it ends, the kernel ends all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import stat
+import struct
+from collections.abc import Callable, Iterator, Sequence
+
+from runstream.executor.spawner import kernel
+from runstream.executor.spawner.plan import Sandbox
+
+_NEW_ROOT = "/tmp"  # noqa: S108  (every machine has it; the new root covers it only in the namespace of the task)
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_LINKS = {
+    "dev/fd": "/proc/self/fd",
+    "dev/stdin": "/proc/self/fd/0",
+    "dev/stdout": "/proc/self/fd/1",
+    "dev/stderr": "/proc/self/fd/2",
+    "dev/ptmx": "pts/ptmx",
+}
+_FOLDERS = ("dev/pts", "dev/shm", "proc", "run", "tmp", "var", "home")
+_PLAIN = kernel.MS_NOSUID | kernel.MS_NODEV
+_WRITABLE = kernel.ATTR_NOSUID | kernel.ATTR_NODEV
+_READ_ONLY = _WRITABLE | kernel.ATTR_RDONLY
+_SHARED_MEMORY = "1g"
+_MAX_DESCRIPTOR = 1 << 16
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+
+class Boundary:
+    """The namespaces of one task, made by `enter` and `finish` in the agent's process."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._root = os.geteuid() == 0
+        self.init = 0
+        """The id that the first process has outside of its namespace."""
+
+    def enter(self) -> None:
+        """Be in the new namespaces and in the new root; the old root is still there."""
+        wanted = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
+        if not self._sandbox.network:
+            wanted |= kernel.CLONE_NEWNET
+        if self._root:
+            kernel.unshare(wanted)
+        else:
+            uid, gid = os.geteuid(), os.getegid()
+            kernel.unshare(wanted | kernel.CLONE_NEWUSER)
+            self._map_ids(uid, gid)
+        kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+        if not self._sandbox.network:
+            _raise_loopback()
+        self._build()
+        kernel.pivot_root(".", ".")
+        if self._root:
+            kernel.detach(".")  # a process whose root is covered cannot begin a user namespace
+        self.init = _fork(self._be_init)
+
+    def finish(self) -> None:
+        """Leave the old root; become the task's user, without capabilities."""
+        _set_root_read_only(True)
+        if not self._root:
+            kernel.detach(".")  # not before: a user namespace may mount only a /proc that it sees already
+        os.chdir("/")
+        if self._root:
+            os.setgroups([])
+            handle = os.pidfd_open(self.init)
+            kernel.setns(handle, kernel.CLONE_NEWUSER)
+            os.close(handle)
+            _become(self._sandbox.inside_uid, self._sandbox.inside_uid)
+        _give_up_privileges()
+
+    def _be_init(self, tell: Callable[[], None]) -> None:
+        os.chdir("/")
+        kernel.mount("proc", "/proc", "proc", _PLAIN | kernel.MS_NOEXEC)
+        if self._root:
+            os.setgroups([])
+            _become(self._sandbox.uid, self._sandbox.gid)
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else its files in /proc are root's
+            kernel.unshare(kernel.CLONE_NEWUSER)
+            self._map_ids(self._sandbox.uid, self._sandbox.gid)
+        _write("/proc/sys/user/max_user_namespaces", "0")
+        _give_up_privileges()
+        kernel.scope_abstract_sockets()  # a domain of its own: no process of the task can trace this one
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(null, descriptor)
+        tell()
+        os.closerange(3, _MAX_DESCRIPTOR)
+        while True:
+            signal.pause()
+
+    def _map_ids(self, uid: int, gid: int) -> None:
+        inside = self._sandbox.inside_uid
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{inside} {uid} 1")
+        _write("/proc/self/gid_map", f"{inside} {gid} 1")
+
+    def _build(self) -> None:
+        """Make the new root in a tmpfs, and be there."""
+        trees = list(self._trees())
+        devices = [(f"/dev/{name}", kernel.open_tree(f"/dev/{name}")) for name in _DEVICES]
+        kernel.mount("runstream", _NEW_ROOT, "tmpfs", _PLAIN, "size=4m,mode=755")
+        os.chdir(_NEW_ROOT)
+        for path in _FOLDERS:
+            os.makedirs(path, exist_ok=True)
+        for path, target in _LINKS.items():
+            os.symlink(target, path)
+        kernel.mount("devpts", "dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666")
+        kernel.mount("shm", "dev/shm", "tmpfs", _PLAIN, f"size={_SHARED_MEMORY},mode=1777")
+        os.symlink("/tmp", "var/tmp")  # noqa: S108
+        for path, tree in sorted([*trees, *devices]):
+            if isinstance(tree, str):
+                _make_parents(path)
+                os.symlink(tree, path.lstrip("/"))
+            else:
+                _attach(tree, path)
+        for path in self._sandbox.masked:
+            _mask(path.lstrip("/"))
+
+    def _trees(self) -> Iterator[tuple[str, int | str]]:
+        """Yield each path inside, with the mounts that are to be there, or the target of the link that it is."""
+        box = self._sandbox
+        for paths, attributes in ((box.readonly, _READ_ONLY), (box.writable, _WRITABLE)):
+            for path in paths:
+                if os.path.islink(path):
+                    yield path, os.readlink(path)
+                elif os.path.exists(path):
+                    yield path, _tree(path, attributes)
+        yield box.inside_home, _tree(box.home, _WRITABLE)
+        yield "/tmp", _tree(box.tmp, _WRITABLE)  # noqa: S108
+        for inside, outside in box.files:
+            yield inside, _tree(outside, _READ_ONLY)
+
+
+def join(handle: int, seen: Sequence[str], inside_uid: int, *, network: bool) -> None:
+    """Enter the sandbox whose first process this is (a pidfd), with more places to see there, read-only."""
+    root = os.geteuid() == 0
+    if root:
+        os.setgroups([])
+    else:
+        kernel.setns(handle, kernel.CLONE_NEWUSER)
+        kernel.unshare(kernel.CLONE_NEWNS)  # copying mounts takes a mount namespace of one's own
+    trees = [(path, _tree(path, _READ_ONLY)) for path in seen]
+    kinds = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
+    kernel.setns(handle, kinds if network else kinds | kernel.CLONE_NEWNET)
+    kernel.unshare(kernel.CLONE_NEWNS)
+    os.chdir("/")
+    _set_root_read_only(False)
+    for path, tree in trees:
+        _attach(tree, path)
+    _set_root_read_only(True)
+    if root:
+        kernel.setns(handle, kernel.CLONE_NEWUSER)
+        _become(inside_uid, inside_uid)
+    _give_up_privileges()
+
+
+def _set_root_read_only(read_only: bool) -> None:
+    """Change the root's own mount, which is the working directory."""
+    root = os.open(".", os.O_PATH | os.O_CLOEXEC)
+    kernel.change_mount(root, kernel.ATTR_RDONLY, "/", add=read_only)
+    os.close(root)
+
+
+def _fork(run: Callable[[Callable[[], None]], None]) -> int:
+    """Run a function in a fork that never returns; wait until it tells that it is ready, and return its id."""
+    ours, theirs = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            os.close(ours)
+            run(lambda: os.close(theirs) if os.write(theirs, b"+") else None)
+        except BaseException as error:  # noqa: BLE001  (it is for the other side)
+            with contextlib.suppress(OSError):
+                os.write(theirs, describe(error).encode())
+        finally:
+            os._exit(1)
+    os.close(theirs)
+    said = os.read(ours, 4096)
+    os.close(ours)
+    if said != b"+":
+        raise OSError(said.decode(errors="replace") or "the first process of the sandbox ended")
+    return pid
+
+
+def describe(error: BaseException) -> str:
+    """Return what went wrong, with the path that it was about."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _tree(path: str, attributes: int) -> int:
+    tree = kernel.open_tree(path)
+    kernel.restrict_mounts(tree, attributes, path)
+    return tree
+
+
+def _attach(tree: int, path: str) -> None:
+    """Attach mounts at an absolute path of the new root, which is the working directory; close the descriptor."""
+    relative = path.lstrip("/")
+    if not os.path.exists(relative):
+        _make_parents(path)
+        if stat.S_ISDIR(os.fstat(tree).st_mode):
+            os.mkdir(relative, 0o755)
+        else:
+            os.close(os.open(relative, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    kernel.attach(tree, relative)
+    os.close(tree)
+
+
+def _make_parents(path: str) -> None:
+    parent = os.path.dirname(path).lstrip("/")
+    if parent:
+        os.makedirs(parent, 0o755, exist_ok=True)
+
+
+def _mask(path: str) -> None:
+    """Make a place empty, if it is there."""
+    if os.path.isdir(path):
+        kernel.mount("runstream", path, "tmpfs", _PLAIN, "size=4k,mode=755")
+    elif os.path.exists(path):
+        _attach(kernel.open_tree("dev/null"), path)
+
+
+def _become(uid: int, gid: int) -> None:
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def _give_up_privileges() -> None:
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # a change of user clears it, and `join` needs it
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user clears this too
+
+
+def _raise_loopback() -> None:
+    """Let 127.0.0.1 be there in a network namespace that has nothing else."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = struct.pack("16sh14x", b"lo", 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", flags | _IFF_UP))
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(descriptor)
