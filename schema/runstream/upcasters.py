@@ -46,6 +46,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("RunCreated", 1): _with(request=""),
     ("RunCancelled", 1): _with(reason=""),
     ("RunStopRequested", 1): _with(reason=""),
+    ("ExecutorRegistered", 1): _with(sandbox=""),
     ("ExecutorTaskAssigned", 1): _with(attempt=1, workspaces={}),
 }
 """By the type and version that they read."""

@@ -85,8 +85,7 @@ class Executor(Component):
             settings,
             log,
             leases,
-            allow_host=settings.allow_host and runner.allow_host,
-            allow_pod=runner.allow_pod,
+            runner,
             open_tasks=self._holdings.open_tasks,
             end_tasks=self._end_tasks,
             on_held=self._fill,
@@ -119,6 +118,12 @@ class Executor(Component):
             self._place.keep_positions(self._log.epoch, self._holdings.positions(), self._origins)
             if self._live is not None:
                 await self._live.stop()
+
+    @property
+    def lack_of_sandbox(self) -> str:
+        """Why tasks run without a sandbox; empty when they have one, or run nothing on this machine."""
+        told = self._runner.sandbox
+        return "" if told == "sandboxed" or told.startswith("none") else told
 
     async def drain(self, seconds: float | None) -> None:
         """Take up nothing more, and return when no task runs; after `seconds` those that run are ended."""

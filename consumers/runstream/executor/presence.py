@@ -21,7 +21,7 @@ from runstream.domain.executor import Offer
 from runstream.errors import RunstreamError
 from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
 from runstream.executor.ending import Reason
-from runstream.executor.jobs import Clock
+from runstream.executor.jobs import Clock, Runner
 from runstream.log.port import AppendConflictError, Log
 from runstream.settings import ExecutorSettings
 from runstream.subjects import Address, partition_of
@@ -70,9 +70,8 @@ class Presence:
         settings: ExecutorSettings,
         log: Log,
         leases: Leases,
+        runner: Runner,
         *,
-        allow_host: bool,
-        allow_pod: bool,
         open_tasks: Callable[[], dict[str, int]],
         end_tasks: Callable[[Reason], None],
         on_held: Callable[[], None],
@@ -81,8 +80,8 @@ class Presence:
         """`on_held` is called when the lease is held, again after it was lost."""
         self.address = Address(partition_of(executor_id, log.partitions), "executor", executor_id)
         self._settings = settings
-        self._allow_host = allow_host
-        self._allow_pod = allow_pod
+        self._runner = runner
+        self._allow_host = settings.allow_host and runner.allow_host
         self._log = log
         self._lease = leases.lease(executor_id, self._value)
         self._open_tasks = open_tasks
@@ -158,11 +157,12 @@ class Presence:
             labels=self._settings.labels,
             allow_privileged_containers=self._settings.allow_privileged_containers,
             allow_host=self._allow_host,
-            allow_pod=self._allow_pod,
+            allow_pod=self._runner.allow_pod,
             active_tasks_limit=self._settings.active_tasks_limit,
             dynamic=False,
             executor_group=self.address.id,
             runstream_version=version("runstream"),
+            sandbox=self._runner.sandbox,
         )
         while True:
             last = await self._log.last(self.address)
@@ -190,7 +190,7 @@ class Presence:
             labels=self._settings.labels,
             allow_privileged_containers=self._settings.allow_privileged_containers,
             allow_host=self._allow_host,
-            allow_pod=self._allow_pod,
+            allow_pod=self._runner.allow_pod,
             active_tasks_limit=self._settings.active_tasks_limit,
             open_tasks=self._open_tasks(),
         )

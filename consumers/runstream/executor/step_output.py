@@ -46,7 +46,6 @@ class StepOutput:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor, self._read)
         if tty:
-            self._modes = termios.tcgetattr(descriptor)
             self._nudge = self._loop.call_later(_NUDGE_SECONDS, self._end_input)
 
     async def finish(self, members: Callable[[], Iterable[int]]) -> None:
@@ -89,7 +88,8 @@ class StepOutput:
         """End the input of a program that has changed the terminal so that it can wait for keys: none ever come."""
         self._nudge = self._loop.call_later(_NUDGE_SECONDS, self._end_input)
         with contextlib.suppress(OSError, termios.error):  # the terminal's other side is gone, or its queue is full
-            if termios.tcgetattr(self._descriptor) != self._modes:
+            modes = termios.tcgetattr(self._descriptor)
+            if modes[3] & termios.ICANON or modes[6][termios.VMIN] not in (0, b"\0"):
                 os.write(self._descriptor, _END_OF_INPUT)
 
 

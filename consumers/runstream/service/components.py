@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from runstream.leases import open_leases
 from runstream.lifecycle import Component
@@ -13,6 +14,9 @@ from runstream.service.maintained import INSTANCE_SECONDS
 from runstream.service.platform import Platform
 from runstream.telemetry.health import HealthServer
 from runstream.telemetry.serving import HttpServer
+
+if TYPE_CHECKING:
+    from runstream.executor.executor import Executor
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,8 @@ class Parts:
     """The gateway, or what answers /healthz, /readyz and /metrics in a process without one."""
     gateway: bool
     """Whether `web` is the gateway."""
+    executors: list[Executor]
+    """The executor, once it was made."""
 
 
 async def build(platform: Platform, data_dir: DataDir) -> Parts:
@@ -41,17 +47,18 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
         from runstream.service.building.scheduler import make_scheduler
 
         components.append(Parkable("scheduler", mode, partial(make_scheduler, platform, instance)))
+    executors: list[Executor] = []
     if "executor" in settings.components:
         from runstream.service.building.executor import executor_maker
 
-        components.append(Parkable("executor", mode, executor_maker(platform)))
+        components.append(Parkable("executor", mode, executor_maker(platform, executors)))
     if "gateway" in settings.components:
         from runstream.service.building.gateway import make_gateway
 
         roster, gateway = await make_gateway(platform, data_dir, mode, instance)
-        return Parts([*components, roster, gateway], gateway, gateway=True)
+        return Parts([*components, roster, gateway], gateway, gateway=True, executors=executors)
     health = HealthServer(platform.telemetry, platform.checks(), settings.host, settings.metrics_port)
-    return Parts([*components, health], health, gateway=False)
+    return Parts([*components, health], health, gateway=False, executors=executors)
 
 
 async def _instance(platform: Platform, data_dir: DataDir, mode: Mode) -> Instance:

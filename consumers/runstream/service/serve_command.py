@@ -57,6 +57,9 @@ def _say_ready(settings: Settings, parts: Parts) -> None:
             f"  look      runstream {where} run list",
             f"  check     runstream {where} doctor",
         ]
+    for executor in parts.executors:
+        if lack := executor.lack_of_sandbox:
+            lines.append(f"  WARNING   tasks run WITHOUT a sandbox ({lack}): they can do all that this user can")
     lines.append("  stop      Ctrl-C")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

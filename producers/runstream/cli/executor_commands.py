@@ -62,6 +62,6 @@ def _row(executor: Executor) -> tuple[str | Text, ...]:
 
 def _what_runs(executor: Executor) -> Iterator[str]:
     if executor.allow_host:
-        yield "host"
+        yield "host" if executor.sandbox in ("", "sandboxed") else "host WITHOUT a sandbox"
     if executor.allow_pod:
         yield "pod, privileged" if executor.allow_privileged_containers else "pod"

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from runstream.cli.connection import us_command
+from runstream.cli.exit_status import described_status
 from runstream.cli.output import STYLES, lasted, moment
-from runstream.client import Attempt, Run, Task
+from runstream.client import Attempt, Run, Step, Task
 
 MARKS = {"success": "✓", "failed": "✗", "running": "●", "skipped": "-", "cancelled": "-", "stopped": "■"}
 _WAITING = "○"
@@ -119,9 +120,16 @@ def how_failed(attempt: Task | Attempt) -> str:
     """The step that failed, and how; or what else there is to say."""
     for index, step in enumerate(attempt.steps):
         if step.phase == "failed":
-            how = "" if step.exit_status is None else f", exit status {step.exit_status}"
+            how = f", {_reason(attempt, step)}".rstrip(", ")
             return f"step {index + 1} of {len(attempt.steps)}: {_short(step.name)}{_LIMITS.get(step.timedout, how)}"
     return attempt.fail_error or ("the setup failed" if attempt.setup_step.phase == "failed" else "")
+
+
+def _reason(attempt: Task | Attempt, step: Step) -> str:
+    """Return why a step failed: the executor's reason, else what its exit status says."""
+    if attempt.fail_error and not attempt.fail_error.startswith("setup"):
+        return attempt.fail_error.partition(" failed: ")[2] or attempt.fail_error
+    return "" if step.exit_status is None else described_status(step.exit_status)
 
 
 def _short(name: str) -> str:

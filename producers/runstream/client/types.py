@@ -266,6 +266,8 @@ class Executor:
     """0 for no limit."""
     active_tasks: int
     version: str
+    sandbox: str = ""
+    """How host tasks are kept apart from its machine: `sandboxed`, `off`, `missing: <why>`; empty if not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,6 +263,7 @@ class ExecutorShape(Shape, frozen=True):
     dynamic: bool
     executor_group: str
     version: str
+    sandbox: str
 
 
 class ExecutorsAnswer(Shape, frozen=True):

@@ -114,6 +114,7 @@ def executor_shape(record: ExecutorRecord) -> ExecutorShape:
         dynamic=said.dynamic,
         executor_group=said.executor_group,
         version=said.runstream_version,
+        sandbox=said.sandbox,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from runstream.events.event import Event
 
@@ -10,6 +11,8 @@ from runstream.events.event import Event
 @dataclass(frozen=True, slots=True)
 class ExecutorRegistered(Event):
     """An executor announced itself, or what it offers changed."""
+
+    SCHEMA_VERSION: ClassVar[int] = 2
 
     archs: tuple[str, ...]
     labels: dict[str, str]
@@ -23,6 +26,8 @@ class ExecutorRegistered(Event):
     dynamic: bool
     executor_group: str
     runstream_version: str
+    sandbox: str = ""
+    """How host tasks are kept apart from its machine: `sandboxed`, `off`, `missing: <why>`; empty if it did not say."""
 
 
 @dataclass(frozen=True, slots=True)

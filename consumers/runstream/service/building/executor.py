@@ -11,12 +11,16 @@ from runstream.service.building.leases import executor_leases
 from runstream.service.platform import Platform
 
 
-def executor_maker(platform: Platform) -> Callable[[], Awaitable[Executor]]:
-    """Makes executors that are not started yet; keys are read once. Raises BadRequestError for a bad file of keys."""
+def executor_maker(platform: Platform, made: list[Executor]) -> Callable[[], Awaitable[Executor]]:
+    """Makes executors that are not started yet; keys are read once. Raises BadRequestError for a bad file of keys.
+
+    `made` has the newest one then.
+    """
     keyring = keyring_of(platform.settings)
 
     async def make() -> Executor:
         leases = await executor_leases(platform)
-        return make_executor(platform.settings, platform.nats, platform.log, platform.objects, leases, keyring)
+        made[:] = [make_executor(platform.settings, platform.nats, platform.log, platform.objects, leases, keyring)]
+        return made[0]
 
     return make

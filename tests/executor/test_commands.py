@@ -1,0 +1,235 @@
+"""How commands run, alike with and without a sandbox: output and input to their ends, terminals, the environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
+from runstream.events.run_config import Step
+from runstream.executor.environment import inherited
+from runstream.settings import ExecutorSettings
+from tests.executor.rig import SETTINGS, rig, run_step, task_of
+from tests.executor.test_life import appears
+from tests.sandboxes import missing
+
+SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
+
+
+@pytest.fixture(params=["require", "off"])
+def settings(request: pytest.FixtureRequest) -> ExecutorSettings:
+    if request.param == "require" and missing():
+        pytest.skip(f"no sandbox on this machine: {missing()}")
+    return replace(SETTINGS, sandbox=request.param, stop_grace_seconds=1.0)
+
+
+def bash(command: str, *, tty: bool, **fields: object) -> Step:
+    return run_step(command, tty=tty, shell="/bin/bash -e", **fields)  # noqa: S604
+
+
+both = pytest.mark.parametrize("tty", [True, False])
+
+
+@both
+@pytest.mark.parametrize(
+    "reader", ["tee build.log", "sleep 0.6; cat", "while read -r line; do sleep 0.01; echo $line; done"]
+)
+async def test_the_last_lines_are_in_the_log(
+    tmp_path: Path, settings: ExecutorSettings, tty: bool, reader: str
+) -> None:
+    command = f'exec > >({reader}) 2>&1\nseq 1 20\necho "LAST: the error message"\nexit 3'
+    async with rig(tmp_path, settings=settings) as it:
+        done = await it.run(bash(command, tty=tty))
+        assert (await done.log()).splitlines() == [*map(str, range(1, 21)), "LAST: the error message"]
+        assert done.task.steps[0].exit_status == 3
+
+
+@both
+async def test_what_is_left_in_the_background_holds_no_step_up_and_lives_on(
+    tmp_path: Path, settings: ExecutorSettings, tty: bool
+) -> None:
+    server = (
+        "(while :; do sleep 0.05; echo noise; test ! -e ~/stop || { echo >~/stopped; exit; }; done) &\necho started"
+    )
+    waits = "touch ~/stop; while test ! -e ~/stopped; do sleep 0.02; done; echo it was there"
+    async with rig(tmp_path, settings=settings) as it:
+        done = await it.run(run_step(server, tty=tty), run_step(waits, tty=tty))
+        assert done.task.phase is SUCCESS
+        assert (await done.log(0)).startswith("started\n")
+        assert await done.log(1) == "it was there\n"
+
+
+@both
+async def test_standard_input_is_at_its_end(tmp_path: Path, settings: ExecutorSettings, tty: bool) -> None:
+    reads = (
+        "read answer || echo nobody answers",
+        "cat $UNSET; echo went on",
+        "head -c 1 | wc -c",
+        "python3 -c 'import sys; print(repr(sys.stdin.read()))'",
+        *(("head -n 1 </dev/tty; echo asked", "bash -c 'stty sane; read x || echo ended'") if tty else ()),
+    )
+    async with rig(tmp_path, settings=settings) as it:
+        done = await it.run(*(run_step(command, tty=tty) for command in reads))
+        assert done.task.phase is SUCCESS
+        logs = [(await done.log(index)).strip() for index in range(len(reads))]
+        assert logs == ["nobody answers", "went on", "0", "''", *(("asked", "ended") if tty else ())]
+
+
+async def test_a_terminal_is_one_for_every_program(tmp_path: Path, settings: ExecutorSettings) -> None:
+    commands = {
+        'test -t 0 && test -t 1 && test -t 2 && echo "$TERM"; tput cols; tput bold >/dev/null && echo bold': (
+            "xterm-256color\n120\nbold\n"
+        ),
+        "stty size": "40 120\n",
+        "tty": "/dev/pts/",
+        "echo hi >/dev/tty": "hi\n",
+        "sh -c 'echo hi >/dev/tty'": "hi\n",
+        "bash -c 'set -m; sleep 0.01 & fg'": "sleep 0.01\n",
+        "setsid sh -c 'echo apart'": "apart\n",
+        "python3 -c 'import sys; print(sys.stdout.encoding.lower(), \"ü\")'": "utf-8 ü\n",
+        "printf 'a\\nb\\r\\n'": "a\nb\r\n",
+    }
+    async with rig(tmp_path, settings=settings) as it:
+        done = await it.run(*(run_step(command, tty=True) for command in commands))
+        for index, expected in enumerate(commands.values()):
+            assert (await done.log(index)).startswith(expected)
+        assert done.task.phase is SUCCESS
+        done = await it.run(*(bash(command, tty=True) for command in commands))
+        assert done.task.phase is SUCCESS
+
+
+async def test_signals_have_their_defaults(tmp_path: Path, settings: ExecutorSettings) -> None:
+    """Whatever the service inherited: `nohup` ignores HUP, some init systems block or ignore others."""
+    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        async with rig(tmp_path, settings=settings) as it:
+            shown = "grep -E '^Sig(Blk|Ign)' /proc/self/status | grep -v '0000000000000000' || true"
+            done = await it.run(*(run_step(shown, tty=tty) for tty in (True, False)))
+            assert (await done.log(0), await done.log(1)) == ("", "")
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+async def test_what_cannot_be_started_is_the_reason_of_the_step(tmp_path: Path, settings: ExecutorSettings) -> None:
+    async with rig(tmp_path, settings=settings) as it:
+        folder = await it.run(run_step("true", working_dir="./nothere"))
+        shell = await it.run(run_step("true", shell="/bin/nosuchshell -e"))  # noqa: S604
+        for done, reason in (
+            (folder, "the working directory ./nothere does not exist"),
+            (shell, "/bin/nosuchshell cannot be executed: there is no such program"),
+        ):
+            assert (done.task.steps[0].exit_status, done.task.phase) == (1, FAILED)
+            assert done.task.fail_error == f"step 0 failed: {reason}"
+            assert await done.log() == f"{reason}\n"
+
+
+@pytest.mark.parametrize(("command", "status"), [("kill -9 $$", 137), ("kill -SEGV $$", 139), ("nosuchcommand", 127)])
+async def test_an_exit_status_is_that_of_a_shell(
+    tmp_path: Path, settings: ExecutorSettings, command: str, status: int
+) -> None:
+    async with rig(tmp_path, settings=settings) as it:
+        done = await it.run(*(run_step(command, tty=True),), run_step("true"))
+        assert done.task.steps[0].exit_status == status
+
+
+async def test_the_environment_is_a_short_list(
+    tmp_path: Path, settings: ExecutorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "PIP_INDEX_URL",
+        "UV_INDEX",
+        "https_proxy",
+        "TERM",
+        "XDG_RUNTIME_DIR",
+        "SSH_AUTH_SOCK",
+        "RUNSTREAM_TOKEN",
+    ):
+        monkeypatch.setenv(name, "of the executor")
+    odd = {"WITH-DASH": "1", "with.dot": "2", "UNI_ü": "3", "LINES2": "a\nb", "EMPTY": "", "HUGE": "x" * 100_000}
+    show = "env -0 | tr '\\0\\n' '\\n|' | sort; command -v python3"
+    async with rig(tmp_path, settings=replace(settings, pass_environment=("UV_*", "*_proxy"))) as it:
+        done = await it.run(bash(show, tty=False), environment=odd)
+        *lines, python = (await done.log()).splitlines()
+        found = dict(line.partition("=")[::2] for line in lines)
+        ours = {name for name in found if not name.startswith(("LC_", "RUNSTREAM_", "AGOLA_"))}
+        assert ours - {*odd, "PWD", "OLDPWD", "SHLVL", "_", "LANGUAGE", "TZ", "LANG"} == {
+            *("HOME", "LOGNAME", "PATH", "SHELL", "TMPDIR", "USER", "UV_INDEX", "https_proxy"),
+        }
+        assert {name: found[name] for name in odd} == {**odd, "LINES2": "a|b"}
+        assert "RUNSTREAM_TOKEN" not in found
+        assert not python.startswith(os.environ.get("VIRTUAL_ENV", str(Path(__file__).parents[2] / ".venv")))
+
+
+def test_the_service_s_own_programs_are_not_in_the_path() -> None:
+    own = Path("/srv/service/.venv")
+    environment = {
+        "PATH": "/srv/service/.venv/bin:/usr/bin:/bin",
+        "HOME": "/root",
+        "LC_TIME": "C",
+        "PIP_INDEX_URL": "x",
+    }
+    assert inherited(environment, (), own) == {"PATH": "/usr/bin:/bin", "LC_TIME": "C", "LANG": "C.UTF-8"}
+    assert inherited({"PATH": "/srv/service/.venv/bin", "LANG": "C"}, (), own)["PATH"].startswith("/usr/local")
+
+
+async def test_the_limits_of_a_task_hold_and_say_so(tmp_path: Path, settings: ExecutorSettings) -> None:
+    limited = replace(settings, step_log_bytes=1000, task_open_files=64, task_file_bytes=5000)
+    async with rig(tmp_path, settings=limited) as it:
+        steps = ("seq 1 1000; echo > ~/done; true", "test -e ~/done; ulimit -n", "head -c 9999 /dev/zero > big")
+        done = await it.run(*map(run_step, steps))
+        assert [step.exit_status for step in done.task.steps] == [0, 0, 153]
+        log = await done.log(0)
+        assert log.startswith("1\n2\n")
+        assert log.endswith("\nThe log ends here: it has 1000 bytes, the limit (executor.step_log_bytes).\n")
+        assert await done.log(1) == "64\n"
+        assert "Limits: " in await done.log(None)
+
+
+async def test_a_fork_bomb_ends_at_the_limit_of_processes(tmp_path: Path) -> None:
+    if missing():
+        pytest.skip(f"no sandbox on this machine: {missing()}")
+    async with rig(tmp_path, settings=replace(SETTINGS, sandbox="require", task_processes=20)) as it:
+        done = await it.run(run_step("for i in $(seq 40); do sleep 1000 & done; echo more", tty=False))
+        assert done.task.steps[0].exit_status != 0
+        assert "fork" in await done.log()
+
+
+ESCAPES = {
+    "a session of its own": "setsid sleep 1000",
+    "no environment, another folder": "cd /; env -i setsid sleep 1000",
+    "a double fork": "(cd /; env -i setsid sh -c 'sleep 1000 & exit' &)",
+    "fork, exit, setsid without end": "exec env -i python3 -c '"
+    'import os\nos.chdir("/")\nwhile True:\n  if os.fork(): os._exit(0)\n  os.setsid()\'',
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES.keys())
+async def test_nothing_outlives_its_task(tmp_path: Path, settings: ExecutorSettings, escape: str) -> None:
+    command = f"({escape}) >/dev/null 2>&1 &\necho > ~/ready; sleep 1000"
+    async with rig(tmp_path, settings=settings) as it:
+        task = await it.assign(task_of("task", run_step(command)))
+        await appears(it.task_folder(task) / "home" / "ready")
+        await task.say(ExecutorTaskStopRequested())
+        await task.settled()
+        assert task.task.phase is ExecutorTaskPhase.STOPPED
+    assert not left(), "processes are left"
+
+
+def left() -> list[str]:
+    """The command lines of what the escapes start."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes()
+        except OSError:  # it has ended
+            continue
+        if line == b"sleep\x001000\x00" or (b"os.setsid()" in line and b"runstream" not in line):
+            found.append(line.decode())
+    return found
