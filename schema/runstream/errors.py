@@ -36,6 +36,26 @@ HTTP_STATUS: Mapping[Kind, int] = {
 }
 
 
+DEPENDENCY_OF_CODE: Mapping[str, str] = {
+    **dict.fromkeys(("consumerLost", "logClosed", "logUnreachable", "natsUnreachable", "notStored"), "nats"),
+    **dict.fromkeys(
+        (
+            "databaseContended",
+            "databaseCredentialsRefused",
+            "databaseDisconnected",
+            "databaseFull",
+            "databaseMissing",
+            "databaseStarting",
+            "databaseTimeout",
+            "databaseUnreachable",
+        ),
+        "postgres",
+    ),
+    **dict.fromkeys(("objectsFailed", "objectsUnreachable"), "objects"),
+}
+"""What the service depends on and is away, or full, in each case: trying again later may help."""
+
+
 class RunstreamError(Exception):
     """Base of every error that Runstream raises on purpose.
 

@@ -86,6 +86,8 @@ class Settings:
     detailed_errors: bool = False
     otlp_endpoint: str = ""
     """Where traces and metrics are sent to (OTLP over HTTP); empty: nowhere."""
+    wait_for_dependencies: str = ""
+    """How long to wait for NATS and Postgres, such as `5m`; empty: until they are there, or a signal comes."""
     max_body_bytes: int = 1 << 20
     """Of a request to the gateway."""
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from runstream.domain.why import ReasonCode
-from runstream.errors import HTTP_STATUS
-from runstream.gateway.answers import DEPENDENCY_OF_CODE, STATUS_OF_CODE
+from runstream.errors import DEPENDENCY_OF_CODE, HTTP_STATUS
+from runstream.gateway.answers import STATUS_OF_CODE
 from runstream.gateway.app import PREFIX
 from runstream.gateway.bodies import CreateRunsBody
 from runstream.gateway.edge import OPEN_PATHS

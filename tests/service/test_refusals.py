@@ -13,6 +13,8 @@ import pytest
 from runstream.log.jetstream import open_log
 from tests.service.running import runstream
 
+AT_ONCE = ("--wait-for-dependencies", "0s")
+
 
 async def refused(data_dir: Path, *words: str, **environment: str) -> str:
     code, _, told = await runstream("--data-dir", str(data_dir), "serve", *words, **environment)
@@ -90,7 +92,7 @@ async def test_a_part_of_a_service_needs_its_servers(tmp_path: Path) -> None:
 
 async def test_nats_that_cannot_be_reached(tmp_path: Path) -> None:
     url = f"nats://me:sesame99@127.0.0.1:{free_port()}"
-    told = await refused(tmp_path, "--components", "executor", "--nats-url", url)
+    told = await refused(tmp_path, "--components", "executor", "--nats-url", url, *AT_ONCE)
     assert "cannot be reached" in told
     assert "sesame99" not in told
 
@@ -102,7 +104,7 @@ async def test_nats_that_refuses_the_password(tmp_path: Path, nats_url: str) -> 
 
 async def test_a_database_that_cannot_be_reached(tmp_path: Path, nats_url: str) -> None:
     url = f"postgresql://me:sesame99@127.0.0.1:{free_port()}/x"
-    told = await refused(tmp_path, "--nats-url", nats_url, "--database-url", url)
+    told = await refused(tmp_path, "--nats-url", nats_url, "--database-url", url, *AT_ONCE)
     assert "sesame99" not in told
 
 

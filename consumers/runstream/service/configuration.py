@@ -19,6 +19,7 @@ from runstream.errors import BadRequestError, RunstreamError
 from runstream.executor.sandbox import RESERVED_PLACES
 from runstream.log.streams import require_namespace
 from runstream.objects.s3.location import parse_location
+from runstream.runconfig.duration import parse_duration
 from runstream.service.data_dir import default_data_dir
 from runstream.service.settings_file import SECTIONS, Given, read_settings_file
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
@@ -123,7 +124,15 @@ def _checked(given: Given) -> object:
         value = msgspec.convert(value, _HINTS[given.key], strict=not given.text, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise ValueError(_wrong_type(given.key, value)) from error
-    for check in (_check_range, _check_url, _check_objects_url, _check_name, _check_components, _check_places):
+    for check in (
+        _check_range,
+        _check_url,
+        _check_objects_url,
+        _check_name,
+        _check_components,
+        _check_places,
+        _check_wait,
+    ):
         check(given.key, value)
     return value
 
@@ -175,6 +184,14 @@ def _check_url(key: str, value: object) -> None:
 def _check_objects_url(key: str, value: object) -> None:
     if key == "objects_url" and value:
         parse_location(str(value))
+
+
+def _check_wait(key: str, value: object) -> None:
+    if key == "wait_for_dependencies" and value:
+        try:
+            parse_duration(str(value))
+        except RunstreamError as error:
+            raise ValueError(f"wait_for_dependencies must be a duration such as 5m or 30s (got {value!r})") from error
 
 
 def _contradictions(values: Mapping[str, object]) -> Iterable[str]:

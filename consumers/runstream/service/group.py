@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 
 import structlog
 
@@ -15,6 +16,7 @@ from runstream.errors import InternalError, RunstreamError, outermost
 from runstream.lifecycle import Component
 from runstream.service.edge import sentence
 from runstream.service.stopping import StopRequest
+from runstream.telemetry.health import Check, check_all
 
 SERVERS_SECONDS = 2.0
 """What is kept of the time for stopping for telemetry and the servers."""
@@ -24,13 +26,18 @@ log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def running(components: Sequence[Component], request: StopRequest) -> AsyncIterator[None]:
-    """Start these, one after the other; stop them when the block ends."""
+async def running(
+    components: Sequence[Component], request: StopRequest, checks: Mapping[str, Check] = MappingProxyType({})
+) -> AsyncIterator[None]:
+    """Start these, one after the other; stop them when the block ends.
+
+    `checks` tell what is away when a component does not start in time.
+    """
     started: list[Component] = []
     try:
         for component in components:
             started.append(component)
-            await _start(component)
+            await _start(component, checks)
         yield
     finally:
         await _stop_all(started, request)
@@ -61,14 +68,17 @@ def _ended(component: Component, cause: BaseException | None) -> InternalError:
     return error
 
 
-async def _start(component: Component) -> None:
+async def _start(component: Component, checks: Mapping[str, Check]) -> None:
     try:
         async with asyncio.timeout(START_SECONDS):
             await component.start()
     except TimeoutError as error:
+        found = await check_all(checks)
+        failing = {name: why for name, why in found.items() if why != "ok"}
         raise InternalError(
             f"the {component.name} has not started within {START_SECONDS:.0f} seconds",
             code="componentNotStarted",
+            details={"failing": failing},
             hint="its log records say what it waits for",
         ) from error
     except RunstreamError:

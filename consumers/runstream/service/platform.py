@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
+from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.waiting import until_described
@@ -21,6 +22,12 @@ from runstream.telemetry.process import Telemetry
 
 if TYPE_CHECKING:
     from runstream.database import Database
+
+
+_CONNECT_SECONDS = 3.0
+"""How long one attempt to reach NATS takes; a process that serves attempts it again and again."""
+_LOG_SECONDS = 10.0
+"""How long a process without database waits at once for a log that another one makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class Platform:
         if not self.nats.is_connected:
             raise InternalError("NATS is not connected", code="natsUnreachable")
         await self.nats.flush(timeout=1)
+        # JetStream needs a quorum: a server that is alone in its cluster answers everything but this.
+        await request(self.nats, "INFO", seconds=1.5)
 
     async def _check_database(self) -> None:
         if self.database is not None:
@@ -70,7 +79,7 @@ class Platform:
 async def open_platform(settings: Settings, telemetry: Telemetry, *, database: bool) -> AsyncIterator[Platform]:
     """Connect; everything is closed when the block ends. Raises InternalError for what cannot be reached."""
     async with contextlib.AsyncExitStack() as stack:
-        nats = await stack.enter_async_context(nats_connection(settings.nats_url))
+        nats = await stack.enter_async_context(nats_connection(settings.nats_url, seconds=_CONNECT_SECONDS))
         objects = await open_objects(settings)
         pool: Database | None = None
         deployment = ""
@@ -84,7 +93,12 @@ async def open_platform(settings: Settings, telemetry: Telemetry, *, database: b
             place = LogPlace(nats, pool, objects, settings.namespace, "runs", settings.partitions, settings.replicas)
             deployment = (await prepare_log(place)).deployment
         else:
-            await until_described(nats, settings.namespace)
+            if not await until_described(nats, settings.namespace, seconds=_LOG_SECONDS):
+                raise InternalError(
+                    f"there is no log {settings.namespace!r} on this NATS yet",
+                    code="logAwaited",
+                    hint="the first gateway or scheduler makes it; is this the right NATS and the right namespace?",
+                )
         log = await open_log(nats, settings.namespace, partitions=settings.partitions)
         await stack.enter_async_context(log)
         yield Platform(settings, telemetry, nats, log, objects, pool, deployment)

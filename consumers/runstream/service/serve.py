@@ -1,9 +1,11 @@
 """One process of Runstream from start to end.
 
     hold the data directory > telemetry > embedded servers > migrations > platform > components > wait > all back
+                                                                  ^                                 |
+                                                                  +------ NATS or Postgres is away -+
 
 Whatever is started is stopped, in the opposite order, also when a later part fails to start or somebody asks to
-stop before all have started.
+stop before all have started. A process whose NATS or Postgres is away waits for it, not ready, and then goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from runstream.errors import BadRequestError
 from runstream.service.components import Parts, build
@@ -21,6 +23,7 @@ from runstream.service.platform import Platform, open_platform
 from runstream.service.ports import require_port
 from runstream.service.servers import Servers, embedded_servers
 from runstream.service.stopping import StopRequest
+from runstream.service.waiting import Waiting
 from runstream.settings import Settings
 from runstream.telemetry.process import Telemetry, setup_telemetry
 from runstream.telemetry.secrets import hide_password_of
@@ -67,6 +70,8 @@ class _Process:
     telemetry: Telemetry
     request: StopRequest
     ready: Ready
+    said: list[str] = field(default_factory=list)
+    """The URL that was told; a process that goes on after it waited tells it once."""
 
     async def run(self) -> None:
         database = needs_database(self.settings)
@@ -74,16 +79,31 @@ class _Process:
         async with embedded as (servers, settings):
             hide_password_of(settings.nats_url)
             hide_password_of(settings.database_url)
+            async with Waiting(settings, self.telemetry, self.data_dir.remembered_port()) as waiting:
+                while not self.request.asked.is_set():
+                    try:
+                        await self._serve(settings, servers, waiting)
+                        break
+                    except Exception as error:  # noqa: BLE001 - raised again where waiting does not help
+                        self.request.stopped_by_itself()
+                        await waiting.until_next_attempt(error)
+
+    async def _serve(self, settings: Settings, servers: Servers, waiting: Waiting) -> None:
+        """Start all components and serve until the end. Raises what keeps them from it."""
+        database = needs_database(self.settings)
+        if database:
+            await _migrate(settings)
+        async with open_platform(settings, self.telemetry, database=database) as platform:
             if database:
-                await _migrate(settings)
-            async with open_platform(settings, self.telemetry, database=database) as platform:
-                if database:
-                    await _remove_killed(platform)
-                parts = await build(platform, self.data_dir)
-                async with running(parts.components, self.request):
-                    with self._announced(parts):
+                await _remove_killed(platform)
+            parts = await build(platform, self.data_dir)
+            await waiting.end()
+            async with running(parts.components, self.request, platform.checks()):
+                with self._announced(parts):
+                    if not self.said:
+                        self.said.append(parts.web.url)
                         self.ready(settings, parts)
-                        await self._until_the_end(parts, servers)
+                    await self._until_the_end(parts, servers)
 
     def _stop_seconds(self) -> float:
         """How long the servers may take to stop: what is left, or little when somebody insists."""

@@ -61,6 +61,8 @@ class ServeOptions(StorageOptions):
     """The keys for secrets; gateways and executors of one service share it. Default: in the data dir."""
     replicas: Annotated[int | None, Parameter(group=_SERVERS)] = None
     """How many servers of a NATS cluster keep each stream: 1, 3 or 5. Default: 1."""
+    wait_for_dependencies: Annotated[str | None, Parameter(group=_SERVERS)] = None
+    """How long to wait for a NATS or Postgres that is away, such as 5m; 0s not at all. Default: for ever."""
     host: Annotated[str | None, Parameter(group=_HTTP)] = None
     """Where to listen. Default: 127.0.0.1."""
     port: Annotated[int | None, Parameter(group=_HTTP)] = None

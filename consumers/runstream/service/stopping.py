@@ -24,6 +24,12 @@ class StopRequest:
         self.serving = False
         """Whether the process has started and waits for the request itself."""
 
+    def stopped_by_itself(self) -> None:
+        """Forget how long a stop took that was not asked for: the process goes on."""
+        self.serving = False
+        if not self.asked.is_set():
+            self._asked_at = None
+
     def remaining(self, least: float) -> float:
         """Seconds that are left for stopping, but at least these; all of them when nobody has asked."""
         if self._asked_at is None:

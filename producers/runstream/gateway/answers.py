@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from runstream.database.failures import POSTGRES_ERRORS, failure
 from runstream.errors import (
+    DEPENDENCY_OF_CODE,
     HTTP_STATUS,
     BadRequestError,
     InternalError,
@@ -31,24 +32,6 @@ from runstream.errors import (
 from runstream.jetstream.api import UnavailableError
 
 JSON_TYPE = "application/json"
-DEPENDENCY_OF_CODE: Mapping[str, str] = {
-    **dict.fromkeys(("consumerLost", "logClosed", "logUnreachable", "natsUnreachable", "notStored"), "nats"),
-    **dict.fromkeys(
-        (
-            "databaseContended",
-            "databaseCredentialsRefused",
-            "databaseDisconnected",
-            "databaseFull",
-            "databaseMissing",
-            "databaseStarting",
-            "databaseTimeout",
-            "databaseUnreachable",
-        ),
-        "postgres",
-    ),
-    **dict.fromkeys(("objectsFailed", "objectsUnreachable"), "objects"),
-}
-"""What is away or full in each case: asking later may help, so the status is 503."""
 STATUS_OF_CODE: Mapping[str, int] = {
     "bodyTooLarge": 413,
     "configsBusy": 503,

@@ -1,0 +1,158 @@
+"""Waiting for NATS, Postgres or the objects: a process that lacks one is not ready, and says for which it waits.
+
+It answers on the port on which it will serve: /healthz and /metrics as ever, /readyz with what is missing. In the place
+of a gateway every other path is 503, so that clients wait too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Self
+
+import nats.errors
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from runstream.errors import DEPENDENCY_OF_CODE, InternalError, RunstreamError, causes
+from runstream.runconfig.duration import parse_duration
+from runstream.service.edge import sentence
+from runstream.settings import Settings
+from runstream.telemetry.health import Check, health_routes
+from runstream.telemetry.process import Telemetry
+from runstream.telemetry.secrets import without_secrets
+from runstream.telemetry.serving import HttpServer
+
+TELL_SECONDS = 10.0
+_PAUSE_SECONDS = 0.5
+_CODES = {"postgres": "databaseUnreachable", "objects": "objectsUnreachable"}
+"""What requests are answered with meanwhile; `logUnreachable` for all else."""
+_FOR_GOOD = frozenset({"databaseCredentialsRefused", "databaseMissing"})
+"""Waiting does not mend a setting."""
+_WRAPPERS = frozenset({"componentEnded", "componentNotStarted"})
+log = structlog.get_logger()
+
+
+class Waiting:
+    """What a process waits for; `end` when it is there. Nothing is served after the block."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, remembered_port: int) -> None:
+        """`remembered_port` is the gateway's of last time."""
+        self._gateway = "gateway" in settings.components
+        self._host = settings.host
+        self._port = (settings.port or remembered_port) if self._gateway else settings.metrics_port
+        text = settings.wait_for_dependencies
+        self._seconds = parse_duration(text) / 1e9 if text else None
+        self._telemetry = telemetry
+        self._since: float | None = None
+        self._told = 0.0
+        self._missing: dict[str, InternalError] = {}
+        self._server: HttpServer | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.end()
+
+    async def until_next_attempt(self, error: Exception) -> None:
+        """Return when it is time to try again. Raises the error when waiting is of no use, or has lasted too long."""
+        name = dependency_of(error)
+        now = asyncio.get_running_loop().time()
+        begun = self._since if self._since is not None else now
+        if name is None or (self._seconds is not None and now - begun >= self._seconds):
+            raise error
+        why = without_secrets(sentence(error))
+        if name not in self._missing or now - self._told >= TELL_SECONDS:
+            self._told = now
+            log.warning(
+                f"waiting for {name}: {why}", action="dependency_awaited", dependency=name, seconds=round(now - begun)
+            )
+        self._since = begun
+        self._missing.clear()
+        self._missing[name] = InternalError(f"waiting for {name}: {why}", code=_CODES.get(name, "logUnreachable"))
+        if self._server is None:
+            self._server = HttpServer(self._app(), self._host, self._port, grace_seconds=1.0)
+            await self._server.start()
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def end(self) -> None:
+        """Free the port: what was missing is there."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
+            log.info("the wait is over", action="dependencies_there")
+        self._since = None
+        self._missing.clear()
+
+    def _app(self) -> ASGIApp:
+        routes = health_routes(self._telemetry, _Checks(self._missing))
+        if self._gateway:
+            routes.append(Route("/{path:path}", self._refuse, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]))
+        return Starlette(routes=routes)
+
+    async def _refuse(self, _request: Request) -> Response:
+        from runstream.gateway.answers import error_answer  # of a gateway only: it brings all of FastAPI
+
+        return error_answer(next(iter(self._missing.values())))
+
+
+class _Checks(Mapping[str, Check]):
+    """A check for each thing that is missing now, under the name that it has on /readyz."""
+
+    def __init__(self, missing: Mapping[str, InternalError]) -> None:
+        self._missing = missing
+
+    def __getitem__(self, name: str) -> Check:
+        error = next(error for missing, error in self._missing.items() if _check_name(missing) == name)
+
+        async def missing() -> None:
+            raise error
+
+        return missing
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([_check_name(name) for name in self._missing])
+
+    def __len__(self) -> int:
+        return len(self._missing)
+
+
+def _check_name(dependency: str) -> str:
+    return "database" if dependency == "postgres" else dependency
+
+
+def dependency_of(error: BaseException) -> str | None:
+    """Return what is away where an error says so, in whatever it is wrapped; None for any other error."""
+    for cause in causes(error):
+        if isinstance(cause, RunstreamError):
+            if cause.code == "componentNotStarted" and cause.details.get("failing"):
+                return str(next(iter(cause.details["failing"])))
+            if cause.code == "logAwaited":
+                return "log"
+            if cause.code in DEPENDENCY_OF_CODE and cause.code not in _FOR_GOOD:
+                return DEPENDENCY_OF_CODE[cause.code]
+            if cause.code not in _WRAPPERS:
+                return None  # It knows better than what led to it.
+        elif isinstance(cause, nats.errors.Error):
+            return "nats"
+        elif (name := _of_postgres(cause)) is not None:
+            return name
+    return None
+
+
+def _of_postgres(error: BaseException) -> str | None:
+    """Return `postgres` for an error of a lost connection; the library is not imported for it."""
+    if type(error).__module__.partition(".")[0] not in ("asyncpg", "sqlalchemy"):
+        return None
+    from runstream.database.failures import failure
+
+    known = failure(error)
+    return DEPENDENCY_OF_CODE.get(known.code) if known is not None else None
