@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import getpass
 import os
+import pwd
 import secrets
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -119,7 +119,7 @@ class ProcessDriver:
         else:
             agent = await self._spawner.open(self._plan(group))
             files = TaskRoot.of_folders(folder.home, folder.tmp)
-            place = placed(str(folder.home), str(folder.tmp), getpass.getuser())
+            place = placed(str(folder.home), str(folder.tmp), _user_name())
         limits = self._rules.limits.described(sandboxed=self._sandboxed, controllers=self._groups.controllers)
         output(f"{limits}\n".encode() if limits else b"")
         tree.started(agent.pid, agent.init, group)
@@ -268,6 +268,13 @@ class ProcessPod:
         self.files.close()
         if self._group is not None:
             self._group.remove()
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a user without an account, as in many containers
+        return str(os.geteuid())
 
 
 def _reason(command: Exec, error: StartError) -> str:

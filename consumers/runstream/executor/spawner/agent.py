@@ -32,6 +32,7 @@ from runstream.executor.spawner.plan import Command, Plan, command_from_json
 
 ROWS, COLUMNS = 40, 120
 _PACKET_BYTES = 1 << 16
+_MAX_DESCRIPTOR = 1 << 20
 _OUT_OF_MEMORY_SCORE = "500"
 """The task's processes go before the service does."""
 
@@ -120,7 +121,7 @@ class Agent:
 
     def _receive(self) -> bool:
         """Take a command; return False when the other side is gone."""
-        _, descriptors, _, _ = socket.recv_fds(self._channel, _PACKET_BYTES, 1)
+        _, descriptors, _, _ = socket.recv_fds(self._channel, _PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         if not descriptors:
             return False
         with os.fdopen(descriptors[0], "rb") as file:
@@ -239,6 +240,8 @@ def _execute(command: Command, output: int, fail: int, group: int) -> NoReturn:
             os.dup2(descriptor, wanted)
         if group >= 0:
             os.write(group, b"0")
+        os.closerange(3, fail)
+        os.closerange(fail + 1, _MAX_DESCRIPTOR)
         _reset_signals()
         os.umask(0o022)
         with contextlib.suppress(OSError):  # it is only an advice

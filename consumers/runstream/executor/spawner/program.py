@@ -26,7 +26,7 @@ def main(descriptor: int) -> None:
     gc.freeze()
     with socket.socket(fileno=descriptor) as channel:
         while True:
-            _, descriptors, _, _ = socket.recv_fds(channel, 1, MAX_DESCRIPTORS)
+            _, descriptors, _, _ = socket.recv_fds(channel, 1, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
             if len(descriptors) < MAX_DESCRIPTORS - 1:
                 return
             if os.fork() == 0:

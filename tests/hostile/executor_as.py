@@ -1,0 +1,82 @@
+"""An executor in a process of its own, as root or as an ordinary user, that runs tasks and says what they wrote.
+
+    python -m tests.hostile.executor_as UID DATA_DIR        tasks come as JSON on stdin, answers go to stdout
+
+As an ordinary user it also has to find its Python and this project, which may lie in a home that only root may enter:
+they are bound there in a mount namespace of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runstream.executor.spawner import kernel
+
+ROOT = Path(__file__).parents[2]
+
+
+def become(uid: int, *needed: Path) -> None:
+    """Become a user of the machine who can read these folders."""
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    trees = [(path, kernel.open_tree(str(path))) for path in needed]
+    closed = {closest for path in needed if (closest := _closed(path)) is not None}
+    for path in sorted(closed):
+        kernel.mount("open", str(path), "tmpfs", 0, "mode=755")
+    for path, tree in trees:
+        if any(each in path.parents for each in closed):
+            path.mkdir(parents=True, exist_ok=True)
+            kernel.attach(tree, str(path))
+        os.close(tree)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+
+
+def _closed(path: Path) -> Path | None:
+    """The outermost folder on the way that others may not enter."""
+    return next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
+
+
+async def serve(data_dir: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run all tasks, side by side, and return how each ended."""
+    from tests.executor.rig import SETTINGS, rig, run_step, task_of
+
+    settings = replace(SETTINGS, active_tasks_limit=4, stop_grace_seconds=0.5, **asked["settings"])
+
+    async with rig(data_dir, settings=settings) as it:
+
+        async def one(task: dict[str, Any]) -> dict[str, Any]:
+            steps = [run_step(command, tty=task["tty"]) for command in task["steps"]]
+            watched = await it.assign(task_of("task", *steps, environment=task["environment"]))
+            done = await watched.settled()
+            return {
+                "phase": done.phase.value,
+                "error": done.fail_error,
+                "setup": await watched.log(None),
+                "logs": [await watched.log(index) for index, step in enumerate(done.steps) if step.start_time],
+                "statuses": [step.exit_status for step in done.steps],
+            }
+
+        return list(await asyncio.gather(*(one(task) for task in asked["tasks"])))
+
+
+def main() -> None:
+    """Serve one request."""
+    uid, data_dir = int(sys.argv[1]), Path(sys.argv[2])
+    asked = json.load(sys.stdin)
+    if uid:
+        become(uid, Path(sys.base_prefix), ROOT)
+    answer = asyncio.run(serve(data_dir, asked))
+    sys.stdout.write(f"\nANSWER {json.dumps(answer)}\n")
+
+
+if __name__ == "__main__":
+    main()
