@@ -57,7 +57,9 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
 
         roster, gateway = await make_gateway(platform, data_dir, mode, instance)
         return Parts([*components, roster, gateway], gateway, gateway=True, executors=executors)
-    health = HealthServer(platform.telemetry, platform.checks(), settings.host, settings.metrics_port)
+    health = HealthServer(
+        platform.telemetry, platform.checks(), settings.host, settings.metrics_port, facts=platform.facts()
+    )
     return Parts([*components, health], health, gateway=False, executors=executors)
 
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
-from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.leaving import answers_of
+from runstream.jetstream.store import StoreUse, store_use
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.waiting import until_described
 from runstream.objects import ObjectStorage
 from runstream.objects.opening import open_objects
 from runstream.settings import Settings
-from runstream.telemetry.health import Check
+from runstream.telemetry.health import Check, Fact
 from runstream.telemetry.process import Telemetry
 
 if TYPE_CHECKING:
@@ -58,12 +59,24 @@ class Platform:
             checks["database"] = self._check_database
         return checks
 
+    def facts(self) -> Mapping[str, Fact]:
+        """What else there is to know of whether this process can work."""
+        return {"nats_store": self._nats_store}
+
     async def _check_nats(self) -> None:
         if not self.nats.is_connected:
             raise InternalError("NATS is not connected", code="natsUnreachable")
         await self.nats.flush(timeout=1)
-        # JetStream needs a quorum: a server that is alone in its cluster answers everything but this.
-        await request(self.nats, "INFO", seconds=1.5)
+        store = await self._store()  # JetStream needs a quorum: a server that is alone in its cluster does not answer
+        if full := answers_of(self.nats).full:
+            raise InternalError(f"the store of NATS takes no more: {full} ({store})", code="notStored")
+
+    async def _store(self) -> StoreUse:
+        return await store_use(self.nats, seconds=1.5)
+
+    async def _nats_store(self) -> Mapping[str, object]:
+        store = await self._store()
+        return {"limit": store.limit, "used": store.used, "left": store.left}
 
     async def _check_database(self) -> None:
         if self.database is not None:

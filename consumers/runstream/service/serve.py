@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from runstream.errors import BadRequestError
+from runstream.errors import BadRequestError, InternalError
 from runstream.service.components import Parts, build
 from runstream.service.data_dir import DataDir
 from runstream.service.group import SERVERS_SECONDS, first_end, running
@@ -23,6 +23,7 @@ from runstream.service.platform import Platform, open_platform
 from runstream.service.ports import require_port
 from runstream.service.servers import Servers, embedded_servers
 from runstream.service.stopping import StopRequest
+from runstream.service.store_room import keep_room
 from runstream.service.waiting import Waiting
 from runstream.settings import Settings
 from runstream.telemetry.process import Telemetry, setup_telemetry
@@ -103,7 +104,7 @@ class _Process:
                     if not self.said:
                         self.said.append(parts.web.url)
                         self.ready(settings, parts)
-                    await self._until_the_end(parts, servers)
+                    await self._until_the_end(parts, servers, platform)
 
     def _stop_seconds(self) -> float:
         """How long the servers may take to stop: what is left, or little when somebody insists."""
@@ -118,11 +119,15 @@ class _Process:
         with self.data_dir.announced(parts.web.url, self.settings.token):
             yield
 
-    async def _until_the_end(self, parts: Parts, servers: Servers) -> None:
+    async def _until_the_end(self, parts: Parts, servers: Servers, platform: Platform) -> None:
         """Wait until somebody asks to stop. Raises the error of a part that ends by itself."""
         self.request.serving = True
         asked = asyncio.create_task(self.request.asked.wait())
-        deaths = [asyncio.create_task(first_end(parts.components)), asyncio.create_task(servers.first_death())]
+        deaths = [
+            asyncio.create_task(first_end(parts.components)),
+            asyncio.create_task(servers.first_death()),
+            asyncio.create_task(_no_restart(servers, platform)),
+        ]
         try:
             done, _ = await asyncio.wait({asked, *deaths}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -131,6 +136,17 @@ class _Process:
         for death in deaths:
             if death in done and not self.request.asked.is_set():
                 raise death.result()
+
+
+async def _no_restart(servers: Servers, platform: Platform) -> InternalError:
+    """Restart the embedded NATS where its store needs it; wait until that fails, and say so."""
+    if servers.nats is not None:
+        try:
+            await keep_room(servers.nats, platform.nats)
+        except InternalError as error:
+            return error
+    ended: asyncio.Future[InternalError] = asyncio.get_running_loop().create_future()
+    return await ended
 
 
 # A process that has executors alone does not import what is for the database.

@@ -13,6 +13,7 @@ from runstream.embedded import NatsServer, PostgresServer
 from runstream.errors import InternalError
 from runstream.settings import Settings
 
+_RESTART_SECONDS = 0.1
 log = structlog.get_logger()
 
 
@@ -77,5 +78,10 @@ async def embedded_servers(
 async def _death(server: NatsServer | PostgresServer) -> InternalError:
     if server.process is None:
         raise RuntimeError("the server was not started")
-    await server.process.ended.wait()
+    while True:
+        process = server.process
+        await process.ended.wait()
+        if not (isinstance(server, NatsServer) and server.restarting) and server.process is process:
+            break
+        await asyncio.sleep(_RESTART_SECONDS)
     return server.process.failure(f"the embedded {server.process.command.name} has ended")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from runstream.embedded.process import Command, ServerProcess, end_process, find
 from runstream.errors import InternalError
 
 MAX_PAYLOAD_BYTES = 8 << 20
+RESERVED_BYTES = 512 << 20
+"""What is left of the disk to others, at most: a tenth of a small disk."""
 _CONFIG = """\
 server_name: {name}
 host: {host}
@@ -23,10 +26,11 @@ pid_file: {pid_file}
 max_payload: {max_payload}
 jetstream {{
   store_dir: {store}
+  max_file_store: {limit}
   {sync}
 }}
 accounts {{
-  RUNSTREAM {{ jetstream: enabled, users: [ {{ user: runstream, password: {password} }} ] }}
+  RUNSTREAM {{ jetstream: {{ max_file: {limit} }}, users: [ {{ user: runstream, password: {password} }} ] }}
   SYS {{ users: [ {{ user: admin, password: {admin_password} }} ] }}
 }}
 system_account: SYS
@@ -39,8 +43,16 @@ class NatsServer:
     `durable`: every acknowledged write is on disk (`sync_interval: always`). `tied`: it ends when this process dies.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True, tied: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, durable: bool = True, tied: bool = True, max_store_bytes: int | None = None
+    ) -> None:
+        """`max_store_bytes` None: what the store has, and all that is free on its disk but a reserve."""
         self.folder = folder.resolve()
+        self.limit = 0
+        """What the store of the running server may take, in bytes."""
+        self.restarting = False
+        """True while it is stopped only to be started again."""
+        self._max_store_bytes = max_store_bytes
         self.process: ServerProcess | None = None
         self._durable = durable
         self._tied = tied
@@ -63,6 +75,36 @@ class NatsServer:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self.end_leftover()
         await start_on_a_port(self.folder / "port", self._launched, self._ready, again=_port_was_taken)
+
+    async def restart(self) -> None:
+        """Stop and start it, on the same port: its clients come back by themselves."""
+        self.restarting = True
+        try:
+            await self.stop()
+            await self.start()
+        finally:
+            self.restarting = False
+
+    def possible_limit(self) -> int:
+        """Return what the store could take if the server were started now, in bytes.
+
+        By itself the server takes three quarters of what is free at its start, and counts what it has stored already
+        against that.
+        """
+        if self._max_store_bytes is not None:
+            return self._max_store_bytes
+        disk = shutil.disk_usage(self.folder)
+        reserve = min(RESERVED_BYTES, disk.total // 10)
+        return self.stored_bytes() + max(disk.free - reserve, 0)
+
+    def stored_bytes(self) -> int:
+        """Return what the store takes on disk now."""
+        sizes = 0
+        for folder, _, names in os.walk(self.folder / "store"):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # the server removes files meanwhile
+                    sizes += Path(folder, name).stat().st_size
+        return sizes
 
     def _launched(self, port: int) -> ServerProcess:
         self._port = port
@@ -89,6 +131,7 @@ class NatsServer:
 
     def _write_config(self) -> None:
         identity = Identity.of(self.folder)
+        self.limit = max(self.possible_limit(), 1 << 20)
         text = _CONFIG.format(
             name=identity.name,
             host=LOOPBACK,
@@ -96,6 +139,7 @@ class NatsServer:
             pid_file=json.dumps(str(self._pid_file)),
             max_payload=MAX_PAYLOAD_BYTES,
             store=json.dumps(str(self.folder / "store")),
+            limit=self.limit,
             sync="sync_interval: always" if self._durable else "",
             password=json.dumps(identity.password),
             admin_password=json.dumps(identity.admin_password),

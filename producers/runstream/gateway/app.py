@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +26,7 @@ from runstream.gateway.routes.runs import group_routes, run_routes
 from runstream.gateway.routes.service import service_routes
 from runstream.gateway.routes.why import why_routes
 from runstream.gateway.schemas import describe
-from runstream.telemetry.health import Check, health_routes
+from runstream.telemetry.health import Check, Fact, health_routes
 from runstream.telemetry.process import Telemetry
 
 PREFIX = "/api/v1alpha"
@@ -37,6 +38,7 @@ def gateway_app(
     checks: Mapping[str, Check],
     routers: Sequence[APIRouter] = (),
     gate: Gate | None = None,
+    facts: Mapping[str, Fact] = MappingProxyType({}),
 ) -> ASGIApp:
     """The application that serves these parts and these routers, behind the gate when there is one."""
     app = FastAPI(
@@ -64,7 +66,7 @@ def gateway_app(
         app.include_router(router(parts), prefix=PREFIX)
     for further in routers:
         app.include_router(further, prefix=PREFIX)
-    app.router.routes.extend(health_routes(telemetry, checks))
+    app.router.routes.extend(health_routes(telemetry, checks, facts))
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     if gate is not None:
         app.add_middleware(gate.around)

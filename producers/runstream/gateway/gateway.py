@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from types import MappingProxyType
 
 from fastapi import APIRouter
 
@@ -29,7 +30,7 @@ from runstream.log.port import Log
 from runstream.maintenance import Mode, Parkable
 from runstream.sealing import Keyring
 from runstream.settings import Settings
-from runstream.telemetry.health import Check
+from runstream.telemetry.health import Check, Fact
 from runstream.telemetry.process import Telemetry
 from runstream.telemetry.serving import HttpServer
 
@@ -48,7 +49,7 @@ class Backends:
 class Gateway(HttpServer):
     """Serves the API on `settings.host` and `settings.port`; `url` says where, once it is started.
 
-    `checks` are the process's own, shown on /readyz. Streams that are open end when it stops.
+    `checks` and `facts` are the process's own, shown on /readyz. Streams that are open end when it stops.
     """
 
     name = "gateway"
@@ -63,6 +64,7 @@ class Gateway(HttpServer):
         keyring: Keyring | None = None,
         mode: Mode | None = None,
         routers: Sequence[APIRouter] = (),
+        facts: Mapping[str, Fact] = MappingProxyType({}),
     ) -> None:
         """Without `keyring` it takes no secrets; without `mode` it is never in maintenance.
 
@@ -92,7 +94,9 @@ class Gateway(HttpServer):
         if mode is not None:
             gate = Gate(mode.why, in_maintenance)
             self._admission = Parkable("gateway", mode, partial(_admission, gate))
-        super().__init__(gateway_app(parts, telemetry, checks or {}, routers, gate), settings.host, settings.port)
+        super().__init__(
+            gateway_app(parts, telemetry, checks or {}, routers, gate, facts), settings.host, settings.port
+        )
         self.stopping = stopping
 
     async def run(self) -> None:

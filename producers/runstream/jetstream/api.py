@@ -22,8 +22,10 @@ STREAM_NOT_FOUND = 10059
 STREAM_DIFFERS = 10058
 WRONG_SEQUENCE = frozenset({10071, 10164})
 """The expected sequence is not the last one; or another message that expects the same is under way."""
-_NOT_NOW = frozenset({10004, 10008, 10009, 10118})
-"""JetStream not enabled yet, temporarily unavailable, no leader, stream offline: asking later may help."""
+_NOT_NOW = frozenset({10004, 10005, 10008, 10009, 10118})
+"""Not enabled yet, too few servers, temporarily unavailable, no leader, stream offline: asking later may help."""
+STORE_FULL = frozenset({10002, 10023, 10047, 10077})
+"""A limit of the account or of the server is reached, or the store cannot be written."""
 
 
 class UnavailableError(InternalError):
@@ -35,6 +37,20 @@ class UnavailableError(InternalError):
             code="logUnreachable",
             details={"request": what},
             hint="is NATS running, and reachable at its URL? `runstream doctor` tells",
+        )
+
+
+class StoreFullError(UnavailableError):
+    """NATS has no room for a message."""
+
+    def __init__(self, what: str, why: str, *, uncertain: bool = False) -> None:
+        super().__init__(what, why)
+        self.args = (self.message,) = (f"the store of NATS takes no more, so {what} was not stored: {why}",)
+        self.code = "notStored"
+        self.details = {"store": "nats", "uncertain": uncertain}
+        self.hint = (
+            "free space where NATS keeps its store, or raise max_file_store of the server or the account; then restart "
+            "that server, which refuses writes until it is (an embedded one is restarted by itself). See doctor"
         )
 
 
@@ -97,12 +113,17 @@ async def _ask(
     error_data = answer.get("error")
     if error_data is None:
         answers.answered(what)
+        if not subject.startswith("$JS."):
+            answers.stored()
         return answer
     number, description = int(error_data.get("err_code", 0)), str(error_data.get("description", ""))
     if number in _NOT_NOW:
         answers.unanswered(what, loop.time() - begun, description)
         raise UnavailableError(subject, description)
     answers.answered(what)
+    if number in STORE_FULL:
+        answers.full = description
+        raise StoreFullError(subject, description)
     raise ApiError(subject, number, description)
 
 

@@ -30,6 +30,12 @@ class Answers:
         """Since when each kind of request gets no answer, and when one was last missed."""
         self._pause = LEAVE_SECONDS
         self._not_before = 0.0
+        self.full = ""
+        """Why the store took no more, the last time that something was to be stored; empty when it was stored."""
+
+    def stored(self) -> None:
+        """Note that something was stored."""
+        self.full = ""
 
     def answered(self, what: str) -> None:
         """Note an answer, whatever it says."""

@@ -21,7 +21,16 @@ from runstream.bounded import heard
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError, InternalError, NotExistError
-from runstream.jetstream.api import StreamMessage, UnavailableError, last_message, next_message, request
+from runstream.jetstream.api import (
+    STORE_FULL,
+    StoreFullError,
+    StreamMessage,
+    UnavailableError,
+    last_message,
+    next_message,
+    request,
+)
+from runstream.jetstream.leaving import answers_of
 from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
 from runstream.log import streams
 from runstream.log.batches import Committer, Pending
@@ -45,8 +54,8 @@ _LOOK_UP_SECONDS = 1.0
 """How long one question to the leader may take: there is none during an election, and the next one is asked again."""
 _FIRST_DELAY_SECONDS = 0.01
 _MAX_DELAY_SECONDS = 0.5
-_FINAL = frozenset({10023, 10047, 10054, 10077})
-"""No resources, no storage, too large, not stored: trying again does not help."""
+_SILENT_ROUNDS = 2
+"""How often a server may take a commit without an answer, and not have it, before its store counts as broken."""
 log = structlog.get_logger()
 
 
@@ -260,17 +269,20 @@ class JetStreamLog:
         """What became of the commit; sent again as long as that is not known and there is time."""
         loop = asyncio.get_running_loop()
         delay = _FIRST_DELAY_SECONDS
-        sent, give_up = False, min(deadline, loop.time() + UNSENT_SECONDS)
+        sent, give_up, silent = False, min(deadline, loop.time() + UNSENT_SECONDS), 0
         while True:
+            reconnects = self._nc.stats["reconnects"]
             match await pending.outcome:
                 case Ack(sequence):
                     return Position(self.epoch, commit.address.partition, sequence)
-                case Refused(number, why) if number in _FINAL:
+                case Refused(number, why) if number in STORE_FULL:
                     raise self._not_stored(commit, why)
                 case Unanswered(why, sent=False):
                     pass
-                case Refused(why=why) | Unanswered(why):
-                    sent, give_up = True, deadline
+                case Refused(why=why):
+                    sent, give_up, silent = True, deadline, 0
+                case Unanswered(why):
+                    sent, give_up, silent = True, deadline, silent + 1
             known = False
             while not known:
                 try:
@@ -284,6 +296,11 @@ class JetStreamLog:
                     raise self._unknown(commit, why, sent=sent)
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
                 delay = min(delay * 2, _MAX_DELAY_SECONDS)
+            if self._nc.stats["reconnects"] != reconnects:
+                silent = 0
+            if silent >= _SILENT_ROUNDS and not await self._is_replicated(commit):
+                # A full disk: the server reads and says nothing about what it cannot write.
+                raise self._not_stored(commit, "it answers, but not to what is to be stored", uncertain=True)
             # Only now, because what is sent to a stream without a leader is lost.
             APPEND_RETRIES.add(1, str(commit.address.partition))
             pending.outcome = loop.create_future()
@@ -314,12 +331,17 @@ class JetStreamLog:
     def _stream(self, address: Address) -> str:
         return self.subjects.stream(address.partition)
 
-    def _not_stored(self, commit: NewCommit, why: str) -> InternalError:
-        return InternalError(
-            f"NATS could not store {commit.address.aggregate}: {why}",
-            code="notStored",
-            hint="is the disk of NATS full, or a limit of its account reached? `runstream doctor` tells",
-        )
+    async def _is_replicated(self, commit: NewCommit) -> bool:
+        """Return whether the stream has other servers, of which one may take the commit."""
+        try:
+            info = await request(self._nc, f"STREAM.INFO.{self._stream(commit.address)}", seconds=_LOOK_UP_SECONDS)
+        except UnavailableError:
+            return True
+        return bool(info["config"]["num_replicas"] > 1)
+
+    def _not_stored(self, commit: NewCommit, why: str, *, uncertain: bool = False) -> StoreFullError:
+        answers_of(self._nc).full = why
+        return StoreFullError(commit.address.aggregate, why, uncertain=uncertain)
 
     def _unknown(self, commit: NewCommit, why: str, *, sent: bool) -> InternalError:
         may_be = " It may be in the log all the same: look before you do it again" if sent else " Nothing was stored"

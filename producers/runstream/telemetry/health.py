@@ -7,7 +7,9 @@ side, each bounded; the answer is 503 as long as one fails, and says which and w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -15,15 +17,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from runstream.errors import RunstreamError
 from runstream.telemetry.process import Telemetry
 from runstream.telemetry.secrets import without_secrets
 from runstream.telemetry.serving import HttpServer
 
 Check = Callable[[], Awaitable[None]]
+Fact = Callable[[], Awaitable[Mapping[str, object]]]
+"""What /readyz shows besides the checks."""
 _CHECK_SECONDS = 2.0
 
 
-def health_routes(telemetry: Telemetry, checks: Mapping[str, Check]) -> list[Route]:
+def health_routes(
+    telemetry: Telemetry, checks: Mapping[str, Check], facts: Mapping[str, Fact] = MappingProxyType({})
+) -> list[Route]:
     """The three routes, to be mounted in an app that a process serves anyway."""
 
     async def metrics(_request: Request) -> Response:
@@ -36,14 +43,27 @@ def health_routes(telemetry: Telemetry, checks: Mapping[str, Check]) -> list[Rou
         results = await check_all(checks)
         ready = all(result == "ok" for result in results.values())
         status = "ready" if ready else "not ready"
-        return JSONResponse({"status": status, "checks": results}, status_code=200 if ready else 503)
+        shown = {"status": status, "checks": results, **await _shown(facts)}
+        return JSONResponse(shown, status_code=200 if ready else 503)
 
     return [Route("/metrics", metrics), Route("/healthz", healthz), Route("/readyz", readyz)]
 
 
-def health_app(telemetry: Telemetry, checks: Mapping[str, Check]) -> Starlette:
+def health_app(
+    telemetry: Telemetry, checks: Mapping[str, Check], facts: Mapping[str, Fact] = MappingProxyType({})
+) -> Starlette:
     """The three routes as an app of their own."""
-    return Starlette(routes=health_routes(telemetry, checks))
+    return Starlette(routes=health_routes(telemetry, checks, facts))
+
+
+async def _shown(facts: Mapping[str, Fact]) -> dict[str, object]:
+    """Each fact that can be had now; a check says why one cannot."""
+    shown: dict[str, object] = {}
+    for name, fact in facts.items():
+        with contextlib.suppress(TimeoutError, RunstreamError):
+            async with asyncio.timeout(_CHECK_SECONDS):
+                shown[name] = dict(await fact())
+    return shown
 
 
 async def check_all(checks: Mapping[str, Check], seconds: float = _CHECK_SECONDS) -> dict[str, str]:
@@ -71,6 +91,12 @@ class HealthServer(HttpServer):
     name = "health"
 
     def __init__(
-        self, telemetry: Telemetry, checks: Mapping[str, Check], host: str = "127.0.0.1", port: int = 0
+        self,
+        telemetry: Telemetry,
+        checks: Mapping[str, Check],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        facts: Mapping[str, Fact] = MappingProxyType({}),
     ) -> None:
-        super().__init__(health_app(telemetry, checks), host, port, grace_seconds=1.0)
+        super().__init__(health_app(telemetry, checks, facts), host, port, grace_seconds=1.0)

@@ -66,6 +66,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
         Backends(platform.log, platform.pool(), RunsAsOf(platform.log), stored, questions),
         platform.telemetry,
         platform.checks(),
+        facts=platform.facts(),
         mode=mode,
         keyring=keyring_of(settings),
         routers=[maintenance_routes(overview), export_routes(exports), import_routes(imports)],

@@ -16,6 +16,7 @@ from nats.aio.client import Client
 
 from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.store import StoreUse, store_use
 from runstream.service.doctor.finding import Finding, judged
 from runstream.service.doctor.log import log_streams
 from runstream.settings import Settings
@@ -24,6 +25,7 @@ OLDEST = (2, 14)
 SMALLEST_PAYLOAD = 1 << 20
 _REQUEST_SECONDS = 3.0
 _CLOCK_SECONDS = 1.0
+_NEARLY_FULL = 0.9
 _ALWAYS = "set `sync_interval: always` in the jetstream block of the server's configuration"
 
 
@@ -77,6 +79,7 @@ async def _durability(settings: Settings, admin_url: str | None) -> AsyncIterato
                 todo=f"{_ALWAYS}: else a power cut loses what was acknowledged",
                 otherwise="problem" if settings.replicas == 1 else "warning",
             )
+            yield _server_store(server, data)
 
 
 async def _all_servers(client: Client) -> list[tuple[str, Mapping[str, Any]]]:
@@ -97,15 +100,23 @@ async def _all_servers(client: Client) -> list[tuple[str, Mapping[str, Any]]]:
 
 async def _limits(client: Client) -> Finding:
     account = await request(client, "INFO")
-    limits, storage = account["limits"], account["storage"]
-    most = int(limits["max_storage"])
-    full = most > 0 and storage > 0.9 * most
-    shown = "no limit" if most < 0 else f"{most >> 20} MiB"
+    store = await store_use(client)
+    full = store.limit is not None and store.used > _NEARLY_FULL * store.limit
     return judged(
         "NATS storage",
-        f"{storage >> 20} MiB used, {shown}; {account['streams']} streams, {account['consumers']} consumers",
+        f"{store}; {account['streams']} streams, {account['consumers']} consumers",
         good=not full,
         todo="raise the account's max_file_store: when it is reached, nothing can be appended any more",
+    )
+
+
+def _server_store(server: str, data: Mapping[str, Any]) -> Finding:
+    used, limit = int(data.get("storage", 0)), int(data.get("config", {}).get("max_storage", 0))
+    return judged(
+        "NATS store",
+        f"{server}: {StoreUse(used, limit if limit > 0 else None)}",
+        good=limit <= 0 or used <= _NEARLY_FULL * limit,
+        todo="free space on its disk or raise max_file_store, then restart the server: it refuses writes until then",
     )
 
 
