@@ -90,6 +90,8 @@ class Settings:
     """How long to wait for NATS and Postgres, such as `5m`; empty: until they are there, or a signal comes."""
     max_body_bytes: int = 1 << 20
     """Of a request to the gateway."""
+    max_connections: int = 1024
+    """Of the gateway's clients at one time, and at most half of the files that the process may open."""
 
     @property
     def objects_path(self) -> Path:

@@ -84,13 +84,17 @@ class ExecutorPlace:
         return {}
 
     def keep_positions(self, epoch: int, after: Mapping[int, int], origins: Mapping[int, str]) -> None:
-        """Note how far was read of which partitions (see `Log.origin`). Losing the note costs only time."""
+        """Note how far was read of which partitions (see `Log.origin`). A note that is lost costs only time."""
         content = {
             "epoch": epoch,
             "after": {str(partition): sequence for partition, sequence in after.items()},
             "origins": {str(partition): origin for partition, origin in origins.items()},
         }
-        _replace(self._root / "positions.json", orjson.dumps(content))
+        file = self._root / "positions.json"
+        try:
+            _replace(file, orjson.dumps(content))
+        except OSError as error:  # no room on the disk, or no file left to open
+            log.warning(f"{file} cannot be written: {error}", action="positions_not_kept", path=str(file))
 
 
 def _replace(file: Path, content: bytes) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import platform
 from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Protocol
 
 import orjson
@@ -23,6 +22,7 @@ from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorReg
 from runstream.executor.ending import Reason
 from runstream.executor.jobs import Clock, Runner
 from runstream.log.port import AppendConflictError, Log
+from runstream.release import version
 from runstream.settings import ExecutorSettings
 from runstream.subjects import Address, partition_of
 
@@ -161,7 +161,7 @@ class Presence:
             active_tasks_limit=self._settings.active_tasks_limit,
             dynamic=False,
             executor_group=self.address.id,
-            runstream_version=version("runstream"),
+            runstream_version=version(),
             sandbox=self._runner.sandbox,
         )
         while True:

@@ -40,6 +40,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "port": (0, 65535),
     "metrics_port": (0, 65535),
     "max_body_bytes": (1024, 1 << 30),
+    "max_connections": (1, 32_768),
     "executor.active_tasks_limit": (0, 10_000),
     "executor.lease_seconds": (2, 3600),
     "executor.stop_grace_seconds": (0, 3600),

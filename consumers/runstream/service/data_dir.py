@@ -17,12 +17,12 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 from runstream.embedded.files import write_private
 from runstream.errors import BadRequestError, ConflictError, InternalError, RunstreamError
 from runstream.ids import new_id, require_token
+from runstream.release import version
 
 FORMAT = 1
 RECORDS = "serve.log"
@@ -170,7 +170,7 @@ def _check_format(path: Path) -> None:
 def _mark(path: Path) -> None:
     marker = path / "runstream.json"
     if not marker.exists():
-        write_private(marker, json.dumps({"format": FORMAT, "made_by": version("runstream")}))
+        write_private(marker, json.dumps({"format": FORMAT, "made_by": version()}))
 
 
 def _check_space(path: Path) -> None:

@@ -20,9 +20,9 @@ _GLOBAL = Group("Options of all commands", sort_key=0)
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    from runstream.release import version
 
-    return version("runstream")
+    return version()
 
 
 app = App(name="runstream", help="An event-sourced CI/CD system. Begin with `runstream serve`.", version=_version)

@@ -26,6 +26,7 @@ from runstream.service.stopping import StopRequest
 from runstream.service.store_room import keep_room
 from runstream.service.waiting import Waiting
 from runstream.settings import Settings
+from runstream.telemetry.connections import raise_open_files
 from runstream.telemetry.process import Telemetry, setup_telemetry
 from runstream.telemetry.secrets import hide_password_of
 
@@ -44,6 +45,7 @@ async def serve(settings: Settings, ready: Ready) -> None:
     an embedded server ends by itself or what is needed cannot be reached.
     """
     _check_servers(settings)
+    raise_open_files()
     require_port(settings.host, settings.port if "gateway" in settings.components else settings.metrics_port)
     with StopRequest().listening() as request, DataDir.hold(settings.data_dir) as data_dir:
         settings = replace(settings, token=settings.token or data_dir.token())

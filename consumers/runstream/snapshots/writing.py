@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import version
 from typing import Protocol
 
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError
 from runstream.glance import time_of
 from runstream.log.port import RawMessage, Reader
+from runstream.release import version
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import END, header, padding
 from runstream.snapshots.manifest import Manifest, ObjectKind, ObjectList, ParkedCommit, SnapshotHeader
@@ -136,7 +136,7 @@ async def plan(
         ends = _require_reached(until, LogPosition(log.subjects.epoch, ends))
     return SnapshotHeader(
         format=m.FORMAT,
-        runstream=version("runstream"),
+        runstream=version(),
         created=now,
         namespace=log.subjects.namespace,
         service=log.subjects.service,

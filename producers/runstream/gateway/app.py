@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from types import MappingProxyType
 
 from fastapi import APIRouter, FastAPI
@@ -26,6 +25,7 @@ from runstream.gateway.routes.runs import group_routes, run_routes
 from runstream.gateway.routes.service import service_routes
 from runstream.gateway.routes.why import why_routes
 from runstream.gateway.schemas import describe
+from runstream.release import version
 from runstream.telemetry.health import Check, Fact, health_routes
 from runstream.telemetry.process import Telemetry
 
@@ -43,7 +43,7 @@ def gateway_app(
     """The application that serves these parts and these routers, behind the gate when there is one."""
     app = FastAPI(
         title="Runstream",
-        version=version("runstream"),
+        version=version(),
         description="Publish runs, read what became of them, follow the log.",
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,

@@ -30,6 +30,7 @@ from runstream.log.port import Log
 from runstream.maintenance import Mode, Parkable
 from runstream.sealing import Keyring
 from runstream.settings import Settings
+from runstream.telemetry.connections import HttpLimits, connections_within
 from runstream.telemetry.health import Check, Fact
 from runstream.telemetry.process import Telemetry
 from runstream.telemetry.serving import HttpServer
@@ -94,9 +95,9 @@ class Gateway(HttpServer):
         if mode is not None:
             gate = Gate(mode.why, in_maintenance)
             self._admission = Parkable("gateway", mode, partial(_admission, gate))
-        super().__init__(
-            gateway_app(parts, telemetry, checks or {}, routers, gate, facts), settings.host, settings.port
-        )
+        app = gateway_app(parts, telemetry, checks or {}, routers, gate, facts)
+        limits = HttpLimits(connections=connections_within(settings.max_connections))
+        super().__init__(app, settings.host, settings.port, limits=limits)
         self.stopping = stopping
 
     async def run(self) -> None:

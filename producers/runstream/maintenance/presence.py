@@ -14,7 +14,6 @@ import os
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 
 import structlog
 from nats.aio.client import Client
@@ -28,6 +27,7 @@ from runstream.maintenance.control import maintenance_key
 from runstream.maintenance.mode import Mode
 from runstream.maintenance.records import InstanceRecord, decode_record, encode_record
 from runstream.maintenance.requested import decode_requested
+from runstream.release import version
 
 LAST = "last."
 """Begins the keys of the records that outlive a lease."""
@@ -83,7 +83,7 @@ class Instance(Component):
         """What is said of this process now."""
         services = {name: mode.record() for name, mode in self.modes.items()}
         return InstanceRecord(
-            self.id, self._components, socket.gethostname(), os.getpid(), version("runstream"), self._begun, services
+            self.id, self._components, socket.gethostname(), os.getpid(), version(), self._begun, services
         )
 
     async def fellows(self, part: str, service: str = "runs") -> AsyncIterator[Collection[str]]:

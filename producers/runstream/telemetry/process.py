@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from importlib.metadata import version
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
@@ -22,6 +21,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 from prometheus_client import CollectorRegistry, generate_latest
 
 from runstream.bounded import heard
+from runstream.release import version
 from runstream.settings import Settings
 from runstream.telemetry import metrics
 from runstream.telemetry.instruments import register_all
@@ -74,7 +74,7 @@ def setup_telemetry(settings: Settings, component: str) -> Telemetry:
         {
             "service.name": f"runstream-{component}",
             "service.namespace": settings.namespace,
-            "service.version": version("runstream"),
+            "service.version": version(),
         }
     )
     registry = CollectorRegistry()

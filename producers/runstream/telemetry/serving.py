@@ -11,12 +11,18 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from runstream.errors import ConflictError, InternalError
 from runstream.lifecycle import Component
+from runstream.telemetry.connections import BoundedHttp, HttpLimits
+
+CHECK_SECONDS = 0.5
+"""Between two looks at which connections are too slow."""
 
 _INCOMPLETE = "ASGI callable returned without completing response."
 
@@ -55,8 +61,17 @@ class HttpServer(Component):
 
     name = "http"
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0, *, grace_seconds: float = 3.0) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        grace_seconds: float = 3.0,
+        limits: HttpLimits | None = None,
+    ) -> None:
         super().__init__()
+        self._limits = limits or HttpLimits()
         self.host = host
         self.port = port
         self._app = app
@@ -72,23 +87,38 @@ class HttpServer(Component):
         """Serve until stopped. Raises ConflictError when the port cannot be taken."""
         with _bound(self.host, self.port) as listening:
             self.port = listening.getsockname()[1]
+            http: Any = partial(BoundedHttp, limits=self._limits)
             config = uvicorn.Config(
                 self._app,
+                http=http,
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=max(1, round(self._grace_seconds)),
             )
             server = _Server(config, self.started)
-            stopper = asyncio.create_task(self._stop(server))
+            besides = [asyncio.create_task(self._stop(server)), asyncio.create_task(_check_connections(server))]
             try:
                 await server.serve([listening])
             finally:
-                stopper.cancel()
+                for task in besides:
+                    task.cancel()
 
     async def _stop(self, server: uvicorn.Server) -> None:
         await self.stopping.wait()
         server.should_exit = True
+
+
+async def _check_connections(server: uvicorn.Server) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        now = loop.time()
+        for connection in list(server.server_state.connections):
+            if isinstance(connection, BoundedHttp):
+                connection.check(now)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -96,6 +126,7 @@ def _bound(host: str, port: int) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # of each connection: a dead client is noticed
         listening.bind((host, port))
     except OSError as error:
         listening.close()

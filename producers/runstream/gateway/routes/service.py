@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from runstream.gateway.parts import Parts, answer, documented
 from runstream.gateway.shapes import VersionAnswer
+from runstream.release import version
 
 
 def service_routes(parts: Parts) -> APIRouter:
@@ -19,8 +18,6 @@ def service_routes(parts: Parts) -> APIRouter:
     async def get_version() -> Response:
         """The service's version and its log. Needs no token."""
         log = parts.log
-        return answer(
-            VersionAnswer("runstream", version("runstream"), parts.settings.namespace, log.epoch, log.partitions)
-        )
+        return answer(VersionAnswer("runstream", version(), parts.settings.namespace, log.epoch, log.partitions))
 
     return router
