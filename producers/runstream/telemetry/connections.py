@@ -62,9 +62,9 @@ def connections_within(most: int) -> int:
 @dataclass(frozen=True, slots=True)
 class _Refusal:
     status: int
-    code: str
     message: str
     hint: str
+    code: str
     kind: str = "bad-request"
 
     def answer(self) -> bytes:
@@ -79,9 +79,9 @@ class _Refusal:
         )
 
 
-_TOO_LATE = _Refusal(408, "requestTimeout", "the request did not come in time", "send it again, without pauses")
+_TOO_LATE = _Refusal(408, "the request did not come in time", "send it again, without pauses", code="requestTimeout")
 _MALFORMED = _Refusal(
-    400, "malformedRequest", "the request is not HTTP/1.1", "send HTTP/1.1, or check the proxy between"
+    400, "the request is not HTTP/1.1", "send HTTP/1.1, or check the proxy between", code="malformedRequest"
 )
 
 
@@ -118,7 +118,9 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.connections) > most:
             full = f"the service has {most} connections, and takes no more"
             self._refuse(
-                _Refusal(503, "tooManyConnections", full, "try again soon, or raise max_connections", "internal")
+                _Refusal(
+                    503, full, "try again soon, or raise max_connections", code="tooManyConnections", kind="internal"
+                )
             )
             if len(self.connections) > most + most // 16 + 8:  # those we wait for are bounded, too
                 transport.abort()
@@ -153,7 +155,10 @@ class BoundedHttp(HttpToolsProtocol):
         """Begin to answer."""
         if len(self.pipeline) >= _PIPELINED:
             self._refused = _Refusal(
-                400, "tooManyRequests", "the client sends requests without reading answers", "read the answers first"
+                400,
+                "the client sends requests without reading answers",
+                "read the answers first",
+                code="tooManyRequests",
             )
         if self._refused is None:
             super().on_headers_complete()
@@ -211,7 +216,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _too_large(self, limit: str) -> None:
         self._refused = self._refused or _Refusal(
-            431, "headersTooLarge", f"the request's headers have more than {limit}", "send fewer or shorter headers"
+            431,
+            f"the request's headers have more than {limit}",
+            "send fewer or shorter headers",
+            code="headersTooLarge",
         )
 
     def _refuse(self, refusal: _Refusal) -> None:
