@@ -14,6 +14,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -150,6 +151,18 @@ def open_path() -> Iterator[Path]:
     """A temporary folder like `tmp_path` that an embedded database's user can pass through as well."""
     with tempfile.TemporaryDirectory(prefix="runstream-test-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def small_disk(open_path: Path) -> Iterator[Path]:
+    """An empty disk of 24 MiB of its own; without the right to mount one the test is skipped."""
+    folder = open_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture

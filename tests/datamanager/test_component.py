@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,10 +18,11 @@ from runstream.datamanager.errors import ContradictionError
 from runstream.datamanager.fence import PostgresFence
 from runstream.errors import InternalError
 from runstream.log.memory import MemoryLog
-from runstream.objects import ObjectStorage
+from runstream.objects import ObjectStorage, PosixObjects
 from runstream.subjects import Subjects
 from runstream.telemetry.metrics import ARCHIVE_LAG_COMMITS, ARCHIVE_LAG_SECONDS
-from tests.datamanager.rig import DEPLOYMENT, archived, fill, logged, same
+from tests.datamanager.rig import DEPLOYMENT, archived, fill, logged, paths, same
+from tests.disks import take_all
 from tests.projections.playing import migrated
 
 
@@ -154,6 +156,40 @@ async def test_a_storage_that_fails_is_waited_for(
             await all_of_them.shipped()
         await one.stop()
         assert same(await archived(all_of_them.log, storage), await logged(all_of_them.log))
+
+
+class Told(PosixObjects):
+    """A disk that says when it has refused something."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.refused = asyncio.Event()
+
+    async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
+        try:
+            await super().write_all(contents)
+        except InternalError:
+            self.refused.set()
+            raise
+
+
+async def test_a_full_disk_is_waited_for(database_url: str, database_schema: str, small_disk: Path) -> None:
+    storage = Told(small_disk / "objects")
+    async with several(database_url, database_schema, storage) as all_of_them:
+        one = all_of_them.one("one")
+        await one.start()
+        await fill(all_of_them.log, 5)
+        await all_of_them.shipped()
+        take_all(small_disk / "ballast")
+        await fill(all_of_them.log, 500, name=os.urandom(2000).hex())
+        await storage.refused.wait()
+        assert one.positions()[0] < await all_of_them.log.end(0)
+        (small_disk / "ballast").unlink()
+        await all_of_them.shipped()
+        await one.stop()
+        assert same(await archived(all_of_them.log, storage), await logged(all_of_them.log))
+        left = [path.name for path in (small_disk / "objects").rglob("*") if path.is_file()]
+        assert len(left) == len(await paths(storage, ""))
 
 
 async def test_a_contradiction_ends_it(database_url: str, database_schema: str, storage: ObjectStorage) -> None:

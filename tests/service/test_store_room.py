@@ -1,19 +1,16 @@
 """A NATS whose store is full says so within seconds; the embedded one is restarted once there is room.
 
-A tmpfs stands for a small disk; without the right to mount one these tests are skipped.
+Small disks are tmpfs; without the right to mount one these tests are skipped.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 from nats.aio.client import Client
 
 from runstream.embedded import NatsServer
@@ -24,23 +21,10 @@ from runstream.jetstream.leaving import answers_of
 from runstream.jetstream.store import store_use
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.service.store_room import keep_room
+from tests.disks import take_all
 from tests.log.commits import created, run_address
 
-DISK = 24 << 20
 NAME = os.urandom(100_000).hex()
-Full = Callable[[Path], None]
-
-
-@pytest.fixture
-def disk(open_path: Path) -> Iterator[Path]:
-    """A disk of 24 MiB."""
-    folder = open_path / "disk"
-    folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(words, check=False, capture_output=True).returncode:
-        pytest.skip("this user may not mount a tmpfs")
-    yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @asynccontextmanager
@@ -81,10 +65,10 @@ async def test_a_limit_that_is_reached_is_named_at_once(tmp_path: Path) -> None:
         assert answers_of(nc).full
 
 
-async def test_a_server_that_reached_its_limit_is_restarted_when_the_disk_has_room(disk: Path) -> None:
-    server = NatsServer(disk / "nats")
+async def test_a_server_that_reached_its_limit_is_restarted_when_the_disk_has_room(small_disk: Path) -> None:
+    server = NatsServer(small_disk / "nats")
     async with opened(server) as (nc, log):
-        ballast = disk / "ballast"
+        ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(14 << 20))
         await server.restart()  # its limit is what is left now
         await asyncio.wait_for(_again(log), 10)
@@ -93,22 +77,16 @@ async def test_a_server_that_reached_its_limit_is_restarted_when_the_disk_has_ro
         await _goes_on(server, nc, log)
 
 
-async def test_a_server_whose_disk_was_full_is_restarted_when_it_has_room(disk: Path) -> None:
-    server = NatsServer(disk / "nats")
+async def test_a_server_whose_disk_was_full_is_restarted_when_it_has_room(small_disk: Path) -> None:
+    server = NatsServer(small_disk / "nats")
     async with opened(server) as (nc, log):
         await log.append(created(run_address()))
-        ballast = disk / "ballast"
-        _take_all(ballast)
+        ballast = small_disk / "ballast"
+        take_all(ballast)
         error = await filled(log)
         assert (status_of(told(error)), error.code, error.details["uncertain"]) == (503, "notStored", True)
         ballast.unlink()
         await _goes_on(server, nc, log)
-
-
-def _take_all(ballast: Path) -> None:
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(4096))
 
 
 async def _goes_on(server: NatsServer, nc: Client, log: JetStreamLog) -> None:

@@ -50,7 +50,7 @@ class Waiting:
         self._seconds = parse_duration(text) / 1e9 if text else None
         self._telemetry = telemetry
         self._since: float | None = None
-        self._told = 0.0
+        self._telling: asyncio.Task[None] | None = None
         self._missing: dict[str, InternalError] = {}
         self._server: HttpServer | None = None
 
@@ -70,21 +70,32 @@ class Waiting:
         if name is None or (self._seconds is not None and now - begun >= self._seconds):
             raise error
         why = without_secrets(sentence(error))
-        if name not in self._missing or now - self._told >= TELL_SECONDS:
-            self._told = now
-            log.warning(
-                f"waiting for {name}: {why}", action="dependency_awaited", dependency=name, seconds=round(now - begun)
-            )
+        new = name not in self._missing
         self._since = begun
         self._missing.clear()
         self._missing[name] = InternalError(f"waiting for {name}: {why}", code=_CODES.get(name, "logUnreachable"))
+        if new:  # said at once, and then every ten seconds, however long an attempt takes
+            self._end_telling()
+            self._telling = asyncio.create_task(self._tell(name, begun), name="waiting")
         if self._server is None:
             self._server = HttpServer(self._app(), self._host, self._port, grace_seconds=1.0)
             await self._server.start()
         await asyncio.sleep(_PAUSE_SECONDS)
 
+    async def _tell(self, name: str, begun: float) -> None:
+        while True:
+            seconds = round(asyncio.get_running_loop().time() - begun)
+            log.warning(self._missing[name].message, action="dependency_awaited", dependency=name, seconds=seconds)
+            await asyncio.sleep(TELL_SECONDS)
+
+    def _end_telling(self) -> None:
+        telling, self._telling = self._telling, None
+        if telling is not None:
+            telling.cancel()
+
     async def end(self) -> None:
         """Free the port: what was missing is there."""
+        self._end_telling()
         server, self._server = self._server, None
         if server is not None:
             await server.stop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -44,7 +46,8 @@ class SnapshotFile:
     ) -> None:
         if self._file is None:
             return
-        self._file.close()
+        with contextlib.suppress(OSError) if error is not None else self._written():
+            self._file.close()  # It flushes, and a full disk refuses that once more.
         if error is not None and self.part.stat().st_size == 0:
             self.part.unlink()  # nothing was exported: nothing could be resumed
 
@@ -73,22 +76,30 @@ class SnapshotFile:
 
     async def send(self, content: bytes) -> None:
         """Write the next bytes. Raises InternalError when they cannot be written: what there is can be resumed."""
-        try:
+        with self._written():
             await asyncio.to_thread(self._opened().write, content)
+
+    def flush(self) -> None:
+        """Let others see in the part what was written. Raises as `send` does."""
+        with self._written():
+            self._opened().flush()
+
+    async def finish(self) -> None:
+        """It is whole: make it durable, and give it its name. Raises as `send` does."""
+        with self._written():
+            await asyncio.to_thread(self._finish)
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """Turn what the disk refuses into an error that says how to go on."""
+        try:
+            yield
         except OSError as error:
             raise InternalError(
                 f"{self.part} cannot be written: {error.strerror}",
                 code="snapshotNotWritten",
                 hint="make room, and go on with --resume",
             ) from error
-
-    def flush(self) -> None:
-        """Let others see in the part what was written."""
-        self._opened().flush()
-
-    async def finish(self) -> None:
-        """It is whole: make it durable, and give it its name."""
-        await asyncio.to_thread(self._finish)
 
     def _finish(self) -> None:
         file = self._opened()
