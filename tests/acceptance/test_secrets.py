@@ -10,8 +10,10 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -33,6 +35,10 @@ NEEDLES = [
     json.dumps(SECRET, ensure_ascii=False).encode()[1:-1],
     base64.b64encode(SECRET.encode()).rstrip(b"="),
     base64.b64encode(SECRET.encode() + b"\n").rstrip(b"="),
+    base64.b64encode(b"user:" + SECRET.encode()).rstrip(b"="),
+    quote(SECRET, safe="").encode(),
+    escape(SECRET).encode(),
+    SECRET.encode().hex().encode(),
 ]
 ZSTD = b"\x28\xb5\x2f\xfd"
 CONFIG = """
@@ -50,6 +56,12 @@ runs:
               command: 'echo "<$STEP>"; test "$STEP" = "$TOKEN" && echo the same'
               environment: {STEP: {from_variable: token}}
           - run: {name: into a file, command: 'printf %s "$TOKEN" > kept.txt; printf %s "$TOKEN" | wc -c'}
+          - run:
+              name: in the spellings of tools
+              command: >-
+                set -x; : "$TOKEN"; printf %s "user:$TOKEN" | base64 -w0; printf %s "$TOKEN" | od -An -tx1;
+                python3 -c "import html, json, os, urllib.parse as u; t = os.environ['TOKEN'];
+                print(json.dumps([t]), u.quote(t, ''), u.quote_plus(t), html.escape(t), t.encode().hex(), repr(t))"
           - run: {name: fails with it, command: 'echo "$TOKEN" >&2; exit 3'}
 """
 VARIABLES = "token: {values: [{secret_name: deploy, secret_var: production, when: {ref: '#.*#'}}]}"
@@ -97,6 +109,27 @@ def collecting() -> Iterator[Receiver]:
     finally:
         receiver.server.shutdown()
         receiver.server.server_close()
+        thread.join()
+
+
+@contextlib.contextmanager
+def process_lists() -> Iterator[set[bytes]]:
+    """The command lines of all processes that are there meanwhile."""
+    seen: set[bytes] = set()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):  # it has ended
+                    seen.add(path.read_bytes())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
         thread.join()
 
 
@@ -152,17 +185,18 @@ async def test_a_secret_is_nowhere(open_path: Path) -> None:
         async with in_one_process(open_path, "--sandbox", "off", "--otlp-endpoint", receiver.url) as deployment:
             files = ("--config", "config.yml", "--var-file", "variables.yml", "--secret-file", "secrets.yml")
             words = [str(open_path / word) if word.endswith(".yml") else word for word in files]
-            done = await deployment.run("run", "create", *words, "--follow")
+            with process_lists() as processes:
+                done = await deployment.run("run", "create", *words, "--follow")
             assert (done.code, done.err) == (1, ""), done
             async with deployment.client() as client:
                 (summary,) = (await client.runs.page()).runs
                 run = await client.runs.get(summary.id)
-            shown = [await deployment.run("log", "get", run.id, "one", "--step", str(step)) for step in range(4)]
-            assert [one.out.splitlines() for one in shown] == [
-                ["***", "***"],
-                ["<***>", "the same"],
+            shown = [await deployment.run("log", "get", run.id, "one", "--step", str(step)) for step in range(5)]
+            assert [one.out.splitlines() for one in (*shown[:3], shown[4])] == [
+                ["***", "***", "***"],
+                ["<***", "***>", "the same"],
                 [str(len(SECRET.encode()))],
-                ["***"],
+                ["***", "***"],
             ]
             told = [await deployment.run("run", "get", run.id, "-o", "json")]
             export = await command("export", "-o", str(left / "export.tar"), *deployment.servers)
@@ -174,7 +208,7 @@ async def test_a_secret_is_nowhere(open_path: Path) -> None:
     assert receiver.bodies
     with tarfile.open(left / "export.tar") as tar:
         tar.extractall(left / "export", filter="data")
-    where = {"the log": log, "what the command said": done.out.encode()}
+    where = {"process lists": b"\n".join(processes), "the log": log, "what the command said": done.out.encode()}
     where |= {f"answer {number}": one.out.encode() for number, one in enumerate([*shown, *told])}
     where |= {f"trace {number}": body for number, body in enumerate(receiver.bodies)}
     where |= {str(path.relative_to(open_path)): path.read_bytes() for path in left_behind(open_path)}

@@ -75,3 +75,10 @@ def test_no_message_shows_a_secret() -> None:
     with pytest.raises(ConfigError) as raised:
         resolved(secrets="a: {b: {c: swordfish}}\nb: [swordfish]\n'swordfish': {x: swordfish}: y")
     assert "swordfish" not in str(raised.value).replace("'swordfish'", "")
+
+
+def test_a_secret_that_is_too_short_to_be_masked_is_named() -> None:
+    secrets = "PIN: abc\nEMPTY: ''\nLONG: abcd\ndeploy: {pin: '12 ', token: swordfish}\n"
+    warnings = [str(one) for one in read_inputs({}, [], [("s.yml", secrets)]).warnings]
+    assert [text.partition(":")[0] for text in warnings] == ["secret PIN", "secret deploy, field pin"]
+    assert all("at least 4 bytes" in text for text in warnings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,11 +26,10 @@ from runstream.events.executor_task import (
 )
 from runstream.events.run_config import Step
 from runstream.executor.archives import StoppedError
-from runstream.executor.disk_usage import watch_disk
 from runstream.executor.drivers.port import Driver, NotStartedError, Pod
 from runstream.executor.ending import Reason
 from runstream.executor.jobs import Ended, Job
-from runstream.executor.masking import masked
+from runstream.executor.masking import Masking
 from runstream.executor.settling import Settling
 from runstream.executor.spec import ExecutorTaskSpec, Specs
 from runstream.executor.step_limits import Limit, StepLimits, said
@@ -67,8 +66,6 @@ class Surroundings:
     stop_grace_seconds: float
     step_log_bytes: int = 0
     """Of the log of one step; 0 for no limit."""
-    task_disk_bytes: int = 0
-    """Of the files of one task; 0 for no limit."""
 
 
 class PodTask:
@@ -83,7 +80,7 @@ class PodTask:
         self._told: asyncio.Future[Any]
         """Done when the task is to end; while it runs."""
         self._error = ""
-        self._secrets: frozenset[str] = frozenset()
+        self._masking = Masking()
 
     async def run(self) -> Ended:
         """Run it to its end."""
@@ -110,22 +107,13 @@ class PodTask:
             await self._around.live.forget(self._job.task.id)
         await asyncio.to_thread(self._folder.remove)
 
-    async def _watch_disk(self) -> None:
-        limit, folder = self._around.task_disk_bytes, self._folder
-        if limit:
-            await watch_disk((folder.home, folder.tmp), limit, self._too_large)
-
-    def _too_large(self) -> None:
-        self._error = f"its files take more than {self._around.task_disk_bytes} bytes (executor.task_disk_bytes)"
-        self._job.ending.tell(Reason.DISK)
-
     def _finished(self, success: bool) -> tuple[ExecutorTaskEvent, ...]:
         ending, at = self._job.ending, self._job.clock()
         if success:
             return (ExecutorTaskFinished(at, ExecutorTaskPhase.SUCCESS, ""),)
         if ending.interrupted:
             return (ExecutorTaskInterrupted(at), ExecutorTaskFinished(at, ending.task_phase, str(ending.reason)))
-        return (ExecutorTaskFinished(at, ending.task_phase, masked(self._error, self._secrets)),)
+        return (ExecutorTaskFinished(at, ending.task_phase, self._masking.masked(self._error)),)
 
     async def _setup(self) -> ExecutorTaskSpec | None:
         job = self._job
@@ -149,8 +137,8 @@ class PodTask:
     async def _prepare(self, log: StepLog) -> ExecutorTaskSpec:
         job, around = self._job, self._around
         spec = await around.specs.spec(job.task, job.partition)
-        self._secrets = spec.secrets
-        log.hide(spec.secrets)
+        self._masking = await asyncio.to_thread(Masking.of, spec.secrets) if spec.secrets else Masking()
+        log.hide(self._masking)
         used = sorted({step.type for step in spec.task.steps} & _NOT_AVAILABLE)
         if used:
             raise InternalError(f"step type {used[0]} is not available yet", code="stepNotAvailable")
@@ -164,13 +152,6 @@ class PodTask:
 
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
         steps = spec.task.steps
-        watching = asyncio.ensure_future(self._watch_disk())
-        try:
-            return await self._run_each(spec, steps)
-        finally:
-            watching.cancel()
-
-    async def _run_each(self, spec: ExecutorTaskSpec, steps: Sequence[Step]) -> bool:
         for index, step in enumerate(steps):
             with span_from("", "step", {"step": index, "type": step.type}):
                 if self._job.ending.told.is_set() or not await self._run_step(spec, index, step):
@@ -261,7 +242,7 @@ class PodTask:
     def _open_log(self, step: int | None) -> StepLog:
         live = self._around.live
         live_log = live.log(self._job.task.id, step) if live is not None else None
-        return StepLog(self._folder.log(step), live_log, self._secrets, self._around.step_log_bytes)
+        return StepLog(self._folder.log(step), live_log, self._masking, self._around.step_log_bytes)
 
     def _end_logs(self, begin: int, end: int) -> None:
         """Tell those who follow steps that will never run; the log of one that ran has ended already."""

@@ -1,18 +1,29 @@
-"""What a step writes: to a file on the executor, which becomes the stored log, and to the live log."""
+"""What a step writes: to a file on the executor, which becomes the stored log, and to the live log.
+
+Much output at once is masked in a thread, in its order. What waits for that is bounded: beyond it, the event loop
+masks it itself, so a step cannot write faster than its log is masked.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from runstream.executor.masking import Masker
+from runstream.executor.masking import Masker, Masking
 from runstream.steplogs.live import LiveLog
 
 log = structlog.get_logger()
+
+_INLINE_BYTES = 8 << 10
+"""So much is masked at once: handing it to a thread would take longer."""
+_WAITING_BYTES = 1 << 20
 
 
 def _nobody() -> None:
@@ -22,10 +33,16 @@ def _nobody() -> None:
 class StepLog:
     """The log of one step while it runs. Writing never fails the step."""
 
-    def __init__(self, path: Path, live: LiveLog | None, secrets: frozenset[str] = frozenset(), limit: int = 0) -> None:
-        """Nothing of `secrets` is written, and of the output at most `limit` bytes; 0 for no limit."""
+    def __init__(self, path: Path, live: LiveLog | None, masking: Masking | None = None, limit: int = 0) -> None:
+        """Mask what `masking` says, and write at most `limit` bytes of output; 0 for no limit."""
         self._path = path
-        self._masker = Masker(secrets)
+        self._masker = Masker(masking or Masking())
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._masked: deque[bytes] = deque()
+        self._turn = threading.Lock()
+        """Held by the thread that masks and writes."""
+        self._thread: asyncio.Future[None] | None = None
         self._live = live
         self._room = limit or sys.maxsize
         self._limit = limit
@@ -33,10 +50,10 @@ class StepLog:
         """Called for all output that is not ours."""
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
-    def hide(self, secrets: frozenset[str]) -> None:
-        """From now on these are not written."""
-        self._show(self._masker.end())
-        self._masker = Masker(secrets)
+    def hide(self, masking: Masking) -> None:
+        """Mask this from now on."""
+        self._finish()
+        self._masker = Masker(masking)
 
     def write(self, chunk: bytes) -> None:
         """More output."""
@@ -44,11 +61,48 @@ class StepLog:
         if self._room > 0:
             kept = chunk[: self._room]
             self._room -= len(kept)
-            self._show(self._masker.feed(kept))
+            self._take(kept)
             if self._room == 0:
                 self.line(f"\nThe log ends here: it has {self._limit} bytes, the limit (executor.step_log_bytes).")
 
-    def _show(self, chunk: bytes) -> None:
+    def _take(self, chunk: bytes) -> None:
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        if self._thread is None and self._waiting_bytes > _INLINE_BYTES and self._masker.masks:
+            self._thread = asyncio.get_running_loop().run_in_executor(None, self._write_waiting)
+            self._thread.add_done_callback(self._thread_ended)
+        elif self._thread is None or self._waiting_bytes > _WAITING_BYTES:
+            self._write_waiting()
+            self._publish()
+
+    def _thread_ended(self, thread: asyncio.Future[None]) -> None:
+        self._thread = None
+        thread.result()
+        self._write_waiting()  # what came since the thread looked for the last time
+        self._publish()
+
+    def _write_waiting(self) -> None:
+        """Mask and write what waits. In a thread, or in the event loop, which then waits for the thread's chunk."""
+        with self._turn:
+            while self._waiting:
+                chunk = self._waiting.popleft()
+                self._waiting_bytes -= len(chunk)
+                self._store(self._masker.feed(chunk))
+
+    def _finish(self) -> None:
+        self._write_waiting()
+        with self._turn:
+            self._store(self._masker.end())
+        self._publish()
+
+    def _publish(self) -> None:
+        """Hand on to the live log what is in the file; in the event loop."""
+        while self._masked:
+            chunk = self._masked.popleft()
+            if self._live is not None:
+                self._live.write(chunk)
+
+    def _store(self, chunk: bytes) -> None:
         if self._file is None or not chunk:
             return
         try:
@@ -61,23 +115,22 @@ class StepLog:
                 action="step_log_not_written",
                 path=str(self._path),
             )
-            self._close()
+            self._close_file()
             return
-        if self._live is not None:
-            self._live.write(chunk)
+        self._masked.append(chunk)
 
     def line(self, text: str) -> None:
         """A line of ours."""
-        self._show(self._masker.feed(f"{text}\n".encode()))
+        self._take(f"{text}\n".encode())
 
     def close(self) -> None:
         """The log is complete; a second close does nothing."""
-        self._show(self._masker.end())
-        self._close()
+        self._finish()
+        self._close_file()
+        if self._live is not None:
+            self._live.end()
 
-    def _close(self) -> None:
+    def _close_file(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-        if self._live is not None:
-            self._live.end()

@@ -23,7 +23,7 @@ from runstream.log.port import Log, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.loading import load_partition
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
-from runstream.projections.store import ProjectionStore, storable
+from runstream.projections.store import ProjectionStore
 from runstream.scheduler.board import ExecutorBoard
 from runstream.scheduler.deadlines import Deadlines
 from runstream.scheduler.deciding import Cause, Decider, Decision
@@ -76,7 +76,8 @@ class PartitionWorker:
     async def run(self) -> None:
         """Work until cancelled. Raises FencedError when another worker has the partition.
 
-        A batch that fails for what is in it is gone through commit by commit, and the one that fails is parked.
+        A batch with a value that Postgres cannot hold is gone through commit by commit, and the one that holds
+        it is parked.
         """
         careful_until = 0
         refused: dict[int, str] = {}
@@ -86,12 +87,10 @@ class PartitionWorker:
             except* UnstorableError as group:
                 reason = str(group.exceptions[0])
                 session, self._session = self._session, None
-                if session is None or session.taken in refused:
-                    raise  # no commit is to blame: the worker is started again, and the partition stands still
-                if session.taken <= careful_until:
-                    refused[session.taken] = reason
+                if session is not None and session.at <= careful_until:
+                    refused[session.at] = reason
                 else:
-                    careful_until = session.taken
+                    careful_until = await self._around.log.end(self.partition)
                 logger.warning(
                     "A batch cannot be stored", action="batch_unstorable", partition=self.partition, error=reason
                 )
@@ -159,8 +158,6 @@ class _Session:
         self._intaking = asyncio.Lock()
         self._rounds = asyncio.Semaphore(ROUNDS)
         self._draining = False
-        self.taken = fold.after
-        """The last sequence of the batch that is being taken in, or was."""
         self._took = asyncio.Event()
 
     @property
@@ -180,9 +177,7 @@ class _Session:
             self.due.set()
             while True:
                 careful = self._fold.after < careful_until
-                batch = await self._feed.next_batch(1 if careful else BATCH)
-                self.taken = batch.last
-                await self._take(batch)
+                await self._take(await self._feed.next_batch(1 if careful else BATCH))
                 if careful:
                     await self._projector.drained()
 
@@ -196,11 +191,10 @@ class _Session:
 
     async def _take(self, batch: Batch) -> None:
         async with self._intaking:
-            with storable():
-                changes, causes = await self._intake.take(batch)
-                if released := self._intake.released(batch):
-                    await self._release(released, changes, causes)
-                await self._observe(changes, causes)
+            changes, causes = await self._intake.take(batch)
+            if released := self._intake.released(batch):
+                await self._release(released, changes, causes)
+            await self._observe(changes, causes)
         took, self._took = self._took, asyncio.Event()
         took.set()
         self._note_lag(changes, batch)

@@ -74,18 +74,19 @@ def check(
         inputs = read_inputs(given.variables, given.variable_files, given.secret_files)
         context = source.context(found.path)
         parsed = parse_file(found.name, found.content, context, source=str(found.path), imports=found.imports)
-        if strict and parsed.warnings:
-            raise ConfigError(str(found.path), parsed.warnings)
+        warnings = (*parsed.warnings, *inputs.warnings)
+        if strict and warnings:
+            raise ConfigError(str(found.path), warnings)
         resolved = resolve(inputs.variables, inputs.secrets, context)
         known = _Known(resolved.texts, frozenset(resolved.secrets))
         runs = run_configs(parsed, context, known)
     except (ConfigError, EvaluationError) as error:
         return _refuse(str(found.path), error, output)
     if output == "json":
-        told = checked_json(str(found.path), context, runs, known.unknown, parsed.warnings)
+        told = checked_json(str(found.path), context, runs, known.unknown, warnings)
         _say(json.dumps(told, indent=2))
     else:
-        _say("\n".join(checked_lines(str(found.path), context, runs, known.unknown, parsed.warnings)))
+        _say("\n".join(checked_lines(str(found.path), context, runs, known.unknown, warnings)))
     return 0
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from runstream.cli.config_files import read_config
 from runstream.cli.finding import RunName, find_run, find_task
 from runstream.cli.input_options import ConfigPath, InputOptions, Texts
-from runstream.cli.output import Output, print_json
+from runstream.cli.output import Output, complain, print_json
 from runstream.cli.pairs import pairs
 from runstream.cli.running import with_client
 from runstream.cli.watching import tell_created, watch_runs
@@ -122,6 +122,10 @@ def what_again(restart: Restart) -> str:
 
 def _inputs(config: Path | None, given: InputOptions, *, fresh: bool) -> Inputs | None:
     if fresh:
+        from runstream.runconfig import read_inputs
+
+        for warning in read_inputs({}, (), given.secret_files).warnings:
+            complain(f"warning: {warning}")
         return given.inputs(read_config(config, Path.cwd()))
     if config or given:
         raise BadRequestError(

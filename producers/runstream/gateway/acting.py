@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from runstream.commits import Head, NewCommit, Position, StoredCommit
-from runstream.domain.executor import Executor, ExecutorState
+from runstream.domain.executor import Executor, ExecutorState, evolve
 from runstream.domain.run import Run
 from runstream.errors import ConflictError, NotExistError
 from runstream.events.event import Event
-from runstream.events.executor import ExecutorDeleted
+from runstream.events.executor import ExecutorDeleted, ExecutorEvent
 from runstream.events.run import RunEvent
-from runstream.folding import fold_executor
 from runstream.gateway.creation import ACTOR
 from runstream.gateway.locating import find_run, head_of, locate_run
 from runstream.gateway.tokens import SeenRun
@@ -59,7 +58,7 @@ class Acting:
 
         async def load(_: Position | None) -> tuple[Executor | None, Head]:
             history = await self.log.history(address)
-            return _fold_executor(history), head_of(history)
+            return _fold_executor(executor_id, history), head_of(history)
 
         return await self._append(address, load, lambda executor: _decide_delete(executor_id, executor))
 
@@ -88,10 +87,11 @@ def _changed_since(run_id: str, seen: SeenRun) -> ConflictError:
     )
 
 
-def _fold_executor(history: Sequence[StoredCommit]) -> Executor | None:
+def _fold_executor(executor_id: str, history: Sequence[StoredCommit]) -> Executor | None:
     executor: Executor | None = None
     for stored in history:
-        executor = fold_executor(executor, stored.commit) if stored.commit.events else executor
+        for event in cast("tuple[ExecutorEvent, ...]", stored.commit.events):
+            executor = evolve(executor, executor_id, event)
     return executor
 
 

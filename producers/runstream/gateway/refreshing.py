@@ -14,7 +14,7 @@ from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import RunConfig, Text
 from runstream.gateway.bodies import FreshBody
-from runstream.gateway.submission import resolved_variables
+from runstream.gateway.submission import given_inputs, resolved_variables
 from runstream.runconfig import ParsedConfig, RefContext, differing_tasks, run_configs
 from runstream.runconfig.when import RefType
 from runstream.sealing import Keyring
@@ -28,7 +28,7 @@ async def refreshed(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader,
     context = _context(earlier.static_environment)
 
     def resolve(parsed: ParsedConfig) -> RunConfig:
-        variables = resolved_variables(fresh, context, keyring)
+        variables = resolved_variables(given_inputs(fresh), context, keyring)
         runs = run_configs(parsed, context, variables, environment=earlier.environment)
         found = next((run.config for run in runs if run.name == earlier.name and run.matches), None)
         if found is None:

@@ -14,6 +14,7 @@ from runstream.gateway.run_configs import require_name, run_config_of
 from runstream.gateway.shapes import SkippedRunShape, WarningShape
 from runstream.runconfig import (
     ConfigError,
+    Inputs,
     ParsedConfig,
     RefContext,
     check_graph,
@@ -89,7 +90,8 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader, keyring: K
 def _matching(
     body: CreateRunsBody, context: RefContext, group: str, keyring: Keyring, parsed: ParsedConfig
 ) -> RequestedRuns:
-    variables = resolved_variables(body, context, keyring)
+    inputs = given_inputs(body)
+    variables = resolved_variables(inputs, context, keyring)
     annotations = _annotations(body, context) | body.annotations
     skip_all = CI_SKIP in body.message
     runs: list[NewRun] = []
@@ -99,7 +101,9 @@ def _matching(
             runs.append(NewRun(group, run.config, annotations, ()))
         else:
             skipped.append(SkippedRunShape(run.name, "ci_skip" if skip_all else "when"))
-    warnings = [WarningShape(one.path, one.line or None, one.message, one.hint) for one in parsed.warnings]
+    warnings = [
+        WarningShape(one.path, one.line or None, one.message, one.hint) for one in (*parsed.warnings, *inputs.warnings)
+    ]
     return RequestedRuns(runs, skipped, warnings)
 
 
@@ -114,12 +118,16 @@ def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: B
     return NewRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
 
 
-def resolved_variables(body: CreateRunsBody | FreshBody, context: RefContext, keyring: Keyring) -> dict[str, Text]:
-    """What the inputs of a request give for these sources; secrets are sealed. Raises BadRequestError."""
+def given_inputs(body: CreateRunsBody | FreshBody) -> Inputs:
+    """The variables and secrets of a request. Raises ConfigError with all that is wrong with a file of them."""
     variable_files, secret_files = (
         [(file.name, file.content) for file in files] for files in (body.variable_files, body.secret_files)
     )
-    inputs = read_inputs(body.variables, variable_files, secret_files)
+    return read_inputs(body.variables, variable_files, secret_files)
+
+
+def resolved_variables(inputs: Inputs, context: RefContext, keyring: Keyring) -> dict[str, Text]:
+    """What the inputs give for these sources; secrets are sealed."""
     resolved = resolve(inputs.variables, inputs.secrets, context)
     sealed: dict[str, Text] = {name: keyring.seal(text) for name, text in resolved.secrets.items()}
     return {**resolved.texts, **sealed}

@@ -25,10 +25,17 @@ from runstream.runconfig.reading import Format
 from runstream.runconfig.refs import ref_context
 from runstream.runconfig.resolve import ResolvedRun, run_configs
 from runstream.runconfig.sameness import differing_tasks
-from runstream.runconfig.variables import Resolved, Secret, Variable, resolve
+from runstream.runconfig.variables import (
+    LEAST_MASKED_BYTES,
+    Resolved,
+    Secret,
+    Variable,
+    resolve,
+)
 from runstream.runconfig.when import match_when
 
 __all__ = [
+    "LEAST_MASKED_BYTES",
     "MAX_BACKOFF",
     "MAX_NANOSECONDS",
     "MAX_PRIORITY",

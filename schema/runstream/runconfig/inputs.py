@@ -14,9 +14,9 @@ from runstream.names import RULE, valid_name
 from runstream.runconfig.cursor import Cursor
 from runstream.runconfig.fields import Field, FieldTable
 from runstream.runconfig.nodes import Mapping, Sequence, describe
-from runstream.runconfig.problems import Problems, shown
+from runstream.runconfig.problems import Problem, Problems, shown
 from runstream.runconfig.reading import read_nodes
-from runstream.runconfig.variables import Secret, Variable, VariableValue
+from runstream.runconfig.variables import LEAST_MASKED_BYTES, Secret, Variable, VariableValue
 from runstream.runconfig.when import decode_when
 
 T = TypeVar("T")
@@ -42,6 +42,21 @@ class Inputs:
 
     variables: tuple[Variable, ...] = ()
     secrets: tuple[Secret, ...] = field(default=(), repr=False)
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """Secrets that are too short to be masked in logs. An empty one has nothing to hide."""
+        return [
+            Problem(
+                f"secret {secret.name}" + ("" if _plain(secret) else f", field {name}"),
+                0,
+                "it is too short to be masked in logs",
+                f"only secrets of at least {LEAST_MASKED_BYTES} bytes are masked",
+            )
+            for secret in self.secrets
+            for name, text in secret.data.items()
+            if 0 < len(text.strip().encode(errors="replace")) < LEAST_MASKED_BYTES
+        ]
 
 
 def read_inputs(

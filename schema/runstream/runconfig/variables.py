@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from runstream.runconfig.environment import RefContext
 from runstream.runconfig.when import When, match_when
 
+LEAST_MASKED_BYTES = 4
+"""Shorter secrets are not masked in logs: they would be found everywhere."""
+
 
 @dataclass(frozen=True, slots=True)
 class VariableValue:
