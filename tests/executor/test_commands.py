@@ -206,7 +206,7 @@ ESCAPES = {
     "no environment, another folder": "cd /; env -i setsid sleep 1000",
     "a double fork": "(cd /; env -i setsid sh -c 'sleep 1000 & exit' &)",
     "fork, exit, setsid without end": "exec env -i python3 -c '"
-    'import os\nos.chdir("/")\nwhile True:\n  if os.fork(): os._exit(0)\n  os.setsid()\'',
+    'import os\nos.chdir("/")\nwhile True:\n  if os.fork(): os._exit(0)\n  os.setsid(); STAY\'',
 }
 
 
