@@ -32,7 +32,6 @@ from runstream.executor.spawner.plan import Command, Plan, command_from_json
 
 ROWS, COLUMNS = 40, 120
 _PACKET_BYTES = 1 << 16
-_MAX_DESCRIPTOR = 1 << 20
 _OUT_OF_MEMORY_SCORE = "500"
 """The task's processes go before the service does."""
 
@@ -240,8 +239,7 @@ def _execute(command: Command, output: int, fail: int, group: int) -> NoReturn:
             os.dup2(descriptor, wanted)
         if group >= 0:
             os.write(group, b"0")
-        os.closerange(3, fail)
-        os.closerange(fail + 1, _MAX_DESCRIPTOR)
+        kernel.close_others(fail)
         _reset_signals()
         os.umask(0o022)
         with contextlib.suppress(OSError):  # it is only an advice

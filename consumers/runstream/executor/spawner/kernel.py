@@ -30,7 +30,14 @@ PR_CAPBSET_DROP: Final = 24
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NO_NEW_PRIVS: Final = 38
 
-_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 428, 429, 442, 444, 446
+_OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = (
+    428,
+    429,
+    436,
+    442,
+    444,
+    446,
+)
 """The same numbers on every architecture."""
 _CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91}
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
@@ -43,6 +50,7 @@ _LANDLOCK_VERSION = 1
 _LANDLOCK_ABI_OF_SCOPES = 6
 _SCOPE_ABSTRACT_UNIX_SOCKET = 1
 _LAST_CAPABILITY = 63
+_LAST_DESCRIPTOR = 0xFFFFFFFF
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -108,6 +116,15 @@ def attach(tree: int, path: str) -> None:
     """Attach a tree of mounts at a path."""
     flags = ctypes.c_uint(_MOVE_MOUNT_FROM_EMPTY_PATH)
     _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(path), flags), path)
+
+
+def close_others(kept: int) -> None:
+    """Close all descriptors but the standard ones and one more."""
+    for first, last in ((3, kept - 1), (kept + 1, _LAST_DESCRIPTOR)):
+        if first <= last:
+            _check(
+                _libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0)), "close_range"
+            )
 
 
 def drop_capabilities() -> None:

@@ -36,7 +36,6 @@ _PLAIN = kernel.MS_NOSUID | kernel.MS_NODEV
 _WRITABLE = kernel.ATTR_NOSUID | kernel.ATTR_NODEV
 _READ_ONLY = _WRITABLE | kernel.ATTR_RDONLY
 _SHARED_MEMORY = "1g"
-_MAX_DESCRIPTOR = 1 << 16
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
@@ -100,7 +99,7 @@ class Boundary:
         for descriptor in range(3):
             os.dup2(null, descriptor)
         tell()
-        os.closerange(3, _MAX_DESCRIPTOR)
+        kernel.close_others(2)
         while True:
             signal.pause()
 
