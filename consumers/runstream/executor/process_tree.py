@@ -139,9 +139,13 @@ class ProcessTree:
             await _end([init], signal.SIGKILL, _KILL_SECONDS)
             if find_process(self._init) is None:  # the kernel has ended all others before
                 return
-        if self._group is not None:
-            self._group.kill()
         members = await asyncio.to_thread(self.members)
+        if members:
+            await _end(members, signal.SIGKILL, _KILL_SECONDS)
+            members = await asyncio.to_thread(self.members)
+        if members and self._group is not None:
+            self._group.kill()  # the agent too, which knows how the command ended
+            members = await asyncio.to_thread(self.members)
         for _ in range(_KILL_ROUNDS):
             if not members:
                 return

@@ -14,7 +14,7 @@ from typing import Any
 
 from runstream.errors import InternalError
 from runstream.executor.process_tree import readable
-from runstream.executor.spawner.plan import Command, Plan, command_to_json, plan_to_json
+from runstream.executor.spawner.plan import Command, Plan, packed
 
 _ROOTS = Path(__file__).parents[2]
 """What the spawner needs on its path to import its own package."""
@@ -63,7 +63,7 @@ class Agent:
 
         The id is that of the machine only without a sandbox. Raises StartError.
         """
-        descriptor = _file(command_to_json(command))
+        descriptor = _file(packed(command))
         try:
             socket.send_fds(self._channel, [b"+"], [descriptor])
         except OSError as error:
@@ -101,7 +101,7 @@ class Spawner:
         spawner = await self._running()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         agent = Agent(ours)
-        descriptor = _file(plan_to_json(plan))
+        descriptor = _file(packed(plan))
         try:
             socket.send_fds(spawner, [b"+"], [descriptor, theirs.fileno(), *([init] if init >= 0 else [])])
             theirs.close()

@@ -30,6 +30,8 @@ from runstream.executor.task_root import TaskRoot, User
 
 log = structlog.get_logger()
 
+_KILLED = 137
+
 Mode = Literal["auto", "require", "off"]
 
 
@@ -213,6 +215,7 @@ class ProcessPod:
         self._visible = visible
         self._joined: dict[tuple[Path, ...], Agent] = {}
         self._outputs: list[StepOutput] = []
+        self._scripts: list[tuple[str, str]] = []
         self._ending: asyncio.Task[None] | None = None
 
     async def exec(self, command: Exec, output: Output) -> int:
@@ -224,13 +227,19 @@ class ProcessPod:
         if command.tty:
             environment = for_terminal(environment)
         folder = self.files.path(command.folder)
+        scripts, self._scripts = tuple(self._scripts), []
         try:
-            _, descriptor = await agent.start(Command(command.arguments, folder, environment, command.tty))
+            _, descriptor = await agent.start(Command(command.arguments, folder, environment, command.tty, scripts))
         except StartError as error:
             raise NotStartedError(_reason(command, error)) from error
         step_output = StepOutput(descriptor, output, tty=command.tty)
         self._outputs.append(step_output)
-        status = await agent.ended()
+        try:
+            status = await agent.ended()
+        except InternalError:
+            if not self._is_ending():
+                raise
+            status = _KILLED
         await step_output.finish(lambda: [process.pid for process in self._tree.members()])
         if status and self._group is not None and self._group.out_of_memory():
             output(b"A process was killed: the task used all the memory that it may (executor.task_memory_bytes).\n")
@@ -243,6 +252,9 @@ class ProcessPod:
             self._joined[seen] = await self._join(self._agent.init, self._group, seen)
         return self._joined[seen]
 
+    def _is_ending(self) -> bool:
+        return self._ending is not None
+
     def require_visible(self, path: Path) -> None:
         """Refuse a path of the machine that lies in a place hidden from tasks, or contains one."""
         self._visible.require_visible(path)
@@ -250,7 +262,7 @@ class ProcessPod:
     async def write_script(self, text: str) -> str:
         """A file in the task's temporary folder, mode 0600."""
         path = f"{self._tmp}/step-{secrets.token_hex(6)}"
-        await self.files.run(self.files.write, path, text.encode() + b"\n")
+        self._scripts.append((path, f"{text}\n"))  # the agent writes it, as the task's user, with the next command
         return path
 
     async def end(self, grace_seconds: float) -> None:
@@ -278,6 +290,8 @@ def _user_name() -> str:
 
 
 def _reason(command: Exec, error: StartError) -> str:
+    if error.stage == "start":
+        return f"the command cannot be started: {error}"
     if error.stage == "folder":
         if error.number == errno.ENOENT:
             return f"the working directory {command.folder} does not exist"

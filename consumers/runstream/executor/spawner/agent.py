@@ -1,6 +1,6 @@
 """The agent of one task: starts its commands, one after the other, and says how they end.
 
-    socket ->  a command (a sealed file of memory)        one packet
+    socket ->  a command (a file of memory)               one packet
     socket <-  {"pid": n} and the command's output        the read end of a pipe, or a terminal's
                {"failed": "folder", "errno": 2}           it could not be started
     socket <-  {"status": n}                              it ended; 128 + n when signal n ended it
@@ -23,38 +23,40 @@ import select
 import signal
 import socket
 import struct
+import subprocess
 import termios
 from typing import NoReturn
 
 from runstream.executor.spawner import kernel
 from runstream.executor.spawner.namespaces import Boundary, describe, join
-from runstream.executor.spawner.plan import Command, Plan, command_from_json
+from runstream.executor.spawner.plan import Command, Plan, read_command
 
 ROWS, COLUMNS = 40, 120
 _PACKET_BYTES = 1 << 16
-_OUT_OF_MEMORY_SCORE = "500"
+_OUT_OF_MEMORY_SCORE = b"500"
 """The task's processes go before the service does."""
 
 
 def serve_task(channel: socket.socket, plan: Plan, init: int) -> NoReturn:
     """Be the agent of a task until the socket is closed; `init` is the first process of the sandbox to join, or -1."""
-    group = -1
     try:
         if plan.cgroup:
-            group = os.open(plan.cgroup, os.O_WRONLY | os.O_CLOEXEC)
+            _write(plan.cgroup, b"0")
+        with contextlib.suppress(OSError):  # it is only an advice
+            _write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
         _enter(channel, plan, init)
     except BaseException as error:  # noqa: BLE001  (whatever it is: the task cannot run, and has to know why)
         with contextlib.suppress(OSError):
             channel.send(json.dumps({"error": describe(error)}).encode())
         os._exit(1)
-    Agent(channel, group, orphans=plan.sandbox is None and plan.join is None).serve()
+    Agent(channel, orphans=plan.sandbox is None and plan.join is None).serve()
 
 
 def _enter(channel: socket.socket, plan: Plan, init: int) -> None:
     """Be where the plan says, and tell that."""
     os.setsid()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.umask(0o022)
+    signal.signal(signal.SIGHUP, _nothing)  # not ignored: commands would inherit that
     kernel.leave_keyring()
     ready: dict[str, object] = {"pid": os.getpid()}
     roots = []
@@ -88,10 +90,10 @@ def _limit(plan: Plan) -> None:
 class Agent:
     """Serves one socket."""
 
-    def __init__(self, channel: socket.socket, group: int, *, orphans: bool) -> None:
-        """Have commands join a control group, unless it is -1; `orphans` says that this process adopts those."""
+    def __init__(self, channel: socket.socket, *, orphans: bool) -> None:
+        """`orphans` says that this process adopts those of the task."""
         self._channel = channel
-        self._group = group
+        self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._orphans = orphans
         self._command = 0
         self._terminal = -1
@@ -123,11 +125,12 @@ class Agent:
         _, descriptors, _, _ = socket.recv_fds(self._channel, _PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
         if not descriptors:
             return False
-        with os.fdopen(descriptors[0], "rb") as file:
-            command = command_from_json(file.read())
+        command = read_command(descriptors[0])
         try:
+            for path, text in command.scripts:
+                _write(path, text.encode(), os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
             self._start(command)
-        except OSError as error:
+        except OSError as error:  # the disk is full, no terminal, no pipe, no descriptor is left
             self._say({"failed": "start", "errno": error.errno or 0})
         return True
 
@@ -137,26 +140,41 @@ class Agent:
             fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
         else:
             ours, theirs = os.pipe()
-        failed, fail = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            _execute(command, theirs, fail, self._group)
-        os.close(fail)
-        failure = os.read(failed, 4096)
-        os.close(failed)
-        if command.tty and not failure:
-            self._terminal = theirs
-        else:
+        try:
+            pid = self._execute(command, theirs)
+        except BaseException as error:  # noqa: BLE001  (the executor is told)
             if command.tty:
                 fcntl.ioctl(theirs, termios.TIOCNOTTY)
             os.close(theirs)
-        if failure:
-            os.waitpid(pid, 0)
-            self._channel.send(failure)
+            self._say(_failure(command, error))
         else:
+            if command.tty:
+                self._terminal = theirs
+            else:
+                os.close(theirs)
             self._command = pid
-            socket.send_fds(self._channel, [json.dumps({"pid": pid}).encode()], [ours])
-        os.close(ours)
+            socket.send_fds(self._channel, [b'{"pid": %d}' % pid], [ours])
+        finally:
+            os.close(ours)
+
+    def _execute(self, command: Command, output: int) -> int:
+        """Start a command by vfork: this process is not copied. Return its id."""
+        process = subprocess.Popen(
+            command.arguments,
+            stdin=output if command.tty else self._null,
+            stdout=output,
+            stderr=output,
+            cwd=command.folder,
+            env=command.environment,
+            start_new_session=not command.tty,
+            process_group=0 if command.tty else None,
+        )
+        process.returncode = 0  # it is waited for here
+        if command.tty:
+            # It may have asked for the terminal before it is in the foreground, and have been stopped for that.
+            os.tcsetpgrp(output, process.pid)
+            os.killpg(process.pid, signal.SIGCONT)
+        return process.pid
 
     def _reap(self) -> None:
         while True:
@@ -175,9 +193,11 @@ class Agent:
 
     def _take_terminal_back(self) -> None:
         """Part from the terminal, without a hangup for what the command left in the foreground."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         with contextlib.suppress(OSError):  # hung up already
             os.tcsetpgrp(self._terminal, os.getpgrp())
             fcntl.ioctl(self._terminal, termios.TIOCNOTTY)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTOU})
         os.close(self._terminal)
         self._terminal = -1
 
@@ -187,11 +207,12 @@ class Agent:
 
     def _end(self) -> NoReturn:
         """Kill all that is left, and go."""
-        while self._orphans and (children := _children()):
-            for pid in children:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
+        with contextlib.suppress(ChildProcessError):  # none is left
+            while self._orphans:
+                os.waitpid(-1, os.WNOHANG)
+                for pid in _children():
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
                 os.waitpid(-1, 0)
         os._exit(0)
 
@@ -224,48 +245,21 @@ def _open_terminal() -> tuple[int, int]:
     return ours, theirs
 
 
-def _execute(command: Command, output: int, fail: int, group: int) -> NoReturn:
-    """Become the command."""
-    stage = "start"
-    try:
-        if command.tty:
-            os.setpgid(0, 0)
-            os.tcsetpgrp(output, os.getpid())
-            source = output
-        else:
-            os.setsid()
-            source = os.open("/dev/null", os.O_RDONLY)
-        for descriptor, wanted in ((source, 0), (output, 1), (output, 2)):
-            os.dup2(descriptor, wanted)
-        if group >= 0:
-            os.write(group, b"0")
-        kernel.close_others(fail)
-        _reset_signals()
-        os.umask(0o022)
-        with contextlib.suppress(OSError):  # it is only an advice
-            _write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
-        stage = "folder"
-        os.chdir(command.folder)
-        stage = "program"
-        os.execvpe(command.arguments[0], command.arguments, command.environment)  # noqa: S606
-    except BaseException as error:  # noqa: BLE001  (this is a fork: nothing may get out of here)
-        number = error.errno if isinstance(error, OSError) else 0
-        os.write(fail, json.dumps({"failed": stage, "errno": number, "error": str(error)[:200]}).encode())
-    os._exit(127)
-
-
-def _reset_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in range(1, signal.NSIG):
-        with contextlib.suppress(OSError, ValueError):  # KILL and STOP, and those of the C library
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+def _failure(command: Command, error: BaseException) -> dict[str, object]:
+    """Return why a command could not be started, as the executor is told it."""
+    number = (error.errno or 0) if isinstance(error, OSError) else 0
+    of_folder = isinstance(error, OSError) and error.filename == command.folder
+    return {"failed": "folder" if of_folder else "program", "errno": number, "error": str(error)[:200]}
 
 
 def _nothing(_number: int, _frame: object) -> None:
     """Be called, so that the wake-up is written."""
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
+def _write(path: str, text: bytes, flags: int = 0) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
+    try:
+        while text:
+            text = text[os.write(descriptor, text) :]
+    finally:
+        os.close(descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 from typing import Final
 
 CLONE_NEWNS: Final = 0x00020000
@@ -39,8 +38,9 @@ _OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLO
     446,
 )
 """The same numbers on every architecture."""
-_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91}
-_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}
+_MACHINE = os.uname().machine
+_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91}.get(_MACHINE)
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(_MACHINE)
 _CAPABILITY_VERSION_3 = 0x20080522
 _AT_FDCWD = -100
 _AT_EMPTY_PATH, _AT_RECURSIVE = 0x1000, 0x8000
@@ -135,14 +135,14 @@ def drop_capabilities() -> None:
         except OSError:  # the kernel has no more
             break
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    if (number := _CAPSET.get(platform.machine())) is not None:
-        _check(_libc.syscall(number, header, (ctypes.c_uint32 * 6)()), "capset")
+    if _CAPSET is not None:
+        _check(_libc.syscall(_CAPSET, header, (ctypes.c_uint32 * 6)()), "capset")
 
 
 def leave_keyring() -> None:
     """Begin an empty session keyring, so that the executor's is out of reach."""
-    if (number := _KEYCTL.get(platform.machine())) is not None:
-        _libc.syscall(number, ctypes.c_int(1), None)  # a kernel without keyrings has none to hide
+    if _KEYCTL is not None:
+        _libc.syscall(_KEYCTL, ctypes.c_int(1), None)  # a kernel without keyrings has none to hide
 
 
 def scope_abstract_sockets() -> bool:

@@ -1,9 +1,10 @@
-"""What the executor asks of the spawner: a place for a task, and commands in it. JSON on the way."""
+"""What the executor asks of the spawner: a place for a task, and commands in it."""
 
 from __future__ import annotations
 
-import json
-from typing import NamedTuple
+import marshal  # of the executor, whom the spawner trusts; and no copy of a JSON decoder in each fork
+import os
+from typing import Any, NamedTuple
 
 
 class Sandbox(NamedTuple):
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
     limits: tuple[tuple[str, int], ...]
     """Resource limits by their name in `resource`, such as ("RLIMIT_NOFILE", 65536)."""
     cgroup: str
-    """The cgroup.procs of the control group that commands join; empty for none."""
+    """The cgroup.procs of the control group of the task; empty for none."""
 
 
 class Command(NamedTuple):
@@ -56,29 +57,34 @@ class Command(NamedTuple):
     folder: str
     environment: dict[str, str]
     tty: bool
+    scripts: tuple[tuple[str, str], ...] = ()
+    """Files that are written before, mode 0600: a path inside, where nothing is yet, and its text."""
 
 
-def plan_to_json(plan: Plan) -> bytes:
-    """Encode a plan."""
-    return json.dumps(plan).encode()
+def packed(asked: Plan | Command) -> bytes:
+    """Encode a plan or a command. What is not UTF-8 in it comes back as it was."""
+    return marshal.dumps(_plain(asked))
 
 
-def plan_from_json(text: bytes) -> Plan:
-    """Decode a plan."""
-    sandbox, join, limits, cgroup = json.loads(text)
+def _plain(value: Any) -> Any:
+    return tuple(map(_plain, value)) if isinstance(value, tuple) else value
+
+
+def read_plan(descriptor: int) -> Plan:
+    """Decode the plan in a file of memory, and close it."""
+    sandbox, join, limits, cgroup = marshal.loads(_content(descriptor))  # noqa: S302  (only the executor writes it)
     return Plan(
-        Sandbox(*sandbox) if sandbox is not None else None,
-        Join(*join) if join is not None else None,
-        tuple((name, value) for name, value in limits),
-        cgroup,
+        Sandbox(*sandbox) if sandbox is not None else None, Join(*join) if join is not None else None, limits, cgroup
     )
 
 
-def command_to_json(command: Command) -> bytes:
-    """Encode a command; what is not UTF-8 in it comes back as it was."""
-    return json.dumps(command).encode()
+def read_command(descriptor: int) -> Command:
+    """Decode the command in a file of memory, and close it."""
+    return Command(*marshal.loads(_content(descriptor)))  # noqa: S302  (as above)
 
 
-def command_from_json(text: bytes) -> Command:
-    """Decode a command."""
-    return Command(*json.loads(text))
+def _content(descriptor: int) -> bytes:
+    try:
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    finally:
+        os.close(descriptor)

@@ -7,21 +7,23 @@ It ends when the executor's end of its socket is closed, and so do the sandboxes
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
 import socket
 
 from runstream.executor.spawner.agent import serve_task
-from runstream.executor.spawner.plan import plan_from_json
+from runstream.executor.spawner.plan import read_plan
 
 MAX_DESCRIPTORS = 3
 
 
 def main(descriptor: int) -> None:
     """Serve the socket that was inherited as this descriptor."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the executor's to answer
+    _reset_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.disable()
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=descriptor) as channel:
@@ -35,8 +37,15 @@ def main(descriptor: int) -> None:
                 os.close(each)
 
 
+def _reset_signals() -> None:
+    """Give signals their defaults, whatever the service inherited: commands inherit these."""
+    for number in set(range(1, signal.NSIG)) - {signal.SIGPIPE, signal.SIGXFSZ}:  # a command's are reset at its start
+        with contextlib.suppress(OSError, ValueError):  # KILL and STOP, and those of the C library
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
 def _become_agent(channel: socket.socket, descriptors: list[int]) -> None:
     channel.close()
-    with os.fdopen(descriptors[0], "rb") as file:
-        plan = plan_from_json(file.read())
+    plan = read_plan(descriptors[0])
     serve_task(socket.socket(fileno=descriptors[1]), plan, descriptors[2] if descriptors[2:] else -1)
