@@ -73,7 +73,7 @@ async def several(url: str, schema: str, storage: ObjectStorage) -> AsyncIterato
 
 
 async def killed_backends(database: Database, application: str) -> None:
-    kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name")
+    kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(application_name, :name)")
     async with database.snapshot() as transaction:
         await transaction.rows(kill, {"name": application})
 
