@@ -28,7 +28,7 @@ _PENDING_BYTES = 32 << 20
 _PING_SECONDS = 1.0
 SILENCE_SECONDS = 3.0
 """How long a server may take to answer a ping."""
-_AVOID_SECONDS = 10.0
+_AVOID_SECONDS = 30.0
 """How long a server that was left is tried after the others."""
 log = structlog.get_logger()
 
@@ -176,9 +176,9 @@ class _Client(Client):
         """Choose the server to connect to, and how long to wait before: one that was left comes after the others."""
         now = time.monotonic()
 
-        def tried(server: Server) -> int:
-            left = self._left.get(server.uri.netloc.rpartition("@")[2])
-            return server.reconnects + (3 if left is not None and now - left < _AVOID_SECONDS else 0)
+        def tried(server: Server) -> tuple[int, float]:
+            left = self._left.get(server.uri.netloc.rpartition("@")[2], 0.0)
+            return server.reconnects + (3 if left and now - left < _AVOID_SECONDS else 0), left
 
         chosen = min(servers, key=tried)
         return chosen, _RECONNECT_WAIT_SECONDS if chosen.reconnects else 0.0

@@ -2,8 +2,8 @@
 
 A node that is cut off from its peers keeps its clients. Their appends and heartbeats get no answer for as long as the
 cut lasts, while the rest of the cluster has elected other leaders. So an unanswered request counts, each kind by
-itself: the node may still answer for the streams that it believes to lead. An election takes seconds everywhere; then
-leaving is of no use but does no harm, and the pauses between it grow.
+itself: the node may still answer for the streams that it believes to lead. The next server is given the time of an
+election before it is left: moving on earlier would lead back to the node that is cut off.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ LEAVE_SECONDS = 3.0
 """How long a stream may be silent, or without a leader, before the server is left."""
 _CLOCK_SECONDS = 0.05
 """How far two clocks may differ in what they call three seconds."""
-MAX_PAUSE_SECONDS = 24.0
-"""The longest pause between two departures without an answer in between."""
+PAUSE_SECONDS = 10.0
+"""The least time between two departures: an election, and what follows it."""
 
 
 class Answers:
@@ -28,7 +28,6 @@ class Answers:
         self._clock = clock
         self._silent: dict[str, tuple[float, float]] = {}
         """Since when each kind of request gets no answer, and when one was last missed."""
-        self._pause = LEAVE_SECONDS
         self._not_before = 0.0
         self.full = ""
         """Why the store took no more, the last time that something was to be stored; empty when it was stored."""
@@ -39,8 +38,12 @@ class Answers:
 
     def answered(self, what: str) -> None:
         """Note an answer, whatever it says."""
-        if self._silent.pop(what, None) is not None and not self._silent:
-            self._pause = LEAVE_SECONDS
+        self._silent.pop(what, None)
+
+    def doubtful(self, what: str, why: str) -> None:
+        """Note an answer that is none where one was missed before: that something else is under way."""
+        if what in self._silent:
+            self.unanswered(what, 0.0, why)
 
     def unanswered(self, what: str, waited: float, why: str) -> None:
         """Note that there was no answer within `waited` seconds, or that the stream has no leader now."""
@@ -52,8 +55,7 @@ class Answers:
         self._silent[what] = (since, now)
         if now - since >= LEAVE_SECONDS - _CLOCK_SECONDS and now >= self._not_before:
             self._silent.clear()
-            self._not_before = now + self._pause
-            self._pause = min(self._pause * 2, MAX_PAUSE_SECONDS)
+            self._not_before = now + PAUSE_SECONDS
             self._leave(f"{what} is not answered: {why}")
 
     def connected(self) -> None:

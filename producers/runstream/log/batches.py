@@ -113,7 +113,15 @@ class Committer:
                 outcomes = await self._batch(group)
             else:
                 outcomes = await self._one_by_one(group)
-        except (nats.errors.Error, OSError) as error:
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            # The client library cancels what waits for its connection when that is made anew. This task has to go on:
+            # nothing else sends the commits of the partition.
+            outcomes = [Unanswered("the connection to NATS was lost")] * len(group)
+        except Exception as error:
+            if not isinstance(error, nats.errors.Error | OSError):
+                log.exception("commits were not sent", action="commits_not_sent", partition=self._label)
             outcomes = [Unanswered(str(error) or type(error).__name__)] * len(group)
         self._note(outcomes, time.perf_counter() - begun)
         for pending, outcome in zip(group, outcomes, strict=True):
@@ -124,13 +132,18 @@ class Committer:
     def _note(self, outcomes: Sequence[Outcome], seconds: float) -> None:
         """Have the connection go to another server when appends get no answer at this one."""
         what = f"partition {self._label}"
-        silent = [outcome for outcome in outcomes if isinstance(outcome, Unanswered)]
-        if len(silent) < len(outcomes):
-            answers_of(self._nc).answered(what)
-            if any(isinstance(outcome, Ack) for outcome in outcomes):
-                answers_of(self._nc).stored()
-        elif silent[0].sent and self._nc.is_connected:
-            answers_of(self._nc).unanswered(what, seconds, silent[0].why)
+        answers = answers_of(self._nc)
+        if any(isinstance(outcome, Ack) for outcome in outcomes):
+            answers.answered(what)
+            answers.stored()
+            return
+        for outcome in outcomes:
+            if isinstance(outcome, Refused):
+                # A leader without peers refuses what it holds itself, sent once and never stored.
+                answers.doubtful(what, outcome.why)
+            elif isinstance(outcome, Unanswered) and outcome.sent and self._nc.is_connected:
+                answers.unanswered(what, seconds, outcome.why)
+            return
 
     async def _one_by_one(self, group: list[Pending]) -> list[Outcome]:
         futures = [await self._publisher.publish(p.subject, p.body, p.headers) for p in group]

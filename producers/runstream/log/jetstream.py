@@ -283,25 +283,22 @@ class JetStreamLog:
                     sent, give_up, silent = True, deadline, 0
                 case Unanswered(why):
                     sent, give_up, silent = True, deadline, silent + 1
-            known = False
-            while not known:
-                try:
-                    found = await self._look_up(commit)
-                    known = True
-                except UnavailableError as error:
-                    why, found = error.message, None
-                if found is not None:
-                    return found
-                if self._closed or loop.time() + delay > give_up:
-                    raise self._unknown(commit, why, sent=sent)
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
-                delay = min(delay * 2, _MAX_DELAY_SECONDS)
+            try:
+                found = await self._look_up(commit)
+            except UnavailableError as error:
+                # Sent again all the same: a cluster can store before it can answer questions.
+                why, found, silent = error.message, None, 0
+            if found is not None:
+                return found
+            if self._closed or loop.time() + delay > give_up:
+                raise self._unknown(commit, why, sent=sent)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
             if self._nc.stats["reconnects"] != reconnects:
                 silent = 0
             if silent >= _SILENT_ROUNDS and not await self._is_replicated(commit):
                 # A full disk: the server reads and says nothing about what it cannot write.
                 raise self._not_stored(commit, "it answers, but not to what is to be stored", uncertain=True)
-            # Only now, because what is sent to a stream without a leader is lost.
             APPEND_RETRIES.add(1, str(commit.address.partition))
             pending.outcome = loop.create_future()
             await self._committers[commit.address.partition].submit(pending)
