@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runstream.cli.graph import detail, headline, word_for
+from runstream.cli.graph import detail, headline, how_failed, word_for
 from runstream.cli.output import moment
 from runstream.client import Attempt, Run, RunPhase, RunResult, Step, Task
 
@@ -99,3 +99,21 @@ def test_which_attempt_it_is_and_what_became_of_the_last(changes: dict[str, obje
 def test_a_run_whose_time_was_up_says_so() -> None:
     over = replace(RUN, phase=RunPhase.FINISHED, result=RunResult.FAILED, timedout=True)
     assert headline(over).plain == "run r #1  failed  its time was up"
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (137, "", "exit status 137 (killed: SIGKILL, often for lack of memory)"),
+        (127, "", "exit status 127 (a command was not found)"),
+        (
+            1,
+            "step 0 failed: /bin/no cannot be executed: there is no such program",
+            "/bin/no cannot be executed: there is no such program",
+        ),
+        (None, "its files take more than 5 bytes", "its files take more than 5 bytes"),
+    ],
+)
+def test_a_failed_step_says_why(status: int | None, error: str, said: str) -> None:
+    task = replace(TASK, status="failed", steps=(replace(FAILED, exit_status=status),), fail_error=error)
+    assert how_failed(task) == f"step 1 of 1: make, {said}"

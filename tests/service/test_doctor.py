@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Literal
 
+import pytest
 from nats.aio.client import Client
 
 from runstream.jetstream.api import request
 from runstream.log.jetstream import open_log
+from runstream.service.doctor import machine as doctor
 from runstream.service.doctor.finding import Finding
 from runstream.service.doctor.log import log_streams
-from runstream.settings import Settings
+from runstream.settings import ExecutorSettings, Settings
 from tests.log.commits import created, run_address
 from tests.log.servers import connected
 
@@ -46,3 +50,24 @@ async def test_a_stream_that_is_compressed_or_cannot_be_read_is_named(nats_url: 
     assert holed in found["log readable"].found
     assert gone in found["log readable"].found
     assert compressed not in found["log readable"].found
+
+
+async def test_the_sandbox_and_the_user_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "missing_sandbox", no_sandbox)
+
+    async def found(mode: Literal["auto", "require", "off"]) -> dict[str, Finding]:
+        settings = Settings(data_dir=tmp_path, executor=ExecutorSettings(sandbox=mode))
+        return {finding.what: finding async for finding in doctor.machine(settings)}
+
+    each = {mode: await found(mode) for mode in ("auto", "require", "off")}
+    assert {mode: one["sandbox"].status for mode, one in each.items()} == {
+        "auto": "warning",
+        "require": "problem",
+        "off": "warning",
+    }
+    assert each["auto"]["sandbox"].found == "no namespaces here"
+    assert each["auto"]["user"].status == ("warning" if os.geteuid() == 0 else "ok")
+
+
+async def no_sandbox() -> str:
+    return "no namespaces here"

@@ -93,11 +93,6 @@ class ControlGroup:
 
     path: Path
 
-    @property
-    def processes(self) -> str:
-        """The file that a process writes itself into."""
-        return str(self.path / "cgroup.procs")
-
     def kill(self) -> bool:
         """Kill all processes in it at once; return whether the kernel can."""
         try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from runstream.errors import BadRequestError
+from runstream.executor.command_output import Output
 from runstream.executor.spec import ExecutorTaskSpec
-from runstream.executor.step_output import Output
 from runstream.executor.task_folder import TaskFolder
 from runstream.executor.task_root import TaskRoot
 

@@ -16,6 +16,7 @@ from typing import Literal
 import structlog
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError
+from runstream.executor.command_output import CommandOutput, Output
 from runstream.executor.drivers.port import Exec, NotStartedError, Pod
 from runstream.executor.environment import for_terminal, inherited, marked, own_virtual_environment, placed
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
@@ -24,7 +25,6 @@ from runstream.executor.sandbox import HOME, INSIDE_UID, USER_NAME, Visible, acc
 from runstream.executor.spawner.plan import Command, Join, Plan, Sandbox
 from runstream.executor.spawning import Agent, Spawner, StartError
 from runstream.executor.spec import ExecutorTaskSpec
-from runstream.executor.step_output import Output, StepOutput
 from runstream.executor.task_folder import TaskFolder
 from runstream.executor.task_root import TaskRoot, User
 
@@ -136,7 +136,7 @@ class ProcessDriver:
 
     def _plan(self, group: ControlGroup | None, sandbox: Sandbox | None = None, join: Join | None = None) -> Plan:
         limits = self._rules.limits.resources(sandboxed=self._sandboxed)
-        return Plan(sandbox, join, limits, group.processes if group is not None else "")
+        return Plan(sandbox, join, limits, str(group.path) if group is not None else "")
 
     def _check(self, spec: ExecutorTaskSpec) -> None:
         runtime = spec.task.runtime
@@ -214,7 +214,7 @@ class ProcessPod:
         self._join = join
         self._visible = visible
         self._joined: dict[tuple[Path, ...], Agent] = {}
-        self._outputs: list[StepOutput] = []
+        self._outputs: list[CommandOutput] = []
         self._scripts: list[tuple[str, str]] = []
         self._ending: asyncio.Task[None] | None = None
 
@@ -232,15 +232,15 @@ class ProcessPod:
             _, descriptor = await agent.start(Command(command.arguments, folder, environment, command.tty, scripts))
         except StartError as error:
             raise NotStartedError(_reason(command, error)) from error
-        step_output = StepOutput(descriptor, output, tty=command.tty)
-        self._outputs.append(step_output)
+        command_output = CommandOutput(descriptor, output, tty=command.tty)
+        self._outputs.append(command_output)
         try:
             status = await agent.ended()
         except InternalError:
             if not self._is_ending():
                 raise
             status = _KILLED
-        await step_output.finish(lambda: [process.pid for process in self._tree.members()])
+        await command_output.finish(lambda: [process.pid for process in self._tree.members()])
         if status and self._group is not None and self._group.out_of_memory():
             output(b"A process was killed: the task used all the memory that it may (executor.task_memory_bytes).\n")
         return status

@@ -40,10 +40,8 @@ _OUT_OF_MEMORY_SCORE = b"500"
 def serve_task(channel: socket.socket, plan: Plan, init: int) -> NoReturn:
     """Be the agent of a task until the socket is closed; `init` is the first process of the sandbox to join, or -1."""
     try:
-        if plan.cgroup:
-            _write(plan.cgroup, b"0")
         with contextlib.suppress(OSError):  # it is only an advice
-            _write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
+            write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
         _enter(channel, plan, init)
     except BaseException as error:  # noqa: BLE001  (whatever it is: the task cannot run, and has to know why)
         with contextlib.suppress(OSError):
@@ -128,7 +126,7 @@ class Agent:
         command = read_command(descriptors[0])
         try:
             for path, text in command.scripts:
-                _write(path, text.encode(), os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
+                write(path, text.encode(), os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
             self._start(command)
         except OSError as error:  # the disk is full, no terminal, no pipe, no descriptor is left
             self._say({"failed": "start", "errno": error.errno or 0})
@@ -256,7 +254,8 @@ def _nothing(_number: int, _frame: object) -> None:
     """Be called, so that the wake-up is written."""
 
 
-def _write(path: str, text: bytes, flags: int = 0) -> None:
+def write(path: str, text: bytes, flags: int = 0) -> None:
+    """Write a whole text to a file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
     try:
         while text:

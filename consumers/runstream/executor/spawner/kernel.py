@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from typing import Final
 
 CLONE_NEWNS: Final = 0x00020000
@@ -11,6 +12,7 @@ CLONE_NEWIPC: Final = 0x08000000
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
+_CLONE_INTO_CGROUP = 0x200000000
 
 MS_NOSUID: Final = 2
 MS_NODEV: Final = 4
@@ -49,6 +51,7 @@ _MOVE_MOUNT_FROM_EMPTY_PATH = 4
 _LANDLOCK_VERSION = 1
 _LANDLOCK_ABI_OF_SCOPES = 6
 _SCOPE_ABSTRACT_UNIX_SOCKET = 1
+_CLONE3 = 435
 _LAST_CAPABILITY = 63
 _LAST_DESCRIPTOR = 0xFFFFFFFF
 
@@ -58,6 +61,29 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def unshare(flags: int) -> None:
     """Leave the namespaces of these kinds for new ones."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+class _CloneArgs(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls", "set_tid"),
+            *("set_tid_size", "cgroup"),
+        )
+    )
+
+
+def fork_into(group: str) -> int:
+    """Fork into a control group (its folder). Moving there afterwards waits for the whole machine, some milliseconds.
+
+    Only for a process of one thread: Python does not know of this fork, and need not.
+    """
+    descriptor = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        how = _CloneArgs(flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=descriptor)
+        return _check(_libc.syscall(_CLONE3, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))), group)
+    finally:
+        os.close(descriptor)
 
 
 def setns(descriptor: int, kind: int) -> None:

@@ -47,7 +47,7 @@ class Plan(NamedTuple):
     limits: tuple[tuple[str, int], ...]
     """Resource limits by their name in `resource`, such as ("RLIMIT_NOFILE", 65536)."""
     cgroup: str
-    """The cgroup.procs of the control group of the task; empty for none."""
+    """The folder of the control group of the task; empty for none."""
 
 
 class Command(NamedTuple):

@@ -13,8 +13,9 @@ import os
 import signal
 import socket
 
-from runstream.executor.spawner.agent import serve_task
-from runstream.executor.spawner.plan import read_plan
+from runstream.executor.spawner import kernel
+from runstream.executor.spawner.agent import serve_task, write
+from runstream.executor.spawner.plan import Plan, read_plan
 
 MAX_DESCRIPTORS = 3
 
@@ -31,9 +32,12 @@ def main(descriptor: int) -> None:
             _, descriptors, _, _ = socket.recv_fds(channel, 1, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
             if len(descriptors) < MAX_DESCRIPTORS - 1:
                 return
-            if os.fork() == 0:
-                _become_agent(channel, descriptors)
-            for each in descriptors:
+            plan = read_plan(descriptors[0])
+            if _fork(plan) == 0:
+                channel.close()
+                agent = socket.socket(fileno=descriptors[1])
+                serve_task(agent, plan, descriptors[2] if descriptors[2:] else -1)
+            for each in descriptors[1:]:
                 os.close(each)
 
 
@@ -45,7 +49,14 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def _become_agent(channel: socket.socket, descriptors: list[int]) -> None:
-    channel.close()
-    plan = read_plan(descriptors[0])
-    serve_task(socket.socket(fileno=descriptors[1]), plan, descriptors[2] if descriptors[2:] else -1)
+def _fork(plan: Plan) -> int:
+    """Fork, into the control group of the task where it has one."""
+    if not plan.cgroup:
+        return os.fork()
+    try:
+        return kernel.fork_into(plan.cgroup)
+    except OSError:  # a kernel before 5.7, or a filter
+        if (pid := os.fork()) == 0:
+            with contextlib.suppress(OSError):  # the group was removed: limits are not enforced then
+                write(f"{plan.cgroup}/cgroup.procs", b"0")
+        return pid

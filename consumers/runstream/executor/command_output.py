@@ -32,7 +32,7 @@ _NUDGE_SECONDS = 1.0
 _END_OF_INPUT = b"\x04"
 
 
-class StepOutput:
+class CommandOutput:
     """Reads from a descriptor, which it owns, in the event loop. `close` it when the task has ended."""
 
     def __init__(self, descriptor: int, output: Output, *, tty: bool) -> None:
