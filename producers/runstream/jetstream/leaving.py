@@ -2,8 +2,9 @@
 
 A node that is cut off from its peers keeps its clients. Their appends and heartbeats get no answer for as long as the
 cut lasts, while the rest of the cluster has elected other leaders. So an unanswered request counts, each kind by
-itself: the node may still answer for the streams that it believes to lead. The next server is given the time of an
-election before it is left: moving on earlier would lead back to the node that is cut off.
+itself: the node may still answer for the streams that it believes to lead. What a node without peers can never do is
+to store something that has replicas. So a server through which other things are stored is not cut off: one of its
+streams elects a leader, and that is waited for.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ LEAVE_SECONDS = 3.0
 """How long a stream may be silent, or without a leader, before the server is left."""
 _CLOCK_SECONDS = 0.05
 """How far two clocks may differ in what they call three seconds."""
-PAUSE_SECONDS = 10.0
-"""The least time between two departures: an election, and what follows it."""
+ELECTION_SECONDS = 10.0
+"""How long it may be where other things are stored."""
+STORED_SECONDS = 2.0
+"""How recently something must have been stored for that: processes renew a lease each second."""
 
 
 class Answers:
@@ -29,12 +32,14 @@ class Answers:
         self._silent: dict[str, tuple[float, float]] = {}
         """Since when each kind of request gets no answer, and when one was last missed."""
         self._not_before = 0.0
+        self._stored_at = float("-inf")
         self.full = ""
         """Why the store took no more, the last time that something was to be stored; empty when it was stored."""
 
     def stored(self) -> None:
         """Note that something was stored."""
         self.full = ""
+        self._stored_at = self._clock()
 
     def answered(self, what: str) -> None:
         """Note an answer, whatever it says."""
@@ -53,14 +58,16 @@ class Answers:
         if begun - last > LEAVE_SECONDS:
             since = begun  # There were no requests in between: the earlier silence says nothing about now.
         self._silent[what] = (since, now)
-        if now - since >= LEAVE_SECONDS - _CLOCK_SECONDS and now >= self._not_before:
+        patience = ELECTION_SECONDS if now - self._stored_at < STORED_SECONDS else LEAVE_SECONDS
+        if now - since >= patience - _CLOCK_SECONDS and now >= self._not_before:
             self._silent.clear()
-            self._not_before = now + PAUSE_SECONDS
+            self._not_before = now + LEAVE_SECONDS
             self._leave(f"{what} is not answered: {why}")
 
     def connected(self) -> None:
         """Begin anew at another server."""
         self._silent.clear()
+        self._stored_at = float("-inf")
 
 
 _UNHEEDED = Answers()
