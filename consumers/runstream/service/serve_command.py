@@ -37,7 +37,7 @@ def serve_command(
         after = sys.argv[sys.argv.index("serve") + 1 :]
         return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
     collect_seldom()
-    uvloop.run(serve(settings, _say_ready))
+    uvloop.run(serve(settings, say_ready))
     return 0
 
 
@@ -46,7 +46,7 @@ def stop_command() -> int:
     return stop_detached(settings_of(ServeOptions(), given()).data_dir)
 
 
-def _say_ready(settings: Settings, parts: Parts) -> None:
+def say_ready(settings: Settings, parts: Parts) -> None:
     """What to do next, on stdout, which is otherwise silent."""
     lines = [f"runstream serves {', '.join(settings.components)} at {parts.web.url}"]
     if parts.gateway:

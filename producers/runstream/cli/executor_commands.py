@@ -54,13 +54,14 @@ def _row(executor: Executor) -> tuple[str | Text, ...]:
         styled(executor.state),
         f"{executor.active_tasks} of {limit}",
         ",".join(executor.archs),
-        ",".join(_what_runs(executor)),
+        ",".join(what_runs(executor)),
         ",".join(f"{name}={value}" for name, value in sorted(executor.labels.items())),
         executor.version,
     )
 
 
-def _what_runs(executor: Executor) -> Iterator[str]:
+def what_runs(executor: Executor) -> Iterator[str]:
+    """Yield what kinds of tasks an executor takes."""
     if executor.allow_host:
         yield "host" if executor.sandbox in ("", "sandboxed") else "host WITHOUT a sandbox"
     if executor.allow_pod:

@@ -1,0 +1,33 @@
+"""What `serve` and `executor list` say of executors without a sandbox."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runstream.cli.executor_commands import what_runs
+from runstream.client import Executor
+from runstream.service.components import Parts
+from runstream.service.serve_command import say_ready
+from runstream.settings import Settings
+
+EXECUTOR = Executor("e1", "registered", ("amd64",), {}, False, True, False, 2, 0, "0.2.0", "sandboxed")
+
+
+@pytest.mark.parametrize(("lack", "told"), [("", False), ("off", True), ("missing: no user namespaces", True)])
+def test_serve_warns_of_tasks_without_a_sandbox(capsys: pytest.CaptureFixture[str], lack: str, told: bool) -> None:
+    web = cast("Any", SimpleNamespace(url="http://127.0.0.1:1"))
+    executors = cast("Any", [SimpleNamespace(lack_of_sandbox=lack)])
+    say_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=executors))
+    said = capsys.readouterr().out
+    assert (f"WITHOUT a sandbox ({lack})" in said) is told
+
+
+def test_a_list_of_executors_names_those_without_a_sandbox() -> None:
+    assert list(what_runs(EXECUTOR)) == ["host"]
+    assert list(what_runs(replace(EXECUTOR, sandbox="missing: no user namespaces"))) == ["host WITHOUT a sandbox"]
+    assert list(what_runs(replace(EXECUTOR, sandbox=""))) == ["host"]
