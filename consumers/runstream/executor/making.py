@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nats.aio.client import Client as Nats
 
 from runstream.executor.drivers.noop import NoopRunner
@@ -20,6 +22,9 @@ from runstream.objects import ObjectStorage
 from runstream.sealing import Keyring
 from runstream.settings import Settings
 from runstream.steplogs.live import LiveLogs
+
+CONFIGURATION_FOLDER = Path("/etc/runstream")
+"""Where administrators keep settings and tokens, by custom: no task sees it."""
 
 
 def make_executor(
@@ -42,7 +47,7 @@ def make_executor(
 def host_rules(settings: Settings, place: ExecutorPlace) -> HostRules:
     """Return how host tasks run here, as the settings say."""
     offered = settings.executor
-    hidden = (settings.data_dir, settings.objects_path, settings.secrets_key_path, settings.file)
+    hidden = (settings.data_dir, settings.objects_path, settings.secrets_key_path, settings.file, CONFIGURATION_FOLDER)
     return HostRules(
         sandbox=offered.sandbox,
         visible=Visible(

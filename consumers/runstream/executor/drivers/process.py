@@ -75,6 +75,9 @@ class ProcessDriver:
             reason = await self.refusal()
             self._sandboxed = not reason
             self.sandbox = f"missing: {reason}" if reason else "sandboxed"
+        for place in (*self._rules.visible.readonly, *self._rules.visible.writable) if self._sandboxed else ():
+            if not await asyncio.to_thread(os.path.exists, place):
+                log.warning(f"sandboxes have no {place}: it is not there", action="place_missing", path=place)
         if not self._sandboxed:
             log.warning(
                 f"tasks on this machine run WITHOUT a sandbox ({self.sandbox}): "
