@@ -51,7 +51,7 @@ check: setup ## lint, format, types, import contracts
 fuzz: setup ## give hostile snapshots to the reader for five minutes; nightly
 	RUNSTREAM_FUZZ_SECONDS=300 $(BIN)/python -m pytest -q tests/snapshots/test_fuzzing.py
 
-chaos: setup ## kill imports, rebuilds, the datamanager, maintenance by -9 at 50 moments each; nightly
+chaos: setup ## kill imports, rebuilds, the datamanager, maintenance by -9 at 50 moments each, NATS nodes 30 times; nightly
 	RUNSTREAM_TEST_KILLS=50 $(BIN)/python -m pytest -q -rP -m chaos --show-capture=stdout
 
 coverage: setup ## every branch of the domain is tested

@@ -132,6 +132,9 @@ async def test_a_gateway_waits_for_postgres_then_serves_and_survives_that_both_g
             assert (status, list(checks)) == (503, ["database"])
             postgres.mend()
             await process.until_it_serves()
+            async with httpx2.AsyncClient() as http:
+                store = (await http.get(f"{process.url}/readyz")).json()["nats_store"]
+            assert store["left"] == store["limit"] - store["used"] > 0
             async with Client(process.url, token=TOKEN) as client:
                 assert await _succeeds(client)
                 for away in (nats, postgres):
