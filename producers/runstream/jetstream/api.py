@@ -17,6 +17,9 @@ from runstream.errors import InternalError
 from runstream.jetstream.leaving import answers_of
 
 REQUEST_SECONDS = 5.0
+FIRST_SECONDS = 1.5
+"""How long the first answer to a question is waited for that can be asked again."""
+_READS = ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "STREAM.NAMES", "CONSUMER.INFO.", "CONSUMER.NAMES.")
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 STREAM_DIFFERS = 10058
@@ -78,8 +81,17 @@ class StreamMessage:
 async def request(
     nc: Client, subject: str, body: Mapping[str, object] | None = None, *, seconds: float = REQUEST_SECONDS
 ) -> dict[str, Any]:
-    """The answer of `$JS.API.<subject>`. Raises UnavailableError, or ApiError when it was refused."""
-    return await _ask(nc, f"$JS.API.{subject}", b"" if body is None else orjson.dumps(body), None, seconds)
+    """The answer of `$JS.API.<subject>`. Raises UnavailableError, or ApiError when it was refused.
+
+    What only reads is asked a second time when no answer comes: answers get lost.
+    """
+    payload = b"" if body is None else orjson.dumps(body)
+    if subject.startswith(_READS) and seconds > FIRST_SECONDS:
+        try:
+            return await _ask(nc, f"$JS.API.{subject}", payload, None, FIRST_SECONDS)
+        except UnavailableError:
+            seconds -= FIRST_SECONDS
+    return await _ask(nc, f"$JS.API.{subject}", payload, None, seconds)
 
 
 async def publish(
