@@ -17,9 +17,10 @@ help: ## list what can be made
 
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Runstream needs Python 3.11 or later; name one with PYTHON=") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@echo 'installing into $(VENV) (about a minute)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
 setup: $(STAMP) ## make .venv with everything in it; .venv/bin/runstream is the command
@@ -70,6 +71,7 @@ bench: setup ## measure: appends, projection, runs, latency, memory, snapshots
 docs: setup ## make what is generated again, and check the documents' snippets
 	$(BIN)/python -m runstream.json_schemas
 	$(BIN)/python -m tests.docs.cli_reference
+	$(BIN)/python -m tests.docs.python_reference
 	$(BIN)/runstream config schema > docs/formats/run-config.schema.json
 	$(BIN)/python -m pytest -q tests/docs
 

@@ -20,6 +20,7 @@ from runstream.service.serve_options import ServeOptions
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.telemetry import metrics
 from runstream.telemetry.instruments import Counter, Gauge, Histogram
+from tests.docs import python_reference
 from tests.docs.blocks import ROOT
 from tests.docs.cli_reference import REFERENCE, reference
 from tests.docs.tables import DOCS, code, rows
@@ -34,6 +35,10 @@ BEFORE_THE_COMMAND = {"data_dir", "token", "detailed_errors"}
 
 def test_commands() -> None:
     assert REFERENCE.read_text() == reference(), "run: python -m tests.docs.cli_reference"
+
+
+def test_the_python_client() -> None:
+    assert python_reference.REFERENCE.read_text() == python_reference.reference(), "run: make docs"
 
 
 def test_settings() -> None:

@@ -39,7 +39,7 @@ class Records:
         raise AssertionError(fields)
 
 
-@pytest.mark.parametrize("header", ["", "token wrong", f"Bearer {TOKEN}", "token", f"token {TOKEN}x", "token é"])
+@pytest.mark.parametrize("header", ["", "token wrong", "token", f"token {TOKEN}x", "token é"])
 async def test_without_the_token_nothing_is_answered(header: str) -> None:
     world = World.make()
     async with world.http() as http:
@@ -51,9 +51,10 @@ async def test_without_the_token_nothing_is_answered(header: str) -> None:
     assert error["hint"]
 
 
-async def test_the_scheme_is_case_insensitive() -> None:
+@pytest.mark.parametrize("scheme", ["token", "TOKEN", "Bearer", "bearer"])
+async def test_a_token_has_either_scheme_in_any_case(scheme: str) -> None:
     world = World.make()
-    async with world.http(Authorization=f"TOKEN {TOKEN}") as http:
+    async with world.http(Authorization=f"{scheme} {TOKEN}") as http:
         assert (await http.get("/runs")).status_code == 200
 
 

@@ -20,6 +20,7 @@ from runstream.gateway.routes.actions import action_routes
 from runstream.gateway.routes.creating import creating_routes
 from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.executors import executor_routes
+from runstream.gateway.routes.front import front_route
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.runs import group_routes, run_routes
 from runstream.gateway.routes.service import service_routes
@@ -66,7 +67,7 @@ def gateway_app(
         app.include_router(router(parts), prefix=PREFIX)
     for further in routers:
         app.include_router(further, prefix=PREFIX)
-    app.router.routes.extend(health_routes(telemetry, checks, facts))
+    app.router.routes.extend([front_route, *health_routes(telemetry, checks, facts)])
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     if gate is not None:
         app.add_middleware(gate.around)

@@ -20,7 +20,7 @@ from runstream.telemetry.metrics import HTTP_DURATION, HTTP_REQUESTS
 
 log = structlog.get_logger()
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1alpha/version", "/api/v1alpha/openapi.json"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1alpha/version", "/api/v1alpha/openapi.json", "/"})
 """What is answered without a token."""
 DETAILED = "runstream-detailed-errors"
 _QUIET = frozenset({Kind.NOT_EXIST, Kind.BAD_REQUEST, Kind.UNAUTHORIZED, Kind.FORBIDDEN, Kind.CONFLICT})
@@ -72,13 +72,16 @@ def _measure(scope: Scope, status: int, seconds: float) -> None:
 
 
 def require_token(authorization: str, token: bytes) -> None:
-    """Raises UnauthorizedError unless the header is `token <the token>`; takes the same time for any wrong one."""
+    """Check that the header is `token TOKEN` or `Bearer TOKEN`, in the same time for any wrong token.
+
+    Raises UnauthorizedError.
+    """
     scheme, _, given = authorization.partition(" ")
     if not authorization:
         raise UnauthorizedError(
             "the request has no token", code="missingToken", hint="send the header Authorization: token <token>"
         )
-    if scheme.lower() != "token" or not hmac.compare_digest(given.strip().encode(), token):
+    if scheme.lower() not in ("token", "bearer") or not hmac.compare_digest(given.strip().encode(), token):
         raise UnauthorizedError(
             "the token is not valid",
             code="invalidToken",
