@@ -38,6 +38,8 @@ class ExecutorSettings:
     """Of each process of a task; 0 for what the executor has itself."""
     task_file_bytes: int = 0
     """Of each file that a task writes; 0 for no limit."""
+    task_disk_bytes: int = 0
+    """Of the files of one task in its home and /tmp; 0 for no limit."""
     task_memory_bytes: int = 0
     """Of all processes of one task together; 0 for no limit."""
     lease_seconds: int = 15

@@ -63,11 +63,11 @@ async def test_an_executor_is_killed(open_path: Path, back: str) -> None:
             await load.publish()
             await story.until(lambda: sum(map(_in_step, story.tasks.values())) == 6)
             running = {task.id for task in story.tasks.values() if _in_step(task) and task.executor_id == executor}
+            orphans = _processes_of(executor)
+            assert len(orphans) >= len(running) == 2
             await killed.kill()
             if back == "when it was given up":
                 await story.until(lambda: executor in story.lost_executors)
-            orphans = _processes_of(executor)
-            assert len(orphans) >= len(running) == 2
             await killed.start()
             assert [orphan for orphan in orphans if orphan.is_running() and orphan.status() != "zombie"] == []
             await story.until(lambda: all(not story.tasks[task].open for task in running))

@@ -266,7 +266,9 @@ async def rig(
     rules = host_rules(Settings(data_dir=folder, executor=settings), place)
     driver = driver or ProcessDriver(place.identity(settings.id), rules)
     around = Surroundings(
-        driver, log, objects, live, Specs(log, KEYRING), settings.stop_grace_seconds, settings.step_log_bytes
+        *(driver, log, objects, live, Specs(log, KEYRING), settings.stop_grace_seconds),
+        step_log_bytes=settings.step_log_bytes,
+        task_disk_bytes=settings.task_disk_bytes,
     )
     executor = Executor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live)
     try:

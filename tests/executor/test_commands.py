@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.events.run_config import Step
+from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.environment import inherited
 from runstream.settings import ExecutorSettings
+from runstream.subjects import Address, partition_of
 from tests.executor.rig import SETTINGS, rig, run_step, task_of
 from tests.executor.test_life import appears
 from tests.sandboxes import missing
@@ -201,10 +205,47 @@ async def test_a_fork_bomb_ends_at_the_limit_of_processes(tmp_path: Path) -> Non
         assert "fork" in await done.log()
 
 
+async def test_a_task_that_fills_the_disk_is_ended(tmp_path: Path, settings: ExecutorSettings) -> None:
+    fills = "mkdir -p a/b/c; head -c 2000000 /dev/zero >a/b/c/big; sleep 1000"
+    async with rig(tmp_path, settings=replace(settings, task_disk_bytes=1_000_000)) as it:
+        done = await it.run(run_step("ln -s / everything; true"), run_step(fills), run_step("true"))
+        assert [step.phase for step in done.task.steps][:2] == [SUCCESS, FAILED]
+        assert done.task.fail_error == "its files take more than 1000000 bytes (executor.task_disk_bytes)"
+        assert "its files take more of the disk than they may" in await done.log(1)
+
+
+async def test_where_there_can_be_no_sandbox_it_is_said_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refusal(_: ProcessDriver) -> str:
+        return "no namespaces here"
+
+    monkeypatch.setattr(ProcessDriver, "refusal", refusal)
+    async with rig(tmp_path, settings=replace(SETTINGS, sandbox="auto")) as it:
+        done = await it.run(run_step("true"))
+        assert done.task.phase is SUCCESS
+        assert (await done.log(None)).splitlines()[1].startswith("WITHOUT a sandbox")
+        assert "(missing: no namespaces here)" in await done.log(None)
+        assert it.executor is not None
+        assert it.executor.lack_of_sandbox == "missing: no namespaces here"
+        registered = await it.log.last(
+            Address(partition_of(it.executor_id, it.log.partitions), "executor", it.executor_id)
+        )
+        assert registered is not None
+        (event,) = registered.commit.events
+        assert isinstance(event, ExecutorRegistered)
+        assert event.sandbox == "missing: no namespaces here"
+    async with rig(tmp_path, settings=replace(SETTINGS, sandbox="require")) as it:
+        done = await it.run(run_step("true"))
+        assert done.task.phase is FAILED
+        assert "a sandbox is required, but no namespaces here" in done.task.fail_error
+        assert "--sandbox auto" in await done.log(None)
+
+
 ESCAPES = {
-    "a session of its own": "setsid sleep 1000",
-    "no environment, another folder": "cd /; env -i setsid sleep 1000",
-    "a double fork": "(cd /; env -i setsid sh -c 'sleep 1000 & exit' &)",
+    "a session of its own": "setsid sleep STAY",
+    "no environment, another folder": "cd /; env -i setsid sleep STAY",
+    "a double fork": "(cd /; env -i setsid sh -c 'sleep STAY & exit' &)",
     "fork, exit, setsid without end": "exec env -i python3 -c '"
     'import os\nos.chdir("/")\nwhile True:\n  if os.fork(): os._exit(0)\n  os.setsid(); STAY\'',
 }
@@ -212,24 +253,25 @@ ESCAPES = {
 
 @pytest.mark.parametrize("escape", ESCAPES.values(), ids=ESCAPES.keys())
 async def test_nothing_outlives_its_task(tmp_path: Path, settings: ExecutorSettings, escape: str) -> None:
-    command = f"({escape}) >/dev/null 2>&1 &\necho > ~/ready; sleep 1000"
+    stay = str(secrets.randbelow(10**9) + 10**9)
+    command = f"({escape.replace('STAY', stay)}) >/dev/null 2>&1 &\necho > ~/ready; sleep 1000"
     async with rig(tmp_path, settings=settings) as it:
         task = await it.assign(task_of("task", run_step(command)))
         await appears(it.task_folder(task) / "home" / "ready")
         await task.say(ExecutorTaskStopRequested())
         await task.settled()
         assert task.task.phase is ExecutorTaskPhase.STOPPED
-    assert not left(), "processes are left"
+    assert not left(stay), "processes are left"
 
 
-def left() -> list[str]:
-    """The command lines of what the escapes start."""
+def left(word: str) -> list[str]:
+    """The command lines in which this word stands."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes()
         except OSError:  # it has ended
             continue
-        if line == b"sleep\x001000\x00" or (b"os.setsid()" in line and b"runstream" not in line):
+        if word.encode() in line:
             found.append(line.decode())
     return found

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     TIMEOUT = "its time-out passed"
     STEP_TIMEOUT = "a step took longer than it may"
     NO_OUTPUT = "a step was silent for longer than it may"
+    DISK = "its files take more of the disk than they may"
     LOST = "it was declared lost"
     SHUTDOWN = "the executor was stopped"
     DELETED = "the executor was deleted"
@@ -26,7 +27,7 @@ class Reason(StrEnum):
 
 
 _OF_A_STEP = frozenset({Reason.STEP_TIMEOUT, Reason.NO_OUTPUT})
-_OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, *_OF_A_STEP})
+_OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, Reason.DISK, *_OF_A_STEP})
 
 
 class Ending:

@@ -38,7 +38,9 @@ def make_executor(
     live = LiveLogs(nats, settings.namespace)
     driver = ProcessDriver(place.identity(offered.id), host_rules(settings, place))
     around = Surroundings(
-        driver, log, objects, live, Specs(log, keyring), offered.stop_grace_seconds, offered.step_log_bytes
+        *(driver, log, objects, live, Specs(log, keyring), offered.stop_grace_seconds),
+        step_log_bytes=offered.step_log_bytes,
+        task_disk_bytes=offered.task_disk_bytes,
     )
     runner: Runner = PodRunner(around, place.tasks)
     return Executor(place, offered, log, leases, runner, live)

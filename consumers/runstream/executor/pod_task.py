@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from runstream.events.executor_task import (
 )
 from runstream.events.run_config import Step
 from runstream.executor.archives import StoppedError
+from runstream.executor.disk_usage import watch_disk
 from runstream.executor.drivers.port import Driver, NotStartedError, Pod
 from runstream.executor.ending import Reason
 from runstream.executor.jobs import Ended, Job
@@ -66,6 +67,8 @@ class Surroundings:
     stop_grace_seconds: float
     step_log_bytes: int = 0
     """Of the log of one step; 0 for no limit."""
+    task_disk_bytes: int = 0
+    """Of the files of one task; 0 for no limit."""
 
 
 class PodTask:
@@ -106,6 +109,15 @@ class PodTask:
         if self._around.live is not None:
             await self._around.live.forget(self._job.task.id)
         await asyncio.to_thread(self._folder.remove)
+
+    async def _watch_disk(self) -> None:
+        limit, folder = self._around.task_disk_bytes, self._folder
+        if limit:
+            await watch_disk((folder.home, folder.tmp), limit, self._too_large)
+
+    def _too_large(self) -> None:
+        self._error = f"its files take more than {self._around.task_disk_bytes} bytes (executor.task_disk_bytes)"
+        self._job.ending.tell(Reason.DISK)
 
     def _finished(self, success: bool) -> tuple[ExecutorTaskEvent, ...]:
         ending, at = self._job.ending, self._job.clock()
@@ -152,6 +164,13 @@ class PodTask:
 
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
         steps = spec.task.steps
+        watching = asyncio.ensure_future(self._watch_disk())
+        try:
+            return await self._run_each(spec, steps)
+        finally:
+            watching.cancel()
+
+    async def _run_each(self, spec: ExecutorTaskSpec, steps: Sequence[Step]) -> bool:
         for index, step in enumerate(steps):
             with span_from("", "step", {"step": index, "type": step.type}):
                 if self._job.ending.told.is_set() or not await self._run_step(spec, index, step):

@@ -48,6 +48,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "executor.task_processes": (0, 1 << 22),
     "executor.task_open_files": (0, 1 << 30),
     "executor.task_file_bytes": (0, 1 << 60),
+    "executor.task_disk_bytes": (0, 1 << 60),
     "executor.task_memory_bytes": (0, 1 << 60),
 }
 _IN_WORDS: Mapping[object, str] = {
