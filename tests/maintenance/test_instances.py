@@ -14,6 +14,7 @@ from runstream.jetstream.api import publish, request
 from runstream.log.streams import FORMAT, LogDescription
 from runstream.maintenance.records import State
 from runstream.subjects import Subjects
+from tests.links import link
 from tests.log.commits import created, run_address
 from tests.log.servers import killed_and_started, own_server
 
@@ -102,6 +103,34 @@ async def test_only_those_who_work_are_fellows(nats_url: str, namespace: str) ->
         assert await anext(fellows) == {one.instance.id, two.instance.id}
         await two.stop()
         assert await anext(fellows) == {one.instance.id}
+
+
+async def test_a_process_that_cannot_renew_its_presence_has_no_fellows(nats_url: str, namespace: str) -> None:
+    """It gives its share up, also where the connection stays open and nothing arrives."""
+    async with world(nats_url, namespace) as around, link(nats_url) as cable:
+        other = await around.member("scheduler")
+        cut = await around.member("scheduler", url=cable.url)
+        both = {other.instance.id, cut.instance.id}
+        fellows, of_the_other = cut.instance.fellows("scheduler"), other.instance.fellows("scheduler")
+        assert await anext(fellows) == await anext(of_the_other) == both
+        cable.cut()
+        assert await anext(fellows) == set()
+        assert await anext(of_the_other) == {other.instance.id}
+        cable.mend()
+        assert await anext(of_the_other) == both
+        while await anext(fellows) != both:
+            pass
+
+
+async def test_a_part_that_does_not_reach_what_it_needs_is_no_fellow(nats_url: str, namespace: str) -> None:
+    async with world(nats_url, namespace) as around:
+        one, two = await around.member("scheduler"), await around.member("scheduler")
+        fellows = one.instance.fellows("scheduler")
+        both = await anext(fellows)
+        two.instance.can("scheduler", False)
+        assert await anext(fellows) == {one.instance.id}
+        two.instance.can("scheduler", True)
+        assert await anext(fellows) == both
 
 
 async def test_a_new_epoch_is_found_when_maintenance_ends(nats_url: str, namespace: str) -> None:

@@ -66,9 +66,9 @@ class World:
     roster: Roster
     stack: AsyncExitStack
 
-    async def member(self, *components: str, instance_id: str = "") -> Member:
+    async def member(self, *components: str, instance_id: str = "", url: str = "") -> Member:
         """One more process, started."""
-        nc = await self.stack.enter_async_context(connected(self.url))
+        nc = await self.stack.enter_async_context(connected(url or self.url))
         log = await open_log(nc, self.namespace)
         self.stack.push_async_callback(log.close)
         mode = Mode("runs", log)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
+import pytest
 from sqlalchemy import text
 
 from runstream.database import Database
-from runstream.projections.ownership import PartitionOwnership
+from runstream.database.locks import partition_lock_key
+from runstream.projections.ownership import GIVE_BACK_SECONDS, PartitionOwnership, Peers
+from tests.links import link
 
 from .playing import migrated
 
@@ -15,13 +20,16 @@ from .playing import migrated
 class Instance:
     """A scheduler process: what it owns, and who it believes to be alive."""
 
-    def __init__(self, url: str, schema: str, namespace: str, name: str, partitions: int = 4) -> None:
+    def __init__(
+        self, url: str, schema: str, namespace: str, name: str, partitions: int = 4, application: str = ""
+    ) -> None:
         self.name = name
         self.seen: asyncio.Queue[Collection[str]] = asyncio.Queue()
         self.working: set[int] = set()
         self.losses = 0
         self.changed = asyncio.Condition()
-        self.database = Database(url, schema, application=f"{namespace} {name}")
+        self.reach: asyncio.Queue[bool] = asyncio.Queue()
+        self.database = Database(url, schema, application=application or f"{namespace} {name}")
         self.ownership = PartitionOwnership(
             self.database,
             namespace=namespace,
@@ -31,6 +39,7 @@ class Instance:
             live=self._live(),
             on_acquired=self._acquired,
             on_lost=self._lost,
+            on_reach=self.reach.put_nowait,
         )
 
     async def _live(self) -> AsyncIterator[Collection[str]]:
@@ -158,18 +167,85 @@ async def test_a_waiter_that_is_no_longer_wanted_lets_go(
         assert a.working == {0}
 
 
+async def test_the_session_of_an_instance_that_hangs_is_ended(
+    database_url: str, database_schema: str, namespace: str
+) -> None:
+    """A stopped process keeps its connection, and so its lock, for as long as it is stopped."""
+    key = partition_lock_key(database_schema, namespace, "runs", 0)
+    program = (
+        "import asyncio, asyncpg, sys\n"
+        "async def main():\n"
+        "    c = await asyncpg.connect(sys.argv[1], server_settings={'application_name': sys.argv[2]})\n"
+        "    await c.execute('SELECT pg_advisory_lock($1)', int(sys.argv[3]))\n"
+        "    print('held', flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    b = Instance(database_url, database_schema, namespace, "b", 1, namespace)
+    arguments = ("-c", program, database_url, f"{namespace}/hangs", str(key))
+    hung = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    try:
+        assert hung.stdout is not None
+        assert await hung.stdout.readline() == b"held\n"
+        hung.send_signal(signal.SIGSTOP)
+        async with running(b):
+            b.sees("b", "hangs")
+            await _locks_waited_for(b, 1)
+            b.sees("b")
+            await b.works_on(1)
+    finally:
+        hung.kill()
+        await hung.wait()
+
+
+@pytest.mark.parametrize(
+    ("holder", "waited", "ended"),
+    [
+        ("runstream/dead", 1.0, True),
+        ("runstream/slow", 1.0, False),
+        ("runstream/slow", GIVE_BACK_SECONDS, True),
+        ("runstream rebuild", 600.0, False),
+        ("psql", 600.0, False),
+        ("", 600.0, False),
+    ],
+)
+def test_only_the_sessions_of_schedulers_that_are_gone_or_do_not_give_back_are_ended(
+    holder: str, waited: float, ended: bool
+) -> None:
+    assert Peers("runstream", "own", lambda: {"own", "slow"}).to_end(holder, waited) is ended
+
+
+async def test_an_instance_that_postgres_does_not_answer_gives_up_and_says_so(
+    database_url: str, database_schema: str, namespace: str
+) -> None:
+    async with link(database_url) as cable:
+        a = Instance(cable.url, database_schema, namespace, "a", 1, namespace)
+        b = Instance(database_url, database_schema, namespace, "b", 1, namespace)
+        async with running(a, b):
+            a.sees("a")
+            await a.works_on(1)
+            cable.cut()
+            assert await a.reach.get() is False
+            await a.works_on(0)
+            a.sees("b")
+            b.sees("b")
+            await b.works_on(1)
+            cable.mend()
+            assert await a.reach.get() is True
+
+
 async def _locks_waited_for(instance: Instance, count: int) -> None:
     waiting = text(
-        "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = :name AND wait_event = 'advisory'"
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE application_name LIKE :name AND wait_event = 'advisory'"
     )
     while True:
         async with instance.database.snapshot() as transaction:
-            row = await transaction.first(waiting, {"name": instance.database.application})
+            row = await transaction.first(waiting, {"name": f"{instance.database.application}/%"})
         if row is not None and row["n"] == count:
             return
 
 
 async def _kill_backends(database: Database, application: str) -> None:
-    killing = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = :name")
+    killing = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE :name")
     async with database.snapshot() as transaction:
-        assert await transaction.rows(killing, {"name": application})
+        assert await transaction.rows(killing, {"name": f"{application}/%"})

@@ -57,6 +57,9 @@ class Fellows:
         yield self._everybody
         await asyncio.Event().wait()
 
+    def can(self, part: str, able: bool) -> None:
+        """Nobody else is told."""
+
 
 Outcome = Callable[[ExecutorTask], ExecutorTaskPhase]
 

@@ -1,21 +1,25 @@
-"""Which partitions this process schedules: one active scheduler for each, shared out evenly, taken over at once.
+"""Which partitions this process schedules: one active scheduler for each, shared out evenly, taken over within seconds.
 
 A partition is owned while a session of Postgres holds its advisory lock. Each partition that this process is to have
-gets a connection of its own, on which it waits for the lock (no polling) and then holds it:
+gets a connection of its own, on which it waits for the lock and then holds it:
 
     wanted --connect--> waiting --lock granted--> owned --no longer wanted--> worker stopped --> lock released
                            ^                        |
-                           +------ backoff <--------+  connection lost: `on_lost` at once, the lock is gone already
+                           +------ backoff <--------+  connection lost, or Postgres does not answer: `on_lost` at once
 
-When a process dies its connections close and its locks are free; a machine that vanishes is noticed by the server's
-keepalives within some seconds. A worker that has not heard of its loss yet does no harm: the checkpoint fences
-its projection, and every append names what it was based on.
+When a process dies its connections close and its locks are free. One that hangs keeps its session: its successor asks
+Postgres for the holder of the lock, and ends the session of an instance that no longer lives, or that does not give
+back the successor's share. A process that Postgres does not answer says so (`on_reach`), and others take its share.
+
+A worker that has not heard of its loss yet does no harm: the checkpoint fences its projection, and every append names
+the version that it is based on.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -23,12 +27,21 @@ import structlog
 from runstream.bounded import heard
 from runstream.database.connection import hang_up
 from runstream.database.database import Database
-from runstream.database.locks import partition_lock_key
+from runstream.database.locks import HOLDERS, partition_lock_key
 from runstream.errors import InternalError
 from runstream.lifecycle import Component
 from runstream.projections.sharing import share_out
 
 RECONNECT_SECONDS = 0.2
+LOCK_SECONDS = 1.0
+"""How long a lock is waited for before its holder is looked at."""
+GIVE_BACK_SECONDS = 8.0
+"""How long a living instance may take to give back a partition that is another one's."""
+STOP_SECONDS = 3.0
+"""How long a worker may take to stop before the lock is released all the same."""
+PING_SECONDS = 1.0
+ANSWER_SECONDS = 2.0
+"""How often Postgres is asked whether it is there, and how long it may take to answer."""
 
 log = structlog.get_logger()
 
@@ -56,10 +69,15 @@ class PartitionOwnership(Component):
         live: AsyncIterator[Collection[str]],
         on_acquired: Callback,
         on_lost: Callback,
+        on_reach: Callable[[bool], None] = lambda _: None,
     ) -> None:
         super().__init__()
         self._instance = instance
         self._live = live
+        self._living: Collection[str] = ()
+        self._database = database
+        self._on_reach = on_reach
+        self._unreached = asyncio.Event()
         self._holders = [
             _Holder(
                 database,
@@ -67,6 +85,8 @@ class PartitionOwnership(Component):
                 partition_lock_key(database.schema, namespace, service, partition),
                 on_acquired,
                 on_lost,
+                Peers(database.application, instance, lambda: self._living),
+                self._reached,
             )
             for partition in range(partitions)
         ]
@@ -80,10 +100,11 @@ class PartitionOwnership(Component):
         """Follow the living instances until `stopping` is set; then give everything back."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(holder.run()) for holder in self._holders]
-            tasks.append(group.create_task(self._follow()))
+            tasks.append(group.create_task(self._reach()))
+            following = group.create_task(self._follow())
             self.started.set()
             await self.stopping.wait()
-            tasks.pop().cancel()
+            following.cancel()
             self._want(frozenset())
             for holder in self._holders:
                 await holder.idle.wait()
@@ -92,18 +113,73 @@ class PartitionOwnership(Component):
 
     async def _follow(self) -> None:
         async for instances in self._live:
+            self._living = instances
             shares = share_out(len(self._holders), instances)
             self._want({partition for partition, owner in shares.items() if owner == self._instance})
+
+    def _reached(self, reached: bool) -> None:
+        """Tell others whether Postgres answers us."""
+        if reached:
+            self._unreached.clear()
+        else:
+            self._unreached.set()
+        self._on_reach(reached)
+
+    async def _reach(self) -> None:
+        """While Postgres did not answer, find out when it does: nothing may be wanted of us until then."""
+        while True:
+            await self._unreached.wait()
+            try:
+                await hang_up(await self._database.connect(seconds=ANSWER_SECONDS))
+            except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await asyncio.sleep(RECONNECT_SECONDS)
+            else:
+                self._reached(True)
 
     def _want(self, wanted: Collection[int]) -> None:
         for holder in self._holders:
             holder.want(holder.partition in wanted)
 
 
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The scheduler instances that share the partitions, as sessions of Postgres name them."""
+
+    application: str
+    own: str
+    living: Callable[[], Collection[str]]
+    """The ids of all that are there now."""
+
+    @property
+    def name(self) -> str:
+        """The application name of our own sessions that hold locks."""
+        return f"{self.application}/{self.own}"[:63]
+
+    def to_end(self, application: str, waited: float) -> bool:
+        """Whether the session of this name has to give up a lock that we have waited for, in seconds.
+
+        A session of another kind (a rebuild, say) is never ended.
+        """
+        program, slash, _ = application.rpartition("/")
+        if not slash or program != self.application:
+            return False
+        known = {f"{self.application}/{one}"[:63] for one in self.living()}
+        return application not in known or waited >= GIVE_BACK_SECONDS
+
+
 class _Holder:
     """Owns one partition for as long as it is wanted and its connection lives."""
 
-    def __init__(self, database: Database, partition: int, key: int, on_acquired: Callback, on_lost: Callback) -> None:
+    def __init__(
+        self,
+        database: Database,
+        partition: int,
+        key: int,
+        on_acquired: Callback,
+        on_lost: Callback,
+        peers: Peers,
+        reached: Callable[[bool], None],
+    ) -> None:
         self.partition = partition
         self.owns = False
         self.idle = asyncio.Event()
@@ -112,6 +188,8 @@ class _Holder:
         self._key = key
         self._on_acquired = on_acquired
         self._on_lost = on_lost
+        self._peers = peers
+        self._reached = reached
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
         self._told = ""
@@ -146,40 +224,99 @@ class _Holder:
 
     async def _hold(self) -> None:
         """Wait for the lock, then keep it until the partition is no longer wanted or the connection is lost."""
-        connection = await self._database.connect(watchful=True)
+        try:
+            connection = await self._database.connect(
+                watchful=True, application=self._peers.name, seconds=ANSWER_SECONDS
+            )
+        except InternalError:
+            self._reached(False)
+            raise
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
+        stopped: asyncio.Future[None] | None = None
         try:
             if await self._locked(connection):
-                await self._owned(lost)
+                stopped = await self._owned(connection, lost)
         finally:
             await hang_up(connection)
+            if stopped is not None:
+                await stopped
 
     async def _locked(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
         """Wait for the lock; False when the partition is no longer wanted before that."""
-        lock = asyncio.create_task(connection.execute("SELECT pg_advisory_lock($1)", self._key))
-        unwanted = asyncio.create_task(self._unwanted.wait())
+        unwanted = asyncio.ensure_future(self._unwanted.wait())
+        asking = asyncio.ensure_future(self._ask(connection))
         try:
-            await asyncio.wait({lock, unwanted}, return_when=asyncio.FIRST_COMPLETED)
-            return lock.done() and bool(lock.result())
+            await asyncio.wait({asking, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                asking.result()
+                return True
+            return False
         finally:
             unwanted.cancel()
-            if not lock.done():
+            if not asking.done():
+                asking.cancel()
                 connection.terminate()
-                await asyncio.wait({lock})
-                lock.exception()
+                await asyncio.wait({asking})
 
-    async def _owned(self, lost: asyncio.Event) -> None:
+    async def _ask(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+        """Ask for the lock until it is granted; end the session of a holder that hangs."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await connection.execute(f"SET lock_timeout = {LOCK_SECONDS * 1000:.0f}")
+        while True:
+            try:
+                async with asyncio.timeout(LOCK_SECONDS + ANSWER_SECONDS):
+                    await connection.execute("SELECT pg_advisory_lock($1)", self._key)
+            except asyncpg.LockNotAvailableError:
+                await self._end_holder(connection, loop.time() - begun)
+            except TimeoutError:
+                self._reached(False)
+                raise
+            else:
+                return
+
+    async def _end_holder(self, connection: asyncpg.Connection[asyncpg.Record], waited: float) -> None:
+        for holder in await connection.fetch(HOLDERS, self._key, timeout=ANSWER_SECONDS):
+            if self._peers.to_end(holder["application_name"], waited):
+                await connection.execute("SELECT pg_terminate_backend($1)", holder["pid"], timeout=ANSWER_SECONDS)
+                log.warning(
+                    "the session of a scheduler that does not give a partition back is ended",
+                    action="lock_taken",
+                    partition=self.partition,
+                    holder=holder["application_name"],
+                )
+
+    async def _owned(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> asyncio.Future[None]:
+        """Own the partition as long as that goes; what is returned is done when its worker has stopped."""
         self.owns = True
         self._told = ""
         log.info("a partition is owned", action="partition_acquired", partition=self.partition)
+        pinging = asyncio.ensure_future(self._ping(connection, lost))
         try:
             await self._on_acquired(self.partition)
             await _either(lost, self._unwanted)
         finally:
+            pinging.cancel()
             self.owns = False
             log.info("a partition is given back", action="partition_lost", partition=self.partition, lock=lost.is_set())
-            await self._on_lost(self.partition)
+            stopped = asyncio.ensure_future(self._on_lost(self.partition))
+            # A worker that does not stop in time must not hold up its successor: it is fenced.
+            await asyncio.wait({stopped}, timeout=STOP_SECONDS)
+        return stopped
+
+    async def _ping(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> None:
+        """Find out that Postgres does not answer though the connection seems to be there."""
+        while not lost.is_set():
+            await heard(lost, PING_SECONDS)
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await connection.execute("SELECT")
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if isinstance(error, TimeoutError):
+                    self._reached(False)
+                connection.terminate()
+                lost.set()
 
 
 async def _either(*events: asyncio.Event) -> None:

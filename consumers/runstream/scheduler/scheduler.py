@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -45,6 +46,10 @@ class Fellows(Protocol):
 
     def fellows(self, part: str) -> AsyncIterator[Collection[str]]:
         """The ids of all that work, whenever they change, from the moment when this one is among them."""
+        ...
+
+    def can(self, part: str, able: bool) -> None:
+        """Tell the others whether this process's part reaches what it needs."""
         ...
 
 
@@ -97,6 +102,7 @@ class Scheduler(Component):
                 live=self._living(),
                 on_acquired=self._acquired,
                 on_lost=self._lost,
+                on_reach=partial(self._fellows.can, self.name),
             )
             await ownership.start()
             self.started.set()

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstream.database.attempts import bounded, retried
-from runstream.database.connection import connect, plain_url, quoted
+from runstream.database.connection import CONNECT_SECONDS, connect, plain_url, quoted
 from runstream.database.transaction import Transaction
 from runstream.database.writing import Writers, Writing
 
@@ -45,9 +45,12 @@ class Database:
     async def _create(self) -> asyncpg.Connection[asyncpg.Record]:
         return await connect(self.url, self.schema, application=self.application)
 
-    async def connect(self, *, watchful: bool = False) -> asyncpg.Connection[asyncpg.Record]:
+    async def connect(
+        self, *, watchful: bool = False, application: str = "", seconds: float = CONNECT_SECONDS
+    ) -> asyncpg.Connection[asyncpg.Record]:
         """A connection outside the pool, for locks and notifications; the caller closes it."""
-        return await connect(self.url, self.schema, application=self.application, watchful=watchful)
+        named = application or self.application
+        return await connect(self.url, self.schema, application=named, watchful=watchful, timeout=seconds)
 
     async def close(self) -> None:
         """Close all connections, of the pool and of writers."""

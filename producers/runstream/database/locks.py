@@ -14,3 +14,12 @@ def lock_key(name: str) -> int:
 def partition_lock_key(schema: str, namespace: str, service: str, partition: int) -> int:
     """The number of the lock that whoever projects this partition holds."""
     return lock_key(f"{schema}/{namespace}/{service}/{partition}")
+
+
+HOLDERS = """
+SELECT pid, application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_pid()
+    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) | objid::bigint = $1
+"""
+"""The sessions that hold the lock of this number."""

@@ -19,6 +19,8 @@ from runstream.database.connection import hang_up
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+IDLE_SECONDS = 5.0
+"""How long a transaction may wait for its writer: a process that stands still holds the checkpoint's row no longer."""
 MAX_IDLE = 16
 """Connections that are kept for the next writer."""
 
@@ -47,7 +49,8 @@ class Writers:
             try:
                 milliseconds = max(1, int((deadline - asyncio.get_running_loop().time()) * 1000))
                 await connection.execute(
-                    f"BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = {milliseconds}"
+                    f"BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = {milliseconds}; "
+                    f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000:.0f}"
                 )
                 yield Writing(connection, deadline)
                 await connection.execute("COMMIT")

@@ -13,6 +13,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -25,7 +26,7 @@ from runstream.leases import Lease, LeaseBoard, LeaseWatch
 from runstream.lifecycle import Component
 from runstream.maintenance.control import maintenance_key
 from runstream.maintenance.mode import Mode
-from runstream.maintenance.records import InstanceRecord, decode_record, encode_record
+from runstream.maintenance.records import Doing, InstanceRecord, ServiceRecord, decode_record, encode_record
 from runstream.maintenance.requested import decode_requested
 from runstream.release import version
 
@@ -57,6 +58,10 @@ class Instance(Component):
         self._begun = datetime.now(UTC)
         self._lease: Lease | None = None
         self._states: Collection[object] = ()
+        self._unable: set[str] = set()
+        self._here, self._away = asyncio.Event(), asyncio.Event()
+        """Whether the lease is held; one of them is set."""
+        self._away.set()
         self._listening = asyncio.Event()
         """Set before anything is read: no change falls between."""
         self._to_keep = asyncio.Event()
@@ -81,25 +86,56 @@ class Instance(Component):
 
     def record(self) -> InstanceRecord:
         """What is said of this process now."""
-        services = {name: mode.record() for name, mode in self.modes.items()}
+        services = {name: self._as_able(mode.record()) for name, mode in self.modes.items()}
         return InstanceRecord(
             self.id, self._components, socket.gethostname(), os.getpid(), version(), self._begun, services
         )
 
+    def can(self, part: str, able: bool) -> None:
+        """Say whether a part of this process reaches what it needs; one that does not counts as starting."""
+        if able is (part in self._unable):
+            (self._unable.discard if able else self._unable.add)(part)
+            if self._lease is not None:
+                self._lease.touch()
+
     async def fellows(self, part: str, service: str = "runs") -> AsyncIterator[Collection[str]]:
-        """The ids of the instances whose part of this name works, from the moment when this one is among them."""
+        """The ids of the instances whose part of this name works, from the moment when this one is among them.
+
+        Nobody while this process does not hold its lease: others share its work out among themselves then.
+        """
         known = False
         async with self.board.watching() as watch:
             working = {key for key, value in watch.held.items() if decode_record(key, value).does(service, part)}
-            while True:
-                known = known or self.id in working
-                if known:
-                    yield frozenset(working)
-                before = set(working)
-                while working == before:
-                    change = await anext(watch)
-                    works = change.what == "held" and decode_record(change.key, change.value).does(service, part)
-                    (working.add if works else working.discard)(change.key)
+            reading = asyncio.ensure_future(anext(watch))
+            try:
+                while True:
+                    known = known or self.id in working
+                    here = self._here.is_set()
+                    if known:
+                        yield frozenset(working) if here else frozenset()
+                    before = set(working)
+                    while working == before and self._here.is_set() is here:
+                        turned = asyncio.ensure_future((self._away if here else self._here).wait())
+                        try:
+                            await asyncio.wait({reading, turned}, return_when=asyncio.FIRST_COMPLETED)
+                        finally:
+                            turned.cancel()
+                        if reading.done():
+                            change = reading.result()
+                            works = change.what == "held" and decode_record(change.key, change.value).does(
+                                service, part
+                            )
+                            (working.add if works else working.discard)(change.key)
+                            reading = asyncio.ensure_future(anext(watch))
+            finally:
+                reading.cancel()
+
+    def _as_able(self, record: ServiceRecord) -> ServiceRecord:
+        parts = {
+            name: replace(part, doing=Doing.STARTING) if name in self._unable and part.doing is Doing.RUNNING else part
+            for name, part in record.parts.items()
+        }
+        return replace(record, parts=parts)
 
     def _changed(self) -> None:
         states = [mode.state for mode in self.modes.values()]
@@ -116,8 +152,10 @@ class Instance(Component):
             try:
                 async with asyncio.TaskGroup() as tasks:
                     self._lease = self.board.lease(self.id, lambda: encode_record(self.record()))
-                    tasks.create_task(self._lease.run())
+                    tasks.create_task(self._hold(self._lease))
                     await self._lease.held.wait()
+                    self._here.set()
+                    self._away.clear()
                     await self._keep_last()
                     await self._learn()
                     self.started.set()
@@ -126,6 +164,13 @@ class Instance(Component):
                     "This process is not known to others", action="instance_lease_lost", error=str(group.exceptions[0])
                 )
             await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _hold(self, lease: Lease) -> None:
+        try:
+            await lease.run()
+        finally:
+            self._here.clear()
+            self._away.set()
 
     async def _learn(self) -> None:
         """Read what is asked for from the leader."""
