@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -13,10 +14,13 @@ from runstream.commits import Head
 from runstream.database import Database, Transaction
 from runstream.database.channel import channel_of
 from runstream.database.runs import RunQuery, list_runs
+from runstream.errors import BadRequestError
+from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStepFinished
 from runstream.events.run import RunCreated
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.projections.parked import list_parked, request_retry
 from runstream.subjects import Address
+from runstream.timers import open_timers
 from runstream.upcasters import UPCASTERS
 from tests.domain.world import START, config, task
 from tests.servers import Servers
@@ -99,3 +103,68 @@ async def test_a_value_that_postgres_cannot_hold_is_parked(servers: Servers) -> 
         # Deciding does not wait for the projection: its task may have run before.
         its_task = executor_task_id(bad, run_task_id(bad, "a"))
         assert {entry.aggregate for entry in parked} <= {f"run/{bad}", f"task/{its_task}"}
+
+
+HOSTILE = {
+    "long": "".join(f"{n:x}" for n in range(9000)),
+    "nul": "a\0b",
+    "half a surrogate": "a\ud800b",
+    "right to left": "\u202eevil\u2066",
+    "control": "\x1b[2J\r\n",
+}
+
+
+async def test_hostile_texts_are_projected_or_parked_and_the_partition_goes_on(servers: Servers) -> None:
+    async with standing(servers) as around:
+        good = await around.create(ONE)
+        partition, key = around.runs[good], around.configs[good]
+        bad: dict[str, str] = {}
+        for text in HOSTILE.values():
+            for event in (
+                RunCreated(text, GROUP, key, {}, (), ""),
+                RunCreated("main", f"{GROUP}/{text}", key, {}, (), ""),
+                RunCreated("main", GROUP, key, {text: text}, (), ""),
+                RunCreated("main", GROUP, text, {}, (), ""),
+                RunCreated("main", GROUP, key, {}, (text,), text),
+            ):
+                run_id = new_id()
+                commit = Head().next_commit(Address(partition, "run", run_id), (event,), time=START, actor="user")
+                with contextlib.suppress(BadRequestError, TypeError, UnicodeError):  # it never comes into the log
+                    await around.log.append(commit)
+                    bad[run_id] = text
+        later = await around.create(ONE, "/project/p/branch/dev")
+        async with running(await around.scheduler()), FakeExecutor(around, "e1").alive():
+            await until(around.database, phases, lambda found: found.get(later) == "finished")
+            async with around.database.snapshot() as transaction:
+                parked = {entry.aggregate for entry in await list_parked(transaction)}
+                shown = await phases(transaction)
+        assert all(f"run/{run_id}" in parked or run_id in shown for run_id in bad)
+        assert len([run_id for run_id in bad if f"run/{run_id}" in parked]) >= 4
+
+
+async def test_a_step_that_there_is_not_parks_its_task_alone(servers: Servers) -> None:
+    """Its time-out, which no one can deliver, is acknowledged; the executor leaves the commit out."""
+    async with standing(servers) as around:
+        executor = FakeExecutor(around, "e1")
+        executor.idle = True
+        async with running(await around.scheduler()), executor.alive():
+            first = await around.create(ONE)
+            partition = around.runs[first]
+            task_id = executor_task_id(first, run_task_id(first, "a"))
+            fold = await around.folded_until(partition, lambda fold: task_id in fold.executor_tasks)
+            head = fold.executor_tasks[task_id].head
+            address = Address(partition, "task", task_id, "e1")
+            event = ExecutorTaskStepFinished(7, START, ExecutorTaskPhase.SUCCESS, 0)
+            await around.log.append(head.next_commit(address, (event,), time=START, actor="executor:e1"))
+            timers = await open_timers(around.nats, around.log.subjects.namespace)
+            command = {"partition": partition, "task": task_id, "executor": "e1"}
+            for key, payload in (("broken", b"no JSON"), ("unfit", orjson.dumps(command))):
+                await timers.schedule(key, START, payload)
+            executor.idle = False
+            other = await around.create(ONE, "/project/p/branch/dev")
+            await until(around.database, phases, lambda found: found.get(other) == "finished")
+            parked = await until(around.database, list_parked, bool)
+            assert parked[0].aggregate == f"task/{task_id}"
+            stream = f"{around.log.subjects.namespace}_TIMERS"
+            while (await around.nats.jetstream().stream_info(stream)).state.messages:
+                continue  # each is acknowledged

@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
+
+import structlog
 
 from runstream.commits import Head, StoredCommit
-from runstream.domain import executor_task as executor_tasks
 from runstream.events.executor_task import ExecutorTaskAssigned
-from runstream.executor.reporter import Events, Known, Reporter
+from runstream.executor.reporter import Known, Reporter
+from runstream.folding import UnfitCommitError, fold_executor_task
+
+log = structlog.get_logger()
 
 
 class Stage(StrEnum):
@@ -91,12 +94,13 @@ class Holdings:
 
     def _begin(self, stored: StoredCommit) -> Held | None:
         commit = stored.commit
-        first, *rest = commit.events
-        if commit.version != 1 or not isinstance(first, ExecutorTaskAssigned):
+        if commit.version != 1 or not commit.events or not isinstance(commit.events[0], ExecutorTaskAssigned):
             return None
-        task = executor_tasks.assigned(commit.address.id, first)
-        for event in cast("Events", tuple(rest)):
-            task = executor_tasks.evolve(task, event)
+        try:
+            task = fold_executor_task(None, commit)
+        except UnfitCommitError as error:
+            log.warning(f"a task is left out: {error}", action="commit_unfit", task=commit.address.id)
+            return None
         known = Known(commit.address, task, Head(1, stored.position.sequence), commit.trace, commit.id)
         held = self._held[task.id] = Held(known, stored.position.sequence)
         return held

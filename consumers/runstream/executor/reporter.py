@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import cast
 
 import structlog
 
@@ -21,6 +20,7 @@ from runstream.domain.executor_task import ExecutorTask, decide_report
 from runstream.errors import InternalError, RemoteError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.executor.jobs import Clock
+from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.ids import new_id
 from runstream.log.port import AppendConflictError, Log
 from runstream.subjects import Address
@@ -54,7 +54,10 @@ class Known:
             commit.events or stored.position.sequence <= self.head.sequence
         ):
             return False
-        self.task = _folded(self.task, cast("Events", commit.events))
+        try:
+            self.task = fold_executor_task(self.task, commit) if commit.events else self.task
+        except UnfitCommitError as error:  # parked where it is projected; what follows it may still be appended
+            log.warning(f"a commit of a task is left out: {error}", action="commit_unfit", task=self.task.id)
         self.head = Head(commit.version, stored.position.sequence)
         return True
 

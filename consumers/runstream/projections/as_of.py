@@ -9,23 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from runstream.commits import LogPosition, Position, StoredCommit
 from runstream.database.runs import RunRecord
 from runstream.domain.copies import replace
-from runstream.domain.executor_task import ExecutorTask, assigned, evolve
+from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
 from runstream.errors import BadRequestError, NotExistError
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.events.run import RunCreated, RunNumbered
 from runstream.feed.feed import classify, commits_of
+from runstream.folding import UnfitCommitError, executor_task_of
 from runstream.gateway.locating import config_of
 from runstream.gateway.ports import ReadRun
 from runstream.gateway.tail import Scope, executions_scope, place_of, scope_of
 from runstream.glance import time_of
 from runstream.log.port import Log, RawMessage
-from runstream.projections.fold import PartitionFold, UnfitCommitError
+from runstream.projections.fold import PartitionFold
 from runstream.skips import Skips
 
 Point: TypeAlias = LogPosition | Position | datetime
@@ -55,6 +55,8 @@ class RunsAsOf:
         fold = PartitionFold(partition, self._log.epoch)
         fold.configs[created.run_config] = config = await config_of(self._log, partition, created.run_config)
         _apply(fold, past)
+        if run_id not in fold.runs:
+            raise UnfitCommitError(f"the creation of run {run_id} cannot be applied", run=run_id)
         tracked = fold.runs[run_id]
         present = {key: tracked.state for key, tracked in fold.executor_tasks.items()}
         present |= await self._kept(partition, tracked.state, skips)
@@ -66,15 +68,11 @@ class RunsAsOf:
         if not ids:
             return {}
         _, messages = await self._messages(partition, executions_scope(self._log, partition, ids))
-        found: dict[str, ExecutorTask] = {}
-        for commit in (stored.commit for stored in commits_of(classify(messages, set(), skips))):
-            for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
-                key = commit.address.id
-                if isinstance(event, ExecutorTaskAssigned):
-                    found[key] = assigned(key, event)
-                elif key in found:
-                    found[key] = evolve(found[key], event)
-        return found
+        histories: dict[str, list[StoredCommit]] = {}
+        for stored in commits_of(classify(messages, set(), skips)):
+            histories.setdefault(stored.commit.address.id, []).append(stored)
+        found = {key: executor_task_of(history) for key, history in histories.items()}
+        return {key: task for key, task in found.items() if task is not None}
 
     async def _messages(self, partition: int, scope: Scope) -> tuple[list[RawMessage], list[RawMessage]]:
         """What decides that commits are skipped, and the run's messages."""

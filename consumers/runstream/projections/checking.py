@@ -22,9 +22,10 @@ from runstream.database.rows import (
 )
 from runstream.events.run_config import RunConfigStored
 from runstream.feed.feed import classify, commits_of, held_back, read_skips
+from runstream.folding import UnfitCommitError
 from runstream.log.port import Log, RawMessage
 from runstream.projections.comparing import Difference, Key, Report, compare, unexpected
-from runstream.projections.fold import Changes, Parked, PartitionFold, UnfitCommitError
+from runstream.projections.fold import Changes, Parked, PartitionFold
 from runstream.projections.snapshot import Checkpoint, PartitionRows, RunRows
 from runstream.projections.store import parked_rows
 from runstream.subjects import Address

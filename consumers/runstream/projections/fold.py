@@ -14,28 +14,21 @@ from datetime import datetime
 from typing import Generic, TypeVar, cast
 
 from runstream.commits import Commit, Head, StoredCommit
-from runstream.domain import executor as executors
-from runstream.domain import executor_task as executor_tasks
 from runstream.domain import run as runs
 from runstream.domain.copies import replace
 from runstream.domain.execution import with_executor_task
 from runstream.domain.executor import Executor
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
-from runstream.errors import RunstreamError
-from runstream.events.executor import ExecutorEvent
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunCreated, RunEvent, RunNumbered
 from runstream.events.run_config import RunConfig, RunConfigStored
+from runstream.folding import UnfitCommitError, fitting, fold_executor, fold_executor_task
 from runstream.ids import run_task_id
 from runstream.skips import Skips
 from runstream.subjects import MAX_PARTITIONS, Address, group_root
 
 S = TypeVar("S")
-
-
-class UnfitCommitError(RunstreamError):
-    """A commit cannot be applied to what came before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +163,7 @@ class PartitionFold:
         if not stored.commit.events:
             self._skip(stored.commit.address, _head(stored))
             return
-        try:
+        with fitting(stored.commit):
             match stored.commit.address.kind:
                 case "run":
                     self._apply_run(stored)
@@ -182,11 +175,6 @@ class PartitionFold:
                     self._apply_config(stored)
                 case "skip":
                     self.skips.take(stored)
-        except UnfitCommitError:
-            raise
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise UnfitCommitError(f"the commit does not fit its aggregate: {reason}", code="unfitCommit") from error
 
     def park(self, sequence: int, subject: str, aggregate: str, reason: str) -> None:
         """Note that the commit at this sequence is parked, and go on behind it."""
@@ -222,8 +210,9 @@ class PartitionFold:
         if commit.version != have + 1:
             raise UnfitCommitError(
                 f"{commit.address.aggregate} is at version {have}, the commit is version {commit.version}",
-                code="unfitCommit",
-                details={"aggregate": commit.address.aggregate, "have": have, "commit": commit.version},
+                aggregate=commit.address.aggregate,
+                have=have,
+                commit=commit.version,
             )
 
     def _apply_run(self, stored: StoredCommit) -> None:
@@ -242,14 +231,12 @@ class PartitionFold:
                 run = replace(run, counter=counter, sequence=sequence)
                 continue
             if run is None:
-                raise UnfitCommitError(
-                    f"{commit.address.aggregate} does not begin with its creation", code="unfitCommit"
-                )
+                raise UnfitCommitError(f"{commit.address.aggregate} does not begin with its creation")
             run = runs.evolve(run, event, commit.time, commit.actor)
             if isinstance(event, RunNumbered):
                 root, counter, sequence = group_root(run.group), event.counter, event.sequence
         if run is None:
-            raise UnfitCommitError(f"{commit.address.aggregate} has no events", code="unfitCommit")
+            raise UnfitCommitError(f"{commit.address.aggregate} has no events")
         if root is not None and counter is not None and sequence is not None:
             self._number(root, counter, sequence)
         self._put_run(run, _head(stored))
@@ -265,18 +252,7 @@ class PartitionFold:
         commit = stored.commit
         tracked = self.executor_tasks.get(commit.address.id)
         self._require_next(commit, tracked)
-        task = tracked.state if tracked is not None else None
-        for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
-            if isinstance(event, ExecutorTaskAssigned):
-                task = executor_tasks.assigned(commit.address.id, event)
-            elif task is None:
-                raise UnfitCommitError(
-                    f"{commit.address.aggregate} does not begin with its assignment", code="unfitCommit"
-                )
-            else:
-                task = executor_tasks.evolve(task, event)
-        if task is None:
-            raise UnfitCommitError(f"{commit.address.aggregate} has no events", code="unfitCommit")
+        task = fold_executor_task(tracked.state if tracked is not None else None, commit)
         owner = self.runs[task.run_id]
         run = with_executor_task(owner.state, task)
         self._put_executor_task(task, _head(stored))
@@ -289,11 +265,7 @@ class PartitionFold:
         commit = stored.commit
         tracked = self.executors.get(commit.address.id)
         self._require_next(commit, tracked)
-        executor = tracked.state if tracked is not None else None
-        for event in cast("tuple[ExecutorEvent, ...]", commit.events):
-            executor = executors.evolve(executor, commit.address.id, event)
-        if executor is None:
-            raise UnfitCommitError(f"{commit.address.aggregate} was never registered", code="unfitCommit")
+        executor = fold_executor(tracked.state if tracked is not None else None, commit)
         self._put_executor(executor, _head(stored))
 
     def _put_executor(self, executor: Executor, head: Head) -> None:
@@ -302,7 +274,7 @@ class PartitionFold:
     def _apply_config(self, stored: StoredCommit) -> None:
         for event in stored.commit.events:
             if not isinstance(event, RunConfigStored):
-                raise UnfitCommitError(f"{type(event).__name__} is not an event of a run config", code="unfitCommit")
+                raise UnfitCommitError(f"{type(event).__name__} is not an event of a run config")
             self.configs[stored.commit.address.id] = event.content
             self.changes.configs[stored.commit.address.id] = event.content
 

@@ -22,8 +22,9 @@ from runstream.database.rows import CounterRow, executor_row, executor_task_row,
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
 from runstream.feed.feed import classify, commits_of, held_back
+from runstream.folding import UnfitCommitError
 from runstream.log.port import RawMessage
-from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked, UnfitCommitError
+from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked
 from runstream.projections.loading import load_needed, load_partition
 from runstream.projections.parked import ParkedCommit, list_parked
 from runstream.projections.rebuild_rows import Rows, Whole, clear_partition

@@ -8,10 +8,14 @@ Each batch that was applied is announced (NOTIFY) with its position, for readers
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from runstream import tables
 from runstream.commits import Position
 from runstream.database.channel import announcement, channel_of
 from runstream.database.database import Database
+from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.database.rows import (
     CounterRow,
     ExecutorRow,
@@ -32,6 +36,8 @@ from runstream.projections.fold import Changes
 from runstream.projections.statements import by_columns, insert_new, upsert
 
 APPLY_SECONDS = 30.0
+_MAX_SHOWN = 4000
+"""Characters of a reason, or a subject, of a parked commit."""
 
 _MOVE = """
 WITH moved AS (
@@ -81,14 +87,16 @@ class ProjectionStore:
         after a lost connection is a success. Raises FencedError, UnstorableError for a value that Postgres
         cannot hold, and InternalError when the database fails.
         """
-        statements = _statements(changes)
+        with storable():
+            statements = _statements(changes)
 
         async def work(writing: Writing) -> None:
             connection = writing.connection
             if not await self._move(connection, changes):
                 return
             for statement, arguments in statements:
-                await connection.execute(statement, *arguments)
+                with storable():
+                    await connection.execute(statement, *arguments)
             if unparked:
                 await connection.execute(_UNPARK, tables.PROJECTION, changes.partition, changes.epoch, list(unparked))
 
@@ -152,17 +160,31 @@ def _run_task_rows(changes: Changes) -> list[RunTaskRow]:
     return rows
 
 
+@contextmanager
+def storable() -> Iterator[None]:
+    """Raise UnstorableError for what Python itself cannot make a value of Postgres of, such as half a surrogate."""
+    try:
+        yield
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
+        raise UnstorableError(f"{UNSTORABLE}: {type(error).__name__}: {error}", code="unstorable") from error
+
+
 def parked_rows(changes: Changes) -> list[ParkedRow]:
-    """The rows of what was parked. A NUL, which Postgres cannot hold, is shown as the replacement character."""
+    """The rows of what was parked."""
     return [
         ParkedRow(
             tables.PROJECTION,
             changes.partition,
             changes.epoch,
             parked.sequence,
-            parked.subject.replace("\0", "\ufffd"),
-            parked.aggregate.replace("\0", "\ufffd"),
-            parked.reason.replace("\0", "\ufffd"),
+            shown(parked.subject),
+            shown(parked.aggregate),
+            shown(parked.reason),
         )
         for parked in changes.parked.values()
     ]
+
+
+def shown(text: str) -> str:
+    """Return the text as a row can hold it: bounded, without NUL and half surrogates."""
+    return text[:_MAX_SHOWN].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

@@ -7,17 +7,17 @@ every restart; should they be lost, a worker arms those of its running tasks aga
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from functools import reduce
 
 import orjson
 import structlog
 
 from runstream.commits import Head, NewCommit, Position, StoredCommit
-from runstream.domain.executor_task import ExecutorTask, assigned, decide_timeout, evolve
-from runstream.errors import InternalError, RunstreamError
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.domain.executor_task import ExecutorTask, decide_timeout
+from runstream.errors import ConflictError, InternalError, RemoteError
+from runstream.folding import executor_task_of
 from runstream.log.decisions import decide_and_append
 from runstream.log.port import Log
 from runstream.scheduler.planning import ACTOR
@@ -27,6 +27,8 @@ from runstream.timers import Due, Timers
 logger = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
+AT_ONCE = 16
+"""Timers that are dealt with at once: one that waits for the log holds up few."""
 
 
 class Deadlines:
@@ -62,28 +64,41 @@ class Deadlines:
             self._changed.clear()
             while self._to_arm:
                 task_id, task = next(iter(self._to_arm.items()))
+                self._to_arm.pop(task_id)
                 try:
                     await self._timers.schedule(
                         task_id, _due(task), orjson.dumps({"task": task_id, **self._place(task)})
                     )
                 except InternalError as error:
                     logger.warning("A time-out is set later", action="timer_postponed", error=str(error))
+                    if self._armed.get(task_id) is task:
+                        self._to_arm.setdefault(task_id, task)  # behind the others: it holds up none of them
                     await asyncio.sleep(RETRY_SECONDS)
-                else:
-                    self._to_arm.pop(task_id, None)
+                except Exception:  # it can never be set: a time beyond all times, an id that is none
+                    logger.exception("A time-out cannot be set", action="timer_impossible", executor_task=task_id)
 
     def _place(self, task: ExecutorTask) -> dict[str, object]:
         partition = partition_of(group_root(task.group), self._log.partitions)
         return {"partition": partition, "executor": task.executor_id}
 
     async def _obey(self) -> None:
-        async for due in self._timers.due():
-            try:
-                await self._time_out(due)
-            except RunstreamError as error:
-                logger.warning("A time-out is tried again later", action="timeout_postponed", error=str(error))
-            else:
-                await due.done()
+        room = asyncio.Semaphore(AT_ONCE)
+        async with asyncio.TaskGroup() as tasks:
+            async for due in self._timers.due():
+                await room.acquire()
+                tasks.create_task(self._obeyed(due)).add_done_callback(lambda _: room.release())
+
+    async def _obeyed(self, due: Due) -> None:
+        """Deal with one timer; acknowledge it when it is done, and when it can never be."""
+        try:
+            await self._time_out(due)
+        except (InternalError, RemoteError, ConflictError) as error:
+            logger.warning("A time-out is tried again later", action="timeout_postponed", error=str(error))
+            return
+        except Exception:  # the same again and again: a payload that is none, a history that cannot be read
+            logger.exception("A time-out is given up", action="timeout_impossible", timer=due.key)
+        with contextlib.suppress(Exception):  # else it comes again
+            await due.done()
 
     async def _time_out(self, due: Due) -> None:
         command = orjson.loads(due.payload)
@@ -97,7 +112,7 @@ class Deadlines:
             return history, Head(last.commit.version, last.position.sequence) if last is not None else Head()
 
         def decide(history: list[StoredCommit], head: Head) -> NewCommit | None:
-            task = _fold(address.id, history)
+            task = executor_task_of(history)
             events = decide_timeout(task) if task is not None else ()
             if not events:
                 return None
@@ -113,14 +128,3 @@ def _due(task: ExecutorTask) -> datetime:
     if task.setup_step.end_time is None:
         raise ValueError(f"the setup of executor task {task.id} has not ended")
     return task.setup_step.end_time + timedelta(microseconds=task.timeout / 1000)
-
-
-def _fold(task_id: str, history: Iterable[StoredCommit]) -> ExecutorTask | None:
-    events = (event for stored in history for event in stored.commit.events)
-
-    def step(task: ExecutorTask | None, event: ExecutorTaskEvent) -> ExecutorTask | None:
-        if isinstance(event, ExecutorTaskAssigned):
-            return assigned(task_id, event)
-        return evolve(task, event) if task is not None else None
-
-    return reduce(step, events, None)  # type: ignore[arg-type]

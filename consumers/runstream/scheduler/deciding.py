@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+
 from runstream.commits import NewCommit
 from runstream.domain.clocks import next_due
 from runstream.domain.executor import ExecutorState
@@ -31,6 +33,7 @@ from runstream.scheduler.workspaces import Workspaces
 from runstream.subjects import Address, group_root
 
 _IN_FLIGHT = -1
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,17 @@ class Decider:
         else:
             touched = self._groups.joined(run, self.fold.configs[run.run_config].concurrency)
         self._dirty.update(dict.fromkeys(touched))
-        self._wakes.set(run.id, None if run.finished else next_due(run, self.fold.configs[run.run_config]))
+        self._wakes.set(run.id, self._next_due(run))
         if run.archived:
             self._dirty.pop(run.id, None)
         else:
             self._dirty[run.id] = None
+
+    def _next_due(self, run: Run) -> datetime | None:
+        try:
+            return None if run.finished else next_due(run, self.fold.configs[run.run_config])
+        except OverflowError:  # beyond all times
+            return None
 
     def _observe_task(self, task: ExecutorTask) -> None:
         if task.open:
@@ -136,7 +145,11 @@ class Decider:
         self._dirty.update(dict.fromkeys(self._wakes.take(at)))
         for run_id in [run for run in self._dirty if run not in self._busy]:
             del self._dirty[run_id]
-            decision = self._decide(run_id, at)
+            try:
+                decision = self._decide(run_id, at)
+            except Exception:  # one run that cannot be decided stops no other one's; the next commit of it tries again
+                logger.exception("A run cannot be decided", action="run_undecided", run=run_id)
+                continue
             if decision is not None:
                 self._busy[run_id] = _IN_FLIGHT
                 made.append(decision)

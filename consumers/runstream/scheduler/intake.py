@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -10,9 +11,10 @@ import structlog
 from runstream.commits import Commit, StoredCommit
 from runstream.database.database import Database
 from runstream.events.run import RunFinished, RunResultSet, RunStarted
-from runstream.feed.feed import Batch, PartitionFeed, classify, held_back, read_again
+from runstream.feed.feed import Batch, Item, PartitionFeed, classify, held_back, read_again
+from runstream.folding import UnfitCommitError
 from runstream.log.port import Log
-from runstream.projections.fold import Changes, Parked, PartitionFold, UnfitCommitError
+from runstream.projections.fold import Changes, Parked, PartitionFold
 from runstream.projections.loading import load_needed
 from runstream.scheduler.deciding import Cause
 from runstream.skips import skipped_aggregate
@@ -37,17 +39,29 @@ class Intake:
 
     async def take(self, batch: Batch) -> tuple[Changes, dict[str, Cause]]:
         """Fold the batch; what it changed, and for each run the commit that touched it last."""
+        if self.refused:
+            batch = replace(batch, items=[self._unless_refused(item) for item in batch.items])
         await self._load(batch)
         causes: dict[str, Cause] = {}
         unfit: set[str] = set()
         for item in held_back(batch.items, unfit, self._subjects):
             if isinstance(item, Parked):
+                unfit.add(item.aggregate)
                 self._park(item)
             elif (reason := self._unapplied(item, causes)) is not None:
                 address = item.commit.address
                 unfit.add(address.aggregate)
                 self._park(Parked(item.position.sequence, self._subjects.of(address), address.aggregate, reason))
         return self._fold.take_changes(), causes
+
+    def _unless_refused(self, item: Item) -> Item:
+        """What is refused is not even loaded: that may be what fails."""
+        if isinstance(item, Parked) or not item.commit.events:
+            return item
+        sequence, address = item.position.sequence, item.commit.address
+        if (reason := self.refused.get(sequence)) is None:
+            return item
+        return Parked(sequence, self._subjects.of(address), address.aggregate, reason)
 
     def released(self, batch: Batch) -> set[str]:
         """The aggregates that are parked and of which the batch decides that a commit is skipped."""
@@ -90,8 +104,6 @@ class Intake:
     def _unapplied(self, stored: StoredCommit, causes: dict[str, Cause]) -> str | None:
         """Apply the commit; why it cannot be."""
         commit = stored.commit
-        if commit.events and (reason := self.refused.get(stored.position.sequence)) is not None:
-            return reason
         try:
             self._fold.apply(stored)
         except UnfitCommitError as error:

@@ -38,6 +38,13 @@ async def append_decisions(
         for decision in decisions:
             decider.failed(decision)
         return False
+    except Exception:
+        if len(decisions) > 1:  # one by one: only what fails is left
+            return all([await append_decisions(log, decider, [decision], clock) for decision in decisions])
+        for decision in decisions:  # no decision of it can be a commit; the next commit of the run tries again
+            decider.done(decision, 0)
+            logger.exception("A run's decision cannot be appended", action="run_undecided", run=decision.run_id)
+        return True
     DECIDED_RUNS.add(len(decisions), str(decider.fold.partition))
     return True
 

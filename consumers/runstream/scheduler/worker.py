@@ -23,7 +23,7 @@ from runstream.log.port import Log, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.loading import load_partition
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
-from runstream.projections.store import ProjectionStore
+from runstream.projections.store import ProjectionStore, storable
 from runstream.scheduler.board import ExecutorBoard
 from runstream.scheduler.deadlines import Deadlines
 from runstream.scheduler.deciding import Cause, Decider, Decision
@@ -76,8 +76,7 @@ class PartitionWorker:
     async def run(self) -> None:
         """Work until cancelled. Raises FencedError when another worker has the partition.
 
-        A batch with a value that Postgres cannot hold is gone through commit by commit, and the one that holds
-        it is parked.
+        A batch that fails for what is in it is gone through commit by commit, and the one that fails is parked.
         """
         careful_until = 0
         refused: dict[int, str] = {}
@@ -87,10 +86,12 @@ class PartitionWorker:
             except* UnstorableError as group:
                 reason = str(group.exceptions[0])
                 session, self._session = self._session, None
-                if session is not None and session.at <= careful_until:
-                    refused[session.at] = reason
+                if session is None or session.taken in refused:
+                    raise  # no commit is to blame: the worker is started again, and the partition stands still
+                if session.taken <= careful_until:
+                    refused[session.taken] = reason
                 else:
-                    careful_until = await self._around.log.end(self.partition)
+                    careful_until = session.taken
                 logger.warning(
                     "A batch cannot be stored", action="batch_unstorable", partition=self.partition, error=reason
                 )
@@ -158,6 +159,8 @@ class _Session:
         self._intaking = asyncio.Lock()
         self._rounds = asyncio.Semaphore(ROUNDS)
         self._draining = False
+        self.taken = fold.after
+        """The last sequence of the batch that is being taken in, or was."""
         self._took = asyncio.Event()
 
     @property
@@ -177,7 +180,9 @@ class _Session:
             self.due.set()
             while True:
                 careful = self._fold.after < careful_until
-                await self._take(await self._feed.next_batch(1 if careful else BATCH))
+                batch = await self._feed.next_batch(1 if careful else BATCH)
+                self.taken = batch.last
+                await self._take(batch)
                 if careful:
                     await self._projector.drained()
 
@@ -191,10 +196,11 @@ class _Session:
 
     async def _take(self, batch: Batch) -> None:
         async with self._intaking:
-            changes, causes = await self._intake.take(batch)
-            if released := self._intake.released(batch):
-                await self._release(released, changes, causes)
-            await self._observe(changes, causes)
+            with storable():
+                changes, causes = await self._intake.take(batch)
+                if released := self._intake.released(batch):
+                    await self._release(released, changes, causes)
+                await self._observe(changes, causes)
         took, self._took = self._took, asyncio.Event()
         took.set()
         self._note_lag(changes, batch)

@@ -6,16 +6,14 @@ Folded from the commits of the executor task and of its run, so that whoever wai
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 from runstream.codec import decode
 from runstream.commits import StoredCommit
-from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.errors import BadRequestError, InternalError
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.events.run import (
     RunCancelled,
     RunFinished,
@@ -24,6 +22,7 @@ from runstream.events.run import (
     RunTasksCancelled,
     RunTasksSkipped,
 )
+from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.gateway.ports import StepLogKey
 from runstream.log.port import Log
 from runstream.subjects import Address
@@ -75,8 +74,8 @@ class Fate:
         if commit.address.kind == "task":
             if commit.version == self.versions + 1:
                 self.versions = commit.version
-                for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
-                    self._apply_to_task(event)
+                with contextlib.suppress(UnfitCommitError):  # parked where it is projected; a log can do without
+                    self.task = fold_executor_task(self.task, commit) if commit.events else self.task
             return
         self.exists = True
         for happened in commit.events:
@@ -91,12 +90,6 @@ class Fate:
                     self.run_over = self.run_over or any(task.task == self.key.task for task in kept)
                 case _:
                     pass
-
-    def _apply_to_task(self, event: ExecutorTaskEvent) -> None:
-        if isinstance(event, ExecutorTaskAssigned):
-            self.task = executor_tasks.assigned(self.key.executor_task_id, event)
-        elif self.task is not None:
-            self.task = executor_tasks.evolve(self.task, event)
 
 
 async def load(log: Log, key: StepLogKey) -> tuple[Fate, int]:

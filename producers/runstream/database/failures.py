@@ -17,6 +17,9 @@ POSTGRES_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceErro
 """What Postgres, its client library and SQLAlchemy raise."""
 
 _DISCONNECTED = ("08", "57P")
+_SAME_AGAIN = ("21", "22", "23", "44", "54")
+"""Bad cardinality, data, constraints, and limits such as the size of a row in an index: what the values themselves
+cause. All other classes are of the server or the schema (connections, serialization, memory, disk, shutdown)."""
 _TIMED_OUT = frozenset({"57014", "25P04", "55P03"})
 
 
@@ -25,7 +28,7 @@ UNSTORABLE = "a value cannot be stored"
 
 
 class UnstorableError(BadRequestError):
-    """A value cannot be a value of Postgres (a NUL in a text, a number out of range): it will never be stored."""
+    """Values cannot be stored (a NUL in a text, a number out of range, too long for an index), however often tried."""
 
 
 def sqlstate(error: BaseException) -> str:
@@ -94,7 +97,7 @@ def failure(error: BaseException) -> RunstreamError | None:
             code="databaseNotMigrated",
             hint="start `runstream serve` of this version once on this database: it makes the tables",
         )
-    if state.startswith("22") or isinstance(original, asyncpg.DataError):
+    if state.startswith(_SAME_AGAIN) or isinstance(original, asyncpg.DataError):
         return UnstorableError(f"{UNSTORABLE}: {original}", code="unstorable")
     if state:
         return InternalError(f"the database refused a statement: {original}", code="databaseRefused")

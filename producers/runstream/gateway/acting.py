@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from runstream.commits import Head, NewCommit, Position, StoredCommit
-from runstream.domain.executor import Executor, ExecutorState, evolve
+from runstream.domain.executor import Executor, ExecutorState
 from runstream.domain.run import Run
 from runstream.errors import ConflictError, NotExistError
 from runstream.events.event import Event
-from runstream.events.executor import ExecutorDeleted, ExecutorEvent
+from runstream.events.executor import ExecutorDeleted
 from runstream.events.run import RunEvent
+from runstream.folding import fold_executor
 from runstream.gateway.creation import ACTOR
 from runstream.gateway.locating import find_run, head_of, locate_run
 from runstream.gateway.tokens import SeenRun
@@ -58,7 +59,7 @@ class Acting:
 
         async def load(_: Position | None) -> tuple[Executor | None, Head]:
             history = await self.log.history(address)
-            return _fold_executor(executor_id, history), head_of(history)
+            return _fold_executor(history), head_of(history)
 
         return await self._append(address, load, lambda executor: _decide_delete(executor_id, executor))
 
@@ -87,11 +88,10 @@ def _changed_since(run_id: str, seen: SeenRun) -> ConflictError:
     )
 
 
-def _fold_executor(executor_id: str, history: Sequence[StoredCommit]) -> Executor | None:
+def _fold_executor(history: Sequence[StoredCommit]) -> Executor | None:
     executor: Executor | None = None
     for stored in history:
-        for event in cast("tuple[ExecutorEvent, ...]", stored.commit.events):
-            executor = evolve(executor, executor_id, event)
+        executor = fold_executor(executor, stored.commit) if stored.commit.events else executor
     return executor
 
 

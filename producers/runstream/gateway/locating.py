@@ -12,6 +12,7 @@ from runstream.domain.run import Run, RunTask, created, evolve
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunCreated, RunEvent
 from runstream.events.run_config import RunConfig, RunConfigStored
+from runstream.folding import fitting
 from runstream.ids import require_uuid, run_task_id
 from runstream.log.port import Log
 from runstream.subjects import Address
@@ -67,14 +68,15 @@ async def find_run(log: Log, address: Address) -> FoundRun:
 
 
 def fold_run(address: Address, first: RunCreated, config: RunConfig, history: Iterable[StoredCommit]) -> Run:
-    """The run after its history."""
+    """Return the run after its history. Raises UnfitCommitError for a commit that does not fit: it is parked."""
     run: Run | None = None
     for stored in history:
         commit = stored.commit
-        if run is None:
-            run = created(address.id, first, config, commit.time, run_task_id)
-        for event in cast("tuple[RunEvent, ...]", commit.events):
-            run = evolve(run, event, commit.time, commit.actor)
+        with fitting(commit):
+            if run is None:
+                run = created(address.id, first, config, commit.time, run_task_id)
+            for event in cast("tuple[RunEvent, ...]", commit.events):
+                run = evolve(run, event, commit.time, commit.actor)
     if run is None:
         raise no_such_run(address.id)
     return run

@@ -179,6 +179,8 @@ def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
 
 
 def _with_step(task: ExecutorTask, index: int, **changes: object) -> ExecutorTask:
+    if index < 0:
+        raise IndexError(f"there is no step {index}")
     step = replace(task.steps[index], **changes)  # type: ignore[arg-type]
     return replace(task, steps=(*task.steps[:index], step, *task.steps[index + 1 :]))
 

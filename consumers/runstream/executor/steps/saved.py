@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from runstream.domain import executor_task as executor_tasks
-from runstream.domain.executor_task import ExecutorTask
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.events.run import RunRestarted, RunTaskRetried, RunTaskRetryDropped
 from runstream.executor.asking import asked
 from runstream.executor.spec import WorkspaceArchive
+from runstream.folding import executor_task_of
 from runstream.ids import executor_task_id, run_task_id
 from runstream.log.port import Log
 from runstream.subjects import Address
@@ -18,15 +14,9 @@ from runstream.subjects import Address
 async def was_saved(run_id: str, partition: int, archive: WorkspaceArchive, log: Log) -> bool:
     """Whether the ancestor's task says that it stored this archive: one that was skipped or failed did not."""
     task_id = await _executed_as(run_id, partition, archive.task, log)
-    task: ExecutorTask | None = None
     address = Address(partition, "task", task_id)
-    for stored in await asked(lambda: log.history(address)) if task_id else ():
-        for event in cast("tuple[ExecutorTaskEvent, ...]", stored.commit.events):
-            if isinstance(event, ExecutorTaskAssigned):
-                task = executor_tasks.assigned(task_id, event)
-            elif task is not None:
-                task = executor_tasks.evolve(task, event)
-    return task is not None and task.steps[archive.step].archive_stored
+    task = executor_task_of(await asked(lambda: log.history(address)) if task_id else ())
+    return task is not None and archive.step < len(task.steps) and task.steps[archive.step].archive_stored
 
 
 async def _executed_as(run_id: str, partition: int, name: str, log: Log) -> str:

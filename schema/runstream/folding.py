@@ -1,0 +1,89 @@
+"""From commits to aggregates. Whatever an event makes a fold raise is one error, and leads to parking.
+
+Events are valid one by one; in an order that no decision makes they may refer to what is not there, such as a step of
+a task. Everyone who folds does it here, so that a commit that is parked in the projection ends no executor or timer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from runstream.commits import Commit, StoredCommit
+from runstream.domain import executor as executors
+from runstream.domain import executor_task as executor_tasks
+from runstream.domain.executor import Executor
+from runstream.domain.executor_task import ExecutorTask
+from runstream.errors import ConflictError
+from runstream.events.executor import ExecutorEvent
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+
+MAX_STEPS = 10_000
+"""Of an assignment: its steps are made when it is folded."""
+
+
+class UnfitCommitError(ConflictError):
+    """A commit cannot be applied to what came before it."""
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(
+            message,
+            code="unfitCommit",
+            details=details,
+            hint="`runstream parked list` shows such commits; `runstream parked skip` goes on without one",
+        )
+
+
+@contextmanager
+def fitting(commit: Commit) -> Iterator[None]:
+    """Raise UnfitCommitError for whatever folding the commit raises."""
+    try:
+        yield
+    except UnfitCommitError:
+        raise
+    except Exception as error:
+        aggregate = commit.address.aggregate
+        raise UnfitCommitError(
+            f"the commit does not fit its aggregate: {type(error).__name__}: {error}",
+            aggregate=aggregate,
+            version=commit.version,
+        ) from error
+
+
+def fold_executor_task(task: ExecutorTask | None, commit: Commit) -> ExecutorTask:
+    """Return the executor task after a commit of its own. Raises UnfitCommitError."""
+    with fitting(commit):
+        for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
+            if isinstance(event, ExecutorTaskAssigned):
+                if event.steps > MAX_STEPS:
+                    raise ValueError(f"{event.steps} steps are more than {MAX_STEPS}")
+                task = executor_tasks.assigned(commit.address.id, event)
+            elif task is None:
+                raise UnfitCommitError(f"{commit.address.aggregate} does not begin with its assignment")
+            else:
+                task = executor_tasks.evolve(task, event)
+    if task is None:
+        raise UnfitCommitError(f"{commit.address.aggregate} has no events")
+    return task
+
+
+def executor_task_of(history: Iterable[StoredCommit]) -> ExecutorTask | None:
+    """Return the executor task after its history, up to a commit that does not fit; None when there is none."""
+    task: ExecutorTask | None = None
+    for stored in history:
+        try:
+            task = fold_executor_task(task, stored.commit) if stored.commit.events else task
+        except UnfitCommitError:
+            break
+    return task
+
+
+def fold_executor(executor: Executor | None, commit: Commit) -> Executor:
+    """Return the executor after a commit of its own. Raises UnfitCommitError."""
+    with fitting(commit):
+        for event in cast("tuple[ExecutorEvent, ...]", commit.events):
+            executor = executors.evolve(executor, commit.address.id, event)
+    if executor is None:
+        raise UnfitCommitError(f"{commit.address.aggregate} was never registered")
+    return executor

@@ -1,0 +1,94 @@
+"""Events that are valid one by one, in any order: folding them raises one error, the one that leads to parking."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runstream.commits import Commit, Position, StoredCommit
+from runstream.events.event import Event
+from runstream.events.executor_task import EXECUTOR_TASK_EVENTS, ExecutorTaskAssigned, ExecutorTaskStepFinished
+from runstream.events.registry import EVENT_TYPES
+from runstream.events.run import RunCreated
+from runstream.executor.holding import Holdings
+from runstream.folding import UnfitCommitError, executor_task_of, fold_executor_task
+from runstream.gateway.locating import fold_run
+from runstream.gateway.ports import StepLogKey
+from runstream.projections.fold import PartitionFold
+from runstream.steplogs.watching import Fate
+from runstream.subjects import Address
+from tests.domain.world import START, config, task
+
+ID = "8a5b0f2e-0000-4000-8000-000000000001"
+KINDS = ("run", "task", "executor", "runconfig")
+
+st.register_type_strategy(datetime, st.datetimes(timezones=st.just(UTC)))
+st.register_type_strategy(
+    str, st.sampled_from(["", "a", "b", ID, "/project/p/branch/main", "\0", "\ud800", "x" * 3000])
+)
+st.register_type_strategy(int, st.sampled_from([-(1 << 70), -1, 0, 1, 2, 1 << 31, 1 << 63, 1 << 80]))
+EVENTS = st.one_of([st.from_type(kind) for kind in EVENT_TYPES.values()])
+OF_TASKS = st.one_of([st.from_type(kind) for kind in EXECUTOR_TASK_EVENTS])
+ANY_ORDER = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def commits(kind: str, history: list[list[Event]]) -> list[StoredCommit]:
+    address = Address(0, kind, ID, "e1" if kind == "task" else "")  # type: ignore[arg-type]
+    return [
+        StoredCommit(Commit(f"c{n}", address, n, START, "", "", tuple(events)), Position(1, 0, n), START)
+        for n, events in enumerate(history, start=1)
+    ]
+
+
+@given(st.sampled_from(KINDS), st.lists(st.lists(EVENTS, min_size=1, max_size=3), max_size=5), st.booleans())
+@ANY_ORDER
+def test_a_partition_takes_any_events_or_parks_them(kind: str, history: list[list[Event]], begun: bool) -> None:
+    fold = PartitionFold(0, 1, configs={"a": config(task("a")), "": config()})
+    if begun and kind == "run":
+        history = [[RunCreated("main", "/project/p/branch/main", "a", {}, (), "")], *history]
+    for stored in commits(kind, history):
+        with contextlib.suppress(UnfitCommitError):
+            fold.apply(stored)
+
+
+@given(st.lists(st.lists(OF_TASKS, min_size=1, max_size=3), max_size=5))
+@ANY_ORDER
+def test_a_task_is_folded_by_everyone_or_left_as_it_was(history: list[list[Event]]) -> None:
+    stored = commits("task", [[assignment()], *history])
+    assert executor_task_of(stored) is not None
+    fate, holdings = Fate(StepLogKey(0, ID, "a", ID, ID, 0)), Holdings()
+    for one in stored:
+        fate.apply(one)
+        holdings.take_in(one)
+
+
+@given(st.lists(st.lists(EVENTS, min_size=1, max_size=3), max_size=4))
+@ANY_ORDER
+def test_the_gateway_reads_a_run_or_says_that_it_cannot(history: list[list[Event]]) -> None:
+    first = RunCreated("main", "/project/p/branch/main", "a", {}, (), "")
+    stored = commits("run", [[first], *history])
+    with contextlib.suppress(UnfitCommitError):
+        fold_run(stored[0].commit.address, first, config(task("a")), stored)
+
+
+@pytest.mark.parametrize("step", [-1, 2, 1 << 40])
+def test_a_step_that_there_is_not_does_not_fit(step: int) -> None:
+    begun, finished = commits("task", [[assignment()], [ExecutorTaskStepFinished(step, START, "success", 0)]])  # type: ignore[arg-type]
+    known = fold_executor_task(None, begun.commit)
+    with pytest.raises(UnfitCommitError):
+        fold_executor_task(known, finished.commit)
+    assert executor_task_of([begun, finished]) == known
+
+
+def test_steps_without_number_are_not_made() -> None:
+    (endless,) = commits("task", [[assignment(steps=1 << 40)]])
+    with pytest.raises(UnfitCommitError):
+        fold_executor_task(None, endless.commit)
+
+
+def assignment(steps: int = 2) -> ExecutorTaskAssigned:
+    return ExecutorTaskAssigned("e1", ID, ID, "a", "a", "/project/p/branch/main", 1, steps, 0, 1, {})
