@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import socket
 import stat
+import subprocess
 import tarfile
+import tempfile
 import threading
 from pathlib import Path
 
@@ -13,7 +17,14 @@ import pytest
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
-from runstream.executor.archives import StoppedError, pack, unpack
+from runstream.executor.beneath import FOLDER, closing, open_beneath
+from runstream.executor.ending import StoppedError
+from runstream.executor.packing import Packed, pack
+from runstream.executor.removal import remove_tree
+from runstream.executor.task_root import OutsideTaskError, TaskRoot
+from runstream.executor.unpacking import Unpacking
+from tests.executor.test_beneath import swapping
+from tests.executor.test_removal import chain
 
 GO_ON = threading.Event()
 
@@ -33,14 +44,41 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def packed(tmp_path: Path, source: Path, *contents: SaveContent) -> tuple[list[str], Path]:
+def packed(
+    tmp_path: Path, source: Path, *contents: SaveContent, stopped: threading.Event = GO_ON
+) -> tuple[list[str], Path]:
+    """Pack as a task whose working directory is `source`; the names in the archive."""
+    return packed_by(tmp_path, source, *contents, stopped=stopped)[0], tmp_path / "archive.tar"
+
+
+def packed_by(
+    tmp_path: Path, source: Path, *contents: SaveContent, stopped: threading.Event = GO_ON
+) -> tuple[list[str], Packed]:
+    (tmp_path / "home").mkdir(exist_ok=True)
     target = tmp_path / "archive.tar"
-    return pack(target, contents, source, tmp_path / "home", GO_ON), target
+    files = TaskRoot.of_folders(tmp_path / "home", source)
+    try:
+        with target.open("wb") as file:
+            said = pack(file, contents, files, str(source), stopped)
+    finally:
+        files.close()
+    with tarfile.open(target) as tar:
+        names = tar.getnames()
+    assert said.entries == len(names)
+    return names, said
 
 
-def restored(tmp_path: Path, archive: Path) -> Path:
-    with archive.open("rb") as file:
-        unpack(file, tmp_path / "out", GO_ON)
+def restored(tmp_path: Path, *archives: Path, stopped: threading.Event = GO_ON) -> Path:
+    """Unpack archives of tasks `task 1`, … into the folder `out`."""
+    (tmp_path / "out").mkdir(exist_ok=True)
+    files = TaskRoot.of_folders(tmp_path / "out")
+    unpacking = Unpacking(files, files.home, stopped)
+    try:
+        for number, archive in enumerate(archives, 1):
+            with archive.open("rb") as file:
+                unpacking.unpack(file, f"task {number}")
+    finally:
+        files.close()
     return tmp_path / "out"
 
 
@@ -85,20 +123,199 @@ def test_sockets_are_left_out(tmp_path: Path, source: Path, monkeypatch: pytest.
         (SaveContent("", "", ("[",)),),
         (SaveContent("", "../up", ("*",)),),
         (SaveContent("~other", "", ("*",)),),
-        (SaveContent("", "", ("top",)), SaveContent("", "", ("top",))),
+        (SaveContent("", "", ("../*",)),),
+        (SaveContent("", "", ("top",)), SaveContent("other", "", ("top",))),
+        (SaveContent("", "", ("top",)), SaveContent("folders", "", ("top",))),
+        (SaveContent("", "", ("link",)), SaveContent("other", "", ("link",))),
     ],
 )
 def test_what_cannot_be_saved(tmp_path: Path, source: Path, contents: tuple[SaveContent, ...]) -> None:
+    (source / "other").mkdir()
+    (source / "other/top").write_text("other")
+    (source / "other/link").symlink_to("elsewhere")
+    (source / "folders/top").mkdir(parents=True)
     with pytest.raises(BadRequestError):
         packed(tmp_path, source, *contents)
 
 
-def test_existing_folders_are_fine_and_existing_files_are_errors(tmp_path: Path, source: Path) -> None:
-    _, archive = packed(tmp_path, source, SaveContent("", "", ("bin/**",)))
-    (tmp_path / "out/bin").mkdir(parents=True)
-    restored(tmp_path, archive)
-    with pytest.raises(BadRequestError, match="already exists"):
+@pytest.mark.parametrize(
+    ("pattern", "selected"),
+    [
+        ("dist", ["dist", "dist/sub", "dist/sub/a.txt"]),
+        ("dist/", ["dist", "dist/sub", "dist/sub/a.txt"]),
+        ("./dist/**", ["dist", "dist/sub", "dist/sub/a.txt"]),
+        (".//dist/./sub", ["dist/sub", "dist/sub/a.txt"]),
+        ("dist/*", ["dist/sub", "dist/sub/a.txt"]),
+        ("**/", [".hidden", ".hidden/b", "dist", "dist/sub", "dist/sub/a.txt"]),
+        ("**", [".hidden", ".hidden/b", "dist", "dist/sub", "dist/sub/a.txt"]),
+        (".hidden/**", [".hidden", ".hidden/b"]),
+        ("nothere/**", "pattern 'nothere/**' selects nothing in the working directory"),
+        ("/dist/**", "patterns are relative to source_dir"),
+        ("$HOME/project/dist/**", "variables are not replaced"),
+        ("~/dist", "`~` is known in source_dir alone"),
+    ],
+)
+def test_a_selected_folder_is_taken_with_what_it_holds_and_a_pattern_that_selects_nothing_is_named(
+    tmp_path: Path, pattern: str, selected: list[str] | str
+) -> None:
+    source = tmp_path / "source"
+    for name in ("dist/sub/a.txt", ".hidden/b"):
+        (source / name).parent.mkdir(parents=True)
+        (source / name).touch()
+    names, said = packed_by(tmp_path, source, SaveContent("", "", (pattern,)))
+    if isinstance(selected, list):
+        assert (sorted(names), said.warnings) == (selected, ())
+    else:
+        assert names == []
+        assert len(said.warnings) == 1
+        assert selected in said.warnings[0]
+
+
+def test_nothing_outside_of_the_patterns_is_looked_at(tmp_path: Path, source: Path) -> None:
+    (source / "bin").chmod(0)
+    try:
+        assert packed(tmp_path, source, SaveContent("", "", ("dist/**", "t*")))[0] == [
+            *("dist", "dist/a.whl", "dist/b.txt"),
+            "top",
+        ]
+    finally:
+        (source / "bin").chmod(0o755)
+
+
+def test_folders_of_several_sources_merge_and_the_same_file_is_stored_once(tmp_path: Path, source: Path) -> None:
+    for name in ("a/lib/a", "b/lib/b", "a/lib/same", "b/lib/same"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name[-1])
+    for name in ("a/lib/link", "b/lib/link"):
+        (source / name).symlink_to("/nowhere")
+    contents = (
+        SaveContent("a", "all", ("**",)),
+        SaveContent("b", "all", ("**", "lib/b")),
+        SaveContent("", "", ("a/*",)),
+    )
+    names, archive = packed(tmp_path, source, *contents)
+    lib = ["all/lib", "all/lib/a", "all/lib/b", "all/lib/link", "all/lib/same"]
+    assert sorted(names) == ["a/lib", "a/lib/a", "a/lib/link", "a/lib/same", *lib]
+    out = restored(tmp_path, archive)
+    assert sorted(names) == [name for name in tree(out) if name not in ("a", "all")]
+
+
+def test_links_are_kept_as_they_are(tmp_path: Path, source: Path) -> None:
+    targets = {"absolute": "/usr/bin/python3", "up": "../shared/x", "dangling": "nothere", "inside": "bin/../dist"}
+    for name, target in targets.items():
+        (source / name).symlink_to(target)
+    odd, target = os.fsdecode(b"odd\xfe"), os.fsdecode(b"\xff\n")
+    (source / odd).symlink_to(target)
+    _, archive = packed(tmp_path, source, SaveContent("", "", ("**",)))
+    for _ in range(2):  # the second time they are there, as they are to be
+        out = restored(tmp_path, archive)
+        assert {name: str((out / name).readlink()) for name in targets} == targets
+        assert str((out / odd).readlink()) == target
+    assert not (out / "dist").is_symlink()
+
+
+def test_what_is_there_may_be_the_same_and_must_not_differ(tmp_path: Path, source: Path) -> None:
+    (source / "hard").hardlink_to(source / "top")
+    _, archive = packed(tmp_path, source, SaveContent("", "", ("**",)))
+    out = restored(tmp_path, archive, archive)
+    for change in (
+        "echo changed >top",
+        "chmod 644 bin/tool",
+        "ln -sfn other link",
+        "rm dist/a.whl; mkdir dist/a.whl",
+        "ln -sf a.whl dist/b.txt",
+        "rm -r dist; ln -s bin dist",
+    ):
+        subprocess.run(["/bin/sh", "-ec", change], cwd=out, check=True)
+        with pytest.raises(BadRequestError, match=r"differs from what task 'task 1' saved|passes through a link"):
+            restored(tmp_path, archive)
+        subprocess.run(["rm", "-r", out], check=True)
         restored(tmp_path, archive)
+
+
+def test_two_tasks_that_saved_one_path_are_both_named(tmp_path: Path, source: Path) -> None:
+    _, archive = packed(tmp_path, source, SaveContent("", "", ("top",)))
+    first = archive.rename(tmp_path / "first.tar")
+    (source / "top").write_text("other")
+    _, archive = packed(tmp_path, source, SaveContent("", "", ("top",)))
+    with pytest.raises(BadRequestError, match=r"'top' .* differs between task 'task 1' and task 'task 3'"):
+        restored(tmp_path, first, first, archive)
+
+
+def test_a_deep_tree_is_packed_and_unpacked(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        folder = Path(name)
+        (folder / "source").mkdir()
+        chain(folder / "source", 1_200)
+        names, archive = packed(folder, folder / "source", SaveContent("", "", ("**",)))
+        assert len(names) == 1_201
+        assert names[-1] == "d/" * 1_200 + "file"
+        out = restored(folder, archive)
+        with closing(os.open(out, FOLDER)) as top:
+            os.close(open_beneath(top, names[-1], os.O_RDONLY))
+        for tree in (folder / "source", out):
+            assert not remove_tree(tree).count
+
+
+def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        (source := Path(name) / "source").mkdir()
+        chain(source, 90, "d" * 200)
+        with pytest.raises(BadRequestError, match="too long to be saved"):
+            packed(Path(name), source, SaveContent("", "", ("**",)))
+        assert not remove_tree(source).count
+
+
+def test_names_that_are_no_text_are_kept(tmp_path: Path, source: Path) -> None:
+    odd = source / os.fsdecode(b"\xff\xfe\n")
+    odd.mkdir()
+    (odd / os.fsdecode(b"\x80")).write_text("x")
+    _, archive = packed(tmp_path, source, SaveContent("", "", ("**",)))
+    assert tree(restored(tmp_path, archive)) == tree(source)
+
+
+def test_a_source_may_be_a_link_inside_and_never_leads_out(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/file").touch()
+    (source / "inside").symlink_to(tmp_path / "home")
+    (source / "outside").symlink_to(tmp_path)
+    assert packed(tmp_path, source, SaveContent("inside", "", ("*",)))[0] == ["file"]
+    for path in ("outside", "..", "/", str(tmp_path), "/proc/self/cwd", f"{tmp_path}/home/../victim"):
+        with pytest.raises(OutsideTaskError):
+            packed(tmp_path, source, SaveContent(path, "", ("**",)))
+
+
+@pytest.mark.parametrize("swapped", ["dist", "dist/a.whl"])
+def test_what_is_swapped_for_a_link_while_it_is_packed_never_leads_out(
+    tmp_path: Path, source: Path, swapped: str
+) -> None:
+    """Either the true content is stored, or the link, or the step fails; never what the link leads to."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/a.whl").write_text("secret")
+    target = tmp_path / "elsewhere" / ("" if swapped == "dist" else "a.whl")
+    stored = set()
+    with swapping(source / swapped, target):
+        for _ in range(150):
+            try:
+                _, archive = packed(tmp_path, source, SaveContent("", "", ("dist/**",)))
+            except BadRequestError as error:
+                stored.add(error.code)
+                continue
+            stored.add("packed")
+            assert b"secret" not in archive.read_bytes()
+    assert stored <= {"packed", "fileChanged"}
+
+
+def test_what_is_swapped_for_a_link_while_it_is_unpacked_never_leads_out(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    entries = [entry("d", tarfile.DIRTYPE), *(entry(f"d/{number}") for number in range(200))]
+    archive = archive_of(tmp_path, *entries)
+    (tmp_path / "out/d").mkdir(parents=True)
+    with swapping(tmp_path / "out/d", tmp_path / "elsewhere"):
+        for _ in range(20):
+            with contextlib.suppress(BadRequestError):
+                restored(tmp_path, archive)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def archive_of(tmp_path: Path, *entries: tarfile.TarInfo) -> Path:
@@ -123,18 +340,16 @@ def entry(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.T
         [entry("../evil")],
         [entry("/tmp/evil")],
         [entry("a/../../evil")],
-        [entry("out", tarfile.SYMTYPE, "..")],
-        [entry("out", tarfile.SYMTYPE, "/etc")],
+        [entry("out", tarfile.SYMTYPE, ".."), entry("out/evil")],
+        [entry("out", tarfile.SYMTYPE, "../victim"), entry("out")],
+        [entry("out", tarfile.SYMTYPE, "/etc"), entry("out/evil")],
         [entry("in", tarfile.SYMTYPE, "."), entry("in/evil")],
         [entry("hard", tarfile.LNKTYPE, "../victim")],
         [entry("soft", tarfile.SYMTYPE, "."), entry("hard", tarfile.LNKTYPE, "soft/../victim")],
-        [
-            entry("p", tarfile.DIRTYPE),
-            entry("p/q", tarfile.DIRTYPE),
-            entry("p/q/y", tarfile.SYMTYPE, "x/../z"),
-            entry("p/q/x", tarfile.SYMTYPE, "../.."),
-        ],
-        [entry("a"), entry("a")],
+        [entry("out", tarfile.SYMTYPE, ".."), entry("hard", tarfile.LNKTYPE, "out/victim")],
+        [entry("a"), entry("a", tarfile.DIRTYPE)],
+        [entry("a"), entry("a/b")],
+        [entry("x" * 300)],
         [entry("a", b"Z")],
     ],
 )
@@ -144,8 +359,21 @@ def test_nothing_leaves_the_destination(tmp_path: Path, entries: list[tarfile.Ta
     with pytest.raises(BadRequestError):
         restored(tmp_path, archive)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hostile.tar", "out", "victim"]
-    for path in (tmp_path / "out").rglob("*"):
-        assert path.resolve().is_relative_to((tmp_path / "out").resolve())
+    assert (tmp_path / "victim").read_text() == "untouched"
+    assert not Path("/tmp/evil").exists()
+
+
+def test_headers_of_an_archive_take_a_bounded_amount_of_memory(tmp_path: Path) -> None:
+    big = tarfile.TarInfo("x")
+    big.type, big.size = tarfile.XHDTYPE, 64 << 20
+    (tmp_path / "big.tar").write_bytes(big.tobuf(tarfile.USTAR_FORMAT) + bytes(4096))
+    with pytest.raises(BadRequestError, match="a header is too large"):
+        restored(tmp_path, tmp_path / "big.tar")
+    long = tarfile.TarInfo("././@LongLink")
+    long.type, long.size = tarfile.GNUTYPE_LONGNAME, 512
+    (tmp_path / "many.tar").write_bytes((long.tobuf(tarfile.GNU_FORMAT) + b"a" * 512) * 5000)
+    with pytest.raises(BadRequestError, match="cannot be read"):
+        restored(tmp_path, tmp_path / "many.tar")
 
 
 def test_modes_lose_what_would_change_the_user(tmp_path: Path) -> None:
@@ -180,9 +408,10 @@ def test_an_archive_that_is_cut_short_is_an_error(tmp_path: Path, source: Path) 
 
 def test_a_stop_ends_both(tmp_path: Path, source: Path) -> None:
     _, archive = packed(tmp_path, source, SaveContent("", "", ("**",)))
+    kept = archive.rename(tmp_path / "kept.tar")
     stopped = threading.Event()
     stopped.set()
     with pytest.raises(StoppedError):
-        pack(tmp_path / "other.tar", [SaveContent("", "", ("**",))], source, tmp_path, stopped)
-    with archive.open("rb") as file, pytest.raises(StoppedError):
-        unpack(file, tmp_path / "out", stopped)
+        packed(tmp_path, source, SaveContent("", "", ("**",)), stopped=stopped)
+    with pytest.raises(StoppedError):
+        restored(tmp_path, kept, stopped=stopped)

@@ -115,10 +115,14 @@ def swapping(folder: Path, link: Path) -> Iterator[None]:
 
     def swap() -> None:
         while not stop.is_set():
-            folder.rename(aside)
-            folder.symlink_to(link)
-            folder.unlink()
-            aside.rename(folder)
+            for change in (
+                lambda: folder.rename(aside),
+                lambda: folder.symlink_to(link),
+                folder.unlink,
+                lambda: aside.rename(folder),
+            ):
+                with contextlib.suppress(OSError):  # others make it meanwhile
+                    change()
 
     thread = threading.Thread(target=swap)
     thread.start()

@@ -32,6 +32,9 @@ from runstream.executor.globs import Glob
         ("a**b", ["ab", "axb"], ["a/b"]),
         ("*.tar.*", ["x.tar.gz", ".tar.", "a.tar.tar."], ["x.tar"]),
         ("", [""], ["a"]),
+        ("./a//./b/", ["a/b"], ["a", "a/b/c"]),
+        (".", ["a", "a/b"], []),
+        ("/a", [], ["a", "/a/b"]),
     ],
 )
 def test_patterns(pattern: str, selected: list[str], not_selected: list[str]) -> None:
@@ -55,3 +58,14 @@ def test_one_element_is_matched_as_a_shell_does(pattern: str, name: str) -> None
 def test_a_hostile_pattern_takes_no_exponential_time() -> None:
     assert not Glob("*a" * 200 + "b").matches("a" * 250)
     assert not Glob("**/" * 200 + "b").matches("/".join("a" * 200))
+
+
+@given(st.lists(st.sampled_from(["a", "b", "*", "**", "?"]), min_size=1, max_size=4), st.text("ab/", max_size=6))
+def test_a_folder_is_looked_into_when_something_below_may_be_selected(pattern: list[str], path: str) -> None:
+    glob, names = Glob("/".join(pattern)), [name for name in path.split("/") if name]
+    if names and glob.matches("/".join(names)):
+        state = glob.start
+        for name in names:
+            assert glob.goes_on(state)
+            state = glob.after(state, name)
+        assert glob.selects(state)

@@ -21,12 +21,12 @@ from tests.executor.rig import rig, run_step
 NOBODY = User(65534, 65534)
 
 
-def chain(folder: Path, levels: int) -> None:
+def chain(folder: Path, levels: int, name: str = "d") -> None:
     """Make a folder in a folder in a folder, with a file in the last."""
     here = os.open(folder, FOLDER)
     for _ in range(levels):
-        os.mkdir("d", dir_fd=here)
-        below = os.open("d", FOLDER, dir_fd=here)
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, FOLDER, dir_fd=here)
         os.close(here)
         here = below
     os.close(os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=here))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -22,7 +23,8 @@ from runstream.events.run_config import Step
 from runstream.ids import new_id, run_task_id
 from runstream.objects import ByteSource, PosixObjects, paths
 from runstream.subjects import Address
-from tests.executor.rig import Watched, config_of, rig, run_step, save_step, task_of
+from tests.executor.rig import SETTINGS, Watched, config_of, rig, run_step, save_step, task_of
+from tests.sandboxes import needs_sandbox
 
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
 RESTORE = Step(type="restore_workspace", dest_dir="")
@@ -48,7 +50,38 @@ async def test_an_archive_is_handed_to_all_descendants(tmp_path: Path) -> None:
         assert await done[2].log(1) == "wheel\nmore\n"
         assert await it.is_stored(paths.archive(done[0].run_task_id, 1))
         assert await it.is_stored(paths.archive_reference(done[0].run_task_id, run_id))
-        assert "dist/x/w\n" in await done[1].log(0)
+        assert await done[1].log(0) == "restored 3 files and folders of task build\n"
+
+
+@pytest.mark.parametrize("sandbox", [pytest.param("require", marks=needs_sandbox), "off"])
+async def test_links_and_the_same_file_of_two_tasks_are_restored_and_what_differs_names_both(
+    tmp_path: Path, sandbox: Literal["require", "off"]
+) -> None:
+    links = "ln -s /usr/bin/env absolute; ln -s ../x up; ln -s nothere dangling"
+    build = task_of("build", run_step(f"{links}; echo same > .gitignore"), save_step("./", "nothere/**", "dangling"))
+    other = task_of("other", run_step("echo same > .gitignore"), save_step("*"))
+    third = task_of("third", run_step("echo other > .gitignore"), save_step("*"))
+    show = run_step("cat .gitignore; readlink absolute up dangling; stat -c %U .gitignore; id -un")
+    join = task_of("join", RESTORE, show, depends=("build", "other"), level=1)
+    fail = task_of("fail", RESTORE, depends=("build", "third"), level=1)
+    config = config_of(build, other, third, join, fail)
+    run_id = new_id()
+    async with rig(tmp_path, settings=replace(SETTINGS, sandbox=sandbox)) as it:
+        done: dict[str, Watched] = {}
+        for task in config.tasks.values():
+            done[task.name] = await it.assign(task, config=config, run_id=run_id)
+            await done[task.name].settled()
+        warning, saved = (await done["build"].log(1)).splitlines()
+        assert warning == "warning: pattern 'nothere/**' selects nothing in the working directory"
+        assert saved.startswith("saved 4 files and folders, ")
+        assert (await done["join"].log(1)).splitlines()[:4] == ["same", "/usr/bin/env", "../x", "nothere"]
+        owner, user = (await done["join"].log(1)).splitlines()[4:]
+        assert owner == user
+        assert done["fail"].task.phase is FAILED
+        assert await done["fail"].log(0) == (
+            "restored 4 files and folders of task build\n"
+            "'.gitignore' cannot be restored: it differs between task 'build' and task 'third'\n"
+        )
 
 
 async def test_an_archive_is_stored_before_its_step_ends(tmp_path: Path) -> None:

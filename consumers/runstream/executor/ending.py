@@ -6,9 +6,17 @@ import asyncio
 import threading
 from enum import StrEnum
 
+from runstream.errors import InternalError
 from runstream.events.executor_task import ExecutorTaskPhase
 
 _SHUTDOWN_GRACE_SECONDS = 3.0
+
+
+class StoppedError(InternalError):
+    """The task is being ended."""
+
+    def __init__(self) -> None:
+        super().__init__("the task is being ended", code="taskStopped")
 
 
 class Reason(StrEnum):

@@ -20,8 +20,12 @@ _Element = re.Pattern[str] | None
 """None stands for `**`."""
 
 
+State = tuple[frozenset[int], ...]
+"""For each alternative of a pattern, the elements that may come next; the number of elements is the end."""
+
+
 class Glob:
-    """A pattern, ready to be matched."""
+    """A pattern, ready to be matched against paths or, name by name, against a tree."""
 
     def __init__(self, pattern: str) -> None:
         """Raises BadRequestError for a malformed pattern."""
@@ -31,24 +35,66 @@ class Glob:
         for alternative in _expand(pattern, pattern):
             if len(self._alternatives) == _MAX_ALTERNATIVES:
                 raise _bad(pattern, f"it has more than {_MAX_ALTERNATIVES} alternatives")
-            self._alternatives.append(tuple(_element(part, pattern) for part in _split(alternative)))
+            self._alternatives.append(tuple(_element(part, pattern) for part in _parts(alternative, pattern)))
+        self.start: State = tuple(_closed(elements, {0}) for elements in self._alternatives)
+        """The state at the folder that paths are relative to."""
+
+    def after(self, state: State, name: str) -> State:
+        """Return the state one level below, at this name."""
+        return tuple(
+            _closed(elements, _stepped(elements, reached, name))
+            for elements, reached in zip(self._alternatives, state, strict=True)
+        )
+
+    def selects(self, state: State) -> bool:
+        """Whether the pattern selects the path that led to this state."""
+        return any(len(elements) in reached for elements, reached in zip(self._alternatives, state, strict=True))
+
+    def goes_on(self, state: State) -> bool:
+        """Whether the pattern may select something below."""
+        return any(
+            next(iter(sorted(reached)), len(elements)) < len(elements)
+            for elements, reached in zip(self._alternatives, state, strict=True)
+        )
 
     def matches(self, path: str) -> bool:
         """Whether the pattern selects this relative path."""
-        parts = path.split("/")
-        return any(_matches(elements, parts) for elements in self._alternatives)
+        state = self.start
+        for name in path.split("/"):
+            state = self.after(state, name)
+        return self.selects(state)
 
 
-def _matches(elements: Sequence[_Element], parts: Sequence[str]) -> bool:
-    reachable = {0}
-    for element in elements:
-        if element is _ANY:
-            reachable = set(range(min(reachable), len(parts) + 1))
-        else:
-            reachable = {at + 1 for at in reachable if at < len(parts) and element.fullmatch(parts[at])}
-        if not reachable:
-            return False
-    return len(parts) in reachable
+def _stepped(elements: Sequence[_Element], reached: frozenset[int], name: str) -> set[int]:
+    found = set()
+    for at in reached:
+        if at < len(elements):
+            element = elements[at]
+            if element is _ANY:
+                found.add(at)
+            elif element.fullmatch(name):
+                found.add(at + 1)
+    return found
+
+
+def _closed(elements: Sequence[_Element], reached: set[int]) -> frozenset[int]:
+    """Return the elements with those behind a `**`, which may stand for nothing."""
+    for at in sorted(reached):
+        behind = at
+        while behind < len(elements) and elements[behind] is _ANY:
+            behind += 1
+            reached.add(behind)
+    return frozenset(reached)
+
+
+def _parts(pattern: str, whole: str) -> list[str]:
+    """Return the elements of a pattern: `./dist//x/` is `dist/x`, and `.` is all."""
+    parts = [part for part in _split(pattern) if part not in ("", ".")]
+    if ".." in parts:
+        raise _bad(whole, "it leads out of source_dir by '..'")
+    if pattern.startswith("/"):
+        return ["", *parts]  # no relative path begins so: it selects nothing
+    return parts or ["**" if pattern else ""]
 
 
 def _expand(pattern: str, whole: str) -> Iterator[str]:

@@ -25,10 +25,9 @@ from runstream.events.executor_task import (
     ExecutorTaskStepTimedOut,
 )
 from runstream.events.run_config import Step
-from runstream.executor.archives import StoppedError
 from runstream.executor.disk_usage import watch_disk
 from runstream.executor.drivers.port import Driver, NotStartedError, Pod
-from runstream.executor.ending import Reason
+from runstream.executor.ending import Reason, StoppedError
 from runstream.executor.jobs import Ended, Job
 from runstream.executor.masking import Masking
 from runstream.executor.settling import Settling

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from runstream.errors import BadRequestError, InternalError
 from runstream.executor.beneath import (
@@ -72,6 +72,9 @@ class TaskRoot:
         self.home = home
         self.user = user
         self._places = dict(places)
+        self._works: set[asyncio.Future[Any]] = set()
+        """What `run` has begun: a thread goes on when nothing waits for it any more."""
+        self._closed = False
 
     @classmethod
     def of_folders(cls, home: Path, *folders: Path, user: User | None = None) -> TaskRoot:
@@ -79,9 +82,11 @@ class TaskRoot:
         return cls(str(home), {str(folder): os.open(folder, FOLDER) for folder in (home, *folders)}, user)
 
     def close(self) -> None:
-        """Close the descriptors; a second close does nothing."""
-        while self._places:
-            os.close(self._places.popitem()[1])
+        """Close the descriptors, as soon as no work uses them; a second close does nothing."""
+        self._closed = True
+        if not self._works:
+            while self._places:
+                os.close(self._places.popitem()[1])
 
     def path(self, text: str, folder: str = "~") -> str:
         """Return the absolute path of `text`, which may begin with `~`, relative to `folder`.
@@ -146,9 +151,21 @@ class TaskRoot:
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run blocking work on these files in a thread, as the task's user, and return its result."""
-        if self.user is None:
-            return await asyncio.to_thread(function, *args, **kwargs)
-        return await run_as(self.user, function, *args, **kwargs)
+        work: asyncio.Future[T] = asyncio.ensure_future(
+            asyncio.to_thread(function, *args, **kwargs)
+            if self.user is None
+            else run_as(self.user, function, *args, **kwargs)
+        )
+        self._works.add(work)
+        work.add_done_callback(self._done)
+        return await asyncio.shield(work)
+
+    def _done(self, work: asyncio.Future[Any]) -> None:
+        self._works.discard(work)
+        if not work.cancelled():
+            work.exception()  # raised where the work is awaited, if it still is
+        if self._closed:
+            self.close()
 
     def _place(self, path: str, asked: str) -> tuple[str, int, str]:
         """Return the place that an absolute path lies in, its descriptor, and the path from there."""

@@ -38,8 +38,6 @@ class NotStartedError(BadRequestError):
 class Pod(Protocol):
     """Where one task runs."""
 
-    home: Path
-    """The task's home, as the executor sees it."""
     files: TaskRoot
     """The file system that the task sees: all that the executor does with files of the task goes through it."""
 

@@ -206,7 +206,6 @@ class ProcessPod:
         join: Callable[[int, ControlGroup | None, tuple[Path, ...]], Awaitable[Agent]],
         visible: Visible,
     ) -> None:
-        self.home = folder.home
         self.files = files
         self._mark = mark
         self._tree = tree

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.run_config import Step
-from runstream.executor.archives import expand_home
 from runstream.executor.drivers.port import Pod
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.step_log import StepLog
@@ -37,8 +35,3 @@ class StepContext:
     def working_dir(self) -> str:
         """The task's working directory as it was configured."""
         return self.spec.task.working_dir or DEFAULT_WORKING_DIR
-
-    @property
-    def working_path(self) -> Path:
-        """The task's working directory on this machine."""
-        return expand_home(self.working_dir, self.pod.home, self.pod.home)

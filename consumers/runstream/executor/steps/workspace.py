@@ -1,36 +1,39 @@
-"""`save_to_workspace` and `restore_workspace`: files handed from a task to those after it (domain d.5)."""
+"""`save_to_workspace` and `restore_workspace`: files handed from a task to those after it (domain d.5).
+
+The archive is the executor's own file; what is packed and unpacked is read and written as the task's user, in the file
+system that the task sees.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import BinaryIO, cast
 
 from runstream.errors import BadRequestError, NotExistError
-from runstream.executor.archives import expand_home, pack, unpack
+from runstream.executor.packing import pack
 from runstream.executor.spec import WorkspaceArchive
 from runstream.executor.steps.context import StepContext
 from runstream.executor.steps.saved import was_saved
+from runstream.executor.unpacking import Unpacking
 from runstream.ids import attempt_id
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES
 
-SHOWN_NAMES = 10
-"""How many files of an archive the log names."""
-
 
 async def save(context: StepContext, objects: ObjectStorage) -> int:
     """Pack what is selected and store it; the step succeeds only when the archive is an object."""
-    target = context.folder.archive(context.index)
+    target, files = context.folder.archive(context.index), context.pod.files
+    folder = files.path(context.working_dir)
     try:
-        names = await asyncio.to_thread(
-            pack, target, context.step.contents, context.working_path, context.pod.home, context.stopped
-        )
+        with target.open("wb") as file:
+            packed = await files.run(pack, file, context.step.contents, files, folder, context.stopped)
     except BadRequestError as error:
         context.log.line(str(error))
         return 1
-    context.log.line(_listed(names, f"{len(names)} files and folders, {target.stat().st_size} bytes"))
+    for warning in packed.warnings:
+        context.log.line(f"warning: {warning}")
+    context.log.line(f"saved {_counted(packed.entries)}, {target.stat().st_size} bytes")
     stored = attempt_id(context.task.run_task_id, context.task.attempt)
     reference = paths.archive_reference(stored, context.task.run_id)
     await objects.write_all({paths.archive(stored, context.index): target, reference: b""})
@@ -40,31 +43,38 @@ async def save(context: StepContext, objects: ObjectStorage) -> int:
 
 async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int:
     """Unpack the archives of all ancestors, in order."""
+    files = context.pod.files
+    destination = files.path(context.step.dest_dir or ".", files.path(context.working_dir))
+    unpacking = Unpacking(files, destination, context.stopped)
     for archive in context.spec.workspace:
-        try:
-            await _fetch(context, archive, objects)
-        except NotExistError as error:
-            if await was_saved(context.task.run_id, context.partition, archive, log):
-                raise NotExistError(
-                    f"the archive that task {archive.task!r} saved is no longer there",
-                    code="archiveDoesNotExist",
-                    hint="it may have expired: run the task again",
-                ) from error
+        if not await _fetched(context, archive, objects, log):
             context.log.line(f"task {archive.task} saved nothing in step {archive.step}")
             continue
+        fetched = context.folder.archive(context.index)
         try:
-            names = await asyncio.to_thread(_unpack, context)
+            with fetched.open("rb") as file:
+                count = await files.run(unpacking.unpack, cast("BinaryIO", file), archive.task)
         except BadRequestError as error:
             context.log.line(str(error))
             return 1
-        context.log.line(_listed(names, f"{len(names)} files and folders of task {archive.task}"))
+        fetched.unlink()
+        context.log.line(f"restored {_counted(count)} of task {archive.task}")
     return 0
 
 
-def _listed(names: Sequence[str], summary: str) -> str:
-    """The first names, a line each, then how many there are."""
-    more = ["…"] if len(names) > SHOWN_NAMES else []
-    return "\n".join((*names[:SHOWN_NAMES], *more, summary))
+async def _fetched(context: StepContext, archive: WorkspaceArchive, objects: ObjectStorage, log: Log) -> bool:
+    """Fetch an archive and return whether there is one. Raises NotExistError for one that is gone."""
+    try:
+        await _fetch(context, archive, objects)
+    except NotExistError as error:
+        if await was_saved(context.task.run_id, context.partition, archive, log):
+            raise NotExistError(
+                f"the archive that task {archive.task!r} saved is no longer there",
+                code="archiveDoesNotExist",
+                hint="it may have expired: run the task again",
+            ) from error
+        return False
+    return True
 
 
 async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: ObjectStorage) -> None:
@@ -76,10 +86,5 @@ async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: Objec
                 await asyncio.to_thread(file.write, chunk)
 
 
-def _unpack(context: StepContext) -> list[str]:
-    fetched = context.folder.archive(context.index)
-    destination = expand_home(context.step.dest_dir or ".", context.pod.home, context.working_path)
-    with fetched.open("rb") as file:
-        names = unpack(cast("BinaryIO", file), destination, context.stopped)
-    fetched.unlink()
-    return names
+def _counted(entries: int) -> str:
+    return f"{entries} file or folder" if entries == 1 else f"{entries} files and folders"
