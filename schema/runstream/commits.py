@@ -16,8 +16,8 @@ from runstream.events.event import Event
 from runstream.ids import commit_id, new_id
 from runstream.subjects import Address
 
-_TOKEN = re.compile(r"(\d+):(\d+(?:,\d+)*)")
-_PLACE = re.compile(r"(\d{1,18})/(\d{1,18})/(\d{1,18})")
+_TOKEN = re.compile(r"([0-9]{1,18}):([0-9]{1,18}(?:,[0-9]{1,18}){0,255})")
+_PLACE = re.compile(r"([0-9]{1,18})/([0-9]{1,18})/([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from runstream.errors import InternalError
 from runstream.ids import new_id
@@ -16,6 +18,9 @@ from runstream.importing.listing import ListedEpoch, listed_epochs
 from runstream.importing.switching import ServicePlace
 from runstream.objects.port import ObjectStorage
 from runstream.projections.rebuild import Say
+
+_ROOM_BYTES = 256 << 20
+"""Left on the disk by the file of an import: a service whose log cannot grow is none."""
 
 
 @dataclass(slots=True)
@@ -37,8 +42,7 @@ class ServedImports:
 
     async def run(self, content: AsyncIterator[bytes], name: str, say: Say, *, dry_run: bool) -> Imported:
         """Import what is sent, or say what that would change."""
-        if not dry_run:
-            await self.require_parked()
+        await self.require_parked()
         with self._spooled() as path:
             await _take_in(content, path)
             say("verifying", 0, 0)
@@ -61,11 +65,18 @@ class ServedImports:
             path.unlink(missing_ok=True)
 
 
+def _write(file: BinaryIO, chunk: bytes) -> None:
+    """Write, as long as that leaves the service room for its log."""
+    if shutil.disk_usage(file.name).free < _ROOM_BYTES + len(chunk):
+        raise OSError(errno.ENOSPC, f"less than {_ROOM_BYTES >> 20} MiB would be left for the service")
+    file.write(chunk)
+
+
 async def _take_in(content: AsyncIterator[bytes], path: Path) -> None:
     try:
         with path.open("wb") as file:
             async for chunk in content:
-                await asyncio.to_thread(file.write, chunk)
+                await asyncio.to_thread(_write, file, chunk)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise InternalError(

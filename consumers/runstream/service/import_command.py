@@ -56,7 +56,7 @@ def import_command(
     follow
         Show how far the import is that goes on at the service, of which the connection broke; instead of a file.
     dry_run
-        Verify it, and say what would change; nothing is changed, and maintenance is not needed.
+        Verify it, and say what would change; nothing is changed. With --url in maintenance alone.
     key
         The public key (PEM) that it has to be signed with.
     service

@@ -17,6 +17,26 @@ from runstream.snapshots.writing import ParkedAt, ReadableLog, Send, export, pla
 AT_ONCE = 2
 
 
+class _Slot:
+    """Room for one export, taken when it is asked for: a third one is refused before its answer begins.
+
+    One that is never written, since its client has left, gives its room back when it is forgotten.
+    """
+
+    def __init__(self, exports: LogExports) -> None:
+        self._exports: LogExports | None = exports
+        exports.running += 1
+
+    def free(self) -> None:
+        """Give the room back, once."""
+        if self._exports is not None:
+            self._exports.running -= 1
+            self._exports = None
+
+    def __del__(self) -> None:
+        self.free()
+
+
 @dataclass(slots=True)
 class LogExports:
     """Exports of one log, unsigned (see `runstream.gateway.routes.exports.Exports`)."""
@@ -27,22 +47,25 @@ class LogExports:
     now: Callable[[], datetime]
     """The time in UTC."""
     parked: ParkedAt | None = None
-    _running: int = field(default=0, init=False)
+    running: int = field(default=0, init=False)
 
     async def open(self, until: str, include: str) -> Export:
         """An export that can begin. Raises BadRequestError, and ConflictError when two are under way."""
         asked = parse_until(until, local=False), parse_kinds(include)
         self._require_room()
-        log = await self.served()
-        planned = await plan(log, self.now(), *asked)
+        slot = _Slot(self)
+        try:
+            log = await self.served()
+            planned = await plan(log, self.now(), *asked)
+        except BaseException:
+            slot.free()
+            raise
 
         async def write(send: Send) -> None:
-            self._require_room()
-            self._running += 1
             try:
                 await self._export(log, planned, send)
             finally:
-                self._running -= 1
+                slot.free()
 
         return Export(f"{planned.namespace}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)
 
@@ -51,7 +74,7 @@ class LogExports:
         await export(log, send, planned, objects=writer, parked=self.parked)
 
     def _require_room(self) -> None:
-        if self._running >= AT_ONCE:
+        if self.running >= AT_ONCE:
             raise ConflictError(
                 f"{AT_ONCE} exports are under way already",
                 code="exportsBusy",

@@ -12,6 +12,8 @@ from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.types import Commit, Event
 from runstream.client.wire import SILENCE_SECONDS, Wire
 
+_BEGINS = ": from "
+
 
 class _Said(msgspec.Struct):
     """What one server-sent event carries."""
@@ -41,32 +43,38 @@ class Events:
         retries, begun = self._wire.retries(), False
         while True:
             try:
-                async for commit in self._stream(position, run):
-                    position, begun = commit.place, True
+                async for place, commit in self._stream(position, run):
+                    position, begun = place, True
                     retries.progressed()
-                    yield commit
+                    if commit is not None:
+                        yield commit
                 raise ConnectionFailedError("the event stream ended", hint="was the service stopped? try again")
             except ClientError as error:
                 if isinstance(error, ConnectionFailedError) and not position:
                     raise
                 await retries.wait(error, begun=begun)
 
-    async def _stream(self, position: str, run: str) -> AsyncIterator[Commit]:
+    async def _stream(self, position: str, run: str) -> AsyncIterator[tuple[str, Commit | None]]:
+        """Each commit with the place behind it; at first the place where the stream begins."""
         params = {"from": position, "run": run}
         params = {name: value for name, value in params.items() if value}
         async with self._wire.stream("/events", params, {}, silence=SILENCE_SECONDS) as answer:
             async for name, place, data in _server_sent(answer):
                 if name == "commit":
-                    yield _commit(place, data)
+                    yield place, _commit(place, data)
+                elif name == "from":
+                    yield place, None
                 elif name == "error":
                     raise _told(data)
 
 
 async def _server_sent(answer: httpx2.Response) -> AsyncIterator[tuple[str, str, str]]:
-    """Name, id and data of each event; comments are left out."""
+    """Name, id and data of each event; of the comments only the first, which says where the stream begins (`from`)."""
     fields: dict[str, str] = {}
     async for line in answer.aiter_lines():
-        if line:
+        if line.startswith(_BEGINS):
+            yield "from", line.removeprefix(_BEGINS), ""
+        elif line:
             name, _, value = line.partition(":")
             fields[name] = value.removeprefix(" ")
         else:

@@ -58,7 +58,7 @@ class Freshness(Component):
                 for position in positions:
                     await self._wait(position)
         except TimeoutError as error:
-            behind = [position for position in positions if not self._includes(position)]
+            behind = [position for position in positions if not self.includes(position)]
             raise InternalError(
                 f"the projection has not come to {_listed(behind)} within {timeout:g} s",
                 code="projectionBehind",
@@ -66,12 +66,13 @@ class Freshness(Component):
                 hint="no scheduler runs for these partitions, or it is behind; the append itself is durable",
             ) from error
 
-    def _includes(self, position: Position) -> bool:
+    def includes(self, position: Position) -> bool:
+        """Whether the projection is known to include the position."""
         projected = self._projected.get(position.partition)
         return projected is not None and projected >= position
 
     async def _wait(self, position: Position) -> None:
-        if self._includes(position):
+        if self.includes(position):
             return
         waiter = (position, asyncio.get_running_loop().create_future())
         self._waiting[position.partition].add(waiter)

@@ -8,7 +8,7 @@ causes does, in `chain`, when a client with a valid token asked for it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import nats.errors
@@ -100,15 +100,18 @@ def error_answer(error: BaseException, *, detailed: bool = False) -> Response:
     status = status_of(ours)
     after = str(RETRY_AFTER_SECONDS.get(ours.code, _RETRY_AFTER_SECONDS))
     headers = {"Retry-After": after} if status == 503 else {}
+    if status == 405 and "allow" in ours.details:
+        headers["Allow"] = ", ".join(ours.details["allow"])
     return JsonAnswer([entry(error, detailed=detailed)], status_code=status, headers=headers)
 
 
-def of_route(error: HTTPException, path: str) -> RunstreamError:
+def of_route(error: HTTPException, path: str, allowed: Iterable[str] = ()) -> RunstreamError:
     """Our error for what the router refuses: no such route, or not with this method."""
     if error.status_code == 405:
         return BadRequestError(
             f"{path} does not take this method",
             code="methodNotAllowed",
+            details={"allow": sorted(allowed)},
             hint="what each route takes is described in /api/v1alpha/openapi.json",
         )
     if error.status_code == 404:

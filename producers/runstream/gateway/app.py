@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from runstream.gateway.answers import of_route, of_validation
@@ -31,6 +32,7 @@ from runstream.telemetry.health import Check, Fact, health_routes
 from runstream.telemetry.process import Telemetry
 
 PREFIX = "/api/v1alpha"
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def gateway_app(
@@ -78,7 +80,15 @@ def gateway_app(
 async def _route_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    raise of_route(error, request.url.path) from error
+    raise of_route(error, request.url.path, _allowed(request)) from error
+
+
+def _allowed(request: Request) -> set[str]:
+    """Return the methods that some route takes at the request's path."""
+    scope, routes = dict(request.scope), request.app.routes
+    return {
+        method for method in _METHODS if any(r.matches(scope | {"method": method})[0] is Match.FULL for r in routes)
+    }
 
 
 async def _validation_error(_request: Request, error: Exception) -> Response:

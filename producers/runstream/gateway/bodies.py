@@ -5,6 +5,7 @@ The shapes are those of the wire (domain b.3, h.6); events have types of their o
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -251,7 +252,9 @@ def decoded(content: bytes, kind: type[T]) -> T:
             "the body has a text with the character NUL (\\u0000), which cannot be stored", code="nulCharacter"
         )
     try:
-        return msgspec.json.decode(content, type=kind)
+        found = msgspec.json.decode(content, type=kind)
+        json.loads(content, object_pairs_hook=_unique)
+        return found
     except msgspec.ValidationError as error:
         raise BadRequestError(
             f"the body does not fit: {error}",
@@ -264,6 +267,18 @@ def decoded(content: bytes, kind: type[T]) -> T:
         raise BadRequestError(
             f"the body is not UTF-8: {error.reason}", code="malformedBody", hint="send JSON in UTF-8"
         ) from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object, unless it has a key twice: of two values one would be lost, and no one knows which."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise BadRequestError(
+            f"the body has the key {twice[:80]!r} twice in one object", code="duplicateKey", hint="give each key once"
+        )
+    return found
 
 
 async def read_content(request: Request, limit: int) -> bytes:

@@ -11,6 +11,7 @@ import time
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runstream.errors import Kind, UnauthorizedError
@@ -58,6 +59,8 @@ class Edge:
                 require_token(headers.get("authorization", ""), self._token)
                 known = True
             await self._app(scope, receive, noting)
+        except ClientDisconnect:
+            log.info("the client has left", action="client_left", method=scope["method"], path=scope["path"])
         except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes one answer and one record
             _record(error, scope)
             if not started:

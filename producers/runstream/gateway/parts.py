@@ -116,7 +116,7 @@ def parse_positions(text: str) -> tuple[Position, ...]:
 def parse_position(text: str) -> Position:
     """The position that a client names. Raises BadRequestError."""
     parts = text.strip().split("/")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         raise BadRequestError(
             f"{text[:80]!r} is not a position",
             code="invalidPosition",

@@ -73,18 +73,28 @@ class DatabaseReads:
 
     async def _read(self, ask: Callable[[Transaction], Awaitable[T]], at_least: Sequence[Position]) -> T:
         if at_least:
-            await self._freshness.wait_for(*(self._ours(position) for position in at_least), timeout=FRESH_SECONDS)
+            for position in at_least:
+                await self._require_ours(position)
+            await self._freshness.wait_for(*at_least, timeout=FRESH_SECONDS)
         async with self._database.snapshot() as transaction:
             return await ask(transaction)
 
-    def _ours(self, position: Position) -> Position:
+    async def _require_ours(self, position: Position) -> None:
         if position.partition >= self._log.partitions or position.epoch > self._log.epoch:
             raise BadRequestError(
                 f"position {position.epoch}/{position.partition}/{position.sequence} is not one of this log",
                 code="invalidPosition",
                 hint=f"it has {self._log.partitions} partitions and is in epoch {self._log.epoch}",
             )
-        return position
+        if position.epoch < self._log.epoch or self._freshness.includes(position):
+            return
+        if position.sequence > (end := await self._log.end(position.partition)):
+            raise BadRequestError(
+                f"position {position.epoch}/{position.partition}/{position.sequence} is ahead of the log, which ends "
+                f"at {end} there",
+                code="invalidPosition",
+                hint="give a position as an answer of this service had it",
+            )
 
     async def _config(self, transaction: Transaction, record: RunRecord) -> RunConfig:
         key = (record.partition, record.run.run_config)

@@ -32,9 +32,9 @@ from runstream.gateway.bodies import (
     StepBody,
     TaskBody,
 )
+from runstream.limits import MAX_NAME_BYTES, MAX_TASKS
 from runstream.runconfig import REASONS
 
-MAX_NAME_BYTES = 100
 ARCHS = ("", "386", "amd64", "arm", "arm64")
 
 
@@ -78,6 +78,9 @@ def require_name(name: str, what: str) -> None:
 
 
 def _problems(tasks: Mapping[str, TaskBody]) -> Iterator[str]:
+    if len(tasks) > MAX_TASKS:
+        yield f"a run has at most {MAX_TASKS} tasks, this one has {len(tasks)}"
+        return
     seen: set[str] = set()
     for key, task in tasks.items():
         if not 0 < len(task.name.encode()) <= MAX_NAME_BYTES:

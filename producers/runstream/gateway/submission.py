@@ -12,6 +12,7 @@ from runstream.gateway.bodies import CreateRunBody, CreateRunsBody, FreshBody
 from runstream.gateway.creation import NewRun
 from runstream.gateway.run_configs import require_name, run_config_of
 from runstream.gateway.shapes import SkippedRunShape, WarningShape
+from runstream.limits import require_group
 from runstream.runconfig import (
     ConfigError,
     Inputs,
@@ -27,7 +28,6 @@ from runstream.runconfig import (
     with_levels,
 )
 from runstream.sealing import Keyring
-from runstream.subjects import group_root
 
 SETUP_ERROR = "Setup Error"
 CI_SKIP = "[ci skip]"
@@ -38,7 +38,7 @@ DIRECT_ROOT = "/user/admin"
 
 def requested_run(body: CreateRunBody) -> NewRun:
     """The run that was asked for. A graph that cannot be run makes a run with setup errors; the rest is refused."""
-    group_root(body.group)
+    require_group(body.group)
     if body.run_config_tasks is None and not body.setup_errors:
         raise BadRequestError(
             "the run has neither run_config_tasks nor setup_errors",
@@ -77,7 +77,7 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader, keyring: K
         repository_url=body.repository_url,
     )
     group = body.group or _default_group(context)
-    group_root(group)
+    require_group(group)
     file, then = body.config, partial(_matching, body, context, group, keyring)
     try:
         return await configs.read(file.name, file.content, context, then, file.imports)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from runstream.limits import MAX_NAME_BYTES, MAX_TASKS
 from runstream.runconfig.concurrency import decode_concurrency, decode_priority
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.depends import DependSpec, decode_depends
 from runstream.runconfig.fields import RUN, TASK, TOP
-from runstream.runconfig.graph import MAX_TASKS, common_dependencies, cycle_errors
+from runstream.runconfig.graph import common_dependencies, cycle_errors
 from runstream.runconfig.limits import decode_interval, decode_limit, decode_retry
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
@@ -20,7 +21,6 @@ from runstream.runconfig.steps import decode_steps
 from runstream.runconfig.values import decode_environment, decode_registries
 from runstream.runconfig.when import decode_when
 
-MAX_NAME_BYTES = 100
 MAX_RUNS = 1_000
 """In one file."""
 DEFAULT_WORKING_DIR = "~/project"

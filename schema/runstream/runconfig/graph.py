@@ -7,11 +7,9 @@ from dataclasses import replace
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import RunConfigTask
+from runstream.limits import MAX_TASKS
 from runstream.runconfig.components import Parents, components
 from runstream.runconfig.problems import MAX_PROBLEMS
-
-MAX_TASKS = 2_000
-"""In one run."""
 
 
 def levels(parents: Parents) -> dict[str, int]:

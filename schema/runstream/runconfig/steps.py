@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from runstream.events.run_config import SaveContent, StepType
+from runstream.limits import MAX_NAME_BYTES
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONTENT, STEP, STEP_TYPE, STEPS
 from runstream.runconfig.limits import decode_limit
@@ -16,7 +17,6 @@ from runstream.runconfig.values import Value, decode_environment
 from runstream.runconfig.when import When, decode_when
 
 STEP_TYPES: tuple[StepType, ...] = get_args(StepType)
-MAX_NAME_BYTES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,25 @@
+"""How large the things are that users name, wherever they come from: files, requests, events."""
+
+from __future__ import annotations
+
+from runstream.errors import BadRequestError
+from runstream.subjects import group_root
+
+MAX_TASKS = 2_000
+"""Of a run."""
+MAX_NAME_BYTES = 100
+"""Of the name of a run, a task, a step."""
+MAX_GROUP_BYTES = 1_000
+"""Of a run's group, and so of the branch or tag in it: an entry of an index in Postgres has at most 2,704."""
+
+
+def require_group(group: str) -> str:
+    """Return the group, if it is one and fits into an index. Raises BadRequestError."""
+    group_root(group)
+    if (size := len(group.encode("utf-8", "surrogatepass"))) > MAX_GROUP_BYTES:
+        raise BadRequestError(
+            f"run group {group[:80]!r}… has {size} bytes, more than {MAX_GROUP_BYTES}",
+            code="invalidRunGroup",
+            hint="use a shorter group, branch or tag",
+        )
+    return group

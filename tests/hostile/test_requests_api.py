@@ -1,0 +1,75 @@
+"""What the API refuses: texts that fit into no index, endless numbers, keys given twice, an export too many."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from runstream.errors import ConflictError
+from runstream.limits import MAX_GROUP_BYTES, MAX_TASKS
+from runstream.snapshots.serving import AT_ONCE, LogExports
+from tests.gateway.world import World, run_body, task
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"group": "/project/web/branch/" + "x" * MAX_GROUP_BYTES},
+        {"run_config_tasks": {f"t{n}": task(f"t{n}") for n in range(MAX_TASKS + 1)}},
+    ],
+)
+async def test_what_no_configuration_may_have_no_request_has(changes: dict[str, Any]) -> None:
+    async with World.make().http() as http:
+        assert (await http.post("/runs", json=run_body(**changes))).status_code == 400
+
+
+async def test_a_branch_that_fits_into_no_group_is_refused() -> None:
+    async with World.make().http() as http:
+        body = {"config": {"name": "config.yml", "content": "runs: []"}, "branch": "b" * 3000}
+        assert (await http.post("/createruns", json=body)).status_code == 400
+
+
+async def test_a_key_given_twice_is_refused() -> None:
+    async with World.make().http() as http:
+        content = b'{"name": "a", "group": "/user/admin", "run_config_tasks": {}, "name": "b"}'
+        answer = await http.post("/runs", content=content)
+        assert (answer.status_code, answer.json()[0]["code"]) == (400, "duplicateKey")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/events?from={DIGITS}:{DIGITS}",
+        f"/events?from=1:{DIGITS}",
+        f"/runs/events?afterSequence=1/0/{DIGITS}",
+        f"/runs/0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11?at={DIGITS}:1",
+        f"/runs?at_least=1/0/{DIGITS}",
+    ],
+)
+async def test_a_number_without_end_is_a_bad_request(path: str) -> None:
+    async with World.make().http() as http:
+        assert (await http.get(path)).status_code in (400, 404)
+
+
+async def test_a_method_that_a_route_does_not_take_is_told_which_it_takes() -> None:
+    async with World.make().http() as http:
+        answer = await http.delete("/runs")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+
+
+async def test_an_export_too_many_is_refused_before_its_answer_begins() -> None:
+    world = World.make()
+
+    async def log() -> Any:
+        return world.log
+
+    exports = LogExports(log, None, lambda: datetime.now(UTC))  # type: ignore[arg-type]
+    opened = [await exports.open("", "") for _ in range(AT_ONCE)]
+    with pytest.raises(ConflictError):
+        await exports.open("", "")
+    opened.pop()
+    await exports.open("", "")
