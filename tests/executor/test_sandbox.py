@@ -138,7 +138,7 @@ async def test_a_local_repository_is_seen_by_the_clone_step_alone(tmp_path: Path
     git(folder, "init", "-q", "-b", "main")
     git(folder, "commit", "-q", "--allow-empty", "-m", "first")
     async with rig(tmp_path / "executor", settings=REQUIRED) as it:
-        steps = (Step(type="clone"), run_step(f"git log --format=%s; ls {folder}/.git"))
+        steps = (Step(type="clone"), run_step(f"git log --format=%s; cat {folder}/.git/HEAD"))
         done = await it.run(*steps, environment={"AGOLA_REPOSITORY_URL": str(folder)})
         assert done.task.steps[0].phase is SUCCESS, await done.log(0)
         assert (await done.log(1)).startswith("first\n")

@@ -3,6 +3,9 @@
 AGOLA_REPOSITORY_URL   a URL, or a path on this machine
 AGOLA_GIT_REF          what is fetched: a branch, a tag, any ref; empty for the default branch
 AGOLA_GIT_COMMITSHA    what is checked out; empty for what was fetched
+
+Git runs in the task's sandbox with a configuration of its own, without hooks. Of a repository on this machine it sees
+the git directory alone, read-only.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runstream.errors import BadRequestError
+from runstream.executor.command_output import Output
 from runstream.executor.drivers.port import Exec
 from runstream.executor.steps.context import StepContext
 from runstream.executor.task_root import TaskRoot
@@ -21,6 +26,58 @@ from runstream.executor.task_root import TaskRoot
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 _PORT = re.compile(r"[0-9]{0,5}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{4,64}")
+_WHOLE_COMMIT_LETTERS = (40, 64)
+_ELSEWHERE = frozenset(
+    {
+        *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE"),
+        *("GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS"),
+        *("GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR"),
+        *("GIT_NAMESPACE", "GIT_TEMPLATE_DIR", "GIT_EXEC_PATH"),
+    }
+)
+"""`git rev-parse --local-env-vars` without settings, and more that points git elsewhere: git does not get it."""
+_CONFIG = """\
+[core]
+\thooksPath = /dev/null
+\tfsmonitor = false
+[safe]
+\tdirectory = *
+[uploadpack]
+\tallowAnySHA1InWant = true
+"""
+"""Any owner: the repositories that git sees were named on purpose. Any commit, of those on this machine."""
+_LOCAL_CONFIG = """\
+[protocol "file"]
+\tallow = always
+"""
+"""For submodules beside a repository of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Git:
+    """How one clone step runs git."""
+
+    context: StepContext
+    environment: Mapping[str, str]
+    visible: tuple[Path, ...]
+
+    async def run(self, *arguments: str) -> int:
+        """Run git with its output in the step's log; its exit status."""
+        self.context.log.line(f"+ git {shlex.join(arguments)}")
+        return await self._exec(arguments, self.context.log.write)
+
+    async def ask(self, *arguments: str) -> tuple[int, str]:
+        """Run git and return its exit status and its output."""
+        output = bytearray()
+        status = await self._exec(arguments, output.extend)
+        return status, output.decode(errors="replace")
+
+    async def _exec(self, arguments: tuple[str, ...], output: Output) -> int:
+        unset = [f"--unset={name}" for name in sorted(_ELSEWHERE & self.context.spec.environment.keys())]
+        command = (*(("env", *unset) if unset else ()), "git", *arguments)
+        return await self.context.pod.exec(
+            Exec(command, self.context.working_dir, self.environment, visible=self.visible), output
+        )
 
 
 async def clone(context: StepContext) -> int:
@@ -32,41 +89,83 @@ async def clone(context: StepContext) -> int:
     if commit and not _COMMIT.fullmatch(commit):
         raise BadRequestError(f"AGOLA_GIT_COMMITSHA {commit[:80]!r} is not a commit", code="invalidCommit")
     local = _local_path(url)
+    visible = () if local is None else _git_directory(context, local)
     git_environment = await context.pod.files.run(_git_environment, context, environment, local)
-    visible = (local,) if local is not None else ()
-    for arguments in _commands(context, url, local, ref, commit):
-        context.log.line(f"+ {shlex.join(arguments)}")
-        status = await context.pod.exec(
-            Exec(tuple(arguments), context.working_dir, git_environment, visible=visible), context.log.write
+    git = _Git(context, git_environment, visible)
+    status = await _check_out(git, url if local is None or not context.step.depth else local.as_uri(), ref, commit)
+    if status == 0 and context.step.recurse_submodules:
+        status = await _submodules(git, local)
+    if status and visible and not _is_readable(context, visible[0]):
+        context.log.line(
+            f"the task's user may not read {visible[0]}: make it readable (chmod -R o+rX), or clone it by another URL"
         )
-        if status:
-            return status
-    return 0
+    return status
 
 
-def _commands(context: StepContext, url: str, local: Path | None, ref: str, commit: str) -> list[list[str]]:
-    cloning = ["git", "clone"]
-    if context.step.depth:
-        cloning += ["--depth", str(context.step.depth)]
-        if local is not None:
-            url = local.as_uri()  # git ignores a depth where it can copy files
-    if context.step.recurse_submodules:
-        cloning.append("--recurse-submodules")
-    commands = [[*cloning, "--", url, "."]]
-    if ref:
-        commands.append(["git", "fetch", "origin", ref])
-    if commit or ref:
-        commands.append(["git", "-c", "advice.detachedHead=false", "checkout", commit or "FETCH_HEAD"])
-    return commands
+async def _check_out(git: _Git, url: str, ref: str, commit: str) -> int:
+    depth = (f"--depth={git.context.step.depth}",) if git.context.step.depth else ()
+    later = ("--no-checkout",) if commit or ref else ()  # git ignores a depth where it can copy files: see the URL
+    if status := await git.run("clone", *depth, *later, "--", url, "."):
+        return status
+    if not later:
+        return 0
+    if commit and depth and len(commit) in _WHOLE_COMMIT_LETTERS:
+        fetched = await git.run("fetch", *depth, "origin", commit)
+        if fetched:
+            git.context.log.line("the server does not give this commit alone: its history is fetched")
+            if status := await git.run("fetch", "--unshallow", "origin", *((ref,) if ref else ())):
+                return status
+    elif ref and (status := await git.run("fetch", *depth, "origin", ref)):
+        return status
+    if commit and (await git.ask("cat-file", "-e", f"{commit}^{{commit}}"))[0]:
+        await git.run("fetch", *depth, "origin", commit)  # no ref leads to it any more; what fails is said below
+    return await git.run("-c", "advice.detachedHead=false", "checkout", commit or "FETCH_HEAD")
+
+
+async def _submodules(git: _Git, local: Path | None) -> int:
+    """Fetch the submodules of the commit that is checked out; those beside a local repository are seen, too."""
+    if local is not None:
+        _, listed = await git.ask("config", "--file=.gitmodules", "--get-regexp", r"^submodule\..*\.url$")
+        beside = set(git.visible)
+        for line in listed.splitlines():
+            found = _beside(local, line.partition(" ")[2])
+            if found is not None:
+                beside.update(_git_directory(git.context, found))
+        git = replace(git, visible=tuple(sorted(beside)))
+    return await git.run("submodule", "update", "--init", "--recursive")
+
+
+def _beside(local: Path, url: str) -> Path | None:
+    """Return the folder that a submodule's URL names on this machine; None for one elsewhere."""
+    return Path(os.path.normpath(local / url)) if url.startswith(("./", "../")) else _local_path(url)
+
+
+def _git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
+    """Return the git directory of a repository of this machine; nothing where there is none.
+
+    Raises BadRequestError for one that lies in a hidden place, or contains one.
+    """
+    context.pod.require_visible(repository / ".git")
+    for folder in (repository / ".git", repository):
+        if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
+            context.pod.require_visible(folder)
+            return (folder,)
+    return ()
+
+
+def _is_readable(context: StepContext, folder: Path) -> bool:
+    user, found = context.pod.files.user, folder.stat()
+    return user is None or user.uid == found.st_uid or found.st_mode & 0o005 == 0o005
 
 
 def _git_environment(context: StepContext, environment: Mapping[str, str], local: Path | None) -> dict[str, str]:
-    git = {"GIT_TERMINAL_PROMPT": "0"}
-    if local is not None:
-        _trust(context.pod.files, local)
+    files = context.pod.files
+    config = f"{files.home}/.runstream.gitconfig"
+    _private(files, config, _CONFIG + (_LOCAL_CONFIG if local is not None else ""))
+    git = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": config}
     key, host_key = environment.get("AGOLA_SSHPRIVKEY", ""), environment.get("AGOLA_SSHHOSTKEY", "")
     if key or host_key:
-        git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(_ssh_files(context.pod.files, environment))}"
+        git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(_ssh_files(files, environment))}"
     return git
 
 
@@ -99,20 +198,8 @@ def _ssh_files(files: TaskRoot, environment: Mapping[str, str]) -> str:
     return f"{folder}/config"
 
 
-def _trust(files: TaskRoot, repository: Path) -> None:
-    """Let git read a repository of this machine that belongs to another user: it was named on purpose."""
-    paths = (repository, repository / ".git")
-    _private(
-        files, f"{files.home}/.gitconfig", "[safe]\n" + "".join(f"\tdirectory = {_quoted(path)}\n" for path in paths)
-    )
-
-
 def _private(files: TaskRoot, path: str, text: str) -> None:
     files.write(path, text.encode())
-
-
-def _quoted(path: Path) -> str:
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _ended(text: str) -> str:
