@@ -46,16 +46,32 @@ def _closed(path: Path) -> Path | None:
 
 
 async def serve(data_dir: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run all tasks, side by side, and return how each ended."""
-    from tests.executor.rig import SETTINGS, rig, run_step, task_of
+    """Run all tasks, and return how each ended: side by side, or one after the other as tasks of one run."""
+    from runstream.events.run_config import SaveContent, Step
+    from runstream.ids import new_id
+    from tests.executor.rig import SETTINGS, config_of, rig, run_step, task_of
 
     settings = replace(SETTINGS, active_tasks_limit=4, stop_grace_seconds=0.5, **asked["settings"])
 
+    def step_of(step: str | dict[str, Any], *, tty: bool) -> Step:
+        if isinstance(step, str):
+            return run_step(step, tty=tty)
+        contents = tuple(SaveContent(**{**content, "paths": tuple(content["paths"])}) for content in step["contents"])
+        return Step(**{**step, "contents": contents})
+
+    names: list[str] = []
+    tasks = []
+    for number, task in enumerate(asked["tasks"]):
+        steps = [step_of(step, tty=task["tty"]) for step in task["steps"]]
+        depends = tuple(names) if asked.get("one_run") else ()
+        fields = {"environment": task["environment"], "working_dir": task.get("working_dir", ""), "level": number}
+        tasks.append(task_of(f"task {number}", *steps, depends=depends, **fields))
+        names.append(f"task {number}")
+
     async with rig(data_dir, settings=settings) as it:
 
-        async def one(task: dict[str, Any]) -> dict[str, Any]:
-            steps = [run_step(command, tty=task["tty"]) for command in task["steps"]]
-            watched = await it.assign(task_of("task", *steps, environment=task["environment"]))
+        async def one(task: Any, **fields: Any) -> dict[str, Any]:
+            watched = await it.assign(task, **fields)
             done = await watched.settled()
             return {
                 "phase": done.phase.value,
@@ -65,7 +81,10 @@ async def serve(data_dir: Path, asked: dict[str, Any]) -> list[dict[str, Any]]:
                 "statuses": [step.exit_status for step in done.steps],
             }
 
-        return list(await asyncio.gather(*(one(task) for task in asked["tasks"])))
+        if asked.get("one_run"):
+            config, run_id = config_of(*tasks), new_id()
+            return [await one(task, config=config, run_id=run_id) for task in tasks]
+        return list(await asyncio.gather(*(one(task) for task in tasks)))
 
 
 def main() -> None:
