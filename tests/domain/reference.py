@@ -1,4 +1,4 @@
-"""The rules of domain c.4 to c.6 as they are written there, applied again and again until nothing changes.
+"""The rules of domain c.4 to c.6 with our changes (docs/reference/run-config.md), applied until nothing changes.
 
 Slow on purpose, and short enough to be compared with the text line by line. It shares nothing with what it checks but
 the types of a run config. Retries, time-outs and pauses, which are not in those rules, are left out.
@@ -13,6 +13,7 @@ from runstream.events.run_config import RunConfig
 
 ENDED = {"cancelled", "skipped", "stopped", "success", "failed"}
 MEANING = {"on_success": "success", "on_failure": "failed", "on_skipped": "skipped"}
+REACTIONS = {"on_failure", "always"}
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Run:
 
     tasks: dict[str, Task]
     phase: str = "running"
+    fail_fast: bool = False
     result: str = "unknown"
     stop: bool = False
     archived: bool = False
@@ -57,7 +59,7 @@ class Run:
             )
             for name, task in config.tasks.items()
         }
-        return cls(tasks)
+        return cls(tasks, fail_fast=config.fail_fast)
 
     def settle(self) -> None:
         """Pass after pass until one changes nothing."""
@@ -92,16 +94,20 @@ class Run:
         """c.5: decided by the statuses before, changed in a copy."""
         snapshot = deepcopy(self.tasks)
         for task in self.tasks.values():  # 1
-            if self.stop and not task.was_given and task.status == "notstarted":
+            kept = any("always" in conditions for conditions in task.parents.values()) and (
+                task.approved or not task.needs_approval
+            )
+            if self.stop and not kept and not task.was_given and task.status == "notstarted":
                 task.status = "skipped"
         for task in self.tasks.values():  # 2
-            root = not task.parents and not task.skip and task.status == "notstarted"
-            if root and self.result != "unknown" and not task.was_given:
+            on_track = all("on_success" in one and not one & REACTIONS for one in task.parents.values())
+            cut = self.fail_fast and self.result == "failed" and on_track
+            if cut and not task.skip and task.status == "notstarted" and not task.was_given:
                 task.status = "cancelled"
         for task in self.tasks.values():
             if task.skip or task.status != "notstarted" or not all(done(snapshot[name]) for name in task.parents):
                 continue
-            if not matched(task, snapshot):  # 3
+            if not matched(task, snapshot, fail_fast=self.fail_fast):  # 3
                 task.status = "skipped"
             elif task.needs_approval and not task.waiting_approval and not task.approved:  # 4
                 task.waiting_approval = True
@@ -116,7 +122,7 @@ class Run:
             if not task.skip
             and task.status == "notstarted"
             and all(done(self.tasks[parent]) for parent in task.parents)
-            and matched(task, self.tasks)
+            and matched(task, self.tasks, fail_fast=self.fail_fast)
             and (not task.needs_approval or task.approved)
             and not task.was_given
         }
@@ -127,9 +133,16 @@ def done(parent: Task) -> bool:
     return parent.status in ENDED and not parent.unfetched_archives
 
 
-def matched(task: Task, tasks: dict[str, Task]) -> bool:
+def matched(task: Task, tasks: dict[str, Task], *, fail_fast: bool) -> bool:
     """For every direct parent at least one condition holds."""
     return all(
-        any(tasks[name].status == MEANING[condition] for condition in conditions)
+        "always" in conditions or any(seen(tasks[name], fail_fast) == MEANING[condition] for condition in conditions)
         for name, conditions in task.parents.items()
     )
+
+
+def seen(parent: Task, fail_fast: bool) -> str:
+    """What the parent's end counts as."""
+    if parent.status == "failed" and parent.ignore_failure:
+        return "success"
+    return "skipped" if parent.status == "cancelled" and fail_fast else parent.status

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from runstream.domain.advance import advance, advance_run, advance_run_tasks, tasks_to_run
-from runstream.domain.run import Run, RunPhase, RunTaskStatus, created
+from runstream.domain.run import FINAL_STATUSES, Run, RunPhase, RunTaskStatus, created, with_tasks
 from runstream.events.run import (
     RunArchived,
     RunCreated,
@@ -17,13 +19,16 @@ from runstream.events.run import (
     RunTasksCancelled,
     RunTasksSkipped,
 )
-from runstream.events.run_config import Depend, RunConfig
+from runstream.events.run_config import Condition, Depend, RunConfig
 
 from .world import config, task
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ON_FAILURE = Depend("a", ("on_failure",))
 ON_SUCCESS = Depend("a", ("on_success",))
+ON_BUILD = Depend("build", ("on_success",))
+ALL_THREE: tuple[Condition, ...] = ("on_success", "on_failure", "on_skipped")
+UNMET: tuple[tuple[str, Condition], ...] = (("undo", "on_failure"), ("else", "on_skipped"))
 
 
 def run_of(content: RunConfig, *, phase: RunPhase = RunPhase.RUNNING, **statuses: RunTaskStatus) -> Run:
@@ -85,14 +90,122 @@ def test_a_run_with_a_result_waits_for_what_still_runs() -> None:
     assert advance_run(replace(run, tasks={"a": ended}), content) == []
 
 
-def test_roots_are_cancelled_once_the_result_is_set_but_not_what_was_given_out() -> None:
-    content = config(task("a"), task("b"), task("c"))
+def test_fail_fast_cancels_what_has_not_started_but_not_what_was_given_out() -> None:
+    content = replace(config(task("a"), task("b"), task("c")), fail_fast=True)
     run = run_of(content, a=RunTaskStatus.FAILED)
     run = replace(
         run, result=RunResult.FAILED, tasks={**run.tasks, "b": replace(run.tasks["b"], executor_task_id="given")}
     )
     assert advance_run_tasks(run, content) == [RunTasksCancelled(("c",))]
     assert tasks_to_run(run, content, AT) == ["c"]
+    assert not advance_run_tasks(run, replace(content, fail_fast=False))
+
+
+def matrix(*, behind: str, conditions: tuple[Condition, ...], fail_fast: bool) -> RunConfig:
+    """Tasks a to d, all behind another one or none, and a report on them."""
+    first = [task(behind)] if behind else []
+    depends = [Depend(behind, ("on_success",))] if behind else []
+    tasks = [task(name, *depends) for name in "abcd"]
+    report = task("report", *(Depend(name, conditions) for name in "abcd"))
+    return replace(config(*first, *tasks, report), fail_fast=fail_fast)
+
+
+def failed_matrix(content: RunConfig, *succeeded: str) -> Run:
+    """The run of a matrix of which a failed."""
+    run = run_of(content, a=RunTaskStatus.FAILED)
+    return with_tasks(run, [name for name in succeeded if name], status=RunTaskStatus.SUCCESS)
+
+
+SHAPES = pytest.mark.parametrize("behind", ["", "prepare"])
+
+
+@SHAPES
+@pytest.mark.parametrize("conditions", [ALL_THREE, ("always",)])
+def test_a_failure_cancels_no_sibling(behind: str, conditions: tuple[Condition, ...]) -> None:
+    content = matrix(behind=behind, conditions=conditions, fail_fast=False)
+    run, events = advance(failed_matrix(content, behind), content, AT)
+    assert events == [RunResultSet(RunResult.FAILED)]
+    assert tasks_to_run(run, content, AT) == ["b", "c", "d"]
+    run = failed_matrix(content, behind, "b", "c", "d")
+    assert tasks_to_run(run, content, AT) == ["report"]
+
+
+@SHAPES
+@pytest.mark.parametrize("conditions", [ALL_THREE, ("always",), ("on_failure", "on_skipped")])
+def test_fail_fast_starts_nothing_more_but_what_reacts_to_failures(
+    behind: str, conditions: tuple[Condition, ...]
+) -> None:
+    content = matrix(behind=behind, conditions=conditions, fail_fast=True)
+    run, events = advance(failed_matrix(content, behind), content, AT)
+    assert events == [RunResultSet(RunResult.FAILED), RunTasksCancelled(("b", "c", "d"))]
+    assert tasks_to_run(run, content, AT) == ["report"]
+
+
+def test_a_task_behind_a_skip_or_a_success_is_no_reaction_to_failures() -> None:
+    deploy = task("deploy", Depend("b", ("on_success", "on_skipped")))
+    content = replace(config(task("a"), task("b"), deploy), fail_fast=True)
+    run, _ = advance(run_of(content, a=RunTaskStatus.FAILED), content, AT)
+    assert run.tasks["deploy"].status is RunTaskStatus.CANCELLED
+
+
+def test_an_ignored_failure_is_a_success_for_what_depends_on_it() -> None:
+    content = config(
+        task("lint", ignore_failure=True),
+        task("deploy", Depend("lint", ("on_success",))),
+        *(task(name, Depend("lint", (condition,))) for name, condition in UNMET),
+    )
+    run, events = advance(run_of(content, lint=RunTaskStatus.FAILED), content, AT)
+    assert events == [RunTasksSkipped(("undo", "else"))]
+    assert tasks_to_run(run, content, AT) == ["deploy"]
+    done = replace(run.tasks["deploy"], status=RunTaskStatus.SUCCESS)
+    run, _ = advance(replace(run, tasks={**run.tasks, "deploy": done}), content, AT)
+    assert (run.result, run.tasks["lint"].status) == (RunResult.SUCCESS, RunTaskStatus.FAILED)
+
+
+@pytest.mark.parametrize("status", sorted(FINAL_STATUSES))
+def test_always_runs_after_every_outcome_also_in_a_stopped_run(status: RunTaskStatus) -> None:
+    content = config(
+        task("test"), task("clean up", Depend("test", ("always",))), task("more", Depend("test", ALL_THREE))
+    )
+    for stop in (False, True):
+        run, _ = advance(replace(run_of(content, test=status), stop=stop), content, AT)
+        assert "clean up" in tasks_to_run(run, content, AT)
+        assert not run.finished
+    assert run.tasks["more"].status is RunTaskStatus.SKIPPED
+
+
+def test_after_a_stop_always_waits_for_its_parents_and_the_run_is_stopped() -> None:
+    """In a chain of which nothing has started, and in one that runs."""
+    content = config(
+        task("build"),
+        task("test", ON_BUILD),
+        task("clean up", Depend("test", ("always",))),
+        task("ask", needs_approval=True),
+    )
+    run = run_of(content, build=RunTaskStatus.RUNNING)
+    given = replace(run.tasks["build"], executor_task_id="given", executor_task_open=True)
+    run, _ = advance(replace(run, stop=True, tasks={**run.tasks, "build": given}), content, AT)
+    assert (run.result, run.tasks["test"].status) == (RunResult.STOPPED, RunTaskStatus.SKIPPED)
+    assert tasks_to_run(run, content, AT) == ["clean up"]
+    cleaned = replace(run.tasks["clean up"], status=RunTaskStatus.SUCCESS)
+    stopped = replace(run.tasks["build"], status=RunTaskStatus.STOPPED, executor_task_open=False)
+    run, _ = advance(replace(run, tasks={**run.tasks, "build": stopped, "clean up": cleaned}), content, AT)
+    assert (run.phase, run.result) == (RunPhase.FINISHED, RunResult.STOPPED)
+
+
+def test_the_other_dependencies_of_an_always_task_are_kept_after_a_stop_and_nothing_waits_for_approval() -> None:
+    content = config(
+        task("up"),
+        task("test", Depend("up", ("on_success",))),
+        task("other"),
+        task("down", Depend("other", ("on_success",)), Depend("test", ("always",))),
+        task("asked", Depend("test", ("always",)), needs_approval=True),
+    )
+    for other, expected in ((RunTaskStatus.SUCCESS, ["down"]), (RunTaskStatus.STOPPED, [])):
+        run = run_of(content, up=RunTaskStatus.SUCCESS, test=RunTaskStatus.STOPPED, other=other)
+        run, _ = advance(replace(run, stop=True), content, AT)
+        assert tasks_to_run(run, content, AT) == expected
+        assert run.tasks["asked"].status is RunTaskStatus.SKIPPED
 
 
 def test_stop_skips_what_was_not_given_out() -> None:

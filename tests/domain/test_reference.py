@@ -48,7 +48,7 @@ def graphs(draw: st.DrawFn) -> RunConfig:
                 needs_approval=draw(st.integers(0, 4)) == 0,
             )
         )
-    return config(*tasks)
+    return replace(config(*tasks), fail_fast=draw(st.booleans()))
 
 
 class Agreement(RuleBasedStateMachine):

@@ -159,7 +159,8 @@ def test_it_agrees_with_the_rules_said_slowly(random: Random, from_failed: bool)
     asked = FROM_FAILED if from_failed else chosen(*names, descendants=True)
 
     def runs_again(name: str) -> bool:
-        own = statuses[name] is not SUCCESS if from_failed else name in names
+        ignored = statuses[name] is FAILED and content.tasks[name].ignore_failure
+        own = (statuses[name] is not SUCCESS and not ignored) if from_failed else name in names
         return own or any(runs_again(depend.task) for depend in content.tasks[name].depends)
 
     if can_restart(run, content, asked):

@@ -103,8 +103,18 @@ def test_children_see_the_last_attempt_only() -> None:
     assert tasks_to_run(run, content, AT) == ["b"]
 
 
-def test_nothing_is_tried_again_when_another_task_has_failed_the_run() -> None:
+def test_a_task_is_tried_again_although_another_has_failed_the_run() -> None:
     content = config(task("a", retry=ALWAYS), task("b"))
+    both, _ = advance(failed(failed(started(content), "a"), "b"), content, AT)
+    waiting, _ = advance(failed(started(config(task("a", retry=SLOWLY), task("b"))), "a"), content, AT)
+    later, _ = advance(failed(waiting, "b"), content, AT)
+    for run in (both, later):
+        assert (run.result, run.tasks["a"].attempt) == (RunResult.FAILED, 2)
+        assert tasks_to_run(run, content, after(10)) == ["a"]
+
+
+def test_nothing_is_tried_again_when_another_task_has_failed_a_fail_fast_run() -> None:
+    content = replace(config(task("a", retry=ALWAYS), task("b")), fail_fast=True)
     run = failed(failed(started(content), "a"), "b")
     run, events = advance(run, content, AT)
     assert RunResultSet(RunResult.FAILED) in events
@@ -112,8 +122,9 @@ def test_nothing_is_tried_again_when_another_task_has_failed_the_run() -> None:
     assert not run.tasks["a"].attempts
 
 
-def test_a_task_between_attempts_has_failed_when_the_run_gets_its_result() -> None:
-    content = config(task("a", retry=SLOWLY, save=True), task("b"), task("undo", Depend("a", ("on_failure",)), level=1))
+def test_a_task_between_attempts_has_failed_when_a_fail_fast_run_fails() -> None:
+    undo = task("undo", Depend("a", ("on_failure",)), level=1)
+    content = replace(config(task("a", retry=SLOWLY, save=True), task("b"), undo), fail_fast=True)
     once = failed(started(content), "a", "timeout", executor_task_open=True)
     run, _ = advance(once, content, AT)
     run, events = advance(failed(run, "b"), content, AT)

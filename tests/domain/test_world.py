@@ -8,9 +8,10 @@ from random import Random
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from runstream.domain.advance import runs_always
 from runstream.domain.executor_task import NOBODY
-from runstream.domain.run import Run, RunPhase
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted
+from runstream.domain.run import Run, RunPhase, RunTaskStatus
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted, ExecutorTaskStopRequested
 from runstream.events.run import RunCancelled, RunFinished, RunResult, RunStarted, RunStopRequested, RunTaskRetried
 from runstream.projections.fold import PartitionFold
 from runstream.scheduler.planning import ACTOR
@@ -103,6 +104,14 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
                 assert all(task.settled for task in left)
             if isinstance(event, RunCancelled | RunStopRequested) and stored.commit.actor == ACTOR:
                 check_policy(fold, fold.runs[stored.commit.address.id].state, event)
+            if isinstance(event, ExecutorTaskStopRequested):
+                stopped = fold.executor_tasks[stored.commit.address.id].state
+                run = fold.runs[stopped.run_id].state
+                final = run.finished or run.tasks[stopped.task].status in (
+                    RunTaskStatus.SKIPPED,
+                    RunTaskStatus.CANCELLED,
+                )
+                assert final or not runs_always(fold.configs[run.run_config], stopped.task)
             if isinstance(event, ExecutorTaskAssigned) and event.executor_id == NOBODY:
                 run = fold.runs[event.run_id].state
                 assert run.result is not RunResult.UNKNOWN or all(task.finished for task in run.tasks.values())
@@ -120,7 +129,9 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
                 assert event.attempt <= 1 + (asked.retry.max if asked.retry is not None else 0)
                 assert one.not_before is None or one.not_before <= stored.commit.time
             if isinstance(event, RunTaskRetried):
-                assert fold.runs[stored.commit.address.id].state.result is RunResult.UNKNOWN
+                run = fold.runs[stored.commit.address.id].state
+                failing = run.result is RunResult.FAILED and not fold.configs[run.run_config].fail_fast
+                assert failing or run.result is RunResult.UNKNOWN
     assert max(starts.values(), default=0) <= 1
     assert max(assigned.values(), default=0) <= 1
     assert len(world.started) == len(set(world.started))

@@ -55,7 +55,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPES: tuple[Literal["all", "failed", "chosen"], ...] = ("all", "failed", "chosen")
 REASONS: tuple[RetryReason, ...] = ("failure", "lost", "timeout")
 ASKED = {"stop": decide_stop, "cancel": decide_cancel, "pause": decide_pause, "resume": decide_resume}
-CONDITIONS: tuple[Condition, ...] = ("on_success", "on_failure", "on_skipped")
+CONDITIONS: tuple[Condition, ...] = ("on_success", "on_failure", "on_skipped", "always")
 
 
 def task(
@@ -108,6 +108,7 @@ def random_config(random: Random) -> RunConfig:
     content = replace(
         config(*tasks, name=random.choice(["run", "run", "other"])), concurrency=random_concurrency(random)
     )
+    content = replace(content, fail_fast=random.random() < 0.3)
     return replace(content, run_timeout_interval=random.randint(5, 90) * SECOND) if random.random() < 0.2 else content
 
 

@@ -72,3 +72,29 @@ def test_what_has_hundreds_of_unknown_fields_is_refused() -> None:
     assert parse_config(f"runs: [{{name: r}}]\n{few}").runs
     with pytest.raises(ConfigError, match="more than 300 different fields are unknown"):
         parse_config(f"runs: [{{name: r}}]\n{few}zz: 1\n")
+
+
+def graph(*tasks: str) -> ParsedConfig:
+    return parse_config("runs:\n- name: r\n  tasks:\n" + "".join(f"  - {{{HOST}, {task}}}\n" for task in tasks))
+
+
+@pytest.mark.parametrize(
+    ("test", "tell", "warns"),
+    [
+        ("depends: [build]", "{test: [on_failure]}", True),
+        ("depends: [build]", "{test: [on_success, on_failure]}", True),
+        ("depends: [build]", "{test: [on_failure, on_skipped]}", False),
+        ("depends: [build]", "{test: [always]}", False),
+        ("depends: [build]", "{test: [on_success]}", False),
+        ("depends: [{build: [on_success, on_failure]}]", "{test: [on_failure]}", False),
+        ("depends: []", "{test: [on_failure]}", False),
+    ],
+)
+def test_a_failure_that_does_not_reach_a_task_that_waits_for_it_is_worth_a_warning(
+    test: str, tell: str, warns: bool
+) -> None:
+    parsed = graph("name: build", f"name: test, {test}", f"name: tell, depends: [{tell}]")
+    expected = (6, "runs[0].tasks[2].depends[0]", 'a failure of task "build" does not reach task "tell"')
+    assert [(line, path, message.partition(":")[0]) for line, path, message in warned(parsed)] == [expected] * warns
+    ignored = graph("name: build, ignore_failure: true", f"name: test, {test}", f"name: tell, depends: [{tell}]")
+    assert warned(ignored) == []

@@ -17,7 +17,7 @@ from datetime import datetime
 
 from runstream.commits import Head, NewCommit
 from runstream.domain import executor_task as executor_tasks
-from runstream.domain.advance import advance, never_assigned, tasks_to_run
+from runstream.domain.advance import advance, never_assigned, runs_always, tasks_to_run
 from runstream.domain.executor import demand_of
 from runstream.domain.executor_task import NOBODY, ExecutorTask
 from runstream.domain.group import Place, decide_in_group
@@ -69,7 +69,7 @@ def plan_run(
         task.executor_task_id
         for task in run.tasks.values()
         if task.executor_task_open
-        and (run.stop or run.finished or task.status in _NOT_TO_RUN)
+        and ((run.stop and not runs_always(config, task.name)) or run.finished or task.status in _NOT_TO_RUN)
         and executor_tasks.decide_stop(tasks[task.executor_task_id].state)
     ]
     runnable = (name for name in tasks_to_run(run, config, at) if name not in to_withdraw)

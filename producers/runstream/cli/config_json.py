@@ -40,6 +40,7 @@ def _run(run: ResolvedRun) -> Json:
         "run_timeout_interval": run.config.run_timeout_interval,
         "concurrency": asdict(run.config.concurrency),
         "priority": run.config.priority,
+        "fail_fast": run.config.fail_fast,
         "tasks": {name: _task(task) for name, task in run.config.tasks.items()},
     }
 

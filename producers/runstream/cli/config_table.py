@@ -39,6 +39,7 @@ def _manners(config: RunConfig) -> str:
         f"concurrency {policy}" if policy != "queue" else "",
         f"at most {bound} waiting" if bound else "",
         f"priority {config.priority}" if config.priority else "",
+        "fail_fast" if config.fail_fast else "",
         f"at most {format_duration(config.run_timeout_interval)}" if config.run_timeout_interval else "",
     ]
     told = "; ".join(filter(None, facts))

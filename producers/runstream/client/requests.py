@@ -28,6 +28,8 @@ class NewRun:
     """queue, cancel_running, cancel_waiting or skip; or a map of `policy` and `max_waiting`."""
     priority: int = 0
     """-100 to 100; where executors are short, higher goes first."""
+    fail_fast: bool = False
+    """Whether the first failure keeps tasks from starting."""
 
 
 @dataclass(frozen=True, slots=True)

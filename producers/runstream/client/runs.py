@@ -63,6 +63,7 @@ class Runs:
             "run_timeout_interval": run.run_timeout_interval,
             "concurrency": run.concurrency,
             "priority": run.priority,
+            "fail_fast": run.fail_fast,
         }
         return (await self._wire.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
 

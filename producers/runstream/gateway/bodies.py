@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from runstream.errors import BadRequestError
 from runstream.evaluation import ConfigName
-from runstream.events.run_config import GroupPolicy, RetryReason
+from runstream.events.run_config import Condition, GroupPolicy, RetryReason
 from runstream.runconfig import MAX_BACKOFF, MAX_NANOSECONDS, MAX_PRIORITY, MAX_RETRIES, MAX_WAITING, REASONS
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class DependBody(Body, frozen=True):
     """On which task (by its id) a task waits, and in which of its outcomes."""
 
     task_id: str
-    conditions: list[Literal["on_success", "on_failure", "on_skipped"]] = []
+    conditions: list[Condition] = []
 
 
 class TmpfsBody(Body, frozen=True):
@@ -199,6 +199,7 @@ class CreateRunBody(Body, frozen=True):
     """Means nothing, and never did."""
     concurrency: GroupPolicy | ConcurrencyBody = "queue"
     priority: Priority = 0
+    fail_fast: bool = False
 
 
 class CreateRunsBody(Body, frozen=True):

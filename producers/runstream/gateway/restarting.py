@@ -29,6 +29,7 @@ _OF_THE_EARLIER_RUN = (
     "annotations",
     "concurrency",
     "priority",
+    "fail_fast",
 )
 _NOTHING = CreateRunBody()
 

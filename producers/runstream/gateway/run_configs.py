@@ -58,6 +58,7 @@ def run_config_of(body: CreateRunBody, name: str) -> RunConfig:
         run_timeout_interval=body.run_timeout_interval,
         concurrency=_concurrency(body.concurrency),
         priority=body.priority,
+        fail_fast=body.fail_fast,
     )
 
 

@@ -202,6 +202,7 @@ class RunConfigShape(Shape, frozen=True):
     run_timeout_interval: int
     concurrency: ConcurrencyBody
     priority: int
+    fail_fast: bool
 
 
 class RunAnswer(Shape, frozen=True):

@@ -215,6 +215,7 @@ def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
         run_timeout_interval=config.run_timeout_interval,
         concurrency=ConcurrencyBody(config.concurrency.policy, config.concurrency.max_waiting),
         priority=config.priority,
+        fail_fast=config.fail_fast,
     )
 
 

@@ -23,11 +23,12 @@ from runstream.events.run import (
 )
 from runstream.events.run_config import Condition, Depend, RunConfig
 
-_MATCHES: dict[Condition, RunTaskStatus] = {
-    "on_success": RunTaskStatus.SUCCESS,
-    "on_failure": RunTaskStatus.FAILED,
-    "on_skipped": RunTaskStatus.SKIPPED,
+_CONDITIONS: dict[RunTaskStatus, Condition] = {
+    RunTaskStatus.SUCCESS: "on_success",
+    RunTaskStatus.FAILED: "on_failure",
+    RunTaskStatus.SKIPPED: "on_skipped",
 }
+"""Which condition each outcome meets, beside `always`."""
 
 
 def advance(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEvent]]:
@@ -79,14 +80,18 @@ def _result(run: Run, config: RunConfig) -> RunResult | None:
 
 
 def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
-    """Which tasks are skipped, cancelled or wait for approval (c.5), seen from one state of the run."""
+    """Which tasks are skipped, cancelled or wait for approval (c.5), seen from one state of the run.
+
+    A stop skips what has not started, but for tasks with an `always` dependency: those are decided as in any run. A
+    failure cancels nothing, unless the run is `fail_fast`.
+    """
     skipped, cancelled, waiting = [], [], []
     for task in _not_started(run):
-        if run.stop and not task.executor_task_id:
+        if run.stop and not task.executor_task_id and not _outlives_stop(config, task):
             skipped.append(task.name)
         elif task.skip:
             continue
-        elif _is_root(config, task) and run.result is not RunResult.UNKNOWN and not task.executor_task_id:
+        elif _is_too_late(run, config, task) and not task.executor_task_id:
             cancelled.append(task.name)
         elif not _parents_done(run, config, task):
             continue
@@ -139,8 +144,27 @@ def _not_started(run: Run) -> Iterator[RunTask]:
     return (task for task in run.tasks.values() if task.status is RunTaskStatus.NOT_STARTED)
 
 
-def _is_root(config: RunConfig, task: RunTask) -> bool:
-    return not config.tasks[task.name].depends
+def _outlives_stop(config: RunConfig, task: RunTask) -> bool:
+    """Whether it runs in a stopped run. After a stop nothing waits for approval any more."""
+    return runs_always(config, task.name) and (task.approved or not config.tasks[task.name].needs_approval)
+
+
+def runs_always(config: RunConfig, name: str) -> bool:
+    """Whether a stop neither skips nor ends this task."""
+    return any("always" in depend.conditions for depend in config.tasks[name].depends)
+
+
+def _is_too_late(run: Run, config: RunConfig, task: RunTask) -> bool:
+    """Whether the run's result keeps it from starting. In a failed run only `fail_fast` does."""
+    depends = config.tasks[task.name].depends
+    if run.result is RunResult.FAILED:
+        return config.fail_fast and all(map(_expects_success, depends))
+    return run.result is not RunResult.UNKNOWN and not depends
+
+
+def _expects_success(depend: Depend) -> bool:
+    """Whether it is no reaction to a failure: it goes on after a success, and maybe after a skip."""
+    return "on_success" in depend.conditions and not {"on_failure", "always"}.intersection(depend.conditions)
 
 
 def _parents_done(run: Run, config: RunConfig, task: RunTask) -> bool:
@@ -148,10 +172,22 @@ def _parents_done(run: Run, config: RunConfig, task: RunTask) -> bool:
 
 
 def _conditions_met(run: Run, config: RunConfig, task: RunTask) -> bool:
-    return all(condition_met(run, depend) for depend in config.tasks[task.name].depends)
+    return all(condition_met(run, config, depend) for depend in config.tasks[task.name].depends)
 
 
-def condition_met(run: Run, depend: Depend) -> bool:
-    """Whether the outcome of the task that is depended on is one of those that are waited for."""
-    status = run.tasks[depend.task].status
-    return any(_MATCHES[condition] is status for condition in depend.conditions)
+def condition_met(run: Run, config: RunConfig, depend: Depend) -> bool:
+    """Whether the outcome of the parent, which is done, is one of those that the dependency names."""
+    return "always" in depend.conditions or _CONDITIONS.get(outcome(run, config, depend.task)) in depend.conditions
+
+
+def outcome(run: Run, config: RunConfig, name: str) -> RunTaskStatus:
+    """The task's status as its children see it.
+
+    A failure that is ignored is a success; a task that `fail_fast` kept from starting was skipped.
+    """
+    status = run.tasks[name].status
+    if status is RunTaskStatus.FAILED and config.tasks[name].ignore_failure:
+        return RunTaskStatus.SUCCESS
+    if status is RunTaskStatus.CANCELLED and config.fail_fast:
+        return RunTaskStatus.SKIPPED
+    return status

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import cast
 
 from runstream.domain.actions import NotAllowed
-from runstream.domain.advance import condition_met
+from runstream.domain.advance import condition_met, outcome
 from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus
 from runstream.events.run import KeptTask, Outcome, RunRestarted, RunResult
 from runstream.events.run_config import RunConfig
@@ -63,7 +63,7 @@ def _again(run: Run, config: RunConfig, asked: Restart) -> Collection[str]:
         return run.tasks.keys()
     if asked.scope == "chosen":
         return _with_descendants(config, asked.tasks) if asked.descendants else asked.tasks
-    return _with_descendants(config, (n for n, task in run.tasks.items() if task.status is not RunTaskStatus.SUCCESS))
+    return _with_descendants(config, (n for n in run.tasks if outcome(run, config, n) is not RunTaskStatus.SUCCESS))
 
 
 def _with_descendants(config: RunConfig, names: Iterable[str]) -> set[str]:
@@ -102,7 +102,7 @@ def _require_runnable(run: Run, config: RunConfig, name: str, again: Collection[
         )
     for depend in config.tasks[name].depends:
         parent = run.tasks[depend.task]
-        if parent.name not in again and not condition_met(run, depend):
+        if parent.name not in again and not condition_met(run, config, depend):
             raise _refused(
                 f"task {name!r} would be skipped: it depends on {parent.name!r} ({', '.join(depend.conditions)}), "
                 f"which keeps its outcome: {parent.status.value}",

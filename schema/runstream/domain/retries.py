@@ -1,8 +1,8 @@
-"""Which failed tasks are tried again: before the run has its result, so that it need not fail.
+"""Which failed tasks are tried again.
 
-An attempt that failed in a way that its task is retried after is followed by another one, as long as there are any
-left and nothing else has ended the run. Once the run has its result, no further attempt is made: a task that waits
-for one has failed after all, and those that depend on its failure see it.
+An attempt that failed for one of the reasons that its task names is followed by another one while any are left. The
+failure of another task changes nothing about that, unless the run is `fail_fast`: then no further attempt is made, a
+task that waits for one has failed, and its children see that. A stop skips such a task.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ def decide_retries(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEve
     """The further attempts at tasks that failed, or the end of the wait for them."""
     if run.phase is not RunPhase.RUNNING or run.stop or out_of_time(run, config, at):
         return ()
-    if run.result is not RunResult.UNKNOWN:
+    if config.fail_fast and run.result is not RunResult.UNKNOWN:
         return [RunTaskRetryDropped(task.name) for task in run.tasks.values() if task.between_attempts]
     failed = [task for task in run.tasks.values() if task.status is RunTaskStatus.FAILED and not task.kept]
     retried = {task.name: event for task in failed if (event := _another(task, config, at)) is not None}
-    if any(task.name not in retried and not config.tasks[task.name].ignore_failure for task in failed):
+    if config.fail_fast and any(
+        task.name not in retried and not config.tasks[task.name].ignore_failure for task in failed
+    ):
         return ()
     return tuple(retried.values())
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from runstream.events.event import Event
 
-Condition = Literal["on_success", "on_failure", "on_skipped"]
+Condition = Literal["on_success", "on_failure", "on_skipped", "always"]
 StepType = Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
 RetryReason = Literal["failure", "lost", "timeout"]
 """What ended an attempt: its own failure, an executor that is gone, or a time-out."""
@@ -191,6 +191,8 @@ class RunConfig:
     concurrency: Concurrency = Concurrency("queue", 0)
     priority: int = 0
     """-100 to 100; where executors are short, higher goes first."""
+    fail_fast: bool = False
+    """Whether the first failure keeps tasks from starting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS
@@ -85,6 +85,7 @@ def _runs(fields: Fields) -> Iterator[RunSpec]:
             retry=decode_retry(run),
             concurrency=decode_concurrency(run),
             priority=decode_priority(run),
+            fail_fast=run.flag("fail_fast"),
         )
 
 
@@ -120,7 +121,7 @@ def _tasks(run: Fields, run_name: str) -> tuple[TaskSpec, ...]:
         depends = decode_depends(fields)
         links.setdefault(name, (place, depends))
         tasks.append(_task(fields, name, depends))
-    _check_links(links)
+    _check_links(links, {task.name for task in tasks if task.ignore_failure})
     return tuple(tasks)
 
 
@@ -144,7 +145,7 @@ def _task(fields: Fields, name: str, depends: list[tuple[Cursor, DependSpec]]) -
     )
 
 
-def _check_links(links: dict[str, tuple[Cursor, list[tuple[Cursor, DependSpec]]]]) -> None:
+def _check_links(links: dict[str, tuple[Cursor, list[tuple[Cursor, DependSpec]]]], ignored: Collection[str]) -> None:
     """Dependencies on tasks that are not there, twice on the same, in a circle, or already implied."""
     for name, (_, depends) in links.items():
         seen: set[str] = set()
@@ -161,6 +162,7 @@ def _check_links(links: dict[str, tuple[Cursor, list[tuple[Cursor, DependSpec]]]
         links[name][0].wrong(message)
     if not cycles:
         _check_common(links, parents)
+        _warn_of_unreached(links, ignored)
 
 
 def _check_common(
@@ -174,3 +176,24 @@ def _check_common(
             f"task {shown(name)} and its dependency {shown(parent)} have both a dependency on task {shown(dependency)}",
             f"leave {shown(dependency)} out of the task's depends",
         )
+
+
+def _warn_of_unreached(
+    links: dict[str, tuple[Cursor, list[tuple[Cursor, DependSpec]]]], ignored: Collection[str]
+) -> None:
+    """Warn of a reaction to a failure that does not see the failures before its parent: those skip the parent."""
+    for name, (_, depends) in links.items():
+        for place, depend in depends:
+            if "on_failure" not in depend.conditions or not {"on_skipped", "always"}.isdisjoint(depend.conditions):
+                continue
+            before = [
+                one.task
+                for _, one in links.get(depend.task, (place, []))[1]
+                if one.task not in ignored and {"on_failure", "always"}.isdisjoint(one.conditions)
+            ]
+            if before:
+                place.warn(
+                    f"a failure of task {shown(before[0])} does not reach task {shown(name)}: "
+                    f"it skips task {shown(depend.task)}",
+                    "add on_skipped, or use always",
+                )

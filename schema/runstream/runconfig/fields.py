@@ -91,6 +91,7 @@ RUN: FieldTable = {
         "concurrency", "what it does about earlier runs of its name in its group; it waits behind them"
     ),
     "priority": Field("priority", "-100 to 100; where executors are short, higher goes first"),
+    "fail_fast": Field("flag", "the first failure of a task keeps those from starting that do not react to failures"),
 }
 CONCURRENCY: FieldTable = {
     "policy": Field("policy", "queue (the default), cancel_waiting, cancel_running or skip"),
@@ -105,7 +106,7 @@ TASK: FieldTable = {
     "user": Field("text", "who runs its steps; the first container's user when nothing is said"),
     "steps": Field("steps", "what it does, one after the other"),
     "depends": Field("depends", "the tasks that it waits for"),
-    "ignore_failure": Field("flag", "its failure does not fail the run"),
+    "ignore_failure": Field("flag", "its failure counts as a success, for the run and for the tasks that depend on it"),
     "approval": Field("flag", "it waits until it is approved"),
     "when": Field("when", f"{_WHEN}; for another the task is skipped"),
     "docker_registries_auth": Field("registries", f"{_REGISTRIES}; wins over the run"),
@@ -147,7 +148,9 @@ REGISTRY_AUTH: FieldTable = {
 VALUE: FieldTable = {"from_variable": Field("strict text", "the variable of the project that has the value")}
 DEPEND: FieldTable = {
     "task": Field("strict text", "the task that is waited for", required=True),
-    "conditions": Field("conditions", "the outcomes after which this one goes on; on_success when nothing is said"),
+    "conditions": Field(
+        "conditions", "the outcomes after which it runs: on_success (the default), on_failure, on_skipped, always"
+    ),
 }
 WHEN: FieldTable = {
     "branch": Field("patterns", "looked at for branches"),

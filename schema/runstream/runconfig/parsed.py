@@ -50,6 +50,7 @@ class RunSpec:
     retry: Retry | None
     concurrency: Concurrency
     priority: int
+    fail_fast: bool = False
 
 
 @dataclass(frozen=True, slots=True)

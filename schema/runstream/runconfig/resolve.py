@@ -82,6 +82,7 @@ def run_configs(
                 run_timeout_interval=_nearest(run.run_timeout_interval, parsed.run_timeout_interval) or 0,
                 concurrency=run.concurrency,
                 priority=run.priority if priority is None else priority,
+                fail_fast=run.fail_fast,
             ),
             _matches(run.when, context),
         )
