@@ -60,6 +60,24 @@ async def test_a_shallow_clone_has_the_commit_alone_however_old_it_is_and_whatev
         assert await done.log(1) == "three\ntwo\none\n"
 
 
+async def test_a_server_that_gives_no_single_commits_gives_the_history_of_the_ref(tmp_path: Path) -> None:
+    repository = made(tmp_path / "r", "one", "two", "three")
+    git(repository, "config", "uploadpack.allowAnySHA1InWant", "false")
+    git(repository, "config", "uploadpack.allowReachableSHA1InWant", "false")
+    old_protocol = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.version", "GIT_CONFIG_VALUE_0": "0"}
+    environment = {
+        "AGOLA_REPOSITORY_URL": repository.as_uri(),
+        "AGOLA_GIT_REF": "main",
+        "AGOLA_GIT_COMMITSHA": git(repository, "rev-parse", "HEAD~1"),
+        **old_protocol,
+    }
+    async with rig(tmp_path / "executor") as it:
+        done = await it.run(cloning(depth=1), run_step("git log --format=%s"), environment=environment)
+        assert done.task.phase is SUCCESS, await done.log(0)
+        assert "the server does not give this commit alone" in await done.log(0)
+        assert await done.log(1) == "two\none\n"
+
+
 @modes
 async def test_submodules_are_those_of_the_commit(tmp_path: Path, sandbox: Mode) -> None:
     lib, app = made(tmp_path / "lib", "l1", "l2"), made(tmp_path / "app", "a")
