@@ -83,7 +83,7 @@ def fold_executor(executor: Executor | None, commit: Commit) -> Executor:
     """Return the executor after a commit of its own. Raises UnfitCommitError."""
     with fitting(commit):
         for event in cast("tuple[ExecutorEvent, ...]", commit.events):
-            executor = executors.evolve(executor, commit.address.id, event)
+            executor = executors.evolve(executor, commit.address.id, event, commit.time)
     if executor is None:
         raise UnfitCommitError(f"{commit.address.aggregate} was never registered")
     return executor

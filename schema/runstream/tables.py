@@ -260,6 +260,8 @@ executors = Table(
     *_tracked(),
     Column("registration", JsonText(), nullable=False),
     Column("state", Text, nullable=False),
+    Column("draining", Boolean, nullable=False),
+    Column("last_seen", _TIME),
     _one_of("state", ExecutorState),
     postgresql_with=_ROOM,
 )

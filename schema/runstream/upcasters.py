@@ -47,6 +47,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("RunCancelled", 1): _with(reason=""),
     ("RunStopRequested", 1): _with(reason=""),
     ("ExecutorRegistered", 1): _with(sandbox=""),
+    ("ExecutorLost", 1): _with(last_seen=None),
     ("ExecutorTaskAssigned", 1): _with(attempt=1, workspaces={}),
 }
 """By the type and version that they read."""

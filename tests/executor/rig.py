@@ -47,6 +47,7 @@ class FakeLease:
         self.held = asyncio.Event()
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.touched = 0
+        self.touching = asyncio.Event()
 
     @property
     def trusted(self) -> bool:
@@ -54,6 +55,7 @@ class FakeLease:
 
     def touch(self) -> None:
         self.touched += 1
+        self.touching.set()
 
     async def run(self) -> None:
         self.held.set()

@@ -14,7 +14,7 @@ from runstream.client import ClientError
 from runstream.commits import Head, NewCommit, Position
 from runstream.database.runs import ExecutorRecord
 from runstream.domain.executor import Executor, ExecutorState
-from runstream.events.executor import ExecutorDeleted, ExecutorRegistered
+from runstream.events.executor import ExecutorDeleted, ExecutorDrained, ExecutorRegistered, ExecutorUndrained
 from runstream.events.run import (
     RunCancelled,
     RunPaused,
@@ -298,3 +298,20 @@ async def test_executors_are_listed() -> None:
     async with world.http() as http:
         (listed,) = (await http.get("/executors")).json()["executors"]
     assert (listed["executor_id"], listed["state"], listed["active_tasks"]) == ("e1", "lost", 3)
+
+
+async def test_an_executor_is_drained_and_undrained_once_each() -> None:
+    world = World.make()
+    address = Address(partition_of("e1", 4), "executor", "e1")
+    await world.append(address, REGISTERED)
+    asked = ("drain", "drain", "undrain", "undrain", "drain")
+    async with world.http() as http:
+        for action in asked:
+            done = await http.put("/executors/e1/actions", json={"action_type": action})
+            assert done.status_code == 204
+        unknown = await http.put("/executors/e2/actions", json={"action_type": "drain"})
+        other = await http.put("/executors/e1/actions", json={"action_type": "shoot"})
+    assert (unknown.status_code, other.status_code) == (404, 400)
+    history = await world.log.history(address)
+    events = [event for stored in history[1:] for event in stored.commit.events]
+    assert events == [ExecutorDrained(), ExecutorUndrained(), ExecutorDrained()]

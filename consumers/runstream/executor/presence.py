@@ -7,20 +7,27 @@ registers again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Protocol
 
-import orjson
 import structlog
 
 from runstream.commits import Head, StoredCommit
-from runstream.domain.executor import Offer
+from runstream.domain.executor import Executor, Offer
 from runstream.errors import RunstreamError
-from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
+from runstream.events.executor import (
+    ExecutorDeleted,
+    ExecutorDrained,
+    ExecutorLost,
+    ExecutorRegistered,
+    ExecutorUndrained,
+)
 from runstream.executor.ending import Reason
 from runstream.executor.jobs import Clock, Runner
+from runstream.folding import UnfitCommitError, fold_executor
+from runstream.leases.offers import encode_offer
 from runstream.log.port import AppendConflictError, Log
 from runstream.release import version
 from runstream.settings import ExecutorSettings
@@ -89,6 +96,9 @@ class Presence:
         self._on_held = on_held
         self._clock = clock
         self._version = 0
+        self._draining = False
+        self.full = ""
+        """Why there is no room on the disk for a task; empty when there is."""
         self._gone = asyncio.Event()
         self._touching: asyncio.TimerHandle | None = None
         self._archs = (_ARCHITECTURES.get(platform.machine(), platform.machine()),)
@@ -116,6 +126,9 @@ class Presence:
                     self._end_tasks(Reason.DELETED)
                 if isinstance(event, ExecutorDeleted | ExecutorLost):
                     self._gone.set()
+                if isinstance(event, ExecutorDrained | ExecutorUndrained):
+                    self._draining = isinstance(event, ExecutorDrained)
+                    self._lease.touch()  # at once: until schedulers know, they may assign
 
     async def run(self) -> None:
         """Be there until cancelled."""
@@ -165,8 +178,14 @@ class Presence:
             sandbox=self._runner.sandbox,
         )
         while True:
-            last = await self._log.last(self.address)
+            history = await self._log.history(self.address)
+            last = history[-1] if history else None
             head = Head() if last is None else Head(last.commit.version, last.position.sequence)
+            known: Executor | None = None
+            for stored in history:
+                with contextlib.suppress(UnfitCommitError):  # it is parked, and says nothing
+                    known = fold_executor(known, stored.commit)
+            self._draining = known is not None and known.draining
             self._version = head.version
             if last is not None and last.commit.events[-1:] == (registration,):
                 return
@@ -193,5 +212,8 @@ class Presence:
             allow_pod=self._runner.allow_pod,
             active_tasks_limit=self._settings.active_tasks_limit,
             open_tasks=self._open_tasks(),
+            draining=self._draining,
+            full=self.full,
+            at=self._clock().timestamp(),
         )
-        return orjson.dumps(asdict(offer))
+        return encode_offer(offer)

@@ -16,20 +16,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
-import orjson
 import structlog
 
-from runstream.domain.executor import ExecutorState, Offer
+from runstream.domain.executor import SUSPECT_SECONDS, ExecutorState, Offer
 from runstream.errors import InternalError
 from runstream.leases import LeaseBoard, LeaseChange
+from runstream.leases.offers import decode_offer
 from runstream.projections.fold import Changes
 
 logger = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
-SUSPECT_SECONDS = 5.0
-"""An executor that has not renewed its lease for this long gets no new tasks."""
 GONE = "executor lost: it has not renewed its lease in time"
 
 
@@ -55,6 +54,7 @@ class ExecutorBoard:
         self._on_suspect = on_suspect
         self._heard: dict[str, float] = {}
         """When each living executor was heard of last, on the event loop's clock."""
+        self._last_seen: dict[str, datetime] = {}
         self._suspecting: dict[str, asyncio.TimerHandle] = {}
         self._missing: dict[str, asyncio.TimerHandle] = {}
         self._gone: set[str] = set()
@@ -70,6 +70,10 @@ class ExecutorBoard:
             return GONE
         self._miss(executor_id, self._grace)
         return None
+
+    def last_seen(self, executor_id: str) -> datetime | None:
+        """When the executor was heard of last; None when it never was."""
+        return self._last_seen.get(executor_id)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -122,17 +126,15 @@ class ExecutorBoard:
             self._miss(change.key, self._grace)
 
     def _offered(self, executor_id: str, value: bytes) -> None:
-        try:
-            data = orjson.loads(value)
-            offer = Offer(**{**data, "archs": tuple(data["archs"])})
-        except (ValueError, TypeError, KeyError) as error:
-            logger.warning("An offer cannot be read", action="offer_unreadable", executor=executor_id, error=str(error))
+        offer = decode_offer(executor_id, value)
+        if offer is None:
             return
         if (timer := self._missing.pop(executor_id, None)) is not None:
             timer.cancel()
         self._gone.discard(executor_id)
         loop = asyncio.get_running_loop()
         self._heard[executor_id] = loop.time()
+        self._last_seen[executor_id] = datetime.now(UTC)
         self._withdrawn(executor_id)
         self._suspecting[executor_id] = loop.call_later(SUSPECT_SECONDS, self._suspect, executor_id)
         self.offers[executor_id] = offer

@@ -60,11 +60,21 @@ class Cause:
 class Decider:
     """Keeps what is due in one partition."""
 
-    def __init__(self, fold: PartitionFold, turns: Turns, gone: Callable[[str], str | None]) -> None:
-        """`gone(executor id)` says why an executor is to be given up, or None while it may be alive."""
+    def __init__(
+        self,
+        fold: PartitionFold,
+        turns: Turns,
+        gone: Callable[[str], str | None],
+        last_seen: Callable[[str], datetime | None] = lambda _: None,
+    ) -> None:
+        """`gone(executor id)` says why an executor is to be given up, or None while it may be alive.
+
+        `last_seen(executor id)` says when it was heard of last.
+        """
         self.fold = fold
         self._turns = turns
         self._gone = gone
+        self._last_seen = last_seen
         self._groups = Groups()
         self._dirty: dict[str, None] = {}
         self._wakes = Wakes()
@@ -265,7 +275,8 @@ class Decider:
         for executor_id in executors:
             head = self.fold.executors[executor_id].head
             address = Address(self.fold.partition, "executor", executor_id)
-            yield head.next_commit(address, (ExecutorLost(),), time=at, actor=ACTOR, cause=f"lost:{executor_id}")
+            gone = ExecutorLost(self._last_seen(executor_id))
+            yield head.next_commit(address, (gone,), time=at, actor=ACTOR, cause=f"lost:{executor_id}")
         lost, self._lost = self._lost, {}
         for task_id, reason in lost.items():
             tracked = self.fold.executor_tasks.get(task_id)

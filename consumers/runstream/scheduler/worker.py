@@ -153,7 +153,7 @@ class _Session:
         PARKED_COMMITS.set(len(parked), PROJECTION, str(fold.partition))
         self._intake = Intake(fold, self._feed, around.database, around.log.subjects)
         self._projector = Projector(ProjectionStore(around.database), self._projected)
-        self.decider = Decider(fold, around.turns, around.board.gone)
+        self.decider = Decider(fold, around.turns, around.board.gone, around.board.last_seen)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
         self._intaking = asyncio.Lock()

@@ -54,6 +54,10 @@ logs.command("runstream.cli.log_commands:get_log", name="get", help="Print the l
 
 executors = App(name="executor", help="See and forget executors.", group=_CLIENT)
 executors.command("runstream.cli.executor_commands:list_executors", name="list", help="List executors.")
+executors.command("runstream.cli.executor_commands:drain_executor", name="drain", help="Give an executor no new tasks.")
+executors.command(
+    "runstream.cli.executor_commands:undrain_executor", name="undrain", help="Give an executor tasks again."
+)
 executors.command("runstream.cli.executor_commands:delete_executor", name="delete", help="Forget an executor.")
 
 events = App(name="events", help="Follow the log.", group=_CLIENT)

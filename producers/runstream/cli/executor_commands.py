@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from runstream.cli.output import Output, print_json, print_table, say, styled
+from runstream.cli.output import Output, complain, moment, print_json, print_table, say, styled
 from runstream.cli.running import with_client
 from runstream.client import Client, Executor
+
+SKEW_SECONDS = 2.0
+"""A clock that differs by more is worth telling."""
 
 
 def list_executors(*, output: Output = "table") -> int:
@@ -25,8 +28,43 @@ def list_executors(*, output: Output = "table") -> int:
         if output == "json":
             print_json(executors)
         else:
-            columns = ("ID", "STATE", "TASKS", "ARCHS", "RUNS", "LABELS", "VERSION")
+            columns = ("ID", "STATE", "TASKS", "LAST SEEN", "ARCHS", "RUNS", "LABELS", "VERSION")
             print_table(columns, map(_row, executors), "there are no executors")
+            for executor in executors:
+                for note in _notes(executor):
+                    complain(f"executor {executor.executor_id}: {note}")
+
+    return with_client(work)
+
+
+def drain_executor(executor: str, /) -> int:
+    """Let an executor get no new tasks; those that it has go on to their end. `executor list` says when it is drained.
+
+    Parameters
+    ----------
+    executor
+        Its id.
+    """
+
+    async def work(client: Client) -> None:
+        await client.executors.drain(executor)
+        say(f"executor {executor} gets no new tasks; `runstream executor undrain {executor}` lets it get them again")
+
+    return with_client(work)
+
+
+def undrain_executor(executor: str, /) -> int:
+    """Let a drained executor get new tasks again.
+
+    Parameters
+    ----------
+    executor
+        Its id.
+    """
+
+    async def work(client: Client) -> None:
+        await client.executors.undrain(executor)
+        say(f"executor {executor} gets new tasks again")
 
     return with_client(work)
 
@@ -53,11 +91,20 @@ def _row(executor: Executor) -> tuple[str | Text, ...]:
         executor.executor_id,
         styled(executor.state),
         f"{executor.active_tasks} of {limit}",
+        moment(executor.last_seen),
         ",".join(executor.archs),
         ",".join(what_runs(executor)),
         ",".join(f"{name}={value}" for name, value in sorted(executor.labels.items())),
         executor.version,
     )
+
+
+def _notes(executor: Executor) -> Iterator[str]:
+    if executor.full:
+        yield f"it takes no tasks: {executor.full}"
+    if abs(executor.clock_skew) > SKEW_SECONDS:
+        side = "ahead of" if executor.clock_skew > 0 else "behind"
+        yield f"its clock is {abs(executor.clock_skew):.0f} s {side} the log's server; synchronize its clock (NTP)"
 
 
 def what_runs(executor: Executor) -> Iterator[str]:

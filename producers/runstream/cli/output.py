@@ -26,6 +26,12 @@ STYLES = {
     "running": "cyan",
     "queued": "blue",
     "lost": "red",
+    "offline": "red",
+    "suspect": "yellow",
+    "full": "yellow",
+    "draining": "yellow",
+    "drained": "yellow",
+    "ready": "green",
 }
 
 

@@ -256,7 +256,7 @@ class Executor:
 
     executor_id: str
     state: str
-    """registered or lost."""
+    """ready, suspect, draining, drained, full, offline or lost."""
     archs: tuple[str, ...]
     labels: dict[str, str]
     allow_privileged_containers: bool
@@ -268,6 +268,12 @@ class Executor:
     version: str
     sandbox: str = ""
     """How host tasks are kept apart from its machine: `sandboxed`, `off`, `missing: <why>`; empty if not known."""
+    last_seen: datetime | None = None
+    """When it renewed its lease last, or did something last that the log knows."""
+    full: str = ""
+    """Why it has no room on its disk for a task; empty when it has."""
+    clock_skew: float = 0.0
+    """How far its clock is ahead of the log's server, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,8 @@ class ExecutorRow(NamedTuple):
     position: int
     registration: str
     state: str
+    draining: bool
+    last_seen: datetime | None
 
     @property
     def head(self) -> Head:
@@ -362,13 +364,22 @@ def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
 def executor_row(executor: Executor, head: Head, partition: int) -> ExecutorRow:
     """The row of an executor."""
     return ExecutorRow(
-        executor.id, partition, head.version, head.sequence, _json(executor.registration), executor.state.value
+        executor.id,
+        partition,
+        head.version,
+        head.sequence,
+        _json(executor.registration),
+        executor.state.value,
+        executor.draining,
+        executor.last_seen,
     )
 
 
 def executor_of(row: ExecutorRow) -> Executor:
     """The executor that the row stands for."""
-    return Executor(row.id, _REGISTRATION.decode(row.registration), ExecutorState(row.state))
+    return Executor(
+        row.id, _REGISTRATION.decode(row.registration), ExecutorState(row.state), row.draining, row.last_seen
+    )
 
 
 def run_config_row(content_hash: str, config: RunConfig, partition: int) -> RunConfigRow:

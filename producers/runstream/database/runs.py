@@ -108,6 +108,8 @@ class ExecutorRecord:
     head: Head
     partition: int
     open_tasks: int
+    last_task: datetime | None = None
+    """When the last of its tasks that the rows know began or ended."""
 
 
 async def get_run(transaction: Transaction, run_id: str) -> RunRecord:
@@ -260,8 +262,15 @@ async def _with_open_tasks(transaction: Transaction, rows: Sequence[RowMapping])
         .group_by(tasks.executor_id)
     )
     counts = {row["executor_id"]: int(row["open"]) for row in await transaction.rows(counting)}
-    executors = (ExecutorRow(**row) for row in rows)
-    return tuple(ExecutorRecord(executor_of(row), row.head, row.partition, counts.get(row.id, 0)) for row in executors)
+    executors = [ExecutorRow(**row) for row in rows]
+    latest = func.max(func.coalesce(tasks.end_time, tasks.start_time)).label("latest")
+    away = [row.id for row in executors if row.state == ExecutorState.LOST.value]
+    ended = select(tasks.executor_id, latest).where(tasks.executor_id.in_(away)).group_by(tasks.executor_id)
+    last = {row["executor_id"]: row["latest"] for row in await transaction.rows(ended)} if away else {}
+    return tuple(
+        ExecutorRecord(executor_of(row), row.head, row.partition, counts.get(row.id, 0), last.get(row.id))
+        for row in executors
+    )
 
 
 async def get_positions(transaction: Transaction) -> dict[int, Position]:

@@ -12,7 +12,7 @@ from runstream.domain.executor import Executor, ExecutorState
 from runstream.domain.run import Run
 from runstream.errors import ConflictError, NotExistError
 from runstream.events.event import Event
-from runstream.events.executor import ExecutorDeleted
+from runstream.events.executor import ExecutorDeleted, ExecutorDrained, ExecutorUndrained
 from runstream.events.run import RunEvent
 from runstream.folding import fold_executor
 from runstream.gateway.creation import ACTOR
@@ -54,6 +54,14 @@ class Acting:
 
     async def delete_executor(self, executor_id: str) -> Position | None:
         """Forget an executor. Raises NotExistError for one that is not there or was forgotten already."""
+        return await self._on_executor(executor_id, lambda _: (ExecutorDeleted(),))
+
+    async def drain_executor(self, executor_id: str, *, draining: bool) -> Position | None:
+        """Let an executor get no new tasks, or get them again; None when that is so already. Raises NotExistError."""
+        event = ExecutorDrained() if draining else ExecutorUndrained()
+        return await self._on_executor(executor_id, lambda executor: () if executor.draining is draining else (event,))
+
+    async def _on_executor(self, executor_id: str, decide: Callable[[Executor], Sequence[Event]]) -> Position | None:
         require_token(executor_id, "executor id")
         address = Address(partition_of(executor_id, self.log.partitions), "executor", executor_id)
 
@@ -61,7 +69,7 @@ class Acting:
             history = await self.log.history(address)
             return _fold_executor(history), head_of(history)
 
-        return await self._append(address, load, lambda executor: _decide_delete(executor_id, executor))
+        return await self._append(address, load, lambda executor: decide(_existing(executor_id, executor)))
 
     async def _append(
         self,
@@ -95,7 +103,7 @@ def _fold_executor(history: Sequence[StoredCommit]) -> Executor | None:
     return executor
 
 
-def _decide_delete(executor_id: str, executor: Executor | None) -> Sequence[Event]:
+def _existing(executor_id: str, executor: Executor | None) -> Executor:
     if executor is None or executor.state is ExecutorState.DELETED:
         raise NotExistError(
             f"executor {executor_id} does not exist",
@@ -103,4 +111,4 @@ def _decide_delete(executor_id: str, executor: Executor | None) -> Sequence[Even
             details={"executor": executor_id},
             hint="`runstream executor list` shows the executors that do",
         )
-    return (ExecutorDeleted(),)
+    return executor

@@ -241,6 +241,12 @@ class TaskActionBody(Body, frozen=True):
     """As the run was read with: the action is refused when the run has changed since."""
 
 
+class ExecutorActionBody(Body, frozen=True):
+    """PUT /executors/{id}/actions."""
+
+    action_type: Literal["drain", "undrain"]
+
+
 async def read_body(request: Request, kind: type[T], limit: int) -> T:
     """The request's body as a `kind`. Raises BadRequestError, as `read_content` and `decoded` do."""
     return decoded(await read_content(request, limit), kind)

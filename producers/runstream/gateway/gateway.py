@@ -21,7 +21,7 @@ from runstream.gateway.creation import RunCreation
 from runstream.gateway.explaining import Explaining
 from runstream.gateway.gate import Admission, Gate
 from runstream.gateway.parts import Parts
-from runstream.gateway.ports import Asking, PastRuns, Stored
+from runstream.gateway.ports import Asking, PastRuns, Sightings, Stored
 from runstream.gateway.reading import DatabaseReads
 from runstream.gateway.restarting import Restarting
 from runstream.gateway.routes.why import in_maintenance
@@ -45,6 +45,7 @@ class Backends:
     past: PastRuns
     stored: Stored
     questions: Asking
+    sightings: Sightings | None = None
 
 
 class Gateway(HttpServer):
@@ -89,6 +90,7 @@ class Gateway(HttpServer):
             configs=configs,
             keyring=keyring,
             stopping=stopping,
+            sightings=behind.sightings,
         )
         self._admission: Component | None = None
         gate = None

@@ -21,7 +21,7 @@ from runstream.gateway.bodies import decoded, read_content
 from runstream.gateway.creation import RunCreation
 from runstream.gateway.explaining import Explaining
 from runstream.gateway.idempotency import IdempotencyKey, idempotency_key
-from runstream.gateway.ports import PastRuns, Reads, StepLogs
+from runstream.gateway.ports import PastRuns, Reads, Sightings, StepLogs
 from runstream.gateway.restarting import Restarting
 from runstream.log.port import Log
 from runstream.sealing import Keyring
@@ -66,6 +66,8 @@ class Parts:
     configs: ConfigReader
     keyring: Keyring
     stopping: asyncio.Event
+    sightings: Sightings | None = None
+    """Without it, no executor is known to be alive."""
 
     async def body(self, request: Request, kind: type[T]) -> T:
         """The request's body as a `kind`. Raises BadRequestError."""

@@ -5,13 +5,14 @@ Appending is `runstream.log`; here are the questions that are asked of the proje
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from runstream.commits import LogPosition, Position
 from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord
+from runstream.domain.executor import Sighting
 from runstream.events.run_config import RunConfig
 from runstream.jetstream.questions import NoAnswer
 
@@ -85,6 +86,14 @@ class Asking(Protocol):
 
     async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
         """The answer, waited for so long at most."""
+        ...
+
+
+class Sightings(Protocol):
+    """The leases of executors (`runstream.gateway.sighting.ExecutorSightings`)."""
+
+    async def seen(self) -> Mapping[str, Sighting]:
+        """Every executor that holds its lease, by id. Raises UnavailableError."""
         ...
 
 

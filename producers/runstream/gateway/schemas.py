@@ -18,6 +18,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     bodies.CreateRunsBody,
     bodies.RunActionBody,
     bodies.TaskActionBody,
+    bodies.ExecutorActionBody,
     shapes.RunAnswer,
     shapes.RunsCreatedAnswer,
     shapes.RunsAnswer,

@@ -253,7 +253,13 @@ class ExecutorShape(Shape, frozen=True):
     """An executor and what it said last of itself."""
 
     executor_id: str
-    state: str
+    state: Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
+    last_seen: datetime | None
+    """When it renewed its lease last, or did something last that the log knows."""
+    full: str
+    """Why it has no room on its disk for a task; empty when it has."""
+    clock_skew: float
+    """How far its clock is ahead of the log's server, in seconds."""
     archs: list[str]
     labels: dict[str, str]
     allow_privileged_containers: bool

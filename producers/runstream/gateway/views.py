@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from runstream.database.runs import ExecutorRecord, RunSummary, summary_of
+from runstream.domain.executor import Sighting, standing
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
 from runstream.domain.run import Attempt, Restart, Run, RunTask
@@ -98,12 +99,16 @@ def _can_restart(run: Run, config: RunConfig, scope: Literal["all", "failed"]) -
     return can_restart(run, config, Restart(run.id, scope, (), descendants=False, fresh=False))
 
 
-def executor_shape(record: ExecutorRecord) -> ExecutorShape:
-    """An executor and what it said last of itself."""
+def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> ExecutorShape:
+    """An executor, what it said last of itself, and what its lease says now."""
     said = record.executor.registration
+    known = [seen for seen in (record.executor.last_seen, record.last_task) if seen is not None]
     return ExecutorShape(
         executor_id=record.executor.id,
-        state=record.executor.state.value,
+        state=standing(record.executor, sighting, record.open_tasks),
+        last_seen=sighting.seen if sighting is not None else max(known, default=None),
+        full=sighting.offer.full if sighting is not None else "",
+        clock_skew=round(sighting.skew, 3) if sighting is not None else 0.0,
         archs=list(said.archs),
         labels=said.labels,
         allow_privileged_containers=said.allow_privileged_containers,

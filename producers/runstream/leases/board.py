@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from nats.aio.client import Client
 
 from runstream.errors import BadRequestError
 from runstream.ids import require_token
-from runstream.jetstream.api import publish
+from runstream.jetstream.api import publish, request
 from runstream.jetstream.streams import bucket_config, ensure_stream
 from runstream.leases.lease import Lease, released
 from runstream.leases.watching import LeaseWatch
@@ -58,6 +59,10 @@ class LeaseBoard:
         Its key has at least two tokens, so that who watches leases does not see it. Raises UnavailableError.
         """
         await publish(self._nc, f"$KV.{self.bucket}.{key}", value, {"Nats-TTL": f"{seconds}s"})
+
+    async def server_time(self) -> datetime:
+        """The time now, by the clock of the server that keeps the leases. Raises UnavailableError."""
+        return datetime.fromisoformat((await request(self._nc, f"STREAM.INFO.KV_{self.bucket}"))["ts"])
 
     async def forget(self, key: str) -> None:
         """Take a record away. Raises UnavailableError."""

@@ -37,6 +37,7 @@ class LeaseChange:
 class _Held:
     sequence: int
     value: bytes
+    nanoseconds: int
 
 
 class LeaseWatch:
@@ -54,6 +55,11 @@ class LeaseWatch:
     def held(self) -> dict[str, bytes]:
         """The value of each key that is held, as of the last change that was read."""
         return {key: held.value for key, held in self._held.items()}
+
+    @property
+    def stored(self) -> dict[str, int]:
+        """When each key that is held was written last: nanoseconds since 1970 by the server's clock."""
+        return {key: held.nanoseconds for key, held in self._held.items()}
 
     def __aiter__(self) -> LeaseWatch:
         return self
@@ -125,5 +131,5 @@ class LeaseWatch:
         if "KV-Operation" in headers or "Nats-Marker-Reason" in headers:
             self._held.pop(key, None)
             return LeaseChange(key, "released", b"", delivery.sequence, delivery.nanoseconds)
-        self._held[key] = _Held(delivery.sequence, message.data)
+        self._held[key] = _Held(delivery.sequence, message.data, delivery.nanoseconds)
         return LeaseChange(key, "held", message.data, delivery.sequence, delivery.nanoseconds)

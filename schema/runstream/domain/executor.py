@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal, assert_never
 
-from runstream.events.executor import ExecutorDeleted, ExecutorEvent, ExecutorLost, ExecutorRegistered
+from runstream.events.executor import (
+    ExecutorDeleted,
+    ExecutorDrained,
+    ExecutorEvent,
+    ExecutorLost,
+    ExecutorRegistered,
+    ExecutorUndrained,
+)
 from runstream.events.run_config import Runtime
 
 
@@ -27,6 +35,10 @@ class Executor:
     registration: ExecutorRegistered
     """What it said last."""
     state: ExecutorState
+    draining: bool = False
+    """Whether it is to get no new tasks."""
+    last_seen: datetime | None = None
+    """When it registered, or was heard of last before it was lost; a living one is known by its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +55,65 @@ class Offer:
     """0 for no limit."""
     open_tasks: dict[str, int]
     """How many open tasks it has, by partition (the key is the partition's number as text)."""
+    draining: bool = False
+    """Whether it is to get no new tasks."""
+    full: str = ""
+    """Why it has no room on its disk for a task; empty when it has."""
+    at: float = 0.0
+    """Its wall clock when it said so, in seconds since 1970; 0 when it did not say."""
 
 
-def evolve(executor: Executor | None, executor_id: str, event: ExecutorEvent) -> Executor | None:
-    """The executor after the event; None while it was never registered."""
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """The lease of a living executor, as it is now."""
+
+    offer: Offer
+    seen: datetime
+    """When it was renewed last, by the clock of the log's server."""
+    silent: float
+    """Seconds since then, by the same clock."""
+    skew: float
+    """How far its wall clock is ahead of that clock, in seconds; negative when it is behind."""
+
+
+SUSPECT_SECONDS = 5.0
+"""An executor that has not renewed its lease for this long gets no new tasks."""
+SKEW_SECONDS = 2.0
+"""A clock that differs by more is worth telling."""
+Standing = Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
+
+
+def standing(executor: Executor, sighting: Sighting | None, open_tasks: int) -> Standing:
+    """What can be expected of an executor; `open_tasks` is how many the log knows."""
+    if executor.state is ExecutorState.LOST:
+        return "lost"
+    if executor.state is ExecutorState.DELETED:
+        return "deleted"
+    if sighting is None:
+        return "offline"
+    if sighting.silent > SUSPECT_SECONDS:
+        return "suspect"
+    if executor.draining:
+        return "draining" if open_tasks or sum(sighting.offer.open_tasks.values()) else "drained"
+    return "full" if sighting.offer.full else "ready"
+
+
+def evolve(
+    executor: Executor | None, executor_id: str, event: ExecutorEvent, at: datetime | None = None
+) -> Executor | None:
+    """The executor after the event, which is of this time; None while it was never registered."""
     match event:
         case ExecutorRegistered():
-            return Executor(executor_id, event, ExecutorState.REGISTERED)
-        case ExecutorLost():
-            return executor and replace(executor, state=ExecutorState.LOST)
+            draining = executor is not None and executor.draining
+            return Executor(executor_id, event, ExecutorState.REGISTERED, draining, at)
+        case ExecutorLost(seen):
+            return executor and replace(executor, state=ExecutorState.LOST, last_seen=seen or executor.last_seen)
+        case ExecutorDrained():
+            return executor and replace(executor, draining=True)
+        case ExecutorUndrained():
+            return executor and replace(executor, draining=False)
         case ExecutorDeleted():
-            return executor and replace(executor, state=ExecutorState.DELETED)
+            return executor and replace(executor, state=ExecutorState.DELETED, draining=False)
     assert_never(event)
 
 
@@ -72,7 +132,7 @@ class Demand:
 class Lack:
     """Something for which an executor cannot take a task."""
 
-    requirement: Literal["host", "pod", "privileged", "arch", "label", "limit"]
+    requirement: Literal["host", "pod", "privileged", "arch", "label", "limit", "draining", "disk"]
     sentence: str
     """Without its subject, the executor."""
 
@@ -125,6 +185,10 @@ def unfit(offer: Offer, load: int, demand: Demand) -> list[Lack]:
 
 def lacks(offer: Offer, demand: Demand) -> Iterator[Lack]:
     """What the executor lacks for such a task, however much room it has."""
+    if offer.draining:
+        yield Lack("draining", "is draining")
+    if offer.full:
+        yield Lack("disk", f"has no room on its disk ({offer.full})")
     if demand.type == "host" and not offer.allow_host:
         yield Lack("host", "does not allow tasks on its host")
     if demand.type == "pod" and not offer.allow_pod:

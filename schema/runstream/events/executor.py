@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import ClassVar
 
 from runstream.events.event import Event
@@ -34,11 +35,32 @@ class ExecutorRegistered(Event):
 class ExecutorLost(Event):
     """Its lease expired."""
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
+    last_seen: datetime | None = None
+    """When the scheduler heard of it last; None when it never did."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorDrained(Event):
+    """A user asked it to take no new tasks; those that it has go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorUndrained(Event):
+    """A user let it take new tasks again."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutorDeleted(Event):
     """A user deleted it."""
 
 
-ExecutorEvent = ExecutorRegistered | ExecutorLost | ExecutorDeleted
-EXECUTOR_EVENTS: tuple[type[Event], ...] = (ExecutorRegistered, ExecutorLost, ExecutorDeleted)
+ExecutorEvent = ExecutorRegistered | ExecutorLost | ExecutorDrained | ExecutorUndrained | ExecutorDeleted
+EXECUTOR_EVENTS: tuple[type[Event], ...] = (
+    ExecutorRegistered,
+    ExecutorLost,
+    ExecutorDrained,
+    ExecutorUndrained,
+    ExecutorDeleted,
+)

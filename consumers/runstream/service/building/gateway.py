@@ -13,6 +13,7 @@ from runstream.gateway.ports import Stored
 from runstream.gateway.routes.exports import export_routes
 from runstream.gateway.routes.imports import import_routes
 from runstream.gateway.routes.maintenance import maintenance_routes
+from runstream.gateway.sighting import ExecutorSightings
 from runstream.importing.serving import ServedImports
 from runstream.importing.switching import tell_nats
 from runstream.jetstream.questions import Questions
@@ -22,6 +23,7 @@ from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, 
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
 from runstream.service.building.keyring import keyring_of
+from runstream.service.building.leases import executor_leases
 from runstream.service.data_dir import DataDir
 from runstream.service.maintained import maintained_service
 from runstream.service.place import service_place
@@ -61,9 +63,10 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
     )
     imports = await _imports(platform, data_dir)
     questions = Questions(platform.nats)
+    sightings = ExecutorSightings(await executor_leases(platform))
     return Gateway(
         replace(settings, port=port),
-        Backends(platform.log, platform.pool(), RunsAsOf(platform.log), stored, questions),
+        Backends(platform.log, platform.pool(), RunsAsOf(platform.log), stored, questions, sightings),
         platform.telemetry,
         platform.checks(),
         facts=platform.facts(),

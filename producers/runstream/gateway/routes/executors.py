@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
+from runstream.gateway.bodies import ExecutorActionBody
 from runstream.gateway.parts import AtLeast, Parts, answer, documented, empty
 from runstream.gateway.shapes import ExecutorsAnswer
 from runstream.gateway.views import executor_shape
 
 
 def executor_routes(parts: Parts) -> APIRouter:
-    """List and delete executors."""
+    """List, drain and delete executors."""
     router = APIRouter(tags=["executors"])
 
     @router.get("/executors", openapi_extra=documented(None, ExecutorsAnswer))
     async def list_executors(at_least: AtLeast) -> Response:
         """All executors that were not deleted, by id; those that are lost too."""
         records = await parts.reads.executors(at_least)
-        return answer(ExecutorsAnswer([executor_shape(record) for record in records]))
+        seen = await parts.sightings.seen() if parts.sightings is not None else {}
+        return answer(ExecutorsAnswer([executor_shape(one, seen.get(one.executor.id)) for one in records]))
+
+    @router.put("/executors/{executor_id}/actions", status_code=204, openapi_extra=documented(ExecutorActionBody, None))
+    async def act(executor_id: str, request: Request) -> Response:
+        """Let an executor get no new tasks (`drain`; those that it has go on), or get them again (`undrain`)."""
+        body = await parts.body(request, ExecutorActionBody)
+        position = await parts.acting.drain_executor(executor_id, draining=body.action_type == "drain")
+        return empty([position] if position else [])
 
     @router.delete("/executors/{executor_id}", status_code=204)
     @router.delete("/executor/{executor_id}", status_code=204, include_in_schema=False)
