@@ -79,6 +79,19 @@ async def test_a_server_that_gives_no_single_commits_gives_the_history_of_the_re
 
 
 @modes
+async def test_a_worktree_and_a_checked_out_submodule_are_repositories(tmp_path: Path, sandbox: Mode) -> None:
+    main, lib = made(tmp_path / "main", "one"), made(tmp_path / "lib", "lib")
+    git(main, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    git(tmp_path / "side", "commit", "-q", "--allow-empty", "-m", "side")
+    git(main, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(lib), "inner")
+    async with rig(tmp_path / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
+        for folder, message in ((tmp_path / "side", "side"), (main / "inner", "lib")):
+            environment = {"AGOLA_REPOSITORY_URL": str(folder)}
+            done = await it.run(cloning(), run_step("git log -1 --format=%s"), environment=environment)
+            assert (done.task.phase, await done.log(1)) == (SUCCESS, f"{message}\n"), await done.log(0)
+
+
+@modes
 async def test_submodules_are_those_of_the_commit(tmp_path: Path, sandbox: Mode) -> None:
     lib, app = made(tmp_path / "lib", "l1", "l2"), made(tmp_path / "app", "a")
     git(app, "checkout", "-q", "-b", "feature")

@@ -27,6 +27,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 _PORT = re.compile(r"[0-9]{0,5}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{4,64}")
 _WHOLE_COMMIT_LETTERS = (40, 64)
+_PATH_LETTERS = 4096
 _ELSEWHERE = frozenset(
     {
         *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE"),
@@ -95,9 +96,9 @@ async def clone(context: StepContext) -> int:
     status = await _check_out(git, url if local is None or not context.step.depth else local.as_uri(), ref, commit)
     if status == 0 and context.step.recurse_submodules:
         status = await _submodules(git, local)
-    if status and visible and not _is_readable(context, visible[0]):
+    if status and visible and not _is_readable(context, visible[-1]):
         context.log.line(
-            f"the task's user may not read {visible[0]}: make it readable (chmod -R o+rX), or clone it by another URL"
+            f"the task's user may not read {visible[-1]}: make it readable (chmod -R o+rX), or clone it by another URL"
         )
     return status
 
@@ -141,16 +142,40 @@ def _beside(local: Path, url: str) -> Path | None:
 
 
 def _git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
-    """Return the git directory of a repository of this machine; nothing where there is none.
+    """Return what git needs of a repository of this machine; nothing where there is none.
 
     Raises BadRequestError for one that lies in a hidden place, or contains one.
     """
-    context.pod.require_visible(repository / ".git")
-    for folder in (repository / ".git", repository):
-        if (folder / "HEAD").is_file() and (folder / "objects").is_dir():
-            context.pod.require_visible(folder)
-            return (folder,)
-    return ()
+    inside = repository / ".git"
+    context.pod.require_visible(inside)
+    needed: tuple[Path, ...] = ()
+    if inside.is_file():
+        common = _common_directory(repository, inside)
+        needed = (inside, common) if common is not None else ()
+    else:
+        needed = tuple(folder for folder in (inside, repository) if _is_git_directory(folder))[:1]
+    for path in needed:
+        context.pod.require_visible(path)
+    return needed
+
+
+def _is_git_directory(folder: Path) -> bool:
+    return (folder / "HEAD").is_file() and (folder / "objects").is_dir()
+
+
+def _common_directory(repository: Path, link: Path) -> Path | None:
+    """Return the git directory that a worktree's or a submodule's `.git` file leads to; None when it does not."""
+    kind, _, path = _content(link).partition(": ")
+    own = Path(os.path.normpath(repository / path))
+    common = own
+    if (own / "commondir").is_file():
+        common = Path(os.path.normpath(own / _content(own / "commondir")))
+    return common if kind == "gitdir" and own.is_relative_to(common) and _is_git_directory(common) else None
+
+
+def _content(file: Path) -> str:
+    with file.open(errors="replace") as opened:
+        return opened.read(_PATH_LETTERS).strip()
 
 
 def _is_readable(context: StepContext, folder: Path) -> bool:
