@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runstream.cli.config_files import read_config
 from runstream.cli.create_command import _group_of
 from runstream.cli.repository import enclosing_source, find_source
 from runstream.errors import BadRequestError, NotExistError
@@ -78,3 +80,117 @@ def test_options_of_git_are_not_taken(repository: Path) -> None:
         find_source("--upload-pack=touch x", "")
     with pytest.raises(BadRequestError):
         find_source(str(repository), "--output=x")
+
+
+def repository_at(folder: Path, *messages: str) -> Path:
+    folder.mkdir()
+    _git(folder, "init", "-q", "-b", "main")
+    for message in messages:
+        _git(folder, "commit", "-q", "--allow-empty", "-m", message)
+    return folder
+
+
+def both(folder: Path) -> tuple[str, str]:
+    return str(folder), f"file://{folder}"
+
+
+def test_a_ref_is_the_one_that_was_named_and_no_other_that_ends_like_it(tmp_path: Path) -> None:
+    folder = repository_at(tmp_path / "r", "old")
+    _git(folder, "branch", "zz/main")
+    _git(folder, "branch", "refs/heads/main")
+    _git(folder, "tag", "zz/v1")
+    _git(folder, "commit", "-q", "--allow-empty", "-m", "new")
+    _git(folder, "tag", "v1")
+    for url in both(folder):
+        for ref in ("main", "refs/heads/main", "heads/main", ""):
+            source = find_source(url, ref)
+            assert (source.message, source.branch, _group_of(source)) == ("new", "main", "/project/r/branch/main")
+        assert (find_source(url, "v1").message, find_source(url, "v1").tag) == ("new", "v1")
+        assert find_source(url, "zz/main").message == "old"
+        with pytest.raises(NotExistError):
+            find_source(url, "ain")
+
+
+def test_a_name_that_fits_a_branch_and_a_tag_is_reported_with_both(tmp_path: Path) -> None:
+    folder = repository_at(tmp_path / "r", "one")
+    _git(folder, "branch", "both")
+    _git(folder, "tag", "both")
+    for url in both(folder):
+        with pytest.raises(BadRequestError, match="both is ambiguous: refs/heads/both and refs/tags/both"):
+            find_source(url, "both")
+        assert find_source(url, "refs/tags/both").tag == "both"
+
+
+def test_an_annotated_tag_is_its_commit(tmp_path: Path) -> None:
+    folder = repository_at(tmp_path / "r", "of the commit")
+    _git(folder, "tag", "-a", "v1", "-m", "of the tag")
+    for url in both(folder):
+        source = find_source(url, "v1")
+        assert (source.commit, source.message) == (_git(folder, "rev-parse", "HEAD"), "of the commit")
+
+
+def test_the_whole_message_is_read_wherever_the_repository_is(tmp_path: Path) -> None:
+    folder = repository_at(tmp_path / "r", "docs\n\nmore\n\n[ci skip]")
+    for url in both(folder):
+        for ref in ("", "main"):
+            assert find_source(url, ref).message == "docs\n\nmore\n\n[ci skip]"
+
+
+@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"])
+def test_variables_of_a_hook_do_not_lead_to_another_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    folder, other = repository_at(tmp_path / "r", "ours"), repository_at(tmp_path / "other", "theirs")
+    monkeypatch.setenv(variable, str(other / ".git"))
+    for url in both(folder):
+        assert find_source(url, "main").message == "ours"
+    found = enclosing_source(folder / "config.yml")
+    assert found is not None
+    assert (found.url, found.message) == (str(folder), "ours")
+
+
+def test_settings_in_the_environment_reach_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = repository_at(tmp_path / "r", "one")
+    for name, value in (
+        ("COUNT", "1"),
+        ("KEY_0", f"url.file://{folder}.insteadOf"),
+        ("VALUE_0", "https://h.invalid/r"),
+    ):
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    assert find_source("https://h.invalid/r", "").message == "one"
+
+
+def test_a_repository_of_another_user_is_refused_in_the_words_of_git(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    folder = tmp_path / "r"
+    subprocess.run(["git", "init", "-q", str(folder)], check=True, env={"PATH": "/usr/bin:/bin"})
+    finders: list[Callable[[], object]] = [
+        lambda: find_source(str(folder), ""),
+        lambda: enclosing_source(folder / "config.yml"),
+    ]
+    for find in finders:
+        with pytest.raises(NotExistError, match="dubious ownership") as refused:
+            find()
+        assert f"git config --global --add safe.directory {folder}" in str(refused.value.hint)
+
+
+def test_changed_and_new_files_are_named_but_not_the_configuration(repository: Path) -> None:
+    for name in ("file", "new ü", ".runstream/config.yml"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("two")
+    assert find_source(str(repository), "").changed == ("file", "new ü")
+    assert find_source(str(repository), "main").changed == ()
+
+
+def test_a_configuration_is_found_above_up_to_the_top_of_the_repository(tmp_path: Path) -> None:
+    (tmp_path / ".runstream").mkdir()
+    (tmp_path / ".runstream" / "config.yml").write_text("runs: []")
+    folder = repository_at(tmp_path / "r")
+    (folder / "a" / "b").mkdir(parents=True)
+    with pytest.raises(NotExistError, match="or above it up to"):
+        read_config(None, folder / "a" / "b")
+    (folder / ".agola").mkdir()
+    (folder / ".agola" / "config.yml").write_text("runs: []")
+    assert read_config(None, folder / "a" / "b").path == folder / ".agola" / "config.yml"

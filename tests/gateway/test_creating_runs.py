@@ -297,6 +297,31 @@ async def test_runs_that_are_not_created_are_named_with_the_reason() -> None:
     assert skipped["skipped"] == [{"name": name, "reason": "ci_skip"} for name in ("first", "only-on-main")]
 
 
+@pytest.mark.parametrize("mark", ["[ci skip]", "[skip ci]"])
+async def test_a_mark_anywhere_in_the_message_wants_no_runs(mark: str) -> None:
+    world = World.make()
+    body = {"config": {"name": "config.yml", "content": CONFIG}, "branch": "main", "message": f"docs\n\nx {mark}"}
+    async with world.http() as http:
+        answer = (await http.post("/createruns", json=body)).json()
+    assert (answer["runs"], {one["reason"] for one in answer["skipped"]}) == ([], {"ci_skip"})
+
+
+async def test_a_clone_step_without_a_repository_is_refused_at_creation() -> None:
+    content = "runs: [{name: r, tasks: [{name: t, runtime: {type: host}, WHEN steps: [{clone: }]}]}]"
+    url = "AGOLA_REPOSITORY_URL"
+    async with World.make().http() as http:
+        for when, given, status in (
+            ("", {}, 400),
+            ("", {"repository_url": "/r"}, 201),
+            ("", {"environment": {url: "/r"}}, 201),
+            ("when: {tag: v1},", {}, 201),
+        ):
+            config = {"name": "config.yml", "content": content.replace("WHEN", when)}
+            answer = await http.post("/createruns", json={"config": config, "branch": "main", **given})
+            assert answer.status_code == status
+            assert status == 201 or "task 't' of run 'r' has a clone step" in answer.text
+
+
 async def test_what_is_ignored_is_told() -> None:
     content = "runs:\n  - name: a\n    colour: red\n"
     async with World.make().http() as http:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from runstream.cli.repository import repository_top
 from runstream.errors import BadRequestError, NotExistError
 from runstream.evaluation import SUFFIXES, ConfigName, candidates
 from runstream.evaluation.imports import gather_imports
@@ -25,14 +26,19 @@ class ConfigFile:
 
 
 def read_config(given: Path | None, folder: Path) -> ConfigFile:
-    """The file that was named, or the first that is found below `folder`. Raises NotExistError, BadRequestError."""
+    """Return the file that was named, or the first in `folder` or above it in its repository.
+
+    Raises NotExistError, BadRequestError.
+    """
     path = given or _found(folder)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
         raise NotExistError(
-            f"there is no configuration file {path}", code="configDoesNotExist", hint="name one that is there"
+            f"there is no configuration file {path}",
+            code="configDoesNotExist",
+            hint="check the path, or leave it out: then .runstream/config.yml is looked for",
         ) from error
     except OSError as error:
         raise BadRequestError(
@@ -51,11 +57,17 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
 
 
 def _found(folder: Path) -> Path:
-    for candidate in candidates():
-        if (folder / candidate).is_file():
-            return Path(candidate) if folder == Path.cwd() else folder / candidate
+    """The first one in this folder, else in those above it up to the top of the repository."""
+    top = repository_top(folder)
+    for above in (folder, *folder.parents):
+        for candidate in candidates():
+            if (above / candidate).is_file():
+                return Path(candidate) if above == Path.cwd() else above / candidate
+        if above == top or top is None:
+            break
     raise NotExistError(
-        f"there is no configuration file in {folder}",
+        f"there is no configuration file in {folder}"
+        + (f", or above it up to {top}" if top not in (None, folder) else ""),
         code="configDoesNotExist",
         hint="name one, or write .runstream/config.yml",
     )

@@ -14,13 +14,14 @@ from runstream.cli.config_files import ConfigFile, read_config
 from runstream.cli.input_options import ConfigPath, InputOptions, Texts
 from runstream.cli.output import Output, complain, print_json, say
 from runstream.cli.pairs import pairs
-from runstream.cli.repository import NO_SOURCE, Source, enclosing_source, find_source
+from runstream.cli.repository import MAX_NAMED, NO_SOURCE, Source, enclosing_source, find_source
 from runstream.cli.running import with_client
 from runstream.cli.watching import tell_created, watch_runs
 from runstream.client import Client, CreatedRuns
 from runstream.client import Source as RunSource
 from runstream.ids import new_id
-from runstream.runconfig import MAX_PRIORITY, RefContext, run_group
+from runstream.runconfig import MAX_PRIORITY, SKIP_MARKS, RefContext, run_group, skip_mark
+from runstream.runconfig.problems import shown
 
 
 @Parameter(name="*")
@@ -76,6 +77,7 @@ def create(
     """
     file = read_config(config, Path.cwd())
     inputs, source, environment = given.inputs(file), new.source(file), pairs(new.env or (), "--env")
+    _warn_of_changes(source)
 
     async def work(client: Client) -> int:
         runs = await client.runs.create_from_config(
@@ -88,12 +90,12 @@ def create(
             idempotency_key=idempotency_key or new_id(),
         )
         _tell_warnings(runs)
-        if follow:
+        if follow and runs:
             return await watch_runs(client, runs)
         if output == "json":
             print_json(runs.runs)
         else:
-            _tell_none(runs)
+            _tell_none(runs, source)
             tell_created([await client.runs.get(run.id) for run in runs] if idempotency_key else runs)
         return 1 if any(run.setup_errors for run in runs) else 0
 
@@ -121,8 +123,18 @@ def _tell_warnings(runs: CreatedRuns) -> None:
         complain(f"warning: {where}: {warning.message}" + (f" ({warning.hint})" if warning.hint else ""))
 
 
-def _tell_none(runs: CreatedRuns) -> None:
+def _warn_of_changes(source: Source | None) -> None:
+    changed = source.changed if source is not None else ()
+    if changed:
+        more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
+        names = ", ".join(shown(name).strip('"') for name in changed[:MAX_NAMED])
+        have = "has" if len(changed) == 1 else "have"
+        complain(f"warning: {names}{more} {have} changes that are not committed: they are not in this run")
+
+
+def _tell_none(runs: CreatedRuns, source: Source | None) -> None:
     if any(run.reason == "ci_skip" for run in runs.skipped):
-        say("the message of the commit says [ci skip]: nothing was created")
+        mark = skip_mark(source.message) if source is not None else ""
+        say(f"the message of the commit says {mark or SKIP_MARKS[0]}: nothing was created")
     elif not runs:
         say("no run of the file is for this branch, tag or ref: nothing was created")

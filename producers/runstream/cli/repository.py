@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from runstream.errors import BadRequestError, NotExistError
+from runstream.git_variables import ELSEWHERE
 
 GIT_SECONDS = 30
+MAX_NAMED = 5
+"""Changed files that are named."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|[^/]+@[^/]+:", re.IGNORECASE)
 
 
@@ -26,6 +30,9 @@ class Source:
     """The full ref, when it is neither branch nor tag; exactly one of the three is given, or none."""
     commit: str
     message: str
+    """The whole message of the commit."""
+    changed: tuple[str, ...] = ()
+    """Files of the work tree whose contents the commit does not have; empty where it is not what is checked out."""
 
     @property
     def project(self) -> str:
@@ -39,7 +46,10 @@ NO_SOURCE = Source("", "", "", "", "", "")
 
 
 def find_source(repository: str, ref: str) -> Source:
-    """The commit that a ref (empty: the default) of a path or URL names. Raises BadRequestError, NotExistError."""
+    """Return the commit that a ref (empty: the default) of a path or URL names.
+
+    Raises BadRequestError for a name that fits a branch and a tag, NotExistError for what is not there.
+    """
     if repository.startswith("-") or ref.startswith("-"):
         raise BadRequestError(f"{repository or ref!r} begins with '-'", code="invalidRepository")
     if _URL.match(repository) and not Path(repository).exists():
@@ -53,57 +63,127 @@ def find_source(repository: str, ref: str) -> Source:
 
 
 def enclosing_source(path: Path) -> Source | None:
-    """The commit that is checked out where `path` is; None where that is no repository, or an empty one."""
-    try:
-        return _local(path.resolve().parent, "")
-    except (BadRequestError, NotExistError):
-        return None  # a configuration file need not be in a repository
+    """Return the commit that is checked out around a file; None without a repository, or without a commit.
+
+    Raises NotExistError where git refuses to read the repository, with its reason.
+    """
+    folder = path.resolve().parent
+    if repository_top(folder) is None and not _succeeds(folder, "rev-parse", "--git-dir"):
+        return None
+    where = ("-C", str(folder))
+    _git(*where, "rev-parse", "--git-dir", what=str(folder))
+    if not _succeeds(folder, "rev-parse", "--verify", "HEAD^{commit}"):
+        return None
+    return _local(folder, "")
+
+
+def repository_top(folder: Path) -> Path | None:
+    """Return the nearest folder, this one or one above it, that has a `.git`."""
+    return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
 
 
 def _local(path: Path, ref: str) -> Source:
     where, wanted = ("-C", str(path)), ref or "HEAD"
     bare = _git(*where, "rev-parse", "--absolute-git-dir", what=str(path))
     root = _git(*where, "rev-parse", "--show-toplevel", what=str(path), default=bare)
-    commit = _git(*where, "rev-parse", "--verify", f"{wanted}^{{commit}}", what=f"{wanted} of {path}")
-    name = _git(*where, "rev-parse", "--symbolic-full-name", wanted, what=wanted, default="")
-    message = _git(*where, "log", "-1", "--format=%s", commit, what=wanted)
-    return _source(root, "" if name == "HEAD" else name, commit, message)
+    patterns = _full_names(wanted)
+    listed = _git(*where, "for-each-ref", "--format=%(refname)", *patterns, what=wanted)
+    name = _only(wanted, set(listed.splitlines()).intersection(patterns))
+    commit = _git(*where, "rev-parse", "--verify", f"{name or wanted}^{{commit}}", what=f"{wanted} of {path}")
+    name = name or _git(*where, "rev-parse", "--symbolic-full-name", wanted, what=wanted, default="")
+    message = _git(*where, "log", "-1", "--format=%B", commit, what=wanted)
+    changed = () if ref else _changed(Path(root))
+    return _source(root, "" if name == "HEAD" else name, commit, message, changed)
+
+
+def _changed(root: Path) -> tuple[str, ...]:
+    """The changed and the new files; not those of the configuration, which is read from the work tree."""
+    listed = _git("-C", str(root), "status", "--porcelain", "-z", "--no-renames", what=str(root), default="")
+    names = (entry[3:] for entry in listed.split("\0") if entry)
+    return tuple(name for name in names if not name.startswith((".runstream/", ".agola/")))
 
 
 def _remote(url: str, ref: str) -> Source:
-    listed = _git("ls-remote", "--symref", "--", url, ref or "HEAD", what=f"{url} {ref}".strip())
-    commit = name = ""
+    wanted = _full_names(ref) if ref else ("HEAD",)
+    patterns = [*wanted, *(f"{name}^{{}}" for name in wanted)]
+    listed = _git("ls-remote", "--symref", "--", url, *patterns, what=f"{url} {ref}".strip())
+    found: dict[str, str] = {}
+    default = ""
     for line in listed.splitlines():
         left, _, right = line.partition("\t")
         if left.startswith("ref: "):
-            name = left.removeprefix("ref: ")
-        elif not commit or right.startswith("refs/heads/"):
-            commit, name = left, name if right == "HEAD" else right
+            default = left.removeprefix("ref: ")
+        elif right in patterns:
+            found[right] = left
+    name = _only(ref, set(found).intersection(wanted)) if ref else "HEAD"
+    commit = found.get(f"{name}^{{}}") or found.get(name, "")
     if not commit and re.fullmatch(r"[0-9a-f]{40}", ref):
-        return _source(url, "", ref, ref)
+        return _source(url, "", ref, _remote_message(url, ref, ref) or ref)
     if not commit:
         raise NotExistError(
             f"{url} has no ref {ref or 'HEAD'}", code="refDoesNotExist", hint="--ref takes a branch, tag, ref or commit"
         )
-    return _source(url, name, commit, ref or name)
+    full = name if ref else default
+    return _source(url, full, commit, _remote_message(url, name, commit))
 
 
-def _source(url: str, name: str, commit: str, message: str) -> Source:
+def _remote_message(url: str, ref: str, commit: str) -> str:
+    """The commit's message, fetched without its files; empty where the server does not give the commit."""
+    with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
+        where = ("-C", folder)
+        _git(*where, "init", "-q", "--bare", what=folder)
+        options = ("-q", "--depth=1", "--filter=tree:0", "--no-tags")
+        fetched = _git(*where, "fetch", *options, "--", url, ref, what=f"{url} {ref}", default="failed")
+        if fetched == "failed":
+            return ""
+        return _git(*where, "log", "-1", "--format=%B", commit, what=commit, default="")
+
+
+def _full_names(ref: str) -> tuple[str, ...]:
+    """The full refs that a name can stand for."""
+    return (ref,) if ref.startswith("refs/") else (f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}")
+
+
+def _only(ref: str, names: set[str]) -> str:
+    """The one ref that is there; empty for none. Raises BadRequestError for several."""
+    if len(names) > 1:
+        both = " and ".join(sorted(names))
+        raise BadRequestError(
+            f"{ref} is ambiguous: {both}", code="refAmbiguous", hint=f"give the full ref: --ref {min(names)}"
+        )
+    return next(iter(names), "")
+
+
+def _source(url: str, name: str, commit: str, message: str, changed: tuple[str, ...] = ()) -> Source:
     branch = name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else ""
     tag = name.removeprefix("refs/tags/") if name.startswith("refs/tags/") else ""
-    return Source(url, branch, tag, name if name and not branch and not tag else "", commit, message)
+    return Source(url, branch, tag, name if name and not branch and not tag else "", commit, message, changed)
+
+
+def _succeeds(folder: Path, *arguments: str) -> bool:
+    return _run("-C", str(folder), *arguments, what=str(folder)).returncode == 0
 
 
 def _git(*arguments: str, what: str, default: str | None = None) -> str:
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    done = _run(*arguments, what=what)
+    if done.returncode == 0:
+        return done.stdout.strip("\n")
+    if default is not None:
+        return default
+    raise _refused(what, done.stderr)
+
+
+def _run(*arguments: str, what: str) -> subprocess.CompletedProcess[str]:
+    """Run git; the variables of a hook, which point it at another repository, do not reach it."""
+    kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", *arguments],
             capture_output=True,
             text=True,
             errors="replace",
             timeout=GIT_SECONDS,
-            env=environment,
+            env={**kept, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"},
             check=False,
             stdin=subprocess.DEVNULL,
         )
@@ -113,13 +193,17 @@ def _git(*arguments: str, what: str, default: str | None = None) -> str:
         raise BadRequestError(
             f"git did not answer about {what} within {GIT_SECONDS} s", code="gitTimeout", hint="check the URL"
         ) from error
-    if done.returncode == 0:
-        return done.stdout.strip()
-    if default is not None:
-        return default
-    reason = (done.stderr.strip().splitlines() or ["there is no such commit"])[-1].removeprefix("fatal: ")
-    raise NotExistError(
-        f"git finds nothing at {what}: {reason}",
+
+
+def _refused(what: str, stderr: str) -> NotExistError:
+    """Git's own reason, and its own way out where it names one."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    reason = next((line for line in lines if line.startswith("fatal: ")), lines[-1] if lines else "no such commit")
+    command = next((line for line in lines if line.startswith("git config ")), "")
+    return NotExistError(
+        f"git finds nothing at {what}: {reason.removeprefix('fatal: ')}",
         code="refDoesNotExist",
-        hint="--repo takes a path or a URL, --ref a branch, tag, ref or commit",
+        hint=f"if you trust it: {command}"
+        if command
+        else "--repo takes a path or a URL, --ref a branch, tag, ref or commit",
     )

@@ -24,14 +24,15 @@ from runstream.runconfig import (
     resolve,
     run_configs,
     run_group,
+    skip_mark,
     static_environment,
     with_levels,
 )
 from runstream.sealing import Keyring
 
 SETUP_ERROR = "Setup Error"
-CI_SKIP = "[ci skip]"
-"""In a commit's message: no run is wanted for it."""
+_URL_NAMES = frozenset({"AGOLA_REPOSITORY_URL", "RUNSTREAM_REPOSITORY_URL"})
+"""Given for all tasks, they name the repository too."""
 DIRECT_ROOT = "/user/admin"
 """The group root of runs that name neither group nor project."""
 
@@ -93,11 +94,12 @@ def _matching(
     inputs = given_inputs(body)
     variables = resolved_variables(inputs, context, keyring)
     annotations = _annotations(body, context) | body.annotations
-    skip_all = CI_SKIP in body.message
+    skip_all = bool(skip_mark(body.message))
     runs: list[NewRun] = []
     skipped: list[SkippedRunShape] = []
     for run in run_configs(parsed, context, variables, environment=body.environment, priority=body.priority):
         if run.matches and not skip_all:
+            _require_sources(run.config, body)
             runs.append(NewRun(group, run.config, annotations, ()))
         else:
             skipped.append(SkippedRunShape(run.name, "ci_skip" if skip_all else "when"))
@@ -105,6 +107,19 @@ def _matching(
         WarningShape(one.path, one.line or None, one.message, one.hint) for one in (*parsed.warnings, *inputs.warnings)
     ]
     return RequestedRuns(runs, skipped, warnings)
+
+
+def _require_sources(config: RunConfig, body: CreateRunsBody) -> None:
+    """Raise BadRequestError for a clone step in a run that has no repository: its task could only fail."""
+    if body.repository_url or not _URL_NAMES.isdisjoint(body.environment):
+        return
+    for task in config.tasks.values():
+        if not task.skip and any(step.type == "clone" for step in task.steps):
+            raise BadRequestError(
+                f"task {task.name!r} of run {config.name!r} has a clone step, and the run has no repository",
+                code="repositoryMissing",
+                hint="give one (--repo, repository_url), or create the run in a git repository with a commit",
+            )
 
 
 def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: BadRequestError) -> NewRun:

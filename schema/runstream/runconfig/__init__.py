@@ -22,7 +22,7 @@ from runstream.runconfig.limits import MAX_BACKOFF, MAX_RETRIES, REASONS
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
 from runstream.runconfig.problems import ConfigError, Problem
 from runstream.runconfig.reading import Format
-from runstream.runconfig.refs import ref_context
+from runstream.runconfig.refs import SKIP_MARKS, ref_context, skip_mark
 from runstream.runconfig.resolve import ResolvedRun, run_configs
 from runstream.runconfig.sameness import differing_tasks
 from runstream.runconfig.variables import (
@@ -42,6 +42,7 @@ __all__ = [
     "MAX_RETRIES",
     "MAX_WAITING",
     "REASONS",
+    "SKIP_MARKS",
     "ConfigError",
     "Format",
     "Inputs",
@@ -72,6 +73,7 @@ __all__ = [
     "resolve",
     "run_configs",
     "run_group",
+    "skip_mark",
     "static_environment",
     "with_levels",
 ]

@@ -8,6 +8,8 @@ from runstream.errors import BadRequestError
 from runstream.runconfig.environment import RefContext
 
 MAX_REF = 1024
+SKIP_MARKS = ("[ci skip]", "[skip ci]")
+"""In a commit's message, anywhere: no run is wanted for it."""
 _PULL_REQUEST = re.compile(r"refs/(?:pull|merge-requests)/(\d+)/head")
 
 
@@ -31,6 +33,11 @@ def ref_context(
         commit_sha=commit_sha,
         repository_url=repository_url,
     )
+
+
+def skip_mark(message: str) -> str:
+    """Return the mark in a commit's message that wants no runs; empty without one."""
+    return next((mark for mark in SKIP_MARKS if mark in message), "")
 
 
 def _after(prefix: str, ref: str) -> str:

@@ -22,21 +22,13 @@ from runstream.executor.command_output import Output
 from runstream.executor.drivers.port import Exec
 from runstream.executor.steps.context import StepContext
 from runstream.executor.task_root import TaskRoot
+from runstream.git_variables import ELSEWHERE
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 _PORT = re.compile(r"[0-9]{0,5}")
 _COMMIT = re.compile(r"[0-9a-fA-F]{4,64}")
 _WHOLE_COMMIT_LETTERS = (40, 64)
 _PATH_LETTERS = 4096
-_ELSEWHERE = frozenset(
-    {
-        *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE"),
-        *("GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS"),
-        *("GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR"),
-        *("GIT_NAMESPACE", "GIT_TEMPLATE_DIR", "GIT_EXEC_PATH"),
-    }
-)
-"""`git rev-parse --local-env-vars` without settings, and more that points git elsewhere: git does not get it."""
 _CONFIG = """\
 [core]
 \thooksPath = /dev/null
@@ -74,7 +66,7 @@ class _Git:
         return status, output.decode(errors="replace")
 
     async def _exec(self, arguments: tuple[str, ...], output: Output) -> int:
-        unset = [f"--unset={name}" for name in sorted(_ELSEWHERE & self.context.spec.environment.keys())]
+        unset = [f"--unset={name}" for name in sorted(ELSEWHERE & self.context.spec.environment.keys())]
         command = (*(("env", *unset) if unset else ()), "git", *arguments)
         return await self.context.pod.exec(
             Exec(command, self.context.working_dir, self.environment, visible=self.visible), output
