@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import signal
@@ -15,6 +16,7 @@ from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRe
 from runstream.events.run_config import Step
 from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.environment import inherited
+from runstream.executor.limits import control_groups
 from runstream.settings import ExecutorSettings
 from runstream.subjects import Address, partition_of
 from tests.executor.rig import SETTINGS, rig, run_step, task_of
@@ -275,3 +277,17 @@ def left(word: str) -> list[str]:
         if word.encode() in line:
             found.append(line.decode())
     return found
+
+
+async def test_no_control_group_is_left(tmp_path: Path) -> None:
+    groups = control_groups("test")
+    groups.remove()
+    if groups.parent is None:
+        pytest.skip("no control group can be made here")
+    async with rig(tmp_path) as it:
+        assert (await it.run(run_step("true"))).task.phase is SUCCESS
+        parent = groups.parent.with_name(f"runstream-{it.executor_id}")
+        assert parent.is_dir()
+        while any(path.is_dir() for path in parent.iterdir()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert not parent.exists()

@@ -68,6 +68,12 @@ class ControlGroups:
     controllers: frozenset[str] = field(default_factory=frozenset)
     """What the groups of tasks can be limited by: `memory`, `pids`."""
 
+    def remove(self) -> None:
+        """Remove the parent, once no task has a group."""
+        if self.parent is not None:
+            with contextlib.suppress(OSError):  # a group is left: the next start of the executor removes it
+                self.parent.rmdir()
+
     def group(self, limits: Limits) -> ControlGroup | None:
         """Make a group for a task; None where there can be none."""
         if self.parent is None:

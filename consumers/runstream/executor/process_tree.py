@@ -122,6 +122,11 @@ class ProcessTree:
                     grew = True
         return [process for process in found.values() if process.pid not in self._agents]
 
+    async def agents_gone(self) -> None:
+        """Wait until the agent has ended, bounded; it ends when its socket is closed."""
+        agents = [process for pid in self._agents if (process := find_process(pid)) is not None]
+        await _end(agents, signal.SIGCONT, _KILL_SECONDS)
+
     def _is_childless(self) -> bool:
         """Whether neither the agent nor the first process has a child; False where the kernel does not say."""
         try:

@@ -183,6 +183,7 @@ class ProcessDriver:
     async def close(self) -> None:
         """End the spawner."""
         await asyncio.to_thread(self._spawner.close)
+        self._groups.remove()
 
     def _tree(self, task_id: str, folder: TaskFolder) -> ProcessTree:
         return ProcessTree(self._mark(task_id), folder.root, folder.processes)
@@ -281,6 +282,7 @@ class ProcessPod:
             output.close()
         self.files.close()
         if self._group is not None:
+            await self._tree.agents_gone()  # a group with a process cannot be removed
             self._group.remove()
 
 
