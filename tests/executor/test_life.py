@@ -28,6 +28,7 @@ from runstream.events.executor_task import (
 from runstream.executor.drivers.noop import NoopRunner
 from runstream.executor.jobs import Ended, Job
 from runstream.executor.place import ExecutorPlace
+from runstream.executor.pod_runner import CUT_OFF
 from runstream.executor.process_tree import MARK, find_process, readable
 from runstream.log.memory import MemoryLog
 from runstream.objects import PosixObjects, paths
@@ -330,9 +331,9 @@ async def test_a_task_that_was_running_at_a_crash_has_failed(tmp_path: Path) -> 
             bystander.kill()
             await bystander.wait()
         assert task.task.phase is FAILED
-        assert task.task.fail_error == "the executor was restarted while the task was running"
+        assert task.task.fail_error == "executor lost: it was restarted while the task was running"
         assert task.task.steps[0].phase is FAILED
-        assert await task.log() == "half a log\n"
+        assert await task.log() == f"half a log\n{CUT_OFF}\n"
         assert not await it.is_stored(paths.step_log(task.run_task_id, None))
 
 

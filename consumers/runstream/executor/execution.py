@@ -5,20 +5,28 @@ A task runs only after its start is in the log, appended by this process: at mos
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 
 import structlog
 
-from runstream.domain.executor_task import ExecutorTask, decide_abandoned, decide_start
-from runstream.events.executor_task import ExecutorTaskFinished, ExecutorTaskStarted
+from runstream.domain.executor_task import (
+    ExecutorTask,
+    decide_abandoned,
+    decide_failed,
+    decide_report,
+    decide_start,
+)
+from runstream.events.executor_task import ExecutorTaskStarted
 from runstream.executor.drivers.noop import lost_logs
 from runstream.executor.ending import Ending, Reason
 from runstream.executor.holding import Held
-from runstream.executor.jobs import Clock, Ended, Job, Runner
-from runstream.executor.reporter import Events, Reporter
+from runstream.executor.jobs import Clock, Ended, Job, Runner, plain
+from runstream.executor.reporter import Reporter
 from runstream.log.port import Log
 
+_FIRST_DELAY_SECONDS = 0.1
+_MAX_DELAY_SECONDS = 2.0
 log = structlog.get_logger()
 
 
@@ -58,37 +66,57 @@ class Execution:
         task = self._held.known.task
         if task.open and task.start_time is None:
             return
-        if not task.settled:
+        if not task.settled or task.lost:
             ended = await self._runner.recover(self._job(task))
             for event in ended.events:
                 self._reporter.report(event)
-            await self._abandon("")
+            await self._abandon()
             await self._see_off(ended)
 
-    async def _run(self) -> Ended:
+    async def fail(self, fault: BaseException) -> None:
+        """End a task in whose handling anything was raised: its processes, then the task in the log.
+
+        The one guard of all that an executor does about a task. It tries until the log has taken the end, and says
+        nothing but plain text that every part can store.
+        """
+        text = f"internal error: {type(fault).__name__}: {fault}"
+        error = plain(text)[:1000]
+        ended = await self._cleared()
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                await self._reporter.reload()
+                await self._reporter.append(lambda task: decide_failed(task, self._clock(), error))
+                await self._reporter.append(lambda task: decide_report(task, lost_logs(task)) if ended is None else ())
+                break
+            except Exception:
+                log.exception("a task's end is tried again", action="task_end_waits", task=self._held.id)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+        if ended is not None:
+            await self._see_off(ended)
+
+    async def _cleared(self) -> Ended | None:
+        """End what the task left on this machine, and store its logs; None when that fails too."""
         try:
-            ended = await self._runner.run(self._job(self._held.known.task))
-        except Exception as error:  # a fault of ours fails this task, and no other
-            log.exception("a task failed by a fault of Runstream", action="task_fault", task=self._held.id)
-            for lost in lost_logs(self._held.known.task):
-                self._reporter.report(lost)
-            await self._abandon(f"internal error: {type(error).__name__}: {error}"[:1000])
-            return Ended(())
+            ended = await self._runner.recover(self._job(self._held.known.task))
+            for event in ended.events:
+                self._reporter.report(event)
+            await self._reporter.flush()
+        except Exception:
+            log.exception("what a task left cannot be cleared up", action="task_left", task=self._held.id)
+            return None
+        return ended
+
+    async def _run(self) -> Ended:
+        ended = await self._runner.run(self._job(self._held.known.task))
         await self._reporter.finish(ended.events)
         return ended
 
-    async def _abandon(self, error: str) -> None:
-        """End the task as failed, if it is running; say `error`, or that the executor was restarted."""
+    async def _abandon(self) -> None:
+        """End the task as failed, if it is running: the executor was restarted."""
         await self._reporter.flush()
-
-        def decide(task: ExecutorTask) -> Events:
-            events = decide_abandoned(task, self._clock())
-            return tuple(
-                replace(event, error=error) if error and isinstance(event, ExecutorTaskFinished) else event
-                for event in events
-            )
-
-        await self._reporter.append(decide)
+        await self._reporter.append(lambda task: decide_abandoned(task, self._clock()))
 
     async def _see_off(self, ended: Ended) -> None:
         if ended.rest is not None:

@@ -223,7 +223,8 @@ class Executor(Component):
             if stored.commit.address.kind == "executor":
                 self._presence.observe(stored)
             elif (held := self._holdings.take_in(stored)) is not None:
-                if held.known.task.settled and held.stage is Stage.SEEN:
+                task = held.known.task
+                if task.settled and held.stage is Stage.SEEN and not (task.lost and self._runner.kept(held.id)):
                     self._drop(held)  # It was seen through by an earlier process.
                 else:
                     touched[held.id] = held
@@ -284,10 +285,13 @@ class Executor(Component):
     async def _see_through(self, held: Held, work: Coroutine[None, None, None]) -> None:
         try:
             await work
-            FINISHED_TASKS.add(1, self.id, held.known.task.phase.value)
-        except Exception:  # what fails here fails this task alone
-            # The log knows it as running; a restart of this executor, or the end of its lease, ends it there.
-            log.exception("a task cannot be seen through", action="task_left", task=held.id)
+        except Exception as error:  # what fails here fails this task alone
+            log.exception("a task failed by a fault of Runstream", action="task_fault", task=held.id)
+            try:
+                await self._executions[held.id].fail(error)
+            except Exception:  # it has ended in the log; its last logs are lost
+                log.exception("the logs of a task are left", action="task_left", task=held.id)
+        FINISHED_TASKS.add(1, self.id, held.known.task.phase.value)
         self._drop(held)
 
     def _drop(self, held: Held) -> None:

@@ -15,6 +15,11 @@ Clock = Callable[[], datetime]
 """The time now, in UTC."""
 
 
+def plain(text: str) -> str:
+    """Return the text as every part can store it: names of files may be no UTF-8, and Postgres stores no NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One task that this executor has taken up."""
@@ -56,6 +61,10 @@ class Runner(Protocol):
 
     async def run(self, job: Job) -> Ended:
         """Run a task that was started in the log, until its end or until `job.ending` is told."""
+        ...
+
+    def kept(self, task_id: str) -> bool:
+        """Whether something of the task is left on this machine."""
         ...
 
     async def recover(self, job: Job) -> Ended:

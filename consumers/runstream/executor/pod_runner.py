@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from pathlib import Path
 
 import structlog
 
+from runstream.domain.executor_task import ExecutorTask
+from runstream.events.executor_task import (
+    ExecutorTaskLogLost,
+    ExecutorTaskPhase,
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStepFinished,
+    ExecutorTaskStepStarted,
+)
 from runstream.executor.drivers.noop import lost_logs
 from runstream.executor.jobs import Ended, Job
 from runstream.executor.pod_task import PodTask, Surroundings
@@ -14,7 +24,23 @@ from runstream.executor.removal import remove_tree
 from runstream.executor.spreading import spread
 from runstream.executor.task_folder import TaskFolder
 
+CUT_OFF = "The log is cut off here: the executor did not finish the step."
 log = structlog.get_logger()
+
+
+def cut_off(path: Path, task: ExecutorTask, step: int | None) -> None:
+    """Mark the log of a step that did not end, once; a disk that is full takes no mark."""
+    state = task.setup_step if step is None else task.steps[step]
+    mark = f"{CUT_OFF}\n".encode()
+    ended = state.end_time is not None and not (task.lost and state.end_time == task.end_time)
+    if ended or (step is None and path.with_name("0.log").exists()):
+        return
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - len(mark), 0))
+        tail = file.read()
+        if tail != mark:
+            file.write(mark if not tail or tail.endswith(b"\n") else b"\n" + mark)
 
 
 class PodRunner:
@@ -44,19 +70,39 @@ class PodRunner:
         """Run the task to its end."""
         return await PodTask(job, self._folder(job.task.id), self._around).run()
 
+    def kept(self, task_id: str) -> bool:
+        """Whether the task's folder is there."""
+        return self._folder(task_id).root.exists()
+
     async def recover(self, job: Job) -> Ended:
-        """End what is left of a task; store those of its logs that are here, and say that the others are lost."""
+        """End what is left of a task; store those of its logs that are here, and say that the others are lost.
+
+        A step may have begun just before the executor was killed, when the log did not know it yet.
+        """
         folder = self._folder(job.task.id)
         await self._around.driver.end_leftover(job.task.id, folder)
         task = PodTask(job, folder, self._around)
         lost = []
-        for event in lost_logs(job.task):
+        for event in (*lost_logs(job.task), *self._found(job, folder)):
             if folder.log(event.step).exists():
+                cut_off(folder.log(event.step), job.task, event.step)
                 task.settling.add(event.step)
             else:
                 lost.append(event)
         await task.settling.finish()
         return Ended(tuple(lost), task.clean)
+
+    def _found(self, job: Job, folder: TaskFolder) -> list[ExecutorTaskLogLost]:
+        """Report the steps of which only their logs here tell; what has to be done about these logs."""
+        unknown = [
+            index for index, step in enumerate(job.task.steps) if step.start_time is None and folder.log(index).exists()
+        ]
+        if unknown and job.task.setup_step.end_time is None:
+            job.report(ExecutorTaskSetupFinished(job.clock(), ExecutorTaskPhase.SUCCESS))
+        for index in unknown:
+            job.report(ExecutorTaskStepStarted(index, job.clock()))
+            job.report(ExecutorTaskStepFinished(index, job.clock(), ExecutorTaskPhase.FAILED, None))
+        return [ExecutorTaskLogLost(index) for index in unknown]
 
     async def sweep(self, kept: frozenset[str]) -> None:
         """End the processes of all tasks that have a folder; remove the folders of those that are not kept.

@@ -28,7 +28,7 @@ from runstream.events.run_config import Step
 from runstream.executor.disk_usage import watch_disk
 from runstream.executor.drivers.port import Driver, NotStartedError, Pod
 from runstream.executor.ending import Reason, StoppedError
-from runstream.executor.jobs import Ended, Job
+from runstream.executor.jobs import Ended, Job, plain
 from runstream.executor.masking import Masking
 from runstream.executor.settling import Settling
 from runstream.executor.spec import ExecutorTaskSpec, Specs
@@ -254,8 +254,10 @@ class PodTask:
 
     async def _end_pod(self) -> None:
         if self._pod is not None:
-            await self._pod.end(LEFTOVER_GRACE_SECONDS)
-            await self._pod.close()
+            try:
+                await self._pod.end(LEFTOVER_GRACE_SECONDS)
+            finally:
+                await self._pod.close()
 
     def _open_log(self, step: int | None) -> StepLog:
         live = self._around.live
@@ -275,4 +277,4 @@ def _said(failure: BaseException) -> str:
     if isinstance(failure, TimeoutError):
         return f"it took longer than {SETUP_SECONDS:.0f} seconds"
     hint = failure.hint if isinstance(failure, RunstreamError) else ""
-    return f"{failure} ({hint})" if hint else str(failure)
+    return plain(f"{failure} ({hint})" if hint else str(failure))

@@ -79,6 +79,8 @@ class Reporter:
         """What came while an append was under way, whose place in the order is known only afterwards."""
         self._appending = asyncio.Lock()
         self._gathering: asyncio.Task[None] | None = None
+        self._fault: Exception | None = None
+        """What was raised when events were appended in the background: they are not in the log."""
 
     def observe(self, stored: StoredCommit) -> None:
         """A commit of the task came from the log: ours, or somebody else's."""
@@ -94,6 +96,8 @@ class Reporter:
 
     async def finish(self, events: Events) -> None:
         """Append everything that is pending and these events as one commit."""
+        if self._fault is not None:
+            raise self._fault
         self._pending.extend(events)
         await self.flush()
 
@@ -167,7 +171,8 @@ class Reporter:
         self._gathering = None  # from here on it is not cancelled any more
         try:
             await self.flush()
-        except RunstreamError:
+        except Exception as error:
+            self._fault = error
             log.exception(
                 f"a report of task {self.known.task.id} is refused",
                 action="report_refused",

@@ -188,12 +188,20 @@ def _with_step(task: ExecutorTask, index: int, **changes: object) -> ExecutorTas
 def decide_report(task: ExecutorTask, events: tuple[ExecutorTaskEvent, ...]) -> tuple[ExecutorTaskEvent, ...]:
     """What the executor may report: nothing about its phase once the task has ended.
 
-    A task that was declared lost refuses every late report; what was stored meanwhile is still taken.
+    A task that was declared lost refuses late reports of its phase. What was stored meanwhile is still taken, and so is
+    a step that the log does not know yet, which its executor found when it came back.
     """
     if task.open:
         return events
     stored = (ExecutorTaskLogStored, ExecutorTaskLogLost, ExecutorTaskArchiveStored)
-    return tuple(event for event in events if isinstance(event, stored))
+    return tuple(event for event in events if isinstance(event, stored) or (task.lost and _is_found(task, event)))
+
+
+def _is_found(task: ExecutorTask, event: ExecutorTaskEvent) -> bool:
+    match event:
+        case ExecutorTaskStepStarted(step) | ExecutorTaskStepFinished(step, _, ExecutorTaskPhase.FAILED):
+            return task.steps[step].start_time is None
+    return False
 
 
 def decide_start(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEvent, ...]:
@@ -218,8 +226,20 @@ def decide_abandoned(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEven
         for index, step in enumerate(task.steps)
         if step.phase is ExecutorTaskPhase.RUNNING
     )
-    events.append(ExecutorTaskFinished(at, failed, "the executor was restarted while the task was running"))
+    events.append(ExecutorTaskFinished(at, failed, "executor lost: it was restarted while the task was running"))
     return tuple(events)
+
+
+def decide_failed(task: ExecutorTask, at: datetime, error: str) -> tuple[ExecutorTaskEvent, ...]:
+    """Fail a task that its executor cannot handle, whether it has begun or not; nothing once it has ended."""
+    events: tuple[ExecutorTaskEvent, ...] = ()
+    if task.phase is ExecutorTaskPhase.NOT_STARTED:
+        events = (ExecutorTaskStarted(at),)
+        task = evolve(task, events[0])
+    abandoned = decide_abandoned(task, at)
+    if not abandoned:
+        return ()
+    return (*events, *abandoned[:-1], ExecutorTaskFinished(at, ExecutorTaskPhase.FAILED, error))
 
 
 def decide_lost(task: ExecutorTask, at: datetime, reason: str) -> tuple[ExecutorTaskEvent, ...]:

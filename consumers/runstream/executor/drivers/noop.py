@@ -36,6 +36,10 @@ class NoopRunner:
         events.append(ExecutorTaskFinished(at, success, ""))
         return Ended(tuple(events))
 
+    def kept(self, task_id: str) -> bool:
+        """Nothing is."""
+        return False
+
     async def recover(self, job: Job) -> Ended:
         """There are no logs."""
         return Ended(lost_logs(job.task))

@@ -1,0 +1,110 @@
+"""Whatever is raised at whatever await of a task, the task ends in the log, and nothing of it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine, Generator, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import structlog
+
+from runstream.events.executor_task import ExecutorTaskPhase
+from runstream.executor.executor import Executor
+from runstream.executor.jobs import plain
+from tests.executor.rig import rig, run_step, save_step, task_of
+
+FAULT = "a fault that \udcff nobody\0 foresaw"
+
+
+class InjectedError(Exception):
+    """What is raised."""
+
+
+class Point:
+    """The await, by its number over all coroutines of one task, at which it is raised."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    @property
+    def reached(self) -> bool:
+        return self.left < 0
+
+    def due(self) -> bool:
+        self.left -= 1
+        return self.left == -1
+
+
+POINT: ContextVar[Point | None] = ContextVar("POINT", default=None)
+
+
+class Faulty(Coroutine[Any, Any, Any]):
+    """A coroutine that is thrown the fault in place of what it awaited."""
+
+    def __init__(self, inner: Coroutine[Any, Any, Any], point: Point) -> None:
+        self._inner, self._point, self._begun = inner, point, False
+
+    def send(self, value: Any) -> Any:
+        if self._begun and self._point.due():
+            return self._inner.throw(InjectedError(FAULT))
+        self._begun = True
+        return self._inner.send(value)
+
+    def throw(self, *args: Any) -> Any:
+        return self._inner.throw(*args)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Tracebacks take longer to write than the tasks take to fail."""
+    with structlog.testing.capture_logs():
+        yield
+
+
+def _factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    point = POINT.get()
+    return asyncio.Task(coro if point is None else Faulty(coro, point), loop=loop, **options)
+
+
+@pytest.mark.seconds(60)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what a fault left is collected
+@pytest.mark.usefixtures("quiet")
+async def test_a_task_ends_whatever_is_raised_wherever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points: dict[str, Point] = {}
+    work = Executor._work
+
+    def faulty_work(self: Executor, held: Any, doing: Any) -> None:
+        token = POINT.set(points.get(held.known.task.task))
+        try:
+            work(self, held, doing)
+        finally:
+            POINT.reset(token)
+
+    monkeypatch.setattr(Executor, "_work", faulty_work)
+    asyncio.get_running_loop().set_task_factory(_factory)
+    async with rig(tmp_path) as it:
+        for number in itertools.count():
+            point = points[f"task {number}"] = Point(number)
+            task = await it.assign(task_of(f"task {number}", run_step("echo x > f; sleep 0.01"), save_step("f")))
+            await task.ended()
+            assert task.task.phase in (ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED)
+            assert not any(step.phase is ExecutorTaskPhase.RUNNING for step in task.task.steps), number
+            if not point.reached:
+                break
+        assert number > 10
+    assert not [one for one in psutil.Process().children(recursive=True) if "sleep 0.01" in " ".join(one.cmdline())]
+
+
+def test_what_is_told_of_a_fault_can_be_stored() -> None:
+    assert plain(FAULT) == "a fault that ? nobody\ufffd foresaw"
