@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,18 +82,19 @@ def service() -> Iterator[Service]:
 
 async def _play(world: World, partition: int) -> None:
     """Scheduler and executor at once."""
+    numbers = itertools.count(1)
     async with world.log.read(partition, 0) as reader:
         while True:
             for message in await reader.next_batch():
-                await _react(world, codec.decode(message))
+                await _react(world, codec.decode(message), numbers)
 
 
-async def _react(world: World, stored: StoredCommit) -> None:
+async def _react(world: World, stored: StoredCommit, numbers: Iterator[int]) -> None:
     address = stored.commit.address
     for event in stored.commit.events:
         match event:
             case RunCreated(setup_errors=()):
-                await world.append(address, RunNumbered(1, stored.position.sequence), RunStarted())
+                await world.append(address, RunNumbered(next(numbers), stored.position.sequence), RunStarted())
                 await _run_tasks(world, address)
             case RunStopRequested():
                 await world.append(address, RunResultSet(RunResult.STOPPED), RunFinished())

@@ -16,6 +16,7 @@ ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _without_ids(text: str) -> str:
+    text = re.sub(r"#\d+", "#N", re.sub(r"/user/admin/\d+", "NAME", text))
     return ID.sub("ID", re.sub(r"http://127.0.0.1:\d+", "URL", text))
 
 
@@ -29,9 +30,9 @@ def test_create_says_what_to_type_next(runstream: Command, config: Config) -> No
     done = runstream("run", "create", "--config", config("build"))
     assert (done.code, done.err) == (0, "")
     assert _without_ids(done.out).splitlines() == [
-        "run main is queued  ID",
-        "  look    runstream --url URL run get ID",
-        "  follow  runstream --url URL run follow ID",
+        "run main #N is finished  NAME",
+        "  look    runstream --url URL run get NAME",
+        "  follow  runstream --url URL run follow NAME",
     ]
 
 
@@ -41,11 +42,11 @@ def test_follow_prints_logs_and_the_end(runstream: Command, config: Config) -> N
     lines = _without_ids(done.out).splitlines()
     assert "build | first line" in lines
     assert "build | second line" in lines
-    assert lines.index("build | second line") < lines.index("run main #1: success")
-    assert lines[-3].startswith("run main #1: success")
+    assert lines.index("build | second line") < lines.index("run main #N: success")
+    assert lines[-3].startswith("run main #N: success")
     assert lines[-2:] == [
-        "  look    runstream --url URL run get ID",
-        "  log     runstream --url URL log get ID build",
+        "  look    runstream --url URL run get NAME",
+        "  log     runstream --url URL log get NAME build",
     ]
 
 
@@ -53,16 +54,18 @@ def test_follow_of_a_failure_names_the_step_and_ends_with_1(runstream: Command, 
     done = runstream("run", "create", "--config", config("build", "bad"), "--follow")
     assert done.code == 1
     text = _without_ids(done.out)
-    assert "run main #1: bad: failed after 0.0 s (step 1 of 1: do, exit status 3)" in text
-    assert "  bad failed: step 1 of 1: do, exit status 3\n    log   runstream --url URL log get ID bad --step 0" in text
+    assert "run main #N: bad: failed after 0 ms (step 1 of 1: do, exit status 3)" in text
+    assert (
+        "  bad failed: step 1 of 1: do, exit status 3\n    log   runstream --url URL log get NAME bad --step 0" in text
+    )
 
 
-def test_follow_of_what_is_stopped_ends_with_2(runstream: Command, config: Config) -> None:
+def test_follow_of_what_is_stopped_ends_with_3(runstream: Command, config: Config) -> None:
     run = _create(runstream, config("slow"))
     stopped = runstream("run", "stop", run)
     assert (stopped.code, "was asked to stop" in stopped.out) == (0, True)
     done = runstream("run", "follow", run)
-    assert (done.code, "run main #1: stopped" in done.out) == (2, True)
+    assert (done.code, "run main #N: stopped" in _without_ids(done.out)) == (3, True)
 
 
 def test_follow_of_a_setup_error_ends_with_1(
@@ -107,11 +110,19 @@ def test_get_list_and_by_number(runstream: Command, config: Config) -> None:
     assert runstream("run", "follow", run).code == 1
     shown = runstream("run", "get", run)
     assert shown.code == 0
-    assert "run main #1  failed" in shown.out
-    assert re.search(r"✗ bad +failed +0.0 s +step 1 of 1: do, exit status 3", shown.out)
+    assert "run main #N  failed" in _without_ids(shown.out)
+    assert re.search(r"✗ bad +failed +0 ms +step 1 of 1: do, exit status 3", shown.out)
     assert json.loads(runstream("run", "get", run, "-o", "json").out)["result"] == "failed"
-    numbered = runstream("run", "get", "/user/admin/direct/1")
-    assert "group" in numbered.out
+    name = re.findall(r"^run +(/user/admin/\d+)$", shown.out, re.MULTILINE)[0]
+    assert json.loads(runstream("run", "get", run[:13], "-o", "json").out)["id"] == run
+    for by in (name, name.replace("admin/", "admin/direct/")):
+        assert f"\nrun                   {name}\n" in runstream("run", "get", by).out
+    latest = json.loads(runstream("run", "list", "--limit", "1", "-o", "json").out)["runs"][0]["id"]
+    for by in ("latest", "@"):
+        assert json.loads(runstream("run", "get", by, "-o", "json").out)["id"] == latest
+    missing = runstream("run", "get", "/user/admin/4711")
+    assert missing.err.splitlines()[0] == "error: /user/admin has no run 4711"
+    assert re.match(r"hint: its latest runs are (/user/admin/\d+(, )?)+$", missing.err.splitlines()[1])
     listed = runstream("run", "list", "--limit", "40")
     assert any(run in line and "failed" in line for line in listed.out.splitlines())
     assert any(one["id"] == run for one in json.loads(runstream("run", "list", "-o", "json").out)["runs"])
@@ -197,7 +208,7 @@ def test_logs(runstream: Command, config: Config) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("nope",), "error: log doesn't exist: run ID has no task 'nope'\nhint: its tasks are: build\n"),
+        (("nope",), "error: log doesn't exist: NAME has no task 'nope'\nhint: its tasks are: build\n"),
         (("build", "--step", "7"), "error: log doesn't exist: task 'build' has 1 steps, counted from 0\n"),
         (("build", "--step", "0", "--setup"), "error: say either --setup or --step\n"),
     ],
@@ -265,7 +276,7 @@ def test_attempts_are_shown_with_their_steps_and_logs(runstream: Command, config
     run = _create(runstream, config("flaky", extra="        retry: 2\n"))
     assert runstream("run", "follow", run).code == 0
     shown = runstream("run", "get", run).out
-    assert re.search(r"✓ flaky +success +0.0 s +attempt 2 of 3", shown)
+    assert re.search(r"✓ flaky +success +0 ms +attempt 2 of 3", shown)
     assert re.search(r"^flaky \(1\) +0 +do +failed +3", shown, re.MULTILINE)
     assert re.search(r"^flaky \(2\) +0 +do +success +0", shown, re.MULTILINE)
     (task,) = json.loads(runstream("run", "get", run, "-o", "json").out)["tasks"].values()

@@ -19,9 +19,20 @@ _BEGIN = """\
 
 `runstream COMMAND --help` says the same. This page is generated from the commands.
 
-Commands for runs talk to the service of `--url`, or else to the local one of `--data-dir`. `RUN` is an id, or
-`GROUP/NUMBER` such as `/project/web/branch/main/12`. Results go to stdout, errors to stderr. The exit code is 0 when
-all went well, 1 for an error, 130 after Ctrl-C; where it says more, the command says so.
+Commands for runs talk to the service of `--url`, or else to the local one of `--data-dir`. `RUN` is `PROJECT/NUMBER`
+such as `/project/web/12`, an id or the beginning of one, or `latest`; inside a clone of the project's repository its
+number is enough. Results go to stdout, errors to stderr.
+
+| exit code | |
+|---|---|
+| 0 | all went well; with `--follow`, every run succeeded |
+| 1 | an error; with `--follow`, a run failed |
+| 2 | the command was mistyped |
+| 3 | with `--follow`: a run was stopped or cancelled, and none failed |
+| 130 | Ctrl-C |
+
+On a terminal, tables fit its width: texts wrap, and the columns that matter least are left out. In a pipe everything is
+printed; `--output json` is for programs.
 """
 
 _SERVERS = frozenset({"--config", "--namespace", "--nats-url", "--database-url", "--database-schema"})

@@ -12,6 +12,7 @@ from runstream.errors import NotExistError
 from runstream.gateway.ports import ReadRun
 from runstream.log.memory import MemoryLog
 from runstream.projections.fold import PartitionFold
+from runstream.subjects import group_root
 
 
 @dataclass
@@ -41,7 +42,7 @@ class FoldedLog:
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
         for fold in await self._partitions():
             for run in fold.runs.values():
-                if run.state.group == group and run.state.counter == counter:
+                if group_root(run.state.group) == group_root(group) and run.state.counter == counter:
                     return _read(fold, run.state.id)
         raise NotExistError(f"run {group} #{counter} doesn't exist", code="runDoesNotExist")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -116,6 +117,7 @@ async def a_run(data_dir: Path, config: str = HELLO, *, follow: bool = True) -> 
     words = ["--data-dir", str(data_dir), "run", "create", "--config", str(file), *(["--follow"] if follow else [])]
     code, out, told = await runstream(*words)
     assert code == 0, told
-    match = re.search(r"[0-9a-f]{8}-[0-9a-f-]{27}", out)
-    assert match is not None
-    return match[0]
+    name = re.search(r"/user/admin/\d+", out)
+    assert name is not None
+    _, told, _ = await runstream("--data-dir", str(data_dir), "run", "get", name[0], "-o", "json")
+    return str(json.loads(told)["id"])

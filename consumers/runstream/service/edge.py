@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from runstream.cli.terminal_text import prepare_streams, printable_lines
 from runstream.errors import causes, chain_lines, outermost
 
 
 def run_command(command: Callable[[], object], *, detailed: bool) -> int:
     """Run a command; its exit code is what it returns, or 1 after an error that was told on stderr."""
+    prepare_streams()
     try:
         answer = command()
     except KeyboardInterrupt:
@@ -32,10 +34,10 @@ def tell(error: BaseException, *, detailed: bool) -> None:
     if known is not None and known.hint:
         lines.append(f"hint: {known.hint}")
     if known is None and not detailed:
-        lines.append("hint: this was not foreseen; --detailed-errors shows where it happened")
+        lines.append("hint: this is a bug in Runstream; please report it with the output of --detailed-errors")
     if detailed:
         lines.extend(f"  {line}" for line in chain_lines(error))
-    sys.stderr.write(without_secrets("\n".join(lines)) + "\n")
+    sys.stderr.write(printable_lines(without_secrets("\n".join(lines))) + "\n")
 
 
 def sentence(error: BaseException) -> str:

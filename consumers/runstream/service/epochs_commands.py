@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from runstream.cli.connection import given
 from runstream.cli.output import Output, moment, print_json, print_table, say
+from runstream.cli.table import Column
 from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError
 from runstream.importing.activating import activate, delete
@@ -18,6 +19,15 @@ from runstream.service.progress import steps
 from runstream.service.reaching import reached
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
+
+_COLUMNS = (
+    Column("epoch"),
+    Column("state"),
+    Column("partitions", drop=1),
+    Column("commits"),
+    Column("made"),
+    Column("from", wraps=True),
+)
 
 
 def list_command(*, output: Output = "table", options: ServerOptions | None = None) -> None:
@@ -43,7 +53,7 @@ def list_command(*, output: Output = "table", options: ServerOptions | None = No
         )
         for one in epochs
     ]
-    print_table(("epoch", "state", "partitions", "commits", "made", "from"), rows, "there is no epoch")
+    print_table(_COLUMNS, rows, "there is no epoch")
 
 
 def activate_command(epoch: int, /, *, options: ServerOptions | None = None) -> None:

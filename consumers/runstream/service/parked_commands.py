@@ -15,7 +15,8 @@ from cyclopts import Parameter
 from nats.aio.client import Client
 
 from runstream.cli.connection import given
-from runstream.cli.output import Output, moment, print_json, print_table, say
+from runstream.cli.output import Output, counted, moment, print_json, print_table, say
+from runstream.cli.table import Column
 from runstream.commits import Position
 from runstream.database import Database
 from runstream.database.migrating import require_migrated
@@ -30,6 +31,15 @@ from runstream.service.parked_commit import Found, find, json_of, lines_of
 from runstream.service.reaching import reached
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
+
+_SKIPPED = (
+    Column("decided"),
+    Column("subject"),
+    Column("it was at"),
+    Column("when", drop=1),
+    Column("by", drop=2),
+    Column("why", wraps=True),
+)
 
 
 def list_command(
@@ -55,7 +65,11 @@ def list_command(
         print_json([_parked_json(commit) for commit in commits])
         return
     rows = [(str(commit.position), commit.aggregate, moment(commit.at), commit.reason) for commit in commits]
-    print_table(("position", "aggregate", "parked", "why"), rows, "nothing is parked")
+    print_table(
+        (Column("position"), Column("aggregate"), Column("parked", drop=1), Column("why", wraps=True)),
+        rows,
+        "nothing is parked",
+    )
 
 
 def show_command(position: str, /, *, output: Output = "table", options: ServerOptions | None = None) -> None:
@@ -84,7 +98,11 @@ def retry_command(*positions: str, options: ServerOptions | None = None) -> None
         Which, as EPOCH/PARTITION/SEQUENCE, as `parked list` shows them; none for all.
     """
     asked = uvloop.run(_retry(_settings(options), [_position(text) for text in positions]))
-    say(f"{asked} parked commits are tried again; `runstream parked list` shows what is left")
+    say(
+        f"trying {counted(asked, 'parked commit')} again; `runstream parked list` shows what is left"
+        if asked
+        else "nothing to retry"
+    )
 
 
 def skip_command(position: str, /, *, reason: str, options: ServerOptions | None = None) -> None:
@@ -110,7 +128,7 @@ def _list_skipped(decided: list[Decided], output: Output) -> None:
         print_json([{**_decided_json(one), "aggregate_version": one.version_after} for one in decided])
         return
     rows = [(str(one.position), one.subject, one.skipped, moment(one.at), one.by, one.reason) for one in decided]
-    print_table(("decided", "subject", "it was at", "when", "by", "why"), rows, "nothing was skipped")
+    print_table(_SKIPPED, rows, "nothing was skipped")
 
 
 def _decided_json(one: Decided) -> dict[str, object]:

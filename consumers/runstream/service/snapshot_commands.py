@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from runstream.cli.output import print_json, print_table, say
+from runstream.cli.table import Column
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError, NotExistError
 from runstream.service.progress import progress
@@ -152,7 +153,7 @@ def _show(snapshot: Snapshot) -> None:
         *((("parked", f"and {len(manifest.parked) - _SHOWN:,} more"),) if len(manifest.parked) > _SHOWN else ()),
         *(("left out", what) for what in manifest.left_out),
     )
-    print_table(("", ""), facts, "")
+    print_table((Column(""), Column("", wraps=True)), facts, "")
     counts = [(name, f"{count:,}") for name, count in manifest.events.items()]
     print_table(("event", "count"), [*counts, ("all", f"{manifest.event_count:,}")], "")
 

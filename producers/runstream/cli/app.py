@@ -13,13 +13,13 @@ runs.command(
     "runstream.cli.create_command:create",
     name="create",
     help="Create runs from a configuration file.\n\n"
-    "With --follow the exit code is 0 when all succeeded, 1 when one failed, 2 when one was stopped or cancelled.",
+    "With --follow the exit code is 0 when all succeeded, 1 when one failed, 3 when one was stopped or cancelled.",
 )
 runs.command(
     "runstream.cli.restart_command:restart",
     name="restart",
     help="Do again what a run did: all of it, what failed, or some of its tasks.\n\n"
-    "With --follow the exit code is 0 when it succeeded, 1 when it failed, 2 when it was stopped or cancelled.",
+    "With --follow the exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.",
 )
 runs.command("runstream.cli.run_commands:list_runs", name="list", help="List runs, the newest first.")
 runs.command("runstream.cli.run_commands:get_run", name="get", help="Show one run with its tasks and steps.")
@@ -27,7 +27,7 @@ runs.command(
     "runstream.cli.run_commands:follow_run",
     name="follow",
     help="Follow a run until it ends.\n\n"
-    "The exit code is 0 when it succeeded, 1 when it failed, 2 when it was stopped or cancelled.",
+    "The exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.",
 )
 runs.command("runstream.cli.why_command:why", name="why", help="Say why a run waits.")
 runs.command("runstream.cli.steer_commands:stop_run", name="stop", help="Stop a running run.")

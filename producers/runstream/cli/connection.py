@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -102,11 +103,21 @@ def _once_for_each(tell: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def us_command() -> str:
-    """How this command line is called to reach the same service again."""
-    said = given()
-    if said.data_dir is not None:
-        return f"runstream --data-dir {shlex.quote(str(said.data_dir))}"
-    return f"runstream --url {shlex.quote(said.url)}" if said.url else "runstream"
+    """Return how this command line is called to reach the same service again, ready to be pasted."""
+    said, program = given(), shlex.quote(_program(sys.argv[0]))
+    if said.data_dir is not None and str(said.data_dir) != os.environ.get("RUNSTREAM_DATA_DIR"):
+        return f"{program} --data-dir {shlex.quote(str(said.data_dir))}"
+    if said.url and said.url != os.environ.get("RUNSTREAM_URL"):
+        return f"{program} --url {shlex.quote(said.url)}"
+    return program
+
+
+def _program(called: str) -> str:
+    """Return what a shell understands as this program: its name where it is on PATH, else the path it was called by."""
+    if Path(called).name != "runstream":
+        return "runstream"
+    found = shutil.which("runstream")
+    return "runstream" if found and Path(found).resolve() == Path(called).resolve() else called
 
 
 def data_dir_of(said: Given, environ: Mapping[str, str]) -> Path:

@@ -62,7 +62,7 @@ def create(
 ) -> int:
     """Create the runs of a configuration file.
 
-    With --follow the exit code is 0 when all runs succeeded, 1 when one failed, 2 when one was stopped or cancelled.
+    With --follow the exit code is 0 when all runs succeeded, 1 when one failed, 3 when one was stopped or cancelled.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def create(
             print_json(runs.runs)
         else:
             _tell_none(runs, source)
-            tell_created([await client.runs.get(run.id) for run in runs] if idempotency_key else runs)
+            await tell_created(client, [await client.runs.get(run.id) for run in runs] if idempotency_key else runs)
         return 1 if any(run.setup_errors for run in runs) else 0
 
     return with_client(work)

@@ -8,10 +8,21 @@ from rich.text import Text
 
 from runstream.cli.output import Output, complain, moment, print_json, print_table, say, styled
 from runstream.cli.running import with_client
+from runstream.cli.table import Column
 from runstream.client import Client, Executor
 
 SKEW_SECONDS = 2.0
 """A clock that differs by more is worth telling."""
+_COLUMNS = (
+    Column("ID"),
+    Column("STATE"),
+    Column("TASKS"),
+    Column("LAST SEEN", drop=5),
+    Column("ARCHS", drop=3),
+    Column("RUNS", wraps=True, drop=1),
+    Column("LABELS", wraps=True, drop=2),
+    Column("VERSION", drop=4),
+)
 
 
 def list_executors(*, output: Output = "table") -> int:
@@ -28,8 +39,7 @@ def list_executors(*, output: Output = "table") -> int:
         if output == "json":
             print_json(executors)
         else:
-            columns = ("ID", "STATE", "TASKS", "LAST SEEN", "ARCHS", "RUNS", "LABELS", "VERSION")
-            print_table(columns, map(_row, executors), "there are no executors")
+            print_table(_COLUMNS, map(_row, executors), "there are no executors")
             for executor in executors:
                 for note in _notes(executor):
                     complain(f"executor {executor.executor_id}: {note}")

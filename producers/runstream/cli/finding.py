@@ -1,42 +1,132 @@
-"""Which run or task somebody means: an id, or a name that people can type."""
+"""Which run or task is meant: a name that people can type, or an id.
+
+/project/web/12   the number of a run in its project, as every list shows it
+12                the same, inside a clone of that project's repository
+latest, @         the latest run: of this repository's project, else of all
+0b9f7f6e          the beginning of an id, among the latest runs
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
-from runstream.client import Client, Run, Task
+from runstream.cli.repository import enclosing_source
+from runstream.client import Client, ClientError, Run, RunSummary, Task
 from runstream.errors import BadRequestError, NotExistError
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMBERED = re.compile(r"(/.+)/(\d{1,18})")
+_NUMBER = re.compile(r"#?(\d{1,18})")
+_BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,35}")
+_LATEST = ("latest", "@")
+_PAGES = 5
+"""Pages of the latest runs, of 40 each, in which the beginning of an id is looked for."""
+_SHOWN = 3
+_HINT = (
+    "name it as `runstream run list` does, such as /project/web/12, by its id or the beginning of it, or as `latest`"
+)
 
-RunName: TypeAlias = Annotated[str, Parameter(help="An id, or GROUP/NUMBER such as /project/web/branch/main/12.")]
+RunName: TypeAlias = Annotated[
+    str, Parameter(help="PROJECT/NUMBER such as /project/web/12, an id or the beginning of one, or `latest`.")
+]
 
 
 def is_id(text: str) -> bool:
-    """Whether this can only be the id of a run."""
+    """Return whether this can only be the id of a run."""
     return _ID.fullmatch(text) is not None
 
 
+def run_name(run: RunSummary) -> str:
+    """Return the shortest name by which commands find a run: PROJECT/NUMBER, or its id while it has no number."""
+    return f"{project_of(run.group)}/{run.counter}" if run.counter else run.id
+
+
+def project_of(group: str) -> str:
+    """Return the project or the user whose group this is: its first two parts."""
+    return "/".join(group.split("/")[:3])
+
+
 async def find_run(client: Client, text: str) -> Run:
-    """The run of an id, or of GROUP/NUMBER. Raises BadRequestError for what is neither."""
+    """Return the run that a name or an id means. Raises BadRequestError, NotExistError, ClientError."""
     if is_id(text):
         return await client.runs.get(text)
     if numbered := _NUMBERED.fullmatch(text):
-        return await client.runs.by_number(numbered[1], int(numbered[2]))
-    raise BadRequestError(
-        f"{text[:80]!r} does not name a run",
-        code="invalidRun",
-        hint="name it by its id, or by group and number as in /project/web/branch/main/12; see `runstream run list`",
+        return await _by_number(client, numbered[1], int(numbered[2]))
+    if text in _LATEST:
+        return await _latest(client)
+    if (number := _NUMBER.fullmatch(text)) and (project := _project_here()):
+        return await _by_number(client, project, int(number[1]))
+    if _BEGINNING.fullmatch(text):
+        return await _by_beginning(client, text)
+    hint = "a number alone needs a clone of the project's repository around you; " if _NUMBER.fullmatch(text) else ""
+    raise BadRequestError(f"{text[:80]!r} does not name a run", code="invalidRun", hint=hint + _HINT)
+
+
+async def _by_number(client: Client, group: str, number: int) -> Run:
+    project = project_of(group)
+    try:
+        return await client.runs.by_number(project, number)
+    except ClientError as error:
+        if error.kind != "not-exist":
+            raise
+        latest = (await client.runs.page(groups=[project], limit=_SHOWN)).runs
+        hint = f"its latest runs are {_listed(latest)}" if latest else f"{project} has no runs"
+        raise NotExistError(
+            f"{project} has no run {number}", code="runDoesNotExist", details=error.details, hint=hint
+        ) from error
+
+
+async def _latest(client: Client) -> Run:
+    project = _project_here()
+    runs = (await client.runs.page(groups=[project] if project else (), limit=1)).runs
+    if not runs and project:
+        runs = (await client.runs.page(limit=1)).runs
+    if not runs:
+        raise NotExistError("there are no runs", code="runDoesNotExist", hint="`runstream run create` creates one")
+    return await client.runs.get(runs[0].id)
+
+
+async def _by_beginning(client: Client, beginning: str) -> Run:
+    found: list[RunSummary] = []
+    start: int | None = 0
+    for _ in range(_PAGES):
+        page = await client.runs.page(limit=40, start=start or 0)
+        found += [run for run in page.runs if run.id.startswith(beginning)]
+        start = page.next_start
+        if start is None:
+            break
+    if len(found) == 1:
+        return await client.runs.get(found[0].id)
+    if found:
+        raise BadRequestError(
+            f"{beginning!r} begins {len(found)} ids", code="invalidRun", hint=f"name one of {_listed(found[:_SHOWN])}"
+        )
+    raise NotExistError(
+        f"none of the latest {_PAGES * 40} runs has an id that begins with {beginning!r}",
+        code="runDoesNotExist",
+        hint=_HINT,
     )
 
 
+def _project_here() -> str:
+    """Return the project of the repository around the working directory; empty outside of one."""
+    source = enclosing_source(Path.cwd() / "here")
+    return f"/project/{source.project}" if source is not None else ""
+
+
+def _listed(runs: Sequence[RunSummary]) -> str:
+    return ", ".join(run_name(run) for run in runs)
+
+
 def point(text: str) -> str:
-    """The point in time or in the log that somebody means; a time without a zone is of this machine's."""
+    """Return the point in time or in the log that is meant; a time without a zone is of this machine's."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -45,11 +135,15 @@ def point(text: str) -> str:
 
 
 def find_task(run: Run, text: str) -> Task:
-    """The task of a name or id. Raises NotExistError that lists the tasks there are."""
+    """Return the task of a name or id. Raises NotExistError with the names there are."""
     task = run.task(text)
     if task is not None:
         return task
-    names = ", ".join(sorted(task.name for task in run.tasks.values())) or "none: its setup failed"
+    names = sorted(task.name for task in run.tasks.values())
+    near = difflib.get_close_matches(text, names, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
     raise NotExistError(
-        f"run {run.id} has no task {text[:80]!r}", code="runTaskDoesNotExist", hint=f"its tasks are: {names}"
+        f"{run_name(run)} has no task {text[:80]!r}",
+        code="runTaskDoesNotExist",
+        hint=f"{hint}its tasks are: {', '.join(names) or 'none: its setup failed'}",
     )

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 from rich.text import Text
 
 from runstream.cli.connection import us_command
 from runstream.cli.exit_status import described_status
+from runstream.cli.finding import run_name
 from runstream.cli.output import STYLES, lasted, moment
-from runstream.client import Attempt, Run, Step, Task
+from runstream.cli.table import Column, render
+from runstream.cli.terminal_text import printable
+from runstream.client import Attempt, Run, RunSummary, Step, Task
 
 MARKS = {"success": "✓", "failed": "✗", "running": "●", "skipped": "-", "cancelled": "-", "stopped": "■"}
 _WAITING = "○"
@@ -27,6 +29,9 @@ def ordered(run: Run) -> list[Task]:
     return sorted(run.tasks.values(), key=lambda task: (task.level, task.name))
 
 
+_COLUMNS = (Column("", wraps=True), Column(""), Column("", drop=1), Column("", wraps=True))
+
+
 @dataclass(slots=True)
 class RunGraph:
     """A run as rich draws it; durations go on by themselves."""
@@ -36,17 +41,21 @@ class RunGraph:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         now = datetime.now(UTC)
         yield headline(self.run, now)
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        rows: list[tuple[Text, ...]] = []
         for task in ordered(self.run):
             style = STYLES.get(task.status, "")
             mark = MARKS.get(task.status, _WAITING)
-            table.add_row(
-                Text(f"{'   ' * task.level}{mark} {task.name}", style=style),
-                Text(word_for(task), style=style),
-                Text(lasted(task.start_time, task.end_time, now) if task.start_time else "", justify="right"),
-                Text(detail(self.run, task), style="dim"),
+            rows.append(
+                (
+                    Text(f"{'   ' * task.level}{mark} {task.name}", style=style),
+                    Text(word_for(task), style=style),
+                    Text(lasted(task.start_time, task.end_time, now) if task.start_time else ""),
+                    Text(detail(self.run, task), style="dim"),
+                )
             )
-        yield table
+        yield from render(_COLUMNS, rows, options.max_width)
+        for command in approvals(self.run):
+            yield Text(f"approve with: {command}", style="bold")
 
 
 def headline(run: Run, now: datetime | None = None) -> Text:
@@ -57,12 +66,13 @@ def headline(run: Run, now: datetime | None = None) -> Text:
     return Text.assemble((title(run), "bold"), "  ", (word, STYLES.get(word, "")), took, why)
 
 
-def title(run: Run) -> str:
+def title(run: RunSummary) -> str:
     """The run as people call it."""
-    return f"run {run.name} #{run.counter}" if run.counter else f"run {run.name}"
+    name = printable(run.name)
+    return f"run {name} #{run.counter}" if run.counter else f"run {name}"
 
 
-def outcome(run: Run) -> str:
+def outcome(run: RunSummary) -> str:
     """Its result once it is finished; before, its phase."""
     if run.phase == "finished":
         return run.result.value
@@ -82,6 +92,12 @@ def word_for(task: Task) -> str:
     if task.status == "notstarted":
         return "tried again" if task.attempts else "waiting"
     return task.status
+
+
+def approvals(run: Run) -> list[str]:
+    """Return the command for each task that is waiting for approval."""
+    waiting = [task for task in ordered(run) if task.waiting_approval]
+    return [f"{us_command()} run approve {run_name(run)} {shlex.quote(task.name)}" for task in waiting]
 
 
 def detail(run: Run, task: Task) -> str:
@@ -106,8 +122,6 @@ def _doing(run: Run, task: Task) -> str:
             return f"step {index + 1} of {len(task.steps)}: {_short(step.name)}"
     if task.status == "failed":
         return how_failed(task)
-    if task.waiting_approval:
-        return f"{us_command()} run approve {run.id} {shlex.quote(task.name)}"
     if task.status == "notstarted" and task.attempts:
         last = task.attempts[-1]
         return f"attempt {last.attempt} {_FAILURES.get(last.failure, 'failed')}, {how_failed(last)}".rstrip(", ")

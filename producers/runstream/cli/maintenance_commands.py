@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from rich.text import Text
 
-from runstream.cli.output import Output, moment, print_json, print_table, say, styled
+from runstream.cli.output import Output, counted, moment, print_json, print_table, say, styled
 from runstream.cli.running import with_client
+from runstream.cli.table import Column
 from runstream.client import Client, Instance, Maintenance
 
 Reached = Callable[[Maintenance], bool]
@@ -133,10 +134,21 @@ class _Telling:
                 say(f"{_name(instance)}: {word}")
 
 
+_COLUMNS = (
+    Column("COMPONENTS", wraps=True),
+    Column("STATE", wraps=True),
+    Column("SINCE", drop=1),
+    Column("HOST", wraps=True),
+    Column("PID"),
+    Column("VERSION", drop=2),
+    Column("POSITIONS", drop=3),
+    Column("ID", drop=4),
+)
+
+
 def _print(status: Maintenance) -> None:
     say(_headline(status))
-    columns = ("COMPONENTS", "STATE", "SINCE", "HOST", "PID", "VERSION", "POSITIONS", "ID")
-    print_table(columns, map(_row, status.instances), "there are no processes")
+    print_table(_COLUMNS, map(_row, status.instances), "there are no processes")
 
 
 def _headline(status: Maintenance) -> str:
@@ -147,13 +159,13 @@ def _headline(status: Maintenance) -> str:
     words += [f"tasks may run until {moment(status.deadline)}"] if status.deadline else []
     words += [f"reason: {status.reason}"] if status.reason else []
     left = sum(not one.parked for one in status.instances)
-    words.append("everybody is parked" if not left else f"not parked: {left} of {len(status.instances)}")
+    words.append("all processes are parked" if not left else f"not parked: {left} of {len(status.instances)}")
     return "; ".join(words)
 
 
 def _row(instance: Instance) -> tuple[str | Text, ...]:
     return (
-        ",".join(instance.components),
+        ", ".join(instance.components),
         Text.assemble(styled(instance.state), _detail(instance)),
         moment(instance.since),
         instance.host,
@@ -172,7 +184,7 @@ def _detail(instance: Instance) -> str:
     if instance.state == "lost":
         return f", was {instance.last_state}" if instance.last_state else ""
     waits = [
-        f"{part.under_way} {_things(name)}"
+        counted(part.under_way, _thing(name))
         for name, part in instance.parts.items()
         if _waits(part.doing, part.under_way)
     ]
@@ -183,8 +195,8 @@ def _waits(doing: str, under_way: int) -> bool:
     return doing == "draining" and under_way > 0
 
 
-def _things(part: str) -> str:
-    return {"executor": "tasks", "gateway": "requests"}.get(part, f"of {part}")
+def _thing(part: str) -> str:
+    return {"executor": "task", "gateway": "request"}.get(part, f"piece of work of the {part}")
 
 
 def _name(instance: Instance) -> str:

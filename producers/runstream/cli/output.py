@@ -10,8 +10,10 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
+
+from runstream.cli.table import Cell, Column, print_rows
+from runstream.cli.terminal_text import printable_json, printable_lines
 
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
 _WIDE = 240
@@ -42,31 +44,29 @@ def console() -> Console:
 
 
 def say(line: str) -> None:
-    """A line on stdout, as it is."""
-    sys.stdout.write(f"{line}\n")
+    """Write a line to stdout, safe for a terminal."""
+    sys.stdout.write(f"{printable_lines(line)}\n")
     sys.stdout.flush()
 
 
 def complain(line: str) -> None:
-    """A line on stderr, which is no result."""
-    sys.stderr.write(f"{line}\n")
+    """Write a line to stderr, safe for a terminal."""
+    sys.stderr.write(f"{printable_lines(line)}\n")
     sys.stderr.flush()
 
 
 def print_json(value: object) -> None:
     """A value as indented JSON."""
-    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    sys.stdout.write(f"{printable_json(text)}\n")
+    sys.stdout.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], empty: str) -> None:
-    """Rows below a heading; `empty` is said where there are none."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ignore")
-    for row in rows:
-        table.add_row(*row)
-    if table.row_count:
-        console().print(table, crop=False)
+def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Cell]], empty: str) -> None:
+    """Print rows below a heading; `empty` where there are none."""
+    listed = list(rows)
+    if listed:
+        print_rows(console(), [Column(each) if isinstance(each, str) else each for each in columns], listed)
     else:
         say(empty)
 
@@ -81,12 +81,30 @@ def moment(at: datetime | None) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
+def ago(at: datetime | None, now: datetime | None = None) -> str:
+    """Return how long ago something was, in its largest unit; `-` for never."""
+    if at is None:
+        return "-"
+    seconds = max(0, int(((now or datetime.now(UTC)) - at).total_seconds()))
+    for name, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size} {name} ago"
+    return f"{seconds} s ago"
+
+
+def counted(count: int, thing: str, things: str = "") -> str:
+    """Return a count with its noun: `1 task`, `2 tasks`."""
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
+
+
 def lasted(begin: datetime | None, end: datetime | None, now: datetime | None = None) -> str:
-    """How long something took, or has taken until now."""
+    """Return how long something took, or has taken until now."""
     if begin is None:
         return "-"
-    seconds = ((end or now or datetime.now(UTC)) - begin).total_seconds()
+    seconds = max(0.0, ((end or now or datetime.now(UTC)) - begin).total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{max(seconds, 0):.1f} s"
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -69,7 +69,7 @@ def restart(
 ) -> int:
     """Do again what a run that has ended did, as a new run. What does not run again keeps its outcome, logs and files.
 
-    With --follow the exit code is 0 when it succeeded, 1 when it failed, 2 when it was stopped or cancelled.
+    With --follow the exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def restart(
         if output == "json":
             print_json(new)
         else:
-            tell_created([await client.runs.get(new.id)] if idempotency_key else [new])
+            await tell_created(client, [await client.runs.get(new.id)] if idempotency_key else [new])
         return 0
 
     return with_client(work)

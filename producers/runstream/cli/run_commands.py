@@ -5,21 +5,32 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
-from rich.text import Text
 
 from runstream.cli.connection import us_command
-from runstream.cli.finding import RunName, find_run, point
-from runstream.cli.graph import RunGraph
-from runstream.cli.output import Output, console, lasted, moment, print_json, print_table, say, styled
+from runstream.cli.finding import RunName, find_run, point, project_of, run_name
+from runstream.cli.graph import RunGraph, outcome
+from runstream.cli.output import Output, ago, console, lasted, moment, print_json, print_table, say, styled
 from runstream.cli.restart_command import what_again
 from runstream.cli.running import with_client
+from runstream.cli.table import Cell, Column, print_rows
 from runstream.cli.watching import watch_runs
 from runstream.client import Attempt, Client, Run, RunSummary, Step, Task
 from runstream.errors import BadRequestError
 
 Phase = Literal["setuperror", "queued", "cancelled", "running", "finished"]
 Result = Literal["unknown", "stopped", "success", "failed"]
+
+
+_COLUMNS = (
+    Column("RUN"),
+    Column("NAME", wraps=True),
+    Column("STATE"),
+    Column("GROUP", drop=3, wraps=True),
+    Column("CREATED", drop=1),
+    Column("TOOK", drop=2),
+    Column("AT", drop=4),
+    Column("ID", drop=5),
+)
 
 
 def list_runs(
@@ -66,8 +77,8 @@ def list_runs(
         if output == "json":
             print_json(page)
             return
-        columns = ("NUMBER", "NAME", "GROUP", "PHASE", "RESULT", "CREATED", "DURATION", "ID")
-        print_table(columns, map(_row, page.runs), "there are no runs")
+        chosen = bool(group or phase or result)
+        print_table(_COLUMNS, map(_row, page.runs), "no run matches" if chosen else "there are no runs")
         if page.cursor:
             say(f"there are more: {us_command()} run list --limit {limit} --cursor {page.cursor}")
 
@@ -99,7 +110,7 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
 
 
 def follow_run(run: RunName, /) -> int:
-    """Watch a run until it ends; exit code 0 for success, 1 for failure, 2 when it was stopped or cancelled."""
+    """Watch a run until it ends; exit code 0 for success, 1 for failure, 3 when it was stopped or cancelled."""
 
     async def work(client: Client) -> int:
         return await watch_runs(client, [await find_run(client, run)])
@@ -107,17 +118,27 @@ def follow_run(run: RunName, /) -> int:
     return with_client(work)
 
 
-def _row(run: RunSummary) -> tuple[str | Text, ...]:
+def _row(run: RunSummary) -> tuple[Cell, ...]:
     return (
-        str(run.counter),
+        run_name(run),
         run.name,
-        run.group,
-        styled(run.phase.value) if run.paused_at is None else f"{run.phase}, paused",
-        styled(run.result.value if run.result != "unknown" else "-"),
-        moment(run.enqueue_time),
+        styled(outcome(run)),
+        run.group.removeprefix(project_of(run.group)).lstrip("/"),
+        ago(run.enqueue_time),
         lasted(run.start_time, run.end_time),
+        moment(run.enqueue_time),
         run.id,
     )
+
+
+_STEP_COLUMNS = (
+    Column("TASK", wraps=True),
+    Column("STEP"),
+    Column("NAME", wraps=True),
+    Column("PHASE"),
+    Column("EXIT"),
+    Column("TOOK", drop=1),
+)
 
 
 def _print_run(run: Run) -> None:
@@ -125,20 +146,24 @@ def _print_run(run: Run) -> None:
     out.print(RunGraph(run))
     for error in run.setup_errors:
         say(f"setup error: {error}")
-    steps = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("TASK", "STEP", "NAME", "PHASE", "EXIT", "DURATION"):
-        steps.add_column(column, no_wrap=True)
+    steps: list[tuple[Cell, ...]] = []
     for task in sorted(run.tasks.values(), key=lambda task: (task.level, task.name)):
         attempts: tuple[Attempt | Task, ...] = (*task.attempts, task)
         for attempt in attempts:
             name = f"{task.name} ({attempt.attempt})" if len(attempts) > 1 else task.name
             for index, step in [("setup", attempt.setup_step), *enumerate(attempt.steps)]:
-                steps.add_row(name, str(index), *_step_cells(step))
-    if steps.row_count:
-        out.print()
-        out.print(steps)
+                steps.append((name, str(index), *_step_cells(step)))
+    if steps:
+        say("")
+        print_rows(out, _STEP_COLUMNS, steps)
     reason = "it took longer than its run_timeout_interval" if run.timedout else run.reason
-    facts = {"id": run.id, "group": run.group, "created": moment(run.enqueue_time), "reason": reason}
+    facts = {
+        "run": run_name(run),
+        "id": run.id,
+        "group": run.group,
+        "created": moment(run.enqueue_time),
+        "reason": reason,
+    }
     if run.restart is not None:
         facts["restarts"] = f"{run.restart.run_id} ({what_again(run.restart)})"
     facts |= {"priority": str(run.priority or "")} | run.annotations
@@ -146,7 +171,7 @@ def _print_run(run: Run) -> None:
     say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items() if value))
 
 
-def _step_cells(step: Step) -> tuple[str | Text, ...]:
+def _step_cells(step: Step) -> tuple[Cell, ...]:
     status = "" if step.exit_status is None else str(step.exit_status)
     name = step.name.splitlines()[0][:60] if step.name else ""
     return name, styled(step.phase), status, lasted(step.start_time, step.end_time)

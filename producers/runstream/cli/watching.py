@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 from collections.abc import Sequence
+from contextlib import aclosing
 
 from runstream.cli.connection import us_command
+from runstream.cli.finding import run_name
 from runstream.cli.following import follow_run
 from runstream.cli.graph import detail, ordered, outcome, title
 from runstream.cli.output import STYLES, console, lasted, say
 from runstream.cli.screen import screen
 from runstream.client import Client, Run
 
-SUCCEEDED, FAILED, STOPPED = 0, 1, 2
+_NUMBER_SECONDS = 2.0
+SUCCEEDED, FAILED, STOPPED = 0, 1, 3
 
 
 def exit_code(run: Run) -> int:
-    """0 for success, 2 for a run that was stopped or cancelled, 1 for everything else."""
+    """0 for success, 3 for a run that was stopped or cancelled, 1 for everything else."""
     match outcome(run):
         case "success":
             return SUCCEEDED
@@ -44,10 +48,11 @@ async def watch_runs(client: Client, runs: Sequence[Run]) -> int:
     return FAILED if FAILED in codes else max(codes)
 
 
-def tell_created(runs: Sequence[Run]) -> None:
+async def tell_created(client: Client, runs: Sequence[Run]) -> None:
     """Say which runs there are, and what to type next."""
+    runs = [await _numbered(client, run) for run in runs]
     for run in runs:
-        say(f"{title(run)} is {run.phase}  {run.id}")
+        say(f"{title(run)} is {run.phase}  {run_name(run)}")
         for error in run.setup_errors:
             say(f"  setup error: {error}")
     for run in runs[:1]:
@@ -55,10 +60,21 @@ def tell_created(runs: Sequence[Run]) -> None:
             say(line)
 
 
+async def _numbered(client: Client, run: Run) -> Run:
+    """Return the run with its number, which the scheduler gives a moment after its creation; without one if late."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_NUMBER_SECONDS), aclosing(client.events.tail(run=run.id)) as tail:
+            while not run.counter and run.phase != "setuperror":
+                commit = await anext(tail)
+                if any(event.type == "RunNumbered" for event in commit.events):
+                    run = await client.runs.get(run.id, at_least=commit.position)
+    return run
+
+
 def commands_for(run: Run) -> list[str]:
     """What to type next about a run."""
     us = us_command()
-    return [f"  look    {us} run get {run.id}", f"  follow  {us} run follow {run.id}"]
+    return [f"  look    {us} run get {run_name(run)}", f"  follow  {us} run follow {run_name(run)}"]
 
 
 def _tell_end(run: Run) -> None:
@@ -73,15 +89,15 @@ def _tell_end(run: Run) -> None:
             which = "--setup" if failed is None else f"--step {failed}"
             reason = f": {detail(run, task)}" if detail(run, task) else ""
             say(f"  {task.name} failed{reason}")
-            say(f"    log   {us} log get {run.id} {shlex.quote(task.name)} {which}")
-    say(f"  look    {us} run get {run.id}")
+            say(f"    log   {us} log get {run_name(run)} {shlex.quote(task.name)} {which}")
+    say(f"  look    {us} run get {run_name(run)}")
     if word == "success" and run.tasks:
         last = ordered(run)[-1]
-        say(f"  log     {us} log get {run.id} {shlex.quote(last.name)}")
+        say(f"  log     {us} log get {run_name(run)} {shlex.quote(last.name)}")
 
 
 def _tell_detached(run: Run) -> None:
     us = us_command()
     say(f"\ndetached: {title(run)} goes on")
-    say(f"  follow  {us} run follow {run.id}")
-    say(f"  stop    {us} run stop {run.id}   (or `run cancel` while it is queued)")
+    say(f"  follow  {us} run follow {run_name(run)}")
+    say(f"  stop    {us} run stop {run_name(run)}   (or `run cancel` while it is queued)")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from runstream.cli.finding import RunName, find_run, is_id
 from runstream.cli.output import Output, print_json, print_table, say
 from runstream.cli.running import with_client
+from runstream.cli.table import Column
 from runstream.client import Client, Why
 
 _NAMED = 5
@@ -35,7 +36,9 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
 def _print(found: Why) -> None:
     say(f"run {found.run}" + (f" is {_state(found)}" if found.phase else ""))
     rows = [(reason.code, _listed(reason.tasks), reason.message) for reason in found.reasons]
-    print_table(("REASON", "TASKS", "WHY"), rows, "it waits for nothing")
+    print_table(
+        (Column("REASON"), Column("TASKS", wraps=True), Column("WHY", wraps=True)), rows, "it is waiting for nothing"
+    )
     if found.omitted:
         say(f"and {found.omitted} further reasons")
 

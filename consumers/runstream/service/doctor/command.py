@@ -11,6 +11,7 @@ from rich.text import Text
 
 from runstream.cli.connection import given
 from runstream.cli.output import Output, print_json, print_table
+from runstream.cli.table import Column
 from runstream.errors import RunstreamError
 from runstream.service.doctor.finding import Finding, Status, guarded
 from runstream.service.doctor.keys import secrets_keys
@@ -24,6 +25,7 @@ from runstream.service.serve import needs_database
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
 
+_COLUMNS = (Column(""), Column("what", wraps=True), Column("found", wraps=True), Column("what to do", wraps=True))
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
 
 
@@ -73,5 +75,5 @@ def show(findings: Sequence[Finding], output: str) -> int:
         print_json([{"what": f.what, "status": f.status, "found": f.found, "todo": f.todo} for f in findings])
     else:
         rows = [(Text(f.status, _STYLES[f.status]), f.what, f.found, f.todo) for f in findings]
-        print_table(("", "what", "found", "what to do"), rows, "nothing was checked")
+        print_table(_COLUMNS, rows, "nothing was checked")
     return int(any(finding.status == "problem" for finding in findings))

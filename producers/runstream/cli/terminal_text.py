@@ -1,0 +1,45 @@
+"""Text of others on a terminal: what could steer the terminal, or turn its text around, is shown as an escape.
+
+Names, messages and reasons come from configuration files, git and other people. Nothing of them may move the cursor,
+change the title or hide what stands beside it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import sys
+
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE_IN_LINES = re.compile(f"(?![\n\t]){_UNSAFE.pattern}")
+_IN_ASCII = {"✓": "+", "✗": "x", "●": "*", "○": "o", "■": "#", "…": "...", "—": "-", "·": "."}
+_ERRORS = "runstream-ascii"
+
+
+def printable(text: str) -> str:
+    r"""Return the text in one line, with control and direction characters as escapes such as `\x1b`."""
+    return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the text as `printable` does, but with its line ends and tabs."""
+    return _UNSAFE_IN_LINES.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def printable_json(text: str) -> str:
+    """Return JSON with the same characters in JSON's own escapes, so that it stays the same value."""
+    return _UNSAFE_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def prepare_streams() -> None:
+    """Let stdout and stderr write what their encoding lacks as the nearest ASCII, and never raise for it."""
+    codecs.register_error(_ERRORS, _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors=_ERRORS)
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_IN_ASCII.get(each, "?") for each in error.object[error.start : error.end]), error.end
