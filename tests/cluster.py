@@ -105,7 +105,7 @@ class Cluster:
                     await request(nc, "STREAM.CREATE.ready", stream, seconds=2)
                     await request(nc, "STREAM.DELETE.ready", seconds=2)
                 except InternalError:
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.1)  # sleeps: nothing tells that a cluster has a leader
                 else:
                     return
 

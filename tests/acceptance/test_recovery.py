@@ -69,7 +69,7 @@ class Progress:
             self.created += 1
             key = f"recovery-{self.created}"
             await self.client.runs.create(NewRun(group, "one", TASKS), idempotency_key=key)
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(EVERY_SECONDS)  # sleeps: a load of so many runs a second
 
     async def read(self, log: JetStreamLog, partition: int) -> None:
         """Note what finishes, until cancelled."""
@@ -114,7 +114,7 @@ def _cut(what: str, name: str, seconds: float, *, own: bool) -> Fault:
     async def fault(place: Place) -> float:
         cut: Link = getattr(place, what)[name]
         cut.cut()
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # sleeps: the fault lasts
         cut.mend()
         return seconds if own else 0.0
 
@@ -143,7 +143,7 @@ def _frozen(name: str) -> Fault:
     async def fault(place: Place) -> float:
         pid = place.process(name).pid
         psutil.Process(pid).send_signal(signal.SIGSTOP)
-        await asyncio.sleep(LASTING_SECONDS)
+        await asyncio.sleep(LASTING_SECONDS)  # sleeps: the fault lasts
         psutil.Process(pid).send_signal(signal.SIGCONT)
         return 0.0
 
@@ -153,7 +153,7 @@ def _frozen(name: str) -> Fault:
 def _killed(name: str) -> Fault:
     async def fault(place: Place) -> float:
         await place.process(name).kill()
-        await asyncio.sleep(LASTING_SECONDS)
+        await asyncio.sleep(LASTING_SECONDS)  # sleeps: the fault lasts
         await place.process(name).start()
         return 0.0
 
@@ -173,7 +173,7 @@ def _server(name: str, *, kill: bool) -> Fault:
             family = [main, *main.children(recursive=True)]
             for one in family:
                 one.suspend()
-            await asyncio.sleep(SHORT_SECONDS)
+            await asyncio.sleep(SHORT_SECONDS)  # sleeps: the fault lasts
             for one in family:
                 one.resume()
         return asyncio.get_running_loop().time() - begun

@@ -236,5 +236,5 @@ async def _killed(gateway: Process, _: Link, let_on: Callable[[], None]) -> None
 async def _cut(_: Process, nats: Link, let_on: Callable[[], None]) -> None:
     nats.break_off()
     let_on()
-    await asyncio.sleep(0.5)  # what is written now is not heard
+    await asyncio.sleep(0.5)  # sleeps: the cut lasts; what is written now is not heard
     nats.mend()

@@ -325,11 +325,11 @@ async def _killed(stage: Stage, asked: dict[str, Any], stay: str) -> None:
     process.stdin.close()
     async with asyncio.timeout(30):
         while len(_staying(stay)) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # sleeps: nothing tells of processes of others
         process.kill()
         await process.wait()
         while _staying(stay):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # sleeps: nothing tells of processes of others
 
 
 def _staying(stay: str) -> list[str]:

@@ -62,4 +62,4 @@ async def test_a_link_that_swallows_everything_is_noticed_whatever_waits_to_be_s
 
 async def _until(nc: Client, *, connected: bool) -> None:
     while nc.is_connected is not connected:  # noqa: ASYNC110 - the library has no event for it
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # sleeps: the client has no event for it

@@ -104,6 +104,6 @@ async def _again(log: JetStreamLog) -> None:
         try:
             await log.append(created(run_address(), name=NAME))
         except InternalError:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # sleeps: nothing tells that there is room again
         else:
             return
