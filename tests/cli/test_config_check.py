@@ -49,6 +49,10 @@ def test_what_would_run_is_shown_for_people(command: Command, folder: Path) -> N
         "  deploy: level 2; host; after test; skipped: its `when` does not match; waits for approval",
         "run release: not, its `when` does not match",
         "variables that were not given: token",
+        *(
+            f'warning: runs[0].tasks[{index}].steps: task "{name}" has no steps: it does nothing (add `steps`)'
+            for index, name in enumerate(("build", "test", "deploy"))
+        ),
     ]
 
 
@@ -70,7 +74,8 @@ def test_what_would_run_is_shown_for_programs(command: Command, folder: Path) ->
 def test_how_runs_get_along_is_shown(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(
         "runs:\n- {name: r, concurrency: {policy: queue, max_waiting: 2}, priority: 5,"
-        " tasks: [{name: t, runtime: {type: host, labels: {gpu: a100}}}]}\n- {name: s, concurrency: skip}\n"
+        " tasks: [{name: t, runtime: {type: host, labels: {gpu: a100}}, steps: [{run: x}]}]}\n"
+        "- {name: s, concurrency: skip}\n"
     )
     lines = command("config", "check", "a.yml").out.splitlines()
     assert lines[1:] == [

@@ -30,7 +30,7 @@ def refused(text: str) -> ConfigError:
 def test_it_means_what_the_same_file_means() -> None:
     value = {
         "runs": [{"name": 1.10, "tasks": [TASK | {"name": 10, "approval": True, "user": None}]}],
-        "task_timeout_interval": 3600,
+        "task_timeout_interval": 3600000000000,
     }
     text = json.dumps(value)
     assert parse_config(text, "generated") == parse_config(text, "json")

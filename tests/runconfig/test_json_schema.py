@@ -120,7 +120,7 @@ def test_what_the_decoder_warns_of_the_schema_refuses(text: str) -> None:
     ],
 )
 def test_every_way_to_write_something_is_valid(text: str) -> None:
-    assert parse_config(text).warnings == ()
+    assert not any("unknown field" in warning.message for warning in parse_config(text).warnings)
     assert list(VALIDATOR.iter_errors(read(text))) == []
 
 

@@ -21,7 +21,17 @@ from runstream.cli.input_options import InputOptions
 from runstream.cli.repository import enclosing_source
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
-from runstream.runconfig import ConfigError, Problem, RefContext, read_inputs, ref_context, resolve, run_configs
+from runstream.runconfig import (
+    ConfigError,
+    Problem,
+    RefContext,
+    notices,
+    read_inputs,
+    ref_context,
+    require_fitting_environment,
+    resolve,
+    run_configs,
+)
 
 
 @Parameter(name="*")
@@ -74,12 +84,14 @@ def check(
         inputs = read_inputs(given.variables, given.variable_files, given.secret_files)
         context = source.context(found.path)
         parsed = parse_file(found.name, found.content, context, source=str(found.path), imports=found.imports)
-        warnings = (*parsed.warnings, *inputs.warnings)
+        warnings = (*parsed.warnings, *notices(parsed), *inputs.warnings)
         if strict and warnings:
             raise ConfigError(str(found.path), warnings)
         resolved = resolve(inputs.variables, inputs.secrets, context)
         known = _Known(resolved.texts, frozenset(resolved.secrets))
         runs = run_configs(parsed, context, known)
+        for run in runs:
+            require_fitting_environment(run.config)
     except (ConfigError, EvaluationError) as error:
         return _refuse(str(found.path), error, output)
     if output == "json":

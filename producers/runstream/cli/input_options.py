@@ -63,4 +63,5 @@ class InputOptions:
             self.variables,
             dict(self.variable_files),
             dict(self.secret_files),
+            str(file.path),
         )

@@ -45,6 +45,8 @@ class Inputs:
     variable_files: Mapping[str, str] = field(default_factory=dict)
     """In YAML or JSON; a later one wins, and `variables` before all."""
     secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    path: str = ""
+    """Where the file stands, for messages."""
 
 
 @dataclass(frozen=True, slots=True)

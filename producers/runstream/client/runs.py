@@ -266,7 +266,7 @@ class Runs:
 
 def _resolved_from(inputs: Inputs) -> dict[str, object]:
     return {
-        "config": {"name": inputs.name, "content": inputs.config, "imports": inputs.imports},
+        "config": {"name": inputs.name, "content": inputs.config, "imports": inputs.imports, "path": inputs.path},
         "variables": inputs.variables,
         "variable_files": _files(inputs.variable_files),
         "secret_files": _files(inputs.secret_files),

@@ -89,13 +89,18 @@ def _request(
     request = {
         "format": program,
         "name": name,
-        "source": source,
+        "source": _lines(source),
         "context": dict(context),
-        "imports": dict(imports),
+        "imports": {path: _lines(text) for path, text in imports.items()},
         "memory_bytes": limits.memory_bytes,
         "cpu_seconds": int(limits.seconds * _THREADS) + 1,
     }
     return json.dumps(request).encode()
+
+
+def _lines(text: str) -> str:
+    """The text with LF at the end of each line: CR LF is a line end, as in YAML."""
+    return text.replace("\r\n", "\n")
 
 
 class _Deadline:

@@ -37,6 +37,7 @@ class ConfigReader:
         context: RefContext,
         then: Callable[[ParsedConfig], T],
         imports: Mapping[str, str] = _NOTHING,
+        source: str = "",
     ) -> T:
         """What `then` makes of the configuration; it too may take long, and is called in the thread.
 
@@ -45,7 +46,9 @@ class ConfigReader:
         turns = self._programs if name in PROGRAMS else self._texts
         await self._turn(turns)
         reading = asyncio.ensure_future(
-            asyncio.to_thread(lambda: then(parse_file(name, content, context, self._limits, imports=imports)))
+            asyncio.to_thread(
+                lambda: then(parse_file(name, content, context, self._limits, source=source, imports=imports))
+            )
         )
         reading.add_done_callback(lambda _: turns.release())
         return await asyncio.shield(reading)  # a thread goes on when nobody waits for it any more, so does its turn

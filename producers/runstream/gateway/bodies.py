@@ -153,6 +153,8 @@ class ConfigFileBody(Body, frozen=True):
     content: str
     imports: dict[str, str] = {}
     """What a jsonnet program may import: texts by their paths below its folder."""
+    path: str = ""
+    """Where it stands, for messages; below `.agola`, words of other CI systems are only warned of."""
 
 
 class InputFileBody(Body, frozen=True):

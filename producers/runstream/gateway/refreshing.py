@@ -39,7 +39,7 @@ async def refreshed(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader,
         return replace(earlier, tasks=found.tasks)
 
     file = fresh.config
-    return await configs.read(file.name, file.content, context, resolve, file.imports)
+    return await configs.read(file.name, file.content, context, resolve, file.imports, file.path)
 
 
 def _context(static: Mapping[str, Text]) -> RefContext:

@@ -19,8 +19,10 @@ from runstream.runconfig import (
     ParsedConfig,
     RefContext,
     check_graph,
+    notices,
     read_inputs,
     ref_context,
+    require_fitting_environment,
     resolve,
     run_configs,
     run_group,
@@ -31,6 +33,8 @@ from runstream.runconfig import (
 from runstream.sealing import Keyring
 
 SETUP_ERROR = "Setup Error"
+MAX_PATH = 1024
+"""Characters of a configuration file's path that messages show."""
 _URL_NAMES = frozenset({"AGOLA_REPOSITORY_URL", "RUNSTREAM_REPOSITORY_URL"})
 """Given for all tasks, they name the repository too."""
 DIRECT_ROOT = "/user/admin"
@@ -49,6 +53,7 @@ def requested_run(body: CreateRunBody) -> NewRun:
     name = body.name or (SETUP_ERROR if body.setup_errors else "")
     require_name(name, "run name")
     config = run_config_of(body, name)
+    require_fitting_environment(config)
     errors = (*body.setup_errors, *check_graph(config.tasks))
     if not errors:
         config = replace(config, tasks=with_levels(config.tasks))
@@ -81,7 +86,7 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader, keyring: K
     require_group(group)
     file, then = body.config, partial(_matching, body, context, group, keyring)
     try:
-        return await configs.read(file.name, file.content, context, then, file.imports)
+        return await configs.read(file.name, file.content, context, then, file.imports, file.path[:MAX_PATH])
     except BadRequestError as error:
         if body.on_setup_error == "refuse":
             raise
@@ -100,11 +105,13 @@ def _matching(
     for run in run_configs(parsed, context, variables, environment=body.environment, priority=body.priority):
         if run.matches and not skip_all:
             _require_sources(run.config, body)
+            require_fitting_environment(run.config)
             runs.append(NewRun(group, run.config, annotations, ()))
         else:
             skipped.append(SkippedRunShape(run.name, "ci_skip" if skip_all else "when"))
     warnings = [
-        WarningShape(one.path, one.line or None, one.message, one.hint) for one in (*parsed.warnings, *inputs.warnings)
+        WarningShape(one.path, one.line or None, one.message, one.hint)
+        for one in (*parsed.warnings, *notices(parsed), *inputs.warnings)
     ]
     return RequestedRuns(runs, skipped, warnings)
 

@@ -16,9 +16,11 @@ from runstream.runconfig.environment import (
     run_group,
     static_environment,
 )
+from runstream.runconfig.environment_limits import require_fitting_environment
 from runstream.runconfig.graph import ancestors, ancestors_of, check_graph, levels, with_levels
 from runstream.runconfig.inputs import Inputs, read_inputs
 from runstream.runconfig.limits import MAX_BACKOFF, MAX_RETRIES, REASONS
+from runstream.runconfig.notices import notices
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
 from runstream.runconfig.problems import ConfigError, Problem
 from runstream.runconfig.reading import Format
@@ -66,10 +68,12 @@ __all__ = [
     "format_duration",
     "levels",
     "match_when",
+    "notices",
     "parse_config",
     "parse_duration",
     "read_inputs",
     "ref_context",
+    "require_fitting_environment",
     "resolve",
     "run_configs",
     "run_group",

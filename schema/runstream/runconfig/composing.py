@@ -7,6 +7,7 @@ that a file of a few lines cannot stand for a billion nodes. Keys are unique. Me
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ruamel.yaml.events import AliasEvent, Event, MappingStartEvent, ScalarEvent, SequenceStartEvent
 
@@ -16,6 +17,7 @@ from runstream.runconfig.problems import shown
 
 _COLLECTION_TAGS = {None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _MERGE = "<<"
+_TAG_HINTS = {"bool": "write true or false", "int": "write a whole number", "float": "write a number"}
 
 
 class Composer:
@@ -60,13 +62,14 @@ class Composer:
             raise RefusedError(line, f"alias {shown(str(event.anchor))} names nothing", "an anchor comes first: &name")
         node, size = known
         self._grow(size, line)
-        return node
+        return replace(node, line=line)
 
     def _node(self, event: Event, line: int, depth: int) -> Node:
         if isinstance(event, ScalarEvent):
             return _scalar(event, line)
-        if _tag_of(event) not in _COLLECTION_TAGS:
-            raise RefusedError(line, f"unknown tag {shown(str(_tag_of(event)))}", "leave the tag out")
+        tag = _tag_of(event)
+        if tag not in _COLLECTION_TAGS and not _is_local(tag):
+            raise RefusedError(line, f"unknown tag {shown(str(tag))}", "leave the tag out")
         if isinstance(event, SequenceStartEvent):
             return self._sequence(line, depth)
         return self._mapping(line, depth)
@@ -113,17 +116,25 @@ def _scalar(event: ScalarEvent, line: int) -> Scalar:
     text = sound(str(event.value), line)
     tag = _tag_of(event)
     plain = event.style in (None, "")
-    if tag is None:
+    if tag is None or _is_local(tag):
         return Scalar(line, text, plain_kind(text) if plain else "str", plain)
     kind: ScalarKind | None = tagged_kind(tag)
-    if kind is None or (kind != "str" and plain_kind(text) != kind):
-        raise RefusedError(line, f"unknown or unfitting tag {shown(tag)}", "leave the tag out")
+    if kind is None:
+        raise RefusedError(line, f"unknown tag {shown(tag)}", "leave the tag out")
+    if kind != "str" and plain_kind(text) != kind and (kind, plain_kind(text)) != ("float", "int"):
+        name = f"!!{tag.rpartition(':')[2]}"
+        raise RefusedError(line, f"{shown(text)} is no value of the tag {name}", _TAG_HINTS.get(kind, ""))
     return Scalar(line, text, kind, plain=False)
 
 
 def _tag_of(event: Event) -> str | None:
     tag = getattr(event, "tag", None)
     return None if tag is None else str(tag)
+
+
+def _is_local(tag: str | None) -> bool:
+    """Whether it is a tag of the file's own (`!name`), which means nothing here."""
+    return tag is not None and tag.startswith("!") and tag != "!"
 
 
 def _key(key: Node, line: int) -> str:

@@ -6,6 +6,7 @@ Every reader reports what is wrong and goes on with a harmless value, so that on
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
 
 from runstream.runconfig.fields import FieldTable
@@ -15,6 +16,8 @@ from runstream.runconfig.problems import MAX_UNKNOWN, Problems, nearest, shown
 _YES = frozenset(("yes", "on", "y"))
 _NO = frozenset(("no", "off", "n"))
 _INT64 = 1 << 63
+Words = AnyMapping[str, str]
+NO_WORDS: Words = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,9 @@ class Cursor:
         """Report something here that means nothing, and is no mistake for certain."""
         self.problems.warn(self.path, self.line, message, hint)
 
-    def fields(self, known: FieldTable, *, strict: bool = False, ignored: Collection[str] = ()) -> Fields:
+    def fields(
+        self, known: FieldTable, *, strict: bool = False, ignored: Collection[str] = (), foreign: Words = NO_WORDS
+    ) -> Fields:
         """The fields of a map whose keys are ours, matched without case.
 
         An unknown one that is nearly a known one is a problem; any other is, too, when `strict`, else a warning.
@@ -112,9 +117,15 @@ class Cursor:
                 place.wrong(f"field {shown(name)} is given twice", "fields differ in more than case")
             elif name in known:
                 found[name] = place
-            elif name not in ignored:
+            elif name not in ignored and not (key in foreign and place.foreign(key, foreign)):
                 place.unknown(key, known, strict=strict)
         return Fields(self, {name: place for name, place in found.items() if not place.is_null})
+
+    def foreign(self, key: str, words: Words) -> bool:
+        """Report a word of another CI system, with ours; only a warning in a file for Agola."""
+        report = self.warn if self.problems.lenient else self.wrong
+        report(f"unknown field {shown(key)}, a word of another CI system", words[key])
+        return True
 
     def unknown(self, key: str, known: FieldTable, *, strict: bool) -> None:
         """Report the field here, which is not known."""

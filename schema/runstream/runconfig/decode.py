@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from pathlib import PurePath
 
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS
 from runstream.runconfig.concurrency import decode_concurrency, decode_priority
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.depends import DependSpec, decode_depends
 from runstream.runconfig.fields import RUN, TASK, TOP
+from runstream.runconfig.foreign import FOREIGN_HINT, FOREIGN_RUN, FOREIGN_TASK, FOREIGN_TOP, SYSTEMS
 from runstream.runconfig.graph import common_dependencies, cycle_errors
 from runstream.runconfig.limits import decode_interval, decode_limit, decode_retry
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe
@@ -31,7 +33,7 @@ def parse_config(text: bytes | str, syntax: Format = "yaml", source: str = "conf
 
     Raises ConfigError with every problem at once, each with its path (`runs[0].tasks[2]`) and line.
     """
-    problems = Problems()
+    problems = Problems(lenient=".agola" in PurePath(source).parts)
     node = read_nodes(text, source, syntax)
     parsed = _top(Cursor(node if node is not None else Scalar(1, "", "null", plain=True), "", problems, 1))
     problems.raise_if_any(source)
@@ -42,7 +44,11 @@ def _top(place: Cursor) -> ParsedConfig:
     if not place.is_null and not isinstance(place.node, Mapping):
         place.wrong(f"expected a map, found {describe(place.node)}", "a configuration is a map with a list `runs`")
         return ParsedConfig((), {}, None)
-    fields = Fields(place, {}) if place.is_null else place.fields(TOP, ignored=_extensions(place.node))
+    if isinstance(place.node, Mapping) and (system := _system(place.node)):
+        place.wrong(f"this looks like {system}: no runs defined", FOREIGN_HINT)
+        return ParsedConfig((), {}, None)
+    extensions = () if place.is_null else _extensions(place.node)
+    fields = Fields(place, {}) if place.is_null else place.fields(TOP, ignored=extensions, foreign=FOREIGN_TOP)
     runs = fields.get("runs")
     if runs is None or runs.node == Sequence(runs.node.line, ()):
         (runs or place).wrong("no runs defined", "a configuration has a list `runs`")
@@ -54,6 +60,15 @@ def _top(place: Cursor) -> ParsedConfig:
         no_output_timeout=decode_limit(fields, "no_output_timeout"),
         retry=decode_retry(fields),
     )
+
+
+def _system(node: Mapping) -> str:
+    """The other CI system whose file this looks like; empty for none."""
+    if any(key.lower() == "runs" for key in node.entries):
+        return ""
+    told = (system for system, words in SYSTEMS.items() if not node.entries.keys().isdisjoint(words))
+    has_script = any(isinstance(one, Mapping) and "script" in one.entries for one in node.entries.values())
+    return next(told, "a GitLab CI file" if has_script else "")
 
 
 def _extensions(node: Node) -> tuple[str, ...]:
@@ -72,7 +87,7 @@ def _runs(fields: Fields) -> Iterator[RunSpec]:
         if place.is_null:
             place.wrong(f"run at index {index} is empty")
             continue
-        run = place.fields(RUN)
+        run = place.fields(RUN, foreign=FOREIGN_RUN)
         name = _name(run, f"run at index {index}", "run", names)
         yield RunSpec(
             name=name,
@@ -116,7 +131,7 @@ def _tasks(run: Fields, run_name: str) -> tuple[TaskSpec, ...]:
         if place.is_null:
             place.wrong(f"{owner} is empty")
             continue
-        fields = place.fields(TASK)
+        fields = place.fields(TASK, foreign=FOREIGN_TASK)
         name = _name(fields, owner, "task", names)
         depends = decode_depends(fields)
         links.setdefault(name, (place, depends))

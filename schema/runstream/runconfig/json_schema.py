@@ -27,6 +27,7 @@ _WORDS = [
 ]
 _NULL: Schema = {"type": "null"}
 _TEXT: Schema = {"type": "string"}
+_LITERAL: Schema = {"type": ["number", "boolean"]}
 _ONE_LINE: Schema = {"type": "string", "minLength": 1, "not": {"pattern": "\n"}}
 
 
@@ -100,7 +101,7 @@ KINDS: dict[Kind, Schema] = {
     "arch": {"enum": ["", *ARCHS, *(int(arch) for arch in ARCHS if arch.isdigit())]},
     "runtime type": {"enum": list(TYPES)},
     "step type": {"enum": list(fields.STEPS)},
-    "environment": {**_map(_ref("value")), "propertyNames": {"pattern": "^[^=]+$"}},
+    "environment": {**_map({"anyOf": [_ref("value"), _LITERAL]}), "propertyNames": {"pattern": "^[^=]+$"}},
     "registries": _map(_ref("registry_auth")),
     "value": _ref("value"),
     "when": _ref("when"),

@@ -14,6 +14,7 @@ from runstream.runconfig.problems import nearest, shown
 
 REASONS: tuple[RetryReason, ...] = get_args(RetryReason)
 MAX_RETRIES = 10
+SECOND = 1_000_000_000
 MAX_BACKOFF = 24 * 3_600_000_000_000
 """Nanoseconds."""
 _RETRY_HINT = "such as 2, or {max: 2, backoff: 10s, on: [failure, lost, timeout]}"
@@ -27,14 +28,23 @@ def decode_interval(fields: Fields, name: str) -> int | None:
     try:
         match place.node:
             case Scalar(kind="str", text=text):
-                return parse_duration(text)
-            case Scalar(kind="int" | "float"):
-                return within_int64(_nanoseconds(place.node))
+                return _warned(place, text, parse_duration(text))
+            case Scalar(kind="int" | "float", text=text):
+                return _warned(place, text, within_int64(_nanoseconds(place.node)))
             case node:
                 place.wrong(f"expected a duration, found {describe(node)}", "such as 1h30m")
     except ValueError as error:
         place.wrong(str(error), "such as 1h30m, or a number of nanoseconds")
     return None
+
+
+def _warned(place: Cursor, text: str, nanoseconds: int) -> int:
+    """Warn of an interval below a second: 60 is easily taken for seconds."""
+    if 0 < abs(nanoseconds) < SECOND:
+        bare = text.lstrip("+-").isdigit()
+        means = f"{nanoseconds} nanoseconds" if bare else "less than a second"
+        place.warn(f"{text[:40]} is {means}", f"for seconds write {text[:40]}s" if bare else "0 for none")
+    return nanoseconds
 
 
 def decode_limit(fields: Fields, name: str) -> int | None:

@@ -54,7 +54,7 @@ class ConfigError(BadRequestError):
             f"{source} is not valid: {shown}" + (f"; and {more} more" if more > 0 else ""),
             code="invalidConfig",
             details={"source": source, "problems": [asdict(problem) for problem in self.problems], "omitted": omitted},
-            hint="docs/reference/run-config.md describes every field",
+            hint="`runstream config schema` describes every field",
         )
 
 
@@ -77,7 +77,9 @@ class Slips:
 class Problems:
     """Gathers what is wrong; past the hundredth problem it only counts. Of warnings the first hundred are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lenient: bool = False) -> None:
+        self.lenient = lenient
+        """Whether words of other CI systems are only warned of."""
         self._found: list[Problem] = []
         self._omitted = 0
         self._warnings: list[Problem] = []

@@ -10,8 +10,9 @@ from runstream.events.run_config import SaveContent, StepType
 from runstream.limits import MAX_NAME_BYTES
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONTENT, STEP, STEP_TYPE, STEPS
+from runstream.runconfig.foreign import FOREIGN_STEP
 from runstream.runconfig.limits import decode_limit
-from runstream.runconfig.nodes import Mapping, Scalar, describe
+from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
 from runstream.runconfig.problems import nearest, shown
 from runstream.runconfig.values import Value, decode_environment
 from runstream.runconfig.when import When, decode_when
@@ -113,6 +114,8 @@ def _step(place: Cursor) -> StepSpec | None:
             place.wrong("the step is empty")
         case Scalar(kind="str", text=text) if text in STEP_TYPES:
             place.wrong("a step is a map, not a text", f"write `- {text}:` with a colon")
+        case Sequence():
+            place.wrong("expected a step, found a list", "name each step by an alias of its own, or write jsonnet")
         case node:
             place.wrong(f"expected a step, found {describe(node)}", f"a step is a map with one of {_names()}")
     return None
@@ -131,6 +134,8 @@ def _typed(place: Cursor) -> StepSpec | None:
 
 def _keyed(place: Cursor, node: Mapping, key: str) -> StepSpec | None:
     at = place.at(node, key)
+    if key in FOREIGN_STEP and at.foreign(key, FOREIGN_STEP):
+        return None
     step_type = _known(at, key)
     if step_type is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -37,13 +38,18 @@ class RegistryAuthSpec:
 
 
 EMPTY = Value("")
+_REFERENCE = re.compile(r"\$(?:[A-Za-z_][A-Za-z0-9_]{0,60}|\{[A-Za-z_][A-Za-z0-9_]{0,60}\})")
+"""How a shell refers to a variable."""
 
 
-def decode_value(place: Cursor) -> Value:
-    """`text` or `{from_variable: NAME}`; an empty map is the empty text."""
+def decode_value(place: Cursor, *, strict: bool = False) -> Value:
+    """`text` or `{from_variable: NAME}`; an empty map is the empty text.
+
+    A number or a boolean is the text that it is written as, and a problem where it is `strict`.
+    """
     if isinstance(place.node, MappingNode):
         return Value(*_from_variable(place.fields(VALUE)))
-    if (text := _text_of(place)) is not None:
+    if (text := _text_of(place, strict=strict)) is not None:
         return Value(text)
     return EMPTY
 
@@ -57,7 +63,12 @@ def decode_environment(fields: Fields, name: str = "environment") -> dict[str, V
     for key, value in place.entries():
         if not key or "=" in key:
             value.wrong("the name of an environment variable is not empty and has no '='")
-        environment[key] = decode_value(value)
+        environment[key] = found = decode_value(value)
+        if found.source == "string" and (reference := _REFERENCE.search(found.text)):
+            value.warn(
+                f"{reference[0]} is not expanded in values of environment",
+                f"set it in the command: export {key[:40]}={shown(found.text)}",
+            )
     return environment
 
 
@@ -75,11 +86,11 @@ def _from_variable(fields: Fields) -> tuple[str, Literal["string", "from_variabl
     return fields.strict_text("from_variable"), "from_variable"
 
 
-def _text_of(place: Cursor) -> str | None:
+def _text_of(place: Cursor, *, strict: bool) -> str | None:
     if place.is_null:
         place.wrong(f"unknown value format: expected a text or {{from_variable: NAME}}, found {describe(place.node)}")
         return None
-    return place.strict_text()
+    return place.strict_text() if strict else place.text()
 
 
 def _decode_auth(registry: str, place: Cursor) -> RegistryAuthSpec:
@@ -89,6 +100,10 @@ def _decode_auth(registry: str, place: Cursor) -> RegistryAuthSpec:
         )
         return RegistryAuthSpec("basic", EMPTY, EMPTY, EMPTY)
     fields = place.fields(REGISTRY_AUTH)
+    if isinstance(place.node, MappingNode):
+        for key, value in place.entries():
+            if key.lower() in ("username", "password", "auth") and value.is_null:
+                value.wrong("expected a text or {from_variable: NAME}, found null", 'write "" for an empty text')
     return RegistryAuthSpec(
         type=fields.text("type") or "basic",
         username=_value(fields, "username"),
@@ -99,4 +114,4 @@ def _decode_auth(registry: str, place: Cursor) -> RegistryAuthSpec:
 
 def _value(fields: Fields, name: str) -> Value:
     place = fields.get(name)
-    return EMPTY if place is None else decode_value(place)
+    return EMPTY if place is None else decode_value(place, strict=True)

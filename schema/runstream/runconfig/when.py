@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +10,7 @@ from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import PATTERNS, WHEN
 from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
 from runstream.runconfig.patterns import MAX_EXPRESSIONS, PatternError, check_pattern, searches
+from runstream.runconfig.problems import shown
 
 RefType = Literal["", "branch", "tag", "pull_request"]
 _DELIMITERS = ("/", "#")
@@ -70,8 +72,13 @@ def decode_when(fields: Fields) -> When | None:
     place = fields.get("when")
     if place is None:
         return None
+    before = len(place.problems), len(place.problems.warnings)
     sections = place.fields(WHEN)
-    return When(*(_conditions(sections.get(name)) for name in ("branch", "tag", "ref")))
+    when = When(*(_conditions(sections.get(name)) for name in ("branch", "tag", "ref")))
+    told = before != (len(place.problems), len(place.problems.warnings))
+    if not told and not any(one.include for one in (when.branch, when.tag, when.ref) if one is not None):
+        place.warn("this `when` can never match", "name a branch, tag or ref, or leave `when` out")
+    return when
 
 
 def _conditions(place: Cursor | None) -> Conditions | None:
@@ -107,6 +114,12 @@ def _patterns(place: Cursor) -> tuple[Pattern, ...]:
 def _pattern(place: Cursor) -> Pattern:
     text = place.strict_text() or ""
     if len(text) <= 2 or text[0] not in _DELIMITERS or text[-1] != text[0]:
+        if "*" in text:
+            expression = ".*".join(map(re.escape, re.split(r"\*+", text)))
+            place.warn(
+                f"{shown(text)} is compared as it is, * included",
+                f"a pattern stands between slashes: {shown(f'/^{expression}$/')}",
+            )
         return Pattern(text)
     if wrong := _wrong_with(text[1:-1], place.problems.expressions):
         place.wrong(wrong, "the syntax is RE2's")

@@ -1,0 +1,210 @@
+"""Words and files of other CI systems, values that do not do what they seem to, and what is taken as it is written."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runstream.errors import BadRequestError
+from runstream.evaluation import parse_file
+from runstream.runconfig import (
+    ConfigError,
+    ParsedConfig,
+    Problem,
+    RefContext,
+    notices,
+    parse_config,
+    require_fitting_environment,
+    run_configs,
+)
+from runstream.runconfig.environment_limits import MAX_ENTRY_BYTES
+from runstream.runconfig.fields import RUN, STEPS, TASK, TOP
+from runstream.runconfig.foreign import FOREIGN_RUN, FOREIGN_STEP, FOREIGN_TASK, FOREIGN_TOP
+from runstream.runconfig.nodes import Mapping, Scalar, Sequence
+from runstream.runconfig.reading import read_nodes
+from runstream.runconfig.values import Value
+
+HOST = "runtime: {type: host}"
+
+
+def task(fields: str, source: str = "config.yml") -> ParsedConfig:
+    return parse_config(f"runs:\n- name: r\n  tasks:\n  - name: t\n    {HOST}\n    {fields}\n", source=source)
+
+
+def problems(text: str, source: str = "config.yml") -> list[Problem]:
+    with pytest.raises(ConfigError) as refused:
+        parse_config(text, source=source)
+    return list(refused.value.problems)
+
+
+PLACES = [
+    (FOREIGN_TASK, "runs: [{{name: r, tasks: [{{name: t, runtime: {{type: host}}, {word}: x}}]}}]"),
+    (FOREIGN_RUN, "runs: [{{name: r, {word}: x}}]"),
+    (FOREIGN_STEP, "runs: [{{name: r, tasks: [{{name: t, runtime: {{type: host}}, steps: [{{{word}: x}}]}}]}}]"),
+    (FOREIGN_TOP, "runs: [{{name: r}}]\n{word}: x"),
+]
+
+
+@pytest.mark.parametrize(("words", "text"), PLACES)
+def test_a_word_of_another_system_is_an_error_that_names_ours(words: dict[str, str], text: str) -> None:
+    for word, hint in words.items():
+        (problem,) = problems(text.format(word=word))
+        assert (problem.message, problem.hint) == (f'unknown field "{word}", a word of another CI system', hint)
+        old = parse_config(text.format(word=word), source="/r/.agola/config.yml") if words is not FOREIGN_STEP else None
+        assert old is None or [one.hint for one in old.warnings] == [hint]
+
+
+def test_no_word_of_another_system_is_a_field_of_ours() -> None:
+    assert not FOREIGN_TASK.keys() & TASK.keys()
+    assert not FOREIGN_RUN.keys() & RUN.keys()
+    assert not FOREIGN_TOP.keys() & TOP.keys()
+    assert not FOREIGN_STEP.keys() & STEPS.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "system"),
+    [
+        ("on: push\njobs: {build: {runs-on: ubuntu, steps: []}}", "a GitHub Actions workflow"),
+        ("stages: [a]\nbuild: {script: [make]}", "a GitLab CI file"),
+        ("build: {script: [make]}", "a GitLab CI file"),
+        ("steps: [{image: x, commands: [make]}]", "a Woodpecker CI file"),
+    ],
+)
+def test_a_file_of_another_system_is_recognized(text: str, system: str) -> None:
+    (problem,) = problems(text)
+    assert problem.message == f"this looks like {system}: no runs defined"
+    assert "from-github-actions" in problem.hint
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["task_timeout_interval", "no_output_timeout", "retry: {max: 1, backoff", "steps: [{clone: {step_timeout_interval"],
+)
+@pytest.mark.parametrize(
+    ("interval", "message"),
+    [("60", "60 is 60 nanoseconds"), ("300ms", "300ms is less than a second"), ("0", ""), ("60s", ""), ("1s", "")],
+)
+def test_an_interval_below_a_second_is_worth_a_warning(field: str, interval: str, message: str) -> None:
+    closing = {"retry": "}", "steps": "}}]"}.get(field[:5], "")
+    warnings = task(f"{field}: {interval}{closing}").warnings
+    assert [(one.line, one.message) for one in warnings] == ([(6, message)] if message else [])
+    assert message == "" or interval != "60" or warnings[0].hint == "for seconds write 60s"
+
+
+@pytest.mark.parametrize(
+    ("when", "path", "message"),
+    [
+        ('{branch: "release/*"}', "when.branch", '"release/*" is compared as it is, * included'),
+        ('{ref: {include: [a, "b*"]}}', "when.ref.include[1]", '"b*" is compared as it is, * included'),
+        ("{branch: }", "when", "this `when` can never match"),
+        ("{}", "when", "this `when` can never match"),
+        ("{branch: {exclude: a}}", "when", "this `when` can never match"),
+        ("{branch: '/^release/.*/'}", "", ""),
+        ("{tag: v1}", "", ""),
+    ],
+)
+def test_a_when_that_does_not_do_what_it_seems_to_is_worth_a_warning(when: str, path: str, message: str) -> None:
+    warnings = [(one.line, one.path, one.message) for one in task(f"when: {when}").warnings]
+    assert warnings == ([(6, f"runs[0].tasks[0].{path}", message)] if message else [])
+
+
+def test_numbers_and_booleans_in_an_environment_are_the_text_that_they_are_written_as() -> None:
+    parsed = task("environment: {PORT: 8080, DEBUG: true, V: 1.10, OCTAL: 010, ON: on, E: ''}")
+    texts = {"PORT": "8080", "DEBUG": "true", "V": "1.10", "OCTAL": "010", "ON": "on", "E": ""}
+    assert parsed.runs[0].tasks[0].environment == {name: Value(text) for name, text in texts.items()}
+
+
+@pytest.mark.parametrize("field", ["username", "password", "auth"])
+def test_null_is_no_credential(field: str) -> None:
+    (problem,) = problems(f"docker_registries_auth: {{h: {{{field}: }}}}\nruns: [{{name: r}}]")
+    assert problem.path == f"docker_registries_auth.h.{field}"
+
+
+def test_an_error_in_what_an_alias_names_is_at_the_line_of_the_alias() -> None:
+    head = f"x-a: &a\n- run: one\nruns:\n- name: r\n  tasks:\n  - name: t\n    {HOST}\n"
+    text = f"{head}    steps:\n    - *a\n    - run: two\n"
+    (problem,) = problems(text)
+    assert (problem.line, problem.path) == (9, "runs[0].tasks[0].steps[0]")
+    assert "an alias of its own" in problem.hint
+
+
+@pytest.mark.parametrize("value", ["$HOME/bin:$PATH", "${HOME}/x"])
+def test_a_variable_that_is_not_expanded_is_worth_a_warning(value: str) -> None:
+    (warning,) = task(f"environment: {{PATH: '{value}'}}").warnings
+    assert (warning.line, warning.path) == (6, "runs[0].tasks[0].environment.PATH")
+    assert "is not expanded" in warning.message
+    assert "export PATH=" in warning.hint
+    assert not task("environment: {PRICE: 5$, A: $1}").warnings
+
+
+@pytest.mark.parametrize("where", ["environment: {BIG: V}", "steps: [{run: {command: x, environment: {BIG: V}}}]"])
+def test_a_value_that_no_process_can_take_is_refused_by_name_and_size(where: str) -> None:
+    parsed = task(where.replace("V", "{from_variable: V}"))
+    for size in (MAX_ENTRY_BYTES - 5, MAX_ENTRY_BYTES - 4, 200_000):
+        (run,) = run_configs(parsed, RefContext(), {"V": "x" * size})
+        if len("BIG") + size + 2 <= MAX_ENTRY_BYTES:
+            require_fitting_environment(run.config)
+            continue
+        with pytest.raises(BadRequestError, match=f"BIG is {size:,} bytes, a process can take 131,072"):
+            require_fitting_environment(run.config)
+
+
+def test_what_does_nothing_yet_is_told() -> None:
+    parsed = parse_config(
+        "runs: [{name: r, tasks: [{name: a, runtime: {containers: [{image: python:3.12}]}, steps: [{run: x}]},"
+        " {name: b, runtime: {type: host}}, {name: c, runtime: {type: host}, steps: [{save_cache: {key: k}}]}]}]"
+    )
+    assert [one.path for one in notices(parsed)] == [
+        "runs[0].tasks[0].runtime",
+        "runs[0].tasks[1].steps",
+        "runs[0].tasks[2].steps[0]",
+    ]
+
+
+def test_cr_lf_is_a_line_end_in_programs_and_what_they_import() -> None:
+    source = (
+        "{ runs: [{ name: import 'n.libsonnet', tasks: [{ name: 'a\\rb', runtime: { type: 'host' },\r\n"
+        "steps: [{ run: { name: 'n', command: |||\r\n  echo one\r\n  test\r\n||| } }] }] }] }\r\n"
+    ).replace("a\\rb", "t")
+    imports = {"n.libsonnet": "|||\r\n  n\r\n|||"}
+    (run,) = parse_file("config.jsonnet", source, RefContext(), imports=imports).runs
+    assert run.name == "n\n"
+    assert "command='echo one\\ntest\\n'" in repr(run.tasks[0].steps[0])
+    escaped = "{ runs: [{ name: 'r', tasks: [{ name: 't', runtime: { type: 'host' }, steps: [{ run: 'x\\r' }] }] }] }"
+    assert "command='x\\r'" in repr(parse_file("config.jsonnet", escaped, RefContext()).runs[0].tasks[0].steps[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("{image: python:3.12}", {"image": "python:3.12"}),
+        ("[http://x/y, 12:30]", ["http://x/y", "12:30"]),
+        ("{a:b}", {"a:b": None}),
+        ('{"a":b, c: d:e}', {"a": "b", "c": "d:e"}),
+        ("{a: b::c:d}\n# x:y\n", {"a": "b::c:d"}),
+        ("k: |\n  a:b\nf: {x: y:z, q: 'm:n', r: \"o:p\"}\n", {"k": "a:b\n", "f": {"x": "y:z", "q": "m:n", "r": "o:p"}}),
+        ("{a: \ue000:b}", {"a": "\ue000:b"}),
+        ("{a: !local b:c, d: !!str 1, e: !own {f: g:h}}", {"a": "b:c", "d": "1", "e": {"f": "g:h"}}),
+    ],
+)
+def test_a_colon_inside_a_plain_text_is_part_of_it_in_flow_style_too(text: str, meaning: object) -> None:
+    assert plain(read_nodes(text, "config.yml")) == meaning
+
+
+words = st.text("ab:/.1é", min_size=1, max_size=6).filter(lambda w: w[0] not in ":." and w[-1] != ":")
+
+
+@given(st.lists(words, min_size=1, max_size=5))
+def test_a_flow_list_of_plain_texts_is_the_block_list_of_them(texts: list[str]) -> None:
+    block = "".join(f"- {text}\n" for text in texts)
+    assert plain(read_nodes(f"[{', '.join(texts)}]", "a.yml")) == plain(read_nodes(block, "a.yml"))
+
+
+def plain(node: object) -> object:
+    if isinstance(node, Scalar):
+        return None if node.kind == "null" else node.text
+    if isinstance(node, Sequence):
+        return [plain(item) for item in node.items]
+    assert isinstance(node, Mapping)
+    return {key: plain(value) for key, value in node.entries.items()}
