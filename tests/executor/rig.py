@@ -21,7 +21,7 @@ from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEve
 from runstream.events.run_config import Depend, RunConfig, RunConfigStored, RunConfigTask, Runtime, SaveContent, Step
 from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.executor import Executor
-from runstream.executor.jobs import Runner
+from runstream.executor.jobs import Clock, Runner
 from runstream.executor.making import host_rules
 from runstream.executor.place import ExecutorPlace
 from runstream.executor.pod_runner import PodRunner
@@ -191,6 +191,7 @@ class Rig:
         trace: str = "",
         workspaces: dict[str, str] | None = None,
         attempt: int = 1,
+        timeout: int = 0,
     ) -> Watched:
         """Give a task to the executor."""
         config = config or config_of(task)
@@ -212,7 +213,7 @@ class Rig:
             "/project/p/branch/main",
             7,
             len(task.steps),
-            0,
+            timeout,
             attempt,
             workspaces or {},
         )
@@ -242,6 +243,10 @@ class Rig:
         return self.folder / "executor" / "tasks" / watched.address.id
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 KEYRING = Keyring.of([bytes(32)])
 SETTINGS = ExecutorSettings(active_tasks_limit=2, sandbox="off", stop_grace_seconds=5.0)
 
@@ -258,6 +263,7 @@ async def rig(
     runner: Runner | None = None,
     driver: ProcessDriver | None = None,
     start: bool = True,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Rig]:
     """An executor in this folder; started, unless the test wants to."""
     log = log or MemoryLog()
@@ -272,7 +278,7 @@ async def rig(
         step_log_bytes=settings.step_log_bytes,
         task_disk_bytes=settings.task_disk_bytes,
     )
-    executor = Executor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live)
+    executor = Executor(place, settings, log, leases, runner or PodRunner(around, place.tasks), live, clock or _now)
     try:
         if start:
             await executor.start()

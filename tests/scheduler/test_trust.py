@@ -72,6 +72,7 @@ class _Leases:
     def __init__(self) -> None:
         self.changes: asyncio.Queue[LeaseChange] = asyncio.Queue()
         self.held: dict[str, bytes] = {}
+        self.stored: dict[str, int] = {}
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[_Leases]:

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     STEP_TIMEOUT = "a step took longer than it may"
     NO_OUTPUT = "a step was silent for longer than it may"
     DISK = "its files take more of the disk than they may"
+    DISK_FULL = "the executor's disk is full"
     LOST = "it was declared lost"
     SHUTDOWN = "the executor was stopped"
     DELETED = "the executor was deleted"
@@ -35,7 +36,7 @@ class Reason(StrEnum):
 
 
 _OF_A_STEP = frozenset({Reason.STEP_TIMEOUT, Reason.NO_OUTPUT})
-_OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, Reason.DISK, *_OF_A_STEP})
+_OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, Reason.DISK, Reason.DISK_FULL, *_OF_A_STEP})
 
 
 class Ending:

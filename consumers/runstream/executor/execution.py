@@ -21,7 +21,7 @@ from runstream.events.executor_task import ExecutorTaskStarted
 from runstream.executor.drivers.noop import lost_logs
 from runstream.executor.ending import Ending, Reason
 from runstream.executor.holding import Held
-from runstream.executor.jobs import Clock, Ended, Job, Runner, plain
+from runstream.executor.jobs import Clock, Ended, Job, Runner, fault_text
 from runstream.executor.reporter import Reporter
 from runstream.log.port import Log
 
@@ -79,8 +79,7 @@ class Execution:
         The one guard of all that an executor does about a task. It tries until the log has taken the end, and says
         nothing but plain text that every part can store.
         """
-        text = f"internal error: {type(fault).__name__}: {fault}"
-        error = plain(text)[:1000]
+        error = fault_text(fault)
         ended = await self._cleared()
         delay = _FIRST_DELAY_SECONDS
         while True:

@@ -24,12 +24,15 @@ from runstream.executor.holding import Held, Holdings, Stage
 from runstream.executor.jobs import Clock, Runner
 from runstream.executor.place import ExecutorPlace
 from runstream.executor.presence import Leases, Presence
+from runstream.executor.room import lack_of_room
 from runstream.lifecycle import Component
 from runstream.log.port import Log, RawMessage
 from runstream.settings import ExecutorSettings
 from runstream.steplogs.live import LiveLogs
 from runstream.telemetry.metrics import FINISHED_TASKS, RUNNING_TASKS
 
+ROOM_SECONDS = 1.0
+"""How often the disk is looked at."""
 _KEEP_SECONDS = 2.0
 """How often it is noted how far was read."""
 _END_SECONDS = 6.0
@@ -168,7 +171,7 @@ class Executor(Component):
 
     def _parts(self, after: dict[int, int]) -> list[Coroutine[None, None, None]]:
         readers = [self._read(partition, after.get(partition, 0)) for partition in range(self._log.partitions)]
-        return [*readers, self._presence.run(), self._keep_positions()]
+        return [*readers, self._presence.run(), self._keep_positions(), self._watch_room()]
 
     async def _begin(self) -> None:
         """When everything was read: end what an earlier process left, then look at each task."""
@@ -256,7 +259,7 @@ class Executor(Component):
         Without a trusted lease nothing starts: a task that began between two leases would have no trust window that
         ends it before a scheduler declares it lost.
         """
-        closed = self._draining or self.stopping.is_set() or not self._presence.trusted
+        closed = self._draining or self.stopping.is_set() or not self._presence.trusted or bool(self._presence.full)
         while not closed and self._queue and (not self._limit or self._active < self._limit):
             held = self._queue.popleft()
             if held.stage is not Stage.WAITING:
@@ -303,6 +306,19 @@ class Executor(Component):
     def _end_tasks(self, reason: Reason) -> None:
         for execution in self._executions.values():
             execution.ending.tell(reason)
+
+    async def _watch_room(self) -> None:
+        """Take no tasks while the disk is full, and go on when it has room."""
+        while True:
+            try:
+                lack = await asyncio.to_thread(lack_of_room, self._place.folder)
+            except OSError as error:
+                lack = f"disk full: {error}"
+            if bool(lack) is not bool(self._presence.full):
+                log.warning(lack or "the disk has room again", action="disk_full" if lack else "disk_has_room")
+                self._presence.full = lack
+                self._fill()
+            await asyncio.sleep(ROOM_SECONDS)
 
     async def _keep_positions(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from typing import Protocol
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskEvent
 from runstream.executor.ending import Ending
+from runstream.executor.room import is_full
 
 Clock = Callable[[], datetime]
 """The time now, in UTC."""
@@ -18,6 +19,13 @@ Clock = Callable[[], datetime]
 def plain(text: str) -> str:
     """Return the text as every part can store it: names of files may be no UTF-8, and Postgres stores no NUL."""
     return text.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
+def fault_text(fault: BaseException) -> str:
+    """What the failure of a task says of a fault in its handling, bounded."""
+    if is_full(fault):
+        return plain(f"disk full: {fault}")[:1000]
+    return plain(f"internal error: {type(fault).__name__}: {fault}")[:1000]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
     ExecutorTaskStepTimedOut,
+    ExecutorTaskTimedOut,
 )
 from runstream.events.run_config import Step
 from runstream.executor.disk_usage import watch_disk
@@ -30,6 +31,7 @@ from runstream.executor.drivers.port import Driver, NotStartedError, Pod
 from runstream.executor.ending import Reason, StoppedError
 from runstream.executor.jobs import Ended, Job, plain
 from runstream.executor.masking import Masking
+from runstream.executor.room import is_full
 from runstream.executor.settling import Settling
 from runstream.executor.spec import ExecutorTaskSpec, Specs
 from runstream.executor.step_limits import Limit, StepLimits, said
@@ -164,10 +166,20 @@ class PodTask:
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
         steps = spec.task.steps
         watching = asyncio.ensure_future(self._watch_disk())
+        seconds = self._job.task.timeout / 1e9
+        timer = asyncio.get_running_loop().call_later(seconds, self._time_out) if seconds else None
         try:
             return await self._run_each(spec, steps)
         finally:
             watching.cancel()
+            if timer is not None:
+                timer.cancel()
+
+    def _time_out(self) -> None:
+        """End the task by this machine's monotonic clock; a scheduler's timer ends it where this machine hangs."""
+        if not self._job.ending.told.is_set():
+            self._job.report(ExecutorTaskTimedOut())
+            self._job.ending.tell(Reason.TIMEOUT)
 
     async def _run_each(self, spec: ExecutorTaskSpec, steps: Sequence[Step]) -> bool:
         for index, step in enumerate(steps):
@@ -183,6 +195,8 @@ class PodTask:
         log = self._open_log(index)
         limits = StepLimits(step, lambda limit: self._passed(index, step, limit, log))
         log.heard = limits.heard
+        loop = asyncio.get_running_loop()
+        log.full = lambda: loop.call_soon_threadsafe(self._disk_full)
         status: int | None = None
         try:
             status = await self._until_told(self._execute(spec, index, step, log))
@@ -193,17 +207,25 @@ class PodTask:
             log.line(_said(failure))
         finally:
             limits.close()
-        success = status == 0 and not ending.told.is_set()
         if ending.told.is_set():
             status = None
             log.line(f"The task was ended: {ending.reason}.")
         log.close()
+        if log.missing:
+            self._disk_full()
+        success = status == 0 and not ending.told.is_set()
         self.settling.add(index)
         if success and step.type == "save_to_workspace":
             job.report(ExecutorTaskArchiveStored(index))
         phase = ExecutorTaskPhase.SUCCESS if success else ending.step_phase
         job.report(ExecutorTaskStepFinished(index, job.clock(), phase, status))
         return success
+
+    def _disk_full(self) -> None:
+        """A log that cannot be written fails the step; a task is not to go on unseen."""
+        if not self._job.ending.told.is_set():
+            self._error = "disk full: the log cannot be written to its end"
+            self._job.ending.tell(Reason.DISK_FULL)
 
     def _passed(self, index: int, step: Step, limit: Limit, log: StepLog) -> None:
         """End the task because of its step, unless it is being ended already."""
@@ -276,5 +298,7 @@ def _said(failure: BaseException) -> str:
     """A failure for people; some of Python's say nothing."""
     if isinstance(failure, TimeoutError):
         return f"it took longer than {SETUP_SECONDS:.0f} seconds"
+    if is_full(failure):
+        return plain(f"disk full: {failure}")
     hint = failure.hint if isinstance(failure, RunstreamError) else ""
     return plain(f"{failure} ({hint})" if hint else str(failure))

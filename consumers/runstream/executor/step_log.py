@@ -7,6 +7,7 @@ masks it itself, so a step cannot write faster than its log is masked.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import threading
@@ -17,10 +18,14 @@ from pathlib import Path
 import structlog
 
 from runstream.executor.masking import Masker, Masking
+from runstream.executor.room import is_full, reserve
 from runstream.steplogs.live import LiveLog
 
 log = structlog.get_logger()
 
+_LAST_BYTES = 4 << 10
+"""Room that is kept for the last line."""
+_RESERVED_BYTES = 16 << 10
 _INLINE_BYTES = 8 << 10
 """So much is masked at once: handing it to a thread would take longer."""
 _WAITING_BYTES = 1 << 20
@@ -48,6 +53,12 @@ class StepLog:
         self._limit = limit
         self.heard: Callable[[], None] = _nobody
         """Called for all output that is not ours."""
+        self.missing = 0
+        """Bytes that could not be written, because the disk is full."""
+        self.full: Callable[[], object] = _nobody
+        """Called once, in any thread, when the disk is full."""
+        self._size = 0
+        self._reserved = 0
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def hide(self, masking: Masking) -> None:
@@ -105,11 +116,17 @@ class StepLog:
     def _store(self, chunk: bytes) -> None:
         if self._file is None or not chunk:
             return
+        if self.missing:
+            self.missing += len(chunk)
+            return
         try:
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(self._file, view) :]
+            self._reserve(self._file, len(chunk))
+            self._write(self._file, chunk)
         except OSError as error:
+            if is_full(error):
+                self.missing += len(chunk)
+                self.full()
+                return
             log.warning(
                 f"the log {self._path} ends here, it cannot be written: {error}",
                 action="step_log_not_written",
@@ -119,6 +136,28 @@ class StepLog:
             return
         self._masked.append(chunk)
 
+    def _write(self, file: int, chunk: bytes) -> None:
+        view = memoryview(chunk)
+        while view:
+            written = os.write(file, view)
+            self._size += written
+            view = view[written:]
+
+    def _reserve(self, file: int, length: int) -> None:
+        """Keep room behind what is written, so that the last line can say what is missing. Raises OSError."""
+        needed = self._size + length + _LAST_BYTES
+        if needed > self._reserved:
+            begin = self._reserved
+            self._reserved = max(needed, begin + _RESERVED_BYTES)
+            if not reserve(file, begin, self._reserved - begin):
+                self._reserved = sys.maxsize
+
+    def _say_missing(self, file: int) -> None:
+        text = f"\ndisk full: {self.missing} bytes of the log are missing here\n".encode()
+        with contextlib.suppress(OSError):  # there was no room from the beginning
+            self._write(file, text)
+            self._masked.append(text)
+
     def line(self, text: str) -> None:
         """A line of ours."""
         self._take(f"{text}\n".encode())
@@ -126,11 +165,16 @@ class StepLog:
     def close(self) -> None:
         """The log is complete; a second close does nothing."""
         self._finish()
+        if self._file is not None and self.missing:
+            self._say_missing(self._file)
+            self._publish()
         self._close_file()
         if self._live is not None:
             self._live.end()
 
     def _close_file(self) -> None:
         if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._size)  # give back what was reserved
             os.close(self._file)
             self._file = None

@@ -20,11 +20,12 @@ from datetime import UTC, datetime
 
 import structlog
 
-from runstream.domain.executor import SUSPECT_SECONDS, ExecutorState, Offer
+from runstream.domain.executor import SKEW_SECONDS, SUSPECT_SECONDS, ExecutorState, Offer
 from runstream.errors import InternalError
 from runstream.leases import LeaseBoard, LeaseChange
 from runstream.leases.offers import decode_offer
 from runstream.projections.fold import Changes
+from runstream.telemetry.metrics import CLOCK_SKEW
 
 logger = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ class ExecutorBoard:
         self._on_suspect = on_suspect
         self._heard: dict[str, float] = {}
         """When each living executor was heard of last, on the event loop's clock."""
+        self._skews: dict[str, float] = {}
         self._last_seen: dict[str, datetime] = {}
         self._suspecting: dict[str, asyncio.TimerHandle] = {}
         self._missing: dict[str, asyncio.TimerHandle] = {}
@@ -71,6 +73,10 @@ class ExecutorBoard:
         self._miss(executor_id, self._grace)
         return None
 
+    def skew(self, executor_id: str) -> float | None:
+        """How far the executor's clock is ahead of the log's server, in seconds; None when it was never heard of."""
+        return self._skews.get(executor_id)
+
     def last_seen(self, executor_id: str) -> datetime | None:
         """When the executor was heard of last; None when it never was."""
         return self._last_seen.get(executor_id)
@@ -79,8 +85,9 @@ class ExecutorBoard:
         """Follow until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks, self._leases.watching() as watch:
+                stored = watch.stored
                 for executor_id, value in watch.held.items():
-                    self._offered(executor_id, value)
+                    self._offered(executor_id, value, stored[executor_id])
                 tasks.create_task(self._delete())
                 async for change in watch:
                     self._take(change)
@@ -113,7 +120,7 @@ class ExecutorBoard:
             self._reconnects = self._leases.reconnects
             self._uncertain_until = now + self._grace
         if change.what == "held":
-            self._offered(change.key, change.value)
+            self._offered(change.key, change.value, change.nanoseconds)
             return
         self._withdrawn(change.key)
         heard = self._heard.pop(change.key, None)
@@ -125,13 +132,14 @@ class ExecutorBoard:
         else:
             self._miss(change.key, self._grace)
 
-    def _offered(self, executor_id: str, value: bytes) -> None:
+    def _offered(self, executor_id: str, value: bytes, nanoseconds: int) -> None:
         offer = decode_offer(executor_id, value)
         if offer is None:
             return
         if (timer := self._missing.pop(executor_id, None)) is not None:
             timer.cancel()
         self._gone.discard(executor_id)
+        self._note_clock(offer, nanoseconds / 1e9)
         loop = asyncio.get_running_loop()
         self._heard[executor_id] = loop.time()
         self._last_seen[executor_id] = datetime.now(UTC)
@@ -139,6 +147,20 @@ class ExecutorBoard:
         self._suspecting[executor_id] = loop.call_later(SUSPECT_SECONDS, self._suspect, executor_id)
         self.offers[executor_id] = offer
         self._on_offer(executor_id)
+
+    def _note_clock(self, offer: Offer, stored: float) -> None:
+        """Compare the executor's clock with the server's; one that differs by less than some seconds counts as right.
+
+        What is measured holds the time that the renewal was on its way.
+        """
+        skew = offer.at - stored if offer.at and stored else 0.0
+        before = self._skews.get(offer.executor_id, 0.0)
+        self._skews[offer.executor_id] = skew if abs(skew) > SKEW_SECONDS else 0.0
+        CLOCK_SKEW.set(skew, offer.executor_id)
+        if abs(skew) > SKEW_SECONDS >= abs(before):
+            logger.warning(
+                "The clock of an executor is wrong", action="executor_skew", executor=offer.executor_id, seconds=skew
+            )
 
     def _suspect(self, executor_id: str) -> None:
         logger.warning("An executor has not renewed its lease", action="executor_suspect", executor=executor_id)

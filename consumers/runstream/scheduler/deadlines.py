@@ -34,7 +34,15 @@ AT_ONCE = 16
 class Deadlines:
     """Arms timers for tasks and obeys those that are due; shared by the workers of a process."""
 
-    def __init__(self, timers: Timers, log: Log, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        log: Log,
+        clock: Callable[[], datetime],
+        skew: Callable[[str], float | None] = lambda _: 0.0,
+    ) -> None:
+        """`skew(executor id)` is how far its clock is ahead of the log's server, in seconds; None when not known."""
+        self._skew = skew
         self._timers = timers
         self._log = log
         self._clock = clock
@@ -67,7 +75,7 @@ class Deadlines:
                 self._to_arm.pop(task_id)
                 try:
                     await self._timers.schedule(
-                        task_id, _due(task), orjson.dumps({"task": task_id, **self._place(task)})
+                        task_id, self._due(task), orjson.dumps({"task": task_id, **self._place(task)})
                     )
                 except InternalError as error:
                     logger.warning("A time-out is set later", action="timer_postponed", error=str(error))
@@ -76,6 +84,17 @@ class Deadlines:
                     await asyncio.sleep(RETRY_SECONDS)
                 except Exception:  # it can never be set: a time beyond all times, an id that is none
                     logger.exception("A time-out cannot be set", action="timer_impossible", executor_task=task_id)
+
+    def _due(self, task: ExecutorTask) -> datetime:
+        """When the task's time is up, by the clock of the log's server, which delivers timers.
+
+        The end of its setup is a date of its executor's clock. One whose clock is not known gets the whole time from
+        now on: a time-out too late does less harm than one at once. The executor measures the time itself as well.
+        """
+        skew = self._skew(task.executor_id)
+        if skew is None or task.setup_step.end_time is None:
+            return self._clock() + timedelta(microseconds=task.timeout / 1000)
+        return task.setup_step.end_time - timedelta(seconds=skew) + timedelta(microseconds=task.timeout / 1000)
 
     def _place(self, task: ExecutorTask) -> dict[str, object]:
         partition = partition_of(group_root(task.group), self._log.partitions)
@@ -122,9 +141,3 @@ class Deadlines:
 
         if await decide_and_append(self._log, load, decide) is not None:
             logger.info("A task's time is up", action="task_timed_out", executor_task=address.id)
-
-
-def _due(task: ExecutorTask) -> datetime:
-    if task.setup_step.end_time is None:
-        raise ValueError(f"the setup of executor task {task.id} has not ended")
-    return task.setup_step.end_time + timedelta(microseconds=task.timeout / 1000)

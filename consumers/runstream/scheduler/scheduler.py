@@ -81,7 +81,7 @@ class Scheduler(Component):
         board = ExecutorBoard(executors, grace, on_offer=self._offered, on_gone=self._executor_gone)
         self._turns = Turns(Capacity(board.offers))
         self._exchange = Exchange(self._turns, notices, log.subjects.notices(), fellows.id)
-        deadlines = Deadlines(timers, log, utc_now)
+        deadlines = Deadlines(timers, log, utc_now, board.skew)
         self._around = Surroundings(log, database, self._turns, board, deadlines, questions)
 
     async def run(self) -> None:

@@ -47,8 +47,8 @@ class DataDir:
 
     @classmethod
     @contextmanager
-    def hold(cls, path: Path) -> Iterator[DataDir]:
-        """Make the folder if need be, check that it is ours, and hold it for this process alone.
+    def hold(cls, path: Path, needed: int = NEEDED_BYTES) -> Iterator[DataDir]:
+        """Make the folder if need be, check that it is ours and has `needed` free bytes, and hold it alone.
 
         Raises ConflictError when another process holds it, BadRequestError when it is somebody else's folder or
         of another format, InternalError when it cannot be written.
@@ -61,7 +61,7 @@ class DataDir:
         try:
             _lock(lock, path)
             with _writing(path):
-                _check_space(path)
+                _check_space(path, needed)
                 os.ftruncate(lock, 0)
                 os.pwrite(lock, str(os.getpid()).encode(), 0)
                 _mark(path)
@@ -173,10 +173,10 @@ def _mark(path: Path) -> None:
         write_private(marker, json.dumps({"format": FORMAT, "made_by": version()}))
 
 
-def _check_space(path: Path) -> None:
+def _check_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path).free
-    if free < NEEDED_BYTES:
-        raise OSError(errno.ENOSPC, f"{free >> 20} MB are free, {NEEDED_BYTES >> 20} MB are needed")
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{free >> 20} MB are free, {needed >> 20} MB are needed")
 
 
 @contextmanager

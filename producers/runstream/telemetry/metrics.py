@@ -65,6 +65,10 @@ STARTED_RUNS = Counter("runstream.runs.started", "Runs that began to run", ("par
 FINISHED_RUNS = Counter("runstream.runs.finished", "Runs that ended, by result", ("partition", "result"))
 OWNED_PARTITIONS = Gauge("runstream.partitions.owned", "Partitions that this process schedules")
 
+CLOCK_SKEW = Gauge(
+    "runstream.executor.clock.skew", "Seconds by which an executor's clock is ahead of the log's", ("executor",)
+)
+
 RUNNING_TASKS = Gauge("runstream.tasks.running", "Tasks that run on this executor now", ("executor",))
 FINISHED_TASKS = Counter("runstream.tasks.finished", "Tasks that ended on this executor", ("executor", "phase"))
 
