@@ -8,6 +8,13 @@ _CLIENT = Group("Runs and what becomes of them", sort_key=1)
 
 app = App(name="runstream", help="Publish runs, read what became of them, follow the log.", version_flags=[])
 
+app.command(
+    "runstream.cli.init_command:init",
+    name="init",
+    group=_CLIENT,
+    help="Write a first configuration for this repository. No service is needed.",
+)
+
 runs = App(name="run", help="Create, watch and steer runs.", group=_CLIENT)
 runs.command(
     "runstream.cli.create_command:create",

@@ -69,7 +69,7 @@ def _found(folder: Path) -> Path:
         f"there is no configuration file in {folder}"
         + (f", or above it up to {top}" if top not in (None, folder) else ""),
         code="configDoesNotExist",
-        hint="name one, or write .runstream/config.yml",
+        hint="name one, or write a first one: `runstream init`",
     )
 
 
