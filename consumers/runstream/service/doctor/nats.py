@@ -14,9 +14,13 @@ import nats.errors
 import orjson
 from nats.aio.client import Client
 
+from runstream.domain.executor import SKEW_SECONDS
+from runstream.errors import InternalError
+from runstream.gateway.sighting import ExecutorSightings
 from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.store import StoreUse, store_use
+from runstream.leases import LeaseBoard
 from runstream.service.doctor.finding import Finding, judged
 from runstream.service.doctor.log import log_streams
 from runstream.settings import Settings
@@ -38,6 +42,8 @@ async def nats_server(settings: Settings, admin_url: str | None) -> AsyncIterato
             yield finding
         yield await _limits(client)
         yield await _clock(client)
+        async for finding in _executor_clocks(client, settings.namespace):
+            yield finding
         async for finding in log_streams(client, settings):
             yield finding
 
@@ -129,6 +135,22 @@ async def _clock(client: Client) -> Finding:
     middle = (asked + time.time()) / 2
     theirs = datetime.fromisoformat(orjson.loads(answer.data)["server"]["time"]).timestamp()
     return clock("NATS clock", theirs - middle)
+
+
+async def _executor_clocks(client: Client, namespace: str) -> AsyncIterator[Finding]:
+    """Compare the clock of each living executor with the server's, as its lease shows it."""
+    try:
+        seen = await ExecutorSightings(LeaseBoard(client, f"{namespace}_executors", 0)).seen()
+    except InternalError:
+        return  # no executor was ever here
+    for executor_id, sighting in sorted(seen.items()):
+        if abs(sighting.skew) > SKEW_SECONDS:
+            yield Finding(
+                f"clock of executor {executor_id}",
+                "warning",
+                f"{sighting.skew:+.1f} s from the log's server",
+                "set its clock by NTP: its times in runs are wrong",
+            )
 
 
 def clock(what: str, seconds: float) -> Finding:
