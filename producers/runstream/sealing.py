@@ -1,8 +1,8 @@
 """Secret texts are sealed before they are appended, and opened where a task is about to use them.
 
-AES-256-GCM with a random nonce. The key's id is derived from the key, so a file of keys cannot name one wrongly; it
-goes into what is authenticated. The first key of the file seals, all of them open: a new key is put on top, and old
-ones stay as long as runs that were sealed with them may run again.
+AES-256-GCM with a random nonce. The key's id is derived from the key, so a file of keys cannot name one wrongly. It is
+authenticated, together with what the text is for. The first key of the file seals, all of them open: a new key is put
+on top, and old ones stay as long as runs that were sealed with them may run again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from runstream.events.run_config import Sealed, Text
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 _ID_CHARACTERS = 12
+_BOUND = "2."
+"""Before what is bound; base64 has no dot, so nothing from before looks like it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ class Keyring:
         """The ids of the keys, the one that seals first."""
         return tuple(self._keys)
 
-    def seal(self, text: str) -> Sealed:
-        """The text, encrypted. Raises InternalError when there is no key."""
+    def seal(self, text: str, bound: str) -> Sealed:
+        """The text, encrypted, to be opened with the same `bound` alone. Raises InternalError when there is no key."""
         key = next(iter(self._keys), None)
         if key is None:
             raise InternalError(
@@ -70,8 +72,8 @@ class Keyring:
                 hint="give it a file of keys with --secrets-key-file",
             )
         nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._keys[key].encrypt(nonce, text.encode(), key.encode())
-        return Sealed(key, base64.b64encode(nonce + sealed).decode())
+        sealed = self._keys[key].encrypt(nonce, text.encode(), _authenticated(key, bound))
+        return Sealed(key, _BOUND + base64.b64encode(nonce + sealed).decode())
 
     def digest(self, content: bytes, key: str = "") -> tuple[str, str]:
         """The id of a key, and a digest of the content that says nothing to whoever does not have the key.
@@ -81,8 +83,11 @@ class Keyring:
         name = key or next(iter(self._marks), "")
         return name, hmac.new(self._marks[name], content, hashlib.sha256).hexdigest()
 
-    def open(self, text: Text) -> str:
-        """The text in plain. Raises InternalError when its key is missing, or it was changed."""
+    def open(self, text: Text, bound: str) -> str:
+        """The text in plain. Raises InternalError without its key, and for one that was changed or is bound elsewhere.
+
+        What earlier versions sealed is bound to nothing.
+        """
         if isinstance(text, str):
             return text
         cipher = self._keys.get(text.key)
@@ -94,14 +99,20 @@ class Keyring:
                 hint="give all gateways and executors the same --secrets-key-file, with old keys below the new one",
             )
         try:
-            content = base64.b64decode(text.value, validate=True)
-            return cipher.decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], text.key.encode()).decode()
+            value = text.value.removeprefix(_BOUND)
+            about = _authenticated(text.key, bound) if value != text.value else text.key.encode()
+            content = base64.b64decode(value, validate=True)
+            return cipher.decrypt(content[:_NONCE_BYTES], content[_NONCE_BYTES:], about).decode()
         except (InvalidTag, binascii.Error, ValueError) as error:
             raise InternalError(
-                f"a secret that is sealed with key {text.key} was changed since",
+                f"a secret that is sealed with key {text.key} was changed, or copied from another place",
                 code="secretDamaged",
                 hint="create the run again",
             ) from error
+
+
+def _authenticated(key: str, bound: str) -> bytes:
+    return f"{key}\n{bound}".encode()
 
 
 def key_id(key: bytes) -> str:

@@ -21,6 +21,8 @@ import pytest
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from tests.acceptance.deployment import Deployment, command, in_one_process
+from tests.executor.test_clone import made, serving
+from tests.executor.test_workspace import git
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -28,6 +30,7 @@ else:
     from backports import zstd
 
 SECRET = 'sw0rdfish-"4711"-ünique\nand-its-second-line'
+PASSWORD = "s3cr:t/p@ss-of-the-repository"
 NEEDLES = [
     SECRET.encode(),
     *SECRET.encode().split(b"\n"),
@@ -39,6 +42,9 @@ NEEDLES = [
     quote(SECRET, safe="").encode(),
     escape(SECRET).encode(),
     SECRET.encode().hex().encode(),
+    PASSWORD.encode(),
+    quote(PASSWORD, safe="").encode(),
+    base64.b64encode(f"user:{PASSWORD}".encode()),
 ]
 ZSTD = b"\x28\xb5\x2f\xfd"
 CONFIG = """
@@ -172,8 +178,21 @@ def left_behind(folder: Path) -> Iterator[Path]:
     yield from folder.glob("*.stderr")
 
 
+CLONING = "runs: [{name: cred, tasks: [{name: t, runtime: {type: host}, steps: [{clone: }, {run: env}]}]}]"
+
+
+@contextlib.contextmanager
+def repository(folder: Path) -> Iterator[str]:
+    """Serve a repository to those who have its password; yield its URL."""
+    made(folder / "r", "one")
+    git(folder, "clone", "-q", "--bare", "r", "x.git")
+    git(folder / "x.git", "update-server-info")
+    with serving(folder, f"user:{PASSWORD}") as (address, _):
+        yield f"http://user:{quote(PASSWORD, safe='')}@{address}/x.git"
+
+
 @pytest.mark.seconds(120)
-async def test_a_secret_is_nowhere(open_path: Path) -> None:
+async def test_a_secret_is_nowhere(open_path: Path, tmp_path: Path) -> None:
     (open_path / "config.yml").write_text(CONFIG)
     (open_path / "variables.yml").write_text(VARIABLES)
     secrets = open_path / "secrets.yml"
@@ -199,6 +218,12 @@ async def test_a_secret_is_nowhere(open_path: Path) -> None:
                 ["***", "***"],
             ]
             told = [await deployment.run("run", "get", run.id, "-o", "json")]
+            with repository(tmp_path) as url, process_lists() as more:
+                (open_path / "cloning.yml").write_text(CLONING)
+                cloning = ("--config", str(open_path / "cloning.yml"), "--ref", "main", "--follow", "-o", "json")
+                cloned = await deployment.run("run", "create", "--repo", url, *cloning)
+            assert cloned.code == 0, cloned
+            processes |= {one for one in more if b"\0--repo\0" not in one}  # the user's own command has it
             export = await command("export", "-o", str(left / "export.tar"), *deployment.servers)
             assert export.code == 0, export.err
             log = await messages(deployment)
@@ -208,7 +233,11 @@ async def test_a_secret_is_nowhere(open_path: Path) -> None:
     assert receiver.bodies
     with tarfile.open(left / "export.tar") as tar:
         tar.extractall(left / "export", filter="data")
-    where = {"process lists": b"\n".join(processes), "the log": log, "what the command said": done.out.encode()}
+    where = {
+        "process lists": b"\n".join(processes),
+        "the log": log,
+        "what was said": f"{done.out}{cloned}".encode(),
+    }
     where |= {f"answer {number}": one.out.encode() for number, one in enumerate([*shown, *told])}
     where |= {f"trace {number}": body for number, body in enumerate(receiver.bodies)}
     where |= {str(path.relative_to(open_path)): path.read_bytes() for path in left_behind(open_path)}

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import pytest
 
+from runstream.config_secrets import seal_config, to_seal
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import Step
-from tests.executor.rig import SETTINGS, rig, run_step
+from tests.executor.rig import KEYRING, SETTINGS, config_of, rig, run_step, task_of
 from tests.executor.test_workspace import git
 from tests.sandboxes import needs_sandbox
 
@@ -191,3 +198,73 @@ async def test_a_repository_of_another_user_is_cloned_when_it_can_be_read_else_t
         (repository / ".git").chmod(0o700)
         done = await it.run(cloning(), environment=environment)
         assert "chmod -R o+rX" in await done.log(0)
+
+
+@contextlib.contextmanager
+def serving(folder: Path, credentials: str) -> Iterator[tuple[str, list[str]]]:
+    """Serve a folder to those who have the credentials; yield the address, and what they sent."""
+    sent: list[str] = []
+    wanted = "Basic " + base64.b64encode(credentials.encode()).decode()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.append(self.headers["Authorization"] or "")
+            if sent[-1] == wanted:
+                super().do_GET()
+                return
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic realm=git")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *given: Handler(*given, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}", sent
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@modes
+@pytest.mark.parametrize("name", ["RUNSTREAM_GIT_PASSWORD", "AGOLA_GIT_PASSWORD", "in the URL"])
+async def test_a_secret_password_reaches_git_and_nothing_else(tmp_path: Path, sandbox: Mode, name: str) -> None:
+    bare = tmp_path / "served" / "x.git"
+    git(made(tmp_path / "r", "one"), "clone", "-q", "--bare", ".", str(bare))
+    git(bare, "update-server-info")
+    password = "s3cr:t/p@ss wörd"
+    look = run_step("env; cat ~/.runstream.credentials; git remote -v; git log -1 --format=%s")
+    with serving(tmp_path / "served", f"user:{password}") as (address, sent):
+        given = f":{quote(password, safe='')}" if name == "in the URL" else ""
+        url = f"http://user{given}@{address}/x.git"
+        environment = {} if given else {name: to_seal(password)}
+        task = replace(task_of("task", cloning(), look), environment=environment)
+        config = seal_config(config_of(task, static={"AGOLA_REPOSITORY_URL": url, "AGOLA_SSHPRIVKEY": ""}), KEYRING)
+        async with rig(tmp_path / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
+            done = await it.assign(config.tasks["task"], config=config)
+            await done.settled()
+            assert done.task.phase is SUCCESS, await done.log(0)
+            shown = await done.log(0) + await done.log(1)
+    assert sent[-1]
+    assert "s3cr" not in shown
+    assert "***" not in shown
+    assert f"http://user@{address}/x.git" in shown
+    assert shown.endswith("one\n")
+
+
+async def test_a_key_of_the_task_is_not_replaced_by_an_empty_one_of_the_project(tmp_path: Path) -> None:
+    secret = "-----BEGIN KEY-----\nabcdefgh\n-----END KEY-----\n"
+    task = replace(
+        task_of("task", run_step('printf %s "$AGOLA_SSHPRIVKEY$RUNSTREAM_SSHPRIVKEY" | wc -c')),
+        environment={"RUNSTREAM_SSHPRIVKEY": to_seal(secret)},
+    )
+    empty = {"AGOLA_SSHPRIVKEY": "", "RUNSTREAM_SSHPRIVKEY": ""}
+    config = seal_config(config_of(task, static=empty), KEYRING)
+    async with rig(tmp_path) as it:
+        done = await it.assign(config.tasks["task"], config=config)
+        await done.settled()
+        assert await done.log(0) == f"{2 * len(secret)}\n"

@@ -1,20 +1,37 @@
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import uvloop
 
+from runstream.commits import Head
+from runstream.errors import InternalError
+from runstream.events.executor_task import (
+    ExecutorTaskArchiveStored,
+    ExecutorTaskAssigned,
+    ExecutorTaskLogLost,
+    ExecutorTaskLogStored,
+)
+from runstream.ids import executor_task_id
+from runstream.log.memory import MemoryLog
 from runstream.objects import BytesSource, ObjectStorage, paths
 from runstream.snapshots import object_files
+from runstream.snapshots.files import SnapshotFile
 from runstream.snapshots.object_files import object_chunks, objects
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verifying import verify
+from runstream.subjects import Address
 from tests.snapshots.files import described_anew, pack, parts, write
 
 TASKS = [f"0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a{n:02}" for n in range(4)]
+RETRIED = f"{TASKS[0]}-2"
 CONTENTS = {
+    paths.step_log(RETRIED, 0): b"of the second attempt",
+    paths.log_reference(RETRIED, TASKS[0]): b"",
     **{paths.step_log(task, None): b"setup\n" for task in TASKS},
     **{paths.step_log(task, 0): b"x" * 300_000 for task in TASKS},
     **{paths.log_reference(task, task): b"" for task in TASKS},
@@ -40,7 +57,7 @@ def read(path: Path) -> Mapping[str, bytes]:
 def test_objects_come_along(filled: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(object_files, "LIST_OBJECTS", 5)
     manifest = write(tmp_path / "s", objects=filled, kinds=("logs", "archives"))
-    assert [found.objects for found in manifest.objects] == [5, 5, 4]
+    assert [found.objects for found in manifest.objects] == [5, 5, 5, 1]
     assert read(tmp_path / "s") == CONTENTS
     assert verify(tmp_path / "s").good
     assert not {"step logs", "workspace archives"} & {*manifest.left_out}
@@ -89,3 +106,34 @@ def test_objects_that_no_list_names(filled: ObjectStorage, tmp_path: Path) -> No
         pack(tmp_path / "x", elsewhere)
     other = {name.replace("logs/0b", "logs/xx"): content for name, content in files.items()}
     assert not verify(pack(tmp_path / "x", other)).good
+
+
+def test_an_export_without_an_object_that_the_log_refers_to_fails(storage: ObjectStorage, tmp_path: Path) -> None:
+    run_task = TASKS[0]
+    executor_task = executor_task_id(TASKS[1], run_task, 2)
+    address = Address(0, "task", executor_task, "executor")
+    time = datetime(2026, 1, 1, tzinfo=UTC)
+    assigned = ExecutorTaskAssigned(
+        "executor", TASKS[1], run_task, "build", "0" * 64, "/project/p/branch/main", 1, 2, 0, 2, {}
+    )  # fmt: skip
+    events = (assigned, ExecutorTaskLogStored(None), ExecutorTaskLogLost(0), ExecutorTaskArchiveStored(1))
+    log = MemoryLog()
+    uvloop.run(log.append(Head().next_commit(address, events, time=time, actor="test")))
+    there = {paths.step_log(RETRIED, None): b"setup", paths.archive(RETRIED, 1): b"tar"}
+    uvloop.run(storage.write_all(there))
+    write(tmp_path / "whole", log, objects=storage, kinds=("logs", "archives"))
+    assert read(tmp_path / "whole") == there
+    uvloop.run(storage.delete(paths.step_log(RETRIED, None)))
+    write(tmp_path / "archives", log, objects=storage, kinds=("archives",))
+    with pytest.raises(InternalError, match=paths.step_log(RETRIED, None)) as raised:
+        write(tmp_path / "logs", log, objects=storage, kinds=("logs", "archives"))
+    assert raised.value.code == "objectsMissing"
+
+
+def test_an_export_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    file = SnapshotFile(tmp_path / "s", resuming=False)
+    with file:
+        assert stat.S_IMODE(file.part.stat().st_mode) == 0o600
+        uvloop.run(file.send(b"x"))
+        uvloop.run(file.finish())
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600

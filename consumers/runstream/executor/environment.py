@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from runstream.events.run_config import RunConfig, RunConfigTask, Text
 from runstream.executor.process_tree import MARK
 
 _INHERITED = frozenset({"PATH", "LANG", "LANGUAGE", "TZ"})
@@ -56,14 +55,27 @@ def for_terminal(environment: Mapping[str, str]) -> dict[str, str]:
     return {"TERM": _TERMINAL, **environment}
 
 
-def task_environment(config: RunConfig, task: RunConfigTask, counter: int, attempt: int) -> dict[str, Text]:
+_CREDENTIALS = ("SSHPRIVKEY", "SSHHOSTKEY", "GIT_USERNAME", "GIT_PASSWORD")
+OF_GIT = frozenset(f"{prefix}_{name}" for prefix in ("AGOLA", "RUNSTREAM") for name in ("GIT_USERNAME", "GIT_PASSWORD"))
+"""What only the clone step gets."""
+
+
+def task_environment(
+    own: Mapping[str, str], static: Mapping[str, str], of_run: Mapping[str, str], counter: int, attempt: int
+) -> dict[str, str]:
     """The task's environment: its own, then the static one, the run's, and the numbers of the run and of the attempt.
 
-    Each name that begins with AGOLA_ is also given as RUNSTREAM_, unless that is set itself.
+    Each name that begins with AGOLA_ is also given as RUNSTREAM_, unless that is set itself. A task may bring the
+    credentials for git that its project does not have, under either name.
     """
     numbers = {"RUN_COUNTER": str(counter), "TASK_ATTEMPT": str(attempt)}
     ours = {f"{prefix}_{name}": number for name, number in numbers.items() for prefix in ("AGOLA", "RUNSTREAM")}
-    merged: dict[str, Text] = {**task.environment, **config.static_environment, **config.environment, **ours}
+    credentials = {name: own.get(f"AGOLA_{name}") or own.get(f"RUNSTREAM_{name}") for name in _CREDENTIALS}
+    given = {
+        f"{prefix}_{name}": text for name, text in credentials.items() if text for prefix in ("AGOLA", "RUNSTREAM")
+    }
+    projects = {name: text for name, text in static.items() if text or name not in given}
+    merged = {**own, **given, **projects, **of_run, **ours}
     twins = {f"RUNSTREAM_{name[6:]}": value for name, value in merged.items() if name.startswith("AGOLA_")}
     return {**twins, **merged}
 

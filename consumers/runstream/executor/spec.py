@@ -6,14 +6,14 @@ Run configs are read from the log by their hash, and kept in memory, bounded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from runstream.config_secrets import OpenedSecrets
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
-from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask, Sealed, Text
+from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
 from runstream.executor.asking import asked
-from runstream.executor.environment import task_environment
+from runstream.executor.environment import OF_GIT, task_environment
 from runstream.ids import run_task_id
 from runstream.log.port import Log
 from runstream.runconfig import ancestors_of
@@ -41,6 +41,8 @@ class ExecutorTaskSpec:
     environment: dict[str, str] = field(repr=False)
     step_environments: tuple[dict[str, str], ...] = field(repr=False)
     """What each step adds to it."""
+    git_credentials: tuple[str, str] = field(repr=False)
+    """User name and password for the clone step; empty where there is none. No other step gets them."""
     secrets: frozenset[str] = field(repr=False)
     """Every text among all these that was sealed."""
     workspace: tuple[WorkspaceArchive, ...]
@@ -65,11 +67,24 @@ class Specs:
         own = config.tasks.get(task.task)
         if own is None:
             raise InternalError(f"the run config has no task {task.task!r}", code="runConfigIncomplete")
-        opened = _Opened(self._keyring)
+        opened = OpenedSecrets(config, own, self._keyring)
+        environment = task_environment(
+            opened.all(own.environment, "task.environment"),
+            opened.all(config.static_environment, "static"),
+            opened.all(config.environment, "environment"),
+            task.counter,
+            task.attempt,
+        )
         return ExecutorTaskSpec(
             task=own,
-            environment=opened.all(task_environment(config, own, task.counter, task.attempt)),
-            step_environments=tuple(opened.all(step.environment or {}) for step in own.steps),
+            environment={name: text for name, text in environment.items() if name not in OF_GIT},
+            git_credentials=(
+                environment.get("RUNSTREAM_GIT_USERNAME", ""),
+                environment.get("RUNSTREAM_GIT_PASSWORD", ""),
+            ),
+            step_environments=tuple(
+                opened.all(step.environment or {}, f"task.steps.{at}.environment") for at, step in enumerate(own.steps)
+            ),
             secrets=frozenset(opened.secrets),
             workspace=workspace_of(config, own, task),
         )
@@ -87,23 +102,6 @@ class Specs:
                 self._configs.popitem(last=False)
         self._configs.move_to_end(content_hash)
         return config
-
-
-class _Opened:
-    """Opens texts, and remembers which were sealed."""
-
-    def __init__(self, keyring: Keyring) -> None:
-        self._keyring = keyring
-        self.secrets: set[str] = set()
-
-    def all(self, texts: Mapping[str, Text]) -> dict[str, str]:
-        return {name: self._one(text) for name, text in texts.items()}
-
-    def _one(self, text: Text) -> str:
-        plain = self._keyring.open(text)
-        if isinstance(text, Sealed):
-            self.secrets.add(plain)
-        return plain
 
 
 def workspace_of(config: RunConfig, own: RunConfigTask, task: ExecutorTask) -> tuple[WorkspaceArchive, ...]:

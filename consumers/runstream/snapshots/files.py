@@ -58,7 +58,10 @@ class SnapshotFile:
 
     def _open(self) -> BinaryIO:
         try:
-            return self.part.open("r+b" if self._resuming else "xb")
+            flags = os.O_RDWR | os.O_CLOEXEC | (0 if self._resuming else os.O_CREAT | os.O_EXCL)
+            file = os.fdopen(os.open(self.part, flags, 0o600), "r+b")
+            os.fchmod(file.fileno(), 0o600)  # an earlier version let others read what it began
+            return file
         except FileNotFoundError as error:
             if not self._resuming:
                 raise _not_writable(self.part, error) from error

@@ -35,7 +35,7 @@ else:
 LIST_OBJECTS = 5000
 _LIST_BYTES = LIST_OBJECTS * 400
 _PREFIXES: dict[ObjectKind, str] = {"logs": LOGS, "archives": ARCHIVES}
-_PATH = re.compile(rf"({LOGS}|{ARCHIVES})/[0-9a-f-]{{36}}/(data|runs)/.+")
+_PATH = re.compile(rf"({LOGS}|{ARCHIVES})/[0-9a-f-]{{36}}(-[0-9]{{1,9}})?/(data|runs)/.+")
 log = structlog.get_logger()
 
 
@@ -61,7 +61,7 @@ class SnapshotObject:
 def object_writer(storage: ObjectStorage, kinds: Sequence[ObjectKind]) -> ObjectWriter:
     """What writes all objects of these kinds."""
 
-    async def write(stream: SnapshotStream) -> AsyncIterator[ObjectList]:
+    async def write(stream: SnapshotStream, written_path: Callable[[str], None]) -> AsyncIterator[ObjectList]:
         lists = 0
         listed: list[_Listed] = []
         for kind in kinds:
@@ -69,6 +69,7 @@ def object_writer(storage: ObjectStorage, kinds: Sequence[ObjectKind]) -> Object
                 written = await _write(storage, found.path, stream)
                 if written is not None:
                     listed.append(written)
+                    written_path(found.path)
                 if len(listed) == LIST_OBJECTS:
                     lists += 1
                     yield await _write_list(lists, listed, stream)

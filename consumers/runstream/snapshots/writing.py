@@ -22,6 +22,7 @@ from runstream.release import version
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import END, header, padding
 from runstream.snapshots.manifest import Manifest, ObjectKind, ObjectList, ParkedCommit, SnapshotHeader
+from runstream.snapshots.referenced import Referenced
 from runstream.snapshots.segments import Segment, SegmentDescription, SegmentDraft, SegmentWriter
 from runstream.snapshots.signing import SigningKey
 from runstream.snapshots.texts import event_types, readme
@@ -38,8 +39,8 @@ _LEFT_OUT = (
 
 Send = Callable[[bytes], Awaitable[None]]
 """Takes the next bytes of the snapshot; returns when there is room for more."""
-ObjectWriter = Callable[["SnapshotStream"], AsyncIterator[ObjectList]]
-"""Writes objects and then the lists of them, which it yields."""
+ObjectWriter = Callable[["SnapshotStream", Callable[[str], None]], AsyncIterator[ObjectList]]
+"""Writes objects and then the lists of them, which it yields; says the path of each object that it wrote."""
 ParkedAt = Callable[[Subjects, tuple[int, ...]], Awaitable[Sequence[ParkedCommit]]]
 """Says which commits of a log are parked as of these positions, the first of each aggregate."""
 
@@ -200,8 +201,10 @@ class _Export:
     segments: list[SegmentDescription] = field(default_factory=list)
     objects: list[ObjectList] = field(default_factory=list)
     parked: tuple[ParkedCommit, ...] = ()
+    referenced: Referenced = field(init=False)
 
     def __post_init__(self) -> None:
+        self.referenced = Referenced(self.header.objects)
         self.stream = SnapshotStream(self.send, self.header.created, self.progress)
 
     async def send_texts(self) -> None:
@@ -236,10 +239,13 @@ class _Export:
     async def _read(self, partition: int, after: int, drafts: asyncio.Queue[SegmentDraft | None]) -> None:
         """Gather drafts of segments up to the partition's end."""
         writer = SegmentWriter(self.header.epoch, partition)
+        if self.header.objects:
+            await self._gather_references(partition, after)
         async with self.log.read(partition, after) as reader:
             while after < self.header.ends[partition]:
                 batch = await reader.next_batch(_BATCH)
                 wanted = self._wanted(batch)
+                self.referenced.take(wanted)
                 for message in wanted:
                     writer.add(message)
                     if writer.full:
@@ -252,6 +258,15 @@ class _Export:
         if not writer.empty:
             await drafts.put(writer.take())
         await drafts.put(None)
+
+    async def _gather_references(self, partition: int, until: int) -> None:
+        """Take in what was exported before an interruption refers to."""
+        after = 0
+        while after < until:
+            async with self.log.read(partition, after) as reader:
+                batch = await reader.next_batch(_BATCH)
+            self.referenced.take(message for message in batch if message.position.sequence <= until)
+            after = batch[-1].position.sequence
 
     def _wanted(self, batch: list[RawMessage]) -> list[RawMessage]:
         """The messages up to where the partition ends; nothing behind one that is not wanted is."""
@@ -272,9 +287,10 @@ class _Export:
             self.segments.append(segment.description)
 
     async def send_objects(self, objects: ObjectWriter) -> None:
-        async for listed in objects(self.stream):
+        async for listed in objects(self.stream, self.referenced.found):
             self.objects.append(listed)
             self.progress.objects += listed.objects
+        self.referenced.require_all()
 
     async def finish(self, key: SigningKey | None) -> Manifest:
         manifest = self._manifest(key)

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from runstream.errors import BadRequestError, NotExistError
 from runstream.git_variables import ELSEWHERE
+from runstream.repository_urls import RepositoryURL, split_url
 
 GIT_SECONDS = 30
 MAX_NAMED = 5
@@ -106,7 +108,10 @@ def _changed(root: Path) -> tuple[str, ...]:
 def _remote(url: str, ref: str) -> Source:
     wanted = _full_names(ref) if ref else ("HEAD",)
     patterns = [*wanted, *(f"{name}^{{}}" for name in wanted)]
-    listed = _git("ls-remote", "--symref", "--", url, *patterns, what=f"{url} {ref}".strip())
+    split = split_url(url)
+    listed = _git(
+        "ls-remote", "--symref", "--", split.shown, *patterns, what=f"{split.shown} {ref}".strip(), login=split
+    )
     found: dict[str, str] = {}
     default = ""
     for line in listed.splitlines():
@@ -121,7 +126,9 @@ def _remote(url: str, ref: str) -> Source:
         return _source(url, "", ref, _remote_message(url, ref, ref) or ref)
     if not commit:
         raise NotExistError(
-            f"{url} has no ref {ref or 'HEAD'}", code="refDoesNotExist", hint="--ref takes a branch, tag, ref or commit"
+            f"{split.shown} has no ref {ref or 'HEAD'}",
+            code="refDoesNotExist",
+            hint="--ref takes a branch, tag, ref or commit",
         )
     full = name if ref else default
     return _source(url, full, commit, _remote_message(url, name, commit))
@@ -133,7 +140,9 @@ def _remote_message(url: str, ref: str, commit: str) -> str:
         where = ("-C", folder)
         _git(*where, "init", "-q", "--bare", what=folder)
         options = ("-q", "--depth=1", "--filter=tree:0", "--no-tags")
-        fetched = _git(*where, "fetch", *options, "--", url, ref, what=f"{url} {ref}", default="failed")
+        split = split_url(url)
+        what = f"{split.shown} {ref}"
+        fetched = _git(*where, "fetch", *options, "--", split.shown, ref, what=what, default="failed", login=split)
         if fetched == "failed":
             return ""
         return _git(*where, "log", "-1", "--format=%B", commit, what=commit, default="")
@@ -164,8 +173,8 @@ def _succeeds(folder: Path, *arguments: str) -> bool:
     return _run("-C", str(folder), *arguments, what=str(folder)).returncode == 0
 
 
-def _git(*arguments: str, what: str, default: str | None = None) -> str:
-    done = _run(*arguments, what=what)
+def _git(*arguments: str, what: str, default: str | None = None, login: RepositoryURL | None = None) -> str:
+    done = _run(*arguments, what=what, login=login)
     if done.returncode == 0:
         return done.stdout.strip("\n")
     if default is not None:
@@ -173,9 +182,14 @@ def _git(*arguments: str, what: str, default: str | None = None) -> str:
     raise _refused(what, done.stderr)
 
 
-def _run(*arguments: str, what: str) -> subprocess.CompletedProcess[str]:
-    """Run git; the variables of a hook, which point it at another repository, do not reach it."""
+def _run(*arguments: str, what: str, login: RepositoryURL | None = None) -> subprocess.CompletedProcess[str]:
+    """Run git; the variables of a hook, which point it at another repository, do not reach it.
+
+    The secrets of a URL reach it by its environment, since all users of a machine see the arguments of processes.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+    if login is not None and login.is_secret:
+        kept |= _logging_in(login, kept)
     try:
         return subprocess.run(
             ["git", *arguments],
@@ -193,6 +207,18 @@ def _run(*arguments: str, what: str) -> subprocess.CompletedProcess[str]:
         raise BadRequestError(
             f"git did not answer about {what} within {GIT_SECONDS} s", code="gitTimeout", hint="check the URL"
         ) from error
+
+
+def _logging_in(login: RepositoryURL, environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that make git ask for the secrets of a URL, and answer."""
+    count = environment.get("GIT_CONFIG_COUNT", "0")
+    begin = int(count) if count.isdigit() else 0
+    user = 'test -z "$RUNSTREAM_GIT_USERNAME" || echo "username=$RUNSTREAM_GIT_USERNAME"'
+    helper = "!f() { " + user + '; echo "password=$RUNSTREAM_GIT_PASSWORD"; }; f'
+    settings = {f"GIT_CONFIG_KEY_{begin + at}": "credential.helper" for at in range(2)}
+    settings |= {f"GIT_CONFIG_VALUE_{begin}": "", f"GIT_CONFIG_VALUE_{begin + 1}": helper}
+    secrets = {"RUNSTREAM_GIT_USERNAME": login.token, "RUNSTREAM_GIT_PASSWORD": login.password}
+    return {**settings, **secrets, "GIT_CONFIG_COUNT": str(begin + 2)}
 
 
 def _refused(what: str, stderr: str) -> NotExistError:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from runstream.commits import Head, NewCommit, Position
+from runstream.config_secrets import seal_config
 from runstream.domain.run import Run, created, evolve
 from runstream.errors import InternalError
 from runstream.events.run import RunCreated, RunEvent, RunRestarted
@@ -25,6 +26,7 @@ from runstream.gateway.ports import SharedData
 from runstream.ids import attempt_id, commit_id, new_id, run_task_id
 from runstream.log.port import AppendConflictError, Log
 from runstream.runconfig import config_hash
+from runstream.sealing import Keyring
 from runstream.subjects import Address, group_root, partition_of
 from runstream.telemetry import current_traceparent
 
@@ -65,6 +67,8 @@ class RunCreation:
     """The time in UTC."""
     shared: SharedData | None = None
     """Where a restart refers to what it keeps; without it, none can keep anything."""
+    keyring: Keyring = field(default_factory=Keyring)
+    """Seals the secrets of run configs."""
     _known: OrderedDict[tuple[int, int, str], None] = field(default_factory=OrderedDict)
     """Stored run configs by epoch, partition and hash, the last used at the end."""
 
@@ -81,6 +85,7 @@ class RunCreation:
 
         With a key the first run is appended before the others: whoever has that has the key.
         """
+        news = [replace(new, config=seal_config(new.config, self.keyring)) for new in news]
         if key is None or not news:
             return await self._append(news, None, 0)
         address = self._address(news[0], key, 0)

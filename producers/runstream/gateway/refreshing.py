@@ -17,10 +17,9 @@ from runstream.gateway.bodies import FreshBody
 from runstream.gateway.submission import given_inputs, resolved_variables
 from runstream.runconfig import ParsedConfig, RefContext, differing_tasks, run_configs
 from runstream.runconfig.when import RefType
-from runstream.sealing import Keyring
 
 
-async def refreshed(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader, keyring: Keyring) -> RunConfig:
+async def refreshed(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader) -> RunConfig:
     """The earlier run config with the values that the inputs give now.
 
     Raises BadRequestError when the file does not make the same run, and what reading a configuration raises.
@@ -28,7 +27,7 @@ async def refreshed(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader,
     context = _context(earlier.static_environment)
 
     def resolve(parsed: ParsedConfig) -> RunConfig:
-        variables = resolved_variables(given_inputs(fresh), context, keyring)
+        variables = resolved_variables(given_inputs(fresh), context)
         runs = run_configs(parsed, context, variables, environment=earlier.environment)
         found = next((run.config for run in runs if run.name == earlier.name and run.matches), None)
         if found is None:

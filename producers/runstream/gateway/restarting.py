@@ -17,7 +17,6 @@ from runstream.gateway.locating import locate_run, task_of
 from runstream.gateway.ports import Reads
 from runstream.gateway.refreshing import refreshed
 from runstream.log.port import Log
-from runstream.sealing import Keyring
 
 _OF_A_RESTART = ("from_start", "tasks", "descendants", "fresh")
 _OF_THE_EARLIER_RUN = (
@@ -50,7 +49,6 @@ class Restarting:
     log: Log
     reads: Reads
     configs: ConfigReader
-    keyring: Keyring
 
     async def requested(self, body: CreateRunBody) -> RequestedRestart:
         """The restart that was asked for.
@@ -66,7 +64,7 @@ class Restarting:
         if body.environment is not None:
             config = replace(config, environment=body.environment)
         if body.fresh is not None:
-            config = await refreshed(body.fresh, config, self.configs, self.keyring)
+            config = await refreshed(body.fresh, config, self.configs)
         tasks = tuple(dict.fromkeys(task_of(run, text).name for text in body.tasks)) if run.tasks else ()
         asked = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=body.fresh is not None)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
+from runstream.config_secrets import to_seal
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import RunConfig, Text
@@ -30,7 +31,6 @@ from runstream.runconfig import (
     static_environment,
     with_levels,
 )
-from runstream.sealing import Keyring
 
 SETUP_ERROR = "Setup Error"
 MAX_PATH = 1024
@@ -69,8 +69,8 @@ class RequestedRuns:
     warnings: list[WarningShape]
 
 
-async def requested_runs(body: CreateRunsBody, configs: ConfigReader, keyring: Keyring) -> RequestedRuns:
-    """The runs of the file that are for this branch, tag or ref; what comes from secrets is sealed in them.
+async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> RequestedRuns:
+    """The runs of the file that are for this branch, tag or ref; what comes from secrets is to be sealed in them.
 
     A file that is no configuration makes one run that shows what is wrong, where the body asks for that. Else raises
     ConfigError with all that is wrong with it, EvaluationError for a program that fails.
@@ -84,7 +84,7 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader, keyring: K
     )
     group = body.group or _default_group(context)
     require_group(group)
-    file, then = body.config, partial(_matching, body, context, group, keyring)
+    file, then = body.config, partial(_matching, body, context, group)
     try:
         return await configs.read(file.name, file.content, context, then, file.imports, file.path[:MAX_PATH])
     except BadRequestError as error:
@@ -93,11 +93,9 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader, keyring: K
         return RequestedRuns([_setup_error(body, context, group, error)], [], [])
 
 
-def _matching(
-    body: CreateRunsBody, context: RefContext, group: str, keyring: Keyring, parsed: ParsedConfig
-) -> RequestedRuns:
+def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: ParsedConfig) -> RequestedRuns:
     inputs = given_inputs(body)
-    variables = resolved_variables(inputs, context, keyring)
+    variables = resolved_variables(inputs, context)
     annotations = _annotations(body, context) | body.annotations
     skip_all = bool(skip_mark(body.message))
     runs: list[NewRun] = []
@@ -148,11 +146,10 @@ def given_inputs(body: CreateRunsBody | FreshBody) -> Inputs:
     return read_inputs(body.variables, variable_files, secret_files)
 
 
-def resolved_variables(inputs: Inputs, context: RefContext, keyring: Keyring) -> dict[str, Text]:
-    """What the inputs give for these sources; secrets are sealed."""
+def resolved_variables(inputs: Inputs, context: RefContext) -> dict[str, Text]:
+    """What the inputs give for these sources; secrets are to be sealed."""
     resolved = resolve(inputs.variables, inputs.secrets, context)
-    sealed: dict[str, Text] = {name: keyring.seal(text) for name, text in resolved.secrets.items()}
-    return {**resolved.texts, **sealed}
+    return {**resolved.texts, **{name: to_seal(text) for name, text in resolved.secrets.items()}}
 
 
 def _default_group(context: RefContext) -> str:

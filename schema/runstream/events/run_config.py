@@ -24,8 +24,8 @@ class Sealed:
 
     key: str
     """Which key opens it."""
-    value: str
-    """Base64 of nonce, ciphertext and tag."""
+    value: str = field(repr=False)
+    """Base64 of nonce, ciphertext and tag; behind "2." where it is bound to its place."""
 
 
 Text = str | Sealed

@@ -3,6 +3,8 @@
 AGOLA_REPOSITORY_URL   a URL, or a path on this machine
 AGOLA_GIT_REF          what is fetched: a branch, a tag, any ref; empty for the default branch
 AGOLA_GIT_COMMITSHA    what is checked out; empty for what was fetched
+AGOLA_GIT_USERNAME,    for http(s): git reads them from a file of the task that is emptied after the step; no step
+AGOLA_GIT_PASSWORD     has them in its environment
 
 Git runs in the task's sandbox with a configuration of its own, without hooks. Of a repository on this machine it sees
 the git directory alone, read-only.
@@ -16,6 +18,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 from runstream.errors import BadRequestError
 from runstream.executor.command_output import Output
@@ -85,9 +88,13 @@ async def clone(context: StepContext) -> int:
     visible = () if local is None else _git_directory(context, local)
     git_environment = await context.pod.files.run(_git_environment, context, environment, local)
     git = _Git(context, git_environment, visible)
-    status = await _check_out(git, url if local is None or not context.step.depth else local.as_uri(), ref, commit)
-    if status == 0 and context.step.recurse_submodules:
-        status = await _submodules(git, local)
+    try:
+        status = await _check_out(git, url if local is None or not context.step.depth else local.as_uri(), ref, commit)
+        if status == 0 and context.step.recurse_submodules:
+            status = await _submodules(git, local)
+    finally:
+        if any(context.spec.git_credentials):
+            await context.pod.files.run(_private, context.pod.files, _credentials_file(context), "")
     if status and visible and not _is_readable(context, visible[-1]):
         context.log.line(
             f"the task's user may not read {visible[-1]}: make it readable (chmod -R o+rX), or clone it by another URL"
@@ -178,12 +185,31 @@ def _is_readable(context: StepContext, folder: Path) -> bool:
 def _git_environment(context: StepContext, environment: Mapping[str, str], local: Path | None) -> dict[str, str]:
     files = context.pod.files
     config = f"{files.home}/.runstream.gitconfig"
-    _private(files, config, _CONFIG + (_LOCAL_CONFIG if local is not None else ""))
+    credentials = _credentials(context, environment.get("AGOLA_REPOSITORY_URL", ""))
+    _private(files, config, _CONFIG + (_LOCAL_CONFIG if local is not None else "") + credentials)
     git = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": config}
     key, host_key = environment.get("AGOLA_SSHPRIVKEY", ""), environment.get("AGOLA_SSHHOSTKEY", "")
     if key or host_key:
         git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(_ssh_files(files, environment))}"
     return git
+
+
+def _credentials(context: StepContext, url: str) -> str:
+    """Write the password for the repository's host to a file of the task; return the configuration that names it."""
+    user, password = context.spec.git_credentials
+    parts = urlsplit(url) if "://" in url else None
+    if parts is None or not parts.hostname or not (user or password):
+        return ""
+    named, _, host = parts.netloc.rpartition("@")
+    user = quote(user, safe="") or named.partition(":")[0] or "git"
+    path = _credentials_file(context)
+    _private(context.pod.files, path, f"{parts.scheme}://{user}:{quote(password, safe='')}@{host}\n")
+    helper = f"store --file={shlex.quote(path)}".replace("\\", "\\\\").replace('"', '\\"')
+    return f'[credential]\n\thelper =\n\thelper = "{helper}"\n'
+
+
+def _credentials_file(context: StepContext) -> str:
+    return f"{context.pod.files.home}/.runstream.credentials"
 
 
 def _ssh_files(files: TaskRoot, environment: Mapping[str, str]) -> str:

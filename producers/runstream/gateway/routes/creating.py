@@ -41,7 +41,7 @@ def creating_routes(parts: Parts) -> APIRouter:
     async def create_all(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
         body, key = await parts.keyed_body(request, CreateRunsBody)
-        requested = await requested_runs(body, parts.configs, parts.keyring)
+        requested = await requested_runs(body, parts.configs)
         created = await parts.creation.create_all(requested.runs, key)
         runs = [run_answer(one.run, one.config, {}) for one in created]
         shape = RunsCreatedAnswer(runs, requested.skipped, requested.warnings)

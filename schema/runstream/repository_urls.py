@@ -1,0 +1,38 @@
+"""URLs of repositories, and the secrets in them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+_TOKEN_LETTERS = 16
+"""A name without a password is a token from this length on."""
+
+
+class RepositoryURL(NamedTuple):
+    """A URL without its secrets, and these: a password, or a token in place of the user."""
+
+    shown: str
+    token: str = ""
+    password: str = ""
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether the URL had a secret."""
+        return bool(self.token or self.password)
+
+
+def split_url(url: str) -> RepositoryURL:
+    """Take the secrets out of a URL. What is no URL stays as it is."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return RepositoryURL(url)
+    given, at, host = parts.netloc.rpartition("@")
+    user, _, password = given.partition(":")
+    if at and password:
+        shown = parts._replace(netloc=f"{user}@{host}" if user else host)
+        return RepositoryURL(urlunsplit(shown), "", unquote(password))
+    if at and parts.scheme in ("http", "https") and len(user) >= _TOKEN_LETTERS:
+        return RepositoryURL(urlunsplit(parts._replace(netloc=host)), unquote(user))
+    return RepositoryURL(url)
