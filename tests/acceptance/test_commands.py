@@ -1,4 +1,4 @@
-"""`run create --follow` on real pipelines: what it shows, and its exit code: 0, 1 when failed, 2 when stopped."""
+"""`run create --follow` on real pipelines: what it shows, and its exit code: 0, 1 when failed, 3 when stopped."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ async def test_a_stopped_run_and_a_cancelled_one(open_path: Path) -> None:
             cancelled = group.create_task(_follow(deployment, open_path, ENDLESS))
             second = await _in_phase(client, "RunCreated", but=first)
             assert (await deployment.run("run", "cancel", second)).code == 0
-            assert (await cancelled).code == 2, cancelled.result()
+            assert (await cancelled).code == 3, cancelled.result()
             assert (await client.runs.get(first)).phase is RunPhase.RUNNING
             assert (await deployment.run("run", "stop", first)).code == 0
         runs: dict[str, RunSummary] = {run.id: run for run in (await client.runs.page()).runs}
-    assert stopped.result().code == 2, stopped.result()
+    assert stopped.result().code == 3, stopped.result()
     assert "stopped" in stopped.result().out
     assert "cancelled" in cancelled.result().out
     assert (runs[first].phase, runs[first].result) == ("finished", "stopped")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from runstream.client import Client, NewRun, Run
 from tests.acceptance.deployment import TOKEN, Deployment, in_one_process, kill_server
@@ -14,37 +16,44 @@ from tests.acceptance.load import task
 PLACE = re.compile(r"[\w/.-]+\.py:\d+")
 
 
+@pytest.mark.seconds(120)
 async def test_the_log_of_a_step_while_nats_is_down(open_path: Path) -> None:
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
         run = await _a_run(client)
         await kill_server(deployment.nats)
-        done = await deployment.run("log", "get", run.id, "one", "--step", "0")
-        detailed = await deployment.run("--detailed-errors", "log", "get", run.id, "one", "--step", "0")
+        words = ("log", "get", run.id, "one", "--step", "0")
+        async with asyncio.TaskGroup() as group:  # each waits for half a minute before it gives up
+            plain = group.create_task(deployment.run(*words))
+            full = group.create_task(deployment.run("--detailed-errors", *words))
+        done, detailed = plain.result(), full.result()
         answer = await _get(deployment, f"/logs?runid={run.id}&taskid={next(iter(run.tasks))}&step=0")
         records = deployment.gateway.records("request_failed")
         await deployment.nats.start()
     assert (done.code, done.out) == (1, "")
-    sentence, hint = done.err.strip().splitlines()
+    sentence, hint = _told(done.err)
     assert sentence.startswith("error: ")
     assert "NATS" in sentence
     assert hint.startswith("hint: ")
     assert "doctor" in hint
-    first, second, *chain = detailed.err.strip().splitlines()
+    first, second, *chain = _told(detailed.err)
     assert (first, second) == (sentence, hint)
     assert len(chain) >= 2
     assert len([line for line in chain if PLACE.search(line)]) >= 2
     assert "Traceback" not in done.err + detailed.err + answer.text
     (error,) = answer.json()
-    assert (answer.status_code, error["kind"]) == (500, "internal")
+    assert (answer.status_code, error["kind"]) == (503, "internal")
+    assert answer.headers["Retry-After"]
     assert f"error: {error['message']}" == sentence
     assert "chain" not in error
-    assert [record["path"] for record in records] == ["/api/v1alpha/logs"] * 3
-    for record in records:
-        assert (record["level"], record["event"], record["status"]) == ("error", error["message"], 500)
+    asked = [record for record in records if record["path"] == "/api/v1alpha/logs"]
+    assert asked
+    for record in asked:
+        assert (record["level"], record["event"], record["status"]) == ("warning", error["message"], 503)
         assert all(PLACE.search(line) for line in record["chain"])
     assert "Traceback" not in deployment.gateway.stderr.read_text()
 
 
+@pytest.mark.seconds(120)
 async def test_reading_while_postgres_is_down(open_path: Path) -> None:
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
         await _a_run(client)
@@ -54,12 +63,18 @@ async def test_reading_while_postgres_is_down(open_path: Path) -> None:
         await deployment.postgres.start()
         assert [run.name for run in (await client.runs.page()).runs] == ["short"]
     (error,) = answer.json()
-    assert (answer.status_code, error["kind"]) == (500, "internal")
+    assert (answer.status_code, error["kind"]) == (503, "internal")
+    assert answer.headers["Retry-After"]
     assert error["message"]
     assert error["hint"]
     assert done.code == 1
-    assert done.err.splitlines()[0] == f"error: {error['message']}"
+    assert _told(done.err)[0] == f"error: {error['message']}"
     assert "Traceback" not in done.err + answer.text + deployment.gateway.stderr.read_text()
+
+
+def _told(err: str) -> list[str]:
+    """The lines about the error, without those about waiting before it."""
+    return [line for line in err.strip().splitlines() if not line.startswith("waiting: ")]
 
 
 async def _a_run(client: Client) -> Run:

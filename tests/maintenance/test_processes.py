@@ -45,7 +45,7 @@ async def test_six_processes_park_and_one_is_killed(tmp_path: Path) -> None:
         run = await a_run(client)
         done = await deployment.run("maintenance", "enable", "--wait", "--reason", "moving house")
         assert done.code == 0, done.err
-        assert "everybody is parked" in done.out
+        assert "all processes are parked" in done.out
         status = await client.maintenance.status()
         assert status.requested
         assert status.current

@@ -84,7 +84,8 @@ async def test_logs_and_archives_of_a_run_are_in_the_bucket(open_path: Path, s3_
 @pytest.mark.parametrize("attempt", range(2))
 async def test_a_start_without_the_bucket_is_refused(open_path: Path, namespace: str, attempt: int) -> None:
     code, _, told = await runstream(
-        "--data-dir", str(open_path / "data"), "serve", **environment("http://127.0.0.1:1", namespace)
+        *("--data-dir", str(open_path / "data"), "serve", "--wait-for-dependencies", "0s"),
+        **environment("http://127.0.0.1:1", namespace),
     )
     assert code == 1
     assert told.splitlines()[-2].startswith(

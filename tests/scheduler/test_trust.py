@@ -125,7 +125,7 @@ async def test_no_executor_is_lost_before_its_whole_lease_has_passed_here(what: 
         it.say(what)
         await it.offered.get()
         assert await it.gone.get() == "ex1"
-        assert asyncio.get_running_loop().time() >= begun + 0.2
+        assert asyncio.get_running_loop().time() - begun >= 0.199  # clocks of the loop have milliseconds
 
 
 async def test_an_executor_that_renews_late_is_suspect_and_gets_no_task(monkeypatch: pytest.MonkeyPatch) -> None:

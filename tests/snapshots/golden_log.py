@@ -8,7 +8,13 @@ from datetime import UTC, datetime, timedelta
 from runstream.codec import encode
 from runstream.commits import Head
 from runstream.events.event import Event
-from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
+from runstream.events.executor import (
+    ExecutorDeleted,
+    ExecutorDrained,
+    ExecutorLost,
+    ExecutorRegistered,
+    ExecutorUndrained,
+)
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskAssigned,
@@ -183,6 +189,8 @@ def golden_log() -> MemoryLog:
     _is_restarted(story, running)
     _is_retried(story.run("is retried", ONE, "/user/ada/localrepo/2"))
     queued = story.run("is queued", CHAIN, "/project/web/branch/main")
+    story.write(executor, ExecutorDrained())
+    story.write(executor, ExecutorUndrained())
     story.write(executor, ExecutorDeleted())
     story.log.put(queued.address.partition, story.log.subjects.of(queued.address), PARKED)
     return story.log

@@ -22,12 +22,18 @@ from tests.snapshots.golden_log import PARKED, golden_log
 
 GOLDEN = Path(__file__).parent / "golden"
 TASK = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
+BUILD = "07da26f8-e4e4-5b0e-be77-211e1a41ab67"
+RETRIED = "e551dd1b-74bc-5cab-9268-4788a5bab1d6"
+"""Tasks of the golden log whose logs and archives it says are stored; their ids are derived."""
 OBJECTS = {
     paths.step_log(TASK, None): b"setting up\n",
     paths.step_log(TASK, 0): "Grüße\r\n\x1b[31mred\x1b[0m\n".encode(),
     paths.log_reference(TASK, TASK): b"",
     paths.archive(TASK, 0): bytes(10240),
     paths.archive_reference(TASK, TASK): b"",
+    **{paths.step_log(BUILD, step): b"building\n" for step in (None, 0, 1)},
+    paths.archive(BUILD, 0): bytes(10240),
+    paths.step_log(RETRIED, 0): b"once more\n",
 }
 
 

@@ -160,7 +160,7 @@ def _check_format(path: Path) -> None:
         ) from error
     if found != FORMAT:
         raise BadRequestError(
-            f"the data directory {path} has format {found}, and this version ({version('runstream')}) reads {FORMAT}",
+            f"the data directory {path} has format {found}, and this version ({version()}) reads {FORMAT}",
             code="dataDirFormat",
             details={"found": found, "expected": FORMAT},
             hint="use the version of Runstream that made it, or give another folder with --data-dir",
