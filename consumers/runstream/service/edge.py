@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 from runstream.cli.terminal_text import prepare_streams, printable_lines
 from runstream.errors import causes, chain_lines, outermost
+
+BROKEN_PIPE = 141
+"""What shells report of a program that SIGPIPE ended: the reader of its output had enough."""
+INTERRUPTED = 130
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 def run_command(command: Callable[[], object], *, detailed: bool) -> int:
@@ -14,11 +23,15 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
     prepare_streams()
     try:
         answer = command()
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        return 1
+        return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - this is the edge: everything is told here, once
+        failed = _of_output(error)
+        if failed is not None:
+            _give_up(sys.stdout)
+        if isinstance(failed, BrokenPipeError):
+            return BROKEN_PIPE
         tell(error, detailed=detailed)
         return 1
     return answer if isinstance(answer, int) else 0
@@ -30,14 +43,21 @@ def tell(error: BaseException, *, detailed: bool) -> None:
     from runstream.telemetry.secrets import without_secrets
 
     known = outermost(error)
+    failed = _of_output(error)
     lines = [f"error: {sentence(error)}"]
-    if known is not None and known.hint:
+    if failed is not None:
+        lines.append("hint: make room where the output goes, or send it elsewhere")
+    elif known is not None and known.hint:
         lines.append(f"hint: {known.hint}")
-    if known is None and not detailed:
+    elif known is None and not detailed:
         lines.append("hint: this is a bug in Runstream; please report it with the output of --detailed-errors")
     if detailed:
         lines.extend(f"  {line}" for line in chain_lines(error))
-    sys.stderr.write(printable_lines(without_secrets("\n".join(lines))) + "\n")
+    try:
+        sys.stderr.write(printable_lines(without_secrets("\n".join(lines))) + "\n")
+        sys.stderr.flush()
+    except OSError:  # it cannot be read any more
+        _give_up(sys.stderr)
 
 
 def sentence(error: BaseException) -> str:
@@ -45,5 +65,28 @@ def sentence(error: BaseException) -> str:
     known = outermost(error)
     if known is not None:
         return known.message
+    if (failed := _of_output(error)) is not None:
+        return f"cannot write the output: {failed.strerror}"
     told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
     return str(told) or type(told).__name__
+
+
+def _of_output(error: BaseException) -> OSError | None:
+    """Return why stdout cannot be written to, where that is the error: it names no file, and nobody translated it."""
+    if outermost(error) is not None:
+        return None
+    told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
+    if isinstance(told, BrokenPipeError) or (
+        isinstance(told, OSError) and told.errno in _NO_ROOM and told.filename is None
+    ):
+        return told
+    return None
+
+
+def _give_up(stream: TextIO) -> None:
+    """Drop what is still buffered, so that the interpreter does not try to write it at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        stream.flush()

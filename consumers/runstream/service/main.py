@@ -153,4 +153,4 @@ def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:
 
 def main() -> None:
     """The console script."""
-    sys.exit(app.meta(result_action="return_value"))
+    sys.exit(run_command(lambda: app.meta(result_action="return_value"), detailed=False))

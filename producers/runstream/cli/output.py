@@ -37,10 +37,18 @@ STYLES = {
 }
 
 
+class _Output(Console):
+    """A console whose errors of writing are told by the edge, like those of every other way to write."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error; rich would end the process."""
+        raise
+
+
 def console() -> Console:
     """Where results go."""
     terminal = sys.stdout.isatty()
-    return Console(file=sys.stdout, width=None if terminal else _WIDE, highlight=False, soft_wrap=not terminal)
+    return _Output(file=sys.stdout, width=None if terminal else _WIDE, highlight=False, soft_wrap=not terminal)
 
 
 def say(line: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from runstream.client.errors import ClientError
+from runstream.client.streams import Stream
 from runstream.client.wire import Wire
 
 
@@ -21,20 +23,16 @@ class Logs:
         """
         return b"".join([chunk async for chunk in self.read(run_id, task_id, step, attempt=attempt)])
 
-    def read(
-        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
+    def read(self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None) -> Stream[bytes]:
         """The same, piece by piece."""
-        return self._chunks(run_id, task_id, step, attempt, follow=False)
+        return self._wire.streams.stream(self._chunks(run_id, task_id, step, attempt, follow=False))
 
-    def follow(
-        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None
-    ) -> AsyncGenerator[bytes, None]:
+    def follow(self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None) -> Stream[bytes]:
         """The log of a step (None: of the setup) from its beginning, until it ends.
 
         A response that breaks off is gone on with at the next byte. Raises ClientError.
         """
-        return self._chunks(run_id, task_id, step, attempt, follow=True)
+        return self._wire.streams.stream(self._chunks(run_id, task_id, step, attempt, follow=True))
 
     async def _chunks(
         self, run_id: str, task_id: str, step: int | None, attempt: int | None, *, follow: bool
@@ -47,9 +45,12 @@ class Logs:
         while True:
             try:
                 at = {"offset": str(offset)} if offset else {}
-                async with self._wire.stream("/logs", params | at, self._wire.own_writes(), silence=None) as answer:
+                async with (
+                    self._wire.stream("/logs", params | at, self._wire.own_writes(), silence=None) as answer,
+                    aclosing(answer.aiter_bytes()) as chunks,
+                ):
                     begun = True
-                    async for chunk in answer.aiter_bytes():
+                    async for chunk in chunks:
                         offset += len(chunk)
                         retries.progressed()
                         yield chunk

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 
 import httpx2
 import msgspec
 
 from runstream.client.errors import ConnectionFailedError
-from runstream.client.wire import Wire, decoded, refusal
+from runstream.client.streams import Stream
+from runstream.client.wire import Wire, decoded, lines_of, refusal
 
 _SILENCE_SECONDS = 60.0
 _LINES = {"Accept": "application/x-ndjson"}
@@ -60,15 +62,21 @@ class Snapshots:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    async def export(self, *, until: str = "", include: str = "") -> AsyncGenerator[bytes, None]:
+    def export(self, *, until: str = "", include: str = "") -> Stream[bytes]:
         """The log as a snapshot file, piece by piece: up to a position or a time (with zone), or to where it is now.
 
         `include` may name `logs` and `archives`, separated by a comma. What ends without the file's `END` was cut off:
         `runstream snapshot verify` tells. Raises ClientError.
         """
         params = {name: value for name, value in (("until", until), ("with", include)) if value}
-        async with self._wire.stream("/export", params, {}, silence=_SILENCE_SECONDS) as answer:
-            async for chunk in answer.aiter_bytes():
+        return self._wire.streams.stream(self._export(params))
+
+    async def _export(self, params: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        async with (
+            self._wire.stream("/export", params, {}, silence=_SILENCE_SECONDS) as answer,
+            aclosing(answer.aiter_bytes()) as chunks,
+        ):
+            async for chunk in chunks:
                 yield chunk
 
     async def load(
@@ -104,16 +112,16 @@ class _Line(msgspec.Struct):
 async def _followed(answer: httpx2.Response, tell: Tell) -> ImportReport:
     if not answer.headers.get("Content-Type", "").startswith(_LINES["Accept"]):  # it is of an older service
         return decoded(await answer.aread(), answer, ImportReport)
-    lines = answer.aiter_lines()
     try:
-        while True:
-            async with asyncio.timeout(_SILENCE_SECONDS):
-                line = decoded((await anext(lines)).encode(), answer, _Line)
-            if line.progress is not None:
-                tell(line.progress)
-            elif line.result is not None:
-                return line.result
-            elif line.error:
-                raise refusal(bytes(line.error), answer)
+        async with aclosing(lines_of(answer)) as lines:
+            while True:
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    line = decoded((await anext(lines)).encode(), answer, _Line)
+                if line.progress is not None:
+                    tell(line.progress)
+                elif line.result is not None:
+                    return line.result
+                elif line.error:
+                    raise refusal(bytes(line.error), answer)
     except (StopAsyncIteration, TimeoutError, httpx2.TransportError) as error:
         raise ConnectionFailedError("the service says no more of the import", hint=_GOES_ON) from error

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx2
@@ -12,6 +12,7 @@ import msgspec
 
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.retrying import WAIT_SECONDS, Retries, Waiting, silent
+from runstream.client.streams import Streams
 from runstream.client.types import Readiness
 
 T = TypeVar("T")
@@ -70,9 +71,11 @@ class Wire:
             transport=transport or httpx2.AsyncHTTPTransport(socket_options=_KEEPALIVE),
         )
         self._written: dict[str, str] = {}
+        self.streams = Streams()
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all streams and connections."""
+        await self.streams.close()
         await self._http.aclose()
 
     def retries(self) -> Retries:
@@ -186,6 +189,20 @@ class Wire:
         return ConnectionFailedError(
             f"the connection to {self.url} broke off", hint="was the service stopped? try again"
         )
+
+
+async def lines_of(answer: httpx2.Response) -> AsyncGenerator[str, None]:
+    """Yield each line of an answer when it is complete, and at the end what is left without a line end."""
+    begun: list[bytes] = []
+    async with aclosing(answer.aiter_bytes()) as chunks:
+        async for chunk in chunks:
+            first, *others = chunk.split(b"\n")
+            begun.append(first)
+            for other in others:
+                yield b"".join(begun).decode(errors="replace").removesuffix("\r")
+                begun = [other]
+    if last := b"".join(begun):
+        yield last.decode(errors="replace")
 
 
 def decoded(content: bytes, answer: httpx2.Response, kind: type[T]) -> T:

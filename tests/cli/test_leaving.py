@@ -1,0 +1,68 @@
+"""Who leaves early, a reader of a pipe or a loop over a stream, gets no traceback; nor does a full disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runstream.service.edge import BROKEN_PIPE
+from tests.cli.conftest import Command
+from tests.cli.service import Service
+from tests.gateway.world import TOKEN
+
+_LEAVES = """
+import asyncio, os
+from runstream.client import Client
+
+async def first(client):
+    async for commit in client.events.tail("start"):
+        return commit
+
+async def main():
+    async with Client(os.environ["RUNSTREAM_URL"], token=os.environ["RUNSTREAM_TOKEN"]) as client:
+        async for commit in client.events.tail("start"):
+            break
+        await first(client)
+        held = client.events.tail("start")
+        await anext(held)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def environment(runstream: Command, served: Service, tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "r.yml").write_text("runs: [{name: r, tasks: [{name: t, runtime: {type: host}, steps: [{run: x}]}]}]\n")
+    assert runstream("run", "create", "--config", "r.yml", "--follow").code == 0
+    return {**os.environ, "RUNSTREAM_URL": served.url, "RUNSTREAM_TOKEN": TOKEN}
+
+
+async def _ran(environment: dict[str, str], *command: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    return process.returncode or 0, err.decode()
+
+
+async def test_a_reader_that_leaves_ends_a_command_without_a_word(environment: dict[str, str]) -> None:
+    program = Path(sys.executable).parent / "runstream"
+    line = f"set -o pipefail; {program} events tail --from start | head -1"
+    assert await _ran(environment, "bash", "-c", line) == (BROKEN_PIPE, "")
+
+
+@pytest.mark.parametrize("words", ["events tail --from start", "run list", "--help"])
+async def test_a_full_disk_is_one_error(environment: dict[str, str], words: str) -> None:
+    program = Path(sys.executable).parent / "runstream"
+    code, err = await _ran(environment, "bash", "-c", f"{program} {words} >/dev/full")
+    assert (code, err.splitlines()[0]) == (1, "error: cannot write the output: No space left on device")
+    assert len(err.splitlines()) == 2
+
+
+async def test_a_loop_over_a_stream_can_be_left(environment: dict[str, str]) -> None:
+    assert await _ran(environment, sys.executable, "-c", _LEAVES) == (0, "")
