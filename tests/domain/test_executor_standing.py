@@ -42,6 +42,7 @@ def seen(what: Offer = OFFER, silent: float = 0.0) -> Sighting:
     ("state", "draining", "sighting", "tasks", "said"),
     [
         (ExecutorState.REGISTERED, False, seen(), 1, "ready"),
+        (ExecutorState.DELETED, False, seen(), 0, "deleted"),
         (ExecutorState.REGISTERED, False, seen(silent=5.1), 1, "suspect"),
         (ExecutorState.REGISTERED, True, seen(silent=5.1), 1, "suspect"),
         (ExecutorState.REGISTERED, False, None, 1, "offline"),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
+
 from runstream.domain.execution import with_executor_task
 from runstream.domain.executor_task import (
     ExecutorTask,
     assigned,
     decide_abandoned,
+    decide_failed,
     decide_lost,
     decide_report,
     decide_start,
@@ -118,6 +121,31 @@ def test_a_restarted_executor_fails_what_was_running() -> None:
     events = decide_abandoned(after(*RUNNING), LATER)
     assert events[:2] == (ExecutorTaskInterrupted(LATER), ExecutorTaskStepFinished(0, LATER, FAILED, None))
     assert isinstance(events[-1], ExecutorTaskFinished)
+
+
+def test_a_task_that_cannot_be_handled_fails_once_whether_it_has_begun_or_not() -> None:
+    for begun in (after(), after(*RUNNING)):
+        events = decide_failed(begun, LATER, "it cannot be handled")
+        ended = begun
+        for event in events:
+            ended = evolve(ended, event)
+        assert (ended.phase, ended.fail_error) == (FAILED, "it cannot be handled")
+        assert decide_failed(ended, LATER, "again") == ()
+
+
+def test_a_step_that_the_executor_of_a_lost_task_found_is_still_taken() -> None:
+    lost = after(ExecutorTaskStarted(AT), ExecutorTaskSetupFinished(AT, SUCCESS))
+    for event in decide_lost(lost, LATER, "executor lost"):
+        lost = evolve(lost, event)
+    found = (ExecutorTaskStepStarted(0, AT), ExecutorTaskStepFinished(0, LATER, FAILED, None))
+    assert decide_report(lost, found) == found
+    assert decide_report(lost, (ExecutorTaskStepFinished(0, LATER, SUCCESS, 0),)) == ()
+    assert decide_report(evolve(evolve(lost, found[0]), found[1]), found) == ()
+
+
+def test_a_step_before_the_first_is_none() -> None:
+    with pytest.raises(IndexError):
+        evolve(after(*RUNNING), ExecutorTaskStepStarted(-1, AT))
 
 
 def test_how_it_failed() -> None:

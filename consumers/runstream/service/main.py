@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
+from runstream.cli.app import CLIENT
 from runstream.cli.app import app as client_app
 from runstream.cli.connection import Given, remember
 from runstream.service.edge import run_command
@@ -61,6 +62,12 @@ def launch(
 
 
 # Named, not imported: a command costs only what it needs itself.
+app.command(
+    "runstream.cli.init_command:init",
+    name="init",
+    group=CLIENT,
+    help="Write a first configuration for this repository. No service is needed.",
+)
 app.command(
     "runstream.service.serve_command:serve_command",
     name="serve",

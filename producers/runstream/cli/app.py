@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from cyclopts import App, Group
 
-_CLIENT = Group("Runs and what becomes of them", sort_key=1)
+CLIENT = Group("Runs and what becomes of them", sort_key=1)
 
 app = App(name="runstream", help="Publish runs, read what became of them, follow the log.", version_flags=[])
 
-app.command(
-    "runstream.cli.init_command:init",
-    name="init",
-    group=_CLIENT,
-    help="Write a first configuration for this repository. No service is needed.",
-)
-
-runs = App(name="run", help="Create, watch and steer runs.", group=_CLIENT)
+runs = App(name="run", help="Create, watch and steer runs.", group=CLIENT)
 runs.command(
     "runstream.cli.create_command:create",
     name="create",
@@ -44,7 +37,7 @@ runs.command("runstream.cli.steer_commands:resume_run", name="resume", help="Let
 runs.command("runstream.cli.steer_commands:approve_task", name="approve", help="Approve a task that waits for it.")
 runs.command("runstream.cli.annotate_command:annotate_task", name="annotate", help="Note something with a task.")
 
-configs = App(name="config", help="Check configuration files.", group=_CLIENT)
+configs = App(name="config", help="Check configuration files.", group=CLIENT)
 configs.command(
     "runstream.cli.config_schema:print_schema",
     name="schema",
@@ -56,10 +49,10 @@ configs.command(
     help="Show what a configuration file would run, or everything that is wrong with it. No service is needed.",
 )
 
-logs = App(name="log", help="Read what tasks wrote.", group=_CLIENT)
+logs = App(name="log", help="Read what tasks wrote.", group=CLIENT)
 logs.command("runstream.cli.log_commands:get_log", name="get", help="Print the log of a step.")
 
-executors = App(name="executor", help="See and forget executors.", group=_CLIENT)
+executors = App(name="executor", help="See and forget executors.", group=CLIENT)
 executors.command("runstream.cli.executor_commands:list_executors", name="list", help="List executors.")
 executors.command("runstream.cli.executor_commands:drain_executor", name="drain", help="Give an executor no new tasks.")
 executors.command(
@@ -67,12 +60,12 @@ executors.command(
 )
 executors.command("runstream.cli.executor_commands:delete_executor", name="delete", help="Forget an executor.")
 
-events = App(name="events", help="Follow the log.", group=_CLIENT)
+events = App(name="events", help="Follow the log.", group=CLIENT)
 events.command(
     "runstream.cli.events_commands:tail_events", name="tail", help="Print commits of the log as they are appended."
 )
 
-maintenance = App(name="maintenance", help="Let a service stand still.", group=_CLIENT)
+maintenance = App(name="maintenance", help="Let a service stand still.", group=CLIENT)
 maintenance.command(
     "runstream.cli.maintenance_commands:enable",
     name="enable",
