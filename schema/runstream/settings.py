@@ -82,6 +82,8 @@ class Settings:
     objects_secret_key: str = field(default="", repr=False)
     secrets_key_file: Path | None = None
     """The keys by which secrets are sealed and opened; None: `secrets.key` in the data directory, made by a gateway."""
+    import_trusted_keys: tuple[str, ...] = ()
+    """Files of public keys (PEM); with some, only snapshots that are signed with one of them are imported."""
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "console"

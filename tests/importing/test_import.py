@@ -8,16 +8,18 @@ import pytest
 from benchmarks.generate import append
 
 from runstream.errors import ConflictError, InternalError
+from runstream.importing.importer import older_than, verify_file
 from runstream.importing.switching import tell_nats
 from runstream.log.streams import described
 from runstream.objects import ObjectStorage
 from runstream.projections.rebuild_schema import schema_beside
 from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.signing import SigningKey, make_keys
 from tests.projections.test_rebuild import schemas
 from tests.servers import Servers
-from tests.snapshots.files import generated, memory_log, written
+from tests.snapshots.files import generated, memory_log, write, written
 
-from .rig import Rig, compared, rig
+from .rig import Rig, compared, rig, silent
 
 
 async def used(around: Rig) -> None:
@@ -175,3 +177,27 @@ async def test_objects_are_added_and_never_replaced(
         for path, content in {**contents, log: b"mine"}.items():
             async with await here.read(path) as found:
                 assert await found.read(0, found.size) == content
+
+
+def test_only_a_snapshot_of_a_trusted_key_is_taken(tmp_path: Path) -> None:
+    own, other = (make_keys(tmp_path / f"{name}.pem") for name in ("own", "other"))
+    write(tmp_path / "signed", key=SigningKey.read(tmp_path / "own.pem"))
+    write(tmp_path / "unsigned")
+    for trusted in ([], [str(own)], [str(other), str(own)]):
+        assert verify_file(tmp_path / "signed", "", silent, trusted=trusted).signer
+    for name, trusted in (("signed", [str(other)]), ("unsigned", [str(own)])):
+        with pytest.raises(SnapshotError, match="takes only what is signed") as raised:
+            verify_file(tmp_path / name, "", silent, trusted=trusted)
+        assert raised.value.code == "notTrusted"
+
+
+async def test_an_older_snapshot_than_one_before_is_named(servers: Servers, tmp_path: Path) -> None:
+    async with rig(servers) as around:
+        async with around.log() as log:
+            await append(around.place.nats_url, log, 2)
+        await around.rebuild()
+        old, new = await around.export(tmp_path / "old"), await around.export(tmp_path / "new")
+        for path, named in ((old, False), (new, False), (old, True), (new, False)):
+            snapshot = verify_file(path, "", silent)
+            assert bool(await older_than(around.place, snapshot)) == named, path
+            await around.run_import(path)

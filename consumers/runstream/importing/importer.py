@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from runstream.database.epochs import Epoch, begin_epoch, current_epoch
+from runstream.database.epochs import Epoch, begin_epoch, current_epoch, list_epochs
 from runstream.errors import InternalError, RunstreamError
 from runstream.importing.leftovers import epochs_in_nats, remove_epoch, remove_leftovers
 from runstream.importing.loading import LoadFromSnapshot, Target, hash_of, load_from_snapshot, verified
@@ -32,10 +34,15 @@ from runstream.projections.rebuild_alone import alone
 from runstream.projections.rebuild_filling import Filled
 from runstream.projections.rebuild_processes import processors, shared_out
 from runstream.projections.rebuild_schema import drop, make_empty, make_indexes, schema_beside
-from runstream.snapshots.manifest import Manifest, SnapshotHeader
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.manifest import SIGNATURE, Manifest, SnapshotHeader
+from runstream.snapshots.reading import open_snapshot
+from runstream.snapshots.signing import fingerprint, read_public_key
 from runstream.snapshots.verifying import verify
 
 log = structlog.get_logger()
+_IMPORTED = re.compile(r"import of .*: (\S+), \S+, exported (\S+)", re.DOTALL)
+"""The origin of an epoch that was imported."""
 
 
 class Occupied(Protocol):
@@ -101,16 +108,50 @@ class Imported:
     """Commits that could not be applied where the snapshot was exported."""
 
 
-def verify_file(path: Path, public_key: str, say: Say, name: str = "") -> Verified:
+def verify_file(path: Path, public_key: str, say: Say, name: str = "", trusted: Sequence[str] = ()) -> Verified:
     """Check all of the snapshot, which is called `name` if not as its file.
 
-    Takes its time, and other processes. Raises SnapshotError that says what is wrong.
+    With `trusted` it has to be signed with one of these keys: paths of PEM files. Takes its time, and other processes.
+    Raises SnapshotError that says what is wrong, BadRequestError for a key that cannot be read.
     """
+    _require_trusted(path, trusted)
     report = verify(path, public_key=public_key, tell=lambda done, total: say("verifying", done, total))
     report.require_good()
     if report.header is None or report.manifest is None:
         raise InternalError("a good snapshot has no manifest", code="verifyFailed")
     return Verified(path, name or path.name, report.header, report.manifest, report.signer, report.parked)
+
+
+def _require_trusted(path: Path, trusted: Sequence[str]) -> None:
+    """Raises SnapshotError unless the snapshot is signed with one of these keys; nothing is asked without keys."""
+    if not trusted:
+        return
+    keys = {fingerprint(read_public_key(Path(one).expanduser())) for one in trusted}
+    with open_snapshot(path) as snapshot:
+        if snapshot.signer not in keys:
+            signed = f"it is signed with {snapshot.signer}" if snapshot.signer else "it is not signed"
+            raise SnapshotError(
+                SIGNATURE,
+                f"{signed}, and this service takes only what is signed with {' or '.join(sorted(keys))}",
+                code="notTrusted",
+                hint="sign it when you export (--sign), or add the key's file to import_trusted_keys",
+            )
+
+
+async def older_than(place: ServicePlace, snapshot: Verified) -> str:
+    """Say of which later snapshot of the same log an earlier import was; empty when there was none."""
+    times = [
+        datetime.fromisoformat(found[2])
+        for epoch in await list_epochs(place.database, place.service)
+        if (found := _IMPORTED.fullmatch(epoch.origin)) and found[1] == snapshot.header.namespace
+    ]
+    last = max(times, default=snapshot.header.created)
+    if last <= snapshot.header.created:
+        return ""
+    return (
+        f"{snapshot.name} was exported {snapshot.header.created.isoformat()}, and a later snapshot of "
+        f"{snapshot.header.namespace}, of {last.isoformat()}, was imported here before"
+    )
 
 
 async def would_import(place: ServicePlace, snapshot: Verified) -> Imported:
@@ -128,6 +169,8 @@ async def import_snapshot(
     ConflictError that names who is not parked or says what else goes on, SnapshotError, InternalError.
     """
     async with occupy(f"the import of {snapshot.name}") as occupied, alone(place.database):
+        if older := await older_than(place, snapshot):
+            log.warning(f"an older snapshot is imported: {older}", action="snapshot_older")
         await remove_leftovers(place)
         old = await current_epoch(place.database, place.service)
         replaced = await _commits_of(place, old)
@@ -146,6 +189,7 @@ async def _new_epoch(place: ServicePlace, old: Epoch, snapshot: Verified) -> Asy
     """A new epoch with empty streams; taken away again when the block fails before it was switched to."""
     header, manifest = snapshot.header, snapshot.manifest
     origin = f"import of {snapshot.name}: {header.namespace}, {_position(header, manifest)}"
+    origin += f", exported {header.created.isoformat()}"
     after = max(await epochs_in_nats(place), default=0)
     new = await begin_epoch(place.database, place.service, old.partitions, origin, after)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,8 @@ class ServedImports:
     storage: ObjectStorage
     spool: Path
     """The folder in which files are kept while they are imported; nothing else is in it."""
+    trusted_keys: Sequence[str] = ()
+    """Files of the keys with one of which a snapshot has to be signed; none: with any, or not at all."""
 
     def __post_init__(self) -> None:
         if self.spool.is_dir():
@@ -46,7 +48,7 @@ class ServedImports:
         with self._spooled() as path:
             await _take_in(content, path)
             say("verifying", 0, 0)
-            snapshot = await asyncio.to_thread(verify_file, path, "", say, name)
+            snapshot = await asyncio.to_thread(verify_file, path, "", say, name, self.trusted_keys)
             if dry_run:
                 return await would_import(self.place, snapshot)
             return await import_snapshot(self.place, snapshot, self.occupy, self.storage, say)

@@ -14,11 +14,11 @@ from cyclopts import Parameter
 
 from runstream.cli.connection import connect, given
 from runstream.cli.failures import told_by_service
-from runstream.cli.output import Output, print_json, say
+from runstream.cli.output import Output, complain, print_json, say
 from runstream.client.snapshots import ImportProgress, ImportReport
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
-from runstream.importing.importer import Imported, Verified, import_snapshot, verify_file, would_import
+from runstream.importing.importer import Imported, Verified, import_snapshot, older_than, verify_file, would_import
 from runstream.objects.opening import open_objects
 from runstream.service.importing_place import importing_place
 from runstream.service.progress import Step, progress, steps
@@ -77,9 +77,10 @@ def import_command(
         _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""
+    settings = settings_of(options, given())
     with steps() as tell:
-        snapshot = verify_file(file, public_key, tell)
-    _told(uvloop.run(_import(settings_of(options, given()), snapshot, dry=dry_run)), output)
+        snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
+    _told(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
 
 
 def _told(done: Imported | ImportReport, output: str) -> None:
@@ -141,6 +142,8 @@ def _no_merging() -> BadRequestError:
 
 async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Imported:
     async with reached(settings) as (complete, _), importing_place(complete) as (place, occupy):
+        if older := await older_than(place, snapshot):
+            complain(f"warning: {older}")
         if dry:
             return await would_import(place, snapshot)
         storage = await open_objects(complete) if snapshot.objects else None

@@ -80,7 +80,8 @@ async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
     maintained = await maintained_service(platform.nats, platform.settings)
     spool = data_dir.path / "imports"
     place = service_place(platform)
-    return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool)
+    trusted = platform.settings.import_trusted_keys
+    return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool, trusted)
 
 
 async def _served_log(platform: Platform) -> JetStreamLog:
