@@ -73,7 +73,7 @@ SOON = datetime(2999, 1, 1, tzinfo=UTC)
         (
             {"attempts": (replace(TASK.attempts[0], failure="lost", steps=(), fail_error="the executor is gone"),)},
             "tried again",
-            "attempt 2 of 3: attempt 1 failed: its executor did not see it through, the executor is gone",
+            "attempt 2 of 3: attempt 1 failed: executor lost, the executor is gone",
         ),
         (
             {"status": "running", "steps": (replace(FAILED, phase="running"),)},

@@ -30,6 +30,7 @@ number is enough. Results go to stdout, errors to stderr.
 | 2 | the command was mistyped |
 | 3 | with `--follow`: a run was stopped or cancelled, and none failed |
 | 130 | Ctrl-C |
+| 141 | the reader of the output left, as in `runstream … \\| head` |
 
 On a terminal, tables fit its width: texts wrap, and the columns that matter least are left out. In a pipe everything is
 printed; `--output json` is for programs.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from runstream.cli.connection import us_command
 from runstream.errors import InternalError
 from runstream.service.data_dir import RECORDS, holder, make_folder
 
@@ -33,7 +33,7 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
     records = data_dir / RECORDS
     if records.exists():
         records.replace(f"{records}.1")
-    command = [sys.executable, "-m", "runstream.service", "--data-dir", str(data_dir), "serve", *arguments]
+    command = [sys.executable, *_program(sys.argv[0]), "--data-dir", str(data_dir), "serve", *arguments]
     with (  # appended to, so that a program that rotates logs may truncate it
         records.open("ab") as stderr,
         subprocess.Popen(
@@ -45,8 +45,13 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
             raise _not_started(process, records)
         process.returncode = 0  # it goes on without us: nothing is to wait for it
     sys.stdout.write("".join(lines))
-    sys.stdout.write(f"  stop      runstream --data-dir {shlex.quote(str(data_dir))} stop\n  records   {records}\n")
+    sys.stdout.write(f"  stop      {us_command()} stop\n  log       {records}\n")
     return 0
+
+
+def _program(called: str) -> list[str]:
+    """Return this program as it was called, so that the commands which the service prints can be pasted."""
+    return [called] if Path(called).name == "runstream" and Path(called).is_file() else ["-m", "runstream.service"]
 
 
 def _ready_lines(process: subprocess.Popen[str]) -> list[str]:

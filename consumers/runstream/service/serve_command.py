@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import Annotated
 
 import uvloop
 from cyclopts import Parameter
 
-from runstream.cli.connection import given
+from runstream.cli.connection import given, us_command
 from runstream.garbage import collect_seldom
 from runstream.service.components import Parts
 from runstream.service.detached import start_detached, stop_detached
@@ -47,15 +46,15 @@ def stop_command() -> int:
 
 
 def say_ready(settings: Settings, parts: Parts) -> None:
-    """What to do next, on stdout, which is otherwise silent."""
+    """Say what to do next, on stdout, which is otherwise silent."""
     lines = [f"runstream serves {', '.join(settings.components)} at {parts.web.url}"]
     if parts.gateway:
-        where = f"--data-dir {shlex.quote(str(settings.data_dir))}"
+        us = us_command()
         lines += [
             f"  data      {settings.data_dir}",
-            f"  try       runstream {where} run create --config .runstream/config.yml --follow",
-            f"  look      runstream {where} run list",
-            f"  check     runstream {where} doctor",
+            f"  try       {us} run create --config .runstream/config.yml --follow",
+            f"  look      {us} run list",
+            f"  check     {us} doctor",
         ]
     for executor in parts.executors:
         if lack := executor.lack_of_sandbox:

@@ -20,7 +20,7 @@ from runstream.client import Attempt, Run, RunSummary, Step, Task
 MARKS = {"success": "✓", "failed": "✗", "running": "●", "skipped": "-", "cancelled": "-", "stopped": "■"}
 _WAITING = "○"
 _SHOWN_WAIT_SECONDS = 1.0
-_FAILURES = {"timeout": "failed: timed out", "lost": "failed: its executor did not see it through"}
+_FAILURES = {"timeout": "failed: timed out", "lost": "failed: executor lost"}
 _LIMITS = {"timeout": ", took too long", "no_output": ", silent for too long"}
 
 
