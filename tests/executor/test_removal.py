@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from runstream.executor.beneath import FOLDER
@@ -140,7 +141,11 @@ def unmount(folder: Path) -> None:
     subprocess.run(["umount", folder], check=False, capture_output=True)
 
 
-async def test_what_cannot_be_removed_is_set_aside_and_the_executor_starts(tmp_path: Path, mounted: Path) -> None:
+async def test_what_cannot_be_removed_is_set_aside_and_the_executor_starts(
+    tmp_path: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A logger of this test: one that was used before may keep the processors of an earlier configuration.
+    monkeypatch.setattr("runstream.executor.task_folder.log", structlog.get_logger())
     with capture_logs() as logs:
         async with rig(tmp_path) as it:
             assert (await it.run(run_step("true"))).task.settled

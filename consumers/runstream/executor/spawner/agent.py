@@ -169,8 +169,10 @@ class Agent:
         )
         process.returncode = 0  # it is waited for here
         if command.tty:
-            # It may have asked for the terminal before it is in the foreground, and have been stopped for that.
-            os.tcsetpgrp(output, process.pid)
+            # Refused when a shell with job control was quicker, and has put a job of its own in the foreground.
+            with contextlib.suppress(OSError):
+                os.tcsetpgrp(output, process.pid)
+            # It may have asked for the terminal before it was in the foreground, and have been stopped for that.
             os.killpg(process.pid, signal.SIGCONT)
         return process.pid
 

@@ -44,8 +44,10 @@ def main(descriptor: int) -> None:
 def _reset_signals() -> None:
     """Give signals their defaults, whatever the service inherited: commands inherit these."""
     for number in set(range(1, signal.NSIG)) - {signal.SIGPIPE, signal.SIGXFSZ}:  # a command's are reset at its start
-        with contextlib.suppress(OSError, ValueError):  # KILL and STOP, and those of the C library
+        try:
             signal.signal(number, signal.SIG_DFL)
+        except (OSError, ValueError):  # KILL and STOP, and those of the C library, which a runtime may have ignored
+            kernel.default_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
