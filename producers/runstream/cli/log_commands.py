@@ -9,6 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from runstream.cli.finding import RunName, find_run, find_task
+from runstream.cli.log_text import LogText
+from runstream.cli.output import shows_colours
 from runstream.cli.running import with_client
 from runstream.client import Client, ClientError, Run, Task
 from runstream.errors import BadRequestError, NotExistError
@@ -25,6 +27,8 @@ def get_log(
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
 ) -> int:
     """Print the log of a step, of the setup, or of all steps of a task one after the other.
+
+    A terminal gets its text and colours; a file or a pipe the bytes as they were written.
 
     Parameters
     ----------
@@ -89,6 +93,15 @@ async def _print_all(client: Client, run: Run, task: Task, attempt: int | None, 
 
 
 async def _print(chunks: AsyncIterator[bytes]) -> None:
-    async for chunk in chunks:
-        sys.stdout.buffer.write(chunk)
-        sys.stdout.buffer.flush()
+    """Write a log as it is, or to a terminal as what a terminal may be sent."""
+    if sys.stdout.isatty():
+        text = LogText(colours=shows_colours())
+        async for chunk in chunks:
+            sys.stdout.write(text.feed(chunk))
+            sys.stdout.flush()
+        sys.stdout.write(text.end())
+        sys.stdout.flush()
+    else:
+        async for chunk in chunks:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -49,6 +50,11 @@ def console() -> Console:
     """Where results go."""
     terminal = sys.stdout.isatty()
     return _Output(file=sys.stdout, width=None if terminal else _WIDE, highlight=False, soft_wrap=not terminal)
+
+
+def shows_colours() -> bool:
+    """Return whether stdout is a terminal whose user wants colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in (None, "", "dumb")
 
 
 def say(line: str) -> None:

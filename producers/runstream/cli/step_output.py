@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 from collections.abc import AsyncIterator, Callable
 
+from runstream.cli.log_lines import LogLines
 from runstream.client import Attempt, Client, ClientError, Run, Task
 
 Lines = Callable[[str, list[str]], None]
-_BATCH_LINES = 200
-
-
-async def lines_of(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[str]]:
-    """Whole lines as they come, some at once; what is no UTF-8 is replaced, the last line need not end."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    rest = ""
-    async for chunk in chunks:
-        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
-        for begin in range(0, len(lines), _BATCH_LINES):
-            yield [_last_written(line) for line in lines[begin : begin + _BATCH_LINES]]
-    if rest := rest + decoder.decode(b"", final=True):
-        yield [_last_written(rest)]
-
-
-def _last_written(line: str) -> str:
-    """What a terminal would show of a line that was written over with carriage returns."""
-    return line.rstrip("\r").rpartition("\r")[2]
 
 
 class StepOutput:
@@ -66,8 +48,10 @@ class StepOutput:
         if before is not None:
             await asyncio.wait({before})
         try:
-            async for lines in lines_of(chunks):
-                self._show(task.name, lines)
+            lines = LogLines()
+            async for chunk in chunks:
+                self._show(task.name, lines.feed(chunk))
+            self._show(task.name, lines.end())
         except ClientError as error:
             if error.kind != "not-exist":  # a step whose log was lost with its executor has none to show
                 self._show(task.name, [f"(the log of this step cannot be followed: {error.message})"])
