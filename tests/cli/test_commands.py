@@ -205,12 +205,47 @@ def test_logs(runstream: Command, config: Config) -> None:
         assert (done.code, done.out) == (0, "first line\nsecond line\n")
 
 
+def test_logs_of_a_run_name_the_task_of_each_line(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("build", "bad"))
+    assert runstream("run", "follow", run).code == 1
+    everything = "".join(f"{task} | {line} line\n" for task in ("bad", "build") for line in ("first", "second"))
+    assert runstream("log", "get", run).out == everything
+    assert runstream("log", "get", run, "--tail", "1").out == "bad | second line\nbuild | second line\n"
+    for choice in ("--failed", "bad --failed", "bad --step do", "bad --setup"):
+        assert runstream("log", "get", run, *choice.split()).out == "first line\nsecond line\n"
+    for choice in ("--failed --tail 1", "bad --tail 1 --follow", "bad --tail 1"):
+        assert runstream("log", "get", run, *choice.split()).out == "second line\n"
+
+
+def test_a_failed_run_shows_the_last_lines_of_what_failed(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("build", "bad"))
+    assert runstream("run", "follow", run).code == 1
+    assert _without_ids(runstream("run", "get", run).out).endswith(
+        "\nlast lines of bad, step 0:\n  first line\n  second line\n"
+        "log: runstream --url URL log get NAME bad --step 0\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (("nope",), "error: log doesn't exist: NAME has no task 'nope'\nhint: its tasks are: build\n"),
-        (("build", "--step", "7"), "error: log doesn't exist: task 'build' has 1 steps, counted from 0\n"),
+        (
+            ("biuld",),
+            "error: log doesn't exist: NAME has no task 'biuld'\nhint: did you mean 'build'? its tasks are: build\n",
+        ),
+        (
+            ("build", "--step", "7"),
+            "error: log doesn't exist: task 'build' of NAME has no step '7'\nhint: its steps are: 0 do\n",
+        ),
+        (
+            ("--step", "doo"),
+            "error: log doesn't exist: task 'build' of NAME has no step 'doo'\nhint: did you mean 'do'? its steps are",
+        ),
         (("build", "--step", "0", "--setup"), "error: say either --setup or --step\n"),
+        (("--attempt", "1"), "error: --attempt needs a task\n"),
+        (("--follow",), "error: --follow needs a task\nhint: `runstream --url URL run follow` follows all"),
+        (("--failed",), "error: no step of task 'build' of NAME failed\n"),
     ],
 )
 def test_logs_that_are_not_there(runstream: Command, config: Config, arguments: tuple[str, ...], says: str) -> None:

@@ -107,6 +107,31 @@ async def test_one_who_comes_in_the_middle_gets_every_byte_once(nats_url: str, n
         assert await it.read(task) == await it.read(task, follow=True) == whole
 
 
+async def test_the_last_lines_of_a_log_begin_at_one_place_live_and_stored(
+    nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.gated("seq 1 20000")
+        await it.published(task)
+
+        async def last(lines: int) -> str:
+            begin = await it.reader.tail(it.key(task), lines)
+            chunks = await it.reader.open(it.key(task), follow=False, offset=begin)
+            return b"".join([chunk async for chunk in chunks]).decode()
+
+        follower = await it.reader.open(it.key(task), follow=True)
+        read = b""
+        while not read.endswith(b"\n20000\n"):
+            read += await anext(follower)
+        assert await last(2) == "19999\n20000\n"
+        assert len(await last(30_000)) == len(read)
+        await it.let_on(task)
+        assert [chunk async for chunk in follower] == []
+        await task.settled()
+        assert await last(2) == "19999\n20000\n"
+        assert len(await last(30_000)) == len(read)
+
+
 async def test_there_is_no_seam_where_the_live_log_becomes_an_object(
     nats_url: str, namespace: str, tmp_path: Path
 ) -> None:

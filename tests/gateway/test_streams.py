@@ -298,6 +298,19 @@ async def test_a_log_that_breaks_off_is_gone_on_with_at_the_next_byte() -> None:
         assert [chunk async for chunk in chunks] == []
 
 
+async def test_a_tail_of_a_log_goes_on_where_it_broke_off() -> None:
+    world = World.make()
+    world.step_logs.chunks = [b"first\nsecond\n", b"third\n"]
+    world.step_logs.breaks = InternalError("the log cannot be read on")
+    async with _served(world) as client:
+        run = await _create(client)
+        chunks = client.logs.follow(run, run_task_id(run, "build"), 0, tail=2)
+        assert b"".join([await anext(chunks) for _ in range(2)]) == b"second\nthird\n"
+        world.step_logs.chunks.append(b"fourth\n")
+        world.step_logs.breaks = None
+        assert [chunk async for chunk in chunks] == [b"fourth\n"]
+
+
 async def test_a_log_that_breaks_off_for_good_is_an_error_of_the_client() -> None:
     world = World.make()
     world.step_logs.chunks, world.step_logs.breaks = [b"hello\n"], InternalError("the log cannot be read on")

@@ -32,6 +32,7 @@ from runstream.log.memory import MemoryLog
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
 from runstream.settings import Settings
+from runstream.steplogs.tail import tail_begin
 from runstream.subjects import Address
 from runstream.telemetry import setup_logging
 from runstream.telemetry.process import Telemetry
@@ -101,6 +102,10 @@ class FakeStepLogs:
         if self.error is not None:
             raise self.error
         return self._read(offset)
+
+    async def tail(self, key: StepLogKey, lines: int) -> int:
+        text = b"".join(self.chunks)
+        return tail_begin(text, lines) or 0
 
     async def _read(self, offset: int) -> AsyncIterator[bytes]:
         try:

@@ -24,6 +24,7 @@ from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import chunks
 from runstream.steplogs.stored import Piece, piece_of, stored_pieces, unreachable
 from runstream.steplogs.subjects import stream_of, subject_of
+from runstream.steplogs.tail import MAX_TAIL_BYTES, stored_tail, tail_begin
 from runstream.steplogs.watching import Fate, load, watch
 
 _HEARD_BYTES = 1 << 20
@@ -62,6 +63,21 @@ class StepLogs:
                 raise _no_log()
         return _object(stored, offset)
 
+    async def tail(self, key: StepLogKey, lines: int) -> int:
+        """Return the offset at which the last lines of what is written now begin. Raises as `open` does."""
+        stored = await self._stored(key)
+        if stored is not None:
+            async with stored:
+                return await stored_tail(stored, lines)
+        stream, subject = self._live_names(key)
+        end, text = 0, b""
+        async for piece in stored_pieces(self._nats, stream, subject, 0):
+            text = text if piece.offset == end else b""  # bytes are missing: the tail cannot reach before them
+            end = piece.offset + len(piece.data)
+            text = (text + piece.data)[-MAX_TAIL_BYTES:]
+        begin = tail_begin(text, lines)
+        return end - len(text) + (begin or 0)
+
     async def _stored(self, key: StepLogKey) -> ObjectReader | None:
         """The object that the log has become; None as long as it is none."""
         try:
@@ -73,8 +89,9 @@ class StepLogs:
         """What has been written until now, from an offset on."""
         stream, subject = self._live_names(fate.key)
         pieces: list[bytes] = []
-        have = 0
+        have, written = offset, False
         async for piece in stored_pieces(self._nats, stream, subject, 0):
+            written = True
             more = piece.after(have)
             if more is None:
                 raise ConflictError(
@@ -82,9 +99,9 @@ class StepLogs:
                     code="logNotComplete",
                     hint="follow the log, or read it when the step has ended",
                 )
-            pieces.append(more[max(offset - have, 0) :])
+            pieces.append(more)
             have += len(more)
-        if not have and (fate.step is None or fate.step.start_time is None):
+        if not written and (fate.step is None or fate.step.start_time is None):
             raise _no_log()
         return _listed(pieces)
 

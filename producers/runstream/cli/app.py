@@ -50,7 +50,7 @@ configs.command(
 )
 
 logs = App(name="log", help="Read what tasks wrote.", group=CLIENT)
-logs.command("runstream.cli.log_commands:get_log", name="get", help="Print the log of a step.")
+logs.command("runstream.cli.log_commands:get_log", name="get", help="Print the logs of a run, a task or a step.")
 
 executors = App(name="executor", help="See and forget executors.", group=CLIENT)
 executors.command("runstream.cli.executor_commands:list_executors", name="list", help="List executors.")

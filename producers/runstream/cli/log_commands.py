@@ -1,66 +1,71 @@
-"""`runstream log`: what the steps of a task wrote."""
+"""`runstream log`: what the steps of a run, or of one of its tasks, wrote."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from runstream.cli.finding import RunName, find_run, find_task
+from runstream.cli.connection import us_command
+from runstream.cli.finding import RunName, find_run, find_task, run_name
+from runstream.cli.log_choice import LogChoice, StepLog, chosen_logs, in_order
 from runstream.cli.log_text import LogText
 from runstream.cli.output import shows_colours
 from runstream.cli.running import with_client
+from runstream.cli.terminal_text import printable
 from runstream.client import Client, ClientError, Run, Task
 from runstream.errors import BadRequestError, NotExistError
+
+MAX_TAIL_LINES = 10_000
 
 
 def get_log(
     run: RunName,
-    task: str,
+    task: str | None = None,
     /,
     *,
-    step: int | None = None,
-    setup: Annotated[bool, Parameter(negative="")] = False,
-    attempt: int | None = None,
+    choice: LogChoice = LogChoice(),  # noqa: B008
+    tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=MAX_TAIL_LINES))] = None,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
 ) -> int:
-    """Print the log of a step, of the setup, or of all steps of a task one after the other.
+    """Print the logs of a run, of a task, or of some of its steps. Lines of several tasks begin with their task's name.
 
-    A terminal gets its text and colours; a file or a pipe the bytes as they were written.
+    A terminal gets their text and colours; a file or a pipe the bytes as they were written.
 
     Parameters
     ----------
     task
-        The task's name or id.
-    step
-        The number of a step, from 0. Default: all steps.
-    setup
-        The log of the setup.
-    attempt
-        Of which attempt at the task, from 1. Default: the last.
+        The task's name or id. Default: all tasks, in the order in which they started.
+    tail
+        Only the last lines of each task, at most 10,000.
     follow
-        Go on until the log ends.
+        Keep printing until the step ends; needs a task.
     """
-    if setup and step is not None:
-        raise BadRequestError("say either --setup or --step", code="invalidRunTaskStepNumber")
+    choice.require_one(task)
+    if follow and task is None:
+        hint = f"`{us_command()} run follow` follows all tasks of a run"
+        raise BadRequestError("--follow needs a task", code="invalidRunTaskStepNumber", hint=hint)
 
     async def work(client: Client) -> None:
-        found, wanted = await _find(client, run, task)
-        if setup or step is not None:
-            await _print_step(client, found, wanted, attempt, None if setup else step, follow=follow)
-        else:
-            await _print_all(client, found, wanted, attempt, follow=follow)
+        found, tasks = await _find(client, run, task)
+        wanted = chosen_logs(found, tasks, choice)
+        logs = _Logs(client, found, choice, tail)
+        for of_task in wanted:
+            logs.prefix = f"{printable(of_task[0].task.name)} | ".encode() if len(wanted) > 1 else b""
+            await (logs.follow(of_task) if follow else logs.print(of_task))
+        logs.require_some()
 
     return with_client(work)
 
 
-async def _find(client: Client, run: str, task: str) -> tuple[Run, Task]:
-    """Whatever of run and task is missing, it is the log that was asked for."""
+async def _find(client: Client, run: str, task: str | None) -> tuple[Run, list[Task]]:
+    """Return the run and the tasks that are meant. Whatever is missing, it is the log that was asked for."""
     try:
         found = await find_run(client, run)
-        return found, find_task(found, task)
+        return found, in_order(found) if task is None else [find_task(found, task)]
     except (ClientError, NotExistError) as error:
         if isinstance(error, ClientError) and error.kind != "not-exist":
             raise
@@ -69,39 +74,125 @@ async def _find(client: Client, run: str, task: str) -> tuple[Run, Task]:
         ) from error
 
 
-async def _print_step(
-    client: Client, run: Run, task: Task, attempt: int | None, step: int | None, *, follow: bool
-) -> None:
-    read = client.logs.follow if follow else client.logs.read
-    await _print(read(run.id, task.id, step, attempt=attempt))
+class _Shown:
+    """The bytes of a log as they are, or for a terminal its text and colours."""
+
+    def __init__(self) -> None:
+        self._text = LogText(colours=shows_colours()) if sys.stdout.isatty() else None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Return what to write of a further chunk."""
+        return chunk if self._text is None else _encoded(self._text.feed(chunk))
+
+    def end(self) -> bytes:
+        """Return what is left to write at the end of the log."""
+        return b"" if self._text is None else _encoded(self._text.end())
 
 
-async def _print_all(client: Client, run: Run, task: Task, attempt: int | None, *, follow: bool) -> None:
-    printed = 0
-    missing: ClientError | None = None
-    for step in range(len(task.steps)):
+def _encoded(text: str) -> bytes:
+    return text.encode(sys.stdout.encoding, sys.stdout.errors or "replace")
+
+
+class _Logs:
+    """Prints logs, and knows whether there was any."""
+
+    def __init__(self, client: Client, run: Run, choice: LogChoice, tail: int | None) -> None:
+        self._client = client
+        self._run = run
+        self._choice = choice
+        self._tail = tail
+        self._found = False
+        self._missing: ClientError | None = None
+        self.prefix = b""
+        """Before each line."""
+        self._within = False
+        """True behind a line that has not ended yet."""
+
+    async def print(self, logs: Sequence[StepLog]) -> None:
+        """Print what these steps of a task have written."""
+        if self._tail is not None:
+            await self._print_tail(logs, self._tail)
+            return
+        for log in self._readable(logs):
+            chunks = self._client.logs.read(self._run.id, log.task.id, log.step, attempt=self._choice.attempt)
+            await self._copy(chunks)
+
+    async def follow(self, logs: Sequence[StepLog]) -> None:
+        """Print what these steps of a task write until they end; with a tail, from the step that began last."""
+        begun = [number for number, log in enumerate(logs) if log.begun]
+        first = begun[-1] if begun and self._tail is not None else 0
+        for number, log in enumerate(logs[first:]):
+            tail = self._tail if not number else None
+            chunks = self._client.logs.follow(
+                self._run.id, log.task.id, log.step, attempt=self._choice.attempt, tail=tail
+            )
+            if not await self._copy(chunks):
+                return  # the steps behind it do not run either
+
+    def require_some(self) -> None:
+        """Raise NotExistError where no log was found."""
+        if self._found:
+            return
+        if self._missing is not None:
+            raise self._missing
+        raise NotExistError(
+            f"log doesn't exist: no step of {run_name(self._run)} has begun",
+            code="logDoesNotExist",
+            hint=f"`{us_command()} run why {run_name(self._run)}` says what it waits for",
+        )
+
+    async def _print_tail(self, logs: Sequence[StepLog], lines: int) -> None:
+        """Print the last lines of a task: those of its last step, and of the steps before it where that has fewer."""
+        texts: list[bytes] = []
+        for log in reversed(self._readable(logs)):
+            if lines <= 0:
+                break
+            try:
+                text = await self._client.logs.get(
+                    self._run.id, log.task.id, log.step, attempt=self._choice.attempt, tail=lines
+                )
+            except ClientError as error:
+                self._lack(error)
+                continue
+            self._found = True
+            lines -= text.count(b"\n") + (not text.endswith(b"\n"))
+            texts.append(text)
+        for text in reversed(texts):
+            shown = _Shown()
+            self._write(shown.feed(text) + shown.end(), ended=True)
+
+    def _readable(self, logs: Sequence[StepLog]) -> list[StepLog]:
+        """Return the logs that there can be: of many, only those of steps that began."""
+        return list(logs) if len(logs) == 1 else [log for log in logs if log.begun]
+
+    async def _copy(self, chunks: AsyncIterator[bytes]) -> bool:
+        """Print a log as it comes; return whether there is one."""
+        shown = _Shown()
         try:
-            await _print_step(client, run, task, attempt, step, follow=follow)
-            printed += 1
+            async for chunk in chunks:
+                self._write(shown.feed(chunk))
         except ClientError as error:
-            if error.kind != "not-exist":
-                raise
-            missing = error
-            break  # the steps behind it have not run either
-    if not printed and missing is not None:
-        raise missing
+            self._lack(error)
+            return False
+        self._write(shown.end(), ended=True)
+        self._found = True
+        return True
 
+    def _lack(self, error: ClientError) -> None:
+        """Go on without a log that is not there; raise any other error."""
+        if error.kind != "not-exist":
+            raise error
+        self._missing = error
 
-async def _print(chunks: AsyncIterator[bytes]) -> None:
-    """Write a log as it is, or to a terminal as what a terminal may be sent."""
-    if sys.stdout.isatty():
-        text = LogText(colours=shows_colours())
-        async for chunk in chunks:
-            sys.stdout.write(text.feed(chunk))
-            sys.stdout.flush()
-        sys.stdout.write(text.end())
-        sys.stdout.flush()
-    else:
-        async for chunk in chunks:
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+    def _write(self, text: bytes, *, ended: bool = False) -> None:
+        """Write bytes of a log, each line behind the prefix; with one, a log ends with a line end."""
+        if self.prefix:
+            *whole, last = text.split(b"\n")
+            lines = [line + b"\n" for line in whole] + ([last] if last else [])
+            skipped = int(self._within)
+            self._within = bool(last) or (self._within and not whole)
+            text = b"".join(line if number < skipped else self.prefix + line for number, line in enumerate(lines))
+            if ended and self._within:
+                text, self._within = text + b"\n", False
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()

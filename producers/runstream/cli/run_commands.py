@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from rich.text import Text
 
 from runstream.cli.connection import us_command
 from runstream.cli.finding import RunName, find_run, point, project_of, run_name
 from runstream.cli.graph import RunGraph, outcome
-from runstream.cli.output import Output, ago, console, lasted, moment, print_json, print_table, say, styled
+from runstream.cli.log_choice import failed_steps, in_order
+from runstream.cli.output import Output, ago, console, counted, lasted, moment, print_json, print_table, say, styled
 from runstream.cli.restart_command import what_again
 from runstream.cli.running import with_client
 from runstream.cli.table import Cell, Column, print_rows
+from runstream.cli.terminal_text import printable
 from runstream.cli.watching import watch_runs
-from runstream.client import Attempt, Client, Run, RunSummary, Step, Task
+from runstream.client import Attempt, Client, ClientError, Run, RunSummary, Step, Task
 from runstream.errors import BadRequestError
 
+_SHOWN_FAILURES = 3
+_SHOWN_LINES = 10
 Phase = Literal["setuperror", "queued", "cancelled", "running", "finished"]
 Result = Literal["unknown", "stopped", "success", "failed"]
 
@@ -105,6 +111,8 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
             print_json(found)
         else:
             _print_run(found)
+            if not at:
+                await _print_failures(client, found)
 
     return with_client(work)
 
@@ -169,6 +177,27 @@ def _print_run(run: Run) -> None:
     facts |= {"priority": str(run.priority or "")} | run.annotations
     width = max(map(len, facts))
     say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items() if value))
+
+
+async def _print_failures(client: Client, run: Run) -> None:
+    """Print the last lines of what failed, and the command for the whole log."""
+    failed = [task for task in in_order(run) if task.status == "failed" and not task.kept]
+    for task in failed[:_SHOWN_FAILURES]:
+        for step in failed_steps(task)[:1]:
+            which = "setup" if step is None else f"step {step}"
+            say(f"\nlast lines of {task.name}, {which}:")
+            try:
+                text = await client.logs.get(run.id, task.id, step, tail=_SHOWN_LINES)
+            except ClientError as error:
+                say(f"  ({error.message})")
+            else:
+                for line in text.decode(errors="replace").splitlines():
+                    say(f"  {printable(Text.from_ansi(line).plain)}")
+            option = "--setup" if step is None else f"--step {step}"
+            say(f"log: {us_command()} log get {run_name(run)} {shlex.quote(task.name)} {option}")
+    if len(failed) > _SHOWN_FAILURES:
+        more = counted(len(failed) - _SHOWN_FAILURES, "more task")
+        say(f"\n{more} failed: {us_command()} log get {run_name(run)} --failed")
 
 
 def _step_cells(step: Step) -> tuple[Cell, ...]:

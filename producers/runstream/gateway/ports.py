@@ -45,6 +45,10 @@ class StepLogs(Protocol):
         """
         ...
 
+    async def tail(self, key: StepLogKey, lines: int) -> int:
+        """Return the offset at which the last lines of what is written now begin."""
+        ...
+
 
 class SharedData(Protocol):
     """The stored logs and archives, of which several runs may share one."""

@@ -21,7 +21,18 @@ from runstream.gateway.ports import StepLogKey
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 
 MAX_OFFSET = 1 << 53
-_TEXT = {"responses": {"200": {"description": "the log", "content": {"text/plain": {}}}}}
+MAX_TAIL_LINES = 10_000
+OFFSET_HEADER = "Runstream-Log-Offset"
+_OFFSET = {"description": "where in the log this response begins, in bytes", "schema": {"type": "integer"}}
+_TEXT = {
+    "responses": {
+        "200": {
+            "description": "the log",
+            "headers": {OFFSET_HEADER: _OFFSET},
+            "content": {"text/plain": {}},
+        }
+    }
+}
 
 
 def log_routes(parts: Parts) -> APIRouter:
@@ -39,22 +50,33 @@ def log_routes(parts: Parts) -> APIRouter:
         offset: Annotated[
             int, Query(ge=0, le=MAX_OFFSET, description="begin at this byte: where a response broke off")
         ] = 0,
+        tail: Annotated[
+            int | None,
+            Query(ge=1, le=MAX_TAIL_LINES, description="begin with the last lines of what is written: this many"),
+        ] = None,
     ) -> Response:
         """The log of a step or of the setup, as it is now; with `follow` until it ends.
 
         A response that is cut short (the gateway stops, NATS is away) is aborted: go on with `offset`.
         """
         number = _step_number(flag(setup), step)
+        if tail is not None and offset:
+            raise BadRequestError(
+                "say either offset or tail", code="invalidTail", hint="go on behind a tail with offset alone"
+            )
         require_uuid(taskid, "task id")
         try:
             run = await find_run(parts.log, await locate_run(parts.log, runid))
-            chunks = await parts.step_logs.open(_key(run, taskid, attempt, number), follow=flag(follow), offset=offset)
+            key = _key(run, taskid, attempt, number)
+            if tail is not None:
+                offset = await parts.step_logs.tail(key, tail)
+            chunks = await parts.step_logs.open(key, follow=flag(follow), offset=offset)
         except NotExistError as error:
             raise _no_log(error) from error
         return LiveAnswer(
             partial(_send_all, chunks),
             media_type="text/plain;charset=UTF-8",
-            headers={"X-Content-Type-Options": "nosniff"},
+            headers={"X-Content-Type-Options": "nosniff", OFFSET_HEADER: str(offset)},
             stopping=parts.stopping,
         )
 
@@ -81,7 +103,10 @@ def _key(found: FoundRun, task_id: str, attempt: int | None, step: int | None) -
         raise NotExistError(f"run {found.run.id} has no task {task_id}", code="runTaskDoesNotExist")
     steps = len(found.config.tasks[task.name].steps)
     if step is not None and step >= steps:
-        raise NotExistError(f"task {task.name!r} has {steps} steps, counted from 0", code="runTaskStepDoesNotExist")
+        raise NotExistError(
+            f"task {task.name!r} has no step {step}: it has {steps} step{'' if steps == 1 else 's'}, counted from 0",
+            code="runTaskStepDoesNotExist",
+        )
     number = task.attempt if attempt is None else attempt
     if number > task.attempt:
         raise NotExistError(
