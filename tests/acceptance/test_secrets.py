@@ -20,7 +20,7 @@ import pytest
 
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
-from tests.acceptance.deployment import Deployment, command, in_one_process
+from tests.acceptance.deployment import command, in_one_process
 from tests.executor.test_clone import made, serving
 from tests.executor.test_workspace import git
 
@@ -139,13 +139,10 @@ def process_lists() -> Iterator[set[bytes]]:
         thread.join()
 
 
-async def messages(deployment: Deployment) -> bytes:
+async def messages(nats_url: str, namespace: str = "runstream") -> bytes:
     """Every commit of the log as it is written, decompressed where it is compressed."""
     parts: list[bytes] = []
-    async with (
-        nats_connection(deployment.nats.url) as nats,
-        await open_log(nats, "runstream") as log,
-    ):
+    async with nats_connection(nats_url) as nats, await open_log(nats, namespace) as log:
         for partition in range(log.partitions):
             end = await log.end(partition)
             async with log.read(partition, 0) as reader:
@@ -157,15 +154,15 @@ async def messages(deployment: Deployment) -> bytes:
     return b"\n".join(parts)
 
 
-async def dump(deployment: Deployment, folder: Path) -> list[Path]:
+async def dump(database_url: str, folder: Path, schema: str = "runstream") -> list[Path]:
     """Every table as a file."""
-    connection = await asyncpg.connect(deployment.postgres.url)
+    connection = await asyncpg.connect(database_url)
     try:
-        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'runstream'")
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", schema)
         files = []
         for (table,) in tables:
             files.append(folder / f"{table}.copy")
-            await connection.copy_from_table(table, schema_name="runstream", output=files[-1])
+            await connection.copy_from_table(table, schema_name=schema, output=files[-1])
     finally:
         await connection.close()
     return files
@@ -226,10 +223,10 @@ async def test_a_secret_is_nowhere(open_path: Path, tmp_path: Path) -> None:
             processes |= {one for one in more if b"\0--repo\0" not in one}  # the user's own command has it
             export = await command("export", "-o", str(left / "export.tar"), *deployment.servers)
             assert export.code == 0, export.err
-            log = await messages(deployment)
+            log = await messages(deployment.nats.url)
             assert b"RunConfigStored" in log
             assert b'"key"' in log
-            rows = await dump(deployment, left)
+            rows = await dump(deployment.postgres.url, left)
     assert receiver.bodies
     with tarfile.open(left / "export.tar") as tar:
         tar.extractall(left / "export", filter="data")

@@ -256,15 +256,24 @@ async def test_a_secret_password_reaches_git_and_nothing_else(tmp_path: Path, sa
     assert shown.endswith("one\n")
 
 
-async def test_a_key_of_the_task_is_not_replaced_by_an_empty_one_of_the_project(tmp_path: Path) -> None:
+async def test_a_key_of_the_task_is_not_replaced_by_an_empty_one_of_the_project_and_only_git_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text("#!/bin/sh\nwc -c <~/.ssh/id_rsa >&2\nenv >&2\nexit 1\n")
+    (tmp_path / "bin/ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     secret = "-----BEGIN KEY-----\nabcdefgh\n-----END KEY-----\n"
     task = replace(
-        task_of("task", run_step('printf %s "$AGOLA_SSHPRIVKEY$RUNSTREAM_SSHPRIVKEY" | wc -c')),
-        environment={"RUNSTREAM_SSHPRIVKEY": to_seal(secret)},
+        task_of("task", run_step("env"), cloning()),
+        environment={"RUNSTREAM_SSHPRIVKEY": to_seal(secret), "AGOLA_SSHHOSTKEY": "x ssh-ed25519 AAAA"},
     )
-    empty = {"AGOLA_SSHPRIVKEY": "", "RUNSTREAM_SSHPRIVKEY": ""}
-    config = seal_config(config_of(task, static=empty), KEYRING)
-    async with rig(tmp_path) as it:
+    static = {"AGOLA_SSHPRIVKEY": "", "RUNSTREAM_SSHPRIVKEY": "", "AGOLA_REPOSITORY_URL": "git@x:a/b.git"}
+    config = seal_config(config_of(task, static=static), KEYRING)
+    async with rig(tmp_path / "executor") as it:
         done = await it.assign(config.tasks["task"], config=config)
         await done.settled()
-        assert await done.log(0) == f"{2 * len(secret)}\n"
+        for log in (await done.log(0), await done.log(1)):
+            assert "\nRUNSTREAM_SSHPRIVKEY=\n" in log
+            assert "***" not in log
+        assert f"\n{len(secret)}\n" in await done.log(1)

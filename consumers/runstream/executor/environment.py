@@ -7,7 +7,7 @@ its package sources or proxies, its own Python. A later layer wins over an earli
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -56,8 +56,10 @@ def for_terminal(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 _CREDENTIALS = ("SSHPRIVKEY", "SSHHOSTKEY", "GIT_USERNAME", "GIT_PASSWORD")
-OF_GIT = frozenset(f"{prefix}_{name}" for prefix in ("AGOLA", "RUNSTREAM") for name in ("GIT_USERNAME", "GIT_PASSWORD"))
-"""What only the clone step gets."""
+_OF_GIT = frozenset(
+    f"{prefix}_{name}" for prefix in ("AGOLA", "RUNSTREAM") for name in ("GIT_USERNAME", "GIT_PASSWORD")
+)
+_PRIVATE_KEYS = frozenset({"AGOLA_SSHPRIVKEY", "RUNSTREAM_SSHPRIVKEY"})
 
 
 def task_environment(
@@ -78,6 +80,18 @@ def task_environment(
     merged = {**own, **given, **projects, **of_run, **ours}
     twins = {f"RUNSTREAM_{name[6:]}": value for name, value in merged.items() if name.startswith("AGOLA_")}
     return {**twins, **merged}
+
+
+def for_steps(environment: Mapping[str, str], secrets: Container[str]) -> dict[str, str]:
+    """Return the task's environment without the credentials for git, which are the clone step's alone.
+
+    A private key that is no secret stays: its variable is one that every task has.
+    """
+    return {
+        name: "" if name in _PRIVATE_KEYS and text in secrets else text
+        for name, text in environment.items()
+        if name not in _OF_GIT
+    }
 
 
 def placed(home: str, tmp: str, user: str) -> dict[str, str]:

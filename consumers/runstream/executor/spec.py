@@ -13,7 +13,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
 from runstream.executor.asking import asked
-from runstream.executor.environment import OF_GIT, task_environment
+from runstream.executor.environment import for_steps, task_environment
 from runstream.ids import run_task_id
 from runstream.log.port import Log
 from runstream.runconfig import ancestors_of
@@ -34,6 +34,15 @@ class WorkspaceArchive:
 
 
 @dataclass(frozen=True, slots=True)
+class GitCredentials:
+    """What git needs to reach the repository; empty where there is none."""
+
+    username: str = ""
+    password: str = ""
+    private_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorTaskSpec:
     """What is to be done."""
 
@@ -41,8 +50,8 @@ class ExecutorTaskSpec:
     environment: dict[str, str] = field(repr=False)
     step_environments: tuple[dict[str, str], ...] = field(repr=False)
     """What each step adds to it."""
-    git_credentials: tuple[str, str] = field(repr=False)
-    """User name and password for the clone step; empty where there is none. No other step gets them."""
+    git_credentials: GitCredentials = field(repr=False)
+    """For the clone step alone."""
     secrets: frozenset[str] = field(repr=False)
     """Every text among all these that was sealed."""
     workspace: tuple[WorkspaceArchive, ...]
@@ -77,10 +86,11 @@ class Specs:
         )
         return ExecutorTaskSpec(
             task=own,
-            environment={name: text for name, text in environment.items() if name not in OF_GIT},
-            git_credentials=(
+            environment=for_steps(environment, opened.secrets),
+            git_credentials=GitCredentials(
                 environment.get("RUNSTREAM_GIT_USERNAME", ""),
                 environment.get("RUNSTREAM_GIT_PASSWORD", ""),
+                environment.get("RUNSTREAM_SSHPRIVKEY", ""),
             ),
             step_environments=tuple(
                 opened.all(step.environment or {}, f"task.steps.{at}.environment") for at, step in enumerate(own.steps)

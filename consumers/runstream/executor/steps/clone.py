@@ -93,7 +93,7 @@ async def clone(context: StepContext) -> int:
         if status == 0 and context.step.recurse_submodules:
             status = await _submodules(git, local)
     finally:
-        if any(context.spec.git_credentials):
+        if context.spec.git_credentials.username or context.spec.git_credentials.password:
             await context.pod.files.run(_private, context.pod.files, _credentials_file(context), "")
     if status and visible and not _is_readable(context, visible[-1]):
         context.log.line(
@@ -188,15 +188,15 @@ def _git_environment(context: StepContext, environment: Mapping[str, str], local
     credentials = _credentials(context, environment.get("AGOLA_REPOSITORY_URL", ""))
     _private(files, config, _CONFIG + (_LOCAL_CONFIG if local is not None else "") + credentials)
     git = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": config}
-    key, host_key = environment.get("AGOLA_SSHPRIVKEY", ""), environment.get("AGOLA_SSHHOSTKEY", "")
-    if key or host_key:
-        git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(_ssh_files(files, environment))}"
+    key = context.spec.git_credentials.private_key
+    if key or environment.get("AGOLA_SSHHOSTKEY", ""):
+        git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(_ssh_files(files, environment, key))}"
     return git
 
 
 def _credentials(context: StepContext, url: str) -> str:
     """Write the password for the repository's host to a file of the task; return the configuration that names it."""
-    user, password = context.spec.git_credentials
+    user, password = context.spec.git_credentials.username, context.spec.git_credentials.password
     parts = urlsplit(url) if "://" in url else None
     if parts is None or not parts.hostname or not (user or password):
         return ""
@@ -212,7 +212,7 @@ def _credentials_file(context: StepContext) -> str:
     return f"{context.pod.files.home}/.runstream.credentials"
 
 
-def _ssh_files(files: TaskRoot, environment: Mapping[str, str]) -> str:
+def _ssh_files(files: TaskRoot, environment: Mapping[str, str], key: str) -> str:
     """The key, the known hosts and the configuration that ssh is given; the path of the last."""
     host = environment.get("AGOLA_GIT_HOST", "")
     port = environment.get("AGOLA_GIT_PORT", "")
@@ -222,7 +222,7 @@ def _ssh_files(files: TaskRoot, environment: Mapping[str, str]) -> str:
     os.close(files.make_folder(folder, 0o700))
     check = "no" if environment.get("AGOLA_SKIPSSHHOSTKEYCHECK") else "yes"
     _private(files, f"{folder}/known_hosts", _ended(environment.get("AGOLA_SSHHOSTKEY", "")))
-    _private(files, f"{folder}/id_rsa", _ended(environment.get("AGOLA_SSHPRIVKEY", "")))
+    _private(files, f"{folder}/id_rsa", _ended(key))
     lines = [
         f"Host {host or '*'}",
         *([f"  HostName {host}"] if host else []),
