@@ -154,6 +154,9 @@ run_configs = Table(
     PrimaryKeyConstraint("partition", "hash"),
 )
 
+INDEXED_CHARACTERS = 100
+"""How much of a run's name its index has."""
+
 runs = Table(
     "runs",
     metadata,
@@ -187,6 +190,8 @@ runs = Table(
     Index("runs_by_sequence", "sequence"),
     Index("runs_by_group", "group", "sequence"),
     Index("runs_by_counter", "counter_group", "counter"),
+    # Names that older versions took may be longer than an entry of an index can be.
+    Index("runs_by_name", text(f"substr(name, 1, {INDEXED_CHARACTERS})"), "sequence"),
     Index("runs_active", "partition", postgresql_where=text("NOT archived")),
     postgresql_with=_ROOM,
 )
@@ -218,6 +223,7 @@ run_tasks = Table(
     Column("start_time", _TIME),
     Column("end_time", _TIME),
     PrimaryKeyConstraint("run_id", "name"),
+    Index("run_tasks_waiting", "run_id", postgresql_where=text("waiting_approval")),
     _one_of("status", RunTaskStatus),
     postgresql_with=_ROOM,
 )

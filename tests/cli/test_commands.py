@@ -178,6 +178,37 @@ def test_a_list_says_how_to_go_on(runstream: Command, config: Config) -> None:
     assert (done.code, done.err.splitlines()[0]) == (1, "error: --cursor goes with no other choice of runs")
 
 
+def test_lists_are_of_what_is_chosen(runstream: Command, config: Config) -> None:
+    path = config("deploy", extra="        approval: true\n")
+    group = ("--group", "/project/shop/branch/a%2Fb")
+    waiting = json.loads(runstream("run", "create", "--config", path, *group, "-o", "json").out)[0]["id"]
+    _create(runstream, config("build"))
+
+    def listed(*choice: str) -> list[str]:
+        return [run["id"] for run in json.loads(runstream("run", "list", *choice, "-o", "json").out)["runs"]]
+
+    while waiting not in listed("--waiting-approval", "--name", "main", "--project", "shop"):
+        pass
+    for choice in ("--project shop", "--project shop --branch a/b", "--project /project/shop --waiting-approval"):
+        assert listed(*choice.split()) == [waiting]
+    for choice in ("--project sho", "--project shop --branch a", "--name mai", "--project user --waiting-approval"):
+        assert runstream("run", "list", *choice.split()).out == "no run matches\n"
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ("--group nope", "run group 'nope' is not valid"),
+        ("--branch main", "--branch needs --project outside of a repository"),
+        ("--project a --group /project/a", "say either --group or --project and --branch"),
+        ("--project a//b", "run group '/project/a//b' is not valid"),
+    ],
+)
+def test_a_choice_of_runs_that_is_none_is_an_error(runstream: Command, choice: str, says: str) -> None:
+    done = runstream("run", "list", *choice.split())
+    assert (done.code, done.out, done.err.splitlines()[0]) == (1, "", f"error: {says}")
+
+
 def test_pause_why_and_resume(runstream: Command, config: Config) -> None:
     run = _create(runstream, config("slow"))
     while json.loads(runstream("run", "get", run, "-o", "json").out)["phase"] != "running":

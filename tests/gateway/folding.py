@@ -49,6 +49,9 @@ class FoldedLog:
     async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
         runs = [tracked.state for fold in await self._partitions() for tracked in fold.runs.values()]
         runs = [run for run in runs if not query.phases or run.phase in query.phases]
+        runs = [run for run in runs if query.name in ("", run.name) and _in_groups(run.group, query.groups)]
+        if query.waiting_approval:
+            runs = [run for run in runs if any(task.waiting_approval for task in run.tasks.values())]
         runs.sort(key=lambda run: run.sequence, reverse=not query.ascending)
         if query.start:
             runs = [
@@ -64,6 +67,10 @@ class FoldedLog:
             for tracked in fold.executors.values()
             if tracked.state.state != "deleted"
         )
+
+
+def _in_groups(group: str, groups: Sequence[str]) -> bool:
+    return not groups or any(group == one or group.startswith(f"{one}/") for one in groups)
 
 
 def _read(fold: PartitionFold, run_id: str) -> ReadRun:

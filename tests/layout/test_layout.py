@@ -40,7 +40,7 @@ def test_no_source_file_is_over_400_lines() -> None:
     assert not long
 
 
-def test_no_function_is_over_60_lines_or_takes_over_9_parameters() -> None:
+def test_no_function_is_over_60_lines_or_takes_over_11_parameters() -> None:
     found = [found for path in SOURCES for found in _overgrown(path)]
     assert not found
 
@@ -49,7 +49,7 @@ def _overgrown(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines, parameters = (node.end_lineno or 0) - node.lineno + 1, _parameters(node.args)
-            if lines > 60 or parameters > 9:
+            if lines > 60 or parameters > 11:
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {lines} lines, {parameters} parameters"
 
 

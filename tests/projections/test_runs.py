@@ -4,11 +4,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import dialect
 
 from runstream.commits import Head, NewCommit, Position
 from runstream.database import Database
 from runstream.database.runs import (
     RunQuery,
+    _listing,
     get_positions,
     get_run,
     get_run_by_counter,
@@ -134,6 +137,21 @@ async def test_pages_are_what_a_filter_of_all_runs_gives(
             assert listed == [run.id for run in (wanted if ascending else reversed(wanted))]
 
 
+async def test_a_list_by_name_or_approval_uses_its_index(database_url: str, database_schema: str) -> None:
+    async with projected(database_url, database_schema, wide_world()) as database, database.snapshot() as transaction:
+        for query, index in (
+            (RunQuery(name="n"), "runs_by_name"),
+            (RunQuery(waiting_approval=True), "run_tasks_waiting"),
+        ):
+            listing = _listing(query).compile(
+                dialect=dialect(),  # type: ignore[no-untyped-call]
+                compile_kwargs={"literal_binds": True},
+            )
+            await transaction.execute(text("SET LOCAL enable_seqscan = off"))
+            plan = await transaction.rows(text(f"EXPLAIN {listing}"))
+            assert index in str(plan)
+
+
 async def test_a_summary_names_what_waits_for_approval(database_url: str, database_schema: str) -> None:
     world = World(played(0).random)
     run_id = world.create(config(task("b", needs_approval=True), task("a", needs_approval=True), task("c")))
@@ -147,6 +165,9 @@ async def test_a_summary_names_what_waits_for_approval(database_url: str, databa
         (summary,) = (await list_runs(transaction, RunQuery())).runs
         run = world.run(run_id)
         assert summary.tasks_waiting_approval == ("a", "b")
+        for name, waits in ((run.name, True), (run.name, False), ("", True)):
+            assert (await list_runs(transaction, RunQuery(name=name, waiting_approval=waits))).runs == (summary,)
+        assert (await list_runs(transaction, RunQuery(name=f"{run.name}x"))).runs == ()
         assert {name: getattr(summary, name) for name in ("id", "counter", "sequence", "phase", "annotations")} == {
             "id": run_id,
             "counter": 1,

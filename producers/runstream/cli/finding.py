@@ -61,7 +61,7 @@ async def find_run(client: Client, text: str) -> Run:
         return await _by_number(client, numbered[1], int(numbered[2]))
     if text in _LATEST:
         return await _latest(client)
-    if (number := _NUMBER.fullmatch(text)) and (project := _project_here()):
+    if (number := _NUMBER.fullmatch(text)) and (project := project_here()):
         return await _by_number(client, project, int(number[1]))
     if _BEGINNING.fullmatch(text):
         return await _by_beginning(client, text)
@@ -84,7 +84,7 @@ async def _by_number(client: Client, group: str, number: int) -> Run:
 
 
 async def _latest(client: Client) -> Run:
-    project = _project_here()
+    project = project_here()
     runs = (await client.runs.page(groups=[project] if project else (), limit=1)).runs
     if not runs and project:
         runs = (await client.runs.page(limit=1)).runs
@@ -115,7 +115,7 @@ async def _by_beginning(client: Client, beginning: str) -> Run:
     )
 
 
-def _project_here() -> str:
+def project_here() -> str:
     """Return the project of the repository around the working directory; empty outside of one."""
     source = enclosing_source(Path.cwd() / "here")
     return f"/project/{source.project}" if source is not None else ""

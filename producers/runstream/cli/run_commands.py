@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.text import Text
 
 from runstream.cli.connection import us_command
-from runstream.cli.finding import RunName, find_run, point, project_of, run_name
+from runstream.cli.finding import RunName, find_run, point, project_here, project_of, run_name
 from runstream.cli.graph import RunGraph, outcome
 from runstream.cli.log_choice import failed_steps, in_order
 from runstream.cli.output import Output, ago, console, counted, lasted, moment, print_json, print_table, say, styled
@@ -19,7 +21,10 @@ from runstream.cli.table import Cell, Column, print_rows
 from runstream.cli.terminal_text import printable
 from runstream.cli.watching import watch_runs
 from runstream.client import Attempt, Client, ClientError, Run, RunSummary, Step, Task
+from runstream.client.runs import MAX_PAGE
 from runstream.errors import BadRequestError
+from runstream.limits import require_group
+from runstream.runconfig.environment import RefContext, run_group
 
 _SHOWN_FAILURES = 3
 _SHOWN_LINES = 10
@@ -39,12 +44,48 @@ _COLUMNS = (
 )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RunChoice:
+    """Which runs are listed."""
+
+    project: str | None = None
+    """Only runs of this project, such as web or /project/web."""
+    branch: str | None = None
+    """Only runs of this branch; of --project, or else of the repository around you."""
+    group: Annotated[list[str] | None, Parameter(negative="")] = None
+    """Only this group and those below it; repeatable."""
+    name: str = ""
+    """Only runs of this name."""
+    phase: Annotated[list[Phase] | None, Parameter(name=["--phase", "-s"], negative="")] = None
+    """Only runs in this phase; repeatable."""
+    result: Annotated[list[Result] | None, Parameter(negative="")] = None
+    """Only runs with this result; repeatable."""
+    waiting_approval: Annotated[bool, Parameter(negative="")] = False
+    """Only runs with a task that waits for approval."""
+
+    def groups(self) -> list[str]:
+        """Return the groups that are chosen. Raise BadRequestError for one that is none."""
+        if self.project is None and self.branch is None:
+            return [require_group(group) for group in self.group or ()]
+        if self.group:
+            raise BadRequestError(
+                "say either --group or --project and --branch", code="invalidRunGroup", hint="a group has both in it"
+            )
+        if not (project := self.project or project_here()):
+            raise BadRequestError(
+                "--branch needs --project outside of a repository",
+                code="invalidRunGroup",
+                hint="as in --project web --branch main",
+            )
+        root = project if project.startswith("/") else f"/project/{project}"
+        return [require_group(run_group(root, RefContext(branch=self.branch)) if self.branch else root)]
+
+
 def list_runs(
     *,
-    group: Annotated[list[str] | None, Parameter(negative="")] = None,
-    phase: Annotated[list[Phase] | None, Parameter(name=["--phase", "-s"], negative="")] = None,
-    result: Annotated[list[Result] | None, Parameter(negative="")] = None,
-    limit: int = 25,
+    choice: RunChoice = RunChoice(),
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=MAX_PAGE))] = 25,
     start: int = 0,
     cursor: str = "",
     output: Output = "table",
@@ -53,23 +94,17 @@ def list_runs(
 
     Parameters
     ----------
-    group
-        Only this group and those below it; repeatable.
-    phase
-        Only runs in this phase; repeatable.
-    result
-        Only runs with this result; repeatable.
     limit
-        How many, at most 40.
+        How many, 1 to 40.
     start
-        The sequence of the last run of the page before.
+        The sequence of the last run of the previous page.
     cursor
-        The next page of a list: what the page before says. It goes with --limit and --output alone.
+        Continue a list: the cursor that the previous page printed. Can only be combined with --limit and --output.
     output
         How to print them.
     """
-
-    if cursor and (group or phase or result or start):
+    groups, chosen = choice.groups(), choice != RunChoice()
+    if cursor and (chosen or start):
         raise BadRequestError(
             "--cursor goes with no other choice of runs",
             code="invalidCursor",
@@ -78,12 +113,18 @@ def list_runs(
 
     async def work(client: Client) -> None:
         page = await client.runs.page(
-            groups=group or (), phases=phase or (), results=result or (), limit=limit, start=start, cursor=cursor
+            groups=groups,
+            phases=choice.phase or (),
+            results=choice.result or (),
+            name=choice.name,
+            waiting_approval=choice.waiting_approval,
+            limit=limit,
+            start=start,
+            cursor=cursor,
         )
         if output == "json":
             print_json(page)
             return
-        chosen = bool(group or phase or result)
         print_table(_COLUMNS, map(_row, page.runs), "no run matches" if chosen else "there are no runs")
         if page.cursor:
             say(f"there are more: {us_command()} run list --limit {limit} --cursor {page.cursor}")

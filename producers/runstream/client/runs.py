@@ -156,6 +156,8 @@ class Runs:
         groups: Iterable[str] = (),
         phases: Iterable[RunPhase | str] = (),
         results: Iterable[RunResult | str] = (),
+        name: str = "",
+        waiting_approval: bool = False,
         last_run: bool = False,
         start: int = 0,
         limit: int = 25,
@@ -168,8 +170,13 @@ class Runs:
         """
         if cursor:
             return await self._wire.read("/runs", Page, {"cursor": cursor, "limit": limit})
-        flags = {name: "1" for name, on in (("lastrun", last_run), ("asc", ascending)) if on}
+        flags = {
+            name: "1"
+            for name, on in (("waitingapproval", waiting_approval), ("lastrun", last_run), ("asc", ascending))
+            if on
+        }
         params = {
+            **({"name": name} if name else {}),
             "group": list(groups),
             "phase": [str(phase) for phase in phases],
             "result": [str(result) for result in results],
@@ -185,6 +192,8 @@ class Runs:
         groups: Iterable[str] = (),
         phases: Iterable[RunPhase | str] = (),
         results: Iterable[RunResult | str] = (),
+        name: str = "",
+        waiting_approval: bool = False,
         last_run: bool = False,
         ascending: bool = False,
     ) -> AsyncGenerator[RunSummary, None]:
@@ -196,6 +205,8 @@ class Runs:
                 groups=groups,
                 phases=phases,
                 results=results,
+                name=name,
+                waiting_approval=waiting_approval,
                 last_run=last_run,
                 ascending=ascending,
                 start=start,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, func, not_, or_, select
+from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, func, literal_column, not_, or_, select
 
 from runstream import tables
 from runstream.commits import Head, Position
@@ -80,6 +80,9 @@ class RunQuery:
     """Each names itself and everything below it: `/project/a` has `/project/a/branch/b`, but not `/project/ab`."""
     phases: Iterable[RunPhase] = ()
     results: Iterable[RunResult] = ()
+    name: str = ""
+    waiting_approval: bool = False
+    """Only runs with a task that waits for an approval."""
     last_run: bool = False
     """Of the runs that match, only the last one of each group."""
     start: int = 0
@@ -192,6 +195,12 @@ def _matching(query: RunQuery) -> list[ColumnElement[bool]]:
         conditions.append(runs.phase.in_(phases))
     if results := [result.value for result in query.results]:
         conditions.append(runs.result.in_(results))
+    if query.name:
+        indexed = func.substr(runs.name, 1, literal_column(str(tables.INDEXED_CHARACTERS)))
+        conditions += [indexed == query.name[: tables.INDEXED_CHARACTERS], runs.name == query.name]  # runs_by_name
+    if query.waiting_approval:
+        tasks = tables.run_tasks.c
+        conditions.append(runs.id.in_(select(tasks.run_id).where(tasks.waiting_approval)))  # run_tasks_waiting
     return conditions
 
 

@@ -17,6 +17,8 @@ class _Cursor(msgspec.Struct, omit_defaults=True):
     groups: list[str] = []
     phases: list[RunPhase] = []
     results: list[RunResult] = []
+    name: str = ""
+    waiting_approval: bool = False
     last_run: bool = False
     ascending: bool = False
     start: int = 0
@@ -30,6 +32,8 @@ def next_cursor(query: RunQuery, page: RunPage) -> str:
         groups=list(query.groups),
         phases=list(query.phases),
         results=list(query.results),
+        name=query.name,
+        waiting_approval=query.waiting_approval,
         last_run=query.last_run,
         ascending=query.ascending,
         start=page.next_start,
@@ -55,6 +59,8 @@ def query_of(cursor: str, given: RunQuery) -> RunQuery:
         groups=tuple(found.groups),
         phases=tuple(found.phases),
         results=tuple(found.results),
+        name=found.name,
+        waiting_approval=found.waiting_approval,
         last_run=found.last_run,
         start=found.start,
         limit=given.limit,

@@ -49,6 +49,8 @@ def run_routes(parts: Parts) -> APIRouter:
         group: Groups = [],  # noqa: B006  FastAPI copies it
         phase: Phases = [],  # noqa: B006
         result: Results = [],  # noqa: B006
+        name: Annotated[str, Query(description="runs of this name")] = "",
+        waitingapproval: Flag = None,
         lastrun: Flag = None,
         start: Annotated[int, Query(ge=0, description="behind the run of this sequence")] = 0,
         limit: Annotated[int, Query(ge=1, description=f"at most {MAX_LIMIT}, whatever is asked for")] = DEFAULT_LIMIT,
@@ -60,6 +62,8 @@ def run_routes(parts: Parts) -> APIRouter:
             groups=tuple(group),
             phases=tuple(phase),
             results=tuple(result),
+            name=name,
+            waiting_approval=flag(waitingapproval),
             last_run=flag(lastrun),
             start=start,
             limit=min(limit, MAX_LIMIT),
