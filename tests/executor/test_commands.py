@@ -18,7 +18,7 @@ from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRe
 from runstream.events.run_config import Step
 from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.environment import inherited
-from runstream.executor.limits import control_groups
+from runstream.executor.limits import ControlGroups, Limits, control_groups
 from runstream.settings import ExecutorSettings
 from runstream.subjects import Address, partition_of
 from tests.executor.rig import SETTINGS, rig, run_step, task_of
@@ -216,6 +216,19 @@ async def test_a_fork_bomb_ends_at_the_limit_of_processes(tmp_path: Path) -> Non
         done = await it.run(run_step("for i in $(seq 40); do sleep 1000 & done; echo more", tty=False))
         assert done.task.steps[0].exit_status != 0
         assert "fork" in await done.log()
+
+
+def test_the_control_group_of_a_task_has_its_limits_and_tells_of_a_lack_of_memory(tmp_path: Path) -> None:
+    group = ControlGroups(tmp_path, frozenset({"memory", "pids"})).group(Limits(processes=7, memory_bytes=1 << 20))
+    assert group is not None
+    assert {file.name: file.read_text() for file in group.path.iterdir()} == {
+        "memory.max": str(1 << 20),
+        "memory.swap.max": "0",
+        "pids.max": "7",
+    }
+    assert not group.out_of_memory()
+    (group.path / "memory.events").write_text("low 0\nmax 3\noom_kill 1\n")
+    assert group.out_of_memory()
 
 
 async def test_a_task_that_fills_the_disk_is_ended(tmp_path: Path, settings: ExecutorSettings) -> None:

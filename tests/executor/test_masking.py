@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from html import escape
 from itertools import pairwise
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from runstream.executor.masking import Masker, Masking
 from runstream.executor.spellings import LONGEST, spellings
+from runstream.executor.step_log import StepLog
 
 LETTERS = st.text("ab1\n =", max_size=60)
 SECRETS = st.lists(st.text("ab1\n =", min_size=1, max_size=9), max_size=4)
@@ -166,3 +170,20 @@ def test_what_is_held_back_is_bounded() -> None:
     shown = [masker.feed(b"x1" * 50) for _ in range(80)]
     assert b"".join(shown) + masker.end() == b"***"
     assert len(masker._held) <= LONGEST
+
+
+async def test_much_output_is_masked_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, loop, fed, threads = Masker.feed, asyncio.get_running_loop(), asyncio.Event(), set()
+
+    def noting(self: Masker, chunk: bytes) -> bytes:
+        threads.add(threading.current_thread())
+        loop.call_soon_threadsafe(fed.set)
+        return feed(self, chunk)
+
+    monkeypatch.setattr(Masker, "feed", noting)
+    log = StepLog(tmp_path / "log", None, Masking.of(["s3cret-value"]))
+    log.write(b"x" * (64 << 10) + b" s3cret-value")
+    await fed.wait()
+    log.close()
+    assert threading.main_thread() not in threads
+    assert (tmp_path / "log").read_bytes() == b"x" * (64 << 10) + b" ***"

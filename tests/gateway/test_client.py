@@ -171,6 +171,17 @@ async def test_a_tail_goes_on_where_it_was_left() -> None:
     assert [request.url.params["from"] for request in script.requests] == ["1:0", "1:2", "1:3", "1:3"]
 
 
+async def test_a_tail_without_a_place_goes_on_where_it_began() -> None:
+    """Its connection is lost before there was any commit."""
+    begun, again = (httpx2.Response(200, content=text) for text in (b": from 1:7\n\n", _event("1:8")))
+    script = Script(begun, httpx2.ConnectError("no"), again)
+    async with _client(script) as client:
+        tail = client.events.tail()
+        assert (await anext(tail)).place == "1:8"
+        await tail.aclose()
+    assert [request.url.params.get("from") for request in script.requests] == [None, "1:7", "1:7"]
+
+
 async def test_an_answer_may_have_more_than_is_known() -> None:
     executor = {
         "executor_id": "e",

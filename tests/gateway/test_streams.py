@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,6 +16,7 @@ from runstream.client import Client, ClientError, NewRun
 from runstream.client.retrying import ATTEMPTS
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunFinished, RunNumbered, RunResult, RunResultSet, RunStarted, RunTaskRetried
+from runstream.gateway import edge
 from runstream.gateway.gate import Gate
 from runstream.ids import executor_task_id, run_task_id
 from runstream.subjects import Address, partition_of
@@ -229,8 +231,27 @@ async def test_a_client_that_leaves_frees_what_it_followed() -> None:
         await world.step_logs.closed.wait()
 
 
+async def test_a_client_that_leaves_is_no_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
+
+    class Told:
+        def __getattr__(self, level: str) -> Callable[..., None]:
+            return lambda _sentence, **fields: told.put_nowait((level, fields["action"]))
+
+    monkeypatch.setattr(edge, "log", Told())
+    async with World.make().served() as url:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        head = f"POST /api/v1alpha/runs HTTP/1.1\r\nAuthorization: token {TOKEN}\r\nContent-Length: 100\r\n\r\n{{"
+        writer.write(head.encode())
+        await writer.drain()
+        writer.close()
+        assert await told.get() == ("info", "client_left")
+
+
 @pytest.mark.parametrize("path", ["logs?runid={run}&taskid={task}&setup&follow", "events", "runs/events"])
-async def test_a_stream_that_the_gateway_cuts_off_does_not_look_complete(path: str) -> None:
+async def test_a_stream_that_the_gateway_cuts_off_does_not_look_complete_and_is_no_error(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     world = World.make()
     world.step_logs.more = asyncio.Event()
     headers = {"Authorization": f"token {TOKEN}"}
@@ -242,6 +263,7 @@ async def test_a_stream_that_the_gateway_cuts_off_does_not_look_complete(path: s
             world.parts.stopping.set()
             with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
                 await answer.aread()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_a_stream_that_is_parked_does_not_look_complete() -> None:
