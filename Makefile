@@ -31,7 +31,7 @@ demo: setup ## run this project's own pipeline, from publishing to its result
 	@echo
 	@$(RUNSTREAM) run create --config .runstream/config.yml --repo . --env RUNSTREAM_DEMO_VENV=$(CURDIR)/$(VENV) --follow
 	@printf '\n%s\n' 'The service goes on in the background (make stop ends it). Look around:'
-	@printf '  %s\n' '$(RUNSTREAM) run list' '$(RUNSTREAM) log get RUN install --step 3' \
+	@printf '  %s\n' '$(RUNSTREAM) run list' '$(RUNSTREAM) log get latest install --step 3' \
 	  '$(RUNSTREAM) events tail --from start' '$(RUNSTREAM) fsck' '$(RUNSTREAM) doctor'
 
 serve: setup ## run everything on this machine, in .runstream-data

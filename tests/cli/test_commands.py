@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -300,6 +301,23 @@ def test_every_mistake_of_a_file_is_told_with_its_line(runstream: Command, tmp_p
     assert lines[0] == "error: config.yml is not valid:"
     assert sum(line.startswith("  line ") for line in lines) >= 3
     assert lines[-1].startswith("hint: ")
+
+
+def test_a_wrong_file_is_named_as_it_was_given(runstream: Command, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/bad.yml").write_text("runs: [")
+    assert "sub/bad.yml" in runstream("run", "create", "--config", "sub/bad.yml").err.splitlines()[0]
+
+
+def test_changes_that_are_not_committed_are_warned_of(runstream: Command, config: Config, tmp_path: Path) -> None:
+    path = config("build")
+    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=tmp_path, check=True)
+    assert runstream("run", "create", "--config", path).err == ""
+    (tmp_path / "app.py").write_text("new")
+    warned = runstream("run", "create", "--config", path)
+    assert warned.code == 0
+    assert warned.err == "warning: app.py has changes that are not committed: they are not in this run\n"
 
 
 def test_the_file_is_found_in_its_folder(runstream: Command, config: Config, tmp_path: Path) -> None:

@@ -306,6 +306,17 @@ async def test_a_mark_anywhere_in_the_message_wants_no_runs(mark: str) -> None:
     assert (answer["runs"], {one["reason"] for one in answer["skipped"]}) == ([], {"ci_skip"})
 
 
+async def test_an_environment_that_no_process_can_take_is_refused_at_creation_by_name() -> None:
+    content = "runs: [{name: r, tasks: [{name: t, runtime: {type: host}, environment: {BIG: V}, steps: [{run: x}]}]}]"
+    config = {"name": "config.yml", "content": content.replace("V", "x" * 200_000)}
+    body = run_body(run_config_tasks={"t1": task(environment={"BIG": "x" * 200_000})})
+    async with World.make().http() as http:
+        for answer in (await http.post("/createruns", json={"config": config}), await http.post("/runs", json=body)):
+            (error,) = answer.json()
+            assert (answer.status_code, error["code"]) == (400, "environmentTooLarge")
+            assert error["message"] == "BIG is 200,000 bytes, a process can take 131,072"
+
+
 async def test_a_clone_step_without_a_repository_is_refused_at_creation() -> None:
     content = "runs: [{name: r, tasks: [{name: t, runtime: {type: host}, WHEN steps: [{clone: }]}]}]"
     url = "AGOLA_REPOSITORY_URL"

@@ -186,3 +186,12 @@ async def test_the_description_is_complete() -> None:
             assert operation.get("description"), f"{method} {path}"
             assert method not in ("post", "put") or "requestBody" in operation, f"{method} {path}"
             assert "default" in operation["responses"]
+
+
+async def test_a_browser_at_the_root_is_told_what_this_is() -> None:
+    async with World.make().http() as http:
+        http.headers.pop("Authorization")
+        answer = await http.get("http://gateway/")
+    assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/plain")
+    assert "There is no web interface yet" in answer.text
+    assert "runstream --url http://gateway/" in answer.text

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from runstream.telemetry.connections import HttpLimits, connections_within
+from runstream.telemetry.connections import OPEN_FILES, HttpLimits, connections_within, raise_open_files
 from runstream.telemetry.serving import HttpServer
 from tests.service.running import a_run, serving
 
@@ -122,6 +122,17 @@ async def test_connections_beyond_the_limit_are_told_so_and_the_rest_is_served()
         async with asyncio.timeout(10):
             while b" 200 OK" not in await say(http.port, [GET]):
                 continue
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
+    try:
+        raise_open_files()
+        raised, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert raised == (OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_connections_leave_half_of_the_open_files_to_the_rest() -> None:

@@ -103,6 +103,9 @@ async def test_servers_that_are_not_there_are_problems(tmp_path: Path) -> None:
 async def test_no_service_at_all(tmp_path: Path) -> None:
     code, out, _ = await runstream("--data-dir", str(tmp_path), "doctor")
     assert code == 1
+    heading, first, *_ = (line for line in out.splitlines() if line.strip())
+    assert "service" in first, heading
+    assert "not running" in first
     assert "runstream serve" in out
 
 
