@@ -57,6 +57,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Say which marks there are."""
     config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
+    # Hundreds of processes of ours are started: none of them has to compile what another has compiled.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     config.addinivalue_line("markers", "chaos: kills by -9 at random moments; many more of them in `make chaos`")
 
 
