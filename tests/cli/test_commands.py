@@ -43,7 +43,9 @@ def test_follow_prints_logs_and_the_end(runstream: Command, config: Config) -> N
     lines = _without_ids(done.out).splitlines()
     assert "build | first line" in lines
     assert "build | second line" in lines
-    assert lines.index("build | second line") < lines.index("run main #N: success")
+    end = next(index for index, line in enumerate(lines) if line.startswith("build: success"))
+    assert lines.index("build | second line") < end
+    assert [line for line in lines if line.startswith("run main #N: success")] == [lines[-3]]
     assert lines[-3].startswith("run main #N: success")
     assert lines[-2:] == [
         "  look    runstream --url URL run get NAME",
@@ -55,7 +57,7 @@ def test_follow_of_a_failure_names_the_step_and_ends_with_1(runstream: Command, 
     done = runstream("run", "create", "--config", config("build", "bad"), "--follow")
     assert done.code == 1
     text = _without_ids(done.out)
-    assert "run main #N: bad: failed after 0 ms (step 1 of 1: do, exit status 3)" in text
+    assert "\nbad: failed after 0 ms (step 1 of 1: do, exit status 3)" in text
     assert (
         "  bad failed: step 1 of 1: do, exit status 3\n    log   runstream --url URL log get NAME bad --step 0" in text
     )

@@ -93,7 +93,7 @@ SOON = datetime(2999, 1, 1, tzinfo=UTC)
 )
 def test_which_attempt_it_is_and_what_became_of_the_last(changes: dict[str, object], word: str, said: str) -> None:
     task = replace(TASK, **changes)  # type: ignore[arg-type]
-    assert (word_for(task), detail(RUN, task)) == (word, said)
+    assert (word_for(task), detail(task)) == (word, said)
 
 
 def test_a_run_whose_time_was_up_says_so() -> None:

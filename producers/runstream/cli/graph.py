@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
@@ -18,15 +22,42 @@ from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Run, RunSummary, Step, Task
 
 MARKS = {"success": "✓", "failed": "✗", "running": "●", "skipped": "-", "cancelled": "-", "stopped": "■"}
+ENDS = ("success", "failed", "stopped", "skipped", "cancelled")
+"""Statuses of tasks that have ended."""
 _WAITING = "○"
+_DEEPEST = 8
+"""Levels of indentation."""
+_NAMED = 4
+"""Tasks that are named where one depends on more."""
 _SHOWN_WAIT_SECONDS = 1.0
 _FAILURES = {"timeout": "failed: timed out", "lost": "failed: executor lost"}
 _LIMITS = {"timeout": ", took too long", "no_output": ", silent for too long"}
 
 
 def ordered(run: Run) -> list[Task]:
-    """The tasks as they are shown: by level, then by name."""
+    """Return the tasks by level, then by name."""
     return sorted(run.tasks.values(), key=lambda task: (task.level, task.name))
+
+
+def arranged(run: Run) -> list[tuple[int, Task]]:
+    """Return the tasks as the graph shows them, each with its indentation.
+
+    A task stands below the one that it depends on. One that depends on several stands below all of them, not indented
+    under any.
+    """
+    below: dict[str, list[Task]] = {}
+    tops: list[Task] = []
+    for task in ordered(run):
+        parents = [parent for parent in task.depends if parent in run.tasks]
+        (below.setdefault(parents[0], []) if len(parents) == 1 else tops).append(task)
+    rows: list[tuple[int, Task]] = []
+    for top in tops:
+        stack = [(0, top)]
+        while stack:
+            level, task = stack.pop()
+            rows.append((level, task))
+            stack.extend((level + 1, child) for child in reversed(below.get(task.id, ())))
+    return rows
 
 
 _COLUMNS = (Column("", wraps=True), Column(""), Column("", drop=1), Column("", wraps=True))
@@ -34,28 +65,100 @@ _COLUMNS = (Column("", wraps=True), Column(""), Column("", drop=1), Column("", w
 
 @dataclass(slots=True)
 class RunGraph:
-    """A run as rich draws it; durations go on by themselves."""
+    """A run as rich draws it."""
 
     run: Run
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         now = datetime.now(UTC)
         yield headline(self.run, now)
-        rows: list[tuple[Text, ...]] = []
-        for task in ordered(self.run):
-            style = STYLES.get(task.status, "")
-            mark = MARKS.get(task.status, _WAITING)
-            rows.append(
-                (
-                    Text(f"{'   ' * task.level}{mark} {task.name}", style=style),
-                    Text(word_for(task), style=style),
-                    Text(lasted(task.start_time, task.end_time, now) if task.start_time else ""),
-                    Text(detail(self.run, task), style="dim"),
-                )
+        yield from graph_lines(self.run, options.max_width, now)
+
+
+def graph_lines(
+    run: Run, width: int, now: datetime, *, height: int = sys.maxsize, reasons: Mapping[str, str] = MappingProxyType({})
+) -> list[Text]:
+    """Return a run's tasks in lines of at most `width` cells, then how to approve those that wait for it.
+
+    `reasons` says why tasks wait, by their names. Where the tasks take more than `height` lines, those that have ended
+    well and those that wait for others are counted instead.
+    """
+    rows = arranged(run)
+    lines = _task_lines(run, rows, width, now, reasons)
+    shown = len(rows)
+    by_interest = sorted(range(len(rows)), key=lambda index: _INTEREST.get(_kind(rows[index][1]), 2))
+    while len(lines) > max(1, height) and shown:
+        shown = max(0, min(shown - 1, shown - (len(lines) - height)))
+        kept = set(by_interest[:shown])
+        lines = _task_lines(run, [row for index, row in enumerate(rows) if index in kept], width, now, reasons)
+        rest = Counter(word_for(rows[index][1]) for index in by_interest[shown:])
+        lines.append(Text("… and " + ", ".join(f"{count} {word}" for word, count in sorted(rest.items())), style="dim"))
+    for command in approvals(run):
+        lines.append(Text("approve with:", style="bold"))
+        lines.extend(Text(part, style="bold") for part in folded(command, width))
+    return lines
+
+
+_INTEREST = {"waits for approval": 0, "running": 0, "failed": 1, "waiting": 3, "success": 4}
+"""Which tasks are left out last where there is no room for all."""
+
+
+def _kind(task: Task) -> str:
+    return word_for(task) if task.status == "notstarted" else task.status
+
+
+def _task_lines(
+    run: Run, rows: Iterable[tuple[int, Task]], width: int, now: datetime, reasons: Mapping[str, str]
+) -> list[Text]:
+    cells: list[tuple[Text, ...]] = []
+    for level, task in rows:
+        style = STYLES.get(task.status, "")
+        mark = MARKS.get(task.status, _WAITING)
+        doing = reasons.get(task.name, "") if word_for(task) == "waiting" else ""
+        cells.append(
+            (
+                Text(f"{'  ' * min(level, _DEEPEST)}{mark} {task.name}", style=style),
+                Text(word_for(task), style=style),
+                Text(lasted(task.start_time, task.end_time, now) if task.start_time else ""),
+                Text("; ".join(filter(None, (doing or detail(task), _after(run, task)))), style="dim"),
             )
-        yield from render(_COLUMNS, rows, options.max_width)
-        for command in approvals(self.run):
-            yield Text(f"approve with: {command}", style="bold")
+        )
+    return render(_COLUMNS, cells, width)
+
+
+def folded(command: str, width: int) -> list[str]:
+    """Return a command in lines that a shell joins again when they are pasted; no word of it is cut."""
+    lines = [""]
+    for word in map(shlex.quote, shlex.split(command)):
+        if lines[-1] and len(lines[-1]) + len(word) + len("  \\") > width:
+            lines[-1] += " \\"
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return lines
+
+
+def waits(run: Run) -> bool:
+    """Return whether the run or a task of it waits, and not just for another task of it."""
+    if run.phase == "queued" or run.paused_at is not None:
+        return True
+    return any(
+        task.status == "notstarted"
+        and not task.waiting_approval
+        and all(run.tasks[parent].status in ENDS for parent in task.depends if parent in run.tasks)
+        for task in run.tasks.values()
+    )
+
+
+def told(task: Task) -> str:
+    """Return what has become of a task, in one line."""
+    word = word_for(task)
+    parts = [f"{printable(task.name)}: {word}"]
+    if task.end_time and task.start_time:
+        parts.append(f"after {lasted(task.start_time, task.end_time)}")
+    if (task.status == "failed" or word == "tried again") and detail(task):
+        parts.append(f"({detail(task)})")
+    return " ".join(parts)
 
 
 def headline(run: Run, now: datetime | None = None) -> Text:
@@ -96,13 +199,17 @@ def word_for(task: Task) -> str:
 
 def approvals(run: Run) -> list[str]:
     """Return the command for each task that is waiting for approval."""
-    waiting = [task for task in ordered(run) if task.waiting_approval]
-    return [f"{us_command()} run approve {run_name(run)} {shlex.quote(task.name)}" for task in waiting]
+    return [approval(run, task) for task in ordered(run) if task.waiting_approval]
 
 
-def detail(run: Run, task: Task) -> str:
-    """What a task is at: the step that runs, the one that failed, the tasks that it waits for; and in which attempt."""
-    return ": ".join(filter(None, (_attempt(task), _doing(run, task))))
+def approval(run: Run, task: Task) -> str:
+    """Return the command that approves a task."""
+    return f"{us_command()} run approve {run_name(run)} {shlex.quote(task.name)}"
+
+
+def detail(task: Task) -> str:
+    """Return what a task is at: the step that runs, or the one that failed; and in which attempt."""
+    return ": ".join(filter(None, (_attempt(task), _doing(task))))
 
 
 def _attempt(task: Task) -> str:
@@ -116,7 +223,7 @@ def _attempt(task: Task) -> str:
     return f"{which} at {moment(task.not_before)}" if waits >= _SHOWN_WAIT_SECONDS else which
 
 
-def _doing(run: Run, task: Task) -> str:
+def _doing(task: Task) -> str:
     for index, step in enumerate(task.steps):
         if task.status == "running" and step.phase == "running":
             return f"step {index + 1} of {len(task.steps)}: {_short(step.name)}"
@@ -125,9 +232,16 @@ def _doing(run: Run, task: Task) -> str:
     if task.status == "notstarted" and task.attempts:
         last = task.attempts[-1]
         return f"attempt {last.attempt} {_FAILURES.get(last.failure, 'failed')}, {how_failed(last)}".rstrip(", ")
-    if task.status == "notstarted" and task.depends:
-        return "after " + ", ".join(sorted(run.tasks[parent].name for parent in task.depends if parent in run.tasks))
     return ""
+
+
+def _after(run: Run, task: Task) -> str:
+    """What it depends on, where that cannot be seen from its place in the graph, or is what it waits for."""
+    names = sorted(run.tasks[parent].name for parent in task.depends if parent in run.tasks)
+    if len(names) < 2 and (task.status != "notstarted" or task.attempts or not names):
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"after {', '.join(names[:_NAMED])}{more}"
 
 
 def how_failed(attempt: Task | Attempt) -> str:

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
-from runstream.cli.graph import RunGraph, detail, headline, ordered, title, word_for
-from runstream.cli.output import STYLES, console, lasted
-from runstream.client import Run
+from runstream.cli.backlog import Backlog, Shown
+from runstream.cli.connection import us_command
+from runstream.cli.finding import run_name
+from runstream.cli.graph import graph_lines, headline, title
+from runstream.cli.log_lines import LINE_CHARS
+from runstream.cli.output import console, counted, say, shows_colours
+from runstream.cli.terminal_text import printable
+from runstream.client import Reason, Run
 
 _COLOURS = ("cyan", "magenta", "blue", "yellow", "green", "bright_cyan", "bright_magenta", "bright_blue")
+_FRAME_SECONDS = 0.125
+_TERMINAL_LINE_CHARS = 4 << 10
+_UNFINISHED = 5
+"""Lines that have not ended that are shown at once."""
+_PASSING = ("deciding", "storing", "running", "assigned", "dependency", "approval", "stopping", "ended")
+"""Reasons that are gone in a moment, or are shown otherwise."""
+_SEQUENCE = re.compile("\x1b\\[[0-9;:]*m")
 
 
 class Screen(Protocol):
     """Shows a run and the lines of its logs."""
+
+    colours: bool
+    """Whether lines of logs may have colours."""
+    line_chars: int
+    """Characters of a line; what is longer goes on in the next one."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -28,51 +52,173 @@ class Screen(Protocol):
         """The run as it is now."""
         ...
 
-    def log(self, task: str, lines: list[str]) -> None:
-        """Lines that a task wrote."""
+    def explain(self, reasons: Sequence[Reason]) -> None:
+        """Why the run waits, or tasks of it."""
+        ...
+
+    def log(self, task: str, lines: list[str], unfinished: str) -> None:
+        """Lines that a task wrote, and the line that it has not ended yet."""
+        ...
+
+    def say(self, lines: list[str]) -> None:
+        """What has become of a task, after all its lines and before those of the tasks that depend on it."""
+        ...
+
+    async def draw(self) -> None:
+        """Draw what there is, as long as the run is watched."""
         ...
 
 
 def screen() -> Screen:
     """The screen that fits where the output goes."""
     out = console()
-    return LiveScreen(out) if out.is_terminal and not out.is_dumb_terminal else PlainScreen(out)
+    return LiveScreen(out) if out.is_terminal and not out.is_dumb_terminal else PlainScreen()
 
 
 class LiveScreen:
-    """A terminal: logs scroll, the graph stays below them."""
+    """A terminal: logs scroll, the graph stays below them, and is of now however much is written."""
 
     def __init__(self, out: Console) -> None:
+        self.colours = shows_colours()
+        self.line_chars = _TERMINAL_LINE_CHARS
         self._out = out
-        self._live = Live(console=out, refresh_per_second=8)
-        self._colours: dict[str, str] = {}
+        self._backlog = Backlog()
+        self._run: Run | None = None
+        self._reasons: dict[str, str] = {}
+        self._unfinished: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        self._said: list[str] = []
+        self._drawn: list[str] = []
+        """The lines of the graph on the terminal, without colours."""
+        self._last = ""
 
     def __enter__(self) -> Self:
-        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._live.stop()
+        if isinstance(error, OSError):
+            return  # the terminal is gone
+        for task, line in self._unfinished.items():
+            self._backlog.add(task, [line])
+        self._unfinished = {}
+        lines = ["", *self._graph(sys.maxsize)] if self._run is not None else []
+        self._write(self._backlog.rest(), [])
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
+        sys.stdout.flush()
 
     def show(self, run: Run) -> None:
         """The run as it is now."""
-        self._live.update(Group(Text(), RunGraph(run)))
+        self._run = run
 
-    def log(self, task: str, lines: list[str]) -> None:
-        """Lines that a task wrote, in its colour; colours that the lines have stay."""
-        colour = self._colours.setdefault(task, _COLOURS[len(self._colours) % len(_COLOURS)])
-        texts = [Text.assemble((f"{task} | ", colour), Text.from_ansi(line)) for line in lines]
-        self._out.print(Group(*texts))
+    def explain(self, reasons: Sequence[Reason]) -> None:
+        """Why the run waits (by an empty name), or tasks of it."""
+        told = [reason for reason in reasons if reason.code not in _PASSING]
+        self._reasons = {name: reason.message for reason in told for name in reason.tasks or ("",)}
+
+    def log(self, task: str, lines: list[str], unfinished: str) -> None:
+        """Lines that a task wrote; they are drawn soon, or left out."""
+        self._backlog.add(task, lines)
+        if unfinished:
+            self._unfinished[task] = unfinished
+        else:
+            self._unfinished.pop(task, None)
+
+    def say(self, lines: list[str]) -> None:
+        """Show a command with a word that is too long for the graph, which shows all else."""
+        self._said += [line for line in lines if any(len(word) >= self._out.width - 4 for word in line.split())]
+
+    async def draw(self) -> None:
+        """Draw frame after frame."""
+        while True:
+            shown = self._backlog.take(time.monotonic())
+            region = self._region()
+            if shown or self._said or region != self._last:
+                self._write(shown, region.split("\n"))
+                self._last = region
+            await asyncio.sleep(_FRAME_SECONDS)
+
+    def _write(self, shown: Sequence[Shown], region: list[str]) -> None:
+        """Replace the graph by lines and a new graph, at once; the cursor stays at its end."""
+        width = max(1, self._out.width)
+        # A terminal that became narrower has folded the lines that were drawn before.
+        rows = sum(max(1, -(-cell_len(line) // width)) for line in self._drawn)
+        up = f"\x1b[{rows - 1}A" if rows > 1 else ""
+        lines = [line for each in shown for line in self._lines(each)] + [printable(line) for line in self._said]
+        self._said = []
+        sys.stdout.write(f"\r{up}\x1b[J" + "".join(f"{line}\n" for line in lines) + "\n".join(region))
+        sys.stdout.flush()
+        self._drawn = [_SEQUENCE.sub("", line) for line in region]
+
+    def _lines(self, shown: Shown) -> list[str]:
+        name = self._name(shown.task)
+        lines = [f"{name}{line}" for line in shown.lines]
+        if shown.left_out and self._run is not None:
+            command = f"{us_command()} log get {run_name(self._run)} {shlex.quote(shown.task)}"
+            lines.insert(0, f"{name}… {counted(shown.left_out, 'line')} left out: {printable(command)}")
+        return lines
+
+    def _name(self, task: str) -> str:
+        """The task's name in its colour, before each of its lines."""
+        if task not in self._names:
+            colour = _COLOURS[len(self._names) % len(_COLOURS)]
+            self._names[task] = self._rendered([Text(f"{printable(task)} | ", colour)])
+        return self._names[task]
+
+    def _region(self) -> str:
+        if self._run is None:
+            return ""
+        width, height = self._out.width - 1, self._out.height - 1
+        unfinished = list(self._unfinished.items())[: max(0, min(_UNFINISHED, height - 4))]
+        lines = [_tail(task, _SEQUENCE.sub("", line).expandtabs(), width) for task, line in unfinished]
+        lines += [Text(), headline(self._run, datetime.now(UTC))]
+        if why := self._reasons.get("", ""):
+            lines.append(Text(f"waits: {printable(why)}", style="dim"))
+        for line in lines:
+            line.truncate(self._room(line, width), overflow="ellipsis")
+        return self._rendered(lines) + "\n" + "\n".join(self._graph(height - len(lines)))
+
+    def _graph(self, height: int) -> list[str]:
+        if self._run is None:
+            return []
+        width = self._out.width - 1
+        waiting = {} if self._run.finished else self._reasons
+        lines = graph_lines(self._run, width, datetime.now(UTC), height=height, reasons=waiting)
+        lines = lines[: max(0, height)]
+        for line in lines:
+            line.truncate(self._room(line, width), overflow="ellipsis")
+        return [self._rendered([line]) for line in lines]
+
+    def _room(self, line: Text, width: int) -> int:
+        """Return the width for a line; in ASCII, an ellipsis is three dots."""
+        ascii_room = width - 2 * line.plain.count("…") - 2
+        return max(1, width if self._out.encoding.lower().startswith("utf") else ascii_room)
+
+    def _rendered(self, lines: Sequence[Text]) -> str:
+        with self._out.capture() as captured:
+            for line in lines:
+                self._out.print(line, end="\n", soft_wrap=True)
+        return captured.get().removesuffix("\n")
+
+
+def _tail(task: str, line: str, width: int) -> Text:
+    """Return the end of a line that is being written, in one row."""
+    begin = f"{printable(task)} | "
+    room = max(8, width - len(begin))
+    return Text(begin + (line if len(line) <= room else f"…{line[-room + 1 :]}"))
 
 
 class PlainScreen:
-    """A pipe or a file: a line whenever something changes."""
+    """A pipe or a file: everything in lines, in order, without colours."""
 
-    def __init__(self, out: Console) -> None:
-        self._out = out
-        self._said: dict[str, str] = {}
+    colours = False
+    line_chars = LINE_CHARS
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._explained: set[str] = set()
+        self._title = ""
 
     def __enter__(self) -> Self:
         return self
@@ -83,26 +229,31 @@ class PlainScreen:
         return
 
     def show(self, run: Run) -> None:
-        """What has changed since the last time."""
-        self._say(run.id, f"{title(run)}: {headline(run).plain.partition('  ')[2].partition('  ')[0]}")
-        for task in ordered(run):
-            word = word_for(task)
-            if word == "waiting":
-                continue
-            parts = [f"{title(run)}: {task.name}: {word}"]
-            if task.end_time and task.start_time:
-                parts.append(f"after {lasted(task.start_time, task.end_time)}")
-            if (task.status == "failed" or task.waiting_approval or word == "tried again") and detail(run, task):
-                parts.append(f"({detail(run, task)})")
-            self._say(task.id, " ".join(parts))
+        """The run's phase, until it ends: its end is told after everything else."""
+        self._title = title(run)
+        phase = f"{run.phase}, paused" if run.paused_at is not None else str(run.phase)
+        if not run.finished and self._said != phase:
+            self._said = phase
+            say(f"{self._title}: {phase}")
 
-    def log(self, task: str, lines: list[str]) -> None:
-        """Lines that a task wrote, without their colours."""
+    def explain(self, reasons: Sequence[Reason]) -> None:
+        """Why the whole run waits."""
+        for reason in reasons:
+            if not reason.tasks and reason.code not in self._explained and reason.code not in _PASSING:
+                self._explained.add(reason.code)
+                say(f"{self._title}: waits: {reason.message}")
+
+    def log(self, task: str, lines: list[str], unfinished: str) -> None:
+        """Lines that a task wrote; one that has not ended comes when it has."""
+        name = printable(task)
+        if lines:
+            sys.stdout.write("".join(f"{name} | {line}\n" for line in lines))
+            sys.stdout.flush()
+
+    def say(self, lines: list[str]) -> None:
+        """What has become of a task."""
         for line in lines:
-            self._out.out(f"{task} | {Text.from_ansi(line).plain}", style=None, highlight=False)
+            say(line)
 
-    def _say(self, key: str, line: str) -> None:
-        if self._said.get(key) != line:
-            self._said[key] = line
-            style = next((STYLES[word] for word in line.split() if word in STYLES), None)
-            self._out.out(line, style=style, highlight=False)
+    async def draw(self) -> None:
+        """Nothing: lines are written as they come."""

@@ -1,57 +1,201 @@
-"""The logs of a run's steps while they are written, line by line, each step's one after the other."""
+"""What the tasks of a run do, in an order that makes sense: causes before effects.
+
+A task's lines come before its end, its end before anything of the tasks that depend on it. Events and logs arrive on
+different ways, so each task has a queue, and a task's queue waits for the ends of those that it depends on.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import shlex
+from collections import deque
+from contextlib import aclosing
+from dataclasses import dataclass
 
+from runstream.cli.connection import us_command
+from runstream.cli.finding import run_name
+from runstream.cli.graph import ENDS, approval, told, word_for
 from runstream.cli.log_lines import LogLines
-from runstream.client import Attempt, Client, ClientError, Run, Task
+from runstream.cli.screen import Screen
+from runstream.client import Attempt, Client, ClientError, Reason, Run, Task
 
-Lines = Callable[[str, list[str]], None]
+LOG_SECONDS = 30.0
+"""How long a log may be silent after its task has ended; then it is said to be missing."""
+_OPEN_LOGS = 64
+"""Logs that are read at once; each takes a connection."""
+_TOLD = ("noExecutor", "noExecutorFits", "executorsFull")
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """The log of a step; of the setup for None."""
+
+    run: Run
+    attempt: int
+    step: int | None
 
 
 class StepOutput:
-    """Follows the logs of all steps that begin; `task` for task, a step's log after that of the one before."""
+    """Follows the logs of all steps that begin."""
 
-    def __init__(self, client: Client, group: asyncio.TaskGroup, show: Lines) -> None:
+    def __init__(
+        self, client: Client, group: asyncio.TaskGroup, screen: Screen, *, log_seconds: float = LOG_SECONDS
+    ) -> None:
         self._client = client
         self._group = group
-        self._show = show
-        self._begun: set[tuple[str, int, int | None]] = set()
-        self._last: dict[str, asyncio.Task[None]] = {}
+        self._screen = screen
+        self._log_seconds = log_seconds
+        self._open = asyncio.Semaphore(_OPEN_LOGS)
+        self._tasks: dict[str, _TaskOutput] = {}
 
     def follow(self, run: Run) -> None:
-        """Begin with what has begun to run since the last time; the setup is only shown when it failed."""
-        for task in (task for task in run.tasks.values() if not task.kept):
-            attempts: tuple[Attempt | Task, ...] = (*task.attempts, task)
-            for attempt in attempts:
-                if attempt.setup_step.phase == "failed":
-                    self._begin(run, task, attempt.attempt, None)
-                for step, state in enumerate(attempt.steps):
-                    if state.start_time is not None:
-                        self._begin(run, task, attempt.attempt, step)
+        """Go on with what has happened since the last time."""
+        for task in run.tasks.values():
+            if task.id not in self._tasks:
+                self._tasks[task.id] = _TaskOutput(task, self._client, self._screen, self._open, self._log_seconds)
+        for task in run.tasks.values():
+            output = self._tasks[task.id]
+            output.see(run, task)
+            if output.begins:
+                parents = [self._tasks[parent].ended for parent in task.depends if parent in self._tasks]
+                output.working = self._group.create_task(output.work(parents))
 
-    def _begin(self, run: Run, task: Task, attempt: int, step: int | None) -> None:
-        key = (task.id, attempt, step)
-        if key not in self._begun:
-            self._begun.add(key)
-            chunks = self._client.logs.follow(run.id, task.id, step, attempt=attempt)
-            self._last[task.id] = self._group.create_task(self._copy(task, chunks, self._last.get(task.id)))
+    def explain(self, run: Run, reasons: tuple[Reason, ...]) -> None:
+        """Say why tasks wait, each reason once."""
+        for reason in reasons:
+            for name in reason.tasks if reason.code in _TOLD else ():
+                task = run.task(name)
+                if task is not None and task.id in self._tasks:
+                    self._tasks[task.id].explain(reason)
 
     async def finish(self) -> None:
-        """Wait until everything that was begun is shown."""
-        if self._last:
-            await asyncio.wait(self._last.values())
+        """Wait until everything of a run that has ended is shown."""
+        for output in self._tasks.values():
+            output.close()
+        working = [output.working for output in self._tasks.values() if output.working is not None]
+        if working:
+            await asyncio.wait(working)
 
-    async def _copy(self, task: Task, chunks: AsyncIterator[bytes], before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await asyncio.wait({before})
+
+class _TaskOutput:
+    """What there is to show of one task, in its order."""
+
+    def __init__(
+        self, task: Task, client: Client, screen: Screen, open_logs: asyncio.Semaphore, log_seconds: float
+    ) -> None:
+        self._id, self._name = task.id, task.name
+        self._client = client
+        self._screen = screen
+        self._open = open_logs
+        self._log_seconds = log_seconds
+        self._queue: deque[_Log | list[str]] = deque()
+        self._more = asyncio.Event()
+        self._begun: set[tuple[int, int | None]] = set()
+        self._said = ("waiting", 1)
+        self._explained: set[str] = set()
+        self._over = False
+        self._bound: asyncio.Timeout | None = None
+        self.ended = asyncio.Event()
+        """Set when everything of the task was shown."""
+        self.working: asyncio.Task[None] | None = None
+
+    @property
+    def begins(self) -> bool:
+        """True when there is something to show for the first time."""
+        return self.working is None and bool(self._queue)
+
+    def see(self, run: Run, task: Task) -> None:
+        """Queue what has happened to the task since the last time."""
+        for attempt in task.attempts:
+            self._see_logs(run, attempt)
+        if task.status not in ENDS:
+            self._see_state(run, task)
+        self._see_logs(run, task)
+        if task.status in ENDS and not self._over:
+            self._see_state(run, task)
+            self.close()
+
+    def explain(self, reason: Reason) -> None:
+        """Queue why the task waits."""
+        if reason.code not in self._explained and not self._over:
+            self._explained.add(reason.code)
+            self._put([f"{self._name}: waits: {reason.message}"])
+
+    def close(self) -> None:
+        """Take nothing more; end when all that is queued was shown."""
+        self._over = True
+        self._more.set()
+        self._be_patient()
+        if self.working is None and not self._queue:
+            self.ended.set()
+
+    async def work(self, parents: list[asyncio.Event]) -> None:
+        """Show what is queued, once everything of the tasks before it was shown."""
         try:
-            lines = LogLines()
-            async for chunk in chunks:
-                self._show(task.name, lines.feed(chunk))
-            self._show(task.name, lines.end())
+            for parent in parents:
+                await parent.wait()
+            while True:
+                self._more.clear()
+                while self._queue:
+                    shown = self._queue.popleft()
+                    if isinstance(shown, _Log):
+                        await self._copy(shown)
+                    else:
+                        self._screen.say(shown)
+                if self._over:
+                    return
+                await self._more.wait()
+        finally:
+            self.ended.set()
+
+    def _see_state(self, run: Run, task: Task) -> None:
+        state = word_for(task), task.attempt
+        if state != self._said:
+            self._said = state
+            lines = [] if state[0] == "waiting" else [told(task)]
+            self._put(lines + ([f"  {approval(run, task)}"] if task.waiting_approval else []))
+
+    def _see_logs(self, run: Run, attempt: Attempt | Task) -> None:
+        if isinstance(attempt, Task) and attempt.kept:
+            return
+        steps = [index for index, step in enumerate(attempt.steps) if step.start_time is not None]
+        for step in ([None] if attempt.setup_step.phase == "failed" else []) + steps:
+            if (attempt.attempt, step) not in self._begun:
+                self._begun.add((attempt.attempt, step))
+                self._put(_Log(run, attempt.attempt, step))
+
+    def _put(self, shown: _Log | list[str]) -> None:
+        if shown:
+            self._queue.append(shown)
+            self._more.set()
+
+    def _be_patient(self) -> None:
+        if self._over and self._bound is not None:
+            self._bound.reschedule(asyncio.get_running_loop().time() + self._log_seconds)
+
+    async def _copy(self, log: _Log) -> None:
+        lines = LogLines(colours=self._screen.colours, line_chars=self._screen.line_chars)
+        missing = ""
+        try:
+            async with (
+                self._open,
+                asyncio.timeout(None) as self._bound,
+                aclosing(self._client.logs.follow(log.run.id, self._id, log.step, attempt=log.attempt)) as chunks,
+            ):
+                self._be_patient()
+                async for chunk in chunks:
+                    self._be_patient()
+                    self._screen.log(self._name, lines.feed(chunk), lines.unfinished)
+                    await asyncio.sleep(0)  # much output leaves the events and the screen their turn
         except ClientError as error:
-            if error.kind != "not-exist":  # a step whose log was lost with its executor has none to show
-                self._show(task.name, [f"(the log of this step cannot be followed: {error.message})"])
+            missing = error.message
+        except TimeoutError:
+            missing = f"nothing more came for {self._log_seconds:.0f} s after its task had ended"
+        finally:
+            self._bound = None
+            self._screen.log(self._name, lines.end(), "")
+        if missing:
+            which = "setup" if log.step is None else f"step {log.step + 1}"
+            option = "--setup" if log.step is None else f"--step {log.step}"
+            command = f"{us_command()} log get {run_name(log.run)} {shlex.quote(self._name)} {option}"
+            self._screen.log(self._name, [f"(the log of {which} is missing here: {missing}: {command})"], "")

@@ -87,7 +87,7 @@ def _tell_end(run: Run) -> None:
         if task.status == "failed":
             failed = next((index for index, step in enumerate(task.steps) if step.phase == "failed"), None)
             which = "--setup" if failed is None else f"--step {failed}"
-            reason = f": {detail(run, task)}" if detail(run, task) else ""
+            reason = f": {detail(task)}" if detail(task) else ""
             say(f"  {task.name} failed{reason}")
             say(f"    log   {us} log get {run_name(run)} {shlex.quote(task.name)} {which}")
     say(f"  look    {us} run get {run_name(run)}")
