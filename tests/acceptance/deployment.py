@@ -24,6 +24,7 @@ import psutil
 from runstream.client import Client
 from runstream.embedded import NatsServer, PostgresServer
 from runstream.embedded.process import ServerProcess
+from tests.forkserver import PIPE, SERVICE, Forked, forked
 
 RUNSTREAM = Path(sys.executable).with_name("runstream")
 TOKEN = "open-sesame"
@@ -49,7 +50,7 @@ class Process:
     folder: Path
     environment: dict[str, str]
     url: str = ""
-    _process: asyncio.subprocess.Process | None = None
+    _process: Forked | None = None
 
     @property
     def stderr(self) -> Path:
@@ -68,9 +69,7 @@ class Process:
         """Start it, and wait until it says that it serves."""
         words = ("--data-dir", str(self.data_dir), "serve", *self.words)
         with self.stderr.open("ab") as stderr:
-            self._process = await asyncio.create_subprocess_exec(
-                RUNSTREAM, *words, env=self.environment, stdout=asyncio.subprocess.PIPE, stderr=stderr
-            )
+            self._process = await forked(SERVICE, words, self.environment, stdout=PIPE, stderr=stderr)
         assert self._process.stdout is not None
         async with asyncio.timeout(START_SECONDS):
             line = (await self._process.stdout.readline()).decode()
@@ -184,13 +183,7 @@ def environment() -> dict[str, str]:
 
 async def command(*words: str, seconds: float = 50.0, objects: Mapping[str, str] = MappingProxyType({})) -> Done:
     """Run `runstream` to its end."""
-    process = await asyncio.create_subprocess_exec(
-        RUNSTREAM,
-        *words,
-        env=environment() | dict(objects),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await forked(SERVICE, words, environment() | dict(objects), stdout=PIPE, stderr=PIPE)
     try:
         async with asyncio.timeout(seconds):
             out, err = await process.communicate()

@@ -28,6 +28,7 @@ from pathlib import Path
 import msgspec
 
 from tests.chaos.dying import Death
+from tests.forkserver import DEVNULL, PIPE, Forked, forked
 
 LATER = (-1.0, -1.0, 0.0, 0.0005, 0.002, 0.01, 0.05)
 """How long after a request it may be, in seconds; -1 is right before it."""
@@ -116,14 +117,9 @@ class Victim:
             self.ended += 1
 
     @contextlib.asynccontextmanager
-    async def _running(self, death: Death) -> AsyncIterator[asyncio.subprocess.Process]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self.module, msgspec.json.encode(death).decode(), *self.words),
-            cwd=ROOT,
-            env=dict(self.environment),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+    async def _running(self, death: Death) -> AsyncIterator[Forked]:
+        words = (msgspec.json.encode(death).decode(), *self.words)
+        process = await forked(self.module, words, self.environment, stdout=DEVNULL, stderr=PIPE)
         try:
             yield process
         finally:
