@@ -57,6 +57,20 @@ async def test_a_reader_that_leaves_ends_a_command_without_a_word(environment: d
     assert await _ran(environment, "bash", "-c", line) == (BROKEN_PIPE, "")
 
 
+@pytest.mark.parametrize("words", ["--help", "run --help", "run list --help"])
+async def test_a_reader_of_help_may_leave(environment: dict[str, str], words: str) -> None:
+    program = Path(sys.executable).parent / "runstream"
+    # `true` has ended, and with it the pipe's only reader, before the program begins.
+    line = f"exec 3> >(true); wait $!; {program} {words} >&3"
+    assert await _ran(environment, "bash", "-c", line) == (BROKEN_PIPE, "")
+
+
+async def test_a_command_that_waits_notices_that_its_reader_left(environment: dict[str, str]) -> None:
+    program = Path(sys.executable).parent / "runstream"
+    line = f"set -o pipefail; {program} events tail --from end | true"
+    assert await _ran(environment, "bash", "-c", line) == (BROKEN_PIPE, "")
+
+
 @pytest.mark.parametrize("words", ["events tail --from start", "run list", "--help"])
 async def test_a_full_disk_is_one_error(environment: dict[str, str], words: str) -> None:
     program = Path(sys.executable).parent / "runstream"

@@ -26,6 +26,10 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich ends the process with 1 when it prints help
+            return BROKEN_PIPE
+        raise
     except Exception as error:  # noqa: BLE001 - this is the edge: everything is told here, once
         failed = _of_output(error)
         if failed is not None:

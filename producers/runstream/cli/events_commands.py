@@ -36,7 +36,7 @@ def tail_events(
         async for commit in client.events.tail(begin, run=run_id):
             say(msgspec.json.encode(commit).decode() if output == "json" else _line(commit))
 
-    return with_client(work)
+    return with_client(work, reads_on=True)
 
 
 def _line(commit: Commit) -> str:

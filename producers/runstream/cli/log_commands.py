@@ -58,7 +58,7 @@ def get_log(
             await (logs.follow(of_task) if follow else logs.print(of_task))
         logs.require_some()
 
-    return with_client(work)
+    return with_client(work, reads_on=True)
 
 
 async def _find(client: Client, run: str, task: str | None) -> tuple[Run, list[Task]]:

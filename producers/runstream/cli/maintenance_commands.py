@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import socket
 from collections.abc import Callable
 
 from rich.text import Text
 
-from runstream.cli.output import Output, counted, moment, print_json, print_table, say, styled
+from runstream.cli.connection import us_command
+from runstream.cli.output import Output, complain, counted, moment, print_json, print_table, say, styled
 from runstream.cli.running import with_client
 from runstream.cli.table import Column
 from runstream.client import Client, Instance, Maintenance
@@ -26,18 +28,22 @@ def enable(
     service
         Which service.
     wait
-        Return when every process is parked.
+        Wait until every process is parked.
     deadline
-        Stop tasks that still run after this time, such as 10m; without it they are let end.
+        Stop tasks that still run after this time, such as 10m; otherwise they are allowed to finish.
     reason
-        Why; everybody who is refused is told.
+        Reason, shown with every refused request.
     output
         How to print the status.
     """
 
     async def work(client: Client) -> int:
         status = await client.maintenance.enable(service, by=_user(), reason=reason, deadline=deadline)
-        return await _finish(client, status, _is_parked if wait else None, output)
+        try:
+            return await _finish(client, status, _is_parked if wait else None, output)
+        except asyncio.CancelledError:
+            complain(f"maintenance stays enabled: `{us_command()} maintenance disable` ends it")
+            raise
 
     return with_client(work)
 
@@ -50,9 +56,9 @@ def disable(*, service: str = "runs", wait: bool = False, reason: str = "", outp
     service
         Which service.
     wait
-        Return when every process works again.
+        Wait until every process works again.
     reason
-        What to note beside it.
+        Reason, recorded with the change.
     output
         How to print the status.
     """
@@ -72,7 +78,7 @@ def status(*, service: str = "runs", wait: bool = False, output: Output = "table
     service
         Which service.
     wait
-        Return when every process is as is asked for: parked, or working.
+        Wait until every process has reached the requested state: parked, or working.
     output
         How to print it.
     """
@@ -104,7 +110,7 @@ def forget(instance: str, /, *, service: str = "runs") -> int:
 
 async def _finish(client: Client, status: Maintenance, reached: Reached | None, output: Output) -> int:
     """Print the status, once it is as it is waited for. 1 when it was changed by somebody else meanwhile."""
-    tell = _Telling(output).tell
+    tell = _Telling(output, waits=reached is not None).tell
     asked = status.requested
     tell(status)
     while reached is not None and not reached(status) and status.requested is asked:
@@ -118,19 +124,21 @@ async def _finish(client: Client, status: Maintenance, reached: Reached | None, 
 
 
 class _Telling:
-    """Says what changes while somebody waits; nothing but the end in JSON."""
+    """What is printed during a wait: which processes are waited for, and what changes. Nothing in JSON."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, *, waits: bool) -> None:
         self._quiet = output == "json"
+        self._waits = waits
         self._said: dict[str, str] = {}
 
     def tell(self, status: Maintenance) -> None:
-        """A line for each process whose state is another than the last time."""
+        """Print a line for each process that is waited for or whose state has changed."""
         for instance in status.instances:
             word = _how(instance)
             before = self._said.get(instance.id)
             self._said[instance.id] = word
-            if not self._quiet and before not in (None, word):
+            news = before != word if before is not None else self._waits and bool(_detail(instance))
+            if not self._quiet and news:
                 say(f"{_name(instance)}: {word}")
 
 

@@ -164,7 +164,7 @@ def follow_run(run: RunName, /) -> int:
     async def work(client: Client) -> int:
         return await watch_runs(client, [await find_run(client, run)])
 
-    return with_client(work)
+    return with_client(work, reads_on=True)
 
 
 def _row(run: RunSummary) -> tuple[Cell, ...]:
