@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.forkserver import PIPE, SERVICE, Forked, forked
+
 RUNSTREAM = Path(sys.executable).with_name("runstream")
 HELLO = """
 runs:
@@ -26,7 +28,7 @@ runs:
 class Service:
     """A `runstream serve` that serves."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+    def __init__(self, process: Forked, url: str) -> None:
         self.process = process
         self.url = url
         self.family: list[psutil.Process] = []
@@ -55,12 +57,8 @@ class Service:
 @contextlib.asynccontextmanager
 async def serving(data_dir: Path, *options: str, **environment: str) -> AsyncIterator[Service]:
     """`runstream serve` on this directory, from the moment it serves; killed at the end if it is still there."""
-    process = await asyncio.create_subprocess_exec(
-        RUNSTREAM,
-        *("--data-dir", str(data_dir), "serve", *options),
-        env={**os.environ, **environment},
-        stdout=asyncio.subprocess.PIPE,
-    )
+    words = ("--data-dir", str(data_dir), "serve", *options)
+    process = await forked(SERVICE, words, {**os.environ, **environment}, stdout=PIPE)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(40):
@@ -80,13 +78,7 @@ async def serving(data_dir: Path, *options: str, **environment: str) -> AsyncIte
 
 async def runstream(*words: str, **environment: str) -> tuple[int, str, str]:
     """Run a command to its end: its exit code, stdout and stderr."""
-    process = await asyncio.create_subprocess_exec(
-        RUNSTREAM,
-        *words,
-        env={**os.environ, "COLUMNS": "200", **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await forked(SERVICE, words, {**os.environ, "COLUMNS": "200", **environment}, stdout=PIPE, stderr=PIPE)
     try:
         async with asyncio.timeout(40):
             out, err = await process.communicate()
