@@ -1,8 +1,9 @@
-"""Which names users may give to what they create (domain g.3)."""
+"""Which names users may give to what they create (domain g.3), and which texts can be shown as a name."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 MAX_CHARACTERS = 40
 _NAME = re.compile(r"[A-Za-z0-9]|[A-Za-z][A-Za-z0-9]*(?:-[A-Za-z0-9]+)*")
@@ -16,3 +17,24 @@ RULE = (
 def valid_name(name: str) -> bool:
     """Whether something may be called so; what looks like an id is none, since references may be either."""
     return len(name) <= MAX_CHARACTERS and _NAME.fullmatch(name) is not None and not _UUID.fullmatch(name)
+
+
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves the cursor, breaks the line or turns the order of letters: C0, DEL, C1, separators, bidi controls."""
+_FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters of which nothing is seen."""
+SHOWN_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
+"""The characters of a name that can be shown, for JSON Schema."""
+
+
+def name_problem(name: str) -> str:
+    """Return what keeps a text from being shown as a name, such as `has the character \\x1b (U+001B)`; "" for nothing.
+
+    The empty text is not judged: where it is no name is up to the caller.
+    """
+    if (found := _UNSHOWN.search(name)) is not None:
+        character = found[0]
+        return f"has the character {repr(character)[1:-1]} (U+{ord(character):04X}), which is not shown as a letter"
+    if name and all(c.isspace() or c in _FILLERS or unicodedata.category(c) == "Cf" for c in name):
+        return "has only blanks"
+    return ""

@@ -160,7 +160,7 @@ async def test_a_graph_that_cannot_run_makes_a_run_with_setup_errors() -> None:
         ({"group": "/project"}, "invalidRunGroup", "two elements"),
         ({"run_config_tasks": None}, "invalidRunConfigTasks", "neither"),
         ({"name": ""}, "invalidName", "run name"),
-        ({"name": "é" * 51}, "invalidName", "100 bytes"),
+        ({"name": "é" * 51}, "textTooLong", "at most 100"),
         ({"run_config_tasks": {"a": task(), "b": task()}}, "invalidRunConfigTasks", "two tasks have the name"),
         (
             {"run_config_tasks": {"a": task(depends={"x": {"task_id": "x"}})}},

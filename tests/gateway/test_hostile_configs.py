@@ -266,7 +266,5 @@ async def test_what_no_file_is(body: bytes, status: int, code: str) -> None:
 
 async def test_names_of_refs_have_a_bound() -> None:
     async with gateway() as http:
-        answer = await create(
-            http, "config.yml", "runs: [{name: r, when: {branch: '/a{999}b/'}}]", branch="a" * 100_000
-        )
+        answer = await create(http, "config.yml", "runs: [{name: r, when: {branch: '/a{999}b/'}}]", branch="a" * 2_000)
         assert answer.json()[0]["code"] == "invalidRef"

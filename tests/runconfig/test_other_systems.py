@@ -164,12 +164,13 @@ def test_what_does_nothing_yet_is_told() -> None:
 
 def test_cr_lf_is_a_line_end_in_programs_and_what_they_import() -> None:
     source = (
-        "{ runs: [{ name: import 'n.libsonnet', tasks: [{ name: 'a\\rb', runtime: { type: 'host' },\r\n"
-        "steps: [{ run: { name: 'n', command: |||\r\n  echo one\r\n  test\r\n||| } }] }] }] }\r\n"
-    ).replace("a\\rb", "t")
-    imports = {"n.libsonnet": "|||\r\n  n\r\n|||"}
+        "{ runs: [{ name: 'r', tasks: [{ name: 't', runtime: { type: 'host' },\r\n"
+        "steps: [{ run: { name: 'n', command: |||\r\n  echo one\r\n  test\r\n||| } },\r\n"
+        "{ run: import 'n.libsonnet' }] }] }] }\r\n"
+    )
+    imports = {"n.libsonnet": "{ name: 'n', command: |||\r\n  n\r\n||| }"}
     (run,) = parse_file("config.jsonnet", source, RefContext(), imports=imports).runs
-    assert run.name == "n\n"
+    assert "command='n\\n'" in repr(run.tasks[0].steps[1])
     assert "command='echo one\\ntest\\n'" in repr(run.tasks[0].steps[0])
     escaped = "{ runs: [{ name: 'r', tasks: [{ name: 't', runtime: { type: 'host' }, steps: [{ run: 'x\\r' }] }] }] }"
     assert "command='x\\r'" in repr(parse_file("config.jsonnet", escaped, RefContext()).runs[0].tasks[0].steps[0])

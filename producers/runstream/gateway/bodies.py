@@ -15,6 +15,7 @@ from starlette.requests import Request
 from runstream.errors import BadRequestError
 from runstream.evaluation import ConfigName
 from runstream.events.run_config import Condition, GroupPolicy, RetryReason
+from runstream.gateway.texts import Command, File, Label, Name, Text, Word, require_fitting
 from runstream.runconfig import MAX_BACKOFF, MAX_NANOSECONDS, MAX_PRIORITY, MAX_RETRIES, MAX_WAITING, REASONS
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DependBody(Body, frozen=True):
     """On which task (by its id) a task waits, and in which of its outcomes."""
 
-    task_id: str
+    task_id: Label
     conditions: list[Condition] = []
 
 
@@ -46,18 +47,18 @@ class TmpfsBody(Body, frozen=True):
 class VolumeBody(Body, frozen=True):
     """A mount in a container."""
 
-    path: str
+    path: Word
     tmpfs: TmpfsBody
 
 
 class ContainerBody(Body, frozen=True):
     """One container of a pod."""
 
-    image: str = ""
-    environment: dict[str, str] = {}
-    user: str = ""
+    image: Label = ""
+    environment: dict[Label, Command] = {}
+    user: Label = ""
     privileged: bool = False
-    entrypoint: str = ""
+    entrypoint: Word = ""
     volumes: list[VolumeBody] = []
 
 
@@ -65,35 +66,35 @@ class RuntimeBody(Body, frozen=True):
     """Where a task runs."""
 
     type: Literal["pod", "host"] = "pod"
-    arch: str = ""
+    arch: Label = ""
     containers: list[ContainerBody] = []
-    labels: dict[str, str] = {}
+    labels: dict[Label, Label] = {}
 
 
 class SaveContentBody(Body, frozen=True):
     """What a save step takes."""
 
-    source_dir: str = ""
-    dest_dir: str = ""
-    paths: list[str] = []
+    source_dir: Word = ""
+    dest_dir: Word = ""
+    paths: list[Word] = []
 
 
 class StepBody(Body, frozen=True):
     """One step; which fields count depends on its type."""
 
     type: Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
-    name: str = ""
-    command: str = ""
-    environment: dict[str, str] = {}
-    working_dir: str = ""
-    shell: str = ""
+    name: Name = ""
+    command: Command = ""
+    environment: dict[Label, Command] = {}
+    working_dir: Word = ""
+    shell: Word = ""
     tty: bool | None = None
     depth: int | None = None
     recurse_submodules: bool = False
-    key: str = ""
-    keys: list[str] = []
+    key: Word = ""
+    keys: list[Word] = []
     contents: list[SaveContentBody] = []
-    dest_dir: str = ""
+    dest_dir: Word = ""
     step_timeout_interval: Nanoseconds = 0
     no_output_timeout: Nanoseconds = 0
     """For run steps."""
@@ -112,29 +113,29 @@ class RetryBody(Body, frozen=True):
 class RegistryAuthBody(Body, frozen=True):
     """How to log in at a container registry."""
 
-    type: str = "basic"
-    username: str = ""
-    password: str = ""
-    auth: str = ""
+    type: Label = "basic"
+    username: Text = ""
+    password: Text = ""
+    auth: Text = ""
 
 
 class TaskBody(Body, frozen=True):
     """One task of the graph (b.3). Its `level` is worked out here, whatever is sent."""
 
-    name: str
+    name: Name
     runtime: RuntimeBody
-    id: str = ""
+    id: Label = ""
     level: int = 0
-    depends: dict[str, DependBody] = {}
-    environment: dict[str, str] = {}
-    working_dir: str = "~/project"
-    shell: str = "/bin/sh -e"
-    user: str = ""
+    depends: dict[Label, DependBody] = {}
+    environment: dict[Label, Command] = {}
+    working_dir: Word = "~/project"
+    shell: Word = "/bin/sh -e"
+    user: Label = ""
     steps: list[StepBody] = []
     ignore_failure: bool = False
     skip: bool = False
     needs_approval: bool = False
-    docker_registries_auth: dict[str, RegistryAuthBody] = {}
+    docker_registries_auth: dict[Label, RegistryAuthBody] = {}
     task_timeout_interval: int = 0
     retry: Retries | RetryBody = 0
 
@@ -150,25 +151,25 @@ class ConfigFileBody(Body, frozen=True):
     """A configuration file: its name says its format."""
 
     name: ConfigName
-    content: str
-    imports: dict[str, str] = {}
+    content: File
+    imports: dict[Word, File] = {}
     """What a jsonnet program may import: texts by their paths below its folder."""
-    path: str = ""
+    path: Label = ""
     """Where it stands, for messages; below `.agola`, words of other CI systems are only warned of."""
 
 
 class InputFileBody(Body, frozen=True):
     """A file of variables or secrets (YAML or JSON); its name is for messages."""
 
-    name: str
-    content: str
+    name: Label
+    content: File
 
 
 class FreshBody(Body, frozen=True):
     """What variables and secrets of a restart are resolved from again: the file of the earlier run, and its inputs."""
 
     config: ConfigFileBody
-    variables: dict[str, str] = {}
+    variables: dict[Label, Text] = {}
     variable_files: list[InputFileBody] = []
     secret_files: list[InputFileBody] = []
 
@@ -180,24 +181,24 @@ class CreateRunBody(Body, frozen=True):
     `descendants`), or what did not succeed and what depends on that.
     """
 
-    group: str = ""
-    name: str = ""
-    run_config_tasks: dict[str, TaskBody] | None = None
-    setup_errors: list[str] = []
-    static_environment: dict[str, str] = {}
-    environment: dict[str, str] | None = None
+    group: Label = ""
+    name: Name = ""
+    run_config_tasks: dict[Label, TaskBody] | None = None
+    setup_errors: list[Text] = []
+    static_environment: dict[Label, Command] = {}
+    environment: dict[Label, Command] | None = None
     """Of a restart: in place of that of the earlier run."""
-    cache_group: str = ""
-    annotations: dict[str, str] = {}
+    cache_group: Label = ""
+    annotations: dict[Label, Text] = {}
     run_timeout_interval: Nanoseconds = 0
-    run_id: str = ""
+    run_id: Label = ""
     from_start: bool = False
-    tasks: list[str] = []
+    tasks: list[Label] = []
     """Names or ids."""
     descendants: bool = False
     fresh: FreshBody | None = None
     """Where variables and secrets are to be resolved again."""
-    reset_tasks: list[str] | None = None
+    reset_tasks: list[Label] | None = None
     """Means nothing, and never did."""
     concurrency: GroupPolicy | ConcurrencyBody = "queue"
     priority: Priority = 0
@@ -208,16 +209,16 @@ class CreateRunsBody(Body, frozen=True):
     """POST /createruns: all runs of a configuration file whose `when` matches."""
 
     config: ConfigFileBody
-    group: str = ""
-    branch: str = ""
-    tag: str = ""
-    ref: str = ""
-    commit_sha: str = ""
-    repository_url: str = ""
-    message: str = ""
-    environment: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    variables: dict[str, str] = {}
+    group: Label = ""
+    branch: Word = ""
+    tag: Word = ""
+    ref: Word = ""
+    commit_sha: Label = ""
+    repository_url: Word = ""
+    message: Text = ""
+    environment: dict[Label, Command] = {}
+    annotations: dict[Label, Text] = {}
+    variables: dict[Label, Text] = {}
     variable_files: list[InputFileBody] = []
     secret_files: list[InputFileBody] = []
     priority: Priority | None = None
@@ -229,8 +230,8 @@ class RunActionBody(Body, frozen=True):
     """PUT /runs/{id}/actions: `changephase` takes the phase, and that is `cancelled` for a user."""
 
     action_type: Literal["stop", "cancel", "changephase", "pause", "resume"]
-    phase: str = ""
-    change_groups_update_tokens: str = ""
+    phase: Label = ""
+    change_groups_update_tokens: Word = ""
     """As the run was read with: the action is refused when the run has changed since."""
 
 
@@ -238,8 +239,8 @@ class TaskActionBody(Body, frozen=True):
     """PUT /runs/{id}/tasks/{task}/actions: approve a task, or note something with it in place of what was noted."""
 
     action_type: Literal["approve", "setannotations"]
-    annotations: dict[str, str] = {}
-    change_groups_update_tokens: str = ""
+    annotations: dict[Label, Text] = {}
+    change_groups_update_tokens: Word = ""
     """As the run was read with: the action is refused when the run has changed since."""
 
 
@@ -263,6 +264,7 @@ def decoded(content: bytes, kind: type[T]) -> T:
     try:
         found = msgspec.json.decode(content, type=kind)
         json.loads(content, object_pairs_hook=_unique)
+        require_fitting(found, kind)
         return found
     except msgspec.ValidationError as error:
         raise BadRequestError(

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
 
+from runstream.names import name_problem
 from runstream.runconfig.fields import FieldTable
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe, is_true, to_int
 from runstream.runconfig.problems import MAX_UNKNOWN, Problems, nearest, shown
@@ -81,6 +82,11 @@ class Cursor:
             return
         for index, item in enumerate(self.node.items):
             yield Cursor(item, f"{self.path}[{index}]", self.problems, item.line)
+
+    def require_shown(self, name: str, what: str) -> None:
+        """Report a name that cannot be shown: it has control characters, or only blanks."""
+        if problem := name_problem(name):
+            self.wrong(f"{what} {shown(name)} {problem}", "use letters that can be seen, on one line")
 
     def entries(self) -> Iterator[tuple[str, Cursor]]:
         """The keys and values of a map whose keys are the user's."""

@@ -112,6 +112,7 @@ def _name(fields: Fields, owner: str, what: str, names: dict[str, int]) -> str:
         return ""
     if len(name.encode()) > MAX_NAME_BYTES:
         place.wrong(f"{what} name {shown(name)} too long", f"at most {MAX_NAME_BYTES} bytes")
+    place.require_shown(name, f"{what} name")
     if name in names:
         hint = f"the first is on line {names[name]}" if names[name] else ""
         place.wrong(f"duplicate {what} name {shown(name)}", hint)

@@ -10,12 +10,13 @@ import json
 import re
 from typing import Literal
 
+from runstream.limits import MAX_FILE_BYTES
 from runstream.runconfig.bounds import RefusedError
 from runstream.runconfig.generated import compose_generated
 from runstream.runconfig.nodes import Node
 from runstream.runconfig.problems import ConfigError, Problem
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = MAX_FILE_BYTES
 Format = Literal["yaml", "json", "generated"]
 """`generated` is JSON that a program wrote: nobody reads it, so its problems have no lines."""
 

@@ -69,7 +69,9 @@ def _labels(fields: Fields) -> dict[str, str]:
     for name, value in place.entries():
         if not name:
             value.wrong("the label has no name", "labels are written `name: value`")
-        labels[name] = value.text()
+        value.require_shown(name, "the label")
+        labels[name] = text = value.text()
+        value.require_shown(text, "the value of the label")
     return labels
 
 
@@ -78,6 +80,9 @@ def _container(place: Cursor) -> ContainerSpec:
         place.wrong("the container is empty")
         return ContainerSpec("", {}, "", False, "", ())
     fields = place.fields(CONTAINER)
+    for name in ("image", "user"):
+        if (found := fields.get(name)) is not None:
+            found.require_shown(found.text(), name)
     return ContainerSpec(
         image=fields.text("image"),
         environment=decode_environment(fields),

@@ -8,6 +8,7 @@ from typing import get_args
 
 from runstream.events.run_config import SaveContent, StepType
 from runstream.limits import MAX_NAME_BYTES
+from runstream.names import name_problem
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONTENT, STEP, STEP_TYPE, STEPS
 from runstream.runconfig.foreign import FOREIGN_STEP
@@ -166,7 +167,7 @@ def _clone(fields: Fields) -> CloneStep:
     if place is not None and depth is not None and depth < 1:
         place.wrong("the depth of a clone step is at least 1", "leave it out for the whole history")
     return CloneStep(
-        name=fields.strict_text("name"),
+        name=_name(fields),
         when=decode_when(fields),
         step_timeout_interval=_timeout(fields),
         depth=depth,
@@ -175,7 +176,7 @@ def _clone(fields: Fields) -> CloneStep:
 
 
 def _run(fields: Fields) -> RunStep:
-    command, name = _command(fields), fields.strict_text("name")
+    command, name = _command(fields), _name(fields)
     if not name and "\n" in command:
         fields.place.wrong("missing step name for a command of several lines", "add a name field")
     return RunStep(
@@ -191,6 +192,13 @@ def _run(fields: Fields) -> RunStep:
     )
 
 
+def _name(fields: Fields) -> str:
+    name = fields.strict_text("name")
+    if name:
+        fields.found["name"].require_shown(name, "step name")
+    return name
+
+
 def _command(fields: Fields) -> str:
     place = fields.get("command")
     if place is None:
@@ -203,13 +211,14 @@ def _command(fields: Fields) -> str:
 
 
 def cut(command: str) -> str:
-    """The name of an unnamed run step: its command, cut to 100 bytes."""
-    return command.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    """The name of an unnamed run step: its command, cut to 100 bytes, with a blank for what a name cannot show."""
+    text = command if not name_problem(command) else "".join(" " if name_problem(c) else c for c in command)
+    return text.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def _save_to_workspace(fields: Fields) -> SaveToWorkspaceStep:
     return SaveToWorkspaceStep(
-        name=fields.strict_text("name"),
+        name=_name(fields),
         when=decode_when(fields),
         step_timeout_interval=_timeout(fields),
         contents=_contents(fields, ()),
@@ -218,7 +227,7 @@ def _save_to_workspace(fields: Fields) -> SaveToWorkspaceStep:
 
 def _restore_workspace(fields: Fields) -> RestoreWorkspaceStep:
     return RestoreWorkspaceStep(
-        name=fields.strict_text("name"),
+        name=_name(fields),
         when=decode_when(fields),
         step_timeout_interval=_timeout(fields),
         dest_dir=fields.strict_text("dest_dir"),
@@ -230,7 +239,7 @@ def _save_cache(fields: Fields) -> SaveCacheStep:
     if not key:
         fields.place.wrong("a save_cache step needs a key")
     return SaveCacheStep(
-        name=fields.strict_text("name"),
+        name=_name(fields),
         when=decode_when(fields),
         step_timeout_interval=_timeout(fields),
         key=key,
@@ -243,7 +252,7 @@ def _restore_cache(fields: Fields) -> RestoreCacheStep:
     if not keys:
         fields.place.wrong("a restore_cache step needs at least one key", "keys is a list")
     return RestoreCacheStep(
-        name=fields.strict_text("name"),
+        name=_name(fields),
         when=decode_when(fields),
         step_timeout_interval=_timeout(fields),
         keys=keys,

@@ -63,6 +63,7 @@ def decode_environment(fields: Fields, name: str = "environment") -> dict[str, V
     for key, value in place.entries():
         if not key or "=" in key:
             value.wrong("the name of an environment variable is not empty and has no '='")
+        value.require_shown(key, "the name of the environment variable")
         environment[key] = found = decode_value(value)
         if found.source == "string" and (reference := _REFERENCE.search(found.text)):
             value.warn(
@@ -77,7 +78,11 @@ def decode_registries(fields: Fields) -> dict[str, RegistryAuthSpec]:
     place = fields.get("docker_registries_auth")
     if place is None:
         return {}
-    return {registry: _decode_auth(registry, value) for registry, value in place.entries()}
+    registries: dict[str, RegistryAuthSpec] = {}
+    for registry, value in place.entries():
+        value.require_shown(registry, "docker registry")
+        registries[registry] = _decode_auth(registry, value)
+    return registries
 
 
 def _from_variable(fields: Fields) -> tuple[str, Literal["string", "from_variable"]]:

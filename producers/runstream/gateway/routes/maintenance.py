@@ -15,6 +15,7 @@ from starlette.responses import Response
 from runstream.errors import BadRequestError
 from runstream.gateway.bodies import Body, read_body
 from runstream.gateway.parts import answer, documented
+from runstream.gateway.texts import Label, Word
 from runstream.ids import new_id, require_token
 from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_said, require_service
 from runstream.runconfig.duration import parse_duration
@@ -26,9 +27,9 @@ _MAX_WAIT_SECONDS = 25.0
 class MaintenanceBody(Body, frozen=True):
     """Who changes the mode and why; a body is not needed."""
 
-    by: str = ""
-    reason: str = ""
-    deadline: str = ""
+    by: Label = ""
+    reason: Word = ""
+    deadline: Label = ""
     """Only to enable it: how long running tasks may take before they are stopped, such as `10m`; empty: no limit."""
 
 
