@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from runstream.cli.graph import detail, headline, how_failed, word_for
+from runstream.cli.graph import arranged, detail, folded, graph_lines, headline, how_failed, word_for
 from runstream.cli.output import moment
-from runstream.client import Attempt, Run, RunPhase, RunResult, Step, Task
+from runstream.client import Attempt, Depend, Run, RunPhase, RunResult, Step, Task
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 NONE = Step("setup", "success", "finished", None, AT, AT)
@@ -117,3 +118,70 @@ def test_a_run_whose_time_was_up_says_so() -> None:
 def test_a_failed_step_says_why(status: int | None, error: str, said: str) -> None:
     task = replace(TASK, status="failed", steps=(replace(FAILED, exit_status=status),), fail_error=error)
     assert how_failed(task) == f"step 1 of 1: make, {said}"
+
+
+def _run(**parents: str) -> Run:
+    """A run whose tasks depend on these, each named by a letter."""
+    levels: dict[str, int] = {}
+    for name, before in parents.items():
+        levels[name] = max([levels[parent] + 1 for parent in before], default=0)
+    tasks = {
+        name: replace(
+            TASK,
+            id=name,
+            name=name,
+            level=levels[name],
+            depends={parent: Depend(parent, ()) for parent in before},
+            attempt=1,
+            max_attempts=1,
+            attempts=(),
+        )
+        for name, before in parents.items()
+    }
+    return replace(RUN, tasks=tasks)
+
+
+def test_a_task_stands_below_the_one_it_depends_on_and_below_all_where_there_are_several() -> None:
+    run = _run(l="", u="", v="u", b="lu", c="b", d="v")
+    assert [(level, task.name) for level, task in arranged(run)] == [
+        (0, "l"),
+        (0, "u"),
+        (1, "v"),
+        (2, "d"),
+        (0, "b"),
+        (1, "c"),
+    ]
+    lines = [line.plain.split() for line in graph_lines(run, 80, AT)]
+    assert lines[4] == ["○", "b", "waiting", "after", "l,", "u"]
+
+
+def test_a_long_chain_of_tasks_does_not_overflow() -> None:
+    names = [f"t{number}" for number in range(1500)]
+    tasks = {
+        name: replace(TASK, id=name, name=name, level=level, depends={before: Depend(before, ())} if before else {})
+        for level, (name, before) in enumerate(zip(names, ["", *names], strict=False))
+    }
+    assert [task.name for _, task in arranged(replace(RUN, tasks=tasks))] == names
+
+
+@pytest.mark.parametrize("height", [1, 3, 10, 21, 100])
+def test_where_there_is_no_room_for_all_tasks_the_others_are_counted(height: int) -> None:
+    run = _run(**{f"t{number}": "" for number in range(40)})
+    tasks = {**run.tasks, "t20": replace(run.tasks["t20"], status="running", start_time=AT)}
+    reasons = dict.fromkeys(tasks, "executor e1 is full: it has 2 of 2 tasks, and 36 tasks come before it")
+    lines = [line.plain for line in graph_lines(replace(run, tasks=tasks), 79, AT, height=height, reasons=reasons)]
+    shown = [line for line in lines if line.startswith(("○", "●"))]
+    assert len(lines) <= height
+    if len(shown) < 40:
+        assert lines[-1].startswith("… and ")
+        assert sum(int(count) for count in lines[-1].split() if count.isdigit()) + len(shown) == 40
+    assert height < 4 or any(line.startswith("● t20") for line in lines)
+    assert len(shown) >= (height - 4) // 3
+
+
+@pytest.mark.parametrize("width", [10, 20, 39, 60, 200])
+def test_a_folded_command_is_the_same_for_a_shell(width: int) -> None:
+    command = "runstream --data-dir '/a b/c' run approve /project/own/3 'to production'"
+    lines = folded(command, width)
+    assert shlex.split("\n".join(lines).replace("\\\n", "")) == shlex.split(command)
+    assert all(len(line) <= width for line in lines if len(shlex.split(line.removesuffix("\\"))) > 1)

@@ -181,7 +181,7 @@ async def test_without_follow_one_gets_what_there_is_now(nats_url: str, namespac
         follower = await it.reader.open(it.key(task), follow=True)
         assert await anext(follower) == b"now\n"
         assert await it.read(task) == "now\n"
-        assert "Starting pod." in await it.read(task, None)
+        assert "Preparing the task" in await it.read(task, None)
         await it.let_on(task)
         await task.settled()
         assert await it.read(task) == "now\nlater\n"

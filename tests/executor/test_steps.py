@@ -27,7 +27,7 @@ async def test_steps_run_in_order_and_their_logs_are_objects(tmp_path: Path) -> 
         assert [(step.phase, step.exit_status) for step in done.task.steps] == [(SUCCESS, 0), (SUCCESS, 0)]
         assert await done.log(0) == "one\ntwo\n"
         assert (await done.log(1)).endswith(f"{it.task_folder(done)}/home/project\n")
-        assert "Starting pod.\n" in await done.log(None)
+        assert (await done.log(None)).startswith("Preparing the task on this machine.\n")
         assert await it.is_stored(paths.log_reference(done.run_task_id, done.task.run_id))
         for at in (done.task.start_time, done.task.end_time, done.task.steps[1].end_time):
             assert at is not None

@@ -35,8 +35,9 @@ class Reason(StrEnum):
     LEASE = "the executor could not renew its lease in time"
 
 
-_OF_A_STEP = frozenset({Reason.STEP_TIMEOUT, Reason.NO_OUTPUT})
-_OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, Reason.DISK, Reason.DISK_FULL, *_OF_A_STEP})
+STEP_LIMITS = frozenset({Reason.STEP_TIMEOUT, Reason.NO_OUTPUT})
+"""Of a step: its log says so already."""
+_OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, Reason.DISK, Reason.DISK_FULL, *STEP_LIMITS})
 
 
 class Ending:
@@ -67,7 +68,7 @@ class Ending:
     @property
     def step_phase(self) -> ExecutorTaskPhase:
         """The phase of a step that did not succeed (d.3)."""
-        return ExecutorTaskPhase.STOPPED if self.stop and self.reason not in _OF_A_STEP else ExecutorTaskPhase.FAILED
+        return ExecutorTaskPhase.STOPPED if self.stop and self.reason not in STEP_LIMITS else ExecutorTaskPhase.FAILED
 
     @property
     def task_phase(self) -> ExecutorTaskPhase:

@@ -28,7 +28,7 @@ from runstream.events.executor_task import (
 from runstream.events.run_config import Step
 from runstream.executor.disk_usage import watch_disk
 from runstream.executor.drivers.port import Driver, NotStartedError, Pod
-from runstream.executor.ending import Reason, StoppedError
+from runstream.executor.ending import STEP_LIMITS, Reason, StoppedError
 from runstream.executor.jobs import Ended, Job, plain
 from runstream.executor.masking import Masking
 from runstream.executor.room import is_full
@@ -155,9 +155,8 @@ class PodTask:
         used = sorted({step.type for step in spec.task.steps} & _NOT_AVAILABLE)
         if used:
             raise InternalError(f"step type {used[0]} is not available yet", code="stepNotAvailable")
-        log.line("Starting pod.")
+        log.line("Preparing the task on this machine.")
         self._pod = pod = await around.driver.new_pod(job.task.id, spec, self._folder, log.write)
-        log.line("Pod started.")
         working_dir = spec.task.working_dir or DEFAULT_WORKING_DIR
         log.line(f"Creating working dir {working_dir}.")
         os.close(await pod.files.run(pod.files.make_folder, pod.files.path(working_dir)))
@@ -209,7 +208,8 @@ class PodTask:
             limits.close()
         if ending.told.is_set():
             status = None
-            log.line(f"The task was ended: {ending.reason}.")
+            if ending.reason not in STEP_LIMITS:  # the step has said it already
+                log.line(f"The task was ended: {ending.reason}.")
         log.close()
         if log.missing:
             self._disk_full()

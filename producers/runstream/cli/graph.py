@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -84,15 +85,19 @@ def graph_lines(
     well and those that wait for others are counted instead.
     """
     rows = arranged(run)
-    lines = _task_lines(run, rows, width, now, reasons)
-    shown = len(rows)
     by_interest = sorted(range(len(rows)), key=lambda index: _INTEREST.get(_kind(rows[index][1]), 2))
-    while len(lines) > max(1, height) and shown:
-        shown = max(0, min(shown - 1, shown - (len(lines) - height)))
+
+    def fewer(shown: int) -> list[Text]:
         kept = set(by_interest[:shown])
-        lines = _task_lines(run, [row for index, row in enumerate(rows) if index in kept], width, now, reasons)
+        some = _task_lines(run, [row for index, row in enumerate(rows) if index in kept], width, now, reasons)
         rest = Counter(word_for(rows[index][1]) for index in by_interest[shown:])
-        lines.append(Text("… and " + ", ".join(f"{count} {word}" for word, count in sorted(rest.items())), style="dim"))
+        counts = ", ".join(f"{count} {word}" for word, count in sorted(rest.items()))
+        return [*some, Text(f"… and {counts}", style="dim")]
+
+    lines = _task_lines(run, rows, width, now, reasons)
+    if len(lines) > height:
+        most = bisect_right(range(1, min(len(rows), height)), height, key=lambda shown: len(fewer(shown)))
+        lines = fewer(most)
     for command in approvals(run):
         lines.append(Text("approve with:", style="bold"))
         lines.extend(Text(part, style="bold") for part in folded(command, width))
