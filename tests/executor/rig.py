@@ -274,7 +274,7 @@ async def rig(
     rules = host_rules(Settings(data_dir=folder, executor=settings), place)
     driver = driver or ProcessDriver(place.identity(settings.id), rules)
     around = Surroundings(
-        *(driver, log, objects, live, Specs(log, KEYRING), settings.stop_grace_seconds),
+        *(driver, log, objects, live, Specs(log, KEYRING), place.spare, settings.stop_grace_seconds),
         step_log_bytes=settings.step_log_bytes,
         task_disk_bytes=settings.task_disk_bytes,
     )

@@ -311,7 +311,7 @@ class Executor(Component):
         """Take no tasks while the disk is full, and go on when it has room."""
         while True:
             try:
-                lack = await asyncio.to_thread(lack_of_room, self._place.folder)
+                lack = await asyncio.to_thread(self._lack_of_room)
             except OSError as error:
                 lack = f"disk full: {error}"
             if bool(lack) is not bool(self._presence.full):
@@ -319,6 +319,12 @@ class Executor(Component):
                 self._presence.full = lack
                 self._fill()
             await asyncio.sleep(ROOM_SECONDS)
+
+    def _lack_of_room(self) -> str:
+        lack = lack_of_room(self._place.folder)
+        if not lack:
+            self._place.spare.refill()
+        return lack
 
     async def _keep_positions(self) -> None:
         while True:

@@ -38,7 +38,7 @@ def make_executor(
     live = LiveLogs(nats, settings.namespace)
     driver = ProcessDriver(place.identity(offered.id), host_rules(settings, place))
     around = Surroundings(
-        *(driver, log, objects, live, Specs(log, keyring), offered.stop_grace_seconds),
+        *(driver, log, objects, live, Specs(log, keyring), place.spare, offered.stop_grace_seconds),
         step_log_bytes=offered.step_log_bytes,
         task_disk_bytes=offered.task_disk_bytes,
     )

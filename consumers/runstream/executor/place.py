@@ -3,6 +3,7 @@
 <data dir>/executor/id
 <data dir>/executor/lock
 <data dir>/executor/positions.json     {"epoch": 1, "after": {"0": 812}, "origins": {"0": "2026-01-31T08:00:00Z"}}
+<data dir>/executor/spare               blocks for the last lines of logs on a full disk
 <data dir>/executor/tasks/<executor task id>/
 <data dir>/executor/set-aside/          folders of earlier tasks that could not be removed
 """
@@ -19,6 +20,7 @@ import orjson
 import structlog
 
 from runstream.errors import InternalError
+from runstream.executor.room import SpareRoom
 from runstream.ids import new_id, require_token
 
 log = structlog.get_logger()
@@ -30,6 +32,7 @@ class ExecutorPlace:
     def __init__(self, data_dir: Path) -> None:
         self._root = data_dir / "executor"
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.spare = SpareRoom(self._root / "spare")
 
     @property
     def folder(self) -> Path:

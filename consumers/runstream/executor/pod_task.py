@@ -31,7 +31,7 @@ from runstream.executor.drivers.port import Driver, NotStartedError, Pod
 from runstream.executor.ending import STEP_LIMITS, Reason, StoppedError
 from runstream.executor.jobs import Ended, Job, plain
 from runstream.executor.masking import Masking
-from runstream.executor.room import is_full
+from runstream.executor.room import SpareRoom, is_full
 from runstream.executor.settling import Settling
 from runstream.executor.spec import ExecutorTaskSpec, Specs
 from runstream.executor.step_limits import Limit, StepLimits, said
@@ -65,6 +65,7 @@ class Surroundings:
     live: LiveLogs | None
     """Without it logs cannot be followed while steps run."""
     specs: Specs
+    spare: SpareRoom
     stop_grace_seconds: float
     step_log_bytes: int = 0
     """Of the log of one step; 0 for no limit."""
@@ -284,7 +285,10 @@ class PodTask:
     def _open_log(self, step: int | None) -> StepLog:
         live = self._around.live
         live_log = live.log(self._job.task.id, step) if live is not None else None
-        return StepLog(self._folder.log(step), live_log, self._masking, self._around.step_log_bytes)
+        around = self._around
+        return StepLog(
+            self._folder.log(step), live_log, self._masking, around.step_log_bytes, release_room=around.spare.release
+        )
 
     def _end_logs(self, begin: int, end: int) -> None:
         """Tell those who follow steps that will never run; the log of one that ran has ended already."""

@@ -1,8 +1,7 @@
-"""Room on the executor's disk: how much it needs to take tasks, and room reserved for the end of a file."""
+"""Room on the executor's disk: how much it needs to take tasks, and spare room for the last lines of logs."""
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import shutil
@@ -10,9 +9,11 @@ from pathlib import Path
 
 NEEDED_BYTES = 64 << 20
 """Free bytes without which no task begins; on a disk of less than ten times as much, a tenth of the disk."""
-_KEEP_SIZE = 1
+_SPARE_BYTES = 1 << 20
+_SPARE_SHARE = 64
+"""A small disk spares at most this fraction of itself."""
+_RELEASED_BYTES = 16 << 10
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def lack_of_room(folder: Path) -> str:
@@ -29,17 +30,32 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def reserve(file: int, begin: int, length: int) -> bool:
-    """Reserve the file's blocks of this range; its size stays. False where the file system has no reservations.
+class SpareRoom:
+    """Disk blocks held by a file, released so that a log on a full disk still gets its last line.
 
-    Raises OSError when there is no room.
+    One file serves all tasks: reserving blocks for each log would cost every step a transaction of the file system.
     """
-    if not hasattr(_LIBC, "fallocate"):
-        return False
-    result = _LIBC.fallocate(file, _KEEP_SIZE, ctypes.c_int64(begin), ctypes.c_int64(length))
-    if result == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _FULL:
-        raise OSError(number, os.strerror(number))
-    return False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def refill(self) -> None:
+        """Take the blocks again; on a disk that is full, take none. Blocks. Raises OSError."""
+        total = min(_SPARE_BYTES, shutil.disk_usage(self._path.parent).total // _SPARE_SHARE)
+        with self._path.open("ab") as file:
+            if file.tell() < total:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, total)
+                except OSError as error:
+                    if not is_full(error):
+                        raise
+
+    def release(self) -> bool:
+        """Give back some of the blocks; False when none are left."""
+        try:
+            with self._path.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.truncate(max(size - _RELEASED_BYTES, 0))
+                return size > 0
+        except OSError:  # the first tasks found the disk full already
+            return False

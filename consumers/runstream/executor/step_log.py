@@ -18,14 +18,11 @@ from pathlib import Path
 import structlog
 
 from runstream.executor.masking import Masker, Masking
-from runstream.executor.room import is_full, reserve
+from runstream.executor.room import is_full
 from runstream.steplogs.live import LiveLog
 
 log = structlog.get_logger()
 
-_LAST_BYTES = 4 << 10
-"""Room that is kept for the last line."""
-_RESERVED_BYTES = 16 << 10
 _INLINE_BYTES = 8 << 10
 """So much is masked at once: handing it to a thread would take longer."""
 _WAITING_BYTES = 1 << 20
@@ -35,11 +32,25 @@ def _nobody() -> None:
     """Nobody waits for output."""
 
 
+def _no_room() -> bool:
+    return False
+
+
 class StepLog:
     """The log of one step while it runs. Writing never fails the step."""
 
-    def __init__(self, path: Path, live: LiveLog | None, masking: Masking | None = None, limit: int = 0) -> None:
-        """Mask what `masking` says, and write at most `limit` bytes of output; 0 for no limit."""
+    def __init__(
+        self,
+        path: Path,
+        live: LiveLog | None,
+        masking: Masking | None = None,
+        limit: int = 0,
+        release_room: Callable[[], bool] = _no_room,
+    ) -> None:
+        """Mask what `masking` says, and write at most `limit` bytes of output; 0 for no limit.
+
+        `release_room` gives back disk blocks for the last line; it returns False when it has none.
+        """
         self._path = path
         self._masker = Masker(masking or Masking())
         self._waiting: deque[bytes] = deque()
@@ -53,12 +64,11 @@ class StepLog:
         self._limit = limit
         self.heard: Callable[[], None] = _nobody
         """Called for all output that is not ours."""
+        self._release_room = release_room
         self.missing = 0
         """Bytes that could not be written, because the disk is full."""
         self.full: Callable[[], object] = _nobody
         """Called once, in any thread, when the disk is full."""
-        self._size = 0
-        self._reserved = 0
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def hide(self, masking: Masking) -> None:
@@ -119,44 +129,34 @@ class StepLog:
         if self.missing:
             self.missing += len(chunk)
             return
+        written = 0
         try:
-            self._reserve(self._file, len(chunk))
-            self._write(self._file, chunk)
+            while written < len(chunk):
+                written += os.write(self._file, chunk[written:] if written else chunk)
         except OSError as error:
             if is_full(error):
-                self.missing += len(chunk)
+                self.missing += len(chunk) - written
                 self.full()
-                return
-            log.warning(
-                f"the log {self._path} ends here, it cannot be written: {error}",
-                action="step_log_not_written",
-                path=str(self._path),
-            )
-            self._close_file()
-            return
-        self._masked.append(chunk)
-
-    def _write(self, file: int, chunk: bytes) -> None:
-        view = memoryview(chunk)
-        while view:
-            written = os.write(file, view)
-            self._size += written
-            view = view[written:]
-
-    def _reserve(self, file: int, length: int) -> None:
-        """Keep room behind what is written, so that the last line can say what is missing. Raises OSError."""
-        needed = self._size + length + _LAST_BYTES
-        if needed > self._reserved:
-            begin = self._reserved
-            self._reserved = max(needed, begin + _RESERVED_BYTES)
-            if not reserve(file, begin, self._reserved - begin):
-                self._reserved = sys.maxsize
+            else:
+                log.warning(
+                    f"the log {self._path} ends here, it cannot be written: {error}",
+                    action="step_log_not_written",
+                    path=str(self._path),
+                )
+                self._close_file()
+        if written:
+            self._masked.append(chunk[:written])
 
     def _say_missing(self, file: int) -> None:
         text = f"\ndisk full: {self.missing} bytes of the log are missing here\n".encode()
-        with contextlib.suppress(OSError):  # there was no room from the beginning
-            self._write(file, text)
-            self._masked.append(text)
+        begin = os.lseek(file, 0, os.SEEK_CUR)
+        while True:
+            with contextlib.suppress(OSError):  # still no room
+                if os.pwrite(file, text, begin) == len(text):
+                    self._masked.append(text)
+                    return
+            if not self._release_room():
+                return
 
     def line(self, text: str) -> None:
         """A line of ours."""
@@ -174,7 +174,5 @@ class StepLog:
 
     def _close_file(self) -> None:
         if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)  # give back what was reserved
             os.close(self._file)
             self._file = None
