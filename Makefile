@@ -10,7 +10,7 @@ RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
 DEMO_PLACES = $(CURDIR)/$(VENV),$(shell $(BIN)/python -c 'import sys; print(sys.base_prefix)')
 DEMO_VARIABLES := PIP_*,UV_*,*_proxy,*_PROXY,SSL_CERT_*,*_CA_BUNDLE
 
-.PHONY: help setup demo serve stop test check coverage chaos fuzz smoke bench docs lock clean
+.PHONY: help setup demo serve stop test test-again check coverage chaos fuzz smoke bench docs lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,8 +40,11 @@ serve: setup ## run everything on this machine, in .runstream-data
 stop: setup ## stop the service that the demo left running
 	@$(RUNSTREAM) stop
 
-test: setup ## run the whole test suite
-	$(BIN)/python -m pytest -n auto
+test: setup ## run the test suite
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'not again'
+
+test-again: setup ## run the long tests of archives and lost logs once more, with S3
+	$(BIN)/python -m pytest -n auto --dist worksteal -m again
 
 check: setup ## lint, format, types, import contracts
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import asyncpg
 import pytest
+import structlog
 import uvloop
 
 from runstream.embedded import NatsServer, PostgresServer
@@ -59,7 +60,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
     # Hundreds of processes of ours are started: none of them has to compile what another has compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    config.addinivalue_line("markers", "again: a long test once more, with other storage; `make test-again`")
     config.addinivalue_line("markers", "chaos: kills by -9 at random moments; many more of them in `make chaos`")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Tests wait for servers about a third of their time: let others work meanwhile."""
+    return len(os.sched_getaffinity(0)) * 3 // 2 or 1
+
+
+def pytest_runtest_setup() -> None:
+    """No test sees how an earlier one set up logging."""
+    structlog.reset_defaults()
 
 
 def _run(test: Coroutine[Any, Any, None], seconds: int) -> None:

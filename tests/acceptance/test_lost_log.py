@@ -63,7 +63,7 @@ class Objects:
             await storage.delete(path)
 
 
-@pytest.fixture(params=["posix", "s3"])
+@pytest.fixture(params=["posix", pytest.param("s3", marks=pytest.mark.again)])
 def objects(request: pytest.FixtureRequest, open_path: Path, namespace: str) -> Objects:
     if request.param == "posix":
         folder = open_path / "objects"

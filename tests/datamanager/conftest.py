@@ -14,6 +14,12 @@ from tests.objects.backends import Open
 OpenPlace = Callable[[], AbstractAsyncContextManager[Place]]
 
 
+@pytest.fixture(params=["posix", pytest.param("s3", marks=pytest.mark.again)])
+def storage_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of object storage; that both do what is asked of them is tested in tests/objects."""
+    return str(request.param)
+
+
 @pytest.fixture
 def storage_name(request: pytest.FixtureRequest, storage_kind: str, tmp_path: Path, namespace: str) -> str:
     """The same storage, for a process of its own (see `child`)."""
