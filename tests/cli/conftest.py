@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.service.main import app
+from runstream.service.main import command_line
 from tests.cli.service import Service, service
 from tests.gateway.world import TOKEN
 
@@ -42,11 +42,11 @@ def command(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
 
     def run(*arguments: str) -> Outcome:
         try:
-            code = app.meta(arguments, result_action="return_value")
+            code: object = command_line(arguments)
         except SystemExit as end:
             code = end.code
         said = capfdbinary.readouterr()
-        return Outcome(int(code or 0), said.out.decode(), said.err.decode())
+        return Outcome(int(str(code or 0)), said.out.decode(), said.err.decode())
 
     return run
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runstream.cli.examples import EXAMPLES
+from runstream.service.main import app
 from tests.cli.conftest import Command
+from tests.docs.cli_reference import all_commands
 
 Config = Callable[..., str]
 ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -351,11 +355,51 @@ def test_mistyped_options_are_one_sentence(
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("arguments", [("run", "lsit"), ("run", "list", "--phase", "flying"), ("run", "get")])
-def test_usage_errors_end_with_2(runstream: Command, arguments: tuple[str, ...]) -> None:
-    done = runstream(*arguments)
-    assert done.code == 2
-    assert done.err + done.out
+@pytest.mark.parametrize(
+    ("words", "says", "hint"),
+    [
+        ("run lsit", "unknown command 'lsit'", "did you mean `runstream run list`?"),
+        ("rerun", "unknown command 'rerun'", "did you mean `runstream run"),
+        ("logs", "unknown command 'logs'", "did you mean `runstream log"),
+        ("cancel", "unknown command 'cancel'", "did you mean `runstream run cancel`?"),
+        ("dance", "unknown command 'dance'", "its commands are: completion, config, doctor, env, epochs, events, e"),
+        ("run create x.yml", "unexpected argument 'x.yml'", "did you mean --config x.yml?"),
+        ("run list --phase flying", "invalid value", "`runstream run list --help` shows how it is used"),
+        ("run list --limt 3", "unknown option: --limt. Did you mean --limit?", "`runstream run list --help`"),
+        ("run list --limit 100", "invalid value", "`runstream run list --help`"),
+        ("run get", 'command "run get" parameter RUN requires an argument', "`runstream run get --help`"),
+    ],
+)
+def test_usage_errors_end_with_2_and_a_hint(runstream: Command, words: str, says: str, hint: str) -> None:
+    done = runstream(*words.split())
+    first, second = done.err.splitlines()
+    assert (done.code, done.out) == (2, "")
+    assert first.startswith(f"error: {says}")
+    assert second.startswith(f"hint: {hint}")
+    assert "…" not in done.err
+    assert "..." not in done.err
+
+
+def test_help_and_version_are_words_too(runstream: Command) -> None:
+    assert runstream("help", "run", "list").out == runstream("run", "list", "--help").out
+    assert runstream("help").out == runstream("--help").out
+    assert runstream("-V").out == runstream("version").out == runstream("--version").out != ""
+
+
+def test_every_help_has_an_example_that_parses_and_no_empty_default(runstream: Command) -> None:
+    commands = {name.removeprefix("runstream "): command for name, command in all_commands(app, "runstream")}
+    assert set(EXAMPLES) == set(commands)
+    for name, lines in EXAMPLES.items():
+        shown = " ".join(runstream(*name.split(), "--help").out.split())
+        assert "[default: False]" not in shown
+        assert '[default: ""]' not in shown
+        assert "--detailed-errors" not in shown
+        for line in lines:
+            assert line in shown
+            command = re.sub(r'^eval "[$][(](.*)[)]"$', r"\1", line).partition(" > ")[0]
+            assert command.startswith(f"runstream {name}")
+            app.parse_args(shlex.split(command)[1:], print_error=False, exit_on_error=False)
+    assert "--detailed-errors" in runstream("--help").out
 
 
 def test_attempts_are_shown_with_their_steps_and_logs(runstream: Command, config: Config) -> None:

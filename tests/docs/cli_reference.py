@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cyclopts import App, Argument
 
+from runstream.cli.examples import EXAMPLES
 from runstream.service.main import app
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
@@ -43,17 +44,18 @@ _SERVERS = frozenset({"--config", "--namespace", "--nats-url", "--database-url",
 def reference() -> str:
     """The whole page."""
     sections = [_BEGIN, "## Options of all commands\n", "Given before the command.\n", _table(_arguments(app.meta))]
-    for name, command in _commands(app, "runstream"):
+    for name, command in all_commands(app, "runstream"):
         sections += _section(name, command)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(sections)).rstrip("\n") + "\n"
 
 
-def _commands(parent: App, path: str) -> Iterator[tuple[str, App]]:
+def all_commands(parent: App, path: str) -> Iterator[tuple[str, App]]:
+    """Yield each command below an application, with its words."""
     for name in parent:
         if not name.startswith("-"):
             if parent[name].default_command is not None:
                 yield f"{path} {name}", parent[name]
-            yield from _commands(parent[name], f"{path} {name}")
+            yield from all_commands(parent[name], f"{path} {name}")
 
 
 def _arguments(command: App) -> list[Argument]:
@@ -68,6 +70,8 @@ def _section(name: str, command: App) -> list[str]:
     section = [f"\n## {name}\n", f"    {usage}{' [OPTIONS]' if len(arguments) > len(positional) else ''}\n"]
     section.append(f"{' '.join(command.help.split())}\n")
     servers = _SERVERS if name != "runstream serve" and {each.name for each in arguments} >= _SERVERS else frozenset()
+    examples = "\n".join(f"    {line}" for line in EXAMPLES[name.removeprefix("runstream ")])
+    section.append(f"{examples}\n")
     if own := [argument for argument in arguments if argument.name not in servers]:
         section.append(_table(own))
     if servers:

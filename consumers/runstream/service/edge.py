@@ -9,12 +9,16 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
+from cyclopts import CycloptsError
+
 from runstream.cli.terminal_text import prepare_streams, printable_lines
 from runstream.errors import causes, chain_lines, outermost
+from runstream.service.usage import usage_error
 
 BROKEN_PIPE = 141
 """What shells report of a program that SIGPIPE ended: the reader of its output had enough."""
 INTERRUPTED = 130
+MISTYPED = 2
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
@@ -26,6 +30,10 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except CycloptsError as error:
+        said, hint = usage_error(error)
+        _write([f"error: {said}", f"hint: {hint}"])
+        return MISTYPED
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # rich ends the process with 1 when it prints help
             return BROKEN_PIPE
@@ -57,8 +65,12 @@ def tell(error: BaseException, *, detailed: bool) -> None:
         lines.append("hint: this is a bug in Runstream; please report it with the output of --detailed-errors")
     if detailed:
         lines.extend(f"  {line}" for line in chain_lines(error))
+    _write([without_secrets("\n".join(lines))])
+
+
+def _write(lines: list[str]) -> None:
     try:
-        sys.stderr.write(printable_lines(without_secrets("\n".join(lines))) + "\n")
+        sys.stderr.write(printable_lines("\n".join(lines)) + "\n")
         sys.stderr.flush()
     except OSError:  # it cannot be read any more
         _give_up(sys.stderr)

@@ -6,18 +6,44 @@ runstream [--data-dir DIR] [--url URL --token TOKEN] [--detailed-errors] COMMAND
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
 from runstream.cli.app import CLIENT
 from runstream.cli.app import app as client_app
 from runstream.cli.connection import Given, remember
+from runstream.cli.examples import example_text
 from runstream.service.edge import run_command
 
+if TYPE_CHECKING:
+    from cyclopts.help import HelpPanel
+    from rich.console import Console, ConsoleOptions
+
 _SERVICE = Group("The service", sort_key=2)
-_GLOBAL = Group("Options of all commands", sort_key=0)
+
+
+class _OnlyAtTheRoot:
+    """Shows the options of all commands in `runstream --help`, and not again in the help of each command."""
+
+    at_root = True
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        from cyclopts.help import DefaultFormatter
+
+        if self.at_root:
+            DefaultFormatter()(console, options, panel)
+
+
+_only_at_root = _OnlyAtTheRoot()
+_GLOBAL = Group("Options of all commands", sort_key=0, help_formatter=_only_at_root)
+
+
+def _shown_default(value: object) -> str | None:
+    """Return the default as help shows it; None for one that says nothing."""
+    return None if value in (False, "", None) else str(value)
 
 
 def _version() -> str:
@@ -26,7 +52,12 @@ def _version() -> str:
     return version()
 
 
-app = App(name="runstream", help="An event-sourced CI/CD system. Begin with `runstream serve`.", version=_version)
+app = App(
+    name="runstream",
+    help="An event-sourced CI/CD system. Begin with `runstream serve`.",
+    version=_version,
+    default_parameter=Parameter(show_default=_shown_default),
+)
 app["--help"].group = _GLOBAL
 app["--version"].group = _GLOBAL
 
@@ -58,7 +89,21 @@ def launch(
         Show the whole chain of an error's causes with file and line.
     """
     remember(Given(data_dir, url, token, detailed_errors))
-    return run_command(lambda: app(tokens, result_action="return_value"), detailed=detailed_errors)
+    return run_command(lambda: _run(_meant(tokens)), detailed=detailed_errors)
+
+
+def _meant(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words with `help` and `version` as the options that they mean."""
+    match tokens:
+        case ("help", *command):
+            return (*command, "--help")
+        case ("version" | "-V",):
+            return ("--version",)
+    return tokens
+
+
+def _run(tokens: tuple[str, ...]) -> object:
+    return app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
 
 
 # Named, not imported: a command costs only what it needs itself.
@@ -108,7 +153,7 @@ app.command(
     "runstream.service.rebuild_command:rebuild_command",
     name="rebuild",
     group=_SERVICE,
-    help="Make the rows of the database anew from the log, while everything goes on.",
+    help="Rebuild the database from the log without downtime.",
 )
 
 parked_app = App(name="parked", help="Commits that could not be read or applied.", version_flags=[], group=_SERVICE)
@@ -131,9 +176,11 @@ app.command(
     "runstream.service.import_command:import_command",
     name="import",
     group=_SERVICE,
-    help="Put a snapshot in the place of the log, in maintenance.",
+    help="Replace the log with a snapshot (requires maintenance mode).",
 )
-epochs_app = App(name="epochs", help="The log as it is and as it was before imports.", version_flags=[], group=_SERVICE)
+epochs_app = App(
+    name="epochs", help="List, activate and delete epochs (generations of the log).", version_flags=[], group=_SERVICE
+)
 for name, says in (
     ("list", "List the epochs, and which one is served."),
     ("activate", "Serve another epoch, in maintenance."),
@@ -154,10 +201,30 @@ app.command(snapshot_app)
 
 @app.command(name="completion", group=_GLOBAL)
 def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:
-    """Print what completes this command in a shell: eval "$(runstream completion bash)"."""
+    """Print a shell completion script: eval "$(runstream completion bash)"."""
     sys.stdout.write(app.generate_completion(shell=shell))
+
+
+def command_line(words: Sequence[str]) -> int:
+    """Run a command line; return its exit code."""
+    if not words or {"--help", "-h", "help"} & set(words):
+        _prepare_help(words)
+    return run_command(
+        lambda: app.meta(words, result_action="return_value", exit_on_error=False, print_error=False), detailed=False
+    )
+
+
+def _prepare_help(words: Sequence[str]) -> None:
+    """Let the help of a command end with its examples, and leave out the options of all commands."""
+    rest = [word for word in words if word not in ("--help", "-h", "help", "--detailed-errors")]
+    while rest and rest[0].startswith("--"):
+        del rest[: 1 if "=" in rest[0] else 2]
+    command, apps, _ = app.parse_commands(rest)
+    _only_at_root.at_root = not command
+    if command:
+        apps[-1].help_epilogue = example_text(" ".join(command))
 
 
 def main() -> None:
     """The console script."""
-    sys.exit(run_command(lambda: app.meta(result_action="return_value"), detailed=False))
+    sys.exit(command_line(sys.argv[1:]))
