@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -88,7 +88,7 @@ class _Leases:
 class _Board:
     """A board that hears what a test says."""
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: float, on_time: Callable[[float], None]) -> None:
         self.leases = _Leases()
         self.gone: asyncio.Queue[str] = asyncio.Queue()
         self.offered: asyncio.Queue[str] = asyncio.Queue()
@@ -99,16 +99,22 @@ class _Board:
             on_offer=self.offered.put_nowait,
             on_gone=lambda executor, _why: self.gone.put_nowait(executor),
             on_suspect=lambda _: self.withdrawn.set(),
+            on_time=on_time,
         )
 
     def say(self, what: Literal["held", "released", "expired"]) -> None:
-        value = orjson.dumps(asdict(offer("ex1", 0))) if what == "held" else b""
+        value = renewal() if what == "held" else b""
         self.leases.changes.put_nowait(LeaseChange("ex1", what, value))
 
 
+def renewal() -> bytes:
+    """What the lease of an executor says."""
+    return orjson.dumps(asdict(offer("ex1", 0)))
+
+
 @asynccontextmanager
-async def hearing(grace: float) -> AsyncIterator[_Board]:
-    made = _Board(grace)
+async def hearing(grace: float, on_time: Callable[[float], None] = lambda _: None) -> AsyncIterator[_Board]:
+    made = _Board(grace, on_time)
     task = asyncio.create_task(made.board.run())
     try:
         yield made

@@ -44,8 +44,12 @@ class ExecutorBoard:
         on_offer: Callable[[str], None],
         on_gone: Callable[[str, str], None],
         on_suspect: Callable[[str], None] = lambda _: None,
+        on_time: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """`grace` is in seconds; `on_offer` is told who offers something new, `on_gone` who is gone, and why."""
+        """`grace` is in seconds; `on_offer` is told who offers something new, `on_gone` who is gone, and why.
+
+        `on_time` is called with the server's time of each renewal that has just arrived, in seconds since 1970.
+        """
         self.offers: dict[str, Offer] = {}
         """Of executors that may get tasks."""
         self._leases = leases
@@ -53,6 +57,7 @@ class ExecutorBoard:
         self._on_offer = on_offer
         self._on_gone = on_gone
         self._on_suspect = on_suspect
+        self._on_time = on_time
         self._heard: dict[str, float] = {}
         """When each living executor was heard of last, on the event loop's clock."""
         self._skews: dict[str, float] = {}
@@ -120,6 +125,8 @@ class ExecutorBoard:
             self._reconnects = self._leases.reconnects
             self._uncertain_until = now + self._grace
         if change.what == "held":
+            if change.nanoseconds:
+                self._on_time(change.nanoseconds / 1e9)
             self._offered(change.key, change.value, change.nanoseconds)
             return
         self._withdrawn(change.key)

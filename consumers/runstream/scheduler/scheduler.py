@@ -22,9 +22,10 @@ from runstream.scheduler.board import ExecutorBoard
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.deadlines import Deadlines
 from runstream.scheduler.exchange import Exchange
+from runstream.scheduler.log_clock import LogClock
 from runstream.scheduler.retries import retry_requests
 from runstream.scheduler.turns import Turns
-from runstream.scheduler.worker import PartitionWorker, Surroundings, utc_now
+from runstream.scheduler.worker import PartitionWorker, Surroundings
 from runstream.telemetry.metrics import OWNED_PARTITIONS
 from runstream.timers import Timers
 
@@ -78,11 +79,12 @@ class Scheduler(Component):
         self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
         self._left: dict[int, int] = {}
         """Where the workers were that were drained when this process stopped."""
-        board = ExecutorBoard(executors, grace, on_offer=self._offered, on_gone=self._executor_gone)
+        clock = LogClock()
+        board = ExecutorBoard(executors, grace, on_offer=self._offered, on_gone=self._executor_gone, on_time=clock.read)
         self._turns = Turns(Capacity(board.offers))
         self._exchange = Exchange(self._turns, notices, log.subjects.notices(), fellows.id)
-        deadlines = Deadlines(timers, log, utc_now, board.skew)
-        self._around = Surroundings(log, database, self._turns, board, deadlines, questions)
+        deadlines = Deadlines(timers, log, clock, board.skew)
+        self._around = Surroundings(log, database, self._turns, board, deadlines, questions, clock)
 
     async def run(self) -> None:
         """Serve until `stopping` is set, then give the partitions back."""

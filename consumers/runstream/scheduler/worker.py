@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 import structlog
@@ -47,11 +47,6 @@ MAX_CONFIGS = 1_000
 """Run configs kept in memory, beyond which those are dropped that are in the rows and of no active run."""
 
 
-def utc_now() -> datetime:
-    """The time of decisions."""
-    return datetime.now(UTC)
-
-
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the workers of one process share."""
@@ -62,7 +57,8 @@ class Surroundings:
     board: ExecutorBoard
     deadlines: Deadlines
     questions: Questions
-    clock: Callable[[], datetime] = utc_now
+    clock: Callable[[], datetime]
+    """The time of decisions."""
 
 
 class PartitionWorker:
