@@ -12,10 +12,13 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
+from runstream.evaluation import LIMITS, Limits
 from tests.gateway.world import TOKEN, World
 
 MOST_SECONDS = 15
 """A limit of an evaluation is 5 s; the rest is for a busy machine."""
+QUICK = Limits(seconds=1.5)
+"""For programs that pass this limit however long it is."""
 MOST_BYTES = 500 << 20
 STAR = "def main(ctx):\n"
 ENDED = "configEvaluationFailed configMemoryLimit configTimeLimit"
@@ -182,9 +185,12 @@ HOSTILE: dict[str, tuple[str, str, str]] = {
 
 
 @asynccontextmanager
-async def gateway() -> AsyncIterator[httpx2.AsyncClient]:
+async def gateway(limits: Limits = LIMITS) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Authorization": f"token {TOKEN}"}
-    async with World.make().served() as url, httpx2.AsyncClient(base_url=f"{url}/api/v1alpha", headers=headers) as http:
+    async with (
+        World.make(limits=limits).served() as url,
+        httpx2.AsyncClient(base_url=f"{url}/api/v1alpha", headers=headers) as http,
+    ):
         yield http
 
 
@@ -196,7 +202,7 @@ async def create(http: httpx2.AsyncClient, name: str, content: str, **more: obje
 @pytest.mark.parametrize("case", HOSTILE)
 async def test_it_is_refused_and_the_service_goes_on(case: str) -> None:
     name, content, codes = HOSTILE[case]
-    async with gateway() as http:
+    async with gateway(QUICK if "configTimeLimit" in codes else LIMITS) as http:
         config = {"name": name, "content": content, "imports": {"f": "import 'f'"}}
         hostile = asyncio.create_task(create(http, name, content, config=config, variables={"v": "x" * 10_000}))
         await asyncio.sleep(0)

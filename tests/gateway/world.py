@@ -17,6 +17,7 @@ from runstream.client import Client
 from runstream.commits import Head, Position
 from runstream.database.runs import ExecutorRecord, RunPage, RunQuery
 from runstream.errors import NotExistError
+from runstream.evaluation import LIMITS, Limits
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.event import Event
 from runstream.gateway.acting import Acting
@@ -157,13 +158,20 @@ class World:
     telemetry: Telemetry
 
     @classmethod
-    def make(cls, *, max_body_bytes: int = 1 << 20, log: MemoryLog | None = None, keyring: Keyring = KEYRING) -> World:
+    def make(
+        cls,
+        *,
+        max_body_bytes: int = 1 << 20,
+        log: MemoryLog | None = None,
+        keyring: Keyring = KEYRING,
+        limits: Limits = LIMITS,
+    ) -> World:
         settings = Settings(data_dir=Path("/nonexistent"), token=TOKEN, max_body_bytes=max_body_bytes)
         setup_logging("error")
         log = log or MemoryLog()
         asking = FakeAsking()
         reads, step_logs, shared, clock = FoldedReads(log), FakeStepLogs(), FakeShared(), Clock()
-        configs = ConfigReader()
+        configs = ConfigReader(limits)
         parts = Parts(
             settings=settings,
             log=log,

@@ -28,7 +28,7 @@ from runstream.snapshots.signing import SigningKey, make_keys
 from runstream.snapshots.verifying import verify
 from tests.snapshots.files import described_anew, generated, pack, parts, write
 
-SECONDS = float(os.environ.get("RUNSTREAM_FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("RUNSTREAM_FUZZ_SECONDS", "8"))
 """For all tests of this file together."""
 fuzzed = settings(
     max_examples=200,
