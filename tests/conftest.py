@@ -22,7 +22,6 @@ from typing import Any, Protocol
 
 import asyncpg
 import pytest
-import structlog
 import uvloop
 
 from runstream.embedded import NatsServer, PostgresServer
@@ -67,11 +66,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Tests wait for servers about a third of their time: let others work meanwhile."""
     return len(os.sched_getaffinity(0)) * 3 // 2 or 1
-
-
-def pytest_runtest_setup() -> None:
-    """No test sees how an earlier one set up logging."""
-    structlog.reset_defaults()
 
 
 def _run(test: Coroutine[Any, Any, None], seconds: int) -> None:

@@ -144,7 +144,8 @@ def unmount(folder: Path) -> None:
 async def test_what_cannot_be_removed_is_set_aside_and_the_executor_starts(
     tmp_path: Path, mounted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A logger of this test: one that was used before may keep the processors of an earlier configuration.
+    # Earlier tests may have set a level that leaves warnings out; a logger that was used keeps its configuration.
+    structlog.reset_defaults()
     monkeypatch.setattr("runstream.executor.task_folder.log", structlog.get_logger())
     with capture_logs() as logs:
         async with rig(tmp_path) as it:
