@@ -63,6 +63,10 @@ class Figures:
         self.tell(figure)
         return figure
 
+    def find(self, name: str) -> Figure:
+        """Return the figure of this name. Raises StopIteration for one that was not measured."""
+        return next(figure for figure in self.all if figure.name == name)
+
 
 def percentile(values: Sequence[float], percent: float) -> float:
     """The nearest-rank percentile."""

@@ -19,6 +19,8 @@ _READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
 _BLOCK_BYTES = 512
 _WALK_SECONDS = 10.0
 """How long one walk may take; what it has not seen by then is not counted."""
+_FIRST_SECONDS = 0.25
+"""When the first walk begins: a short task is spared a thread and the walk."""
 _PAUSE_SECONDS = 3.0
 _SHARE = 20
 """A walk takes at most one part in so many of the time."""
@@ -55,6 +57,7 @@ def _entries(top: int, path: str) -> list[tuple[str, os.stat_result]]:
 async def watch_disk(folders: Iterable[Path], limit: int, passed: Callable[[], None]) -> None:
     """Call `passed` once the files take more than `limit` bytes."""
     kept = tuple(folders)
+    await asyncio.sleep(_FIRST_SECONDS)
     while True:
         begun = time.monotonic()
         if await asyncio.to_thread(disk_usage, kept, limit) > limit:

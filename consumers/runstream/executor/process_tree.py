@@ -137,13 +137,16 @@ class ProcessTree:
 
     async def end(self, grace_seconds: float) -> None:
         """End all processes: TERM, and after the grace KILL. Raises InternalError for one that cannot be killed."""
-        members = await asyncio.to_thread(self.members)
+        # A thread costs more than asking for the children; most tasks leave none.
+        members = [] if self._agents and self._is_childless() else await asyncio.to_thread(self.members)
         if grace_seconds > 0 and members:
             await _end(members, signal.SIGTERM, grace_seconds)
         if self._init and (init := find_process(self._init)) is not None:
             await _end([init], signal.SIGKILL, _KILL_SECONDS)
             if find_process(self._init) is None:  # the kernel has ended all others before
                 return
+        if self._agents and self._is_childless():
+            return
         members = await asyncio.to_thread(self.members)
         if members:
             await _end(members, signal.SIGKILL, _KILL_SECONDS)

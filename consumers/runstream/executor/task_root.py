@@ -38,6 +38,7 @@ _MAX_LINKS = 40
 """Absolute links followed on one path."""
 _SYS_SETGROUPS = {"x86_64": 116, "aarch64": 159}
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -216,7 +217,7 @@ async def run_as(user: User, function: Callable[P, T], *args: P.args, **kwargs: 
 
 def _become(user: User) -> None:
     """Give this thread the file access of a user. libc's own calls would change every thread of the process."""
-    libc = ctypes.CDLL(None, use_errno=True)
+    libc = _LIBC
     machine = platform.machine()
     if machine not in _SYS_SETGROUPS:
         raise InternalError(f"the executor cannot act as another user on {machine}", code="machineNotSupported")

@@ -58,6 +58,7 @@ _LAST_CAPABILITY = 63
 _LAST_DESCRIPTOR = 0xFFFFFFFF
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)  # once: a fork pays for each object that it makes
 
 
 def unshare(flags: int) -> None:
@@ -102,7 +103,7 @@ def default_signal(number: int) -> None:
 
 def prctl(option: int, value: int = 0) -> None:
     """Change an attribute of this process."""
-    _check(_libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)), "prctl")
+    _check(_libc.prctl(option, value, 0, 0, 0), "prctl")
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
