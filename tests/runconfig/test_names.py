@@ -16,7 +16,7 @@ from runstream.runconfig import ConfigError, parse_config
 SHOWN = st.text(
     st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="=\u115f\u1160\u2800\u3164\uffa0"),
     min_size=1,
-    max_size=20,
+    max_size=10,
 ).filter(str.strip)
 UNSHOWN = st.one_of(
     st.characters(categories=["Cc", "Zl", "Zp"]).filter(lambda c: c != "\0"),  # NUL is in no text of a file
