@@ -10,7 +10,7 @@ RUNSTREAM := $(BIN)/runstream --data-dir $(DATA)
 DEMO_PLACES = $(CURDIR)/$(VENV),$(shell $(BIN)/python -c 'import sys; print(sys.base_prefix)')
 DEMO_VARIABLES := PIP_*,UV_*,*_proxy,*_PROXY,SSL_CERT_*,*_CA_BUNDLE
 
-.PHONY: help setup demo serve stop test test-again check coverage chaos fuzz smoke bench docs lock clean
+.PHONY: help setup demo serve stop test test-again check coverage chaos fuzz openapi smoke bench docs lock clean
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -60,6 +60,9 @@ chaos: setup ## kill imports, rebuilds, the datamanager, maintenance by -9 at 50
 
 coverage: setup ## every branch of the domain is tested
 	$(BIN)/python -m pytest -q -n auto tests/domain --cov --cov-fail-under=100
+
+openapi: setup ## send 5,000 requests made of the API's description to a service, and check each answer
+	RUNSTREAM_TEST_OPENAPI_CASES=5000 $(BIN)/python -m pytest -q tests/hostile/test_openapi.py
 
 smoke: setup ## build the wheel and try it in an empty environment
 	rm -rf dist && $(BIN)/python -m build --wheel --no-isolation --outdir dist . >/dev/null

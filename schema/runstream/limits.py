@@ -30,6 +30,11 @@ def require_group(group: str) -> str:
         raise BadRequestError(
             f"run group {group[:80]!r} {problem}", code="invalidRunGroup", hint="write it as %XX, or leave it out"
         )
+    return require_group_size(group)
+
+
+def require_group_size(group: str) -> str:
+    """Return the group, if it is short enough to be one. Raises BadRequestError."""
     if (size := len(group.encode("utf-8", "surrogatepass"))) > MAX_GROUP_BYTES:
         raise BadRequestError(
             f"run group {group[:80]!r}… has {size} bytes, more than {MAX_GROUP_BYTES}",

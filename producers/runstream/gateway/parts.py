@@ -23,6 +23,7 @@ from runstream.gateway.explaining import Explaining
 from runstream.gateway.idempotency import IdempotencyKey, idempotency_key
 from runstream.gateway.ports import PastRuns, Reads, Sightings, StepLogs
 from runstream.gateway.restarting import Restarting
+from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
 from runstream.sealing import Keyring
 from runstream.settings import Settings
@@ -31,17 +32,20 @@ T = TypeVar("T")
 
 POSITION_HEADER = "Runstream-Position"
 
-Flag = Annotated[str | None, Query(description="a flag: there, or not")]
+Flag = Annotated[str | None, Query(max_length=MAX_WORD_BYTES, description="a flag: there, or not")]
 
 
 async def _named_positions(
     at_least: Annotated[
         str,
         Query(
-            description="answer with a state that includes these positions (as Runstream-Position gave them; commas)"
+            max_length=MAX_WORD_BYTES,
+            description="answer with a state that includes these positions (as Runstream-Position gave them; commas)",
         ),
     ] = "",
-    runstream_position: Annotated[str, Header(alias=POSITION_HEADER, description="the same as at_least")] = "",
+    runstream_position: Annotated[
+        str, Header(max_length=MAX_WORD_BYTES, alias=POSITION_HEADER, description="the same as at_least")
+    ] = "",
 ) -> tuple[Position, ...]:
     return parse_positions(at_least or runstream_position)
 
@@ -132,15 +136,17 @@ def flag(value: str | None) -> bool:
     return value is not None and value.lower() not in ("0", "false", "no")
 
 
-def documented(body: type | None, answered: type | None, *, status: int = 200) -> dict[str, Any]:
-    """What OpenAPI says of a route: `schemas` puts the referred shapes in."""
+def documented(body: type | None, *answered: type | None, statuses: tuple[int, ...] = (200,)) -> dict[str, Any]:
+    """Return what OpenAPI says of a route that answers with one of these shapes; `schemas` adds the shapes."""
     extra: dict[str, Any] = {}
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}
         extra["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": schema}}}
-    if answered is not None:
-        schema = {"$ref": f"#/components/schemas/{answered.__name__}"}
-        extra["responses"] = {
-            str(status): {"description": "done", "content": {JSON_TYPE: {"schema": schema}}},
-        }
+    schemas = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in answered if one is not None]
+    if schemas:
+        content = {JSON_TYPE: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
+        extra["responses"] = {str(status): {"description": _DONE[status], "content": content} for status in statuses}
     return extra
+
+
+_DONE = {200: "done", 201: "created"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -10,8 +11,11 @@ from fastapi.openapi.utils import get_openapi
 
 from runstream.gateway import bodies, shapes
 from runstream.gateway.answers import JSON_TYPE
+from runstream.gateway.edge import OPEN_PATHS
 from runstream.gateway.routes.maintenance import MaintenanceBody
+from runstream.limits import MAX_GROUP_BYTES, MAX_WORD_BYTES
 from runstream.maintenance import MaintenanceAnswer
+from runstream.maintenance.requested import SERVICES
 
 _SHAPES: tuple[type[msgspec.Struct], ...] = (
     bodies.CreateRunBody,
@@ -47,20 +51,89 @@ def describe(app: FastAPI) -> dict[str, Any]:
         components["securitySchemes"] = {
             "token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "token <the token>"}
         }
+        components["headers"] = _HEADERS
+        components["responses"] = _ERRORS
         document["security"] = [{"token": []}]
-        for path in document["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-                operation["responses"]["default"] = _ERROR
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                _complete(path, operation)
         app.openapi_schema = document
     return app.openapi_schema
 
 
-_ERROR = {
-    "description": "what is wrong: one entry, in an array",
-    "content": {
-        JSON_TYPE: {
-            "schema": {"type": "array", "items": {"$ref": "#/components/schemas/ErrorShape"}},
-        }
-    },
+def _complete(path: str, operation: dict[str, Any]) -> None:
+    """Add what FastAPI does not know of an operation: the errors that it answers, the forms of its parameters."""
+    parameters = operation.setdefault("parameters", [])
+    for name in set(_IN_PATH.findall(path)) - {one["name"] for one in parameters}:
+        parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
+    for parameter in parameters:
+        parameter["schema"] |= _FORMS.get(parameter["name"], {})
+    statuses = {"400", "405", "408", "431", "500", "503"}
+    if path in OPEN_PATHS:
+        operation["security"] = []
+    else:
+        statuses.add("401")
+    if parameters:
+        statuses.add("404")
+    if "requestBody" in operation or path.endswith("/export"):
+        statuses |= {"404", "409", "413"}
+    responses = operation["responses"]
+    responses.pop("422", None)
+    responses |= {status: {"$ref": f"#/components/responses/{_NAMES[status]}"} for status in sorted(statuses)}
+    if "200" in responses and "201" in responses:
+        responses["200"]["description"] = "an earlier request with the same idempotency key created it"
+
+
+_IN_PATH = re.compile(r"\{(\w+)\}")
+_UUID: dict[str, Any] = {"format": "uuid", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
+_TOKEN: dict[str, Any] = {"pattern": "^[A-Za-z0-9_-]{1,64}$"}
+_FORMS: dict[str, dict[str, Any]] = {
+    "run_id": _UUID,
+    "task_id": {"minLength": 1, "maxLength": MAX_WORD_BYTES},
+    "executor_id": _TOKEN,
+    "instance_id": _TOKEN,
+    "service": {"enum": [*SERVICES]},
+    "escaped_group": {"minLength": 1, "maxLength": MAX_GROUP_BYTES, "description": "a group, its slashes as %2F"},
+}
+"""Forms of the parameters that routes check by themselves."""
+_NAMES = {
+    "400": "BadRequest",
+    "401": "Unauthorized",
+    "404": "NotFound",
+    "405": "MethodNotAllowed",
+    "408": "RequestTimeout",
+    "409": "Conflict",
+    "413": "BodyTooLarge",
+    "431": "HeadersTooLarge",
+    "500": "InternalError",
+    "503": "Unavailable",
+}
+_HEADERS: dict[str, Any] = {
+    "Allow": {"required": True, "schema": {"type": "string"}, "description": "the methods that the path takes"},
+    "Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}, "description": "seconds"},
+}
+
+
+def _error(description: str, *headers: str) -> dict[str, Any]:
+    schema = {
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/ErrorShape"},
+        "minItems": 1,
+        "maxItems": 1,
+    }
+    declared = {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in headers}} if headers else {}
+    return {"description": description, "content": {JSON_TYPE: {"schema": schema}}, **declared}
+
+
+_ERRORS: dict[str, Any] = {
+    "BadRequest": _error("the request is wrong"),
+    "Unauthorized": _error("the token is missing or not valid"),
+    "NotFound": _error("there is no such thing"),
+    "MethodNotAllowed": _error("the path does not take this method", "Allow"),
+    "Conflict": _error("it does not go with what is there, or another request was first"),
+    "RequestTimeout": _error("the request did not come in time"),
+    "BodyTooLarge": _error("the body is larger than this gateway takes"),
+    "HeadersTooLarge": _error("path and headers have more than 64 KiB"),
+    "InternalError": _error("the gateway failed"),
+    "Unavailable": _error("what the gateway needs is away, or the service is in maintenance", "Retry-After"),
 }

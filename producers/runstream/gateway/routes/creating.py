@@ -17,15 +17,21 @@ from runstream.gateway.restarting import require_no_restart
 from runstream.gateway.shapes import RunAnswer, RunsCreatedAnswer
 from runstream.gateway.submission import requested_run, requested_runs
 from runstream.gateway.views import run_answer
+from runstream.limits import MAX_WORD_BYTES
 
-KeyHeader = Annotated[str, Header(description="the same key and request again give the same runs, and create nothing")]
+KeyHeader = Annotated[
+    str,
+    Header(
+        max_length=MAX_WORD_BYTES, description="the same key and request again give the same runs, and create nothing"
+    ),
+]
 
 
 def creating_routes(parts: Parts) -> APIRouter:
     """Create one run, or those of a file. These are the first routes: a service is asked for nothing as often."""
     router = APIRouter(tags=["runs"])
 
-    @router.post("/runs", status_code=201, openapi_extra=documented(CreateRunBody, RunAnswer, status=201))
+    @router.post("/runs", status_code=201, openapi_extra=documented(CreateRunBody, RunAnswer, statuses=(201, 200)))
     async def create(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create a run of these tasks, or restart a run. It is answered once it is durable; its number comes later."""
         body, key = await parts.keyed_body(request, CreateRunBody)
@@ -36,7 +42,7 @@ def creating_routes(parts: Parts) -> APIRouter:
         return _created({}, await parts.creation.create(requested_run(body), key))
 
     @router.post(
-        "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, status=201)
+        "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, statuses=(201, 200))
     )
     async def create_all(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""

@@ -14,6 +14,7 @@ from runstream.gateway.live import LiveAnswer
 from runstream.gateway.parts import Parts, parse_position
 from runstream.gateway.streams import RunPhases, Say, follow, say_commit
 from runstream.gateway.tail import Scope, place_of, scope_of
+from runstream.limits import MAX_WORD_BYTES
 
 _STREAM = {"responses": {"200": {"description": "server-sent events", "content": {"text/event-stream": {}}}}}
 
@@ -28,9 +29,11 @@ def event_routes(parts: Parts) -> APIRouter:
 
     @router.get("/events", openapi_extra=_STREAM)
     async def events(
-        begin: Annotated[str, Query(alias="from", description="a position of the log, `start` or `end`")] = "",
-        run: Annotated[str, Query(description="only this run and its tasks")] = "",
-        last_event_id: Annotated[str, Header(description="where a stream was left")] = "",
+        begin: Annotated[
+            str, Query(max_length=MAX_WORD_BYTES, alias="from", description="a position of the log, `start` or `end`")
+        ] = "",
+        run: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="only this run and its tasks")] = "",
+        last_event_id: Annotated[str, Header(max_length=MAX_WORD_BYTES, description="where a stream was left")] = "",
     ) -> Response:
         """Every commit: `id` is the place behind it. Begins at the end; at the start for one run."""
         scope = await scope_of(parts.log, run)
@@ -39,8 +42,11 @@ def event_routes(parts: Parts) -> APIRouter:
 
     @router.get("/runs/events", openapi_extra=_STREAM)
     async def run_events(
-        after: Annotated[str, Query(alias="afterSequence", description="a position; nothing or 0 for the end")] = "",
-        last_event_id: Annotated[str, Header(description="where a stream was left")] = "",
+        after: Annotated[
+            str,
+            Query(max_length=MAX_WORD_BYTES, alias="afterSequence", description="a position; nothing or 0 for the end"),
+        ] = "",
+        last_event_id: Annotated[str, Header(max_length=MAX_WORD_BYTES, description="where a stream was left")] = "",
     ) -> Response:
         """An event whenever the phase or the result of a run changes."""
         place = await _place_after(parts, last_event_id or after)

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from runstream.gateway.live import LiveAnswer
+from runstream.limits import MAX_WORD_BYTES
 
 MEDIA_TYPE = "application/x-tar"
 _ANSWER = {"responses": {"200": {"description": "a snapshot", "content": {MEDIA_TYPE: {}}}}}
@@ -43,8 +44,13 @@ def export_routes(exports: Exports) -> APIRouter:
 
     @router.get("/export", openapi_extra=_ANSWER)
     async def export(
-        until: Annotated[str, Query(description="a position, or a time with its zone; nothing for up to now")] = "",
-        include: Annotated[str, Query(alias="with", description="logs, archives, or both with a comma")] = "",
+        until: Annotated[
+            str,
+            Query(max_length=MAX_WORD_BYTES, description="a position, or a time with its zone; nothing for up to now"),
+        ] = "",
+        include: Annotated[
+            str, Query(max_length=MAX_WORD_BYTES, alias="with", description="logs, archives, or both with a comma")
+        ] = "",
     ) -> Response:
         """The log as one file that `runstream snapshot verify` checks and tar, zstd and jq read."""
         found = await exports.open(until, include)

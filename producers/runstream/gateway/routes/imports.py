@@ -16,11 +16,17 @@ from runstream.gateway.live import LiveAnswer
 from runstream.gateway.parts import Flag, answer, flag
 from runstream.gateway.works import MEDIA_TYPE as LINES
 from runstream.gateway.works import Say, Work
+from runstream.limits import MAX_WORD_BYTES
 
 MEDIA_TYPE = "application/x-tar"
 _LINES = {"responses": {"200": {"description": "done; or progress, line by line", "content": {LINES: {}}}}}
 _BODY = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {}}}, **_LINES}
-Accept = Annotated[str, Header(description=f"{LINES}: how far it is, line by line; the last line is what came of it")]
+Accept = Annotated[
+    str,
+    Header(
+        max_length=MAX_WORD_BYTES, description=f"{LINES}: how far it is, line by line; the last line is what came of it"
+    ),
+]
 
 
 class Imports(Protocol):

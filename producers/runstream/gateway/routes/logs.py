@@ -19,6 +19,7 @@ from runstream.gateway.locating import FoundRun, find_run, locate_run
 from runstream.gateway.parts import Flag, Parts, flag
 from runstream.gateway.ports import StepLogKey
 from runstream.ids import attempt_id, executor_task_id, require_uuid
+from runstream.limits import MAX_WORD_BYTES
 
 MAX_OFFSET = 1 << 53
 MAX_TAIL_LINES = 10_000
@@ -41,11 +42,15 @@ def log_routes(parts: Parts) -> APIRouter:
 
     @router.get("/logs", openapi_extra=_TEXT)
     async def logs(
-        runid: Annotated[str, Query(description="the run's id")] = "",
-        taskid: Annotated[str, Query(description="the id of one of its tasks")] = "",
+        runid: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the run's id")] = "",
+        taskid: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the id of one of its tasks")] = "",
         setup: Flag = None,
-        step: Annotated[str | None, Query(description="the number of a step, from 0")] = None,
-        attempt: Annotated[int | None, Query(ge=1, description="of the task, from 1; the last one without it")] = None,
+        step: Annotated[
+            str | None, Query(max_length=MAX_WORD_BYTES, description="the number of a step, from 0")
+        ] = None,
+        attempt: Annotated[
+            int | None, Query(ge=1, lt=1 << 63, description="of the task, from 1; the last one without it")
+        ] = None,
         follow: Flag = None,
         offset: Annotated[
             int, Query(ge=0, le=MAX_OFFSET, description="begin at this byte: where a response broke off")

@@ -17,6 +17,7 @@ from runstream.gateway.bodies import Body, read_body
 from runstream.gateway.parts import answer, documented
 from runstream.gateway.texts import Label, Word
 from runstream.ids import new_id, require_token
+from runstream.limits import MAX_WORD_BYTES
 from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_said, require_service
 from runstream.runconfig.duration import parse_duration
 
@@ -44,8 +45,12 @@ def maintenance_routes(overview: Overview) -> APIRouter:
     @router.get("/maintenance/{service}", openapi_extra=documented(None, MaintenanceAnswer))
     async def status(
         service: str = "runs",
-        unlike: Annotated[str, Query(description="answer when the tag is another than this")] = "",
-        seconds: Annotated[float, Query(ge=0, le=_MAX_WAIT_SECONDS, description="how long to wait for that")] = 0.0,
+        unlike: Annotated[
+            str, Query(max_length=MAX_WORD_BYTES, description="answer when the tag is another than this")
+        ] = "",
+        seconds: Annotated[
+            float, Query(ge=0, le=_MAX_WAIT_SECONDS, allow_inf_nan=False, description="how long to wait for that")
+        ] = 0.0,
     ) -> Response:
         """What is asked for, and how far every instance is."""
         return answer(await overview.status(require_service(service), unlike=unlike, seconds=seconds))

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import msgspec
 from fastapi import APIRouter, Query
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -30,13 +31,25 @@ from runstream.gateway.shapes import RunAnswer, RunsAnswer
 from runstream.gateway.tokens import token_of
 from runstream.gateway.views import run_answer, run_summary
 from runstream.ids import require_uuid
+from runstream.limits import MAX_WORD_BYTES, require_group_size
 
+_MAX_CURSOR_BYTES = 1 << 15
+"""A cursor holds the groups and names that its list is of."""
 Phases = Annotated[list[RunPhase], Query(description="one of these phases; repeated")]
 Results = Annotated[list[RunResult], Query(description="one of these results; repeated")]
-Cursor = Annotated[str, Query(description="of the page before; it says itself which runs the list is of")]
-ChangeGroups = Annotated[list[str], Query(description="names for a token that actions may be sent with; repeated")]
-At = Annotated[str, Query(description="as it was then: a time with its zone, or a position of the log")]
-Groups = Annotated[list[str], Query(description="this group or one below it; repeated")]
+Cursor = Annotated[
+    str, Query(max_length=_MAX_CURSOR_BYTES, description="of the page before; it says itself which runs the list is of")
+]
+ChangeGroups = Annotated[
+    list[Annotated[str, Field(max_length=MAX_WORD_BYTES)]],
+    Query(description="names for a token that actions may be sent with; repeated"),
+]
+At = Annotated[
+    str, Query(max_length=MAX_WORD_BYTES, description="as it was then: a time with its zone, or a position of the log")
+]
+Groups = Annotated[
+    list[Annotated[str, Field(max_length=MAX_WORD_BYTES)]], Query(description="this group or one below it; repeated")
+]
 
 
 def run_routes(parts: Parts) -> APIRouter:
@@ -49,11 +62,13 @@ def run_routes(parts: Parts) -> APIRouter:
         group: Groups = [],  # noqa: B006  FastAPI copies it
         phase: Phases = [],  # noqa: B006
         result: Results = [],  # noqa: B006
-        name: Annotated[str, Query(description="runs of this name")] = "",
+        name: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="runs of this name")] = "",
         waitingapproval: Flag = None,
         lastrun: Flag = None,
-        start: Annotated[int, Query(ge=0, description="behind the run of this sequence")] = 0,
-        limit: Annotated[int, Query(ge=1, description=f"at most {MAX_LIMIT}, whatever is asked for")] = DEFAULT_LIMIT,
+        start: Annotated[int, Query(ge=0, lt=1 << 63, description="behind the run of this sequence")] = 0,
+        limit: Annotated[
+            int, Query(ge=1, lt=1 << 63, description=f"at most {MAX_LIMIT}, whatever is asked for")
+        ] = DEFAULT_LIMIT,
         asc: Flag = None,
         cursor: Cursor = "",
     ) -> Response:
@@ -95,14 +110,14 @@ def group_routes(parts: Parts) -> APIRouter:
     """Runs by their group; the group is one escaped segment of the path."""
     router = APIRouter(tags=["runs"])
 
-    @router.get("/runs/group/{escaped_group:path}", openapi_extra=documented(None, RunsAnswer))
+    @router.get("/runs/group/{escaped_group:path}", openapi_extra=documented(None, RunsAnswer, RunAnswer))
     async def by_group(
         request: Request,
         at_least: AtLeast,
         phase: Phases = [],  # noqa: B006  FastAPI copies it
         result: Results = [],  # noqa: B006
         start: Annotated[int, Query(ge=0, lt=1 << 63, description="behind the run of this number")] = 0,
-        limit: Annotated[int, Query(ge=0, description="0 for as many as a page has")] = 0,
+        limit: Annotated[int, Query(ge=0, lt=1 << 63, description="0 for as many as a page has")] = 0,
         sortdirection: Annotated[str, Query(pattern="^(asc|desc)?$")] = "",
         cursor: Cursor = "",
         changegroup: ChangeGroups = [],  # noqa: B006
@@ -147,7 +162,7 @@ def _group_and_counter(request: Request) -> tuple[str, int | None]:
     raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
     segments = raw.decode("latin-1").partition("/runs/group/")[2].split("/")
     if len(segments) == 1:
-        return unquote(segments[0]), None
+        return require_group_size(unquote(segments[0])), None
     number = segments[1]
     if len(segments) > 2 or not number.isascii() or not number.isdigit() or len(number) > 18:
         raise BadRequestError(
@@ -155,4 +170,4 @@ def _group_and_counter(request: Request) -> tuple[str, int | None]:
             code="invalidRunNumber",
             hint="the path is /runs/group/{group}/{number}, the slashes of the group escaped as %2F",
         )
-    return unquote(segments[0]), int(number)
+    return require_group_size(unquote(segments[0])), int(number)
