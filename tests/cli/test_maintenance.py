@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -42,6 +43,17 @@ STATUS = Maintenance(
 )
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the suite was started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_says_that_maintenance_stays_enabled(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     async def enable(*_: object, **__: object) -> Maintenance:
         return STATUS
