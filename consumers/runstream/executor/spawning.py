@@ -15,7 +15,6 @@ from typing import Any
 from runstream.errors import InternalError
 from runstream.executor.process_tree import readable
 from runstream.executor.spawner.plan import Command, Plan, packed
-from runstream.executor.spawner.program import SPARE
 
 _ROOTS = Path(__file__).parents[2]
 """What the spawner needs on its path to import its own package."""
@@ -104,8 +103,7 @@ class Spawner:
         agent = Agent(ours)
         descriptor = _file(packed(plan))
         try:
-            asked = SPARE if plan.sandbox is not None and not plan.cgroup else b"+"
-            socket.send_fds(spawner, [asked], [descriptor, theirs.fileno(), *([init] if init >= 0 else [])])
+            socket.send_fds(spawner, [b"+"], [descriptor, theirs.fileno(), *([init] if init >= 0 else [])])
             theirs.close()
             async with asyncio.timeout(_OPEN_SECONDS):
                 await agent.opened()

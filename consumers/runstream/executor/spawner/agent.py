@@ -37,22 +37,11 @@ _OUT_OF_MEMORY_SCORE = b"500"
 """The task's processes go before the service does."""
 
 
-def prepare() -> None:
-    """Do what an agent does whatever its plan is."""
-    with contextlib.suppress(OSError):  # it is only an advice
-        write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
-    os.setsid()
-    os.umask(0o022)
-    signal.signal(signal.SIGHUP, _nothing)  # not ignored: commands would inherit that
-    kernel.leave_keyring()
-
-
 def serve_task(channel: socket.socket, plan: Plan, init: int) -> NoReturn:
-    """Be the agent of a task until the socket is closed; `init` is the first process of the sandbox to join, or -1.
-
-    `prepare` has been called.
-    """
+    """Be the agent of a task until the socket is closed; `init` is the first process of the sandbox to join, or -1."""
     try:
+        with contextlib.suppress(OSError):  # it is only an advice
+            write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
         _enter(channel, plan, init)
     except BaseException as error:  # noqa: BLE001  (whatever it is: the task cannot run, and has to know why)
         with contextlib.suppress(OSError):
@@ -63,6 +52,10 @@ def serve_task(channel: socket.socket, plan: Plan, init: int) -> NoReturn:
 
 def _enter(channel: socket.socket, plan: Plan, init: int) -> None:
     """Be where the plan says, and tell that."""
+    os.setsid()
+    os.umask(0o022)
+    signal.signal(signal.SIGHUP, _nothing)  # not ignored: commands would inherit that
+    kernel.leave_keyring()
     ready: dict[str, object] = {"pid": os.getpid()}
     roots = []
     if plan.sandbox is not None:
