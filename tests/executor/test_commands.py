@@ -110,6 +110,43 @@ async def test_a_terminal_is_one_for_every_program(tmp_path: Path, settings: Exe
         assert done.task.phase is SUCCESS
 
 
+async def test_a_command_that_uses_its_terminal_from_the_background_goes_on(
+    tmp_path: Path, settings: ExecutorSettings
+) -> None:
+    """A shell with job control does this when its job has ended in the foreground."""
+    gives_it_away = """
+import os, signal, sys, termios
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+job = os.fork()
+if job == 0:
+    os.setpgid(0, 0)
+    os._exit(signal.pause() or 0)
+try:
+    os.setpgid(job, job)
+except PermissionError:
+    pass
+os.tcsetpgrp(0, job)
+signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+USES
+print("went on", os.tcgetpgrp(0) == os.getpgrp())
+os.kill(job, signal.SIGKILL)
+"""
+    uses = ("termios.tcsetattr(0, termios.TCSANOW, termios.tcgetattr(0))", "sys.stdin.read(1)")
+    commands = [f"exec python3 -c '{gives_it_away.replace('USES', use)}'" for use in uses]
+    async with asyncio.timeout(30), rig(tmp_path, settings=settings) as it:
+        done = await it.run(
+            *(run_step(command, tty=True) for command in commands),
+            *(
+                run_step(f"kill -{name} $$; echo went on", tty=tty)
+                for name in ("TTIN", "TTOU")
+                for tty in (True, False)
+            ),
+        )
+        assert done.task.phase is SUCCESS
+        assert [await done.log(index) for index in range(2)] == ["went on True\n"] * 2
+        assert [await done.log(index) for index in range(2, 6)] == ["went on\n"] * 4
+
+
 async def test_signals_have_their_defaults(tmp_path: Path, settings: ExecutorSettings) -> None:
     """Whatever the service inherited: `nohup` ignores HUP, some init systems block or ignore others."""
     kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE)}

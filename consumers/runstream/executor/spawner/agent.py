@@ -33,6 +33,7 @@ from runstream.executor.spawner.plan import Command, Plan, read_command
 
 ROWS, COLUMNS = 40, 120
 _PACKET_BYTES = 1 << 16
+_STOPS_OF_TERMINALS = (signal.SIGTTIN, signal.SIGTTOU)
 _OUT_OF_MEMORY_SCORE = b"500"
 """The task's processes go before the service does."""
 
@@ -172,32 +173,47 @@ class Agent:
             # Refused when a shell with job control was quicker, and has put a job of its own in the foreground.
             with contextlib.suppress(OSError):
                 os.tcsetpgrp(output, process.pid)
-            # It may have asked for the terminal before it was in the foreground, and have been stopped for that.
-            os.killpg(process.pid, signal.SIGCONT)
         return process.pid
 
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:  # there is none left
                 return
             if pid == 0:
                 return
-            if pid == self._command:
+            if os.WIFSTOPPED(status):
+                if pid == self._command and os.WSTOPSIG(status) in _STOPS_OF_TERMINALS:
+                    self._continue(pid)
+            elif pid == self._command:
                 self._command = 0
                 if self._terminal >= 0:
                     self._take_terminal_back()
                 code = os.waitstatus_to_exitcode(status)
                 self._say({"status": code if code >= 0 else 128 - code})
 
-    def _take_terminal_back(self) -> None:
-        """Part from the terminal, without a hangup for what the command left in the foreground."""
+    def _continue(self, pid: int) -> None:
+        """Put a command in the foreground that was stopped because it used the terminal from the background.
+
+        It was quicker than `_execute`, or its own job held the foreground. A user's shell would show a prompt and wait
+        for `fg`; here it would stay stopped forever.
+        """
+        self._put_in_foreground(pid)
+        with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
+            os.killpg(pid, signal.SIGCONT)
+
+    def _put_in_foreground(self, group: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         with contextlib.suppress(OSError):  # hung up already
-            os.tcsetpgrp(self._terminal, os.getpgrp())
-            fcntl.ioctl(self._terminal, termios.TIOCNOTTY)
+            os.tcsetpgrp(self._terminal, group)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTOU})
+
+    def _take_terminal_back(self) -> None:
+        """Part from the terminal, without a hangup for what the command left in the foreground."""
+        self._put_in_foreground(os.getpgrp())
+        with contextlib.suppress(OSError):  # hung up already
+            fcntl.ioctl(self._terminal, termios.TIOCNOTTY)
         os.close(self._terminal)
         self._terminal = -1
 
