@@ -193,6 +193,73 @@ def test_a_colon_inside_a_plain_text_is_part_of_it_in_flow_style_too(text: str, 
     assert plain(read_nodes(text, "config.yml")) == meaning
 
 
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("[a:]", [{"a": None}]),
+        ("{a:}", {"a": None}),
+        ("{a:{}}", {"a": {}}),
+        ("{a:[]}", {"a": []}),
+        ("{a :[b]}", {"a": ["b"]}),
+        ("[a:, b]", [{"a": None}, "b"]),
+        ("{a:, b: c}", {"a": None, "b": "c"}),
+        ("[a:b:, c::]", [{"a:b": None}, {"c:": None}]),
+        ("[:x]", [":x"]),
+        ("{a: :x}", {"a": ":x"}),
+        ("[a :b,:c]", ["a :b", ":c"]),
+        ("[::]", [{":": None}]),
+        ("{'a' :b, \"c\" :[d:], e:f: g}", {"a": "b", "c": [{"d": None}], "e:f": "g"}),
+        ("{a: &k k, *k :b, c:{}}", {"a": "k", "k": "b", "c": {}}),
+        ("k: x:, y:[]\nl: |\n  [a:]\nf: [a:, 'b:,', \"c:[] :d\"] # e:,", {
+            "k": "x:, y:[]", "l": "[a:]\n", "f": [{"a": None}, "b:,", "c:[] :d"],
+        }),
+    ],
+)  # fmt: skip
+def test_a_colon_before_a_bracket_or_comma_ends_a_key_and_one_before_a_text_begins_it(
+    text: str, meaning: object
+) -> None:
+    assert plain(read_nodes(text, "config.yml")) == meaning
+
+
+@pytest.mark.parametrize("text", ["[:]", "[: x]", "[a:,,]", "{a:[}", "[" * 1000 + ":,", "[a:" * 300_000])
+def test_colons_that_make_no_value_or_a_key_that_is_no_text_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        read_nodes(text, "config.yml")
+
+
+@st.composite
+def _flow_texts(draw: st.DrawFn, depth: int = 2) -> tuple[str, object]:
+    """A flow text written as tightly as YAML 1.2 allows, and its value."""
+    kind = draw(st.sampled_from(("plain", "quoted", *(("list", "map") if depth else ()))))
+    if kind == "plain":
+        text = draw(_plain)
+        return text, text
+    if kind == "quoted":
+        text = draw(st.text("a:,[]{} ", max_size=6))
+        return draw(st.sampled_from((f"'{text}'", f'"{text}"'))), text
+    items = draw(st.lists(_flow_texts(depth - 1), max_size=3))
+    comma = draw(st.sampled_from((",", ", ", " ,")))
+    if kind == "list":
+        return f"[{comma.join(text for text, _ in items)}]", [value for _, value in items]
+    keys = draw(st.lists(_plain, min_size=len(items), max_size=len(items), unique=True))
+    entries, meaning = [], {}
+    for key, (text, value) in zip(keys, items, strict=True):
+        tight = text[0] in "[{"
+        empty = draw(st.booleans())
+        meaning[key] = None if empty else value
+        entries.append(f"{key}:" if empty else f"{key}{draw(st.sampled_from((':', ' :') if tight else (': ',)))}{text}")
+    return f"{{{comma.join(entries)}}}", meaning
+
+
+_plain = st.from_regex(r":?[ab](:?[ab]| :?b)?", fullmatch=True)
+
+
+@given(_flow_texts())
+def test_a_tight_flow_text_is_what_yaml_1_2_says(generated: tuple[str, object]) -> None:
+    text, meaning = generated
+    assert plain(read_nodes(f"k: a:, b:[] :c\nf: {text}\n", "a.yml")) == {"k": "a:, b:[] :c", "f": meaning}
+
+
 words = st.text("ab:/.1é", min_size=1, max_size=6).filter(lambda w: w[0] not in ":." and w[-1] != ":")
 
 
