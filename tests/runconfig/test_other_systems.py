@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as AnyMapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +21,40 @@ from runstream.runconfig import (
     run_configs,
 )
 from runstream.runconfig.environment_limits import MAX_ENTRY_BYTES
-from runstream.runconfig.fields import RUN, STEPS, TASK, TOP
-from runstream.runconfig.foreign import FOREIGN_RUN, FOREIGN_STEP, FOREIGN_TASK, FOREIGN_TOP
+from runstream.runconfig.fields import (
+    CONCURRENCY,
+    CONTAINER,
+    DEPEND,
+    NAMES,
+    PATTERNS,
+    RETRY,
+    RUN,
+    RUNTIME,
+    STEP,
+    STEPS,
+    TASK,
+    TOP,
+    VALUE,
+    WHEN,
+    FieldTable,
+)
+from runstream.runconfig.foreign import (
+    FOREIGN_CONCURRENCY,
+    FOREIGN_CONTAINER,
+    FOREIGN_DEPEND,
+    FOREIGN_PATTERNS,
+    FOREIGN_RETRY,
+    FOREIGN_RUN,
+    FOREIGN_RUNTIME,
+    FOREIGN_STEP,
+    FOREIGN_STEP_FIELDS,
+    FOREIGN_TASK,
+    FOREIGN_TOP,
+    FOREIGN_VALUE,
+    FOREIGN_WHEN,
+)
 from runstream.runconfig.nodes import Mapping, Scalar, Sequence
+from runstream.runconfig.problems import Slips, shown
 from runstream.runconfig.reading import read_nodes
 from runstream.runconfig.values import Value
 
@@ -38,28 +71,94 @@ def problems(text: str, source: str = "config.yml") -> list[Problem]:
     return list(refused.value.problems)
 
 
-PLACES = [
-    (FOREIGN_TASK, "runs: [{{name: r, tasks: [{{name: t, runtime: {{type: host}}, {word}: x}}]}}]"),
-    (FOREIGN_RUN, "runs: [{{name: r, {word}: x}}]"),
-    (FOREIGN_STEP, "runs: [{{name: r, tasks: [{{name: t, runtime: {{type: host}}, steps: [{{{word}: x}}]}}]}}]"),
-    (FOREIGN_TOP, "runs: [{{name: r}}]\n{word}: x"),
+def step(fields: str) -> str:
+    return of_task(f"steps: [{fields}]")
+
+
+def of_task(fields: str) -> str:
+    return f"runs: [{{name: r, tasks: [{{name: u, {HOST}}}, {{name: t, {HOST}, {fields}}}]}}]"
+
+
+PLACES: list[tuple[AnyMapping[str, str], tuple[FieldTable, ...], str]] = [
+    (FOREIGN_TOP, (TOP,), "runs: [{name: r}]\nWORD: x"),
+    (FOREIGN_RUN, (RUN,), "runs: [{name: r, WORD: x}]"),
+    (FOREIGN_CONCURRENCY, (CONCURRENCY,), "runs: [{name: r, concurrency: {WORD: x}}]"),
+    (FOREIGN_TASK, (TASK,), of_task("WORD: x")),
+    (FOREIGN_DEPEND, (DEPEND,), of_task("depends: [{task: u, WORD: x}]")),
+    (FOREIGN_RETRY, (RETRY,), of_task("retry: {max: 1, WORD: x}")),
+    (FOREIGN_WHEN, (WHEN,), of_task("when: {WORD: x}")),
+    (FOREIGN_PATTERNS, (PATTERNS,), of_task("when: {branch: {include: a, WORD: x}}")),
+    (FOREIGN_VALUE, (VALUE,), of_task("environment: {A: {WORD: x}}")),
+    (FOREIGN_RUNTIME, (RUNTIME,), "runs: [{name: r, tasks: [{name: t, runtime: {type: host, WORD: x}}]}]"),
+    (
+        FOREIGN_CONTAINER,
+        (CONTAINER,),
+        "runs: [{name: r, tasks: [{name: t, runtime: {containers: [{image: i, WORD: x}]}}]}]",
+    ),
+    (FOREIGN_STEP_FIELDS, (STEP, STEPS["run"]), step("{run: {command: make, WORD: x}}")),
+    (FOREIGN_STEP_FIELDS, (STEP, STEPS["run"]), step("{type: run, command: make, WORD: x}")),
+    (FOREIGN_STEP_FIELDS, (STEP, STEPS["clone"]), step("{clone: {WORD: x}}")),
 ]
 
 
-@pytest.mark.parametrize(("words", "text"), PLACES)
-def test_a_word_of_another_system_is_an_error_that_names_ours(words: dict[str, str], text: str) -> None:
+@pytest.mark.parametrize(("words", "known", "text"), PLACES)
+def test_a_word_of_another_system_is_an_error_that_names_ours(
+    words: AnyMapping[str, str], known: tuple[FieldTable, ...], text: str
+) -> None:
     for word, hint in words.items():
-        (problem,) = problems(text.format(word=word))
-        assert (problem.message, problem.hint) == (f'unknown field "{word}", a word of another CI system', hint)
-        old = parse_config(text.format(word=word), source="/r/.agola/config.yml") if words is not FOREIGN_STEP else None
-        assert old is None or [one.hint for one in old.warnings] == [hint]
+        assert not any(word in table for table in known)
+        (problem,) = problems(text.replace("WORD", word))
+        what = " here" if word in NAMES else ", a word of another CI system"
+        assert (problem.message, problem.hint) == (f"unknown field {shown(word)}{what}", hint)
 
 
-def test_no_word_of_another_system_is_a_field_of_ours() -> None:
-    assert not FOREIGN_TASK.keys() & TASK.keys()
-    assert not FOREIGN_RUN.keys() & RUN.keys()
-    assert not FOREIGN_TOP.keys() & TOP.keys()
+@pytest.mark.parametrize(("words", "known", "text"), PLACES)
+def test_below_agola_a_word_of_another_system_is_a_warning_unless_any_unknown_field_is_an_error(
+    words: AnyMapping[str, str], known: tuple[FieldTable, ...], text: str
+) -> None:
+    source = "/r/.agola/config.yml"
+    try:
+        parse_config(text.replace("WORD", "zzz"), source=source)
+        strict = False
+    except ConfigError:
+        strict = True
+    for word, hint in words.items():
+        if strict or any(Slips().of(word, tuple(table)) for table in known):
+            assert [one.hint for one in problems(text.replace("WORD", word), source)] == [hint]
+        else:
+            warnings = parse_config(text.replace("WORD", word), source=source).warnings
+            assert hint in [one.hint for one in warnings]
+
+
+@pytest.mark.parametrize("other", ["", ", name: x", ", run: make"])
+@pytest.mark.parametrize("source", ["config.yml", "/r/.agola/config.yml"])
+def test_a_step_of_another_system_is_an_error_in_each_file(source: str, other: str) -> None:
     assert not FOREIGN_STEP.keys() & STEPS.keys()
+    for word, hint in FOREIGN_STEP.items():
+        (problem,) = problems(step(f"{{{word}: x{other}}}"), source)
+        assert (shown(word) in problem.message, problem.hint) == (True, hint)
+
+
+def test_fields_beside_the_name_of_a_step_are_told_where_they_stand() -> None:
+    (problem,) = problems(step("{name: build, run: make, tty: false}"))
+    assert problem.hint == "indent the fields under the step's name: `- run: {command: …, name: …, tty: …}`"
+    (problem,) = problems(step("{a: 1, b: 2}"))
+    assert problem.hint == "indent the fields under the step's name"
+
+
+@pytest.mark.parametrize(("word", "way_out"), [("manual", "approval: true"), ("on_failure", "depends"), ("x", "")])
+def test_a_when_of_another_system_names_what_does_that_here(word: str, way_out: str) -> None:
+    (problem,) = problems(of_task(f"when: {word}"))
+    assert way_out in problem.hint
+
+
+def test_the_words_of_common_pipelines_are_known() -> None:
+    """Each of these is a field of a job, a step or their kin in one of the four systems."""
+    task_words = "needs if env uses image script stage services runs-on strategy cache artifacts timeout rules only"
+    step_words = "needs if env uses image script services cache artifacts timeout rules variables when shell with"
+    assert not set(task_words.split()) - FOREIGN_TASK.keys()
+    assert not set(step_words.split()) - FOREIGN_STEP.keys()
+    assert not set(step_words.split()) - {"when", "shell"} - FOREIGN_STEP_FIELDS.keys()
 
 
 @pytest.mark.parametrize(

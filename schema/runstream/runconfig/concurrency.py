@@ -8,6 +8,7 @@ from typing import get_args
 from runstream.events.run_config import Concurrency, GroupPolicy
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONCURRENCY
+from runstream.runconfig.foreign import FOREIGN_CONCURRENCY
 from runstream.runconfig.nodes import Mapping, Scalar, describe
 from runstream.runconfig.problems import nearest, shown
 
@@ -29,7 +30,7 @@ def decode_concurrency(run: Fields) -> Concurrency:
     if not isinstance(place.node, Mapping):
         place.wrong(f"expected a policy or a map, found {describe(place.node)}", f"a policy is {_or(POLICIES)}")
         return QUEUE
-    fields = place.fields(CONCURRENCY, strict=True)
+    fields = place.fields(CONCURRENCY, strict=True, foreign=FOREIGN_CONCURRENCY)
     return Concurrency(_policy(fields.get("policy")), _max_waiting(fields.get("max_waiting")))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping as AnyMapping
 from dataclasses import dataclass
 
 from runstream.names import name_problem
-from runstream.runconfig.fields import FieldTable
+from runstream.runconfig.fields import NAMES, FieldTable
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe, is_true, to_int
 from runstream.runconfig.problems import MAX_UNKNOWN, Problems, nearest, shown
 
@@ -123,15 +123,17 @@ class Cursor:
                 place.wrong(f"field {shown(name)} is given twice", "fields differ in more than case")
             elif name in known:
                 found[name] = place
-            elif name not in ignored and not (key in foreign and place.foreign(key, foreign)):
+            elif key in foreign:
+                place.foreign(key, foreign, known, strict=strict)
+            elif name not in ignored:
                 place.unknown(key, known, strict=strict)
         return Fields(self, {name: place for name, place in found.items() if not place.is_null})
 
-    def foreign(self, key: str, words: Words) -> bool:
-        """Report a word of another CI system, with ours; only a warning in a file for Agola."""
-        report = self.warn if self.problems.lenient else self.wrong
-        report(f"unknown field {shown(key)}, a word of another CI system", words[key])
-        return True
+    def foreign(self, key: str, words: Words, known: FieldTable, *, strict: bool) -> None:
+        """Report a word of another CI system, with ours; in a file for Agola it is what any unknown field is."""
+        lenient = self.problems.lenient and not strict and not self.problems.slips.of(key, tuple(known))
+        report = self.warn if lenient else self.wrong
+        report(foreign_word(key), words[key])
 
     def unknown(self, key: str, known: FieldTable, *, strict: bool) -> None:
         """Report the field here, which is not known."""
@@ -143,6 +145,13 @@ class Cursor:
         else:
             hint = "" if self.problems.warned_enough else nearest(key, known)
             self.warn(f"unknown field {shown(key)} is ignored", hint)
+
+
+def foreign_word(key: str) -> str:
+    """Return what is wrong with a word of another CI system, which may be one of ours in the wrong place."""
+    if key in NAMES:
+        return f"unknown field {shown(key)} here"
+    return f"unknown field {shown(key)}, a word of another CI system"
 
 
 @dataclass(frozen=True, slots=True)

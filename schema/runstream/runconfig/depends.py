@@ -8,6 +8,7 @@ from typing import get_args
 from runstream.events.run_config import Condition
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import DEPEND
+from runstream.runconfig.foreign import FOREIGN_DEPEND
 from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
 from runstream.runconfig.problems import nearest, shown
 
@@ -45,7 +46,10 @@ def _depend(place: Cursor) -> DependSpec | None:
 
 
 def _full(place: Cursor) -> DependSpec | None:
-    fields = place.fields(DEPEND)
+    before = len(place.problems)
+    fields = place.fields(DEPEND, foreign=FOREIGN_DEPEND)
+    if fields.get("task") is None and len(place.problems) > before:
+        return None
     if fields.get("task") is None:
         place.wrong("unsupported depend entry format: no task is named", _HINT)
         return None

@@ -201,3 +201,10 @@ STEPS: dict[StepType, FieldTable] = {
         "dest_dir": Field("strict text", "where it is put; the working directory"),
     },
 }
+
+NAMES: frozenset[str] = frozenset(
+    name
+    for table in (TOP, RUN, CONCURRENCY, TASK, RETRY, RUNTIME, CONTAINER, DEPEND, STEP, *STEPS.values())
+    for name in table
+)
+"""Names of fields, wherever they may stand."""

@@ -9,6 +9,7 @@ from runstream.events.run_config import Retry, RetryReason
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.duration import format_duration, parse_duration, within_int64
 from runstream.runconfig.fields import RETRY
+from runstream.runconfig.foreign import FOREIGN_RETRY
 from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe, to_int
 from runstream.runconfig.problems import nearest, shown
 
@@ -62,7 +63,7 @@ def decode_retry(fields: Fields) -> Retry | None:
     if place is None:
         return None
     if isinstance(place.node, Mapping):
-        return _retry(place.fields(RETRY, strict=True))
+        return _retry(place.fields(RETRY, strict=True, foreign=FOREIGN_RETRY))
     if isinstance(place.node, Scalar) and place.node.kind in ("int", "float"):
         return Retry(_max(place), 0, REASONS)
     place.wrong(f"expected a number or a map, found {describe(place.node)}", _RETRY_HINT)

@@ -8,6 +8,7 @@ from typing import Literal
 from runstream.events.run_config import Volume
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONTAINER, RUNTIME, TMPFS, VOLUME
+from runstream.runconfig.foreign import FOREIGN_CONTAINER, FOREIGN_RUNTIME
 from runstream.runconfig.nodes import Scalar, describe
 from runstream.runconfig.problems import nearest, shown
 from runstream.runconfig.quantity import parse_quantity
@@ -47,7 +48,7 @@ def decode_runtime(fields: Fields, owner: str) -> RuntimeSpec:
     if place is None:
         fields.place.wrong(f"{owner}: runtime is not defined", "add `runtime: {type: host}`, or a pod with containers")
         return RuntimeSpec("pod", "", (), {})
-    found = place.fields(RUNTIME)
+    found = place.fields(RUNTIME, foreign=FOREIGN_RUNTIME)
     runtime_type, arch = found.text("type") or "pod", found.text("arch")
     if runtime_type not in TYPES:
         place.wrong(f"{owner} runtime: wrong type {shown(runtime_type)}", nearest(runtime_type, TYPES))
@@ -79,7 +80,7 @@ def _container(place: Cursor) -> ContainerSpec:
     if place.is_null:
         place.wrong("the container is empty")
         return ContainerSpec("", {}, "", False, "", ())
-    fields = place.fields(CONTAINER)
+    fields = place.fields(CONTAINER, foreign=FOREIGN_CONTAINER)
     for name in ("image", "user"):
         if (found := fields.get(name)) is not None:
             found.require_shown(found.text(), name)

@@ -9,9 +9,9 @@ from typing import get_args
 from runstream.events.run_config import SaveContent, StepType
 from runstream.limits import MAX_NAME_BYTES
 from runstream.names import name_problem
-from runstream.runconfig.cursor import Cursor, Fields
+from runstream.runconfig.cursor import Cursor, Fields, foreign_word
 from runstream.runconfig.fields import CONTENT, STEP, STEP_TYPE, STEPS
-from runstream.runconfig.foreign import FOREIGN_STEP
+from runstream.runconfig.foreign import FOREIGN_STEP, FOREIGN_STEP_FIELDS
 from runstream.runconfig.limits import decode_limit
 from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
 from runstream.runconfig.problems import nearest, shown
@@ -19,6 +19,8 @@ from runstream.runconfig.values import Value, decode_environment
 from runstream.runconfig.when import When, decode_when
 
 STEP_TYPES: tuple[StepType, ...] = get_args(StepType)
+_SHOWN_FIELDS = 100
+"""Characters of a step's fields in a hint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ def _step(place: Cursor) -> StepSpec | None:
         case Mapping(entries=entries) if len(entries) == 1:
             return _keyed(place, place.node, next(iter(entries)))
         case Mapping(entries=entries) if entries:
-            place.wrong("more than one step name per list entry", "indent the fields under the step's name")
+            _several(place, place.node)
         case Mapping():
             place.wrong("the step is empty")
         case Scalar(kind="str", text=text) if text in STEP_TYPES:
@@ -130,12 +132,15 @@ def _typed(place: Cursor) -> StepSpec | None:
     step_type = _known(at, at.strict_text())
     if step_type is None:
         return None
-    return _DECODERS[step_type](place.fields({"type": STEP_TYPE, **STEP, **STEPS[step_type]}))
+    return _DECODERS[step_type](
+        place.fields({"type": STEP_TYPE, **STEP, **STEPS[step_type]}, foreign=FOREIGN_STEP_FIELDS)
+    )
 
 
 def _keyed(place: Cursor, node: Mapping, key: str) -> StepSpec | None:
     at = place.at(node, key)
-    if key in FOREIGN_STEP and at.foreign(key, FOREIGN_STEP):
+    if key in FOREIGN_STEP:
+        at.wrong(foreign_word(key), FOREIGN_STEP[key])  # in files for Agola too: an unknown step is one that is missing
         return None
     step_type = _known(at, key)
     if step_type is None:
@@ -143,11 +148,24 @@ def _keyed(place: Cursor, node: Mapping, key: str) -> StepSpec | None:
     if at.is_null:
         return _DECODERS[step_type](Fields(at, {}))
     if isinstance(at.node, Mapping):
-        return _DECODERS[step_type](at.fields({**STEP, **STEPS[step_type]}))
+        return _DECODERS[step_type](at.fields({**STEP, **STEPS[step_type]}, foreign=FOREIGN_STEP_FIELDS))
     if step_type == "run" and isinstance(at.node, Scalar):
         return _run(Fields(at, {"command": at}))
     at.wrong(f"expected a map of the step's fields, found {describe(at.node)}")
     return None
+
+
+def _several(place: Cursor, node: Mapping) -> None:
+    """Report a step of several keys: words of other CI systems each, else how its fields are written."""
+    named = next((key for key in node.entries if key in STEP_TYPES), "")
+    words = [key for key in node.entries if key in FOREIGN_STEP]
+    for key in words:
+        place.at(node, key).wrong(foreign_word(key), FOREIGN_STEP[key])
+    if not words:
+        more = ", ".join(f"{key}: …" for key in node.entries if key != named)
+        command = "command: …, " if named == "run" else ""
+        how = f": `- {named}: {{{command}{more}}}`" if named and len(more) <= _SHOWN_FIELDS else ""
+        place.wrong("more than one step name per list entry", f"indent the fields under the step's name{how}")
 
 
 def _known(place: Cursor, name: str | None) -> StepType | None:

@@ -10,6 +10,7 @@ from typing import Literal
 from runstream.events.run_config import Text
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import REGISTRY_AUTH, VALUE
+from runstream.runconfig.foreign import FOREIGN_VALUE
 from runstream.runconfig.nodes import Mapping as MappingNode
 from runstream.runconfig.nodes import describe
 from runstream.runconfig.problems import shown
@@ -48,7 +49,7 @@ def decode_value(place: Cursor, *, strict: bool = False) -> Value:
     A number or a boolean is the text that it is written as, and a problem where it is `strict`.
     """
     if isinstance(place.node, MappingNode):
-        return Value(*_from_variable(place.fields(VALUE)))
+        return Value(*_from_variable(place.fields(VALUE, foreign=FOREIGN_VALUE)))
     if (text := _text_of(place, strict=strict)) is not None:
         return Value(text)
     return EMPTY

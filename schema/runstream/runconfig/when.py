@@ -8,6 +8,7 @@ from typing import Literal
 
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import PATTERNS, WHEN
+from runstream.runconfig.foreign import FOREIGN_PATTERNS, FOREIGN_WHEN, FOREIGN_WHEN_TEXTS
 from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
 from runstream.runconfig.patterns import MAX_EXPRESSIONS, PatternError, check_pattern, searches
 from runstream.runconfig.problems import shown
@@ -72,8 +73,11 @@ def decode_when(fields: Fields) -> When | None:
     place = fields.get("when")
     if place is None:
         return None
+    if isinstance(place.node, Scalar) and place.node.text in FOREIGN_WHEN_TEXTS:
+        place.wrong(f"expected a map, found {describe(place.node)}", FOREIGN_WHEN_TEXTS[place.node.text])
+        return None
     before = len(place.problems), len(place.problems.warnings)
-    sections = place.fields(WHEN)
+    sections = place.fields(WHEN, foreign=FOREIGN_WHEN)
     when = When(*(_conditions(sections.get(name)) for name in ("branch", "tag", "ref")))
     told = before != (len(place.problems), len(place.problems.warnings))
     if not told and not any(one.include for one in (when.branch, when.tag, when.ref) if one is not None):
@@ -86,7 +90,7 @@ def _conditions(place: Cursor | None) -> Conditions | None:
         return None
     match place.node:
         case Mapping():
-            fields = place.fields(PATTERNS, strict=True)
+            fields = place.fields(PATTERNS, strict=True, foreign=FOREIGN_PATTERNS)
             return Conditions(_listed(fields.get("include")), _listed(fields.get("exclude")))
         case _:
             return Conditions(_patterns(place))
