@@ -172,6 +172,12 @@ def outermost(error: BaseException) -> RunstreamError | None:
     return next((cause for cause in causes(error) if isinstance(cause, RunstreamError)), None)
 
 
+def sentence_of(error: BaseException) -> str:
+    """Return the text of the error that explains a failure best: the outermost of ours, else the first in a group."""
+    first = next(each for each in causes(error) if not isinstance(each, BaseExceptionGroup))
+    return str(outermost(error) or "") or str(first) or type(first).__name__
+
+
 def chain_lines(error: BaseException) -> list[str]:
     """The chain for our logs and `--detailed-errors`: one line a cause, `(Type) file:line: text`.
 

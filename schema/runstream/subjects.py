@@ -78,6 +78,10 @@ class Subjects:
         """Where the scheduler of a partition is asked; no part of the log."""
         return f"{self.namespace}.ask.{self.service}.{self.epoch}.{partition}"
 
+    def progress(self, consumer: int | Literal["archive"]) -> str:
+        """Where the projection of a partition, or the archive, is asked how it gets on; no part of the log."""
+        return f"{self.namespace}.progress.{self.service}.{self.epoch}.{consumer}"
+
     def notices(self) -> str:
         """Where schedulers tell each other who waits; no part of the log."""
         return f"{self.namespace}.turns.{self.service}.{self.epoch}"

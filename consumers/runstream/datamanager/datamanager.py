@@ -7,6 +7,7 @@ has not noticed its loss from changing anything that counts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 
 import structlog
@@ -15,8 +16,10 @@ from runstream.database.database import Database
 from runstream.datamanager.errors import ContradictionError
 from runstream.datamanager.fence import PostgresFence
 from runstream.datamanager.shipper import CLOSE_SECONDS, Shipper
-from runstream.errors import causes, chain_lines
+from runstream.errors import causes, chain_lines, sentence_of
 from runstream.ids import new_id
+from runstream.jetstream.progress import Progress
+from runstream.jetstream.questions import Questions
 from runstream.lifecycle import Component
 from runstream.objects.port import ObjectStorage
 from runstream.projections.ownership import PartitionOwnership
@@ -48,8 +51,12 @@ class DataManager(Component):
         *,
         moved: Callable[[int], Awaitable[None]] = for_ever,
         close_seconds: float = CLOSE_SECONDS,
+        questions: Questions | None = None,
     ) -> None:
-        """`served` gives the log in the epoch of now, which `moved(epoch)` waits to change."""
+        """`served` gives the log in the epoch of now, which `moved(epoch)` waits to change.
+
+        `questions`: where it answers how it gets on.
+        """
         super().__init__()
         self._served = served
         self._objects = objects
@@ -57,6 +64,8 @@ class DataManager(Component):
         self._deployment = deployment
         self._moved = moved
         self._close_seconds = close_seconds
+        self._questions = questions
+        self._progress = Progress()
         self._instance = new_id()
         self._log = served()
         self._shipper: Shipper | None = None
@@ -109,6 +118,13 @@ class DataManager(Component):
             failed.result()
 
     async def _keep_shipping(self, failed: asyncio.Future[None]) -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            if self._questions is not None:
+                subject = self._log.subjects.progress("archive")
+                await stack.enter_async_context(self._questions.answering(subject, self._progress.answer))
+            await self._ship_again_and_again(failed)
+
+    async def _ship_again_and_again(self, failed: asyncio.Future[None]) -> None:
         backoff = _FIRST_BACKOFF
         while True:
             shipper = self._shipper = self._new_shipper()
@@ -120,6 +136,7 @@ class DataManager(Component):
                 if contradiction is not None:
                     failed.set_exception(contradiction)
                     return
+                self._progress.failed(sentence_of(error))
                 log.warning("the archive is taken over again", action="archive_restarted", errors=chain_lines(error))
             if self._ending.is_set():
                 return
@@ -129,7 +146,14 @@ class DataManager(Component):
     def _new_shipper(self) -> Shipper:
         subjects = self._log.subjects
         fence = PostgresFence(self._database, subjects.service, subjects.epoch)
-        return Shipper(self._log, self._objects, fence, self._deployment, close_seconds=self._close_seconds)
+        return Shipper(
+            self._log,
+            self._objects,
+            fence,
+            self._deployment,
+            close_seconds=self._close_seconds,
+            progress=self._progress,
+        )
 
     async def _stop(self) -> None:
         await self.stopping.wait()

@@ -32,6 +32,7 @@ from runstream.datamanager.status import (
 )
 from runstream.datamanager.tidying import GRACE_SECONDS, Tidying
 from runstream.errors import InternalError, RunstreamError
+from runstream.jetstream.progress import Progress
 from runstream.objects.port import ObjectStorage
 from runstream.objects.sources import BytesSource
 from runstream.snapshots.writing import ReadableLog
@@ -62,13 +63,15 @@ class Shipper:
         close_seconds: float = CLOSE_SECONDS,
         grace: float = GRACE_SECONDS,
         clock: Callable[[], datetime] = utc_now,
+        progress: Progress | None = None,
     ) -> None:
-        """`deployment` is the id that NATS and the database have."""
+        """`deployment` is the id that NATS and the database have; `progress` learns how the archive gets on."""
         self._log = log
         self._fence = fence
         self._deployment = deployment
         self._close_seconds = close_seconds
         self._clock = clock
+        self._progress = Progress() if progress is None else progress
         self.archive = Archive(objects, log.subjects)
         self._tidying = Tidying(self.archive, grace=grace)
         self._untidy: set[int] = set()
@@ -208,6 +211,7 @@ class Shipper:
                 return await self._write(status, contents)
             except InternalError as error:
                 intake.note_lag()
+                self._progress.failed(str(error))
                 log.warning(
                     "the archive waits for object storage or database",
                     action="archive_waits",
@@ -228,6 +232,7 @@ class Shipper:
         if not await self._fence.holds(status.generation):
             raise ArchiveFencedError(status.generation)
         self._status = status
+        self._progress.moved()
         self._tidying.written()
         ARCHIVED_BYTES.add(sum(map(len, contents.values())))
         return status

@@ -61,6 +61,31 @@ async def list_parked(
     )
 
 
+async def first_parked(transaction: Transaction, epoch: int) -> list[tuple[ParkedCommit, int]]:
+    """Return of each partition with parked commits the first of them, and their number."""
+    rows = await transaction.rows(
+        text(
+            "SELECT DISTINCT ON (partition) partition, sequence, subject, aggregate, reason, at,"
+            " count(*) OVER (PARTITION BY partition) AS count"
+            " FROM parked WHERE projection = :projection AND epoch = :epoch ORDER BY partition, sequence"
+        ),
+        {"projection": PROJECTION, "epoch": epoch},
+    )
+    return [
+        (
+            ParkedCommit(
+                Position(epoch, row["partition"], row["sequence"]),
+                row["subject"],
+                row["aggregate"],
+                row["reason"],
+                row["at"],
+            ),
+            row["count"],
+        )
+        for row in rows
+    ]
+
+
 @asynccontextmanager
 async def deciding(database: Database, partition: int) -> AsyncIterator[None]:
     """For as long as the block lasts nobody else skips parked commits of the partition, or tries them again.

@@ -34,10 +34,16 @@ LAST_BACKOFF = 2.0
 class Projector:
     """Applies what one worker gives it."""
 
-    def __init__(self, store: ProjectionStore, on_applied: Callable[[Changes], None]) -> None:
-        """`on_applied` is called with each batch once it is committed."""
+    def __init__(
+        self,
+        store: ProjectionStore,
+        on_applied: Callable[[Changes], None],
+        on_failed: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`on_applied` is called with each batch once it is committed; `on_failed` with the error of each attempt."""
         self._store = store
         self._on_applied = on_applied
+        self._on_failed = on_failed
         self._waiting: Changes | None = None
         self._applying = False
         self._hurried = 0
@@ -112,6 +118,7 @@ class Projector:
                 await self._store.apply(changes, unparked=tuple(changes.unparked))
                 break
             except InternalError as error:
+                self._on_failed(str(error))
                 logger.warning(
                     "The projection waits for the database",
                     action="projection_waits",

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from runstream.database.database import Database
-from runstream.errors import chain_lines
+from runstream.errors import chain_lines, sentence_of
 from runstream.jetstream.notices import Notices
 from runstream.jetstream.questions import Questions
 from runstream.leases import LeaseBoard
@@ -150,12 +150,19 @@ class Scheduler(Component):
             logger.warning("A partition was left undrained", action="partition_undrained", partition=worker.partition)
 
     async def _keep_running(self, worker: PartitionWorker) -> None:
+        subject = self._log.subjects.progress(worker.partition)
+        async with self._around.questions.answering(subject, worker.progress.answer):
+            await self._run_again_and_again(worker)
+
+    async def _run_again_and_again(self, worker: PartitionWorker) -> None:
         while True:
             try:
                 await worker.run()
-            except* FencedError:
+            except* FencedError as group:
+                worker.progress.failed(sentence_of(group))
                 logger.warning("Another scheduler was here", action="partition_fenced", partition=worker.partition)
             except* Exception as group:  # noqa: BLE001  whatever it was, the partition is worked on again
+                worker.progress.failed(sentence_of(group))
                 logger.warning(
                     "A partition's worker is started again",
                     action="partition_restarted",

@@ -18,6 +18,7 @@ from runstream.bounded import heard
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
 from runstream.feed.feed import Batch, PartitionFeed, read_skips
+from runstream.jetstream.progress import Progress
 from runstream.jetstream.questions import Questions
 from runstream.log.port import Log, Reader
 from runstream.projections.fold import Changes, PartitionFold
@@ -66,6 +67,8 @@ class PartitionWorker:
 
     def __init__(self, partition: int, surroundings: Surroundings) -> None:
         self.partition = partition
+        self.progress = Progress()
+        """Of the projection; it outlives a worker that is started again."""
         self._around = surroundings
         self._session: _Session | None = None
 
@@ -101,7 +104,7 @@ class PartitionWorker:
         try:
             async with around.log.read(self.partition, fold.after) as reader:
                 around.turns.own(self.partition, self._granted)
-                self._session = _Session(fold, reader, parked, around)
+                self._session = _Session(fold, reader, parked, around, self.progress)
                 await self._session.run(careful_until, refused)
         finally:
             around.turns.disown(self.partition)
@@ -140,7 +143,12 @@ class _Session:
     """The work on one partition between two loads of its state."""
 
     def __init__(
-        self, fold: PartitionFold, reader: Reader, parked: Sequence[ParkedCommit], around: Surroundings
+        self,
+        fold: PartitionFold,
+        reader: Reader,
+        parked: Sequence[ParkedCommit],
+        around: Surroundings,
+        progress: Progress,
     ) -> None:
         self._around = around
         self._fold = fold
@@ -148,7 +156,8 @@ class _Session:
         self._feed = PartitionFeed(reader, {one.aggregate for one in parked}, fold.skips)
         PARKED_COMMITS.set(len(parked), PROJECTION, str(fold.partition))
         self._intake = Intake(fold, self._feed, around.database, around.log.subjects)
-        self._projector = Projector(ProjectionStore(around.database), self._projected)
+        self._progress = progress
+        self._projector = Projector(ProjectionStore(around.database), self._projected, progress.failed)
         self.decider = Decider(fold, around.turns, around.board.gone, around.board.last_seen)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
@@ -283,6 +292,7 @@ class _Session:
 
     def _projected(self, changes: Changes) -> None:
         """Forget what has ended and is in the rows."""
+        self._progress.moved()
         for run_id in changes.runs:
             tracked = self._fold.runs.get(run_id)
             if tracked is None or not tracked.state.archived or self._projector.waits_for(run_id):

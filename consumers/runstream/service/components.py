@@ -39,6 +39,12 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     mode = Mode(platform.log.subjects.service, platform.log)
     instance = await _instance(platform, data_dir, mode)
     components: list[Component] = [instance]
+    if platform.database is not None:
+        from runstream.service.building.stalls import make_stall_watch
+
+        watch = make_stall_watch(platform)
+        components.append(watch)
+        platform.told["stalls"] = watch.told
     if "datamanager" in settings.components:
         from runstream.service.building.datamanager import make_datamanager
 

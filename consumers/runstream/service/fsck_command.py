@@ -19,6 +19,7 @@ from runstream.datamanager.fence import PostgresFence
 from runstream.datamanager.opening import deployment_in_nats
 from runstream.errors import BadRequestError, InternalError
 from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.questions import Questions
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
 from runstream.objects.opening import open_objects
@@ -26,6 +27,7 @@ from runstream.projections.comparing import Report
 from runstream.projections.fsck import fsck
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
+from runstream.service.stalls import Consumed, Stall
 from runstream.settings import Settings
 
 
@@ -34,6 +36,8 @@ class _Found:
     rows: Report
     archive: ArchiveReport | None
     """None when it was left out."""
+    stalls: list[Stall]
+    """Consumers that stand still. They are no difference: rows and archive are compared as far as they go."""
 
 
 def fsck_command(
@@ -46,7 +50,8 @@ def fsck_command(
     """Compare the whole log with every row of the database, and with the archive. Exits 1 when something differs.
 
     The log is folded again, up to where the rows are. Of the archive every segment is read, and every commit compared.
-    That the archive ends before the log is no difference, but said.
+    That the archive ends before the log is no difference, but said; and so are parked commits, and a projection or an
+    archive that stands still.
 
     Parameters
     ----------
@@ -62,7 +67,9 @@ def fsck_command(
     if output == "json":
         print_json(_json(found))
     else:
-        say("\n".join([*found.rows.lines(), *(found.archive.lines() if found.archive is not None else [])]))
+        archived = found.archive.lines() if found.archive is not None else []
+        stalled = [line for stall in found.stalls for line in (str(stall), f"  {stall.todo}")]
+        say("\n".join([*found.rows.lines(), *archived, *stalled]))
     return max(found.rows.exit_status, found.archive.exit_status if found.archive is not None else 0)
 
 
@@ -76,7 +83,8 @@ async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archiv
                 _require_partitions(log, partitions)
                 rows = await fsck(database, log, partitions)
                 archive = None if storage is None else await _archive(storage, client, log, database, partitions)
-                return _Found(rows, archive)
+                stalls = await Consumed(log, database, Questions(client), storage).stalls()
+                return _Found(rows, archive, stalls)
         finally:
             await database.close()
 
@@ -116,4 +124,5 @@ def _json(found: _Found) -> dict[str, object]:
         "count": rows.count,
         "differences": [str(difference) for difference in rows.differences],
         "archive": None if archive is None else asdict(archive),
+        "stalls": [asdict(stall) for stall in found.stalls],
     }

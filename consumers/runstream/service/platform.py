@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nats.aio.client import Client
@@ -45,6 +45,8 @@ class Platform:
     """None in a process that has executors alone."""
     deployment: str
     """Its id; empty in a process without database."""
+    told: dict[str, Fact] = field(default_factory=dict)
+    """What components add to /readyz."""
 
     def pool(self) -> Database:
         """The database, for a component that has one. Raises InternalError in a process without."""
@@ -61,7 +63,7 @@ class Platform:
 
     def facts(self) -> Mapping[str, Fact]:
         """What else there is to know of whether this process can work."""
-        return {"nats_store": self._nats_store}
+        return {"nats_store": self._nats_store, **self.told}
 
     async def _check_nats(self) -> None:
         if not self.nats.is_connected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ import psutil
 from runstream.cli.connection import Service, find_service, given
 from runstream.cli.failures import told_by_service
 from runstream.cli.output import Output, lasted, moment, print_json, say
-from runstream.client import Client, ClientError, ConnectionFailedError
+from runstream.client import Client, ClientError, ConnectionFailedError, Stall
 from runstream.service.data_dir import holder
 
 _COUNTED = 40
@@ -67,7 +67,16 @@ async def _status() -> tuple[bool, list[_Line]]:
         lines = [*_whereabouts(service), *await _of_api(client)]
     broken = [f"{name}: {found}" for name, found in sorted(readiness.checks.items()) if found != "ok"]
     state = "running" if readiness.ready else f"running, but not ready: {'; '.join(broken)}"
-    return readiness.ready, [_Line("service", state), *lines]
+    return readiness.ready, [_Line("service", state), *lines, *_of_stalls(readiness.stalls)]
+
+
+def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_Line]:
+    """Two lines for each consumer of the log that stands still, or has parked commits."""
+    for stall in stalls:
+        state = "has parked commits" if stall.kind == "parked" else "stands still"
+        found = f"{state} at {stall.position} since {moment(stall.since)} ({stall.commits} waiting): {stall.why}"
+        yield _Line(f"{stall.component} {stall.partition}", found)
+        yield _Line("  what to do", stall.todo)
 
 
 def _without_file(data_dir: Path) -> Iterator[_Line]:

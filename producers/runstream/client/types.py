@@ -314,6 +314,25 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """A consumer of the log that stands still in one partition, or has parked commits."""
+
+    component: str
+    """`projection` or `archive`."""
+    kind: str
+    """`behind`: nothing goes on; `parked`: some commits are left out, the others go on."""
+    partition: int
+    position: str
+    """EPOCH/PARTITION/SEQUENCE of the first commit that waits."""
+    since: datetime
+    commits: int
+    """How many commits wait."""
+    why: str
+    todo: str
+    """The command that shows more, or helps."""
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """Whether a service can work."""
 
@@ -321,6 +340,8 @@ class Readiness:
     """`ready` or `not ready`."""
     checks: dict[str, str]
     """Each part that it needs: `ok`, or what is wrong."""
+    stalls: tuple[Stall, ...] = ()
+    """Consumers of the log that stand still, and parked commits; the service works all the same."""
 
     @property
     def ready(self) -> bool:

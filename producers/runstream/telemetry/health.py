@@ -23,7 +23,7 @@ from runstream.telemetry.secrets import without_secrets
 from runstream.telemetry.serving import HttpServer
 
 Check = Callable[[], Awaitable[None]]
-Fact = Callable[[], Awaitable[Mapping[str, object]]]
+Fact = Callable[[], Awaitable[object]]
 """What /readyz shows besides the checks."""
 _CHECK_SECONDS = 2.0
 
@@ -62,7 +62,7 @@ async def _shown(facts: Mapping[str, Fact]) -> dict[str, object]:
     for name, fact in facts.items():
         with contextlib.suppress(TimeoutError, RunstreamError):
             async with asyncio.timeout(_CHECK_SECONDS):
-                shown[name] = dict(await fact())
+                shown[name] = await fact()
     return shown
 
 

@@ -40,6 +40,18 @@ PROJECTION_LAG_SECONDS = Gauge(
     unit="s",
 )
 PARKED_COMMITS = Gauge("runstream.parked.commits", "Commits that wait for a fix", ("projection", "partition"))
+PROJECTION_STALLED_SECONDS = Gauge(
+    "runstream.projection.stalled",
+    "For how long the projection has stood still although commits wait; 0 while it moves",
+    ("projection", "partition"),
+    unit="s",
+)
+PARKED_SECONDS = Gauge(
+    "runstream.parked",
+    "For how long the first parked commit has waited for a fix",
+    ("projection", "partition"),
+    unit="s",
+)
 
 ARCHIVED_COMMITS = Counter(
     "runstream.archive.commits", "Commits that are in the archive, and named by its data status", ("partition",)
@@ -56,6 +68,12 @@ ARCHIVE_LAG_COMMITS = Gauge(
 ARCHIVE_LAG_SECONDS = Gauge(
     "runstream.archive.lag",
     "How long ago the oldest commit that is not in the archive yet was stored",
+    ("partition",),
+    unit="s",
+)
+ARCHIVE_STALLED_SECONDS = Gauge(
+    "runstream.archive.stalled",
+    "For how long the archive has stood still although commits wait; 0 while it moves",
     ("partition",),
     unit="s",
 )

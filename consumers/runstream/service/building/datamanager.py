@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runstream.datamanager.datamanager import DataManager
+from runstream.jetstream.questions import Questions
 from runstream.maintenance import Mode
 from runstream.service.platform import Platform
 
@@ -13,4 +14,11 @@ def make_datamanager(platform: Platform, mode: Mode) -> DataManager:
     async def moved(epoch: int) -> None:
         await mode.until(lambda: platform.log.epoch != epoch)
 
-    return DataManager(platform.reading_log, platform.objects, platform.pool(), platform.deployment, moved=moved)
+    return DataManager(
+        platform.reading_log,
+        platform.objects,
+        platform.pool(),
+        platform.deployment,
+        moved=moved,
+        questions=Questions(platform.nats),
+    )

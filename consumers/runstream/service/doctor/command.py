@@ -13,6 +13,7 @@ from runstream.cli.connection import given
 from runstream.cli.output import Output, print_json, print_table
 from runstream.cli.table import Column
 from runstream.errors import RunstreamError
+from runstream.service.doctor.consumers import consumers
 from runstream.service.doctor.finding import Finding, Status, guarded
 from runstream.service.doctor.keys import secrets_keys
 from runstream.service.doctor.machine import machine
@@ -64,6 +65,8 @@ async def _servers(settings: Settings, admin_url: str | None) -> AsyncIterator[F
         yield finding
     if needs_database(settings):
         async for finding in guarded("Postgres", postgres(settings)):
+            yield finding
+        async for finding in guarded("consumers of the log", consumers(settings)):
             yield finding
     async for finding in guarded("object storage", object_storage(settings)):
         yield finding

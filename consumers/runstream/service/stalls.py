@@ -1,0 +1,236 @@
+"""Consumers of the log that stand still: which, at which commit, since when, why, and what to do.
+
+A consumer stands still when a commit waits for it and it has not moved for `PROJECTION_SECONDS` (`ARCHIVE_SECONDS`).
+All of it follows from the log, the rows, and what the consumer's process answers, so every process and every command
+says the same, and a restart forgets nothing. A parked commit stands still from the moment when it was parked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeAlias
+
+import structlog
+from sqlalchemy import select
+
+from runstream.bounded import heard
+from runstream.commits import Position
+from runstream.database import Database
+from runstream.datamanager.archive import Archive
+from runstream.datamanager.errors import DamagedArchiveError
+from runstream.errors import RunstreamError
+from runstream.jetstream.progress import MAX_REASON, Progress, ask_progress
+from runstream.jetstream.questions import NoAnswer, Questions
+from runstream.lifecycle import Component
+from runstream.objects import ObjectStorage
+from runstream.projections.parked import ParkedCommit, first_parked
+from runstream.snapshots.writing import ReadableLog
+from runstream.tables import PROJECTION, checkpoints
+from runstream.telemetry.metrics import ARCHIVE_STALLED_SECONDS, PARKED_SECONDS, PROJECTION_STALLED_SECONDS
+from runstream.telemetry.secrets import without_secrets
+
+PROJECTION_SECONDS = 10.0
+"""No partition stands still for longer by any single fault: a new owner has it by then."""
+ARCHIVE_SECONDS = 60.0
+"""The archive closes a segment every 4 s, and a storage that is busy may take longer."""
+LOOK_SECONDS = 5.0
+"""Nothing tells of a consumer that does nothing, so it has to be looked for."""
+_LOOKING_SECONDS = 10.0
+_PARTS = {"projection": "scheduler", "archive": "datamanager"}
+"""Which component of a process is the consumer."""
+log = structlog.get_logger()
+
+Consumer: TypeAlias = Literal["projection", "archive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """A consumer that stands still in one partition."""
+
+    component: Consumer
+    kind: Literal["parked", "behind"]
+    """`parked`: some commits are left out, the others go on. `behind`: nothing goes on."""
+    partition: int
+    position: str
+    """EPOCH/PARTITION/SEQUENCE of the first commit that waits."""
+    since: datetime
+    commits: int
+    """How many commits wait."""
+    why: str
+    todo: str
+
+    def __str__(self) -> str:
+        state = "has parked commits" if self.kind == "parked" else "stands still"
+        since = f"{self.since:%Y-%m-%d %H:%M:%S}"
+        return (
+            f"the {self.component} of partition {self.partition} {state} at {self.position} since {since} UTC "
+            f"({self.commits} waiting): {self.why}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """A log, and where its consumers keep how far they are."""
+
+    log: ReadableLog
+    database: Database
+    questions: Questions
+    objects: ObjectStorage | None = None
+    """Where the archive is; None leaves the archive out."""
+
+    async def stalls(self, now: datetime | None = None) -> list[Stall]:
+        """Return all consumers that stand still at `now` (UTC), the projections first.
+
+        Raises InternalError when NATS, Postgres or the object storage cannot be reached.
+        """
+        at = datetime.now(UTC) if now is None else now
+        parked, reached = await self._rows()
+        looked = [self._projection(number, reached.get(number, 0), at) for number in range(self.log.partitions)]
+        if self.objects is not None:
+            archived = await _archived(Archive(self.objects, self.log.subjects))
+            looked += [self._archive(number, last, at) for number, last in archived.items()]
+        behind = await asyncio.gather(*looked)
+        return [*parked, *(stall for stall in behind if stall is not None)]
+
+    async def _rows(self) -> tuple[list[Stall], dict[int, int]]:
+        """Return what is parked, and how far each partition is projected."""
+        epoch = self.log.subjects.epoch
+        where = (checkpoints.c.projection == PROJECTION, checkpoints.c.epoch == epoch)
+        async with self.database.snapshot() as transaction:
+            parked = [_parked(first, count) for first, count in await first_parked(transaction, epoch)]
+            rows = await transaction.rows(select(checkpoints.c.partition, checkpoints.c.sequence).where(*where))
+        return parked, {row["partition"]: row["sequence"] for row in rows}
+
+    async def _projection(self, partition: int, reached: int, now: datetime) -> Stall | None:
+        waiting = await self._waiting(partition, reached, now, PROJECTION_SECONDS)
+        if waiting is None:
+            return None
+        said = await ask_progress(self.questions, self.log.subjects.progress(partition))
+        return _behind("projection", waiting, said, now, PROJECTION_SECONDS)
+
+    async def _archive(self, partition: int, reached: int, now: datetime) -> Stall | None:
+        waiting = await self._waiting(partition, reached, now, ARCHIVE_SECONDS)
+        if waiting is None:
+            return None
+        said = await ask_progress(self.questions, self.log.subjects.progress("archive"))
+        return _behind("archive", waiting, said, now, ARCHIVE_SECONDS)
+
+    async def _waiting(self, partition: int, reached: int, now: datetime, seconds: float) -> Waiting | None:
+        """Return what waits behind `reached`; None when nothing has waited for `seconds`."""
+        end = await self.log.end(partition)
+        if end <= reached:
+            return None
+        async with self.log.read(partition, reached) as reader:
+            (first,) = await reader.next_batch(1)
+        if now - first.stored_at < timedelta(seconds=seconds):
+            return None
+        return Waiting(first.position, first.stored_at, end - reached)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Commits that a consumer has not taken in."""
+
+    position: Position
+    """Of the first."""
+    since: datetime
+    """When the first was stored in the log."""
+    commits: int
+
+
+def _parked(first: ParkedCommit, count: int) -> Stall:
+    position = str(first.position)
+    todo = (
+        f"runstream parked show {position}; when the cause is gone: runstream parked retry; to leave it out for good: "
+        f"runstream parked skip {position} --reason …"
+    )
+    why = first.reason[:MAX_REASON]
+    return Stall("projection", "parked", first.position.partition, position, first.at, count, why, todo)
+
+
+def _behind(
+    component: Consumer, waiting: Waiting, said: Progress | NoAnswer, now: datetime, seconds: float
+) -> Stall | None:
+    """Return the stall of a consumer for which commits wait; None when it moves, however slowly."""
+    part, since = _PARTS[component], waiting.since
+    if said is NoAnswer.NOBODY:
+        why = f"no {part} has it"
+        todo = f"start a process with the {part}: runstream serve (--components {part})"
+    elif isinstance(said, NoAnswer):
+        why = f"its {part} does not answer"
+        todo = f"look at the log of the {part}'s process, and start that process again"
+    else:
+        since = max(since, said.moved_at)
+        if now - since < timedelta(seconds=seconds):
+            return None
+        why = said.error or f"its {part} has not moved on, without an error so far"
+        todo = "runstream doctor; it goes on by itself when the cause is gone"
+    return Stall(
+        component,
+        "behind",
+        waiting.position.partition,
+        str(waiting.position),
+        since,
+        waiting.commits,
+        without_secrets(why)[:MAX_REASON],
+        todo,
+    )
+
+
+async def _archived(archive: Archive) -> dict[int, int]:
+    """Return how far each partition is archived; nothing where there is no archive, or a damaged one.
+
+    `runstream fsck` tells of a damaged archive.
+    """
+    try:
+        status = await archive.find_status()
+    except DamagedArchiveError:
+        return {}
+    return {} if status is None else dict(enumerate(status.position.sequences))
+
+
+class StallWatch(Component):
+    """Keeps the metrics of stalls, and answers which there are."""
+
+    name = "stall watch"
+
+    def __init__(self, consumed: Callable[[], Consumed]) -> None:
+        """`consumed` gives the log in the epoch that is served."""
+        super().__init__()
+        self._consumed = consumed
+        self._last: list[Stall] = []
+
+    async def run(self) -> None:
+        """Look again and again until `stopping` is set."""
+        self.started.set()
+        while not await heard(self.stopping, LOOK_SECONDS):
+            await self.stalls()
+
+    async def stalls(self) -> list[Stall]:
+        """Return the stalls of now; those found last where NATS, Postgres or the objects cannot be reached."""
+        consumed = self._consumed()
+        try:
+            async with asyncio.timeout(_LOOKING_SECONDS):
+                self._last = await consumed.stalls()
+        except (RunstreamError, TimeoutError) as error:
+            log.debug("stalls cannot be looked for", action="stalls_unknown", error=str(error))
+        measure(self._last, consumed.log.partitions)
+        return self._last
+
+    async def told(self) -> list[dict[str, object]]:
+        """Return the stalls of now as JSON has them, for /readyz."""
+        return [{**asdict(stall), "since": stall.since.isoformat()} for stall in await self.stalls()]
+
+
+def measure(stalls: Iterable[Stall], partitions: int) -> None:
+    """Set the metrics: for each partition the seconds since it stands still, 0 where it does not."""
+    now = datetime.now(UTC)
+    seconds = {(stall.component, stall.kind, stall.partition): (now - stall.since).total_seconds() for stall in stalls}
+    for partition in range(partitions):
+        label = str(partition)
+        PROJECTION_STALLED_SECONDS.set(seconds.get(("projection", "behind", partition), 0.0), PROJECTION, label)
+        PARKED_SECONDS.set(seconds.get(("projection", "parked", partition), 0.0), PROJECTION, label)
+        ARCHIVE_STALLED_SECONDS.set(seconds.get(("archive", "behind", partition), 0.0), label)
