@@ -6,7 +6,9 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn, cast
 
 import pytest
 from sqlalchemy import text
@@ -17,13 +19,17 @@ from runstream.datamanager.datamanager import DataManager
 from runstream.datamanager.errors import ContradictionError
 from runstream.datamanager.fence import PostgresFence
 from runstream.errors import InternalError
+from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.questions import Questions
 from runstream.log.memory import MemoryLog
 from runstream.objects import ObjectStorage, PosixObjects
+from runstream.service.stalls import Consumed, Stall
 from runstream.subjects import Subjects
 from runstream.telemetry.metrics import ARCHIVE_LAG_COMMITS, ARCHIVE_LAG_SECONDS
 from tests.datamanager.rig import DEPLOYMENT, archived, fill, logged, paths, same
 from tests.disks import take_all
 from tests.projections.playing import migrated
+from tests.servers import Servers
 
 
 class Several:
@@ -36,11 +42,17 @@ class Several:
         self._url, self._schema = url, schema
         self._databases: list[Database] = []
 
-    def one(self, name: str, *, close_seconds: float = 0.0) -> DataManager:
+    def one(self, name: str, *, close_seconds: float = 0.0, questions: Questions | None = None) -> DataManager:
         database = Database(self._url, self._schema, application=f"{self._schema} {name}")
         self._databases.append(database)
         return DataManager(
-            lambda: self.log, self.storage, database, DEPLOYMENT, moved=self._moved, close_seconds=close_seconds
+            lambda: self.log,
+            self.storage,
+            database,
+            DEPLOYMENT,
+            moved=self._moved,
+            close_seconds=close_seconds,
+            questions=questions,
         )
 
     async def shipped(self) -> None:
@@ -171,6 +183,52 @@ class Told(PosixObjects):
         except InternalError:
             self.refused.set()
             raise
+
+
+class Unreadable:
+    """A storage that answers nothing."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise InternalError("the storage does not answer", code="objectNotRead")
+
+
+async def test_an_archive_without_room_stands_still_and_says_why(
+    servers: Servers, database_url: str, database_schema: str, small_disk: Path
+) -> None:
+    storage = Told(small_disk / "objects")
+    async with (
+        several(database_url, database_schema, storage) as all_of_them,
+        nats_connection(servers.nats_url, "test") as client,
+    ):
+        all_of_them.log.subjects = Subjects(servers.namespace, "runs", 1)
+        questions, database = Questions(client), Database(database_url, database_schema, pool_size=1)
+        all_of_them._databases.append(database)
+
+        async def stalls(objects: ObjectStorage = storage) -> list[Stall]:
+            consumed = Consumed(all_of_them.log, database, questions, objects)
+            found = await consumed.stalls(datetime.now(UTC) + timedelta(minutes=2))
+            return [stall for stall in found if stall.component == "archive"]
+
+        one = all_of_them.one("one", questions=questions)
+        await one.start()
+        await fill(all_of_them.log, 5)
+        await all_of_them.shipped()
+        assert await stalls() == []
+        take_all(small_disk / "ballast")
+        await fill(all_of_them.log, 500, name=os.urandom(2000).hex())
+        await storage.refused.wait()
+        while not (found := await stalls()) or "No space left" not in found[0].why:
+            continue  # each look asks the datamanager
+        (stall,) = found
+        assert (stall.kind, stall.partition, stall.position, stall.commits) == ("behind", 0, "1/0/6", 500)
+        assert [one.position for one in await stalls(cast("ObjectStorage", Unreadable()))] == ["1/0/6"]
+        (small_disk / "ballast").unlink()
+        await all_of_them.shipped()
+        while await stalls():
+            continue
+        await one.stop()
+        await fill(all_of_them.log, 1)
+        assert [(one.position, one.why) for one in await stalls()] == [("1/0/506", "no datamanager has it")]
 
 
 async def test_a_full_disk_is_waited_for(database_url: str, database_schema: str, small_disk: Path) -> None:

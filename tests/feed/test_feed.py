@@ -15,7 +15,7 @@ from tests.log.commits import after, created, run_address
 
 async def first_batch(log: MemoryLog, feed_parked: tuple[str, ...] = ()) -> Batch:
     async with log.read(0, 0) as reader:
-        return await PartitionFeed(reader, feed_parked).next_batch()
+        return PartitionFeed(reader, feed_parked).batch(await reader.next_batch())
 
 
 def parked_of(batch: Batch) -> list[Parked]:
@@ -72,14 +72,14 @@ async def test_aggregates_parked_before_stay_parked_until_they_are_not() -> None
     assert [parked.aggregate for parked in parked_of(await first_batch(log, (aggregate,)))] == [aggregate]
     async with log.read(0, 0) as reader:
         feed = PartitionFeed(reader)
-        assert len((await feed.next_batch()).commits) == 1
+        assert len(feed.batch(await reader.next_batch()).commits) == 1
         feed.park(aggregate)
         assert feed.parked == {aggregate}
         await log.append(after(first, 1))
-        assert (await feed.next_batch()).commits == []
-        feed.unpark(aggregate)
+        assert feed.batch(await reader.next_batch()).commits == []
+        feed.unpark({aggregate})
         await log.append(after(after(first, 1), 2))
-        assert len((await feed.next_batch()).commits) == 1
+        assert len(feed.batch(await reader.next_batch()).commits) == 1
 
 
 async def test_what_was_parked_can_be_read_again() -> None:

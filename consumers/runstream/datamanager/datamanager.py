@@ -55,7 +55,7 @@ class DataManager(Component):
     ) -> None:
         """`served` gives the log in the epoch of now, which `moved(epoch)` waits to change.
 
-        `questions`: where it answers how it gets on.
+        `questions` is where it answers how it gets on.
         """
         super().__init__()
         self._served = served
@@ -118,6 +118,7 @@ class DataManager(Component):
             failed.result()
 
     async def _keep_shipping(self, failed: asyncio.Future[None]) -> None:
+        self._progress = Progress()
         async with contextlib.AsyncExitStack() as stack:
             if self._questions is not None:
                 subject = self._log.subjects.progress("archive")

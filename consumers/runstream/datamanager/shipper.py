@@ -232,7 +232,7 @@ class Shipper:
         if not await self._fence.holds(status.generation):
             raise ArchiveFencedError(status.generation)
         self._status = status
-        self._progress.moved()
+        self._progress.moved(dict(enumerate(status.position.sequences)))
         self._tidying.written()
         ARCHIVED_BYTES.add(sum(map(len, contents.values())))
         return status

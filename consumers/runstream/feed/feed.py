@@ -42,7 +42,7 @@ class Batch:
 
 
 class PartitionFeed:
-    """Reads one partition through a reader; knows which aggregates are parked."""
+    """Makes batches of what a reader gives; knows which aggregates are parked."""
 
     def __init__(self, reader: Reader, parked: Iterable[str] = (), skips: Skips | None = None) -> None:
         """`parked` are the names of the aggregates (`run/<id>`) that have a parked commit already."""
@@ -55,9 +55,8 @@ class PartitionFeed:
         """The aggregates whose commits are parked."""
         return frozenset(self._parked)
 
-    async def next_batch(self, limit: int = 500) -> Batch:
-        """The next commits, at most `limit`; waits until there is at least one, readable or not."""
-        messages = await self._reader.next_batch(limit)
+    def batch(self, messages: Sequence[RawMessage]) -> Batch:
+        """Return these messages, at least one, as commits, readable or not."""
         items = classify(messages, self._parked, self._skips)
         return Batch(items, messages[-1].position.sequence, self._reader.pending())
 
@@ -65,9 +64,9 @@ class PartitionFeed:
         """From now on park this aggregate's commits: one could be read, but not applied."""
         self._parked.add(aggregate)
 
-    def unpark(self, aggregate: str) -> None:
-        """Its parked commits were applied after all."""
-        self._parked.discard(aggregate)
+    def unpark(self, aggregates: Collection[str]) -> None:
+        """Let commits of these aggregates through again: no earlier one is parked any more."""
+        self._parked.difference_update(aggregates)
 
 
 def classify(messages: Sequence[RawMessage], parked: set[str], skips: Skips) -> list[Item]:

@@ -29,17 +29,24 @@ logger = structlog.get_logger(__name__)
 class Intake:
     """Folds batches of one partition."""
 
-    def __init__(self, fold: PartitionFold, feed: PartitionFeed, database: Database, subjects: Subjects) -> None:
+    def __init__(
+        self,
+        fold: PartitionFold,
+        feed: PartitionFeed,
+        database: Database,
+        subjects: Subjects,
+        refused: Mapping[int, str],
+    ) -> None:
+        """`refused` are commits that are parked although they can be applied, with the reason."""
         self._fold = fold
         self._feed = feed
         self._database = database
         self._subjects = subjects
-        self.refused: dict[int, str] = {}
-        """Commits that are parked although they can be applied, with the reason: they cannot be stored."""
+        self._refused = refused
 
     async def take(self, batch: Batch) -> tuple[Changes, dict[str, Cause]]:
         """Fold the batch; what it changed, and for each run the commit that touched it last."""
-        if self.refused:
+        if self._refused:
             batch = replace(batch, items=[self._unless_refused(item) for item in batch.items])
         await self._load(batch)
         causes: dict[str, Cause] = {}
@@ -59,7 +66,7 @@ class Intake:
         if isinstance(item, Parked) or not item.commit.events:
             return item
         sequence, address = item.position.sequence, item.commit.address
-        if (reason := self.refused.get(sequence)) is None:
+        if (reason := self._refused.get(sequence)) is None:
             return item
         return Parked(sequence, self._subjects.of(address), address.aggregate, reason)
 
@@ -69,22 +76,15 @@ class Intake:
         return {skipped_aggregate(self._subjects, address) for address in decided} & self._feed.parked
 
     async def retry(self, parked: Collection[tuple[int, str]], log: Log) -> tuple[Changes, dict[str, Cause]]:
-        """Read parked commits (sequence and aggregate) again, in order; apply those that can be read and fit now."""
-        partition = self._fold.partition
-        PARKED_COMMITS.add(-len(parked), PROJECTION, str(partition))
-        for _, aggregate in parked:
-            self._feed.unpark(aggregate)
-        messages = await read_again(log, partition, [sequence for sequence, _ in parked])
+        """Read parked commits (sequence and aggregate) again, in order; apply those that can be read and fit now.
+
+        Nothing of their aggregates before the first of them may be parked. Their aggregates stay parked in the feed.
+        """
+        PARKED_COMMITS.add(-len(parked), PROJECTION, str(self._fold.partition))
+        messages = await read_again(log, self._fold.partition, [sequence for sequence, _ in parked])
         items = classify(messages, set(), self._fold.skips)
         changes, causes = await self.take(Batch(items, self._fold.after, 0))
         changes.unparked = {m.position.sequence for m in messages} - changes.parked.keys()
-        logger.info(
-            "Parked commits were tried again",
-            action="parked_retried",
-            partition=partition,
-            applied=len(changes.unparked),
-            left=len(changes.parked),
-        )
         return changes, causes
 
     async def _load(self, batch: Batch) -> None:

@@ -20,7 +20,7 @@ from runstream.database.failures import UnstorableError
 from runstream.feed.feed import Batch, PartitionFeed, read_skips
 from runstream.jetstream.progress import Progress
 from runstream.jetstream.questions import Questions
-from runstream.log.port import Log, Reader
+from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.loading import load_partition
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
@@ -32,6 +32,7 @@ from runstream.scheduler.intake import Intake
 from runstream.scheduler.projector import Projector
 from runstream.scheduler.rounds import append_decisions, append_losses
 from runstream.scheduler.turns import Turns
+from runstream.scheduler.unstorable import Unstorable
 from runstream.tables import PROJECTION
 from runstream.telemetry.metrics import PARKED_COMMITS, PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS
 
@@ -77,25 +78,20 @@ class PartitionWorker:
 
         A batch that fails for what is in it is gone through commit by commit, and the one that fails is parked.
         """
-        careful_until = 0
-        refused: dict[int, str] = {}
+        unstorable = Unstorable()
         while True:
             try:
-                await self._work(careful_until, refused)
+                await self._work(unstorable)
             except* UnstorableError as group:
                 reason = str(group.exceptions[0])
                 session, self._session = self._session, None
-                if session is None or session.taken in refused:
-                    raise  # no commit is to blame: the worker is started again, and the partition stands still
-                if session.taken <= careful_until:
-                    refused[session.taken] = reason
-                else:
-                    careful_until = session.taken
+                if session is None or not unstorable.blame(session.taken, reason):
+                    raise  # the worker is started again, and the partition stands still
                 logger.warning(
                     "A batch cannot be stored", action="batch_unstorable", partition=self.partition, error=reason
                 )
 
-    async def _work(self, careful_until: int, refused: dict[int, str]) -> None:
+    async def _work(self, unstorable: Unstorable) -> None:
         around = self._around
         fold = await load_partition(around.database, self.partition, around.log.epoch)
         fold.skips = await read_skips(around.log, self.partition, await around.log.end(self.partition))
@@ -104,8 +100,8 @@ class PartitionWorker:
         try:
             async with around.log.read(self.partition, fold.after) as reader:
                 around.turns.own(self.partition, self._granted)
-                self._session = _Session(fold, reader, parked, around, self.progress)
-                await self._session.run(careful_until, refused)
+                self._session = _Session(fold, reader, parked, around, self.progress, unstorable)
+                await self._session.run()
         finally:
             around.turns.disown(self.partition)
             for gauge in (PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS, PARKED_COMMITS):
@@ -149,13 +145,15 @@ class _Session:
         parked: Sequence[ParkedCommit],
         around: Surroundings,
         progress: Progress,
+        unstorable: Unstorable,
     ) -> None:
         self._around = around
         self._fold = fold
         self._reader = reader
         self._feed = PartitionFeed(reader, {one.aggregate for one in parked}, fold.skips)
         PARKED_COMMITS.set(len(parked), PROJECTION, str(fold.partition))
-        self._intake = Intake(fold, self._feed, around.database, around.log.subjects)
+        self._unstorable = unstorable
+        self._intake = Intake(fold, self._feed, around.database, around.log.subjects, unstorable.reasons)
         self._progress = progress
         self._projector = Projector(ProjectionStore(around.database), self._projected, progress.failed)
         self.decider = Decider(fold, around.turns, around.board.gone, around.board.last_seen)
@@ -173,9 +171,8 @@ class _Session:
         """The last sequence that was taken in."""
         return self._fold.after
 
-    async def run(self, careful_until: int, refused: dict[int, str]) -> None:
-        """Until cancelled, or until something of it fails; up to `careful_until` one commit at a time."""
-        self._intake.refused = refused
+    async def run(self) -> None:
+        """Until cancelled, or until something of it fails."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._projector.run())
             tasks.create_task(self._decide(tasks))
@@ -184,12 +181,9 @@ class _Session:
             self._around.deadlines.arm(task.state for task in self._fold.executor_tasks.values())
             self.due.set()
             while True:
-                careful = self._fold.after < careful_until
-                batch = await self._feed.next_batch(1 if careful else BATCH)
-                self.taken = batch.last
-                await self._take(batch)
-                if careful:
-                    await self._projector.drained()
+                careful = self._fold.after < self._unstorable.careful_until
+                messages = await self._reader.next_batch(1 if careful else BATCH)
+                await self._take(messages, careful=careful)
 
     async def drain(self) -> None:
         """End the rounds, then the reading, then the projecting. Nothing goes on after it."""
@@ -199,13 +193,19 @@ class _Session:
         await self._intaking.acquire()
         await self._projector.drained()
 
-    async def _take(self, batch: Batch) -> None:
+    async def _take(self, messages: list[RawMessage], *, careful: bool) -> None:
         async with self._intaking:
+            # What is parked may have changed while this waited.
+            batch = self._feed.batch(messages)
+            self.taken = batch.last
             with storable():
                 changes, causes = await self._intake.take(batch)
                 if released := self._intake.released(batch):
-                    await self._release(released, changes, causes)
+                    await self._release(released, changes, causes, careful=careful)
                 await self._observe(changes, causes)
+            if careful:
+                await self._projector.drained()
+                self._unstorable.tried()
         took, self._took = self._took, asyncio.Event()
         took.set()
         self._note_lag(changes, batch)
@@ -224,23 +224,60 @@ class _Session:
         async with self._intaking:
             return orjson.dumps(self.decider.why(asked["run"], self._around.clock()))
 
-    async def _release(self, aggregates: set[str], changes: Changes, causes: dict[str, Cause]) -> None:
+    async def _release(
+        self, aggregates: set[str], changes: Changes, causes: dict[str, Cause], *, careful: bool
+    ) -> None:
         """Try again what is parked of these aggregates, and add to the changes what comes of it."""
         again = await self._parked()
         again |= {(one.sequence, one.aggregate) for one in changes.parked.values()}
-        later, because = await self._intake.retry({one for one in again if one[1] in aggregates}, self._around.log)
+        again = {one for one in again if one[1] in aggregates}
+        if careful:
+            self._unstorable.trying = tuple(sorted(sequence for sequence, _ in again))
+        later, because = await self._intake.retry(again, self._around.log)
+        self._feed.unpark(aggregates - {one.aggregate for one in later.parked.values()})
         changes.merge(later)
         causes.update(because)
 
     async def _retry_parked(self) -> None:
         around, partition = self._around, self._fold.partition
         while True:
-            await self.retry.wait()
-            self.retry.clear()
+            if not self._unstorable.untried:
+                await self.retry.wait()
             async with deciding(around.database, partition), self._intaking:
                 self._fold.skips.merge(await read_skips(around.log, partition, await around.log.end(partition)))
-                await self._observe(*await self._intake.retry(await self._parked(), around.log))
-                await self._projector.drained()
+                parked = sorted(await self._parked())
+                if self.retry.is_set():
+                    self.retry.clear()
+                    self._unstorable.untried = {sequence for sequence, _ in parked}
+                await self._try_again(parked)
+
+    async def _try_again(self, parked: Sequence[tuple[int, str]]) -> None:
+        """Apply the untried of the parked commits (sequence and aggregate) one by one, since one may be unstorable."""
+        held: set[str] = set()
+        """Aggregates of what stays parked: nothing can be applied behind it."""
+        applied = 0
+        for sequence, aggregate in parked:
+            if sequence not in self._unstorable.untried or aggregate in held:
+                held.add(aggregate)
+                continue
+            self._unstorable.try_again(sequence)
+            with storable():
+                changes, causes = await self._intake.retry({(sequence, aggregate)}, self._around.log)
+                if changes.parked:
+                    held.add(aggregate)
+                applied += len(changes.unparked)
+                await self._observe(changes, causes)
+            await self._projector.drained()
+            self._unstorable.tried()
+        self._feed.unpark({aggregate for _, aggregate in parked} - held)
+        self._unstorable.untried.clear()
+        logger.info(
+            "Parked commits were tried again",
+            action="parked_retried",
+            partition=self._fold.partition,
+            applied=applied,
+            left=len(parked) - applied,
+        )
 
     async def _parked(self) -> set[tuple[int, str]]:
         """What is parked, up to what was given to the projector."""

@@ -21,7 +21,7 @@ from runstream.commits import Position
 from runstream.database import Database
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.errors import DamagedArchiveError
-from runstream.errors import RunstreamError
+from runstream.errors import InternalError, RunstreamError
 from runstream.jetstream.progress import MAX_REASON, Progress, ask_progress
 from runstream.jetstream.questions import NoAnswer, Questions
 from runstream.lifecycle import Component
@@ -38,6 +38,8 @@ ARCHIVE_SECONDS = 60.0
 """The archive closes a segment every 4 s, and a storage that is busy may take longer."""
 LOOK_SECONDS = 5.0
 """Nothing tells of a consumer that does nothing, so it has to be looked for."""
+FRESH_SECONDS = 1.0
+"""Probes that come within so long of a look are answered with what it found."""
 _LOOKING_SECONDS = 10.0
 _PARTS = {"projection": "scheduler", "archive": "datamanager"}
 """Which component of a process is the consumer."""
@@ -84,14 +86,15 @@ class Consumed:
     async def stalls(self, now: datetime | None = None) -> list[Stall]:
         """Return all consumers that stand still at `now` (UTC), the projections first.
 
-        Raises InternalError when NATS, Postgres or the object storage cannot be reached.
+        Raises InternalError when NATS or Postgres cannot be reached.
         """
         at = datetime.now(UTC) if now is None else now
         parked, reached = await self._rows()
         looked = [self._projection(number, reached.get(number, 0), at) for number in range(self.log.partitions)]
         if self.objects is not None:
-            archived = await _archived(Archive(self.objects, self.log.subjects))
-            looked += [self._archive(number, last, at) for number, last in archived.items()]
+            said = await ask_progress(self.questions, self.log.subjects.progress("archive"))
+            archived = await _archived(said, Archive(self.objects, self.log.subjects))
+            looked += [self._archive(number, last, said, at) for number, last in archived.items()]
         behind = await asyncio.gather(*looked)
         return [*parked, *(stall for stall in behind if stall is not None)]
 
@@ -111,12 +114,9 @@ class Consumed:
         said = await ask_progress(self.questions, self.log.subjects.progress(partition))
         return _behind("projection", waiting, said, now, PROJECTION_SECONDS)
 
-    async def _archive(self, partition: int, reached: int, now: datetime) -> Stall | None:
+    async def _archive(self, partition: int, reached: int, said: Progress | NoAnswer, now: datetime) -> Stall | None:
         waiting = await self._waiting(partition, reached, now, ARCHIVE_SECONDS)
-        if waiting is None:
-            return None
-        said = await ask_progress(self.questions, self.log.subjects.progress("archive"))
-        return _behind("archive", waiting, said, now, ARCHIVE_SECONDS)
+        return None if waiting is None else _behind("archive", waiting, said, now, ARCHIVE_SECONDS)
 
     async def _waiting(self, partition: int, reached: int, now: datetime, seconds: float) -> Waiting | None:
         """Return what waits behind `reached`; None when nothing has waited for `seconds`."""
@@ -147,7 +147,7 @@ def _parked(first: ParkedCommit, count: int) -> Stall:
         f"runstream parked show {position}; when the cause is gone: runstream parked retry; to leave it out for good: "
         f"runstream parked skip {position} --reason …"
     )
-    why = first.reason[:MAX_REASON]
+    why = without_secrets(first.reason)[:MAX_REASON]
     return Stall("projection", "parked", first.position.partition, position, first.at, count, why, todo)
 
 
@@ -180,14 +180,17 @@ def _behind(
     )
 
 
-async def _archived(archive: Archive) -> dict[int, int]:
-    """Return how far each partition is archived; nothing where there is no archive, or a damaged one.
+async def _archived(said: Progress | NoAnswer, archive: Archive) -> dict[int, int]:
+    """Return how far each partition is archived; nothing where there is no archive.
 
-    `runstream fsck` tells of a damaged archive.
+    The datamanager knows it even while the object storage, which may be why it stands still, does not answer. Where
+    neither says it, `runstream doctor` tells of the storage, and `runstream fsck` of a damaged archive.
     """
+    if isinstance(said, Progress) and said.reached:
+        return said.reached
     try:
         status = await archive.find_status()
-    except DamagedArchiveError:
+    except (DamagedArchiveError, InternalError):
         return {}
     return {} if status is None else dict(enumerate(status.position.sequences))
 
@@ -202,6 +205,9 @@ class StallWatch(Component):
         super().__init__()
         self._consumed = consumed
         self._last: list[Stall] = []
+        self._looked_at = -FRESH_SECONDS
+        """By the loop's clock."""
+        self._looking = asyncio.Lock()
 
     async def run(self) -> None:
         """Look again and again until `stopping` is set."""
@@ -210,14 +216,19 @@ class StallWatch(Component):
             await self.stalls()
 
     async def stalls(self) -> list[Stall]:
-        """Return the stalls of now; those found last where NATS, Postgres or the objects cannot be reached."""
-        consumed = self._consumed()
-        try:
-            async with asyncio.timeout(_LOOKING_SECONDS):
-                self._last = await consumed.stalls()
-        except (RunstreamError, TimeoutError) as error:
-            log.debug("stalls cannot be looked for", action="stalls_unknown", error=str(error))
-        measure(self._last, consumed.log.partitions)
+        """Return the stalls of now; those found last where NATS or Postgres cannot be reached."""
+        clock = asyncio.get_running_loop().time
+        async with self._looking:
+            if clock() - self._looked_at < FRESH_SECONDS:
+                return self._last
+            consumed = self._consumed()
+            try:
+                async with asyncio.timeout(_LOOKING_SECONDS):
+                    self._last = await consumed.stalls()
+            except (RunstreamError, TimeoutError) as error:
+                log.debug("stalls cannot be looked for", action="stalls_unknown", error=str(error))
+            self._looked_at = clock()
+            measure(self._last, consumed.log.partitions)
         return self._last
 
     async def told(self) -> list[dict[str, object]]:

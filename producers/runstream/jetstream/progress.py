@@ -6,11 +6,11 @@ that no process has it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
-import orjson
 
 from runstream.jetstream.questions import NoAnswer, Questions
 
@@ -30,18 +30,21 @@ class Progress:
     moved_at: datetime = field(default_factory=_now)
     error: str = ""
     """Empty when nothing has failed since it moved."""
+    reached: dict[int, int] = field(default_factory=dict)
+    """The last sequence taken in of each partition; empty where rows in Postgres say it."""
 
-    def moved(self) -> None:
-        """Note that the consumer has moved on."""
+    def moved(self, reached: Mapping[int, int] | None = None) -> None:
+        """Note that the consumer has moved on, and how far it is."""
         self.moved_at, self.error = _now(), ""
+        self.reached = dict(reached or {})
 
     def failed(self, error: str) -> None:
         """Note what keeps the consumer from moving on."""
         self.error = error[:MAX_REASON]
 
     async def answer(self, _question: bytes) -> bytes:
-        """Return both as JSON, for `Questions.answering`."""
-        return orjson.dumps({"moved_at": self.moved_at, "error": self.error})
+        """Return all of it as JSON, for `Questions.answering`."""
+        return msgspec.json.encode(self)
 
 
 async def ask_progress(questions: Questions, subject: str, seconds: float = ASK_SECONDS) -> Progress | NoAnswer:
