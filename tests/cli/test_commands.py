@@ -106,6 +106,22 @@ def test_warnings_of_a_configuration_are_no_results(runstream: Command, tmp_path
     assert done.err.startswith('warning: line 3, runs[0].colour: unknown field "colour" is ignored (known: name,')
 
 
+def test_strict_creates_nothing_where_there_is_a_warning(runstream: Command, tmp_path: Path) -> None:
+    file = tmp_path / "strict.yml"
+    file.write_text("runs:\n- name: strict\n  colour: red\n")
+    refused = runstream("run", "create", "--config", str(file), "--strict")
+    assert (refused.code, refused.out) == (1, "")
+    assert f'{file} is not valid: line 3, runs[0].colour: unknown field "colour" is ignored' in refused.err
+    file.write_text("runs:\n- name: strict\n")
+    _commit(tmp_path)
+    assert runstream("run", "create", "--config", str(file), "--strict").code == 0
+    file.write_text("runs:\n- name: changed\n")
+    refused = runstream("run", "create", "--config", str(file), "--strict")
+    assert (refused.code, refused.out) == (1, "")
+    assert "strict.yml has changes that are not committed" in refused.err
+    assert "changed" not in runstream("run", "list", "--output", "json").out
+
+
 def _broken(*_: object, **__: object) -> list[object]:
     from runstream.errors import InternalError
 
@@ -317,13 +333,17 @@ def test_a_wrong_file_is_named_as_it_was_given(runstream: Command, tmp_path: Pat
 
 def test_changes_that_are_not_committed_are_warned_of(runstream: Command, config: Config, tmp_path: Path) -> None:
     path = config("build")
-    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=tmp_path, check=True)
+    _commit(tmp_path)
     assert runstream("run", "create", "--config", path).err == ""
     (tmp_path / "app.py").write_text("new")
     warned = runstream("run", "create", "--config", path)
     assert warned.code == 0
     assert warned.err == "warning: app.py has changes that are not committed: they are not in this run\n"
+
+
+def _commit(folder: Path) -> None:
+    for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=folder, check=True)
 
 
 def test_the_file_is_found_in_its_folder(runstream: Command, config: Config, tmp_path: Path) -> None:

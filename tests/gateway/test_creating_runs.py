@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from runstream.domain.executor import Offer, Sighting
 from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfigStored
 from runstream.ids import run_task_id
 from runstream.subjects import Address, partition_of
-from tests.gateway.world import World, run_body, task
+from tests.gateway.world import BEGUN, World, run_body, task
 
 CONFIG = """
 runs:
@@ -357,3 +359,87 @@ async def test_only_one_of_branch_tag_and_ref_is_taken() -> None:
     async with world.http() as http:
         (error,) = (await http.post("/createruns", json=body)).json()
     assert error["code"] == "invalidRef"
+
+
+async def test_a_strict_request_refuses_what_is_only_worth_a_warning() -> None:
+    world = World.make()
+    content = "runs:\n  - name: a\n    colour: red\n    tasks: [{name: t, runtime: {type: host}}]\n"
+    body = {"config": {"name": "config.yml", "content": content}, "strict": True}
+    async with world.http() as http:
+        refused = await http.post("/createruns", json=body)
+        assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
+        (made,) = (await http.post("/createruns", json={**body, "on_setup_error": "run"})).json()["runs"]
+        (fine,) = (await http.post("/createruns", json={**body, "strict": False})).json()["runs"]
+    assert refused.status_code == 400
+    assert [one["path"] for one in refused.json()[0]["details"]["problems"]] == [
+        "runs[0].colour",
+        "runs[0].tasks[0].steps",
+    ]
+    assert [len(made["run"]["setup_errors"]), len(fine["run"]["setup_errors"])] == [2, 0]
+
+
+def executors(**changes: Any) -> dict[str, Offer]:
+    plain = Offer("", ("amd64",), {"disk": "ssd"}, False, True, False, 1, {})
+    return {f"e{number}": replace(plain, executor_id=f"e{number}", **changes) for number in (1, 2)}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Executors that a test says are alive."""
+
+    offers: dict[str, Offer]
+
+    async def seen(self) -> dict[str, Sighting]:
+        return {name: Sighting(offer, BEGUN, 0, 0) for name, offer in self.offers.items()}
+
+
+POD = "{containers: [{image: 'python:3.12'}]}"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "offers", "told"),
+    [
+        (POD, {}, 'task "t" needs an executor that runs pods, and the `process` driver does not'),
+        (POD, executors(allow_pod=True), ""),
+        (POD, executors(), "(needed: containers (python:3.12)): e1 cannot run containers; e2 cannot run containers"),
+        (
+            "{type: host}",
+            executors(allow_host=False),
+            "(needed: host): e1 does not allow tasks on its host; e2 does not",
+        ),
+        ("{type: host}", executors(), ""),
+        ("{type: host}", executors(draining=True, full="no room"), ""),
+        ("{type: host, arch: arm64, labels: {disk: nvme, gpu: a}}", {}, ""),
+        ("{type: host, labels: {disk: ssd}}", executors(), ""),
+        (
+            "{type: host, arch: arm64, labels: {disk: nvme, gpu: a}}",
+            executors(),
+            'no executor here can run task "t" of run "r" (needed: host, architecture arm64, label disk=nvme, '
+            "label gpu=a): e1 has no architecture arm64 and has the label disk with the value 'ssd', not 'nvme' "
+            "and has no label gpu; e2 has no architecture",
+        ),
+    ],
+)
+async def test_a_task_that_no_living_executor_can_run_is_told_when_its_run_is_created(
+    runtime: str, offers: dict[str, Offer], told: str
+) -> None:
+    world = World.make()
+    world.parts = replace(world.parts, sightings=Seen(offers))
+    content = f"runs: [{{name: r, tasks: [{{name: t, runtime: {runtime}, steps: [{{run: make}}]}}]}}]"
+    async with world.http() as http:
+        answer = (await http.post("/createruns", json={"config": {"name": "config.yml", "content": content}})).json()
+    assert (len(answer["runs"]), [told in one["message"] for one in answer["warnings"]]) == (1, [True] if told else [])
+
+
+async def test_tasks_that_lack_the_same_executor_share_a_warning_and_skipped_ones_have_none() -> None:
+    world = World.make()
+    world.parts = replace(world.parts, sightings=Seen(executors()))
+    tasks = ", ".join(
+        f"{{name: {name}, when: {{branch: {branch}}}, runtime: {POD}, steps: [{{run: make}}]}}"
+        for name, branch in (("a", "main"), ("b", "other"), ("c", "main"))
+    )
+    config = {"name": "config.yml", "content": f"runs: [{{name: r, tasks: [{tasks}]}}]"}
+    body = {"config": config, "branch": "main"}
+    async with world.http() as http:
+        (warning,) = (await http.post("/createruns", json=body)).json()["warnings"]
+    assert warning["message"].startswith('no executor here can run task "a", "c" of run "r"')

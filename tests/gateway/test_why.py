@@ -131,7 +131,8 @@ async def test_no_executor_fits(place: Place) -> None:
             while len((reason := await here.reason(run, "noExecutorFits")).message.split(";")) < 2:
                 pass
         assert reason.message == (
-            "no executor fits: e1 has no architecture arm64 and has no label gpu; "
+            "no executor fits (needed: host, architecture arm64, label gpu=a100): "
+            "e1 has no architecture arm64 and has no label gpu; "
             "e2 has no architecture arm64 and has the label gpu with the value 't4', not 'a100'"
         )
         assert reason.details["executors"] == {

@@ -19,8 +19,9 @@ from runstream.cli.running import with_client
 from runstream.cli.watching import tell_created, watch_runs
 from runstream.client import Client, CreatedRuns
 from runstream.client import Source as RunSource
+from runstream.errors import BadRequestError
 from runstream.ids import new_id
-from runstream.runconfig import MAX_PRIORITY, SKIP_MARKS, RefContext, run_group, skip_mark
+from runstream.runconfig import MAX_PRIORITY, SKIP_MARKS, Problem, RefContext, run_group, skip_mark
 from runstream.runconfig.problems import shown
 
 
@@ -57,6 +58,7 @@ def create(
     new: NewRunOptions = NewRunOptions(),
     given: InputOptions = InputOptions(),  # noqa: B008
     idempotency_key: str = "",
+    strict: Annotated[bool, Parameter(negative="")] = False,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
     output: Output = "table",
 ) -> int:
@@ -70,6 +72,8 @@ def create(
         The configuration file. Default: the first that is found in .runstream or .agola.
     idempotency_key
         Any text of your choice: the same command with the same key gives the same runs, and creates nothing again.
+    strict
+        Create nothing where there is a warning: of the file, its inputs, executors, or changes that are not committed.
     follow
         Watch the runs until they end.
     output
@@ -77,7 +81,10 @@ def create(
     """
     file = read_config(config, Path.cwd())
     inputs, source, environment = given.inputs(file), new.source(file), pairs(new.env or (), "--env")
-    _warn_of_changes(source)
+    if changes := _changes(source):
+        if strict:
+            raise BadRequestError(changes, code="uncommittedChanges", hint="commit them, or leave --strict out")
+        complain(f"warning: {changes}")
 
     async def work(client: Client) -> int:
         runs = await client.runs.create_from_config(
@@ -87,6 +94,7 @@ def create(
             environment=environment,
             priority=new.priority,
             on_setup_error=new.on_setup_error,
+            strict=strict,
             idempotency_key=idempotency_key or new_id(),
         )
         _tell_warnings(runs)
@@ -119,17 +127,18 @@ def _group_of(source: Source | None) -> str:
 
 def _tell_warnings(runs: CreatedRuns) -> None:
     for warning in runs.warnings:
-        where = f"line {warning.line}, {warning.path}" if warning.line else warning.path
-        complain(f"warning: {where}: {warning.message}" + (f" ({warning.hint})" if warning.hint else ""))
+        complain(f"warning: {Problem(warning.path, warning.line or 0, warning.message, warning.hint)}")
 
 
-def _warn_of_changes(source: Source | None) -> None:
+def _changes(source: Source | None) -> str:
+    """Return what is not committed, in a sentence; empty for nothing."""
     changed = source.changed if source is not None else ()
-    if changed:
-        more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
-        names = ", ".join(shown(name).strip('"') for name in changed[:MAX_NAMED])
-        have = "has" if len(changed) == 1 else "have"
-        complain(f"warning: {names}{more} {have} changes that are not committed: they are not in this run")
+    if not changed:
+        return ""
+    more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
+    names = ", ".join(shown(name).strip('"') for name in changed[:MAX_NAMED])
+    have = "has" if len(changed) == 1 else "have"
+    return f"{names}{more} {have} changes that are not committed: they are not in this run"
 
 
 def _tell_none(runs: CreatedRuns, source: Source | None) -> None:

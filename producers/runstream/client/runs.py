@@ -109,13 +109,14 @@ class Runs:
         annotations: Mapping[str, str] | None = None,
         priority: int | None = None,
         on_setup_error: Literal["refuse", "run"] = "refuse",
+        strict: bool = False,
         idempotency_key: str = "",
     ) -> CreatedRuns:
         """Create all runs of a configuration file whose `when` matches the source's branch, tag or ref.
 
         A `priority` (-100 to 100) wins over those of the file. Raises ClientError: for a file that is no configuration
-        too, unless `on_setup_error` is `run`, which makes a run in phase setuperror of it. An idempotency key is as in
-        `create`.
+        too, unless `on_setup_error` is `run`, which makes a run in phase setuperror of it. `strict` makes warnings
+        errors. An idempotency key is as in `create`.
         """
         body = {
             **_resolved_from(inputs),
@@ -130,6 +131,7 @@ class Runs:
             "annotations": annotations or {},
             "priority": priority,
             "on_setup_error": on_setup_error,
+            "strict": strict,
         }
         answer = await self._wire.write("POST", "/createruns", body, _RunsAnswer, idempotency_key=idempotency_key)
         return CreatedRuns(tuple(one.run for one in answer.runs), answer.skipped, answer.warnings)

@@ -224,6 +224,8 @@ class CreateRunsBody(Body, frozen=True):
     priority: Priority | None = None
     on_setup_error: Literal["refuse", "run"] = "refuse"
     """What a file that is no configuration makes: an error, or a run in phase setuperror that shows what is wrong."""
+    strict: bool = False
+    """Whether what is only worth a warning is wrong, too."""
 
 
 class RunActionBody(Body, frozen=True):

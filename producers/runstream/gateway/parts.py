@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream.commits import Position
+from runstream.domain.executor import Offer
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.acting import Acting
@@ -72,6 +73,11 @@ class Parts:
     stopping: asyncio.Event
     sightings: Sightings | None = None
     """Without it, no executor is known to be alive."""
+
+    async def offers(self) -> dict[str, Offer]:
+        """What the living executors take, by their ids. Raises UnavailableError."""
+        seen = await self.sightings.seen() if self.sightings is not None else {}
+        return {name: sighting.offer for name, sighting in seen.items()}
 
     async def body(self, request: Request, kind: type[T]) -> T:
         """The request's body as a `kind`. Raises BadRequestError."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from runstream.config_secrets import to_seal
+from runstream.domain.executor import Offer
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import RunConfig, Text
 from runstream.gateway.bodies import CreateRunBody, CreateRunsBody, FreshBody
+from runstream.gateway.capability import incapable
 from runstream.gateway.creation import NewRun
 from runstream.gateway.run_configs import require_name, run_config_of
-from runstream.gateway.shapes import SkippedRunShape, WarningShape
+from runstream.gateway.shapes import SkippedRunShape
 from runstream.limits import require_group
 from runstream.runconfig import (
     ConfigError,
     Inputs,
     ParsedConfig,
+    Problem,
     RefContext,
     check_graph,
     notices,
@@ -66,14 +70,15 @@ class RequestedRuns:
 
     runs: list[NewRun]
     skipped: list[SkippedRunShape]
-    warnings: list[WarningShape]
+    warnings: list[Problem]
 
 
-async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> RequestedRuns:
+async def requested_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapping[str, Offer]) -> RequestedRuns:
     """The runs of the file that are for this branch, tag or ref; what comes from secrets is to be sealed in them.
 
     A file that is no configuration makes one run that shows what is wrong, where the body asks for that. Else raises
-    ConfigError with all that is wrong with it, EvaluationError for a program that fails.
+    ConfigError with all that is wrong with it, EvaluationError for a program that fails. `offers` are those of the
+    living executors.
     """
     context = ref_context(
         branch=body.branch,
@@ -84,16 +89,22 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader) -> Request
     )
     group = body.group or _default_group(context)
     require_group(group)
-    file, then = body.config, partial(_matching, body, context, group)
+    file, then = body.config, partial(_matching, body, context, group, offers)
+    path = file.path[:MAX_PATH]
     try:
-        return await configs.read(file.name, file.content, context, then, file.imports, file.path[:MAX_PATH])
+        requested = await configs.read(file.name, file.content, context, then, file.imports, path)
+        if body.strict and requested.warnings:
+            raise ConfigError(path or file.name, requested.warnings)
+        return requested
     except BadRequestError as error:
         if body.on_setup_error == "refuse":
             raise
         return RequestedRuns([_setup_error(body, context, group, error)], [], [])
 
 
-def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: ParsedConfig) -> RequestedRuns:
+def _matching(
+    body: CreateRunsBody, context: RefContext, group: str, offers: Mapping[str, Offer], parsed: ParsedConfig
+) -> RequestedRuns:
     inputs = given_inputs(body)
     variables = resolved_variables(inputs, context)
     annotations = _annotations(body, context) | body.annotations
@@ -107,10 +118,8 @@ def _matching(body: CreateRunsBody, context: RefContext, group: str, parsed: Par
             runs.append(NewRun(group, run.config, annotations, ()))
         else:
             skipped.append(SkippedRunShape(run.name, "ci_skip" if skip_all else "when"))
-    warnings = [
-        WarningShape(one.path, one.line or None, one.message, one.hint)
-        for one in (*parsed.warnings, *notices(parsed), *inputs.warnings)
-    ]
+    cannot_run = incapable((run.config for run in runs), offers)
+    warnings = [*parsed.warnings, *notices(parsed, pods=not offers), *cannot_run, *inputs.warnings]
     return RequestedRuns(runs, skipped, warnings)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -80,6 +80,10 @@ SUSPECT_SECONDS = 5.0
 """An executor that has not renewed its lease for this long gets no new tasks."""
 SKEW_SECONDS = 2.0
 """A clock that differs by more is worth telling."""
+NAMED = 5
+"""How many executors, tasks or requirements a sentence names."""
+_SHOWN = 60
+"""Characters of an image or label in a sentence."""
 Standing = Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
 
 
@@ -141,6 +145,25 @@ def demand_of(runtime: Runtime) -> Demand:
     """What this runtime requires."""
     privileged = any(container.privileged for container in runtime.containers)
     return Demand(runtime.type, runtime.arch, privileged, tuple(runtime.labels.items()))
+
+
+def needed(runtime: Runtime) -> str:
+    """Return what this runtime requires in words, such as `containers (python:3.12), label gpu=yes`."""
+    demand = demand_of(runtime)
+    images = listed(container.image[:_SHOWN] for container in runtime.containers)
+    parts = [
+        "host" if demand.type == "host" else f"{'privileged ' if demand.privileged else ''}containers ({images})",
+        *([f"architecture {demand.arch}"] if demand.arch else []),
+        *(f"label {name[:_SHOWN]}={value[:_SHOWN]}" for name, value in demand.labels),
+    ]
+    return listed(parts)
+
+
+def listed(texts: Iterable[str], separator: str = ", ") -> str:
+    """Return the first few, and how many more there are."""
+    all_of_them = list(texts)
+    more = len(all_of_them) - NAMED
+    return separator.join(all_of_them[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def choose_executor(

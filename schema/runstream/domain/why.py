@@ -13,7 +13,7 @@ from typing import Literal
 
 from runstream.domain.advance import tasks_to_run
 from runstream.domain.clocks import may_begin
-from runstream.domain.executor import Lack, Offer, demand_of, is_full, unfit
+from runstream.domain.executor import Lack, Offer, demand_of, is_full, listed, needed, unfit
 from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
 from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig, RunConfigTask
@@ -41,8 +41,6 @@ ReasonCode = Literal[
     "noAnswer",
     "parked",
 ]
-_NAMED = 5
-"""So many executors or tasks are named in a sentence."""
 MAX_REASONS = 200
 """So many are told."""
 MAX_EXECUTORS = 100
@@ -169,7 +167,7 @@ def _stopping(run: Run) -> Iterator[Reason]:
 
 
 def _ending(tasks: tuple[str, ...]) -> str:
-    return f"{_listed(tasks)} {'has' if len(tasks) == 1 else 'have'} not ended yet" if tasks else "its tasks have ended"
+    return f"{listed(tasks)} {'has' if len(tasks) == 1 else 'have'} not ended yet" if tasks else "its tasks have ended"
 
 
 def _task(run: Run, task: RunTask, config: RunConfig, view: View) -> Iterator[Reason]:
@@ -179,11 +177,11 @@ def _task(run: Run, task: RunTask, config: RunConfig, view: View) -> Iterator[Re
         return
     parents = [run.tasks[depend.task] for depend in config.tasks[task.name].depends]
     if waited := [parent for parent in parents if not parent.finished]:
-        told = _listed(f"{parent.name} ({_word(parent)})" for parent in waited)
+        told = listed(f"{parent.name} ({_word(parent)})" for parent in waited)
         states = {parent.name: parent.status.value for parent in waited}
         yield Reason("dependency", f"it waits for {told}", (task.name,), {"tasks": states})
     elif storing := [parent.name for parent in parents if not parent.done]:
-        message = f"what {_listed(storing)} handed over is not stored yet"
+        message = f"what {listed(storing)} handed over is not stored yet"
         yield Reason("archives", message, (task.name,), {"tasks": storing})
     elif task.waiting_approval:
         yield Reason("approval", "it waits for approval", (task.name,), {})
@@ -218,7 +216,7 @@ def _room(run: Run, task: RunTask, config: RunConfig, view: View) -> Reason:
     rooms = {name: _load(offer, view) for name, offer in sorted(fitting.items())}
     details: dict[str, object] = {"executors": dict(list(rooms.items())[:MAX_EXECUTORS]), "fitting": len(rooms)}
     ahead = view.ahead.get(task.name, 0)
-    told = _listed(f"{name} ({load})" for name, load in rooms.items())
+    told = listed(f"{name} ({load})" for name, load in rooms.items())
     come = f"{_count(ahead, 'task')} come{'s' if ahead == 1 else ''} before it"
     if all(is_full(offer, view.loads.get(name, 0)) for name, offer in fitting.items()):
         full = "the executor that fits is" if len(rooms) == 1 else "the executors that fit are"
@@ -240,7 +238,7 @@ def _load(offer: Offer, view: View) -> str:
 
 def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
     lacking = {name: _lacking(offer, wanted) for name, offer in sorted(view.offers.items())}
-    told = _listed((f"{name} {_all(lacks)}" for name, lacks in lacking.items()), "; ")
+    told = listed((f"{name} {_all(lacks)}" for name, lacks in lacking.items()), "; ")
     shown = list(lacking.items())[:MAX_EXECUTORS]
     details: dict[str, object] = {
         "executors": {name: {lack.requirement: lack.sentence for lack in lacks} for name, lacks in shown},
@@ -255,7 +253,8 @@ def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
             if value
         },
     }
-    return Reason("noExecutorFits", f"no executor fits: {told}", (task.name,), details)
+    message = f"no executor fits (needed: {needed(wanted.runtime)}): {told}"
+    return Reason("noExecutorFits", message, (task.name,), details)
 
 
 def _all(lacks: Iterable[Lack]) -> str:
@@ -266,7 +265,7 @@ def _storing(tasks: Iterable[RunTask]) -> Reason:
     names = tuple(task.name for task in tasks if task.unsettled)
     if not names:
         return Reason("deciding", "its tasks have ended: it is about to be finished", (), {})
-    return Reason("storing", f"logs and archives of {_listed(names)} are being stored", names, {})
+    return Reason("storing", f"logs and archives of {listed(names)} are being stored", names, {})
 
 
 def _shared(reasons: Iterable[Reason]) -> list[Reason]:
@@ -283,13 +282,6 @@ def _word(task: RunTask) -> str:
     if task.waiting_approval:
         return "waits for approval"
     return "not started" if task.status is RunTaskStatus.NOT_STARTED else task.status.value
-
-
-def _listed(texts: Iterable[str], separator: str = ", ") -> str:
-    """The first few, and how many more there are."""
-    all_of_them = list(texts)
-    more = len(all_of_them) - _NAMED
-    return separator.join(all_of_them[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _count(number: int, what: str) -> str:

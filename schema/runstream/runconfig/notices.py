@@ -12,22 +12,22 @@ MAX_NOTICES = 20
 """Of one file."""
 
 
-def notices(parsed: ParsedConfig) -> list[Problem]:
-    """Return a warning for each task without steps, cache step and pod, the first few of many."""
+def notices(parsed: ParsedConfig, *, pods: bool = True) -> list[Problem]:
+    """Return a warning for each task without steps, cache step and, unless `pods` is false, pod: the first few."""
     found: list[Problem] = []
     for run_index, run in enumerate(parsed.runs):
         for task_index, task in enumerate(run.tasks):
-            for notice in _of(f"runs[{run_index}].tasks[{task_index}]", task):
+            for notice in _of(f"runs[{run_index}].tasks[{task_index}]", task, pods=pods):
                 if len(found) == MAX_NOTICES:
                     return found
                 found.append(notice)
     return found
 
 
-def _of(path: str, task: TaskSpec) -> Iterator[Problem]:
+def _of(path: str, task: TaskSpec, *, pods: bool) -> Iterator[Problem]:
     if not task.steps:
         yield Problem(f"{path}.steps", 0, f"task {shown(task.name)} has no steps: it does nothing", "add `steps`")
-    if task.runtime.type == "pod":
+    if pods and task.runtime.type == "pod":
         yield Problem(
             f"{path}.runtime",
             0,

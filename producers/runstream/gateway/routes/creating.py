@@ -14,7 +14,7 @@ from runstream.gateway.bodies import CreateRunBody, CreateRunsBody
 from runstream.gateway.creation import Created
 from runstream.gateway.parts import Parts, answer, documented
 from runstream.gateway.restarting import require_no_restart
-from runstream.gateway.shapes import RunAnswer, RunsCreatedAnswer
+from runstream.gateway.shapes import RunAnswer, RunsCreatedAnswer, WarningShape
 from runstream.gateway.submission import requested_run, requested_runs
 from runstream.gateway.views import run_answer
 from runstream.limits import MAX_WORD_BYTES
@@ -47,10 +47,11 @@ def creating_routes(parts: Parts) -> APIRouter:
     async def create_all(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
         body, key = await parts.keyed_body(request, CreateRunsBody)
-        requested = await requested_runs(body, parts.configs)
+        requested = await requested_runs(body, parts.configs, await parts.offers())
         created = await parts.creation.create_all(requested.runs, key)
         runs = [run_answer(one.run, one.config, {}) for one in created]
-        shape = RunsCreatedAnswer(runs, requested.skipped, requested.warnings)
+        warnings = [WarningShape(one.path, one.line or None, one.message, one.hint) for one in requested.warnings]
+        shape = RunsCreatedAnswer(runs, requested.skipped, warnings)
         return answer(shape, status=_status(created), positions=[one.position for one in created])
 
     return router
