@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -260,6 +261,35 @@ async def test_a_stream_that_the_gateway_cuts_off_does_not_look_complete(path: s
             world.parts.stopping.set()
             with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
                 await answer.aread()
+
+
+class Records(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+async def test_an_answer_that_the_gateway_cuts_off_is_no_error_of_the_server() -> None:
+    """The server records it before it closes the connection, and the client sees its end after that."""
+    world = World.make()
+    world.step_logs.more = asyncio.Event()
+    records, server = Records(), logging.getLogger("uvicorn.error")
+    async with httpx2.AsyncClient(headers={"Authorization": f"token {TOKEN}"}) as http, world.served() as url:
+        server.addHandler(records)
+        try:
+            server.error("what this handler gets")
+            async with http.stream("GET", f"{url}/api/v1alpha/events") as answer:
+                world.parts.stopping.set()
+                with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
+                    await answer.aread()
+        finally:
+            server.removeHandler(records)
+    assert records.messages == ["what this handler gets"]
 
 
 async def test_a_stream_that_is_parked_does_not_look_complete() -> None:
