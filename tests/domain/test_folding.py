@@ -16,7 +16,7 @@ from runstream.events.executor_task import EXECUTOR_TASK_EVENTS, ExecutorTaskAss
 from runstream.events.registry import EVENT_TYPES
 from runstream.events.run import RunCreated
 from runstream.executor.holding import Holdings
-from runstream.folding import UnfitCommitError, executor_task_of, fold_executor_task
+from runstream.folding import MAX_STEPS, UnfitCommitError, executor_task_of, fold_executor_task
 from runstream.gateway.locating import fold_run
 from runstream.gateway.ports import StepLogKey
 from runstream.projections.fold import PartitionFold
@@ -93,9 +93,12 @@ def test_a_step_that_there_is_not_does_not_fit(step: int) -> None:
 
 
 def test_steps_without_number_are_not_made() -> None:
-    (endless,) = commits("task", [[assignment(steps=1 << 40)]])
-    with pytest.raises(UnfitCommitError):
-        fold_executor_task(None, endless.commit)
+    for steps in (MAX_STEPS + 1, 1 << 40):
+        (endless,) = commits("task", [[assignment(steps=steps)]])
+        with pytest.raises(UnfitCommitError, match=f"{steps} steps are more than {MAX_STEPS}"):
+            fold_executor_task(None, endless.commit)
+    (many,) = commits("task", [[assignment(steps=MAX_STEPS)]])
+    assert len(fold_executor_task(None, many.commit).steps) == MAX_STEPS
 
 
 def assignment(steps: int = 2) -> ExecutorTaskAssigned:

@@ -101,19 +101,22 @@ async def test_a_worktree_and_a_checked_out_submodule_are_repositories(tmp_path:
 @modes
 async def test_submodules_are_those_of_the_commit(tmp_path: Path, sandbox: Mode) -> None:
     lib, app = made(tmp_path / "lib", "l1", "l2"), made(tmp_path / "app", "a")
+    made(tmp_path / "other", "o")
     git(app, "checkout", "-q", "-b", "feature")
     git(app, "-c", "protocol.file.allow=always", "submodule", "add", "-q", "../lib", "lib")
     git(app / "lib", "checkout", "-q", "HEAD~1")
     git(app, "commit", "-q", "-am", "lib")
     git(app, "checkout", "-q", "main")
+    git(app, "-c", "protocol.file.allow=always", "submodule", "add", "-q", "../other", "of_main")
+    git(app, "commit", "-q", "-am", "another submodule")
     git(lib, "commit", "-q", "--allow-empty", "-m", "l3")
     environment = {"AGOLA_REPOSITORY_URL": str(app), "AGOLA_GIT_REF": "feature"}
-    show = run_step("cat lib/file")
+    show = run_step("cat lib/file; ls")
     async with rig(tmp_path / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
         for fields in ({}, {"depth": 1}):
             done = await it.run(cloning(recurse_submodules=True, **fields), show, environment=environment)
             assert done.task.phase is SUCCESS, await done.log(0)
-            assert await done.log(1) == "l1\n"
+            assert await done.log(1) == "l1\nfile\nlib\n"
 
 
 @modes

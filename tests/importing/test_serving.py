@@ -157,7 +157,10 @@ async def test_what_is_refused_at_once_and_what_fails_on_the_way(
             refused = await http.post(api, content=bytes(broken), headers=LINES)
             assert (refused.status_code, refused.json()[0]["code"]) == (400, "notInMaintenance")
             assert (await http.get(api)).status_code == 404
-            for flag in ("?dry_run", "?dry_run&name=x"):  # what it would change is only known of a service that is parked
+            for flag in (
+                "?dry_run",
+                "?dry_run&name=x",
+            ):  # what it would change is only known of a service that is parked
                 refused = await http.post(f"{api}{flag}", content=bytes(broken))
                 assert (refused.status_code, refused.json()[0]["code"]) == (400, "notInMaintenance")
             service.refusal = None

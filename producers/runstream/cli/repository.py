@@ -118,9 +118,9 @@ def _remote(url: str, ref: str) -> Source:
         left, _, right = line.partition("\t")
         if left.startswith("ref: "):
             default = left.removeprefix("ref: ")
-        elif right in patterns:
+        else:
             found[right] = left
-    name = _only(ref, set(found).intersection(wanted)) if ref else "HEAD"
+    name = _only(ref, set(found).intersection(wanted)) if ref else "HEAD"  # a pattern matches the ends of refs, too
     commit = found.get(f"{name}^{{}}") or found.get(name, "")
     if not commit and re.fullmatch(r"[0-9a-f]{40}", ref):
         return _source(url, "", ref, _remote_message(url, ref, ref) or ref)
