@@ -9,19 +9,31 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from nats.aio.client import Client
+from prometheus_client import CollectorRegistry
 
 from runstream.embedded import NatsServer
 from runstream.errors import InternalError
 from runstream.gateway.answers import entry, status_of, told
+from runstream.gateway.creation import RunCreation
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.leaving import answers_of
-from runstream.jetstream.store import store_use
-from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.jetstream.store import StoreUse, store_use
+from runstream.log.jetstream import APPEND_SECONDS, JetStreamLog, open_log
+from runstream.objects import PosixObjects
+from runstream.service.doctor.nats import nats_server
+from runstream.service.platform import Platform
 from runstream.service.store_room import keep_room
+from runstream.settings import Settings
+from runstream.telemetry.health import check_all
+from runstream.telemetry.metrics import APPEND_RETRIES
+from runstream.telemetry.process import Telemetry
 from tests.disks import take_all
+from tests.gateway.world import TOKEN, Clock, World, run_body
 from tests.log.commits import created, run_address
 
 NAME = os.urandom(100_000).hex()
@@ -75,6 +87,82 @@ async def test_a_server_that_reached_its_limit_is_restarted_when_the_disk_has_ro
         await filled(log)
         ballast.unlink()
         await _goes_on(server, nc, log)
+
+
+@pytest.mark.parametrize(
+    ("use", "left", "full", "shown"),
+    [
+        (StoreUse(0, None), None, False, "0 MiB used, no limit"),
+        (StoreUse(3 << 20, 8 << 20), 5 << 20, False, "3 of 8 MiB used, 5 MiB left"),
+        (StoreUse(9 << 20, 8 << 20), 0, True, "9 of 8 MiB used, 0 MiB left"),
+        (StoreUse(0, 809 << 20, 1000), 1000, True, "0 of 809 MiB used, 0 MiB left on its disk"),
+        (StoreUse(0, 8 << 20, 900 << 20), 8 << 20, False, "0 of 8 MiB used, 8 MiB left"),
+        (StoreUse(2 << 20, None, 7 << 20), 7 << 20, False, "2 MiB used, 7 MiB left on its disk"),
+    ],
+)
+def test_what_is_left_is_the_smaller_of_limit_and_disk(use: StoreUse, left: int | None, full: bool, shown: str) -> None:
+    assert (use.left, use.full, str(use)) == (left, full, shown)
+
+
+async def test_a_full_disk_is_no_ready_service_before_and_after_something_was_to_be_stored(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.log.batches.ANSWER_SECONDS", 0.3)
+    server = NatsServer(small_disk / "nats")
+    async with opened(server) as (nc, log):
+        settings = Settings(data_dir=small_disk, nats_url=server.url, namespace="full", token=TOKEN)
+        objects, telemetry = PosixObjects(tmp_path), Telemetry("test", CollectorRegistry(), [])
+        platform = Platform(settings, telemetry, nc, log, objects, None, "", server.folder)
+
+        async def found() -> tuple[dict[str, str], str]:
+            checks = await check_all(platform.checks())
+            doctor = [one async for one in nats_server(settings, server.admin_url, server.folder)]
+            return {one.what: one.status for one in doctor if "stor" in one.what}, checks["nats"]
+
+        assert await found() == ({"NATS storage": "ok", "NATS store": "ok"}, "ok")
+        take_all(small_disk / "ballast")
+        stores, check = await found()
+        assert stores == {"NATS storage": "problem", "NATS store": "problem"}
+        assert "store of NATS takes no more" in check
+        assert "0 MiB left on its disk" in check
+        shown = await platform.facts()["nats_store"]()
+        assert isinstance(shown, dict)
+        assert shown["free"] == shown["left"] == 0 < shown["limit"]
+
+        world = World.make()
+        world.parts = replace(
+            world.parts, log=log, creation=RunCreation(log, Clock().now, world.shared, world.parts.keyring)
+        )
+        async with asyncio.timeout(APPEND_SECONDS), world.http() as http:
+            answers = [await http.post("/runs", json=run_body()) for _ in range(2)]
+        for answer in answers:
+            (error,) = answer.json()
+            assert (answer.status_code, error["code"], error["details"]["store"]) == (503, "notStored", "nats")
+            assert "the store of NATS takes no more" in error["message"]
+            assert "free space" in error["hint"]
+            assert "retry-after" in answer.headers
+
+
+async def test_a_commit_that_a_full_store_does_not_answer_waits_for_no_more_than_others_did(
+    small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An append to a silent server is sent twice, and not again by each commit that comes meanwhile or later."""
+    monkeypatch.setattr("runstream.log.batches.ANSWER_SECONDS", 0.3)
+    async with opened(NatsServer(small_disk / "nats")) as (_, log):
+        await log.append(created(run_address()))
+        take_all(small_disk / "ballast")
+        retried, committer = APPEND_RETRIES.value("0"), log._committers[0]
+        before = committer._group
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(filled(log))
+            while committer._group is before:
+                await log.end(0)
+            second = tasks.create_task(filled(log))
+        assert APPEND_RETRIES.value("0") - retried <= 1
+        retried = APPEND_RETRIES.value("0")
+        third = await filled(log)
+        assert APPEND_RETRIES.value("0") == retried
+        assert {error.code for error in (first.result(), second.result(), third)} == {"notStored"}
 
 
 async def test_a_server_whose_disk_was_full_is_restarted_when_it_has_room(small_disk: Path) -> None:

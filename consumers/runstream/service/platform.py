@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nats.aio.client import Client
@@ -45,6 +46,8 @@ class Platform:
     """None in a process that has executors alone."""
     deployment: str
     """Its id; empty in a process without database."""
+    nats_folder: Path | None = None
+    """Of the NATS server that this process has embedded, if it has."""
     told: dict[str, Fact] = field(default_factory=dict)
     """What components add to /readyz."""
 
@@ -70,15 +73,16 @@ class Platform:
             raise InternalError("NATS is not connected", code="natsUnreachable")
         await self.nats.flush(timeout=1)
         store = await self._store()  # JetStream needs a quorum: a server that is alone in its cluster does not answer
-        if full := answers_of(self.nats).full:
+        full = answers_of(self.nats).full or ("it is full" if store.full else "")
+        if full:
             raise InternalError(f"the store of NATS takes no more: {full} ({store})", code="notStored")
 
     async def _store(self) -> StoreUse:
-        return await store_use(self.nats, seconds=1.5)
+        return await store_use(self.nats, self.nats_folder, seconds=1.5)
 
     async def _nats_store(self) -> Mapping[str, object]:
         store = await self._store()
-        return {"limit": store.limit, "used": store.used, "left": store.left}
+        return {"limit": store.limit, "used": store.used, "free": store.free, "left": store.left}
 
     async def _check_database(self) -> None:
         if self.database is not None:
@@ -91,8 +95,13 @@ class Platform:
 
 
 @contextlib.asynccontextmanager
-async def open_platform(settings: Settings, telemetry: Telemetry, *, database: bool) -> AsyncIterator[Platform]:
-    """Connect; everything is closed when the block ends. Raises InternalError for what cannot be reached."""
+async def open_platform(
+    settings: Settings, telemetry: Telemetry, *, database: bool, nats_folder: Path | None = None
+) -> AsyncIterator[Platform]:
+    """Connect; everything is closed when the block ends. Raises InternalError for what cannot be reached.
+
+    `nats_folder` is that of an embedded NATS server.
+    """
     async with contextlib.AsyncExitStack() as stack:
         nats = await stack.enter_async_context(nats_connection(settings.nats_url, seconds=_CONNECT_SECONDS))
         objects = await open_objects(settings)
@@ -116,4 +125,4 @@ async def open_platform(settings: Settings, telemetry: Telemetry, *, database: b
                 )
         log = await open_log(nats, settings.namespace, partitions=settings.partitions)
         await stack.enter_async_context(log)
-        yield Platform(settings, telemetry, nats, log, objects, pool, deployment)
+        yield Platform(settings, telemetry, nats, log, objects, pool, deployment, nats_folder)

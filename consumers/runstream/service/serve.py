@@ -98,7 +98,8 @@ class _Process:
         database = needs_database(self.settings)
         if database:
             await _migrate(settings)
-        async with open_platform(settings, self.telemetry, database=database) as platform:
+        folder = None if servers.nats is None else servers.nats.folder
+        async with open_platform(settings, self.telemetry, database=database, nats_folder=folder) as platform:
             if database:
                 await _remove_killed(platform)
             parts = await build(platform, self.data_dir)

@@ -60,6 +60,10 @@ class Committer:
         self._left: deque[Pending] = deque()
         """What was taken from the queue and belongs in a later group."""
         self._group: list[Pending] = []
+        self.silent = 0
+        """How many groups in a row this server has taken without an answer. Of whichever commits: one that comes
+        while others wait in vain need not wait as long again."""
+        self._reconnects = 0
 
     async def submit(self, pending: Pending) -> None:
         """Have it sent; waits only when very many wait already."""
@@ -133,6 +137,12 @@ class Committer:
         """Have the connection go to another server when appends get no answer at this one."""
         what = f"partition {self._label}"
         answers = answers_of(self._nc)
+        if self._nc.stats["reconnects"] != self._reconnects:
+            self._reconnects, self.silent = self._nc.stats["reconnects"], 0
+        if any(not isinstance(outcome, Unanswered) for outcome in outcomes) or not self._nc.is_connected:
+            self.silent = 0
+        else:
+            self.silent += 1
         if any(isinstance(outcome, Ack) for outcome in outcomes):
             answers.answered(what)
             answers.stored()

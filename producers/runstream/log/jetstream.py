@@ -54,8 +54,8 @@ _LOOK_UP_SECONDS = 1.0
 """How long one question to the leader may take: there is none during an election, and the next one is asked again."""
 _FIRST_DELAY_SECONDS = 0.01
 _MAX_DELAY_SECONDS = 0.5
-_SILENT_ROUNDS = 2
-"""How often a server may take a commit without an answer, and not have it, before its store counts as broken."""
+_SILENT_GROUPS = 2
+"""How many groups of commits in a row a server may take without an answer before its store counts as broken."""
 log = structlog.get_logger()
 
 
@@ -267,11 +267,10 @@ class JetStreamLog:
 
     async def _settled(self, commit: NewCommit, pending: Pending, deadline: float) -> Position | AppendConflictError:
         """What became of the commit; sent again as long as that is not known and there is time."""
-        loop = asyncio.get_running_loop()
+        loop, committer = asyncio.get_running_loop(), self._committers[commit.address.partition]
         delay = _FIRST_DELAY_SECONDS
-        sent, give_up, silent = False, min(deadline, loop.time() + UNSENT_SECONDS), 0
+        sent, give_up = False, min(deadline, loop.time() + UNSENT_SECONDS)
         while True:
-            reconnects = self._nc.stats["reconnects"]
             match await pending.outcome:
                 case Ack(sequence):
                     return Position(self.epoch, commit.address.partition, sequence)
@@ -279,29 +278,26 @@ class JetStreamLog:
                     raise self._not_stored(commit, why)
                 case Unanswered(why, sent=False):
                     pass
-                case Refused(why=why):
-                    sent, give_up, silent = True, deadline, 0
-                case Unanswered(why):
-                    sent, give_up, silent = True, deadline, silent + 1
+                case Refused(why=why) | Unanswered(why):
+                    sent, give_up = True, deadline
             try:
                 found = await self._look_up(commit)
             except UnavailableError as error:
                 # Sent again all the same: a cluster can store before it can answer questions.
-                why, found, silent = error.message, None, 0
+                why, found, committer.silent = error.message, None, 0
             if found is not None:
                 return found
             if self._closed or loop.time() + delay > give_up:
                 raise self._unknown(commit, why, sent=sent)
+            # A full disk: the server reads and says nothing about what it cannot write.
+            enough = 1 if answers_of(self._nc).full else _SILENT_GROUPS
+            if committer.silent >= enough and not await self._is_replicated(commit):
+                raise self._not_stored(commit, "it answers, but not to what is to be stored", uncertain=True)
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
             delay = min(delay * 2, _MAX_DELAY_SECONDS)
-            if self._nc.stats["reconnects"] != reconnects:
-                silent = 0
-            if silent >= _SILENT_ROUNDS and not await self._is_replicated(commit):
-                # A full disk: the server reads and says nothing about what it cannot write.
-                raise self._not_stored(commit, "it answers, but not to what is to be stored", uncertain=True)
             APPEND_RETRIES.add(1, str(commit.address.partition))
             pending.outcome = loop.create_future()
-            await self._committers[commit.address.partition].submit(pending)
+            await committer.submit(pending)
 
     async def _look_up(self, commit: NewCommit) -> Position | AppendConflictError | None:
         """What the leader knows: it is in the log, or it never will be; None when it still may be appended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import uvloop
@@ -54,14 +55,15 @@ async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
     findings += [finding async for finding in guarded("secrets keys", secrets_keys(settings))]
     try:
         async with reached(settings) as (complete, own_admin_url):
-            findings += [finding async for finding in _servers(complete, admin_url or own_admin_url)]
+            nats_folder = None if settings.nats_url else settings.data_dir / "nats"
+            findings += [finding async for finding in _servers(complete, admin_url or own_admin_url, nats_folder)]
     except RunstreamError as error:
         findings.append(Finding("servers", "problem", error.message, error.hint))
     return findings
 
 
-async def _servers(settings: Settings, admin_url: str | None) -> AsyncIterator[Finding]:
-    async for finding in guarded("NATS", nats_server(settings, admin_url)):
+async def _servers(settings: Settings, admin_url: str | None, nats_folder: Path | None) -> AsyncIterator[Finding]:
+    async for finding in guarded("NATS", nats_server(settings, admin_url, nats_folder)):
         yield finding
     if needs_database(settings):
         async for finding in guarded("Postgres", postgres(settings)):

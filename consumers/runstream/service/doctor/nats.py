@@ -5,9 +5,11 @@ How a server syncs to disk can only be asked in its system account; the embedded
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import nats.errors
@@ -29,18 +31,22 @@ OLDEST = (2, 14)
 SMALLEST_PAYLOAD = 1 << 20
 _REQUEST_SECONDS = 3.0
 _CLOCK_SECONDS = 1.0
-_NEARLY_FULL = 0.9
+_NEARLY_FULL = 0.1
+"""Of the limit."""
 _ALWAYS = "set `sync_interval: always` in the jetstream block of the server's configuration"
 
 
-async def nats_server(settings: Settings, admin_url: str | None) -> AsyncIterator[Finding]:
-    """What was found at the NATS of the settings; `admin_url` is a user of its system account, where there is one."""
+async def nats_server(settings: Settings, admin_url: str | None, folder: Path | None) -> AsyncIterator[Finding]:
+    """Return what was found at the NATS of the settings.
+
+    `admin_url` is a user of its system account, where there is one; `folder` is that of an embedded server.
+    """
     async with nats_connection(settings.nats_url, "runstream doctor", 5.0) as client:
         yield _version(client)
         yield _payload(client)
-        async for finding in _durability(settings, admin_url):
+        async for finding in _durability(settings, admin_url, folder):
             yield finding
-        yield await _limits(client)
+        yield await _limits(client, folder)
         yield await _clock(client)
         async for finding in _executor_clocks(client, settings.namespace):
             yield finding
@@ -68,7 +74,7 @@ def _payload(client: Client) -> Finding:
     )
 
 
-async def _durability(settings: Settings, admin_url: str | None) -> AsyncIterator[Finding]:
+async def _durability(settings: Settings, admin_url: str | None, folder: Path | None) -> AsyncIterator[Finding]:
     what = "NATS sync to disk"
     if admin_url is None:
         yield Finding(what, "unknown", "only the server's system account can tell", f"{_ALWAYS}; see --nats-admin-url")
@@ -85,7 +91,7 @@ async def _durability(settings: Settings, admin_url: str | None) -> AsyncIterato
                 todo=f"{_ALWAYS}: else a power cut loses what was acknowledged",
                 otherwise="problem" if settings.replicas == 1 else "warning",
             )
-            yield _server_store(server, data)
+            yield _server_store(server, data, folder)
 
 
 async def _all_servers(client: Client) -> list[tuple[str, Mapping[str, Any]]]:
@@ -104,26 +110,33 @@ async def _all_servers(client: Client) -> list[tuple[str, Mapping[str, Any]]]:
         await answers.unsubscribe()
 
 
-async def _limits(client: Client) -> Finding:
+async def _limits(client: Client, folder: Path | None) -> Finding:
     account = await request(client, "INFO")
-    store = await store_use(client)
-    full = store.limit is not None and store.used > _NEARLY_FULL * store.limit
+    store = await store_use(client, folder)
     return judged(
         "NATS storage",
         f"{store}; {account['streams']} streams, {account['consumers']} consumers",
-        good=not full,
-        todo="raise the account's max_file_store: when it is reached, nothing can be appended any more",
+        good=not _nearly_full(store),
+        todo="free space on its disk, or raise the account's max_file_store: a full store takes no commit any more",
     )
 
 
-def _server_store(server: str, data: Mapping[str, Any]) -> Finding:
+def _server_store(server: str, data: Mapping[str, Any], folder: Path | None) -> Finding:
     used, limit = int(data.get("storage", 0)), int(data.get("config", {}).get("max_storage", 0))
+    free = None if folder is None else shutil.disk_usage(folder).free
+    store = StoreUse(used, limit if limit > 0 else None, free)
+    again = "it is restarted by itself then" if folder is not None else "then restart it: it refuses writes until then"
     return judged(
         "NATS store",
-        f"{server}: {StoreUse(used, limit if limit > 0 else None)}",
-        good=limit <= 0 or used <= _NEARLY_FULL * limit,
-        todo="free space on its disk or raise max_file_store, then restart the server: it refuses writes until then",
+        f"{server}: {store}",
+        good=not _nearly_full(store),
+        todo=f"free space on its disk or raise max_file_store; {again}",
     )
+
+
+def _nearly_full(store: StoreUse) -> bool:
+    """Return whether less is left than a tenth of the limit."""
+    return store.full or (store.limit is not None and (store.left or 0) < _NEARLY_FULL * store.limit)
 
 
 async def _clock(client: Client) -> Finding:
