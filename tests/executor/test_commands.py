@@ -87,6 +87,17 @@ async def test_standard_input_is_at_its_end(tmp_path: Path, settings: ExecutorSe
         assert logs == ["nobody answers", "went on", "0", "''", *(("asked", "ended") if tty else ())]
 
 
+@both
+async def test_a_failure_before_a_pipe_ends_a_step_whose_shell_says_pipefail(
+    tmp_path: Path, settings: ExecutorSettings, tty: bool
+) -> None:
+    shells = {"": 0, "/bin/bash -e": 0, "/bin/bash -eo pipefail": 1, "/bin/bash  -e -o pipefail": 1}
+    async with rig(tmp_path, settings=settings) as it:
+        for shell, status in shells.items():
+            done = await it.run(run_step("false | tee log; echo went on", tty=tty, shell=shell))
+            assert (done.task.steps[0].exit_status, await done.log()) == (status, "" if status else "went on\n")
+
+
 async def test_a_terminal_is_one_for_every_program(tmp_path: Path, settings: ExecutorSettings) -> None:
     commands = {
         'test -t 0 && test -t 1 && test -t 2 && echo "$TERM"; tput cols; tput bold >/dev/null && echo bold': (
