@@ -10,7 +10,7 @@ from runstream.errors import BadRequestError
 from runstream.events.run_config import Depend, RunConfigTask, Runtime
 from runstream.limits import MAX_TASKS
 from runstream.runconfig import ancestors, ancestors_of, check_graph, levels, with_levels
-from runstream.runconfig.graph import common_dependencies, cycle_errors
+from runstream.runconfig.graph import circle, common_dependencies, cycle_errors
 
 Graph = dict[str, list[str]]
 NAMES = [f"t{i}" for i in range(8)]
@@ -63,6 +63,24 @@ def test_cycles(graph: Graph) -> None:
         children = {other for other in reached(graph, name) if name in graph[other]}
         assert message.startswith(f'circular dependency between task "{name}" and tasks ')
         assert set(message.split(" and tasks ")[1].replace('"', "").split()) == children
+
+
+@given(graphs)
+def test_a_circle_is_a_shortest_way_back(graph: Graph) -> None:
+    for name in graph:
+        way = circle(graph, name)
+        assert bool(way) == (name in reached(graph, name))
+        assert len(set(way)) == len(way)
+        assert all(after in graph[before] for before, after in zip(way, [*way[1:], name], strict=False))
+        assert not way or way[0] == name
+        assert not way or len(way) == distance(graph, name)
+
+
+def distance(graph: Graph, name: str) -> int:
+    steps, found = 1, set(graph[name])
+    while name not in found:
+        steps, found = steps + 1, {above for other in found & graph.keys() for above in graph[other]}
+    return steps
 
 
 @given(ordered)

@@ -12,7 +12,7 @@ from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.depends import DependSpec, decode_depends
 from runstream.runconfig.fields import RUN, TASK, TOP
 from runstream.runconfig.foreign import FOREIGN_HINT, FOREIGN_RUN, FOREIGN_TASK, FOREIGN_TOP, SYSTEMS
-from runstream.runconfig.graph import common_dependencies, cycle_errors
+from runstream.runconfig.graph import circle, common_dependencies, cycle_errors
 from runstream.runconfig.limits import decode_interval, decode_limit, decode_retry
 from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe
 from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
@@ -25,6 +25,8 @@ from runstream.runconfig.when import decode_when
 
 MAX_RUNS = 1_000
 """In one file."""
+_SHOWN_CIRCLE = 5
+"""Tasks of a circle that a hint names."""
 DEFAULT_WORKING_DIR = "~/project"
 
 
@@ -174,11 +176,21 @@ def _check_links(links: dict[str, tuple[Cursor, list[tuple[Cursor, DependSpec]]]
             seen.add(depend.task)
     parents = {name: [depend.task for _, depend in depends] for name, (_, depends) in links.items()}
     cycles = cycle_errors(parents)
+    told: set[str] = set()
     for name, message in cycles.items():
-        links[name][0].wrong(message)
+        place = links[name][0]
+        way = [] if name in told or place.problems.full else circle(parents, name)
+        told.update(way)
+        place.wrong(message, _break(way) if way else "")
     if not cycles:
         _check_common(links, parents)
         _warn_of_unreached(links, ignored)
+
+
+def _break(way: list[str]) -> str:
+    """The hint for tasks that wait for each other in this order."""
+    names = [shown(name) for name in way[:_SHOWN_CIRCLE]] + (["…"] if len(way) > _SHOWN_CIRCLE else [])
+    return f"{' needs '.join((*names, shown(way[0])))}: leave one of these dependencies out"
 
 
 def _check_common(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -60,6 +61,24 @@ def cycle_errors(parents: Parents) -> dict[str, str]:
             quoted = " ".join(f'"{child}"' for child in found[:10])
             errors[name] = f'circular dependency between task "{name}" and tasks {quoted}'
     return {name: errors[name] for name in parents if name in errors}
+
+
+def circle(parents: Parents, name: str) -> list[str]:
+    """Return a shortest way from a task through its parents back to itself, without its end; empty for none."""
+    after: dict[str, str] = {}
+    waiting = deque([name])
+    while waiting:
+        at = waiting.popleft()
+        for parent in parents[at]:
+            if parent == name:
+                way = [at]
+                while way[-1] != name:
+                    way.append(after[way[-1]])
+                return way[::-1]
+            if parent in parents and parent not in after:
+                after[parent] = at
+                waiting.append(parent)
+    return []
 
 
 def common_dependencies(parents: Parents) -> Iterator[tuple[str, str, str]]:

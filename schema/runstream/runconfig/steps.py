@@ -19,6 +19,8 @@ from runstream.runconfig.values import Value, decode_environment
 from runstream.runconfig.when import When, decode_when
 
 STEP_TYPES: tuple[StepType, ...] = get_args(StepType)
+_SHOWN_LINE = 40
+"""Characters of a command's first line in a hint."""
 _SHOWN_FIELDS = 100
 """Characters of a step's fields in a hint."""
 
@@ -196,7 +198,11 @@ def _clone(fields: Fields) -> CloneStep:
 def _run(fields: Fields) -> RunStep:
     command, name = _command(fields), _name(fields)
     if not name and "\n" in command:
-        fields.place.wrong("missing step name for a command of several lines", "add a name field")
+        first = next((line.strip() for line in command.splitlines() if line.strip()), "build")
+        fields.place.wrong(
+            "missing step name for a command of several lines: only a line can be its own name",
+            f"write `run: {{name: {shown(first[:_SHOWN_LINE])}, command: …}}`",
+        )
     return RunStep(
         name=name or cut(command),
         when=decode_when(fields),
