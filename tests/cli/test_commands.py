@@ -325,6 +325,14 @@ def test_every_mistake_of_a_file_is_told_with_its_line(runstream: Command, tmp_p
     assert lines[-1].startswith("hint: ")
 
 
+def test_what_a_program_made_has_no_lines(runstream: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.jsonnet").write_text("{ runs: [{ name: 'a', colour: 1, tasks: 7 }, {}] }")
+    done = runstream("run", "create", "--config", "config.jsonnet")
+    lines = done.err.splitlines()
+    assert (done.code, lines[0]) == (1, "error: config.jsonnet is not valid:")
+    assert lines[1].startswith("  runs[")
+
+
 def test_a_wrong_file_is_named_as_it_was_given(runstream: Command, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub/bad.yml").write_text("runs: [")

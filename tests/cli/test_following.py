@@ -133,9 +133,8 @@ async def test_why_a_task_waits_is_told_once(capfd: pytest.CaptureFixture[str]) 
     async with asyncio.TaskGroup() as group:
         shown = output(Logs(), group)
         shown.follow(waiting)
-        for _ in range(2):
+        for _ in range(2):  # nothing happens to a run that waits: no commit comes that would make it be followed again
             shown.explain(waiting, tuple(reasons))
-            shown.follow(waiting)
         await shown.finish()
     assert sorted(capfd.readouterr().out.splitlines()) == [
         "  runstream run approve /project/p/1 t",

@@ -46,7 +46,8 @@ def _sentence(error: ClientError) -> str:
 def _problem(problem: object) -> str:
     match problem:
         case {"line": int(line), "path": str(path), "message": str(message), "hint": str(hint)}:
-            return f"line {line}{', ' if path else ''}{path}: {message}{f' ({hint})' if hint else ''}"
+            where = ", ".join(filter(None, (f"line {line}" if line else "", path)))  # what a program made has no line
+            return f"{where}{': ' if where else ''}{message}{f' ({hint})' if hint else ''}"
     return str(problem)
 
 

@@ -54,11 +54,8 @@ class StepOutput:
             if task.id not in self._tasks:
                 self._tasks[task.id] = _TaskOutput(task, self._client, self._screen, self._open, self._log_seconds)
         for task in run.tasks.values():
-            output = self._tasks[task.id]
-            output.see(run, task)
-            if output.begins:
-                parents = [self._tasks[parent].ended for parent in task.depends if parent in self._tasks]
-                output.working = self._group.create_task(output.work(parents))
+            self._tasks[task.id].see(run, task)
+            self._begin(task)
 
     def explain(self, run: Run, reasons: tuple[Reason, ...]) -> None:
         """Say why tasks wait, each reason once."""
@@ -67,6 +64,14 @@ class StepOutput:
                 task = run.task(name)
                 if task is not None and task.id in self._tasks:
                     self._tasks[task.id].explain(reason)
+                    self._begin(task)
+
+    def _begin(self, task: Task) -> None:
+        """Show what is queued of a task from now on, unless there is nothing yet."""
+        output = self._tasks[task.id]
+        if output.begins:
+            parents = [self._tasks[parent].ended for parent in task.depends if parent in self._tasks]
+            output.working = self._group.create_task(output.work(parents))
 
     async def finish(self) -> None:
         """Wait until everything of a run that has ended is shown."""
