@@ -61,10 +61,10 @@ async def test_a_write_is_sent_once() -> None:
     assert len(script.requests) == 1
 
 
-def _away(dependency: str = "nats") -> httpx2.Response:
+def _away(dependency: str = "nats", retry_after: str = "0") -> httpx2.Response:
     body = [{"code": "c", "message": f"{dependency} is away", "hint": "h", "kind": "internal"}]
     body[0]["details"] = {"dependency": dependency}  # type: ignore[assignment]
-    return httpx2.Response(503, content=orjson.dumps(body), headers={"Retry-After": "0"})
+    return httpx2.Response(503, content=orjson.dumps(body), headers={"Retry-After": retry_after})
 
 
 async def test_a_service_that_waits_for_something_is_asked_again_and_the_reason_is_told() -> None:
@@ -73,6 +73,21 @@ async def test_a_service_that_waits_for_something_is_asked_again_and_the_reason_
     async with Client("http://x", transport=script, waiting=told.append) as client:
         assert await client.executors.list() == ()
     assert told == ["nats is away", "postgres is away"]
+
+
+@pytest.mark.parametrize(("said", "least", "most"), [("7", 3.5, 7), ("Sun, 29 Nov 2026 06:00:00 GMT", 0, 0)])
+async def test_a_service_that_says_when_is_asked_again_then(
+    monkeypatch: pytest.MonkeyPatch, said: str, least: float, most: float
+) -> None:
+    pauses: list[float] = []
+
+    async def passing(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("runstream.client.retrying.asyncio.sleep", passing)
+    async with Client("http://x", transport=Script(_away("nats", said), _json({"executors": []}))) as client:
+        await client.executors.list()
+    assert [least <= pause <= most for pause in pauses] == [True]
 
 
 async def test_a_write_without_a_key_is_not_sent_again_to_a_service_that_waits() -> None:

@@ -168,6 +168,7 @@ def test_the_words_of_common_pipelines_are_known() -> None:
         ("stages: [a]\nbuild: {script: [make]}", "a GitLab CI file"),
         ("build: {script: [make]}", "a GitLab CI file"),
         ("steps: [{image: x, commands: [make]}]", "a Woodpecker CI file"),
+        ("version: 2.1\njobs: {build: {docker: [{image: x}]}}\nworkflows: {w: {jobs: [build]}}", "a CircleCI file"),
     ],
 )
 def test_a_file_of_another_system_is_recognized(text: str, system: str) -> None:
