@@ -14,6 +14,16 @@ RULE = (
 )
 
 
+def project_of(group: str) -> str:
+    """Return the project or the user whose group this is: its first two parts, such as `/project/web`."""
+    return "/".join(group.split("/")[:3])
+
+
+def numbered_name(group: str, counter: int, run_id: str) -> str:
+    """Return the name by which commands find a run: `/project/web/12`, or its id while it has no number."""
+    return f"{project_of(group)}/{counter}" if counter else run_id
+
+
 def valid_name(name: str) -> bool:
     """Whether something may be called so; what looks like an id is none, since references may be either."""
     return len(name) <= MAX_CHARACTERS and _NAME.fullmatch(name) is not None and not _UUID.fullmatch(name)

@@ -33,6 +33,7 @@ from runstream.events.run import (
     RunTaskApprovalRequested,
     RunTaskApproved,
     RunTaskRetried,
+    RunTasksSkipped,
 )
 from runstream.gateway.locating import find_run
 from runstream.ids import executor_task_id, run_task_id
@@ -113,6 +114,9 @@ async def _run_tasks(world: World, address: Address) -> None:
         if task.needs_approval:
             await world.append(address, RunTaskApprovalRequested(name))
             return
+        if name.startswith("skip"):
+            await world.append(address, RunTasksSkipped((name,)))
+            continue
         if name.startswith("flaky"):
             await _run_task(world, address, found.run.run_config, name, ExecutorTaskPhase.FAILED)
             await world.append(address, RunTaskRetried(name, 2, "failure", BEGUN))

@@ -70,7 +70,7 @@ def test_follow_of_a_failure_names_the_step_and_ends_with_1(runstream: Command, 
 def test_follow_of_what_is_stopped_ends_with_3(runstream: Command, config: Config) -> None:
     run = _create(runstream, config("slow"))
     stopped = runstream("run", "stop", run)
-    assert (stopped.code, "was asked to stop" in stopped.out) == (0, True)
+    assert (stopped.code, _without_ids(stopped.out)) == (0, "stopping run NAME\n")
     done = runstream("run", "follow", run)
     assert (done.code, "run main #N: stopped" in _without_ids(done.out)) == (3, True)
 
@@ -154,7 +154,7 @@ def test_get_list_and_by_number(runstream: Command, config: Config) -> None:
 def test_approve(runstream: Command, config: Config) -> None:
     run = _create(runstream, config("deploy", extra="        approval: true\n"))
     done = runstream("run", "approve", run, "deploy")
-    assert (done.code, done.out) == (0, f"task deploy of run {run} is approved\n")
+    assert (done.code, _without_ids(done.out)) == (0, "task deploy of run NAME is approved\n")
     assert runstream("run", "follow", run).code == 0
     again = runstream("run", "approve", run, "deploy")
     assert (again.code, again.err.splitlines()[0]) == (1, "error: task 'deploy' is approved already")
@@ -169,16 +169,16 @@ def test_annotate(runstream: Command, config: Config) -> None:
         return dict(task["annotations"])
 
     done = runstream("run", "annotate", run, "deploy", "ticket=OPS-1", "owner=ann")
-    assert (done.code, done.out) == (0, f"noted with task deploy of run {run}: owner, ticket\n")
+    assert (done.code, _without_ids(done.out)) == (0, "notes of task deploy of run NAME: owner, ticket\n")
     assert noted() == {"ticket": "OPS-1", "owner": "ann"}
     runstream("run", "approve", run, "deploy")
     assert runstream("run", "annotate", run, "deploy", "owner=bob", "--remove", "ticket").code == 0
     assert {name: value for name, value in noted().items() if name != "approvers"} == {"owner": "bob"}
     done = runstream("run", "annotate", run, "deploy", "--replace", "a=b=c")
-    assert done.out == f"noted with task deploy of run {run}: a\n"
+    assert _without_ids(done.out) == "notes of task deploy of run NAME: a\n"
     assert noted()["a"] == "b=c"
     done = runstream("run", "annotate", run, "deploy")
-    assert (done.code, done.err.splitlines()[0]) == (1, "error: nothing is to be noted")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: no note was given")
 
 
 def test_a_list_says_how_to_go_on(runstream: Command, config: Config) -> None:
@@ -238,7 +238,7 @@ def test_pause_why_and_resume(runstream: Command, config: Config) -> None:
         pass
     asked = runstream("run", "why", run)
     assert asked.code == 0
-    assert asked.out.splitlines()[0].startswith(f"run {run} is ")
+    assert _without_ids(asked.out).startswith("run NAME is ")
     assert re.search(r"noScheduler +- +no scheduler works on partition \d", asked.out)
     told = json.loads(runstream("run", "why", run, "--output", "json").out)
     assert (told["run"], [reason["code"] for reason in told["reasons"]]) == (run, ["noScheduler"])
@@ -246,10 +246,55 @@ def test_pause_why_and_resume(runstream: Command, config: Config) -> None:
     assert (paused.code, "is paused" in paused.out) == (0, True)
     assert "running, paused" in runstream("run", "get", run).out
     assert "running, paused" in runstream("run", "list").out
-    assert runstream("run", "resume", run).out == f"run {run} goes on\n"
+    assert _without_ids(runstream("run", "resume", run).out) == "run NAME is resumed\n"
     again = runstream("run", "resume", run)
     assert (again.code, again.err.splitlines()[0]) == (1, "error: the run is running and cannot be resumed")
     assert runstream("run", "stop", run).code == 0
+
+
+def test_people_get_names_of_runs_that_they_can_paste(runstream: Command, config: Config) -> None:
+    """An id is printed where it is called so: in the ID column of lists, behind `id` in `run get`."""
+    ended = _create(runstream, config("build"))
+    runstream("run", "follow", ended)
+    waiting = _create(runstream, config("deploy", extra="        approval: true\n"))
+    slow = _create(runstream, config("slow"))
+    said = [
+        runstream(*words)
+        for words in (
+            ("run", "get", ended),
+            ("run", "follow", ended),
+            ("run", "why", ended),
+            ("run", "restart", ended),
+            ("run", "get", "latest"),
+            ("run", "stop", ended),
+            ("run", "cancel", ended),
+            ("run", "pause", ended),
+            ("run", "approve", ended, "build"),
+            ("run", "restart", ended, "--task", "nope"),
+            ("log", "get", ended, "nope"),
+            ("log", "get", waiting, "deploy"),
+            ("run", "why", waiting),
+            ("run", "annotate", waiting, "deploy", "a=b"),
+            ("run", "approve", waiting, "deploy"),
+            ("run", "pause", slow),
+            ("run", "why", slow),
+            ("run", "resume", slow),
+            ("run", "stop", slow),
+        )
+    ]
+    lines = [line for done in said for line in (done.out + done.err).splitlines()]
+    assert [line for line in lines if ID.search(line) and not line.startswith("id ")] == []
+
+
+def test_the_log_of_a_task_that_never_ran_is_said_not_to_be_there(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("skip"))
+    runstream("run", "follow", run)
+    done = runstream("log", "get", run, "skip")
+    assert (done.code, _without_ids(done.err).splitlines()[0]) == (
+        1,
+        "error: log doesn't exist: task 'skip' of NAME was skipped",
+    )
+    assert _without_ids(done.err).splitlines()[1].startswith("hint: `runstream --url URL run get NAME` shows")
 
 
 def test_logs(runstream: Command, config: Config) -> None:

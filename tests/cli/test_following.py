@@ -8,10 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runstream.cli.connection import Given, remember
 from runstream.cli.screen import PlainScreen
 from runstream.cli.step_output import StepOutput
+from runstream.cli.watching import tell_end
 from runstream.client import Client, ClientError, Depend, Reason, Run, RunPhase, RunResult, Task
 from tests.cli.test_graph import AT, FAILED, RUN, TASK
 
@@ -141,3 +144,74 @@ async def test_why_a_task_waits_is_told_once(capfd: pytest.CaptureFixture[str]) 
         "gpu: waits: no executor fits: e1 has not the architecture arm64",
         "t: waits for approval",
     ]
+
+
+async def test_what_ended_because_of_a_failure_comes_after_it(capfd: pytest.CaptureFixture[str]) -> None:
+    logs = Logs()
+    never = {"start_time": None, "end_time": None, "steps": ()}
+    run = run_of(task("a", status="cancelled"), task("b", "a", status="skipped"), task("c"), task("z", status="failed"))
+    tasks = {id_: replace(one, **never) if one.status in ("cancelled", "skipped") else one  # type: ignore[arg-type]
+             for id_, one in run.tasks.items()}  # fmt: skip
+    async with asyncio.TaskGroup() as group:
+        shown = output(logs, group)
+        shown.follow(replace(run, tasks=tasks))
+        logs.arrived("c").set()
+        await asyncio.sleep(0)
+        logs.arrived("z").set()
+        await shown.finish()
+    states = [line.partition(" ")[0] for line in capfd.readouterr().out.splitlines() if ": " in line]
+    assert states == ["c:", "z:", "a:", "b:"]
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_whatever_ended_how_everything_is_shown_and_no_effect_before_its_cause(data: st.DataObject) -> None:
+    names = [f"t{number}" for number in range(data.draw(st.integers(1, 7)))]
+    tasks = [
+        task(
+            name,
+            *data.draw(st.sets(st.sampled_from(names[:index]))) if index else (),
+            status=data.draw(st.sampled_from(["success", "failed", "skipped", "cancelled", "stopped"])),
+        )
+        for index, name in enumerate(names)
+    ]
+    said: list[str] = []
+
+    class Recording(PlainScreen):
+        def say(self, lines: list[str]) -> None:
+            said.extend(line.partition(":")[0] for line in lines)
+
+        def log(self, task: str, lines: list[str], unfinished: str) -> None:
+            return
+
+    async def follow() -> None:
+        logs = Logs()
+        for name in names:
+            logs.arrived(name).set()
+        async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+            shown = StepOutput(cast("Client", logs), group, Recording())
+            shown.follow(run_of(*tasks))
+            await shown.finish()
+
+    asyncio.run(follow())
+    assert sorted(said) == sorted(names)
+    for one in tasks:
+        assert all(said.index(parent) < said.index(one.name) for parent in one.depends)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "named"),
+    [({"a": "success", "z": "skipped"}, "a"), ({"a": "skipped", "z": "cancelled"}, None)],
+)
+def test_the_hint_at_the_end_names_a_task_that_has_a_log(
+    capfd: pytest.CaptureFixture[str], statuses: dict[str, str], named: str | None
+) -> None:
+    run = run_of(*(task(name, status=status) for name, status in statuses.items()))
+    ran = ("success", "failed")
+    tasks = {
+        id_: one if one.status in ran else replace(one, start_time=None, steps=(replace(FAILED, start_time=None),))
+        for id_, one in run.tasks.items()
+    }
+    tell_end(replace(run, tasks=tasks))
+    hints = [line.split()[-1] for line in capfd.readouterr().out.splitlines() if line.startswith("  log ")]
+    assert hints == ([named] if named else [])

@@ -44,7 +44,7 @@ def test_what_failed_runs_again_and_the_log_of_the_rest_is_readable(runstream: C
     assert _statuses(runstream, new) == {"build": ("success", True), "bad": ("failed", False)}
     assert runstream("log", "get", new, "build").out == "first line\nsecond line\n"
     shown = runstream("run", "get", new).out
-    assert re.search(rf"^restarts +{failed} \(what did not succeed\)$", shown, re.MULTILINE)
+    assert re.search(r"^restarts +/user/admin/\d+ \(what did not succeed\)$", shown, re.MULTILINE)
     assert "success (kept)" in shown
 
 

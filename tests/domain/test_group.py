@@ -42,7 +42,7 @@ def test_a_paused_run_keeps_its_place_and_does_not_start() -> None:
 
 
 def test_a_waiting_run_gives_its_place_to_a_newer_one_that_takes_it() -> None:
-    cancelled = (RunCancelled("run 5 (new) took its place (concurrency cancel_waiting)"),)
+    cancelled = (RunCancelled("run /project/p/5 took its place (concurrency cancel_waiting)"),)
     assert decide_in_group(run(), QUEUE, replace(BEHIND, replaced_by=NEW)) == cancelled
     assert decide_in_group(run(), SKIP, replace(ALONE, replaced_by=NEW)) == cancelled
     assert decide_in_group(run(RunPhase.RUNNING), QUEUE, replace(ALONE, replaced_by=NEW)) == ()
@@ -50,13 +50,13 @@ def test_a_waiting_run_gives_its_place_to_a_newer_one_that_takes_it() -> None:
 
 def test_a_running_one_is_stopped_once_for_a_newer_one_that_asks_for_it() -> None:
     place = replace(ALONE, replaced_by=NEWEST, stopped_by=NEWEST)
-    asked = (RunStopRequested("run 6 (newest) took its place (concurrency cancel_running)"),)
+    asked = (RunStopRequested("run /project/p/6 took its place (concurrency cancel_running)"),)
     assert decide_in_group(run(RunPhase.RUNNING), QUEUE, place) == asked
     assert decide_in_group(replace(run(RunPhase.RUNNING), stop=True), QUEUE, place) == ()
 
 
 def test_skip_gives_way_to_runs_of_its_name_alone() -> None:
-    assert decide_in_group(run(), SKIP, BEHIND) == (RunCancelled("run 3 (old) has not ended (concurrency skip)"),)
+    assert decide_in_group(run(), SKIP, BEHIND) == (RunCancelled("run /project/p/3 has not ended (concurrency skip)"),)
     assert decide_in_group(run(), SKIP, replace(BEHIND, earlier=None)) == ()
     assert decide_in_group(run(), SKIP, ALONE) == (RunStarted(),)
 
@@ -65,9 +65,9 @@ def test_skip_gives_way_to_runs_of_its_name_alone() -> None:
     ("bound", "waiting", "reason"),
     [
         (1, 0, None),
-        (1, 1, "1 run waits behind run 3 (old) already (max_waiting 1)"),
+        (1, 1, "1 run waits behind run /project/p/3 already (max_waiting 1)"),
         (2, 1, None),
-        (2, 3, "3 runs wait behind run 3 (old) already (max_waiting 2)"),
+        (2, 3, "3 runs wait behind run /project/p/3 already (max_waiting 2)"),
         (0, 9, None),
     ],
 )

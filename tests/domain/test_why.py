@@ -74,9 +74,9 @@ def test_a_queued_run_waits_for_the_first_of_its_group() -> None:
         (evolve(first, RunStopRequested(""), AT), "is being stopped"),
         (replace(first, phase=RunPhase.QUEUED), "is about to start"),
     ):
-        assert told(run, CHAIN, first=state, before=1) == [("group", (), f"run 3 (first) of its group {word}")]
+        assert told(run, CHAIN, first=state, before=1) == [("group", (), f"run /project/p/3 of its group {word}")]
     (reason,) = why(run, CHAIN, first=first, before=3)
-    assert reason.message == "run 3 (first) of its group is running, and 2 more runs before it"
+    assert reason.message == "run /project/p/3 of its group is running, and 2 more runs before it"
     assert [one.code for one in why(paused, CHAIN, first=first, before=1)] == ["paused", "group"]
 
 

@@ -13,6 +13,7 @@ from runstream.domain.executor_task import NOBODY
 from runstream.domain.run import Run, RunPhase, RunTaskStatus
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStarted, ExecutorTaskStopRequested
 from runstream.events.run import RunCancelled, RunFinished, RunResult, RunStarted, RunStopRequested, RunTaskRetried
+from runstream.names import numbered_name
 from runstream.projections.fold import PartitionFold
 from runstream.scheduler.planning import ACTOR
 
@@ -50,6 +51,10 @@ def play(world: World, random: Random, moves: int) -> None:
             world.work(random.choice(tasks))
 
 
+def _name(run: Run) -> str:
+    return numbered_name(run.group, run.counter, run.id)
+
+
 def check_policy(fold: PartitionFold, run: Run, event: RunCancelled | RunStopRequested) -> None:
     """A run is only ended for the sake of a later one that asks for it, or by its own policy for an earlier one."""
     others = [t.state for t in fold.runs.values() if (t.state.group, t.state.name) == (run.group, run.name)]
@@ -62,9 +67,8 @@ def check_policy(fold: PartitionFold, run: Run, event: RunCancelled | RunStopReq
     elif not later & {"cancel_running", "cancel_waiting"}:
         bound = wanted[run.id].max_waiting
         assert 0 < bound < sum(1 for other in others if other.counter < run.counter) + 1
-    named = (
-        next(other for other in others if f"({other.id})" in event.reason) if "took its place" in event.reason else None
-    )
+    replaced = "took its place" in event.reason
+    named = next(other for other in others if event.reason.startswith(f"run {_name(other)} ")) if replaced else None
     assert named is None or (named.counter > run.counter and named.id != run.id)
 
 

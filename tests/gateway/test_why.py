@@ -82,7 +82,7 @@ async def test_another_run_of_its_group_has_not_ended(place: Place) -> None:
         first, _, third = [await here.around.create(ONE) for _ in range(3)]
         reason = await here.reason(third, "group")
         assert (reason.details["run"], reason.details["before"]) == (first, 2)
-        assert reason.message == f"run 1 ({first}) of its group is running, and 1 more run before it"
+        assert reason.message == "run /project/p/1 of its group is running, and 1 more run before it"
         await here.client.runs.pause(first)
         assert (await here.reason(third, "group")).details["paused"] is True
 

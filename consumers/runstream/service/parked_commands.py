@@ -15,9 +15,10 @@ from cyclopts import Parameter
 from nats.aio.client import Client
 
 from runstream.cli.connection import given
-from runstream.cli.output import Output, counted, moment, print_json, print_table, say
+from runstream.cli.output import Output, moment, print_json, print_table, say
 from runstream.cli.table import Column
 from runstream.commits import Position
+from runstream.counting import counted
 from runstream.database import Database
 from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError

@@ -1,4 +1,4 @@
-"""`runstream run annotate`: what people note with a task."""
+"""`runstream run annotate`: notes of people on a task."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from runstream.cli.finding import RunName, find_run, find_task
+from runstream.cli.finding import RunName, find_run, find_task, run_name
 from runstream.cli.output import say
 from runstream.cli.pairs import pairs
 from runstream.cli.running import with_client
@@ -15,7 +15,7 @@ from runstream.client import Client
 from runstream.errors import BadRequestError
 
 _APPROVERS = "approvers"
-"""Not a note: the service says with it who approved the task."""
+"""Not a note: the service keeps under this name who approved the task."""
 
 
 def annotate_task(
@@ -26,22 +26,22 @@ def annotate_task(
     remove: Annotated[list[str] | None, Parameter(negative="")] = None,
     replace: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
-    """Note something with a task of a run, as NAME=VALUE; what was noted under other names stays.
+    """Attach notes to a task of a run, as NAME=VALUE; notes with other names stay.
 
     Parameters
     ----------
     task
         The task's name or id.
     notes
-        NAME=VALUE, as often as you like.
+        NAME=VALUE; repeatable.
     remove
-        Take away what was noted under this name; repeatable.
+        Remove the note NAME; repeatable.
     replace
-        Take away all that was noted before.
+        Remove all earlier notes.
     """
     given = pairs(notes, "annotation")
     if not (given or remove or replace):
-        raise BadRequestError("nothing is to be noted", code="invalidAnnotations", hint="give NAME=VALUE, or --remove")
+        raise BadRequestError("no note was given", code="invalidAnnotations", hint="give NAME=VALUE, or --remove")
 
     def changed(before: Mapping[str, str]) -> dict[str, str]:
         dropped = before.keys() if replace else {_APPROVERS, *(remove or ())}
@@ -51,7 +51,7 @@ def annotate_task(
         found = await find_run(client, run)
         wanted = find_task(found, task)
         noted = await client.runs.change_annotations(found.id, wanted.id, changed)
-        says = ", ".join(sorted(noted)) or "nothing"
-        say(f"noted with task {wanted.name} of run {found.id}: {says}")
+        names = ", ".join(sorted(noted)) or "none"
+        say(f"notes of task {wanted.name} of run {run_name(found)}: {names}")
 
     return with_client(work)

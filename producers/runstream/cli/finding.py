@@ -20,6 +20,7 @@ from cyclopts import Parameter
 from runstream.cli.repository import enclosing_source
 from runstream.client import Client, ClientError, Run, RunSummary, Task
 from runstream.errors import BadRequestError, NotExistError
+from runstream.names import numbered_name, project_of
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMBERED = re.compile(r"(/.+)/(\d{1,18})")
@@ -45,12 +46,17 @@ def is_id(text: str) -> bool:
 
 def run_name(run: RunSummary) -> str:
     """Return the shortest name by which commands find a run: PROJECT/NUMBER, or its id while it has no number."""
-    return f"{project_of(run.group)}/{run.counter}" if run.counter else run.id
+    return numbered_name(run.group, run.counter, run.id)
 
 
-def project_of(group: str) -> str:
-    """Return the project or the user whose group this is: its first two parts."""
-    return "/".join(group.split("/")[:3])
+async def name_of(client: Client, run_id: str) -> str:
+    """Return the name of the run with this id; the id while the database does not have it (yet)."""
+    try:
+        return run_name(await client.runs.get(run_id))
+    except ClientError as error:
+        if error.kind != "not-exist":
+            raise
+        return run_id
 
 
 async def find_run(client: Client, text: str) -> Run:

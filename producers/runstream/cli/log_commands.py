@@ -20,6 +20,7 @@ from runstream.client import Client, ClientError, Run, Task
 from runstream.errors import BadRequestError, NotExistError
 
 MAX_TAIL_LINES = 10_000
+_NEVER_RAN = ("skipped", "cancelled")
 
 
 def get_log(
@@ -51,6 +52,8 @@ def get_log(
 
     async def work(client: Client) -> None:
         found, tasks = await _find(client, run, task)
+        if task is not None:
+            _require_run(found, tasks[0])
         wanted = chosen_logs(found, tasks, choice)
         logs = _Logs(client, found, choice, tail)
         for of_task in wanted:
@@ -72,6 +75,16 @@ async def _find(client: Client, run: str, task: str | None) -> tuple[Run, list[T
         raise NotExistError(
             f"log doesn't exist: {error.message}", code=error.code, details=error.details, hint=error.hint
         ) from error
+
+
+def _require_run(run: Run, task: Task) -> None:
+    """Raise NotExistError for a task that ended without running."""
+    if task.status in _NEVER_RAN and task.start_time is None:
+        raise NotExistError(
+            f"log doesn't exist: task {task.name!r} of {run_name(run)} was {task.status}",
+            code="logDoesNotExist",
+            hint=f"`{us_command()} run get {run_name(run)}` shows how the other tasks ended",
+        )
 
 
 class _Shown:

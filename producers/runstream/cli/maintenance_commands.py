@@ -10,10 +10,11 @@ from collections.abc import Callable
 from rich.text import Text
 
 from runstream.cli.connection import us_command
-from runstream.cli.output import Output, complain, counted, moment, print_json, print_table, say, styled
+from runstream.cli.output import Output, complain, moment, print_json, print_table, say, styled
 from runstream.cli.running import with_client
 from runstream.cli.table import Column
 from runstream.client import Client, Instance, Maintenance
+from runstream.counting import counted
 
 Reached = Callable[[Maintenance], bool]
 

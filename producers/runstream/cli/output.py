@@ -106,11 +106,6 @@ def ago(at: datetime | None, now: datetime | None = None) -> str:
     return f"{seconds} s ago"
 
 
-def counted(count: int, thing: str, things: str = "") -> str:
-    """Return a count with its noun: `1 task`, `2 tasks`."""
-    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
-
-
 def lasted(begin: datetime | None, end: datetime | None, now: datetime | None = None) -> str:
     """Return how long something took, or has taken until now."""
     if begin is None:

@@ -11,10 +11,10 @@ from cyclopts.validators import Number
 from rich.text import Text
 
 from runstream.cli.connection import us_command
-from runstream.cli.finding import RunName, find_run, point, project_here, project_of, run_name
+from runstream.cli.finding import RunName, find_run, name_of, point, project_here, run_name
 from runstream.cli.graph import RunGraph, outcome
 from runstream.cli.log_choice import failed_steps, in_order
-from runstream.cli.output import Output, ago, console, counted, lasted, moment, print_json, print_table, say, styled
+from runstream.cli.output import Output, ago, console, lasted, moment, print_json, print_table, say, styled
 from runstream.cli.restart_command import what_again
 from runstream.cli.running import with_client
 from runstream.cli.table import Cell, Column, print_rows
@@ -22,8 +22,10 @@ from runstream.cli.terminal_text import printable
 from runstream.cli.watching import watch_runs
 from runstream.client import Attempt, Client, ClientError, Run, RunSummary, Step, Task
 from runstream.client.runs import MAX_PAGE
+from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.limits import require_group
+from runstream.names import project_of
 from runstream.runconfig.environment import RefContext, run_group
 
 _SHOWN_FAILURES = 3
@@ -151,7 +153,7 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
         if output == "json":
             print_json(found)
         else:
-            _print_run(found)
+            _print_run(found, await name_of(client, found.restart.run_id) if found.restart is not None else "")
             if not at:
                 await _print_failures(client, found)
 
@@ -190,7 +192,7 @@ _STEP_COLUMNS = (
 )
 
 
-def _print_run(run: Run) -> None:
+def _print_run(run: Run, restarted: str) -> None:
     out = console()
     out.print(RunGraph(run))
     for error in run.setup_errors:
@@ -214,7 +216,7 @@ def _print_run(run: Run) -> None:
         "reason": reason,
     }
     if run.restart is not None:
-        facts["restarts"] = f"{run.restart.run_id} ({what_again(run.restart)})"
+        facts["restarts"] = f"{restarted} ({what_again(run.restart)})"
     facts |= {"priority": str(run.priority or "")} | run.annotations
     width = max(map(len, facts))
     say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items() if value))

@@ -21,9 +21,10 @@ from runstream.cli.connection import us_command
 from runstream.cli.finding import run_name
 from runstream.cli.graph import graph_lines, headline, title
 from runstream.cli.log_lines import LINE_CHARS
-from runstream.cli.output import console, counted, say, shows_colours
+from runstream.cli.output import console, say, shows_colours
 from runstream.cli.terminal_text import printable
 from runstream.client import Reason, Run
+from runstream.counting import counted
 
 _COLOURS = ("cyan", "magenta", "blue", "yellow", "green", "bright_cyan", "bright_magenta", "bright_blue")
 _FRAME_SECONDS = 0.125

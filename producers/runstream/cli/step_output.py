@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections import deque
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ LOG_SECONDS = 30.0
 """How long a log may be silent after its task has ended; then it is said to be missing."""
 _OPEN_LOGS = 64
 """Logs that are read at once; each takes a connection."""
+_FOR_ANOTHER = ("skipped", "cancelled", "stopped")
+"""How tasks end when it is another task, or a person, that ends them."""
 _TOLD = ("noExecutor", "noExecutorFits", "executorsFull")
 
 
@@ -33,6 +36,13 @@ class _Log:
     run: Run
     attempt: int
     step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Causes:
+    """Wait until these tasks are shown."""
+
+    ended: tuple[asyncio.Event, ...]
 
 
 class StepOutput:
@@ -53,8 +63,9 @@ class StepOutput:
         for task in run.tasks.values():
             if task.id not in self._tasks:
                 self._tasks[task.id] = _TaskOutput(task, self._client, self._screen, self._open, self._log_seconds)
+        causes = [self._tasks[task.id].ended for task in _causes(run)]
         for task in run.tasks.values():
-            self._tasks[task.id].see(run, task)
+            self._tasks[task.id].see(run, task, causes)
             self._begin(task)
 
     def explain(self, run: Run, reasons: tuple[Reason, ...]) -> None:
@@ -82,6 +93,24 @@ class StepOutput:
             await asyncio.wait(working)
 
 
+def _causes(run: Run) -> list[Task]:
+    """Return the failed tasks whose end is shown before that of the tasks that ended because of them.
+
+    Tasks that depend on one that did not run are left out: they wait for it themselves.
+    """
+    below: dict[str, list[str]] = {}
+    for task in run.tasks.values():
+        for parent in task.depends:
+            below.setdefault(parent, []).append(task.id)
+    waiting: set[str] = set()
+    stack = [task.id for task in run.tasks.values() if task.status in _FOR_ANOTHER]
+    while stack:
+        if (task_id := stack.pop()) not in waiting:
+            waiting.add(task_id)
+            stack += below.get(task_id, ())
+    return [task for task in run.tasks.values() if task.status == "failed" and task.id not in waiting]
+
+
 class _TaskOutput:
     """What there is to show of one task, in its order."""
 
@@ -93,7 +122,7 @@ class _TaskOutput:
         self._screen = screen
         self._open = open_logs
         self._log_seconds = log_seconds
-        self._queue: deque[_Log | list[str]] = deque()
+        self._queue: deque[_Log | _Causes | list[str]] = deque()
         self._more = asyncio.Event()
         self._begun: set[tuple[int, int | None]] = set()
         self._said = ("waiting", 1)
@@ -109,14 +138,16 @@ class _TaskOutput:
         """True when there is something to show for the first time."""
         return self.working is None and bool(self._queue)
 
-    def see(self, run: Run, task: Task) -> None:
-        """Queue what has happened to the task since the last time."""
+    def see(self, run: Run, task: Task, causes: Sequence[asyncio.Event]) -> None:
+        """Queue what has happened to the task since the last time; its end behind that of the tasks that caused it."""
         for attempt in task.attempts:
             self._see_logs(run, attempt)
         if task.status not in ENDS:
             self._see_state(run, task)
         self._see_logs(run, task)
         if task.status in ENDS and not self._over:
+            if task.status in _FOR_ANOTHER and not task.kept and causes:
+                self._put(_Causes(tuple(causes)))
             self._see_state(run, task)
             self.close()
 
@@ -145,6 +176,9 @@ class _TaskOutput:
                     shown = self._queue.popleft()
                     if isinstance(shown, _Log):
                         await self._copy(shown)
+                    elif isinstance(shown, _Causes):
+                        for cause in shown.ended:
+                            await cause.wait()
                     else:
                         self._screen.say(shown)
                 if self._over:
@@ -169,7 +203,7 @@ class _TaskOutput:
                 self._begun.add((attempt.attempt, step))
                 self._put(_Log(run, attempt.attempt, step))
 
-    def _put(self, shown: _Log | list[str]) -> None:
+    def _put(self, shown: _Log | _Causes | list[str]) -> None:
         if shown:
             self._queue.append(shown)
             self._more.set()

@@ -12,9 +12,10 @@ from runstream.cli.connection import us_command
 from runstream.cli.finding import run_name
 from runstream.cli.following import follow_run
 from runstream.cli.graph import detail, ordered, outcome, title
+from runstream.cli.log_choice import in_order
 from runstream.cli.output import STYLES, console, lasted, say
 from runstream.cli.screen import screen
-from runstream.client import Client, Run
+from runstream.client import Client, Run, Task
 
 _NUMBER_SECONDS = 2.0
 SUCCEEDED, FAILED, STOPPED = 0, 1, 3
@@ -40,7 +41,7 @@ async def watch_runs(client: Client, runs: Sequence[Run]) -> int:
         for run in runs:
             with screen() as shown:
                 ended.append(await follow_run(client, run, shown))
-            _tell_end(ended[-1])
+            tell_end(ended[-1])
     except asyncio.CancelledError:
         _tell_detached(runs[min(len(ended), len(runs) - 1)])
         raise
@@ -77,7 +78,8 @@ def commands_for(run: Run) -> list[str]:
     return [f"  look    {us} run get {run_name(run)}", f"  follow  {us} run follow {run_name(run)}"]
 
 
-def _tell_end(run: Run) -> None:
+def tell_end(run: Run) -> None:
+    """Print how a run ended, what failed, and what to type next."""
     word, us = outcome(run), us_command()
     took = f" after {lasted(run.start_time, run.end_time)}" if run.start_time and run.end_time else ""
     console().print(f"\n{title(run)}: {word}{took}", style=STYLES.get(word, ""), markup=False)
@@ -91,9 +93,14 @@ def _tell_end(run: Run) -> None:
             say(f"  {task.name} failed{reason}")
             say(f"    log   {us} log get {run_name(run)} {shlex.quote(task.name)} {which}")
     say(f"  look    {us} run get {run_name(run)}")
-    if word == "success" and run.tasks:
-        last = ordered(run)[-1]
+    if word == "success" and (last := _last_that_ran(run)) is not None:
         say(f"  log     {us} log get {run_name(run)} {shlex.quote(last.name)}")
+
+
+def _last_that_ran(run: Run) -> Task | None:
+    """Return the task that started last and has a log; None where no step began."""
+    begun = [task for task in in_order(run) if any(step.start_time is not None for step in task.steps)]
+    return begun[-1] if begun else None
 
 
 def _tell_detached(run: Run) -> None:

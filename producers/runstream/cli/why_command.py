@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runstream.cli.finding import RunName, find_run, is_id
+from runstream.cli.finding import RunName, find_run, is_id, name_of
 from runstream.cli.output import Output, print_json, print_table, say
 from runstream.cli.running import with_client
 from runstream.cli.table import Column
 from runstream.client import Client, Why
+from runstream.counting import counted
 
 _NAMED = 5
-"""So many tasks are named in a line."""
+"""Maximum number of tasks named in a line."""
 
 
 def why(run: RunName, /, *, output: Output = "table") -> int:
@@ -28,19 +29,19 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
         if output == "json":
             print_json(found)
         else:
-            _print(found)
+            _print(found, await name_of(client, found.run))
 
     return with_client(work)
 
 
-def _print(found: Why) -> None:
-    say(f"run {found.run}" + (f" is {_state(found)}" if found.phase else ""))
+def _print(found: Why, name: str) -> None:
+    say(f"run {name}" + (f" is {_state(found)}" if found.phase else ""))
     rows = [(reason.code, _listed(reason.tasks), reason.message) for reason in found.reasons]
     print_table(
-        (Column("REASON"), Column("TASKS", wraps=True), Column("WHY", wraps=True)), rows, "it is waiting for nothing"
+        (Column("REASON"), Column("TASKS", wraps=True), Column("WHY", wraps=True)), rows, "it waits for nothing"
     )
     if found.omitted:
-        say(f"and {found.omitted} further reasons")
+        say(f"and {counted(found.omitted, 'further reason')}")
 
 
 def _state(found: Why) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from runstream.domain.run import Run, RunPhase
 from runstream.events.run import RunCancelled, RunEvent, RunStarted, RunStopRequested
 from runstream.events.run_config import Concurrency, GroupPolicy
+from runstream.names import numbered_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,6 @@ class Neighbour:
     id: str
     counter: int
     policy: GroupPolicy
-
-    def __str__(self) -> str:
-        return f"run {self.counter} ({self.id})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +48,25 @@ def decide_in_group(run: Run, concurrency: Concurrency, place: Place) -> tuple[R
     if run.phase is not RunPhase.QUEUED:
         return ()
     if place.replaced_by is not None:
-        return (RunCancelled(f"{place.replaced_by} took its place (concurrency {place.replaced_by.policy})"),)
+        return (
+            RunCancelled(f"{_name(run, place.replaced_by)} took its place (concurrency {place.replaced_by.policy})"),
+        )
     if concurrency.policy == "skip" and place.earlier is not None:
-        return (RunCancelled(f"{place.earlier} has not ended (concurrency skip)"),)
+        return (RunCancelled(f"{_name(run, place.earlier)} has not ended (concurrency skip)"),)
     if 0 < concurrency.max_waiting <= place.waiting:
         waiting = "1 run waits" if place.waiting == 1 else f"{place.waiting} runs wait"
-        return (RunCancelled(f"{waiting} behind {place.first} already (max_waiting {concurrency.max_waiting})"),)
+        return (
+            RunCancelled(f"{waiting} behind {_name(run, place.first)} already (max_waiting {concurrency.max_waiting})"),
+        )
     return (RunStarted(),) if place.first.id == run.id and run.paused_at is None else ()
 
 
 def _give_up(run: Run, place: Place) -> tuple[RunEvent, ...]:
     if run.stop or place.stopped_by is None:
         return ()
-    return (RunStopRequested(f"{place.stopped_by} took its place (concurrency {place.stopped_by.policy})"),)
+    return (RunStopRequested(f"{_name(run, place.stopped_by)} took its place (concurrency {place.stopped_by.policy})"),)
+
+
+def _name(run: Run, other: Neighbour) -> str:
+    """Return how another run of the run's group is called."""
+    return f"run {numbered_name(run.group, other.counter, other.id)}"

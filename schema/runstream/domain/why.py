@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from runstream.counting import counted
 from runstream.domain.advance import tasks_to_run
 from runstream.domain.clocks import may_begin
 from runstream.domain.executor import Lack, Offer, demand_of, is_full, listed, needed, unfit
 from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
 from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig, RunConfigTask
+from runstream.names import numbered_name
 
 ReasonCode = Literal[
     "setupError",
@@ -136,7 +138,7 @@ def _turn(run: Run, view: View) -> Iterator[Reason]:
         if run.paused_at is None:
             yield Reason("deciding", "it is its turn: it is about to start", (), {})
         return
-    more = f", and {_count(view.before - 1, 'more run')} before it" if view.before > 1 else ""
+    more = f", and {counted(view.before - 1, 'more run')} before it" if view.before > 1 else ""
     details: dict[str, object] = {
         "run": first.id,
         "counter": first.counter,
@@ -145,7 +147,7 @@ def _turn(run: Run, view: View) -> Iterator[Reason]:
         "stopping": first.stop,
         "before": view.before,
     }
-    message = f"run {first.counter} ({first.id}) of its group {_state(first)}{more}"
+    message = f"run {numbered_name(first.group, first.counter, first.id)} of its group {_state(first)}{more}"
     yield Reason("group", message, (), details)
 
 
@@ -217,7 +219,7 @@ def _room(run: Run, task: RunTask, config: RunConfig, view: View) -> Reason:
     details: dict[str, object] = {"executors": dict(list(rooms.items())[:MAX_EXECUTORS]), "fitting": len(rooms)}
     ahead = view.ahead.get(task.name, 0)
     told = listed(f"{name} ({load})" for name, load in rooms.items())
-    come = f"{_count(ahead, 'task')} come{'s' if ahead == 1 else ''} before it"
+    come = f"{counted(ahead, 'task')} come{'s' if ahead == 1 else ''} before it"
     if all(is_full(offer, view.loads.get(name, 0)) for name, offer in fitting.items()):
         full = "the executor that fits is" if len(rooms) == 1 else "the executors that fit are"
         message = f"{full} full: {told}{f'; {come}' if ahead else ''}"
@@ -282,10 +284,6 @@ def _word(task: RunTask) -> str:
     if task.waiting_approval:
         return "waits for approval"
     return "not started" if task.status is RunTaskStatus.NOT_STARTED else task.status.value
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _moment(at: datetime) -> str:
