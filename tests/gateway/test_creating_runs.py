@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from runstream.domain.executor import Offer, Sighting
 from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfigStored
 from runstream.ids import run_task_id
+from runstream.jetstream.api import UnavailableError
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import BEGUN, World, run_body, task
 
@@ -430,6 +432,31 @@ async def test_a_task_that_no_living_executor_can_run_is_told_when_its_run_is_cr
     async with world.http() as http:
         answer = (await http.post("/createruns", json={"config": {"name": "config.yml", "content": content}})).json()
     assert (len(answer["runs"]), [told in one["message"] for one in answer["warnings"]]) == (1, [True] if told else [])
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Leases that cannot be read: at once, or ever."""
+
+    at_once: bool
+
+    async def seen(self) -> dict[str, Sighting]:
+        if self.at_once:
+            raise UnavailableError("leases", "the bucket has no leader")
+        await asyncio.Event().wait()
+        return {}
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_run_is_created_although_nothing_can_be_read_of_executors(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runstream.gateway.parts.OFFERS_SECONDS", 0.01)
+    world = World.make()
+    world.parts = replace(world.parts, sightings=Unseen(at_once))
+    async with world.http() as http:
+        answer = await http.post("/createruns", json={"config": {"name": "config.yml", "content": CONFIG}})
+    assert (answer.status_code, answer.json()["warnings"]) == (201, [])
 
 
 async def test_tasks_that_lack_the_same_executor_share_a_warning_and_skipped_ones_have_none() -> None:

@@ -24,6 +24,7 @@ from runstream.gateway.explaining import Explaining
 from runstream.gateway.idempotency import IdempotencyKey, idempotency_key
 from runstream.gateway.ports import PastRuns, Reads, Sightings, StepLogs
 from runstream.gateway.restarting import Restarting
+from runstream.jetstream.api import UnavailableError
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
 from runstream.sealing import Keyring
@@ -31,6 +32,8 @@ from runstream.settings import Settings
 
 T = TypeVar("T")
 
+OFFERS_SECONDS = 1.0
+"""How long a request waits for what executors take: it only adds warnings."""
 POSITION_HEADER = "Runstream-Position"
 
 Flag = Annotated[str | None, Query(max_length=MAX_WORD_BYTES, description="a flag: there, or not")]
@@ -75,8 +78,14 @@ class Parts:
     """Without it, no executor is known to be alive."""
 
     async def offers(self) -> dict[str, Offer]:
-        """What the living executors take, by their ids. Raises UnavailableError."""
-        seen = await self.sightings.seen() if self.sightings is not None else {}
+        """What the living executors take, by their ids; none while that cannot be read."""
+        if self.sightings is None:
+            return {}
+        try:
+            async with asyncio.timeout(OFFERS_SECONDS):
+                seen = await self.sightings.seen()
+        except (UnavailableError, TimeoutError):
+            return {}
         return {name: sighting.offer for name, sighting in seen.items()}
 
     async def body(self, request: Request, kind: type[T]) -> T:
