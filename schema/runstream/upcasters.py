@@ -49,6 +49,7 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("ExecutorRegistered", 1): _with(sandbox=""),
     ("ExecutorLost", 1): _with(last_seen=None),
     ("ExecutorTaskAssigned", 1): _with(attempt=1, workspaces={}),
+    ("ExecutorTaskArchiveStored", 1): _with(warnings=[]),
 }
 """By the type and version that they read."""
 

@@ -20,7 +20,7 @@ runs:
         runtime: {type: host}
         steps:
           - run: {command: 'echo build >> "$MARKS"; echo built by $$; echo wheel > wheel', tty: false}
-          - save_to_workspace: {contents: [{source_dir: ".", paths: [wheel]}]}
+          - save_to_workspace: {contents: [{source_dir: ".", paths: [wheel, "nothere/**"]}]}
       - {name: lint, runtime: {type: host}, steps: [{run: {command: 'echo lint >> "$MARKS"', tty: false}}]}
       - name: test
         runtime: {type: host}
@@ -42,8 +42,12 @@ runs:
 async def test_only_what_did_not_succeed_runs_again(open_path: Path) -> None:
     marks = open_path / "marks"
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
-        assert (await _create(deployment, open_path)).code == 1
+        followed = await _create(deployment, open_path)
+        assert followed.code == 1
         (first,) = [await client.runs.get(run.id) for run in (await client.runs.page()).runs]
+        warning = "warning: build, step 1: pattern 'nothere/**' selects nothing in the working directory"
+        assert warning in followed.out
+        assert warning in (await deployment.run("run", "get", first.id)).out
         assert _ran(marks) == Counter(build=1, lint=1, test=1, report=1)
 
         again = await deployment.run("run", "restart", first.id, "--from-failed", "--follow")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runstream.cli.graph import arranged, detail, folded, graph_lines, headline, how_failed, word_for
+from runstream.cli.graph import arranged, detail, folded, graph_lines, headline, how_failed, warnings, word_for
 from runstream.cli.output import moment
 from runstream.client import Attempt, Depend, Run, RunPhase, RunResult, Step, Task
 
@@ -185,3 +185,14 @@ def test_a_folded_command_is_the_same_for_a_shell(width: int) -> None:
     lines = folded(command, width)
     assert shlex.split("\n".join(lines).replace("\\\n", "")) == shlex.split(command)
     assert all(len(line) <= width for line in lines if len(shlex.split(line.removesuffix("\\"))) > 1)
+
+
+def test_what_steps_warn_of_is_said_with_its_task_and_step_in_one_line() -> None:
+    step = replace(FAILED, phase="success", warnings=("pattern 'a\n/**' selects nothing", "another"))
+    tasks = {name: replace(TASK, id=name, name=name, status="success", steps=(NONE, step)) for name in ("a", "b")}
+    assert warnings(replace(RUN, tasks=tasks)) == [
+        "warning: a, step 1: pattern 'a\\n/**' selects nothing",
+        "warning: a, step 1: another",
+        "warning: b, step 1: pattern 'a\\n/**' selects nothing",
+        "warning: b, step 1: another",
+    ]

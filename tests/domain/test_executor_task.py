@@ -111,7 +111,8 @@ def test_it_is_settled_once_every_log_is_stored_or_lost() -> None:
     state = evolve(state, ExecutorTaskLogStored(None))
     assert not state.settled
     assert evolve(state, ExecutorTaskLogLost(0)).settled
-    assert evolve(state, ExecutorTaskArchiveStored(0)).steps[0].archive_stored
+    stored = evolve(state, ExecutorTaskArchiveStored(0, ("'x' selects nothing",))).steps[0]
+    assert (stored.archive_stored, stored.warnings) == (True, ("'x' selects nothing",))
 
 
 def test_a_restarted_executor_fails_what_was_running() -> None:

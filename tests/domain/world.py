@@ -314,7 +314,7 @@ class World:
         for index in range(len(current.steps)):
             events += [ExecutorTaskStepStarted(index, at), ExecutorTaskStepFinished(index, at, final, 0)]
             if store:
-                events += [ExecutorTaskLogStored(index), ExecutorTaskArchiveStored(index)]
+                events += [ExecutorTaskLogStored(index), ExecutorTaskArchiveStored(index, ())]
         if store:
             events.append(ExecutorTaskLogStored(None))
         return (*events, ExecutorTaskFinished(at, final, ""))
@@ -323,7 +323,7 @@ class World:
     def _stored(current: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:
         steps = range(len(current.steps))
         logs = (ExecutorTaskLogStored(None), *(ExecutorTaskLogStored(i) for i in steps))
-        return (*logs, *(ExecutorTaskArchiveStored(i) for i in steps))
+        return (*logs, *(ExecutorTaskArchiveStored(i, ()) for i in steps))
 
     def lose(self, executor_id: str) -> None:
         """An executor dies; another one takes its place."""

@@ -20,6 +20,8 @@ from runstream.events.executor_task import (
 )
 from runstream.events.run import KeptTask, RunCreated, RunRestarted
 from runstream.events.run_config import Step
+from runstream.executor.masking import Masking
+from runstream.executor.steps.workspace import shown_warnings
 from runstream.ids import new_id, run_task_id
 from runstream.objects import ByteSource, PosixObjects, paths
 from runstream.subjects import Address
@@ -73,6 +75,7 @@ async def test_links_and_the_same_file_of_two_tasks_are_restored_and_what_differ
             await done[task.name].settled()
         warning, saved = (await done["build"].log(1)).splitlines()
         assert warning == "warning: pattern 'nothere/**' selects nothing in the working directory"
+        assert [step.warnings for step in done["build"].task.steps] == [(), (warning.removeprefix("warning: "),)]
         assert saved.startswith("saved 4 files and folders, ")
         assert (await done["join"].log(1)).splitlines()[:4] == ["same", "/usr/bin/env", "../x", "nothere"]
         owner, user = (await done["join"].log(1)).splitlines()[4:]
@@ -94,6 +97,15 @@ async def test_an_archive_is_stored_before_its_step_ends(tmp_path: Path) -> None
             ExecutorTaskArchiveStored,
             ExecutorTaskStepFinished,
         ]
+
+
+def test_the_warnings_that_a_run_shows_are_masked_and_bounded() -> None:
+    masking = Masking.of(["s3cret-name"])
+    few = ("pattern 's3cret-name/**' selects nothing", "x" * 501)
+    masked = "pattern '***/**' selects nothing"
+    assert shown_warnings(few, masking) == (masked, "x" * 499 + "…")
+    assert shown_warnings(few[:1] * 10, masking) == (masked,) * 10
+    assert shown_warnings(few[:1] * 12, masking) == (*[masked] * 9, "and 3 more warnings: see the step's log")
 
 
 class FailingObjects(PosixObjects):

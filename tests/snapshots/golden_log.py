@@ -204,7 +204,8 @@ def _succeeds(run: RunStory) -> None:
     run.on(build, ExecutorTaskSetupFinished(at, SUCCESS), ExecutorTaskStepStarted(0, at))
     run.on(
         build,
-        *(ExecutorTaskStepFinished(0, at, SUCCESS, None), ExecutorTaskArchiveStored(0), ExecutorTaskStepStarted(1, at)),
+        *(ExecutorTaskStepFinished(0, at, SUCCESS, None), ExecutorTaskArchiveStored(0, ())),
+        ExecutorTaskStepStarted(1, at),
         *(ExecutorTaskStepFinished(1, at, SUCCESS, 0), ExecutorTaskLogStored(None), ExecutorTaskLogStored(0)),
         *(ExecutorTaskLogStored(1), ExecutorTaskFinished(at, SUCCESS, "")),
     )

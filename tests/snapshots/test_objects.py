@@ -116,7 +116,7 @@ def test_an_export_without_an_object_that_the_log_refers_to_fails(storage: Objec
     assigned = ExecutorTaskAssigned(
         "executor", TASKS[1], run_task, "build", "0" * 64, "/project/p/branch/main", 1, 2, 0, 2, {}
     )  # fmt: skip
-    events = (assigned, ExecutorTaskLogStored(None), ExecutorTaskLogLost(0), ExecutorTaskArchiveStored(1))
+    events = (assigned, ExecutorTaskLogStored(None), ExecutorTaskLogLost(0), ExecutorTaskArchiveStored(1, ()))
     log = MemoryLog()
     uvloop.run(log.append(Head().next_commit(address, events, time=time, actor="test")))
     there = {paths.step_log(RETRIED, None): b"setup", paths.archive(RETRIED, 1): b"tar"}

@@ -126,7 +126,8 @@ class _Packing:
         self._warn(content, found)
 
     def _warn(self, content: SaveContent, found: set[int]) -> None:
-        where = f"below {content.source_dir}" if content.source_dir not in ("", ".") else "in the working directory"
+        source = content.source_dir
+        where = f"below {printable(source)}" if source not in ("", ".") else "in the working directory"
         for at, pattern in enumerate(content.paths):
             if at not in found:
                 self.warnings.append(f"pattern {printable(pattern)!r} selects nothing {where}{_why_not(pattern)}")

@@ -86,6 +86,8 @@ class PodTask:
         """Done when the task is to end; while it runs."""
         self._error = ""
         self._masking = Masking()
+        self._warnings: tuple[str, ...] = ()
+        """Of the archive that was stored last."""
 
     async def run(self) -> Ended:
         """Run it to its end."""
@@ -217,7 +219,7 @@ class PodTask:
         success = status == 0 and not ending.told.is_set()
         self.settling.add(index)
         if success and step.type == "save_to_workspace":
-            job.report(ExecutorTaskArchiveStored(index))
+            job.report(ExecutorTaskArchiveStored(index, self._warnings))
         phase = ExecutorTaskPhase.SUCCESS if success else ending.step_phase
         job.report(ExecutorTaskStepFinished(index, job.clock(), phase, status))
         return success
@@ -249,7 +251,9 @@ class PodTask:
             case "clone":
                 return await clone(context)
             case "save_to_workspace":
-                return await save(context, around.objects)
+                saved = await save(context, around.objects, self._masking)
+                self._warnings = saved.warnings
+                return saved.status
             case "restore_workspace":
                 return await restore(context, around.objects, around.log)
             case "save_cache" | "restore_cache":

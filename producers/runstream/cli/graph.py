@@ -202,6 +202,16 @@ def word_for(task: Task) -> str:
     return task.status
 
 
+def warnings(run: Run) -> list[str]:
+    """Return what the steps of a run warn of, each with its task and step."""
+    return [
+        f"warning: {printable(f'{task.name}, step {index}: {warning}')}"
+        for task in ordered(run)
+        for index, step in enumerate(task.steps)
+        for warning in step.warnings
+    ]
+
+
 def approvals(run: Run) -> list[str]:
     """Return the command for each task that is waiting for approval."""
     return [approval(run, task) for task in ordered(run) if task.waiting_approval]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from runstream.cli.connection import us_command
 from runstream.cli.finding import RunName, find_run, name_of, point, project_here, run_name
-from runstream.cli.graph import RunGraph, outcome
+from runstream.cli.graph import RunGraph, outcome, warnings
 from runstream.cli.log_choice import failed_steps, in_order
 from runstream.cli.output import Output, ago, console, lasted, moment, print_json, print_table, say, styled
 from runstream.cli.restart_command import what_again
@@ -197,6 +197,8 @@ def _print_run(run: Run, restarted: str) -> None:
     out.print(RunGraph(run))
     for error in run.setup_errors:
         say(f"setup error: {error}")
+    for warning in warnings(run):
+        say(warning)
     steps: list[tuple[Cell, ...]] = []
     for task in sorted(run.tasks.values(), key=lambda task: (task.level, task.name)):
         attempts: tuple[Attempt | Task, ...] = (*task.attempts, task)

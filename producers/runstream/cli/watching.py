@@ -11,7 +11,7 @@ from contextlib import aclosing
 from runstream.cli.connection import us_command
 from runstream.cli.finding import run_name
 from runstream.cli.following import follow_run
-from runstream.cli.graph import detail, ordered, outcome, title
+from runstream.cli.graph import detail, ordered, outcome, title, warnings
 from runstream.cli.log_choice import in_order
 from runstream.cli.output import STYLES, console, lasted, say
 from runstream.cli.screen import screen
@@ -85,6 +85,8 @@ def tell_end(run: Run) -> None:
     console().print(f"\n{title(run)}: {word}{took}", style=STYLES.get(word, ""), markup=False)
     for error in run.setup_errors:
         say(f"  setup error: {error}")
+    for warning in warnings(run):
+        say(f"  {warning}")
     for task in ordered(run):
         if task.status == "failed":
             failed = next((index for index, step in enumerate(task.steps) if step.phase == "failed"), None)

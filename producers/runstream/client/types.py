@@ -50,6 +50,8 @@ class Step:
     end_time: datetime | None
     timedout: str = ""
     """Which limit of its own it passed: timeout or no_output."""
+    warnings: tuple[str, ...] = ()
+    """What a step that succeeded should have found and did not, such as files for its patterns."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class StepShape(Shape, frozen=True):
     end_time: datetime | None
     timedout: Literal["", "timeout", "no_output"]
     """Which limit of its own it passed."""
+    warnings: list[str]
+    """What a step that succeeded should have found and did not, such as files for its patterns."""
 
 
 class AttemptShape(Shape, frozen=True):

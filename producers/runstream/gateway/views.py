@@ -191,6 +191,7 @@ def _step(state: StepState, name: str) -> StepShape:
         start_time=state.start_time,
         end_time=state.end_time,
         timedout=state.timedout,
+        warnings=list(state.warnings),
     )
 
 

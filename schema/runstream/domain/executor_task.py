@@ -44,6 +44,8 @@ class StepState:
     log_settled: bool = False
     """Its log is an object, or is known to be lost."""
     archive_stored: bool = False
+    warnings: tuple[str, ...] = ()
+    """What a step that succeeded should have found and did not."""
     timedout: Literal["", "timeout", "no_output"] = ""
     """Which limit it passed."""
 
@@ -156,8 +158,8 @@ def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
             if step is None:
                 return replace(task, setup_step=replace(task.setup_step, log_settled=True))
             return _with_step(task, step, log_settled=True)
-        case ExecutorTaskArchiveStored(step):
-            return _with_step(task, step, archive_stored=True)
+        case ExecutorTaskArchiveStored(step, warnings):
+            return _with_step(task, step, archive_stored=True, warnings=warnings)
         case ExecutorTaskFinished(at, phase, error):
             return replace(task, phase=phase, end_time=at, fail_error=error)
         case ExecutorTaskCancelled(at):

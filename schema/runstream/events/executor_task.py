@@ -128,7 +128,11 @@ class ExecutorTaskLogLost(Event):
 class ExecutorTaskArchiveStored(Event):
     """The workspace archive of a save_to_workspace step is an object now."""
 
+    SCHEMA_VERSION: ClassVar[int] = 2
+
     step: int
+    warnings: tuple[str, ...]
+    """Patterns that selected nothing, for people: masked, at most 10 of 500 characters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,12 @@ system that the task sees.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import BinaryIO, cast
 
 from runstream.errors import BadRequestError, NotExistError
+from runstream.executor.masking import Masking
 from runstream.executor.packing import pack
 from runstream.executor.spec import WorkspaceArchive
 from runstream.executor.steps.context import StepContext
@@ -20,8 +23,23 @@ from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES
 
+MAX_WARNINGS = 10
+"""Warnings of a step that its run shows; the log has all of them."""
+MAX_WARNING_LENGTH = 500
+"""Characters of a warning that a run shows."""
 
-async def save(context: StepContext, objects: ObjectStorage) -> int:
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """How a `save_to_workspace` step ended."""
+
+    status: int
+    """0, or 1 for a step that failed."""
+    warnings: tuple[str, ...] = ()
+    """Patterns that selected nothing, masked, for the run's summary."""
+
+
+async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -> Saved:
     """Pack what is selected and store it; the step succeeds only when the archive is an object."""
     target, files = context.folder.archive(context.index), context.pod.files
     folder = files.path(context.working_dir)
@@ -30,7 +48,7 @@ async def save(context: StepContext, objects: ObjectStorage) -> int:
             packed = await files.run(pack, file, context.step.contents, files, folder, context.stopped)
     except BadRequestError as error:
         context.log.line(str(error))
-        return 1
+        return Saved(1)
     for warning in packed.warnings:
         context.log.line(f"warning: {warning}")
     context.log.line(f"saved {_counted(packed.entries)}, {target.stat().st_size} bytes")
@@ -38,7 +56,19 @@ async def save(context: StepContext, objects: ObjectStorage) -> int:
     reference = paths.archive_reference(stored, context.task.run_id)
     await objects.write_all({paths.archive(stored, context.index): target, reference: b""})
     target.unlink()
-    return 0
+    return Saved(0, shown_warnings(packed.warnings, masking))
+
+
+def shown_warnings(warnings: Sequence[str], masking: Masking) -> tuple[str, ...]:
+    """Return the warnings that a run shows: masked, and bounded in number and length."""
+    shown = [_cut(masking.masked(warning)) for warning in warnings[:MAX_WARNINGS]]
+    if len(warnings) > MAX_WARNINGS:
+        shown[-1] = f"and {len(warnings) - MAX_WARNINGS + 1} more warnings: see the step's log"
+    return tuple(shown)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_WARNING_LENGTH else f"{text[: MAX_WARNING_LENGTH - 1]}…"
 
 
 async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int:
