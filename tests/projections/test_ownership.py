@@ -11,7 +11,9 @@ from sqlalchemy import text
 
 from runstream.database import Database
 from runstream.database.locks import partition_lock_key
+from runstream.projections import ownership
 from runstream.projections.ownership import GIVE_BACK_SECONDS, PartitionOwnership, Peers
+from runstream.projections.sharing import share_out
 from tests.links import link
 
 from .playing import migrated
@@ -28,6 +30,9 @@ class Instance:
         self.working: set[int] = set()
         self.losses = 0
         self.changed = asyncio.Condition()
+        self.stops = asyncio.Event()
+        """Workers stop as soon as this is set."""
+        self.stops.set()
         self.reach: asyncio.Queue[bool] = asyncio.Queue()
         self.database = Database(url, schema, application=application or f"{namespace} {name}")
         self.ownership = PartitionOwnership(
@@ -53,6 +58,7 @@ class Instance:
             self.changed.notify_all()
 
     async def _lost(self, partition: int) -> None:
+        await self.stops.wait()
         async with self.changed:
             self.working.remove(partition)
             self.losses += 1
@@ -65,6 +71,13 @@ class Instance:
         async with self.changed:
             await self.changed.wait_for(lambda: len(self.working) == count and self.losses >= losses)
             return set(self.working)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instances that wait for Postgres, and for workers, a tenth as long."""
+    for name in ("LOCK_SECONDS", "ANSWER_SECONDS", "PING_SECONDS", "STOP_SECONDS"):
+        monkeypatch.setattr(ownership, name, getattr(ownership, name) / 10)
 
 
 @asynccontextmanager
@@ -215,6 +228,7 @@ def test_only_the_sessions_of_schedulers_that_are_gone_or_do_not_give_back_are_e
     assert Peers("runstream", "own", lambda: {"own", "slow"}).to_end(holder, waited) is ended
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_an_instance_that_postgres_does_not_answer_gives_up_and_says_so(
     database_url: str, database_schema: str, namespace: str
 ) -> None:
@@ -232,6 +246,60 @@ async def test_an_instance_that_postgres_does_not_answer_gives_up_and_says_so(
             await b.works_on(1)
             cable.mend()
             assert await a.reach.get() is True
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_instance_that_postgres_does_not_answer_at_its_start_says_so(
+    database_url: str, database_schema: str, namespace: str
+) -> None:
+    async with link(database_url) as cable:
+        cable.cut()
+        a = Instance(cable.url, database_schema, namespace, "a", 1, namespace)
+        async with running(a):
+            a.sees("a")
+            assert await a.reach.get() is False
+            cable.mend()
+            await a.works_on(1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_an_instance_that_is_not_answered_while_it_waits_for_a_lock_says_so(
+    database_url: str, database_schema: str, namespace: str
+) -> None:
+    async with link(database_url) as cable:
+        a = Instance(cable.url, database_schema, namespace, "a", 1, namespace)
+        b = Instance(database_url, database_schema, namespace, "b", 1, f"{namespace} of another kind")
+        async with running(a, b):
+            b.sees("b")
+            await b.works_on(1)
+            a.sees("a")
+            await _locks_waited_for(a, 1)
+            cable.cut()
+            assert await a.reach.get() is False
+            cable.mend()
+            assert await a.reach.get() is True
+            b.sees("a")
+            await a.works_on(1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_worker_that_does_not_stop_holds_up_no_successor(
+    database_url: str, database_schema: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ownership, "GIVE_BACK_SECONDS", 3600.0)  # the successor ends no session
+    (name,) = share_out(1, ("a", "b")).values()
+    successor = Instance(database_url, database_schema, namespace, name, 1, namespace)
+    stuck = Instance(database_url, database_schema, namespace, "ab".replace(name, ""), 1, namespace)
+    async with running(stuck, successor):
+        stuck.sees(stuck.name)
+        await stuck.works_on(1)
+        stuck.stops.clear()
+        for instance in (stuck, successor):
+            instance.sees("a", "b")
+        await successor.works_on(1)
+        assert stuck.working == {0}
+        stuck.stops.set()
+        await stuck.works_on(0)
 
 
 async def _locks_waited_for(instance: Instance, count: int) -> None:
