@@ -19,6 +19,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from runstream.counting import counted
 from runstream.embedded.files import write_private
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.run_config import Sealed, Text
@@ -131,7 +132,7 @@ def _key(text: str, path: Path) -> bytes:
     except binascii.Error as error:
         raise _bad_file(path, "has a line that is not base64") from error
     if len(key) != KEY_BYTES:
-        raise _bad_file(path, f"has a key of {len(key)} bytes; a key has {KEY_BYTES}")
+        raise _bad_file(path, f"has a key of {counted(len(key), 'byte')}; a key has {KEY_BYTES}")
     return key
 
 

@@ -57,7 +57,7 @@ def fold_executor_task(task: ExecutorTask | None, commit: Commit) -> ExecutorTas
         for event in cast("tuple[ExecutorTaskEvent, ...]", commit.events):
             if isinstance(event, ExecutorTaskAssigned):
                 if event.steps > MAX_STEPS:
-                    raise ValueError(f"{event.steps} steps are more than {MAX_STEPS}")
+                    raise ValueError(f"steps must be at most {MAX_STEPS} (got {event.steps})")
                 task = executor_tasks.assigned(commit.address.id, event)
             elif task is None:
                 raise UnfitCommitError(f"{commit.address.aggregate} does not begin with its assignment")

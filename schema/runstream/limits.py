@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.names import name_problem
 from runstream.subjects import group_root
@@ -37,7 +38,7 @@ def require_group_size(group: str) -> str:
     """Return the group, if it is short enough to be one. Raises BadRequestError."""
     if (size := len(group.encode("utf-8", "surrogatepass"))) > MAX_GROUP_BYTES:
         raise BadRequestError(
-            f"run group {group[:80]!r}… has {size} bytes, more than {MAX_GROUP_BYTES}",
+            f"run group {group[:80]!r}… has {counted(size, 'byte')}, more than {MAX_GROUP_BYTES}",
             code="invalidRunGroup",
             hint="use a shorter group, branch or tag",
         )

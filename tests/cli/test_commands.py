@@ -91,7 +91,7 @@ def test_a_file_that_is_no_configuration_makes_an_error_or_a_run(runstream: Comm
     assert (refused.code, refused.out) == (1, "")
     made = runstream("run", "create", "--config", str(file), "--on-setup-error", "run")
     assert made.code == 1
-    assert made.out.splitlines()[0].startswith("run Setup Error is setuperror")
+    assert made.out.splitlines()[0].startswith("run Setup Error is setup error")
     assert f"setup error: {file}: line 3, runs[0].task: unknown field" in made.out
     followed = runstream("run", "create", "--config", str(file), "--on-setup-error", "run", "--follow")
     assert followed.code == 1

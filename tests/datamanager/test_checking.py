@@ -188,7 +188,7 @@ async def test_a_status_of_another_deployment_or_with_other_partitions(tmp_path:
     await said_otherwise(log, storage, replace(status, deployment="another"))
     assert "it is of deployment another, the log is of a deployment" in await only(log, storage)
     await said_otherwise(log, storage, replace(status, partitions=status.partitions[:1]))
-    assert "it has 1 partitions, the log has 2" in await only(log, storage)
+    assert "it has 1 partition, the log has 2" in await only(log, storage)
     named = status.partitions[0]
     assert named.tip is not None
     tip = replace(named.tip, sha256="0" * 64)

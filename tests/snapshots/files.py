@@ -136,7 +136,7 @@ def _sealed(path: Path, files: dict[str, bytes], head: SnapshotHeader, lines: Li
         m.read_manifest(files[m.MANIFEST]),
         positions=ends,
         commits=sum(ends),
-        events=m.counted(tuple(descriptions)),
+        events=m.events_by_type(tuple(descriptions)),
         unreadable=sum(found.unreadable for found in descriptions),
         segments=tuple(descriptions),
     )

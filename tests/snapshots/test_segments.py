@@ -149,7 +149,7 @@ def test_lines_that_do_not_say_what_the_description_does() -> None:
         (b"".join(content.splitlines(keepends=True)[:-1]), "it has 4 commits, and should have 5"),
         (second + first, "line 1: it has sequence 2 where 1 is next"),
         (first + first, "line 2: it has sequence 1 where 2 is next"),
-        (first, "it has 1 commits, and should have 5"),
+        (first, "it has 1 commit, and should have 5"),
         (first + b"{}\n", "line 2: it is not a line"),
         (first + b"\n", "line 2: it is not a line"),
         (first.replace(b'"sequence":1', b'"sequence":1e400'), "line 1"),

@@ -92,7 +92,7 @@ def test_what_nobody_can_read_is_kept_and_told(tmp_path: Path) -> None:
     assert report.manifest.unreadable == 1
     assert [problem.line for problem in report.problems] == [end + 1, end + 2]
     assert "not JSON" in report.problems[0].what
-    with pytest.raises(BadRequestError, match=r"line \d+: .* \(and 1 more problems\)"):
+    with pytest.raises(BadRequestError, match=r"line \d+: .* \(and 1 more problem\)"):
         report.require_good()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from runstream.counting import counted
 from runstream.datamanager.errors import ContradictionError
 from runstream.datamanager.status import DataStatus, fingerprint
 from runstream.snapshots.writing import ReadableLog
@@ -31,7 +32,7 @@ async def require_agreement(
         )
     if len(status.partitions) != log.partitions:
         raise ContradictionError(
-            f"the archive in {where} has {len(status.partitions)} partitions, the log has {log.partitions}",
+            f"the archive in {where} has {counted(len(status.partitions), 'partition')}, the log has {log.partitions}",
             code="otherPartitions",
             details={"archive": len(status.partitions), "log": log.partitions},
             hint="one of them is of another deployment: check the NATS URL, the namespace and the object storage",

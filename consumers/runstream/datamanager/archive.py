@@ -14,6 +14,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 
+from runstream.counting import counted
 from runstream.datamanager.errors import DamagedArchiveError, NoDataStatusError
 from runstream.datamanager.places import Places
 from runstream.datamanager.status import (
@@ -138,7 +139,7 @@ class Archive:
         """An object as a whole. Raises NotExistError, DamagedArchiveError for one that is larger than it can be."""
         async with await self.objects.read(path) as stored:
             if stored.size > limit:
-                raise DamagedArchiveError(path, f"it has {stored.size} bytes")
+                raise DamagedArchiveError(path, f"it has {counted(stored.size, 'byte')}")
             return await stored.read(0, stored.size)
 
     async def _commits(

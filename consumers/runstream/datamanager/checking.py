@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
+from runstream.counting import counted
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.errors import DamagedArchiveError
 from runstream.datamanager.fence import Fence
@@ -63,8 +64,8 @@ class ArchiveReport(Differences[ArchiveDifference]):
         """The report for people."""
         behind = sum(self.behind.values())
         until = f", up to {self.until:%Y-%m-%d %H:%M:%S} UTC" if self.until is not None else ""
-        there = f"{self.commits} commits in {self.segments} segments{until}"
-        return [*self.told(), f"archive: {there}, {behind} commits behind the log: {self.verdict}"]
+        there = f"{counted(self.commits, 'commit')} in {counted(self.segments, 'segment')}{until}"
+        return [*self.told(), f"archive: {there}, {counted(behind, 'commit')} behind the log: {self.verdict}"]
 
 
 async def check_archive(
@@ -112,7 +113,7 @@ def _of_another(status: DataStatus, log: ReadableLog, deployment: str | None) ->
     if deployment is not None and status.deployment != deployment:
         return f"it is of deployment {status.deployment}, the log is of {deployment}"
     if len(status.partitions) != log.partitions:
-        return f"it has {len(status.partitions)} partitions, the log has {log.partitions}"
+        return f"it has {counted(len(status.partitions), 'partition')}, the log has {log.partitions}"
     return ""
 
 

@@ -12,6 +12,7 @@ import orjson
 import structlog
 from nats.aio.client import Client
 
+from runstream.counting import counted
 from runstream.database.database import Database
 from runstream.datamanager.agreement import require_agreement
 from runstream.datamanager.archive import Archive
@@ -165,7 +166,7 @@ async def _restored(place: LogPlace, found: Situation, plan: Restore) -> Restore
     await _require_agreement(place, found, status, plan.partitions)
     commits = sum(status.partitions[partition].last for partition in plan.partitions)
     log.warning(
-        f"the log is missing in NATS: {commits} commits are restored from the archive",
+        f"the log is missing in NATS: restoring {counted(commits, 'commit')} from the archive",
         action="log_restore_begins",
         archive=archive.places.folder,
         commits=commits,
@@ -198,7 +199,7 @@ async def _tell(place: LogPlace, restored: Restored) -> None:
         log.warning("the projection is made anew from the restored log", action="projection_reset")
     until = f"{restored.until:%Y-%m-%d %H:%M:%S.%f} UTC" if restored.until is not None else "its beginning"
     log.warning(
-        f"the log is restored: {restored.commits} commits, up to {until}; what was appended after that is lost",
+        f"the log is restored: {counted(restored.commits, 'commit')}, up to {until}; later commits are lost",
         action="log_restored",
         commits=restored.commits,
         until=restored.until,

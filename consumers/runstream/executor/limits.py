@@ -14,6 +14,8 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runstream.counting import counted
+
 _MOUNTS = Path("/proc/self/mountinfo")
 _NAMESPACED_COUNTS = (5, 14)
 
@@ -41,7 +43,7 @@ class Limits:
     def described(self, *, sandboxed: bool, controllers: frozenset[str]) -> str:
         """Return the line of the setup log that says what holds, and what does not."""
         wanted = {
-            f"{self.processes} processes": self.processes,
+            counted(self.processes, "process", "processes"): self.processes,
             f"{self.open_files} open files a process": self.open_files,
             f"{self.file_bytes} bytes a file": self.file_bytes,
             f"{self.memory_bytes} bytes of memory": self.memory_bytes,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from runstream.counting import counted
 from runstream.executor.masking import Masker, Masking
 from runstream.executor.room import is_full
 from runstream.steplogs.live import LiveLog
@@ -148,7 +149,7 @@ class StepLog:
             self._masked.append(chunk[:written])
 
     def _say_missing(self, file: int) -> None:
-        text = f"\ndisk full: {self.missing} bytes of the log are missing here\n".encode()
+        text = f"\ndisk full: {counted(self.missing, 'byte')} of the log missing here\n".encode()
         begin = os.lseek(file, 0, os.SEEK_CUR)
         while True:
             with contextlib.suppress(OSError):  # still no room

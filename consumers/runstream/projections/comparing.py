@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
+from runstream.counting import counted
 from runstream.database.rows import Row
 
 Key: TypeAlias = tuple[object, ...]
@@ -59,7 +60,7 @@ class Differences(Generic[D]):
     @property
     def verdict(self) -> str:
         """How many differences there are, for people."""
-        return "no difference" if self.clean else f"{self.count} differences"
+        return "no difference" if self.clean else counted(self.count, "difference")
 
     def add(self, differences: Iterable[D]) -> None:
         """Count differences, and list the first."""
@@ -83,7 +84,7 @@ class Report(Differences[Difference]):
 
     def lines(self) -> list[str]:
         """The report for people."""
-        return [*self.told(), f"{self.commits} commits, {self.rows} rows: {self.verdict}"]
+        return [*self.told(), f"{counted(self.commits, 'commit')}, {counted(self.rows, 'row')}: {self.verdict}"]
 
 
 def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> Iterator[Difference]:

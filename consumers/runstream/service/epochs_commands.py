@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from runstream.cli.connection import given
 from runstream.cli.output import Output, moment, print_json, print_table, say
 from runstream.cli.table import Column
+from runstream.counting import counted
 from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError
 from runstream.importing.activating import activate, delete
@@ -65,7 +66,7 @@ def activate_command(epoch: int, /, *, options: ServerOptions | None = None) -> 
         Its number, as `runstream epochs list` shows it.
     """
     parked = uvloop.run(_activate(_settings(options), epoch))
-    told = f"; {parked:,} commits could not be applied, see `runstream parked list`" if parked else ""
+    told = f"; {counted(parked, 'commit')} could not be applied, see `runstream parked list`" if parked else ""
     say(f"epoch {epoch} is the current one{told}\nnext       runstream maintenance disable")
 
 

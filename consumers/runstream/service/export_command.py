@@ -17,6 +17,7 @@ from cyclopts import Parameter
 from runstream.cli.connection import connect, given
 from runstream.cli.failures import told_by_service
 from runstream.commits import LogPosition
+from runstream.counting import counted
 from runstream.database import Database
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
@@ -196,9 +197,9 @@ def _name(namespace: str) -> str:
 async def _stdout(content: bytes) -> None:
     if sys.stdout.isatty():
         raise BadRequestError(
-            "a snapshot is nothing for a terminal",
+            "refusing to write a snapshot to a terminal",
             code="exportNotPossible",
-            hint="send stdout elsewhere, or use -o FILE",
+            hint="redirect stdout, or use -o FILE",
         )
     await asyncio.to_thread(sys.stdout.buffer.write, content)
 
@@ -206,10 +207,11 @@ async def _stdout(content: bytes) -> None:
 def _say(manifest: Manifest, where: str) -> None:
     """On stderr: stdout may be the snapshot."""
     objects = sum(found.objects for found in manifest.objects)
-    more = f", {objects:,} objects" if objects else ""
+    more = f", {counted(objects, 'object')}" if objects else ""
     if manifest.parked:
-        sys.stderr.write(f"{len(manifest.parked):,} runs and tasks have parked commits, which come along as such\n")
+        parked = counted(len(manifest.parked), "run or task", "runs and tasks")
+        sys.stderr.write(f"exported with the parked commits of {parked}\n")
     sys.stderr.write(
-        f"exported {manifest.commits:,} commits ({manifest.event_count:,} events{more}) to {where}; "
+        f"exported {counted(manifest.commits, 'commit')} ({counted(manifest.event_count, 'event')}{more}) to {where}; "
         f"left out: {'; '.join(manifest.left_out)}\n"
     )

@@ -16,6 +16,7 @@ from runstream.cli.connection import connect, given
 from runstream.cli.failures import told_by_service
 from runstream.cli.output import Output, complain, print_json, say
 from runstream.client.snapshots import ImportProgress, ImportReport
+from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.importing.importer import Imported, Verified, import_snapshot, older_than, verify_file, would_import
@@ -155,20 +156,19 @@ def lines_of(done: Imported | ImportReport) -> list[str]:
     """What was done, or would be, for people."""
     where = f"{done.namespace}, {done.position}, exported {done.created}"
     signed = f", signed by {done.signer}" if done.signer else ", not signed"
-    lines = [f"snapshot   {where}{signed}", f"           {done.commits:,} commits, {done.runs:,} runs"]
+    holds = f"{counted(done.commits, 'commit')}, {counted(done.runs, 'run')}"
+    lines = [f"snapshot   {where}{signed}", f"           {holds}"]
     if done.partitions != done.here_partitions:
-        lines.append(f"           of {done.partitions} partitions, put into {done.here_partitions}")
+        lines.append(f"           of {counted(done.partitions, 'partition')}, put into {done.here_partitions}")
     if done.parked_in_source:
-        lines.append(
-            f"           {done.parked_in_source:,} of them were parked in the source, and are tried again here"
-        )
+        lines.append(f"           {done.parked_in_source:,} of them parked in the source, to be tried again here")
     if done.dry:
-        lines.append(f"replaces   epoch {done.here_epoch} with {done.replaced_commits:,} commits")
-        lines += [f"objects    {done.objects:,}, those that are missing would be stored"] if done.objects else []
+        lines.append(f"replaces   epoch {done.here_epoch} with {counted(done.replaced_commits, 'commit')}")
+        lines += [f"objects    {done.objects:,}; missing ones would be stored"] if done.objects else []
         return [*lines, "nothing was changed"]
-    lines.append(f"imported   as epoch {done.here_epoch}, in place of {done.replaced_commits:,} commits")
+    lines.append(f"imported   as epoch {done.here_epoch}, in place of {counted(done.replaced_commits, 'commit')}")
     if done.objects:
         lines.append(f"objects    {done.objects_added:,} stored, {done.objects - done.objects_added:,} were there")
     if done.parked:
-        lines.append(f"parked     {done.parked:,} commits could not be applied: runstream parked list")
+        lines.append(f"parked     {counted(done.parked, 'commit')} could not be applied: runstream parked list")
     return [*lines, "next       runstream maintenance disable"]

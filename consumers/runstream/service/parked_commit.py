@@ -11,6 +11,7 @@ import orjson
 from runstream import glance
 from runstream.cli.output import moment
 from runstream.commits import Position
+from runstream.counting import counted
 from runstream.database import Database
 from runstream.errors import NotExistError
 from runstream.feed.feed import read_again
@@ -78,7 +79,7 @@ def lines_of(found: Found) -> list[str]:
     else:
         shown = text if text is not None else f"{base64}"
     kind = "JSON" if json is not None else "text" if text is not None else "neither JSON nor text, in base64"
-    return [*lines, f"body       {len(message.data)} bytes; {kind}:", shown]
+    return [*lines, f"body       {counted(len(message.data), 'byte')}; {kind}:", shown]
 
 
 def json_of(found: Found) -> dict[str, object]:
@@ -124,4 +125,4 @@ def _behind(positions: tuple[Position, ...]) -> str:
         return "nothing"
     shown = ", ".join(map(str, positions[:_SHOWN_BEHIND]))
     more = f", and {len(positions) - _SHOWN_BEHIND} more" if len(positions) > _SHOWN_BEHIND else ""
-    return f"{len(positions)} commits: {shown}{more}"
+    return f"{counted(len(positions), 'commit')}: {shown}{more}"

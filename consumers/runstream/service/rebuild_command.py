@@ -10,6 +10,7 @@ import uvloop
 from runstream.cli.connection import given
 from runstream.cli.output import say
 from runstream.commits import LogPosition
+from runstream.counting import counted
 from runstream.database import Database
 from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError
@@ -46,7 +47,9 @@ def rebuild_command(*, at: str | None = None, into: str | None = None, options: 
             hint="name a schema of its own with --into; to go back, import an export of that time (--until)",
         )
     done = uvloop.run(_rebuild(settings_of(options or ServerOptions(), given()), until, into))
-    parked = f"; {done.parked} commits could not be applied, see `runstream parked list`" if done.parked else ""
+    parked = (
+        f"; {counted(done.parked, 'commit')} could not be applied, see `runstream parked list`" if done.parked else ""
+    )
     say(f"made anew in schema {done.schema}, as of {done.position}{parked}")
 
 

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from runstream.cli.output import print_json, print_table, say
 from runstream.cli.table import Column
 from runstream.commits import LogPosition
+from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.service.progress import progress
 from runstream.snapshots.comparing import Comparison, compare
@@ -108,17 +109,18 @@ def _say_report(report: Report, *, trusted: bool) -> None:
     if report.problem_count > len(report.problems):
         say(f"and {report.problem_count - len(report.problems):,} more")
     if report.manifest is None or not report.good:
-        say(f"the snapshot is not good: {report.problem_count:,} problems")
+        say(f"the snapshot is not good: {counted(report.problem_count, 'problem')}")
         return
     if report.parked:
-        say(f"parked in the source: {report.parked:,} commits, which are parked or applied where it is imported")
+        say(f"parked in the source: {counted(report.parked, 'commit')}, parked or applied where it is imported")
     skipped = f" ({report.skipped:,} of them skipped)" if report.skipped else ""
     signed = "not signed"
     if report.signer:
-        signed = f"signed with {report.signer}" + ("" if trusted else ", which nobody said to be trusted (--key)")
+        signed = f"signed with {report.signer}" + ("" if trusted else ", not known to be trusted (--key)")
     say(
-        f"the snapshot is good: {report.commits:,} commits{skipped}, {report.manifest.event_count:,} events, "
-        f"{sum(found.objects for found in report.manifest.objects):,} objects; {signed}"
+        f"the snapshot is good: {counted(report.commits, 'commit')}{skipped}, "
+        f"{counted(report.manifest.event_count, 'event')}, "
+        f"{counted(sum(found.objects for found in report.manifest.objects), 'object')}; {signed}"
     )
 
 
@@ -142,9 +144,9 @@ def _show(snapshot: Snapshot) -> None:
         ("exported", f"{header.created.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC by Runstream {header.runstream}"),
         ("position", str(LogPosition(header.epoch, manifest.positions))),
         ("until", str(header.until) if header.until is not None else "the end at that time"),
-        ("commits", f"{manifest.commits:,} in {len(manifest.segments):,} segments"),
+        ("commits", f"{manifest.commits:,} in {counted(len(manifest.segments), 'segment')}"),
         ("objects", f"{sum(found.objects for found in manifest.objects):,}"),
-        ("size", f"{snapshot.size:,} bytes"),
+        ("size", counted(snapshot.size, "byte")),
         ("signed with", snapshot.signer or "nothing"),
         *(
             ("parked", f"{one.partition}/{one.sequence} {one.subject}: {one.reason}")
@@ -186,7 +188,9 @@ def _say_comparison(found: Comparison) -> None:
     for difference in found.differences:
         say(difference)
     if found.equal:
-        say(f"they are equal: {found.same:,} commits")
+        say(f"they are equal: {counted(found.same, 'commit')}")
     else:
-        say(f"{found.same:,} commits are the same; only the first has {found.only[0]:,}, the second {found.only[1]:,}")
+        first, second = found.only
+        same = counted(found.same, "commit")
+        say(f"{same} in both, {first:,} only in the first snapshot, {second:,} only in the second")
     sys.stdout.flush()

@@ -16,6 +16,7 @@ import msgspec
 
 from runstream.codec import decode
 from runstream.commits import Commit
+from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.events.run import RunCreated
 from runstream.log.port import RawMessage
@@ -192,4 +193,4 @@ def _difference(found: dict[str, int], said: dict[str, int]) -> str:
     if not kinds:
         return "the number of unreadable commits is not the one in the manifest"
     kind = kinds[0]
-    return f"it has {found.get(kind, 0)} events of type {kind}, and the manifest says {said.get(kind, 0)}"
+    return f"it has {counted(found.get(kind, 0), 'event')} of type {kind}, and the manifest says {said.get(kind, 0)}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
+from runstream.counting import counted
 from runstream.log.port import RawMessage
 from runstream.snapshots.aggregates import BUCKETS, spooled
 from runstream.snapshots.manifest import Manifest
@@ -59,7 +60,11 @@ def _compare_partition(first: Snapshot, second: Snapshot, partition: int, found:
         if one is None or other is None:
             left = (_length(first.manifest, partition) - number + 1, _length(second.manifest, partition) - number + 1)
             which, more = ("first", left[0]) if other is None else ("second", left[1])
-            found.add(max(left[0], 0), max(left[1], 0), f"partition {partition}: the {which} has {more} commits more")
+            found.add(
+                max(left[0], 0),
+                max(left[1], 0),
+                f"partition {partition}: the {which} has {counted(more, 'commit')} more",
+            )
             return
         if _content(one) == _content(other):
             found.same += 1

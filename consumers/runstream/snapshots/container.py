@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
 
+from runstream.counting import counted
 from runstream.snapshots.errors import SnapshotError
 
 BLOCK = 512
@@ -80,7 +81,7 @@ def entries(file: BinaryIO, size: int) -> Iterator[Entry]:
             return
         entry = _entry(block, at)
         if entry.end > size:
-            problem = f"it ends after {size} bytes, in the middle of {entry.name}"
+            problem = f"it ends after {counted(size, 'byte')}, in the middle of {entry.name}"
             raise SnapshotError(_FILE, problem, code="truncatedSnapshot", hint=CUT)
         file.seek(entry.offset + entry.size)
         if any(file.read(_padding(entry.size))):
@@ -100,7 +101,7 @@ def _block(file: BinaryIO, at: int, last: str) -> bytes:
         if at == 0:
             problem = "it is empty" if not block else "it is too short to be a snapshot"
             raise SnapshotError(_FILE, problem, code="notASnapshot", hint=_NOT_OURS)
-        problem = f"it ends after {at + len(block)} bytes, behind {last}, without its end"
+        problem = f"it ends after {counted(at + len(block), 'byte')}, behind {last}, without its end"
         raise SnapshotError(_FILE, problem, code="truncatedSnapshot", hint=CUT)
     return block
 
@@ -136,7 +137,7 @@ def _size(block: bytes, name: str) -> int:
 def content(file: BinaryIO, entry: Entry, limit: int) -> bytes:
     """All of a file that may have at most `limit` bytes. Raises SnapshotError."""
     if entry.size > limit:
-        raise SnapshotError(entry.name, f"it has {entry.size} bytes; more than {limit} are not read")
+        raise SnapshotError(entry.name, f"it has {counted(entry.size, 'byte')}; more than {limit} are not read")
     file.seek(entry.offset)
     found = file.read(entry.size)
     if len(found) != entry.size:

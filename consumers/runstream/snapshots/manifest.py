@@ -16,6 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 import orjson
 
+from runstream.counting import counted
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.segments import Count, Hash, SegmentDescription, Sequence
 from runstream.subjects import MAX_PARTITIONS, Subjects, aggregate_of
@@ -117,7 +118,7 @@ class Manifest:
         return sum(self.events.values())
 
 
-def counted(segments: tuple[SegmentDescription, ...]) -> dict[str, int]:
+def events_by_type(segments: tuple[SegmentDescription, ...]) -> dict[str, int]:
     """How many events of each type the segments have together, by name."""
     total: Counter[str] = Counter()
     for segment in segments:
@@ -154,7 +155,7 @@ def read_header(content: bytes) -> SnapshotHeader:
     """The `snapshot.json`. Raises SnapshotError."""
     header = _read(SNAPSHOT, content, SnapshotHeader)
     if len(header.ends) != header.partitions:
-        raise SnapshotError(SNAPSHOT, f"it has {header.partitions} partitions and {len(header.ends)} ends")
+        raise SnapshotError(SNAPSHOT, f"it has {counted(header.partitions, 'partition')} and {len(header.ends)} ends")
     return header
 
 

@@ -15,6 +15,7 @@ from typing import Annotated
 import msgspec
 import structlog
 
+from runstream.counting import counted
 from runstream.errors import InternalError, NotExistError
 from runstream.objects import ObjectReader, ObjectStorage
 from runstream.objects.paths import ARCHIVES, LOGS
@@ -102,7 +103,7 @@ async def _copied(stored: ObjectReader, name: str, stream: SnapshotStream) -> _L
         size += len(chunk)
         await stream.piece(chunk)
     if size != stored.size:
-        raise InternalError(f"{name} has {size} bytes, and should have {stored.size}", code="objectChanged")
+        raise InternalError(f"{name} has {counted(size, 'byte')}, and should have {stored.size}", code="objectChanged")
     await stream.end(size)
     return _Listed(size, name, hashed.hexdigest())
 

@@ -103,7 +103,7 @@ def _not_too_many(parked: Iterable[ParkedCommit]) -> list[ParkedCommit]:
     listed = list(parked)
     if len(listed) > MAX_NAMED:
         raise BadRequestError(
-            f"{len(listed)} runs and tasks have parked commits: more than the {MAX_NAMED} that a snapshot can name",
+            f"more runs and tasks have parked commits than a snapshot can name ({len(listed)}, at most {MAX_NAMED})",
             code="tooManyParked",
             hint="was the log written by a newer Runstream? Export it with that one",
         )

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from runstream.codec import decode
 from runstream.commits import StoredCommit
+from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.skip import CommitSkipped
 from runstream.log.port import RawMessage
@@ -230,7 +231,7 @@ def _check_segments(header: SnapshotHeader, manifest: Manifest) -> None:
         if segment.partition not in begun and segment.first != 1:
             raise SnapshotError(segment.name, f"partition {segment.partition} begins here; what is before is missing")
         begun.add(segment.partition)
-    counts = (sum(s.commits for s in segments), sum(s.unreadable for s in segments), m.counted(segments))
+    counts = (sum(s.commits for s in segments), sum(s.unreadable for s in segments), m.events_by_type(segments))
     if ends != manifest.positions or counts != (manifest.commits, manifest.unreadable, manifest.events):
         raise SnapshotError(m.MANIFEST, "its positions or counts are not those of its segments")
     for partition, (end, limit) in enumerate(zip(ends, header.ends, strict=True)):
@@ -254,7 +255,7 @@ def _check_places(manifest: Manifest, places: dict[str, Entry]) -> None:
         if name not in places:
             raise SnapshotError(name, "it is missing")
         if places[name].size != size:
-            raise SnapshotError(name, f"it has {places[name].size} bytes, and should have {size}")
+            raise SnapshotError(name, f"it has {counted(places[name].size, 'byte')}, and should have {size}")
     for name, expected in zip(places, listed, strict=False):
         if name not in listed:
             raise SnapshotError(name, "the manifest does not name it")

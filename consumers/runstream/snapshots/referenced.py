@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Collection, Iterable
 
 from runstream.codec import decode
+from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.executor_task import ExecutorTaskArchiveStored, ExecutorTaskAssigned, ExecutorTaskLogStored
 from runstream.ids import attempt_id
@@ -65,7 +66,7 @@ class Referenced:
         missing = sorted(_path(*each) for each in self._expected.values())
         more = f", and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         raise InternalError(
-            f"{len(missing)} objects that the log refers to are not in the object storage: "
+            f"the object storage lacks {counted(len(missing), 'object')} that the log refers to: "
             f"{', '.join(missing[:_NAMED])}{more}",
             code="objectsMissing",
             details={"missing": missing[:1000]},

@@ -22,6 +22,7 @@ from typing import Annotated
 
 import msgspec
 
+from runstream.counting import counted
 from runstream.log.port import RawMessage
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.lines import MAX_LINE_BYTES, line_of, read_line, types_of
@@ -223,7 +224,7 @@ def read_segment(description: SegmentDescription, data: bytes, subjects: Subject
         sequence += 1
         yield message
     if number != description.commits or sequence != description.last + 1:
-        raise SnapshotError(name, f"it has {number} commits, and should have {description.commits}")
+        raise SnapshotError(name, f"it has {counted(number, 'commit')}, and should have {description.commits}")
 
 
 def described(name: str, data: bytes, subjects: Subjects, previous: str = "") -> SegmentDescription:
@@ -325,7 +326,7 @@ def check_chain(descriptions: Iterable[SegmentDescription], epoch: int, partitio
 def broken_link(before: SegmentDescription | None, description: SegmentDescription) -> str:
     """Why a segment does not follow the one before it (None: it is the first); empty when it does."""
     if description.last - description.first + 1 != description.commits:
-        return f"it cannot have {description.commits} commits"
+        return f"it cannot have {counted(description.commits, 'commit')}"
     if before is None:
         return "the segment before it is not the one it names" if description.previous else ""
     if description.first > before.last + 1:

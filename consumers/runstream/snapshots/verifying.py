@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 from runstream.codec import decode
+from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError
 from runstream.garbage import collect_seldom
 from runstream.snapshots.aggregates import Aggregates, Finding
@@ -75,7 +76,7 @@ class Report:
         if self.good:
             return
         first = self.problems[0]
-        more = f" (and {self.problem_count - 1} more problems)" if self.problem_count > 1 else ""
+        more = f" (and {counted(self.problem_count - 1, 'more problem')})" if self.problem_count > 1 else ""
         raise SnapshotError(
             first.part,
             first.what + more,

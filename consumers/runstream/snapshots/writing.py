@@ -311,7 +311,7 @@ class _Export:
             texts=self.texts,
             positions=m.positions_of(segments, self.header.partitions),
             commits=sum(segment.commits for segment in segments),
-            events=m.counted(segments),
+            events=m.events_by_type(segments),
             unreadable=sum(segment.unreadable for segment in segments),
             segments=segments,
             objects=tuple(self.objects),

@@ -19,6 +19,7 @@ from cyclopts import Parameter
 
 from runstream.cli.repository import enclosing_source
 from runstream.client import Client, ClientError, Run, RunSummary, Task
+from runstream.client.runs import MAX_PAGE
 from runstream.errors import BadRequestError, NotExistError
 from runstream.names import numbered_name, project_of
 
@@ -28,7 +29,7 @@ _NUMBER = re.compile(r"#?(\d{1,18})")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,35}")
 _LATEST = ("latest", "@")
 _PAGES = 5
-"""Pages of the latest runs, of 40 each, in which the beginning of an id is looked for."""
+"""Pages of the latest runs, in which the beginning of an id is looked for."""
 _SHOWN = 3
 _HINT = (
     "name it as `runstream run list` does, such as /project/web/12, by its id or the beginning of it, or as `latest`"
@@ -103,7 +104,7 @@ async def _by_beginning(client: Client, beginning: str) -> Run:
     found: list[RunSummary] = []
     start: int | None = 0
     for _ in range(_PAGES):
-        page = await client.runs.page(limit=40, start=start or 0)
+        page = await client.runs.page(limit=MAX_PAGE, start=start or 0)
         found += [run for run in page.runs if run.id.startswith(beginning)]
         start = page.next_start
         if start is None:
@@ -115,7 +116,7 @@ async def _by_beginning(client: Client, beginning: str) -> Run:
             f"{beginning!r} begins {len(found)} ids", code="invalidRun", hint=f"name one of {_listed(found[:_SHOWN])}"
         )
     raise NotExistError(
-        f"none of the latest {_PAGES * 40} runs has an id that begins with {beginning!r}",
+        f"none of the latest {_PAGES * MAX_PAGE} runs has an id that begins with {beginning!r}",
         code="runDoesNotExist",
         hint=_HINT,
     )

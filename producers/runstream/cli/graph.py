@@ -17,7 +17,7 @@ from rich.text import Text
 from runstream.cli.connection import us_command
 from runstream.cli.exit_status import described_status
 from runstream.cli.finding import run_name
-from runstream.cli.output import STYLES, lasted, moment
+from runstream.cli.output import STYLES, lasted, moment, worded
 from runstream.cli.table import Column, render
 from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Run, RunSummary, Step, Task
@@ -171,7 +171,7 @@ def headline(run: Run, now: datetime | None = None) -> Text:
     word = outcome(run)
     took = f"  {lasted(run.start_time, run.end_time, now)}" if run.start_time else ""
     why = "  its time was up" if run.timedout else ""
-    return Text.assemble((title(run), "bold"), "  ", (word, STYLES.get(word, "")), took, why)
+    return Text.assemble((title(run), "bold"), "  ", (worded(word), STYLES.get(word, "")), took, why)
 
 
 def title(run: RunSummary) -> str:

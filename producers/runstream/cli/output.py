@@ -38,6 +38,9 @@ STYLES = {
 }
 
 
+_WORDS = {"notstarted": "not started", "setuperror": "setup error"}
+
+
 class _Output(Console):
     """A console whose errors of writing are told by the edge, like those of every other way to write."""
 
@@ -85,9 +88,14 @@ def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Cell]],
         say(empty)
 
 
+def worded(word: str) -> str:
+    """Return a phase, status or result of the API as people read it."""
+    return _WORDS.get(word, word)
+
+
 def styled(word: str) -> Text:
     """A phase, status or result in its colour."""
-    return Text(word, style=STYLES.get(word, ""))
+    return Text(worded(word), style=STYLES.get(word, ""))
 
 
 def moment(at: datetime | None) -> str:

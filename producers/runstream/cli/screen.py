@@ -21,7 +21,7 @@ from runstream.cli.connection import us_command
 from runstream.cli.finding import run_name
 from runstream.cli.graph import graph_lines, headline, title
 from runstream.cli.log_lines import LINE_CHARS
-from runstream.cli.output import console, say, shows_colours
+from runstream.cli.output import console, say, shows_colours, worded
 from runstream.cli.terminal_text import printable
 from runstream.client import Reason, Run
 from runstream.counting import counted
@@ -232,7 +232,7 @@ class PlainScreen:
     def show(self, run: Run) -> None:
         """The run's phase, until it ends: its end is told after everything else."""
         self._title = title(run)
-        phase = f"{run.phase}, paused" if run.paused_at is not None else str(run.phase)
+        phase = f"{run.phase}, paused" if run.paused_at is not None else worded(run.phase)
         if not run.finished and self._said != phase:
             self._said = phase
             say(f"{self._title}: {phase}")

@@ -13,7 +13,7 @@ from runstream.cli.finding import run_name
 from runstream.cli.following import follow_run
 from runstream.cli.graph import detail, ordered, outcome, title, warnings
 from runstream.cli.log_choice import in_order
-from runstream.cli.output import STYLES, console, lasted, say
+from runstream.cli.output import STYLES, console, lasted, say, worded
 from runstream.cli.screen import screen
 from runstream.client import Client, Run, Task
 
@@ -53,7 +53,7 @@ async def tell_created(client: Client, runs: Sequence[Run]) -> None:
     """Say which runs there are, and what to type next."""
     runs = [await _numbered(client, run) for run in runs]
     for run in runs:
-        say(f"{title(run)} is {run.phase}  {run_name(run)}")
+        say(f"{title(run)} is {worded(run.phase)}  {run_name(run)}")
         for error in run.setup_errors:
             say(f"  setup error: {error}")
     for run in runs[:1]:
@@ -82,7 +82,7 @@ def tell_end(run: Run) -> None:
     """Print how a run ended, what failed, and what to type next."""
     word, us = outcome(run), us_command()
     took = f" after {lasted(run.start_time, run.end_time)}" if run.start_time and run.end_time else ""
-    console().print(f"\n{title(run)}: {word}{took}", style=STYLES.get(word, ""), markup=False)
+    console().print(f"\n{title(run)}: {worded(word)}{took}", style=STYLES.get(word, ""), markup=False)
     for error in run.setup_errors:
         say(f"  setup error: {error}")
     for warning in warnings(run):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runstream.cli.finding import RunName, find_run, is_id, name_of
-from runstream.cli.output import Output, print_json, print_table, say
+from runstream.cli.output import Output, print_json, print_table, say, worded
 from runstream.cli.running import with_client
 from runstream.cli.table import Column
 from runstream.client import Client, Why
@@ -45,7 +45,7 @@ def _print(found: Why, name: str) -> None:
 
 
 def _state(found: Why) -> str:
-    return found.phase if found.result == "unknown" else f"{found.phase}, {found.result}"
+    return worded(found.phase) if found.result == "unknown" else f"{found.phase}, {found.result}"
 
 
 def _listed(tasks: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from runstream.commits import Position
+from runstream.counting import counted
 from runstream.database import Database, Transaction
 from runstream.database.freshness import Freshness
 from runstream.database.runs import (
@@ -84,7 +85,7 @@ class DatabaseReads:
             raise BadRequestError(
                 f"position {position.epoch}/{position.partition}/{position.sequence} is not one of this log",
                 code="invalidPosition",
-                hint=f"it has {self._log.partitions} partitions and is in epoch {self._log.epoch}",
+                hint=f"it has {counted(self._log.partitions, 'partition')} and is in epoch {self._log.epoch}",
             )
         if position.epoch < self._log.epoch or self._freshness.includes(position):
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from runstream import codec
 from runstream.commits import LogPosition, StoredCommit
+from runstream.counting import counted
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.run_config import RunConfigTask
 from runstream.gateway.locating import find_run, locate_run
@@ -89,7 +90,8 @@ async def place_of(log: Log, text: str) -> LogPosition:
     place = LogPosition.parse(text)
     if place.epoch != log.epoch or len(place.sequences) != log.partitions:
         raise BadRequestError(
-            f"position {text} is of another log: this one is in epoch {log.epoch} and has {log.partitions} partitions",
+            f"position {text} is of another log: this one has "
+            f"{counted(log.partitions, 'partition')} and is in epoch {log.epoch}",
             code="invalidPosition",
             hint="begin at start or end",
         )

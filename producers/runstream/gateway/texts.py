@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, inspect
 
+from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.limits import MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, MAX_WORD_BYTES
 from runstream.names import SHOWN_PATTERN, name_problem
@@ -82,7 +83,7 @@ def _of_text(limit: int, *, shown: bool) -> Misfits:
     def found(value: str, path: str) -> Iterator[BadRequestError]:
         if len(value) * 4 > limit and (size := len(value.encode())) > limit:
             yield BadRequestError(
-                f"the text at {path} is too long: {size:,} bytes, at most {limit:,}",
+                f"the text at {path} is too long: {counted(size, 'byte')}, at most {limit:,}",
                 code="textTooLong",
                 details={"path": path, "size": size, "limit": limit},
                 hint="shorten it; what is larger belongs in a file of the repository",

@@ -46,4 +46,4 @@ async def decide_and_append(
             if attempt == attempts:
                 raise
             at_least = conflict.last.position if conflict.last is not None else at_least
-    raise ValueError(f"{attempts} attempts are none")
+    raise ValueError(f"attempts must be at least 1 (got {attempts})")

@@ -20,6 +20,7 @@ from nats.aio.client import Client
 from runstream.bounded import heard
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
+from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import (
     STORE_FULL,
@@ -254,7 +255,8 @@ class JetStreamLog:
         body, headers = encode(commit)
         if len(body) > self._nc.max_payload - _HEADER_ROOM:
             raise BadRequestError(
-                f"the commit of {address.aggregate} takes {len(body)} bytes; NATS accepts {self._nc.max_payload}",
+                f"the commit of {address.aggregate} takes {counted(len(body), 'byte')}; "
+                f"NATS accepts {self._nc.max_payload}",
                 code="commitTooLarge",
                 details={"bytes": len(body), "limit": self._nc.max_payload - _HEADER_ROOM},
                 hint="make it smaller, or raise max_payload in the configuration of NATS",

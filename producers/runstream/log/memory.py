@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
+from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError
 from runstream.ids import new_id
 from runstream.log.port import AppendConflictError, RawMessage
@@ -66,7 +67,8 @@ class MemoryLog:
         for commit, (body, _) in zip(commits, encoded, strict=True):
             if len(body) > MAX_BODY_BYTES:
                 raise BadRequestError(
-                    f"the commit of {commit.address.aggregate} takes {len(body)} bytes", code="commitTooLarge"
+                    f"the commit of {commit.address.aggregate} takes {counted(len(body), 'byte')}",
+                    code="commitTooLarge",
                 )
         return [self._append(commit, *parts) for commit, parts in zip(commits, encoded, strict=True)]
 

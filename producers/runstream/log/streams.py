@@ -15,6 +15,7 @@ import orjson
 import structlog
 from nats.aio.client import Client
 
+from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import STREAM_DIFFERS, STREAM_NOT_FOUND, ApiError, request
 from runstream.jetstream.streams import bucket_config, ensure_stream
@@ -75,7 +76,9 @@ async def create_streams(nc: Client, subjects: Subjects, partitions: int, replic
     """Make the control bucket and all streams of an epoch; those that are there stay. Nobody reads them yet."""
     if not 1 <= partitions <= MAX_PARTITIONS:
         raise BadRequestError(
-            f"{partitions} partitions are not possible", code="invalidPartitions", hint=f"use 1 to {MAX_PARTITIONS}"
+            f"partitions must be 1 to {MAX_PARTITIONS} (got {partitions})",
+            code="invalidPartitions",
+            hint=f"use 1 to {MAX_PARTITIONS}",
         )
     await create_control_bucket(nc, subjects.namespace, replicas)
     for partition in range(partitions):
@@ -154,7 +157,7 @@ async def check(nc: Client, subjects: Subjects, description: LogDescription, par
         )
     if partitions is not None and partitions != description.partitions:
         raise BadRequestError(
-            f"the log {subjects.namespace!r} has {description.partitions} partitions, not {partitions}",
+            f"the log {subjects.namespace!r} has {counted(description.partitions, 'partition')}, not {partitions}",
             code="otherPartitions",
             details={"partitions": description.partitions, "asked": partitions},
             hint=f"set partitions to {description.partitions}; another number takes an export and an import",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from runstream.counting import counted
 from runstream.domain.run import Run, RunPhase
 from runstream.events.run import RunCancelled, RunEvent, RunStarted, RunStopRequested
 from runstream.events.run_config import Concurrency, GroupPolicy
@@ -54,7 +55,7 @@ def decide_in_group(run: Run, concurrency: Concurrency, place: Place) -> tuple[R
     if concurrency.policy == "skip" and place.earlier is not None:
         return (RunCancelled(f"{_name(run, place.earlier)} has not ended (concurrency skip)"),)
     if 0 < concurrency.max_waiting <= place.waiting:
-        waiting = "1 run waits" if place.waiting == 1 else f"{place.waiting} runs wait"
+        waiting = f"{counted(place.waiting, 'run')} wait{'s' if place.waiting == 1 else ''}"
         return (
             RunCancelled(f"{waiting} behind {_name(run, place.first)} already (max_waiting {concurrency.max_waiting})"),
         )

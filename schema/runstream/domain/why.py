@@ -235,7 +235,7 @@ def _lacking(offer: Offer, task: RunConfigTask) -> list[Lack]:
 
 def _load(offer: Offer, view: View) -> str:
     load = view.loads.get(offer.executor_id, 0)
-    return f"{load} of {offer.active_tasks_limit} tasks" if offer.active_tasks_limit else f"{load} tasks"
+    return f"{load} of {offer.active_tasks_limit} tasks" if offer.active_tasks_limit else counted(load, "task")
 
 
 def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.events.run_config import RunConfig, Text
 
@@ -19,7 +20,7 @@ def require_fitting_environment(config: RunConfig) -> None:
     found = dict(_too_large(config))
     if not found:
         return
-    sizes = [f"{name[:100]} is {size:,} bytes" for name, size in list(found.items())[:_NAMED]]
+    sizes = [f"{name[:100]} is {counted(size, 'byte')}" for name, size in list(found.items())[:_NAMED]]
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     raise BadRequestError(
         f"{', '.join(sizes)}{more}, a process can take {MAX_ENTRY_BYTES:,}",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.executor.masking import Masking
 from runstream.executor.packing import pack
@@ -51,7 +52,7 @@ async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -
         return Saved(1)
     for warning in packed.warnings:
         context.log.line(f"warning: {warning}")
-    context.log.line(f"saved {_counted(packed.entries)}, {target.stat().st_size} bytes")
+    context.log.line(f"saved {_counted(packed.entries)}, {counted(target.stat().st_size, 'byte')}")
     stored = attempt_id(context.task.run_task_id, context.task.attempt)
     reference = paths.archive_reference(stored, context.task.run_id)
     await objects.write_all({paths.archive(stored, context.index): target, reference: b""})
@@ -63,7 +64,7 @@ def shown_warnings(warnings: Sequence[str], masking: Masking) -> tuple[str, ...]
     """Return the warnings that a run shows: masked, and bounded in number and length."""
     shown = [_cut(masking.masked(warning)) for warning in warnings[:MAX_WARNINGS]]
     if len(warnings) > MAX_WARNINGS:
-        shown[-1] = f"and {len(warnings) - MAX_WARNINGS + 1} more warnings: see the step's log"
+        shown[-1] = f"and {counted(len(warnings) - MAX_WARNINGS + 1, 'more warning')}: see the step's log"
     return tuple(shown)
 
 
@@ -117,4 +118,4 @@ async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: Objec
 
 
 def _counted(entries: int) -> str:
-    return f"{entries} file or folder" if entries == 1 else f"{entries} files and folders"
+    return counted(entries, "file or folder", "files and folders")

@@ -10,6 +10,7 @@ import nats.errors
 import orjson
 from nats.aio.client import Client
 
+from runstream.counting import counted
 from runstream.errors import RunstreamError
 from runstream.jetstream.api import request
 from runstream.log import streams
@@ -50,7 +51,11 @@ async def log_streams(client: Client, settings: Settings) -> AsyncIterator[Findi
         except (RunstreamError, nats.errors.Error) as error:
             found.broken.append(f"{subjects.stream(partition)} ({str(error) or type(error).__name__})")
     partitions = description.partitions
-    yield Finding("log", "ok", f"epoch {description.epoch}, {partitions} partitions, {found.messages} commits")
+    yield Finding(
+        "log",
+        "ok",
+        f"epoch {description.epoch}, {counted(partitions, 'partition')}, {counted(found.messages, 'commit')}",
+    )
     yield _replicas(found, partitions, settings.replicas)
     yield judged(
         "log compression",
@@ -105,7 +110,7 @@ def _replicas(found: _Streams, partitions: int, wanted: int) -> Finding:
         return Finding(
             "log replicas",
             "problem",
-            f"{len(found.few)} of {partitions} streams have fewer than {wanted}",
+            f"{len(found.few)} of {counted(partitions, 'stream')} with fewer than {wanted}",
             f"raise them: nats stream edit {found.few[0]} --replicas {wanted}",
         )
     return judged(

@@ -16,6 +16,7 @@ import nats.errors
 import orjson
 from nats.aio.client import Client
 
+from runstream.counting import counted
 from runstream.domain.executor import SKEW_SECONDS
 from runstream.errors import InternalError
 from runstream.gateway.sighting import ExecutorSightings
@@ -113,9 +114,10 @@ async def _all_servers(client: Client) -> list[tuple[str, Mapping[str, Any]]]:
 async def _limits(client: Client, folder: Path | None) -> Finding:
     account = await request(client, "INFO")
     store = await store_use(client, folder)
+    streams, consumers = counted(account["streams"], "stream"), counted(account["consumers"], "consumer")
     return judged(
         "NATS storage",
-        f"{store}; {account['streams']} streams, {account['consumers']} consumers",
+        f"{store}; {streams}, {consumers}",
         good=not _nearly_full(store),
         todo="free space on its disk, or raise the account's max_file_store: a full store takes no commit any more",
     )

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runstream.counting import counted
 from runstream.domain.actions import (
     NotAllowed,
     decide_annotate,
@@ -78,7 +79,7 @@ def _require_annotations(body: TaskActionBody) -> None:
     elif APPROVERS in given:
         problem = f"the annotation {APPROVERS!r} says who approved the task, and cannot be set"
     elif size > MAX_ANNOTATIONS_BYTES:
-        problem = f"the annotations take {size} bytes; a task has at most {MAX_ANNOTATIONS_BYTES}"
+        problem = f"the annotations take {counted(size, 'byte')}; a task has at most {MAX_ANNOTATIONS_BYTES}"
     else:
         return
     raise BadRequestError(problem, code="invalidAnnotations", hint="keep larger things elsewhere, and note where")
