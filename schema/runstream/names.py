@@ -1,4 +1,4 @@
-"""Which names users may give to what they create (domain g.3), and which texts can be shown as a name."""
+"""Which names users may give to what they create (rule create-11), and which texts can be shown as a name."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def partition_of(root: str, partitions: int) -> int:
 def group_root(group: str) -> str:
     """The first two elements of a run's group: `/project/<id>` or `/user/<id>`.
 
-    Raises BadRequestError for a group that is not absolute or has fewer than two elements (c.2).
+    Raises BadRequestError for a group that is not absolute or has fewer than two elements (rule group-1).
     """
     elements = group.strip("/").split("/")
     if not group.startswith("/") or len(elements) < 2 or not all(elements):

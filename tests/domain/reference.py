@@ -1,4 +1,4 @@
-"""The rules of domain c.4 to c.6 with our changes (docs/reference/run-config.md), applied until nothing changes.
+"""The rules run-4, run-5, result-2 to result-4 and schedule-2 to schedule-7, applied until nothing changes.
 
 Slow on purpose, and short enough to be compared with the text line by line. It shares nothing with what it checks but
 the types of a run config. Retries, time-outs and pauses, which are not in those rules, are left out.
@@ -73,7 +73,7 @@ class Run:
                 return
 
     def advance_run(self) -> None:
-        """c.4, and the archiver of c.16."""
+        """Apply rules run-4, run-5 and result-2 to result-4."""
         tasks = self.tasks.values()
         ended = all(task.status in ENDED for task in tasks)
         failed = any(task.status == "failed" and not task.ignore_failure for task in tasks)
@@ -91,7 +91,7 @@ class Run:
             self.archived = True
 
     def advance_run_tasks(self) -> None:
-        """c.5: decided by the statuses before, changed in a copy."""
+        """Apply rules schedule-4 to schedule-6, stop-2 and stop-5, each on the statuses before."""
         snapshot = deepcopy(self.tasks)
         for task in self.tasks.values():  # 1
             kept = any("always" in conditions for conditions in task.parents.values()) and (
@@ -113,7 +113,7 @@ class Run:
                 task.waiting_approval = True
 
     def tasks_to_run(self) -> set[str]:
-        """c.6, and that there is no executor task yet."""
+        """Return the names that rule schedule-7 gives, without those that have an executor task."""
         if self.phase != "running":
             return set()
         return {

@@ -1,4 +1,4 @@
-"""From a configuration to the run config of one ref, with variables and environment (domain b.2 to b.8)."""
+"""From a configuration to the run config of one ref (rules config-8, config-15, step-9, group-9)."""
 
 from __future__ import annotations
 

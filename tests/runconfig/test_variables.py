@@ -1,4 +1,4 @@
-"""Variables and secrets: the files they come in, and what they stand for (domain b.6)."""
+"""Variables and secrets: the files they come in, and what they stand for (rules create-9 and create-10)."""
 
 from __future__ import annotations
 

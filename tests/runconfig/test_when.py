@@ -1,4 +1,4 @@
-"""When something is meant for a ref (domain a.10)."""
+"""When something is meant for a ref (rules config-10 and config-11)."""
 
 from __future__ import annotations
 

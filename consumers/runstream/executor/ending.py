@@ -67,12 +67,12 @@ class Ending:
 
     @property
     def step_phase(self) -> ExecutorTaskPhase:
-        """The phase of a step that did not succeed (d.3)."""
+        """The phase of a step that did not succeed (rule step-3)."""
         return ExecutorTaskPhase.STOPPED if self.stop and self.reason not in STEP_LIMITS else ExecutorTaskPhase.FAILED
 
     @property
     def task_phase(self) -> ExecutorTaskPhase:
-        """The phase of a task that did not succeed: timed out is failed, else a stop is stopped (d.3)."""
+        """The phase of a task that did not succeed: timed out is failed, else a stop is stopped (rule step-4)."""
         return ExecutorTaskPhase.FAILED if self.reason is Reason.TIMEOUT else self.step_phase
 
     @property

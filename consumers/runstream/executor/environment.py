@@ -1,4 +1,4 @@
-"""Which environment a task's processes get (domain b.5, d.4).
+"""Which environment a task's processes get (rules step-8 and step-10).
 
 Of the executor's own environment only a short list is handed on, and what a setting names: never its tokens and URLs,
 its package sources or proxies, its own Python. A later layer wins over an earlier one.

@@ -1,4 +1,4 @@
-"""Which paths a pattern selects (domain d.5): `**`, `*`, `?`, `[abc]`, `[^a-z]`, `{a,b}` and `\\` before any of them.
+"""Which paths a pattern selects (rule step-21): `**`, `*`, `?`, `[abc]`, `[^a-z]`, `{a,b}` and `\\` before any of them.
 
 `**` as a whole element stands for any number of elements, none included; nothing else crosses a `/`.
 Matching takes polynomial time, whatever the pattern.

@@ -1,4 +1,4 @@
-"""Packing files of a task into a tar (domain d.5). Blocking: to be run as the task's user, in a thread.
+"""Packing files of a task into a tar (rules step-20 to step-22). Blocking: to be run as the task's user, in a thread.
 
 Links are stored as they are, whatever they lead to. Folders of several sources merge; a file that is selected twice
 is stored once; two different files of one path are refused.

@@ -1,4 +1,4 @@
-"""One task in a pod: setup, its steps in order, the end of everything that it started, its logs (domain d.3).
+"""One task in a pod: setup, steps in order, the end of its processes, its logs (rules step-1 to step-5).
 
 The first step that does not succeed ends the task. When the task is to end, its pod is ended; a step that is
 not a command of the pod is cancelled.

@@ -55,7 +55,7 @@ class ExecutorTaskSpec:
     secrets: frozenset[str] = field(repr=False)
     """Every text among all these that was sealed."""
     workspace: tuple[WorkspaceArchive, ...]
-    """Those of all ancestors by level and name, each one's in the order of its steps (c.11)."""
+    """Those of all ancestors by level and name, each one's in the order of its steps (rule step-18)."""
 
 
 class Specs:

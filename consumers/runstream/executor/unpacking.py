@@ -1,4 +1,4 @@
-"""Unpacking a tar into a folder of a task (domain d.5). Blocking: to be run as the task's user, in a thread.
+"""Unpacking a tar into a folder of a task (rules step-20 and step-22). Blocks: use a thread and the task's user.
 
 An archive is hostile input, and the task's own processes may change the folder meanwhile: everything is opened beneath
 the folder without following links, nothing that exists is opened for writing. Folders merge, and a file that is

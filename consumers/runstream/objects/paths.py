@@ -1,4 +1,4 @@
-"""Where in the object storage logs, archives and caches are (domain e.2). `run_task` is the run task's id."""
+"""Where in the object storage logs, archives and caches are (rule storage-4). `run_task` is the run task's id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs and archives that several runs share are deleted only when no run refers to them any more (domain e.3).
+"""Logs and archives that several runs share are deleted only when no run refers to them any more (rule storage-5).
 
 A run task's data is below `logs/<run task>/data/` and `workspacearchives/<run task>/data/`; every run that refers to
 it has an empty object `runs/<run id>` beside it. A restart refers to what it keeps before its run is in the log; had

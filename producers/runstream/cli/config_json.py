@@ -1,4 +1,4 @@
-"""What would run, as JSON: the names are those of the run config (domain b.3); a task's id is its name here."""
+"""What would run, as JSON: the names are those of the run config; a task's id is its name here."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Evaluating a program from outside: started, bounded in time, memory and output, and ended whatever it does.
 
 Each evaluation is a process of its own, because neither jsonnet nor starlark can be interrupted for certain from
-within. Its environment is empty and it has no secrets; what it is told is its source and the context (a.13).
+within. Its environment is empty and it has no secrets; what it is told is its source and the context (rule config-14).
 """
 
 from __future__ import annotations

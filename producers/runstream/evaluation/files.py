@@ -1,4 +1,4 @@
-"""Which files are configurations, in which order they are looked for, and one way to read all of them (domain a.1).
+"""The names of configuration files, in their order, and one way to read each of them (rules config-1 and config-2).
 
 Reading may evaluate a program, so it blocks for as long as the limits allow; `reader` does it beside an event loop.
 """

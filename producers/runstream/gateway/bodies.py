@@ -1,6 +1,6 @@
 """What requests carry: strict types, decoded in one pass. A body that does not fit is refused with the place.
 
-The shapes are those of the wire (domain b.3, h.6); events have types of their own.
+The fields are those of the API (docs/reference/api.md); events have types of their own.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class RegistryAuthBody(Body, frozen=True):
 
 
 class TaskBody(Body, frozen=True):
-    """One task of the graph (b.3). Its `level` is worked out here, whatever is sent."""
+    """One task of the graph (rule create-3). Its `level` is worked out here, whatever is sent."""
 
     name: Name
     runtime: RuntimeBody

@@ -1,4 +1,4 @@
-"""From a request to restart a run to the new run (domain c.15): decided on the earlier one, which has ended."""
+"""From a request to restart a run to the new run, decided on the earlier one (rules restart-1 to restart-10)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From what a request says of tasks (keyed by ids of its own) to a run config (keyed by name).
 
 What cannot be kept by name, or that no executor could make sense of, is refused. What is wrong with the
-graph itself (cycles, shared dependencies) is no bad request: it makes a run with setup errors (domain c.2).
+graph itself (cycles, shared dependencies) is no bad request: it makes a run with setup errors (rule create-2).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _STEP = ("phase", "exit_status", "start_time", "end_time")
 
 
 def run_data(read: ReadRun) -> dict[str, object]:
-    """A run in version 1 of the data (domain c.13)."""
+    """A run in version 1 of the data (rule run-10)."""
     run = run_answer(read.record.run, read.config, read.record.executor_tasks).run
     return {
         **{name: getattr(run, name) for name in (*_RUN, *_TIMES)},

@@ -1,4 +1,4 @@
-"""How runs, tasks and executors look on the wire (domain c.1): JSON names as they are given there.
+"""The JSON of runs, tasks and executors (docs/reference/api.md).
 
 A task is keyed by its id, as everywhere on the wire, and says its name, level and dependencies, so that a
 client can draw the graph without the run config. Times are UTC; null means that it has not come to that.
@@ -168,7 +168,7 @@ class ConfigStepShape(Shape, frozen=True):
 
 
 class ConfigTaskShape(Shape, frozen=True):
-    """A task as it is to be done (b.3)."""
+    """A task as it is to be done."""
 
     id: str
     name: str

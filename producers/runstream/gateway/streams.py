@@ -90,7 +90,7 @@ def _sse(position: LogPosition, kind: str, body: object) -> bytes:
 
 @dataclass(slots=True)
 class RunPhases:
-    """Says an event whenever the phase or the result of a run changes (domain c.13)."""
+    """Says an event whenever the phase or the result of a run changes (rule run-10)."""
 
     log: Log
     past: PastRuns

@@ -1,4 +1,7 @@
-"""From a request to runs: POST /runs has them resolved (domain c.2), POST /createruns has a file (b.2)."""
+"""From a request to runs.
+
+POST /runs has resolved tasks (rules create-1 to create-3), POST /createruns a file (rules create-5 to create-8).
+"""
 
 from __future__ import annotations
 
@@ -137,7 +140,7 @@ def _require_sources(config: RunConfig, body: CreateRunsBody) -> None:
 
 
 def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: BadRequestError) -> NewRun:
-    """The run that shows what is wrong with the file (b.2 #9)."""
+    """The run that shows what is wrong with the file (rule create-7)."""
     if isinstance(error, ConfigError):
         more = [f"and {error.omitted} more"] if error.omitted else []
         texts = [f"{error.source}: {problem}" for problem in error.problems] + more
@@ -167,7 +170,7 @@ def _default_group(context: RefContext) -> str:
 
 
 def _annotations(body: CreateRunsBody, context: RefContext) -> dict[str, str]:
-    """What is known of the sources (b.7), without what is empty."""
+    """What is known of the sources (rule create-8), without what is empty."""
     known = {
         "run_creation_trigger": "manual",
         "ref_type": context.ref_type,

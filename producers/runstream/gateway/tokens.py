@@ -1,4 +1,4 @@
-"""Optimistic tokens (domain c.8): an action that rests on what somebody saw is refused when that has changed since.
+"""Optimistic tokens (rule stop-8): an action that rests on what somebody saw is refused when that has changed since.
 
 A token says which version of which run was seen, under the names that the client chose. The names mean nothing: what is
 compared is the run. Nothing is kept for a token, so it never expires.

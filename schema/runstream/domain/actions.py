@@ -1,4 +1,4 @@
-"""What a user may ask of a run, and when (domain c.3, c.14)."""
+"""What a user may ask of a run, and when (rules stop-1 to stop-7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run moves on: retries, results, skipping, cancelling, approval, and which tasks may run (domain c.4 to c.6).
+"""How a run advances: retries, results, skips, approvals, and which tasks can run (rules schedule-1 to schedule-8).
 
 Each function looks at one state and says what follows from it; `advance` repeats them until nothing more does.
 """
@@ -48,7 +48,7 @@ def _step(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
 
 
 def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
-    """The result, the end and the archiving of a run (c.4).
+    """The result, the end and the archiving of a run (rules run-4, run-5, result-2 to result-6).
 
     Failed goes before success, success before stopped; a run whose time is up has failed. The run is finished only
     when every executor task has really ended and all that it left is stored.
@@ -80,7 +80,7 @@ def _result(run: Run, config: RunConfig) -> RunResult | None:
 
 
 def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
-    """Which tasks are skipped, cancelled or wait for approval (c.5), seen from one state of the run.
+    """Skip tasks, cancel them, or let them wait for approval (rules schedule-4 to schedule-6, stop-2, stop-5).
 
     A stop skips what has not started, but for tasks with an `always` dependency: those are decided as in any run. A
     failure cancels nothing, unless the run is `fail_fast`.
@@ -109,7 +109,7 @@ def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
 
 
 def tasks_to_run(run: Run, config: RunConfig, at: datetime) -> list[str]:
-    """The names of the tasks that may be given to an executor at this time (c.6), by level and name."""
+    """Return the names of the tasks that can be assigned at this time, in order (rules schedule-7 and schedule-8)."""
     if run.phase is not RunPhase.RUNNING or run.paused_at is not None:
         return []
     names = [

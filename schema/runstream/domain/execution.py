@@ -1,4 +1,4 @@
-"""What the progress of an executor task does to the task of its run (domain c.7)."""
+"""What the progress of an executor task does to the task of its run (rules task-5 and task-6)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ACCEPTED_FROM: Mapping[ExecutorTaskPhase, frozenset[RunTaskStatus]] = {
     ExecutorTaskPhase.SUCCESS: frozenset({RunTaskStatus.SUCCESS, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
     ExecutorTaskPhase.FAILED: frozenset({RunTaskStatus.FAILED, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
 }
-"""From which status an executor task's phase may change the run task (c.7)."""
+"""From which status an executor task's phase may change the run task (rule task-5)."""
 
 
 def with_executor_task(run: Run, task: ExecutorTask) -> Run:
-    """The run after something happened to the executor task of one of its tasks (c.7)."""
+    """The run after something happened to the executor task of one of its tasks (rule task-5)."""
     current = run.tasks[task.task]
     if task.withdrawn:
         return with_tasks(run, (task.task,), withdrawn=task.id)

@@ -1,4 +1,4 @@
-"""An executor: its record, folded from its events, and what it offers while it is alive (domain c.10)."""
+"""An executor: its record, folded from its events, and its offer while it is alive (rules executor-3 to executor-8)."""
 
 from __future__ import annotations
 

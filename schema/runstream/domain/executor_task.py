@@ -1,4 +1,7 @@
-"""An executor task: its state, folded from its events, and what may be decided about it (domain c.1, d.2)."""
+"""An executor task: its state, folded from its events, and the decisions about it.
+
+Rules task-3, task-4, task-8 and executor-9 to executor-12.
+"""
 
 from __future__ import annotations
 
@@ -216,7 +219,7 @@ def decide_start(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEvent, .
 
 
 def decide_abandoned(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEvent, ...]:
-    """What a restarted executor says of a task that was running when it died: it failed (d.2)."""
+    """What a restarted executor says of a task that was running when it died: it failed (rule executor-11)."""
     if task.phase is not ExecutorTaskPhase.RUNNING:
         return ()
     failed = ExecutorTaskPhase.FAILED

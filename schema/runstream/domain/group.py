@@ -1,4 +1,4 @@
-"""What a run does about its place in its group (domain c.9): it starts, gives way, or waits.
+"""What a run does about its place in its group (rules group-2 to group-6): it starts, gives way, or waits.
 
 Runs of a group run one at a time, in the order of the log. Beyond that, what a new run does about earlier runs is
 said by its policy, and is meant for runs of its own name: a file may have a run that a newer one replaces beside one

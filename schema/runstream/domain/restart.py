@@ -1,4 +1,4 @@
-"""What a restart runs again, and what it keeps of the earlier run (domain c.15).
+"""What a restart runs again, and what it keeps of the earlier run (rules restart-2 to restart-7).
 
 A task runs again when it was asked for, when the scope says so, or when something that it depends on runs again. All
 others are kept: with their ids, outcomes, logs and archives. Named tasks alone can run again without what depends on

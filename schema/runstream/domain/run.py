@@ -1,4 +1,4 @@
-"""A run and its tasks: their state, folded from events (domain c.1 to c.3, c.7)."""
+"""A run and its tasks: their state, folded from events (rules run-1 to run-8, task-1 to task-7)."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class RunTask:
 
     @property
     def done(self) -> bool:
-        """Whether its children may be looked at: it is final and its archives are stored (c.5)."""
+        """Whether its children may be looked at: it is final and its archives are stored (rule task-7)."""
         return self.finished and not self.archives_pending
 
     @property
@@ -182,7 +182,7 @@ class Run:
     paused_for: int = 0
     """Nanoseconds, of all pauses since its start that have ended."""
     counter: int = 0
-    """Its number among the runs of its group root, in the order of creation (c.12)."""
+    """Its number among the runs of its group root, in the order of creation (rule run-6)."""
     sequence: int = 0
     """Its place among all runs; lists are ordered by it."""
     numbered: bool = False

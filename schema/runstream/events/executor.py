@@ -1,4 +1,4 @@
-"""What can happen to an executor (domain c.10). That it is alive is a lease with a time to live, not an event."""
+"""What can happen to an executor (rule executor-1). That it is alive is a lease with a time to live, not an event."""
 
 from __future__ import annotations
 

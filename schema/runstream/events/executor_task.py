@@ -1,4 +1,4 @@
-"""What can happen to an executor task: the one execution of a run's task (domain c.1, c.7, d.2, d.3).
+"""The events of an executor task: one attempt at a run's task (rules task-3, task-4, executor-9 to executor-12).
 
 The scheduler assigns, asks to stop and declares lost; the executor says what really happened, with the times
 at which it did (`at`, UTC): several events may share a commit.

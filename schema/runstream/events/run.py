@@ -1,4 +1,4 @@
-"""What can happen to a run (domain c.1 to c.5, c.12, c.14). Tasks are named by their name in the run config."""
+"""What can happen to a run (rules run-1 to run-9). Tasks are named by their name in the run config."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class KeptTask:
 
 @dataclass(frozen=True, slots=True)
 class RunRestarted(Event):
-    """The run, created by the same commit, does again what an earlier one did (c.15)."""
+    """The run, created by the same commit, does again what an earlier one did (rule restart-1)."""
 
     run_id: str
     """The earlier run."""
@@ -82,7 +82,7 @@ class RunNumbered(Event):
     """The scheduler recorded the run's place in the order of creation."""
 
     counter: int
-    """The run number: from 1 for each group root (c.12)."""
+    """The run number: from 1 for each group root (rule run-6)."""
     sequence: int
     """Unique and increasing over all runs of the deployment's partition; lists are ordered by it."""
 

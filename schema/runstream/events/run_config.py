@@ -1,4 +1,4 @@
-"""What a run is to do (domain b.3, b.8): stored once, by the hash of its content.
+"""What a run is to do (rule create-4): stored once, by the hash of its content.
 
 Tasks are keyed by name, so that equal content has an equal hash; ids belong to runs. A text that came from a
 secret is sealed: it is in plain only in the task that uses it.

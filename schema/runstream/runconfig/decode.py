@@ -1,4 +1,4 @@
-"""The whole file from its nodes: top level, runs and tasks, with every check of domain a.3 to a.5 and a.12."""
+"""The whole file from its nodes: top level, runs and tasks, with every check (rules config-3 to config-5)."""
 
 from __future__ import annotations
 

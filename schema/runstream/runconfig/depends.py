@@ -1,4 +1,4 @@
-"""On which tasks a task depends, in each of the ways it can be written (domain a.9)."""
+"""On which tasks a task depends, in each of the ways it can be written (rule config-9)."""
 
 from __future__ import annotations
 

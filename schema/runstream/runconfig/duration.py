@@ -1,4 +1,4 @@
-"""Durations as they are written in configurations: `1h2m3.5s`, or a number of nanoseconds (domain a.11)."""
+"""Durations as they are written in configurations: `1h2m3.5s`, or a number of nanoseconds (rule config-12)."""
 
 from __future__ import annotations
 

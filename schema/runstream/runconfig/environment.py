@@ -1,4 +1,4 @@
-"""What every task of a run is told about the sources it is run for (domain b.5), and the run's group (b.2).
+"""What every task of a run is told about the sources it is run for (rule step-9), and the run's group (rule group-9).
 
 Each variable has two names, AGOLA_… and RUNSTREAM_…, with the same value. The run's counter is not known
 before the scheduler has numbered the run; `counter_environment` adds it where a task's spec is made.
@@ -37,7 +37,7 @@ class RefContext:
 
 
 def config_context(context: RefContext) -> dict[str, str]:
-    """What a configuration that is a program is told (domain a.13)."""
+    """What a configuration that is a program is told (rule config-14)."""
     return {
         "ref_type": context.ref_type,
         "ref": context.ref,

@@ -1,4 +1,4 @@
-"""The graph of a run's tasks: levels, ancestors, cycles, and dependencies that say a thing twice (domain b.9)."""
+"""The graph of a run's tasks: levels, ancestors, cycles, repeated dependencies (rules config-13 and schedule-8)."""
 
 from __future__ import annotations
 

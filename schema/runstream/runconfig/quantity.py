@@ -1,4 +1,4 @@
-"""Amounts of bytes as they are written for containers: `1Gi`, `10M`, `512` (domain a.6)."""
+"""Amounts of bytes as they are written for containers: `1Gi`, `10M`, `512` (rule config-6)."""
 
 from __future__ import annotations
 

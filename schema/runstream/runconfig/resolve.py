@@ -1,4 +1,4 @@
-"""From a parsed configuration to the run configs of one ref, with variables resolved (domain b.3, b.4, b.8)."""
+"""From a parsed configuration to the run configs of one ref, with variables resolved (rules config-8 and config-15)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a task runs: in a pod of containers, or on the executor's machine (domain a.6)."""
+"""Where a task runs: in a pod of containers, or on the executor's machine (rule config-6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps of a task, in both spellings: `{type: run, command: …}` and `{run: …}` (domain a.7)."""
+"""The steps of a task, in both spellings: `{type: run, command: …}` and `{run: …}` (rule config-7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values that may come from a project's variables, and the maps of them (domain a.8)."""
+"""Values that may come from a project's variables, and the maps of them (rule config-8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which variables a run has, and what they stand for (domain b.6).
+"""Which variables a run has, and what they stand for (rules create-9 and create-10).
 
 Variables and secrets belong to places of a tree: a project, the groups above it. The nearest variable of a name
 counts. Of its values the first whose `when` matches decides, and only a secret of the variable's own place, or of one

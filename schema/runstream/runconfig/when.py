@@ -1,4 +1,4 @@
-"""For which branches, tags and refs a run or a task is meant (domain a.10)."""
+"""For which branches, tags and refs a run or a task is meant (rules config-10 and config-11)."""
 
 from __future__ import annotations
 

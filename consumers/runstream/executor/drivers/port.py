@@ -44,7 +44,7 @@ class Pod(Protocol):
     async def exec(self, command: Exec, output: Output) -> int:
         """Execute a command and wait for its end; the exit status.
 
-        Raises NotStartedError for a folder or a program that does not exist: the step's exit status is 1 then (d.4).
+        Raises NotStartedError for a folder or a program that does not exist: the step has exit status 1 (rule step-5).
         When the pod is ended meanwhile, the command ends.
         """
         ...

@@ -1,4 +1,6 @@
-"""`clone`: the repository at the wanted commit, into the working directory (domain b.8). Argument lists only, no shell.
+"""`clone`: the repository at the wanted commit, into the working directory (rules step-15 and step-16).
+
+Argument lists only, no shell.
 
 AGOLA_REPOSITORY_URL   a URL, or a path on this machine
 AGOLA_GIT_REF          what is fetched: a branch, a tag, any ref; empty for the default branch

@@ -1,4 +1,4 @@
-"""`run`: the command is a script, executed by a shell (domain d.4)."""
+"""`run`: the command is a script, executed by a shell (rules step-6 and step-7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`save_to_workspace` and `restore_workspace`: files handed from a task to those after it (domain d.5).
+"""`save_to_workspace` and `restore_workspace`: files handed from a task to those after it (rules step-17 to step-20).
 
 The archive is the executor's own file; what is packed and unpacked is read and written as the task's user, in the file
 system that the task sees.

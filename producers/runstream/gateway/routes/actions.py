@@ -1,4 +1,4 @@
-"""What a user may ask of a run or a task (domain c.14): decided on its history, as the log has it now."""
+"""What a user may ask of a run or a task (rules stop-1 to stop-8): decided on its history, as the log has it now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /runs and /createruns: how runs begin (domain c.2, b.2)."""
+"""POST /runs and /createruns: how runs begin (rules create-1 to create-8)."""
 
 from __future__ import annotations
 

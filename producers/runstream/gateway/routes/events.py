@@ -1,4 +1,4 @@
-"""What happens, while it happens: the log as server-sent events, and the phases of runs (domain c.13)."""
+"""What happens, while it happens: the log as server-sent events, and the phases of runs (rules run-10 and run-11)."""
 
 from __future__ import annotations
 

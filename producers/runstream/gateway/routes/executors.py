@@ -1,4 +1,4 @@
-"""Executors: who is there, and who is not to be counted on any more (domain c.10)."""
+"""Executors: who is there, and who is not to be counted on any more (rules executor-13 and executor-14)."""
 
 from __future__ import annotations
 

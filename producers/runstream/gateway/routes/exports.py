@@ -1,4 +1,4 @@
-"""GET /export: the whole log as one file, while everything goes on (domain f.1). In maintenance too."""
+"""GET /export: the whole log as one file, while everything goes on (rule maintenance-3). In maintenance too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /import: a snapshot in the place of the log, in maintenance alone (domain f.1); GET /epochs: what they left."""
+"""POST /import: replace the log by a snapshot, in maintenance (rule maintenance-4); GET /epochs: the epochs kept."""
 
 from __future__ import annotations
 

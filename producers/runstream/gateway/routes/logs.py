@@ -1,4 +1,4 @@
-"""GET /logs: the log of a step, stored or live (domain e.4).
+"""GET /logs: the log of a step, stored or live (rules storage-6 to storage-8).
 
 Following a log that has nothing yet answers at once: status and headers come before the first byte.
 """

@@ -1,4 +1,4 @@
-"""Maintenance mode (domain f.1): asked for, ended, and how far every process is.
+"""Maintenance mode (rules maintenance-1 and maintenance-2): asked for, ended, and how far every process is.
 
 All of it needs the token, and is answered in maintenance too.
 """

@@ -1,4 +1,4 @@
-"""Everything that reads runs (domain h.6)."""
+"""Everything that reads runs (docs/reference/api.md)."""
 
 from __future__ import annotations
 
