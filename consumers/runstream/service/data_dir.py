@@ -1,7 +1,8 @@
 """One data directory belongs to one process at a time, and says which format it has.
 
 runstream.json   its format; a folder with other things in it and without this file is not ours
-lock             held for as long as a process uses the folder; says its pid
+lock             held for as long as a process uses the folder; says its pid. `serve --detach` takes it before it
+                 starts the service, which gets it as an open file: `stop` finds the service from its first moment
 service.json     where the local service is reached, for client commands (mode 600)
 token            of the local API (mode 600)
 instance         which of the deployment's processes this is, whenever it runs
@@ -23,6 +24,7 @@ from runstream.embedded.files import write_private
 from runstream.errors import BadRequestError, ConflictError, InternalError, RunstreamError
 from runstream.ids import new_id, require_token
 from runstream.release import version
+from runstream.settings import Settings
 
 FORMAT = 1
 RECORDS = "serve.log"
@@ -31,6 +33,8 @@ _BEFORE_MARKED = frozenset({"lock", RECORDS, f"{RECORDS}.1"})
 """What may be there before the folder is marked as ours."""
 NEEDED_BYTES = 64 << 20
 """Below this a start is refused: a log that cannot grow is no use to anybody."""
+LOCK_VARIABLE = "RUNSTREAM_DATA_DIR_LOCK"
+"""The number of the open file that has the lock, in the environment of a service in the background."""
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
@@ -54,20 +58,11 @@ class DataDir:
         of another format, InternalError when it cannot be written.
         """
         path = path.expanduser().resolve()
-        make_folder(path)
-        with _writing(path):
-            _check_format(path)
-            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            _lock(lock, path)
+        with locked(path):
             with _writing(path):
                 _check_space(path, needed)
-                os.ftruncate(lock, 0)
-                os.pwrite(lock, str(os.getpid()).encode(), 0)
                 _mark(path)
             yield cls(path)
-        finally:
-            os.close(lock)
 
     def token(self) -> str:
         """The token of the local API: made once."""
@@ -104,6 +99,51 @@ class DataDir:
         write_private(self.path / "port", str(port))
 
 
+def needed_bytes(settings: Settings) -> int:
+    """Return how much room a start needs. An executor alone takes no tasks on a full disk, and says so."""
+    return 0 if settings.components == ("executor",) else NEEDED_BYTES
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Make the folder if need be, check that it is ours, and lock it for this process. Yields the open lock file.
+
+    A process that was started with the lock keeps that one. Raises as `DataDir.hold` does.
+    """
+    make_folder(path)
+    with _writing(path):
+        _check_format(path)
+        lock = _inherited_lock(path)
+        if lock is None:
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(lock, path)
+        with _writing(path):
+            write_holder(lock, os.getpid())
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def write_holder(lock: int, pid: int) -> None:
+    """Say in the lock file which process holds the folder."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(pid).encode(), 0)
+
+
+def _inherited_lock(path: Path) -> int | None:
+    """Return the lock file that this process was started with; None without one, or if it is another folder's."""
+    number = os.environ.pop(LOCK_VARIABLE, "")
+    try:
+        lock = int(number)
+        if not os.path.samestat(os.fstat(lock), (path / "lock").stat()):
+            return None
+    except (ValueError, OSError):
+        return None
+    os.set_inheritable(lock, False)
+    return lock
+
+
 def make_folder(path: Path) -> None:
     """Make a data directory that does not exist yet. Raises InternalError that says why it cannot be made."""
     with _writing(path):
@@ -111,7 +151,10 @@ def make_folder(path: Path) -> None:
 
 
 def holder(path: Path) -> int | None:
-    """The pid of the process that holds the folder; None when nobody does."""
+    """The pid of the process that holds the folder; None when nobody does.
+
+    0, or the pid of an earlier holder, for a moment after a process has taken the lock.
+    """
     try:
         lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
+
 from runstream.cli.connection import us_command
 from runstream.errors import InternalError
-from runstream.service.data_dir import RECORDS, holder, make_folder
+from runstream.service.data_dir import LOCK_VARIABLE, RECORDS, holder, locked, write_holder
 
 STOP_SECONDS = 15
 """How long a stop may take before this is an error: longer than the service gives itself."""
+_HOLDER_SECONDS = 2.0
+"""How long a process may take to say that it holds the directory."""
+_LOOK_AGAIN_SECONDS = 0.01
 _TOLD = 20
 """How many lines of its records are shown when it does not start."""
 
@@ -29,17 +36,8 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
     if pid is not None:
         sys.stdout.write(f"a service is already running in {data_dir} (process {pid})\n")
         return 0
-    make_folder(data_dir)
     records = data_dir / RECORDS
-    if records.exists():
-        records.replace(f"{records}.1")
-    command = [sys.executable, *_program(sys.argv[0]), "--data-dir", str(data_dir), "serve", *arguments]
-    with (  # appended to, so that a program that rotates logs may truncate it
-        records.open("ab") as stderr,
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True, text=True
-        ) as process,
-    ):
+    with _started(data_dir, records, arguments) as process:
         lines = _ready_lines(process)
         if not lines:
             raise _not_started(process, records)
@@ -47,6 +45,27 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
     sys.stdout.write("".join(lines))
     sys.stdout.write(f"  stop      {us_command()} stop\n  log       {records}\n")
     return 0
+
+
+def _started(data_dir: Path, records: Path, arguments: Iterable[str]) -> subprocess.Popen[str]:
+    """Start the service with the directory's lock already held, so that a stop finds it while it starts."""
+    command = [sys.executable, *_program(sys.argv[0]), "--data-dir", str(data_dir), "serve", *arguments]
+    with locked(data_dir) as lock:
+        if records.exists():
+            records.replace(f"{records}.1")
+        with records.open("ab") as stderr:  # appended to, so that a program that rotates logs may truncate it
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,
+                text=True,
+                pass_fds=(lock,),
+                env={**os.environ, LOCK_VARIABLE: str(lock)},
+            )
+        write_holder(lock, process.pid)
+        return process
 
 
 def _program(called: str) -> list[str]:
@@ -78,14 +97,41 @@ def _not_started(process: subprocess.Popen[str], records: Path) -> InternalError
 
 def stop_detached(data_dir: Path) -> int:
     """Stop the service of a data directory, and wait until all of it has ended."""
-    pid = holder(data_dir)
-    if not pid:
+    pid = _holder_of(data_dir)
+    if pid is None:
         sys.stdout.write(f"no service is running in {data_dir}\n")
         return 0
-    os.kill(pid, signal.SIGTERM)
+    with contextlib.suppress(ProcessLookupError):  # it ends by itself
+        os.kill(pid, signal.SIGTERM)
     _wait_until_free(data_dir, pid)
     sys.stdout.write(f"the service in {data_dir} has stopped\n")
     return 0
+
+
+def _holder_of(data_dir: Path) -> int | None:
+    """Return the process that holds the directory, once it has said which it is; None when none does.
+
+    Between a lock and the pid in it are microseconds of the process that takes it. Until then the file has the pid of
+    an earlier process, which may be another program's by now: it must not be stopped.
+    """
+    deadline = time.monotonic() + _HOLDER_SECONDS
+    while (pid := holder(data_dir)) is not None and not _has_lock_open(data_dir, pid):
+        if time.monotonic() > deadline:
+            raise InternalError(
+                f"the data directory {data_dir} is in use by a process that does not say which it is",
+                code="serviceNotStopped",
+                hint=f"see which one it is: fuser {data_dir / 'lock'}",
+            )
+        time.sleep(_LOOK_AGAIN_SECONDS)
+    return pid
+
+
+def _has_lock_open(data_dir: Path, pid: int) -> bool:
+    """Return whether a process has the directory's lock open. False for one that has ended, or is not this user's."""
+    try:
+        return any(file.path == str(data_dir / "lock") for file in psutil.Process(pid).open_files())
+    except psutil.Error:
+        return False
 
 
 def _wait_until_free(data_dir: Path, pid: int) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from runstream.errors import BadRequestError, InternalError
 from runstream.service.components import Parts, build
-from runstream.service.data_dir import NEEDED_BYTES, DataDir
+from runstream.service.data_dir import DataDir
 from runstream.service.group import SERVERS_SECONDS, first_end, running
 from runstream.service.platform import Platform, open_platform
 from runstream.service.ports import require_port
@@ -38,8 +38,8 @@ Ready = Callable[[Settings, Parts], None]
 """Told when all components serve, with the complete settings."""
 
 
-async def serve(settings: Settings, ready: Ready) -> None:
-    """Run the components of the settings until a signal stops them.
+async def serve(settings: Settings, data_dir: DataDir, ready: Ready) -> None:
+    """Run the components of the settings in a data directory that is held, until a signal stops them.
 
     Raises BadRequestError or ConflictError for settings that cannot work here, InternalError when a component or
     an embedded server ends by itself or what is needed cannot be reached.
@@ -47,9 +47,7 @@ async def serve(settings: Settings, ready: Ready) -> None:
     _check_servers(settings)
     raise_open_files()
     require_port(settings.host, settings.port if "gateway" in settings.components else settings.metrics_port)
-    # An executor alone starts on a full disk: it takes no tasks until there is room, and says so.
-    needed = 0 if settings.components == ("executor",) else NEEDED_BYTES
-    with StopRequest().listening() as request, DataDir.hold(settings.data_dir, needed) as data_dir:
+    with StopRequest().listening() as request:
         settings = replace(settings, token=settings.token or data_dir.token())
         async with _telemetry(settings) as telemetry:
             process = _Process(settings, data_dir, telemetry, request, ready)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import uvloop
 from cyclopts import Parameter
 
 from runstream.cli.connection import given, us_command
 from runstream.garbage import collect_seldom
-from runstream.service.components import Parts
+from runstream.service.data_dir import DataDir, needed_bytes
 from runstream.service.detached import start_detached, stop_detached
-from runstream.service.serve import serve
 from runstream.service.serve_options import ServeOptions, settings_of
 from runstream.settings import Settings
+
+if TYPE_CHECKING:
+    from runstream.service.components import Parts
 
 
 def serve_command(
@@ -35,8 +37,12 @@ def serve_command(
     if detach:
         after = sys.argv[sys.argv.index("serve") + 1 :]
         return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
-    collect_seldom()
-    uvloop.run(serve(settings, say_ready))
+    with DataDir.hold(settings.data_dir, needed_bytes(settings)) as data_dir:
+        # Importing takes a second; `runstream stop` finds the process meanwhile.
+        from runstream.service.serve import serve
+
+        collect_seldom()
+        uvloop.run(serve(settings, data_dir, say_ready))
     return 0
 
 
