@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import appends, graphs, latency, projection, report, snapshots, throughput
+from benchmarks import appends, comparison, graphs, latency, projection, report, snapshots, throughput
 from benchmarks.figures import Figures
 from benchmarks.machine import facts, load
 from benchmarks.standing import Deployment, Servers, servers
@@ -48,11 +48,13 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = "; ".join(f"{part}: {title}" for part, title in report.TITLES.items())
-    parser.add_argument("--parts", default="abcdefg", help=f"which parts to measure ({parts}); e comes with c")
+    parser.add_argument("--parts", default="abcdefgh", help=f"which parts to measure ({parts}); e comes with c")
     parser.add_argument("--repetitions", type=int, default=3, help="of each part; a figure is their median")
     parser.add_argument("--folder", type=Path, help="where the servers keep their data meanwhile; default: TMPDIR")
     parser.add_argument("--results", type=Path, default=Path("bench-results"))
-    parser.add_argument("--profile", default="", choices=["gateway", "scheduler", "executor"], help="of parts c, d, g")
+    parser.add_argument(
+        "--profile", default="", choices=["gateway", "scheduler", "executor"], help="of parts c, d, g, h"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 1 when an aim is missed")
     return parser.parse_args()
 
@@ -74,6 +76,9 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
         if "g" in options.parts:
             console.print("(g) a graph of tasks")
             await _graph(options, standing, figures)
+        if "h" in options.parts:
+            console.print("(h) CPU time beside the bare program")
+            await comparison.measure(standing, figures, options.repetitions, options.profile)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
             stats.sort_stats("tottime").print_stats(_PROFILE_LINES)

@@ -20,6 +20,7 @@ TITLES = {
     "e": "peak memory",
     "f": "export, verify and import",
     "g": "a graph of 500 tasks, and what a check costs",
+    "h": "CPU time beside the bare program",
 }
 
 
@@ -49,7 +50,7 @@ def cells(figure: Figure) -> tuple[str, ...]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def write(figures: Figures, facts: dict[str, object], folder: Path) -> Path:

@@ -35,6 +35,15 @@ class Servers:
     nats: NatsServer
     postgres: PostgresServer
 
+    def families(self) -> dict[str, list[psutil.Process]]:
+        """Return every process of the servers, by the server."""
+        found: dict[str, list[psutil.Process]] = {}
+        for name, server in (("nats-server", self.nats), ("postgres", self.postgres)):
+            if server.process is not None:
+                parent = psutil.Process(server.process.pid)
+                found[name] = [parent, *parent.children(recursive=True)]
+        return found
+
     @contextlib.asynccontextmanager
     async def log(self, namespace: str) -> AsyncIterator[JetStreamLog]:
         """The log of a namespace, over a connection of its own; made when it is not there."""
@@ -145,9 +154,4 @@ class Deployment:
 
     def families(self) -> dict[str, list[psutil.Process]]:
         """Every process of ours and of the servers, by the part that it belongs to."""
-        found = {name: [psutil.Process(part.process.pid)] for name, part in self.parts.items()}
-        for name, server in (("nats-server", self.servers.nats), ("postgres", self.servers.postgres)):
-            if server.process is not None:
-                parent = psutil.Process(server.process.pid)
-                found[name] = [parent, *parent.children(recursive=True)]
-        return found
+        return {name: [psutil.Process(part.process.pid)] for name, part in self.parts.items()} | self.servers.families()

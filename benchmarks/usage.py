@@ -7,17 +7,28 @@ import os
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Protocol, TypeAlias
 
 import psutil
 
 from benchmarks.figures import Figures
-from benchmarks.standing import Deployment
+
+Taken: TypeAlias = dict[tuple[str, int], float]
+"""Seconds of CPU time, by the part that a process belongs to and its pid."""
 
 
-def cpu_seconds(deployment: Deployment) -> dict[tuple[str, int], float]:
+class Processes(Protocol):
+    """What is measured: a deployment, or the bare program."""
+
+    def families(self) -> dict[str, list[psutil.Process]]:
+        """Return its processes and those of the servers, by the part that they belong to."""
+        ...
+
+
+def cpu_seconds(processes: Processes) -> Taken:
     """The CPU time that each process has taken so far, by its part and pid; the publisher is this process."""
     taken = {("publisher", 0): time.process_time()}
-    for name, family in deployment.families().items():
+    for name, family in processes.families().items():
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):  # a connection of the database may end at any time
                 times = process.cpu_times()
@@ -25,30 +36,27 @@ def cpu_seconds(deployment: Deployment) -> dict[tuple[str, int], float]:
     return taken
 
 
-def add_cpu(
-    figures: Figures,
-    part: str,
-    name: str,
-    before: dict[tuple[str, int], float],
-    after: dict[tuple[str, int], float],
-    runs: int,
-) -> None:
-    """What a run took of each part's CPU time: it says what binds, whatever else the machine has to do."""
+def cpu_of_a_run(before: Taken, after: Taken, runs: int) -> dict[str, float]:
+    """Milliseconds of CPU time that one of the runs took in each part, the largest first."""
     each: defaultdict[str, float] = defaultdict(float)
     for process, taken in after.items():
         each[process[0]] += (taken - before.get(process, 0)) / runs * 1000
-    shares = ", ".join(
-        f"{part} {milliseconds:.2f}" for part, milliseconds in sorted(each.items(), key=lambda one: -one[1])
-    )
+    return dict(sorted(each.items(), key=lambda one: -one[1]))
+
+
+def add_cpu(figures: Figures, part: str, name: str, before: Taken, after: Taken, runs: int) -> None:
+    """What a run took of each part's CPU time: it says what binds, whatever else the machine has to do."""
+    each = cpu_of_a_run(before, after, runs)
+    shares = ", ".join(f"{part} {milliseconds:.2f}" for part, milliseconds in each.items())
     whole = sum(each.values())
     figures.add(part, f"{name}: CPU time of a run", "ms", [whole], better="less", note=shares)
     cores = os.cpu_count() or 1
     figures.add(part, f"{name}: what {cores} cores could do with that", "runs/s", [cores * 1000 / whole], limit=True)
 
 
-def add_memory(figures: Figures, deployment: Deployment) -> None:
+def add_memory(figures: Figures, processes: Processes) -> None:
     """The most memory each process has had at once; of Postgres its largest process, shared memory included."""
-    for name, family in deployment.families().items():
+    for name, family in processes.families().items():
         peak = max(_peak_mebibytes(process.pid) for process in family)
         note = "its largest process, shared memory included" if name == "postgres" else ""
         figures.add("e", name, "MiB", [peak], better="less", note=note)
