@@ -238,12 +238,15 @@ async def test_a_full_disk_is_waited_for(database_url: str, database_schema: str
         await one.start()
         await fill(all_of_them.log, 5)
         await all_of_them.shipped()
+        archive = Archive(storage, all_of_them.log.subjects)
+        before = await archive.status()
         take_all(small_disk / "ballast")
         await fill(all_of_them.log, 500, name=os.urandom(2000).hex())
         await storage.refused.wait()
         assert one.positions()[0] < await all_of_them.log.end(0)
         (small_disk / "ballast").unlink()
         await all_of_them.shipped()
+        assert (await archive.status()).generation == before.generation  # it waits, and does not begin anew
         await one.stop()
         assert same(await archived(all_of_them.log, storage), await logged(all_of_them.log))
         left = [path.name for path in (small_disk / "objects").rglob("*") if path.is_file()]

@@ -10,9 +10,9 @@ from runstream.datamanager.archive import Archive
 from runstream.datamanager.compaction import LIST_FROM, MERGE_FROM
 from runstream.datamanager.errors import ArchiveFencedError, ContradictionError, DamagedArchiveError, NoDataStatusError
 from runstream.datamanager.shipper import Shipper
-from runstream.errors import Kind
+from runstream.errors import InternalError, Kind
 from runstream.log.memory import MemoryLog
-from runstream.objects import ObjectStorage
+from runstream.objects import ObjectReader, ObjectStorage
 from tests.datamanager.rig import (
     DEPLOYMENT,
     HOURS,
@@ -21,6 +21,7 @@ from tests.datamanager.rig import (
     Mortal,
     archived,
     fill,
+    kind_of,
     logged,
     paths,
     same,
@@ -108,6 +109,52 @@ async def test_many_small_segments_become_few(storage: ObjectStorage) -> None:
     await ship(log, storage, Fence())
     named = {archive.places.segment(each) for each in await archive.segments(status, 0)}
     assert set(await paths(storage, f"{archive.places.folder}000/")) == named
+
+
+class Failing:
+    """A storage that neither opens segments nor deletes anything for a while."""
+
+    def __init__(self, storage: ObjectStorage) -> None:
+        self._storage = storage
+        self.fails = True
+        self.stat, self.list, self.write, self.write_all = storage.stat, storage.list, storage.write, storage.write_all
+
+    async def read(self, path: str) -> ObjectReader:
+        self._require(kind_of(path) != "segment")
+        return await self._storage.read(path)
+
+    async def delete(self, path: str) -> None:
+        self._require(False)
+        await self._storage.delete(path)
+
+    def _require(self, possible: bool) -> None:
+        if self.fails and not possible:
+            raise InternalError("the storage does not answer", code="objectNotRead")
+
+
+async def test_a_storage_that_fails_while_segments_are_merged_holds_up_nothing_and_they_are_merged_later(
+    storage: ObjectStorage,
+) -> None:
+    log, failing, fence = MemoryLog(partitions=1), Failing(storage), Fence()
+    archive = Archive(storage, log.subjects)
+    async with shipping(log, failing, fence, grace=0.0) as shipper:
+
+        async def shipped(segments: int) -> None:
+            for _ in range(segments):
+                await fill(log, 2)
+                end = await log.end(0)
+                while shipper.positions()[0] < end:
+                    await archive.generations()
+
+        await shipped(MERGE_FROM + 4)
+        assert len((await archive.status()).partitions[0].segments) == MERGE_FROM + 4
+        failing.fails = False
+        await shipped(2)
+        assert len((await archive.status()).partitions[0].segments) < MERGE_FROM
+        failing.fails = True
+        await shipped(2)
+    assert fence.given == 1
+    assert same(await archived(log, storage), await logged(log))
 
 
 async def test_segments_that_are_not_merged_any_more_are_listed_apart(

@@ -31,7 +31,7 @@ from runstream.datamanager.status import (
     written_part,
 )
 from runstream.datamanager.tidying import GRACE_SECONDS, Tidying
-from runstream.errors import InternalError, RunstreamError
+from runstream.errors import InternalError, NotExistError, RunstreamError
 from runstream.jetstream.progress import Progress
 from runstream.objects.port import ObjectStorage
 from runstream.objects.sources import BytesSource
@@ -247,7 +247,9 @@ class Shipper:
                         break
                     status = tidied
             except RunstreamError as error:
-                self._untidy.add(partition)
+                # A storage that fails may do it the next time; an object that is damaged or gone stays so.
+                if isinstance(error, DamagedArchiveError | NotExistError):
+                    self._untidy.add(partition)
                 log.warning(
                     "small segments stay as they are",
                     action="archive_not_tidied",

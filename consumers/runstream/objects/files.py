@@ -124,7 +124,8 @@ class FileObjects(ABC):
             with _as_internal(path):
                 self._store(content, targets[path])
         folders = {target.parent for target in targets.values()}
-        self._folders.sync(folders.union(self._folders.unsynced(folders)))
+        with _as_internal(next(iter(contents), "")):
+            self._folders.sync(folders.union(self._folders.unsynced(folders)))
 
     def _settle(self, content: Path) -> None:
         """Make a local file durable, and as accessible as an object has to be."""
