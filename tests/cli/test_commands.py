@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -488,3 +489,44 @@ def test_attempts_are_shown_with_their_steps_and_logs(runstream: Command, config
         assert runstream("log", "get", run, "flaky", *arguments).out == "first line\nsecond line\n"
     refused = runstream("log", "get", run, "flaky", "--attempt", "3", "--step", "0")
     assert refused.err.startswith("error: log doesn't exist: task 'flaky' has no attempt 3: its last is 2\n")
+
+
+def test_errors_name_files_and_refs_as_they_were_given(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.tar").write_text("no snapshot" * 100)
+    for words in (
+        ("import", "x.tar", "--dry-run"),
+        ("snapshot", "show", "x.tar"),
+        ("snapshot", "diff", "x.tar", "x.tar"),
+    ):
+        done = command(*words)
+        assert (done.code, done.err.splitlines()[0]) == (1, "error: x.tar: it is not a snapshot"), words
+    subprocess.run(["git", "init", "-q", "."], check=True)
+    (tmp_path / "c.yml").write_text("runs: []\n")
+    done = command("run", "create", "--config", "c.yml", "--ref", "nope")
+    assert done.err.splitlines()[0] == (
+        f"error: git finds nothing at nope of {tmp_path}: no branch, tag, ref or commit has this name"
+    )
+    monkeypatch.setenv("RUNSTREAM_CONFIG", "s.yml")
+    for wrong, hint in (("nats_ulr", "--help"), ("zzzzzzzz", "settings are ")):
+        (tmp_path / "s.yml").write_text(f"{wrong}: x\n")
+        done = command("doctor", "--config", "s.yml")
+        assert hint in done.err.splitlines()[1], done.err
+        assert len(done.err) < 300 or wrong == "zzzzzzzz"
+
+
+def test_detailed_errors_begin_with_the_code(command: Command) -> None:
+    done = command("--detailed-errors", "run", "create", "--config", "nowhere.yml")
+    assert done.err.splitlines()[2] == "  code configDoesNotExist, kind not-exist", done.err
+
+
+def test_it_runs_as_a_module_and_says_how_it_was_called(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "runstream", "config", "check", "none.yml"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.partition("\n")[0]) == (
+        1,
+        "error: there is no configuration file none.yml",
+    )

@@ -27,6 +27,9 @@ class Ran:
     exit_status: int | None
     """None when the session ended in it."""
     said: str
+    """What it wrote to stdout."""
+    complained: str
+    """What it wrote to stderr."""
 
 
 async def run_blocks(
@@ -42,16 +45,16 @@ async def run_blocks(
         env=_environment(environment),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(seconds):
-            out, _ = await process.communicate()
+            out, err = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    return _told(todo, out.decode())
+    return _told(todo, out.decode(), err.decode())
 
 
 def _environment(given: Mapping[str, str]) -> dict[str, str]:
@@ -62,8 +65,10 @@ def _environment(given: Mapping[str, str]) -> dict[str, str]:
 
 def _piece(number: int, block: Block) -> str:
     expected = int(block.value("exit") or 0)
-    begin = f"printf '{_MARK}begin {number}{_MARK}'"
-    end = f"printf '{_MARK}end {number} %s{_MARK}' $?"
+    mark = f"printf '{_MARK}begin {number}{_MARK}'"
+    begin = f"{mark}; {mark} >&2"
+    mark = f"printf '{_MARK}end {number} %s{_MARK}' $ended"
+    end = f"ended=$?; {mark}; {mark} >&2"
     careful = "set -e" if not expected else "set +e"
     return f"{begin}\n{careful}\n{_script(block)}\n{end}\nset +e"
 
@@ -77,12 +82,20 @@ def _script(block: Block) -> str:
     return block.text
 
 
-def _told(todo: Sequence[Block], out: str) -> list[Ran]:
+def _told(todo: Sequence[Block], out: str, err: str) -> list[Ran]:
     ran = []
     for number, block in enumerate(todo):
-        _, begun, rest = out.partition(f"{_MARK}begin {number}{_MARK}")
-        if not begun:
+        if (said := _of_block(number, out)) is None:
             break
-        end = re.search(f"{_MARK}end {number} (\\d+){_MARK}", rest)
-        ran.append(Ran(block, int(end[1]) if end else None, rest[: end.start()] if end else rest))
+        complained = _of_block(number, err)
+        ran.append(Ran(block, said[1], said[0], complained[0] if complained else ""))
     return ran
+
+
+def _of_block(number: int, text: str) -> tuple[str, int | None] | None:
+    """Return what was written between a block's marks, and its exit status; None for a block that did not begin."""
+    _, begun, rest = text.partition(f"{_MARK}begin {number}{_MARK}")
+    if not begun:
+        return None
+    end = re.search(f"{_MARK}end {number} (\\d+){_MARK}", rest)
+    return (rest[: end.start()], int(end[1])) if end else (rest, None)

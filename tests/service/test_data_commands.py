@@ -27,7 +27,7 @@ async def check_all(data_dir: str) -> None:
     assert "problem" not in {finding["status"] for finding in findings.values()}
     assert findings["NATS sync to disk"]["status"] == "ok"
     assert findings["migrations"]["status"] == "ok"
-    assert " seals" in findings["secrets keys"]["found"]
+    assert "encrypts with key" in findings["secrets keys"]["found"]
     code, out, _ = await runstream("--data-dir", data_dir, "fsck", "--output", "json")
     found = json.loads(out)
     assert (code, found["count"], found["archive"]["count"]) == (0, 0, 0)

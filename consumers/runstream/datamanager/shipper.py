@@ -145,7 +145,7 @@ class Shipper:
         if generations:
             await self._sweep(status)
         log.info(
-            "the archive is ours",
+            "archive ownership acquired",
             action="archive_taken_over",
             epoch=status.epoch,
             generation=generation,

@@ -288,10 +288,10 @@ class _Holder:
                 )
 
     async def _owned(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> asyncio.Future[None]:
-        """Own the partition as long as that goes; what is returned is done when its worker has stopped."""
+        """Own the partition until the lock is lost or unwanted. The returned future is done when its worker stopped."""
         self.owns = True
         self._told = ""
-        log.info("a partition is owned", action="partition_acquired", partition=self.partition)
+        log.info("partition acquired", action="partition_acquired", partition=self.partition)
         pinging = asyncio.ensure_future(self._ping(connection, lost))
         try:
             await self._on_acquired(self.partition)
@@ -299,7 +299,7 @@ class _Holder:
         finally:
             pinging.cancel()
             self.owns = False
-            log.info("a partition is given back", action="partition_lost", partition=self.partition, lock=lost.is_set())
+            log.info("partition released", action="partition_lost", partition=self.partition, lock=lost.is_set())
             stopped = asyncio.ensure_future(self._on_lost(self.partition))
             # A worker that does not stop in time must not hold up its successor: it is fenced.
             await asyncio.wait({stopped}, timeout=STOP_SECONDS)

@@ -234,6 +234,6 @@ def _check_places(key: str, value: object) -> None:
 
 
 def _hint(problems: Iterable[str]) -> str:
-    if any("unknown setting" in problem for problem in problems):
+    if any("unknown setting" in problem and "did you mean" not in problem for problem in problems):
         return f"the settings are {', '.join(KEYS)}"
-    return "see runstream serve --help"
+    return "`runstream serve --help` shows the settings that have an option"

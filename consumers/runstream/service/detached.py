@@ -91,7 +91,7 @@ def _not_started(process: subprocess.Popen[str], records: Path) -> InternalError
     return InternalError(
         f"the service has not started: it ended with exit code {code}",
         code="serviceNotStarted",
-        hint=f"its records are in {records}",
+        hint=f"its log is {records}",
     )
 
 

@@ -64,6 +64,7 @@ def tell(error: BaseException, *, detailed: bool) -> None:
     elif known is None and not detailed:
         lines.append("hint: this is a bug in Runstream; please report it with the output of --detailed-errors")
     if detailed:
+        lines.extend([f"  code {known.code}, kind {known.kind}"] if known is not None else [])
         lines.extend(f"  {line}" for line in chain_lines(error))
     _write([without_secrets("\n".join(lines))])
 

@@ -26,6 +26,7 @@ from runstream.service.progress import Step, progress, steps
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
 from runstream.settings import Settings
+from runstream.snapshots.errors import naming
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
 
@@ -44,22 +45,22 @@ def import_command(
     output: Output = "table",
     options: StorageOptions | None = None,
 ) -> None:
-    """Put a snapshot in the place of the log. The service has to be in maintenance, with every instance parked.
+    """Replace the log with a snapshot. Requires maintenance mode, with every process parked (waiting, nothing running).
 
-    The whole file is verified before anything is changed. It is loaded beside what is there, and takes its place in one
-    step: killed at any moment, the service has all of the old state or all of the new one, and the import can be
-    repeated. The old log stays: `runstream epochs activate` goes back to it, `runstream epochs delete` deletes it.
+    The whole file is verified before anything changes. It is loaded beside the current log and replaces it in one step:
+    killed at any moment, the service has all of the old state or all of the new one, and the import can be repeated.
+    The old log stays: `runstream epochs activate` goes back to it, `runstream epochs delete` deletes it.
 
     Parameters
     ----------
     file
         The snapshot.
     follow
-        Show how far the import is that goes on at the service, of which the connection broke; instead of a file.
+        Reattach to an import that is still running on the service, instead of giving a file.
     dry_run
-        Verify it, and say what would change; nothing is changed. With --url in maintenance alone.
+        Verify it and say what would change, without changing anything. With --url this requires maintenance mode.
     key
-        The public key (PEM) that it has to be signed with.
+        Require a signature by this public key (PEM).
     service
         Whose log.
     output
@@ -79,7 +80,7 @@ def import_command(
         return
     public_key = read_public_key(key) if key is not None else ""
     settings = settings_of(options, given())
-    with steps() as tell:
+    with naming(file), steps() as tell:
         snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
     _told(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
 
@@ -93,7 +94,7 @@ def _told(done: Imported | ImportReport, output: str) -> None:
 
 async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportReport:
     if key is not None:
-        with open_snapshot(file, public_key=read_public_key(key)):
+        with naming(file), open_snapshot(file, public_key=read_public_key(key)):
             pass  # whose it is was asked; all the rest the service verifies itself
     with told_by_service(), _shown() as (step, tell):
         async with connect() as client:

@@ -26,7 +26,7 @@ class ServerOptions:
     """Which servers, and what on them; None is not given, so that environment, file and default decide."""
 
     config: Annotated[Path | None, Parameter(group=_WHAT, env_var="RUNSTREAM_CONFIG")] = None
-    """A settings file (YAML or TOML); options and RUNSTREAM_* variables go before it."""
+    """A settings file (YAML or TOML); options and RUNSTREAM_* variables take precedence over it."""
     namespace: Annotated[str | None, Parameter(group=_WHAT)] = None
     """First token of every NATS subject; deployments that share a NATS account differ in it. Default: runstream."""
     nats_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
@@ -56,7 +56,7 @@ class ServeOptions(StorageOptions):
     components: Annotated[str | None, Parameter(group=_WHAT)] = None
     """Which parts run in this process, separated by commas: gateway, scheduler, executor, datamanager. Default: all."""
     partitions: Annotated[int | None, Parameter(group=_WHAT)] = None
-    """How many partitions the log has; fixed when it is created. Default: 4."""
+    """Number of partitions (independent streams) of the log; fixed when it is created. Default: 4."""
     secrets_key_file: Annotated[Path | None, Parameter(group=_SERVERS)] = None
     """The keys for secrets; gateways and executors of one service share it. Default: in the data dir."""
     replicas: Annotated[int | None, Parameter(group=_SERVERS)] = None
@@ -68,7 +68,7 @@ class ServeOptions(StorageOptions):
     port: Annotated[int | None, Parameter(group=_HTTP)] = None
     """The gateway's port. Default: the one used last, or any free one."""
     metrics_port: Annotated[int | None, Parameter(group=_HTTP)] = None
-    """Of /healthz, /readyz and /metrics in a process without gateway. Default: any free one."""
+    """Port for /healthz, /readyz and /metrics when this process has no gateway. Default: any free one."""
     driver: Annotated[Literal["process", "noop"] | None, Parameter(group=_EXECUTOR)] = None
     """How tasks are run. Default: process."""
     active_tasks_limit: Annotated[int | None, Parameter(group=_EXECUTOR)] = None

@@ -16,6 +16,7 @@ from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.service.progress import progress
 from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.errors import naming
 from runstream.snapshots.lines import line_of
 from runstream.snapshots.manifest import Manifest
 from runstream.snapshots.reading import Snapshot, open_snapshot
@@ -34,7 +35,7 @@ def verify_command(file: Path, /, *, key: Path | None = None, output: Output = "
     file
         The snapshot.
     key
-        The public key (PEM) that it has to be signed with.
+        Require a signature by this public key (PEM).
     output
         Lines, or JSON for programs.
     """
@@ -60,7 +61,7 @@ def show_command(file: Path, position: str = "", /, *, output: Output = "table")
     output
         A table, or JSON for programs.
     """
-    with open_snapshot(file) as snapshot:
+    with naming(file), open_snapshot(file) as snapshot:
         if position:
             say(_commit(snapshot, position))
         elif output == "json":
@@ -81,7 +82,7 @@ def diff_command(first: Path, second: Path, /, *, output: Output = "table") -> i
     output
         Lines, or JSON for programs.
     """
-    with open_snapshot(first) as one, open_snapshot(second) as other:
+    with naming(first), open_snapshot(first) as one, naming(second), open_snapshot(second) as other:
         found = compare(one, other)
     if output == "json":
         print_json({"equal": found.equal, "same": found.same, "only": found.only, "differences": found.differences})

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import BinaryIO
 
 from runstream.counting import counted
-from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.errors import WHOLE, SnapshotError
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -22,7 +22,6 @@ END = bytes(2 * BLOCK)
 MAX_NAME = 99
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _CHUNK = 1 << 20
-_FILE = "the file"
 _NOT_OURS = "it was not written by `runstream export`; another program's tar, also one packed anew, is not a snapshot"
 
 
@@ -70,19 +69,19 @@ def entries(file: BinaryIO, size: int) -> Iterator[Entry]:
     Ends after the two blocks of zeros that have to be the last ones. Contents are skipped, not read.
     """
     at = 0
-    last = _FILE
+    last = WHOLE
     while True:
         block = _block(file, at, last)
         if not any(block):
             if _block(file, at + BLOCK, last) != block:
-                raise SnapshotError(_FILE, f"one block of zeros stands alone at byte {at}")
+                raise SnapshotError(WHOLE, f"one block of zeros stands alone at byte {at}")
             if at + len(END) != size:
-                raise SnapshotError(_FILE, f"it goes on behind its end at byte {at + len(END)}")
+                raise SnapshotError(WHOLE, f"it goes on behind its end at byte {at + len(END)}")
             return
         entry = _entry(block, at)
         if entry.end > size:
             problem = f"it ends after {counted(size, 'byte')}, in the middle of {entry.name}"
-            raise SnapshotError(_FILE, problem, code="truncatedSnapshot", hint=CUT)
+            raise SnapshotError(WHOLE, problem, code="truncatedSnapshot", hint=CUT)
         file.seek(entry.offset + entry.size)
         if any(file.read(_padding(entry.size))):
             raise SnapshotError(entry.name, "there is something behind its end")
@@ -100,20 +99,20 @@ def _block(file: BinaryIO, at: int, last: str) -> bytes:
     if len(block) < BLOCK:
         if at == 0:
             problem = "it is empty" if not block else "it is too short to be a snapshot"
-            raise SnapshotError(_FILE, problem, code="notASnapshot", hint=_NOT_OURS)
+            raise SnapshotError(WHOLE, problem, code="notASnapshot", hint=_NOT_OURS)
         problem = f"it ends after {counted(at + len(block), 'byte')}, behind {last}, without its end"
-        raise SnapshotError(_FILE, problem, code="truncatedSnapshot", hint=CUT)
+        raise SnapshotError(WHOLE, problem, code="truncatedSnapshot", hint=CUT)
     return block
 
 
 def _entry(block: bytes, at: int) -> Entry:
     if block[257:263] != b"ustar " or not _sums_up(block):
         if at == 0:
-            raise SnapshotError(_FILE, "it is not a snapshot", code="notASnapshot", hint=_NOT_OURS)
-        raise SnapshotError(_FILE, f"the header at byte {at} was changed")
+            raise SnapshotError(WHOLE, "it is not a snapshot", code="notASnapshot", hint=_NOT_OURS)
+        raise SnapshotError(WHOLE, f"the header at byte {at} was changed")
     name = block[:100].rstrip(b"\0").decode("latin-1")
     if not is_name(name):
-        raise SnapshotError(_FILE, f"{name[:100]!r} at byte {at} is no name of a snapshot", hint=_NOT_OURS)
+        raise SnapshotError(WHOLE, f"{name[:100]!r} at byte {at} is no name of a snapshot", hint=_NOT_OURS)
     if block[156:157] != b"0" or any(block[157:257]) or any(block[345:]):
         raise SnapshotError(name, "it is not a plain file", hint=_NOT_OURS)
     return Entry(name, at + BLOCK, _size(block, name))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from runstream.errors import BadRequestError
 
+WHOLE = "the file"
+"""The part of an error that concerns the whole snapshot."""
 _HINT = "take another copy of the file, or export again; `runstream snapshot verify` tells all that is wrong"
 
 
@@ -30,3 +34,16 @@ class SnapshotError(BadRequestError):
         place = f"{part}, line {line}" if line else part
         where = {"part": part, **({"line": line} if line else {}), **({"aggregate": aggregate} if aggregate else {})}
         super().__init__(f"{place}: {problem}", code=code, details={**where, **(details or {})}, hint=hint)
+
+
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Let errors of the whole snapshot name its file as the user did."""
+    try:
+        yield
+    except SnapshotError as error:
+        if error.part != WHOLE:
+            raise
+        raise SnapshotError(
+            str(file), error.problem, code=error.code, details=error.details, hint=error.hint
+        ) from error

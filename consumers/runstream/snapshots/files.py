@@ -64,7 +64,7 @@ class SnapshotFile:
             return file
         except FileNotFoundError as error:
             if not self._resuming:
-                raise _not_writable(self.part, error) from error
+                raise _not_writable(self.path, error) from error
             raise NotExistError(
                 f"there is no {self.part} to resume", code="nothingToResume", hint="export without --resume"
             ) from error
@@ -75,7 +75,7 @@ class SnapshotFile:
                 hint="go on with it with --resume, or remove it",
             ) from error
         except OSError as error:
-            raise _not_writable(self.part, error) from error
+            raise _not_writable(self.path, error) from error
 
     async def send(self, content: bytes) -> None:
         """Write the next bytes. Raises InternalError when they cannot be written: what there is can be resumed."""
@@ -122,4 +122,6 @@ class SnapshotFile:
 
 
 def _not_writable(path: Path, error: OSError) -> BadRequestError:
-    return BadRequestError(f"{path} cannot be written: {error.strerror}", code="snapshotNotWritten")
+    no_folder = isinstance(error, FileNotFoundError)
+    why = f"there is no folder {path.parent}" if no_folder else error.strerror
+    return BadRequestError(f"{path} cannot be written: {why}", code="snapshotNotWritten")

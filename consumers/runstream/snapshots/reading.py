@@ -31,7 +31,7 @@ from runstream.skips import Skips
 from runstream.snapshots import manifest as m
 from runstream.snapshots.checking import MAX_SEGMENT_FILE_BYTES
 from runstream.snapshots.container import CUT, Entry, content, entries
-from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.errors import WHOLE, SnapshotError
 from runstream.snapshots.manifest import Manifest, SnapshotHeader, parked_from, read_header, read_manifest
 from runstream.snapshots.segments import SegmentDescription, check_chain, read_segment
 from runstream.snapshots.signing import SIGNATURE_BYTES, check_signature, fingerprint
@@ -160,7 +160,7 @@ class _Walk:
             self._take(entry)
         if m.END not in self.texts:
             problem = f"it has no {m.END}: it was cut off"
-            raise SnapshotError("the file", problem, code="truncatedSnapshot", hint=CUT)
+            raise SnapshotError(WHOLE, problem, code="truncatedSnapshot", hint=CUT)
         return self
 
     def _take(self, entry: Entry) -> None:
@@ -183,9 +183,7 @@ class _Walk:
     def _text(self, entry: Entry, name: str, limit: int) -> None:
         if entry.name != name:
             if not self.texts:
-                raise SnapshotError(
-                    "the file", f"it is not a snapshot: it begins with {entry.name}", code="notASnapshot"
-                )
+                raise SnapshotError(WHOLE, f"it is not a snapshot: it begins with {entry.name}", code="notASnapshot")
             raise SnapshotError(entry.name, f"it is in the place of {name}")
         self.texts[name] = content(self._file, entry, limit)
 

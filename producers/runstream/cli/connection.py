@@ -44,6 +44,7 @@ class Service:
     pid: int = 0
 
 
+_AS_MODULE = f"{shlex.quote(sys.executable)} -m runstream"
 _given: ContextVar[Given | None] = ContextVar("runstream_given", default=None)
 
 
@@ -104,7 +105,7 @@ def _once_for_each(tell: Callable[[str], None]) -> Callable[[str], None]:
 
 def us_command() -> str:
     """Return how this command line is called to reach the same service again, ready to be pasted."""
-    said, program = given(), shlex.quote(_program(sys.argv[0]))
+    said, program = given(), _program(sys.argv[0])
     if said.data_dir is not None and str(said.data_dir) != os.environ.get("RUNSTREAM_DATA_DIR"):
         return f"{program} --data-dir {shlex.quote(str(said.data_dir))}"
     if said.url and said.url != os.environ.get("RUNSTREAM_URL"):
@@ -115,9 +116,10 @@ def us_command() -> str:
 def _program(called: str) -> str:
     """Return what a shell understands as this program: its name where it is on PATH, else the path it was called by."""
     if Path(called).name != "runstream":
-        return "runstream"
+        as_module = Path(called).parts[-2:] == ("runstream", "__main__.py") and not shutil.which("runstream")
+        return _AS_MODULE if as_module else "runstream"
     found = shutil.which("runstream")
-    return "runstream" if found and Path(found).resolve() == Path(called).resolve() else called
+    return "runstream" if found and Path(found).resolve() == Path(called).resolve() else shlex.quote(called)
 
 
 def data_dir_of(said: Given, environ: Mapping[str, str]) -> Path:

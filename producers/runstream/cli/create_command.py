@@ -28,10 +28,10 @@ from runstream.runconfig.problems import shown
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class NewRunOptions:
-    """What the new runs are of, and what they are given beside the file."""
+    """Options of the new runs beside the configuration file."""
 
     repo: str | None = None
-    """The repository that the clone step clones: a path or a URL. Default: the one that the file is in."""
+    """Repository for the clone step: a path or a URL. Default: the one that contains the file."""
     ref: str = ""
     """A branch, tag, ref or commit of it. Default: what is checked out."""
     group: str = ""
@@ -41,7 +41,7 @@ class NewRunOptions:
     priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None
     """-100 to 100, in place of the file's: where executors are short, higher goes first."""
     on_setup_error: Literal["refuse", "run"] = "refuse"
-    """What a file that is no configuration makes: an error, or a run that shows what is wrong."""
+    """What to do with an invalid file: refuse it, or create a run that shows the errors."""
 
     def source(self, file: ConfigFile) -> Source | None:
         """The commit that the runs are of. Raises BadRequestError, NotExistError for one that is not there."""

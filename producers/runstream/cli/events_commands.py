@@ -26,7 +26,7 @@ def tail_events(
     begin
         Where to begin: start, end, or a position such as 1:812,40,0,97. Default: end; with --run: start.
     run
-        Only this run and its tasks: an id, or GROUP/NUMBER.
+        Only this run and its tasks: PROJECT/NUMBER, an id, or `latest`.
     output
         A line for each commit: for people, or JSON.
     """

@@ -1,4 +1,4 @@
-"""`runstream executor`: who runs tasks."""
+"""`runstream executor`: list, drain and remove executors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from runstream.cli.connection import us_command
 from runstream.cli.output import Output, complain, moment, print_json, print_table, say, styled
 from runstream.cli.running import with_client
 from runstream.cli.table import Column
@@ -26,7 +27,7 @@ _COLUMNS = (
 
 
 def list_executors(*, output: Output = "table") -> int:
-    """List the executors that were not deleted.
+    """List executors.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def list_executors(*, output: Output = "table") -> int:
 
 
 def drain_executor(executor: str, /) -> int:
-    """Let an executor get no new tasks; those that it has go on to their end. `executor list` says when it is drained.
+    """Give an executor no new tasks; running ones continue to their end. `executor list` says when it is drained.
 
     Parameters
     ----------
@@ -58,13 +59,13 @@ def drain_executor(executor: str, /) -> int:
 
     async def work(client: Client) -> None:
         await client.executors.drain(executor)
-        say(f"executor {executor} gets no new tasks; `runstream executor undrain {executor}` lets it get them again")
+        say(f"executor {executor} gets no new tasks; `{us_command()} executor undrain {executor}` ends the drain")
 
     return with_client(work)
 
 
 def undrain_executor(executor: str, /) -> int:
-    """Let a drained executor get new tasks again.
+    """Give a drained executor new tasks again.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def undrain_executor(executor: str, /) -> int:
 
 
 def delete_executor(executor: str, /) -> int:
-    """Forget an executor; tasks that it still has fail once it is found to be gone.
+    """Remove an executor; its unfinished tasks fail once it is found to be gone.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def delete_executor(executor: str, /) -> int:
 
     async def work(client: Client) -> None:
         await client.executors.delete(executor)
-        say(f"executor {executor} is deleted")
+        say(f"executor {executor} is removed")
 
     return with_client(work)
 

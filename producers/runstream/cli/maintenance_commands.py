@@ -104,7 +104,7 @@ def forget(instance: str, /, *, service: str = "runs") -> int:
 
     async def work(client: Client) -> None:
         await client.maintenance.forget(instance, service)
-        say(f"instance {instance} is forgotten")
+        say(f"process {instance} is forgotten")
 
     return with_client(work)
 

@@ -91,7 +91,7 @@ def _local(path: Path, ref: str) -> Source:
     patterns = _full_names(wanted)
     listed = _git(*where, "for-each-ref", "--format=%(refname)", *patterns, what=wanted)
     name = _only(wanted, set(listed.splitlines()).intersection(patterns))
-    commit = _git(*where, "rev-parse", "--verify", f"{name or wanted}^{{commit}}", what=f"{wanted} of {path}")
+    commit = _git(*where, "rev-parse", "--verify", f"{name or wanted}^{{commit}}", what=f"{wanted} of {root}")
     name = name or _git(*where, "rev-parse", "--symbolic-full-name", wanted, what=wanted, default="")
     message = _git(*where, "log", "-1", "--format=%B", commit, what=wanted)
     changed = () if ref else _changed(Path(root))
@@ -225,6 +225,8 @@ def _refused(what: str, stderr: str) -> NotExistError:
     """Git's own reason, and its own way out where it names one."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     reason = next((line for line in lines if line.startswith("fatal: ")), lines[-1] if lines else "no such commit")
+    if reason.endswith("Needed a single revision"):
+        reason = "no branch, tag, ref or commit has this name"
     command = next((line for line in lines if line.startswith("git config ")), "")
     return NotExistError(
         f"git finds nothing at {what}: {reason.removeprefix('fatal: ')}",

@@ -1,4 +1,4 @@
-"""`runstream run restart`: a run that has ended is done again, or some of it."""
+"""`runstream run restart`: re-run a finished run, or some of its tasks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class AgainOptions:
-    """How much of the earlier run is done again, and with which environment."""
+    """Which tasks of the earlier run to re-run, and with which environment."""
 
     from_failed: Flag = False
     """Only what did not succeed, and what depends on it. Default: everything."""
@@ -67,7 +67,7 @@ def restart(
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
     output: Output = "table",
 ) -> int:
-    """Do again what a run that has ended did, as a new run. What does not run again keeps its outcome, logs and files.
+    """Re-run a finished run, as a new run. Tasks that do not run again keep their outcome, logs and files.
 
     With --follow the exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.
 

@@ -54,7 +54,7 @@ def let_through(*paths: Path) -> None:
             if stat.S_ISDIR(mode) and not mode & stat.S_IXOTH:
                 folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
                 log.info(
-                    "other users may now pass through a folder: the database does not run as root",
+                    f"chmod o+x {folder}: Postgres runs as user {_USER}, because it refuses to run as root",
                     action="folder_opened",
                     folder=str(folder),
                 )

@@ -13,7 +13,7 @@ _WHAT = "secrets keys"
 
 
 async def secrets_keys(settings: Settings) -> AsyncIterator[Finding]:
-    """What was found at the file of keys."""
+    """Check the file of keys."""
     path = settings.secrets_key_path
     if settings.secrets_key_file is None and not path.exists():
         if "gateway" in settings.components:
@@ -23,7 +23,7 @@ async def secrets_keys(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding(_WHAT, "warning", "none: tasks that use secrets fail in their setup", todo)
         return
     ids = Keyring.read(path).ids
-    found = f"{path}: {ids[0]} seals" + (f", {', '.join(ids[1:])} open too" if ids[1:] else "")
+    found = f"{path}: encrypts with key {ids[0]}" + (f", decrypts also with {', '.join(ids[1:])}" if ids[1:] else "")
     if stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
         yield Finding(_WHAT, "problem", f"others may read {path}", f"chmod 600 {path}")
     else:

@@ -115,7 +115,7 @@ def _replicas(found: _Streams, partitions: int, wanted: int) -> Finding:
         )
     return judged(
         "log replicas",
-        f"away or behind: {', '.join(found.away)}" if found.away else f"at least {wanted} of every stream",
+        f"away or behind: {', '.join(found.away)}" if found.away else f"each stream has {counted(wanted, 'replica')}",
         good=not found.away,
         todo="start the servers that are away; a replica that is behind catches up by itself",
         otherwise="warning",

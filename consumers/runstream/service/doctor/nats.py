@@ -169,11 +169,12 @@ async def _executor_clocks(client: Client, namespace: str) -> AsyncIterator[Find
 
 
 def clock(what: str, seconds: float) -> Finding:
-    """How far a server's clock is from ours."""
+    """Compare a server's clock with this machine's."""
+    close = abs(seconds) <= _CLOCK_SECONDS
     return judged(
         what,
-        f"{seconds:+.3f} s from ours",
-        good=abs(seconds) <= _CLOCK_SECONDS,
+        "in sync" if close else f"{seconds:+.3f} s from this machine's",
+        good=close,
         todo="set the clocks by NTP: times in runs and time-outs come from different machines",
         otherwise="warning",
     )
