@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from typing import Any, TypeVar
+
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import FieldInfo, fields, replace
 
 from runstream.events.run_config import RunConfig, RunConfigTask, Sealed, Text
 from runstream.ids import content_hash
@@ -73,7 +75,7 @@ def _sealed(value: T, place: str, keyring: Keyring, about: Callable[[], str]) ->
     sealed: Any = value
     if isinstance(value, Sealed):
         sealed = keyring.seal(value.value, _bound(place, about())) if not value.key else value
-    elif is_dataclass(value) and not isinstance(value, type):
+    elif isinstance(value, Struct):
         found = {one.name: getattr(value, one.name) for one in fields(value)}
         new = {name: _sealed(each, f"{place}.{name}", keyring, about) for name, each in found.items()}
         changed = {name: each for name, each in new.items() if each is not found[name]}
@@ -107,7 +109,7 @@ def _plain(value: object) -> object:
     """The value for a digest. Fields with their default are left out: a field that is added later changes nothing."""
     if isinstance(value, Sealed):
         return None
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Struct):
         return {
             one.name: _plain(getattr(value, one.name))
             for one in fields(value)
@@ -120,8 +122,8 @@ def _plain(value: object) -> object:
     return value
 
 
-def _default(one: Field[Any]) -> object:
-    return one.default if one.default_factory is MISSING else one.default_factory()
+def _default(one: FieldInfo) -> object:
+    return one.default_factory() if one.default_factory is not NODEFAULT else one.default
 
 
 def _without_credentials(static: Mapping[str, Text]) -> Mapping[str, Text]:

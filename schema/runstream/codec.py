@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from functools import lru_cache
-from typing import Annotated, Protocol, get_type_hints
+from functools import lru_cache, reduce
+from operator import or_
+from typing import Annotated, Generic, Protocol, TypeVar
 
 import msgspec
 import orjson
+from msgspec.structs import astuple
 
 from runstream.commits import Commit, NewCommit, Position, StoredCommit
 from runstream.errors import BadRequestError
@@ -38,7 +39,6 @@ MAX_BODY_BYTES = 64 << 20
 """What a compressed body may become: more is refused while it is being read, not after."""
 
 _parse_subject = lru_cache(maxsize=4096)(parse_subject)
-_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_UTC_Z
 _NO_OFFSET = timedelta(0)
 _PATH = re.compile(r"`\$([^`]*)`")
 
@@ -58,73 +58,65 @@ class Message(Protocol):
     def stored_at(self) -> datetime: ...  # noqa: D102
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+Written = TypeVar("Written")
+
+
+class _Body(msgspec.Struct, Generic[Written], forbid_unknown_fields=True, gc=False):
     id: str
     aggregate: str
     version: Annotated[int, msgspec.Meta(ge=1)]
     time: Annotated[datetime, msgspec.Meta(tz=True)]
     actor: str
     cause: str
-    events: Annotated[list[EventData], msgspec.Meta(min_length=1)]
+    events: Annotated[tuple[Written, ...], msgspec.Meta(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
 class _EventCodec:
-    """What is known of one event type: made once, used for each event."""
+    """How one event type is written: the event with its type and version, which the event itself does not hold."""
 
-    cls: type[Event]
-    names: tuple[str, ...]
-    moments: tuple[str, ...]
-    """The fields that are times; None is possible in them."""
-
-    @classmethod
-    def of(cls, event: type[Event]) -> _EventCodec:
-        names = tuple(field.name for field in fields(event))  # type: ignore[arg-type]
-        if {"type", "version"} & set(names):
+    def __init__(self, event: type[Event]) -> None:
+        fields = msgspec.structs.fields(event)
+        if {"type", "version"} & {field.name for field in fields}:
             raise TypeError(f"{event.__name__} has a field that the format of events uses itself")
-        hints = get_type_hints(event)
-        moments = tuple(n for n in names if hints[n] in (datetime, datetime | None))
-        return cls(event, names, moments)
+        self.cls = event
+        self.moments = tuple(field.name for field in fields if field.type in (datetime, datetime | None))
+        """The fields that are times; None is possible in them."""
+        self.wire: type[msgspec.Struct] = msgspec.defstruct(
+            event.__name__,
+            [("version", _exactly(event.SCHEMA_VERSION)), *((f.name, _STRICT.get(f.type, f.type)) for f in fields)],
+            tag_field="type",
+            tag=event.__name__,
+            forbid_unknown_fields=True,
+            gc=False,
+        )
 
-    def write(self, event: Event) -> EventData:
-        data: EventData = {name: getattr(event, name) for name in self.names}
+    def written(self, event: Event) -> msgspec.Struct:
         for name in self.moments:
-            _require_utc(data[name], f"{self.cls.__name__}.{name}")
-        data["type"] = self.cls.__name__
-        data["version"] = self.cls.SCHEMA_VERSION
-        return data
-
-    def read(self, data: EventData) -> Event:
-        event = msgspec.convert(data, self.cls)
-        if len(data) != len(self.names) + 2:
-            unknown = sorted(data.keys() - {*self.names, "type", "version"})
-            if unknown:
-                raise msgspec.ValidationError(f"Object contains unknown field `{unknown[0]}`")
-        for name in self.moments:
-            moment = getattr(event, name)
-            if moment is not None and moment.tzinfo is None:
-                raise msgspec.ValidationError(f"Expected `datetime` with a timezone component - at `$.{name}`")
-        return event
+            _require_utc(getattr(event, name), f"{self.cls.__name__}.{name}")
+        return self.wire(self.cls.SCHEMA_VERSION, *astuple(event))
 
 
-_CODECS: dict[str, _EventCodec] = {name: _EventCodec.of(cls) for name, cls in EVENT_TYPES.items()}
+def _exactly(version: int) -> object:
+    return Annotated[int, msgspec.Meta(ge=version, le=version)]
+
+
+_MAX_INT = (1 << 63) - 1
+_INT = Annotated[int, msgspec.Meta(ge=-_MAX_INT, le=_MAX_INT)]
+_MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
+_STRICT: dict[object, object] = {int: _INT, datetime: _MOMENT, datetime | None: _MOMENT | None}
+"""How fields of these types are read: numbers that other programs read too, times with their zone."""
+_CODECS: dict[str, _EventCodec] = {name: _EventCodec(cls) for name, cls in EVENT_TYPES.items()}
+_OF_WIRE: dict[type[msgspec.Struct], type[Event]] = {codec.wire: codec.cls for codec in _CODECS.values()}
+_encode = msgspec.json.Encoder(order="sorted").encode
+_decode_current = msgspec.json.Decoder(_Body[reduce(or_, _OF_WIRE)]).decode  # type: ignore[misc]
 
 
 def encode(commit: NewCommit) -> tuple[bytes, dict[str, str]]:
     """The body and the headers of the commit's message. Raises BadRequestError for a time that is not in UTC."""
     _require_utc(commit.time, "time")
-    body = orjson.dumps(
-        {
-            "id": commit.id,
-            "aggregate": commit.address.aggregate,
-            "version": commit.version,
-            "time": commit.time,
-            "actor": commit.actor,
-            "cause": commit.cause,
-            "events": [_CODECS[type(event).__name__].write(event) for event in commit.events],
-        },
-        default=_fields_of,
-        option=_OPTIONS,
+    events = tuple([_CODECS[type(event).__name__].written(event) for event in commit.events])
+    body = _encode(
+        _Body(commit.id, commit.address.aggregate, commit.version, commit.time, commit.actor, commit.cause, events)
     )
     headers = {ID_HEADER: commit.id}
     if commit.trace:
@@ -139,31 +131,40 @@ def decode(message: Message, upcasters: Upcasters = UPCASTERS) -> StoredCommit:
     """The commit that a message of the log says. Raises BadRequestError that says where it cannot be read."""
     try:
         address = _parse_subject(message.subject)
-        body = msgspec.convert(orjson.loads(plain_body(message)), _Body)
+        plain = plain_body(message)
+        try:  # nearly every commit has only events of today: they are read in one pass
+            current = _decode_current(plain)
+        except (ValueError, RecursionError):
+            current = None
+        if current is not None and current.version <= _MAX_INT:
+            events = tuple([_OF_WIRE[type(wire)](*astuple(wire)[1:]) for wire in current.events])
+            body = current
+        else:
+            body, events = _decode_any(plain, upcasters)
         if body.aggregate != address.aggregate:
             raise BadRequestError(f"it says it is of {body.aggregate[:200]!r}", code="unreadableCommit")
-        events: list[Event] = []
-        for index, data in enumerate(body.events):
-            _read_event(data, index, events, upcasters)
     except (orjson.JSONDecodeError, msgspec.ValidationError, BadRequestError) as error:
         raise _unreadable(message, error) from error
     trace = message.headers.get(TRACE_HEADER, "") if message.headers else ""
-    commit = Commit(body.id, address, body.version, body.time, body.actor, body.cause, tuple(events), trace)
+    commit = Commit(body.id, address, body.version, body.time, body.actor, body.cause, events, trace)
     return StoredCommit(commit, message.position, message.stored_at)
 
 
-def _read_event(data: EventData, index: int, events: list[Event], upcasters: Upcasters) -> None:
-    try:
-        kind = data["type"]
-        codec = _CODECS.get(kind) if type(kind) is str else None
-        if codec is not None and data["version"] == codec.cls.SCHEMA_VERSION:
-            events.append(codec.read(data))
-        else:
+def _decode_any(plain: bytes, upcasters: Upcasters) -> tuple[_Body[EventData], tuple[Event, ...]]:
+    """Read a body whose events may be of earlier versions. Raises ValidationError and BadRequestError."""
+    body = msgspec.convert(orjson.loads(plain), _Body[EventData])
+    events: list[Event] = []
+    for index, data in enumerate(body.events):
+        try:
+            if "type" not in data or "version" not in data:
+                raise BadRequestError(f"no type and version - at `$.events[{index}]`", code="unreadableCommit")
             events.extend(_current(later) for later in upcast(data, upcasters))
-    except KeyError as error:
-        raise BadRequestError(f"no type and version - at `$.events[{index}]`", code="unreadableCommit") from error
-    except msgspec.ValidationError as error:
-        raise BadRequestError(_under(str(error), index), code="unreadableCommit") from error
+        except msgspec.ValidationError as error:
+            raise BadRequestError(_under(str(error), index), code="unreadableCommit") from error
+        except (KeyError, TypeError, AttributeError) as error:  # an upcaster found something else than it reads
+            what = f"{str(data['type'])[:80]} is not as its version says: {type(error).__name__}: {str(error)[:200]}"
+            raise BadRequestError(f"{what} - at `$.events[{index}]`", code="unreadableCommit") from error
+    return body, tuple(events)
 
 
 def _current(data: EventData) -> Event:
@@ -173,7 +174,7 @@ def _current(data: EventData) -> Event:
     if codec is None:
         raise msgspec.ValidationError(f"Unknown event type {str(kind)[:80]!r}")
     if version == codec.cls.SCHEMA_VERSION:
-        return codec.read(data)
+        return codec.cls(*astuple(msgspec.convert(data, codec.wire))[1:])
     if isinstance(version, int) and version > codec.cls.SCHEMA_VERSION:
         raise msgspec.ValidationError(
             f"{kind} has schema version {version}, this Runstream reads up to {codec.cls.SCHEMA_VERSION}: it is newer"
@@ -223,8 +224,3 @@ def _unreadable(message: Message, error: Exception) -> BadRequestError:
 def _require_utc(moment: object, what: str) -> None:
     if isinstance(moment, datetime) and moment.utcoffset() != _NO_OFFSET:
         raise BadRequestError(f"{what} {moment.isoformat()} is not in UTC", code="timeNotUtc")
-
-
-def _fields_of(value: object) -> EventData:
-    """A nested dataclass as the dict that is written. Raises TypeError for anything else."""
-    return {field.name: getattr(value, field.name) for field in fields(value)}  # type: ignore[arg-type]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from msgspec import Struct
 
 from runstream.errors import BadRequestError
 from runstream.events.event import Event
@@ -20,8 +21,7 @@ _TOKEN = re.compile(r"([0-9]{1,18}):([0-9]{1,18}(?:,[0-9]{1,18}){0,255})")
 _PLACE = re.compile(r"([0-9]{1,18})/([0-9]{1,18})/([0-9]{1,18})")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(Struct, frozen=True, order=True, gc=False):
     """Where one commit is: the sequence of its message in the stream of its partition and epoch."""
 
     epoch: int
@@ -32,8 +32,7 @@ class Position:
         return f"{self.epoch}/{self.partition}/{self.sequence}"
 
 
-@dataclass(frozen=True, slots=True)
-class LogPosition:
+class LogPosition(Struct, frozen=True, gc=False):
     """A place in the whole log: for each partition the last sequence that is included (0: nothing)."""
 
     epoch: int
@@ -83,8 +82,7 @@ def parse_point(text: str) -> LogPosition | Position | datetime:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class NewCommit:
+class NewCommit(Struct, frozen=True, gc=False):
     """A decision that is to be appended."""
 
     id: str
@@ -104,8 +102,7 @@ class NewCommit:
     """W3C traceparent of the run, or empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True, gc=False):
     """A commit as the log says it."""
 
     id: str
@@ -118,8 +115,7 @@ class Commit:
     trace: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCommit:
+class StoredCommit(Struct, frozen=True, gc=False):
     """A commit and where it is stored."""
 
     commit: Commit
@@ -128,8 +124,7 @@ class StoredCommit:
     """The server's time in UTC; for lag only, never for decisions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True, gc=False):
     """How far an aggregate has come: what the next commit builds on."""
 
     version: int = 0

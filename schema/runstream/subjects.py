@@ -14,6 +14,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 from runstream.errors import BadRequestError
 
 AggregateKind = Literal["run", "runconfig", "task", "executor", "skip"]
@@ -42,8 +44,7 @@ def group_root(group: str) -> str:
     return "/" + "/".join(elements[:2])
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True, gc=False):
     """Which aggregate: its partition, kind and id."""
 
     partition: int

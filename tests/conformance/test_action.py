@@ -6,9 +6,10 @@ The recorded runs are `queued`, since the recorded function leaves the check to 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from runstream.domain.restart import decide_restart
 from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus, created, evolve

@@ -6,10 +6,10 @@ that was not given is true. Levels are part of what we generate, and are compare
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import Depend, RunConfigTask, Runtime, SaveContent, Volume
@@ -96,7 +96,7 @@ def test_generate(case: Json) -> None:
     found = run_configs(parsed_of(case["config"]), context, case["variables"])
     config = next(run.config for run in found if run.name == case["run_name"])
     names = {task["id"]: task["name"] for task in case["expect"]["tasks"].values()}
-    ours = {name: compact(dataclasses.asdict(task) | {"level": 0}) for name, task in config.tasks.items()}
+    ours = {name: compact(to_builtins(task) | {"level": 0}) for name, task in config.tasks.items()}
     theirs = {task["name"]: compact(expected(task, names)) for task in case["expect"]["tasks"].values()}
     assert ours == theirs
 

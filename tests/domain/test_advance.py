@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.domain.advance import advance, advance_run, advance_run_tasks, tasks_to_run
 from runstream.domain.run import FINAL_STATUSES, Run, RunPhase, RunTaskStatus, created, with_tasks

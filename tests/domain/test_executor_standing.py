@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.domain.executor import (
     Demand,
@@ -62,7 +62,7 @@ def test_what_can_be_expected(
 
 @pytest.mark.parametrize("changes", [{"draining": True}, {"full": "disk full: 3 MB left"}])
 def test_an_executor_that_drains_or_is_full_gets_no_task(changes: dict[str, object]) -> None:
-    without = replace(OFFER, **changes)  # type: ignore[arg-type]
+    without = replace(OFFER, **changes)
     assert choose_executor({"ex1": without}, {}, DEMAND) is None
     assert [lack.requirement for lack in unfit(without, 0, DEMAND)] == ["draining" if "draining" in changes else "disk"]
     assert choose_executor({"ex1": without, "ex2": offer("ex2", 2)}, {"ex2": 1}, DEMAND) == "ex2"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.domain.group import Neighbour, Place, decide_in_group
 from runstream.domain.run import Run, RunPhase

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runstream.domain.actions import NotAllowed
 from runstream.domain.advance import advance, tasks_to_run
@@ -143,7 +143,7 @@ def test_a_task_that_is_skipped_by_its_when_cannot_be_named() -> None:
 @pytest.mark.parametrize("missing", [{"executor_task_open": True}, {"archives_pending": True}])
 def test_what_is_not_stored_yet_cannot_be_kept(missing: dict[str, bool]) -> None:
     run = ended(CHAIN, build=SUCCESS, test=FAILED, deploy=SKIPPED)
-    run = replace(run, tasks={**run.tasks, "build": replace(run.tasks["build"], **missing)})  # type: ignore[arg-type]
+    run = replace(run, tasks={**run.tasks, "build": replace(run.tasks["build"], **missing)})
     with pytest.raises(NotAllowed, match="task 'build' are not stored yet"):
         decide_restart(run, CHAIN, FROM_FAILED)
     assert again(run, CHAIN, ALL) == ["build", "test", "deploy"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.domain.advance import advance, tasks_to_run
 from runstream.domain.clocks import next_due
@@ -57,7 +57,7 @@ def failed(run: Run, name: str, reason: RetryReason = "failure", **changes: obje
         "end_time": AT,
         **changes,
     }
-    return replace(run, tasks={**run.tasks, name: replace(one, **fields)})  # type: ignore[arg-type]
+    return replace(run, tasks={**run.tasks, name: replace(one, **fields)})
 
 
 def told(run: Run, events: Sequence[RunEvent], at: datetime = AT) -> Run:

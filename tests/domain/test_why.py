@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.domain.executor import Offer
 from runstream.domain.run import Run, RunPhase, RunTaskStatus, evolve
@@ -32,7 +32,7 @@ CHAIN = config(task("a", save=True), task("b", ON_SUCCESS, level=1))
 def view(run: Run, *offers: Offer, first: Run | None = None, before: int = 0, **changes: object) -> View:
     there = {one.executor_id: one for one in offers}
     plain = View(AT, first or run, before, there, {}, {}, {})
-    return replace(plain, **changes)  # type: ignore[arg-type]
+    return replace(plain, **changes)
 
 
 def why(run: Run, content: RunConfig, *offers: Offer, **changes: object) -> list[Reason]:
@@ -44,7 +44,7 @@ def told(run: Run, content: RunConfig, *offers: Offer, **changes: object) -> lis
 
 
 def with_task(run: Run, name: str, **changes: object) -> Run:
-    return replace(run, tasks={**run.tasks, name: replace(run.tasks[name], **changes)})  # type: ignore[arg-type]
+    return replace(run, tasks={**run.tasks, name: replace(run.tasks[name], **changes)})
 
 
 def test_what_became_of_a_run_that_has_ended() -> None:

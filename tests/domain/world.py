@@ -6,10 +6,12 @@ that sees an old state, and an executor that was declared lost can be played in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Literal
+
+from msgspec.structs import replace
 
 from runstream.commits import Commit, Head, NewCommit, Position, StoredCommit
 from runstream.domain import executor_task as executor_tasks

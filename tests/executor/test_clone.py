@@ -14,6 +14,7 @@ from typing import Literal
 from urllib.parse import quote
 
 import pytest
+from msgspec import structs
 
 from runstream.config_secrets import seal_config, to_seal
 from runstream.events.executor_task import ExecutorTaskPhase
@@ -245,7 +246,7 @@ async def test_a_secret_password_reaches_git_and_nothing_else(tmp_path: Path, sa
         given = f":{quote(password, safe='')}" if name == "in the URL" else ""
         url = f"http://user{given}@{address}/x.git"
         environment = {} if given else {name: to_seal(password)}
-        task = replace(task_of("task", cloning(), look), environment=environment)
+        task = structs.replace(task_of("task", cloning(), look), environment=environment)
         config = seal_config(config_of(task, static={"AGOLA_REPOSITORY_URL": url, "AGOLA_SSHPRIVKEY": ""}), KEYRING)
         async with rig(tmp_path / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
             done = await it.assign(config.tasks["task"], config=config)
@@ -267,7 +268,7 @@ async def test_a_key_of_the_task_is_not_replaced_by_an_empty_one_of_the_project_
     (tmp_path / "bin/ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     secret = "-----BEGIN KEY-----\nabcdefgh\n-----END KEY-----\n"
-    task = replace(
+    task = structs.replace(
         task_of("task", run_step("env"), cloning()),
         environment={"RUNSTREAM_SSHPRIVKEY": to_seal(secret), "AGOLA_SSHHOSTKEY": "x ssh-ed25519 AAAA"},
     )

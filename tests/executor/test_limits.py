@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested, ExecutorTaskTimedOut
 from runstream.events.run_config import Step
@@ -26,7 +27,7 @@ def short(command: str) -> Step:
 @pytest.mark.parametrize("tty", [True, False])
 async def test_a_step_that_takes_too_long_is_ended_with_its_family(tmp_path: Path, tty: bool) -> None:
     async with rig(tmp_path, settings=QUICKLY) as it:
-        slow = replace(run_step(FAMILY, tty=tty), step_timeout_interval=3 * SECOND // 2)
+        slow = structs.replace(run_step(FAMILY, tty=tty), step_timeout_interval=3 * SECOND // 2)
         task = await it.assign(task_of("task", run_step("true"), slow, run_step("true")))
         await appears(it.task_folder(task) / "home" / "ready")
         await task.settled()
@@ -65,7 +66,7 @@ async def test_silence_counts_from_the_last_byte(tmp_path: Path) -> None:
 async def test_a_step_that_is_not_a_command_has_a_limit_too(tmp_path: Path) -> None:
     """Saving goes on in a thread until it sees that it is to end."""
     async with rig(tmp_path, settings=QUICKLY) as it:
-        save = replace(save_step("**"), step_timeout_interval=1)
+        save = structs.replace(save_step("**"), step_timeout_interval=1)
         task = await it.run(run_step("for i in $(seq 2000); do echo $i > $i; done"), save)
         assert (task.task.steps[1].phase, task.task.steps[1].timedout) == (FAILED, "timeout")
         assert not await it.is_stored(paths.archive(task.run_task_id, 1))

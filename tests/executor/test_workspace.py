@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from msgspec import structs
 
 from runstream.commits import Head
 from runstream.errors import InternalError
@@ -197,7 +198,7 @@ async def test_restoring_what_a_task_of_an_earlier_run_saved(tmp_path: Path) -> 
         assert "task lint saved nothing in step 0\n" in await again.log(0)
 
         await it.objects.delete(paths.archive(parent.run_task_id, 1))
-        other = replace(child, name="other")
+        other = structs.replace(child, name="other")
         late = await it.assign(other, config=config_of(build, lint, other), run_id=run_id, workspaces=workspaces)
         assert (await late.settled()).phase is FAILED
         assert "the archive that task 'build' saved is no longer there" in await late.log(0)

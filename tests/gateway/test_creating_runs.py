@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from runstream.domain.executor import Offer, Sighting
 from runstream.events.run import RunCreated
@@ -382,7 +383,7 @@ async def test_a_strict_request_refuses_what_is_only_worth_a_warning() -> None:
 
 def executors(**changes: Any) -> dict[str, Offer]:
     plain = Offer("", ("amd64",), {"disk": "ssd"}, False, True, False, 1, {})
-    return {f"e{number}": replace(plain, executor_id=f"e{number}", **changes) for number in (1, 2)}
+    return {f"e{number}": structs.replace(plain, executor_id=f"e{number}", **changes) for number in (1, 2)}
 
 
 @dataclass(frozen=True)

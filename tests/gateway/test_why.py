@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from runstream.client import Client, ClientError, NewRun, Reason, Why
 from runstream.domain.executor import Demand

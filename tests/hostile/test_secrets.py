@@ -21,7 +21,7 @@ import tempfile
 import textwrap
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from urllib.parse import quote, quote_plus
 import pytest
 import uvloop
 from ahocorasick_rs import BytesAhoCorasick
+from msgspec.structs import replace
 
 from runstream.client import Client, Inputs, Run, Source
 from runstream.commits import Head

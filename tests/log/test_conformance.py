@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.commits import Head, NewCommit, Position
 from runstream.errors import BadRequestError, InternalError
@@ -19,9 +19,7 @@ from tests.log.conftest import OpenLog
 
 async def test_a_commit_is_appended_and_read_back(new_log: OpenLog) -> None:
     async with new_log() as log:
-        commit = dataclasses.replace(
-            created(run_address(1)), trace="00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
-        )
+        commit = replace(created(run_address(1)), trace="00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01")
         position = await log.append(commit)
         assert position == Position(log.epoch, 1, 1)
         stored = await log.last(commit.address)

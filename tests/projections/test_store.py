@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from runstream.database import Database
 from runstream.database.failures import UnstorableError
@@ -164,7 +163,7 @@ async def test_what_postgres_cannot_hold_is_refused(
 ) -> None:
     world = played(11)
     tracked = next(iter(world.truth.runs.values()))
-    bad: Tracked[Run] = Tracked(replace(tracked.state, **change), tracked.head)  # type: ignore[arg-type]
+    bad: Tracked[Run] = Tracked(replace(tracked.state, **change), tracked.head)
     async with migrated(database_url, database_schema) as database:
         await load_partition(database, 0, 1)
         with pytest.raises(UnstorableError):

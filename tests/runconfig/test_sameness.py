@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.events.run_config import Container, RegistryAuth, RunConfigTask, Runtime, Sealed, Step
 from runstream.runconfig import RefContext, differing_tasks, parse_config, run_configs

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from runstream.domain.run import RunTaskStatus
 from runstream.events.executor_task import ExecutorTaskPhase

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, cast
 
 import orjson
 import psutil
 import pytest
+from msgspec.structs import asdict
 
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase

@@ -9,6 +9,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from runstream.domain.executor import Demand, Offer, choose_executor, fits
 from runstream.scheduler.capacity import Capacity
@@ -153,7 +154,7 @@ def test_tasks_that_no_executor_fits_hold_up_nobody() -> None:
     assert around.want(around.ask("host")) == ["e"]
     around.want(around.ask("next"))
     assert around.end("host") == ["next"]
-    around.offers["g"] = replace(offer("g", 1), labels={"gpu": "yes"})
+    around.offers["g"] = structs.replace(offer("g", 1), labels={"gpu": "yes"})
     around.turns.offered("g")
     assert around.take("gpu") == "g"
 
@@ -262,7 +263,7 @@ class Reference:
 @settings(max_examples=200, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 80))
 def test_turns_are_those_of_a_slow_reference(random: Random, moves: int) -> None:
-    around = Asking(offer("e", 2), replace(offer("g", 1), labels={"gpu": "yes"}))
+    around = Asking(offer("e", 2), structs.replace(offer("g", 1), labels={"gpu": "yes"}))
     reference = Reference(around.offers)
     for _ in range(moves):
         move = random.randrange(8)
@@ -292,7 +293,7 @@ def test_turns_are_those_of_a_slow_reference(random: Random, moves: int) -> None
         elif move == 7:
             executor_id = random.choice(["e", "g"])
             limit = random.randint(1, 4)
-            around.offers[executor_id] = replace(around.offers[executor_id], active_tasks_limit=limit)
+            around.offers[executor_id] = structs.replace(around.offers[executor_id], active_tasks_limit=limit)
             around.turns.offered(executor_id)
             reference.give(executor_id)
         for name, ask in around.asked.items():

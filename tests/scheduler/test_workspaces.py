@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runstream.domain.run import Run, created
 from runstream.events.run import RunCreated
@@ -77,6 +77,6 @@ def test_every_dependency_is_looked_at_once() -> None:
             looks += 1
             return super().__getitem__(name)
 
-    found = Workspaces(run, replace(content, tasks=Counted(content.tasks)))  # type: ignore[arg-type]
+    found = Workspaces(run, replace(content, tasks=Counted(content.tasks)))
     assert {len(found.of(name)) for name in graph} == {0, 100, 200, 300, 400}
     assert looks <= 2 * len(graph)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.config_secrets import OpenedSecrets, seal_config, to_seal
 from runstream.errors import InternalError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec.structs import replace
 
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.run_config import Sealed

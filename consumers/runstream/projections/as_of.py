@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from runstream.commits import LogPosition, Position, StoredCommit
 from runstream.database.runs import RunRecord
-from runstream.domain.copies import replace
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
 from runstream.errors import BadRequestError, NotExistError

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar, cast
 
+from msgspec.structs import replace
+
 from runstream.commits import Commit, Head, StoredCommit
 from runstream.domain import run as runs
-from runstream.domain.copies import replace
 from runstream.domain.execution import with_executor_task
 from runstream.domain.executor import Executor
 from runstream.domain.executor_task import ExecutorTask

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 import orjson
 import structlog
 
@@ -222,7 +223,7 @@ class _Session:
         while self.at < asked["at_least"]:
             await self._took.wait()
         async with self._intaking:
-            return orjson.dumps(self.decider.why(asked["run"], self._around.clock()))
+            return msgspec.json.encode(self.decider.why(asked["run"], self._around.clock()))
 
     async def _release(
         self, aggregates: set[str], changes: Changes, causes: dict[str, Cause], *, careful: bool

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+
+from msgspec.structs import fields
 
 from runstream.events.event import Event
 from runstream.events.registry import EVENT_TYPES
@@ -62,5 +63,5 @@ def event_types() -> bytes:
 
 def _row(name: str, event: type[Event]) -> str:
     says = " ".join((inspect.getdoc(event) or "").split()).replace("|", "\\|")
-    names = ", ".join(f"`{field.name}`" for field in fields(event))  # type: ignore[arg-type]
+    names = ", ".join(f"`{field.name}`" for field in fields(event))
     return f"| `{name}` | {event.SCHEMA_VERSION} | {says} | {names} |"

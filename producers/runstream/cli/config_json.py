@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+
+from msgspec import to_builtins
 
 from runstream.events.run_config import Container, RunConfigTask, Step
 from runstream.runconfig import Problem, RefContext, ResolvedRun, config_context
@@ -38,7 +39,7 @@ def _run(run: ResolvedRun) -> Json:
         "static_environment": run.config.static_environment,
         "environment": run.config.environment,
         "run_timeout_interval": run.config.run_timeout_interval,
-        "concurrency": asdict(run.config.concurrency),
+        "concurrency": to_builtins(run.config.concurrency),
         "priority": run.config.priority,
         "fail_fast": run.config.fail_fast,
         "tasks": {name: _task(task) for name, task in run.config.tasks.items()},
@@ -65,16 +66,16 @@ def _task(task: RunConfigTask) -> Json:
         "ignore_failure": task.ignore_failure,
         "skip": task.skip,
         "needs_approval": task.needs_approval,
-        "docker_registries_auth": {registry: asdict(auth) for registry, auth in task.docker_registries_auth.items()},
+        "docker_registries_auth": to_builtins(task.docker_registries_auth),
         "task_timeout_interval": task.task_timeout_interval,
-        "retry": asdict(task.retry) if task.retry is not None else None,
+        "retry": to_builtins(task.retry),
     }
 
 
 def _container(container: Container) -> Json:
     volumes = [{"path": volume.path, "tmpfs": {"size": volume.tmpfs_size}} for volume in container.volumes]
-    return asdict(container) | {"volumes": volumes}
+    return {**to_builtins(container), "volumes": volumes}
 
 
 def _step(step: Step) -> Json:
-    return asdict(step) | {"environment": step.environment or {}}
+    return {**to_builtins(step), "environment": step.environment or {}}

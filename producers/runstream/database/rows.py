@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, get_args
 
 import msgspec
 import orjson
+from msgspec.structs import asdict
 
 from runstream.commits import Head
 from runstream.domain.executor import Executor, ExecutorState
@@ -393,4 +394,4 @@ def run_config_of(content: str) -> RunConfig:
 
 
 def _json(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    return orjson.dumps(value, default=asdict, option=orjson.OPT_SORT_KEYS).decode()

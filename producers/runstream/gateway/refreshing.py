@@ -7,8 +7,9 @@ given again. Only values may differ: a file that does other work makes a new run
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import cast
+
+from msgspec.structs import replace
 
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader

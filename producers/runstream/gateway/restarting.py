@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
+
+from msgspec.structs import replace
 
 from runstream.domain.actions import NotAllowed
 from runstream.domain.executor_task import ExecutorTask

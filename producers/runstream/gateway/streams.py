@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import orjson
 import structlog
+from msgspec.structs import asdict
 
 from runstream.commits import Commit, LogPosition, StoredCommit
 from runstream.domain.run import RunPhase
@@ -85,7 +86,11 @@ async def say_commit(seen: Seen) -> bytes:
 
 
 def _sse(position: LogPosition, kind: str, body: object) -> bytes:
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(position).encode(), kind.encode(), orjson.dumps(body))
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (
+        str(position).encode(),
+        kind.encode(),
+        orjson.dumps(body, default=asdict),
+    )
 
 
 @dataclass(slots=True)

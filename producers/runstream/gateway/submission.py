@@ -6,8 +6,10 @@ POST /runs has resolved tasks (rules create-1 to create-3), POST /createruns a f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
+
+from msgspec.structs import replace
 
 from runstream.config_secrets import to_seal
 from runstream.domain.executor import Offer

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
-
 import orjson
 import structlog
+from msgspec.structs import asdict, fields
 
 from runstream.domain.executor import Offer
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runstream.domain.copies import replace
+from msgspec.structs import replace
+
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Attempt, Run, RunTaskStatus, with_tasks
 from runstream.events.executor_task import ExecutorTaskPhase

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, assert_never
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runstream.events.executor import (
     ExecutorDeleted,
@@ -27,8 +29,7 @@ class ExecutorState(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
-class Executor:
+class Executor(Struct, frozen=True, gc=False):
     """An executor as the log knows it."""
 
     id: str
@@ -41,8 +42,7 @@ class Executor:
     """When it registered, or was heard of last before it was lost; a living one is known by its lease."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(Struct, frozen=True, gc=False):
     """What a living executor takes, as its lease says it."""
 
     executor_id: str
@@ -63,8 +63,7 @@ class Offer:
     """Its wall clock when it said so, in seconds since 1970; 0 when it did not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(Struct, frozen=True, gc=False):
     """The lease of a living executor, as it is now."""
 
     offer: Offer
@@ -121,8 +120,7 @@ def evolve(
     assert_never(event)
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True, gc=False):
     """What a task requires of the executor that is to run it."""
 
     type: Literal["pod", "host"]
@@ -132,8 +130,7 @@ class Demand:
     labels: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Lack:
+class Lack(Struct, frozen=True, gc=False):
     """Something for which an executor cannot take a task."""
 
     requirement: Literal["host", "pod", "privileged", "arch", "label", "limit", "draining", "disk"]

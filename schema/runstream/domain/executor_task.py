@@ -5,11 +5,12 @@ Rules task-3, task-4, task-8 and executor-9 to executor-12.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, assert_never
 
-from runstream.domain.copies import replace
+from msgspec import Struct
+from msgspec.structs import replace
+
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskAssigned,
@@ -36,8 +37,7 @@ NOBODY = "nobody"
 OPEN_PHASES = frozenset({ExecutorTaskPhase.NOT_STARTED, ExecutorTaskPhase.RUNNING})
 
 
-@dataclass(frozen=True, slots=True)
-class StepState:
+class StepState(Struct, frozen=True, gc=False):
     """How far a step has come; the setup step is one too."""
 
     phase: ExecutorTaskPhase = ExecutorTaskPhase.NOT_STARTED
@@ -59,8 +59,7 @@ class StepState:
         return replace(self, phase=ExecutorTaskPhase.FAILED, end_time=at)
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTask:
+class ExecutorTask(Struct, frozen=True, gc=False):
     """One attempt at a run's task: it is executed at most once."""
 
     id: str
@@ -186,7 +185,7 @@ def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
 def _with_step(task: ExecutorTask, index: int, **changes: object) -> ExecutorTask:
     if index < 0:
         raise IndexError(f"there is no step {index}")
-    step = replace(task.steps[index], **changes)  # type: ignore[arg-type]
+    step = replace(task.steps[index], **changes)
     return replace(task, steps=(*task.steps[:index], step, *task.steps[index + 1 :]))
 
 

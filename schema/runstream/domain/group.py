@@ -8,7 +8,7 @@ was there before, and two schedulers that have read different lengths of it do n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from runstream.counting import counted
 from runstream.domain.run import Run, RunPhase
@@ -17,8 +17,7 @@ from runstream.events.run_config import Concurrency, GroupPolicy
 from runstream.names import numbered_name
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(Struct, frozen=True, gc=False):
     """Another run of the group that has not ended."""
 
     id: str
@@ -26,8 +25,7 @@ class Neighbour:
     policy: GroupPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True, gc=False):
     """Where a run stands among the runs of its group that have not ended."""
 
     first: Neighbour

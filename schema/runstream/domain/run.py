@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal, assert_never
 
-from runstream.domain.copies import replace
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from runstream.events.run import (
     RunArchived,
     RunCancelled,
@@ -63,8 +64,7 @@ FINAL_STATUSES = frozenset(set(RunTaskStatus) - {RunTaskStatus.NOT_STARTED, RunT
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Struct, frozen=True, gc=False):
     """An attempt at a task that ended badly, and was followed by another one."""
 
     executor_task_id: str
@@ -75,8 +75,7 @@ class Attempt:
     end_time: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunTask:
+class RunTask(Struct, frozen=True, gc=False):
     """One task of a run."""
 
     id: str
@@ -142,8 +141,7 @@ class RunTask:
         return self.executor_task_open or any(attempt.open for attempt in self.attempts)
 
 
-@dataclass(frozen=True, slots=True)
-class Restart:
+class Restart(Struct, frozen=True, gc=False):
     """Where a restarted run comes from, and what was asked for."""
 
     run_id: str
@@ -153,8 +151,7 @@ class Restart:
     fresh: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True, gc=False):
     """One run."""
 
     id: str
@@ -269,7 +266,7 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
 
 def with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
     """The run with these fields of these tasks changed."""
-    changed = {name: replace(run.tasks[name], **changes) for name in names}  # type: ignore[arg-type]
+    changed = {name: replace(run.tasks[name], **changes) for name in names}
     return replace(run, tasks={**run.tasks, **changed})
 
 

@@ -7,9 +7,11 @@ share one reason.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from runstream.counting import counted
 from runstream.domain.advance import tasks_to_run
@@ -49,8 +51,7 @@ MAX_EXECUTORS = 100
 """So many executors are told of in the details."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Struct, frozen=True, gc=False):
     """One thing that is waited for."""
 
     code: ReasonCode
@@ -61,8 +62,7 @@ class Reason:
     """As JSON can say them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Struct, frozen=True, gc=False):
     """Why a run waits, and where it is in its life."""
 
     phase: RunPhase
@@ -72,8 +72,7 @@ class Explanation:
     """How many further reasons there are."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True, gc=False):
     """What a scheduler knows around a run."""
 
     at: datetime

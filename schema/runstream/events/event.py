@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from msgspec import Struct
 
-class Event:
+
+class Event(Struct, frozen=True, gc=False):
     """Something that happened. Its time is its commit's, unless it says its own (`at`, UTC)."""
 
-    __slots__ = ()
     SCHEMA_VERSION: ClassVar[int] = 1

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
 from runstream.events.event import Event
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorRegistered(Event):
+class ExecutorRegistered(Event, frozen=True):
     """An executor announced itself, or what it offers changed."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -31,8 +29,7 @@ class ExecutorRegistered(Event):
     """How host tasks are kept apart from its machine: `sandboxed`, `off`, `missing: <why>`; empty if it did not say."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorLost(Event):
+class ExecutorLost(Event, frozen=True):
     """Its lease expired."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -41,18 +38,15 @@ class ExecutorLost(Event):
     """When the scheduler heard of it last; None when it never did."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorDrained(Event):
+class ExecutorDrained(Event, frozen=True):
     """A user asked it to take no new tasks; those that it has go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorUndrained(Event):
+class ExecutorUndrained(Event, frozen=True):
     """A user let it take new tasks again."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorDeleted(Event):
+class ExecutorDeleted(Event, frozen=True):
     """A user deleted it."""
 
 

@@ -6,7 +6,6 @@ at which it did (`at`, UTC): several events may share a commit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Literal
@@ -25,8 +24,7 @@ class ExecutorTaskPhase(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskAssigned(Event):
+class ExecutorTaskAssigned(Event, frozen=True):
     """The scheduler chose the executor. Run and run config say what is to be done; here is only which."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -48,41 +46,35 @@ class ExecutorTaskAssigned(Event):
     """By name, the ancestors whose archives are not under the id that this run's id gives: where they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskStopRequested(Event):
+class ExecutorTaskStopRequested(Event, frozen=True):
     """The executor is asked to end it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskTimedOut(Event):
+class ExecutorTaskTimedOut(Event, frozen=True):
     """Its time-out passed; the executor is to end it."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskStarted(Event):
+class ExecutorTaskStarted(Event, frozen=True):
     """The executor took it up; it will never be started again. The setup step is running."""
 
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskSetupFinished(Event):
+class ExecutorTaskSetupFinished(Event, frozen=True):
     """The setup step ended; the task's time-out counts from here."""
 
     at: datetime
     phase: ExecutorTaskPhase
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskStepStarted(Event):
+class ExecutorTaskStepStarted(Event, frozen=True):
     """A step began; steps count from 0."""
 
     step: int
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskStepFinished(Event):
+class ExecutorTaskStepFinished(Event, frozen=True):
     """A step ended; the exit status is None unless its command ended by itself."""
 
     step: int
@@ -91,8 +83,7 @@ class ExecutorTaskStepFinished(Event):
     exit_status: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskStepTimedOut(Event):
+class ExecutorTaskStepTimedOut(Event, frozen=True):
     """The executor ends a step: it took too long, or was silent for too long."""
 
     step: int
@@ -100,8 +91,7 @@ class ExecutorTaskStepTimedOut(Event):
     limit: Literal["timeout", "no_output"]
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskInterrupted(Event):
+class ExecutorTaskInterrupted(Event, frozen=True):
     """Its executor does not see it through: it was stopped, restarted or deleted, or cut off from the log.
 
     The failure that follows is not the task's own.
@@ -110,22 +100,19 @@ class ExecutorTaskInterrupted(Event):
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskLogStored(Event):
+class ExecutorTaskLogStored(Event, frozen=True):
     """A log is an object now; step None is the setup step's."""
 
     step: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskLogLost(Event):
+class ExecutorTaskLogLost(Event, frozen=True):
     """A log could not be kept: the executor no longer has it. Step None is the setup step's."""
 
     step: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskArchiveStored(Event):
+class ExecutorTaskArchiveStored(Event, frozen=True):
     """The workspace archive of a save_to_workspace step is an object now."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -135,8 +122,7 @@ class ExecutorTaskArchiveStored(Event):
     """Patterns that selected nothing, for people: masked, at most 10 of 500 characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskFinished(Event):
+class ExecutorTaskFinished(Event, frozen=True):
     """The executor ended it: phase success, failed or stopped."""
 
     at: datetime
@@ -145,15 +131,13 @@ class ExecutorTaskFinished(Event):
     """Why it failed, when no step says so; else empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskCancelled(Event):
+class ExecutorTaskCancelled(Event, frozen=True):
     """It was asked to stop before it started, and never will."""
 
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutorTaskLost(Event):
+class ExecutorTaskLost(Event, frozen=True):
     """Its executor is gone: the task, if it was open, and its open steps failed; a late report will be refused.
 
     Of a task that had ended before, nothing more will be stored.

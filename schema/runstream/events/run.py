@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Literal
+
+from msgspec import Struct
 
 from runstream.events.event import Event
 from runstream.events.run_config import RetryReason
@@ -20,8 +21,7 @@ class RunResult(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class RunCreated(Event):
+class RunCreated(Event, frozen=True):
     """Somebody asked for a run; the commit's time is its enqueue time."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -41,8 +41,7 @@ Outcome = Literal["skipped", "cancelled", "stopped", "success", "failed"]
 """How a task can have ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeptTask:
+class KeptTask(Struct, frozen=True, gc=False):
     """A task that a restart does not run again: it is as it was, with its id, its logs and its archives."""
 
     task: str
@@ -60,8 +59,7 @@ class KeptTask:
     end_time: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class RunRestarted(Event):
+class RunRestarted(Event, frozen=True):
     """The run, created by the same commit, does again what an earlier one did (rule restart-1)."""
 
     run_id: str
@@ -77,8 +75,7 @@ class RunRestarted(Event):
     kept: tuple[KeptTask, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunNumbered(Event):
+class RunNumbered(Event, frozen=True):
     """The scheduler recorded the run's place in the order of creation."""
 
     counter: int
@@ -87,13 +84,11 @@ class RunNumbered(Event):
     """Unique and increasing over all runs of the deployment's partition; lists are ordered by it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted(Event):
+class RunStarted(Event, frozen=True):
     """Its group was free: queued -> running."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunCancelled(Event):
+class RunCancelled(Event, frozen=True):
     """It was withdrawn while it was queued: queued -> cancelled."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -102,8 +97,7 @@ class RunCancelled(Event):
     """Why, when a rule of its group did it; empty for a user."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunStopRequested(Event):
+class RunStopRequested(Event, frozen=True):
     """The running run is to stop; nothing waits for approval any more."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
@@ -112,59 +106,50 @@ class RunStopRequested(Event):
     """Why, when a rule of its group did it; empty for a user."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunTimedOut(Event):
+class RunTimedOut(Event, frozen=True):
     """The run took longer than it may: it is stopped, and fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunPaused(Event):
+class RunPaused(Event, frozen=True):
     """A user paused it: it starts nothing more, and its clock stops. What runs goes on to its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunResumed(Event):
+class RunResumed(Event, frozen=True):
     """A user let it go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunTasksSkipped(Event):
+class RunTasksSkipped(Event, frozen=True):
     """These tasks will not run: their conditions were not met, or the run is being stopped."""
 
     tasks: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunTasksCancelled(Event):
+class RunTasksCancelled(Event, frozen=True):
     """These root tasks will not run: the result was set before they started."""
 
     tasks: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RunTaskApprovalRequested(Event):
+class RunTaskApprovalRequested(Event, frozen=True):
     """This task could run, but needs somebody's approval."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunTaskApproved(Event):
+class RunTaskApproved(Event, frozen=True):
     """The commit's actor approved the waiting task."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunTaskAnnotated(Event):
+class RunTaskAnnotated(Event, frozen=True):
     """Somebody noted these things with the task, in place of all that was noted before."""
 
     task: str
     annotations: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class RunTaskRetried(Event):
+class RunTaskRetried(Event, frozen=True):
     """An attempt at this task ended badly, and there will be another one."""
 
     task: str
@@ -175,27 +160,23 @@ class RunTaskRetried(Event):
     """UTC."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunTaskRetryDropped(Event):
+class RunTaskRetryDropped(Event, frozen=True):
     """The attempt that this task waited for is not made, since the run has its result: the last one counts."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class RunResultSet(Event):
+class RunResultSet(Event, frozen=True):
     """The result is known; tasks may still be running."""
 
     result: RunResult
 
 
-@dataclass(frozen=True, slots=True)
-class RunFinished(Event):
+class RunFinished(Event, frozen=True):
     """Every task has really ended: running -> finished."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunArchived(Event):
+class RunArchived(Event, frozen=True):
     """All logs and archives are stored; nothing more will happen to the run."""
 
 

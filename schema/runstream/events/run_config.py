@@ -7,8 +7,9 @@ secret is sealed: it is in plain only in the task that uses it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar, Literal
+
+from msgspec import Struct, field
 
 from runstream.events.event import Event
 
@@ -18,14 +19,17 @@ RetryReason = Literal["failure", "lost", "timeout"]
 """What ended an attempt: its own failure, an executor that is gone, or a time-out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sealed:
+class Sealed(Struct, frozen=True, gc=False):
     """A secret text, encrypted (AES-256-GCM) before it was appended."""
 
     key: str
     """Which key opens it."""
-    value: str = field(repr=False)
+    value: str
     """Base64 of nonce, ciphertext and tag; behind "2." where it is bound to its place."""
+
+    def __repr__(self) -> str:
+        """The secret is in no log, encrypted or not."""
+        return f"Sealed(key={self.key!r})"
 
 
 Text = str | Sealed
@@ -37,8 +41,7 @@ def shown_text(text: Text) -> str:
     return text if isinstance(text, str) else "***"
 
 
-@dataclass(frozen=True, slots=True)
-class Depend:
+class Depend(Struct, frozen=True, gc=False):
     """On which task, and in which of its outcomes, a task waits."""
 
     task: str
@@ -46,8 +49,7 @@ class Depend:
     """Never empty: `on_success` when nothing was said."""
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(Struct, frozen=True, gc=False):
     """A mount in a container; tmpfs is the only kind."""
 
     path: str
@@ -55,8 +57,7 @@ class Volume:
     """Bytes; 0 for no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(Struct, frozen=True, gc=False):
     """One container of a pod runtime."""
 
     image: str
@@ -67,8 +68,7 @@ class Container:
     volumes: tuple[Volume, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(Struct, frozen=True, gc=False):
     """Where a task runs: in a pod of containers, or on the executor's machine (`host`)."""
 
     type: Literal["pod", "host"]
@@ -80,8 +80,7 @@ class Runtime:
     """Labels that its executor must have, with these values."""
 
 
-@dataclass(frozen=True, slots=True)
-class SaveContent:
+class SaveContent(Struct, frozen=True, gc=False):
     """What a save step takes: the paths (globs) below source_dir, kept under dest_dir."""
 
     source_dir: str
@@ -89,8 +88,7 @@ class SaveContent:
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True, gc=False):
     """One step of a task. Fields that its type does not have keep their empty value."""
 
     type: StepType
@@ -113,8 +111,7 @@ class Step:
     """run: nanoseconds that it may be silent; 0 for no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True, gc=False):
     """When a task is tried again by itself."""
 
     max: int
@@ -125,8 +122,7 @@ class Retry:
     """What an attempt must have ended by."""
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryAuth:
+class RegistryAuth(Struct, frozen=True, gc=False):
     """How to log in at a container registry."""
 
     type: str
@@ -135,8 +131,7 @@ class RegistryAuth:
     auth: Text
 
 
-@dataclass(frozen=True, slots=True)
-class RunConfigTask:
+class RunConfigTask(Struct, frozen=True, gc=False):
     """One task of the graph, as it was resolved when the run was created."""
 
     name: str
@@ -166,8 +161,7 @@ stops the one that runs. `skip` gives way: the new run is cancelled if there is 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Concurrency:
+class Concurrency(Struct, frozen=True, gc=False):
     """How a run gets along with the others of its name in its group."""
 
     policy: GroupPolicy
@@ -175,8 +169,7 @@ class Concurrency:
     """How many may wait at once: a run that finds so many waiting before it is cancelled; 0 for no bound."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunConfig:
+class RunConfig(Struct, frozen=True, gc=False):
     """The graph of tasks and what they have in common."""
 
     name: str
@@ -195,8 +188,7 @@ class RunConfig:
     """Whether the first failure keeps tasks from starting."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunConfigStored(Event):
+class RunConfigStored(Event, frozen=True):
     """A run config was stored; its aggregate's id is its content hash."""
 
     SCHEMA_VERSION: ClassVar[int] = 2

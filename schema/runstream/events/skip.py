@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runstream.events.event import Event
 
 
-@dataclass(frozen=True, slots=True)
-class CommitSkipped(Event):
+class CommitSkipped(Event, frozen=True):
     """The commit's actor decided that another commit, which is parked, is never applied."""
 
     sha256: str

@@ -10,8 +10,9 @@ from runstream.events.run_config import RunConfig
 def canonical(config: RunConfig) -> bytes:
     """The run config as JSON with sorted keys. Raises TypeError when it holds what is no Unicode text."""
     import orjson
+    from msgspec.structs import asdict
 
-    return orjson.dumps(config, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(config, default=asdict, option=orjson.OPT_SORT_KEYS)
 
 
 def config_hash(config: RunConfig) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar, assert_never
+
+from msgspec.structs import replace
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import (

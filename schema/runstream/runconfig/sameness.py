@@ -6,7 +6,8 @@ Values come from variables in environments and in what logs in at registries, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from runstream.events.run_config import RunConfigTask, Text
 
