@@ -37,18 +37,19 @@ def test_the_commit_that_is_refused_alone_is_to_blame() -> None:
 
 def test_a_parked_commit_that_is_tried_again_is_to_blame_and_not_what_was_taken_last() -> None:
     known = Unstorable({17: "too long"}, careful_until=500, untried={17, 18})
-    known.try_again(17)
+    known.try_again([17])
     assert (known.reasons, known.untried) == ({}, {18})
     assert known.blame(900, "still too long")
     assert (known.reasons, known.untried, known.careful_until) == ({17: "still too long"}, {18}, 500)
-    known.try_again(18)
+    known.try_again([18])
     known.tried()
     assert known.blame(900, "another one")
     assert known.careful_until == 900
 
 
 def test_of_several_that_are_tried_at_once_each_is_tried_alone_next() -> None:
-    known = Unstorable(careful_until=900, trying=(17, 18))
+    known = Unstorable(careful_until=900)
+    known.try_again((17, 18))
     assert known.blame(900, "too long")
     assert (set(known.reasons), known.untried) == ({17, 18}, {17, 18})
     known.trying = (17, 18)

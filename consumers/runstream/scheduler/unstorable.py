@@ -6,6 +6,7 @@ alone is parked. What is known of that outlives the session, since each refusal 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -20,7 +21,7 @@ class Unstorable:
     trying: tuple[int, ...] = ()
     """Parked commits that are part of the transaction of this moment, in order."""
     untried: set[int] = field(default_factory=set)
-    """Parked commits that are still to be tried again; left over when a refusal ends a session."""
+    """Parked commits that were refused together, and are to be tried one by one."""
 
     def blame(self, taken: int, reason: str) -> bool:
         """Note what a refusal says of the commits that were taken in up to `taken`; False when none is to blame.
@@ -41,11 +42,12 @@ class Unstorable:
             self.careful_until = taken
         return True
 
-    def try_again(self, sequence: int) -> None:
-        """Try a parked commit once more, alone."""
-        self.untried.discard(sequence)
-        self.reasons.pop(sequence, None)
-        self.trying = (sequence,)
+    def try_again(self, sequences: Iterable[int]) -> None:
+        """Try parked commits once more in one transaction, in order."""
+        self.trying = tuple(sequences)
+        self.untried.difference_update(self.trying)
+        for sequence in self.trying:
+            self.reasons.pop(sequence, None)
 
     def tried(self) -> None:
         """Note that what was tried is stored, or parked again."""

@@ -7,6 +7,7 @@ moment does no harm: the checkpoint fences the projection, and every append name
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -249,36 +250,42 @@ class _Session:
                 parked = sorted(await self._parked())
                 if self.retry.is_set():
                     self.retry.clear()
-                    self._unstorable.untried = {sequence for sequence, _ in parked}
-                await self._try_again(parked)
+                    left = await self._try_again(parked)
+                else:
+                    left = await self._try_one_by_one(parked)
+                self._feed.unpark({aggregate for _, aggregate in parked} - left.keys())
+                logger.info(
+                    "Parked commits were tried again",
+                    action="parked_retried",
+                    partition=partition,
+                    applied=len(parked) - left.total(),
+                    left=left.total(),
+                )
 
-    async def _try_again(self, parked: Sequence[tuple[int, str]]) -> None:
-        """Apply the untried of the parked commits (sequence and aggregate) one by one, since one may be unstorable."""
-        held: set[str] = set()
-        """Aggregates of what stays parked: nothing can be applied behind it."""
-        applied = 0
+    async def _try_one_by_one(self, parked: Sequence[tuple[int, str]]) -> Counter[str]:
+        """Apply the untried of the parked commits (sequence and aggregate): Postgres refused them when tried at once.
+
+        Return how many stay parked of each aggregate.
+        """
+        left: Counter[str] = Counter()
         for sequence, aggregate in parked:
-            if sequence not in self._unstorable.untried or aggregate in held:
-                held.add(aggregate)
-                continue
-            self._unstorable.try_again(sequence)
-            with storable():
-                changes, causes = await self._intake.retry({(sequence, aggregate)}, self._around.log)
-                if changes.parked:
-                    held.add(aggregate)
-                applied += len(changes.unparked)
-                await self._observe(changes, causes)
-            await self._projector.drained()
-            self._unstorable.tried()
-        self._feed.unpark({aggregate for _, aggregate in parked} - held)
+            if sequence in self._unstorable.untried and aggregate not in left:
+                left += await self._try_again([(sequence, aggregate)])
+            else:  # nothing can be applied behind what stays parked
+                left[aggregate] += 1
         self._unstorable.untried.clear()
-        logger.info(
-            "Parked commits were tried again",
-            action="parked_retried",
-            partition=self._fold.partition,
-            applied=applied,
-            left=len(parked) - applied,
-        )
+        return left
+
+    async def _try_again(self, parked: Sequence[tuple[int, str]]) -> Counter[str]:
+        """Apply parked commits in one transaction; return how many stay parked of each aggregate."""
+        self._unstorable.try_again(sequence for sequence, _ in parked)
+        with storable():
+            changes, causes = await self._intake.retry(parked, self._around.log)
+            left = Counter(one.aggregate for one in changes.parked.values())
+            await self._observe(changes, causes)
+        await self._projector.drained()
+        self._unstorable.tried()
+        return left
 
     async def _parked(self) -> set[tuple[int, str]]:
         """What is parked, up to what was given to the projector."""
