@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections import defaultdict
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -13,8 +12,8 @@ import psutil
 
 from benchmarks.figures import Figures
 
-Taken: TypeAlias = dict[tuple[str, int], float]
-"""Seconds of CPU time, by the part that a process belongs to and its pid."""
+Taken: TypeAlias = dict[str, float]
+"""Seconds of CPU time, by the part that took them."""
 
 
 class Processes(Protocol):
@@ -26,21 +25,22 @@ class Processes(Protocol):
 
 
 def cpu_seconds(processes: Processes) -> Taken:
-    """The CPU time that each process has taken so far, by its part and pid; the publisher is this process."""
-    taken = {("publisher", 0): time.process_time()}
+    """Return the CPU time that each part has taken so far; the publisher is this process."""
+    taken = {"publisher": time.process_time()}
     for name, family in processes.families().items():
+        taken[name] = 0.0
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):  # a connection of the database may end at any time
                 times = process.cpu_times()
-                taken[name, process.pid] = times.user + times.system
+                taken[name] += times.user + times.system
+                if name == "postgres":  # what its connections took that have ended
+                    taken[name] += times.children_user + times.children_system
     return taken
 
 
 def cpu_of_a_run(before: Taken, after: Taken, runs: int) -> dict[str, float]:
     """Milliseconds of CPU time that one of the runs took in each part, the largest first."""
-    each: defaultdict[str, float] = defaultdict(float)
-    for process, taken in after.items():
-        each[process[0]] += (taken - before.get(process, 0)) / runs * 1000
+    each = {part: (taken - before.get(part, 0.0)) / runs * 1000 for part, taken in after.items()}
     return dict(sorted(each.items(), key=lambda one: -one[1]))
 
 
