@@ -6,13 +6,16 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from runstream.client import Client, Maintenance
+from runstream.client import Client, Maintenance, Run
 from runstream.client.maintenance import Instance, Part
+from runstream.client.types import Page
 from tests.cli.conftest import Command
+from tests.cli.test_graph import RUN, TASK
 
 WAITS = Instance(
     id="i1",
@@ -63,10 +66,23 @@ def test_ctrl_c_says_that_maintenance_stays_enabled(command: Command, monkeypatc
         await asyncio.Event().wait()
         raise AssertionError
 
+    async def page(*_: object, **__: object) -> Page:
+        return Page(runs=(RUN,), next_start=None, cursor="")
+
+    async def get(*_: object, **__: object) -> Run:
+        names = [f"t{number}" for number in range(7)]
+        tasks = {name: replace(TASK, id=name, name=name, status="running") for name in names}
+        return replace(RUN, tasks=tasks | {"done": replace(TASK, status="success")})
+
     client = Client("http://127.0.0.1:1", token="t")
+    monkeypatch.setattr(type(client.runs), "page", page)
+    monkeypatch.setattr(type(client.runs), "get", get)
     monkeypatch.setattr(type(client.maintenance), "enable", enable)
     monkeypatch.setattr(type(client.maintenance), "status", wait)
     done = command("--url", "http://127.0.0.1:1", "maintenance", "enable", "--wait")
     says = "maintenance stays enabled: `runstream --url http://127.0.0.1:1 maintenance disable` ends it\n"
+    named = ", ".join(f"t{number} of /project/p/1" for number in range(5))
+    says += f"tasks that were running when it began: {named} and 2 more\n"
+    says += "`runstream --url http://127.0.0.1:1 maintenance enable --deadline 10m` stops those that take longer\n"
     assert (done.code, done.err) == (130, says)
     assert done.out == "executor (process 1 on here): draining (2 tasks to end)\n"

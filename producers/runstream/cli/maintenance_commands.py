@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import socket
 from collections.abc import Callable
@@ -10,12 +11,17 @@ from collections.abc import Callable
 from rich.text import Text
 
 from runstream.cli.connection import us_command
+from runstream.cli.finding import run_name
 from runstream.cli.output import Output, complain, moment, print_json, print_table, say, styled
 from runstream.cli.running import with_client
 from runstream.cli.table import Column
-from runstream.client import Client, Instance, Maintenance
+from runstream.client import Client, ClientError, Instance, Maintenance
 from runstream.counting import counted
 
+_NAMED = 5
+"""Maximum number of running tasks that are named."""
+_RUNS = 10
+"""Maximum number of runs whose tasks are looked at before maintenance begins."""
 Reached = Callable[[Maintenance], bool]
 
 
@@ -39,11 +45,16 @@ def enable(
     """
 
     async def work(client: Client) -> int:
+        running = await _running_tasks(client) if wait else []
         status = await client.maintenance.enable(service, by=_user(), reason=reason, deadline=deadline)
         try:
             return await _finish(client, status, _is_parked if wait else None, output)
         except asyncio.CancelledError:
             complain(f"maintenance stays enabled: `{us_command()} maintenance disable` ends it")
+            if running:
+                more = f" and {len(running) - _NAMED} more" if len(running) > _NAMED else ""
+                complain(f"tasks that were running when it began: {', '.join(running[:_NAMED])}{more}")
+                complain(f"`{us_command()} maintenance enable --deadline 10m` stops those that take longer")
             raise
 
     return with_client(work)
@@ -107,6 +118,16 @@ def forget(instance: str, /, *, service: str = "runs") -> int:
         say(f"process {instance} is forgotten")
 
     return with_client(work)
+
+
+async def _running_tasks(client: Client) -> list[str]:
+    """Return the names of running tasks, while the service still answers; those of the latest runs."""
+    found: list[str] = []
+    with contextlib.suppress(ClientError):
+        for run in (await client.runs.page(phases=["running"], limit=_RUNS)).runs:
+            tasks = (await client.runs.get(run.id)).tasks.values()
+            found += [f"{task.name} of {run_name(run)}" for task in tasks if task.status == "running"]
+    return found
 
 
 async def _finish(client: Client, status: Maintenance, reached: Reached | None, output: Output) -> int:
