@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cyclopts.help import HelpPanel
     from rich.console import Console, ConsoleOptions
 
+ASK = "__complete"
+"""Asks for what completes a command line; the scripts of `runstream completion` do."""
 _SERVICE = Group("The service", sort_key=2)
 
 
@@ -202,11 +204,17 @@ app.command(snapshot_app)
 @app.command(name="completion", group=_GLOBAL)
 def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a shell completion script: eval "$(runstream completion bash)"."""
-    sys.stdout.write(app.generate_completion(shell=shell))
+    from runstream.service.completing import SCRIPTS
+
+    sys.stdout.write(SCRIPTS[shell])
 
 
 def command_line(words: Sequence[str]) -> int:
     """Run a command line; return its exit code."""
+    if list(words[:1]) == [ASK]:
+        from runstream.service.completing import complete
+
+        return complete(app, words[1:])
     if not words or {"--help", "-h", "help"} & set(words):
         _prepare_help(words)
     return run_command(
