@@ -35,32 +35,6 @@ def test_types_are_checked_over_all_roots() -> None:
     assert "packages" not in settings
 
 
-def test_no_source_file_is_over_400_lines() -> None:
-    long = {str(path.relative_to(ROOT)): n for path in SOURCES if (n := len(path.read_text().splitlines())) > 400}
-    assert not long
-
-
-def test_no_function_is_over_60_lines_or_takes_over_11_parameters() -> None:
-    found = [found for path in SOURCES for found in _overgrown(path)]
-    assert not found
-
-
-def _overgrown(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines, parameters = (node.end_lineno or 0) - node.lineno + 1, _parameters(node.args)
-            if lines > 60 or parameters > 11:
-                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}: {lines} lines, {parameters} parameters"
-
-
-def _parameters(declared: ast.arguments) -> int:
-    """How many a caller has to know of."""
-    named = [each.arg for each in (*declared.posonlyargs, *declared.args, *declared.kwonlyargs)]
-    return len([name for name in named if name not in ("self", "cls")]) + len(
-        [more for more in (declared.vararg, declared.kwarg) if more is not None]
-    )
-
-
 def test_an_error_that_is_passed_over_says_why() -> None:
     silent = [where for path in SOURCES for where in _passed_over(path)]
     assert not silent
