@@ -102,6 +102,16 @@ epochs = Table(
 they are gone. `origin` says for people where its commits came from; empty for those that were made here.
 """
 
+exports = Table(
+    "exports",
+    metadata,
+    Column("service", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("created", _TIME, nullable=False),
+    PrimaryKeyConstraint("service", "namespace"),
+)
+"""When each namespace was exported last."""
+
 deployment = Table(
     "deployment",
     metadata,

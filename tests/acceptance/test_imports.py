@@ -11,11 +11,16 @@ from pathlib import Path
 import pytest
 
 from runstream.client import Client, NewRun
+from runstream.commits import Head
+from runstream.events.executor import ExecutorRegistered
+from runstream.log.memory import MemoryLog
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
+from runstream.subjects import Address
 from tests.acceptance.deployment import Deployment, deployed, in_one_process
 from tests.acceptance.load import task
 from tests.maintenance.test_processes import only, run_until, until
+from tests.snapshots.files import CREATED, written
 
 
 async def a_run(client: Client, name: str = "build") -> str:
@@ -57,7 +62,10 @@ async def test_runs_go_on_after_an_import_and_after_going_back(open_path: Path) 
         refused = await deployment.beside("import", str(snapshot))
         assert (refused.code, "not in maintenance mode" in refused.err) == (1, True)
         dry = await deployment.beside("import", str(snapshot), "--dry-run")
-        assert (dry.code, "nothing was changed" in dry.out) == (0, True)
+        assert (dry.code, dry.err, "nothing was changed" in dry.out) == (0, "", True)
+        await exported(deployment, open_path / "later")
+        dry = await deployment.beside("import", str(snapshot), "--dry-run")
+        assert (dry.code, dry.err.count("was exported here before")) == (0, 1)
         async with maintenance(deployment):
             done = await deployment.beside("import", str(snapshot))
             assert done.code == 0, done.err
@@ -142,6 +150,28 @@ async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) ->
         assert compared(snapshot, open_path / "again").differences == []
         with open_snapshot(open_path / "again") as opened:
             assert opened.header.epoch == 2
+        dry = await deployment.run("import", str(snapshot), "--dry-run")
+        assert (dry.code, dry.err.count("was exported here before")) == (0, 1)
         assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
         assert (await client.runs.get(await a_run(client))).counter == 2
         assert (await deployment.fsck()).code == 0
+
+
+@pytest.mark.seconds(120)
+async def test_an_executor_of_an_imported_log_that_is_not_here_is_offline(open_path: Path) -> None:
+    """It registered in the log that was imported; no lease of it was ever seen here."""
+    log = MemoryLog()
+    offer = ExecutorRegistered(("amd64",), {}, False, True, False, 4, False, "group", "0.2.0", "")
+    address = Address(0, "executor", "gone", "executor")
+    await log.append(Head().next_commit(address, (offer,), time=CREATED, actor="test"))
+    async with in_one_process(open_path, "--driver", "noop") as deployment, deployment.client() as client:
+        await written(open_path / "snapshot", log)
+        async with maintenance(deployment):
+            done = await deployment.run("import", str(open_path / "snapshot"))
+            assert done.code == 0, done.err
+        own = only(await client.runs.get(await a_run(client))).executor_id
+        listed = {executor.executor_id: executor for executor in await client.executors.list()}
+        assert {name: executor.state for name, executor in listed.items()} == {own: "ready", "gone": "offline"}
+        assert listed["gone"].last_seen == CREATED
+        shown = (await deployment.run("executor", "list")).out.splitlines()
+        assert any("gone" in line and "offline" in line for line in shown)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from nats.aio.client import Client
@@ -28,6 +29,7 @@ from runstream.projections.rebuild import rebuild
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.parked import parked_at
 from runstream.snapshots.reading import open_snapshot
+from runstream.snapshots.remembering import remember_export
 from runstream.snapshots.writing import export, plan
 from tests.servers import Servers
 
@@ -78,7 +80,7 @@ class Rig:
         snapshot = verify_file(path, "", silent)
         return await import_snapshot(self.place, snapshot, self.parked.occupy, storage, silent)
 
-    async def export(self, path: Path, until: LogPosition | None = None) -> Path:
+    async def export(self, path: Path, until: LogPosition | None = None, *, remembered: bool = False) -> Path:
         with path.open("wb") as file:
 
             async def send(content: bytes) -> None:
@@ -86,7 +88,13 @@ class Rig:
 
             async with self.log() as log:
                 planned = await plan(log, datetime.now(UTC), until)
-                await export(log, send, planned, parked=lambda _, positions: parked_at(log, self.database, positions))
+                await export(
+                    log,
+                    send,
+                    planned,
+                    parked=lambda _, positions: parked_at(log, self.database, positions),
+                    remember=partial(remember_export, self.database) if remembered else None,
+                )
         return path
 
     async def fsck(self) -> Report:

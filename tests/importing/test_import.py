@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.generate import append
+from structlog.testing import capture_logs
 
 from runstream.errors import ConflictError, InternalError
-from runstream.importing.importer import older_than, verify_file
+from runstream.importing.importer import older_than, verify_file, would_import
 from runstream.importing.switching import tell_nats
 from runstream.log.streams import described
 from runstream.objects import ObjectStorage
 from runstream.projections.rebuild_schema import schema_beside
 from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.remembering import remember_export
 from runstream.snapshots.signing import SigningKey, make_keys
 from tests.projections.test_rebuild import schemas
 from tests.servers import Servers
@@ -201,3 +204,34 @@ async def test_an_older_snapshot_than_one_before_is_named(servers: Servers, tmp_
             snapshot = verify_file(path, "", silent)
             assert bool(await older_than(around.place, snapshot)) == named, path
             await around.run_import(path)
+
+
+async def test_an_older_snapshot_than_one_that_was_exported_is_named(servers: Servers, tmp_path: Path) -> None:
+    async with rig(servers) as around:
+        async with around.log() as log:
+            await append(around.place.nats_url, log, 2)
+        await around.rebuild()
+        names = ("old", "new")
+        old, new = [verify_file(await around.export(tmp_path / name, remembered=True), "", silent) for name in names]
+        later = f"of {new.header.created.isoformat()}, was exported here before"
+        assert later in await older_than(around.place, old)
+        assert later in (await would_import(around.place, old)).older
+        assert later in (await around.run_import(old.path)).older
+        assert await older_than(around.place, new) == ""
+        await remember_export(around.database, old.header)
+        assert later in await older_than(around.place, old)
+        other = replace(old, header=replace(old.header, namespace="another"))
+        assert await older_than(around.place, other) == ""
+
+
+async def test_an_export_succeeds_although_it_cannot_be_remembered(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise InternalError("the database is away", code="databaseAway")
+
+    monkeypatch.setattr("runstream.snapshots.remembering.note_export", away)
+    async with rig(servers) as around:
+        with capture_logs() as told:
+            verify_file(await around.export(tmp_path / "s", remembered=True), "", silent)
+        assert "export_not_remembered" in [one["action"] for one in told]

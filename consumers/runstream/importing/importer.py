@@ -13,7 +13,7 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +21,7 @@ from typing import Protocol
 import structlog
 
 from runstream.database.epochs import Epoch, begin_epoch, current_epoch, list_epochs
+from runstream.database.exports import last_export
 from runstream.errors import InternalError, RunstreamError
 from runstream.importing.leftovers import epochs_in_nats, remove_epoch, remove_leftovers
 from runstream.importing.loading import LoadFromSnapshot, Target, hash_of, load_from_snapshot, verified
@@ -106,6 +107,8 @@ class Imported:
     """Commits that could not be applied."""
     parked_in_source: int
     """Commits that could not be applied where the snapshot was exported."""
+    older: str
+    """Which later snapshot of the same log was imported or exported here; empty when there was none."""
 
 
 def verify_file(path: Path, public_key: str, say: Say, name: str = "", trusted: Sequence[str] = ()) -> Verified:
@@ -139,25 +142,30 @@ def _require_trusted(path: Path, trusted: Sequence[str]) -> None:
 
 
 async def older_than(place: ServicePlace, snapshot: Verified) -> str:
-    """Say of which later snapshot of the same log an earlier import was; empty when there was none."""
+    """Say which later snapshot of the same log was imported or exported here; empty when there was none."""
+    namespace = snapshot.header.namespace
     times = [
-        datetime.fromisoformat(found[2])
+        (datetime.fromisoformat(found[2]), "imported")
         for epoch in await list_epochs(place.database, place.service)
-        if (found := _IMPORTED.fullmatch(epoch.origin)) and found[1] == snapshot.header.namespace
+        if (found := _IMPORTED.fullmatch(epoch.origin)) and found[1] == namespace
     ]
-    last = max(times, default=snapshot.header.created)
-    if last <= snapshot.header.created:
+    if exported := await last_export(place.database, place.service, namespace):
+        times.append((exported, "exported"))
+    created = snapshot.header.created
+    last, how = max(times, default=(created, ""))
+    if last <= created:
         return ""
     return (
-        f"{snapshot.name} was exported {snapshot.header.created.isoformat()}, and a later snapshot of "
-        f"{snapshot.header.namespace}, of {last.isoformat()}, was imported here before"
+        f"{snapshot.name} was exported {created.isoformat()}, and a later snapshot of {namespace}, of "
+        f"{last.isoformat()}, was {how} here before: what the log has since then is not in this one"
     )
 
 
 async def would_import(place: ServicePlace, snapshot: Verified) -> Imported:
     """What an import would change; nothing is changed."""
     old = await current_epoch(place.database, place.service)
-    return _told(snapshot, old, old, await _commits_of(place, old), Stored(0, 0), 0, dry=True)
+    found = _told(snapshot, old, old, await _commits_of(place, old), Stored(0, 0), 0, dry=True)
+    return replace(found, older=await older_than(place, snapshot))
 
 
 async def import_snapshot(
@@ -181,7 +189,7 @@ async def import_snapshot(
             await switch(place, old, new, schema_beside(place.database.schema), occupied.require)
     parked = sum(one.parked for one in filled)
     log.info("A snapshot was imported", action="snapshot_imported", epoch=new.number, parked=parked)
-    return _told(snapshot, old, new, replaced, stored, parked, dry=False)
+    return replace(_told(snapshot, old, new, replaced, stored, parked, dry=False), older=older)
 
 
 @contextlib.asynccontextmanager
@@ -302,4 +310,5 @@ def _told(
         objects_added=stored.added,
         parked=parked,
         parked_in_source=snapshot.parked,
+        older="",
     )

@@ -34,6 +34,7 @@ from runstream.snapshots.manifest import Manifest, ObjectKind
 from runstream.snapshots.object_files import object_writer
 from runstream.snapshots.parked import parked_at
 from runstream.snapshots.reading import open_snapshot
+from runstream.snapshots.remembering import remember_export
 from runstream.snapshots.signing import SigningKey
 from runstream.snapshots.writing import Progress, Resumed, Send, export, plan
 
@@ -139,6 +140,7 @@ async def _export(settings: Settings, asked: _Asked, send: Send, resumed: Resume
                 key=asked.key,
                 objects=writer,
                 parked=lambda _, positions: parked_at(log, database, positions),
+                remember=lambda header: remember_export(database, header),
                 resumed=resumed,
                 progress=state,
             )

@@ -86,6 +86,8 @@ def import_command(
 
 
 def _told(done: Imported | ImportReport, output: str) -> None:
+    if isinstance(done, ImportReport) and done.older:  # what is imported here has said it before it begins
+        complain(f"warning: {done.older}")
     if output == "json":
         print_json(done)
     else:

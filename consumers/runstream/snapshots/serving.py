@@ -12,7 +12,7 @@ from runstream.objects import ObjectStorage
 from runstream.snapshots.asking import parse_kinds, parse_until
 from runstream.snapshots.manifest import SnapshotHeader
 from runstream.snapshots.object_files import object_writer
-from runstream.snapshots.writing import ParkedAt, ReadableLog, Send, export, plan
+from runstream.snapshots.writing import ParkedAt, ReadableLog, Remember, Send, export, plan
 
 AT_ONCE = 2
 
@@ -47,6 +47,7 @@ class LogExports:
     now: Callable[[], datetime]
     """The time in UTC."""
     parked: ParkedAt | None = None
+    remember: Remember | None = None
     running: int = field(default=0, init=False)
 
     async def open(self, until: str, include: str) -> Export:
@@ -71,7 +72,7 @@ class LogExports:
 
     async def _export(self, log: ReadableLog, planned: SnapshotHeader, send: Send) -> None:
         writer = object_writer(self.objects, planned.objects) if planned.objects else None
-        await export(log, send, planned, objects=writer, parked=self.parked)
+        await export(log, send, planned, objects=writer, parked=self.parked, remember=self.remember)
 
     def _require_room(self) -> None:
         if self.running >= AT_ONCE:

@@ -42,6 +42,8 @@ Send = Callable[[bytes], Awaitable[None]]
 ObjectWriter = Callable[["SnapshotStream", Callable[[str], None]], AsyncIterator[ObjectList]]
 """Writes objects and then the lists of them, which it yields; says the path of each object that it wrote."""
 ParkedAt = Callable[[Subjects, tuple[int, ...]], Awaitable[Sequence[ParkedCommit]]]
+Remember = Callable[[SnapshotHeader], Awaitable[None]]
+"""Notes a snapshot that was sent to its end."""
 """Says which commits of a log are parked as of these positions, the first of each aggregate."""
 
 
@@ -169,6 +171,7 @@ async def export(
     key: SigningKey | None = None,
     objects: ObjectWriter | None = None,
     parked: ParkedAt | None = None,
+    remember: Remember | None = None,
     resumed: Resumed | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
@@ -187,7 +190,10 @@ async def export(
         await work.send_objects(objects)
     if parked is not None:
         work.parked = tuple(await parked(planned.subjects, m.positions_of(tuple(work.segments), planned.partitions)))
-    return await work.finish(key)
+    manifest = await work.finish(key)
+    if remember is not None:
+        await remember(planned)
+    return manifest
 
 
 @dataclass(slots=True)

@@ -41,6 +41,8 @@ class ImportReport(msgspec.Struct, frozen=True):
     """Commits that could not be applied."""
     parked_in_source: int = 0
     """Commits that could not be applied where the snapshot was exported."""
+    older: str = ""
+    """Which later snapshot of the same log was imported or exported there; empty when there was none."""
 
 
 class ImportProgress(msgspec.Struct, frozen=True):

@@ -30,6 +30,7 @@ from runstream.service.place import service_place
 from runstream.service.platform import Platform
 from runstream.snapshots.manifest import ParkedCommit
 from runstream.snapshots.parked import parked_at
+from runstream.snapshots.remembering import remember_export
 from runstream.snapshots.serving import LogExports
 from runstream.steplogs.reader import StepLogs
 from runstream.subjects import Subjects
@@ -59,7 +60,11 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
     step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
     stored = Stored(step_logs, SharedObjects(platform.objects))
     exports = LogExports(
-        partial(_served_log, platform), platform.objects, lambda: datetime.now(UTC), partial(_parked_at, platform)
+        partial(_served_log, platform),
+        platform.objects,
+        lambda: datetime.now(UTC),
+        parked=partial(_parked_at, platform),
+        remember=partial(remember_export, platform.pool()),
     )
     imports = await _imports(platform, data_dir)
     questions = Questions(platform.nats)
