@@ -16,7 +16,8 @@ import pytest
 from runstream.errors import InternalError
 from runstream.service import detached
 from runstream.service.data_dir import LOCK_VARIABLE, DataDir, holder, write_holder
-from runstream.service.detached import start_detached, stop_detached
+from runstream.service.detached import not_started, start_detached, stop_detached
+from runstream.service.edge import sentence
 
 HOLD = """
 import fcntl, os, signal, sys
@@ -104,3 +105,30 @@ def test_a_lock_that_was_handed_on_is_kept_and_one_of_another_directory_is_not(
         if not kept:
             assert holder(tmp_path / "other") == 1
             os.close(file)
+
+
+@pytest.mark.parametrize(
+    ("written", "message", "shown"),
+    [
+        ("record\nerror: NATS is away\nhint: start it\n", "NATS is away", ""),
+        ("error: two\n  lines\nhint: read\n", "two\n  lines", ""),
+        ("error: only this\n", "only this", ""),
+        ("record\nKilled\n", "it ended with exit code 3", "record\nKilled\n"),
+    ],
+)
+def test_a_start_that_fails_gives_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: str, message: str, shown: str
+) -> None:
+    log = tmp_path / "serve.log"
+    log.write_text(written)
+    with subprocess.Popen(["sh", "-c", "exit 3"], text=True) as process:
+        error = not_started(process, log)
+    assert error.message == f"the service has not started: {message}"
+    assert error.hint.endswith(f"its log is {log}")
+    assert ("hint: " in written) == (error.hint.count("; ") == 1)
+    assert capsys.readouterr().err == shown
+
+
+def test_numbers_of_system_errors_are_not_shown() -> None:
+    error = InternalError("NATS cannot be reached: [Errno 111] Connect call failed", code="natsUnreachable")
+    assert sentence(error) == "NATS cannot be reached: Connect call failed"

@@ -40,7 +40,7 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
     with _started(data_dir, records, arguments) as process:
         lines = _ready_lines(process)
         if not lines:
-            raise _not_started(process, records)
+            raise not_started(process, records)
         process.returncode = 0  # it goes on without us: nothing is to wait for it
     sys.stdout.write("".join(lines))
     sys.stdout.write(f"  stop      {us_command()} stop\n  log       {records}\n")
@@ -84,14 +84,22 @@ def _ready_lines(process: subprocess.Popen[str]) -> list[str]:
     return []
 
 
-def _not_started(process: subprocess.Popen[str], records: Path) -> InternalError:
+def not_started(process: subprocess.Popen[str], records: Path) -> InternalError:
+    """Return the error with which the service ended; where its log has none, show the end of the log."""
     code = process.wait()
     told = records.read_text(errors="replace").splitlines()[-_TOLD:]
-    sys.stderr.write("\n".join([*told, ""]))
+    errors = [number for number, line in enumerate(told) if line.startswith("error: ")]
+    if errors:
+        end = next((n for n in range(errors[-1], len(told)) if told[n].startswith("hint: ")), len(told))
+        reason = "\n".join(told[errors[-1] : end]).removeprefix("error: ")
+        hints = [line.removeprefix("hint: ") for line in told[end : end + 1]]
+    else:
+        sys.stderr.write("\n".join([*told, ""]))
+        reason, hints = f"it ended with exit code {code}", []
     return InternalError(
-        f"the service has not started: it ended with exit code {code}",
+        f"the service has not started: {reason}",
         code="serviceNotStarted",
-        hint=f"its log is {records}",
+        hint="; ".join([*hints, f"its log is {records}"]),
     )
 
 

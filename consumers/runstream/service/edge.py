@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TextIO
@@ -19,6 +20,8 @@ BROKEN_PIPE = 141
 """What shells report of a program that SIGPIPE ended: the reader of its output had enough."""
 INTERRUPTED = 130
 MISTYPED = 2
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+"""Numbers of the system's errors, which say nothing to people beside the words that follow."""
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
@@ -81,7 +84,7 @@ def sentence(error: BaseException) -> str:
     """What to tell people of an error, whoever raised it: our own words where there are some."""
     known = outermost(error)
     if known is not None:
-        return known.message
+        return _ERRNO.sub("", known.message)
     if (failed := _of_output(error)) is not None:
         return f"cannot write the output: {failed.strerror}"
     told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
