@@ -44,7 +44,7 @@ async def test_a_step_whose_log_fills_the_disk_fails_and_its_log_says_what_is_mi
         assert task.task.steps[1].start_time is None
         last = (await task.log()).splitlines()[-1]
         assert last.startswith("disk full: ")
-        assert last.endswith(" bytes of the log are missing here")
+        assert last.endswith(" bytes of the log missing here")
         assert (await it.run(run_step("echo fine"))).task.phase is ExecutorTaskPhase.SUCCESS
 
 
