@@ -11,6 +11,7 @@ import faulthandler
 import fcntl
 import inspect
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from typing import Any, Protocol
 
 import asyncpg
 import pytest
+import structlog
 import uvloop
 
 from runstream.embedded import NatsServer, PostgresServer
@@ -79,6 +81,20 @@ def _run(test: Coroutine[Any, Any, None], seconds: int) -> None:
         uvloop.run(bounded())
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Undo what a test, or what it made, set up of logging: the next test has its own levels and handlers."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configuration = structlog.get_config() if structlog.is_configured() else None
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    if configuration is not None:
+        structlog.configure(**configuration)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import Literal, cast
 import orjson
 import psutil
 import pytest
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
@@ -24,6 +24,7 @@ from runstream.scheduler import board as boards
 from runstream.scheduler.board import ExecutorBoard
 from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
+from runstream.telemetry.metrics import CLOCK_SKEW
 from tests.domain.world import offer
 from tests.executor.rig import config_of, run_step, task_of
 from tests.executor.test_life import appears
@@ -154,3 +155,17 @@ async def test_an_executor_that_registered_and_is_never_heard_of_is_given_up() -
         assert it.board.gone("ex2") is None
         assert await it.gone.get() == "ex2"
         assert it.board.gone("ex2") == boards.GONE
+
+
+@pytest.mark.parametrize(("skew", "known"), [(-90.0, -90.0), (3600.0, 3600.0), (1.0, 0.0)])
+async def test_the_clock_of_an_executor_is_compared_and_measured(
+    monkeypatch: pytest.MonkeyPatch, skew: float, known: float
+) -> None:
+    measured: list[tuple[float, str]] = []
+    monkeypatch.setattr(CLOCK_SKEW, "set", lambda value, executor: measured.append((value, executor)))
+    async with hearing(60) as it:
+        said = orjson.dumps(asdict(replace(offer("ex1", 0), at=1000.0 + skew)))
+        it.leases.changes.put_nowait(LeaseChange("ex1", "held", said, nanoseconds=1000 * 10**9))
+        await it.offered.get()
+        assert it.board.skew("ex1") == known
+    assert measured == [(skew, "ex1")]

@@ -1,16 +1,22 @@
-"""`doctor` names executors whose clocks are wrong."""
+"""`doctor` and the API's list of executors show clocks that are wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
+from runstream.commits import Head
+from runstream.database.runs import ExecutorRecord
+from runstream.domain.executor import Executor, ExecutorState
+from runstream.gateway.sighting import ExecutorSightings
+from runstream.gateway.views import executor_shape
 from runstream.leases import open_leases
 from runstream.leases.offers import encode_offer
 from runstream.service.doctor.nats import _executor_clocks
+from tests.domain.test_executor_standing import REGISTERED
 from tests.domain.world import offer
 from tests.log.servers import connected
 
@@ -23,9 +29,12 @@ async def test_a_clock_that_is_wrong_is_named(nats_url: str, namespace: str, ske
         holding = asyncio.create_task(lease.run())
         await lease.held.wait()
         found = [finding async for finding in _executor_clocks(nc, namespace)]
+        sighting = (await ExecutorSightings(board).seen())["ex1"]
         holding.cancel()
         await asyncio.wait({holding})
     assert [round(float(one.found.split()[0])) for one in found] == [round(float(one)) for one in shown]
+    record = ExecutorRecord(Executor("ex1", REGISTERED, ExecutorState.REGISTERED), Head(), 0, 0)
+    assert round(executor_shape(record, sighting).clock_skew) == round(skew)
 
 
 async def test_a_deployment_without_executors_has_no_clocks(nats_url: str, namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""What `serve` and `executor list` say of executors without a sandbox."""
+"""What `serve` and `executor list` say of executors without a sandbox, and of clocks that are wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from runstream.cli.executor_commands import what_runs
+from runstream.cli.executor_commands import _notes, what_runs
 from runstream.client import Executor
 from runstream.service.components import Parts
 from runstream.service.serve_command import say_ready
@@ -31,3 +31,13 @@ def test_a_list_of_executors_names_those_without_a_sandbox() -> None:
     assert list(what_runs(EXECUTOR)) == ["host"]
     assert list(what_runs(replace(EXECUTOR, sandbox="missing: no user namespaces"))) == ["host WITHOUT a sandbox"]
     assert list(what_runs(replace(EXECUTOR, sandbox=""))) == ["host"]
+
+
+@pytest.mark.parametrize(
+    ("skew", "said"),
+    [(-90.0, ["its clock is 90 s behind"]), (3600.0, ["its clock is 3600 s ahead of"]), (2.0, []), (0.0, [])],
+)
+def test_a_list_of_executors_names_clocks_that_are_wrong(skew: float, said: list[str]) -> None:
+    notes = list(_notes(replace(EXECUTOR, clock_skew=skew)))
+    assert len(notes) == len(said)
+    assert all(note.startswith(start) for note, start in zip(notes, said, strict=True))

@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
 import pytest
-import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,16 +24,6 @@ from runstream.telemetry.serving import HttpServer
 
 PARTITION = "4711"
 """One that no other test of this process counts anything of: metrics are of the whole process."""
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 async def _ready() -> None:

@@ -2,23 +2,12 @@
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from runstream.errors import InternalError, NotExistError, chain_lines
 from runstream.telemetry import hide_secret, setup_logging, span_from
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def _records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
