@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from msgspec import NODEFAULT, Struct
@@ -76,7 +77,7 @@ def _sealed(value: T, place: str, keyring: Keyring, about: Callable[[], str]) ->
     if isinstance(value, Sealed):
         sealed = keyring.seal(value.value, _bound(place, about())) if not value.key else value
     elif isinstance(value, Struct):
-        found = {one.name: getattr(value, one.name) for one in fields(value)}
+        found = {name: getattr(value, name) for name in value.__struct_fields__}
         new = {name: _sealed(each, f"{place}.{name}", keyring, about) for name, each in found.items()}
         changed = {name: each for name, each in new.items() if each is not found[name]}
         sealed = replace(value, **changed) if changed else value
@@ -112,7 +113,7 @@ def _plain(value: object) -> object:
     if isinstance(value, Struct):
         return {
             one.name: _plain(getattr(value, one.name))
-            for one in fields(value)
+            for one in _fields(type(value))
             if getattr(value, one.name) != _default(one)
         }
     if isinstance(value, Mapping):
@@ -120,6 +121,10 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     return value
+
+
+_fields = cache(fields)
+"""The fields of a struct: to find them out resolves all its annotations."""
 
 
 def _default(one: FieldInfo) -> object:
