@@ -308,7 +308,11 @@ class Executor(Component):
             execution.ending.tell(reason)
 
     async def _watch_room(self) -> None:
-        """Take no tasks while the disk is full, and go on when it has room."""
+        """Take no tasks while the disk is full, and go on when it has room.
+
+        It looks once in ROOM_SECONDS: a file system tells nobody that another program filled or freed it. One look is
+        one system call. A write that fails in between fails its own step, whatever this says.
+        """
         while True:
             try:
                 lack = await asyncio.to_thread(self._lack_of_room)

@@ -20,7 +20,6 @@ from runstream.executor.sandbox import RESERVED_PLACES
 from runstream.log.streams import require_namespace
 from runstream.objects.s3.location import parse_location
 from runstream.runconfig.duration import parse_duration
-from runstream.service.data_dir import default_data_dir
 from runstream.service.settings_file import SECTIONS, Given, read_settings_file
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.subjects import MAX_PARTITIONS
@@ -102,8 +101,15 @@ def load_settings(options: Mapping[str, object], environ: Mapping[str, str], fil
 def _built(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     executor = {k.removeprefix("executor."): v for k, v in values.items() if k.startswith("executor.")}
     plain: dict[str, Any] = {k: v for k, v in values.items() if not k.startswith("executor.")}
-    data_dir = Path(plain.pop("data_dir", None) or default_data_dir(environ)).expanduser().resolve()
+    data_dir = Path(plain.pop("data_dir", None) or _default_data_dir(environ)).expanduser().resolve()
     return Settings(data_dir=data_dir, executor=msgspec.convert(executor, ExecutorSettings), **plain)
+
+
+def _default_data_dir(environ: Mapping[str, str]) -> Path:
+    # Imported here: the client is needed by nothing else of a service, and costs its start.
+    from runstream.client.local import default_data_dir
+
+    return default_data_dir(environ)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Given]:

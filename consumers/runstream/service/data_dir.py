@@ -16,7 +16,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,12 +35,6 @@ NEEDED_BYTES = 64 << 20
 """Below this a start is refused: a log that cannot grow is no use to anybody."""
 LOCK_VARIABLE = "RUNSTREAM_DATA_DIR_LOCK"
 """The number of the open file that has the lock, in the environment of a service in the background."""
-
-
-def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """The user's own data folder for Runstream."""
-    home = environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(home) / "runstream"
 
 
 class DataDir:
