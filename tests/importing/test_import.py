@@ -171,12 +171,13 @@ async def test_objects_are_added_and_never_replaced(
     there, here = storage, other_storage
     log, archive = f"logs/{task}/data/steps/0.log", f"workspacearchives/{task}/data/0.tar"
     contents = {f"logs/{task}/data/setup.log": b"there" * 100_000, log: b"new", archive: bytes(9_000_000)}
+    contents |= {f"logs/{task}-2/data/steps/0.log": b"again", f"workspacearchives/{task}-2/data/0.tar": b"again"}
     await there.write_all(contents)
     await written(tmp_path / "first", generated(5), objects=there, kinds=("logs", "archives"))
     await here.write_all({log: b"mine"})
     async with rig(servers) as around:
         done = await around.run_import(tmp_path / "first", here)
-        assert (done.objects, done.objects_added) == (3, 2)
+        assert (done.objects, done.objects_added) == (5, 4)
         for path, content in {**contents, log: b"mine"}.items():
             async with await here.read(path) as found:
                 assert await found.read(0, found.size) == content

@@ -24,6 +24,7 @@ from runstream.snapshots.files import SnapshotFile
 from runstream.snapshots.object_files import object_chunks, objects
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verifying import verify
+from runstream.snapshots.writing import Resumed
 from runstream.subjects import Address
 from tests.snapshots.files import described_anew, pack, parts, write
 
@@ -128,6 +129,15 @@ def test_an_export_without_an_object_that_the_log_refers_to_fails(storage: Objec
     with pytest.raises(InternalError, match=paths.step_log(RETRIED, None)) as raised:
         write(tmp_path / "logs", log, objects=storage, kinds=("logs", "archives"))
     assert raised.value.code == "objectsMissing"
+    with open_snapshot(tmp_path / "whole") as whole:
+        resumed = Resumed(whole.header, dict(whole.manifest.texts), whole.manifest.segments)
+    with pytest.raises(InternalError, match=paths.step_log(RETRIED, None)):
+        write(tmp_path / "resumed", log, objects=storage, kinds=("logs", "archives"), resumed=resumed)
+    uvloop.run(storage.write_all(there))
+    uvloop.run(storage.delete(paths.archive(RETRIED, 1)))
+    write(tmp_path / "only logs", log, objects=storage, kinds=("logs",))
+    with pytest.raises(InternalError, match=paths.archive(RETRIED, 1)):
+        write(tmp_path / "no archive", log, objects=storage, kinds=("logs", "archives"))
 
 
 def test_an_export_is_readable_by_its_owner_alone(tmp_path: Path) -> None:

@@ -233,7 +233,8 @@ class _Export:
 
         async with asyncio.TaskGroup() as group:
             for partition, begin in begins.items():
-                if begin < self.header.ends[partition]:
+                # What was exported whole before an interruption refers to objects, too.
+                if begin < self.header.ends[partition] or (begin and self.header.objects):
                     group.create_task(work(partition))
 
     async def _partition(self, partition: int, after: int, previous: str) -> None:
