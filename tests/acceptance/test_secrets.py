@@ -15,14 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
-import asyncpg
 import pytest
 
-from runstream.jetstream.connection import nats_connection
-from runstream.log.jetstream import open_log
 from tests.acceptance.deployment import command, in_one_process
 from tests.executor.test_clone import made, serving
 from tests.executor.test_workspace import git
+from tests.leftovers import ZSTD, messages, processes, rows
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -46,7 +44,6 @@ NEEDLES = [
     quote(PASSWORD, safe="").encode(),
     base64.b64encode(f"user:{PASSWORD}".encode()),
 ]
-ZSTD = b"\x28\xb5\x2f\xfd"
 CONFIG = """
 runs:
   - name: deploy
@@ -118,56 +115,6 @@ def collecting() -> Iterator[Receiver]:
         thread.join()
 
 
-@contextlib.contextmanager
-def process_lists() -> Iterator[set[bytes]]:
-    """The command lines of all processes that are there meanwhile."""
-    seen: set[bytes] = set()
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.02):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                with contextlib.suppress(OSError):  # it has ended
-                    seen.add(path.read_bytes())
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()
-
-
-async def messages(nats_url: str, namespace: str = "runstream") -> bytes:
-    """Every commit of the log as it is written, decompressed where it is compressed."""
-    parts: list[bytes] = []
-    async with nats_connection(nats_url) as nats, await open_log(nats, namespace) as log:
-        for partition in range(log.partitions):
-            end = await log.end(partition)
-            async with log.read(partition, 0) as reader:
-                at = 0
-                while at < end:
-                    batch = await reader.next_batch(100)
-                    at = batch[-1].position.sequence
-                    parts += [zstd.decompress(m.data) if m.data[:4] == ZSTD else m.data for m in batch]
-    return b"\n".join(parts)
-
-
-async def dump(database_url: str, folder: Path, schema: str = "runstream") -> list[Path]:
-    """Every table as a file."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", schema)
-        files = []
-        for (table,) in tables:
-            files.append(folder / f"{table}.copy")
-            await connection.copy_from_table(table, schema_name=schema, output=files[-1])
-    finally:
-        await connection.close()
-    return files
-
-
 def left_behind(folder: Path) -> Iterator[Path]:
     """Every file that servers and processes have written, and what was exported; not what the user wrote."""
     for below in ("nats", "objects", "gateway", "postgres/data", "left"):
@@ -201,7 +148,7 @@ async def test_a_secret_is_nowhere(open_path: Path, tmp_path: Path) -> None:
         async with in_one_process(open_path, "--sandbox", "off", "--otlp-endpoint", receiver.url) as deployment:
             files = ("--config", "config.yml", "--var-file", "variables.yml", "--secret-file", "secrets.yml")
             words = [str(open_path / word) if word.endswith(".yml") else word for word in files]
-            with process_lists() as processes:
+            with processes() as shown_processes:
                 done = await deployment.run("run", "create", *words, "--follow")
             assert (done.code, done.err) == (1, ""), done
             async with deployment.client() as client:
@@ -215,28 +162,28 @@ async def test_a_secret_is_nowhere(open_path: Path, tmp_path: Path) -> None:
                 ["***", "***"],
             ]
             told = [await deployment.run("run", "get", run.id, "-o", "json")]
-            with repository(tmp_path) as url, process_lists() as more:
+            with repository(tmp_path) as url, processes() as more:
                 (open_path / "cloning.yml").write_text(CLONING)
                 cloning = ("--config", str(open_path / "cloning.yml"), "--ref", "main", "--follow", "-o", "json")
                 cloned = await deployment.run("run", "create", "--repo", url, *cloning)
             assert cloned.code == 0, cloned
-            processes |= {one for one in more if b"\0--repo\0" not in one}  # the user's own command has it
+            shown_processes |= {one for one in more if b"\0--repo\0" not in one}  # the user's own command has it
             export = await command("export", "-o", str(left / "export.tar"), *deployment.servers)
             assert export.code == 0, export.err
             log = await messages(deployment.nats.url)
             assert b"RunConfigStored" in log
             assert b'"key"' in log
-            rows = await dump(deployment.postgres.url, left)
+            tables = await rows(deployment.postgres.url, left)
     assert receiver.bodies
     with tarfile.open(left / "export.tar") as tar:
         tar.extractall(left / "export", filter="data")
     where = {
-        "process lists": b"\n".join(processes),
+        "process lists": b"\n".join(shown_processes),
         "the log": log,
         "what was said": f"{done.out}{cloned}".encode(),
     }
     where |= {f"answer {number}": one.out.encode() for number, one in enumerate([*shown, *told])}
     where |= {f"trace {number}": body for number, body in enumerate(receiver.bodies)}
     where |= {str(path.relative_to(open_path)): path.read_bytes() for path in left_behind(open_path)}
-    assert len(rows) > 5
+    assert len(tables) > 5
     assert {name: found for name, content in where.items() if (found := found_in(content))} == {}

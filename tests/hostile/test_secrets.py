@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -43,26 +42,28 @@ from runstream.log.jetstream import open_log
 from runstream.log.port import Log
 from runstream.runconfig import config_hash
 from runstream.subjects import Address
-from tests.acceptance.test_secrets import dump, messages
 from tests.conftest import drop_schema
 from tests.executor.test_clone import made, serving
 from tests.executor.test_workspace import git
 from tests.hostile.executor_as import ROOT
+from tests.leftovers import contents, messages, processes, rows
 from tests.sandboxes import missing
-from tests.service.running import RUNSTREAM
+from tests.service.running import runstream
 
 ORDINARY = 12345
 TOKEN = "open-sesame"
-SECRET = "pa\"ss'wo$rd+/=x<&>"
-FIELD = "abcd1234-of-a-field"
+HERE = secrets.token_hex(4)
+"""Part of each secret: the processes of other sessions on this machine have theirs."""
+SECRET = f"pa\"ss'wo$rd+/=x<&>{HERE}"
+FIELD = f"{HERE}-of-a-field"
 ACCOUNT = json.dumps({"type": "account", "key": FIELD, "more": [{"pin": 90417}]}, indent=2)
 KEY = (
     "-----BEGIN KEY-----\n"
-    + "\n".join(hashlib.sha256(b"%d" % n).hexdigest() for n in range(20))
+    + "\n".join(hashlib.sha256(f"{HERE}{n}".encode()).hexdigest() for n in range(20))
     + "\n-----END KEY-----\n"
 )
-BIG = "".join(f"{hashlib.sha256(b'big%d' % n).hexdigest()}\n" for n in range(2000))
-PASSWORD = "s3cr:t/p@ss-of-the-repository"
+BIG = "".join(f"{hashlib.sha256(f'{HERE}big{n}'.encode()).hexdigest()}\n" for n in range(2000))
+PASSWORD = f"s3cr:t/p@ss-of-the-repository-{HERE}"
 ARMOR = {"-----BEGIN KEY-----", "-----END KEY-----"}
 NEEDLES = {
     *(
@@ -109,15 +110,12 @@ class Stage:
     def client(self) -> Client:
         return Client(self.url, token=TOKEN)
 
-    def command(self, *words: str, beside: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run `runstream` to its end: by the service, or beside it on its servers."""
+    async def command(self, *words: str, beside: bool = False) -> tuple[int, str]:
+        """Run `runstream` to its end, by the service or beside it on its servers; return its exit code and stderr."""
         ours = self.servers if beside else {"RUNSTREAM_URL": self.url, "RUNSTREAM_TOKEN": TOKEN}
-        ours |= {"COLUMNS": "200", "XDG_DATA_HOME": str(self.base)}
-        done = subprocess.run(
-            [RUNSTREAM, *words], env={**os.environ, **ours}, capture_output=True, text=True, timeout=40, check=False
-        )
-        self.shown += done.stdout.encode(), done.stderr.encode()
-        return done
+        code, out, err = await runstream(*words, **ours, XDG_DATA_HOME=str(self.base))
+        self.shown += out.encode(), err.encode()
+        return code, err
 
     async def run(self, client: Client, config: object, **source: str) -> Run:
         """Create a run that is given all secrets, and wait for its end."""
@@ -159,34 +157,9 @@ def step(command: str, *, tty: bool = False) -> dict[str, Any]:
     return {"run": {"name": "a step", "command": command, "tty": tty}}
 
 
-@contextlib.contextmanager
-def watching_processes() -> Iterator[set[bytes]]:
-    """The command lines and environments of all processes that are not a task's own commands, meanwhile."""
-    seen: set[bytes] = set()
-    ended = threading.Event()
-
-    def look() -> None:
-        while not ended.wait(0.02):
-            for folder in Path("/proc").glob("[0-9]*"):
-                with contextlib.suppress(OSError):  # it has ended, or belongs to another user
-                    seen.add((folder / "cmdline").read_bytes())
-                with contextlib.suppress(OSError):
-                    environ = (folder / "environ").read_bytes()
-                    if b"MAY_HAVE_SECRETS=" not in environ:
-                        seen.add(environ)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()
-
-
 @pytest.fixture(
     scope="module",
-    params=[(uid, sandbox) for uid in (0, ORDINARY) for sandbox in ("require", "off")],
+    params=[(uid, sandbox) for uid in (0, ORDINARY) for sandbox in ("off", "require")],
     ids=lambda mode: f"{'root' if mode[0] == 0 else 'ordinary user'}, sandbox {mode[1]}",
 )
 def stage(request: pytest.FixtureRequest, nats_url: str, database_url: str) -> Iterator[Stage]:
@@ -212,8 +185,14 @@ def stage(request: pytest.FixtureRequest, nats_url: str, database_url: str) -> I
         if os.geteuid() == 0:
             os.chown(data, uid, uid)
         try:
-            with (stage.base / "service.log").open("wb") as log, _serving(stage, data, log, trusted):
+            with (
+                processes(environments_without=b"MAY_HAVE_SECRETS=") as seen,
+                (stage.base / "service.log").open("wb") as log,
+                _serving(stage, data, log, trusted),
+            ):
                 yield stage
+            stage.shown += seen
+            uvloop.run(_searched(stage))
         finally:
             uvloop.run(drop_schema(database_url, name))
 
@@ -234,9 +213,7 @@ def _serving(stage: Stage, data: Path, log: Any, trusted: Path) -> Iterator[None
         line = process.stdout.readline().decode()
         assert " at http" in line, (stage.base / "service.log").read_text()[-4000:]
         stage.url = line.rpartition(" at ")[2].strip()
-        with watching_processes() as seen:
-            yield
-        stage.shown += seen
+        yield
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=20)
@@ -305,7 +282,7 @@ ONE = pytest.mark.parametrize("stage", [(0 if os.geteuid() == 0 else ORDINARY, "
 @ONE
 async def test_much_output_is_complete_beside_a_large_secret(stage: Stage) -> None:
     async with stage.client() as client:
-        config = run_of(step("seq 1 2600000"), environment=environment(BIG="big"))
+        config = run_of(step("seq 1 2600000"), environment={"MAY_HAVE_SECRETS": "1", **environment(BIG="big")})
         run = await stage.run(client, config)
         (log,) = await stage.logs(client, run)
     assert run.result == "success"
@@ -400,30 +377,36 @@ async def test_snapshots_are_private_and_imported_only_when_a_trusted_key_signed
     signed.mkdir()
     for key in ("ours", "theirs"):
         words = ("export", "-o", str(signed / f"{key}.tar"), "--sign", str(stage.base / f"{key}.pem"))
-        done = stage.command(*words, beside=True)
-        assert done.returncode == 0, done.stderr
+        code, told = await stage.command(*words, beside=True)
+        assert code == 0, told
         assert stat.S_IMODE((signed / f"{key}.tar").stat().st_mode) == 0o600
-    assert stage.command("maintenance", "enable", "--wait").returncode == 0
+    assert await stage.command("maintenance", "enable", "--wait") == (0, "")
     try:
-        done = stage.command("import", "--dry-run", str(signed / "theirs.tar"))
-        assert done.returncode == 1
-        assert "import_trusted_keys" in done.stderr
-        done = stage.command("import", "--dry-run", str(signed / "ours.tar"))
-        assert done.returncode == 0, done.stderr
+        code, told = await stage.command("import", "--dry-run", str(signed / "theirs.tar"))
+        assert code == 1
+        assert "import_trusted_keys" in told
+        code, told = await stage.command("import", "--dry-run", str(signed / "ours.tar"))
+        assert code == 0, told
     finally:
-        assert stage.command("maintenance", "disable", "--wait").returncode == 0
+        assert (await stage.command("maintenance", "disable", "--wait"))[0] == 0
     stage.shown += [path.read_bytes() for path in signed.iterdir()]
 
 
 async def test_nothing_that_the_service_wrote_has_a_secret_in_plain(stage: Stage) -> None:
-    """After all the others: the log, the database, objects, files of the service, answers, processes."""
+    """After a run that has all secrets; and once more when the service of all other attacks has ended."""
+    async with stage.client() as client:
+        await stage.run(client, run_of(step("true"), environment=ALL))
+    assert b"RunConfigStored" in await _searched(stage)
+
+
+async def _searched(stage: Stage) -> bytes:
+    """Look for secrets in the log, the database, objects, files of the service, answers, processes; return the log."""
     left = stage.base / "rows"
-    left.mkdir()
-    await dump(stage.database_url, left, stage.schema)
-    where = {"the log": await messages(stage.nats_url, stage.namespace)}
-    where |= {f"answer {number}": content for number, content in enumerate(stage.shown)}
-    for folder in (left, stage.base / "data"):
-        where |= {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    where["records"] = (stage.base / "service.log").read_bytes()
-    assert b"RunConfigStored" in where["the log"]
+    left.mkdir(exist_ok=True)
+    await rows(stage.database_url, left, stage.schema)
+    log = await messages(stage.nats_url, stage.namespace)
+    where = {"the log": log, "records": (stage.base / "service.log").read_bytes()}
+    where |= {f"answer or process {number}": content for number, content in enumerate(stage.shown)}
+    where |= contents(left) | contents(stage.base / "data")
     assert {name: found for name, content in where.items() if (found := leaked(content))} == {}
+    return log
