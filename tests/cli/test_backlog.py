@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.cli.backlog import FRAME_CHARS, FRAME_LINES, HELD_LINES, PAUSE_SECONDS, Backlog, Shown
+from runstream.cli.screen import FRAME_CHARS, FRAME_LINES, HELD_LINES, PAUSE_SECONDS, Backlog, Shown
 
 _STEPS = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 500), st.floats(0, 2)), max_size=20)
 

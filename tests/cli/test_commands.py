@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.cli.examples import EXAMPLES
+from runstream.cli.app import EXAMPLES
 from runstream.service.main import app
 from tests.cli.conftest import Command
 from tests.docs.cli_reference import all_commands

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runstream.cli.exit_status import described_status
+from runstream.cli.graph import described_status
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.cli.log_lines import LogLines
+from runstream.cli.log_text import LogLines
 
 _PIECES = ("text ", "é", "\n", "\r", "\x1b[31m", "\x1b[0m", "\x1b[K", "x" * 150, "y" * 299)
 _LOGS = st.lists(st.sampled_from(_PIECES)).map(lambda pieces: "".join(pieces).encode())

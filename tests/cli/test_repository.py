@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runstream.cli.config_files import read_config
-from runstream.cli.create_command import _group_of
+from runstream.cli.config_inputs import read_config
 from runstream.cli.repository import enclosing_source, find_source
+from runstream.cli.run_commands import _group_of
 from runstream.errors import BadRequestError, NotExistError
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from runstream.cli.table import Column, render
+from runstream.cli.output import Column, render
 from runstream.cli.terminal_text import printable, printable_json, printable_lines
 
 ID = "6371376a-53bf-4553-ba79-5bce7a3c0f11"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runstream.cli.config_json import checked_json
+from runstream.cli.config_commands import checked_json
 from runstream.evaluation import ConfigName, parse_file
 from runstream.runconfig import ConfigError, RefContext, fields, parse_config, run_configs
 

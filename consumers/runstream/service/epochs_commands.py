@@ -8,8 +8,7 @@ import uvloop
 from cyclopts import Parameter
 
 from runstream.cli.connection import given
-from runstream.cli.output import Output, moment, print_json, print_table, say
-from runstream.cli.table import Column
+from runstream.cli.output import Column, Output, moment, print_json, print_table, say
 from runstream.counting import counted
 from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 import uvloop
 from cyclopts import Parameter
 
+from runstream.cli.client_session import told_by_service
 from runstream.cli.connection import connect, given
-from runstream.cli.failures import told_by_service
 from runstream.commits import LogPosition
 from runstream.counting import counted
 from runstream.database import Database

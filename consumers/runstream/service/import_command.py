@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 import uvloop
 from cyclopts import Parameter
 
+from runstream.cli.client_session import told_by_service
 from runstream.cli.connection import connect, given
-from runstream.cli.failures import told_by_service
 from runstream.cli.output import Output, complain, print_json, say
 from runstream.client.snapshots import ImportProgress, ImportReport
 from runstream.counting import counted

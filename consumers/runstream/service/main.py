@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Group, Parameter
 
-from runstream.cli.app import CLIENT
+from runstream.cli.app import CLIENT, example_text
 from runstream.cli.app import app as client_app
 from runstream.cli.connection import Given, remember
-from runstream.cli.examples import example_text
 from runstream.service.edge import run_command
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ app.command(
     help="Show whether the service is running, where, since when, and what it is doing.",
 )
 app.command(
-    "runstream.cli.env_command:print_environment",
+    "runstream.cli.client_session:print_environment",
     name="env",
     group=_SERVICE,
     help='Print RUNSTREAM_URL and RUNSTREAM_TOKEN for a shell: eval "$(runstream env)".',

@@ -15,8 +15,7 @@ from cyclopts import Parameter
 from nats.aio.client import Client
 
 from runstream.cli.connection import given
-from runstream.cli.output import Output, moment, print_json, print_table, say
-from runstream.cli.table import Column
+from runstream.cli.output import Column, Output, moment, print_json, print_table, say
 from runstream.commits import Position
 from runstream.counting import counted
 from runstream.database import Database

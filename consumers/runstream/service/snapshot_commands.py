@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from runstream.cli.output import print_json, print_table, say
-from runstream.cli.table import Column
+from runstream.cli.output import Column, print_json, print_table, say
 from runstream.commits import LogPosition
 from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from runstream.cli.client_session import told_by_service
 from runstream.cli.connection import Service, find_service, given
-from runstream.cli.failures import told_by_service
 from runstream.cli.output import Output, lasted, moment, print_json, say
 from runstream.client import Client, ClientError, ConnectionFailedError, Stall
 from runstream.service.data_dir import holder

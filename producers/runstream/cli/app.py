@@ -1,4 +1,4 @@
-"""The client commands, as one cyclopts application to be mounted in `runstream`; each is imported when it is used."""
+"""The client commands as one cyclopts application, with an example for each; a command is imported when it runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ app = App(name="runstream", help="Create runs, follow them, read their logs.", v
 
 runs = App(name="run", help="Create, watch and steer runs.", group=CLIENT)
 runs.command(
-    "runstream.cli.create_command:create",
+    "runstream.cli.run_commands:create",
     name="create",
     help="Create runs from a configuration file.\n\n"
     "With --follow the exit code is 0 when all succeeded, 1 when one failed, 3 when one was stopped or cancelled.",
 )
 runs.command(
-    "runstream.cli.restart_command:restart",
+    "runstream.cli.run_commands:restart",
     name="restart",
     help="Re-run a finished run: everything, only what failed, or selected tasks.\n\n"
     "With --follow the exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.",
@@ -29,17 +29,17 @@ runs.command(
     help="Follow a run until it ends.\n\n"
     "The exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.",
 )
-runs.command("runstream.cli.why_command:why", name="why", help="Say why a run waits.")
-runs.command("runstream.cli.steer_commands:stop_run", name="stop", help="Stop a running run.")
-runs.command("runstream.cli.steer_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
-runs.command("runstream.cli.steer_commands:pause_run", name="pause", help="Pause a run: no new tasks start.")
-runs.command("runstream.cli.steer_commands:resume_run", name="resume", help="Resume a paused run.")
-runs.command("runstream.cli.steer_commands:approve_task", name="approve", help="Approve a task that waits for it.")
-runs.command("runstream.cli.annotate_command:annotate_task", name="annotate", help="Attach notes to a task.")
+runs.command("runstream.cli.run_commands:why", name="why", help="Say why a run waits.")
+runs.command("runstream.cli.run_commands:stop_run", name="stop", help="Stop a running run.")
+runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
+runs.command("runstream.cli.run_commands:pause_run", name="pause", help="Pause a run: no new tasks start.")
+runs.command("runstream.cli.run_commands:resume_run", name="resume", help="Resume a paused run.")
+runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that waits for it.")
+runs.command("runstream.cli.run_commands:annotate_task", name="annotate", help="Attach notes to a task.")
 
 configs = App(name="config", help="Check configuration files.", group=CLIENT)
 configs.command(
-    "runstream.cli.config_schema:print_schema",
+    "runstream.cli.config_commands:print_schema",
     name="schema",
     help="Print the JSON Schema of configuration files, for editors.",
 )
@@ -81,3 +81,61 @@ maintenance.command(
 
 for part in (runs, configs, logs, executors, events, maintenance):
     app.command(part)
+
+
+EXAMPLES = {
+    "run create": ("runstream run create --follow", "runstream run create --config ci.yml --env STAGE=test"),
+    "run restart": ("runstream run restart latest --from-failed --follow",),
+    "run list": ("runstream run list --project web --branch main", "runstream run list --waiting-approval"),
+    "run get": ("runstream run get /project/web/12", "runstream run get latest --output json"),
+    "run follow": ("runstream run follow latest",),
+    "run why": ("runstream run why /project/web/12",),
+    "run stop": ("runstream run stop /project/web/12",),
+    "run cancel": ("runstream run cancel /project/web/12",),
+    "run pause": ("runstream run pause /project/web/12",),
+    "run resume": ("runstream run resume /project/web/12",),
+    "run approve": ("runstream run approve /project/web/12 deploy",),
+    "run annotate": ("runstream run annotate /project/web/12 deploy ticket=OPS-7",),
+    "config schema": ("runstream config schema > run-config.schema.json",),
+    "config check": ("runstream config check .runstream/config.yml --strict",),
+    "log get": ("runstream log get latest --failed --tail 20", "runstream log get /project/web/12 test --step unit"),
+    "executor list": ("runstream executor list",),
+    "executor drain": ("runstream executor drain EXECUTOR",),
+    "executor undrain": ("runstream executor undrain EXECUTOR",),
+    "executor delete": ("runstream executor delete EXECUTOR",),
+    "events tail": ("runstream events tail --from start", "runstream events tail --run latest --output json"),
+    "maintenance enable": ("runstream maintenance enable --wait --deadline 10m --reason upgrade",),
+    "maintenance disable": ("runstream maintenance disable --wait",),
+    "maintenance status": ("runstream maintenance status --wait",),
+    "maintenance forget": ("runstream maintenance forget INSTANCE",),
+    "init": ("runstream init",),
+    "serve": ("runstream serve --detach",),
+    "stop": ("runstream stop",),
+    "status": ("runstream status",),
+    "env": ('eval "$(runstream env)"',),
+    "doctor": ("runstream doctor",),
+    "fsck": ("runstream fsck",),
+    "rebuild": ("runstream rebuild",),
+    "parked list": ("runstream parked list",),
+    "parked show": ("runstream parked show 1/0/812",),
+    "parked retry": ("runstream parked retry",),
+    "parked skip": ("runstream parked skip 1/0/812 --reason 'written by a broken version'",),
+    "export": ("runstream export -o backup.snapshot.tar --with logs,archives",),
+    "import": ("runstream import backup.snapshot.tar",),
+    "epochs list": ("runstream epochs list",),
+    "epochs activate": ("runstream epochs activate 2",),
+    "epochs delete": ("runstream epochs delete 1",),
+    "snapshot verify": ("runstream snapshot verify backup.snapshot.tar",),
+    "snapshot show": ("runstream snapshot show backup.snapshot.tar",),
+    "snapshot diff": ("runstream snapshot diff before.snapshot.tar after.snapshot.tar",),
+    "snapshot keygen": ("runstream snapshot keygen signing",),
+    "completion": ('eval "$(runstream completion bash)"',),
+}
+"""By the words of the command behind `runstream`."""
+
+
+def example_text(command: str) -> str | None:
+    """Return what the help of a command ends with; None for a group of commands."""
+    if command not in EXAMPLES:
+        return None
+    return "\n\n".join(["Examples:" if len(EXAMPLES[command]) > 1 else "Example:", *EXAMPLES[command]])

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from msgspec import to_builtins
 
-from runstream.cli.config_files import read_config
-from runstream.cli.config_json import checked_json, problem_json
-from runstream.cli.config_table import checked_lines
-from runstream.cli.input_options import InputOptions
+from runstream.cli.config_inputs import InputOptions, read_config
 from runstream.cli.repository import enclosing_source
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
+from runstream.events.run_config import Container, Depend, Retry, RunConfig, RunConfigTask, Step, shown_text
 from runstream.runconfig import (
     ConfigError,
     Problem,
     RefContext,
+    ResolvedRun,
+    config_context,
+    format_duration,
     notices,
     read_inputs,
     ref_context,
@@ -32,6 +34,7 @@ from runstream.runconfig import (
     resolve,
     run_configs,
 )
+from runstream.runconfig.json_schema import schema_text
 
 
 @Parameter(name="*")
@@ -139,3 +142,152 @@ def _refuse(file: str, error: ConfigError | EvaluationError, output: str) -> int
 
 def _say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
+
+
+def print_schema() -> int:
+    """Print the JSON Schema of configuration files, for editors."""
+    sys.stdout.write(schema_text())
+    return 0
+
+
+Json = dict[str, object]
+
+
+def checked_json(
+    file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str], warnings: Iterable[Problem]
+) -> Json:
+    """A file that was checked: its runs, those that are not for the ref by name alone."""
+    return {
+        "file": file,
+        "context": config_context(context),
+        "runs": [_run_json(run) for run in runs],
+        "unknown_variables": unknown,
+        "warnings": [problem_json(warning) for warning in warnings],
+    }
+
+
+def problem_json(problem: Problem) -> Json:
+    """What is wrong, or worth a warning; no line in what a program made."""
+    return {"path": problem.path, "line": problem.line or None, "message": problem.message, "hint": problem.hint}
+
+
+def _run_json(run: ResolvedRun) -> Json:
+    if not run.matches:
+        return {"name": run.name, "matches": False}
+    return {
+        "name": run.name,
+        "matches": True,
+        "static_environment": run.config.static_environment,
+        "environment": run.config.environment,
+        "run_timeout_interval": run.config.run_timeout_interval,
+        "concurrency": to_builtins(run.config.concurrency),
+        "priority": run.config.priority,
+        "fail_fast": run.config.fail_fast,
+        "tasks": {name: _task_json(task) for name, task in run.config.tasks.items()},
+    }
+
+
+def _task_json(task: RunConfigTask) -> Json:
+    return {
+        "id": task.name,
+        "name": task.name,
+        "level": task.level,
+        "depends": {d.task: {"task_id": d.task, "conditions": list(d.conditions)} for d in task.depends},
+        "runtime": {
+            "type": task.runtime.type,
+            "arch": task.runtime.arch,
+            "containers": [_container_json(container) for container in task.runtime.containers],
+            "labels": task.runtime.labels,
+        },
+        "environment": task.environment,
+        "working_dir": task.working_dir,
+        "shell": task.shell,
+        "user": task.user,
+        "steps": [_step_json(step) for step in task.steps],
+        "ignore_failure": task.ignore_failure,
+        "skip": task.skip,
+        "needs_approval": task.needs_approval,
+        "docker_registries_auth": to_builtins(task.docker_registries_auth),
+        "task_timeout_interval": task.task_timeout_interval,
+        "retry": to_builtins(task.retry),
+    }
+
+
+def _container_json(container: Container) -> Json:
+    volumes = [{"path": volume.path, "tmpfs": {"size": volume.tmpfs_size}} for volume in container.volumes]
+    return {**to_builtins(container), "volumes": volumes}
+
+
+def _step_json(step: Step) -> Json:
+    return {**to_builtins(step), "environment": step.environment or {}}
+
+
+def checked_lines(
+    file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str], warnings: Iterable[Problem]
+) -> Iterator[str]:
+    """The lines that are printed of a file that was checked."""
+    yield f"{file} is valid; {_for_ref(context)} it would run:"
+    for run in runs:
+        if run.matches:
+            yield f"run {run.name}{_run_options(run.config)}"
+            for task in sorted(run.config.tasks.values(), key=lambda task: task.level):
+                yield from _task_lines(task)
+        else:
+            yield f"run {run.name}: not, its `when` does not match"
+    if unknown:
+        yield f"variables that were not given: {', '.join(unknown)}"
+    for warning in warnings:
+        yield f"warning: {warning}"
+
+
+def _for_ref(context: RefContext) -> str:
+    if context.branch or context.tag:
+        return f"for {context.ref_type} {context.branch or context.tag}"
+    return f"for {context.ref}" if context.ref else "for no branch or tag"
+
+
+def _run_options(config: RunConfig) -> str:
+    """How it gets along with other runs, and how long it may take, where that is not as usual."""
+    policy, bound = config.concurrency.policy, config.concurrency.max_waiting
+    facts = [
+        f"concurrency {policy}" if policy != "queue" else "",
+        f"at most {bound} waiting" if bound else "",
+        f"priority {config.priority}" if config.priority else "",
+        "fail_fast" if config.fail_fast else "",
+        f"at most {format_duration(config.run_timeout_interval)}" if config.run_timeout_interval else "",
+    ]
+    told = "; ".join(filter(None, facts))
+    return f" ({told})" if told else ""
+
+
+def _task_lines(task: RunConfigTask) -> Iterator[str]:
+    labels = (f"{name}={_one_line(value)}" for name, value in task.runtime.labels.items())
+    facts = [f"level {task.level}", " ".join(filter(None, (task.runtime.type, task.runtime.arch, *labels)))]
+    if task.depends:
+        facts.append("after " + ", ".join(map(_dependency, task.depends)))
+    if task.skip:
+        facts.append("skipped: its `when` does not match")
+    if task.needs_approval:
+        facts.append("waits for approval")
+    if task.task_timeout_interval:
+        facts.append(f"at most {format_duration(task.task_timeout_interval)}")
+    if task.retry is not None:
+        facts.append(_retry(task.retry))
+    yield f"  {task.name}: {'; '.join(facts)}"
+    if task.environment:
+        yield "    " + ", ".join(f"{name}={_one_line(shown_text(value))}" for name, value in task.environment.items())
+
+
+def _retry(retry: Retry) -> str:
+    wait = f", the first after {format_duration(retry.backoff)}" if retry.backoff else ""
+    often = "once more" if retry.max == 1 else f"up to {retry.max} times more"
+    return f"tried {often} after {' or '.join(retry.on)}{wait}"
+
+
+def _dependency(depend: Depend) -> str:
+    return depend.task if depend.conditions == ("on_success",) else f"{depend.task} ({' or '.join(depend.conditions)})"
+
+
+def _one_line(value: str) -> str:
+    shown = value if value.isprintable() else repr(value)[1:-1]
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"

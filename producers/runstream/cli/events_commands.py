@@ -7,9 +7,9 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
+from runstream.cli.client_session import with_client
 from runstream.cli.finding import find_run
 from runstream.cli.output import Output, say
-from runstream.cli.running import with_client
 from runstream.client import Client, Commit
 
 _ACTOR = 18

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from runstream.cli.client_session import with_client
 from runstream.cli.connection import us_command
-from runstream.cli.output import Output, complain, moment, print_json, print_table, say, styled
-from runstream.cli.running import with_client
-from runstream.cli.table import Column
+from runstream.cli.output import Column, Output, complain, moment, print_json, print_table, say, styled
 from runstream.client import Client, Executor
 
 SKEW_SECONDS = 2.0

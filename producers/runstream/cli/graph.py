@@ -1,8 +1,9 @@
-"""How a run looks while it runs: its tasks by level, each with status, duration and what it is at."""
+"""A run in text: its tasks as a graph, each with status, duration and current step, and the words for all of them."""
 
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from bisect import bisect_right
 from collections import Counter
@@ -15,10 +16,8 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from runstream.cli.connection import us_command
-from runstream.cli.exit_status import described_status
 from runstream.cli.finding import run_name
-from runstream.cli.output import STYLES, lasted, moment, worded
-from runstream.cli.table import Column, render
+from runstream.cli.output import STYLES, Column, lasted, moment, render, worded
 from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Run, RunSummary, Step, Task
 
@@ -278,3 +277,52 @@ def _reason(attempt: Task | Attempt, step: Step) -> str:
 def _short(name: str) -> str:
     first = name.splitlines()[0] if name else ""
     return first if len(first) <= 48 else f"{first[:47]}…"
+
+
+def in_order(run: Run) -> list[Task]:
+    """Return the tasks in the order in which they started; then those that did not, by their dependencies."""
+    started = sorted((task for task in run.tasks.values() if task.start_time), key=_started)
+    return started + sorted((task for task in run.tasks.values() if not task.start_time), key=_placed)
+
+
+def failed_steps(task: Task | Attempt) -> list[int | None]:
+    """Return the steps that failed, None for the setup; else the last that began."""
+    steps = _steps_of(task)
+    failed = [number for number, step in steps if step.phase == "failed"]
+    return failed or [number for number, step in steps if step.start_time is not None][-1:]
+
+
+def _steps_of(state: Task | Attempt) -> list[tuple[int | None, Step]]:
+    return [(None, state.setup_step), *enumerate(state.steps)]
+
+
+def _started(task: Task) -> tuple[object, ...]:
+    return task.start_time, task.level, task.name
+
+
+def _placed(task: Task) -> tuple[int, str]:
+    return task.level, task.name
+
+
+_OF_SHELLS = {
+    126: "the command cannot be executed",
+    127: "a command was not found",
+}
+_KILLED = {
+    signal.SIGKILL: "killed: SIGKILL, often for lack of memory",
+    signal.SIGXFSZ: "SIGXFSZ: a file became larger than it may be",
+}
+_FIRST_SIGNAL_STATUS = 128
+
+
+def described_status(status: int) -> str:
+    """Return `exit status N`, and in brackets what stands for a signal or is the shell's own word."""
+    meaning = _OF_SHELLS.get(status, "")
+    if status > _FIRST_SIGNAL_STATUS:
+        try:
+            number = signal.Signals(status - _FIRST_SIGNAL_STATUS)
+        except ValueError:  # some other number that the command chose
+            meaning = ""
+        else:
+            meaning = _KILLED.get(number, number.name)
+    return f"exit status {status} ({meaning})" if meaning else f"exit status {status}"

@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from runstream.cli.client_session import with_client
 from runstream.cli.connection import us_command
 from runstream.cli.finding import RunName, find_run, find_task, run_name
-from runstream.cli.log_choice import LogChoice, StepLog, chosen_logs, in_order
+from runstream.cli.graph import failed_steps, in_order
 from runstream.cli.log_text import LogText
 from runstream.cli.output import shows_colours
-from runstream.cli.running import with_client
 from runstream.cli.terminal_text import printable
-from runstream.client import Client, ClientError, Run, Task
+from runstream.client import Attempt, Client, ClientError, Run, Step, Task
 from runstream.errors import BadRequestError, NotExistError
 
 MAX_TAIL_LINES = 10_000
 _NEVER_RAN = ("skipped", "cancelled")
+
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """The log of a step of a task, or of its setup."""
+
+    task: Task
+    step: int | None
+    """None for the setup."""
+    begun: bool
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class LogChoice:
+    """Which logs of the run or task."""
+
+    step: str | None = None
+    """A step by its name or its number, from 0. Default: all steps."""
+    setup: Flag = False
+    """The log of the setup."""
+    failed: Flag = False
+    """Only the steps that failed."""
+    attempt: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+    """Attempt number, from 1; needs a task. Default: the latest."""
+
+    def require_one(self, task: str | None) -> None:
+        """Raise BadRequestError for choices that exclude each other."""
+        chosen = [f"--{name}" for name in ("setup", "step", "failed") if getattr(self, name) not in (None, False)]
+        if len(chosen) > 1:
+            raise BadRequestError(f"say either {' or '.join(chosen)}", code="invalidRunTaskStepNumber")
+        if self.attempt is not None and task is None:
+            raise BadRequestError(
+                "--attempt needs a task", code="invalidRunTaskStepNumber", hint="as in `runstream log get RUN TASK`"
+            )
 
 
 def get_log(
@@ -28,7 +68,7 @@ def get_log(
     task: str | None = None,
     /,
     *,
-    choice: LogChoice = LogChoice(),  # noqa: B008
+    choice: LogChoice = LogChoice(),
     tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=MAX_TAIL_LINES))] = None,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
 ) -> int:
@@ -209,3 +249,53 @@ class _Logs:
                 text, self._within = text + b"\n", False
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
+
+
+def chosen_logs(run: Run, tasks: Sequence[Task], choice: LogChoice) -> list[list[StepLog]]:
+    """Return the logs for each task that has some. Raises NotExistError where the choice names none."""
+    found = [logs for task in tasks if (logs := _chosen_of_task(task, choice))]
+    if found or not (choice.failed or choice.step is not None):
+        return found
+    which = f"task {tasks[0].name!r} of {run_name(run)}" if len(tasks) == 1 else run_name(run)
+    if choice.failed:
+        raise NotExistError(
+            f"no step of {which} failed", code="logDoesNotExist", hint="leave --failed out for all logs"
+        )
+    raise _no_step(which, tasks, choice.step or "")
+
+
+def _chosen_of_task(task: Task, choice: LogChoice) -> list[StepLog]:
+    state: Task | Attempt = next((one for one in task.attempts if one.attempt == choice.attempt), task)
+    if choice.failed:
+        wanted = failed_steps(state) if task.status == "failed" or isinstance(state, Attempt) else []
+    elif choice.setup:
+        wanted = [None]
+    else:
+        wanted = [
+            number
+            for number, step in enumerate(state.steps)
+            if choice.step in (None, step.name) or choice.step == str(number)
+        ]
+    return [StepLog(task, number, _step_of(state, number).start_time is not None) for number in wanted]
+
+
+def _no_step(which: str, tasks: Sequence[Task], wanted: str) -> NotExistError:
+    names = list(dict.fromkeys(step.name for task in tasks for step in task.steps))
+    near = difflib.get_close_matches(wanted, names, 1)
+    there = (
+        [f"{number} {_first_line(step.name)}" for number, step in enumerate(tasks[0].steps)] if len(tasks) == 1 else []
+    )
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return NotExistError(
+        f"log doesn't exist: {which} has no step {wanted[:80]!r}",
+        code="runTaskStepDoesNotExist",
+        hint=hint + (f"its steps are: {', '.join(there)}" if there else "`runstream run get` shows the steps"),
+    )
+
+
+def _step_of(state: Task | Attempt, number: int | None) -> Step:
+    return state.setup_step if number is None else state.steps[number]
+
+
+def _first_line(name: str) -> str:
+    return name.splitlines()[0][:60] if name else "(no name)"

@@ -3,30 +3,62 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.text import Text
 
+from runstream.cli.client_session import with_client
+from runstream.cli.config_inputs import ConfigFile, ConfigPath, InputOptions, Texts, pairs, read_config
 from runstream.cli.connection import us_command
-from runstream.cli.finding import RunName, find_run, name_of, point, project_here, run_name
-from runstream.cli.graph import RunGraph, outcome, warnings
-from runstream.cli.log_choice import failed_steps, in_order
-from runstream.cli.output import Output, ago, console, lasted, moment, print_json, print_table, say, styled
-from runstream.cli.restart_command import what_again
-from runstream.cli.running import with_client
-from runstream.cli.table import Cell, Column, print_rows
+from runstream.cli.finding import RunName, find_run, find_task, is_id, name_of, point, project_here, run_name
+from runstream.cli.graph import RunGraph, failed_steps, in_order, outcome, warnings
+from runstream.cli.output import (
+    Cell,
+    Column,
+    Output,
+    ago,
+    complain,
+    console,
+    lasted,
+    moment,
+    print_json,
+    print_rows,
+    print_table,
+    say,
+    styled,
+    worded,
+)
+from runstream.cli.repository import MAX_NAMED, NO_SOURCE, Source, enclosing_source, find_source
 from runstream.cli.terminal_text import printable
-from runstream.cli.watching import watch_runs
-from runstream.client import Attempt, Client, ClientError, Run, RunSummary, Step, Task
-from runstream.client.runs import MAX_PAGE
+from runstream.cli.watching import tell_created, watch_runs
+from runstream.client import (
+    Attempt,
+    Client,
+    ClientError,
+    CreatedRuns,
+    Inputs,
+    Restart,
+    Run,
+    RunSummary,
+    Step,
+    Task,
+    Why,
+)
+from runstream.client import Source as RunSource
+from runstream.client.runs import MAX_PAGE, Runs
 from runstream.counting import counted
 from runstream.errors import BadRequestError
+from runstream.ids import new_id
 from runstream.limits import require_group
 from runstream.names import project_of
-from runstream.runconfig.environment import RefContext, run_group
+from runstream.runconfig import MAX_PRIORITY, SKIP_MARKS, Problem, RefContext, run_group, skip_mark
+from runstream.runconfig.problems import shown
 
 _SHOWN_FAILURES = 3
 _SHOWN_LINES = 10
@@ -34,7 +66,7 @@ Phase = Literal["setuperror", "queued", "cancelled", "running", "finished"]
 Result = Literal["unknown", "stopped", "success", "failed"]
 
 
-_COLUMNS = (
+_LIST_COLUMNS = (
     Column("RUN"),
     Column("NAME", wraps=True),
     Column("STATE"),
@@ -127,7 +159,7 @@ def list_runs(
         if output == "json":
             print_json(page)
             return
-        print_table(_COLUMNS, map(_row, page.runs), "no run matches" if chosen else "there are no runs")
+        print_table(_LIST_COLUMNS, map(_list_row, page.runs), "no run matches" if chosen else "there are no runs")
         if page.cursor:
             say(f"there are more: {us_command()} run list --limit {limit} --cursor {page.cursor}")
 
@@ -169,7 +201,7 @@ def follow_run(run: RunName, /) -> int:
     return with_client(work, reads_on=True)
 
 
-def _row(run: RunSummary) -> tuple[Cell, ...]:
+def _list_row(run: RunSummary) -> tuple[Cell, ...]:
     return (
         run_name(run),
         run.name,
@@ -218,7 +250,7 @@ def _print_run(run: Run, restarted: str) -> None:
         "reason": reason,
     }
     if run.restart is not None:
-        facts["restarts"] = f"{restarted} ({what_again(run.restart)})"
+        facts["restarts"] = f"{restarted} ({restart_scope(run.restart)})"
     facts |= {"priority": str(run.priority or "")} | run.annotations
     width = max(map(len, facts))
     say("\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in facts.items() if value))
@@ -249,3 +281,389 @@ def _step_cells(step: Step) -> tuple[Cell, ...]:
     status = "" if step.exit_status is None else str(step.exit_status)
     name = step.name.splitlines()[0][:60] if step.name else ""
     return name, styled(step.phase), status, lasted(step.start_time, step.end_time)
+
+
+_NAMED_TASKS = 5
+"""Maximum number of tasks named in a line."""
+
+
+def why(run: RunName, /, *, output: Output = "table") -> int:
+    """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance.
+
+    Parameters
+    ----------
+    output
+        How to print it.
+    """
+
+    async def work(client: Client) -> None:
+        found = await client.runs.why(run if is_id(run) else (await find_run(client, run)).id)
+        if output == "json":
+            print_json(found)
+        else:
+            _print_why(found, await name_of(client, found.run))
+
+    return with_client(work)
+
+
+def _print_why(found: Why, name: str) -> None:
+    say(f"run {name}" + (f" is {_why_state(found)}" if found.phase else ""))
+    rows = [(reason.code, _task_names(reason.tasks), reason.message) for reason in found.reasons]
+    print_table(
+        (Column("REASON"), Column("TASKS", wraps=True), Column("WHY", wraps=True)), rows, "it waits for nothing"
+    )
+    if found.omitted:
+        say(f"and {counted(found.omitted, 'further reason')}")
+
+
+def _why_state(found: Why) -> str:
+    return worded(found.phase) if found.result == "unknown" else f"{found.phase}, {found.result}"
+
+
+def _task_names(tasks: Sequence[str]) -> str:
+    more = len(tasks) - _NAMED_TASKS
+    return (", ".join(tasks[:_NAMED_TASKS]) + (f" and {more} more" if more > 0 else "")) or "-"
+
+
+def stop_run(run: RunName, /) -> int:
+    """Stop a running run."""
+    return _steer(run, Runs.stop, _stopping)
+
+
+def cancel_run(run: RunName, /) -> int:
+    """Withdraw a queued run."""
+    return _steer(run, Runs.cancel, lambda found: f"run {run_name(found)} is cancelled")
+
+
+def pause_run(run: RunName, /) -> int:
+    """Pause a run: start no further tasks until it is resumed. Running tasks continue."""
+    return _steer(run, Runs.pause, _paused)
+
+
+def resume_run(run: RunName, /) -> int:
+    """Resume a paused run."""
+    return _steer(run, Runs.resume, lambda found: f"run {run_name(found)} is resumed")
+
+
+def approve_task(run: RunName, task: str, /) -> int:
+    """Approve a task that waits for it.
+
+    Parameters
+    ----------
+    task
+        The task's name or id.
+    """
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        wanted = find_task(found, task)
+        await client.runs.approve(found.id, wanted.id)
+        say(f"task {wanted.name} of run {run_name(found)} is approved")
+
+    return with_client(work)
+
+
+def _steer(run: str, act: Callable[[Runs, str], Awaitable[None]], outcome: Callable[[Run], str]) -> int:
+    """Act on the run, then print the outcome."""
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        await act(client.runs, found.id)
+        say(outcome(found))
+
+    return with_client(work)
+
+
+def _stopping(run: Run) -> str:
+    left = sum(task.status == "running" for task in run.tasks.values())
+    waiting = f" (waiting for {counted(left, 'task')})" if left else ""
+    return f"stopping run {run_name(run)}{waiting}"
+
+
+def _paused(run: Run) -> str:
+    name = run_name(run)
+    return f"run {name} is paused: `{us_command()} run resume {name}` resumes it"
+
+
+_APPROVERS = "approvers"
+"""Not a note: the service keeps under this name who approved the task."""
+
+
+def annotate_task(
+    run: RunName,
+    task: str,
+    /,
+    *notes: str,
+    remove: Annotated[list[str] | None, Parameter(negative="")] = None,
+    replace: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Attach notes to a task of a run, as NAME=VALUE; notes with other names stay.
+
+    Parameters
+    ----------
+    task
+        The task's name or id.
+    notes
+        NAME=VALUE; repeatable.
+    remove
+        Remove the note NAME; repeatable.
+    replace
+        Remove all earlier notes.
+    """
+    given = pairs(notes, "annotation")
+    if not (given or remove or replace):
+        raise BadRequestError("no note was given", code="invalidAnnotations", hint="give NAME=VALUE, or --remove")
+
+    def changed(before: Mapping[str, str]) -> dict[str, str]:
+        dropped = before.keys() if replace else {_APPROVERS, *(remove or ())}
+        return {name: value for name, value in before.items() if name not in dropped} | given
+
+    async def work(client: Client) -> None:
+        found = await find_run(client, run)
+        wanted = find_task(found, task)
+        noted = await client.runs.change_annotations(found.id, wanted.id, changed)
+        names = ", ".join(sorted(noted)) or "none"
+        say(f"notes of task {wanted.name} of run {run_name(found)}: {names}")
+
+    return with_client(work)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class NewRunOptions:
+    """Options of the new runs beside the configuration file."""
+
+    repo: str | None = None
+    """Repository for the clone step: a path or a URL. Default: the one that contains the file."""
+    ref: str = ""
+    """A branch, tag, ref or commit of it. Default: what is checked out."""
+    group: str = ""
+    """Runs of one group run one at a time. Default: /project/REPOSITORY/branch/BRANCH."""
+    env: Texts = None
+    """NAME=VALUE for all tasks; repeatable."""
+    priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None
+    """-100 to 100, in place of the file's: where executors are short, higher goes first."""
+    on_setup_error: Literal["refuse", "run"] = "refuse"
+    """What to do with an invalid file: refuse it, or create a run that shows the errors."""
+
+    def source(self, file: ConfigFile) -> Source | None:
+        """The commit that the runs are of. Raises BadRequestError, NotExistError for one that is not there."""
+        if self.repo is not None:
+            return find_source(self.repo, self.ref)
+        if self.ref:
+            return find_source(str(file.path.resolve().parent), self.ref)
+        return enclosing_source(file.path)
+
+
+def create(
+    *,
+    config: ConfigPath = None,
+    new: NewRunOptions = NewRunOptions(),
+    given: InputOptions = InputOptions(),  # noqa: B008
+    idempotency_key: str = "",
+    strict: Annotated[bool, Parameter(negative="")] = False,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    output: Output = "table",
+) -> int:
+    """Create the runs of a configuration file.
+
+    With --follow the exit code is 0 when all runs succeeded, 1 when one failed, 3 when one was stopped or cancelled.
+
+    Parameters
+    ----------
+    config
+        The configuration file. Default: the first that is found in .runstream or .agola.
+    idempotency_key
+        Any text of your choice: the same command with the same key gives the same runs, and creates nothing again.
+    strict
+        Create nothing where there is a warning: of the file, its inputs, executors, or changes that are not committed.
+    follow
+        Watch the runs until they end.
+    output
+        How to print the runs.
+    """
+    file = read_config(config, Path.cwd())
+    inputs, source, environment = given.inputs(file), new.source(file), pairs(new.env or (), "--env")
+    if changes := _uncommitted(source):
+        if strict:
+            raise BadRequestError(changes, code="uncommittedChanges", hint="commit them, or leave --strict out")
+        complain(f"warning: {changes}")
+
+    async def work(client: Client) -> int:
+        runs = await client.runs.create_from_config(
+            inputs,
+            source=_run_source(source),
+            group=new.group or _group_of(source),
+            environment=environment,
+            priority=new.priority,
+            on_setup_error=new.on_setup_error,
+            strict=strict,
+            idempotency_key=idempotency_key or new_id(),
+        )
+        _print_warnings(runs)
+        if follow and runs:
+            return await watch_runs(client, runs)
+        if output == "json":
+            print_json(runs.runs)
+        else:
+            _print_none_created(runs, source)
+            await tell_created(client, [await client.runs.get(run.id) for run in runs] if idempotency_key else runs)
+        return 1 if any(run.setup_errors for run in runs) else 0
+
+    return with_client(work)
+
+
+def _run_source(source: Source | None) -> RunSource:
+    about = source or NO_SOURCE
+    return RunSource(about.branch, about.tag, about.ref, about.commit, about.url, about.message)
+
+
+def _group_of(source: Source | None) -> str:
+    """The group by default; empty without sources, which leaves it to the service."""
+    if source is None:
+        return ""
+    root = f"/project/{source.project}"
+    if source.branch or source.tag:
+        return run_group(root, RefContext(branch=source.branch, tag=source.tag))
+    return f"{root}/ref/{quote(source.ref or source.commit, safe='')}"
+
+
+def _print_warnings(runs: CreatedRuns) -> None:
+    for warning in runs.warnings:
+        complain(f"warning: {Problem(warning.path, warning.line or 0, warning.message, warning.hint)}")
+
+
+def _uncommitted(source: Source | None) -> str:
+    """Return what is not committed, in a sentence; empty for nothing."""
+    changed = source.changed if source is not None else ()
+    if not changed:
+        return ""
+    more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
+    names = ", ".join(shown(name).strip('"') for name in changed[:MAX_NAMED])
+    have = "has" if len(changed) == 1 else "have"
+    return f"{names}{more} {have} changes that are not committed: they are not in this run"
+
+
+def _print_none_created(runs: CreatedRuns, source: Source | None) -> None:
+    if any(run.reason == "ci_skip" for run in runs.skipped):
+        mark = skip_mark(source.message) if source is not None else ""
+        say(f"the message of the commit says {mark or SKIP_MARKS[0]}: nothing was created")
+    elif not runs:
+        say("no run of the file is for this branch, tag or ref: nothing was created")
+
+
+Flag = Annotated[bool, Parameter(negative="")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RestartOptions:
+    """Which tasks of the earlier run to re-run, and with which environment."""
+
+    from_failed: Flag = False
+    """Only what did not succeed, and what depends on it. Default: everything."""
+    task: Texts = None
+    """Only this task, also one that succeeded, by its name or id; repeatable."""
+    and_descendants: Flag = False
+    """With --task: what depends on these tasks, too. Without it, that keeps its outcome."""
+    env: Texts = None
+    """NAME=VALUE for all tasks, in place of those of the earlier run; repeatable."""
+
+    @property
+    def environment(self) -> dict[str, str] | None:
+        """None for that of the earlier run. Raises BadRequestError for what is not NAME=VALUE."""
+        return pairs(self.env, "--env") if self.env else None
+
+    def require_one(self) -> None:
+        """Raises BadRequestError for what goes not together."""
+        if self.from_failed and self.task:
+            raise BadRequestError(
+                "say either --from-failed or --task", code="invalidRestart", hint="--task names what is to run again"
+            )
+        if self.and_descendants and not self.task:
+            raise BadRequestError(
+                "--and-descendants goes with --task",
+                code="invalidRestart",
+                hint="--from-failed takes what depends on the failed tasks anyway",
+            )
+
+
+def restart(
+    run: RunName,
+    /,
+    *,
+    which: RestartOptions = RestartOptions(),
+    fresh: Flag = False,
+    config: ConfigPath = None,
+    given: InputOptions = InputOptions(),  # noqa: B008
+    idempotency_key: str = "",
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    output: Output = "table",
+) -> int:
+    """Re-run a finished run, as a new run. Tasks that do not run again keep their outcome, logs and files.
+
+    With --follow the exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.
+
+    Parameters
+    ----------
+    fresh
+        Resolve variables and secrets again, from the same file (--config) with other inputs (--var, --var-file,
+        --secret-file). Default: as they were.
+    config
+        The configuration file. Default: the first that is found in .runstream or .agola.
+    idempotency_key
+        Any text of your choice: the same command with the same key gives the same run, and creates nothing again.
+    follow
+        Watch the run until it ends.
+    output
+        How to print the run.
+    """
+    which.require_one()
+    inputs = _fresh_inputs(config, given, fresh=fresh)
+
+    async def work(client: Client) -> int:
+        earlier = await find_run(client, run)
+        names = which.task or ()
+        new = await client.runs.restart(
+            earlier.id,
+            from_start=not (which.from_failed or names),
+            tasks=[find_task(earlier, name).name for name in names],
+            descendants=which.and_descendants,
+            environment=which.environment,
+            fresh=inputs,
+            idempotency_key=idempotency_key or new_id(),
+        )
+        if follow:
+            return await watch_runs(client, [new])
+        if output == "json":
+            print_json(new)
+        else:
+            await tell_created(client, [await client.runs.get(new.id)] if idempotency_key else [new])
+        return 0
+
+    return with_client(work)
+
+
+def restart_scope(restart: Restart) -> str:
+    """What a restart runs again, in words."""
+    if restart.scope == "all":
+        return "all of it"
+    if restart.scope == "failed":
+        return "what did not succeed"
+    return ", ".join(restart.tasks) + (" and what depends on it" if restart.descendants else "")
+
+
+def _fresh_inputs(config: Path | None, given: InputOptions, *, fresh: bool) -> Inputs | None:
+    if fresh:
+        from runstream.runconfig import read_inputs
+
+        for warning in read_inputs({}, (), given.secret_files).warnings:
+            complain(f"warning: {warning}")
+        return given.inputs(read_config(config, Path.cwd()))
+    if config or given:
+        raise BadRequestError(
+            "--config, --var, --var-file and --secret-file go with --fresh",
+            code="invalidRestart",
+            hint="without --fresh, variables and secrets are those of the earlier run",
+        )
+    return None

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from runstream.cli.connection import us_command
 from runstream.cli.finding import run_name
 from runstream.cli.graph import ENDS, approval, told, word_for
-from runstream.cli.log_lines import LogLines
+from runstream.cli.log_text import LogLines
 from runstream.cli.screen import Screen
 from runstream.client import Attempt, Client, ClientError, Reason, Run, Task
 

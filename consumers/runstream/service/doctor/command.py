@@ -11,8 +11,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from runstream.cli.connection import given
-from runstream.cli.output import Output, print_json, print_table
-from runstream.cli.table import Column
+from runstream.cli.output import Column, Output, print_json, print_table
 from runstream.errors import RunstreamError
 from runstream.service.doctor.consumers import consumers
 from runstream.service.doctor.finding import Finding, Status, guarded

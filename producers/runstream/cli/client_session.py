@@ -1,0 +1,144 @@
+"""A command's work with a client, from the command line's side: its loop, its errors, its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shlex
+import stat
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from runstream.cli.connection import connect, find_service, given
+from runstream.cli.output import say
+from runstream.client import Client, ClientError, ConnectionFailedError
+from runstream.errors import Kind, RemoteError
+
+Work = Callable[[Client], Awaitable[int | None]]
+
+
+def with_client(work: Work, *, reads_on: bool = False) -> int:
+    """Do the work with a client of the service; return its exit code, 0 for none. Raises RunstreamError.
+
+    `reads_on`: it only prints what happens, so it ends as soon as the reader of its output has left.
+    """
+
+    async def run() -> int:
+        async with connect() as client:
+            return await (_while_read(work, client) if reads_on else work(client)) or 0
+
+    with told_by_service():
+        return asyncio.run(run())
+
+
+async def _while_read(work: Work, client: Client) -> int | None:
+    """Do the work; raise BrokenPipeError once stdout is a pipe without a reader, also while nothing is written."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work(client))
+    left = False
+
+    def leave() -> None:
+        nonlocal left
+        left = True
+        loop.remove_reader(output)
+        task.cancel()
+
+    try:
+        output = sys.stdout.fileno()
+        watched = stat.S_ISFIFO(os.fstat(output).st_mode)
+        if watched:
+            loop.add_reader(output, leave)  # the end of a pipe that is written to is readable only when it is broken
+    except (OSError, ValueError):  # stdout is none of the system, or one that cannot be watched
+        watched = False
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if left:
+            raise BrokenPipeError(errno.EPIPE, "the reader of the output left") from None
+        raise
+    finally:
+        task.cancel()
+        if watched:
+            loop.remove_reader(output)
+
+
+class AtService(Exception):  # noqa: N818  a line of another process's chain, not an error of its own
+    """A cause that the service told."""
+
+    def __str__(self) -> str:
+        return f"at the service: {self.args[0]}"
+
+
+@contextmanager
+def told_by_service() -> Iterator[None]:
+    """Turn what the client raises into an error of the command line."""
+    try:
+        yield
+    except ClientError as error:
+        raise _translated(error) from _with_chain(error)
+
+
+def _translated(error: ClientError) -> RemoteError:
+    hint = error.hint
+    if isinstance(error, ConnectionFailedError) and error.code == "serviceUnreachable":
+        hint = _unreachable_hint(hint)
+    kind = Kind(error.kind) if error.kind in set(Kind) else Kind.REMOTE
+    return RemoteError(_sentence(error), remote_kind=kind, code=error.code, details=error.details, hint=hint)
+
+
+def _sentence(error: ClientError) -> str:
+    """What is wrong; all that is wrong with a configuration file, a line each."""
+    match error.details:
+        case {"source": str(source), "problems": [_, _, *_] as problems}:
+            return "\n".join([f"{source} is not valid:", *(f"  {_problem(problem)}" for problem in problems)])
+    return error.message
+
+
+def _problem(problem: object) -> str:
+    match problem:
+        case {"line": int(line), "path": str(path), "message": str(message), "hint": str(hint)}:
+            where = ", ".join(filter(None, (f"line {line}" if line else "", path)))  # what a program made has no line
+            return f"{where}{': ' if where else ''}{message}{f' ({hint})' if hint else ''}"
+    return str(problem)
+
+
+def _unreachable_hint(hint: str) -> str:
+    """A local service that was killed leaves its file behind."""
+    service = find_service(given(), os.environ)
+    if service.data_dir is None:
+        return "check the URL, and whether the service runs"
+    return (
+        f"the service of {service.data_dir} (process {service.pid}) is not there any more: "
+        f"start it again with `runstream --data-dir {service.data_dir} serve`"
+    )
+
+
+def _with_chain(error: ClientError) -> ClientError:
+    """The error, with the causes that the service told as its causes."""
+    current: BaseException = error
+    while current.__cause__ is not None:
+        current = current.__cause__
+    for line in error.chain:
+        current.__cause__ = AtService(line)
+        current = current.__cause__
+    return error
+
+
+def print_environment(*, shell: Literal["sh", "fish"] = "sh") -> None:
+    """Print the variables that name this service, for a shell to evaluate.
+
+    Parameters
+    ----------
+    shell
+        sh also fits bash and zsh.
+    """
+    with told_by_service():
+        service = find_service(given(), os.environ)
+    variables = {"RUNSTREAM_URL": service.url, "RUNSTREAM_TOKEN": service.token}
+    if service.data_dir is not None:
+        variables["RUNSTREAM_DATA_DIR"] = str(service.data_dir.absolute())
+    for name, value in variables.items():
+        if value:
+            say(f"set -gx {name} {shlex.quote(value)}" if shell == "fish" else f"export {name}={shlex.quote(value)}")

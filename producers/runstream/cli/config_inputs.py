@@ -1,0 +1,184 @@
+"""Which configuration file a run is made of, and its text."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+from cyclopts import Parameter
+
+from runstream.cli.repository import repository_top
+from runstream.errors import BadRequestError, NotExistError
+from runstream.evaluation import SUFFIXES, ConfigName, candidates
+from runstream.evaluation.imports import gather_imports
+
+if TYPE_CHECKING:  # HTTP is imported by the commands that talk to a service; the others do not wait for it
+    from runstream.client import Inputs
+
+MAX_CONFIG_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """A configuration file that was read."""
+
+    path: Path
+    name: ConfigName
+    """Says its format."""
+    content: str
+    imports: dict[str, str]
+    """What it may import: texts by their paths below its folder."""
+
+
+def read_config(given: Path | None, folder: Path) -> ConfigFile:
+    """Return the file that was named, or the first in `folder` or above it in its repository.
+
+    Raises NotExistError, BadRequestError.
+    """
+    path = given or _find_config(folder)
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotExistError(
+            f"there is no configuration file {path}",
+            code="configDoesNotExist",
+            hint="check the path, or leave it out: then .runstream/config.yml is looked for",
+        ) from error
+    except OSError as error:
+        raise BadRequestError(
+            f"the configuration file {path} cannot be read: {error.strerror or error}", code="configUnreadable"
+        ) from error
+    if len(content) > MAX_CONFIG_BYTES:
+        raise BadRequestError(
+            f"the configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes", code="configTooLarge"
+        )
+    try:
+        name, text = _config_format(path), content.decode()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise BadRequestError(
+            f"the configuration file {path} is no UTF-8 text (line {line})", code="configUnreadable"
+        ) from error
+    return ConfigFile(path, name, text, gather_imports(path, text) if name == "config.jsonnet" else {})
+
+
+def _find_config(folder: Path) -> Path:
+    """The first one in this folder, else in those above it up to the top of the repository."""
+    top = repository_top(folder)
+    for above in (folder, *folder.parents):
+        for candidate in candidates():
+            if (above / candidate).is_file():
+                return Path(candidate) if above == Path.cwd() else above / candidate
+        if above == top or top is None:
+            break
+    raise NotExistError(
+        f"there is no configuration file in {folder}"
+        + (f", or above it up to {top}" if top not in (None, folder) else ""),
+        code="configDoesNotExist",
+        hint="name one, or write a first one: `runstream init`",
+    )
+
+
+def _config_format(path: Path) -> ConfigName:
+    if path.suffix in SUFFIXES:
+        return SUFFIXES[path.suffix]
+    raise BadRequestError(
+        f"{path} is no configuration file: its name says no format",
+        code="configFormat",
+        hint=f"use a name that ends with {', '.join(SUFFIXES)}",
+    )
+
+
+Texts: TypeAlias = Annotated[list[str] | None, Parameter(negative="")]
+Paths: TypeAlias = Annotated[list[Path] | None, Parameter(negative="")]
+ConfigPath: TypeAlias = Annotated[Path | None, Parameter(name=["--config", "-c"])]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """Variables and secrets, as a user gives them."""
+
+    var: Texts = None
+    """NAME=VALUE for `from_variable` in the file; repeatable. Not for secrets."""
+    var_file: Paths = None
+    """A file of variables in YAML or JSON; repeatable, the last wins, and --var before it."""
+    secret_file: Paths = None
+    """A file of secrets in YAML or JSON; repeatable. They are encrypted before anything is stored, and never shown."""
+
+    def __bool__(self) -> bool:
+        """Whether any was given."""
+        return bool(self.var or self.var_file or self.secret_file)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Those of --var. Raises BadRequestError for one that is not NAME=VALUE."""
+        return pairs(self.var or (), "--var")
+
+    @property
+    def variable_files(self) -> list[tuple[str, str]]:
+        """Names and texts. Raises BadRequestError for one that cannot be read."""
+        return read_files(self.var_file)
+
+    @property
+    def secret_files(self) -> list[tuple[str, str]]:
+        """Names and texts. Raises BadRequestError for one that cannot be read."""
+        return read_files(self.secret_file)
+
+    def inputs(self, file: ConfigFile) -> Inputs:
+        """What the service is sent; warns of secrets that others may read. Raises BadRequestError."""
+        from runstream.client import Inputs
+
+        warn_of_readers(self.secret_file)
+        return Inputs(
+            file.content,
+            file.name,
+            file.imports,
+            self.variables,
+            dict(self.variable_files),
+            dict(self.secret_files),
+            str(file.path),
+        )
+
+
+MAX_INPUT_BYTES = 1 << 20
+
+
+def read_files(paths: Iterable[Path] | None) -> list[tuple[str, str]]:
+    """Name and text of each file. Raises BadRequestError for one that cannot be read."""
+    return [(str(path), _read_input(path)) for path in paths or ()]
+
+
+def warn_of_readers(paths: Iterable[Path] | None) -> None:
+    """Say of each file of secrets that others may read that they may."""
+    for path in paths or ():
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & (stat.S_IRGRP | stat.S_IROTH):
+            sys.stderr.write(f"warning: others may read the secrets in {path}; `chmod 600 {path}` keeps them out\n")
+
+
+def _read_input(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_INPUT_BYTES:
+            raise BadRequestError(f"{path} is larger than {MAX_INPUT_BYTES} bytes", code="variablesUnreadable")
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise BadRequestError(f"{path} cannot be read: {why or error}", code="variablesUnreadable") from error
+
+
+def pairs(given: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE texts as a dict. Raises BadRequestError for one without a name."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or not name.strip():
+            raise BadRequestError(
+                f"{option} {text[:80]!r} is not NAME=VALUE", code="invalidPair", hint=f"as in {option} STAGE=test"
+            )
+        found[name.strip()] = value
+    return found
