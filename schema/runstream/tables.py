@@ -142,7 +142,7 @@ checkpoints = Table(
     PrimaryKeyConstraint("projection", "partition"),
     postgresql_with={"fillfactor": 20},
 )
-"""How far each partition is projected; `run_sequence` is the last place given to a run of it."""
+"""How far each partition is projected; `run_sequence` is the highest that a `RunNumbered` of it records."""
 
 counters = Table(
     "counters",

@@ -146,3 +146,27 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
     counters = [t.state.counter for t in world.truth.runs.values()]
     assert sorted(counters) == list(range(1, len(counters) + 1))
     assert len({t.state.sequence for t in world.truth.runs.values()}) == len(counters)
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+@given(st.randoms(use_true_random=False), st.integers(40, 120))
+def test_a_run_that_was_parked_and_is_applied_late_leaves_the_same_state(random: Random, moves: int) -> None:
+    world = World(random)
+    play(world, random, moves)
+    world.settle()
+    parked = set(random.sample(sorted(world.truth.runs), len(world.truth.runs) // 2))
+    parked |= {key for key, task in world.truth.executor_tasks.items() if task.state.run_id in parked}
+    fold = PartitionFold(0, 1)
+    for stored in world.log:
+        if stored.commit.address.id not in parked:
+            fold.apply(stored)
+    for stored in world.log:
+        if stored.commit.address.id in parked:
+            fold.apply(stored)
+    assert (fold.counters, fold.run_sequence) == (world.truth.counters, world.truth.run_sequence)
+    assert fold.runs == world.truth.runs

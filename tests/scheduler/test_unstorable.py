@@ -90,6 +90,7 @@ async def test_what_was_refused_is_applied_after_a_retry_once_it_can_be_stored(s
                 await request_retry(around.database)
                 await until(around.database, phases, lambda found: found.get(second) == "finished")
                 assert await until(around.database, list_parked, lambda found: not found) == ()
+            assert (await fsck(around.database, around.log)).lines()[:-1] == []
         finally:
             await connection.close()
 

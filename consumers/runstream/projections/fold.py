@@ -74,9 +74,9 @@ class Changes:
     configs: dict[str, RunConfig] = field(default_factory=dict)
     """New ones, by content hash."""
     counters: dict[str, int] = field(default_factory=dict)
-    """The last number of each group root that changed."""
+    """The last recorded number of each group root that changed."""
     run_sequence: int = 0
-    """The partition's last run sequence; 0 when it did not change."""
+    """The partition's last recorded run sequence; 0 when it did not change."""
     parked: dict[int, Parked] = field(default_factory=dict)
     """By sequence."""
     unparked: set[int] = field(default_factory=set)
@@ -125,10 +125,21 @@ class PartitionFold:
     executors: dict[str, Tracked[Executor]] = field(default_factory=dict)
     configs: dict[str, RunConfig] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
+    """The last number of each group root that a `RunNumbered` records."""
     run_sequence: int = 0
+    """The highest run sequence that a `RunNumbered` records."""
     skips: Skips = field(default_factory=Skips)
     """What is known to be skipped; more may be learned on the way."""
     _changes: Changes | None = None
+    _proposed_counters: dict[str, int] = field(default_factory=dict)
+    _proposed_sequence: int = 0
+    """The last numbers proposed to new runs. A proposal depends on when its run is applied, and a parked `RunCreated`
+    is applied late; so only what `RunNumbered` records is state of the partition."""
+
+    def __post_init__(self) -> None:
+        for tracked in self.runs.values():
+            if not tracked.state.numbered:
+                self._propose(tracked.state)
 
     def needs(self, commits: Iterable[StoredCommit]) -> Needs:
         """What these commits touch that is not in memory and was not begun by themselves."""
@@ -221,12 +232,12 @@ class PartitionFold:
         tracked = self.runs.get(commit.address.id)
         self._require_next(commit, tracked)
         run = tracked.state if tracked is not None else None
-        counter = sequence = root = None
         for event in cast("tuple[RunEvent, ...]", commit.events):
             if isinstance(event, RunCreated):
                 root = group_root(event.group)
-                counter = self.counters.get(root, 0) + 1
-                sequence = next_run_sequence(self.run_sequence, commit.time, self.partition)
+                counter = max(self.counters.get(root, 0), self._proposed_counters.get(root, 0)) + 1
+                previous = max(self.run_sequence, self._proposed_sequence)
+                sequence = next_run_sequence(previous, commit.time, self.partition)
                 config = self.configs[event.run_config]
                 run = runs.created(commit.address.id, event, config, commit.time, run_task_id)
                 run = replace(run, counter=counter, sequence=sequence)
@@ -234,17 +245,23 @@ class PartitionFold:
             if run is None:
                 raise UnfitCommitError(f"{commit.address.aggregate} does not begin with its creation")
             run = runs.evolve(run, event, commit.time, commit.actor)
-            if isinstance(event, RunNumbered):
-                root, counter, sequence = group_root(run.group), event.counter, event.sequence
         if run is None:
             raise UnfitCommitError(f"{commit.address.aggregate} has no events")
-        if root is not None and counter is not None and sequence is not None:
-            self._number(root, counter, sequence)
+        if not run.numbered:
+            self._propose(run)
+        elif any(isinstance(event, RunNumbered) for event in commit.events):
+            self._record(run)
         self._put_run(run, _head(stored))
 
-    def _number(self, root: str, counter: int, sequence: int) -> None:
-        self.counters[root] = self.changes.counters[root] = max(self.counters.get(root, 0), counter)
-        self.run_sequence = self.changes.run_sequence = max(self.run_sequence, sequence)
+    def _propose(self, run: Run) -> None:
+        root = group_root(run.group)
+        self._proposed_counters[root] = max(self._proposed_counters.get(root, 0), run.counter)
+        self._proposed_sequence = max(self._proposed_sequence, run.sequence)
+
+    def _record(self, run: Run) -> None:
+        root = group_root(run.group)
+        self.counters[root] = self.changes.counters[root] = max(self.counters.get(root, 0), run.counter)
+        self.run_sequence = self.changes.run_sequence = max(self.run_sequence, run.sequence)
 
     def _put_run(self, run: Run, head: Head) -> None:
         _put(self.runs, self.changes.runs, run.id, Tracked(run, head))
