@@ -13,7 +13,7 @@ from benchmarks.children import Took, timed
 from benchmarks.standing import Servers
 from runstream.database import Database
 from runstream.database.migrating import migrate
-from runstream.datamanager.knowledge import note_epoch
+from runstream.datamanager.startup import note_epoch
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import open_log

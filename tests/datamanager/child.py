@@ -16,9 +16,9 @@ import msgspec
 import uvloop
 
 from runstream.database import Database
-from runstream.datamanager import compaction, tidying
+from runstream.datamanager import compaction
 from runstream.datamanager.datamanager import DataManager
-from runstream.datamanager.opening import LogPlace, prepare_log
+from runstream.datamanager.startup import LogPlace, prepare_log
 from runstream.log.jetstream import open_log
 from runstream.objects import ObjectStorage, PosixObjects
 from tests.chaos.dying import Death, watch
@@ -58,7 +58,7 @@ def tighten(change: Callable[[object, str, object], None] = setattr) -> None:
     """Have segments merged and listed as `TIGHT` says."""
     for name, value in TIGHT.items():
         change(compaction, name, value)
-    change(tidying, "LIST_SEGMENTS", 6)
+    change(compaction, "LIST_SEGMENTS", 6)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from runstream.database import Database, Transaction
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.fence import PostgresFence
-from runstream.datamanager.opening import LogPlace, Prepared, prepare_log
 from runstream.datamanager.shipper import Shipper
+from runstream.datamanager.startup import LogPlace, Prepared, prepare_log
 from runstream.datamanager.status import DataStatus
 from runstream.jetstream.api import request
 from runstream.log.jetstream import open_log

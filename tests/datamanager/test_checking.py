@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from runstream.codec import ID_HEADER
+from runstream.datamanager.agreement import ArchiveReport, check_archive
 from runstream.datamanager.archive import Archive
-from runstream.datamanager.checking import ArchiveReport, check_archive
 from runstream.datamanager.status import DataStatus, written
 from runstream.log.jetstream import open_log
 from runstream.log.memory import MemoryLog
 from runstream.objects import ObjectStorage, PosixObjects
-from runstream.objects.sources import BytesSource
+from runstream.objects.port import BytesSource
 from tests.datamanager.conftest import OpenPlace
 from tests.datamanager.rig import DEPLOYMENT, HOURS, Fence, Killed, Mortal, fill, paths, ship, shipping
 from tests.objects.backends import Open
@@ -78,7 +78,7 @@ async def test_an_archive_of_the_whole_log(open_storage: Open) -> None:
 
 async def test_merged_and_listed_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runstream.datamanager.compaction.MAX_COMMITS", 4)
-    monkeypatch.setattr("runstream.datamanager.tidying.LIST_SEGMENTS", 32)
+    monkeypatch.setattr("runstream.datamanager.compaction.LIST_SEGMENTS", 32)
     log, storage = MemoryLog(partitions=1), PosixObjects(tmp_path)
     await in_pieces(log, storage, 100)
     lists = [path for path in await paths(storage) if "index-" in path]

@@ -162,7 +162,7 @@ async def test_segments_that_are_not_merged_any_more_are_listed_apart(
 ) -> None:
     """With segments that count as large after 4 commits: most are in lists, of which the last is replaced."""
     monkeypatch.setattr("runstream.datamanager.compaction.MAX_COMMITS", 4)
-    monkeypatch.setattr("runstream.datamanager.tidying.LIST_SEGMENTS", 48)
+    monkeypatch.setattr("runstream.datamanager.compaction.LIST_SEGMENTS", 48)
     log = MemoryLog(partitions=1)
     await many_segments(log, storage, 100, grace=0.0)
     archive = Archive(storage, log.subjects)
@@ -201,7 +201,7 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"MERGE_FROM": 4, "MERGE": 3, "LIST_FROM": 4, "LIST": 2, "MAX_COMMITS": 12}
     for name, value in limits.items():
         monkeypatch.setattr(f"runstream.datamanager.compaction.{name}", value)
-    monkeypatch.setattr("runstream.datamanager.tidying.LIST_SEGMENTS", 6)
+    monkeypatch.setattr("runstream.datamanager.compaction.LIST_SEGMENTS", 6)
 
 
 @pytest.mark.usefixtures("tight")

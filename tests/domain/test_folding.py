@@ -20,7 +20,7 @@ from runstream.folding import MAX_STEPS, UnfitCommitError, executor_task_of, fol
 from runstream.gateway.locating import fold_run
 from runstream.gateway.ports import StepLogKey
 from runstream.projections.fold import PartitionFold
-from runstream.steplogs.watching import Fate
+from runstream.steplogs.log_state import Fate
 from runstream.subjects import Address
 from tests.domain.world import START, config, task
 

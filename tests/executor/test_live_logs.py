@@ -21,9 +21,8 @@ from runstream.gateway.ports import StepLogKey
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.log.jetstream import open_log
 from runstream.objects import paths
-from runstream.steplogs.live import LiveLogs
+from runstream.steplogs.live import LiveLogs, stored_pieces
 from runstream.steplogs.reader import StepLogs
-from runstream.steplogs.stored import stored_pieces
 from runstream.subjects import Address
 from tests.executor.rig import Rig, Watched, rig, run_step, task_of
 from tests.executor.test_life import appears

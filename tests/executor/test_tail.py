@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstream.objects.port import CHUNK_BYTES
-from runstream.steplogs import tail
-from runstream.steplogs.tail import stored_tail, tail_begin
+from runstream.steplogs import reader
+from runstream.steplogs.reader import stored_tail, tail_begin
 
 TEXTS = st.text("ab\n", max_size=60).map(str.encode)
 
@@ -51,7 +51,7 @@ def test_a_tail_has_the_last_lines(text: bytes, lines: int) -> None:
 @given(TEXTS, st.integers(1, 8), st.integers(1, 20))
 def test_a_stored_log_is_read_from_its_end(text: bytes, lines: int, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tail, "CHUNK_BYTES", chunk)
+        patch.setattr(reader, "CHUNK_BYTES", chunk)
         assert text[asyncio.run(stored_tail(Stored(text), lines)) :] == b"".join(
             text.splitlines(keepends=True)[-lines:]
         )
@@ -62,5 +62,5 @@ async def test_a_tail_of_a_large_log_reads_little() -> None:
     assert await stored_tail(stored, 10) == 4_999_950
     assert stored.taken == CHUNK_BYTES
     stored = Stored(b"x" * 3_000_000)
-    assert await stored_tail(stored, 1) == 3_000_000 - tail.MAX_TAIL_BYTES
-    assert stored.taken == tail.MAX_TAIL_BYTES
+    assert await stored_tail(stored, 1) == 3_000_000 - reader.MAX_TAIL_BYTES
+    assert stored.taken == reader.MAX_TAIL_BYTES

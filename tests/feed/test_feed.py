@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from runstream.commits import NewCommit
-from runstream.feed.feed import Batch, PartitionFeed, classify, commits_of, read_again
+from runstream.feed import Batch, PartitionFeed, classify, commits_of, read_again
 from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
 from runstream.projections.fold import Parked

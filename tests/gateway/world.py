@@ -34,7 +34,7 @@ from runstream.log.memory import MemoryLog
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
 from runstream.settings import Settings
-from runstream.steplogs.tail import tail_begin
+from runstream.steplogs.reader import tail_begin
 from runstream.subjects import Address
 from runstream.telemetry import setup_logging
 from runstream.telemetry.process import Telemetry

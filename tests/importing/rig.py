@@ -15,7 +15,7 @@ from runstream.commits import LogPosition
 from runstream.database import Database
 from runstream.database.epochs import Epoch, list_epochs
 from runstream.database.migrating import migrate
-from runstream.datamanager.knowledge import note_epoch
+from runstream.datamanager.startup import note_epoch
 from runstream.errors import RunstreamError
 from runstream.importing.importer import Imported, import_snapshot, verify_file
 from runstream.importing.switching import ServicePlace

@@ -9,9 +9,8 @@ import pytest
 
 from runstream.objects import ObjectStorage, PosixObjects
 from runstream.objects.posixflat import PosixFlatObjects
-from runstream.objects.s3.location import S3Location, parse_location
-from runstream.objects.s3.opening import Keys, open_s3
-from runstream.objects.s3.storage import S3Objects
+from runstream.objects.s3 import Keys, S3Objects, open_s3
+from runstream.objects.s3_location import S3Location, parse_location
 
 BACKENDS = ("posix", "posixflat", "s3")
 PREFIXES = {"objects": "some/where", "elsewhere": "else/where"}

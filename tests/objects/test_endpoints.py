@@ -9,7 +9,7 @@ import pytest
 
 from runstream.errors import BadRequestError, InternalError
 from runstream.objects import BytesSource
-from runstream.objects.s3.location import parse_location
+from runstream.objects.s3_location import parse_location
 from tests.objects.backends import open_at
 from tests.objects.certificates import issued
 from tests.objects.faulty import faulty

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from runstream.objects import ObjectStorage, PosixObjects
-from runstream.objects.files import FileObjects
-from runstream.objects.opening import open_objects
+from runstream.objects.open import open_objects
 from runstream.objects.port import CHUNK_BYTES
+from runstream.objects.posix import FileObjects
 from runstream.objects.posixflat import PosixFlatObjects
 from runstream.settings import Settings
 from tests.objects.backends import open_at, s3_location

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runstream.errors import BadRequestError
-from runstream.objects.s3.location import S3Location, parse_location
+from runstream.objects.s3_location import S3Location, parse_location
 from runstream.service.configuration import load_settings
 
 

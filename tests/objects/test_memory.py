@@ -20,8 +20,8 @@ import resource, sys, uvloop
 from pathlib import Path
 from runstream.objects import PosixObjects
 from runstream.objects.port import chunks
-from runstream.objects.s3.location import parse_location
-from runstream.objects.s3.opening import Keys, open_s3
+from runstream.objects.s3_location import parse_location
+from runstream.objects.s3 import Keys, open_s3
 
 class Zeros:
     left = int(sys.argv[2])

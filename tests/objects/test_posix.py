@@ -10,7 +10,7 @@ import pytest
 
 from runstream.errors import BadRequestError, InternalError
 from runstream.objects import BytesSource, PosixObjects, paths
-from runstream.objects.folders import Folders
+from runstream.objects.posix import Folders
 
 
 async def test_files_have_the_objects_paths_and_no_folder_is_left(tmp_path: Path) -> None:

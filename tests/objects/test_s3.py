@@ -12,11 +12,8 @@ import pytest
 from runstream.errors import InternalError, NotExistError
 from runstream.objects import BytesSource
 from runstream.objects.port import CHUNK_BYTES
-from runstream.objects.s3.bucket import REQUESTS
-from runstream.objects.s3.location import S3Location
-from runstream.objects.s3.opening import Keys, open_s3
-from runstream.objects.s3.storage import S3Objects
-from runstream.objects.s3.uploading import PART_BYTES
+from runstream.objects.s3 import PART_BYTES, REQUESTS, Keys, S3Objects, open_s3
+from runstream.objects.s3_location import S3Location
 from runstream.telemetry.secrets import without_secrets
 from tests.objects.backends import KEYS, open_at, s3_location
 from tests.objects.faulty import Cut, Fault, Proxy, Refuse, Request, faulty

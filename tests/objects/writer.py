@@ -14,7 +14,7 @@ from pathlib import Path
 from runstream.objects import ObjectStorage, PosixObjects
 from runstream.objects.port import CHUNK_BYTES
 from runstream.objects.posixflat import PosixFlatObjects
-from runstream.objects.s3.location import parse_location
+from runstream.objects.s3_location import parse_location
 from tests.objects.backends import open_at
 
 OBJECTS = 3

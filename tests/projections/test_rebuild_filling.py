@@ -11,7 +11,7 @@ from runstream.commits import Head
 from runstream.database import Database
 from runstream.events.executor_task import ExecutorTaskLogStored
 from runstream.events.run import RunCreated, RunStarted
-from runstream.feed.feed import read_skips
+from runstream.feed import read_skips
 from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
 from runstream.projections.fold import PartitionFold

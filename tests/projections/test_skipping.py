@@ -13,7 +13,7 @@ from runstream.commits import Head, NewCommit, Position
 from runstream.database import Database
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.skip import CommitSkipped
-from runstream.feed.feed import read_again
+from runstream.feed import read_again
 from runstream.log.memory import MemoryLog
 from runstream.projections.fsck import fsck
 from runstream.skips import hash_of, version_after

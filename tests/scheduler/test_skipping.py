@@ -11,7 +11,7 @@ from sqlalchemy import select
 from runstream import tables
 from runstream.commits import Position
 from runstream.database import Transaction
-from runstream.datamanager.knowledge import forget_projection
+from runstream.datamanager.startup import forget_projection
 from runstream.domain.run import RunPhase
 from runstream.errors import ConflictError, NotExistError
 from runstream.gateway.acting import Acting

@@ -31,7 +31,7 @@ import sys
 import runstream.service.serve_command
 import runstream.service.building.{component}
 if {component!r} != "executor":
-    import runstream.service.place, runstream.database.migrating, runstream.datamanager.opening
+    import runstream.service.place, runstream.database.migrating, runstream.datamanager.startup
 print(sorted({spared | RARE!r} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

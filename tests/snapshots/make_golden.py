@@ -10,7 +10,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from runstream.feed.feed import read_again
+from runstream.feed import read_again
 from runstream.log.memory import MemoryLog
 from runstream.objects import PosixObjects, paths
 from runstream.snapshots.manifest import ObjectKind, ParkedCommit

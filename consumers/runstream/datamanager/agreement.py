@@ -6,12 +6,26 @@ where the archive ends: then one of the two is older than the other, or of anoth
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
 
 from runstream.counting import counted
-from runstream.datamanager.errors import ContradictionError
+from runstream.datamanager.archive import Archive
+from runstream.datamanager.errors import ContradictionError, DamagedArchiveError
+from runstream.datamanager.fence import Fence
 from runstream.datamanager.status import DataStatus, fingerprint
+from runstream.errors import NotExistError
+from runstream.log.port import RawMessage, Reader
+from runstream.projections.comparing import Differences
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.lines import content_of
+from runstream.snapshots.segments import Segment, SegmentDescription, broken_link, read_segment
 from runstream.snapshots.writing import ReadableLog
+from runstream.subjects import aggregate_of
 
 
 async def require_agreement(
@@ -80,3 +94,280 @@ def ways_out(status: DataStatus, where: str) -> str:
         f"{streams} (or NATS's data directory), and the log is restored from the archive{until}; or (3) if the log is "
         f"right: move {where} away, and it is archived anew"
     )
+
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveDifference:
+    """Something of the archive that is not as it should be."""
+
+    path: str
+    """The object, or the folder, that it is about."""
+    partition: int | None
+    """None when it is about all of them."""
+    first: int
+    """The first sequence that it is about; 0 when it is about no commit."""
+    last: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+@dataclass(slots=True)
+class ArchiveReport(Differences[ArchiveDifference]):
+    """What was compared of archive and log, and what differs."""
+
+    commits: int = 0
+    """That are in the archive and were read."""
+    segments: int = 0
+    until: datetime | None = None
+    """When the newest archived commit was stored in the log; None when nothing is archived."""
+    behind: dict[int, int] = field(default_factory=dict)
+    """For each partition how many commits the log has behind the archive's end."""
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        behind = sum(self.behind.values())
+        until = f", up to {self.until:%Y-%m-%d %H:%M:%S} UTC" if self.until is not None else ""
+        there = f"{counted(self.commits, 'commit')} in {counted(self.segments, 'segment')}{until}"
+        return [*self.told(), f"archive: {there}, {counted(behind, 'commit')} behind the log: {self.verdict}"]
+
+
+async def check_archive(
+    archive: Archive, log: ReadableLog, deployment: str | None, fence: Fence, partitions: Sequence[int] | None = None
+) -> ArchiveReport:
+    """Compare the archive with the log, in all partitions or in these. `deployment` is whose log it is, if known.
+
+    Raises InternalError when log, database or storage fail.
+    """
+    report = ArchiveReport()
+    chosen = range(log.partitions) if partitions is None else partitions
+    report.behind = {partition: await log.end(partition) for partition in chosen}
+    try:
+        status = await _status(archive, fence, report)
+    except DamagedArchiveError as error:
+        report.add([ArchiveDifference(error.path, None, 0, 0, error.problem)])
+        return report
+    if status is None:
+        return report
+    if problem := _of_another(status, log, deployment):
+        path = archive.places.status(status.generation)
+        report.add([ArchiveDifference(path, None, 0, 0, problem)])
+        return report
+    report.until = status.until
+    for partition in chosen:
+        await _PartitionCheck(archive, log, partition, report).run(status)
+    return report
+
+
+async def _status(archive: Archive, fence: Fence, report: ArchiveReport) -> DataStatus | None:
+    """The data status; that there is none is no difference only where no datamanager ever wrote one."""
+    taken = await fence.last()
+    found = await archive.find_status()
+    what = ""
+    if found is None and taken:
+        what = f"there is no data status, although a datamanager has written one (generation {taken})"
+    elif found is None and await archive.anything() is not None:
+        what = "there are objects, but no data status that names them"
+    if what:
+        report.add([ArchiveDifference(archive.places.folder, None, 0, 0, what)])
+    return found
+
+
+def _of_another(status: DataStatus, log: ReadableLog, deployment: str | None) -> str:
+    if deployment is not None and status.deployment != deployment:
+        return f"it is of deployment {status.deployment}, the log is of {deployment}"
+    if len(status.partitions) != log.partitions:
+        return f"it has {counted(len(status.partitions), 'partition')}, the log has {log.partitions}"
+    return ""
+
+
+class _OvertakenError(Exception):
+    """What the data status names is gone, because a newer one names other objects."""
+
+    def __init__(self, newer: DataStatus) -> None:
+        super().__init__()
+        self.newer = newer
+
+
+class _PartitionCheck:
+    """Compares one partition."""
+
+    def __init__(self, archive: Archive, log: ReadableLog, partition: int, report: ArchiveReport) -> None:
+        self._archive = archive
+        self._log = log
+        self._partition = partition
+        self._report = report
+        self._end = 0
+        """Of the log."""
+        self._done = 0
+        """The last sequence of what was looked at."""
+        self._last: RawMessage | None = None
+        """The last commit that was read."""
+
+    async def run(self, status: DataStatus) -> None:
+        """Compare up to where the status goes; or a newer one, if segments were merged meanwhile."""
+        while True:
+            self._end = await self._log.end(self._partition)
+            try:
+                await self._compare(status)
+            except _OvertakenError as error:
+                status = error.newer
+                continue
+            except DamagedArchiveError as error:
+                self._differs(error.path, 0, 0, error.problem)
+            return self._check_end(status)
+
+    async def _compare(self, status: DataStatus) -> None:
+        before: SegmentDescription | None = None
+        for description in await self._segments(status):
+            if description.last > self._done:
+                self._check_link(before, description, status)
+                await self._compare_segment(description, status)
+                self._done = description.last
+            before = description
+
+    async def _segments(self, status: DataStatus) -> list[SegmentDescription]:
+        """All segments in order; where a list of older ones cannot be read, which is told, without those."""
+        named = status.partitions[self._partition]
+        lists = [named.segments]
+        reference = named.index
+        while reference is not None:
+            path = self._archive.places.index(self._partition, reference.first, reference.last, reference.sha256)
+            try:
+                index = await self._archive.index(self._partition, reference)
+            except DamagedArchiveError as error:
+                self._differs(path, 1, reference.last, error.problem)
+            except NotExistError:
+                await self._missing(status, path, 1, reference.last)
+            else:
+                lists.append(index.segments)
+                reference = index.previous
+                continue
+            self._done = max(self._done, reference.last)
+            break
+        return [segment for each in reversed(lists) for segment in each]
+
+    def _check_link(
+        self, before: SegmentDescription | None, description: SegmentDescription, status: DataStatus
+    ) -> None:
+        if (description.partition, description.epoch) != (self._partition, status.epoch):
+            problem = f"it is of partition {description.partition} and epoch {description.epoch}"
+        elif before is None and description.first != 1:
+            # What is before the first of these is in a list that could not be read.
+            problem = "" if self._done else "what is before it is missing"
+        else:
+            problem = broken_link(before, description)
+        if problem:
+            path = self._archive.places.status(status.generation)
+            self._differs(path, description.first, description.last, problem)
+
+    async def _compare_segment(self, description: SegmentDescription, status: DataStatus) -> None:
+        path = self._archive.places.segment(description)
+        try:
+            segment = await self._archive.segment(description)
+        except NotExistError:
+            await self._missing(status, path, description.first, description.last)
+        except DamagedArchiveError as error:
+            self._differs(path, description.first, description.last, error.problem)
+        else:
+            self._report.segments += 1
+            await self._compare_commits(path, segment)
+
+    async def _compare_commits(self, path: str, segment: Segment) -> None:
+        description = segment.description
+        archived = read_segment(description, segment.data, self._archive.subjects)
+        found = _Compared()
+        try:
+            async with self._logged(description.first) as logged:
+                while batch := await asyncio.to_thread(_taken, archived):
+                    await asyncio.to_thread(found.take, batch, await logged.take(len(batch)))
+                    self._last = batch[-1]
+            if (found.events, found.unreadable) != (description.events, description.unreadable):
+                self._differs(path, description.first, description.last, "its events are not as many as it says")
+        except SnapshotError as error:
+            at = description.first + error.line - 1
+            first, last = (at, at) if error.line else (description.first, description.last)
+            self._differs(path, first, last, error.problem)
+        self._report.commits += found.commits
+        for message in found.others:
+            sequence = message.position.sequence
+            self._differs(path, sequence, sequence, f"the log has another one of {aggregate_of(message.subject)} there")
+
+    @asynccontextmanager
+    async def _logged(self, first: int) -> AsyncIterator[_Logged]:
+        """What the log has from this sequence on."""
+        if first > self._end:
+            yield _Logged(None, 0)
+            return
+        async with self._log.read(self._partition, first - 1) as reader:
+            yield _Logged(reader, self._end - first + 1)
+
+    async def _missing(self, status: DataStatus, path: str, first: int, last: int) -> None:
+        """Tell that an object is missing, unless a newer data status does not name it any more."""
+        newer = await self._archive.find_status()
+        if newer is not None and (newer.generation, newer.serial) > (status.generation, status.serial):
+            raise _OvertakenError(newer)
+        self._differs(path, first, last, "it is missing")
+
+    def _check_end(self, status: DataStatus) -> None:
+        named = status.partitions[self._partition]
+        path = self._archive.places.status(status.generation)
+        self._report.behind[self._partition] = max(self._end - named.last, 0)
+        if named.last > self._end:
+            self._differs(path, self._end + 1, named.last, f"they are not in the log, which ends at {self._end}")
+        at_end = self._last if self._last is not None and self._last.position.sequence == named.last else None
+        if at_end is not None and (named.tip is None or named.tip.sha256 != fingerprint(at_end)):
+            self._differs(path, named.last, named.last, "the data status says that the last commit is another one")
+
+    def _differs(self, path: str, first: int, last: int, problem: str) -> None:
+        place = f"{self._log.subjects.epoch}/{self._partition}"
+        commits = f"commit {place}/{first}" if first == last else f"commits {place}/{first} to {place}/{last}"
+        what = f"{commits}: {problem}" if first else problem
+        self._report.add([ArchiveDifference(path, self._partition, first, last, what)])
+
+
+class _Logged:
+    """Reads the log on, as far as it goes."""
+
+    def __init__(self, reader: Reader | None, left: int) -> None:
+        self._reader = reader
+        self._left = left
+
+    async def take(self, count: int) -> list[RawMessage]:
+        """The next messages: so many, or those that there are."""
+        wanted = min(count, self._left)
+        messages: list[RawMessage] = []
+        while self._reader is not None and len(messages) < wanted:
+            messages += await self._reader.next_batch(wanted - len(messages))
+        self._left -= len(messages)
+        return messages
+
+
+@dataclass(slots=True)
+class _Compared:
+    """What came of the commits of one segment."""
+
+    commits: int = 0
+    events: dict[str, int] = field(default_factory=dict)
+    unreadable: int = 0
+    others: list[RawMessage] = field(default_factory=list)
+    """Those that the log says otherwise."""
+
+    def take(self, archived: Sequence[RawMessage], logged: Sequence[RawMessage]) -> None:
+        """Compare the next commits; the log may have fewer."""
+        for number, message in enumerate(archived):
+            content, types = content_of(message)
+            self.commits += 1
+            self.unreadable += types is None
+            for kind in types or ():
+                self.events[kind] = self.events.get(kind, 0) + 1
+            if number < len(logged) and content_of(logged[number])[0] != content:
+                self.others.append(message)
+
+
+def _taken(messages: Iterator[RawMessage]) -> list[RawMessage]:
+    return [*islice(messages, _BATCH)]

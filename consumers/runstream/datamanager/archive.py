@@ -16,12 +16,12 @@ from itertools import islice
 
 from runstream.counting import counted
 from runstream.datamanager.errors import DamagedArchiveError, NoDataStatusError
-from runstream.datamanager.places import Places
 from runstream.datamanager.status import (
     MAX_BYTES,
     CurrentEpoch,
     DataStatus,
     IndexReference,
+    Places,
     SegmentIndex,
     fingerprint,
     read_current,

@@ -9,6 +9,7 @@ the last of a chain of lists (`SegmentIndex`), each of which names the one befor
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, TypeVar
@@ -225,3 +226,59 @@ def _require_format(path: str, found: object) -> None:
             details={"path": path},
             hint="use the Runstream that wrote it, or a later one",
         )
+
+
+_HASH_DIGITS = 12
+_STATUS = re.compile(r"status-(\d{9})\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the archive of one epoch is."""
+
+    namespace: str
+    service: str
+    epoch: int
+
+    @classmethod
+    def of(cls, subjects: Subjects) -> Places:
+        """The places of the log with these subjects."""
+        return cls(subjects.namespace, subjects.service, subjects.epoch)
+
+    @property
+    def service_folder(self) -> str:
+        """What all objects of the service begin with."""
+        return f"archive/{self.namespace}/{self.service}/"
+
+    @property
+    def folder(self) -> str:
+        """What all objects of the epoch begin with."""
+        return f"{self.service_folder}{self.epoch}/"
+
+    @property
+    def current(self) -> str:
+        """The object that names the current epoch."""
+        return f"{self.service_folder}current.json"
+
+    @property
+    def statuses(self) -> str:
+        """What the data statuses begin with."""
+        return f"{self.folder}status-"
+
+    def status(self, generation: int) -> str:
+        """The data status of a generation."""
+        return f"{self.statuses}{generation:09}.json"
+
+    def generation(self, path: str) -> int | None:
+        """The generation of the data status with this path; None for anything else."""
+        match = _STATUS.fullmatch(path.removeprefix(self.folder))
+        return int(match[1]) if match is not None else None
+
+    def segment(self, segment: SegmentDescription) -> str:
+        """A segment."""
+        name = f"{segment.first:012}-{segment.last:012}.{segment.file_sha256[:_HASH_DIGITS]}.jsonl.zst"
+        return f"{self.folder}{segment.partition:03}/{name}"
+
+    def index(self, partition: int, first: int, last: int, sha256: str) -> str:
+        """A list of segments."""
+        return f"{self.folder}{partition:03}/index-{first:012}-{last:012}.{sha256[:_HASH_DIGITS]}.json"

@@ -6,14 +6,15 @@ missing one is always the same error. Sizes are bytes, times are UTC.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
-from runstream.errors import NotExistError
+from runstream.errors import BadRequestError, NotExistError
 
 CHUNK_BYTES = 256 << 10
 
@@ -112,3 +113,67 @@ async def chunks(reader: ObjectReader, offset: int = 0) -> AsyncIterator[bytes]:
     while chunk := await reader.read(offset, CHUNK_BYTES):
         offset += len(chunk)
         yield chunk
+
+
+_LONGEST = 255
+"""Bytes of one element: what file systems allow."""
+
+
+def elements(path: str) -> list[str]:
+    """The elements of an object's path. Raises BadRequestError for a path that cannot be one."""
+    found = [element for element in path.split("/") if element]
+    if not found or ".." in found or "." in found or "\0" in path or not all(map(_short, found)):
+        raise impossible(path)
+    return found
+
+
+def impossible(path: str) -> BadRequestError:
+    """The error for a text that cannot be the path of an object."""
+    return BadRequestError(
+        f"{path[:200]!r} cannot be the path of an object",
+        code="invalidObjectPath",
+        hint=f"a path has no '.' or '..', no control characters, and no element of more than {_LONGEST} bytes",
+    )
+
+
+def _short(element: str) -> bool:
+    try:
+        return len(element.encode("utf-8", "surrogateescape")) <= _LONGEST
+    except UnicodeEncodeError:  # a lone surrogate is no text
+        return False
+
+
+class BytesSource:
+    """Bytes in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = memoryview(content)
+
+    async def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`."""
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(taken)
+
+
+class FileSource:
+    """A local file, read in a thread; an async context manager that opens and closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+
+    async def __aenter__(self) -> Self:
+        self._file = await asyncio.to_thread(self._path.open, "rb")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    async def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`."""
+        if self._file is None:
+            raise ValueError(f"{self._path} is not open")
+        return await asyncio.to_thread(self._file.read, size)

@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runstream.objects.elements import impossible
-from runstream.objects.files import FileObjects, described, entries
-from runstream.objects.port import Object
+from runstream.objects.port import Object, impossible
+from runstream.objects.posix import FileObjects, described, entries
 
 _SEGMENT = 8
 _FULL = ".f"

@@ -19,7 +19,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunCreated, RunNumbered
-from runstream.feed.feed import classify, commits_of
+from runstream.feed import classify, commits_of
 from runstream.folding import UnfitCommitError, executor_task_of
 from runstream.gateway.locating import config_of
 from runstream.gateway.ports import ReadRun

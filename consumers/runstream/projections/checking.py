@@ -21,7 +21,7 @@ from runstream.database.rows import (
     run_task_row,
 )
 from runstream.events.run_config import RunConfigStored
-from runstream.feed.feed import classify, commits_of, held_back, read_skips
+from runstream.feed import classify, commits_of, held_back, read_skips
 from runstream.folding import UnfitCommitError
 from runstream.log.port import Log, RawMessage
 from runstream.projections.comparing import Difference, Key, Report, compare, unexpected

@@ -18,7 +18,7 @@ import structlog
 
 from runstream.commits import LogPosition
 from runstream.database.database import Database
-from runstream.feed.feed import read_skips
+from runstream.feed import read_skips
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog
 from runstream.log.port import RawMessage

@@ -21,7 +21,7 @@ from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.database.rows import CounterRow, executor_row, executor_task_row, run_config_row
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
-from runstream.feed.feed import classify, commits_of, held_back
+from runstream.feed import classify, commits_of, held_back
 from runstream.folding import UnfitCommitError
 from runstream.log.port import RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked

@@ -18,7 +18,7 @@ from runstream.database.database import Database
 from runstream.database.transaction import Transaction
 from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.events.skip import CommitSkipped
-from runstream.feed.feed import classify, commits_of, read_again, read_skips
+from runstream.feed import classify, commits_of, read_again, read_skips
 from runstream.gateway.locating import head_of
 from runstream.glance import version_of
 from runstream.log.port import Log, RawMessage

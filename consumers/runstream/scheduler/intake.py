@@ -11,7 +11,7 @@ import structlog
 from runstream.commits import Commit, StoredCommit
 from runstream.database.database import Database
 from runstream.events.run import RunFinished, RunResultSet, RunStarted
-from runstream.feed.feed import Batch, Item, PartitionFeed, classify, held_back, read_again
+from runstream.feed import Batch, Item, PartitionFeed, classify, held_back, read_again
 from runstream.folding import UnfitCommitError
 from runstream.log.port import Log
 from runstream.projections.fold import Changes, Parked, PartitionFold

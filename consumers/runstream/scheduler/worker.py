@@ -19,7 +19,7 @@ import structlog
 from runstream.bounded import heard
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
-from runstream.feed.feed import Batch, PartitionFeed, read_skips
+from runstream.feed import Batch, PartitionFeed, read_skips
 from runstream.jetstream.progress import Progress
 from runstream.jetstream.questions import Questions
 from runstream.log.port import Log, RawMessage, Reader

@@ -23,7 +23,7 @@ from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
-from runstream.objects.opening import open_objects
+from runstream.objects.open import open_objects
 from runstream.service.progress import progress
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of

@@ -13,16 +13,16 @@ from runstream.cli.connection import given
 from runstream.cli.output import Output, print_json, say
 from runstream.database import Database
 from runstream.database.migrating import require_migrated
+from runstream.datamanager.agreement import ArchiveReport, check_archive
 from runstream.datamanager.archive import Archive
-from runstream.datamanager.checking import ArchiveReport, check_archive
 from runstream.datamanager.fence import PostgresFence
-from runstream.datamanager.opening import deployment_in_nats
+from runstream.datamanager.startup import deployment_in_nats
 from runstream.errors import BadRequestError, InternalError
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.questions import Questions
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
-from runstream.objects.opening import open_objects
+from runstream.objects.open import open_objects
 from runstream.projections.comparing import Report
 from runstream.projections.fsck import fsck
 from runstream.service.reaching import reached

@@ -20,7 +20,7 @@ from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.importing.importer import Imported, Verified, import_snapshot, older_than, verify_file, would_import
-from runstream.objects.opening import open_objects
+from runstream.objects.open import open_objects
 from runstream.service.importing_place import importing_place
 from runstream.service.progress import Step, progress, steps
 from runstream.service.reaching import reached

@@ -14,7 +14,7 @@ from runstream.commits import Position
 from runstream.counting import counted
 from runstream.database import Database
 from runstream.errors import NotExistError
-from runstream.feed.feed import read_again
+from runstream.feed import read_again
 from runstream.log.port import Log, RawMessage
 from runstream.projections.parked import ParkedCommit, list_parked
 from runstream.projections.skipping import Decided, decision_about

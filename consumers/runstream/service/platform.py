@@ -17,7 +17,7 @@ from runstream.jetstream.store import StoreUse, store_use
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.waiting import until_described
 from runstream.objects import ObjectStorage
-from runstream.objects.opening import open_objects
+from runstream.objects.open import open_objects
 from runstream.settings import Settings
 from runstream.telemetry.health import Check, Fact
 from runstream.telemetry.process import Telemetry
@@ -110,7 +110,7 @@ async def open_platform(
         if database:
             # Imported where they are wanted: a process that has executors alone does not pay for a database.
             from runstream.database import Database
-            from runstream.datamanager.opening import LogPlace, prepare_log
+            from runstream.datamanager.startup import LogPlace, prepare_log
 
             pool = Database(settings.database_url, settings.database_schema)
             stack.push_async_callback(pool.close)

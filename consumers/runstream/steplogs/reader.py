@@ -21,11 +21,9 @@ from runstream.errors import ConflictError, NotExistError, RemoteError
 from runstream.gateway.ports import StepLogKey
 from runstream.log.port import Log
 from runstream.objects import ObjectReader, ObjectStorage, paths
-from runstream.objects.port import chunks
-from runstream.steplogs.stored import Piece, piece_of, stored_pieces, unreachable
-from runstream.steplogs.subjects import stream_of, subject_of
-from runstream.steplogs.tail import MAX_TAIL_BYTES, stored_tail, tail_begin
-from runstream.steplogs.watching import Fate, load, watch
+from runstream.objects.port import CHUNK_BYTES, chunks
+from runstream.steplogs.live import Piece, piece_of, stored_pieces, stream_of, subject_of, unreachable
+from runstream.steplogs.log_state import Fate, load, watch
 
 _HEARD_BYTES = 1 << 20
 """How much is kept of what is heard while the reader does not keep up; the rest is read from the stream."""
@@ -263,3 +261,30 @@ def _no_log() -> NotExistError:
     return NotExistError(
         "log doesn't exist", code="logDoesNotExist", hint="has the step begun? --follow waits for a step that will run"
     )
+
+
+MAX_TAIL_BYTES = 1 << 20
+"""The most that a tail has, in bytes: where its lines are longer, it begins inside of one."""
+
+
+def tail_begin(text: bytes, lines: int) -> int | None:
+    """Return where in the text its last lines begin; None where it has fewer."""
+    end = len(text) - text.endswith(b"\n")
+    for _ in range(lines):
+        end = text.rfind(b"\n", 0, end)
+        if end < 0:
+            return None
+    return end + 1
+
+
+async def stored_tail(stored: ObjectReader, lines: int) -> int:
+    """Return the offset in a stored log at which its last lines begin."""
+    text, begin = b"", stored.size
+    limit = max(stored.size - MAX_TAIL_BYTES, 0)
+    while begin > limit:
+        before = max(begin - CHUNK_BYTES, limit)
+        text = await stored.read(before, begin - before) + text
+        begin = before
+        if (found := tail_begin(text, lines)) is not None:
+            return begin + found
+    return limit

@@ -10,7 +10,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.questions import Questions
 from runstream.log import streams
 from runstream.log.jetstream import open_log
-from runstream.objects.opening import open_objects
+from runstream.objects.open import open_objects
 from runstream.service.doctor.finding import Finding
 from runstream.service.stalls import Consumed, Stall
 from runstream.settings import Settings

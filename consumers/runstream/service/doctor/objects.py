@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from runstream.errors import InternalError
 from runstream.objects import BytesSource, ObjectStorage
-from runstream.objects.opening import open_objects
+from runstream.objects.open import open_objects
 from runstream.service.doctor.finding import Finding
 from runstream.settings import Settings
 

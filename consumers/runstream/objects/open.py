@@ -22,8 +22,8 @@ async def open_objects(settings: Settings, *, make: bool = True) -> ObjectStorag
 
 async def _in_bucket(settings: Settings, *, make: bool) -> ObjectStorage:
     # Imported here: a process with its objects on disk needs no client of S3.
-    from runstream.objects.s3.location import parse_location
-    from runstream.objects.s3.opening import Keys, open_s3
+    from runstream.objects.s3 import Keys, open_s3
+    from runstream.objects.s3_location import parse_location
 
     access, secret = settings.objects_access_key, settings.objects_secret_key
     location = parse_location(settings.objects_url)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 
 from runstream.errors import InternalError, RunstreamError
-from runstream.objects.elements import impossible
-from runstream.objects.port import not_exist
-from runstream.objects.s3.location import S3Location
+from runstream.objects.port import impossible, not_exist
+from runstream.objects.s3_location import S3Location
 
 NO_BUCKET = "objectsBucketMissing"
 _CODE = re.compile("<Code>([A-Za-z0-9]+)</Code>")

@@ -9,15 +9,13 @@ Nothing is decided by what could not be read: that is an error before it comes t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from runstream.datamanager.agreement import ways_out
 from runstream.datamanager.errors import ContradictionError, NoDataStatusError
-from runstream.datamanager.knowledge import Knowledge, lost_commits
-from runstream.datamanager.places import Places
-from runstream.datamanager.status import CurrentEpoch, DataStatus
+from runstream.datamanager.status import CurrentEpoch, DataStatus, Places
 from runstream.log.streams import LogDescription
 from runstream.subjects import Subjects
 
@@ -32,6 +30,22 @@ class Nats:
     """The partitions that a restore had begun to fill; None when none is under way."""
     ends: tuple[int | None, ...] = ()
     """The last sequence of each stream of the epoch; None where there is no stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What the database knows."""
+
+    deployment: str | None = None
+    epoch: int | None = None
+    """The current one; None when no log was ever made."""
+    partitions: int | None = None
+    checkpoints: Mapping[int, int] | None = None
+    """How far each partition of that epoch is projected; empty or None for not at all."""
+
+    def projected(self, partition: int) -> int:
+        """The last sequence of the partition that is projected; 0 for none."""
+        return (self.checkpoints or {}).get(partition, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +195,12 @@ def _other_epoch(found: Situation, description: LogDescription) -> Contradiction
         details={"log": description.epoch, "database": found.subjects.epoch},
         hint="one of them is older than an import: restore NATS and the database to one moment",
     )
+
+
+def lost_commits(ends: Sequence[int], knowledge: Knowledge) -> dict[int, tuple[int, int]]:
+    """The first and last sequence of what the database has seen, and a log with these ends has not, by partition."""
+    return {
+        partition: (end + 1, knowledge.projected(partition))
+        for partition, end in enumerate(ends)
+        if knowledge.projected(partition) > end
+    }

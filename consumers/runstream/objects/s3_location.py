@@ -12,7 +12,7 @@ from typing import Literal, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from runstream.errors import BadRequestError, RunstreamError
-from runstream.objects.elements import elements
+from runstream.objects.port import elements
 
 Style = Literal["path", "virtual"]
 OPTIONS = ("endpoint", "region", "style", "tls", "ca")

@@ -1,1 +1,0 @@
-"""Reading the log for work: commits in order, what cannot be read set aside."""
