@@ -46,7 +46,7 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.loading import Load, StreamLoader
 from runstream.log.port import RawMessage
-from runstream.runconfig.canonical import config_hash
+from runstream.runconfig.resolve import config_hash
 from runstream.subjects import Address, Subjects, group_root, partition_of
 
 GROUPS = 64

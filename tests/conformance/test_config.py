@@ -11,9 +11,9 @@ import pytest
 
 from runstream.evaluation import ConfigName, EvaluationError, parse_file
 from runstream.runconfig import ConfigError, ParsedConfig, RefContext, RunSpec, TaskSpec
-from runstream.runconfig.quantity import parse_quantity
-from runstream.runconfig.runtime import ContainerSpec
+from runstream.runconfig.amounts import parse_quantity
 from runstream.runconfig.steps import CloneStep, RestoreCacheStep, RunStep, SaveCacheStep, SaveToWorkspaceStep, StepSpec
+from runstream.runconfig.tasks import ContainerSpec
 from runstream.runconfig.values import RegistryAuthSpec, Value
 from runstream.runconfig.when import Conditions, When
 

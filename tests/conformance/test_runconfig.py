@@ -24,10 +24,8 @@ from runstream.runconfig import (
     parse_duration,
     run_configs,
 )
-from runstream.runconfig.concurrency import QUEUE
-from runstream.runconfig.depends import DependSpec
-from runstream.runconfig.quantity import parse_quantity
-from runstream.runconfig.runtime import ContainerSpec, RuntimeSpec
+from runstream.runconfig.amounts import parse_quantity
+from runstream.runconfig.parse import QUEUE
 from runstream.runconfig.steps import (
     CloneStep,
     RestoreCacheStep,
@@ -37,6 +35,7 @@ from runstream.runconfig.steps import (
     SaveToWorkspaceStep,
     StepSpec,
 )
+from runstream.runconfig.tasks import ContainerSpec, DependSpec, RuntimeSpec
 from runstream.runconfig.values import RegistryAuthSpec, Value
 
 from .cases import cases

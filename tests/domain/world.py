@@ -46,7 +46,7 @@ from runstream.events.run_config import (
     Step,
 )
 from runstream.projections.fold import PartitionFold
-from runstream.runconfig.concurrency import POLICIES
+from runstream.runconfig.parse import POLICIES
 from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.deciding import Cause, Decider, Decision
 from runstream.scheduler.turns import Turns

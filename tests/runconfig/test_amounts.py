@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.runconfig.duration import MAX_NANOSECONDS, format_duration, parse_duration
-from runstream.runconfig.quantity import parse_quantity
+from runstream.runconfig.amounts import MAX_NANOSECONDS, format_duration, parse_duration, parse_quantity
 
 SECOND = 1_000_000_000
 

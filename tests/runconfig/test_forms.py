@@ -6,8 +6,6 @@ import pytest
 
 from runstream.events.run_config import SaveContent, Volume
 from runstream.runconfig import TaskSpec, parse_config
-from runstream.runconfig.depends import DependSpec
-from runstream.runconfig.runtime import RuntimeSpec
 from runstream.runconfig.steps import (
     CloneStep,
     RestoreCacheStep,
@@ -17,6 +15,7 @@ from runstream.runconfig.steps import (
     SaveToWorkspaceStep,
     StepSpec,
 )
+from runstream.runconfig.tasks import DependSpec, RuntimeSpec
 from runstream.runconfig.values import Value
 
 

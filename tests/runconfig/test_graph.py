@@ -10,7 +10,7 @@ from runstream.errors import BadRequestError
 from runstream.events.run_config import Depend, RunConfigTask, Runtime
 from runstream.limits import MAX_TASKS
 from runstream.runconfig import ancestors, ancestors_of, check_graph, levels, with_levels
-from runstream.runconfig.graph import circle, common_dependencies, cycle_errors
+from runstream.runconfig.graph import common_dependencies, cycle_errors, shortest_cycle
 
 Graph = dict[str, list[str]]
 NAMES = [f"t{i}" for i in range(8)]
@@ -68,7 +68,7 @@ def test_cycles(graph: Graph) -> None:
 @given(graphs)
 def test_a_circle_is_a_shortest_way_back(graph: Graph) -> None:
     for name in graph:
-        way = circle(graph, name)
+        way = shortest_cycle(graph, name)
         assert bool(way) == (name in reached(graph, name))
         assert len(set(way)) == len(way)
         assert all(after in graph[before] for before, after in zip(way, [*way[1:], name], strict=False))

@@ -7,9 +7,9 @@ import pytest
 
 from runstream.errors import BadRequestError
 from runstream.runconfig import ConfigError, RefContext, parse_config, run_configs
-from runstream.runconfig.decode import MAX_RUNS
-from runstream.runconfig.patterns import MAX_EXPRESSIONS
-from runstream.runconfig.problems import nearest
+from runstream.runconfig.parse import MAX_RUNS
+from runstream.runconfig.problems import suggestion
+from runstream.runconfig.when import MAX_EXPRESSIONS
 
 TASKS = "runs:\n- name: r\n  tasks:\n"
 HOST = "runtime: {type: host}"
@@ -34,9 +34,9 @@ def test_misspelled_dependencies_among_thousands_of_names() -> None:
 
 def test_a_near_name_is_found_among_thousands() -> None:
     names = [f"task {n}" for n in range(2000)]
-    assert nearest("task 1999x", names) == "did you mean 'task 1999'?"
-    assert nearest("build-linx", [*names, "build-linux"]) == "did you mean 'build-linux'?"
-    assert len(nearest("unlike", names)) < 300
+    assert suggestion("task 1999x", names) == "did you mean 'task 1999'?"
+    assert suggestion("build-linx", [*names, "build-linux"]) == "did you mean 'build-linux'?"
+    assert len(suggestion("unlike", names)) < 300
 
 
 def test_expressions_are_compiled_once_and_only_so_many() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping as AnyMapping
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,6 @@ from runstream.runconfig import (
     require_fitting_environment,
     run_configs,
 )
-from runstream.runconfig.environment_limits import MAX_ENTRY_BYTES
 from runstream.runconfig.fields import (
     CONCURRENCY,
     CONTAINER,
@@ -53,9 +52,10 @@ from runstream.runconfig.foreign import (
     FOREIGN_VALUE,
     FOREIGN_WHEN,
 )
-from runstream.runconfig.nodes import Mapping, Scalar, Sequence
-from runstream.runconfig.problems import Slips, shown
+from runstream.runconfig.nodes import MappingNode, ScalarNode, SequenceNode
+from runstream.runconfig.problems import Typos, quoted
 from runstream.runconfig.reading import read_nodes
+from runstream.runconfig.resolve import MAX_ENTRY_BYTES
 from runstream.runconfig.values import Value
 
 HOST = "runtime: {type: host}"
@@ -79,7 +79,7 @@ def of_task(fields: str) -> str:
     return f"runs: [{{name: r, tasks: [{{name: u, {HOST}}}, {{name: t, {HOST}, {fields}}}]}}]"
 
 
-PLACES: list[tuple[AnyMapping[str, str], tuple[FieldTable, ...], str]] = [
+PLACES: list[tuple[Mapping[str, str], tuple[FieldTable, ...], str]] = [
     (FOREIGN_TOP, (TOP,), "runs: [{name: r}]\nWORD: x"),
     (FOREIGN_RUN, (RUN,), "runs: [{name: r, WORD: x}]"),
     (FOREIGN_CONCURRENCY, (CONCURRENCY,), "runs: [{name: r, concurrency: {WORD: x}}]"),
@@ -103,18 +103,18 @@ PLACES: list[tuple[AnyMapping[str, str], tuple[FieldTable, ...], str]] = [
 
 @pytest.mark.parametrize(("words", "known", "text"), PLACES)
 def test_a_word_of_another_system_is_an_error_that_names_ours(
-    words: AnyMapping[str, str], known: tuple[FieldTable, ...], text: str
+    words: Mapping[str, str], known: tuple[FieldTable, ...], text: str
 ) -> None:
     for word, hint in words.items():
         assert not any(word in table for table in known)
         (problem,) = problems(text.replace("WORD", word))
         what = " here" if word in NAMES else ", a word of another CI system"
-        assert (problem.message, problem.hint) == (f"unknown field {shown(word)}{what}", hint)
+        assert (problem.message, problem.hint) == (f"unknown field {quoted(word)}{what}", hint)
 
 
 @pytest.mark.parametrize(("words", "known", "text"), PLACES)
 def test_below_agola_a_word_of_another_system_is_a_warning_unless_any_unknown_field_is_an_error(
-    words: AnyMapping[str, str], known: tuple[FieldTable, ...], text: str
+    words: Mapping[str, str], known: tuple[FieldTable, ...], text: str
 ) -> None:
     source = "/r/.agola/config.yml"
     try:
@@ -123,7 +123,7 @@ def test_below_agola_a_word_of_another_system_is_a_warning_unless_any_unknown_fi
     except ConfigError:
         strict = True
     for word, hint in words.items():
-        if strict or any(Slips().of(word, tuple(table)) for table in known):
+        if strict or any(Typos().of(word, tuple(table)) for table in known):
             assert [one.hint for one in problems(text.replace("WORD", word), source)] == [hint]
         else:
             warnings = parse_config(text.replace("WORD", word), source=source).warnings
@@ -136,7 +136,7 @@ def test_a_step_of_another_system_is_an_error_in_each_file(source: str, other: s
     assert not FOREIGN_STEP.keys() & STEPS.keys()
     for word, hint in FOREIGN_STEP.items():
         (problem,) = problems(step(f"{{{word}: x{other}}}"), source)
-        assert (shown(word) in problem.message, problem.hint) == (True, hint)
+        assert (quoted(word) in problem.message, problem.hint) == (True, hint)
 
 
 def test_fields_beside_the_name_of_a_step_are_told_where_they_stand() -> None:
@@ -370,9 +370,9 @@ def test_a_flow_list_of_plain_texts_is_the_block_list_of_them(texts: list[str]) 
 
 
 def plain(node: object) -> object:
-    if isinstance(node, Scalar):
+    if isinstance(node, ScalarNode):
         return None if node.kind == "null" else node.text
-    if isinstance(node, Sequence):
+    if isinstance(node, SequenceNode):
         return [plain(item) for item in node.items]
-    assert isinstance(node, Mapping)
+    assert isinstance(node, MappingNode)
     return {key: plain(value) for key, value in node.entries.items()}

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runstream.runconfig import ConfigError, Problem, parse_config
-from runstream.runconfig.bounds import MAX_NODES
-from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence
+from runstream.runconfig.nodes import MAX_NODES, MappingNode, Node, ScalarNode, SequenceNode
 from runstream.runconfig.problems import MAX_PROBLEMS
 from runstream.runconfig.reading import MAX_BYTES, read_nodes
 
@@ -23,8 +22,8 @@ def refused(text: bytes | str, syntax: str = "yaml") -> ConfigError:
 
 def kinds(text: str) -> dict[str, str]:
     node = read_nodes(text, "config.yml")
-    assert isinstance(node, Mapping)
-    return {key: value.kind for key, value in node.entries.items() if isinstance(value, Scalar)}
+    assert isinstance(node, MappingNode)
+    return {key: value.kind for key, value in node.entries.items() if isinstance(value, ScalarNode)}
 
 
 def test_scalars_are_what_yaml_1_2_says() -> None:
@@ -41,16 +40,16 @@ def test_scalars_are_what_yaml_1_2_says() -> None:
 
 def test_lines_are_those_of_the_file() -> None:
     node = read_nodes("# a comment\nruns:\n  - name: a\n\n  - name: b\n", "config.yml")
-    assert isinstance(node, Mapping)
+    assert isinstance(node, MappingNode)
     assert node.lines == {"runs": 2}
     runs = node.entries["runs"]
-    assert isinstance(runs, Sequence)
+    assert isinstance(runs, SequenceNode)
     assert [item.line for item in runs.items] == [3, 5]
 
 
 def test_merge_keys_and_aliases_are_understood() -> None:
     node = read_nodes("x-a: &a {u: 1, v: 2}\nb:\n  <<: *a\n  v: 3\nc:\n  <<: [*a, {w: 4}]\n", "config.yml")
-    assert isinstance(node, Mapping)
+    assert isinstance(node, MappingNode)
     assert {key: sorted(_texts(node.entries[key])) for key in "bc"} == {
         "b": [("u", "1"), ("v", "3")],
         "c": [("u", "1"), ("v", "2"), ("w", "4")],
@@ -58,14 +57,14 @@ def test_merge_keys_and_aliases_are_understood() -> None:
 
 
 def _texts(node: Node | None) -> list[tuple[str, str]]:
-    assert isinstance(node, Mapping)
-    return [(key, value.text) for key, value in node.entries.items() if isinstance(value, Scalar)]
+    assert isinstance(node, MappingNode)
+    return [(key, value.text) for key, value in node.entries.items() if isinstance(value, ScalarNode)]
 
 
 def test_json_may_have_tabs_and_escapes() -> None:
     node = read_nodes('{\n\t"a":\t"\\ud83d\\ude00 \\/ \\u00e9",\r\n\t"b":[1,2]\n}', "config.json", "json")
-    assert isinstance(node, Mapping)
-    assert isinstance(node.entries["a"], Scalar)
+    assert isinstance(node, MappingNode)
+    assert isinstance(node.entries["a"], ScalarNode)
     assert node.entries["a"].text == "😀 / é"
     assert node.lines == {"a": 2, "b": 3}
 
@@ -80,13 +79,13 @@ def test_a_tab_inside_of_a_text_is_a_part_of_it() -> None:
 
 
 def test_a_file_in_json_may_be_written_in_yaml() -> None:
-    assert isinstance(read_nodes("a: 1 # comment\n", "config.json", "json"), Mapping)
+    assert isinstance(read_nodes("a: 1 # comment\n", "config.json", "json"), MappingNode)
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "---\n", b"\xef\xbb\xbf"])
 def test_an_empty_file_is_nothing(text: bytes | str) -> None:
     node = read_nodes(text, "config.yml")
-    assert node is None or (isinstance(node, Scalar) and node.kind == "null")
+    assert node is None or (isinstance(node, ScalarNode) and node.kind == "null")
 
 
 @pytest.mark.parametrize(

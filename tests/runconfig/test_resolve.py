@@ -16,7 +16,7 @@ from runstream.runconfig import (
     run_group,
     static_environment,
 )
-from runstream.runconfig.environment import git_host_and_port
+from runstream.runconfig.refs import git_host_and_port
 
 MAIN = RefContext(
     ref_type="branch",

@@ -14,7 +14,7 @@ from runstream.domain.group import Neighbour, Place
 from runstream.domain.run import Run, RunPhase
 from runstream.events.run import RunResult
 from runstream.events.run_config import Concurrency, GroupPolicy
-from runstream.runconfig.concurrency import POLICIES
+from runstream.runconfig.parse import POLICIES
 from runstream.scheduler.groups import Groups
 from tests.domain.test_run import new_run
 from tests.domain.world import World, config, task

@@ -61,7 +61,7 @@ from runstream.events.skip import CommitSkipped
 from runstream.ids import derived_id, executor_task_id, run_task_id
 from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
-from runstream.runconfig.canonical import config_hash
+from runstream.runconfig.resolve import config_hash
 from runstream.skips import hash_of
 from runstream.subjects import Address, group_root, partition_of, skip_address
 from tests.domain.world import config, task

@@ -19,7 +19,7 @@ from runstream.errors import BadRequestError, RunstreamError
 from runstream.executor.sandbox import RESERVED_PLACES
 from runstream.log.streams import require_namespace
 from runstream.objects.s3_location import parse_location
-from runstream.runconfig.duration import parse_duration
+from runstream.runconfig.amounts import parse_duration
 from runstream.service.settings_file import SECTIONS, Given, read_settings_file
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.subjects import MAX_PARTITIONS

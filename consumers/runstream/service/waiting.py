@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runstream.errors import DEPENDENCY_OF_CODE, InternalError, RunstreamError, causes
-from runstream.runconfig.duration import parse_duration
+from runstream.runconfig.amounts import parse_duration
 from runstream.service.edge import sentence
 from runstream.settings import Settings
 from runstream.telemetry.health import Check, health_routes

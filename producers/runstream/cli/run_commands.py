@@ -58,7 +58,7 @@ from runstream.ids import new_id
 from runstream.limits import require_group
 from runstream.names import project_of
 from runstream.runconfig import MAX_PRIORITY, SKIP_MARKS, Problem, RefContext, run_group, skip_mark
-from runstream.runconfig.problems import shown
+from runstream.runconfig.problems import quoted
 
 _SHOWN_FAILURES = 3
 _SHOWN_LINES = 10
@@ -539,7 +539,7 @@ def _uncommitted(source: Source | None) -> str:
     if not changed:
         return ""
     more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
-    names = ", ".join(shown(name).strip('"') for name in changed[:MAX_NAMED])
+    names = ", ".join(quoted(name).strip('"') for name in changed[:MAX_NAMED])
     have = "has" if len(changed) == 1 else "have"
     return f"{names}{more} {have} changes that are not committed: they are not in this run"
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from runstream.domain.executor import Demand, Offer, demand_of, lacks, listed, needed
 from runstream.events.run_config import RunConfig, RunConfigTask
 from runstream.runconfig import Problem
-from runstream.runconfig.problems import shown
+from runstream.runconfig.problems import quoted
 
 _PASSING = frozenset({"draining", "disk"})
 """What an executor lacks for a while."""
@@ -29,7 +29,7 @@ def incapable(configs: Iterable[RunConfig], offers: Mapping[str, Offer]) -> list
         Problem(
             "",
             0,
-            f"no executor here can run task {listed(shown(task.name) for task in tasks)} of run {shown(run)} "
+            f"no executor here can run task {listed(quoted(task.name) for task in tasks)} of run {quoted(run)} "
             f"(needed: {needed(tasks[0].runtime)}): {why[demand]}",
             "the run waits until one can, and later runs of its group with it: `runstream executor list`",
         )

@@ -5,33 +5,37 @@ for run in run_configs(parsed, RefContext(ref_type="branch", branch="main", …)
     if run.matches: publish(run.config, config_hash(run.config))
 """
 
-from runstream.runconfig.canonical import canonical, config_hash
-from runstream.runconfig.concurrency import MAX_PRIORITY, MAX_WAITING
-from runstream.runconfig.decode import parse_config
-from runstream.runconfig.duration import MAX_NANOSECONDS, format_duration, parse_duration
-from runstream.runconfig.environment import (
+from runstream.runconfig.amounts import MAX_NANOSECONDS, format_duration, parse_duration
+from runstream.runconfig.graph import ancestors, ancestors_of, check_graph, levels, with_levels
+from runstream.runconfig.parse import MAX_PRIORITY, MAX_WAITING, ParsedConfig, RunSpec, notices, parse_config
+from runstream.runconfig.problems import ConfigError, Problem
+from runstream.runconfig.reading import Format
+from runstream.runconfig.refs import (
+    SKIP_MARKS,
     RefContext,
     config_context,
     counter_environment,
+    ref_context,
     run_group,
+    skip_mark,
     static_environment,
 )
-from runstream.runconfig.environment_limits import require_fitting_environment
-from runstream.runconfig.graph import ancestors, ancestors_of, check_graph, levels, with_levels
-from runstream.runconfig.inputs import Inputs, read_inputs
-from runstream.runconfig.limits import MAX_BACKOFF, MAX_RETRIES, REASONS
-from runstream.runconfig.notices import notices
-from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
-from runstream.runconfig.problems import ConfigError, Problem
-from runstream.runconfig.reading import Format
-from runstream.runconfig.refs import SKIP_MARKS, ref_context, skip_mark
-from runstream.runconfig.resolve import ResolvedRun, run_configs
-from runstream.runconfig.sameness import differing_tasks
+from runstream.runconfig.resolve import (
+    ResolvedRun,
+    canonical,
+    config_hash,
+    differing_tasks,
+    require_fitting_environment,
+    run_configs,
+)
+from runstream.runconfig.tasks import MAX_BACKOFF, MAX_RETRIES, REASONS, TaskSpec
 from runstream.runconfig.variables import (
     LEAST_MASKED_BYTES,
+    Inputs,
     Resolved,
     Secret,
     Variable,
+    read_inputs,
     resolve,
 )
 from runstream.runconfig.when import match_when

@@ -1,194 +1,256 @@
-"""A place in a configuration file that knows its path, and reads what should stand there.
+"""A place in a configuration that knows its path, and readers of the values that may stand there.
 
-Every reader reports what is wrong and goes on with a harmless value, so that one pass finds every problem.
+Each reader reports a wrong value and goes on with a harmless one, so that one pass finds every problem.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from collections.abc import Mapping as AnyMapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from runstream.names import name_problem
+from runstream.runconfig.amounts import UNITS, parse_duration, parse_quantity, within_int64
 from runstream.runconfig.fields import NAMES, FieldTable
-from runstream.runconfig.nodes import Mapping, Node, Scalar, Sequence, describe, is_true, to_int
-from runstream.runconfig.problems import MAX_UNKNOWN, Problems, nearest, shown
+from runstream.runconfig.nodes import MappingNode, Node, ScalarNode, SequenceNode, describe, is_true, to_int
+from runstream.runconfig.problems import MAX_UNKNOWN, Problems, quoted, suggestion
 
 _YES = frozenset(("yes", "on", "y"))
 _NO = frozenset(("no", "off", "n"))
 _INT64 = 1 << 63
-Words = AnyMapping[str, str]
+_MAX_DIGITS = 64
+Words = Mapping[str, str]
+"""Words of other CI systems, each with a hint."""
 NO_WORDS: Words = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """One node, where it is, and where problems go."""
+    """A node and its place in the file."""
 
     node: Node
     path: str
     problems: Problems
     line: int
-    """Where a user looks for it: the line of its key, or of its entry in a list."""
+    """The line of its key, or of its entry in a list: where a user looks for it."""
 
-    def wrong(self, message: str, hint: str = "") -> None:
+    def error(self, message: str, hint: str = "") -> None:
         """Report a problem here."""
         self.problems.add(self.path, self.line, message, hint)
 
+    def warn(self, message: str, hint: str = "") -> None:
+        """Report a warning here: something without effect that may be intended."""
+        self.problems.warn(self.path, self.line, message, hint)
+
     @property
     def is_null(self) -> bool:
-        """Whether nothing stands here."""
-        return isinstance(self.node, Scalar) and self.node.kind == "null"
+        """Return whether the value is null, or missing."""
+        return isinstance(self.node, ScalarNode) and self.node.kind == "null"
 
     def text(self) -> str:
-        """A text; a number or a boolean stands for the text that it is written as."""
-        if isinstance(self.node, Scalar) and self.node.kind != "null":
+        """Return a text; a number or a boolean counts as its spelling."""
+        if isinstance(self.node, ScalarNode) and self.node.kind != "null":
             return self.node.text
-        self.wrong(f"expected a text, found {describe(self.node)}")
+        self.error(f"expected a text, found {describe(self.node)}")
         return ""
 
     def strict_text(self) -> str | None:
-        """A text that is written as one; None (and a problem) for anything else."""
-        if isinstance(self.node, Scalar) and self.node.kind == "str":
+        """Return a text; None, and a problem, for anything else, numbers and booleans included."""
+        if isinstance(self.node, ScalarNode) and self.node.kind == "str":
             return self.node.text
-        hint = "put it in quotes" if isinstance(self.node, Scalar) and self.node.kind != "null" else ""
-        self.wrong(f"expected a text, found {describe(self.node)}", hint)
+        hint = "put it in quotes" if isinstance(self.node, ScalarNode) and self.node.kind != "null" else ""
+        self.error(f"expected a text, found {describe(self.node)}", hint)
         return None
 
     def flag(self) -> bool:
-        """A boolean; the words that YAML 1.1 knew (yes, no, on, off, y, n) are understood here."""
-        if isinstance(self.node, Scalar):
+        """Return a boolean; the words of YAML 1.1 (yes, no, on, off, y, n) count as well."""
+        if isinstance(self.node, ScalarNode):
             if self.node.kind == "bool":
                 return is_true(self.node.text)
             word = self.node.text.lower() if self.node.plain else ""
             if word in _YES or word in _NO:
                 return word in _YES
-        self.wrong(f"expected true or false, found {describe(self.node)}")
+        self.error(f"expected true or false, found {describe(self.node)}")
         return False
 
     def whole_number(self) -> int:
-        """An integer that fits into 64 bits; programs may make it as 1.0."""
-        if isinstance(self.node, Scalar) and self.node.kind in ("int", "float") and len(self.node.text) <= 64:
+        """Return an integer of at most 64 bits; 1.0 is one, because programs print integers so."""
+        if (
+            isinstance(self.node, ScalarNode)
+            and self.node.kind in ("int", "float")
+            and len(self.node.text) <= _MAX_DIGITS
+        ):
             number = to_int(self.node.text) if self.node.kind == "int" else float(self.node.text)
             if -_INT64 <= number < _INT64 and number == int(number):
                 return int(number)
-        self.wrong(f"expected a whole number, found {describe(self.node)}")
+        self.error(f"expected a whole number, found {describe(self.node)}")
         return 0
 
+    def duration(self) -> int | None:
+        """Return nanoseconds, of a text such as 1h30m or a number; None, and a problem, for anything else."""
+        try:
+            match self.node:
+                case ScalarNode(kind="str", text=text):
+                    return self._warn_if_short(text, parse_duration(text))
+                case ScalarNode(kind="int" | "float", text=text):
+                    return self._warn_if_short(text, within_int64(_nanoseconds(self.node)))
+                case node:
+                    self.error(f"expected a duration, found {describe(node)}", "such as 1h30m")
+        except ValueError as error:
+            self.error(str(error), "such as 1h30m, or a number of nanoseconds")
+        return None
+
+    def _warn_if_short(self, text: str, nanoseconds: int) -> int:
+        """Warn of a duration below a second: 60 easily passes for 60 seconds."""
+        if 0 < abs(nanoseconds) < UNITS["s"]:
+            bare = text.lstrip("+-").isdigit()
+            means = f"{nanoseconds} nanoseconds" if bare else "less than a second"
+            self.warn(f"{text[:40]} is {means}", f"for seconds write {text[:40]}s" if bare else "0 for none")
+        return nanoseconds
+
+    def size(self) -> int:
+        """Return bytes, of an amount such as 1Gi."""
+        if not isinstance(self.node, ScalarNode) or self.node.kind == "bool":
+            self.error(f"expected an amount of bytes, found {describe(self.node)}", "such as 1Gi or 512M")
+            return 0
+        try:
+            return parse_quantity(self.node.text)
+        except ValueError as error:
+            self.error(str(error), "such as 1Gi or 512M")
+            return 0
+
     def items(self) -> Iterator[Cursor]:
-        """The entries of a list."""
-        if not isinstance(self.node, Sequence):
-            self.wrong(f"expected a list, found {describe(self.node)}")
+        """Yield the entries of a list."""
+        if not isinstance(self.node, SequenceNode):
+            self.error(f"expected a list, found {describe(self.node)}")
             return
         for index, item in enumerate(self.node.items):
             yield Cursor(item, f"{self.path}[{index}]", self.problems, item.line)
 
-    def require_shown(self, name: str, what: str) -> None:
-        """Report a name that cannot be shown: it has control characters, or only blanks."""
-        if problem := name_problem(name):
-            self.wrong(f"{what} {shown(name)} {problem}", "use letters that can be seen, on one line")
-
     def entries(self) -> Iterator[tuple[str, Cursor]]:
-        """The keys and values of a map whose keys are the user's."""
-        if not isinstance(self.node, Mapping):
-            self.wrong(f"expected a map, found {describe(self.node)}")
+        """Yield the keys and values of a map whose keys are the user's."""
+        if not isinstance(self.node, MappingNode):
+            self.error(f"expected a map, found {describe(self.node)}")
             return
         for key in self.node.entries:
             yield key, self.at(self.node, key)
 
-    def at(self, mapping: Mapping, key: str) -> Cursor:
-        """The value of a key."""
+    def at(self, mapping: MappingNode, key: str) -> Cursor:
+        """Return the value of a key of this place's map."""
         plain = key.replace("_", "").replace("-", "").isalnum() and len(key) <= 100
-        path = (f"{self.path}.{key}" if self.path else key) if plain else f"{self.path}[{shown(key)}]"
+        path = (f"{self.path}.{key}" if self.path else key) if plain else f"{self.path}[{quoted(key)}]"
         return Cursor(mapping.entries[key], path, self.problems, mapping.lines[key])
-
-    def warn(self, message: str, hint: str = "") -> None:
-        """Report something here that means nothing, and is no mistake for certain."""
-        self.problems.warn(self.path, self.line, message, hint)
 
     def fields(
         self, known: FieldTable, *, strict: bool = False, ignored: Collection[str] = (), foreign: Words = NO_WORDS
     ) -> Fields:
-        """The fields of a map whose keys are ours, matched without case.
+        """Return the fields of a map whose keys are the format's; their case does not matter.
 
-        An unknown one that is nearly a known one is a problem; any other is, too, when `strict`, else a warning.
+        An unknown key is a problem if it is a typo of a known field, or if `strict`; else a warning.
         """
-        if not isinstance(self.node, Mapping):
-            self.wrong(f"expected a map, found {describe(self.node)}")
+        if not isinstance(self.node, MappingNode):
+            self.error(f"expected a map, found {describe(self.node)}")
             return Fields(self, {})
         found: dict[str, Cursor] = {}
         for key in self.node.entries:
             name, place = key.lower(), self.at(self.node, key)
             if name in found:
-                place.wrong(f"field {shown(name)} is given twice", "fields differ in more than case")
+                place.error(f"field {quoted(name)} is given twice", "fields differ in more than case")
             elif name in known:
                 found[name] = place
             elif key in foreign:
-                place.foreign(key, foreign, known, strict=strict)
+                place._report_foreign(key, foreign[key], known, strict=strict)
             elif name not in ignored:
-                place.unknown(key, known, strict=strict)
+                place._report_unknown(key, known, strict=strict)
         return Fields(self, {name: place for name, place in found.items() if not place.is_null})
 
-    def foreign(self, key: str, words: Words, known: FieldTable, *, strict: bool) -> None:
-        """Report a word of another CI system, with ours; in a file for Agola it is what any unknown field is."""
-        lenient = self.problems.lenient and not strict and not self.problems.slips.of(key, tuple(known))
-        report = self.warn if lenient else self.wrong
-        report(foreign_word(key), words[key])
+    def _report_foreign(self, key: str, hint: str, known: FieldTable, *, strict: bool) -> None:
+        """Report a word of another CI system; in a file for Agola it is an unknown field like any other."""
+        lenient = self.problems.lenient and not strict and not self.problems.typos.of(key, tuple(known))
+        report = self.warn if lenient else self.error
+        report(foreign_word(key), hint)
 
-    def unknown(self, key: str, known: FieldTable, *, strict: bool) -> None:
-        """Report the field here, which is not known."""
-        slip = self.problems.slips.of(key, tuple(known))
-        if slip is None:
-            self.wrong(f"more than {MAX_UNKNOWN} different fields are unknown", "this is no configuration of ours")
-        elif slip or strict:
-            self.wrong(f"unknown field {shown(key)}", "" if self.problems.full else nearest(key, known))
+    def _report_unknown(self, key: str, known: FieldTable, *, strict: bool) -> None:
+        typo = self.problems.typos.of(key, tuple(known))
+        if typo is None:
+            self.error(f"more than {MAX_UNKNOWN} different fields are unknown", "this is no configuration of ours")
+        elif typo or strict:
+            self.error(f"unknown field {quoted(key)}", "" if self.problems.full else suggestion(key, known))
         else:
-            hint = "" if self.problems.warned_enough else nearest(key, known)
-            self.warn(f"unknown field {shown(key)} is ignored", hint)
+            hint = "" if self.problems.warnings_full else suggestion(key, known)
+            self.warn(f"unknown field {quoted(key)} is ignored", hint)
+
+    def require_printable(self, name: str, what: str) -> None:
+        """Report a name that has control characters, or only blanks."""
+        if problem := name_problem(name):
+            self.error(f"{what} {quoted(name)} {problem}", "use letters that can be seen, on one line")
 
 
 def foreign_word(key: str) -> str:
-    """Return what is wrong with a word of another CI system, which may be one of ours in the wrong place."""
+    """Return the message for a word of another CI system, which may be a field of ours in the wrong place."""
     if key in NAMES:
-        return f"unknown field {shown(key)} here"
-    return f"unknown field {shown(key)}, a word of another CI system"
+        return f"unknown field {quoted(key)} here"
+    return f"unknown field {quoted(key)}, a word of another CI system"
+
+
+def _nanoseconds(node: ScalarNode) -> int:
+    """Return a number without its fraction."""
+    if node.kind == "int" and len(node.text) <= _MAX_DIGITS:
+        return to_int(node.text)
+    try:
+        return int(float(node.text))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{node.text[:40]} is not a duration") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields that a map has; those that are null are as if they were not there."""
+    """The fields of a map. A field that is null is missing; its readers return a default."""
 
     place: Cursor
     found: dict[str, Cursor]
 
     def get(self, name: str) -> Cursor | None:
-        """Where the field is, if it is there."""
+        """Return the place of a field, if the map has it."""
         return self.found.get(name)
 
     def text(self, name: str, default: str = "") -> str:
-        """The field's text."""
+        """Return a field's text."""
         place = self.found.get(name)
         return default if place is None else place.text()
 
     def strict_text(self, name: str) -> str:
-        """The field's text, where numbers and booleans do not count as one."""
+        """Return a field's text; a number or a boolean is a problem."""
         place = self.found.get(name)
         return "" if place is None else place.strict_text() or ""
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """The field's boolean."""
+        """Return a field's boolean."""
         place = self.found.get(name)
         return default if place is None else place.flag()
 
-    def texts(self, name: str) -> tuple[str, ...]:
-        """The field's list of texts."""
-        return tuple(item.text() for item in self.items(name))
+    def duration(self, name: str) -> int | None:
+        """Return a field's duration in nanoseconds, which may be negative."""
+        place = self.found.get(name)
+        return None if place is None else place.duration()
 
-    def strict_texts(self, name: str) -> tuple[str, ...]:
-        """The field's list of texts, where numbers and booleans do not count as one."""
-        return tuple(item.strict_text() or "" for item in self.items(name))
+    def limit(self, name: str) -> int | None:
+        """Return a field's duration in nanoseconds; 0 is no limit, a negative one a problem."""
+        limit = self.duration(name)
+        if limit is not None and limit < 0:
+            self.found[name].error("the duration is negative", "0 for no limit")
+            return None
+        return limit
+
+    def size(self, name: str) -> int:
+        """Return a field's amount of bytes."""
+        place = self.found.get(name)
+        return 0 if place is None else place.size()
 
     def items(self, name: str) -> Iterator[Cursor]:
-        """The entries of the field's list; none when it is not there."""
+        """Return the entries of a field's list."""
         place = self.found.get(name)
         return iter(()) if place is None else place.items()
+
+    def strict_texts(self, name: str) -> tuple[str, ...]:
+        """Return a field's list of texts; a number or a boolean is a problem."""
+        return tuple(item.strict_text() or "" for item in self.items(name))

@@ -1,26 +1,28 @@
-"""The graph of a run's tasks: levels, ancestors, cycles, repeated dependencies (rules config-13 and schedule-8)."""
+"""The graph of a run's tasks: levels, ancestors, cycles, redundant dependencies (rules config-13 and schedule-8)."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import RunConfigTask
 from runstream.limits import MAX_TASKS
-from runstream.runconfig.components import Parents, components
 from runstream.runconfig.problems import MAX_PROBLEMS
+
+Parents = Mapping[str, Sequence[str]]
+"""The names of each task's parents; names of no task are ignored."""
 
 
 def levels(parents: Parents) -> dict[str, int]:
-    """For each task 0 when it has no parents, else one more than its highest parent.
+    """Return the level of each task: 0 without parents, else one more than its highest parent's.
 
-    Raises BadRequestError (code circularDependency) when there is a cycle.
+    Raise BadRequestError (code circularDependency) for a cycle.
     """
     found: dict[str, int] = {}
-    for component in components(parents):
+    for component in _components(parents):
         name = component[0]
         if _is_cycle(component, parents):
             raise BadRequestError("circular dependency detected", code="circularDependency")
@@ -29,14 +31,14 @@ def levels(parents: Parents) -> dict[str, int]:
 
 
 def ancestors(parents: Parents) -> dict[str, frozenset[str]]:
-    """For each task everything that it depends on, directly or not; itself too when it is in a cycle."""
+    """Return the ancestors of each task; a task in a cycle is its own ancestor."""
     names = list(parents)
     masks = _ancestor_masks(parents)
     return {name: frozenset(_named(masks[name], names)) for name in names}
 
 
 def ancestors_of(tasks: Mapping[str, RunConfigTask], name: str) -> set[str]:
-    """The names of everything that one task depends on, directly or not."""
+    """Return the ancestors of one task."""
     found: set[str] = set()
     waiting = [name]
     while waiting:
@@ -48,9 +50,9 @@ def ancestors_of(tasks: Mapping[str, RunConfigTask], name: str) -> set[str]:
 
 
 def cycle_errors(parents: Parents) -> dict[str, str]:
-    """For each task in a cycle one sentence that names its ancestors that depend on it."""
+    """Return a sentence for each task in a cycle, which names its children in the cycle."""
     errors: dict[str, str] = {}
-    for component in components(parents):
+    for component in _components(parents):
         if not _is_cycle(component, parents):
             continue
         children: dict[str, list[str]] = {name: [] for name in component}
@@ -64,26 +66,26 @@ def cycle_errors(parents: Parents) -> dict[str, str]:
     return {name: errors[name] for name in parents if name in errors}
 
 
-def circle(parents: Parents, name: str) -> list[str]:
-    """Return a shortest way from a task through its parents back to itself, without its end; empty for none."""
+def shortest_cycle(parents: Parents, name: str) -> list[str]:
+    """Return the shortest path from a task through its parents back to it, without its end; empty without a cycle."""
     after: dict[str, str] = {}
-    waiting = deque([name])
-    while waiting:
-        at = waiting.popleft()
+    queue = deque([name])
+    while queue:
+        at = queue.popleft()
         for parent in parents[at]:
             if parent == name:
-                way = [at]
-                while way[-1] != name:
-                    way.append(after[way[-1]])
-                return way[::-1]
+                path = [at]
+                while path[-1] != name:
+                    path.append(after[path[-1]])
+                return path[::-1]
             if parent in parents and parent not in after:
                 after[parent] = at
-                waiting.append(parent)
+                queue.append(parent)
     return []
 
 
 def common_dependencies(parents: Parents) -> Iterator[tuple[str, str, str]]:
-    """(task, parent, dependency) where the task depends on both, and the parent on that dependency as well."""
+    """Yield (task, parent, dependency) where the task depends on both, and the parent on the dependency too."""
     names = list(parents)
     bits = _bits(parents)
     masks = _ancestor_masks(parents)
@@ -96,7 +98,7 @@ def common_dependencies(parents: Parents) -> Iterator[tuple[str, str, str]]:
 
 
 def check_graph(tasks: Mapping[str, RunConfigTask]) -> list[str]:
-    """What is wrong with the graph of these tasks (by name), one sentence each, at most 100; empty when nothing is."""
+    """Return a sentence for each problem of a graph of tasks (by name), at most 100."""
     if len(tasks) > MAX_TASKS:
         return [f"a run has at most {MAX_TASKS} tasks, this one has {len(tasks)}"]
     errors = [
@@ -109,7 +111,7 @@ def check_graph(tasks: Mapping[str, RunConfigTask]) -> list[str]:
         ]
         if len(set(listed)) < len(listed):
             errors.append(f'duplicate task dependency: task "{name}"')
-    parents = parents_of(tasks)
+    parents = _parents_of(tasks)
     errors = errors or list(cycle_errors(parents).values())
     if errors:
         return errors[:MAX_PROBLEMS]
@@ -119,13 +121,13 @@ def check_graph(tasks: Mapping[str, RunConfigTask]) -> list[str]:
 
 
 def with_levels(tasks: Mapping[str, RunConfigTask]) -> dict[str, RunConfigTask]:
-    """The same tasks with their levels computed. Raises BadRequestError when there is a cycle."""
-    found = levels(parents_of(tasks))
+    """Return the tasks with their levels. Raise BadRequestError for a cycle."""
+    found = levels(_parents_of(tasks))
     return {name: replace(task, level=found[name]) for name, task in tasks.items()}
 
 
-def parents_of(tasks: Mapping[str, RunConfigTask]) -> dict[str, tuple[str, ...]]:
-    """The names of each task's parents."""
+def _parents_of(tasks: Mapping[str, RunConfigTask]) -> dict[str, tuple[str, ...]]:
+    """Return the names of each task's parents."""
     return {name: tuple(depend.task for depend in task.depends) for name, task in tasks.items()}
 
 
@@ -138,10 +140,10 @@ def _bits(parents: Parents) -> dict[str, int]:
 
 
 def _ancestor_masks(parents: Parents) -> dict[str, int]:
-    """Ancestors as bits in the order of the mapping: a chain of thousands would not fit in memory as sets."""
+    """Return ancestors as bits, in the order of the mapping: sets of a chain of thousands would not fit in memory."""
     bits = _bits(parents)
     masks: dict[str, int] = {}
-    for component in components(parents):
+    for component in _components(parents):
         mask = 0
         for name in component:
             for parent in parents[name]:
@@ -155,3 +157,59 @@ def _named(mask: int, names: list[str]) -> Iterator[str]:
         lowest = mask & -mask
         yield names[lowest.bit_length() - 1]
         mask ^= lowest
+
+
+def _components(parents: Parents) -> Iterator[list[str]]:
+    """Yield the strongly connected components, parents first, each in the order of the mapping."""
+    search = _Tarjan(parents)
+    order = {name: position for position, name in enumerate(parents)}
+    for name in parents:
+        if name not in search.index:
+            for component in search.explore(name):
+                yield sorted(component, key=order.__getitem__)
+
+
+class _Tarjan:
+    """Tarjan's algorithm, without recursion: a chain of thousands of tasks would exhaust the stack."""
+
+    def __init__(self, parents: Parents) -> None:
+        self._parents = parents
+        self.index: dict[str, int] = {}
+        self._low: dict[str, int] = {}
+        self._open: list[str] = []
+        self._is_open: set[str] = set()
+
+    def explore(self, root: str) -> Iterator[list[str]]:
+        """Yield the components that this task reaches and no earlier one did."""
+        path = [(root, self._enter(root))]
+        while path:
+            name, remaining = path[-1]
+            parent = next(remaining, None)
+            if parent is not None:
+                self._visit(name, parent, path)
+                continue
+            path.pop()
+            if path:
+                below = path[-1][0]
+                self._low[below] = min(self._low[below], self._low[name])
+            if self._low[name] == self.index[name]:
+                yield self._close(name)
+
+    def _enter(self, name: str) -> Iterator[str]:
+        self.index[name] = self._low[name] = len(self.index)
+        self._open.append(name)
+        self._is_open.add(name)
+        return (parent for parent in self._parents[name] if parent in self._parents)
+
+    def _visit(self, name: str, parent: str, path: list[tuple[str, Iterator[str]]]) -> None:
+        if parent not in self.index:
+            path.append((parent, self._enter(parent)))
+        elif parent in self._is_open:
+            self._low[name] = min(self._low[name], self.index[parent])
+
+    def _close(self, name: str) -> list[str]:
+        component: list[str] = []
+        while not component or component[-1] != name:
+            component.append(self._open.pop())
+            self._is_open.discard(component[-1])
+        return component

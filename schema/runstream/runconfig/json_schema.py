@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from runstream.runconfig import fields
-from runstream.runconfig.concurrency import MAX_PRIORITY, MAX_WAITING, POLICIES
-from runstream.runconfig.depends import CONDITIONS
+from runstream.runconfig.amounts import UNITS
 from runstream.runconfig.fields import Field, FieldTable, Kind
-from runstream.runconfig.limits import MAX_RETRIES, REASONS
-from runstream.runconfig.runtime import ARCHS, TYPES
+from runstream.runconfig.parse import MAX_PRIORITY, MAX_WAITING, POLICIES
+from runstream.runconfig.tasks import ARCHS, CONDITIONS, MAX_RETRIES, REASONS, TYPES
 
 Schema = dict[str, Any]
-_UNIT = "(ns|us|µs|μs|ms|s|m|h)"
+_UNIT = f"({'|'.join(UNITS)})"
 _NUMBER = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)"
 _DURATION = f"(0|({_NUMBER}{_UNIT})+)"
 _WORDS = [

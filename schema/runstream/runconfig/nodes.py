@@ -1,7 +1,7 @@
-"""What a configuration file is before it means anything: scalars, sequences and mappings, each with its line.
+"""The nodes of a configuration file (scalars, sequences, mappings), each with its line, and the bounds on them.
 
-Plain scalars mean what YAML 1.2 (core schema) says: `on`, `yes` and `off` are text, `010` is ten. A quoted
-scalar is always text.
+Plain scalars follow YAML 1.2 (core schema): `on`, `yes` and `off` are text, `010` is ten. A quoted scalar is always
+text.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+MAX_NODES = 100_000
+MAX_DEPTH = 64
 ScalarKind = Literal["null", "bool", "int", "float", "str"]
 
 _TAGS: dict[str, ScalarKind] = {
@@ -24,14 +26,24 @@ _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
 _NOT_ALWAYS_TEXT = frozenset("~nNtTfF+-.0123456789")
-"""What a plain scalar begins with that can be anything but a text: most are texts, and are told by this."""
+"""First characters of plain scalars that may be anything but text. Most scalars are text, and skip the comparisons."""
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
+class UnreadableError(Exception):
+    """A text that is not a configuration file: a sentence, the line, and a hint."""
+
+    def __init__(self, line: int, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+        self.hint = hint
+
+
 @dataclass(frozen=True, slots=True)
-class Scalar:
-    """A single value: its text as written (quotes and escapes undone) and what it is."""
+class ScalarNode:
+    """A single value: its text, without quotes and escapes, and its kind."""
 
     line: int
     text: str
@@ -41,7 +53,7 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class SequenceNode:
     """A list."""
 
     line: int
@@ -49,8 +61,8 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
-    """A map; its keys are text, each once, in the order of the file."""
+class MappingNode:
+    """A map with unique text keys, in the order of the file."""
 
     line: int
     entries: dict[str, Node]
@@ -58,11 +70,11 @@ class Mapping:
     """The line of each key."""
 
 
-Node = Scalar | Sequence | Mapping
+Node = ScalarNode | SequenceNode | MappingNode
 
 
 def plain_kind(text: str) -> ScalarKind:
-    """What a plain scalar is by the rules of YAML 1.2."""
+    """Return the kind of a plain scalar by the rules of YAML 1.2."""
     if text and text[0] not in _NOT_ALWAYS_TEXT:
         return "str"
     if text in _NULL:
@@ -75,32 +87,44 @@ def plain_kind(text: str) -> ScalarKind:
 
 
 def tagged_kind(tag: str) -> ScalarKind | None:
-    """What a tag says a scalar is; None for a tag that a configuration may not use."""
+    """Return the kind that a tag gives a scalar; None for a tag that configurations may not use."""
     return _TAGS.get(tag)
 
 
 def is_true(text: str) -> bool:
-    """Whether the text of a `bool` scalar is true."""
+    """Return the value of a `bool` scalar."""
     return text in _TRUE
 
 
 def to_int(text: str) -> int:
-    """The number that the text of an `int` scalar stands for. Raises ValueError when it is absurdly long."""
+    """Return the value of an `int` scalar. Raise ValueError past the digits that Python converts."""
     return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
 
 
+def unicode_text(text: str, line: int) -> str:
+    """Join the surrogate pairs of a text (JSON escapes make them). Raise UnreadableError if it is not Unicode."""
+    if "\0" in text:
+        raise UnreadableError(line, "a text contains the character NUL")
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise UnreadableError(line, "a text contains half of a surrogate pair") from error
+
+
 def describe(node: Node) -> str:
-    """What it is, for a message: `a list`, `a map`, `the number 10`."""
+    """Name a node in a message: `a list`, `a map`, `the number 10`."""
     match node:
-        case Sequence():
+        case SequenceNode():
             return "a list"
-        case Mapping():
+        case MappingNode():
             return "a map"
-        case Scalar(kind="null"):
+        case ScalarNode(kind="null"):
             return "null"
-        case Scalar(kind="bool"):
+        case ScalarNode(kind="bool"):
             return f"the boolean {node.text}"
-        case Scalar(kind="str"):
+        case ScalarNode(kind="str"):
             return "a text"
-        case Scalar():
+        case ScalarNode():
             return f"the number {node.text[:40]}"

@@ -1,4 +1,4 @@
-"""From a parsed configuration to the run configs of one ref, with variables resolved (rules config-8 and config-15)."""
+"""Run configs: made from a parsed file for one ref (rules config-8 and config-15), hashed, compared and checked."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeVar, assert_never
 
 from msgspec.structs import replace
 
+from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.events.run_config import (
     Container,
@@ -19,10 +20,9 @@ from runstream.events.run_config import (
     Step,
     Text,
 )
-from runstream.runconfig.environment import RefContext, static_environment
 from runstream.runconfig.graph import levels
-from runstream.runconfig.parsed import ParsedConfig, RunSpec, TaskSpec
-from runstream.runconfig.runtime import RuntimeSpec
+from runstream.runconfig.parse import ParsedConfig, RunSpec
+from runstream.runconfig.refs import RefContext, static_environment
 from runstream.runconfig.steps import (
     CloneStep,
     RestoreCacheStep,
@@ -32,25 +32,32 @@ from runstream.runconfig.steps import (
     SaveToWorkspaceStep,
     StepSpec,
 )
+from runstream.runconfig.tasks import RuntimeSpec, TaskSpec
 from runstream.runconfig.values import RegistryAuthSpec, Value
-from runstream.runconfig.when import When, match_when
 
 DEFAULT_SHELL = "/bin/sh -e"
 CLONE_NAME = "Clone repository and checkout code"
 MAX_RESOLVED_BYTES = 4 << 20
-"""Of all values that come from variables, and of what is the same for all runs of a file."""
+"""Bytes that one file may take from variables and from the environment of its runs, each use counted."""
+MAX_ENTRY_BYTES = 131_072
+"""Bytes of a variable in a process: its name, `=`, its value and a final zero (Linux: MAX_ARG_STRLEN)."""
+_SEALED_EXTRA_BYTES = 28
+"""Nonce and tag of a sealed value."""
+_MAX_NAMED = 5
+"""Variables that an error names."""
 Variables = Mapping[str, Text]
+Tasks = Mapping[str, RunConfigTask]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRun:
-    """One run of the file as it would be created."""
+    """A run of the file, ready to be created."""
 
     name: str
     config: RunConfig
     matches: bool
-    """Whether the run's `when` matches the ref; a run that does not match is not created."""
+    """False for a run whose `when` excludes the ref; it is not created."""
 
 
 def run_configs(
@@ -62,38 +69,38 @@ def run_configs(
     cache_group: str = "",
     priority: int | None = None,
 ) -> list[ResolvedRun]:
-    """Every run of the file, in its order.
+    """Return the runs of the file, in its order.
 
-    `environment` is the run-level one, which wins over all others; `priority` wins over the file's.
+    `environment` is the run's own, which wins over all others; `priority` wins over the file's.
 
-    Raises BadRequestError (code configTooLarge) when it would repeat given values until they are megabytes.
+    Raise BadRequestError (code configTooLarge) for a file that repeats values past MAX_RESOLVED_BYTES.
     """
     static = static_environment(context)
     common = sum(_size(value) for value in (*static.values(), *(environment or {}).values()))
-    metered = _Metered(variables)
-    metered.spend(len(parsed.runs) * common)
+    budgeted = _BudgetedVariables(variables)
+    budgeted.spend(len(parsed.runs) * common)
     return [
         ResolvedRun(
             run.name,
             RunConfig(
                 name=run.name,
-                tasks=run_config_tasks(parsed, run, context, metered),
+                tasks=_tasks(parsed, run, context, budgeted),
                 static_environment=static,
                 environment=dict(environment or {}),
                 cache_group=cache_group,
-                run_timeout_interval=_nearest(run.run_timeout_interval, parsed.run_timeout_interval) or 0,
+                run_timeout_interval=_first_given(run.run_timeout_interval, parsed.run_timeout_interval) or 0,
                 concurrency=run.concurrency,
                 priority=run.priority if priority is None else priority,
                 fail_fast=run.fail_fast,
             ),
-            _matches(run.when, context),
+            context.matches(run.when),
         )
         for run in parsed.runs
     ]
 
 
-class _Metered(Mapping[str, Text]):
-    """Variables that count what is taken of them: a small file could ask for a long value many thousand times."""
+class _BudgetedVariables(Mapping[str, Text]):
+    """Variables with a budget in bytes: a small file could use a long value many thousand times."""
 
     def __init__(self, variables: Variables) -> None:
         self._variables = variables
@@ -111,7 +118,7 @@ class _Metered(Mapping[str, Text]):
         return len(self._variables)
 
     def spend(self, size: int) -> None:
-        """Raises BadRequestError when nothing is left."""
+        """Take bytes from the budget. Raise BadRequestError if it is exhausted."""
         self._left -= size
         if self._left < 0:
             raise BadRequestError(
@@ -125,10 +132,7 @@ def _size(text: Text) -> int:
     return len(text if isinstance(text, str) else text.value)
 
 
-def run_config_tasks(
-    parsed: ParsedConfig, run: RunSpec, context: RefContext, variables: Variables
-) -> dict[str, RunConfigTask]:
-    """The tasks of a run, by name."""
+def _tasks(parsed: ParsedConfig, run: RunSpec, context: RefContext, variables: Variables) -> dict[str, RunConfigTask]:
     level_of = levels({task.name: [depend.task for depend in task.depends] for task in run.tasks})
     return {task.name: _task(parsed, run, task, level_of[task.name], context, variables) for task in run.tasks}
 
@@ -136,8 +140,8 @@ def run_config_tasks(
 def _task(
     parsed: ParsedConfig, run: RunSpec, task: TaskSpec, level: int, context: RefContext, variables: Variables
 ) -> RunConfigTask:
-    silence = _nearest(task.no_output_timeout, run.no_output_timeout, parsed.no_output_timeout) or 0
-    retry = _nearest(task.retry, run.retry, parsed.retry)
+    no_output_timeout = _first_given(task.no_output_timeout, run.no_output_timeout, parsed.no_output_timeout) or 0
+    retry = _first_given(task.retry, run.retry, parsed.retry)
     registries = parsed.docker_registries_auth | run.docker_registries_auth | task.docker_registries_auth
     return RunConfigTask(
         name=task.name,
@@ -148,9 +152,9 @@ def _task(
         working_dir=task.working_dir,
         shell=task.shell or DEFAULT_SHELL,
         user=task.user,
-        steps=tuple(_limited(step, _step(step, variables), silence) for step in task.steps),
+        steps=tuple(_with_timeouts(step, _step(step, variables), no_output_timeout) for step in task.steps),
         ignore_failure=task.ignore_failure,
-        skip=not _matches(task.when, context),
+        skip=not context.matches(task.when),
         needs_approval=task.approval,
         docker_registries_auth={registry: _auth(auth, variables) for registry, auth in registries.items()},
         task_timeout_interval=_timeout(parsed, run, task),
@@ -158,24 +162,20 @@ def _task(
     )
 
 
-def _matches(when: When | None, context: RefContext) -> bool:
-    return match_when(when, context.ref_type, context.branch, context.tag, context.ref)
-
-
 def _timeout(parsed: ParsedConfig, run: RunSpec, task: TaskSpec) -> int:
-    """The nearest one given. A negative one can be written, and means none."""
-    given = _nearest(task.task_timeout_interval, run.task_timeout_interval, parsed.task_timeout_interval)
+    """Return the nearest task timeout; files may write a negative one for none."""
+    given = _first_given(task.task_timeout_interval, run.task_timeout_interval, parsed.task_timeout_interval)
     return max(0, given or 0)
 
 
-def _nearest(*given: T | None) -> T | None:
-    """The first that was given."""
+def _first_given(*given: T | None) -> T | None:
+    """Return the first value that is not None."""
     return next((one for one in given if one is not None), None)
 
 
-def _limited(step: StepSpec, made: Step, silence: int) -> Step:
-    """The step with its limits; `silence` is what its task says of all run steps."""
-    quiet = _nearest(step.no_output_timeout, silence) if isinstance(step, RunStep) else 0
+def _with_timeouts(step: StepSpec, made: Step, no_output_timeout: int) -> Step:
+    """Return a step with its timeouts; `no_output_timeout` is its task's."""
+    quiet = _first_given(step.no_output_timeout, no_output_timeout) if isinstance(step, RunStep) else 0
     return replace(made, step_timeout_interval=step.step_timeout_interval, no_output_timeout=quiet or 0)
 
 
@@ -232,3 +232,82 @@ def _step(step: StepSpec, variables: Variables) -> Step:
             return Step(type="restore_cache", name=step.name, keys=step.keys, dest_dir=step.dest_dir)
         case _:
             assert_never(step)
+
+
+def canonical(config: RunConfig) -> bytes:
+    """Return a run config as JSON with sorted keys. Raise TypeError for a text that is not Unicode."""
+    import orjson  # not at the top: `config check` does without
+    from msgspec.structs import asdict
+
+    return orjson.dumps(config, default=asdict, option=orjson.OPT_SORT_KEYS)
+
+
+def config_hash(config: RunConfig) -> str:
+    """Return the SHA-256, in hex, of the canonical JSON: the id under which a run config is stored."""
+    from runstream.ids import content_hash
+
+    return content_hash(canonical(config))
+
+
+def differing_tasks(one: Tasks, other: Tasks) -> list[str]:
+    """Return the names of tasks that only one side has, or whose work differs; values of variables do not count."""
+    return [name for name in {**one, **other} if _work(one.get(name)) != _work(other.get(name))]
+
+
+def _work(task: RunConfigTask | None) -> RunConfigTask | None:
+    """Return a task without the values of variables: these are in environments and registry logins only."""
+    if task is None:
+        return None
+    runtime = task.runtime
+    containers = tuple(replace(one, environment=_names(one.environment)) for one in runtime.containers)
+    logins = task.docker_registries_auth.items()
+    return replace(
+        task,
+        environment=_names(task.environment),
+        runtime=replace(runtime, containers=containers),
+        steps=tuple(replace(step, environment=_names(step.environment or {})) for step in task.steps),
+        docker_registries_auth={name: replace(one, username="", password="", auth="") for name, one in logins},
+    )
+
+
+def _names(environment: Mapping[str, Text]) -> dict[str, Text]:
+    return dict.fromkeys(environment, "")
+
+
+def require_fitting_environment(config: RunConfig) -> None:
+    """Raise BadRequestError if a variable is too large for the environment of a process."""
+    found = dict(_too_large(config))
+    if not found:
+        return
+    sizes = [f"{name[:100]} is {counted(size, 'byte')}" for name, size in list(found.items())[:_MAX_NAMED]]
+    more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+    raise BadRequestError(
+        f"{', '.join(sizes)}{more}, a process can take {MAX_ENTRY_BYTES:,}",
+        code="environmentTooLarge",
+        details={"run": config.name, "variables": found},
+        hint="hand it over in a file: in the repository, or by save_to_workspace",
+    )
+
+
+def _too_large(config: RunConfig) -> Iterator[tuple[str, int]]:
+    for environment in _environments(config):
+        for name, value in environment.items():
+            size = _value_bytes(value)
+            if len(name.encode()) + size + 2 > MAX_ENTRY_BYTES:
+                yield name, size
+
+
+def _environments(config: RunConfig) -> Iterator[Mapping[str, Text]]:
+    yield from (config.static_environment, config.environment)
+    for task in config.tasks.values():
+        if task.skip:
+            continue
+        yield task.environment
+        yield from (container.environment for container in task.runtime.containers)
+        yield from (step.environment for step in task.steps if step.environment)
+
+
+def _value_bytes(value: Text) -> int:
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode())
+    return len(value.value) * 3 // 4 - value.value[-2:].count("=") - _SEALED_EXTRA_BYTES

@@ -1,37 +1,46 @@
-"""For which branches, tags and refs a run or a task is meant (rules config-10 and config-11)."""
+"""For which branches, tags and refs a run or a task is meant (rules config-10 and config-11).
+
+Regular expressions are RE2, which matches any expression in linear time. Their number in a file, their length and the
+memory of each are bounded.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, Protocol, cast
 
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import PATTERNS, WHEN
 from runstream.runconfig.foreign import FOREIGN_PATTERNS, FOREIGN_WHEN, FOREIGN_WHEN_TEXTS
-from runstream.runconfig.nodes import Mapping, Scalar, Sequence, describe
-from runstream.runconfig.patterns import MAX_EXPRESSIONS, PatternError, check_pattern, searches
-from runstream.runconfig.problems import shown
+from runstream.runconfig.nodes import MappingNode, ScalarNode, SequenceNode, describe
+from runstream.runconfig.problems import quoted
 
 RefType = Literal["", "branch", "tag", "pull_request"]
+MAX_EXPRESSIONS = 100
+"""Different regular expressions of one file."""
+_MAX_EXPRESSION_BYTES = 4096
+_MAX_EXPRESSION_MEMORY = 256 << 10
+"""Bytes of one compiled expression."""
 _DELIMITERS = ("/", "#")
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What a name is compared with: literally, or by an unanchored RE2 search."""
+    """A name, or a regular expression that is searched for in a name."""
 
     text: str
     kind: Literal["simple", "regexp"] = "simple"
 
     def matches(self, name: str) -> bool:
-        """Whether the name is meant."""
-        return self.text == name if self.kind == "simple" else searches(self.text, name)
+        """Return whether the name matches."""
+        return self.text == name if self.kind == "simple" else _searches(self.text, name)
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """Included names; excluded names among them."""
+    """Patterns of included names, and of names excluded from these."""
 
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
@@ -47,7 +56,7 @@ class When:
 
 
 def match_when(when: When | None, ref_type: str, branch: str, tag: str, ref: str) -> bool:
-    """Whether a run of this ref is meant. Later sections override earlier ones; `{}` never matches, None always."""
+    """Return whether a ref matches. Later sections override earlier ones; `{}` never matches, None always does."""
     if when is None:
         return True
     matched = False
@@ -69,18 +78,18 @@ def _decide(conditions: Conditions, name: str, *, matched: bool) -> bool:
 
 
 def decode_when(fields: Fields) -> When | None:
-    """The field `when`; None when it is not there."""
+    """Decode the field `when`."""
     place = fields.get("when")
     if place is None:
         return None
-    if isinstance(place.node, Scalar) and place.node.text in FOREIGN_WHEN_TEXTS:
-        place.wrong(f"expected a map, found {describe(place.node)}", FOREIGN_WHEN_TEXTS[place.node.text])
+    if isinstance(place.node, ScalarNode) and place.node.text in FOREIGN_WHEN_TEXTS:
+        place.error(f"expected a map, found {describe(place.node)}", FOREIGN_WHEN_TEXTS[place.node.text])
         return None
     before = len(place.problems), len(place.problems.warnings)
     sections = place.fields(WHEN, foreign=FOREIGN_WHEN)
     when = When(*(_conditions(sections.get(name)) for name in ("branch", "tag", "ref")))
-    told = before != (len(place.problems), len(place.problems.warnings))
-    if not told and not any(one.include for one in (when.branch, when.tag, when.ref) if one is not None):
+    reported = before != (len(place.problems), len(place.problems.warnings))
+    if not reported and not any(one.include for one in (when.branch, when.tag, when.ref) if one is not None):
         place.warn("this `when` can never match", "name a branch, tag or ref, or leave `when` out")
     return when
 
@@ -88,17 +97,15 @@ def decode_when(fields: Fields) -> When | None:
 def _conditions(place: Cursor | None) -> Conditions | None:
     if place is None:
         return None
-    match place.node:
-        case Mapping():
-            fields = place.fields(PATTERNS, strict=True, foreign=FOREIGN_PATTERNS)
-            return Conditions(_listed(fields.get("include")), _listed(fields.get("exclude")))
-        case _:
-            return Conditions(_patterns(place))
+    if not isinstance(place.node, MappingNode):
+        return Conditions(_patterns(place))
+    fields = place.fields(PATTERNS, strict=True, foreign=FOREIGN_PATTERNS)
+    return Conditions(_listed(fields.get("include")), _listed(fields.get("exclude")))
 
 
 def _listed(place: Cursor | None) -> tuple[Pattern, ...]:
-    """What is included or excluded; a number or a boolean, which the format takes for an empty list, is pointed at."""
-    if place is not None and isinstance(place.node, Scalar) and place.node.kind != "str":
+    """Decode included or excluded names. The format takes a number or a boolean for an empty list: warn of these."""
+    if place is not None and isinstance(place.node, ScalarNode) and place.node.kind != "str":
         place.warn(f"{describe(place.node)} is no pattern and matches nothing", "put it in quotes")
         return ()
     return () if place is None else _patterns(place)
@@ -106,12 +113,12 @@ def _listed(place: Cursor | None) -> tuple[Pattern, ...]:
 
 def _patterns(place: Cursor) -> tuple[Pattern, ...]:
     match place.node:
-        case Sequence():
+        case SequenceNode():
             return tuple(_pattern(item) for item in place.items())
-        case Scalar(kind="str"):
+        case ScalarNode(kind="str"):
             return (_pattern(place),)
         case node:
-            place.wrong(f"expected a text or a list of texts, found {describe(node)}", "put it in quotes")
+            place.error(f"expected a text or a list of texts, found {describe(node)}", "put it in quotes")
             return ()
 
 
@@ -121,23 +128,49 @@ def _pattern(place: Cursor) -> Pattern:
         if "*" in text:
             expression = ".*".join(map(re.escape, re.split(r"\*+", text)))
             place.warn(
-                f"{shown(text)} is compared as it is, * included",
-                f"a pattern stands between slashes: {shown(f'/^{expression}$/')}",
+                f"{quoted(text)} is compared as it is, * included",
+                f"a pattern stands between slashes: {quoted(f'/^{expression}$/')}",
             )
         return Pattern(text)
-    if wrong := _wrong_with(text[1:-1], place.problems.expressions):
-        place.wrong(wrong, "the syntax is RE2's")
+    if problem := _expression_problem(text[1:-1], place.problems.expressions):
+        place.error(problem, "the syntax is RE2's")
     return Pattern(text[1:-1], "regexp")
 
 
-def _wrong_with(expression: str, met: dict[str, str]) -> str:
-    """Each expression is compiled once, and only so many: each costs time and memory."""
-    if len(met) == MAX_EXPRESSIONS and expression not in met:
+def _expression_problem(expression: str, checked: dict[str, str]) -> str:
+    """Return the error of an expression; empty for a valid one. Compiles each expression of a file once."""
+    if len(checked) == MAX_EXPRESSIONS and expression not in checked:
         return f"more than {MAX_EXPRESSIONS} different regular expressions in one file"
-    if expression not in met:
+    if expression not in checked:
         try:
-            check_pattern(expression)
-            met[expression] = ""
-        except PatternError as error:
-            met[expression] = f"not a regular expression: {error}"
-    return met[expression]
+            if len(expression.encode()) > _MAX_EXPRESSION_BYTES:
+                raise ValueError(f"longer than {_MAX_EXPRESSION_BYTES} bytes")
+            _compiled(expression)
+            checked[expression] = ""
+        except ValueError as error:
+            checked[expression] = f"not a regular expression: {error}"
+    return checked[expression]
+
+
+class _Expression(Protocol):
+    def search(self, text: str) -> object | None: ...
+
+
+@lru_cache(maxsize=1024)
+def _searches(expression: str, text: str) -> bool:
+    return _compiled(expression).search(text) is not None
+
+
+@lru_cache(maxsize=MAX_EXPRESSIONS)
+def _compiled(expression: str) -> _Expression:
+    """Compile an expression. Raise ValueError with RE2's reason."""
+    import re2  # type: ignore[import-untyped]  # not at the top: most files have no expression
+
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = _MAX_EXPRESSION_MEMORY
+    try:
+        return cast("_Expression", re2.compile(expression, options))
+    except re2.error as error:
+        reason = error.args[0] if error.args else error
+        raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from error

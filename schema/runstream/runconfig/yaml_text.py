@@ -1,15 +1,28 @@
-"""From YAML to nodes: whatever the reader of the library raises is about the text, and says so with its line."""
+"""Reading YAML 1.2 into nodes. Every exception of the library becomes an UnreadableError with a line.
+
+Depth and number of nodes are bounded while reading, and an alias counts as all nodes of its anchor, so that a file of
+a few lines cannot expand to a billion nodes. Duplicate keys are refused; merge keys (`<<`) work.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import TypeVar
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
-from ruamel.yaml.events import DocumentStartEvent, Event, ScalarEvent, StreamEndEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    Event,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.tokens import (
     AliasToken,
@@ -20,68 +33,82 @@ from ruamel.yaml.tokens import (
     ScalarToken,
 )
 
-from runstream.runconfig.bounds import MAX_DEPTH, MAX_NODES, RefusedError
-from runstream.runconfig.composing import Composer, line_of
-from runstream.runconfig.nodes import Node
+from runstream.runconfig.nodes import (
+    MAX_DEPTH,
+    MAX_NODES,
+    MappingNode,
+    Node,
+    ScalarKind,
+    ScalarNode,
+    SequenceNode,
+    UnreadableError,
+    plain_kind,
+    tagged_kind,
+    unicode_text,
+)
+from runstream.runconfig.problems import quoted
 
 T = TypeVar("T")
 
 _COLON_INSIDE = re.compile(r"(?<=[^\s\"'\[\]{},]):(?=[^\s\[\]{},])")
-"""A colon between two characters of a plain text: nowhere in YAML 1.2 does it end a key.
+"""A colon between two characters of a plain text, which never ends a key in YAML 1.2.
 
-A key in quotes or brackets may have its colon right behind it (`{"a":b}`), so what follows these is left out.
+Not one right behind quotes or brackets, which ends a key without a space (`{"a":b}`).
 """
 _COLON_IN_FLOW = re.compile(
     r"(?<=[^\s\"'\[\]{},]):(?=[^\s\[\]{},])"  # inside a plain text
     r"|(?<=[\s\[{,]):(?=[^\s\[\]{},\"'&*!|>%@`])"  # at the start of one
     r"|(?<![\"'\]}]):(?=[\[\]{},])"  # behind a key, with no space before what follows it
 )
-"""Every colon that the library refuses in flow style and YAML 1.2 does not."""
+"""Every colon in flow style that YAML 1.2 allows and the library refuses."""
 _PRIVATE = range(0xE000, 0xF8FF)
-"""Characters for private use, one of which stands for such a colon while the library reads."""
+"""Characters for private use; one that the text lacks stands for such a colon while the library reads."""
 _REFUSED_COLON = ("unexpected ':'", "did not find expected node content")
 _MAX_TOKENS = 4 * MAX_NODES
 _ENDS_A_KEY = (FlowSequenceEndToken, FlowMappingEndToken, AliasToken)
+_COLLECTION_TAGS = {None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+_MERGE = "<<"
+_TAG_HINTS = {"bool": "write true or false", "int": "write a whole number", "float": "write a number"}
 
 
 def compose_yaml(text: str) -> Node | None:
-    """The node that the text is; None for an empty one. Raises RefusedError.
+    """Return the root node; None for an empty text. Raise UnreadableError.
 
-    The library's scanner, fast as it is, follows YAML 1.1 in flow style: it refuses a colon inside a plain text
+    In flow style the library's scanner follows YAML 1.1: it refuses a colon inside a plain text
     (`{image: python:3.12}`), at the start of one (`[:x]`) and right before a bracket or comma (`{a:, b:[]}`). Such a
-    text is read again with another character for these colons, and with a space behind those that end a key. In
-    quotes, block scalars and comments that changes nothing, because every one is put back.
+    text is read again with a stand-in character for these colons, and with a space behind those that end a key. That is
+    safe in quotes, block scalars and comments too, because each stand-in becomes a colon again in the events.
     """
     try:
         return _composed(_events(text))
-    except RefusedError as error:
+    except UnreadableError as error:
         stand_in = next((chr(code) for code in _PRIVATE if chr(code) not in text), "")
         if not stand_in or not _is_about_colons(error):
             raise
     try:
         return _composed_with(_COLON_INSIDE.sub(stand_in, text), stand_in)
-    except RefusedError as error:
+    except UnreadableError as error:
         if not _is_about_colons(error):
             raise
     return _composed_with(_spaced(_COLON_IN_FLOW.sub(stand_in, text), stand_in), stand_in)
 
 
-def _is_about_colons(error: RefusedError) -> bool:
+def _is_about_colons(error: UnreadableError) -> bool:
     return any(words in error.message for words in _REFUSED_COLON)
 
 
 def _composed_with(text: str, stand_in: str) -> Node | None:
     try:
         return _composed(_restored(_events(text), stand_in))
-    except RefusedError as error:
-        raise RefusedError(error.line, error.message.replace(stand_in, ":"), error.hint) from error.__cause__
+    except UnreadableError as error:
+        raise UnreadableError(error.line, error.message.replace(stand_in, ":"), error.hint) from error.__cause__
 
 
 def _spaced(text: str, stand_in: str) -> str:
-    """The text with a colon and a space for each stand-in that ends a key in flow style.
+    """Replace each stand-in that ends a key in flow style by a colon and a space.
 
-    Only the scanner knows what is plain and in flow style. There a stand-in ends a key when it is the last character
-    of a plain text, or the first of one right behind a key in quotes.
+    Only the scanner knows which texts are plain and in flow style. In such a text, a stand-in ends a key if it is the
+    last character, or the first one right behind a quoted key.
     """
     parts: list[str] = []
     done = 0
@@ -125,8 +152,8 @@ def _composed(events: Iterator[Event]) -> Node | None:
         if not isinstance(event, DocumentStartEvent):
             continue
         if root is not None:
-            raise RefusedError(line_of(event), "the file holds more than one document", "remove what follows ---")
-        root = Composer(events).compose(next(events))
+            raise UnreadableError(_line_of(event), "the file holds more than one document", "remove what follows ---")
+        root = _Composer(events).compose(next(events))
     return root
 
 
@@ -135,22 +162,22 @@ def _events(text: str) -> Iterator[Event]:
 
 
 def _read(read: Callable[[str], Iterator[T]], text: str) -> Iterator[T]:
-    """The reader's events or tokens; whatever it raises is about the text."""
+    """Yield the library's events or tokens; any exception of it, documented or not, is the text's fault."""
     try:
         yield from read(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = int(mark.line) + 1 if mark is not None else 1
-        raise RefusedError(
+        raise UnreadableError(
             line, f"not readable: {error.problem or error.context}", _hint(str(error.problem))
         ) from error
     except ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise RefusedError(line, "a character that no text file holds", "remove control characters") from error
+        raise UnreadableError(line, "a character that no text file holds", "remove control characters") from error
     except GeneratorExit:
         raise
     except Exception as error:
-        raise RefusedError(1, f"not readable: {error}"[:200]) from error
+        raise UnreadableError(1, f"not readable: {error}"[:200]) from error
 
 
 def _hint(problem: str) -> str:
@@ -163,3 +190,136 @@ def _hint(problem: str) -> str:
     if "Unicode character escape" in problem:
         return "write the character itself"
     return ""
+
+
+class _Composer:
+    """Makes the nodes of one document from its events."""
+
+    def __init__(self, events: Iterator[Event]) -> None:
+        self._events = events
+        self._count = 0
+        self._anchors: dict[str, tuple[Node, int] | None] = {}
+
+    def compose(self, event: Event, depth: int = 0) -> Node:
+        """Return the node that begins with this event. Raise UnreadableError."""
+        line = _line_of(event)
+        if isinstance(event, AliasEvent):
+            return self._alias(event, line)
+        self._grow(1, line)
+        if depth > MAX_DEPTH:
+            raise UnreadableError(line, f"nested deeper than {MAX_DEPTH} levels")
+        anchor: str | None = getattr(event, "anchor", None)
+        if anchor is not None:
+            self._anchors[anchor] = None
+        before = self._count
+        node = self._node(event, line, depth)
+        if anchor is not None:
+            self._anchors[anchor] = (node, self._count - before + 1)
+        return node
+
+    def _grow(self, nodes: int, line: int) -> None:
+        self._count += nodes
+        if self._count > MAX_NODES:
+            raise UnreadableError(
+                line,
+                f"more than {MAX_NODES} values, counting what aliases stand for",
+                "split the configuration, or generate less",
+            )
+
+    def _alias(self, event: AliasEvent, line: int) -> Node:
+        known = self._anchors.get(str(event.anchor), ())
+        if known is None:
+            raise UnreadableError(line, f"alias {quoted(str(event.anchor))} stands inside of what it names")
+        if not known:
+            raise UnreadableError(
+                line, f"alias {quoted(str(event.anchor))} names nothing", "an anchor comes first: &name"
+            )
+        node, size = known
+        self._grow(size, line)
+        return replace(node, line=line)
+
+    def _node(self, event: Event, line: int, depth: int) -> Node:
+        if isinstance(event, ScalarEvent):
+            return _scalar(event, line)
+        tag = _tag_of(event)
+        if tag not in _COLLECTION_TAGS and not _is_local(tag):
+            raise UnreadableError(line, f"unknown tag {quoted(str(tag))}", "leave the tag out")
+        if isinstance(event, SequenceStartEvent):
+            return self._sequence(line, depth)
+        return self._mapping(line, depth)
+
+    def _sequence(self, line: int, depth: int) -> SequenceNode:
+        return SequenceNode(line, tuple(self.compose(event, depth + 1) for event in self._until_end()))
+
+    def _mapping(self, line: int, depth: int) -> MappingNode:
+        entries: dict[str, Node] = {}
+        lines: dict[str, int] = {}
+        merged: list[MappingNode] = []
+        for event in self._until_end():
+            key = self.compose(event, depth + 1)
+            value = self.compose(next(self._events), depth + 1)
+            text = _key(key, _line_of(event))
+            if text == _MERGE and isinstance(key, ScalarNode) and key.plain:
+                merged += _merged(value)
+                continue
+            if text in entries:
+                raise UnreadableError(
+                    _line_of(event), f"key {quoted(text)} is given twice", f"the first is on line {lines[text]}"
+                )
+            entries[text], lines[text] = value, _line_of(event)
+        for source in merged:
+            for text, value in source.entries.items():
+                if text not in entries:
+                    entries[text], lines[text] = value, source.lines[text]
+        return MappingNode(line, entries, lines)
+
+    def _until_end(self) -> Iterator[Event]:
+        """Yield the events of the current collection; the caller consumes those of each child."""
+        for event in self._events:
+            if not isinstance(event, (ScalarEvent, AliasEvent, SequenceStartEvent, MappingStartEvent)):
+                return
+            yield event
+
+
+def _line_of(event: Event) -> int:
+    """Return the line on which an event begins, from 1."""
+    return int(event.start_mark.line) + 1 if event.start_mark is not None else 1
+
+
+def _scalar(event: ScalarEvent, line: int) -> ScalarNode:
+    text = unicode_text(str(event.value), line)
+    tag = _tag_of(event)
+    plain = event.style in (None, "")
+    if tag is None or _is_local(tag):
+        return ScalarNode(line, text, plain_kind(text) if plain else "str", plain)
+    kind: ScalarKind | None = tagged_kind(tag)
+    if kind is None:
+        raise UnreadableError(line, f"unknown tag {quoted(tag)}", "leave the tag out")
+    if kind != "str" and plain_kind(text) != kind and (kind, plain_kind(text)) != ("float", "int"):
+        name = f"!!{tag.rpartition(':')[2]}"
+        raise UnreadableError(line, f"{quoted(text)} is no value of the tag {name}", _TAG_HINTS.get(kind, ""))
+    return ScalarNode(line, text, kind, plain=False)
+
+
+def _tag_of(event: Event) -> str | None:
+    tag = getattr(event, "tag", None)
+    return None if tag is None else str(tag)
+
+
+def _is_local(tag: str | None) -> bool:
+    """Return whether a tag is local (`!name`), which has no meaning here."""
+    return tag is not None and tag.startswith("!") and tag != "!"
+
+
+def _key(key: Node, line: int) -> str:
+    if not isinstance(key, ScalarNode) or key.kind == "null":
+        raise UnreadableError(line, "a key is not a text", "a key is a plain or quoted word before a colon")
+    return key.text
+
+
+def _merged(value: Node) -> list[MappingNode]:
+    sources = value.items if isinstance(value, SequenceNode) else (value,)
+    maps = [source for source in sources if isinstance(source, MappingNode)]
+    if len(maps) != len(sources):
+        raise UnreadableError(value.line, "only a map, or a list of maps, can be merged with <<")
+    return maps

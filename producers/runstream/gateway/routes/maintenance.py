@@ -19,7 +19,7 @@ from runstream.gateway.texts import Label, Word
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
 from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_said, require_service
-from runstream.runconfig.duration import parse_duration
+from runstream.runconfig.amounts import parse_duration
 
 _MAX_BODY = 16_384
 _MAX_WAIT_SECONDS = 25.0
