@@ -26,7 +26,7 @@ from benchmarks.throughput import PUBLISHING, Publish, append, load_watched
 from benchmarks.usage import Processes, cpu_of_a_run, cpu_seconds
 from benchmarks.watching import Watch, end_of, watching
 from benchmarks.workloads import CHAIN, ONE, Workload
-from runstream.gateway.creation import RunCreation
+from runstream.gateway.runs.create import RunCreation
 from runstream.log.jetstream import JetStreamLog
 
 AIM = 2.2

@@ -14,7 +14,7 @@ from benchmarks.usage import add_cpu, cpu_seconds
 from benchmarks.watching import FINISH_SECONDS, end_of
 from benchmarks.workloads import CHAIN, ONE, SHELL, Workload
 from runstream.client import Client, NewRun
-from runstream.gateway.creation import RunCreation
+from runstream.gateway.runs.create import RunCreation
 from runstream.log.jetstream import JetStreamLog
 
 SAMPLES = 50

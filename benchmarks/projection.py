@@ -16,7 +16,7 @@ from benchmarks.watching import end_of
 from benchmarks.workloads import CHAIN, ONE
 from runstream import tables
 from runstream.database.rows import ExecutorTaskRow, RunRow, RunTaskRow
-from runstream.gateway.creation import RunCreation
+from runstream.gateway.runs.create import RunCreation
 from runstream.projections.statements import upsert
 
 AIM = 6000.0

@@ -17,7 +17,7 @@ from benchmarks.standing import Deployment
 from benchmarks.usage import add_cpu, cpu_seconds
 from benchmarks.watching import Watch, watching
 from benchmarks.workloads import CHAIN, ONE, Workload
-from runstream.gateway.creation import RunCreation
+from runstream.gateway.runs.create import RunCreation
 from runstream.log.jetstream import JetStreamLog
 
 AIMS = {ONE.name: 700.0, CHAIN.name: 280.0}

@@ -10,9 +10,9 @@ import msgspec
 
 from benchmarks.machine import COMMANDS
 from runstream.events.run_config import RunConfig
-from runstream.gateway.bodies import CreateRunBody
-from runstream.gateway.creation import NewRun
-from runstream.gateway.submission import requested_run
+from runstream.gateway.requests import CreateRunBody
+from runstream.gateway.runs.create import NewRun
+from runstream.gateway.runs.prepare import requested_run
 
 GROUPS = 64
 """Projects that the runs of a load belong to; each run has a group of its own, so that none waits for another."""

@@ -15,7 +15,7 @@ from typing import TypeAlias
 from runstream.codec import decode
 from runstream.commits import StoredCommit
 from runstream.errors import BadRequestError
-from runstream.log.port import Log, RawMessage, Reader
+from runstream.log.port import Log, RawMessage, ReadableLog, Reader
 from runstream.projections.fold import Parked
 from runstream.skips import Skips
 from runstream.subjects import Subjects, aggregate_of
@@ -112,7 +112,7 @@ def behind(aggregate: str) -> str:
     return f"an earlier commit of {aggregate} is parked"
 
 
-async def read_skips(log: Log, partition: int, up_to: int) -> Skips:
+async def read_skips(log: ReadableLog, partition: int, up_to: int) -> Skips:
     """What is decided to be skipped in a partition, up to a sequence of it."""
     skips = Skips()
     if not up_to:

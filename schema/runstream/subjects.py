@@ -137,3 +137,20 @@ def aggregate_of(subject: str) -> str:
 def skip_address(partition: int, subject: str) -> Address:
     """Where it is decided which commits of this subject of the log are skipped."""
     return Address(partition, "skip", subject.split(".", 4)[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class StepLogKey:
+    """Which log of which task of a run."""
+
+    partition: int
+    """Of the run, in the log."""
+    run_id: str
+    task: str
+    """The task's name."""
+    stored_id: str
+    """Names the stored object: a run that keeps a task of an earlier one shares its logs."""
+    executor_task_id: str
+    """Names the live log; empty for a task that was kept and never ran."""
+    step: int | None
+    """None is the setup step."""

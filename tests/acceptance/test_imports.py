@@ -13,12 +13,12 @@ import pytest
 from runstream.client import Client, NewRun
 from runstream.commits import Head
 from runstream.events.executor import ExecutorRegistered
-from runstream.log.memory import MemoryLog
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
 from runstream.subjects import Address
 from tests.acceptance.deployment import Deployment, deployed, in_one_process
 from tests.acceptance.load import task
+from tests.log.memory import MemoryLog
 from tests.maintenance.test_processes import only, run_until, until
 from tests.snapshots.files import CREATED, written
 

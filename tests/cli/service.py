@@ -35,8 +35,8 @@ from runstream.events.run import (
     RunTaskRetried,
     RunTasksSkipped,
 )
-from runstream.gateway.locating import find_run
 from runstream.ids import executor_task_id, run_task_id
+from runstream.log.runs import find_run
 from runstream.subjects import Address
 from tests.gateway.folding import FoldedLog
 from tests.gateway.world import BEGUN, World

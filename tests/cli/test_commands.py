@@ -79,7 +79,7 @@ def test_follow_of_what_is_stopped_ends_with_3(runstream: Command, config: Confi
 def test_follow_of_a_setup_error_ends_with_1(
     runstream: Command, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runstream.gateway.submission.run_configs", _broken)
+    monkeypatch.setattr("runstream.gateway.runs.prepare.run_configs", _broken)
     done = runstream("run", "create", "--config", config("build"), "--follow")
     assert done.code == 1
     assert "this was broken on purpose" in done.err

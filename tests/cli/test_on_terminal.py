@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.gateway.ports import StepLogKey
+from runstream.subjects import StepLogKey
 from tests.cli.conftest import Command
 from tests.cli.service import Service
 from tests.cli.terminal import PROGRAM, on_terminal

@@ -15,7 +15,7 @@ from runstream.domain.restart import decide_restart
 from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus, created, evolve
 from runstream.events.run import RunCreated, RunResult
 from runstream.events.run_config import Depend, RunConfig
-from runstream.gateway.views import run_answer
+from runstream.gateway.responses import run_answer
 from runstream.runconfig import with_levels
 
 from .cases import cases

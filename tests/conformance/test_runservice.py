@@ -23,9 +23,9 @@ from runstream.database.runs import MAX_LIMIT, RunQuery, list_runs
 from runstream.domain.run import RunPhase
 from runstream.events.event import Event
 from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted
-from runstream.gateway.bodies import CreateRunBody
-from runstream.gateway.creation import Created, RunCreation
-from runstream.gateway.submission import requested_run
+from runstream.gateway.requests import CreateRunBody
+from runstream.gateway.runs.create import Created, RunCreation
+from runstream.gateway.runs.prepare import requested_run
 from runstream.log.port import Log
 from runstream.projections.loading import load_partition
 from runstream.projections.store import ProjectionStore

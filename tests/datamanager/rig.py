@@ -12,11 +12,10 @@ from runstream.datamanager import fence as fences
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.shipper import Shipper
 from runstream.datamanager.status import DataStatus
-from runstream.log.memory import MemoryLog
-from runstream.log.port import RawMessage
+from runstream.log.port import RawMessage, ReadableLog
 from runstream.objects import ByteSource, Object, ObjectReader, ObjectStorage
-from runstream.snapshots.writing import ReadableLog
 from tests.log.commits import created, run_address
+from tests.log.memory import MemoryLog
 
 DEPLOYMENT = "a deployment"
 HOURS = 3600.0

@@ -13,11 +13,11 @@ from runstream.datamanager.agreement import ArchiveReport, check_archive
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.status import DataStatus, written
 from runstream.log.jetstream import open_log
-from runstream.log.memory import MemoryLog
 from runstream.objects import ObjectStorage, PosixObjects
 from runstream.objects.port import BytesSource
 from tests.datamanager.conftest import OpenPlace
 from tests.datamanager.rig import DEPLOYMENT, HOURS, Fence, Killed, Mortal, fill, paths, ship, shipping
+from tests.log.memory import MemoryLog
 from tests.objects.backends import Open
 
 

@@ -20,14 +20,14 @@ from runstream.datamanager.errors import ContradictionError
 from runstream.datamanager.fence import PostgresFence
 from runstream.errors import InternalError
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.questions import Questions
-from runstream.log.memory import MemoryLog
+from runstream.jetstream.messaging import Questions
 from runstream.objects import ObjectStorage, PosixObjects
 from runstream.service.stalls import Consumed, Stall
 from runstream.subjects import Subjects
 from runstream.telemetry.metrics import ARCHIVE_LAG_COMMITS, ARCHIVE_LAG_SECONDS
 from tests.datamanager.rig import DEPLOYMENT, archived, fill, logged, paths, same
 from tests.disks import take_all
+from tests.log.memory import MemoryLog
 from tests.projections.playing import migrated
 from tests.servers import Servers
 

@@ -10,9 +10,9 @@ from runstream.datamanager.errors import ContradictionError, DamagedArchiveError
 from runstream.errors import NotExistError
 from runstream.jetstream.publisher import Outcome, Unanswered
 from runstream.log import streams
-from runstream.log.control import read_key, write_key
 from runstream.log.jetstream import open_log
 from runstream.log.loading import Load, StreamLoader
+from runstream.log.streams import read_key, write_key
 from runstream.subjects import Subjects
 from tests.datamanager.conftest import OpenPlace
 from tests.datamanager.place import Place, said

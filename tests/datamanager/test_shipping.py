@@ -11,7 +11,6 @@ from runstream.datamanager.compaction import LIST_FROM, MERGE_FROM
 from runstream.datamanager.errors import ArchiveFencedError, ContradictionError, DamagedArchiveError, NoDataStatusError
 from runstream.datamanager.shipper import Shipper
 from runstream.errors import InternalError, Kind
-from runstream.log.memory import MemoryLog
 from runstream.objects import ObjectReader, ObjectStorage
 from tests.datamanager.rig import (
     DEPLOYMENT,
@@ -28,6 +27,7 @@ from tests.datamanager.rig import (
     ship,
     shipping,
 )
+from tests.log.memory import MemoryLog
 from tests.objects.reading import content
 
 

@@ -11,10 +11,10 @@ from typing import Any, get_args
 
 from runstream.domain.why import ReasonCode
 from runstream.errors import DEPENDENCY_OF_CODE, HTTP_STATUS
-from runstream.gateway.answers import STATUS_OF_CODE
 from runstream.gateway.app import PREFIX
-from runstream.gateway.bodies import CreateRunsBody
-from runstream.gateway.edge import OPEN_PATHS
+from runstream.gateway.errors import STATUS_OF_CODE
+from runstream.gateway.middleware import OPEN_PATHS
+from runstream.gateway.requests import CreateRunsBody
 from runstream.service.configuration import KEYS, load_settings
 from runstream.service.serve_options import ServeOptions
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings

@@ -17,11 +17,10 @@ from runstream.events.registry import EVENT_TYPES
 from runstream.events.run import RunCreated
 from runstream.executor.holding import Holdings
 from runstream.folding import MAX_STEPS, UnfitCommitError, executor_task_of, fold_executor_task
-from runstream.gateway.locating import fold_run
-from runstream.gateway.ports import StepLogKey
+from runstream.log.runs import fold_run
 from runstream.projections.fold import PartitionFold
 from runstream.steplogs.log_state import Fate
-from runstream.subjects import Address
+from runstream.subjects import Address, StepLogKey
 from tests.domain.world import START, config, task
 
 ID = "8a5b0f2e-0000-4000-8000-000000000001"

@@ -28,7 +28,6 @@ from runstream.executor.pod_runner import PodRunner
 from runstream.executor.pod_task import Surroundings
 from runstream.executor.spec import Specs
 from runstream.ids import attempt_id, content_hash, executor_task_id, new_id, run_task_id
-from runstream.log.memory import MemoryLog
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, PosixObjects, paths
 from runstream.objects.port import chunks
@@ -36,6 +35,7 @@ from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.live import LiveLogs
 from runstream.subjects import Address
+from tests.log.memory import MemoryLog
 
 HOST = Runtime("host", "", ())
 

@@ -16,10 +16,10 @@ from runstream.events.executor_task import (
     ExecutorTaskSetupFinished,
     ExecutorTaskStarted,
 )
-from runstream.log.memory import MemoryLog
 from runstream.scheduler.deadlines import Deadlines
 from runstream.timers import Timers
 from tests.executor.rig import rig, run_step, task_of
+from tests.log.memory import MemoryLog
 
 MILLISECOND = 1_000_000
 MINUTE = 60_000 * MILLISECOND

@@ -11,10 +11,10 @@ from runstream.commits import Head
 from runstream.events.event import Event
 from runstream.events.executor import ExecutorDrained, ExecutorUndrained
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.log.memory import MemoryLog
 from runstream.subjects import Address, partition_of
 from tests.executor.rig import Rig, rig, run_step, task_of
 from tests.executor.test_life import appears
+from tests.log.memory import MemoryLog
 
 
 async def say(it: Rig, event: Event) -> None:

@@ -30,10 +30,10 @@ from runstream.executor.jobs import Ended, Job
 from runstream.executor.place import ExecutorPlace
 from runstream.executor.pod_runner import CUT_OFF
 from runstream.executor.process_tree import MARK, find_process, readable
-from runstream.log.memory import MemoryLog
 from runstream.objects import PosixObjects, paths
 from runstream.subjects import Address, partition_of
 from tests.executor.rig import SETTINGS, Rig, Watched, limited, rig, run_step, task_of
+from tests.log.memory import MemoryLog
 
 NOT_STARTED, RUNNING = ExecutorTaskPhase.NOT_STARTED, ExecutorTaskPhase.RUNNING
 STOPPED, FAILED, SUCCESS = ExecutorTaskPhase.STOPPED, ExecutorTaskPhase.FAILED, ExecutorTaskPhase.SUCCESS

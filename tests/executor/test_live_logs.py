@@ -17,13 +17,12 @@ from runstream.commits import Head
 from runstream.errors import ConflictError, Kind, NotExistError, RunstreamError, find
 from runstream.events.executor_task import ExecutorTaskLost, ExecutorTaskPhase
 from runstream.events.run import KeptTask, RunCancelled, RunCreated, RunRestarted
-from runstream.gateway.ports import StepLogKey
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.log.jetstream import open_log
 from runstream.objects import paths
 from runstream.steplogs.live import LiveLogs, stored_pieces
 from runstream.steplogs.reader import StepLogs
-from runstream.subjects import Address
+from runstream.subjects import Address, StepLogKey
 from tests.executor.rig import Rig, Watched, rig, run_step, task_of
 from tests.executor.test_life import appears
 

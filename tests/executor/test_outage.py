@@ -15,7 +15,6 @@ from runstream.codec import decode
 from runstream.embedded import NatsServer
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.executor.making import make_executor
-from runstream.gateway.ports import StepLogKey
 from runstream.jetstream.connection import nats_connection
 from runstream.leases import open_leases
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -23,6 +22,7 @@ from runstream.objects import PosixObjects
 from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.reader import StepLogs
+from runstream.subjects import StepLogKey
 from tests.executor.rig import FakeLeases, Rig, run_step, task_of
 from tests.executor.test_life import appears
 

@@ -6,11 +6,11 @@ import orjson
 
 from runstream.commits import NewCommit
 from runstream.feed import Batch, PartitionFeed, classify, commits_of, read_again
-from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
 from runstream.projections.fold import Parked
 from runstream.skips import Skips
 from tests.log.commits import after, created, run_address
+from tests.log.memory import MemoryLog
 
 
 async def first_batch(log: MemoryLog, feed_parked: tuple[str, ...] = ()) -> Batch:

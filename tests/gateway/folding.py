@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from runstream import codec
 from runstream.commits import Position
-from runstream.database.runs import ExecutorRecord, RunPage, RunQuery, RunRecord, summary_of
+from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery, RunRecord, summary_of
 from runstream.errors import NotExistError
-from runstream.gateway.ports import ReadRun
-from runstream.log.memory import MemoryLog
 from runstream.projections.fold import PartitionFold
 from runstream.subjects import group_root
+from tests.log.memory import MemoryLog
 
 
 @dataclass

@@ -26,9 +26,9 @@ from runstream.events.run import (
     RunTaskApproved,
 )
 from runstream.ids import run_task_id
-from runstream.log.memory import MemoryLog
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import World, run_body
+from tests.log.memory import MemoryLog
 
 P = partition_of("/project/web", 4)
 REGISTERED = ExecutorRegistered(

@@ -452,7 +452,7 @@ class Unseen:
 async def test_a_run_is_created_although_nothing_can_be_read_of_executors(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runstream.gateway.parts.OFFERS_SECONDS", 0.01)
+    monkeypatch.setattr("runstream.gateway.context.OFFERS_SECONDS", 0.01)
     world = World.make()
     world.parts = replace(world.parts, sightings=Unseen(at_once))
     async with world.http() as http:

@@ -15,9 +15,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from runstream.client import Client
-from runstream.gateway.gateway import Backends, Gateway
-from runstream.gateway.ports import Stored
-from runstream.jetstream.questions import Questions
+from runstream.gateway.app import Backends, Gateway
+from runstream.jetstream.messaging import Questions
 from runstream.objects import PosixObjects
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
@@ -63,8 +62,9 @@ async def place(servers: Servers, folder: Path) -> AsyncIterator[Place]:
         standing(replace(servers, nats_url=nats.url, database_url=postgres.url)) as around,
     ):
         objects = PosixObjects(folder / "objects")
-        stored = Stored(StepLogs(around.nats, servers.namespace, around.log, objects), SharedObjects(objects))
-        behind = Backends(around.log, around.database, RunsAsOf(around.log), stored, Questions(around.nats))
+        logs, shared = StepLogs(around.nats, servers.namespace, around.log, objects), SharedObjects(objects)
+        past, questions = RunsAsOf(around.log), Questions(around.nats)
+        behind = Backends(around.log, around.database, past, logs, shared, questions)
         telemetry = Telemetry("test", CollectorRegistry(), [])
         gateway = Gateway(Settings(data_dir=folder, token=TOKEN), behind, telemetry)
         await gateway.start()

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from runstream.errors import InternalError
-from runstream.log.memory import MemoryLog
 from tests.gateway.world import TOKEN, World, run_body
+from tests.log.memory import MemoryLog
 
 
 class BrokenLog(MemoryLog):
@@ -134,7 +134,7 @@ async def test_a_dependency_that_is_away_is_503_and_one_record(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     records = Records()
-    monkeypatch.setattr("runstream.gateway.edge.log", records)
+    monkeypatch.setattr("runstream.gateway.middleware.log", records)
     world = World.make(log=BrokenLog())
     async with world.http() as http:
         answer = await http.post("/runs", json=run_body())

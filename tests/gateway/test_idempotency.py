@@ -10,12 +10,12 @@ import pytest
 
 from runstream.commits import Position
 from runstream.events.run import RunCancelled, RunCreated, RunStarted
-from runstream.log.memory import MemoryLog
 from runstream.log.port import AppendConflictError
 from runstream.sealing import Keyring
 from runstream.subjects import Address, partition_of
 from tests.gateway.test_creating_runs import CONFIG
 from tests.gateway.world import World, run_body, task
+from tests.log.memory import MemoryLog
 
 P = partition_of("/project/web", 4)
 KEY = {"Idempotency-Key": "deploy-7"}

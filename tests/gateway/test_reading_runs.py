@@ -10,10 +10,9 @@ import pytest
 
 from runstream.client import NewRun
 from runstream.commits import Position
-from runstream.database.runs import RunPage, RunSummary
+from runstream.database.runs import ReadRun, RunPage, RunSummary
 from runstream.domain.run import RunPhase
 from runstream.events.run import RunResult
-from runstream.gateway.ports import ReadRun
 from tests.gateway.world import World, run_body
 
 DEEP = urlsafe_b64encode(b'{"deep": %b%b}' % (b"[" * 2000, b"]" * 2000)).decode()

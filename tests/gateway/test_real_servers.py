@@ -10,9 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from runstream.client import Client, ClientError, NewRun, RunPhase, RunResult
-from runstream.gateway.gateway import Backends, Gateway
-from runstream.gateway.ports import Stored
-from runstream.jetstream.questions import Questions
+from runstream.gateway.app import Backends, Gateway
+from runstream.jetstream.messaging import Questions
 from runstream.objects import PosixObjects
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
@@ -32,8 +31,9 @@ async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
     setup_logging("error")
     settings = Settings(data_dir=folder, token=TOKEN)
     telemetry = Telemetry("test", CollectorRegistry(), [])
-    stored = Stored(FakeStepLogs(), SharedObjects(PosixObjects(folder / "objects")))
-    behind = Backends(around.log, around.database, RunsAsOf(around.log), stored, Questions(around.nats))
+    shared = SharedObjects(PosixObjects(folder / "objects"))
+    past, questions = RunsAsOf(around.log), Questions(around.nats)
+    behind = Backends(around.log, around.database, past, FakeStepLogs(), shared, questions)
     gateway = Gateway(settings, behind, telemetry)
     await gateway.start()
     try:
@@ -96,7 +96,7 @@ async def test_actions_on_what_was_just_created(servers: Servers, tmp_path: Path
 
 
 async def test_a_read_does_not_wait_for_ever(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runstream.gateway.reading.FRESH_SECONDS", 0.1)
+    monkeypatch.setattr("runstream.gateway.reads.FRESH_SECONDS", 0.1)
     async with (
         standing(servers) as around,
         _gateway(around, tmp_path) as client,

@@ -16,8 +16,8 @@ from runstream.client import Client, ClientError, NewRun
 from runstream.client.retrying import ATTEMPTS
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunFinished, RunNumbered, RunResult, RunResultSet, RunStarted, RunTaskRetried
-from runstream.gateway import edge
-from runstream.gateway.gate import Gate
+from runstream.gateway import middleware
+from runstream.gateway.middleware import Gate
 from runstream.ids import executor_task_id, run_task_id
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import BEGUN, TOKEN, World, run_body
@@ -56,7 +56,7 @@ async def test_the_log_is_tailed_from_its_start_and_goes_on() -> None:
 
 @pytest.mark.parametrize("filters", [100, 0])
 async def test_a_tail_of_one_run_has_only_that_run(filters: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runstream.gateway.tail._FILTERS", filters)
+    monkeypatch.setattr("runstream.log.tail._FILTERS", filters)
     world = World.make()
     async with _served(world) as client:
         first, second = await _create(client), await _create(client)
@@ -238,7 +238,7 @@ async def test_a_client_that_leaves_is_no_error_of_ours(monkeypatch: pytest.Monk
         def __getattr__(self, level: str) -> Callable[..., None]:
             return lambda _sentence, **fields: told.put_nowait((level, fields["action"]))
 
-    monkeypatch.setattr(edge, "log", Told())
+    monkeypatch.setattr(middleware, "log", Told())
     async with World.make().served() as url:
         _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         head = f"POST /api/v1alpha/runs HTTP/1.1\r\nAuthorization: token {TOKEN}\r\nContent-Length: 100\r\n\r\n{{"

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from runstream.gateway import bodies
-from runstream.gateway.routes.maintenance import MaintenanceBody
+from runstream.gateway import requests
+from runstream.gateway.requests import MaintenanceBody
 from runstream.limits import MAX_NAME_BYTES, MAX_TEXT_BYTES
 from tests.gateway.world import World, run_body, task
 
 BODIES: tuple[type[msgspec.Struct], ...] = (
-    *(one for one in vars(bodies).values() if isinstance(one, type) and issubclass(one, bodies.Body)),
+    *(one for one in vars(requests).values() if isinstance(one, type) and issubclass(one, requests.Body)),
     MaintenanceBody,
 )
 FILE = {"name": "config.yml", "content": "runs: [{name: r, tasks: []}]"}

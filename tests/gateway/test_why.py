@@ -17,7 +17,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import Depend, Retry, Runtime
 from runstream.ids import new_id, run_task_id
-from runstream.jetstream.questions import NoAnswer
+from runstream.jetstream.messaging import NoAnswer
 from runstream.scheduler.exchange import encode
 from runstream.scheduler.others import Claim, Notice
 from runstream.subjects import partition_of

@@ -16,30 +16,29 @@ from prometheus_client import CollectorRegistry
 
 from runstream.client import Client
 from runstream.commits import Head, Position
-from runstream.database.runs import ExecutorRecord, RunPage, RunQuery
+from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery
 from runstream.errors import NotExistError
 from runstream.evaluation import LIMITS, Limits
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.event import Event
-from runstream.gateway.acting import Acting
 from runstream.gateway.app import gateway_app
-from runstream.gateway.creation import RunCreation
-from runstream.gateway.explaining import Explaining
-from runstream.gateway.gate import Gate
-from runstream.gateway.parts import Parts
-from runstream.gateway.ports import ReadRun, StepLogKey
-from runstream.gateway.restarting import Restarting
-from runstream.jetstream.questions import NoAnswer
-from runstream.log.memory import MemoryLog
+from runstream.gateway.context import Parts
+from runstream.gateway.middleware import Gate
+from runstream.gateway.runs.actions import Acting
+from runstream.gateway.runs.create import RunCreation
+from runstream.gateway.runs.restart import Restarting
+from runstream.gateway.runs.why import Explaining
+from runstream.jetstream.messaging import NoAnswer
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
 from runstream.settings import Settings
 from runstream.steplogs.reader import tail_begin
-from runstream.subjects import Address
+from runstream.subjects import Address, StepLogKey
 from runstream.telemetry import setup_logging
 from runstream.telemetry.process import Telemetry
 from runstream.telemetry.serving import HttpServer
 from tests.gateway.folding import FoldedLog
+from tests.log.memory import MemoryLog
 
 TOKEN = "correct-horse"
 KEYRING = Keyring.of([bytes(32)])

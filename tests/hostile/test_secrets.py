@@ -35,11 +35,11 @@ from runstream.client import Client, Inputs, Run, Source
 from runstream.commits import Head
 from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfigStored, RunConfigTask
-from runstream.gateway.locating import FoundRun, find_run, locate_run
 from runstream.ids import new_id
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from runstream.log.port import Log
+from runstream.log.runs import FoundRun, find_run, locate_run
 from runstream.runconfig import config_hash
 from runstream.subjects import Address
 from tests.conftest import drop_schema

@@ -11,11 +11,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from runstream.log.memory import MemoryLog
 from runstream.objects import ObjectStorage
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verifying import verify
 from runstream.upcasters import UPCASTERS, EventData
+from tests.log.memory import MemoryLog
 from tests.servers import Servers
 from tests.snapshots.files import written
 from tests.snapshots.make_golden import GOLDEN

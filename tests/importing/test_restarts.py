@@ -9,14 +9,14 @@ import pytest
 
 from runstream.database.runs import get_run
 from runstream.errors import ConflictError
-from runstream.gateway.creation import NewRun, RunCreation
-from runstream.gateway.idempotency import IdempotencyKey
-from runstream.log.memory import MemoryLog
+from runstream.gateway.runs.create import NewRun, RunCreation
+from runstream.gateway.runs.idempotency import IdempotencyKey
 from runstream.log.port import Log
 from runstream.sealing import Keyring
 from tests.domain.world import config, task
 from tests.gateway.test_restarting import ended
 from tests.gateway.world import World
+from tests.log.memory import MemoryLog
 from tests.servers import Servers
 from tests.snapshots.files import written
 

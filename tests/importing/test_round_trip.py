@@ -12,11 +12,11 @@ from backports import zstd
 from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, plain_body
 from runstream.errors import BadRequestError
 from runstream.events.registry import EVENT_TYPES
-from runstream.log.memory import MemoryLog
 from runstream.log.port import Log, RawMessage
 from runstream.snapshots.manifest import ParkedCommit
 from runstream.snapshots.writing import ParkedAt
 from runstream.subjects import Subjects
+from tests.log.memory import MemoryLog
 from tests.servers import Servers
 from tests.snapshots.files import memory_log, parts, written
 from tests.snapshots.golden_log import golden_log

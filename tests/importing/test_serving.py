@@ -17,8 +17,8 @@ from starlette.responses import Response
 
 from runstream.client import Client, ClientError, ImportProgress
 from runstream.errors import BadRequestError, RunstreamError
-from runstream.gateway.answers import error_answer
-from runstream.gateway.routes.imports import import_routes
+from runstream.gateway.errors import error_answer
+from runstream.gateway.routes.maintenance import import_routes
 from runstream.importing.serving import ServedImports
 from runstream.objects import ObjectStorage
 from runstream.snapshots.reading import open_snapshot

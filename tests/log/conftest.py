@@ -9,8 +9,8 @@ import nats
 import pytest
 
 from runstream.log.jetstream import open_log
-from runstream.log.memory import MemoryLog
 from runstream.log.port import Log
+from tests.log.memory import MemoryLog
 
 OpenLog = Callable[[], AbstractAsyncContextManager[Log]]
 

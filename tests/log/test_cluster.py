@@ -13,7 +13,7 @@ from runstream.commits import Position
 from runstream.errors import InternalError
 from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.leaving import ELECTION_SECONDS, Answers
+from runstream.jetstream.failover import ELECTION_SECONDS, Answers
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.service.doctor.log import log_streams
 from runstream.settings import Settings

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from runstream.commits import Head, NewCommit, Position
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.run import RunNumbered
-from runstream.log.decisions import decide_and_append
-from runstream.log.port import AppendConflictError, Log
+from runstream.log.port import AppendConflictError, Log, decide_and_append
 from tests.log.commits import NOW, after, assigned, created, numbered, run_address, stop_requested, task_address
 from tests.log.conftest import OpenLog
 

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from runstream.commits import Position
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import request
-from runstream.log.batches import PLAIN_COMMITS
+from runstream.log.group_commit import PLAIN_COMMITS
 from runstream.log.jetstream import open_log
 from runstream.log.port import AppendConflictError, Log, RawMessage
 from tests.log.commits import after, created, run_address

@@ -14,7 +14,7 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log import streams
 from runstream.log.jetstream import open_log
 from runstream.log.loading import BATCH_COMMITS, Load, StreamLoader
-from runstream.log.waiting import until_described
+from runstream.log.streams import until_described
 from runstream.subjects import Subjects
 from tests.log.servers import connected
 

@@ -14,9 +14,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runstream.errors import InternalError
-from runstream.gateway.gate import Admission, Gate
-from runstream.gateway.live import LiveAnswer, SendBytes
-from runstream.gateway.routes.why import in_maintenance
+from runstream.gateway.middleware import Admission, Gate
+from runstream.gateway.routes.runs import in_maintenance
+from runstream.gateway.streaming import LiveAnswer, SendBytes
 from runstream.telemetry.serving import HttpServer
 
 

@@ -16,7 +16,7 @@ from .test_fsck import logged
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_a_run_is_told_as_it_was_at_every_position(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runstream.gateway.locating.require_uuid", lambda text, _: text)
+    monkeypatch.setattr("runstream.log.runs.require_uuid", lambda text, _: text)
     world = played(seed, 80, settled=True)
     past = RunsAsOf(await logged(world))
     fold = PartitionFold(0, 1)
@@ -46,7 +46,7 @@ async def test_a_run_is_told_as_it_was_at_every_position(seed: int, monkeypatch:
 
 
 async def test_a_run_is_told_as_it_was_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runstream.gateway.locating.require_uuid", lambda text, _: text)
+    monkeypatch.setattr("runstream.log.runs.require_uuid", lambda text, _: text)
     world = played(1, 80, settled=True)
     past = RunsAsOf(await logged(world))
     created = next(stored.commit for stored in world.log if stored.commit.address.aggregate == "run/r0")
@@ -58,7 +58,7 @@ async def test_a_run_is_told_as_it_was_at_a_time(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_point_of_another_log_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runstream.gateway.locating.require_uuid", lambda text, _: text)
+    monkeypatch.setattr("runstream.log.runs.require_uuid", lambda text, _: text)
     past = RunsAsOf(await logged(played(1, 20)))
     for point in (LogPosition(2, (1,)), LogPosition(1, (1, 1)), LogPosition(1, (100_000,)), Position(1, 1, 1)):
         with pytest.raises(BadRequestError):

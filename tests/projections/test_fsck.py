@@ -12,13 +12,13 @@ from runstream.database import Database, Transaction
 from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.run import RunCreated, RunStarted
-from runstream.log.memory import MemoryLog
 from runstream.projections.comparing import Report
 from runstream.projections.fsck import fsck
 from runstream.projections.loading import load_partition
 from runstream.projections.store import ProjectionStore
 from runstream.subjects import Address
 from tests.domain.world import START, World
+from tests.log.memory import MemoryLog
 
 from .playing import batches, folded, migrated, played
 

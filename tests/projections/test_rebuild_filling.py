@@ -12,7 +12,6 @@ from runstream.database import Database
 from runstream.events.executor_task import ExecutorTaskLogStored
 from runstream.events.run import RunCreated, RunStarted
 from runstream.feed import read_skips
-from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
 from runstream.projections.fold import PartitionFold
 from runstream.projections.fsck import fsck
@@ -21,6 +20,7 @@ from runstream.projections.rebuild_filling import Filled, Filling, fill_partitio
 from runstream.projections.store import ProjectionStore
 from runstream.subjects import Address
 from tests.domain.world import START, World
+from tests.log.memory import MemoryLog
 
 from .playing import migrated, played
 from .test_fsck import logged

@@ -14,11 +14,11 @@ from runstream.database import Database
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.skip import CommitSkipped
 from runstream.feed import read_again
-from runstream.log.memory import MemoryLog
 from runstream.projections.fsck import fsck
 from runstream.skips import hash_of, version_after
 from runstream.subjects import Address, skip_address
 from tests.domain.world import START, World
+from tests.log.memory import MemoryLog
 
 from .playing import migrated, played
 from .test_fsck import again

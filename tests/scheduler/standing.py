@@ -34,8 +34,7 @@ from runstream.events.executor_task import (
 from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.ids import new_id
-from runstream.jetstream.notices import Notices
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Notices, Questions
 from runstream.leases import Lease, LeaseBoard, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log

@@ -21,11 +21,11 @@ from runstream.events.executor_task import (
     ExecutorTaskSetupFinished,
     ExecutorTaskStarted,
 )
-from runstream.log.memory import MemoryLog
 from runstream.scheduler import deadlines
 from runstream.scheduler.deadlines import AT_ONCE, Deadlines
 from runstream.subjects import Address
 from runstream.timers import Timers
+from tests.log.memory import MemoryLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

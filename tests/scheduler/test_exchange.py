@@ -15,7 +15,7 @@ from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor import Demand
 from runstream.domain.executor_task import ExecutorTask, decide_start
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskPhase
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Questions
 from runstream.projections.sharing import share_out
 from runstream.scheduler import exchange
 from runstream.scheduler.exchange import encode

@@ -14,7 +14,7 @@ from runstream.database import Transaction
 from runstream.datamanager.startup import forget_projection
 from runstream.domain.run import RunPhase
 from runstream.errors import ConflictError, NotExistError
-from runstream.gateway.acting import Acting
+from runstream.gateway.runs.actions import Acting
 from runstream.ids import new_id
 from runstream.log.port import RawMessage
 from runstream.projections.as_of import RunsAsOf

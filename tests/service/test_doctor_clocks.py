@@ -11,10 +11,10 @@ from msgspec.structs import replace
 from runstream.commits import Head
 from runstream.database.runs import ExecutorRecord
 from runstream.domain.executor import Executor, ExecutorState
-from runstream.gateway.sighting import ExecutorSightings
-from runstream.gateway.views import executor_shape
+from runstream.gateway.responses import executor_shape
 from runstream.leases import open_leases
 from runstream.leases.offers import encode_offer
+from runstream.leases.sightings import ExecutorSightings
 from runstream.service.doctor.nats import _executor_clocks
 from tests.domain.test_executor_standing import REGISTERED
 from tests.domain.world import offer

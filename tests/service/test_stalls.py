@@ -13,8 +13,7 @@ import pytest
 
 from runstream.commits import Position
 from runstream.embedded import PostgresServer
-from runstream.jetstream.progress import Progress
-from runstream.jetstream.questions import NoAnswer, Questions
+from runstream.jetstream.messaging import NoAnswer, Progress, Questions
 from runstream.service.stalls import Consumed, Waiting, _behind
 from tests.domain.world import config, task
 from tests.scheduler.standing import running, standing

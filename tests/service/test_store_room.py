@@ -18,11 +18,11 @@ from prometheus_client import CollectorRegistry
 
 from runstream.embedded import NatsServer
 from runstream.errors import InternalError
-from runstream.gateway.answers import entry, status_of, told
-from runstream.gateway.creation import RunCreation
+from runstream.gateway.errors import entry, status_of, told
+from runstream.gateway.runs.create import RunCreation
+from runstream.jetstream.api import StoreUse, store_use
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.leaving import answers_of
-from runstream.jetstream.store import StoreUse, store_use
+from runstream.jetstream.failover import answers_of
 from runstream.log.jetstream import APPEND_SECONDS, JetStreamLog, open_log
 from runstream.objects import PosixObjects
 from runstream.service.doctor.nats import nats_server
@@ -107,7 +107,7 @@ def test_what_is_left_is_the_smaller_of_limit_and_disk(use: StoreUse, left: int 
 async def test_a_full_disk_is_no_ready_service_before_and_after_something_was_to_be_stored(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runstream.log.batches.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("runstream.log.group_commit.ANSWER_SECONDS", 0.3)
     server = NatsServer(small_disk / "nats")
     async with opened(server) as (nc, log):
         settings = Settings(data_dir=small_disk, nats_url=server.url, namespace="full", token=TOKEN)
@@ -147,7 +147,7 @@ async def test_a_commit_that_a_full_store_does_not_answer_waits_for_no_more_than
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An append to a silent server is sent twice, and not again by each commit that comes meanwhile or later."""
-    monkeypatch.setattr("runstream.log.batches.ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr("runstream.log.group_commit.ANSWER_SECONDS", 0.3)
     async with opened(NatsServer(small_disk / "nats")) as (_, log):
         await log.append(created(run_address()))
         take_all(small_disk / "ballast")

@@ -17,7 +17,7 @@ from backports import zstd
 from benchmarks.generate import GeneratedLog
 
 from runstream.commits import LogPosition
-from runstream.log.memory import MemoryLog
+from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.snapshots import manifest as m
 from runstream.snapshots import segments
@@ -27,7 +27,8 @@ from runstream.snapshots.object_files import object_writer
 from runstream.snapshots.segments import SegmentDraft
 from runstream.snapshots.signing import SigningKey
 from runstream.snapshots.verifying import Report, verify
-from runstream.snapshots.writing import ParkedAt, ReadableLog, Resumed, export, plan
+from runstream.snapshots.writing import ParkedAt, Resumed, export, plan
+from tests.log.memory import MemoryLog
 from tests.snapshots.messages import SUBJECTS, foreign, played_messages
 
 CREATED = datetime(2026, 11, 23, 2, 16, 40, tzinfo=UTC)

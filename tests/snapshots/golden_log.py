@@ -59,12 +59,12 @@ from runstream.events.run import (
 from runstream.events.run_config import Depend, RunConfig, RunConfigStored
 from runstream.events.skip import CommitSkipped
 from runstream.ids import derived_id, executor_task_id, run_task_id
-from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
 from runstream.runconfig.resolve import config_hash
 from runstream.skips import hash_of
 from runstream.subjects import Address, group_root, partition_of, skip_address
 from tests.domain.world import config, task
+from tests.log.memory import MemoryLog
 
 PARTITIONS = 2
 BEGAN = datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)

@@ -11,12 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from runstream.feed import read_again
-from runstream.log.memory import MemoryLog
 from runstream.objects import PosixObjects, paths
 from runstream.snapshots.manifest import ObjectKind, ParkedCommit
 from runstream.snapshots.signing import SigningKey, make_keys
 from runstream.snapshots.writing import ParkedAt
 from runstream.subjects import Subjects
+from tests.log.memory import MemoryLog
 from tests.snapshots.files import written
 from tests.snapshots.golden_log import PARKED, golden_log
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from runstream.commits import LogPosition
-from runstream.log.memory import MemoryLog
 from runstream.log.port import RawMessage
 from runstream.snapshots.comparing import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
+from tests.log.memory import MemoryLog
 from tests.snapshots.files import generated, memory_log, write
 from tests.snapshots.messages import played_messages
 

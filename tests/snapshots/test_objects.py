@@ -17,7 +17,6 @@ from runstream.events.executor_task import (
     ExecutorTaskLogStored,
 )
 from runstream.ids import executor_task_id
-from runstream.log.memory import MemoryLog
 from runstream.objects import BytesSource, ObjectStorage, paths
 from runstream.snapshots import object_files
 from runstream.snapshots.files import SnapshotFile
@@ -26,6 +25,7 @@ from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verifying import verify
 from runstream.snapshots.writing import Resumed
 from runstream.subjects import Address
+from tests.log.memory import MemoryLog
 from tests.snapshots.files import described_anew, pack, parts, write
 
 TASKS = [f"0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a{n:02}" for n in range(4)]

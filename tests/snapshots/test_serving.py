@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from runstream.commits import LogPosition
 from runstream.errors import InternalError, RunstreamError
-from runstream.gateway.answers import error_answer
-from runstream.gateway.routes.exports import export_routes
+from runstream.gateway.errors import error_answer
+from runstream.gateway.routes.maintenance import export_routes
 from runstream.objects import ObjectStorage
 from runstream.snapshots.object_files import object_chunks, objects
 from runstream.snapshots.reading import open_snapshot

@@ -19,12 +19,11 @@ from runstream.datamanager.errors import ContradictionError, DamagedArchiveError
 from runstream.datamanager.fence import Fence
 from runstream.datamanager.status import DataStatus, fingerprint
 from runstream.errors import NotExistError
-from runstream.log.port import RawMessage, Reader
+from runstream.log.port import RawMessage, ReadableLog, Reader
 from runstream.projections.comparing import Differences
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.lines import content_of
 from runstream.snapshots.segments import Segment, SegmentDescription, broken_link, read_segment
-from runstream.snapshots.writing import ReadableLog
 from runstream.subjects import aggregate_of
 
 

@@ -18,12 +18,11 @@ from runstream.datamanager.fence import PostgresFence
 from runstream.datamanager.shipper import CLOSE_SECONDS, Shipper
 from runstream.errors import causes, chain_lines, sentence_of
 from runstream.ids import new_id
-from runstream.jetstream.progress import Progress
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Progress, Questions
 from runstream.lifecycle import Component
+from runstream.log.port import ReadableLog
 from runstream.objects.port import ObjectStorage
 from runstream.projections.ownership import PartitionOwnership
-from runstream.snapshots.writing import ReadableLog
 
 FINISH_SECONDS = 4.0
 """What an orderly stop gives to archive the last commits."""

@@ -22,8 +22,8 @@ from runstream.datamanager.status import DataStatus
 from runstream.errors import InternalError
 from runstream.jetstream.publisher import Publisher
 from runstream.log import streams
-from runstream.log.control import read_key, write_key
 from runstream.log.loading import Load, StreamLoader
+from runstream.log.streams import read_key, write_key
 from runstream.snapshots.lines import as_load
 
 AT_ONCE = 4

@@ -31,11 +31,10 @@ from runstream.datamanager.status import (
     written_part,
 )
 from runstream.errors import InternalError, NotExistError, RunstreamError
-from runstream.jetstream.progress import Progress
-from runstream.log.port import RawMessage
+from runstream.jetstream.messaging import Progress
+from runstream.log.port import RawMessage, ReadableLog
 from runstream.objects.port import BytesSource, ObjectStorage
 from runstream.snapshots.segments import MAX_BYTES, SegmentDraft, SegmentWriter
-from runstream.snapshots.writing import ReadableLog
 from runstream.telemetry.metrics import (
     ARCHIVE_DURATION,
     ARCHIVE_LAG_COMMITS,

@@ -41,9 +41,8 @@ from runstream.datamanager.status import DataStatus
 from runstream.errors import InternalError
 from runstream.ids import new_id
 from runstream.log import streams
-from runstream.log.control import read_key, write_key
-from runstream.log.jetstream import JetStreamLog
-from runstream.log.streams import LogDescription
+from runstream.log.jetstream import LogReader
+from runstream.log.streams import LogDescription, read_key, write_key
 from runstream.objects.port import ObjectStorage
 from runstream.subjects import Subjects
 
@@ -165,9 +164,9 @@ async def deployment_in_nats(nc: Client, namespace: str) -> str | None:
 
 async def _require_agreement(place: LogPlace, found: Situation, status: DataStatus, without: tuple[int, ...]) -> None:
     """Compare the log with the archive, `without` partitions that are not there."""
-    log_of_now = JetStreamLog(place.nats, found.subjects, len(found.nats.ends), 0.0)
+    reader = LogReader(place.nats, found.subjects, len(found.nats.ends))
     where = Archive(place.objects, found.subjects).places.folder
-    await require_agreement(log_of_now, status, status.deployment, where, without)
+    await require_agreement(reader, status, status.deployment, where, without)
 
 
 async def _restored(place: LogPlace, found: Situation, plan: Restore) -> Restored:

@@ -16,7 +16,7 @@ from runstream.errors import RunstreamError
 from runstream.importing.loading import Target, loaded_meanwhile, loading, verified
 from runstream.importing.routing import Routed, routed
 from runstream.jetstream.publisher import Publisher
-from runstream.log.jetstream import JetStreamLog
+from runstream.log.jetstream import LogReader
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
@@ -83,7 +83,7 @@ class _Lane:
         """Load what comes, and fill the rows."""
         subjects = self.target.subjects
         loader = StreamLoader(self.publisher, subjects.stream(self.partition))
-        log = JetStreamLog(self.client, subjects, self.target.partitions, append_seconds=0)
+        log = LogReader(self.client, subjects, self.target.partitions)
 
         async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
             if after < loader.end:  # it begins anew: what was loaded is in the stream

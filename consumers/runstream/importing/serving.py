@@ -25,7 +25,7 @@ _ROOM_BYTES = 256 << 20
 
 @dataclass(slots=True)
 class ServedImports:
-    """Imports of one service (see `runstream.gateway.routes.imports.Imports`)."""
+    """Imports of one service (see `runstream.gateway.routes.maintenance.Imports`)."""
 
     place: ServicePlace
     occupy: Occupy

@@ -54,7 +54,7 @@ def reference(shared: Shared, run_id: str) -> str:
 
 
 class SharedObjects:
-    """Refers to what is shared (see `runstream.gateway.ports.SharedData`)."""
+    """Refers to what is shared (see `runstream.gateway.runs.create.SharedData`)."""
 
     def __init__(self, objects: ObjectStorage) -> None:
         self._objects = objects

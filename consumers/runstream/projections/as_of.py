@@ -14,18 +14,17 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from runstream.commits import LogPosition, Position, StoredCommit
-from runstream.database.runs import RunRecord
+from runstream.database.runs import ReadRun, RunRecord
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunCreated, RunNumbered
 from runstream.feed import classify, commits_of
 from runstream.folding import UnfitCommitError, executor_task_of
-from runstream.gateway.locating import config_of
-from runstream.gateway.ports import ReadRun
-from runstream.gateway.tail import Scope, executions_scope, place_of, scope_of
 from runstream.glance import time_of
 from runstream.log.port import Log, RawMessage
+from runstream.log.runs import config_of
+from runstream.log.tail import Scope, executions_scope, place_of, scope_of
 from runstream.projections.fold import PartitionFold
 from runstream.skips import Skips
 
@@ -34,7 +33,7 @@ _BATCH = 1000
 
 
 class RunsAsOf:
-    """Reads the past of runs from the log (see `runstream.gateway.ports.PastRuns`)."""
+    """Reads the past of runs from the log (see `runstream.gateway.reads.PastRuns`)."""
 
     def __init__(self, log: Log) -> None:
         self._log = log

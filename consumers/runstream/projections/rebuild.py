@@ -20,7 +20,7 @@ from runstream.commits import LogPosition
 from runstream.database.database import Database
 from runstream.feed import read_skips
 from runstream.jetstream.connection import nats_connection
-from runstream.log.jetstream import JetStreamLog
+from runstream.log.jetstream import LogReader
 from runstream.log.port import RawMessage
 from runstream.projections.rebuild_alone import alone
 from runstream.projections.rebuild_filling import Filled, fill_partition
@@ -94,7 +94,7 @@ class Rebuilt:
     """Commits that could not be read or applied."""
 
 
-async def rebuild(nats_url: str, source: JetStreamLog, database: Database, say: Say) -> Rebuilt:
+async def rebuild(nats_url: str, source: LogReader, database: Database, say: Say) -> Rebuilt:
     """Make the live projection anew. Raises ConflictError while another rebuild or an import goes on, InternalError."""
     beside = schema_beside(database.schema)
     place = Place(nats_url, database.url, beside, source.subjects, source.partitions)
@@ -114,7 +114,7 @@ async def rebuild(nats_url: str, source: JetStreamLog, database: Database, say: 
 
 
 async def rebuild_into(
-    nats_url: str, source: JetStreamLog, database_url: str, schema: str, until: LogPosition, say: Say
+    nats_url: str, source: LogReader, database_url: str, schema: str, until: LogPosition, say: Say
 ) -> Rebuilt:
     """Make the projection as of a position in a schema of its own, to be looked at.
 
@@ -149,7 +149,7 @@ async def fill_from_log(work: FillFromLog, tell: Tell) -> Filled:
     database = Database(work.database_url, work.schema, pool_size=1, application="runstream rebuild")
     try:
         async with nats_connection(work.nats_url, "runstream rebuild") as client:
-            log = JetStreamLog(client, subjects, work.partitions, append_seconds=0)
+            log = LogReader(client, subjects, work.partitions)
 
             async def source(after: int) -> AsyncIterator[list[RawMessage]]:
                 while after < work.end:
@@ -165,12 +165,12 @@ async def fill_from_log(work: FillFromLog, tell: Tell) -> Filled:
         await database.close()
 
 
-async def ends_of(source: JetStreamLog) -> tuple[int, ...]:
+async def ends_of(source: LogReader) -> tuple[int, ...]:
     """The last sequence of each partition."""
     return tuple(await asyncio.gather(*(source.end(partition) for partition in range(source.partitions))))
 
 
-async def _caught_up(place: Place, source: JetStreamLog, filled: list[Filled], say: Say) -> list[Filled]:
+async def _caught_up(place: Place, source: LogReader, filled: list[Filled], say: Say) -> list[Filled]:
     """Fill what was appended meanwhile, until little is missing."""
     for _ in range(PASSES):
         ends = await ends_of(source)

@@ -19,9 +19,9 @@ from runstream.database.transaction import Transaction
 from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.events.skip import CommitSkipped
 from runstream.feed import classify, commits_of, read_again, read_skips
-from runstream.gateway.locating import head_of
 from runstream.glance import version_of
-from runstream.log.port import Log, RawMessage
+from runstream.log.port import Log, RawMessage, ReadableLog
+from runstream.log.runs import head_of
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
 from runstream.skips import Skips, hash_of, version_after
 from runstream.subjects import AggregateKind, parse_subject, skip_address
@@ -74,7 +74,7 @@ async def skip_commit(
         return await log.append(head.next_commit(address, (event,), time=at, actor=actor))
 
 
-async def list_decided(log: Log) -> list[Decided]:
+async def list_decided(log: ReadableLog) -> list[Decided]:
     """Everything that was decided to be skipped, in the order of each partition."""
     decided: list[Decided] = []
     for partition in range(log.partitions):

@@ -18,8 +18,7 @@ from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.domain.executor_task import ExecutorTask, decide_timeout
 from runstream.errors import ConflictError, InternalError, RemoteError
 from runstream.folding import executor_task_of
-from runstream.log.decisions import decide_and_append
-from runstream.log.port import Log
+from runstream.log.port import Log, decide_and_append
 from runstream.scheduler.planning import ACTOR
 from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import Due, Timers

@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from runstream.bounded import heard
-from runstream.jetstream.notices import Notices
+from runstream.jetstream.messaging import Notices
 from runstream.scheduler.others import Notice
 from runstream.scheduler.turns import Turns
 

@@ -11,8 +11,7 @@ import structlog
 
 from runstream.database.database import Database
 from runstream.errors import chain_lines, sentence_of
-from runstream.jetstream.notices import Notices
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Notices, Questions
 from runstream.leases import LeaseBoard
 from runstream.lifecycle import Component
 from runstream.log.port import Log

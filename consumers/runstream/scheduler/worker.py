@@ -20,8 +20,7 @@ from runstream.bounded import heard
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
 from runstream.feed import Batch, PartitionFeed, read_skips
-from runstream.jetstream.progress import Progress
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Progress, Questions
 from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.loading import load_partition

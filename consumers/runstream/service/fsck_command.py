@@ -19,7 +19,7 @@ from runstream.datamanager.fence import PostgresFence
 from runstream.datamanager.startup import deployment_in_nats
 from runstream.errors import BadRequestError, InternalError
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Questions
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects

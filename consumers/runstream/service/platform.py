@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
+from runstream.jetstream.api import StoreUse, store_use
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.leaving import answers_of
-from runstream.jetstream.store import StoreUse, store_use
-from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.log.waiting import until_described
+from runstream.jetstream.failover import answers_of
+from runstream.log.jetstream import JetStreamLog, LogReader, open_log
+from runstream.log.streams import until_described
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
 from runstream.settings import Settings
@@ -89,9 +89,9 @@ class Platform:
             async with self.database.snapshot(timeout=1.5):
                 return
 
-    def reading_log(self) -> JetStreamLog:
-        """The log in the epoch of now, for who reads it to its end when the service is in another one already."""
-        return JetStreamLog(self.nats, self.log.subjects, self.log.partitions, 0.0)
+    def reading_log(self) -> LogReader:
+        """A read-only view of the current epoch, for readers that outlive an epoch switch."""
+        return LogReader(self.nats, self.log.subjects, self.log.partitions)
 
 
 @contextlib.asynccontextmanager

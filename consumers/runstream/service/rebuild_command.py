@@ -14,9 +14,9 @@ from runstream.counting import counted
 from runstream.database import Database
 from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError
-from runstream.gateway.tail import place_of
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
+from runstream.log.tail import place_of
 from runstream.projections.as_of import position_at
 from runstream.projections.rebuild import Rebuilt, ends_of, rebuild, rebuild_into
 from runstream.service.progress import steps

@@ -22,12 +22,11 @@ from runstream.database import Database
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.errors import DamagedArchiveError
 from runstream.errors import InternalError, RunstreamError
-from runstream.jetstream.progress import MAX_REASON, Progress, ask_progress
-from runstream.jetstream.questions import NoAnswer, Questions
+from runstream.jetstream.messaging import MAX_REASON, NoAnswer, Progress, Questions, ask_progress
 from runstream.lifecycle import Component
+from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.projections.parked import ParkedCommit, first_parked
-from runstream.snapshots.writing import ReadableLog
 from runstream.tables import PROJECTION, checkpoints
 from runstream.telemetry.metrics import ARCHIVE_STALLED_SECONDS, PARKED_SECONDS, PROJECTION_STALLED_SECONDS
 from runstream.telemetry.secrets import without_secrets

@@ -12,7 +12,7 @@ import structlog
 from nats.aio.client import Client
 
 from runstream.embedded import NatsServer
-from runstream.jetstream.leaving import answers_of
+from runstream.jetstream.failover import answers_of
 
 LOOK_SECONDS = 2.0
 ROOM_BYTES = 16 << 20

@@ -15,7 +15,7 @@ from runstream.commits import Position
 from runstream.database.database import Database
 from runstream.database.freshness import Freshness
 from runstream.errors import BadRequestError, InternalError
-from runstream.log.port import Log
+from runstream.log.port import ReadableLog
 from runstream.projections import parked
 from runstream.projections.skipping import Decided, list_decided
 from runstream.skips import hash_of
@@ -30,7 +30,7 @@ _REASON = 1000
 log = structlog.get_logger()
 
 
-async def parked_at(source: Log, database: Database, positions: Sequence[int]) -> tuple[ParkedCommit, ...]:
+async def parked_at(source: ReadableLog, database: Database, positions: Sequence[int]) -> tuple[ParkedCommit, ...]:
     """The first parked commit of each aggregate, as of these positions (0: nothing of the partition).
 
     Nothing when the database does not answer, which is told. Raises BadRequestError when there are too many,
@@ -80,7 +80,7 @@ async def _listed(epoch: int, database: Database, positions: Sequence[int]) -> t
         return await parked.list_parked(transaction, epoch=epoch)
 
 
-async def _skipped_later(source: Log, decided: Decided, end: int) -> list[ParkedCommit]:
+async def _skipped_later(source: ReadableLog, decided: Decided, end: int) -> list[ParkedCommit]:
     """The commits up to `end` that the decision is about."""
     if not end:
         return []

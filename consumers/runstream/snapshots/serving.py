@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from runstream.errors import ConflictError
-from runstream.gateway.routes.exports import Export
+from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.snapshots.asking import parse_kinds, parse_until
 from runstream.snapshots.manifest import SnapshotHeader
 from runstream.snapshots.object_files import object_writer
-from runstream.snapshots.writing import ParkedAt, ReadableLog, Remember, Send, export, plan
+from runstream.snapshots.writing import ParkedAt, Remember, Send, export, plan
 
 AT_ONCE = 2
 
@@ -37,9 +37,19 @@ class _Slot:
         self.free()
 
 
+@dataclass(frozen=True, slots=True)
+class ServedExport:
+    """An export that can begin."""
+
+    name: str
+    """A name for its file."""
+    write: Callable[[Send], Awaitable[None]]
+    """Sends the whole file; raises when the log fails on the way."""
+
+
 @dataclass(slots=True)
 class LogExports:
-    """Exports of one log, unsigned (see `runstream.gateway.routes.exports.Exports`)."""
+    """Exports of one log, unsigned (the gateway's `Exports`)."""
 
     served: Callable[[], Awaitable[ReadableLog]]
     """Gives the log in the epoch of now."""
@@ -50,7 +60,7 @@ class LogExports:
     remember: Remember | None = None
     running: int = field(default=0, init=False)
 
-    async def open(self, until: str, include: str) -> Export:
+    async def open(self, until: str, include: str) -> ServedExport:
         """An export that can begin. Raises BadRequestError, and ConflictError when two are under way."""
         asked = parse_until(until, local=False), parse_kinds(include)
         self._require_room()
@@ -68,7 +78,7 @@ class LogExports:
             finally:
                 slot.free()
 
-        return Export(f"{planned.namespace}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)
+        return ServedExport(f"{planned.namespace}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)
 
     async def _export(self, log: ReadableLog, planned: SnapshotHeader, send: Send) -> None:
         writer = object_writer(self.objects, planned.objects) if planned.objects else None

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
 
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError
 from runstream.glance import time_of
-from runstream.log.port import RawMessage, Reader
+from runstream.log.port import RawMessage, ReadableLog
 from runstream.release import version
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import END, header, padding
@@ -45,21 +43,6 @@ ParkedAt = Callable[[Subjects, tuple[int, ...]], Awaitable[Sequence[ParkedCommit
 Remember = Callable[[SnapshotHeader], Awaitable[None]]
 """Notes a snapshot that was sent to its end."""
 """Says which commits of a log are parked as of these positions, the first of each aggregate."""
-
-
-class ReadableLog(Protocol):
-    """As much of a log as an export needs."""
-
-    subjects: Subjects
-    partitions: int
-
-    async def end(self, partition: int, *, at_least: int = 0) -> int:
-        """The last sequence of the partition; 0 when it is empty."""
-        ...
-
-    def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AbstractAsyncContextManager[Reader]:
-        """Read a partition from the first message behind `after`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

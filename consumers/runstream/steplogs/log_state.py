@@ -23,9 +23,8 @@ from runstream.events.run import (
     RunTasksSkipped,
 )
 from runstream.folding import UnfitCommitError, fold_executor_task
-from runstream.gateway.ports import StepLogKey
 from runstream.log.port import Log
-from runstream.subjects import Address
+from runstream.subjects import Address, StepLogKey
 
 _OPEN_ATTEMPTS = 60
 _OPEN_SECONDS = 0.5

@@ -18,12 +18,12 @@ from nats.errors import Error as NatsError
 
 from runstream.bounded import heard
 from runstream.errors import ConflictError, NotExistError, RemoteError
-from runstream.gateway.ports import StepLogKey
 from runstream.log.port import Log
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES, chunks
 from runstream.steplogs.live import Piece, piece_of, stored_pieces, stream_of, subject_of, unreachable
 from runstream.steplogs.log_state import Fate, load, watch
+from runstream.subjects import StepLogKey
 
 _HEARD_BYTES = 1 << 20
 """How much is kept of what is heard while the reader does not keep up; the rest is read from the stream."""

@@ -46,6 +46,14 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadRun:
+    """A run as the projection has it, and what it is to do."""
+
+    record: RunRecord
+    config: RunConfig
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """A run as lists show it, without its tasks."""
 

@@ -1,8 +1,13 @@
-"""The gateway as one ASGI application: routes inside, the edge around them."""
+"""The gateway: one ASGI application, served as a component of a process."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 
 from fastapi import APIRouter, FastAPI
@@ -13,23 +18,39 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
-from runstream.gateway.answers import of_route, of_validation
-from runstream.gateway.edge import Edge
-from runstream.gateway.gate import Gate
-from runstream.gateway.parts import Parts
-from runstream.gateway.routes.actions import action_routes
-from runstream.gateway.routes.creating import creating_routes
+from runstream.database import Database
+from runstream.database.freshness import Freshness
+from runstream.evaluation.reader import ConfigReader
+from runstream.gateway.context import Parts, Sightings, StepLogs
+from runstream.gateway.errors import of_route, of_validation
+from runstream.gateway.middleware import Admission, Edge, Gate
+from runstream.gateway.openapi import describe
+from runstream.gateway.reads import DatabaseReads, PastRuns
 from runstream.gateway.routes.events import event_routes
-from runstream.gateway.routes.executors import executor_routes
-from runstream.gateway.routes.front import front_route
 from runstream.gateway.routes.logs import log_routes
-from runstream.gateway.routes.runs import group_routes, run_routes
-from runstream.gateway.routes.service import service_routes
-from runstream.gateway.routes.why import why_routes
-from runstream.gateway.schemas import describe
+from runstream.gateway.routes.runs import (
+    action_routes,
+    creating_routes,
+    group_routes,
+    in_maintenance,
+    run_routes,
+    why_routes,
+)
+from runstream.gateway.routes.service import executor_routes, front_route, service_routes
+from runstream.gateway.runs.actions import Acting
+from runstream.gateway.runs.create import RunCreation, SharedData
+from runstream.gateway.runs.restart import Restarting
+from runstream.gateway.runs.why import Asking, Explaining
+from runstream.lifecycle import Component
+from runstream.log.port import Log
+from runstream.maintenance import Mode, Parkable
 from runstream.release import version
+from runstream.sealing import Keyring
+from runstream.settings import Settings
+from runstream.telemetry.connections import HttpLimits, connections_within
 from runstream.telemetry.health import Check, Fact, health_routes
 from runstream.telemetry.process import Telemetry
+from runstream.telemetry.serving import HttpServer
 
 PREFIX = "/api/v1alpha"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
@@ -95,3 +116,88 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     raise of_validation(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """What is behind the gateway: where it writes, and whom it asks."""
+
+    log: Log
+    database: Database
+    past: PastRuns
+    step_logs: StepLogs
+    shared: SharedData
+    questions: Asking
+    sightings: Sightings | None = None
+
+
+class Gateway(HttpServer):
+    """Serves the API on `settings.host` and `settings.port`; `url` says where, once it is started.
+
+    `checks` and `facts` are the process's own, shown on /readyz. Streams that are open end when it stops.
+    """
+
+    name = "gateway"
+
+    def __init__(
+        self,
+        settings: Settings,
+        behind: Backends,
+        telemetry: Telemetry,
+        checks: Mapping[str, Check] | None = None,
+        *,
+        keyring: Keyring | None = None,
+        mode: Mode | None = None,
+        routers: Sequence[APIRouter] = (),
+        facts: Mapping[str, Fact] = MappingProxyType({}),
+    ) -> None:
+        """Without `keyring` it takes no secrets; without `mode` it is never in maintenance.
+
+        `routers` are served beside its own routes.
+        """
+        stopping = asyncio.Event()
+        log, keyring = behind.log, keyring or Keyring()
+        self._freshness = Freshness(behind.database)
+        configs = ConfigReader()
+        reads = DatabaseReads(behind.database, self._freshness, log)
+        parts = Parts(
+            settings=settings,
+            log=log,
+            reads=reads,
+            past=behind.past,
+            step_logs=behind.step_logs,
+            creation=RunCreation(log, _now, behind.shared, keyring),
+            acting=Acting(log, _now),
+            explaining=Explaining(log, behind.questions),
+            restarting=Restarting(log, reads, configs),
+            configs=configs,
+            keyring=keyring,
+            stopping=stopping,
+            sightings=behind.sightings,
+        )
+        self._admission: Component | None = None
+        gate = None
+        if mode is not None:
+            gate = Gate(mode.why, in_maintenance)
+            self._admission = Parkable("gateway", mode, partial(_admission, gate))
+        app = gateway_app(parts, telemetry, checks or {}, routers, gate, facts)
+        limits = HttpLimits(connections=connections_within(settings.max_connections))
+        super().__init__(app, settings.host, settings.port, limits=limits)
+        self.stopping = stopping
+
+    async def run(self) -> None:
+        """Serve until `stopping` is set."""
+        async with AsyncExitStack() as stack:
+            for part in (self._freshness, self._admission):
+                if part is not None:
+                    stack.push_async_callback(part.stop)
+                    await part.start()
+            await super().run()
+
+
+async def _admission(gate: Gate) -> Admission:
+    return Admission(gate)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

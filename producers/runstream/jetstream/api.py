@@ -1,12 +1,14 @@
-"""One request to the JetStream API, its answer or a typed error."""
+"""Requests to the JetStream API, each with its answer or a typed error; streams, buckets and the store's use."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import nats.errors
@@ -14,7 +16,7 @@ import orjson
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
-from runstream.jetstream.leaving import answers_of
+from runstream.jetstream.failover import answers_of
 
 REQUEST_SECONDS = 5.0
 FIRST_SECONDS = 1.5
@@ -189,3 +191,88 @@ def header_lines(raw: bytes) -> dict[str, str]:
         if colon:
             headers[name.strip()] = value.strip()
     return headers
+
+
+_CREATE_SECONDS = 15.0
+
+
+def bucket_config(bucket: str, replicas: int) -> dict[str, object]:
+    """The stream of a KV bucket: of each key the last value alone, on disk."""
+    return {
+        "name": f"KV_{bucket}",
+        "subjects": [f"$KV.{bucket}.>"],
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_msgs_per_subject": 1,
+        "discard": "new",
+        "deny_delete": True,
+        "allow_rollup_hdrs": True,
+        "allow_direct": True,
+    }
+
+
+async def ensure_stream(nc: Client, config: Mapping[str, object]) -> None:
+    """Make the stream, or find it as it is asked for; its number of replicas may be another.
+
+    Raises InternalError when it is there with settings that do not serve, or the server is too old for them.
+    """
+    name = str(config["name"])
+    try:
+        found = (await request(nc, f"STREAM.CREATE.{name}", config, seconds=_CREATE_SECONDS))["config"]
+    except ApiError as error:
+        if error.number != STREAM_DIFFERS:
+            raise
+        found = (await request(nc, f"STREAM.INFO.{name}"))["config"]
+    wrong = [key for key, value in config.items() if key != "num_replicas" and found.get(key) != value]
+    if wrong:
+        raise InternalError(
+            f"stream {name} on NATS has other settings than Runstream needs: {', '.join(sorted(wrong))}",
+            code="weakStream",
+            hint="Runstream needs nats-server 2.14 or later, and its streams left as they are; ask `runstream doctor`",
+        )
+
+
+FULL_BYTES = 1 << 20
+"""A store with less left is full: a commit may be that large."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUse:
+    """Bytes on disk, as the account sees them."""
+
+    used: int
+    limit: int | None
+    """None: the account has none. The server's own limit is known to its system account alone."""
+    free: int | None = None
+    """Free on the disk of the store; None where that is the disk of another machine."""
+
+    @property
+    def left(self) -> int | None:
+        """What can still be stored, by limit and disk; None where neither is known."""
+        known = [] if self.limit is None else [max(self.limit - self.used, 0)]
+        return min([*known, *([] if self.free is None else [self.free])], default=None)
+
+    @property
+    def full(self) -> bool:
+        """Whether less is left than a commit may take."""
+        return self.left is not None and self.left < FULL_BYTES
+
+    def __str__(self) -> str:
+        limit = "" if self.limit is None else f" of {self.limit >> 20}"
+        left = "no limit" if self.left is None else f"{self.left >> 20} MiB left"
+        return f"{self.used >> 20}{limit} MiB used, {left}{' on its disk' if self._short_of_disk else ''}"
+
+    @property
+    def _short_of_disk(self) -> bool:
+        return self.free is not None and self.left == self.free
+
+
+async def store_use(nc: Client, folder: Path | None = None, *, seconds: float = REQUEST_SECONDS) -> StoreUse:
+    """Return what the account of this connection uses. Raises UnavailableError.
+
+    `folder` is the server's, where it is on this machine.
+    """
+    account = await request(nc, "INFO", seconds=seconds)
+    limit = int(account["limits"]["max_storage"])
+    free = None if folder is None else shutil.disk_usage(folder).free
+    return StoreUse(int(account["storage"]), limit if limit >= 0 else None, free)

@@ -10,8 +10,7 @@ from nats.aio.client import Client
 
 from runstream.errors import BadRequestError
 from runstream.ids import require_token
-from runstream.jetstream.api import publish, request
-from runstream.jetstream.streams import bucket_config, ensure_stream
+from runstream.jetstream.api import bucket_config, ensure_stream, publish, request
 from runstream.leases.lease import Lease, released
 from runstream.leases.watching import LeaseWatch
 

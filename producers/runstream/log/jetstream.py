@@ -31,14 +31,12 @@ from runstream.jetstream.api import (
     next_message,
     request,
 )
-from runstream.jetstream.leaving import answers_of
+from runstream.jetstream.failover import answers_of
 from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
 from runstream.log import streams
-from runstream.log.batches import Committer, Pending
-from runstream.log.leader import stream_info
+from runstream.log.group_commit import Committer, Pending
 from runstream.log.port import AppendConflictError, RawMessage
-from runstream.log.reader import JetStreamReader
-from runstream.log.stored import of_stream
+from runstream.log.reader import JetStreamReader, of_stream, stream_info
 from runstream.skips import Skips
 from runstream.subjects import Address, Subjects
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
@@ -87,13 +85,82 @@ async def open_log(
     return log
 
 
-class JetStreamLog:
-    """One service's log in one epoch (see `runstream.log.port.Log`); made by `open_log`, ended by `close`."""
+class LogReader:
+    """A log to read: what a process needs that appends nothing, or that reads another epoch than the current one."""
 
-    def __init__(self, nc: Client, subjects: Subjects, partitions: int, append_seconds: float) -> None:
+    def __init__(self, nc: Client, subjects: Subjects, partitions: int) -> None:
         self.subjects = subjects
         self.partitions = partitions
         self._nc = nc
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is appended to."""
+        return self.subjects.epoch
+
+    async def last(self, address: Address) -> StoredCommit | None:
+        """The aggregate's last commit, from the leader (see the port)."""
+        stream, epoch = self._stream(address), self.epoch
+        found = await last_message(self._nc, stream, self.subjects.guard(address))
+        if found is None:
+            return None
+        message = of_stream(found, epoch, address.partition)
+        skips = Skips()
+        if await last_message(self._nc, stream, self.subjects.skips_of(address)) is not None:
+            skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
+        return skips.find(message) or decode(message)
+
+    async def history(self, address: Address) -> list[StoredCommit]:
+        """All commits of the aggregate, in order (see the port)."""
+        skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
+        messages = await self._messages(address.partition, self.subjects.guard(address))
+        return [skips.find(message) or decode(message) for message in messages]
+
+    async def _messages(self, partition: int, subject: str) -> list[RawMessage]:
+        """All messages on a subject that the leader knows."""
+        last = await last_message(self._nc, self.subjects.stream(partition), subject)
+        messages: list[RawMessage] = []
+        if last is None:
+            return messages
+        try:
+            async with asyncio.timeout(_HISTORY_SECONDS), self.read(partition, 0, filters=(subject,)) as reader:
+                while not messages or messages[-1].position.sequence < last.sequence:
+                    messages += await reader.next_batch()
+        except TimeoutError as error:
+            raise UnavailableError(subject, f"a history was not read within {_HISTORY_SECONDS:g} seconds") from error
+        return messages
+
+    async def end(self, partition: int, *, at_least: int = 0) -> int:
+        """The last sequence of the partition (see the port)."""
+        info = await stream_info(self._nc, self.subjects.stream(partition), at_least)
+        sequence: int = info["state"]["last_seq"]
+        return sequence
+
+    async def origin(self, partition: int) -> str:
+        """What tells the partition from one that was made anew in its place (see the port): when it was made."""
+        made: str = (await request(self._nc, f"STREAM.INFO.{self.subjects.stream(partition)}"))["created"]
+        return made
+
+    @asynccontextmanager
+    async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[JetStreamReader]:
+        """Read a partition from the first message behind `after` (see the port)."""
+        stream = self.subjects.stream(partition)
+        reader = JetStreamReader(self._nc, stream, self.epoch, partition, after, tuple(filters))
+        try:
+            await reader.open_when_there()
+            yield reader
+        finally:
+            await reader.close()
+
+    def _stream(self, address: Address) -> str:
+        return self.subjects.stream(address.partition)
+
+
+class JetStreamLog(LogReader):
+    """One service's log in one epoch (see `runstream.log.port.Log`); made by `open_log`, ended by `close`."""
+
+    def __init__(self, nc: Client, subjects: Subjects, partitions: int, append_seconds: float) -> None:
+        super().__init__(nc, subjects, partitions)
         self._append_seconds = append_seconds
         self._publisher = Publisher(nc)
         self._committers: list[Committer] = []
@@ -111,11 +178,6 @@ class JetStreamLog:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that is appended to."""
-        return self.subjects.epoch
 
     async def start(self) -> None:
         """Begin to accept appends."""
@@ -190,60 +252,6 @@ class JetStreamLog:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
-
-    async def last(self, address: Address) -> StoredCommit | None:
-        """The aggregate's last commit, from the leader (see the port)."""
-        stream, epoch = self._stream(address), self.epoch
-        found = await last_message(self._nc, stream, self.subjects.guard(address))
-        if found is None:
-            return None
-        message = of_stream(found, epoch, address.partition)
-        skips = Skips()
-        if await last_message(self._nc, stream, self.subjects.skips_of(address)) is not None:
-            skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
-        return skips.find(message) or decode(message)
-
-    async def history(self, address: Address) -> list[StoredCommit]:
-        """All commits of the aggregate, in order (see the port)."""
-        skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
-        messages = await self._messages(address.partition, self.subjects.guard(address))
-        return [skips.find(message) or decode(message) for message in messages]
-
-    async def _messages(self, partition: int, subject: str) -> list[RawMessage]:
-        """All messages on a subject that the leader knows."""
-        last = await last_message(self._nc, self.subjects.stream(partition), subject)
-        messages: list[RawMessage] = []
-        if last is None:
-            return messages
-        try:
-            async with asyncio.timeout(_HISTORY_SECONDS), self.read(partition, 0, filters=(subject,)) as reader:
-                while not messages or messages[-1].position.sequence < last.sequence:
-                    messages += await reader.next_batch()
-        except TimeoutError as error:
-            raise UnavailableError(subject, f"a history was not read within {_HISTORY_SECONDS:g} seconds") from error
-        return messages
-
-    async def end(self, partition: int, *, at_least: int = 0) -> int:
-        """The last sequence of the partition (see the port)."""
-        info = await stream_info(self._nc, self.subjects.stream(partition), at_least)
-        sequence: int = info["state"]["last_seq"]
-        return sequence
-
-    async def origin(self, partition: int) -> str:
-        """What tells the partition from one that was made anew in its place (see the port): when it was made."""
-        made: str = (await request(self._nc, f"STREAM.INFO.{self.subjects.stream(partition)}"))["created"]
-        return made
-
-    @asynccontextmanager
-    async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[JetStreamReader]:
-        """Read a partition from the first message behind `after` (see the port)."""
-        stream = self.subjects.stream(partition)
-        reader = JetStreamReader(self._nc, stream, self.epoch, partition, after, tuple(filters))
-        try:
-            await reader.open_when_there()
-            yield reader
-        finally:
-            await reader.close()
 
     def _pending(self, commit: NewCommit) -> Pending:
         """The commit as it is sent. Raises BadRequestError when it is too large."""
@@ -322,9 +330,6 @@ class JetStreamLog:
             return None if message is None else decode(of_stream(message, self.epoch, partition))
         except BadRequestError:
             return None
-
-    def _stream(self, address: Address) -> str:
-        return self.subjects.stream(address.partition)
 
     async def _is_replicated(self, commit: NewCommit) -> bool:
         """Return whether the stream has other servers, of which one may take the commit."""

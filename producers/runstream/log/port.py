@@ -1,14 +1,17 @@
-"""The append port and what reads the log: one interface, kept by JetStream and by memory alike."""
+"""The interface of a log, and the loop that decides on its newest state and appends.
+
+`runstream.log.jetstream` implements it; the tests have one in memory that passes the same suite.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from runstream.commits import NewCommit, Position, StoredCommit
+from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.errors import ConflictError
 from runstream.subjects import Address, Subjects
 
@@ -51,16 +54,31 @@ class Reader(Protocol):
         ...
 
 
-class Log(Protocol):
-    """One service's log in its current epoch."""
+class ReadableLog(Protocol):
+    """A log that is read partition by partition, as exports, archives and rebuilds do."""
 
     subjects: Subjects
     partitions: int
 
     @property
     def epoch(self) -> int:
-        """The epoch that is appended to."""
+        """The epoch of these subjects."""
         ...
+
+    async def end(self, partition: int, *, at_least: int = 0) -> int:
+        """Return the last sequence of the partition; 0 when it is empty.
+
+        A caller that has seen `at_least` gets less only when that is certain, and not because an old leader answered.
+        """
+        ...
+
+    def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AbstractAsyncContextManager[Reader]:
+        """Read a partition from the first message behind `after`; `filters` are subjects, possibly with wildcards."""
+        ...
+
+
+class Log(ReadableLog, Protocol):
+    """One service's log in its current epoch."""
 
     async def append(self, commit: NewCommit) -> Position:
         """Append one commit; returns when it is durable.
@@ -90,17 +108,46 @@ class Log(Protocol):
         """All commits of the aggregate, in order; those that are skipped have no events. Raises as `last` does."""
         ...
 
-    async def end(self, partition: int, *, at_least: int = 0) -> int:
-        """The last sequence of the partition; 0 when it is empty.
-
-        A caller that has seen `at_least` gets less only when that is certain, and not because an old leader answered.
-        """
-        ...
-
     async def origin(self, partition: int) -> str:
         """What tells the partition from one that was made anew in its place, as by a restore from the archive."""
         ...
 
-    def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AbstractAsyncContextManager[Reader]:
-        """Read a partition from the first message behind `after`; `filters` are subjects, possibly with wildcards."""
-        ...
+
+S = TypeVar("S")
+ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """A decision that is in the log."""
+
+    commit: NewCommit
+    position: Position
+
+
+async def decide_and_append(
+    log: Log,
+    load: Callable[[Position | None], Awaitable[tuple[S, Head]]],
+    decide: Callable[[S, Head], NewCommit | None],
+    *,
+    attempts: int = ATTEMPTS,
+) -> Appended | None:
+    """Decide on the newest state and append what was decided; None when there was nothing to decide.
+
+    `load` gives the aggregate's state and head, at least as of the position it is given (None: as it is).
+    `decide` is pure, and may be called again with a newer state. Raises what `load`, `decide` and `append` raise,
+    and AppendConflictError when somebody else was first each of `attempts` times.
+    """
+    at_least: Position | None = None
+    for attempt in range(1, attempts + 1):
+        state, head = await load(at_least)
+        commit = decide(state, head)
+        if commit is None:
+            return None
+        try:
+            return Appended(commit, await log.append(commit))
+        except AppendConflictError as conflict:
+            if attempt == attempts:
+                raise
+            at_least = conflict.last.position if conflict.last is not None else at_least
+    raise ValueError(f"attempts must be at least 1 (got {attempts})")

@@ -3,20 +3,75 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from nats.aio.client import Client
 
+from runstream.commits import Position
 from runstream.errors import InternalError
-from runstream.jetstream.api import UnavailableError
+from runstream.jetstream.api import REQUEST_SECONDS, StreamMessage, UnavailableError, request
 from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
-from runstream.log.leader import stream_info
 from runstream.log.port import RawMessage
-from runstream.log.stored import of_delivery
+
+ELECTION_SECONDS = 15.0
+"""How long nats-server needs at most to notice that it leads no more (10 s), and to elect another leader."""
+_PAUSE_SECONDS = 0.5
+log = structlog.get_logger()
+
+
+async def stream_info(
+    nc: Client, stream: str, at_least: int = 0, *, seconds: float = REQUEST_SECONDS
+) -> dict[str, Any]:
+    """Return what STREAM.INFO says, once the stream ends at `at_least` or it is certain that it does not.
+
+    Raises UnavailableError, ApiError.
+    """
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + ELECTION_SECONDS
+    while True:
+        try:
+            info = await request(nc, f"STREAM.INFO.{stream}", seconds=seconds)
+        except UnavailableError:  # perhaps an election, which is what we wait for
+            if not at_least or not nc.is_connected or loop.time() >= give_up:
+                raise
+        else:
+            end = info["state"]["last_seq"]
+            if end >= at_least or info["config"]["num_replicas"] == 1 or loop.time() >= give_up:
+                return info
+            log.info(
+                f"stream {stream} ends before position {at_least}: asking again, its leader may be an old one",
+                action="stream_asked_again",
+                stream=stream,
+                end=end,
+            )
+        await asyncio.sleep(_PAUSE_SECONDS)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def of_delivery(delivery: Delivery, epoch: int, partition: int) -> RawMessage:
+    """What a consumer delivered."""
+    message = delivery.message
+    return RawMessage(
+        message.subject,
+        Position(epoch, partition, delivery.sequence),
+        message.data,
+        message.headers or {},
+        _EPOCH + timedelta(microseconds=delivery.nanoseconds // 1000),
+    )
+
+
+def of_stream(message: StreamMessage, epoch: int, partition: int) -> RawMessage:
+    """What was asked for by subject."""
+    position = Position(epoch, partition, message.sequence)
+    return RawMessage(message.subject, position, message.data, message.headers, message.time)
+
 
 _FIRST_DELAY_SECONDS = 0.05
 _MAX_DELAY_SECONDS = 2.0
-log = structlog.get_logger()
 
 
 class JetStreamReader:

@@ -6,6 +6,7 @@ whole. A described log whose stream is missing is never silently made anew.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +15,61 @@ import msgspec
 import orjson
 import structlog
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
+from runstream.bounded import heard
 from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError
-from runstream.jetstream.api import STREAM_DIFFERS, STREAM_NOT_FOUND, ApiError, request
-from runstream.jetstream.streams import bucket_config, ensure_stream
-from runstream.log.control import Entry, read_key, write_key
+from runstream.jetstream.api import (
+    STREAM_DIFFERS,
+    STREAM_NOT_FOUND,
+    WRONG_SEQUENCE,
+    ApiError,
+    bucket_config,
+    ensure_stream,
+    last_message,
+    publish,
+    request,
+)
 from runstream.subjects import MAX_PARTITIONS, Subjects
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a key says."""
+
+    data: bytes
+    """Empty when it says nothing."""
+    sequence: int
+    """What a change is based on; 0 when nothing was ever said."""
+
+
+async def read_key(nc: Client, namespace: str, key: str) -> Entry:
+    """What the key says now; nothing, too, when there is no bucket. Raises UnavailableError."""
+    bucket = f"{namespace}_control"
+    try:
+        found = await last_message(nc, f"KV_{bucket}", f"$KV.{bucket}.{key}")
+    except ApiError as error:
+        if error.number == STREAM_NOT_FOUND:
+            return Entry(b"", 0)
+        raise
+    return Entry(found.data, found.sequence) if found is not None else Entry(b"", 0)
+
+
+async def write_key(nc: Client, namespace: str, key: str, data: bytes, *, after: int | None = None) -> bool:
+    """Say something; with `after` only if the key has not changed since that sequence; else False.
+
+    The bucket has to be there. Raises UnavailableError.
+    """
+    headers = {} if after is None else {"Nats-Expected-Last-Subject-Sequence": str(after)}
+    try:
+        await publish(nc, f"$KV.{namespace}_control.{key}", data, headers)
+    except ApiError as error:
+        if error.number in WRONG_SEQUENCE:
+            return False
+        raise
+    return True
+
 
 FORMAT = 1
 """Of subjects, bodies and headers, as `docs/formats/log.md` says."""
@@ -252,3 +301,32 @@ def _foreign(namespace: str, why: str) -> BadRequestError:
         code="foreignLog",
         hint="choose another namespace, or the settings that the log was made with",
     )
+
+
+WAIT_SECONDS = 120.0
+_LOOK_SECONDS = 1.0
+
+
+async def until_described(nc: Client, namespace: str, service: str = "runs", *, seconds: float = WAIT_SECONDS) -> bool:
+    """Wait until there is a log that can be opened; False when there is none after these seconds."""
+    said = asyncio.Event()
+
+    async def on_change(_: Msg) -> None:
+        said.set()
+
+    # What is stored in the bucket is a message like any other, also before the bucket is there.
+    subscription = await nc.subscribe(f"$KV.{namespace}_control.{service}", cb=on_change)
+    try:
+        await nc.flush()
+        async with asyncio.timeout(seconds):
+            if await described(nc, namespace, service) is None:
+                log.info("there is no log yet; waiting for who makes it", action="log_awaited", namespace=namespace)
+            while await described(nc, namespace, service) is None:
+                # Who listens may hear of it before it is stored: so look again without having heard anything.
+                await heard(said, _LOOK_SECONDS)
+                said.clear()
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        await subscription.unsubscribe()

@@ -18,9 +18,8 @@ from nats.aio.client import Client
 
 from runstream.errors import BadRequestError
 from runstream.ids import require_token
-from runstream.jetstream.api import UnavailableError, publish, request
+from runstream.jetstream.api import UnavailableError, ensure_stream, publish, request
 from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
-from runstream.jetstream.streams import ensure_stream
 
 _CONSUMER = "due"
 _WINDOW = 64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runstream.datamanager.datamanager import DataManager
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Questions
 from runstream.maintenance import Mode
 from runstream.service.platform import Platform
 

@@ -8,16 +8,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from runstream.embedded.files import free_port
-from runstream.gateway.gateway import Backends, Gateway
-from runstream.gateway.ports import Stored
-from runstream.gateway.routes.exports import export_routes
-from runstream.gateway.routes.imports import import_routes
-from runstream.gateway.routes.maintenance import maintenance_routes
-from runstream.gateway.sighting import ExecutorSightings
+from runstream.gateway.app import Backends, Gateway
+from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.importing.serving import ServedImports
 from runstream.importing.switching import tell_nats
-from runstream.jetstream.questions import Questions
-from runstream.log.jetstream import JetStreamLog
+from runstream.jetstream.messaging import Questions
+from runstream.leases.sightings import ExecutorSightings
+from runstream.log.jetstream import LogReader
 from runstream.log.streams import described
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Roster
 from runstream.objects.references import SharedObjects
@@ -58,7 +55,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
     settings = platform.settings
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
-    stored = Stored(step_logs, SharedObjects(platform.objects))
+    shared = SharedObjects(platform.objects)
     exports = LogExports(
         partial(_served_log, platform),
         platform.objects,
@@ -71,7 +68,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
     sightings = ExecutorSightings(await executor_leases(platform))
     return Gateway(
         replace(settings, port=port),
-        Backends(platform.log, platform.pool(), RunsAsOf(platform.log), stored, questions, sightings),
+        Backends(platform.log, platform.pool(), RunsAsOf(platform.log), step_logs, shared, questions, sightings),
         platform.telemetry,
         platform.checks(),
         facts=platform.facts(),
@@ -89,16 +86,16 @@ async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
     return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool, trusted)
 
 
-async def _served_log(platform: Platform) -> JetStreamLog:
+async def _served_log(platform: Platform) -> LogReader:
     """The log that NATS names now, to be read: in maintenance another epoch may have taken the place of ours."""
     namespace, service = platform.log.subjects.namespace, platform.log.subjects.service
     said = await described(platform.nats, namespace, service)
     if said is None:
         return platform.reading_log()
-    return JetStreamLog(platform.nats, Subjects(namespace, service, said.epoch), said.partitions, 0.0)
+    return LogReader(platform.nats, Subjects(namespace, service, said.epoch), said.partitions)
 
 
 async def _parked_at(platform: Platform, subjects: Subjects, positions: tuple[int, ...]) -> Sequence[ParkedCommit]:
     """What is parked of a log, as of these positions."""
-    log = JetStreamLog(platform.nats, subjects, len(positions), 0.0)
+    log = LogReader(platform.nats, subjects, len(positions))
     return await parked_at(log, platform.pool(), positions)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from runstream.jetstream.notices import Notices
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Notices, Questions
 from runstream.maintenance import Instance
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.building.leases import executor_leases

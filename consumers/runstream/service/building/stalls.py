@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Questions
 from runstream.service.platform import Platform
 from runstream.service.stalls import Consumed, StallWatch
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from runstream.database import Database
 from runstream.database.migrating import migration_state
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.questions import Questions
+from runstream.jetstream.messaging import Questions
 from runstream.log import streams
 from runstream.log.jetstream import open_log
 from runstream.objects.open import open_objects

@@ -19,11 +19,10 @@ from nats.aio.client import Client
 from runstream.counting import counted
 from runstream.domain.executor import SKEW_SECONDS
 from runstream.errors import InternalError
-from runstream.gateway.sighting import ExecutorSightings
-from runstream.jetstream.api import request
+from runstream.jetstream.api import StoreUse, request, store_use
 from runstream.jetstream.connection import nats_connection
-from runstream.jetstream.store import StoreUse, store_use
 from runstream.leases import LeaseBoard
+from runstream.leases.sightings import ExecutorSightings
 from runstream.service.doctor.finding import Finding, judged
 from runstream.service.doctor.log import log_streams
 from runstream.settings import Settings

@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError
-from runstream.gateway.live import LiveAnswer
-from runstream.gateway.parts import Parts, parse_position
-from runstream.gateway.streams import RunPhases, Say, follow, say_commit
-from runstream.gateway.tail import Scope, place_of, scope_of
+from runstream.gateway.context import Parts, parse_position
+from runstream.gateway.events import RunPhases, Say, follow, say_commit
+from runstream.gateway.streaming import LiveAnswer
 from runstream.limits import MAX_WORD_BYTES
+from runstream.log.tail import Scope, place_of, scope_of
 
 _STREAM = {"responses": {"200": {"description": "server-sent events", "content": {"text/event-stream": {}}}}}
 

@@ -14,12 +14,12 @@ from starlette.responses import Response
 
 from runstream.domain.run import RunTask
 from runstream.errors import BadRequestError, NotExistError
-from runstream.gateway.live import LiveAnswer, SendBytes
-from runstream.gateway.locating import FoundRun, find_run, locate_run
-from runstream.gateway.parts import Flag, Parts, flag
-from runstream.gateway.ports import StepLogKey
+from runstream.gateway.context import Flag, Parts, flag
+from runstream.gateway.streaming import LiveAnswer, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
+from runstream.log.runs import FoundRun, find_run, locate_run
+from runstream.subjects import StepLogKey
 
 MAX_OFFSET = 1 << 53
 MAX_TAIL_LINES = 10_000

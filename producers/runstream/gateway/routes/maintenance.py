@@ -5,17 +5,19 @@ All of it needs the token, and is answered in maintenance too.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Protocol
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runstream.errors import BadRequestError
-from runstream.gateway.bodies import Body, read_body
-from runstream.gateway.parts import answer, documented
-from runstream.gateway.texts import Label, Word
+from runstream.errors import BadRequestError, NotExistError
+from runstream.gateway.context import Flag, answer, documented, flag
+from runstream.gateway.requests import MaintenanceBody, read_body
+from runstream.gateway.streaming import JSON_LINES, LiveAnswer, ReportProgress, Work, Writer
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
 from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_said, require_service
@@ -23,15 +25,6 @@ from runstream.runconfig.amounts import parse_duration
 
 _MAX_BODY = 16_384
 _MAX_WAIT_SECONDS = 25.0
-
-
-class MaintenanceBody(Body, frozen=True):
-    """Who changes the mode and why; a body is not needed."""
-
-    by: Label = ""
-    reason: Word = ""
-    deadline: Label = ""
-    """Only to enable it: how long running tasks may take before they are stopped, such as `10m`; empty: no limit."""
 
 
 def maintenance_routes(overview: Overview) -> APIRouter:
@@ -101,3 +94,125 @@ def _deadline(text: str, now: datetime) -> datetime | None:
             code="invalidDeadline",
             hint="it is a duration such as 10m or 1h30m",
         ) from error
+
+
+MEDIA_TYPE = "application/x-tar"
+_ANSWER = {"responses": {"200": {"description": "a snapshot", "content": {MEDIA_TYPE: {}}}}}
+
+
+class Export(Protocol):
+    """An export that can begin."""
+
+    @property
+    def name(self) -> str:
+        """A name for its file."""
+        ...
+
+    @property
+    def write(self) -> Writer:
+        """Sends the whole file with the function that it takes; raises when the log fails on the way."""
+        ...
+
+
+class Exports(Protocol):
+    """What exports the log."""
+
+    async def open(self, until: str, include: str) -> Export:
+        """An export up to a position or time (empty: up to now), with these objects (logs, archives).
+
+        Raises BadRequestError for what cannot be asked, ConflictError when too many are under way.
+        """
+        ...
+
+
+def export_routes(exports: Exports) -> APIRouter:
+    """The export. What fails once it has begun ends the connection: the file is cut off, and its reader sees that."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/export", openapi_extra=_ANSWER)
+    async def export(
+        until: Annotated[
+            str,
+            Query(max_length=MAX_WORD_BYTES, description="a position, or a time with its zone; nothing for up to now"),
+        ] = "",
+        include: Annotated[
+            str, Query(max_length=MAX_WORD_BYTES, alias="with", description="logs, archives, or both with a comma")
+        ] = "",
+    ) -> Response:
+        """The log as one file that `runstream snapshot verify` checks and tar, zstd and jq read."""
+        found = await exports.open(until, include)
+        headers = {"Content-Disposition": f'attachment; filename="{found.name}"'}
+        return LiveAnswer(found.write, media_type=MEDIA_TYPE, headers=headers, stopping=asyncio.Event())
+
+    return router
+
+
+_LINES = {"responses": {"200": {"description": "done; or progress, line by line", "content": {JSON_LINES: {}}}}}
+_BODY = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {}}}, **_LINES}
+Accept = Annotated[
+    str,
+    Header(
+        max_length=MAX_WORD_BYTES,
+        description=f"{JSON_LINES}: how far it is, line by line; the last line is what came of it",
+    ),
+]
+
+
+class Imports(Protocol):
+    """What imports snapshots."""
+
+    async def run(self, content: AsyncIterator[bytes], name: str, say: ReportProgress, *, dry_run: bool) -> object:
+        """Take a whole snapshot in, verify it, and import it unless it is a dry run; what was done.
+
+        Nothing is said before all of it was taken in. Raises BadRequestError outside maintenance (before anything is
+        read) and for a file that is not right, ConflictError that names who is not parked, InternalError.
+        """
+        ...
+
+    async def epochs(self) -> object:
+        """All epochs that are not deleted."""
+        ...
+
+
+def import_routes(imports: Imports) -> APIRouter:
+    """The import. It goes on to its end when the client leaves, and can be asked for again."""
+    router = APIRouter(tags=["service"])
+    works: list[Work] = []
+    """The last one, and those that go on."""
+
+    @router.post("/import", openapi_extra=_BODY)
+    async def run_import(
+        request: Request,
+        dry_run: Flag = None,
+        name: Annotated[str, Query(description="what the file is called, for people", max_length=200)] = "",
+        accept: Accept = "",
+    ) -> Response:
+        """Import the body, which is a snapshot as GET /export gives it. Answers when it is done."""
+        content, called, dry = request.stream(), name or "a snapshot", flag(dry_run)
+        work = Work(called, datetime.now(UTC), lambda say: imports.run(content, called, say, dry_run=dry))
+        await work.until_begun()
+        works[:] = [one for one in works if not one.ended] + [work]
+        return _followed(work) if JSON_LINES in accept else answer(await work.result())
+
+    @router.get("/import", openapi_extra=_LINES)
+    async def current_import(accept: Accept = "") -> Response:
+        """The import that goes on at this gateway, or the last one that did; with progress up to its end."""
+        work = next((one for one in reversed(works) if not one.ended), works[-1] if works else None)
+        if work is None:
+            raise NotExistError(
+                "no import was begun at this gateway since it was started",
+                code="noImport",
+                hint="`runstream epochs list` shows an epoch that is loading, wherever the import goes on",
+            )
+        return _followed(work) if JSON_LINES in accept else answer(work.status)
+
+    @router.get("/epochs")
+    async def epochs() -> Response:
+        """The epochs of the log, and which of them is served."""
+        return answer(await imports.epochs())
+
+    return router
+
+
+def _followed(work: Work) -> Response:
+    return LiveAnswer(work.write, media_type=JSON_LINES, headers={}, stopping=asyncio.Event())

@@ -2,36 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import Annotated
 from urllib.parse import unquote
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream.commits import parse_point
-from runstream.database.runs import DEFAULT_LIMIT, MAX_LIMIT, RunPage, RunQuery
-from runstream.domain.run import RunPhase
-from runstream.errors import BadRequestError
-from runstream.events.run import RunResult
-from runstream.gateway.cursors import mixed_cursor, next_cursor, query_of
-from runstream.gateway.parts import (
-    AtLeast,
-    Flag,
-    Parts,
-    answer,
-    documented,
-    flag,
+from runstream.counting import counted
+from runstream.database.runs import DEFAULT_LIMIT, MAX_LIMIT, ReadRun, RunPage, RunQuery
+from runstream.domain.actions import (
+    NotAllowed,
+    decide_annotate,
+    decide_approve,
+    decide_cancel,
+    decide_pause,
+    decide_resume,
+    decide_stop,
 )
-from runstream.gateway.ports import ReadRun
-from runstream.gateway.shapes import RunAnswer, RunsAnswer
-from runstream.gateway.tokens import token_of
-from runstream.gateway.views import run_answer, run_summary
+from runstream.domain.executor_task import ExecutorTask
+from runstream.domain.run import Run, RunPhase
+from runstream.domain.why import Explanation
+from runstream.errors import BadRequestError
+from runstream.events.run import RunEvent, RunResult
+from runstream.gateway.context import AtLeast, Flag, Parts, answer, documented, flag, position_text
+from runstream.gateway.reads import mixed_cursor, next_cursor, query_of
+from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
+from runstream.gateway.responses import (
+    APPROVERS,
+    ActionAnswer,
+    ReasonShape,
+    RunAnswer,
+    RunsAnswer,
+    RunsCreatedAnswer,
+    WarningShape,
+    WhyAnswer,
+    run_answer,
+    run_summary,
+)
+from runstream.gateway.runs.actions import seen_run, token_of
+from runstream.gateway.runs.create import Created
+from runstream.gateway.runs.prepare import requested_run, requested_runs
+from runstream.gateway.runs.restart import require_no_restart
 from runstream.ids import require_uuid
 from runstream.limits import MAX_WORD_BYTES, require_group_size
+from runstream.log.runs import task_of
+
+KeyHeader = Annotated[
+    str,
+    Header(
+        max_length=MAX_WORD_BYTES, description="the same key and request again give the same runs, and create nothing"
+    ),
+]
+
+
+def creating_routes(parts: Parts) -> APIRouter:
+    """Create one run, or those of a file. These are the first routes: a service is asked for nothing as often."""
+    router = APIRouter(tags=["runs"])
+
+    @router.post("/runs", status_code=201, openapi_extra=documented(CreateRunBody, RunAnswer, statuses=(201, 200)))
+    async def create(request: Request, idempotency_key: KeyHeader = "") -> Response:
+        """Create a run of these tasks, or restart a run. It is answered once it is durable; its number comes later."""
+        body, key = await parts.keyed_body(request, CreateRunBody)
+        if body.run_id:
+            asked = await parts.restarting.requested(body)
+            return _created(asked.executions, await parts.creation.create(asked.new, key))
+        require_no_restart(body)
+        return _created({}, await parts.creation.create(requested_run(body), key))
+
+    @router.post(
+        "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, statuses=(201, 200))
+    )
+    async def create_all(request: Request, idempotency_key: KeyHeader = "") -> Response:
+        """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
+        body, key = await parts.keyed_body(request, CreateRunsBody)
+        requested = await requested_runs(body, parts.configs, await parts.offers())
+        created = await parts.creation.create_all(requested.runs, key)
+        runs = [run_answer(one.run, one.config, {}) for one in created]
+        warnings = [WarningShape(one.path, one.line or None, one.message, one.hint) for one in requested.warnings]
+        shape = RunsCreatedAnswer(runs, requested.skipped, warnings)
+        return answer(shape, status=_status(created), positions=[one.position for one in created])
+
+    return router
+
+
+def _created(executions: dict[str, ExecutorTask], created: Created) -> Response:
+    shape = run_answer(created.run, created.config, executions)
+    return answer(shape, status=_status([created]), positions=[created.position])
+
+
+def _status(created: Sequence[Created]) -> int:
+    """200 when an earlier request with the same key created all of them."""
+    return 200 if created and all(one.repeated for one in created) else 201
+
 
 _MAX_CURSOR_BYTES = 1 << 15
 """A cursor holds the groups and names that its list is of."""
@@ -171,3 +239,116 @@ def _group_and_counter(request: Request) -> tuple[str, int | None]:
             hint="the path is /runs/group/{group}/{number}, the slashes of the group escaped as %2F",
         )
     return require_group_size(unquote(segments[0])), int(number)
+
+
+_PATH = re.compile(r"/api/v1alpha/runs/([^/]+)/why")
+
+
+def why_routes(parts: Parts) -> APIRouter:
+    """One question."""
+    router = APIRouter(tags=["runs"])
+
+    @router.get("/runs/{run_id}/why", openapi_extra=documented(None, WhyAnswer))
+    async def why(run_id: str) -> Response:
+        """Why a run waits, told by the scheduler that decides about it."""
+        return answer(_shape(run_id, await parts.explaining.why(run_id)))
+
+    return router
+
+
+def in_maintenance(method: str, path: str, reason: str) -> Response | None:
+    """The answer while the service is in maintenance; None to other questions. `reason` follows on the sentence."""
+    match = _PATH.fullmatch(path)
+    if match is None or method != "GET":
+        return None
+    told = ReasonShape("maintenance", f"the service is in maintenance{reason}: nothing is decided", [], {})
+    return answer(WhyAnswer(match[1], "", "", [told]))
+
+
+def _shape(run_id: str, found: Explanation) -> WhyAnswer:
+    reasons = [ReasonShape(one.code, one.message, list(one.tasks), one.details) for one in found.reasons]
+    return WhyAnswer(run_id, found.phase.value, found.result.value, reasons, found.omitted)
+
+
+MAX_ANNOTATIONS_BYTES = 16 << 10
+
+
+def action_routes(parts: Parts) -> APIRouter:
+    """Stop, cancel, pause, resume, approve, annotate."""
+    router = APIRouter(tags=["actions"])
+
+    @router.put("/runs/{run_id}/actions", openapi_extra=documented(RunActionBody, ActionAnswer))
+    async def on_run(run_id: str, request: Request) -> Response:
+        """Stop a running run, cancel a queued one (or `changephase` to `cancelled`), pause or resume either."""
+        body = await parts.body(request, RunActionBody)
+        return await _act(parts, run_id, body, lambda run: _decide(run, body))
+
+    @router.put("/runs/{run_id}/tasks/{task_id}/actions", openapi_extra=documented(TaskActionBody, ActionAnswer))
+    async def on_task(run_id: str, task_id: str, request: Request) -> Response:
+        """Approve a task that waits for approval, or set its annotations."""
+        body = await parts.body(request, TaskActionBody)
+        _require_annotations(body)
+        return await _act(parts, run_id, body, lambda run: _decide_on_task(run, task_id, body))
+
+    return router
+
+
+def _decide(run: Run, body: RunActionBody) -> Sequence[RunEvent]:
+    if (decide := _DECIDE.get(body.action_type)) is not None:
+        return decide(run)
+    if body.phase != RunPhase.CANCELLED:
+        raise BadRequestError(
+            f"the phase of a run cannot be changed to {body.phase[:80]!r}",
+            code="invalidPhase",
+            hint="a user can change it to cancelled; everything else is the scheduler's",
+        )
+    return decide_cancel(run)
+
+
+def _decide_on_task(run: Run, task_id: str, body: TaskActionBody) -> Sequence[RunEvent]:
+    task = task_of(run, task_id)
+    if body.action_type == "approve":
+        return decide_approve(run, task)
+    return decide_annotate(task, body.annotations)
+
+
+def _require_annotations(body: TaskActionBody) -> None:
+    """Raises BadRequestError when the annotations cannot be those of a task."""
+    given = body.annotations
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in given.items())
+    if given and body.action_type == "approve":
+        problem = "an approval takes no annotations"
+    elif APPROVERS in given:
+        problem = f"the annotation {APPROVERS!r} says who approved the task, and cannot be set"
+    elif size > MAX_ANNOTATIONS_BYTES:
+        problem = f"the annotations take {counted(size, 'byte')}; a task has at most {MAX_ANNOTATIONS_BYTES}"
+    else:
+        return
+    raise BadRequestError(problem, code="invalidAnnotations", hint="keep larger things elsewhere, and note where")
+
+
+_DECIDE: dict[str, Callable[[Run], Sequence[RunEvent]]] = {
+    "stop": decide_stop,
+    "cancel": decide_cancel,
+    "pause": decide_pause,
+    "resume": decide_resume,
+}
+
+
+async def _act(
+    parts: Parts, run_id: str, body: RunActionBody | TaskActionBody, decide: Callable[[Run], Sequence[RunEvent]]
+) -> Response:
+    phase = ""
+
+    def decided(run: Run) -> Sequence[RunEvent]:
+        nonlocal phase
+        phase = run.phase.value
+        return decide(run)
+
+    try:
+        position = await parts.acting.on_run(run_id, decided, seen_run(body.change_groups_update_tokens))
+    except NotAllowed as refusal:
+        details = {"run": run_id, "phase": phase}
+        raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal
+    text = position_text(position) if position else ""
+    return answer(ActionAnswer(text), positions=[position] if position else [])

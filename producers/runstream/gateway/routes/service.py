@@ -1,13 +1,44 @@
-"""What answers: version and OpenAPI below /api/v1alpha, metrics and health at the root."""
+"""Executors: who is there, and who is not to be counted on any more (rules executor-13 and executor-14)."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-from runstream.gateway.parts import Parts, answer, documented
-from runstream.gateway.shapes import VersionAnswer
+from runstream.gateway.context import AtLeast, Parts, answer, documented, empty
+from runstream.gateway.requests import ExecutorActionBody
+from runstream.gateway.responses import ExecutorsAnswer, VersionAnswer, executor_shape
 from runstream.release import version
+
+
+def executor_routes(parts: Parts) -> APIRouter:
+    """List, drain and delete executors."""
+    router = APIRouter(tags=["executors"])
+
+    @router.get("/executors", openapi_extra=documented(None, ExecutorsAnswer))
+    async def list_executors(at_least: AtLeast) -> Response:
+        """All executors that were not deleted, by id; those that are lost too."""
+        records = await parts.reads.executors(at_least)
+        seen = await parts.sightings.seen() if parts.sightings is not None else {}
+        return answer(ExecutorsAnswer([executor_shape(one, seen.get(one.executor.id)) for one in records]))
+
+    @router.put("/executors/{executor_id}/actions", status_code=204, openapi_extra=documented(ExecutorActionBody, None))
+    async def act(executor_id: str, request: Request) -> Response:
+        """Let an executor get no new tasks (`drain`; those that it has go on), or get them again (`undrain`)."""
+        body = await parts.body(request, ExecutorActionBody)
+        position = await parts.acting.drain_executor(executor_id, draining=body.action_type == "drain")
+        return empty([position] if position else [])
+
+    @router.delete("/executors/{executor_id}", status_code=204)
+    @router.delete("/executor/{executor_id}", status_code=204, include_in_schema=False)
+    async def delete(executor_id: str) -> Response:
+        """Forget an executor. Its tasks are not touched: what is left without an executor is found and failed."""
+        position = await parts.acting.delete_executor(executor_id)
+        return empty([position] if position else [])
+
+    return router
 
 
 def service_routes(parts: Parts) -> APIRouter:
@@ -21,3 +52,23 @@ def service_routes(parts: Parts) -> APIRouter:
         return answer(VersionAnswer("runstream", version(), parts.settings.namespace, log.epoch, log.partitions))
 
     return router
+
+
+_TEXT = """\
+Runstream {version}: a CI/CD service.
+
+There is no web interface yet. Use the command line:
+
+    runstream --url {url} --token TOKEN run list
+
+API       {url}api/v1alpha/openapi.json
+health    {url}readyz
+metrics   {url}metrics
+"""
+
+
+async def _front(request: Request) -> Response:
+    return PlainTextResponse(_TEXT.format(version=version(), url=request.base_url))
+
+
+front_route = Route("/", _front)

@@ -2,27 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import base64
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+import msgspec
+
 from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.domain.executor import Executor, ExecutorState
 from runstream.domain.run import Run
-from runstream.errors import ConflictError, NotExistError
+from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.events.event import Event
 from runstream.events.executor import ExecutorDeleted, ExecutorDrained, ExecutorUndrained
 from runstream.events.run import RunEvent
 from runstream.folding import fold_executor
-from runstream.gateway.creation import ACTOR
-from runstream.gateway.locating import find_run, head_of, locate_run
-from runstream.gateway.tokens import SeenRun
+from runstream.gateway.runs.create import ACTOR
 from runstream.ids import require_token
-from runstream.log.decisions import decide_and_append
-from runstream.log.port import Log
+from runstream.log.port import Log, decide_and_append
+from runstream.log.runs import find_run, head_of, locate_run
 from runstream.subjects import Address, partition_of
 from runstream.telemetry import current_traceparent
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRun:
+    """A run as somebody saw it."""
+
+    run_id: str
+    version: int
+    """Of the run's own history: changes of its executor tasks do not count."""
+
+
+class _Token(msgspec.Struct):
+    change_groups_values: dict[str, str]
+
+
+def token_of(names: Iterable[str], run_id: str, version: int) -> str:
+    """The token for a run as it was read; empty without names."""
+    values = dict.fromkeys(names, f"{run_id}@{version}")
+    return base64.b64encode(msgspec.json.encode(_Token(values))).decode() if values else ""
+
+
+def seen_run(token: str) -> SeenRun | None:
+    """What a token says; None for an empty one, or one without names. Raises BadRequestError for what is none."""
+    if not token:
+        return None
+    try:
+        values = set(
+            msgspec.json.decode(base64.b64decode(token, validate=True), type=_Token).change_groups_values.values()
+        )
+        if not values:
+            return None
+        (value,) = values
+        run_id, _, version = value.partition("@")
+        return SeenRun(run_id, int(version))
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(
+            "change_groups_update_tokens is not a token",
+            code="invalidChangeGroupsToken",
+            hint="take it as GET /runs/{run_id}?changegroup=NAME answered it",
+        ) from error
+
 
 S = TypeVar("S")
 

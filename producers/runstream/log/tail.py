@@ -16,9 +16,9 @@ from runstream.commits import LogPosition, StoredCommit
 from runstream.counting import counted
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.run_config import RunConfigTask
-from runstream.gateway.locating import find_run, locate_run
 from runstream.ids import executor_task_id
 from runstream.log.port import Log, RawMessage
+from runstream.log.runs import find_run, locate_run
 from runstream.subjects import Address
 
 BUFFERED_MESSAGES = 512

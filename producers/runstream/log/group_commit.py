@@ -18,7 +18,7 @@ import nats.errors
 import structlog
 from nats.aio.client import Client
 
-from runstream.jetstream.leaving import answers_of
+from runstream.jetstream.failover import answers_of
 from runstream.jetstream.publisher import Ack, Outcome, Publisher, Refused, Unanswered
 from runstream.telemetry.metrics import APPEND_DURATION, APPENDED_COMMITS
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol, TypeVar
 
-from runstream.commits import Position
+import msgspec
+
+from runstream.commits import LogPosition, Position
 from runstream.counting import counted
 from runstream.database import Database, Transaction
 from runstream.database.freshness import Freshness
 from runstream.database.runs import (
     ExecutorRecord,
+    ReadRun,
     RunPage,
     RunQuery,
     RunRecord,
@@ -21,11 +27,41 @@ from runstream.database.runs import (
     list_executors,
     list_runs,
 )
+from runstream.domain.run import RunPhase
 from runstream.errors import BadRequestError, NotExistError
+from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig
-from runstream.gateway.locating import locate_run
-from runstream.gateway.ports import ReadRun
 from runstream.log.port import Log
+from runstream.log.runs import locate_run
+
+
+class PastRuns(Protocol):
+    """What runs were, told by the log."""
+
+    async def run(self, run_id: str, point: LogPosition | Position | datetime) -> ReadRun:
+        """One run as it was. Raises NotExistError when there was none, BadRequestError for no point of this log."""
+        ...
+
+
+class Reads(Protocol):
+    """What the projection tells. Each waits, bounded, until it includes `at_least`."""
+
+    async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
+        """One run. Raises NotExistError."""
+        ...
+
+    async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
+        """The run of this number in the group. Raises NotExistError."""
+        ...
+
+    async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
+        """A page of runs."""
+        ...
+
+    async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
+        """All executors that were not deleted."""
+        ...
+
 
 T = TypeVar("T")
 
@@ -35,7 +71,7 @@ _CONFIGS = 512
 
 
 class DatabaseReads:
-    """What the projection tells (see `runstream.gateway.ports.Reads`)."""
+    """What the projection tells (see `runstream.gateway.reads.Reads`)."""
 
     def __init__(self, database: Database, freshness: Freshness, log: Log) -> None:
         self._database = database
@@ -108,3 +144,67 @@ class DatabaseReads:
         else:
             self._configs.move_to_end(key)
         return config
+
+
+class _Cursor(msgspec.Struct, omit_defaults=True):
+    groups: list[str] = []
+    phases: list[RunPhase] = []
+    results: list[RunResult] = []
+    name: str = ""
+    waiting_approval: bool = False
+    last_run: bool = False
+    ascending: bool = False
+    start: int = 0
+
+
+def next_cursor(query: RunQuery, page: RunPage) -> str:
+    """The cursor of the page behind this one; empty when there is none."""
+    if page.next_start is None:
+        return ""
+    cursor = _Cursor(
+        groups=list(query.groups),
+        phases=list(query.phases),
+        results=list(query.results),
+        name=query.name,
+        waiting_approval=query.waiting_approval,
+        last_run=query.last_run,
+        ascending=query.ascending,
+        start=page.next_start,
+    )
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
+
+
+def query_of(cursor: str, given: RunQuery) -> RunQuery:
+    """What the cursor asks for; the limit is that of the request, which says nothing else. Raises BadRequestError."""
+    if replace(given, limit=1, groups=()) != RunQuery(limit=1):
+        raise mixed_cursor()
+    try:
+        found = msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=_Cursor)
+        if not 0 <= found.start < 1 << 63 or (given.groups and found.groups != list(given.groups)):
+            raise ValueError("it is of another list")
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(
+            f"{cursor[:80]!r} is not a cursor of this list",
+            code="invalidCursor",
+            hint="take it from the header X-Agola-Cursor, or the field cursor, of the page before",
+        ) from error
+    return RunQuery(
+        groups=tuple(found.groups),
+        phases=tuple(found.phases),
+        results=tuple(found.results),
+        name=found.name,
+        waiting_approval=found.waiting_approval,
+        last_run=found.last_run,
+        start=found.start,
+        limit=given.limit,
+        ascending=found.ascending,
+    )
+
+
+def mixed_cursor() -> BadRequestError:
+    """The error for a cursor that came with what it says itself."""
+    return BadRequestError(
+        "a cursor goes with no other parameter than limit",
+        code="invalidCursor",
+        hint="it says itself which runs the list is of, and in which order",
+    )

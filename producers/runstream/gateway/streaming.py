@@ -10,23 +10,74 @@ nobody takes silence for the end. The last line is the result or the error, in t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from runstream.gateway.answers import entry
-from runstream.gateway.live import SendBytes
+from runstream.gateway.errors import entry
 
-MEDIA_TYPE = "application/x-ndjson"
+SendBytes = Callable[[bytes], Awaitable[None]]
+Writer = Callable[[SendBytes], Awaitable[None]]
+log = structlog.get_logger()
+
+
+class LiveAnswer(Response):
+    """Runs `writer` with a function that sends bytes; complete once it returns."""
+
+    def __init__(self, writer: Writer, *, media_type: str, headers: Mapping[str, str], stopping: asyncio.Event) -> None:
+        super().__init__(media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
+        del self.headers["content-length"]
+        self._writer = writer
+        self._stopping = stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send status and headers, then whatever the writer sends; raises what it raises."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+
+        async def send_bytes(chunk: bytes) -> None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+        async with asyncio.TaskGroup() as group:
+            work = group.create_task(_run(self._writer, send_bytes))
+            ends = [group.create_task(_gone(receive)), group.create_task(_wait(self._stopping))]
+            await asyncio.wait({work, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            complete = work.done()
+            for task in (work, *ends):
+                task.cancel()
+        if complete:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self._stopping.is_set():
+            # The server closes the connection of a response that was not completed.
+            log.info("a stream is cut off: the gateway stops", action="stream_cut_off", path=scope["path"])
+
+
+async def _run(writer: Writer, send: SendBytes) -> None:
+    await writer(send)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+JSON_LINES = "application/x-ndjson"
 PACE_SECONDS = 0.25
 """Between two lines at least."""
 QUIET_SECONDS = 5.0
 """Between two lines at most."""
 
-Say = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much (0: nobody knows)."""
 
 
@@ -57,7 +108,7 @@ class WorkStatus:
 class Work:
     """One work, begun when it is made."""
 
-    def __init__(self, name: str, begun: datetime, run: Callable[[Say], Awaitable[object]]) -> None:
+    def __init__(self, name: str, begun: datetime, run: Callable[[ReportProgress], Awaitable[object]]) -> None:
         self.name = name
         self.begun = begun
         self._progress: Progress | None = None

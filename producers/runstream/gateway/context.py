@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
 from fastapi import Depends, Header, Query
@@ -13,22 +13,48 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream.commits import Position
-from runstream.domain.executor import Offer
+from runstream.domain.executor import Offer, Sighting
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
-from runstream.gateway.acting import Acting
-from runstream.gateway.answers import JSON_TYPE
-from runstream.gateway.bodies import decoded, read_content
-from runstream.gateway.creation import RunCreation
-from runstream.gateway.explaining import Explaining
-from runstream.gateway.idempotency import IdempotencyKey, idempotency_key
-from runstream.gateway.ports import PastRuns, Reads, Sightings, StepLogs
-from runstream.gateway.restarting import Restarting
+from runstream.gateway.errors import JSON_TYPE
+from runstream.gateway.reads import PastRuns, Reads
+from runstream.gateway.requests import decoded, read_content
+from runstream.gateway.runs.actions import Acting
+from runstream.gateway.runs.create import RunCreation
+from runstream.gateway.runs.idempotency import IdempotencyKey, idempotency_key
+from runstream.gateway.runs.restart import Restarting
+from runstream.gateway.runs.why import Explaining
 from runstream.jetstream.api import UnavailableError
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
 from runstream.sealing import Keyring
 from runstream.settings import Settings
+from runstream.subjects import StepLogKey
+
+
+class StepLogs(Protocol):
+    """Where the logs of steps are read: live while they are written, then the stored object."""
+
+    async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of a log from an offset on, each once; none where the log ends before it.
+
+        With `follow` it may have nothing yet, and ends when the log does. Without, it ends with what there is
+        now; raises NotExistError, before anything is read, when there is no such log.
+        """
+        ...
+
+    async def tail(self, key: StepLogKey, lines: int) -> int:
+        """Return the offset at which the last lines of what is written now begin."""
+        ...
+
+
+class Sightings(Protocol):
+    """The leases of executors (`runstream.leases.sightings.ExecutorSightings`)."""
+
+    async def seen(self) -> Mapping[str, Sighting]:
+        """Every executor that holds its lease, by id. Raises UnavailableError."""
+        ...
+
 
 T = TypeVar("T")
 

@@ -6,12 +6,14 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import orjson
 import structlog
 from msgspec.structs import asdict
 
 from runstream.commits import Commit, LogPosition, StoredCommit
+from runstream.database.runs import ReadRun
 from runstream.domain.run import RunPhase
 from runstream.errors import NotExistError
 from runstream.events.run import (
@@ -22,12 +24,12 @@ from runstream.events.run import (
     RunResultSet,
     RunStarted,
 )
-from runstream.gateway.answers import entry
-from runstream.gateway.live import SendBytes
-from runstream.gateway.ports import PastRuns, ReadRun
-from runstream.gateway.run_data import DATA_VERSION, run_data
-from runstream.gateway.tail import Scope, Seen, Take, tail
+from runstream.gateway.errors import entry
+from runstream.gateway.reads import PastRuns
+from runstream.gateway.responses import RunTaskShape, StepShape, run_answer
+from runstream.gateway.streaming import SendBytes
 from runstream.log.port import Log
+from runstream.log.tail import Scope, Seen, Take, tail
 
 log = structlog.get_logger()
 
@@ -176,3 +178,33 @@ def _phase_after(event: object) -> RunPhase | None:
             return RunPhase.FINISHED
         case _:
             return None
+
+
+DATA_VERSION: Final = 1
+_RUN = ("id", "name", "counter", "phase", "result", "setup_errors")
+_TIMES = ("enqueue_time", "start_time", "end_time")
+_TASK = ("id", "name", "level", "skip", "status", "timedout", "waiting_approval", "approved", "start_time", "end_time")
+_STEP = ("phase", "exit_status", "start_time", "end_time")
+
+
+def run_data(read: ReadRun) -> dict[str, object]:
+    """A run in version 1 of the data (rule run-10)."""
+    run = run_answer(read.record.run, read.config, read.record.executor_tasks).run
+    return {
+        **{name: getattr(run, name) for name in (*_RUN, *_TIMES)},
+        "tasks": {key: _task(task) for key, task in run.tasks.items()},
+        "annotations": run.annotations,
+    }
+
+
+def _task(task: RunTaskShape) -> dict[str, object]:
+    return {
+        **{name: getattr(task, name) for name in _TASK},
+        "depends": {key: asdict(depend) for key, depend in task.depends.items()},
+        "setup_step": _step(task.setup_step),
+        "steps": [_step(step) for step in task.steps],
+    }
+
+
+def _step(step: StepShape) -> dict[str, object]:
+    return {name: getattr(step, name) for name in _STEP}

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 import orjson
 
 from runstream.domain.run import Run
 from runstream.domain.why import Explanation, Reason, ended
-from runstream.gateway.locating import find_run, locate_run
-from runstream.gateway.ports import Asking
-from runstream.jetstream.questions import NoAnswer
+from runstream.jetstream.messaging import NoAnswer
 from runstream.log.port import Log
+from runstream.log.runs import find_run, locate_run
+
+
+class Asking(Protocol):
+    """Questions to other components (`runstream.jetstream.messaging.Questions`)."""
+
+    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
+        """The answer, waited for so long at most."""
+        ...
+
 
 ANSWER_SECONDS = 3.0
 """How long a scheduler may take: it reads first what the log has of the run."""

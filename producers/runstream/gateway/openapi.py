@@ -9,28 +9,28 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from runstream.gateway import bodies, shapes
-from runstream.gateway.answers import JSON_TYPE
-from runstream.gateway.edge import OPEN_PATHS
-from runstream.gateway.routes.maintenance import MaintenanceBody
+from runstream.gateway import requests, responses
+from runstream.gateway.errors import JSON_TYPE
+from runstream.gateway.middleware import OPEN_PATHS
+from runstream.gateway.requests import MaintenanceBody
 from runstream.limits import MAX_GROUP_BYTES, MAX_WORD_BYTES
 from runstream.maintenance import MaintenanceAnswer
 from runstream.maintenance.requested import SERVICES
 
 _SHAPES: tuple[type[msgspec.Struct], ...] = (
-    bodies.CreateRunBody,
-    bodies.CreateRunsBody,
-    bodies.RunActionBody,
-    bodies.TaskActionBody,
-    bodies.ExecutorActionBody,
-    shapes.RunAnswer,
-    shapes.RunsCreatedAnswer,
-    shapes.RunsAnswer,
-    shapes.ExecutorsAnswer,
-    shapes.ActionAnswer,
-    shapes.WhyAnswer,
-    shapes.VersionAnswer,
-    shapes.ErrorShape,
+    requests.CreateRunBody,
+    requests.CreateRunsBody,
+    requests.RunActionBody,
+    requests.TaskActionBody,
+    requests.ExecutorActionBody,
+    responses.RunAnswer,
+    responses.RunsCreatedAnswer,
+    responses.RunsAnswer,
+    responses.ExecutorsAnswer,
+    responses.ActionAnswer,
+    responses.WhyAnswer,
+    responses.VersionAnswer,
+    responses.ErrorShape,
     MaintenanceBody,
     MaintenanceAnswer,
 )

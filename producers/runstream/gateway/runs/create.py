@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Protocol
 
 from runstream.commits import Head, NewCommit, Position
 from runstream.config_secrets import seal_config
@@ -20,15 +21,26 @@ from runstream.domain.run import Run, created, evolve
 from runstream.errors import InternalError
 from runstream.events.run import RunCreated, RunEvent, RunRestarted
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
-from runstream.gateway.idempotency import IdempotencyKey
-from runstream.gateway.locating import config_of, fold_run
-from runstream.gateway.ports import SharedData
+from runstream.gateway.runs.idempotency import IdempotencyKey
 from runstream.ids import attempt_id, commit_id, new_id, run_task_id
 from runstream.log.port import AppendConflictError, Log
+from runstream.log.runs import config_of, fold_run
 from runstream.runconfig import config_hash
 from runstream.sealing import Keyring
 from runstream.subjects import Address, group_root, partition_of
 from runstream.telemetry import current_traceparent
+
+
+class SharedData(Protocol):
+    """The stored logs and archives, of which several runs may share one."""
+
+    async def refer(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
+        """Say that a run refers to the logs, and to the archives, of these ids; durable when this returns.
+
+        Nothing is deleted that a run refers to. Raises InternalError when the storage cannot be reached.
+        """
+        ...
+
 
 KNOWN_CONFIGS = 4096
 ACTOR = "user:admin"

@@ -1,0 +1,410 @@
+"""From a request to runs.
+
+POST /runs has resolved tasks (rules create-1 to create-3), POST /createruns a file (rules create-5 to create-8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from msgspec.structs import replace
+
+from runstream.config_secrets import to_seal
+from runstream.domain.executor import Demand, Offer, demand_of, lacks, listed, needed
+from runstream.errors import BadRequestError
+from runstream.evaluation.reader import ConfigReader
+from runstream.events.run_config import (
+    Concurrency,
+    Container,
+    Depend,
+    GroupPolicy,
+    RegistryAuth,
+    Retry,
+    RunConfig,
+    RunConfigTask,
+    Runtime,
+    SaveContent,
+    Step,
+    Text,
+    Volume,
+)
+from runstream.gateway.requests import (
+    ConcurrencyBody,
+    ContainerBody,
+    CreateRunBody,
+    CreateRunsBody,
+    FreshBody,
+    RetryBody,
+    RuntimeBody,
+    StepBody,
+    TaskBody,
+)
+from runstream.gateway.responses import SkippedRunShape
+from runstream.gateway.runs.create import NewRun
+from runstream.limits import MAX_NAME_BYTES, MAX_TASKS, require_group
+from runstream.runconfig import (
+    REASONS,
+    ConfigError,
+    Inputs,
+    ParsedConfig,
+    Problem,
+    RefContext,
+    check_graph,
+    notices,
+    read_inputs,
+    ref_context,
+    require_fitting_environment,
+    resolve,
+    run_configs,
+    run_group,
+    skip_mark,
+    static_environment,
+    with_levels,
+)
+from runstream.runconfig.problems import quoted
+
+_PASSING = frozenset({"draining", "disk"})
+"""What an executor lacks for a while."""
+MAX_WARNINGS = 20
+
+
+def incapable(configs: Iterable[RunConfig], offers: Mapping[str, Offer]) -> list[Problem]:
+    """Return a warning for each kind of task that no executor can run; none while there is no executor at all."""
+    why: dict[Demand, str] = {}
+    unfit: dict[tuple[str, Demand], list[RunConfigTask]] = {}
+    for config in configs if offers else ():
+        for task in config.tasks.values():
+            demand = demand_of(task.runtime)
+            if demand not in why:
+                why[demand] = _why_not(offers, demand)
+            if why[demand] and not task.skip:
+                unfit.setdefault((config.name, demand), []).append(task)
+    return [
+        Problem(
+            "",
+            0,
+            f"no executor here can run task {listed(quoted(task.name) for task in tasks)} of run {quoted(run)} "
+            f"(needed: {needed(tasks[0].runtime)}): {why[demand]}",
+            "the run waits until one can, and later runs of its group with it: `runstream executor list`",
+        )
+        for (run, demand), tasks in list(unfit.items())[:MAX_WARNINGS]
+    ]
+
+
+def _why_not(offers: Mapping[str, Offer], demand: Demand) -> str:
+    """Return what each executor lacks for such a task, whatever it does at present; empty when one lacks nothing."""
+    found = {
+        name: [lack.sentence for lack in lacks(offer, demand) if lack.requirement not in _PASSING]
+        for name, offer in sorted(offers.items())
+    }
+    if not all(found.values()):
+        return ""
+    return listed((f"{name} {' and '.join(sentences)}" for name, sentences in found.items()), "; ")
+
+
+ARCHS = ("", "386", "amd64", "arm", "arm64")
+
+
+def run_config_of(body: CreateRunBody, name: str) -> RunConfig:
+    """The run config of a request, under a name, levels not worked out. Raises BadRequestError with every misfit."""
+    tasks = body.run_config_tasks or {}
+    problems = list(_problems(tasks))
+    if problems:
+        raise BadRequestError(
+            f"the tasks of the run do not fit together: {'; '.join(problems)}",
+            code="invalidRunConfigTasks",
+            details={"errors": problems},
+        )
+    names = {key: task.name for key, task in tasks.items()}
+    return RunConfig(
+        name=name,
+        tasks={task.name: _task(task, names) for task in tasks.values()},
+        static_environment=body.static_environment,
+        environment=body.environment or {},
+        cache_group=body.cache_group,
+        run_timeout_interval=body.run_timeout_interval,
+        concurrency=_concurrency(body.concurrency),
+        priority=body.priority,
+        fail_fast=body.fail_fast,
+    )
+
+
+def _concurrency(body: GroupPolicy | ConcurrencyBody) -> Concurrency:
+    if isinstance(body, ConcurrencyBody):
+        return Concurrency(body.policy, body.max_waiting)
+    return Concurrency(body, 0)
+
+
+def require_name(name: str, what: str) -> None:
+    """Raises BadRequestError unless the name has 1 to 100 bytes."""
+    if not 0 < len(name.encode()) <= MAX_NAME_BYTES:
+        raise BadRequestError(
+            f"{what} {name[:MAX_NAME_BYTES]!r} is empty or too long",
+            code="invalidName",
+            hint=f"a name has 1 to {MAX_NAME_BYTES} bytes",
+        )
+
+
+def _problems(tasks: Mapping[str, TaskBody]) -> Iterator[str]:
+    if len(tasks) > MAX_TASKS:
+        yield f"a run has at most {MAX_TASKS} tasks, this one has {len(tasks)}"
+        return
+    seen: set[str] = set()
+    for key, task in tasks.items():
+        if not 0 < len(task.name.encode()) <= MAX_NAME_BYTES:
+            yield f"task {key!r} has a name that is empty or longer than {MAX_NAME_BYTES} bytes"
+        if task.name in seen:
+            yield f"two tasks have the name {task.name!r}"
+        seen.add(task.name)
+        if task.id and task.id != key:
+            yield f"task {task.name!r} has the id {task.id!r} under the key {key!r}"
+        if task.task_timeout_interval < 0:
+            yield f"task {task.name!r} has a negative time-out"
+        for parent, depend in task.depends.items():
+            if parent not in tasks:
+                yield f"task {task.name!r} depends on {parent!r}, which is not there"
+            elif depend.task_id != parent:
+                yield f"task {task.name!r} has the dependency {depend.task_id!r} under the key {parent!r}"
+        yield from _runtime_problems(task)
+        for index, step in enumerate(task.steps):
+            yield from (f"step {index} of task {task.name!r} {text}" for text in _step_problems(step))
+
+
+def _runtime_problems(task: TaskBody) -> Iterator[str]:
+    if task.runtime.arch not in ARCHS:
+        yield f"task {task.name!r} wants the architecture {task.runtime.arch!r}: there is 386, amd64, arm and arm64"
+    if task.runtime.type == "pod" and not task.runtime.containers:
+        yield f"task {task.name!r} runs in a pod without containers"
+    if task.runtime.type == "host" and task.runtime.containers:
+        yield f"task {task.name!r} runs on the host and has containers"
+    if "" in task.runtime.labels:
+        yield f"task {task.name!r} wants a label without a name"
+
+
+def _step_problems(step: StepBody) -> Iterator[str]:
+    if step.no_output_timeout and step.type != "run":
+        yield "has a no_output_timeout, which is for run steps"
+    match step.type:
+        case "run" if not step.command:
+            yield "has no command"
+        case "clone" if step.depth is not None and step.depth < 1:
+            yield "has a depth below 1"
+        case "save_cache" if not step.key:
+            yield "has no key"
+        case "restore_cache" if not step.keys:
+            yield "has no keys"
+
+
+def _task(task: TaskBody, names: Mapping[str, str]) -> RunConfigTask:
+    return RunConfigTask(
+        name=task.name,
+        level=0,
+        depends=tuple(
+            Depend(names[parent], tuple(depend.conditions) or ("on_success",))
+            for parent, depend in task.depends.items()
+        ),
+        runtime=_runtime(task.runtime),
+        environment=task.environment,
+        working_dir=task.working_dir,
+        shell=task.shell,
+        user=task.user,
+        steps=tuple(_step(step) for step in task.steps),
+        ignore_failure=task.ignore_failure,
+        skip=task.skip,
+        needs_approval=task.needs_approval,
+        docker_registries_auth={
+            registry: RegistryAuth(auth.type, auth.username, auth.password, auth.auth)
+            for registry, auth in task.docker_registries_auth.items()
+        },
+        task_timeout_interval=task.task_timeout_interval,
+        retry=_retry(task.retry),
+    )
+
+
+def _retry(body: int | RetryBody) -> Retry | None:
+    if isinstance(body, int):
+        body = RetryBody(body)
+    return Retry(body.max, body.backoff, tuple(reason for reason in REASONS if reason in body.on)) if body.max else None
+
+
+def _runtime(runtime: RuntimeBody) -> Runtime:
+    containers = tuple(_container(container) for container in runtime.containers)
+    return Runtime(runtime.type, runtime.arch, containers, runtime.labels)
+
+
+def _container(container: ContainerBody) -> Container:
+    return Container(
+        image=container.image,
+        environment=container.environment,
+        user=container.user,
+        privileged=container.privileged,
+        entrypoint=container.entrypoint,
+        volumes=tuple(Volume(volume.path, volume.tmpfs.size) for volume in container.volumes),
+    )
+
+
+def _step(step: StepBody) -> Step:
+    return Step(
+        type=step.type,
+        name=step.name,
+        command=step.command,
+        environment=step.environment or None,
+        working_dir=step.working_dir,
+        shell=step.shell,
+        tty=step.tty is not False,
+        depth=step.depth or 0,
+        recurse_submodules=step.recurse_submodules,
+        key=step.key,
+        keys=tuple(step.keys),
+        contents=tuple(SaveContent(c.source_dir, c.dest_dir, tuple(c.paths)) for c in step.contents),
+        dest_dir=step.dest_dir,
+        step_timeout_interval=step.step_timeout_interval,
+        no_output_timeout=step.no_output_timeout,
+    )
+
+
+SETUP_ERROR = "Setup Error"
+MAX_PATH = 1024
+"""Characters of a configuration file's path that messages show."""
+_URL_NAMES = frozenset({"AGOLA_REPOSITORY_URL", "RUNSTREAM_REPOSITORY_URL"})
+"""Given for all tasks, they name the repository too."""
+DIRECT_ROOT = "/user/admin"
+"""The group root of runs that name neither group nor project."""
+
+
+def requested_run(body: CreateRunBody) -> NewRun:
+    """The run that was asked for. A graph that cannot be run makes a run with setup errors; the rest is refused."""
+    require_group(body.group)
+    if body.run_config_tasks is None and not body.setup_errors:
+        raise BadRequestError(
+            "the run has neither run_config_tasks nor setup_errors",
+            code="invalidRunConfigTasks",
+            hint="send the tasks by their ids, or {} for a run that does nothing",
+        )
+    name = body.name or (SETUP_ERROR if body.setup_errors else "")
+    require_name(name, "run name")
+    config = run_config_of(body, name)
+    require_fitting_environment(config)
+    errors = (*body.setup_errors, *check_graph(config.tasks))
+    if not errors:
+        config = replace(config, tasks=with_levels(config.tasks))
+    return NewRun(body.group, config, body.annotations, errors)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedRuns:
+    """What a file makes: the runs that are to be created, and what else there is to tell."""
+
+    runs: list[NewRun]
+    skipped: list[SkippedRunShape]
+    warnings: list[Problem]
+
+
+async def requested_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapping[str, Offer]) -> RequestedRuns:
+    """The runs of the file that are for this branch, tag or ref; what comes from secrets is to be sealed in them.
+
+    A file that is no configuration makes one run that shows what is wrong, where the body asks for that. Else raises
+    ConfigError with all that is wrong with it, EvaluationError for a program that fails. `offers` are those of the
+    living executors.
+    """
+    context = ref_context(
+        branch=body.branch,
+        tag=body.tag,
+        ref=body.ref,
+        commit_sha=body.commit_sha,
+        repository_url=body.repository_url,
+    )
+    group = body.group or _default_group(context)
+    require_group(group)
+    file, then = body.config, partial(_matching, body, context, group, offers)
+    path = file.path[:MAX_PATH]
+    try:
+        requested = await configs.read(file.name, file.content, context, then, file.imports, path)
+        if body.strict and requested.warnings:
+            raise ConfigError(path or file.name, requested.warnings)
+        return requested
+    except BadRequestError as error:
+        if body.on_setup_error == "refuse":
+            raise
+        return RequestedRuns([_setup_error(body, context, group, error)], [], [])
+
+
+def _matching(
+    body: CreateRunsBody, context: RefContext, group: str, offers: Mapping[str, Offer], parsed: ParsedConfig
+) -> RequestedRuns:
+    inputs = given_inputs(body)
+    variables = resolved_variables(inputs, context)
+    annotations = _annotations(body, context) | body.annotations
+    skip_all = bool(skip_mark(body.message))
+    runs: list[NewRun] = []
+    skipped: list[SkippedRunShape] = []
+    for run in run_configs(parsed, context, variables, environment=body.environment, priority=body.priority):
+        if run.matches and not skip_all:
+            _require_sources(run.config, body)
+            require_fitting_environment(run.config)
+            runs.append(NewRun(group, run.config, annotations, ()))
+        else:
+            skipped.append(SkippedRunShape(run.name, "ci_skip" if skip_all else "when"))
+    cannot_run = incapable((run.config for run in runs), offers)
+    warnings = [*parsed.warnings, *notices(parsed, pods=not offers), *cannot_run, *inputs.warnings]
+    return RequestedRuns(runs, skipped, warnings)
+
+
+def _require_sources(config: RunConfig, body: CreateRunsBody) -> None:
+    """Raise BadRequestError for a clone step in a run that has no repository: its task could only fail."""
+    if body.repository_url or not _URL_NAMES.isdisjoint(body.environment):
+        return
+    for task in config.tasks.values():
+        if not task.skip and any(step.type == "clone" for step in task.steps):
+            raise BadRequestError(
+                f"task {task.name!r} of run {config.name!r} has a clone step, and the run has no repository",
+                code="repositoryMissing",
+                hint="give one (--repo, repository_url), or create the run in a git repository with a commit",
+            )
+
+
+def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: BadRequestError) -> NewRun:
+    """The run that shows what is wrong with the file (rule create-7)."""
+    if isinstance(error, ConfigError):
+        more = [f"and {error.omitted} more"] if error.omitted else []
+        texts = [f"{error.source}: {problem}" for problem in error.problems] + more
+    else:
+        texts = [error.message]
+    config = RunConfig(SETUP_ERROR, {}, static_environment(context), body.environment, "")
+    return NewRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
+
+
+def given_inputs(body: CreateRunsBody | FreshBody) -> Inputs:
+    """The variables and secrets of a request. Raises ConfigError with all that is wrong with a file of them."""
+    variable_files, secret_files = (
+        [(file.name, file.content) for file in files] for files in (body.variable_files, body.secret_files)
+    )
+    return read_inputs(body.variables, variable_files, secret_files)
+
+
+def resolved_variables(inputs: Inputs, context: RefContext) -> dict[str, Text]:
+    """What the inputs give for these sources; secrets are to be sealed."""
+    resolved = resolve(inputs.variables, inputs.secrets, context)
+    return {**resolved.texts, **{name: to_seal(text) for name, text in resolved.secrets.items()}}
+
+
+def _default_group(context: RefContext) -> str:
+    named = context.branch or context.tag or context.pull_request_id
+    return run_group(DIRECT_ROOT, context) if named else f"{DIRECT_ROOT}/direct"
+
+
+def _annotations(body: CreateRunsBody, context: RefContext) -> dict[str, str]:
+    """What is known of the sources (rule create-8), without what is empty."""
+    known = {
+        "run_creation_trigger": "manual",
+        "ref_type": context.ref_type,
+        "ref": context.ref,
+        "branch": context.branch,
+        "tag": context.tag,
+        "pull_request_id": context.pull_request_id,
+        "commit_sha": context.commit_sha,
+        "message": body.message,
+    }
+    return {name: value for name, value in known.items() if value}

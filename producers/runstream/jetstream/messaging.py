@@ -1,0 +1,150 @@
+"""Messages that no stream stores: questions with one answer, notices to every listener, the progress of consumers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+logger = structlog.get_logger(__name__)
+
+AT_ONCE = 16
+"""Questions of one subject that are worked on side by side; others wait."""
+
+
+class NoAnswer(Enum):
+    """Why there is no answer."""
+
+    NOBODY = "nobody is there to answer"
+    SILENT = "there was no answer in time"
+
+
+class Questions:
+    """Asks and answers over one connection."""
+
+    def __init__(self, nc: Client) -> None:
+        self._nc = nc
+
+    async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
+        """The answer, waited for so long at most."""
+        if not self._nc.is_connected:
+            return NoAnswer.SILENT
+        asking = asyncio.ensure_future(self._nc.request(subject, question, timeout=seconds))
+        try:
+            # Not awaited directly: it is a `wait_for`, which in Python 3.11 swallows a cancellation that comes
+            # together with the answer.
+            await asyncio.wait({asking})
+            return asking.result().data
+        except nats.errors.NoRespondersError:
+            return NoAnswer.NOBODY
+        except (nats.errors.Error, OSError):
+            return NoAnswer.SILENT
+        finally:
+            asking.cancel()
+
+    @asynccontextmanager
+    async def answering(self, subject: str, answer: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[None]:
+        """Answer the questions of this subject as long as the block lasts; one that fails is not answered."""
+        room = asyncio.Semaphore(AT_ONCE)
+        under_way: set[asyncio.Task[None]] = set()
+
+        async def reply(message: Msg) -> None:
+            try:
+                await message.respond(await answer(message.data))
+            except Exception:  # whoever asked is told that there was no answer in time
+                logger.exception("A question could not be answered", action="question_failed", subject=subject)
+            finally:
+                room.release()
+
+        async def take(message: Msg) -> None:
+            await room.acquire()
+            task = asyncio.create_task(reply(message))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+
+        subscription = await self._nc.subscribe(subject, cb=take)
+        try:
+            yield
+        finally:
+            if self._nc.is_connected:
+                await subscription.unsubscribe()
+            for task in under_way:
+                task.cancel()
+
+
+class Notices:
+    """Tells and hears over one connection."""
+
+    def __init__(self, nc: Client) -> None:
+        self._nc = nc
+
+    async def tell(self, subject: str, notice: bytes) -> None:
+        """Tell everybody who listens; nobody, while there is no connection."""
+        if not self._nc.is_connected:
+            return
+        try:
+            await self._nc.publish(subject, notice)
+        except (nats.errors.Error, OSError) as error:
+            logger.debug("A notice was not sent", action="notice_unsent", subject=subject, why=str(error))
+
+    @asynccontextmanager
+    async def hearing(self, subject: str, hear: Callable[[bytes], None]) -> AsyncIterator[None]:
+        """Give each notice to `hear` as long as the block lasts; one's own are among them."""
+
+        async def take(message: Msg) -> None:
+            hear(message.data)
+
+        subscription = await self._nc.subscribe(subject, cb=take)
+        try:
+            yield
+        finally:
+            if self._nc.is_connected:
+                await subscription.unsubscribe()
+
+
+ASK_SECONDS = 0.5
+MAX_REASON = 300
+"""Characters of an error's text that are passed on."""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Progress:
+    """When a consumer last moved on, and what has failed since."""
+
+    moved_at: datetime = field(default_factory=_now)
+    error: str = ""
+    """Empty when nothing has failed since it moved."""
+    reached: dict[int, int] = field(default_factory=dict)
+    """The last sequence taken in of each partition; empty where rows in Postgres say it."""
+
+    def moved(self, reached: Mapping[int, int] | None = None) -> None:
+        """Note that the consumer has moved on, and how far it is."""
+        self.moved_at, self.error = _now(), ""
+        self.reached = dict(reached or {})
+
+    def failed(self, error: str) -> None:
+        """Note what keeps the consumer from moving on."""
+        self.error = error[:MAX_REASON]
+
+    async def answer(self, _question: bytes) -> bytes:
+        """Return all of it as JSON, for `Questions.answering`."""
+        return msgspec.json.encode(self)
+
+
+async def ask_progress(questions: Questions, subject: str, seconds: float = ASK_SECONDS) -> Progress | NoAnswer:
+    """Return the progress of the consumer that answers on this subject, or why there is no answer."""
+    answer = await questions.ask(subject, b"", seconds)
+    return answer if isinstance(answer, NoAnswer) else msgspec.json.decode(answer, type=Progress)
