@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from runstream.evaluation import EvaluationError, Limits, ProgramFormat, evaluate
+from runstream.evaluation import EvaluationError, EvaluationLimits, ProgramFormat, evaluate
 
 CONTEXT = {"ref_type": "branch", "ref": "refs/heads/main", "branch": "main", "tag": "", "commit_sha": "c0ffee"}
-TIGHT = Limits(seconds=20, output_bytes=100_000)
+TIGHT = EvaluationLimits(seconds=20, output_bytes=100_000)
 
 
-def value(source: str, program: ProgramFormat, limits: Limits = TIGHT) -> object:
+def value(source: str, program: ProgramFormat, limits: EvaluationLimits = TIGHT) -> object:
     return json.loads(evaluate(source, program, f"config.{program}", CONTEXT, limits))
 
 
@@ -72,7 +72,7 @@ def test_a_program_that_fails_is_told_why(program: ProgramFormat, source: str, s
 )
 def test_an_endless_program_is_ended(program: ProgramFormat, source: str) -> None:
     with pytest.raises(EvaluationError) as ended:
-        value(source, program, Limits(seconds=0.5, memory_bytes=1 << 30))
+        value(source, program, EvaluationLimits(seconds=0.5, memory_bytes=1 << 30))
     assert ended.value.code in {"configTimeLimit", "configMemoryLimit"}
 
 

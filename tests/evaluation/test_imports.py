@@ -8,7 +8,7 @@ import pytest
 
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
-from runstream.evaluation.imports import MAX_BYTES, MAX_FILES, gather_imports
+from runstream.evaluation.files import MAX_IMPORT_BYTES, MAX_IMPORTS, gather_imports
 from runstream.runconfig import ParsedConfig, RefContext
 
 
@@ -65,11 +65,11 @@ def test_files_that_import_each_other_are_gathered_once(path: Path) -> None:
 
 
 def test_a_chain_of_files_has_a_bound(path: Path) -> None:
-    for n in range(MAX_FILES + 1):
+    for n in range(MAX_IMPORTS + 1):
         (path.parent / f"{n}").write_text(f"import '{n + 1}'")
     with pytest.raises(BadRequestError, match="imports more than"):
         gather_imports(path, "import '0'")
-    (path.parent / "big").write_text("a" * (MAX_BYTES + 1))
+    (path.parent / "big").write_text("a" * (MAX_IMPORT_BYTES + 1))
     with pytest.raises(BadRequestError, match="imports more than"):
         gather_imports(path, "importstr 'big'")
 

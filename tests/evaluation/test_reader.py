@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from runstream.errors import InternalError
-from runstream.evaluation import EvaluationError, Limits
+from runstream.evaluation import EvaluationError, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
 from runstream.runconfig import ParsedConfig, RefContext
 
@@ -42,7 +42,7 @@ class Held:
 
 
 async def test_a_text_does_not_wait_for_programs() -> None:
-    reader, held = ConfigReader(at_once=1), Held()
+    reader, held = ConfigReader(concurrency=1), Held()
     program = asyncio.create_task(reader.read("config.jsonnet", PROGRAM, HERE, held))
     await held.begun()
     assert await reader.read("config.yml", TEXT, HERE, names) == ["main"]
@@ -51,7 +51,7 @@ async def test_a_text_does_not_wait_for_programs() -> None:
 
 
 async def test_programs_take_turns() -> None:
-    reader = ConfigReader(Limits(seconds=1), at_once=2)
+    reader = ConfigReader(EvaluationLimits(seconds=1), concurrency=2)
     read = [reader.read("config.jsonnet", PROGRAM, HERE, names) for _ in range(5)]
     hostile = [reader.read("config.star", ENDLESS, HERE, names) for _ in range(2)]
     *failed, one, two, three, four, five = await asyncio.gather(*hostile, *read, return_exceptions=True)
@@ -60,7 +60,7 @@ async def test_programs_take_turns() -> None:
 
 
 async def test_who_waits_too_long_is_told() -> None:
-    reader, held = ConfigReader(at_once=1, waiting_seconds=0.01), Held()
+    reader, held = ConfigReader(concurrency=1, slot_timeout_seconds=0.01), Held()
     first = asyncio.create_task(reader.read("config.yml", TEXT, HERE, held))
     await held.begun()
     with pytest.raises(InternalError, match="too many configurations") as busy:
@@ -71,7 +71,7 @@ async def test_who_waits_too_long_is_told() -> None:
 
 
 async def test_who_gives_up_keeps_its_turn_until_its_thread_ends() -> None:
-    reader, held = ConfigReader(at_once=1, waiting_seconds=0.01), Held()
+    reader, held = ConfigReader(concurrency=1, slot_timeout_seconds=0.01), Held()
     given_up = asyncio.create_task(reader.read("config.yml", TEXT, HERE, held))
     await held.begun()
     given_up.cancel()

@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from runstream.evaluation import LIMITS, Limits
+from runstream.evaluation import LIMITS, EvaluationLimits
 from tests.gateway.world import TOKEN, World
 
 MOST_SECONDS = 15
 """A limit of an evaluation is 5 s; the rest is for a busy machine."""
-QUICK = Limits(seconds=1.5)
+QUICK = EvaluationLimits(seconds=1.5)
 """For programs that pass this limit however long it is."""
 MOST_BYTES = 500 << 20
 STAR = "def main(ctx):\n"
@@ -186,7 +186,7 @@ HOSTILE: dict[str, tuple[str, str, str]] = {
 
 
 @asynccontextmanager
-async def gateway(limits: Limits = LIMITS) -> AsyncIterator[httpx2.AsyncClient]:
+async def gateway(limits: EvaluationLimits = LIMITS) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Authorization": f"token {TOKEN}"}
     async with (
         World.make(limits=limits).served() as url,

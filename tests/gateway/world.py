@@ -18,7 +18,7 @@ from runstream.client import Client
 from runstream.commits import Head, Position
 from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery
 from runstream.errors import NotExistError
-from runstream.evaluation import LIMITS, Limits
+from runstream.evaluation import LIMITS, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.event import Event
 from runstream.gateway.app import gateway_app
@@ -164,7 +164,7 @@ class World:
         max_body_bytes: int = 1 << 20,
         log: MemoryLog | None = None,
         keyring: Keyring = KEYRING,
-        limits: Limits = LIMITS,
+        limits: EvaluationLimits = LIMITS,
     ) -> World:
         settings = Settings(data_dir=Path("/nonexistent"), token=TOKEN, max_body_bytes=max_body_bytes)
         setup_logging("error")

@@ -1,7 +1,7 @@
-"""Configurations in every format: texts are read, programs (jsonnet, starlark) evaluated where they harm nobody."""
+"""Configurations in every format: text is parsed, programs (jsonnet, starlark) are evaluated in a child process."""
 
-from runstream.evaluation.evaluation import LIMITS, EvaluationError, Limits, ProgramFormat, evaluate
 from runstream.evaluation.files import FOLDERS, NAMES, SUFFIXES, ConfigName, candidates, parse_file
+from runstream.evaluation.program import LIMITS, EvaluationError, EvaluationLimits, ProgramFormat, evaluate
 
 __all__ = [
     "FOLDERS",
@@ -10,7 +10,7 @@ __all__ = [
     "SUFFIXES",
     "ConfigName",
     "EvaluationError",
-    "Limits",
+    "EvaluationLimits",
     "ProgramFormat",
     "candidates",
     "evaluate",

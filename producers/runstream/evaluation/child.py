@@ -1,7 +1,7 @@
-"""The child process that evaluates one program: a request on stdin, its JSON (or its error) on stdout.
+"""The child process that evaluates one program: a request on stdin, the JSON output or the error on stdout.
 
-It imports as little as it can, because its start is part of every evaluation. Its memory is limited by the kernel;
-time and output are its parent's. It opens no file: what a jsonnet program may import comes with the request.
+It imports little, because its start is part of every evaluation. The kernel limits its memory; the parent its time and
+output. It opens no file: the texts that a jsonnet program may import come with the request.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ MEMORY_EXIT = 77
 _JSONNET_DEPTH = 500
 """Nested calls: jsonnet's own default."""
 _STARLARK_DEPTH = 400
-"""Nested calls, each of which takes of the stack of the process."""
+"""Nested calls; each takes some of the process's stack."""
 
 
 def main() -> int:
-    """Evaluate what stdin asks for."""
+    """Evaluate the request on stdin; return the exit code."""
     request: dict[str, Any] = json.load(sys.stdin)
     evaluate: Callable[[dict[str, Any]], str] = {"jsonnet": _jsonnet, "starlark": _starlark}[request["format"]]
     resource.setrlimit(resource.RLIMIT_DATA, (request["memory_bytes"],) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"],) * 2)  # should its parent die before it
+    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu_seconds"],) * 2)  # in case the parent dies first
     try:
         text = evaluate(request)
-    except MemoryError:  # the exit code tells it: there may be no memory left for words
+    except MemoryError:  # only by the exit code: a message would need memory
         return MEMORY_EXIT
-    except BaseException as error:  # noqa: BLE001  whatever the program provokes, a panic too, is its author's to read
-        text = _told(error)
-        if text == "out of memory":  # as starlark says it
+    except BaseException as error:  # noqa: BLE001  the author gets any error of the program, a panic too
+        text = _message(error)
+        if text == "out of memory":  # starlark's message
             return MEMORY_EXIT
         sys.stdout.write(text)
         return FAILED_EXIT
@@ -41,8 +41,8 @@ def main() -> int:
     return 0
 
 
-def _told(error: BaseException) -> str:
-    """Its message. jsonnet cuts long ones wherever that is, also within a character."""
+def _message(error: BaseException) -> str:
+    """Return an error's message. jsonnet cuts a long one at a byte, perhaps within a character."""
     return error.object.decode(errors="replace") if isinstance(error, UnicodeDecodeError) else str(error)
 
 
@@ -61,14 +61,14 @@ def _jsonnet(request: dict[str, Any]) -> str:
 
 
 class _Imports:
-    """The files that a program may import, by their paths below its folder."""
+    """The texts that a program may import, by their paths below its folder."""
 
     def __init__(self, name: str, files: dict[str, str]) -> None:
         self._folder = posixpath.dirname(name)
         self._files = files
 
     def find(self, folder: str, path: str) -> tuple[str, bytes]:
-        """The file that a program in this folder calls so."""
+        """Return path and content of an import from a file in `folder`."""
         below = posixpath.relpath(posixpath.join("/", folder, path), posixpath.join("/", self._folder))
         if below not in self._files:
             raise RuntimeError(f"{path} cannot be imported: it is not in the configuration's folder")

@@ -1,6 +1,6 @@
-"""Reading configurations beside an event loop: in threads, few at a time, so that none of them holds up the rest.
+"""Parsing configurations beside an event loop: in threads, a few at a time.
 
-Programs wait for each other and texts do too, but no text waits for a program.
+Programs and texts have slots of their own, so that no text waits for a program.
 """
 
 from __future__ import annotations
@@ -10,25 +10,29 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from runstream.errors import InternalError
-from runstream.evaluation.evaluation import LIMITS, Limits
 from runstream.evaluation.files import PROGRAMS, ConfigName, parse_file
+from runstream.evaluation.program import LIMITS, NO_IMPORTS, EvaluationLimits
 from runstream.runconfig import ParsedConfig, RefContext
 
 T = TypeVar("T")
-_NOTHING: Mapping[str, str] = {}
-AT_ONCE = 2
-"""Programs that are evaluated at once, and texts that are read at once; programs may take LIMITS each."""
-WAITING_SECONDS = 20.0
+CONCURRENCY = 2
+"""Programs evaluated at once, and texts parsed at once; each program may use up its limits."""
+SLOT_TIMEOUT_SECONDS = 20.0
 
 
 class ConfigReader:
-    """Reads configurations for a service."""
+    """A service's reader of configurations."""
 
-    def __init__(self, limits: Limits = LIMITS, at_once: int = AT_ONCE, waiting_seconds: float = WAITING_SECONDS):
+    def __init__(
+        self,
+        limits: EvaluationLimits = LIMITS,
+        concurrency: int = CONCURRENCY,
+        slot_timeout_seconds: float = SLOT_TIMEOUT_SECONDS,
+    ) -> None:
         self._limits = limits
-        self._waiting_seconds = waiting_seconds
-        self._programs = asyncio.Semaphore(at_once)
-        self._texts = asyncio.Semaphore(at_once)
+        self._slot_timeout_seconds = slot_timeout_seconds
+        self._program_slots = asyncio.Semaphore(concurrency)
+        self._text_slots = asyncio.Semaphore(concurrency)
 
     async def read(
         self,
@@ -36,28 +40,25 @@ class ConfigReader:
         content: str,
         context: RefContext,
         then: Callable[[ParsedConfig], T],
-        imports: Mapping[str, str] = _NOTHING,
+        imports: Mapping[str, str] = NO_IMPORTS,
         source: str = "",
     ) -> T:
-        """What `then` makes of the configuration; it too may take long, and is called in the thread.
+        """Parse a configuration and return the result of `then`, which may take long: it runs in the thread too.
 
-        Raises what `parse_file` raises; InternalError (configsBusy) when too many others are read.
+        Raise the errors of `parse_file`, and InternalError (configsBusy) if no slot gets free in time.
         """
-        turns = self._programs if name in PROGRAMS else self._texts
-        await self._turn(turns)
+        slots = self._program_slots if name in PROGRAMS else self._text_slots
+        try:
+            async with asyncio.timeout(self._slot_timeout_seconds):
+                await slots.acquire()
+        except TimeoutError as error:
+            raise InternalError(
+                "too many configurations are read at the moment", code="configsBusy", hint="try again in a moment"
+            ) from error
         reading = asyncio.ensure_future(
             asyncio.to_thread(
                 lambda: then(parse_file(name, content, context, self._limits, source=source, imports=imports))
             )
         )
-        reading.add_done_callback(lambda _: turns.release())
-        return await asyncio.shield(reading)  # a thread goes on when nobody waits for it any more, so does its turn
-
-    async def _turn(self, turns: asyncio.Semaphore) -> None:
-        try:
-            async with asyncio.timeout(self._waiting_seconds):
-                await turns.acquire()
-        except TimeoutError as error:
-            raise InternalError(
-                "too many configurations are read at the moment", code="configsBusy", hint="try again in a moment"
-            ) from error
+        reading.add_done_callback(lambda _: slots.release())
+        return await asyncio.shield(reading)  # a cancelled request's thread goes on, and keeps its slot until it ends

@@ -31,7 +31,7 @@ _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-class UnreadableError(Exception):
+class UnreadableTextError(Exception):
     """A text that is not a configuration file: a sentence, the line, and a hint."""
 
     def __init__(self, line: int, message: str, hint: str = "") -> None:
@@ -102,15 +102,15 @@ def to_int(text: str) -> int:
 
 
 def unicode_text(text: str, line: int) -> str:
-    """Join the surrogate pairs of a text (JSON escapes make them). Raise UnreadableError if it is not Unicode."""
+    """Join the surrogate pairs of a text (JSON escapes make them). Raise UnreadableTextError if it is not Unicode."""
     if "\0" in text:
-        raise UnreadableError(line, "a text contains the character NUL")
+        raise UnreadableTextError(line, "a text contains the character NUL")
     if text.isascii():
         return text
     try:
         return text.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError as error:
-        raise UnreadableError(line, "a text contains half of a surrogate pair") from error
+        raise UnreadableTextError(line, "a text contains half of a surrogate pair") from error
 
 
 def describe(node: Node) -> str:

@@ -19,7 +19,7 @@ from runstream.runconfig.nodes import (
     Node,
     ScalarNode,
     SequenceNode,
-    UnreadableError,
+    UnreadableTextError,
     unicode_text,
 )
 from runstream.runconfig.problems import ConfigError, Problem
@@ -50,21 +50,21 @@ def read_nodes(text: bytes | str, source: str, syntax: Format = "yaml") -> Node 
         from runstream.runconfig.yaml_text import compose_yaml  # not at the top: a program's output needs no ruamel
 
         return compose_yaml(_json_as_yaml(decoded) if syntax == "json" else decoded)
-    except UnreadableError as error:
+    except UnreadableTextError as error:
         raise ConfigError(source, [Problem("", error.line, error.message, error.hint)]) from error.__cause__
 
 
 def _decoded(text: bytes | str) -> str:
     if len(text) > MAX_BYTES:
-        raise UnreadableError(0, f"the file is bigger than {MAX_BYTES} bytes")
+        raise UnreadableTextError(0, f"the file is bigger than {MAX_BYTES} bytes")
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            raise UnreadableError(line, "the file is not UTF-8 text", "save it as UTF-8") from error
+            raise UnreadableTextError(line, "the file is not UTF-8 text", "save it as UTF-8") from error
     elif len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise UnreadableError(0, f"the file is bigger than {MAX_BYTES} bytes")
+        raise UnreadableTextError(0, f"the file is bigger than {MAX_BYTES} bytes")
     return text
 
 
@@ -84,7 +84,7 @@ def _parse_json(text: str) -> _Json:
     except RecursionError as error:
         raise _too_deep() from error
     except ValueError as error:
-        raise UnreadableError(_NOWHERE, f"what the program made is not JSON: {error}") from error
+        raise UnreadableTextError(_NOWHERE, f"what the program made is not JSON: {error}") from error
     return value
 
 
@@ -97,11 +97,11 @@ def _float(text: str) -> ScalarNode:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise UnreadableError(_NOWHERE, f"{text} is no number that a configuration can hold")
+    raise UnreadableTextError(_NOWHERE, f"{text} is no number that a configuration can hold")
 
 
-def _too_deep() -> UnreadableError:
-    return UnreadableError(_NOWHERE, f"nested deeper than {MAX_DEPTH} levels")
+def _too_deep() -> UnreadableTextError:
+    return UnreadableTextError(_NOWHERE, f"nested deeper than {MAX_DEPTH} levels")
 
 
 class _JsonComposer:
@@ -111,10 +111,10 @@ class _JsonComposer:
         self._count = 0
 
     def compose(self, value: _Json, depth: int) -> Node:
-        """Return the node of a value. Raise UnreadableError past the bounds."""
+        """Return the node of a value. Raise UnreadableTextError past the bounds."""
         self._count += 1
         if self._count > MAX_NODES:
-            raise UnreadableError(_NOWHERE, f"more than {MAX_NODES} values", "generate less")
+            raise UnreadableTextError(_NOWHERE, f"more than {MAX_NODES} values", "generate less")
         if depth > MAX_DEPTH:
             raise _too_deep()
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Reading YAML 1.2 into nodes. Every exception of the library becomes an UnreadableError with a line.
+"""Reading YAML 1.2 into nodes. Every exception of the library becomes an UnreadableTextError with a line.
 
 Depth and number of nodes are bounded while reading, and an alias counts as all nodes of its anchor, so that a file of
 a few lines cannot expand to a billion nodes. Duplicate keys are refused; merge keys (`<<`) work.
@@ -41,7 +41,7 @@ from runstream.runconfig.nodes import (
     ScalarKind,
     ScalarNode,
     SequenceNode,
-    UnreadableError,
+    UnreadableTextError,
     plain_kind,
     tagged_kind,
     unicode_text,
@@ -72,7 +72,7 @@ _TAG_HINTS = {"bool": "write true or false", "int": "write a whole number", "flo
 
 
 def compose_yaml(text: str) -> Node | None:
-    """Return the root node; None for an empty text. Raise UnreadableError.
+    """Return the root node; None for an empty text. Raise UnreadableTextError.
 
     In flow style the library's scanner follows YAML 1.1: it refuses a colon inside a plain text
     (`{image: python:3.12}`), at the start of one (`[:x]`) and right before a bracket or comma (`{a:, b:[]}`). Such a
@@ -81,27 +81,27 @@ def compose_yaml(text: str) -> Node | None:
     """
     try:
         return _composed(_events(text))
-    except UnreadableError as error:
+    except UnreadableTextError as error:
         stand_in = next((chr(code) for code in _PRIVATE if chr(code) not in text), "")
         if not stand_in or not _is_about_colons(error):
             raise
     try:
         return _composed_with(_COLON_INSIDE.sub(stand_in, text), stand_in)
-    except UnreadableError as error:
+    except UnreadableTextError as error:
         if not _is_about_colons(error):
             raise
     return _composed_with(_spaced(_COLON_IN_FLOW.sub(stand_in, text), stand_in), stand_in)
 
 
-def _is_about_colons(error: UnreadableError) -> bool:
+def _is_about_colons(error: UnreadableTextError) -> bool:
     return any(words in error.message for words in _REFUSED_COLON)
 
 
 def _composed_with(text: str, stand_in: str) -> Node | None:
     try:
         return _composed(_restored(_events(text), stand_in))
-    except UnreadableError as error:
-        raise UnreadableError(error.line, error.message.replace(stand_in, ":"), error.hint) from error.__cause__
+    except UnreadableTextError as error:
+        raise UnreadableTextError(error.line, error.message.replace(stand_in, ":"), error.hint) from error.__cause__
 
 
 def _spaced(text: str, stand_in: str) -> str:
@@ -152,7 +152,9 @@ def _composed(events: Iterator[Event]) -> Node | None:
         if not isinstance(event, DocumentStartEvent):
             continue
         if root is not None:
-            raise UnreadableError(_line_of(event), "the file holds more than one document", "remove what follows ---")
+            raise UnreadableTextError(
+                _line_of(event), "the file holds more than one document", "remove what follows ---"
+            )
         root = _Composer(events).compose(next(events))
     return root
 
@@ -168,16 +170,16 @@ def _read(read: Callable[[str], Iterator[T]], text: str) -> Iterator[T]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = int(mark.line) + 1 if mark is not None else 1
-        raise UnreadableError(
+        raise UnreadableTextError(
             line, f"not readable: {error.problem or error.context}", _hint(str(error.problem))
         ) from error
     except ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise UnreadableError(line, "a character that no text file holds", "remove control characters") from error
+        raise UnreadableTextError(line, "a character that no text file holds", "remove control characters") from error
     except GeneratorExit:
         raise
     except Exception as error:
-        raise UnreadableError(1, f"not readable: {error}"[:200]) from error
+        raise UnreadableTextError(1, f"not readable: {error}"[:200]) from error
 
 
 def _hint(problem: str) -> str:
@@ -201,13 +203,13 @@ class _Composer:
         self._anchors: dict[str, tuple[Node, int] | None] = {}
 
     def compose(self, event: Event, depth: int = 0) -> Node:
-        """Return the node that begins with this event. Raise UnreadableError."""
+        """Return the node that begins with this event. Raise UnreadableTextError."""
         line = _line_of(event)
         if isinstance(event, AliasEvent):
             return self._alias(event, line)
         self._grow(1, line)
         if depth > MAX_DEPTH:
-            raise UnreadableError(line, f"nested deeper than {MAX_DEPTH} levels")
+            raise UnreadableTextError(line, f"nested deeper than {MAX_DEPTH} levels")
         anchor: str | None = getattr(event, "anchor", None)
         if anchor is not None:
             self._anchors[anchor] = None
@@ -220,7 +222,7 @@ class _Composer:
     def _grow(self, nodes: int, line: int) -> None:
         self._count += nodes
         if self._count > MAX_NODES:
-            raise UnreadableError(
+            raise UnreadableTextError(
                 line,
                 f"more than {MAX_NODES} values, counting what aliases stand for",
                 "split the configuration, or generate less",
@@ -229,9 +231,9 @@ class _Composer:
     def _alias(self, event: AliasEvent, line: int) -> Node:
         known = self._anchors.get(str(event.anchor), ())
         if known is None:
-            raise UnreadableError(line, f"alias {quoted(str(event.anchor))} stands inside of what it names")
+            raise UnreadableTextError(line, f"alias {quoted(str(event.anchor))} stands inside of what it names")
         if not known:
-            raise UnreadableError(
+            raise UnreadableTextError(
                 line, f"alias {quoted(str(event.anchor))} names nothing", "an anchor comes first: &name"
             )
         node, size = known
@@ -243,7 +245,7 @@ class _Composer:
             return _scalar(event, line)
         tag = _tag_of(event)
         if tag not in _COLLECTION_TAGS and not _is_local(tag):
-            raise UnreadableError(line, f"unknown tag {quoted(str(tag))}", "leave the tag out")
+            raise UnreadableTextError(line, f"unknown tag {quoted(str(tag))}", "leave the tag out")
         if isinstance(event, SequenceStartEvent):
             return self._sequence(line, depth)
         return self._mapping(line, depth)
@@ -263,7 +265,7 @@ class _Composer:
                 merged += _merged(value)
                 continue
             if text in entries:
-                raise UnreadableError(
+                raise UnreadableTextError(
                     _line_of(event), f"key {quoted(text)} is given twice", f"the first is on line {lines[text]}"
                 )
             entries[text], lines[text] = value, _line_of(event)
@@ -294,10 +296,10 @@ def _scalar(event: ScalarEvent, line: int) -> ScalarNode:
         return ScalarNode(line, text, plain_kind(text) if plain else "str", plain)
     kind: ScalarKind | None = tagged_kind(tag)
     if kind is None:
-        raise UnreadableError(line, f"unknown tag {quoted(tag)}", "leave the tag out")
+        raise UnreadableTextError(line, f"unknown tag {quoted(tag)}", "leave the tag out")
     if kind != "str" and plain_kind(text) != kind and (kind, plain_kind(text)) != ("float", "int"):
         name = f"!!{tag.rpartition(':')[2]}"
-        raise UnreadableError(line, f"{quoted(text)} is no value of the tag {name}", _TAG_HINTS.get(kind, ""))
+        raise UnreadableTextError(line, f"{quoted(text)} is no value of the tag {name}", _TAG_HINTS.get(kind, ""))
     return ScalarNode(line, text, kind, plain=False)
 
 
@@ -313,7 +315,7 @@ def _is_local(tag: str | None) -> bool:
 
 def _key(key: Node, line: int) -> str:
     if not isinstance(key, ScalarNode) or key.kind == "null":
-        raise UnreadableError(line, "a key is not a text", "a key is a plain or quoted word before a colon")
+        raise UnreadableTextError(line, "a key is not a text", "a key is a plain or quoted word before a colon")
     return key.text
 
 
@@ -321,5 +323,5 @@ def _merged(value: Node) -> list[MappingNode]:
     sources = value.items if isinstance(value, SequenceNode) else (value,)
     maps = [source for source in sources if isinstance(source, MappingNode)]
     if len(maps) != len(sources):
-        raise UnreadableError(value.line, "only a map, or a list of maps, can be merged with <<")
+        raise UnreadableTextError(value.line, "only a map, or a list of maps, can be merged with <<")
     return maps
