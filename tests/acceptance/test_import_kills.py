@@ -13,7 +13,7 @@ import pytest
 from runstream.database import Database
 from runstream.importing.leftovers import epochs_in_nats
 from runstream.importing.switching import ServicePlace
-from runstream.leases import LeaseBoard
+from runstream.leases import LeaseBucket
 from runstream.maintenance.control import occupied_key
 from runstream.projections.rebuild_schema import schema_beside
 from runstream.service.maintained import INSTANCE_SECONDS
@@ -72,7 +72,7 @@ class Sides:
 
     async def repeated(self) -> None:
         """The import is done again, once the lease of the killed one has ended, and succeeds."""
-        board = LeaseBoard(self.rig.place.nats, "runstream_instances", INSTANCE_SECONDS)
+        board = LeaseBucket(self.rig.place.nats, "runstream_instances", INSTANCE_SECONDS)
         async with board.watching(occupied_key("runs")) as watch, asyncio.timeout(10 * INSTANCE_SECONDS):
             while watch.held:
                 await anext(watch)

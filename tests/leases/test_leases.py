@@ -11,13 +11,13 @@ import pytest
 
 from runstream.errors import BadRequestError
 from runstream.jetstream.api import request
-from runstream.leases import Lease, LeaseBoard, LeaseChange, LeaseLostError, LeaseWatch, open_leases
+from runstream.leases import Lease, LeaseBucket, LeaseChange, LeaseLostError, LeaseWatch, open_leases
 from tests.links import link
 from tests.log.servers import connected, killed_and_started, own_server
 
 
 @asynccontextmanager
-async def a_board(url: str, namespace: str) -> AsyncIterator[LeaseBoard]:
+async def a_board(url: str, namespace: str) -> AsyncIterator[LeaseBucket]:
     async with connected(url) as nc:
         yield await open_leases(nc, f"{namespace}_executors", seconds=2)
 

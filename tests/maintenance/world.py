@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from nats.aio.client import Client
 
 from runstream.ids import new_id
-from runstream.leases import LeaseBoard, open_leases
+from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Order, Overview, Parkable, Roster
@@ -62,7 +62,7 @@ class World:
     namespace: str
     nc: Connection
     control: MaintenanceControl
-    board: LeaseBoard
+    board: LeaseBucket
     roster: Roster
     stack: AsyncExitStack
 

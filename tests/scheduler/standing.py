@@ -35,7 +35,7 @@ from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.ids import new_id
 from runstream.jetstream.messaging import Notices, Questions
-from runstream.leases import Lease, LeaseBoard, open_leases
+from runstream.leases import Lease, LeaseBucket, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.fold import PartitionFold
@@ -74,7 +74,7 @@ class Standing:
 
     log: JetStreamLog
     database: Database
-    executors: LeaseBoard
+    executors: LeaseBucket
     nats: Client
     freshness: Freshness
     runs: dict[str, int] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.executor.making import make_executor
 from runstream.jetstream.connection import nats_connection
-from runstream.leases import LeaseBoard, LeaseChange, open_leases
+from runstream.leases import LeaseBucket, LeaseChange, open_leases
 from runstream.log.jetstream import open_log
 from runstream.objects import PosixObjects
 from runstream.scheduler import board as boards
@@ -95,7 +95,7 @@ class _Board:
         self.offered: asyncio.Queue[str] = asyncio.Queue()
         self.withdrawn = asyncio.Event()
         self.board = ExecutorBoard(
-            cast("LeaseBoard", self.leases),
+            cast("LeaseBucket", self.leases),
             grace,
             on_offer=self.offered.put_nowait,
             on_gone=lambda executor, _why: self.gone.put_nowait(executor),

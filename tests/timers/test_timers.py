@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runstream.errors import BadRequestError
-from runstream.timers import Due, Timers, open_timers
+from runstream.timers import DueTimer, Timers, open_timers
 from tests.log.servers import connected, killed_and_started, own_server
 
 
@@ -17,7 +17,7 @@ def soon(seconds: float = 1) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-async def first(timers: Timers) -> Due:
+async def first(timers: Timers) -> DueTimer:
     async for due in timers.due():
         await due.done()
         return due

@@ -27,7 +27,7 @@ from runstream.events.executor import (
 from runstream.executor.ending import Reason
 from runstream.executor.jobs import Clock, Runner
 from runstream.folding import UnfitCommitError, fold_executor
-from runstream.leases.offers import encode_offer
+from runstream.leases import encode_offer
 from runstream.log.port import AppendConflictError, Log
 from runstream.release import version
 from runstream.settings import ExecutorSettings
@@ -61,7 +61,7 @@ class HeldLease(Protocol):
 
 
 class Leases(Protocol):
-    """Where leases are held (`runstream.leases.LeaseBoard`)."""
+    """Where leases are held (`runstream.leases.LeaseBucket`)."""
 
     def lease(self, key: str, value: Callable[[], bytes]) -> HeldLease:
         """A lease on a key."""

@@ -22,8 +22,7 @@ import structlog
 
 from runstream.domain.executor import SKEW_SECONDS, SUSPECT_SECONDS, ExecutorState, Offer
 from runstream.errors import InternalError
-from runstream.leases import LeaseBoard, LeaseChange
-from runstream.leases.offers import decode_offer
+from runstream.leases import LeaseBucket, LeaseChange, decode_offer
 from runstream.projections.fold import Changes
 from runstream.telemetry.metrics import CLOCK_SKEW
 
@@ -38,7 +37,7 @@ class ExecutorBoard:
 
     def __init__(
         self,
-        leases: LeaseBoard,
+        leases: LeaseBucket,
         grace: float,
         *,
         on_offer: Callable[[str], None],

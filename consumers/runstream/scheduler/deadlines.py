@@ -21,7 +21,7 @@ from runstream.folding import executor_task_of
 from runstream.log.port import Log, decide_and_append
 from runstream.scheduler.planning import ACTOR
 from runstream.subjects import Address, group_root, partition_of
-from runstream.timers import Due, Timers
+from runstream.timers import DueTimer, Timers
 
 logger = structlog.get_logger(__name__)
 
@@ -106,7 +106,7 @@ class Deadlines:
                 await room.acquire()
                 tasks.create_task(self._obeyed(due)).add_done_callback(lambda _: room.release())
 
-    async def _obeyed(self, due: Due) -> None:
+    async def _obeyed(self, due: DueTimer) -> None:
         """Deal with one timer; acknowledge it when it is done, and when it can never be."""
         try:
             await self._time_out(due)
@@ -118,7 +118,7 @@ class Deadlines:
         with contextlib.suppress(Exception):  # else it comes again
             await due.done()
 
-    async def _time_out(self, due: Due) -> None:
+    async def _time_out(self, due: DueTimer) -> None:
         command = orjson.loads(due.payload)
         if command["partition"] >= self._log.partitions:
             return  # It was set in an epoch with more partitions.

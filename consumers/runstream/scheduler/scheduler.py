@@ -12,7 +12,7 @@ import structlog
 from runstream.database.database import Database
 from runstream.errors import chain_lines, sentence_of
 from runstream.jetstream.messaging import Notices, Questions
-from runstream.leases import LeaseBoard
+from runstream.leases import LeaseBucket
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.projections.ownership import PartitionOwnership
@@ -62,7 +62,7 @@ class Scheduler(Component):
         self,
         log: Log,
         database: Database,
-        executors: LeaseBoard,
+        executors: LeaseBucket,
         fellows: Fellows,
         timers: Timers,
         questions: Questions,

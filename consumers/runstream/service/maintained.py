@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nats.aio.client import Client
 
-from runstream.leases import LeaseBoard, open_leases
+from runstream.leases import LeaseBucket, open_leases
 from runstream.log import streams
 from runstream.maintenance import MaintenanceControl, Occupation, occupied, require_parked
 from runstream.settings import Settings
@@ -23,7 +23,7 @@ class Maintained:
 
     nats: Client
     control: MaintenanceControl
-    board: LeaseBoard
+    board: LeaseBucket
 
     def occupy(self, what: str) -> AbstractAsyncContextManager[Occupation]:
         """Keep everybody parked while the block lasts. Raises when somebody is not."""

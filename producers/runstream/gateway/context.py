@@ -49,7 +49,7 @@ class StepLogs(Protocol):
 
 
 class Sightings(Protocol):
-    """The leases of executors (`runstream.leases.sightings.ExecutorSightings`)."""
+    """The leases of executors (`runstream.leases.ExecutorSightings`)."""
 
     async def seen(self) -> Mapping[str, Sighting]:
         """Every executor that holds its lease, by id. Raises UnavailableError."""

@@ -22,7 +22,7 @@ from nats.aio.client import Client
 from runstream.bounded import heard
 from runstream.errors import InternalError
 from runstream.jetstream.api import last_message
-from runstream.leases import Lease, LeaseBoard, LeaseWatch
+from runstream.leases import Lease, LeaseBucket, LeaseWatch
 from runstream.lifecycle import Component
 from runstream.maintenance.control import maintenance_key
 from runstream.maintenance.mode import Mode
@@ -45,7 +45,7 @@ class Instance(Component):
     name = "instance"
 
     def __init__(
-        self, nc: Client, board: LeaseBoard, namespace: str, instance_id: str, components: Sequence[str], *modes: Mode
+        self, nc: Client, board: LeaseBucket, namespace: str, instance_id: str, components: Sequence[str], *modes: Mode
     ) -> None:
         """`board` is that of `<namespace>_instances`."""
         super().__init__()

@@ -17,14 +17,14 @@ from nats.aio.client import Client
 
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.ids import new_id
-from runstream.leases import Lease, LeaseBoard
+from runstream.leases import Lease, LeaseBucket
 from runstream.maintenance.control import MaintenanceControl, occupied_key
 from runstream.maintenance.requested import Requested
 from runstream.maintenance.roster import Known, read_everybody
 
 
 async def require_parked(
-    control: MaintenanceControl, board: LeaseBoard, service: str = "runs", *, without_lost: bool = False
+    control: MaintenanceControl, board: LeaseBucket, service: str = "runs", *, without_lost: bool = False
 ) -> Requested:
     """What was asked for, if every instance is parked for it.
 
@@ -93,7 +93,7 @@ class Occupation:
 async def occupied(
     nc: Client,
     control: MaintenanceControl,
-    board: LeaseBoard,
+    board: LeaseBucket,
     what: str,
     service: str = "runs",
     *,
@@ -132,7 +132,7 @@ def _occupied(before: Requested | None, occupation_id: str) -> Requested:
     return replace(before, occupied=occupation_id)
 
 
-async def _require_free(board: LeaseBoard, service: str) -> None:
+async def _require_free(board: LeaseBucket, service: str) -> None:
     async with board.watching(occupied_key(service)) as watch:
         for what in watch.held.values():
             raise ConflictError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from runstream.errors import BadRequestError, NotExistError
-from runstream.leases import LeaseBoard, LeaseChange, LeaseWatch
+from runstream.leases import LeaseBucket, LeaseChange, LeaseWatch
 from runstream.lifecycle import Component
 from runstream.maintenance.presence import LAST
 from runstream.maintenance.records import InstanceRecord, State, decode_record
@@ -53,7 +53,7 @@ class Roster(Component):
 
     name = "roster"
 
-    def __init__(self, board: LeaseBoard) -> None:
+    def __init__(self, board: LeaseBucket) -> None:
         """`board` is that of `<namespace>_instances`."""
         super().__init__()
         self._board = board
@@ -117,7 +117,7 @@ def everybody(living: dict[str, InstanceRecord], last: dict[str, InstanceRecord]
     return tuple(sorted((*there, *missing), key=lambda one: (one.lost, one.record.components, one.record.id)))
 
 
-async def read_everybody(board: LeaseBoard) -> tuple[Known, ...]:
+async def read_everybody(board: LeaseBucket) -> tuple[Known, ...]:
     """Who is there now, read anew. Raises UnavailableError."""
     async with board.watching() as living, board.watching(f"{LAST}*") as last:
         return everybody(

@@ -13,7 +13,7 @@ from runstream.gateway.routes.maintenance import export_routes, import_routes, m
 from runstream.importing.serving import ServedImports
 from runstream.importing.switching import tell_nats
 from runstream.jetstream.messaging import Questions
-from runstream.leases.sightings import ExecutorSightings
+from runstream.leases import ExecutorSightings
 from runstream.log.jetstream import LogReader
 from runstream.log.streams import described
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Roster

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from runstream.leases import LeaseBoard, open_leases
+from runstream.leases import LeaseBucket, open_leases
 from runstream.service.platform import Platform
 
 
-async def executor_leases(platform: Platform) -> LeaseBoard:
+async def executor_leases(platform: Platform) -> LeaseBucket:
     """The board, made when it is not there."""
     settings = platform.settings
     return await open_leases(

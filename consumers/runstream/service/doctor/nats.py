@@ -21,8 +21,7 @@ from runstream.domain.executor import SKEW_SECONDS
 from runstream.errors import InternalError
 from runstream.jetstream.api import StoreUse, request, store_use
 from runstream.jetstream.connection import nats_connection
-from runstream.leases import LeaseBoard
-from runstream.leases.sightings import ExecutorSightings
+from runstream.leases import ExecutorSightings, LeaseBucket
 from runstream.service.doctor.finding import Finding, judged
 from runstream.service.doctor.log import log_streams
 from runstream.settings import Settings
@@ -154,7 +153,7 @@ async def _clock(client: Client) -> Finding:
 async def _executor_clocks(client: Client, namespace: str) -> AsyncIterator[Finding]:
     """Compare the clock of each living executor with the server's, as its lease shows it."""
     try:
-        seen = await ExecutorSightings(LeaseBoard(client, f"{namespace}_executors", 0)).seen()
+        seen = await ExecutorSightings(LeaseBucket(client, f"{namespace}_executors", 0)).seen()
     except InternalError:
         return  # no executor was ever here
     for executor_id, sighting in sorted(seen.items()):

@@ -1,10 +1,10 @@
-"""Timers as scheduled messages, in a stream of their own.
+"""Timers: scheduled messages in a stream of their own, which survive every restart.
 
-    <namespace>.timers.at.<key>      what is scheduled: the newest schedule of a key is the one that holds
-    <namespace>.timers.due.<key>     what came due, until somebody says `done`
+    <namespace>.timers.at.<key>      scheduled timers; the newest schedule of a key replaces earlier ones
+    <namespace>.timers.due.<key>     due timers, until they are acknowledged by `done`
 
-What is due is read through one durable consumer, shared by all processes, and removed when it is acknowledged:
-a restart misses none. It may come twice, and is a command that may be found stale.
+All processes share one durable consumer of due timers, so a restart misses none. A timer may be delivered twice, and
+is a command that may be stale.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ log = structlog.get_logger()
 
 
 async def open_timers(nc: Client, namespace: str, *, replicas: int = 1, again_seconds: float = 10.0) -> Timers:
-    """The timers of a deployment; their stream is made when it is not there.
+    """Open the timers of a deployment, creating their stream if it does not exist.
 
-    What came due and was not `done` comes again after `again_seconds` (what the last process said that asked for it).
+    A due timer that is not `done` is redelivered after `again_seconds`; the last process to open them sets it.
     """
     prefix = f"{require_token(namespace, 'namespace')}.timers"
     config = {
@@ -48,8 +48,8 @@ async def open_timers(nc: Client, namespace: str, *, replicas: int = 1, again_se
     return Timers(nc, f"{namespace}_TIMERS", prefix, again_seconds)
 
 
-class Due:
-    """A timer that came due."""
+class DueTimer:
+    """A timer whose time has come."""
 
     def __init__(self, nc: Client, delivery: Delivery) -> None:
         self.key = delivery.message.subject.rpartition(".")[2]
@@ -58,12 +58,12 @@ class Due:
         self._reply = delivery.message.reply
 
     async def done(self) -> None:
-        """It was dealt with; else it comes again after some seconds."""
+        """Acknowledge it; without that it is redelivered."""
         await self._nc.publish(self._reply, b"+ACK")
 
 
 class Timers:
-    """Schedules, cancels and delivers; made by `open_timers`."""
+    """The timers of a deployment; made by `open_timers`."""
 
     def __init__(self, nc: Client, stream: str, prefix: str, again_seconds: float) -> None:
         self._nc = nc
@@ -72,9 +72,9 @@ class Timers:
         self._prefix = prefix
 
     async def schedule(self, key: str, due: datetime, payload: bytes) -> None:
-        """Deliver the payload at `due` (UTC; never before, at most a second later; at once when it is past).
+        """Deliver the payload at `due` (UTC): never before, at most a second later, and at once if it is past.
 
-        Replaces what was scheduled for the key. Raises UnavailableError when it is not certain that it is stored.
+        Replaces the earlier schedule of the key. Raises UnavailableError when it may not have been stored.
         """
         if due.utcoffset() != timedelta(0):
             raise BadRequestError(f"{due.isoformat()} is not in UTC", code="timeNotUtc")
@@ -87,12 +87,12 @@ class Timers:
         await publish(self._nc, f"{self._prefix}.at.{key}", payload, headers)
 
     async def cancel(self, key: str) -> None:
-        """Forget what is scheduled for the key. What came due already is still delivered."""
+        """Cancel the key's schedule. A timer that is due already is still delivered."""
         subject = f"{self._prefix}.at.{require_token(key, 'key')}"
         await request(self._nc, f"STREAM.PURGE.{self._stream}", {"filter": subject})
 
-    async def due(self) -> AsyncIterator[Due]:
-        """What comes due, endlessly; each is to be answered with `done`. Waits for a server that is away."""
+    async def due(self) -> AsyncIterator[DueTimer]:
+        """Yield due timers, endlessly; the caller answers each with `done`. Waits for a server that is away."""
         consumer: PullConsumer | None = None
         try:
             while True:
@@ -103,14 +103,14 @@ class Timers:
                 except (ConsumerLostError, UnavailableError) as error:
                     if self._nc.is_closed:
                         raise
-                    log.debug("timers begin anew", action="timers_lost", why=error.message)
+                    log.debug("The consumer of timers is reopened", action="timers_lost", why=error.message)
                     if consumer is not None:
                         await consumer.close()
                         consumer = None
                     await asyncio.sleep(_RETRY_SECONDS)
                     continue
                 for delivery in deliveries:
-                    yield Due(self._nc, delivery)
+                    yield DueTimer(self._nc, delivery)
         finally:
             if consumer is not None:
                 await consumer.close()
