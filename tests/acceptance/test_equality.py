@@ -13,7 +13,7 @@ import pytest
 
 from runstream.commits import LogPosition
 from runstream.projections.rebuild_schema import EXCHANGED, SHARED
-from runstream.snapshots.comparing import compare
+from runstream.snapshots.compare import compare
 from runstream.snapshots.reading import open_snapshot
 from tests.acceptance.deployment import Deployment, deployed, in_one_process
 from tests.acceptance.load import Load

@@ -13,7 +13,7 @@ import pytest
 from runstream.client import Client, NewRun
 from runstream.commits import Head
 from runstream.events.executor import ExecutorRegistered
-from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.compare import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
 from runstream.subjects import Address
 from tests.acceptance.deployment import Deployment, deployed, in_one_process

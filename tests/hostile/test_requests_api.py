@@ -9,7 +9,7 @@ import pytest
 
 from runstream.errors import ConflictError
 from runstream.limits import MAX_GROUP_BYTES, MAX_TASKS
-from runstream.snapshots.serving import AT_ONCE, LogExports
+from runstream.snapshots.export import AT_ONCE, LogExports
 from tests.gateway.world import World, run_body, task
 
 DIGITS = "9" * 5000

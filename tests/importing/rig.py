@@ -26,11 +26,11 @@ from runstream.objects import ObjectStorage
 from runstream.projections.comparing import Report
 from runstream.projections.fsck import fsck
 from runstream.projections.rebuild import rebuild
-from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.compare import Comparison, compare
+from runstream.snapshots.export import export, plan
 from runstream.snapshots.parked import parked_at
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.remembering import remember_export
-from runstream.snapshots.writing import export, plan
 from tests.servers import Servers
 
 

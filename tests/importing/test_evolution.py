@@ -13,7 +13,7 @@ import pytest
 
 from runstream.objects import ObjectStorage
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.verifying import verify
+from runstream.snapshots.verify import verify
 from runstream.upcasters import UPCASTERS, EventData
 from tests.log.memory import MemoryLog
 from tests.servers import Servers

@@ -18,7 +18,7 @@ from runstream.projections.parked import list_parked
 from runstream.projections.skipping import skip_commit
 from runstream.snapshots import manifest as m
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.verifying import verify
+from runstream.snapshots.verify import verify
 from runstream.subjects import Address
 from runstream.upcasters import UPCASTERS
 from tests.servers import Servers

@@ -13,8 +13,8 @@ from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, plain_body
 from runstream.errors import BadRequestError
 from runstream.events.registry import EVENT_TYPES
 from runstream.log.port import Log, RawMessage
+from runstream.snapshots.export import ParkedAt
 from runstream.snapshots.manifest import ParkedCommit
-from runstream.snapshots.writing import ParkedAt
 from runstream.subjects import Subjects
 from tests.log.memory import MemoryLog
 from tests.servers import Servers

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runstream.projections.skipping import list_decided
-from runstream.snapshots.verifying import verify
+from runstream.snapshots.verify import verify
 from tests.servers import Servers
 from tests.snapshots.files import written
 from tests.snapshots.golden_log import golden_log

@@ -22,12 +22,12 @@ from runstream.objects import ObjectStorage
 from runstream.snapshots import manifest as m
 from runstream.snapshots import segments
 from runstream.snapshots.container import END, header, padding
+from runstream.snapshots.export import ParkedAt, Resumed, export, plan
 from runstream.snapshots.manifest import Manifest, ObjectKind, SnapshotHeader
-from runstream.snapshots.object_files import object_writer
+from runstream.snapshots.objects import object_writer
 from runstream.snapshots.segments import SegmentDraft
 from runstream.snapshots.signing import SigningKey
-from runstream.snapshots.verifying import Report, verify
-from runstream.snapshots.writing import ParkedAt, Resumed, export, plan
+from runstream.snapshots.verify import Report, verify
 from tests.log.memory import MemoryLog
 from tests.snapshots.messages import SUBJECTS, foreign, played_messages
 

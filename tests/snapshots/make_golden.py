@@ -12,9 +12,9 @@ from pathlib import Path
 
 from runstream.feed import read_again
 from runstream.objects import PosixObjects, paths
+from runstream.snapshots.export import ParkedAt
 from runstream.snapshots.manifest import ObjectKind, ParkedCommit
 from runstream.snapshots.signing import SigningKey, make_keys
-from runstream.snapshots.writing import ParkedAt
 from runstream.subjects import Subjects
 from tests.log.memory import MemoryLog
 from tests.snapshots.files import written

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from runstream.commits import LogPosition
 from runstream.log.port import RawMessage
-from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.compare import Comparison, compare
 from runstream.snapshots.reading import open_snapshot
 from tests.log.memory import MemoryLog
 from tests.snapshots.files import generated, memory_log, write

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runstream.errors import InternalError
-from runstream.snapshots.files import SnapshotFile
+from runstream.snapshots.partial_file import SnapshotFile
 from tests.disks import take_all
 
 

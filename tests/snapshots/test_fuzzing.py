@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 
 from runstream.errors import BadRequestError
 from runstream.snapshots import manifest as m
+from runstream.snapshots.partial_file import resume
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.resuming import resume
 from runstream.snapshots.signing import SigningKey, make_keys
-from runstream.snapshots.verifying import verify
+from runstream.snapshots.verify import verify
 from tests.snapshots.files import described_anew, generated, pack, parts, write
 
 SECONDS = float(os.environ.get("RUNSTREAM_FUZZ_SECONDS", "8"))

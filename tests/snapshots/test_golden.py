@@ -9,11 +9,11 @@ import pytest
 
 from runstream.events.registry import EVENT_TYPES
 from runstream.projections.fold import PartitionFold
-from runstream.snapshots.object_files import object_chunks, objects
+from runstream.snapshots.objects import object_chunks, objects
+from runstream.snapshots.partial_file import resume
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.resuming import resume
 from runstream.snapshots.signing import read_public_key
-from runstream.snapshots.verifying import verify
+from runstream.snapshots.verify import verify
 from tests.snapshots.make_golden import GOLDEN, OBJECTS, TASK
 
 KEPT = sorted(GOLDEN.glob("*.tar"))

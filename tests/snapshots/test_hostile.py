@@ -18,7 +18,7 @@ from runstream.errors import BadRequestError, NotExistError
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import entries
 from runstream.snapshots.signing import SigningKey, make_keys, read_public_key
-from runstream.snapshots.verifying import Report, verify
+from runstream.snapshots.verify import Report, verify
 from tests.snapshots.files import (
     Lines,
     described_anew,

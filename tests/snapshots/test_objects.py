@@ -18,12 +18,11 @@ from runstream.events.executor_task import (
 )
 from runstream.ids import executor_task_id
 from runstream.objects import BytesSource, ObjectStorage, paths
-from runstream.snapshots import object_files
-from runstream.snapshots.files import SnapshotFile
-from runstream.snapshots.object_files import object_chunks, objects
+from runstream.snapshots.export import Resumed
+from runstream.snapshots.objects import object_chunks, objects
+from runstream.snapshots.partial_file import SnapshotFile
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.verifying import verify
-from runstream.snapshots.writing import Resumed
+from runstream.snapshots.verify import verify
 from runstream.subjects import Address
 from tests.log.memory import MemoryLog
 from tests.snapshots.files import described_anew, pack, parts, write
@@ -56,7 +55,7 @@ def read(path: Path) -> Mapping[str, bytes]:
 
 
 def test_objects_come_along(filled: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_files, "LIST_OBJECTS", 5)
+    monkeypatch.setattr("runstream.snapshots.objects.LIST_OBJECTS", 5)
     manifest = write(tmp_path / "s", objects=filled, kinds=("logs", "archives"))
     assert [found.objects for found in manifest.objects] == [5, 5, 5, 1]
     assert read(tmp_path / "s") == CONTENTS

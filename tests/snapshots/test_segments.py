@@ -9,7 +9,6 @@ import pytest
 from backports import zstd
 
 from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, ID_HEADER, decode
-from runstream.snapshots import lines
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.segments import (
     LIMIT_BYTES,
@@ -20,6 +19,7 @@ from runstream.snapshots.segments import (
     check_chain,
     merged,
     read_segment,
+    wire_form,
 )
 from tests.snapshots.messages import SUBJECTS, foreign, played_messages
 
@@ -118,10 +118,10 @@ def test_compressed_bodies_are_plain_in_a_segment_and_compressed_in_a_log() -> N
     segment = one(foreign(1, zstd.compress(body), {ENCODING_HEADER: "zstd", "traceparent": "00-1"}))
     (message,) = read_segment(segment.description, segment.data, SUBJECTS)
     assert message.data == body
-    data, headers = lines.wire_form(message, "id")
+    data, headers = wire_form(message, "id")
     assert headers == {ID_HEADER: "id", ENCODING_HEADER: "zstd", "traceparent": "00-1"}
     assert zstd.decompress(data) == body
-    assert lines.wire_form(MESSAGES[0], "id")[0] == MESSAGES[0].data
+    assert wire_form(MESSAGES[0], "id")[0] == MESSAGES[0].data
 
 
 def test_a_gap_is_not_written() -> None:

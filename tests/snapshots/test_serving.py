@@ -18,10 +18,10 @@ from runstream.errors import InternalError, RunstreamError
 from runstream.gateway.errors import error_answer
 from runstream.gateway.routes.maintenance import export_routes
 from runstream.objects import ObjectStorage
-from runstream.snapshots.object_files import object_chunks, objects
+from runstream.snapshots.export import AT_ONCE, LogExports
+from runstream.snapshots.objects import object_chunks, objects
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.serving import AT_ONCE, LogExports
-from runstream.snapshots.verifying import verify
+from runstream.snapshots.verify import verify
 from runstream.telemetry.serving import HttpServer
 from tests.snapshots.files import CREATED, generated
 

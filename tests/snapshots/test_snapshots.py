@@ -11,10 +11,10 @@ from runstream.codec import decode
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError
 from runstream.snapshots import manifest as m
+from runstream.snapshots.partial_file import resume
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.resuming import resume
 from runstream.snapshots.signing import SigningKey, fingerprint, make_keys, read_public_key
-from runstream.snapshots.verifying import verify
+from runstream.snapshots.verify import verify
 from tests.snapshots.files import CREATED, generated, memory_log, pack, parts, small_segments, write
 from tests.snapshots.messages import played_messages
 

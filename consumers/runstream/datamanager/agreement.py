@@ -22,8 +22,7 @@ from runstream.errors import NotExistError
 from runstream.log.port import RawMessage, ReadableLog, Reader
 from runstream.projections.comparing import Differences
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.lines import content_of
-from runstream.snapshots.segments import Segment, SegmentDescription, broken_link, read_segment
+from runstream.snapshots.segments import Segment, SegmentDescription, broken_link, content_of, read_segment
 from runstream.subjects import aggregate_of
 
 

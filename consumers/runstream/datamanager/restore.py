@@ -24,7 +24,7 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log import streams
 from runstream.log.loading import Load, StreamLoader
 from runstream.log.streams import read_key, write_key
-from runstream.snapshots.lines import as_load
+from runstream.snapshots.segments import as_load
 
 AT_ONCE = 4
 """Partitions that are verified or loaded side by side: each has a segment in memory."""

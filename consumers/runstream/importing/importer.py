@@ -39,7 +39,7 @@ from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import SIGNATURE, Manifest, SnapshotHeader
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import fingerprint, read_public_key
-from runstream.snapshots.verifying import verify
+from runstream.snapshots.verify import verify
 
 log = structlog.get_logger()
 _IMPORTED = re.compile(r"import of .*: (\S+), \S+, exported (\S+)", re.DOTALL)

@@ -24,9 +24,9 @@ from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.lines import as_load
 from runstream.snapshots.manifest import Manifest, written
 from runstream.snapshots.reading import Snapshot, open_snapshot
+from runstream.snapshots.segments import as_load
 from runstream.subjects import Subjects
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from runstream.errors import NotExistError
 from runstream.objects.port import ObjectStorage
-from runstream.snapshots.object_files import SnapshotObject, object_chunks, objects
+from runstream.snapshots.objects import SnapshotObject, object_chunks, objects
 from runstream.snapshots.reading import Snapshot
 
 

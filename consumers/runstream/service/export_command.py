@@ -28,15 +28,15 @@ from runstream.service.progress import progress
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
 from runstream.settings import Settings
-from runstream.snapshots.asking import parse_kinds, parse_until
-from runstream.snapshots.files import SnapshotFile
+from runstream.snapshots.container import Send
+from runstream.snapshots.export import Progress, Resumed, export, parse_kinds, parse_until, plan
 from runstream.snapshots.manifest import Manifest, ObjectKind
-from runstream.snapshots.object_files import object_writer
+from runstream.snapshots.objects import object_writer
 from runstream.snapshots.parked import parked_at
+from runstream.snapshots.partial_file import SnapshotFile
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.remembering import remember_export
 from runstream.snapshots.signing import SigningKey
-from runstream.snapshots.writing import Progress, Resumed, Send, export, plan
 
 STDOUT = "-"
 

@@ -23,7 +23,7 @@ from runstream.service.progress import steps
 from runstream.service.reaching import reached
 from runstream.service.serve_options import ServerOptions, settings_of
 from runstream.settings import Settings
-from runstream.snapshots.asking import parse_until
+from runstream.snapshots.export import parse_until
 
 
 def rebuild_command(*, at: str | None = None, into: str | None = None, options: ServerOptions | None = None) -> None:

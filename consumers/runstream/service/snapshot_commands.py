@@ -14,13 +14,13 @@ from runstream.commits import LogPosition
 from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.service.progress import progress
-from runstream.snapshots.comparing import Comparison, compare
+from runstream.snapshots.compare import Comparison, compare
 from runstream.snapshots.errors import naming
-from runstream.snapshots.lines import line_of
 from runstream.snapshots.manifest import Manifest
 from runstream.snapshots.reading import Snapshot, open_snapshot
+from runstream.snapshots.segments import line_of
 from runstream.snapshots.signing import fingerprint, make_keys, read_public_key
-from runstream.snapshots.verifying import Report, verify
+from runstream.snapshots.verify import Report, verify
 
 _SHOWN = 20
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]

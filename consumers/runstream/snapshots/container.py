@@ -6,9 +6,10 @@ block sizes) is refused, and so is anything that is not zero where nothing shoul
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
@@ -23,6 +24,10 @@ MAX_NAME = 99
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _CHUNK = 1 << 20
 _NOT_OURS = "it was not written by `runstream export`; another program's tar, also one packed anew, is not a snapshot"
+
+
+Send = Callable[[bytes], Awaitable[None]]
+"""Takes the next bytes of the snapshot; returns when there is room for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,44 @@ def padding(size: int) -> bytes:
 
 def _padding(size: int) -> int:
     return -size % BLOCK
+
+
+class SnapshotStream:
+    """The tar as it is sent; one file at a time."""
+
+    def __init__(self, send: Send, created: datetime, sent: Callable[[int], None]) -> None:
+        self._send, self._created, self._sent_bytes = send, created, sent
+        self._lock = asyncio.Lock()
+
+    async def file(self, name: str, content: bytes) -> None:
+        """Send a whole file."""
+        async with self._lock:
+            await self._sent(header(name, len(content), self._created))
+            await self._sent(content)
+            await self._sent(padding(len(content)))
+
+    async def begin(self, name: str, size: int) -> None:
+        """Send the header of a file whose content follows in pieces; then `end`. Nothing else may be sent meanwhile."""
+        await self._lock.acquire()
+        await self._sent(header(name, size, self._created))
+
+    async def piece(self, content: bytes) -> None:
+        """Send a piece of the file that was begun."""
+        await self._sent(content)
+
+    async def end(self, size: int) -> None:
+        """Send what is behind the file that was begun."""
+        await self._sent(padding(size))
+        self._lock.release()
+
+    async def close(self) -> None:
+        """Send the end of the tar."""
+        await self._sent(END)
+
+    async def _sent(self, content: bytes) -> None:
+        if content:
+            await self._send(content)
+            self._sent_bytes(len(content))
 
 
 def entries(file: BinaryIO, size: int) -> Iterator[Entry]:

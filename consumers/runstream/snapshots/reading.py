@@ -2,7 +2,7 @@
 
 What opening has checked: the tar, the hash of the manifest, its signature, the chain of segments, counts and positions.
 What `messages` and `objects` check on the way: the hashes. What neither looks at: whether the commits make sense
-(`runstream.snapshots.verifying`).
+(`runstream.snapshots.verify`).
 
     with open_snapshot(path) as snapshot:
         for partition in range(snapshot.header.partitions):
@@ -29,11 +29,10 @@ from runstream.log.port import RawMessage
 from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.skips import Skips
 from runstream.snapshots import manifest as m
-from runstream.snapshots.checking import MAX_SEGMENT_FILE_BYTES
 from runstream.snapshots.container import CUT, Entry, content, entries
 from runstream.snapshots.errors import WHOLE, SnapshotError
 from runstream.snapshots.manifest import Manifest, SnapshotHeader, parked_from, read_header, read_manifest
-from runstream.snapshots.segments import SegmentDescription, check_chain, read_segment
+from runstream.snapshots.segments import MAX_SEGMENT_FILE_BYTES, SegmentDescription, check_chain, read_segment
 from runstream.snapshots.signing import SIGNATURE_BYTES, check_signature, fingerprint
 from runstream.subjects import Subjects, aggregate_of
 

@@ -25,10 +25,10 @@ from runstream.service.data_dir import DataDir
 from runstream.service.maintained import maintained_service
 from runstream.service.place import service_place
 from runstream.service.platform import Platform
+from runstream.snapshots.export import LogExports
 from runstream.snapshots.manifest import ParkedCommit
 from runstream.snapshots.parked import parked_at
 from runstream.snapshots.remembering import remember_export
-from runstream.snapshots.serving import LogExports
 from runstream.steplogs.reader import StepLogs
 from runstream.subjects import Subjects
 

@@ -1,6 +1,7 @@
-"""Step logs and workspace archives in a snapshot: each a file, and after every few thousand a list with their hashes.
+"""Step logs and workspace archives in a snapshot: one file each, and a list with the hashes of every few thousand.
 
-A list is one zstd frame of JSON lines {"bytes", "name", "sha256"} in the order of the files before it.
+A list is one zstd frame of JSON lines {"bytes", "name", "sha256"}, in the order of the files before it. An export also
+compares the objects that it wrote with those that the log refers to, and fails when one is missing.
 """
 
 from __future__ import annotations
@@ -8,25 +9,92 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import msgspec
 import structlog
 
+from runstream.codec import decode
 from runstream.counting import counted
-from runstream.errors import InternalError, NotExistError
-from runstream.objects import ObjectReader, ObjectStorage
+from runstream.errors import BadRequestError, InternalError, NotExistError
+from runstream.events.executor_task import ExecutorTaskArchiveStored, ExecutorTaskAssigned, ExecutorTaskLogStored
+from runstream.ids import attempt_id
+from runstream.log.port import RawMessage
+from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.objects.port import chunks as stored_chunks
-from runstream.snapshots.checking import Problem
-from runstream.snapshots.container import MAX_NAME, Entry, chunks, content, entries, is_name
+from runstream.snapshots.container import MAX_NAME, Entry, SnapshotStream, chunks, content, entries, is_name
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import MANIFEST, ObjectKind, ObjectList
 from runstream.snapshots.reading import OBJECT_LISTS, OBJECTS, Snapshot
 from runstream.snapshots.segments import Count, Hash, unpacked
-from runstream.snapshots.writing import ObjectWriter, SnapshotStream
+
+_NAMED = 5
+
+
+class Referenced:
+    """Gathers what commits refer to, and compares it with what was written."""
+
+    def __init__(self, kinds: Collection[ObjectKind]) -> None:
+        self._kinds = kinds
+        self._stored_ids: dict[str, str] = {}
+        self._expected: dict[bytes, tuple[str, str, int | None]] = {}
+
+    def take(self, messages: Iterable[RawMessage]) -> None:
+        """Take in commits of a partition, in their order."""
+        if not self._kinds:
+            return
+        for message in messages:
+            if ".task." in message.subject:
+                self._take(message)
+
+    def _take(self, message: RawMessage) -> None:
+        try:
+            commit = decode(message).commit
+        except BadRequestError:
+            return  # what cannot be read refers to nothing
+        task = commit.address.id
+        for event in commit.events:
+            match event:
+                case ExecutorTaskAssigned(run_task_id=run_task, attempt=attempt):
+                    self._stored_ids[task] = attempt_id(run_task, attempt)
+                case ExecutorTaskLogStored(step=step) if "logs" in self._kinds:
+                    self._expect("logs", task, step)
+                case ExecutorTaskArchiveStored(step=step) if "archives" in self._kinds:
+                    self._expect("archives", task, step)
+
+    def _expect(self, kind: str, task: str, step: int | None) -> None:
+        if (stored := self._stored_ids.get(task)) is not None:
+            self._expected[_hash(_path(kind, stored, step))] = (kind, stored, step)
+
+    def found(self, path: str) -> None:
+        """An object was written."""
+        self._expected.pop(_hash(path), None)
+
+    def require_all(self) -> None:
+        """Raises InternalError that names objects that were not found."""
+        if not self._expected:
+            return
+        missing = sorted(_path(*each) for each in self._expected.values())
+        more = f", and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
+        raise InternalError(
+            f"the object storage lacks {counted(len(missing), 'object')} that the log refers to: "
+            f"{', '.join(missing[:_NAMED])}{more}",
+            code="objectsMissing",
+            details={"missing": missing[:1000]},
+            hint="is it the right object storage? export without --with, or bring them back from a backup",
+        )
+
+
+def _path(kind: str, stored: str, step: int | None) -> str:
+    return paths.archive(stored, step) if kind == "archives" and step is not None else paths.step_log(stored, step)
+
+
+def _hash(path: str) -> bytes:
+    return hashlib.blake2b(path.encode(), digest_size=16).digest()
+
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -57,6 +125,10 @@ class SnapshotObject:
     """In the object storage."""
     entry: Entry
     sha256: str
+
+
+ObjectWriter = Callable[[SnapshotStream, Callable[[str], None]], AsyncIterator[ObjectList]]
+"""Writes objects and then the lists of them, which it yields; says the path of each object that it wrote."""
 
 
 def object_writer(storage: ObjectStorage, kinds: Sequence[ObjectKind]) -> ObjectWriter:
@@ -178,17 +250,3 @@ def object_chunks(snapshot: Snapshot, found: SnapshotObject) -> Iterator[bytes]:
         yield chunk
     if hashed.hexdigest() != found.sha256:
         raise SnapshotError(found.entry.name, "it was changed: its SHA-256 is not the one in its list")
-
-
-def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None) -> Iterator[Problem]:
-    """What is wrong with the objects of a snapshot; `tell` is told the bytes that were read."""
-    try:
-        for found in objects(snapshot):
-            try:
-                for chunk in object_chunks(snapshot, found):
-                    if tell is not None:
-                        tell(len(chunk))
-            except SnapshotError as error:
-                yield Problem.of(error)
-    except SnapshotError as error:
-        yield Problem.of(error)

@@ -1,7 +1,7 @@
-"""What two snapshots have in common, and where they differ: in commits, whatever their epochs and server times.
+"""Comparison of two snapshots, commit by commit; epochs and server times do not count.
 
-With as many partitions each they are compared in order, partition by partition. An import into another number of
-partitions keeps the order of each aggregate alone, so then the commits of each aggregate are compared.
+Snapshots with the same number of partitions are compared in order, partition by partition. An import into another
+number of partitions keeps only the order of each aggregate: such snapshots are compared as sets of commits.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from itertools import zip_longest
 
 from runstream.counting import counted
 from runstream.log.port import RawMessage
-from runstream.snapshots.aggregates import BUCKETS, spooled
 from runstream.snapshots.manifest import Manifest
 from runstream.snapshots.reading import Snapshot
+from runstream.snapshots.verify import BUCKETS, spooled
 
 MAX_DIFFERENCES = 20
 _HASH = 16

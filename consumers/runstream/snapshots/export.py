@@ -1,32 +1,85 @@
-"""An export: the log as of one position of each partition, as one stream, while everybody goes on.
+"""Exports: the log up to one position of each partition, sent as one stream while the service runs.
 
-The positions are taken once, at the beginning. All partitions are read side by side; hashing and compressing is done
-in threads. Memory holds a few segments, whatever the size of the log, and waits for whoever takes the stream.
+An export reads the end of each partition once, at its beginning. It reads partitions side by side and hashes and
+compresses in threads. Memory holds a few segments, whatever the size of the log: the export waits for its receiver.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import get_args
 
 from runstream.commits import LogPosition
-from runstream.errors import BadRequestError
+from runstream.errors import BadRequestError, ConflictError
 from runstream.glance import time_of
 from runstream.log.port import RawMessage, ReadableLog
+from runstream.objects import ObjectStorage
 from runstream.release import version
 from runstream.snapshots import manifest as m
-from runstream.snapshots.container import END, header, padding
-from runstream.snapshots.manifest import Manifest, ObjectKind, ObjectList, ParkedCommit, SnapshotHeader
-from runstream.snapshots.referenced import Referenced
+from runstream.snapshots.container import Send, SnapshotStream
+from runstream.snapshots.manifest import (
+    Manifest,
+    ObjectKind,
+    ObjectList,
+    ParkedCommit,
+    SnapshotHeader,
+    event_types,
+    readme,
+)
+from runstream.snapshots.objects import ObjectWriter, Referenced, object_writer
 from runstream.snapshots.segments import Segment, SegmentDescription, SegmentDraft, SegmentWriter
 from runstream.snapshots.signing import SigningKey
-from runstream.snapshots.texts import event_types, readme
 from runstream.subjects import Subjects
 
-AT_ONCE = 4
+_POSITION = re.compile(r"\d+:\d+(,\d+)*")
+KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
+
+
+def parse_until(text: str, *, local: bool) -> LogPosition | datetime | None:
+    """A position of the log, a time in UTC, or None for nothing. Raises BadRequestError.
+
+    A time without a zone is local time where `local` says so, and refused elsewhere.
+    """
+    if not text:
+        return None
+    if _POSITION.fullmatch(text):
+        return LogPosition.parse(text)
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None or local:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise _invalid(text) from error
+    raise _invalid(text)
+
+
+def _invalid(text: str) -> BadRequestError:
+    return BadRequestError(
+        f"{text[:80]!r} is neither a position nor a time",
+        code="invalidUntil",
+        hint="a position is like 1:812,40,0,97, a time like 2026-11-23T02:16:40Z",
+    )
+
+
+def parse_kinds(text: str) -> tuple[ObjectKind, ...]:
+    """What of the object storage is to come along, separated by commas. Raises BadRequestError."""
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = next((part for part in asked if part not in KINDS), None)
+    if unknown is not None:
+        raise BadRequestError(
+            f"{unknown[:80]!r} cannot be exported with the log",
+            code="invalidObjectKind",
+            hint=f"possible are {' and '.join(KINDS)}",
+        )
+    return tuple(kind for kind in KINDS if kind in asked)
+
+
+PARTITIONS_AT_ONCE = 4
 """Partitions that are read side by side: each may hold two segments in memory."""
 _BATCH = 1000
 _LEFT_OUT = (
@@ -35,14 +88,10 @@ _LEFT_OUT = (
     "what is made again from the log: the rows of the database, timers, leases, checkpoints",
 )
 
-Send = Callable[[bytes], Awaitable[None]]
-"""Takes the next bytes of the snapshot; returns when there is room for more."""
-ObjectWriter = Callable[["SnapshotStream", Callable[[str], None]], AsyncIterator[ObjectList]]
-"""Writes objects and then the lists of them, which it yields; says the path of each object that it wrote."""
 ParkedAt = Callable[[Subjects, tuple[int, ...]], Awaitable[Sequence[ParkedCommit]]]
+"""Returns the first parked commit of each aggregate as of these positions, one for each partition."""
 Remember = Callable[[SnapshotHeader], Awaitable[None]]
-"""Notes a snapshot that was sent to its end."""
-"""Says which commits of a log are parked as of these positions, the first of each aggregate."""
+"""Records a finished export."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,46 +114,12 @@ class Progress:
     bytes: int = 0
     """Of the file."""
     tell: Callable[[Progress], None] = lambda _progress: None
-    """Told of it whenever it has changed."""
+    """Called after each change."""
 
-
-class SnapshotStream:
-    """The tar as it is sent; one file at a time."""
-
-    def __init__(self, send: Send, created: datetime, progress: Progress) -> None:
-        self._send, self._created, self._progress = send, created, progress
-        self._lock = asyncio.Lock()
-
-    async def file(self, name: str, content: bytes) -> None:
-        """Send a whole file."""
-        async with self._lock:
-            await self._sent(header(name, len(content), self._created))
-            await self._sent(content)
-            await self._sent(padding(len(content)))
-
-    async def begin(self, name: str, size: int) -> None:
-        """Send the header of a file whose content follows in pieces; then `end`. Nothing else may be sent meanwhile."""
-        await self._lock.acquire()
-        await self._sent(header(name, size, self._created))
-
-    async def piece(self, content: bytes) -> None:
-        """Send a piece of the file that was begun."""
-        await self._sent(content)
-
-    async def end(self, size: int) -> None:
-        """Send what is behind the file that was begun."""
-        await self._sent(padding(size))
-        self._lock.release()
-
-    async def close(self) -> None:
-        """Send the end of the tar."""
-        await self._sent(END)
-
-    async def _sent(self, content: bytes) -> None:
-        if content:
-            await self._send(content)
-            self._progress.bytes += len(content)
-            self._progress.tell(self._progress)
+    def sent(self, size: int) -> None:
+        """Count bytes of the file."""
+        self.bytes += size
+        self.tell(self)
 
 
 async def plan(
@@ -194,7 +209,7 @@ class _Export:
 
     def __post_init__(self) -> None:
         self.referenced = Referenced(self.header.objects)
-        self.stream = SnapshotStream(self.send, self.header.created, self.progress)
+        self.stream = SnapshotStream(self.send, self.header.created, self.progress.sent)
 
     async def send_texts(self) -> None:
         contents = (readme(self.header), event_types(), m.written(self.header))
@@ -207,7 +222,7 @@ class _Export:
         begins = {p: last[p].last if p in last else 0 for p in range(self.header.partitions)}
         self.progress.commits = sum(begins.values())
         self.progress.total = sum(self.header.ends)
-        room = asyncio.Semaphore(AT_ONCE)
+        room = asyncio.Semaphore(PARTITIONS_AT_ONCE)
 
         async def work(partition: int) -> None:
             async with room:
@@ -315,3 +330,82 @@ def _made_after(message: RawMessage, until: datetime) -> bool:
     """Whether a commit was made later; of what says no time nobody knows, so it is not."""
     made = time_of(message)
     return made is not None and made > until
+
+
+AT_ONCE = 2
+
+
+class _Slot:
+    """Room for one export, taken when it is asked for: a third one is refused before its answer begins.
+
+    One that is never written, since its client has left, gives its room back when it is forgotten.
+    """
+
+    def __init__(self, exports: LogExports) -> None:
+        self._exports: LogExports | None = exports
+        exports.running += 1
+
+    def free(self) -> None:
+        """Give the room back, once."""
+        if self._exports is not None:
+            self._exports.running -= 1
+            self._exports = None
+
+    def __del__(self) -> None:
+        self.free()
+
+
+@dataclass(frozen=True, slots=True)
+class ServedExport:
+    """An export that can begin."""
+
+    name: str
+    """A name for its file."""
+    write: Callable[[Send], Awaitable[None]]
+    """Sends the whole file; raises when the log fails on the way."""
+
+
+@dataclass(slots=True)
+class LogExports:
+    """Exports of one log, unsigned (the gateway's `Exports`)."""
+
+    served: Callable[[], Awaitable[ReadableLog]]
+    """Gives the log in the epoch of now."""
+    objects: ObjectStorage
+    now: Callable[[], datetime]
+    """The time in UTC."""
+    parked: ParkedAt | None = None
+    remember: Remember | None = None
+    running: int = field(default=0, init=False)
+
+    async def open(self, until: str, include: str) -> ServedExport:
+        """An export that can begin. Raises BadRequestError, and ConflictError when two are under way."""
+        asked = parse_until(until, local=False), parse_kinds(include)
+        self._require_room()
+        slot = _Slot(self)
+        try:
+            log = await self.served()
+            planned = await plan(log, self.now(), *asked)
+        except BaseException:
+            slot.free()
+            raise
+
+        async def write(send: Send) -> None:
+            try:
+                await self._export(log, planned, send)
+            finally:
+                slot.free()
+
+        return ServedExport(f"{planned.namespace}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)
+
+    async def _export(self, log: ReadableLog, planned: SnapshotHeader, send: Send) -> None:
+        writer = object_writer(self.objects, planned.objects) if planned.objects else None
+        await export(log, send, planned, objects=writer, parked=self.parked, remember=self.remember)
+
+    def _require_room(self) -> None:
+        if self.running >= AT_ONCE:
+            raise ConflictError(
+                f"{AT_ONCE} exports are under way already",
+                code="exportsBusy",
+                hint="try again when one of them has ended, or export with `runstream export` beside the service",
+            )

@@ -1,0 +1,547 @@
+"""Verification: is a snapshot whole, unchanged and consistent? Needs no server.
+
+Checks hashes, chain, signature and counts; decodes and upcasts every event; checks that the versions of each aggregate
+run from 1 without a gap, and that each run's config and each executor task's run stand in the log before it. Reports
+every problem with its place.
+
+Processes share the segments. What concerns more than one segment (versions and references) comes back as small records
+in temporary files, bucketed by a hash of the aggregate and sorted one part at a time: memory is bounded whatever the
+size of the snapshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import struct
+import tempfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import lru_cache
+from heapq import nsmallest
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+
+from runstream.codec import decode
+from runstream.commits import Commit
+from runstream.counting import counted
+from runstream.errors import BadRequestError, InternalError
+from runstream.events.executor_task import ExecutorTaskAssigned
+from runstream.events.run import RunCreated
+from runstream.garbage import collect_seldom
+from runstream.log.port import RawMessage
+from runstream.skips import Skips
+from runstream.snapshots.container import Entry, content
+from runstream.snapshots.errors import SnapshotError
+from runstream.snapshots.manifest import MANIFEST, Manifest, SnapshotHeader, parked_from
+from runstream.snapshots.objects import object_chunks, objects
+from runstream.snapshots.reading import Snapshot, open_snapshot
+from runstream.snapshots.segments import MAX_SEGMENT_FILE_BYTES, SegmentDescription, read_segment, types_of
+from runstream.subjects import Subjects, aggregate_of, group_root, partition_of
+
+BUCKETS = 64
+_RECORD = struct.Struct(">16sQq")
+_SIZE = _RECORD.size
+_PARTITION_SHIFT = 56
+_IN_MEMORY_BYTES = 64 << 10
+"""Of each bucket, before it becomes a file."""
+_SORTED_BYTES = 4 << 20
+"""Records that are sorted at once; each takes some five times as much."""
+_REFERENCE, _UNREADABLE, _SKIPPED = 0, -1, -2
+"""What a record has in the place of a version; of a skipped commit less the version after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with an aggregate, and at which commit it shows."""
+
+    partition: int
+    sequence: int
+    kind: Literal["version", "reference"]
+    version: int = 0
+    """The version that the commit should have."""
+
+
+@dataclass(slots=True)
+class Records:
+    """The records of some commits of one partition, by bucket."""
+
+    partition: int
+    buckets: list[bytearray] = field(default_factory=lambda: [bytearray() for _ in range(BUCKETS)])
+    _keys: dict[str, bytes] = field(default_factory=dict)
+    """Of the aggregates met lately."""
+
+    def commit(self, commit: Commit, sequence: int) -> None:
+        """A commit that could be read."""
+        self._add(commit.address.aggregate, sequence, commit.version)
+        for event in commit.events:
+            match event:
+                case RunCreated(run_config=config):
+                    self._add(f"runconfig/{config}", sequence, _REFERENCE)
+                case ExecutorTaskAssigned(run_id=run, run_config=config):
+                    self._add(f"run/{run}", sequence, _REFERENCE)
+                    self._add(f"runconfig/{config}", sequence, _REFERENCE)
+
+    def skipped(self, message: RawMessage, version: int) -> None:
+        """A commit that is skipped: its aggregate has this version after it, and nothing else came of it."""
+        self._add(aggregate_of(message.subject), message.position.sequence, _SKIPPED - version)
+
+    def unreadable(self, message: RawMessage) -> None:
+        """A commit that could not: nothing more is said about its aggregate's versions."""
+        self._add(aggregate_of(message.subject), message.position.sequence, _UNREADABLE)
+
+    def _add(self, aggregate: str, sequence: int, version: int) -> None:
+        key = self._keys.get(aggregate)
+        if key is None:
+            name = f"{self.partition}/{aggregate}".encode("utf-8", "surrogatepass")
+            key = hashlib.blake2b(name, digest_size=16).digest()
+            self._keys[aggregate] = key
+        place = self.partition << _PARTITION_SHIFT | sequence
+        self.buckets[key[0] % BUCKETS] += _RECORD.pack(key, place, min(version, 1 << 62))
+
+
+class Aggregates:
+    """All records of a snapshot; a context manager that removes its temporary files."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._files: list[tempfile.SpooledTemporaryFile[bytes]] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._files = [stack.enter_context(spooled()) for _ in range(BUCKETS)]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def add(self, buckets: Sequence[bytes | bytearray]) -> None:
+        """Take in the records of a segment, in any order."""
+        for file, records in zip(self._files, buckets, strict=True):
+            file.write(records)
+
+    def findings(self) -> Iterator[Finding]:
+        """Everything that is wrong, aggregate by aggregate."""
+        for bucket, file in enumerate(self._files):
+            size = file.tell()
+            parts = size // _SORTED_BYTES + 1
+            for part in range(parts):
+                file.seek(0)
+                yield from _check_versions(_records(file, bucket, part, parts))
+            file.seek(size)
+
+
+def spooled() -> tempfile.SpooledTemporaryFile[bytes]:
+    """A temporary file that begins in memory; the caller closes it."""
+    return tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
+
+
+def _records(file: tempfile.SpooledTemporaryFile[bytes], bucket: int, part: int, parts: int) -> list[bytes]:
+    """The records of one part of the bucket's aggregates, by aggregate and place."""
+    found: list[bytes] = []
+    while chunk := file.read(_SIZE << 15):
+        records = (chunk[at : at + _SIZE] for at in range(0, len(chunk), _SIZE))
+        found += records if parts == 1 else (r for r in records if (r[1] << 8 | r[2]) % parts == part)
+    found.sort()
+    return found
+
+
+def _check_versions(records: list[bytes]) -> Iterator[Finding]:
+    """What is wrong with these aggregates, whose records are in order."""
+    current, reached, begun, silent = b"", 0, False, False
+    for key, place, version in _RECORD.iter_unpack(b"".join(records)):
+        if key != current:
+            current, reached, begun, silent = key, 0, False, False
+        if silent:
+            continue
+        if version == _UNREADABLE:
+            silent = True
+        elif version <= _SKIPPED:
+            reached = _SKIPPED - version
+        elif version == _REFERENCE:
+            if not begun:
+                yield Finding(*_unpacked(place), "reference")
+        else:
+            if version != reached + 1:
+                yield Finding(*_unpacked(place), "version", reached + 1)
+            reached, begun = version, True
+
+
+def _unpacked(place: int) -> tuple[int, int]:
+    return place >> _PARTITION_SHIFT, place & ((1 << _PARTITION_SHIFT) - 1)
+
+
+MAX_SEGMENT_PROBLEMS = 20
+"""Of one segment that are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, and where."""
+
+    part: str
+    line: int
+    """From 1; 0 is the whole part."""
+    aggregate: str
+    """Empty where it is not about one."""
+    what: str
+
+    @classmethod
+    def of(cls, error: SnapshotError) -> Problem:
+        """What an error says."""
+        return cls(error.part, error.line, error.aggregate, error.problem)
+
+    def __str__(self) -> str:
+        line = f", line {self.line}" if self.line else ""
+        return f"{self.part}{line}: {f'{self.aggregate}: ' if self.aggregate else ''}{self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentToCheck:
+    """A segment, and what there is to know of its snapshot."""
+
+    path: Path
+    entry: Entry
+    description: SegmentDescription
+    subjects: Subjects
+    partitions: int
+    skips: Skips = field(default_factory=Skips)
+    """What is skipped in the snapshot."""
+    parked: Mapping[str, int] = field(default_factory=dict)
+    """From which sequence on aggregates of the segment's partition were parked in the source."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What came of it."""
+
+    commits: int = 0
+    skipped: int = 0
+    parked: int = 0
+    named: int = 0
+    """How many of these the manifest names."""
+    problems: list[Problem] = field(default_factory=list)
+    problem_count: int = 0
+    records: list[bytearray] = field(default_factory=list)
+
+    def add(self, problem: Problem) -> None:
+        """Take note of a problem."""
+        self.problem_count += 1
+        if len(self.problems) < MAX_SEGMENT_PROBLEMS:
+            self.problems.append(problem)
+
+
+class _EventType(msgspec.Struct, gc=False):
+    type: str
+
+
+class _EventTypes(msgspec.Struct, gc=False):
+    events: list[_EventType]
+
+
+_types = msgspec.json.Decoder(_EventTypes).decode
+_partition_of = lru_cache(maxsize=4096)(partition_of)
+
+
+def check_segment(asked: SegmentToCheck) -> Checked:
+    """Check one segment. Never raises for what is wrong with it."""
+    checked = Checked()
+    try:
+        with asked.path.open("rb") as file:
+            data = content(file, asked.entry, MAX_SEGMENT_FILE_BYTES)
+        _check_commits(asked, data, checked)
+    except SnapshotError as error:
+        checked.add(Problem.of(error))
+    return checked
+
+
+def _check_commits(asked: SegmentToCheck, data: bytes, checked: Checked) -> None:
+    description = asked.description
+    records = Records(description.partition)
+    checked.records = records.buckets
+    counts: dict[str, int] = {}
+    unreadable = 0
+    for message in read_segment(description, data, asked.subjects):
+        checked.commits += 1
+        if asked.parked and _was_parked(asked, message, checked):
+            records.unreadable(message)
+            found = types_of(message)
+        elif (skipped := asked.skips.find(message)) is not None:
+            checked.skipped += 1
+            records.skipped(message, skipped.commit.version)
+            found = types_of(message)
+        else:
+            found = _types_of_commit(asked, message, records, checked)
+        unreadable += found is None
+        types = found or []
+        for kind in types:
+            counts[kind] = counts.get(kind, 0) + 1
+    if (counts, unreadable) != (description.events, description.unreadable):
+        checked.add(Problem(description.name, 0, "", _difference(counts, description.events)))
+
+
+def _was_parked(asked: SegmentToCheck, message: RawMessage, checked: Checked) -> bool:
+    """Whether the source could not apply it: then nothing is asked of it here, but that it is on its partition."""
+    sequence = message.position.sequence
+    first = asked.parked.get(aggregate_of(message.subject))
+    if first is None or sequence < first:
+        return False
+    checked.parked += 1
+    checked.named += sequence == first
+    with contextlib.suppress(BadRequestError):  # that it cannot be read is why it was parked
+        commit = decode(message).commit
+        for what in _misplaced(commit, asked.partitions):
+            checked.add(_problem(asked, message, commit.address.aggregate, what))
+    return True
+
+
+def _types_of_commit(
+    asked: SegmentToCheck, message: RawMessage, records: Records, checked: Checked
+) -> list[str] | None:
+    """The types of a commit's events, which is checked; None when it is not JSON."""
+    try:
+        commit = decode(message).commit
+        types = [event.type for event in _types(message.data).events]
+    except BadRequestError as error:
+        records.unreadable(message)
+        checked.add(_problem(asked, message, "", f"it cannot be read: {error.message}"))
+        return types_of(message)
+    records.commit(commit, message.position.sequence)
+    for what in _misplaced(commit, asked.partitions):
+        checked.add(_problem(asked, message, commit.address.aggregate, what))
+    return types
+
+
+def _misplaced(commit: Commit, partitions: int) -> list[str]:
+    """Whether its partition is the one that the log puts it on."""
+    for event in commit.events:
+        if isinstance(event, RunCreated):
+            try:
+                expected = _partition_of(group_root(event.group), partitions)
+            except BadRequestError as error:
+                return [error.message]
+            if expected != commit.address.partition:
+                return [f"its group {event.group[:100]!r} belongs on partition {expected}"]
+    return []
+
+
+def _problem(asked: SegmentToCheck, message: RawMessage, aggregate: str, what: str) -> Problem:
+    line = message.position.sequence - asked.description.first + 1
+    return Problem(asked.description.name, line, aggregate, what)
+
+
+def _difference(found: dict[str, int], said: dict[str, int]) -> str:
+    kinds = [kind for kind in sorted({*found, *said}) if found.get(kind, 0) != said.get(kind, 0)]
+    if not kinds:
+        return "the number of unreadable commits is not the one in the manifest"
+    kind = kinds[0]
+    return f"it has {counted(found.get(kind, 0), 'event')} of type {kind}, and the manifest says {said.get(kind, 0)}"
+
+
+MAX_PROBLEMS = 100
+"""That are told; the others are counted."""
+PARALLEL_BYTES = 48 << 20
+"""Lines from which on other processes help: starting one takes half a second."""
+_MAX_PROCESSES = 4
+
+Tell = Callable[[int, int], None]
+"""Told how many commits were checked, and of how many."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found."""
+
+    header: SnapshotHeader | None = None
+    """None when the file could not even be opened as a snapshot."""
+    manifest: Manifest | None = None
+    signer: str = ""
+    """The fingerprint of the key that signed it; empty when it is not signed."""
+    commits: int = 0
+    """That were checked."""
+    skipped: int = 0
+    """How many of them were decided never to be applied."""
+    parked: int = 0
+    """How many of them were parked in the source."""
+    problems: list[Problem] = field(default_factory=list)
+    """Those of segments in the order of the log, then all others."""
+    problem_count: int = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return self.problem_count == 0
+
+    def add(self, problem: Problem) -> None:
+        """Take note of a problem."""
+        self.problem_count += 1
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(problem)
+
+    def require_good(self) -> None:
+        """Raise SnapshotError, with the first problem in its message, unless nothing is wrong."""
+        if self.good:
+            return
+        first = self.problems[0]
+        more = f" (and {counted(self.problem_count - 1, 'more problem')})" if self.problem_count > 1 else ""
+        raise SnapshotError(
+            first.part,
+            first.what + more,
+            line=first.line,
+            aggregate=first.aggregate,
+            details={"problems": [str(problem) for problem in self.problems]},
+        )
+
+
+def verify(path: Path, *, public_key: str = "", processes: int | None = None, tell: Tell | None = None) -> Report:
+    """Check a whole snapshot. `processes` None takes one for each processor when the snapshot is large.
+
+    What is wrong with the snapshot is in the report; raises BadRequestError for a file that cannot be read at all.
+    """
+    report = Report()
+    try:
+        with open_snapshot(path, public_key=public_key) as snapshot:
+            report.header, report.manifest, report.signer = snapshot.header, snapshot.manifest, snapshot.signer
+            _check(snapshot, report, _processes(snapshot, processes), tell or _silent)
+    except SnapshotError as error:
+        report.add(Problem.of(error))
+    return report
+
+
+def _silent(_done: int, _total: int) -> None:
+    return
+
+
+def _processes(snapshot: Snapshot, asked: int | None) -> int:
+    if asked is not None:
+        return asked
+    small = sum(segment.bytes for segment in snapshot.manifest.segments) < PARALLEL_BYTES
+    return 1 if small else min(len(os.sched_getaffinity(0)), _MAX_PROCESSES)
+
+
+def _check(snapshot: Snapshot, report: Report, processes: int, tell: Tell) -> None:
+    with Aggregates() as aggregates:
+        segments, named = _to_check(snapshot), 0
+        for checked in map(check_segment, segments) if processes == 1 else _shared(segments, processes):
+            report.commits += checked.commits
+            report.skipped += checked.skipped
+            report.parked += checked.parked
+            named += checked.named
+            _merge(report, checked, aggregates)
+            tell(report.commits, snapshot.manifest.commits)
+        _add_findings(snapshot, report, aggregates.findings())
+    report.problems.sort(key=lambda problem: (problem.part, problem.line))
+    if named != len(snapshot.manifest.parked):
+        report.add(Problem(MANIFEST, 0, "", "of the parked commits that it names, some are not there"))
+    for problem in check_objects(snapshot):
+        report.add(problem)
+
+
+def _to_check(snapshot: Snapshot) -> Iterator[SegmentToCheck]:
+    header, skips = snapshot.header, snapshot.skips()
+    parked = [parked_from(snapshot.manifest, header.subjects, partition) for partition in range(header.partitions)]
+    for found in snapshot.manifest.segments:
+        place = snapshot.places[found.name]
+        yield SegmentToCheck(
+            snapshot.path, place, found, header.subjects, header.partitions, skips, parked[found.partition]
+        )
+
+
+def _merge(report: Report, checked: Checked, aggregates: Aggregates) -> None:
+    for problem in checked.problems:
+        report.add(problem)
+    report.problem_count += checked.problem_count - len(checked.problems)
+    if checked.records:
+        aggregates.add(checked.records)
+
+
+def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[Checked]:
+    """The segments as they are done, a few at a time, so that results never pile up."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=collect_seldom) as pool:
+        running: set[Future[Checked]] = set()
+        try:
+            for segment in segments:
+                running.add(pool.submit(check_segment, segment))
+                if len(running) > 2 * processes:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BrokenProcessPool as error:
+            raise InternalError(
+                "a process that was checking segments has died",
+                code="verifyFailed",
+                hint="was there too little memory?",
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _add_findings(snapshot: Snapshot, report: Report, findings: Iterator[Finding]) -> None:
+    """Say which commits these are about: of the first ones in the log, since only as many are looked up as are told.
+
+    They come in the order of hashes, which says nothing to anybody.
+    """
+    number = count()
+    first = nsmallest(MAX_PROBLEMS, (finding for finding, _ in zip(findings, number, strict=False)), key=_place)
+    for finding in first:
+        _add_finding(snapshot, report, finding)
+    report.problem_count += next(number) - len(first)
+
+
+def _place(finding: Finding) -> tuple[int, int]:
+    return finding.partition, finding.sequence
+
+
+def _add_finding(snapshot: Snapshot, report: Report, finding: Finding) -> None:
+    segment = _segment_of(snapshot, finding)
+    line = finding.sequence - segment.first + 1
+    try:
+        report.add(_described(snapshot, segment, finding, line))
+    except BadRequestError as error:
+        report.add(Problem(segment.name, line, "", error.message))
+
+
+def _segment_of(snapshot: Snapshot, finding: Finding) -> SegmentDescription:
+    segments = snapshot.segments(finding.partition)
+    return segments[bisect_right([segment.first for segment in segments], finding.sequence) - 1]
+
+
+def _described(snapshot: Snapshot, segment: SegmentDescription, finding: Finding, line: int) -> Problem:
+    message = snapshot.message(finding.partition, finding.sequence)
+    if message is None:
+        return Problem(segment.name, line, "", "its commit is missing")
+    aggregate = aggregate_of(message.subject)
+    if finding.kind == "reference":
+        return Problem(segment.name, line, aggregate, "it refers to a run or run config that is not before it")
+    what = f"version {decode(message).commit.version} comes where version {finding.version} is next"
+    return Problem(segment.name, line, aggregate, what)
+
+
+def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None) -> Iterator[Problem]:
+    """What is wrong with the objects of a snapshot; `tell` is told the bytes that were read."""
+    try:
+        for found in objects(snapshot):
+            try:
+                for chunk in object_chunks(snapshot, found):
+                    if tell is not None:
+                        tell(len(chunk))
+            except SnapshotError as error:
+                yield Problem.of(error)
+    except SnapshotError as error:
+        yield Problem.of(error)
