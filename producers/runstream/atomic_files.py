@@ -1,7 +1,8 @@
-"""A file becomes an object only by a rename, when all of it is there; what a killed writer left is removed.
+"""Files that appear whole or not at all.
 
-Writers hold a lock on their file as long as it has its temporary name. The kernel takes the lock from a process
-that dies, so whoever gets the lock of a file knows that nobody writes it any more.
+A file is written under a temporary name and renamed once it is complete. Writers in a shared folder hold a lock on
+their temporary file. The kernel releases the lock of a process that dies, so a temporary file that can be locked has no
+writer, and `sweep` removes it.
 """
 
 from __future__ import annotations
@@ -13,67 +14,88 @@ import secrets
 from pathlib import Path
 from typing import BinaryIO, Self
 
-FILE_MODE = 0o660
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write a file durably, in place of any other. Raises OSError.
+
+    For files with one writer: the temporary name is fixed, so an interrupted write leaves at most one file.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
+        file.write(content)
+        sync_file(file)
+    temporary.replace(path)
 
 
-class Temporary:
-    """A new file in the folder for temporary ones, open for writing and locked."""
+def sync_file(file: BinaryIO) -> None:
+    """Bring the written bytes of a file to the disk. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the entries of a folder to the disk: a new name is durable only then. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class TemporaryFile:
+    """A new file in a folder for temporary files, open for writing and locked; its writer renames or discards it."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path = path
         self.file = file
 
     @classmethod
-    def create(cls, folder: Path) -> Self:
-        """Make one. Raises OSError."""
+    def create(cls, folder: Path, mode: int) -> Self:
+        """Create a file with this mode. Raises OSError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         while True:
             path = folder / secrets.token_hex(16)
-            file = os.fdopen(os.open(path, flags, FILE_MODE), "wb")
-            # Between these two lines a sweep may take the file for a leftover: then make another one.
-            if _lock(file.fileno(), otherwise=True) and os.fstat(file.fileno()).st_nlink:
+            file = os.fdopen(os.open(path, flags, mode), "wb")
+            # A sweep may lock and remove the file between the line above and the lock: then create another one.
+            if _lock(file.fileno(), unsupported=True) and os.fstat(file.fileno()).st_nlink:
                 return cls(path, file)
             file.close()
 
-    def sync(self) -> None:
-        """Bring what was written to the disk."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
     def discard(self) -> None:
-        """Close it, and remove it if it still has its temporary name."""
-        with contextlib.suppress(OSError):  # what could not be flushed is discarded, and was reported when it was tried
+        """Close the file, and remove it unless it was renamed."""
+        with contextlib.suppress(OSError):  # bytes that cannot be flushed are discarded anyway
             self.file.close()
         self.path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> int:
-    """Remove the temporary files that nobody writes any more; gives how many. Raises OSError."""
-    return sum(_swept(path) for path in list(folder.iterdir()))
+    """Remove the temporary files of dead writers; return their number. Raises OSError."""
+    return sum(_remove_unlocked(path) for path in list(folder.iterdir()))
 
 
-def _swept(path: Path) -> bool:
+def _remove_unlocked(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:  # finished meanwhile
+    except FileNotFoundError:  # renamed since the folder was read
         return False
     try:
-        if not _lock(descriptor, otherwise=False):
+        if not _lock(descriptor, unsupported=False):
             return False
         path.unlink()
         return True
-    except FileNotFoundError:  # finished meanwhile: what we have locked is an object
+    except FileNotFoundError:  # renamed since it was opened: the lock is on a complete file
         return False
     finally:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, *, otherwise: bool) -> bool:
-    """Whether we got the lock of the file; `otherwise` on a file system without locks."""
+def _lock(descriptor: int, *, unsupported: bool) -> bool:
+    """Try to lock a file; return whether it worked, or `unsupported` on a file system without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return otherwise
+        return unsupported
     return True

@@ -1,4 +1,4 @@
-"""What is too big for the log: step logs, workspace archives, caches. One interface over every backend.
+"""Storage for what is too big for the log: step logs, archives, caches. One interface over every backend.
 
 objects = await open_objects(settings)      runstream.objects.open: on disk, or in a bucket
 await objects.write(paths.step_log(run_task, 0), BytesSource(b"..."), persist=True)

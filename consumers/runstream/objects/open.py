@@ -1,4 +1,4 @@
-"""Which object storage the settings name, ready for use: in a bucket, else on disk."""
+"""Opens the object storage that the settings name: a bucket, else a folder."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ log = structlog.get_logger()
 
 
 async def open_objects(settings: Settings, *, make: bool = True) -> ObjectStorage:
-    """The object storage; what is missing of it is made, unless told not to `make` it.
+    """Open the object storage; create a missing bucket or folder if `make`, else fail.
 
-    Raises BadRequestError for a URL that is not valid, InternalError for a storage that cannot be used.
+    Raises BadRequestError for an invalid URL, InternalError for a storage that cannot be used.
     """
     return await (_in_bucket(settings, make=make) if settings.objects_url else _on_disk(settings, make=make))
 
 
 async def _in_bucket(settings: Settings, *, make: bool) -> ObjectStorage:
-    # Imported here: a process with its objects on disk needs no client of S3.
+    # Imported here: a process with its objects on disk needs no S3 client.
     from runstream.objects.s3 import Keys, open_s3
     from runstream.objects.s3_location import parse_location
 
@@ -49,7 +49,7 @@ async def _on_disk(settings: Settings, *, make: bool) -> ObjectStorage:
         ) from error
     if removed:
         log.info(
-            f"removed {removed} unfinished objects that an earlier process has left",
+            f"removed {removed} unfinished objects of an earlier process",
             action="objects_swept",
             files=removed,
         )

@@ -1,7 +1,7 @@
 """What every object storage promises (rules storage-1 to storage-3), whatever the backend.
 
-An object's path is text with `/` between its elements. An object is visible only when it is complete, and a
-missing one is always the same error. Sizes are bytes, times are UTC.
+An object's path is text with `/` between its elements. An object is visible only once it is complete, and a missing
+object is always the same error. Sizes are bytes, times are UTC.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import BinaryIO, Protocol, Self
 from runstream.errors import BadRequestError, NotExistError
 
 CHUNK_BYTES = 256 << 10
+_MAX_ELEMENT_BYTES = 255
+"""Length of one path element: what file systems allow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """What is known of a stored object without reading it."""
+    """The description of a stored object."""
 
     path: str
     size: int
@@ -29,31 +31,31 @@ class Object:
 
 
 class ByteSource(Protocol):
-    """Where the bytes of a new object come from."""
+    """The content of a new object."""
 
     async def read(self, size: int) -> bytes:
-        """The next bytes, at most `size`; empty at the end."""
+        """Return the next bytes, at most `size`; empty at the end."""
         ...
 
 
 class ObjectReader(Protocol):
-    """An open object: it can be read from any offset, one read at a time.
+    """An open object: readable from any offset, one read at a time.
 
-    Its bytes are always those of the object that was opened. Once that is deleted or replaced, a disk still has
-    them; a bucket gives what it has begun to send, and beyond that an InternalError or NotExistError.
+    Its bytes are always those of the opened object. After that object is deleted or replaced, a disk still has them;
+    a bucket yields what it has begun to send, then an InternalError or NotExistError.
     """
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
+        """Size in bytes."""
         ...
 
     async def read(self, offset: int, size: int) -> bytes:
-        """The bytes from this offset, `size` of them or up to the end."""
+        """Return `size` bytes from this offset, or those up to the end."""
         ...
 
     async def close(self) -> None:
-        """Release it; a second close does nothing."""
+        """Release the object; a second close does nothing."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -64,10 +66,10 @@ class ObjectReader(Protocol):
 
 
 class ObjectStorage(Protocol):
-    """Where objects are."""
+    """A store of objects."""
 
     async def stat(self, path: str) -> Object:
-        """What is known of an object. Raises NotExistError."""
+        """Describe an object. Raises NotExistError."""
         ...
 
     async def read(self, path: str) -> ObjectReader:
@@ -75,72 +77,32 @@ class ObjectStorage(Protocol):
         ...
 
     async def write(self, path: str, source: ByteSource, *, size: int = -1, persist: bool = False) -> None:
-        """Store an object in place of any other; visible only when it is complete.
+        """Store an object in place of any other; it becomes visible once complete.
 
-        With a size, at most that many bytes are taken and the rest stays unread; with -1, all. With `persist`
-        it is durable when this returns. Raises BadRequestError for a path that cannot be one.
+        Take at most `size` bytes of the source and leave the rest unread; -1 takes all. With `persist`, the object is
+        durable on return. Raises BadRequestError for an impossible path.
         """
         ...
 
     async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
-        """Store several objects (their bytes, or local files), durable when this returns.
+        """Store several objects (bytes, or local files); they are durable on return.
 
-        Cheaper than one by one. Not atomic over the objects: an error may leave some of them stored. A local file is
-        not changed any more by who gives it, only removed: it may become the object itself.
+        Cheaper than one `write` each. Not atomic: after an error some may be stored. A local file may become the object
+        itself, so the caller may remove it, but not change it.
         """
         ...
 
     async def delete(self, path: str) -> None:
-        """Delete an object. Where the backend knows that it is missing (on disk): NotExistError."""
+        """Delete an object. A backend that knows that it is missing (a disk) raises NotExistError."""
         ...
 
     def list(self, prefix: str = "", *, start_after: str = "", recursive: bool = True) -> AsyncIterator[Object]:
-        """The objects whose path begins with the text `prefix`, in the backend's order, behind `start_after`.
+        """Yield the objects whose path begins with the text `prefix`, after `start_after`, in the backend's order.
 
-        A leading `/` of both is ignored. Not recursive: only those without `/` behind the prefix. A posix storage
+        A leading `/` of both is ignored. Unless `recursive`, skip paths with a `/` after the prefix. A posix storage
         raises BadRequestError for a `start_after` that does not begin with the prefix.
         """
         ...
-
-
-def not_exist(path: str) -> NotExistError:
-    """The error for a missing object."""
-    return NotExistError(f"object {path!r} does not exist", code="objectDoesNotExist", details={"path": path})
-
-
-async def chunks(reader: ObjectReader, offset: int = 0) -> AsyncIterator[bytes]:
-    """The bytes of an open object from an offset to its end; does not close it."""
-    while chunk := await reader.read(offset, CHUNK_BYTES):
-        offset += len(chunk)
-        yield chunk
-
-
-_LONGEST = 255
-"""Bytes of one element: what file systems allow."""
-
-
-def elements(path: str) -> list[str]:
-    """The elements of an object's path. Raises BadRequestError for a path that cannot be one."""
-    found = [element for element in path.split("/") if element]
-    if not found or ".." in found or "." in found or "\0" in path or not all(map(_short, found)):
-        raise impossible(path)
-    return found
-
-
-def impossible(path: str) -> BadRequestError:
-    """The error for a text that cannot be the path of an object."""
-    return BadRequestError(
-        f"{path[:200]!r} cannot be the path of an object",
-        code="invalidObjectPath",
-        hint=f"a path has no '.' or '..', no control characters, and no element of more than {_LONGEST} bytes",
-    )
-
-
-def _short(element: str) -> bool:
-    try:
-        return len(element.encode("utf-8", "surrogateescape")) <= _LONGEST
-    except UnicodeEncodeError:  # a lone surrogate is no text
-        return False
 
 
 class BytesSource:
@@ -150,9 +112,9 @@ class BytesSource:
         self._rest = memoryview(content)
 
     async def read(self, size: int) -> bytes:
-        """The next bytes, at most `size`."""
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        return bytes(taken)
+        """Return the next bytes, at most `size`."""
+        chunk, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(chunk)
 
 
 class FileSource:
@@ -173,7 +135,54 @@ class FileSource:
             self._file.close()
 
     async def read(self, size: int) -> bytes:
-        """The next bytes, at most `size`."""
+        """Return the next bytes, at most `size`."""
         if self._file is None:
             raise ValueError(f"{self._path} is not open")
         return await asyncio.to_thread(self._file.read, size)
+
+
+async def source_chunks(source: ByteSource, size: int) -> AsyncIterator[bytes]:
+    """Yield the bytes of a source, at most `size`; all of them for -1."""
+    while size and (chunk := await source.read(CHUNK_BYTES if size < 0 else min(size, CHUNK_BYTES))):
+        size = size if size < 0 else size - len(chunk)
+        yield chunk
+
+
+async def chunks(reader: ObjectReader, offset: int = 0) -> AsyncIterator[bytes]:
+    """Yield the bytes of an open object from an offset to its end; do not close it."""
+    while chunk := await reader.read(offset, CHUNK_BYTES):
+        offset += len(chunk)
+        yield chunk
+
+
+def elements(path: str) -> list[str]:
+    """Split an object's path into its elements. Raises BadRequestError for an impossible path.
+
+    Empty elements collapse (`a//b` is `a/b`), because neither a disk nor MinIO can tell the two apart.
+    """
+    found = [element for element in path.split("/") if element]
+    if not found or ".." in found or "." in found or "\0" in path or not all(map(_short, found)):
+        raise impossible(path)
+    return found
+
+
+def impossible(path: str) -> BadRequestError:
+    """Return the error for a text that cannot be the path of an object."""
+    return BadRequestError(
+        f"{path[:200]!r} cannot be the path of an object",
+        code="invalidObjectPath",
+        hint="a path has no '.' or '..', no control characters, and no element of more than "
+        f"{_MAX_ELEMENT_BYTES} bytes",
+    )
+
+
+def not_exist(path: str) -> NotExistError:
+    """Return the error for a missing object."""
+    return NotExistError(f"object {path!r} does not exist", code="objectDoesNotExist", details={"path": path})
+
+
+def _short(element: str) -> bool:
+    try:
+        return len(element.encode("utf-8", "surrogateescape")) <= _MAX_ELEMENT_BYTES
+    except UnicodeEncodeError:  # a lone surrogate is no text
+        return False

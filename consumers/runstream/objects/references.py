@@ -1,15 +1,16 @@
-"""Logs and archives that several runs share are deleted only when no run refers to them any more (rule storage-5).
+"""References to logs and archives that several runs share: the last one to go takes the data along (rule storage-5).
 
-A run task's data is below `logs/<run task>/data/` and `workspacearchives/<run task>/data/`; every run that refers to
-it has an empty object `runs/<run id>` beside it. A restart refers to what it keeps before its run is in the log; had
-that then not come about, a reference is left that belongs to no run, and keeps the data no longer than the others do.
+A run task's data is below `logs/<run task>/data/` and `workspacearchives/<run task>/data/`; every run that refers to it
+has an empty object `runs/<run id>` beside it. A restart writes its references before its run is in the log. If the run
+then fails to be created, a reference without a run remains; it is dropped with the reference of the original run.
 
-Between the look and the deletion nothing may add a reference. So whoever deletes what a run has left has said so in
-the log before, as a change of that run, after which it cannot be restarted from; and looks for references then.
+No reference may appear between the check and the deletion. So the deletion of a run's data is first an event of that
+run, after which the run cannot be restarted; only then are its references read.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,37 +31,35 @@ class Shared:
 
     @property
     def data(self) -> str:
-        """What the paths of the data begin with."""
+        """Prefix of the data's paths."""
         return f"{self.kind}/{self.run_task}/data/"
 
     @property
     def references(self) -> str:
-        """What the paths of the references begin with."""
+        """Prefix of the references' paths."""
         return f"{self.kind}/{self.run_task}/runs/"
+
+    def reference(self, run_id: str) -> str:
+        """Return the path of the object by which this run refers to the data."""
+        return self.references + run_id
 
 
 def shared_of(path: str) -> Shared:
-    """Whose log or archive, or reference to one, is at this path. Raises BadRequestError for another path."""
+    """Return the data that a path belongs to, as its log, archive or reference. Raises BadRequestError for others."""
     match path.split("/"):
         case ["logs" | "workspacearchives" as kind, run_task, "data" | "runs", _, *_] if run_task:
             return Shared(kind, run_task)
     raise BadRequestError(f"{path[:200]!r} is not the path of a log or an archive", code="invalidObjectPath")
 
 
-def reference(shared: Shared, run_id: str) -> str:
-    """The path of the object that says that this run refers to the data."""
-    of = {paths.LOGS: paths.log_reference, paths.ARCHIVES: paths.archive_reference}[shared.kind]
-    return of(shared.run_task, run_id)
-
-
 class SharedObjects:
-    """Refers to what is shared (see `runstream.gateway.runs.create.SharedData`)."""
+    """The writer of references (see `runstream.gateway.runs.create.SharedData`)."""
 
     def __init__(self, objects: ObjectStorage) -> None:
         self._objects = objects
 
     async def refer(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
-        """Say that a run refers to the logs, and to the archives, of these ids; durable when this returns."""
+        """Refer from a run to the logs and archives of these run tasks; durable on return."""
         references = [paths.log_reference(one, run_id) for one in logs]
         references += [paths.archive_reference(one, run_id) for one in archives]
         if references:
@@ -68,13 +67,13 @@ class SharedObjects:
 
 
 async def referring_runs(objects: ObjectStorage, shared: Shared) -> list[str]:
-    """The ids of the runs that refer to the data."""
+    """Return the ids of the runs that refer to the data."""
     start = shared.references
     return [found.path.removeprefix(start) async for found in objects.list(start)]
 
 
 async def delete_unreferenced(objects: ObjectStorage, path: str) -> bool:
-    """Delete a log or an archive if no run refers to it; whether it is gone. Raises BadRequestError."""
+    """Delete a log or an archive unless a run refers to it; return whether it is gone. Raises BadRequestError."""
     shared = shared_of(path)
     if not path.startswith(shared.data):
         raise BadRequestError(f"{path[:200]!r} is a reference, not a log or an archive", code="invalidObjectPath")
@@ -85,11 +84,11 @@ async def delete_unreferenced(objects: ObjectStorage, path: str) -> bool:
 
 
 async def drop_reference(objects: ObjectStorage, shared: Shared, run_id: str) -> bool:
-    """Take back what a run refers to; with the last reference the data goes too. Whether it is gone.
+    """Drop a run's reference, and with the last one the data; return whether the data is gone.
 
-    It can be done again after a failure: data without a reference is deleted then.
+    Safe to repeat after a failure: that deletes data without references.
     """
-    await _delete(objects, reference(shared, run_id))
+    await _delete(objects, shared.reference(run_id))
     if await _is_referred_to(objects, shared):
         return False
     for path in [found.path async for found in objects.list(shared.data)]:
@@ -104,7 +103,5 @@ async def _is_referred_to(objects: ObjectStorage, shared: Shared) -> bool:
 
 
 async def _delete(objects: ObjectStorage, path: str) -> None:
-    try:
+    with contextlib.suppress(NotExistError):  # deleted by an earlier attempt
         await objects.delete(path)
-    except NotExistError:  # deleted by whoever tried before
-        return

@@ -1,6 +1,12 @@
-"""Objects in a bucket, by their own paths behind the location's prefix, in plain key order.
+"""Objects in a bucket of AWS S3, MinIO, or another service that speaks its protocol.
 
-Empty path elements collapse. Deleting a missing object succeeds. What is written is durable when it is answered.
+    storage = await open_s3(parse_location("s3://bucket/prefix?endpoint=minio:9000&tls=off"), keys)
+
+Paths are keys below the location's prefix, listed in plain key order; empty path elements collapse. Deleting a missing
+object succeeds. A write is durable once it is acknowledged.
+
+Processes that use a bucket run on uvloop: with asyncio's own loop the client's threads may still hold the interpreter
+when it ends, and abort it.
 """
 
 from __future__ import annotations
@@ -11,7 +17,7 @@ import os
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +30,16 @@ from obstore.exceptions import GenericError
 from obstore.store import S3Store
 
 from runstream.errors import BadRequestError, NotExistError, RunstreamError
-from runstream.objects.port import CHUNK_BYTES, ByteSource, BytesSource, FileSource, Object, elements, impossible
+from runstream.objects.port import (
+    CHUNK_BYTES,
+    ByteSource,
+    BytesSource,
+    FileSource,
+    Object,
+    elements,
+    impossible,
+    source_chunks,
+)
 from runstream.objects.s3_errors import NO_BUCKET, Answer, broken, heard, translated
 from runstream.objects.s3_location import S3Location
 from runstream.telemetry.secrets import hide_secret
@@ -33,122 +48,269 @@ if TYPE_CHECKING:  # the client has these for type checkers alone
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, RetryConfig, S3Credential, S3CredentialProvider
 
-_WRITES = 8
-"""Objects of one `write_all` at once."""
+REQUESTS = 32
+"""Concurrent requests of one process."""
+UPLOADS = 4
+"""Concurrent multipart uploads of one process: each keeps a few parts in memory."""
+PART_BYTES = 8 << 20
+_MAX_PARTS = 10_000
+_CONCURRENT_PARTS = 2
+_ABORT_SECONDS = 10.0
+_CONCURRENT_WRITES = 8
+"""Objects that one `write_all` sends at a time."""
+_MAX_KEY_BYTES = 1024
+"""S3's limit."""
+_PAGE = 1000
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_READ_ATTEMPTS = 3
+"""Attempts to resume a broken answer that yield no byte."""
+
+_DEFAULT_REGION = "us-east-1"
+_CREATED_MEANWHILE = ("BucketAlreadyOwnedByYou", "OperationAborted")
+_SIGNED = timedelta(minutes=5)
+_CREATE_SECONDS = 30.0
+_CONNECT = timedelta(seconds=5)
+_READ_TIMEOUT = timedelta(seconds=60)
+"""Time without a byte after which a request is retried."""
+_ANSWER_TIMEOUT = timedelta(hours=1)
+"""Time for one answer; after it, the rest is requested again."""
+_RETRIES: RetryConfig = {
+    "max_retries": 8,
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
+    "retry_timeout": timedelta(minutes=2),
+}
+_STARTUP_RETRIES: RetryConfig = {
+    "max_retries": 2,
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
+    "retry_timeout": timedelta(seconds=10),
+}
+"""Fewer, because a user waits for the error."""
+_STARTUP_READ_TIMEOUT = timedelta(seconds=5)
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Credentials."""
+
+    access: str
+    secret: str = field(repr=False)
+
+    def __call__(self) -> S3Credential:
+        """Return the credentials as the client wants them."""
+        return {"access_key_id": self.access, "secret_access_key": self.secret, "token": None, "expires_at": None}
+
+
+async def open_s3(location: S3Location, keys: Keys | None, *, make: bool = True) -> S3Objects:
+    """Open the storage in a bucket; create a missing bucket if `make`, else fail.
+
+    Without keys, take AWS's environment variables or the role of the machine. Raises BadRequestError for an invalid
+    certificate file, InternalError for a storage that does not work.
+    """
+    hide_secret(keys.secret if keys is not None else os.environ.get("AWS_SECRET_ACCESS_KEY", ""))
+    first = _store(location, keys, _STARTUP_RETRIES, _STARTUP_READ_TIMEOUT)
+    try:
+        await _probe(location, first)
+    except RunstreamError as error:
+        if error.code != NO_BUCKET or not make:
+            raise
+        await _create(location, keys)
+        await _probe(location, first)
+    return S3Objects(location, _store(location, keys, _RETRIES, _READ_TIMEOUT))
 
 
 class S3Objects:
     """The object storage in a bucket."""
 
-    def __init__(self, bucket: Bucket) -> None:
-        self._bucket = bucket
+    def __init__(self, location: S3Location, store: S3Store) -> None:
+        self.location = location
+        self.store = store
+        self.requests = asyncio.Semaphore(REQUESTS)
+        """Held during one request, never while a caller's code runs: that may need a request itself."""
+        self._uploads = asyncio.Semaphore(UPLOADS)
+        """Held during a multipart upload, in place of `requests`."""
 
     async def stat(self, path: str) -> Object:
-        """What is known of an object. Raises NotExistError."""
-        key = self._bucket.key(path)
-        async with self._bucket.requests:
-            with translated(self._bucket.location, path):
-                return described(self._bucket, await obstore.head_async(self._bucket.store, key))
+        """Describe an object. Raises NotExistError."""
+        key = self._key(path)
+        async with self._request(path):
+            return _described(await obstore.head_async(self.store, key))
 
     async def read(self, path: str) -> S3Reader:
         """Open an object. Raises NotExistError."""
-        key = self._bucket.key(path)
-        async with self._bucket.requests:
-            with translated(self._bucket.location, path):
-                return S3Reader(self._bucket, path, await obstore.get_async(self._bucket.store, key))
+        key = self._key(path)
+        async with self._request(path):
+            return S3Reader(self, path, await obstore.get_async(self.store, key))
 
     async def write(self, path: str, source: ByteSource, *, size: int = -1, persist: bool = False) -> None:
-        """Store an object; see the port. It is durable with and without `persist`."""
+        """Store an object, durably with and without `persist`; see the port.
+
+        A small object takes one request; a larger one is sent in parts and appears with the last request. Memory holds
+        a few parts. The parts of a killed process stay: a lifecycle rule of the bucket should delete them.
+        """
         del persist
-        await upload(self._bucket, path, source, size)
+        key = self._key(path)
+        part_bytes = max(PART_BYTES, -(-size // (_MAX_PARTS - 1)))
+        chunks = source_chunks(source, size)
+        first = await _gather(chunks, part_bytes)
+        if len(first) < part_bytes:
+            async with self._request(path):
+                await obstore.put_async(self.store, key, first, use_multipart=False)
+        else:
+            async with self._uploads:
+                await self._upload_parts(path, key, first, chunks, part_bytes)
 
     async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
-        """Store several objects, side by side."""
+        """Store several objects concurrently."""
         for path in contents:
-            self._bucket.key(path)
-        rest = iter(contents.items())
+            self._key(path)
+        remaining = iter(contents.items())
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(_WRITES, len(contents))):
-                    group.create_task(self._store_each(rest))
+                for _ in range(min(_CONCURRENT_WRITES, len(contents))):
+                    group.create_task(self._write_each(remaining))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from errors
 
     async def delete(self, path: str) -> None:
-        """Delete an object; one that is missing is deleted already."""
-        key = self._bucket.key(path)
-        async with self._bucket.requests:
-            with translated(self._bucket.location, path):
-                await obstore.delete_async(self._bucket.store, key)
+        """Delete an object; a missing one counts as deleted."""
+        key = self._key(path)
+        async with self._request(path):
+            await obstore.delete_async(self.store, key)
 
-    def list(self, prefix: str = "", *, start_after: str = "", recursive: bool = True) -> AsyncIterator[Object]:
-        """The objects whose path begins with `prefix`; see the port."""
-        return found(self._bucket, prefix.lstrip("/"), start_after.lstrip("/"), recursive)
+    async def list(self, prefix: str = "", *, start_after: str = "", recursive: bool = True) -> AsyncIterator[Object]:
+        """Yield the objects whose path begins with `prefix`, in key order; see the port.
 
-    async def _store_each(self, rest: Iterator[tuple[str, bytes | Path]]) -> None:
-        for path, content in rest:
-            if isinstance(content, bytes):
-                await upload(self._bucket, path, BytesSource(content), len(content))
-            else:
-                async with FileSource(content) as source:
-                    await upload(self._bucket, path, source, -1)
+        The client lists by prefixes of whole elements only. The rest of a text prefix is a matter of where the list
+        starts and ends.
+        """
+        prefix, start_after = prefix.lstrip("/"), start_after.lstrip("/")
+        folder = prefix[: prefix.rfind("/") + 1]
+        if not _possible(folder):
+            return
+        if start_after < prefix and not prefix.endswith("/") and _possible(prefix):
+            # A list after a path leaves out the path itself.
+            with contextlib.suppress(NotExistError):
+                yield await self.stat(prefix)
+        start = max(start_after, prefix)
+        async with contextlib.aclosing(self._pages(folder, start, recursive=recursive)) as pages:
+            async for page in pages:
+                for meta in page:
+                    path = meta["path"]
+                    if path > start and path.startswith(prefix):
+                        yield _described(meta)
+                    elif path > start:  # all others are past the prefix too
+                        return
 
+    async def _pages(self, folder: str, start: str, *, recursive: bool) -> AsyncGenerator[Sequence[ObjectMeta], None]:
+        parent = folder.rstrip("/") or None
+        if not recursive:
+            async with self._request(folder):
+                listed = await obstore.list_with_delimiter_async(self.store, parent)
+            yield sorted(listed["objects"], key=lambda meta: meta["path"])
+            return
+        offset = start if start and _possible(start) else None
+        with translated(self.location, folder):
+            pages = obstore.list(self.store, parent, offset=offset, chunk_size=_PAGE)
+        while True:
+            async with self._request(folder):
+                page = await anext(pages, None)
+            if page is None:
+                return
+            yield page
 
-REQUESTS = 32
-"""At once, of one process."""
-UPLOADS = 4
-"""Objects in several parts at once, of one process: each keeps some parts in memory."""
-_LONGEST = 1024
-"""Bytes of a key: S3's limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """Where requests go."""
-
-    location: S3Location
-    store: S3Store
-    requests: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(REQUESTS))
-    """Held while a request is under way, never while somebody else's code runs: that may need one itself."""
-    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
-    """Held while an object is sent in parts, instead of the other one."""
-
-    def key(self, path: str) -> str:
-        """The key of an object. Raises BadRequestError for a path that cannot be one."""
-        key = self.location.prefix + "/".join(elements(path))
+    def _key(self, path: str) -> str:
+        """Return an object's key below the prefix. Raises BadRequestError for an impossible path."""
+        key = "/".join(elements(path))
         try:
-            short = len(key.encode()) <= _LONGEST
+            short = len((self.location.prefix + key).encode()) <= _MAX_KEY_BYTES
         except UnicodeEncodeError as error:
             raise impossible(path) from error
         if not short:
             raise impossible(path)
         return key
 
-    def path(self, key: str) -> str:
-        """The path of the object with this key."""
-        return key.removeprefix(self.location.prefix)
+    @contextlib.asynccontextmanager
+    async def _request(self, path: str) -> AsyncIterator[None]:
+        """Wait for a free request, and translate its errors."""
+        async with self.requests:
+            with translated(self.location, path):
+                yield
 
+    async def _write_each(self, remaining: Iterator[tuple[str, bytes | Path]]) -> None:
+        for path, content in remaining:
+            if isinstance(content, bytes):
+                await self.write(path, BytesSource(content), size=len(content))
+            else:
+                async with FileSource(content) as source:
+                    await self.write(path, source)
 
-_ATTEMPTS = 3
-"""How often a request that breaks off is made again without a byte having come."""
+    async def _upload_parts(
+        self, path: str, key: str, first: bytes, chunks: AsyncIterator[bytes], part_bytes: int
+    ) -> None:
+        stopped = asyncio.Event()
+        source_errors: list[Exception] = []
+
+        async def parts() -> AsyncIterator[bytes]:
+            part = first
+            while part:
+                yield part
+                try:
+                    part = await _unless(stopped, _gather(chunks, part_bytes))
+                except Exception as error:
+                    source_errors.append(error)
+                    raise
+
+        sending = asyncio.ensure_future(
+            obstore.put_async(
+                self.store,
+                key,
+                parts(),
+                use_multipart=True,
+                chunk_size=part_bytes,
+                max_concurrency=_CONCURRENT_PARTS,
+            )
+        )
+        try:
+            with translated(self.location, path):
+                await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            # The client deletes the sent parts when its source fails, but not when its request is cancelled.
+            stopped.set()
+            await asyncio.wait({sending}, timeout=_ABORT_SECONDS)
+            if sending.done():
+                sending.exception()  # retrieved, or asyncio logs it
+            else:
+                sending.cancel()
+            raise
+        except Exception:
+            if source_errors:  # the client rewords the source's error
+                raise source_errors[0] from source_errors[0].__cause__
+            raise
 
 
 class S3Reader:
-    """An open object of a bucket."""
+    """An open object of a bucket.
 
-    def __init__(self, bucket: Bucket, path: str, opened: GetResult) -> None:
-        self._bucket = bucket
+    Sequential reads share one request; a read elsewhere makes a new one. Each request names the ETag of the opened
+    object, so a replaced object is an error and never a mixture. A broken request is resumed where it ended.
+    """
+
+    def __init__(self, storage: S3Objects, path: str, opened: GetResult) -> None:
+        self._storage = storage
         self._path = path
         self._key = opened.meta["path"]
         self._etag = opened.meta["e_tag"]
         self.size = opened.meta["size"]
         self._offset = 0
-        """What the stream gives next, behind what is kept of it."""
+        """Offset of the stream's next byte; `_rest` ends there."""
         self._rest = b""
+        """Bytes that the stream yielded and no read has taken."""
         self._stream: AsyncIterator[bytes] | None = _chunks(opened)
 
     async def read(self, offset: int, size: int) -> bytes:
-        """The bytes from this offset, `size` of them or up to the end. Raises InternalError."""
+        """Return `size` bytes from this offset, or those up to the end. Raises InternalError."""
         if offset >= self.size or size <= 0:
             return b""
         if offset != self._offset - len(self._rest):
@@ -160,12 +322,12 @@ class S3Reader:
             chunk = await self._next_chunk()
             parts.append(chunk)
             missing -= len(chunk)
-        found = b"".join(parts)
-        self._rest = found[wanted:]
-        return found[:wanted]
+        content = b"".join(parts)
+        self._rest = content[wanted:]
+        return content[:wanted]
 
     async def close(self) -> None:
-        """Give up the request that is open."""
+        """Drop the open request."""
         self._stream = None
         self._rest = b""
 
@@ -178,8 +340,8 @@ class S3Reader:
         await self.close()
 
     async def _next_chunk(self) -> bytes:
-        with translated(self._bucket.location, self._path):
-            for _ in range(_ATTEMPTS):
+        with translated(self._storage.location, self._path):
+            for _ in range(_READ_ATTEMPTS):
                 try:
                     chunk = await self._from_stream()
                 except GenericError:
@@ -191,260 +353,37 @@ class S3Reader:
             return await self._from_stream() or self._ended()
 
     async def _from_stream(self) -> bytes:
-        async with self._bucket.requests:
+        async with self._storage.requests:
             if self._stream is None:
                 options: GetOptions = {"range": {"offset": self._offset}, "if_match": self._etag}
-                self._stream = _chunks(await obstore.get_async(self._bucket.store, self._key, options=options))
+                self._stream = _chunks(await obstore.get_async(self._storage.store, self._key, options=options))
             return await anext(self._stream, b"")
 
     def _ended(self) -> bytes:
-        raise GenericError(f"the answer ended at byte {self._offset} of {self.size}, {_ATTEMPTS + 1} times")
-
-
-def _chunks(opened: GetResult) -> AsyncIterator[bytes]:
-    return aiter(opened.stream(CHUNK_BYTES))
-
-
-_PAGE = 1000
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-
-
-async def found(bucket: Bucket, prefix: str, start_after: str, recursive: bool) -> AsyncIterator[Object]:
-    """The objects whose path begins with the text `prefix`, behind `start_after`."""
-    folder = prefix[: prefix.rfind("/") + 1]
-    if not _possible(folder):
-        return
-    if start_after < prefix and not prefix.endswith("/"):
-        async for exact in _exactly(bucket, prefix):
-            yield exact
-    start = max(start_after, prefix)
-    async with contextlib.aclosing(_pages(bucket, folder, start, recursive=recursive)) as pages:
-        async for page in pages:
-            for meta in page:
-                path = bucket.path(meta["path"])
-                if path > start and path.startswith(prefix):
-                    yield described(bucket, meta)
-                elif path > start:  # all others are behind the prefix too
-                    return
-
-
-def described(bucket: Bucket, meta: ObjectMeta) -> Object:
-    """The object that the client describes."""
-    return Object(bucket.path(meta["path"]), meta["size"], meta["last_modified"].astimezone(UTC))
-
-
-async def _exactly(bucket: Bucket, path: str) -> AsyncIterator[Object]:
-    """The object with this path, if there is one: a list behind a path leaves out the path itself."""
-    if not _possible(path):
-        return
-    try:
-        async with bucket.requests:
-            with translated(bucket.location, path):
-                meta = await obstore.head_async(bucket.store, bucket.key(path))
-    except NotExistError:
-        return
-    yield described(bucket, meta)
-
-
-async def _pages(
-    bucket: Bucket, folder: str, start: str, *, recursive: bool
-) -> AsyncGenerator[Sequence[ObjectMeta], None]:
-    key = bucket.location.prefix + folder
-    if not recursive:
-        async with bucket.requests:
-            with translated(bucket.location, folder):
-                listed = await obstore.list_with_delimiter_async(bucket.store, key.rstrip("/") or None)
-        yield sorted(listed["objects"], key=lambda meta: meta["path"])
-        return
-    offset = bucket.location.prefix + start if start and _possible(start) else None
-    with translated(bucket.location, folder):
-        pages = obstore.list(bucket.store, key.rstrip("/") or None, offset=offset, chunk_size=_PAGE)
-    while True:
-        async with bucket.requests:
-            with translated(bucket.location, folder):
-                page = await anext(pages, None)
-        if page is None:
-            return
-        yield page
-
-
-def _possible(path: str) -> bool:
-    """Whether objects can have this path, or be below it."""
-    elements = path.removesuffix("/").split("/")
-    return not path or not (_CONTROL.search(path) or any(element in ("", ".", "..") for element in elements))
-
-
-PART_BYTES = 8 << 20
-_MOST_PARTS = 10_000
-_PARTS_AT_ONCE = 2
-_ABORT_SECONDS = 10.0
-T = TypeVar("T")
-
-
-async def upload(bucket: Bucket, path: str, source: ByteSource, size: int) -> None:
-    """Store an object; of a size that is not -1 at most so many bytes are taken. Raises what the source raises."""
-    key = bucket.key(path)
-    parts = _Parts(source, size)
-    first = await parts.next()
-    if len(first) < parts.size:
-        async with bucket.requests:
-            with translated(bucket.location, path):
-                await obstore.put_async(bucket.store, key, first, use_multipart=False)
-    else:
-        async with bucket.uploads:
-            await _in_parts(bucket, path, key, first, parts)
-
-
-class _Parts:
-    """A source, cut into parts of one size; the last one is smaller, or empty."""
-
-    def __init__(self, source: ByteSource, size: int) -> None:
-        self._source = source
-        self._left = size if size >= 0 else None
-        self.size = max(PART_BYTES, -(-size // (_MOST_PARTS - 1)))
-        self.error: Exception | None = None
-        """What the source has raised."""
-
-    async def next(self) -> bytes:
-        """The next part."""
-        chunks: list[bytes] = []
-        missing = self.size if self._left is None else min(self.size, self._left)
-        try:
-            while missing > 0 and (chunk := await self._source.read(min(missing, CHUNK_BYTES))):
-                chunks.append(chunk)
-                missing -= len(chunk)
-        except Exception as error:
-            self.error = error
-            raise
-        part = b"".join(chunks)
-        if self._left is not None:
-            self._left -= len(part)
-        return part
-
-
-async def _in_parts(bucket: Bucket, path: str, key: str, first: bytes, parts: _Parts) -> None:
-    stopped = asyncio.Event()
-    sending = asyncio.ensure_future(
-        obstore.put_async(
-            bucket.store,
-            key,
-            _until(stopped, first, parts),
-            use_multipart=True,
-            chunk_size=parts.size,
-            max_concurrency=_PARTS_AT_ONCE,
-        )
-    )
-    try:
-        with translated(bucket.location, path):
-            await asyncio.shield(sending)
-    except asyncio.CancelledError:
-        # Cancelling the request itself would leave the parts that were sent; a source that fails has them deleted.
-        stopped.set()
-        await asyncio.wait({sending}, timeout=_ABORT_SECONDS)
-        if sending.done():
-            sending.exception()  # looked at, because nobody else will
-        else:
-            sending.cancel()
-        raise
-    except Exception:
-        if parts.error is not None:  # the client may say it in other words
-            raise parts.error from parts.error.__cause__
-        raise
-
-
-async def _until(stopped: asyncio.Event, first: bytes, parts: _Parts) -> AsyncIterator[bytes]:
-    """All parts; an error as soon as it is stopped."""
-    yield first
-    while part := await _unless(stopped, parts.next()):
-        yield part
-
-
-async def _unless(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
-    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
-    try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if stopped.is_set():
-            raise InterruptedError("nobody waits for this upload any more")
-        return working.result()
-    finally:
-        working.cancel()
-        stopping.cancel()
-
-
-_DEFAULT_REGION = "us-east-1"
-_MADE_MEANWHILE = ("BucketAlreadyOwnedByYou", "OperationAborted")
-_SIGNED = timedelta(minutes=5)
-_CREATE_SECONDS = 30.0
-_CONNECT = timedelta(seconds=5)
-_SILENT = timedelta(seconds=60)
-"""How long a request may say nothing; then it is made again."""
-_WHOLE = timedelta(hours=1)
-"""How long the answer to one request may be read; then the rest is asked for anew."""
-_RETRIES: RetryConfig = {
-    "max_retries": 8,
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10), "base": 2},
-    "retry_timeout": timedelta(minutes=2),
-}
-_FEW_RETRIES: RetryConfig = {
-    "max_retries": 2,
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
-    "retry_timeout": timedelta(seconds=10),
-}
-"""At the start, where somebody waits to see what is wrong."""
-_IMPATIENT = timedelta(seconds=5)
-"""At the start, in place of `_SILENT`."""
-
-log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Credentials."""
-
-    access: str
-    secret: str = field(repr=False)
-
-    def __call__(self) -> S3Credential:
-        """What the client asks for."""
-        return {"access_key_id": self.access, "secret_access_key": self.secret, "token": None, "expires_at": None}
-
-
-async def open_s3(location: S3Location, keys: Keys | None, *, make: bool = True) -> S3Objects:
-    """The storage in a bucket, which is made if it is missing; unless not to `make` it, which is an error then.
-
-    Without keys those of the environment are taken: AWS's variables, or the role of the machine. Raises
-    BadRequestError for a file of certificates that is none, InternalError for what does not work.
-    """
-    hide_secret(keys.secret if keys is not None else os.environ.get("AWS_SECRET_ACCESS_KEY", ""))
-    first = Bucket(location, _store(location, keys, _FEW_RETRIES, _IMPATIENT))
-    try:
-        await _look(first)
-    except RunstreamError as error:
-        if error.code != NO_BUCKET or not make:
-            raise
-        await _create(first)
-        await _look(first)
-    return S3Objects(Bucket(location, _store(location, keys, _RETRIES, _SILENT)))
+        raise GenericError(f"the answer ended at byte {self._offset} of {self.size}, {_READ_ATTEMPTS + 1} times")
 
 
 def region_of(location: S3Location) -> str:
-    """The region that requests are signed for."""
+    """Return the region that requests are signed for."""
     environ = os.environ
     return location.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or _DEFAULT_REGION
 
 
-def _store(location: S3Location, keys: S3CredentialProvider | None, retries: RetryConfig, silent: timedelta) -> S3Store:
+def _store(
+    location: S3Location, keys: S3CredentialProvider | None, retries: RetryConfig, read_timeout: timedelta
+) -> S3Store:
     options: ClientConfig = {
         "allow_http": not location.tls,
         "connect_timeout": _CONNECT,
-        "read_timeout": silent,
-        "timeout": _WHOLE,
+        "read_timeout": read_timeout,
+        "timeout": _ANSWER_TIMEOUT,
     }
     if location.ca is not None:
         options["root_certificate"] = _certificates(location)
     region = region_of(location)
     return S3Store(
         location.bucket,
+        prefix=location.prefix.rstrip("/") or None,
         config={
             "endpoint": location.url(region),
             "region": region,
@@ -469,15 +408,14 @@ def _certificates(location: S3Location) -> bytes:
         ) from error
 
 
-async def _look(bucket: Bucket) -> None:
-    """Ask for a list: the one request that tells a missing bucket from a missing object."""
-    with translated(bucket.location, ""):
-        await anext(obstore.list(bucket.store, f"{bucket.location.prefix}probes"), None)
+async def _probe(location: S3Location, store: S3Store) -> None:
+    """Request a list: the one request that tells a missing bucket from a missing object."""
+    with translated(location, ""):
+        await anext(obstore.list(store, "probes"), None)
 
 
-async def _create(bucket: Bucket) -> None:
-    """Make the bucket; another process may have made it at the same moment. The client signs, and cannot ask."""
-    location = bucket.location
+async def _create(location: S3Location, keys: Keys | None) -> None:
+    """Create the bucket, unless another process just did. The client can sign this request, but not send it."""
     region = region_of(location)
     body = ""
     if region != _DEFAULT_REGION:
@@ -485,17 +423,54 @@ async def _create(bucket: Bucket) -> None:
             '<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
             f"<LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
         )
+    store = _store(replace(location, prefix=""), keys, _STARTUP_RETRIES, _STARTUP_READ_TIMEOUT)
     with translated(location, ""):
-        url = await obstore.sign_async(bucket.store, "PUT", "", _SIGNED)
+        url = await obstore.sign_async(store, "PUT", "", _SIGNED)
     verify = ssl.create_default_context(cafile=location.ca) if location.ca is not None else True
     try:
         async with httpx2.AsyncClient(verify=verify, timeout=_CREATE_SECONDS) as client:
-            answer = await client.put(url, content=body)
+            response = await client.put(url, content=body)
     except httpx2.HTTPError as error:
         raise broken(location, Answer(message=str(error))) from error
-    if answer.is_success:
-        log.info(f"made the bucket of {location}", action="objects_bucket_made", bucket=location.bucket)
+    if response.is_success:
+        log.info(f"created the bucket of {location}", action="objects_bucket_made", bucket=location.bucket)
         return
-    said = heard(f"{answer.text}\nstatus code: {answer.status_code}")
-    if said.code not in _MADE_MEANWHILE:
-        raise broken(location, said)
+    answer = heard(f"{response.text}\nstatus code: {response.status_code}")
+    if answer.code not in _CREATED_MEANWHILE:
+        raise broken(location, answer)
+
+
+def _described(meta: ObjectMeta) -> Object:
+    return Object(meta["path"], meta["size"], meta["last_modified"].astimezone(UTC))
+
+
+def _possible(path: str) -> bool:
+    """Return whether an object can have this path, or be below it."""
+    names = path.removesuffix("/").split("/")
+    return not path or not (_CONTROL.search(path) or any(name in ("", ".", "..") for name in names))
+
+
+def _chunks(opened: GetResult) -> AsyncIterator[bytes]:
+    return aiter(opened.stream(CHUNK_BYTES))
+
+
+async def _gather(chunks: AsyncIterator[bytes], size: int) -> bytes:
+    """Return the next chunks, joined: `size` bytes or a little more, or those up to the end."""
+    gathered: list[bytes] = []
+    while size > 0 and (chunk := await anext(chunks, b"")):
+        gathered.append(chunk)
+        size -= len(chunk)
+    return b"".join(gathered)
+
+
+async def _unless(stopped: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of the work; raise InterruptedError as soon as the event is set."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stopped.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stopped.is_set():
+            raise InterruptedError("the upload was cancelled")
+        return working.result()
+    finally:
+        working.cancel()
+        stopping.cancel()

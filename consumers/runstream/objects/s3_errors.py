@@ -1,4 +1,4 @@
-"""What a bucket's answers mean: the object is missing, or the storage does not work, and what to do about it."""
+"""Translates a bucket's answers into errors: a missing object, or a storage that does not work and the way out."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MESSAGE = re.compile("<Message>([^<]{1,300})")
 _REASON = re.compile(r'(?:message|error): "([^"]{1,200})"')
 _STATUS = re.compile("status code: ([0-9]{3})")
 _NO_KEYS = "NoCredentials"
-_CLIENTS_WORDS = {"redirect without LOCATION": "PermanentRedirect", "http://169.254.": _NO_KEYS}
-"""What the client says where the service has no words: a machine without a role cannot be asked for credentials."""
+_CLIENT_ERRORS = {"redirect without LOCATION": "PermanentRedirect", "http://169.254.": _NO_KEYS}
+"""Errors of the client itself: the last one is the address that serves the credentials of a machine's role."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Meaning:
-    """What answers mean, and the way out."""
+    """The meaning of some answers, and the way out."""
 
     answers: frozenset[str] = frozenset()
     code: str
@@ -67,7 +67,7 @@ _MEANINGS = (
     _Meaning(
         answers=frozenset({_NO_KEYS}),
         code="objectsKeysMissing",
-        wrong="needs keys, and none are given",
+        wrong="needs keys, but none are set",
         hint="set RUNSTREAM_OBJECTS_ACCESS_KEY and RUNSTREAM_OBJECTS_SECRET_KEY, or AWS's own variables; this machine "
         "has no role that could be used",
     ),
@@ -96,7 +96,7 @@ _MEANINGS = (
 _FAILED = _Meaning(
     code="objectsFailed",
     wrong="answers with an error",
-    hint="its own records say more; `runstream doctor` tries it again",
+    hint="see the storage's own logs; `runstream doctor` tries it again",
 )
 _UNREACHABLE = _Meaning(
     code="objectsUnreachable",
@@ -107,17 +107,17 @@ _UNREACHABLE = _Meaning(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a service has answered, as far as it is known."""
+    """The answer of a service, as far as it is known."""
 
     code: str = ""
-    """Its error code, such as NoSuchBucket, else the HTTP status; empty when it has not answered at all."""
+    """The error code, such as NoSuchBucket, else the HTTP status; empty without an answer."""
     message: str = ""
-    """Its words, or the client's."""
+    """Message of the service, else of the client."""
 
 
 @contextlib.contextmanager
 def translated(location: S3Location, path: str) -> Iterator[None]:
-    """Turns what a request about an object raises into our errors."""
+    """Translate the errors of a request about an object."""
     try:
         yield
     except (BaseError, FileNotFoundError, ValueError) as error:
@@ -125,7 +125,7 @@ def translated(location: S3Location, path: str) -> Iterator[None]:
 
 
 def failure(location: S3Location, path: str, error: Exception) -> RunstreamError:
-    """Our error for what a request about an object has raised."""
+    """Return our error for the client's error about an object."""
     answer = heard(str(error))
     if isinstance(error, FileNotFoundError) and answer.code != "NoSuchBucket":
         return not_exist(path)
@@ -144,7 +144,7 @@ def failure(location: S3Location, path: str, error: Exception) -> RunstreamError
 
 
 def broken(location: S3Location, answer: Answer) -> InternalError:
-    """The error for a storage that does not work, with the way out."""
+    """Return the error for a storage that does not work, with the way out."""
     other = _FAILED if answer.code else _UNREACHABLE
     meaning = next((each for each in _MEANINGS if answer.code in each.answers), other)
     said = f"{answer.code} {answer.message}".strip()
@@ -157,10 +157,10 @@ def broken(location: S3Location, answer: Answer) -> InternalError:
 
 
 def heard(text: str) -> Answer:
-    """What a service answered, from the text of the client's error."""
-    for words, meant in _CLIENTS_WORDS.items():
-        if words in text:
-            return Answer(meant)
+    """Parse the service's answer from the text of the client's error."""
+    for part, client_code in _CLIENT_ERRORS.items():
+        if part in text:
+            return Answer(client_code)
     code = _CODE.search(text) or _STATUS.search(text)
     message = _MESSAGE.search(text)
     if message is not None:
@@ -169,10 +169,10 @@ def heard(text: str) -> Answer:
 
 
 def _reason(text: str) -> str:
-    """The innermost reason that the client gives, else the first line of its error."""
+    """Return the innermost reason in the client's error, else its first line."""
     if "InvalidCertificate" in text:
         return "its certificate is not trusted"
     if "TimedOut" in text:
-        return "it says nothing"
+        return "it does not answer in time"
     reasons = _REASON.findall(text)
     return str(reasons[-1]) if reasons else text.partition("\n")[0][:300]

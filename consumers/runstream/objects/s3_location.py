@@ -1,6 +1,6 @@
-"""Which bucket, where: what a URL like `s3://bucket/prefix?endpoint=minio:9000&tls=off` says.
+"""The location of a bucket, as in the URL `s3://bucket/prefix?endpoint=minio:9000&tls=off`.
 
-No credentials are in it, so that it can be shown.
+It holds no credentials, so it may be shown.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _WORDS = {"on": True, "true": True, "off": False, "false": False}
 
 @dataclass(frozen=True, slots=True)
 class S3Location:
-    """A bucket, and the place in it where all objects are."""
+    """A bucket, and the prefix of all objects in it."""
 
     bucket: str
     prefix: str = ""
-    """Empty, or with a `/` at its end."""
+    """Empty, or ending in `/`."""
     endpoint: str = ""
     """`host[:port]`; empty for AWS."""
     region: str = ""
-    """Empty: that of the environment, else us-east-1."""
+    """Empty for the environment's region, else us-east-1."""
     style: Style = "virtual"
-    """Whether the bucket is in the request's path or in the host's name."""
+    """Place of the bucket's name in a request: in its path, or in the host name."""
     tls: bool = True
     ca: Path | None = None
-    """Certificates (PEM) to trust besides the system's."""
+    """Certificates (PEM) to trust in addition to the system's."""
 
     def url(self, region: str) -> str:
-        """Where requests about the bucket go, as far as the host is concerned."""
+        """Return the URL of the bucket's host."""
         host = self.endpoint or f"s3.{region}.amazonaws.com"
         bucket = f"{self.bucket}." if self.style == "virtual" else ""
         return f"{'https' if self.tls else 'http'}://{bucket}{host}"
@@ -54,7 +54,7 @@ class S3Location:
 
 
 def parse_location(url: str) -> S3Location:
-    """What an `s3://` URL says. Raises BadRequestError that says what is wrong, without showing what may be secret."""
+    """Parse an `s3://` URL. Raises BadRequestError, which never shows a part that may be secret."""
     try:
         parts = urlsplit(url)
         given = parse_qsl(parts.query, keep_blank_values=True)
@@ -92,7 +92,7 @@ def _prefix(path: str) -> str:
 
 
 def _endpoint(options: dict[str, str]) -> tuple[str, bool]:
-    """Host and port, and whether they are reached by TLS."""
+    """Return host and port, and whether to use TLS."""
     text = options.get("endpoint", "")
     scheme, separator, host = text.rpartition("://")
     if scheme not in ("", "http", "https"):
