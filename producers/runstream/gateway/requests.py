@@ -392,6 +392,11 @@ class MaintenanceBody(Body, frozen=True):
     """Only to enable it: how long running tasks may take before they are stopped, such as `10m`; empty: no limit."""
 
 
+def converted(value: msgspec.Struct, kind: type[T], **changed: object) -> T:
+    """Return the value as another type with the same fields, except for those in `changed`."""
+    return msgspec.convert(msgspec.structs.asdict(value) | changed, kind, from_attributes=True)
+
+
 async def read_body(request: Request, kind: type[T], limit: int) -> T:
     """The request's body as a `kind`. Raises BadRequestError, as `read_content` and `decoded` do."""
     return decoded(await read_content(request, limit), kind)

@@ -28,6 +28,7 @@ from runstream.gateway.requests import (
     SaveContentBody,
     TmpfsBody,
     VolumeBody,
+    converted,
 )
 from runstream.ids import run_task_id
 
@@ -353,7 +354,7 @@ def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTas
     shape = RunShape(
         **msgspec.structs.asdict(run_summary(summary_of(run, tuple(waiting)))),
         tasks=tasks,
-        restart=_restart(run.restart) if run.restart is not None else None,
+        restart=converted(run.restart, RestartShape) if run.restart is not None else None,
         can_restart_from_scratch=_can_restart(run, config, "all"),
         can_restart_from_failed_tasks=_can_restart(run, config, "failed"),
     )
@@ -384,16 +385,6 @@ def run_summary(run: RunSummary) -> RunSummaryShape:
         start_time=run.start_time,
         end_time=run.end_time,
         archived=run.archived,
-    )
-
-
-def _restart(restart: Restart) -> RestartShape:
-    return RestartShape(
-        run_id=restart.run_id,
-        scope=restart.scope,
-        tasks=list(restart.tasks),
-        descendants=restart.descendants,
-        fresh=restart.fresh,
     )
 
 
@@ -510,77 +501,42 @@ def _task_id(run: Run, name: str) -> str:
 
 def _run_config(run: Run, config: RunConfig) -> RunConfigShape:
     tasks = (_config_task(run, task) for task in config.tasks.values())
-    return RunConfigShape(
+    return converted(
+        config,
+        RunConfigShape,
         id=run.run_config,
-        name=config.name,
         group=run.group,
-        setup_errors=list(run.setup_errors),
+        setup_errors=run.setup_errors,
         annotations=run.annotations,
         static_environment=_shown(config.static_environment),
         environment=_shown(config.environment),
         tasks={task.id: task for task in tasks},
-        cache_group=config.cache_group,
-        run_timeout_interval=config.run_timeout_interval,
         concurrency=ConcurrencyBody(config.concurrency.policy, config.concurrency.max_waiting),
-        priority=config.priority,
-        fail_fast=config.fail_fast,
     )
 
 
 def _config_task(run: Run, task: RunConfigTask) -> ConfigTaskShape:
     containers = [_container(container) for container in task.runtime.containers]
-    return ConfigTaskShape(
+    return converted(
+        task,
+        ConfigTaskShape,
         id=_task_id(run, task.name),
-        name=task.name,
-        level=task.level,
         depends=_depends(run, task),
-        runtime=RuntimeBody(task.runtime.type, task.runtime.arch, containers, task.runtime.labels),
+        runtime=converted(task.runtime, RuntimeBody, containers=containers),
         environment=_shown(task.environment),
-        working_dir=task.working_dir,
-        shell=task.shell,
-        user=task.user,
-        steps=[_config_step(step) for step in task.steps],
-        ignore_failure=task.ignore_failure,
-        skip=task.skip,
-        needs_approval=task.needs_approval,
+        steps=[converted(step, ConfigStepShape, environment=_shown(step.environment or {})) for step in task.steps],
         docker_registries_auth={
             registry: RegistryAuthBody(auth.type, *map(shown_text, (auth.username, auth.password, auth.auth)))
             for registry, auth in task.docker_registries_auth.items()
         },
-        task_timeout_interval=task.task_timeout_interval,
+        # Not converted: a stored run config may be older than the bounds of a request.
         retry=RetryBody(task.retry.max, task.retry.backoff, list(task.retry.on)) if task.retry is not None else None,
     )
 
 
-def _config_step(step: Step) -> ConfigStepShape:
-    return ConfigStepShape(
-        type=step.type,
-        name=step.name,
-        command=step.command,
-        environment=_shown(step.environment or {}),
-        working_dir=step.working_dir,
-        shell=step.shell,
-        tty=step.tty,
-        depth=step.depth,
-        recurse_submodules=step.recurse_submodules,
-        key=step.key,
-        keys=list(step.keys),
-        contents=[SaveContentBody(c.source_dir, c.dest_dir, list(c.paths)) for c in step.contents],
-        dest_dir=step.dest_dir,
-        step_timeout_interval=step.step_timeout_interval,
-        no_output_timeout=step.no_output_timeout,
-    )
-
-
 def _container(container: Container) -> ContainerBody:
-    return ContainerBody(
-        image=container.image,
-        environment=_shown(container.environment),
-        user=container.user,
-        privileged=container.privileged,
-        entrypoint=container.entrypoint,
-        volumes=[VolumeBody(volume.path, TmpfsBody(volume.tmpfs_size)) for volume in container.volumes],
-    )
+    volumes = [VolumeBody(volume.path, TmpfsBody(volume.tmpfs_size)) for volume in container.volumes]
+    return converted(container, ContainerBody, environment=_shown(container.environment), volumes=volumes)
 
 
 def _shown(environment: Mapping[str, Text]) -> dict[str, str]:

@@ -20,12 +20,10 @@ from runstream.events.run_config import (
     Container,
     Depend,
     GroupPolicy,
-    RegistryAuth,
     Retry,
     RunConfig,
     RunConfigTask,
     Runtime,
-    SaveContent,
     Step,
     Text,
     Volume,
@@ -37,9 +35,9 @@ from runstream.gateway.requests import (
     CreateRunsBody,
     FreshBody,
     RetryBody,
-    RuntimeBody,
     StepBody,
     TaskBody,
+    converted,
 )
 from runstream.gateway.responses import SkippedRunShape
 from runstream.gateway.runs.create import NewRun
@@ -198,27 +196,17 @@ def _step_problems(step: StepBody) -> Iterator[str]:
 
 
 def _task(task: TaskBody, names: Mapping[str, str]) -> RunConfigTask:
-    return RunConfigTask(
-        name=task.name,
+    depends = [
+        Depend(names[parent], tuple(depend.conditions) or ("on_success",)) for parent, depend in task.depends.items()
+    ]
+    containers = [_container(container) for container in task.runtime.containers]
+    return converted(
+        task,
+        RunConfigTask,
         level=0,
-        depends=tuple(
-            Depend(names[parent], tuple(depend.conditions) or ("on_success",))
-            for parent, depend in task.depends.items()
-        ),
-        runtime=_runtime(task.runtime),
-        environment=task.environment,
-        working_dir=task.working_dir,
-        shell=task.shell,
-        user=task.user,
-        steps=tuple(_step(step) for step in task.steps),
-        ignore_failure=task.ignore_failure,
-        skip=task.skip,
-        needs_approval=task.needs_approval,
-        docker_registries_auth={
-            registry: RegistryAuth(auth.type, auth.username, auth.password, auth.auth)
-            for registry, auth in task.docker_registries_auth.items()
-        },
-        task_timeout_interval=task.task_timeout_interval,
+        depends=depends,
+        runtime=converted(task.runtime, Runtime, containers=containers),
+        steps=[_step(step) for step in task.steps],
         retry=_retry(task.retry),
     )
 
@@ -229,40 +217,12 @@ def _retry(body: int | RetryBody) -> Retry | None:
     return Retry(body.max, body.backoff, tuple(reason for reason in REASONS if reason in body.on)) if body.max else None
 
 
-def _runtime(runtime: RuntimeBody) -> Runtime:
-    containers = tuple(_container(container) for container in runtime.containers)
-    return Runtime(runtime.type, runtime.arch, containers, runtime.labels)
-
-
 def _container(container: ContainerBody) -> Container:
-    return Container(
-        image=container.image,
-        environment=container.environment,
-        user=container.user,
-        privileged=container.privileged,
-        entrypoint=container.entrypoint,
-        volumes=tuple(Volume(volume.path, volume.tmpfs.size) for volume in container.volumes),
-    )
+    return converted(container, Container, volumes=[Volume(one.path, one.tmpfs.size) for one in container.volumes])
 
 
 def _step(step: StepBody) -> Step:
-    return Step(
-        type=step.type,
-        name=step.name,
-        command=step.command,
-        environment=step.environment or None,
-        working_dir=step.working_dir,
-        shell=step.shell,
-        tty=step.tty is not False,
-        depth=step.depth or 0,
-        recurse_submodules=step.recurse_submodules,
-        key=step.key,
-        keys=tuple(step.keys),
-        contents=tuple(SaveContent(c.source_dir, c.dest_dir, tuple(c.paths)) for c in step.contents),
-        dest_dir=step.dest_dir,
-        step_timeout_interval=step.step_timeout_interval,
-        no_output_timeout=step.no_output_timeout,
-    )
+    return converted(step, Step, environment=step.environment or None, tty=step.tty is not False, depth=step.depth or 0)
 
 
 SETUP_ERROR = "Setup Error"
