@@ -11,8 +11,8 @@ import msgspec
 from benchmarks.machine import COMMANDS
 from runstream.events.run_config import RunConfig
 from runstream.gateway.requests import CreateRunBody
-from runstream.gateway.runs.create import NewRun
-from runstream.gateway.runs.prepare import requested_run
+from runstream.gateway.runs.create import PreparedRun
+from runstream.gateway.runs.prepare import prepare_run
 
 GROUPS = 64
 """Projects that the runs of a load belong to; each run has a group of its own, so that none waits for another."""
@@ -30,9 +30,9 @@ class Workload:
         """What POST /runs takes."""
         return msgspec.json.encode({"group": self.group(number), "name": self.name, "run_config_tasks": self.tasks()})
 
-    def new(self, number: int) -> NewRun:
+    def new(self, number: int) -> PreparedRun:
         """The same run, as it is appended."""
-        return NewRun(self.group(number), _config(self), {}, ())
+        return PreparedRun(self.group(number), _config(self), {}, ())
 
     @staticmethod
     def group(number: int) -> str:
@@ -56,7 +56,7 @@ class Workload:
 @cache
 def _config(workload: Workload) -> RunConfig:
     """What POST /runs makes of the body."""
-    return requested_run(msgspec.json.decode(workload.body(0), type=CreateRunBody)).config
+    return prepare_run(msgspec.json.decode(workload.body(0), type=CreateRunBody)).config
 
 
 ONE = Workload("one task", (("true",),))

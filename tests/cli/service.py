@@ -62,7 +62,7 @@ def service() -> Iterator[Service]:
         world = World.make()
         world.reads = FoldedLog(world.log)  # type: ignore[assignment]
         world.step_logs.chunks = [b"first line\nsec", b"ond line\n"]
-        object.__setattr__(world.parts, "reads", world.reads)
+        object.__setattr__(world.context, "reads", world.reads)
         async with world.served() as url, asyncio.TaskGroup() as group:
             players = [group.create_task(_play(world, partition)) for partition in range(world.log.partitions)]
             ready.append(Service(url, world))

@@ -24,8 +24,8 @@ from runstream.domain.run import RunPhase
 from runstream.events.event import Event
 from runstream.events.run import RunFinished, RunResult, RunResultSet, RunStarted
 from runstream.gateway.requests import CreateRunBody
-from runstream.gateway.runs.create import Created, RunCreation
-from runstream.gateway.runs.prepare import requested_run
+from runstream.gateway.runs.create import CreatedRun, RunCreation
+from runstream.gateway.runs.prepare import prepare_run
 from runstream.log.port import Log
 from runstream.projections.loading import load_partition
 from runstream.projections.store import ProjectionStore
@@ -116,9 +116,9 @@ async def test_last_run(case: dict[str, Any], database_url: str, database_schema
     assert in_order == [(run["group"], run["sequence"]) for run in case["expect"]["runs"]]
 
 
-async def _create(log: Log, request: dict[str, Any], times: int) -> list[Created]:
+async def _create(log: Log, request: dict[str, Any], times: int) -> list[CreatedRun]:
     creation = RunCreation(log, lambda: datetime.now(UTC))
-    new = requested_run(CreateRunBody(group=request["group"], name="run", run_config_tasks={}))
+    new = prepare_run(CreateRunBody(group=request["group"], name="run", run_config_tasks={}))
     return list(await asyncio.gather(*(creation.create(new) for _ in range(times))))
 
 

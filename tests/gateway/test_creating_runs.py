@@ -428,7 +428,7 @@ async def test_a_task_that_no_living_executor_can_run_is_told_when_its_run_is_cr
     runtime: str, offers: dict[str, Offer], told: str
 ) -> None:
     world = World.make()
-    world.parts = replace(world.parts, sightings=Seen(offers))
+    world.context = replace(world.context, sightings=Seen(offers))
     content = f"runs: [{{name: r, tasks: [{{name: t, runtime: {runtime}, steps: [{{run: make}}]}}]}}]"
     async with world.http() as http:
         answer = (await http.post("/createruns", json={"config": {"name": "config.yml", "content": content}})).json()
@@ -454,7 +454,7 @@ async def test_a_run_is_created_although_nothing_can_be_read_of_executors(
 ) -> None:
     monkeypatch.setattr("runstream.gateway.context.OFFERS_SECONDS", 0.01)
     world = World.make()
-    world.parts = replace(world.parts, sightings=Unseen(at_once))
+    world.context = replace(world.context, sightings=Unseen(at_once))
     async with world.http() as http:
         answer = await http.post("/createruns", json={"config": {"name": "config.yml", "content": CONFIG}})
     assert (answer.status_code, answer.json()["warnings"]) == (201, [])
@@ -462,7 +462,7 @@ async def test_a_run_is_created_although_nothing_can_be_read_of_executors(
 
 async def test_tasks_that_lack_the_same_executor_share_a_warning_and_skipped_ones_have_none() -> None:
     world = World.make()
-    world.parts = replace(world.parts, sightings=Seen(executors()))
+    world.context = replace(world.context, sightings=Seen(executors()))
     tasks = ", ".join(
         f"{{name: {name}, when: {{branch: {branch}}}, runtime: {POD}, steps: [{{run: make}}]}}"
         for name, branch in (("a", "main"), ("b", "other"), ("c", "main"))

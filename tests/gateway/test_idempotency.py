@@ -190,7 +190,7 @@ async def test_the_log_knows_no_digest_of_a_secret_that_could_be_guessed() -> No
     (plain, *keyed), (other_plain, *other_keyed) = digests
     assert plain == other_plain
     assert (len(keyed), set(keyed) & set(other_keyed)) == (2, set())
-    elsewhere = World.make(log=worlds[0].log, keyring=worlds[1].parts.keyring)
+    elsewhere = World.make(log=worlds[0].log, keyring=worlds[1].context.keyring)
     assert (await _post(elsewhere, "/createruns", _with_secret("two"))).status_code == 200
     assert (await _post(worlds[0], "/createruns", _with_secret("two"))).status_code == 409
 

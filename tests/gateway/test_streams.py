@@ -17,7 +17,7 @@ from runstream.client.retrying import ATTEMPTS
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunFinished, RunNumbered, RunResult, RunResultSet, RunStarted, RunTaskRetried
 from runstream.gateway import middleware
-from runstream.gateway.middleware import Gate
+from runstream.gateway.middleware import MaintenanceGate
 from runstream.ids import executor_task_id, run_task_id
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import BEGUN, TOKEN, World, run_body
@@ -258,7 +258,7 @@ async def test_a_stream_that_the_gateway_cuts_off_does_not_look_complete(path: s
             run = await _create(client)
         path = path.format(run=run, task=run_task_id(run, "build"))
         async with http.stream("GET", f"{url}/api/v1alpha/{path}") as answer:
-            world.parts.stopping.set()
+            world.context.stopping.set()
             with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
                 await answer.aread()
 
@@ -284,7 +284,7 @@ async def test_an_answer_that_the_gateway_cuts_off_is_no_error_of_the_server() -
         try:
             server.error("what this handler gets")
             async with http.stream("GET", f"{url}/api/v1alpha/events") as answer:
-                world.parts.stopping.set()
+                world.context.stopping.set()
                 with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
                     await answer.aread()
         finally:
@@ -295,7 +295,7 @@ async def test_an_answer_that_the_gateway_cuts_off_is_no_error_of_the_server() -
 async def test_a_stream_that_is_parked_does_not_look_complete() -> None:
     world = World.make()
     world.step_logs.more = asyncio.Event()
-    gate = Gate(lambda: "")
+    gate = MaintenanceGate(lambda: "")
     gate.open()
     headers = {"Authorization": f"token {TOKEN}"}
     async with httpx2.AsyncClient(headers=headers) as http, world.served(gate) as url:

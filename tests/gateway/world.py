@@ -22,12 +22,12 @@ from runstream.evaluation import LIMITS, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.event import Event
 from runstream.gateway.app import gateway_app
-from runstream.gateway.context import Parts
-from runstream.gateway.middleware import Gate
-from runstream.gateway.runs.actions import Acting
+from runstream.gateway.context import GatewayContext
+from runstream.gateway.middleware import MaintenanceGate
+from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation
-from runstream.gateway.runs.restart import Restarting
-from runstream.gateway.runs.why import Explaining
+from runstream.gateway.runs.restart import Restarts
+from runstream.gateway.runs.why import Explainer
 from runstream.jetstream.messaging import NoAnswer
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
@@ -154,7 +154,7 @@ class World:
     step_logs: FakeStepLogs
     shared: FakeShared
     asking: FakeAsking
-    parts: Parts
+    context: GatewayContext
     telemetry: Telemetry
 
     @classmethod
@@ -173,28 +173,28 @@ class World:
         asking = FakeAsking()
         reads, step_logs, shared, clock = FoldedReads(log), FakeStepLogs(), FakeShared(), Clock()
         configs = ConfigReader(limits)
-        parts = Parts(
+        context = GatewayContext(
             settings=settings,
             log=log,
             reads=reads,
             past=RunsAsOf(log),
             step_logs=step_logs,
             creation=RunCreation(log, clock.now, shared, keyring),
-            acting=Acting(log, clock.now),
-            explaining=Explaining(log, asking),
-            restarting=Restarting(log, reads, configs),
+            actions=Actions(log, clock.now),
+            explainer=Explainer(log, asking),
+            restarts=Restarts(log, reads, configs),
             configs=configs,
             keyring=keyring,
             stopping=asyncio.Event(),
         )
-        return cls(log, reads, step_logs, shared, asking, parts, Telemetry("test", CollectorRegistry(), []))
+        return cls(log, reads, step_logs, shared, asking, context, Telemetry("test", CollectorRegistry(), []))
 
     @property
     def app(self) -> Any:
         return self.app_behind(None)
 
-    def app_behind(self, gate: Gate | None) -> Any:
-        return gateway_app(self.parts, self.telemetry, {}, gate=gate)
+    def app_behind(self, gate: MaintenanceGate | None) -> Any:
+        return gateway_app(self.context, self.telemetry, {}, gate=gate)
 
     def http(self, **headers: str) -> httpx2.AsyncClient:
         """A client of HTTP with a valid token."""
@@ -209,10 +209,10 @@ class World:
         return Client("http://gateway", token=TOKEN, transport=httpx2.ASGITransport(app=self.app))
 
     @asynccontextmanager
-    async def served(self, gate: Gate | None = None) -> AsyncIterator[str]:
+    async def served(self, gate: MaintenanceGate | None = None) -> AsyncIterator[str]:
         """The gateway on a real socket; gives its URL."""
         server = HttpServer(self.app_behind(gate))
-        server.stopping = self.parts.stopping
+        server.stopping = self.context.stopping
         await server.start()
         try:
             yield server.url

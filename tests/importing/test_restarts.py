@@ -9,7 +9,7 @@ import pytest
 
 from runstream.database.runs import get_run
 from runstream.errors import ConflictError
-from runstream.gateway.runs.create import NewRun, RunCreation
+from runstream.gateway.runs.create import PreparedRun, RunCreation
 from runstream.gateway.runs.idempotency import IdempotencyKey
 from runstream.log.port import Log
 from runstream.sealing import Keyring
@@ -36,7 +36,7 @@ def key(request: str = "digest") -> IdempotencyKey:
 @pytest.mark.parametrize("partitions", [4, 3])
 async def test_a_key_gives_the_run_of_the_epoch_before(partitions: int, servers: Servers, tmp_path: Path) -> None:
     source = MemoryLog()
-    news = [NewRun(group, config(task("build")), {}, ()) for group in GROUPS]
+    news = [PreparedRun(group, config(task("build")), {}, ()) for group in GROUPS]
     created = [await creation(source).create(new, key()) for new in news]
     await written(tmp_path / "snapshot", source)
     async with rig(servers, partitions) as around:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from runstream.client import Client, ClientError, ImportProgress
 from runstream.errors import BadRequestError, RunstreamError
-from runstream.gateway.errors import error_answer
+from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import import_routes
 from runstream.importing.serving import ServedImports
 from runstream.objects import ObjectStorage
@@ -79,7 +79,7 @@ async def serving(servers: Servers, storage: ObjectStorage, folder: Path) -> Asy
 
 
 async def _told(_request: Request, error: Exception) -> Response:
-    return error_answer(error, detailed=False)
+    return error_response(error, detailed=False)
 
 
 async def pieces(path: Path) -> AsyncIterator[bytes]:

@@ -14,7 +14,7 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log import streams
 from runstream.log.jetstream import open_log
 from runstream.log.loading import BATCH_COMMITS, Load, StreamLoader
-from runstream.log.streams import until_described
+from runstream.log.streams import wait_for_log
 from runstream.subjects import Subjects
 from tests.log.servers import connected
 
@@ -83,8 +83,8 @@ async def test_a_log_that_is_withdrawn_and_deleted_is_made_anew(nats_url: str, n
 
 async def test_who_needs_a_log_waits_for_who_makes_it(nats_url: str, namespace: str) -> None:
     async with connected(nats_url) as nc, connected(nats_url) as other:
-        assert not await until_described(nc, namespace, seconds=0.05)
-        waiting = asyncio.create_task(until_described(nc, namespace))
+        assert not await wait_for_log(nc, namespace, seconds=0.05)
+        waiting = asyncio.create_task(wait_for_log(nc, namespace))
         async with await open_log(other, namespace, create=True, partitions=1):
             assert await waiting
-            assert await until_described(nc, namespace)
+            assert await wait_for_log(nc, namespace)

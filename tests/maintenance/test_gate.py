@@ -14,13 +14,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runstream.errors import InternalError
-from runstream.gateway.middleware import Admission, Gate
+from runstream.gateway.middleware import Admission, MaintenanceGate
 from runstream.gateway.routes.runs import in_maintenance
-from runstream.gateway.streaming import LiveAnswer, SendBytes
+from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.telemetry.serving import HttpServer
 
 
-class NotedGate(Gate):
+class NotedGate(MaintenanceGate):
     """Says when it is closed."""
 
     def __init__(self, why: Callable[[], str]) -> None:
@@ -82,7 +82,7 @@ class House:
             self.entered.set()
             await asyncio.Event().wait()
 
-        return LiveAnswer(write, media_type="text/plain", headers={}, stopping=asyncio.Event())
+        return LiveResponse(write, media_type="text/plain", headers={}, stopping=asyncio.Event())
 
     def http(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=self.app()), base_url="http://gateway")
@@ -105,7 +105,7 @@ async def test_what_is_answered_while_it_is_closed() -> None:
 
 
 async def test_why_a_run_waits_is_answered_at_the_gate() -> None:
-    gate = Gate(lambda: " since noon: painting", in_maintenance)
+    gate = MaintenanceGate(lambda: " since noon: painting", in_maintenance)
     app = gate.around(Starlette())
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://gateway") as http:
         told = (await http.get("/api/v1alpha/runs/some-run/why")).json()

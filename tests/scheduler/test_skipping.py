@@ -14,7 +14,7 @@ from runstream.database import Transaction
 from runstream.datamanager.startup import forget_projection
 from runstream.domain.run import RunPhase
 from runstream.errors import ConflictError, NotExistError
-from runstream.gateway.runs.actions import Acting
+from runstream.gateway.runs.actions import Actions
 from runstream.ids import new_id
 from runstream.log.port import RawMessage
 from runstream.projections.as_of import RunsAsOf
@@ -137,7 +137,7 @@ async def test_whoever_reads_the_log_itself_goes_on_too(servers: Servers) -> Non
             last = await around.log.last(Address(around.runs[run], "run", run))
             assert last is not None
             assert last.commit.version >= 2
-            cancelled = await Acting(around.log, lambda: NOW).on_run(run, lambda _: ())
+            cancelled = await Actions(around.log, lambda: NOW).on_run(run, lambda _: ())
             assert cancelled is None
             (message,) = [
                 one for one in await messages(around, pondered.partition) if one.position.sequence == pondered.sequence

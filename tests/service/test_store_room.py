@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from runstream.embedded import NatsServer
 from runstream.errors import InternalError
-from runstream.gateway.errors import entry, status_of, told
+from runstream.gateway.errors import error_entry, public_error, status_of
 from runstream.gateway.runs.create import RunCreation
 from runstream.jetstream.api import StoreUse, store_use
 from runstream.jetstream.connection import nats_connection
@@ -65,10 +65,10 @@ async def filled(log: JetStreamLog) -> InternalError:
 async def test_a_limit_that_is_reached_is_named_at_once(tmp_path: Path) -> None:
     async with opened(NatsServer(tmp_path / "nats", max_store_bytes=4 << 20)) as (nc, log):
         error = await filled(log)
-        assert (status_of(told(error)), error.code) == (503, "notStored")
+        assert (status_of(public_error(error)), error.code) == (503, "notStored")
         assert "store of NATS" in error.message
         assert "restart" in error.hint
-        details = entry(error, detailed=False)["details"]
+        details = error_entry(error, detailed=False)["details"]
         assert (details["dependency"], details["store"], details["uncertain"]) == ("nats", "nats", False)
         use = await store_use(nc)
         assert use.limit == 4 << 20
@@ -130,8 +130,8 @@ async def test_a_full_disk_is_no_ready_service_before_and_after_something_was_to
         assert shown["free"] == shown["left"] == 0 < shown["limit"]
 
         world = World.make()
-        world.parts = replace(
-            world.parts, log=log, creation=RunCreation(log, Clock().now, world.shared, world.parts.keyring)
+        world.context = replace(
+            world.context, log=log, creation=RunCreation(log, Clock().now, world.shared, world.context.keyring)
         )
         async with asyncio.timeout(APPEND_SECONDS), world.http() as http:
             answers = [await http.post("/runs", json=run_body()) for _ in range(2)]
@@ -172,7 +172,7 @@ async def test_a_server_whose_disk_was_full_is_restarted_when_it_has_room(small_
         ballast = small_disk / "ballast"
         take_all(ballast)
         error = await filled(log)
-        assert (status_of(told(error)), error.code, error.details["uncertain"]) == (503, "notStored", True)
+        assert (status_of(public_error(error)), error.code, error.details["uncertain"]) == (503, "notStored", True)
         ballast.unlink()
         await _goes_on(server, nc, log)
 

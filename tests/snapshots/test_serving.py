@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from runstream.commits import LogPosition
 from runstream.errors import InternalError, RunstreamError
-from runstream.gateway.errors import error_answer
+from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import export_routes
 from runstream.objects import ObjectStorage
 from runstream.snapshots.export import AT_ONCE, LogExports
@@ -45,7 +45,7 @@ async def serving(log: GeneratedLog, storage: ObjectStorage) -> AsyncIterator[ht
 
 
 async def _told(_request: Request, error: Exception) -> Response:
-    return error_answer(error, detailed=False)
+    return error_response(error, detailed=False)
 
 
 async def test_the_log_is_answered_as_a_file(storage: ObjectStorage, tmp_path: Path) -> None:

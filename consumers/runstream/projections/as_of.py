@@ -24,7 +24,7 @@ from runstream.folding import UnfitCommitError, executor_task_of
 from runstream.glance import time_of
 from runstream.log.port import Log, RawMessage
 from runstream.log.runs import config_of
-from runstream.log.tail import Scope, executions_scope, place_of, scope_of
+from runstream.log.tail import TailScope, resolve_position, scope_of_run, scope_of_tasks
 from runstream.projections.fold import PartitionFold
 from runstream.skips import Skips
 
@@ -40,7 +40,7 @@ class RunsAsOf:
 
     async def run(self, run_id: str, point: Point) -> ReadRun:
         """The run as it was. Raises NotExistError when there was none yet, BadRequestError for no point of this log."""
-        scope = await scope_of(self._log, run_id)
+        scope = await scope_of_run(self._log, run_id)
         ((partition, _),) = scope.filters.items()
         bound = await self._bound(partition, point)
         decisions, messages = await self._messages(partition, scope)
@@ -67,14 +67,14 @@ class RunsAsOf:
         ids = [task.executor_task_id for task in run.tasks.values() if task.kept and task.executor_task_id]
         if not ids:
             return {}
-        _, messages = await self._messages(partition, executions_scope(self._log, partition, ids))
+        _, messages = await self._messages(partition, scope_of_tasks(self._log, partition, ids))
         histories: dict[str, list[StoredCommit]] = {}
         for stored in commits_of(classify(messages, set(), skips)):
             histories.setdefault(stored.commit.address.id, []).append(stored)
         found = {key: executor_task_of(history) for key, history in histories.items()}
         return {key: task for key, task in found.items() if task is not None}
 
-    async def _messages(self, partition: int, scope: Scope) -> tuple[list[RawMessage], list[RawMessage]]:
+    async def _messages(self, partition: int, scope: TailScope) -> tuple[list[RawMessage], list[RawMessage]]:
         """What decides that commits are skipped, and the run's messages."""
         filters = (*scope.filters[partition], self._log.subjects.skips(partition))
         decisions: list[RawMessage] = []
@@ -93,7 +93,7 @@ class RunsAsOf:
         if isinstance(point, datetime):
             return point
         if isinstance(point, LogPosition):
-            return (await place_of(self._log, str(point))).sequences[partition]
+            return (await resolve_position(self._log, str(point))).sequences[partition]
         if (point.epoch, point.partition) != (self._log.epoch, partition):
             raise BadRequestError(
                 f"{_said(point)} is no position of this run: it is on partition {partition} of epoch {self._log.epoch}",

@@ -15,7 +15,7 @@ from runstream.jetstream.api import StoreUse, store_use
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.failover import answers_of
 from runstream.log.jetstream import JetStreamLog, LogReader, open_log
-from runstream.log.streams import until_described
+from runstream.log.streams import wait_for_log
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
 from runstream.settings import Settings
@@ -117,7 +117,7 @@ async def open_platform(
             place = LogPlace(nats, pool, objects, settings.namespace, "runs", settings.partitions, settings.replicas)
             deployment = (await prepare_log(place)).deployment
         else:
-            if not await until_described(nats, settings.namespace, seconds=_LOG_SECONDS):
+            if not await wait_for_log(nats, settings.namespace, seconds=_LOG_SECONDS):
                 raise InternalError(
                     f"there is no log {settings.namespace!r} on this NATS yet",
                     code="logAwaited",

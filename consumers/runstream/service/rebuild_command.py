@@ -16,7 +16,7 @@ from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.log.tail import place_of
+from runstream.log.tail import resolve_position
 from runstream.projections.as_of import position_at
 from runstream.projections.rebuild import Rebuilt, ends_of, rebuild, rebuild_into
 from runstream.service.progress import steps
@@ -78,4 +78,4 @@ async def _live(settings: Settings, log: JetStreamLog, tell: Callable[[str, int,
 async def _position(log: JetStreamLog, until: LogPosition | datetime | None) -> LogPosition:
     if until is None:
         return LogPosition(log.epoch, await ends_of(log))
-    return await position_at(log, until) if isinstance(until, datetime) else await place_of(log, str(until))
+    return await position_at(log, until) if isinstance(until, datetime) else await resolve_position(log, str(until))

@@ -110,9 +110,9 @@ class Waiting:
         return Starlette(routes=routes)
 
     async def _refuse(self, _request: Request) -> Response:
-        from runstream.gateway.errors import error_answer  # of a gateway only: it brings all of FastAPI
+        from runstream.gateway.errors import error_response  # of a gateway only: it brings all of FastAPI
 
-        return error_answer(next(iter(self._missing.values())))
+        return error_response(next(iter(self._missing.values())))
 
 
 class _Checks(Mapping[str, Check]):

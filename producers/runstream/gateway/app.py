@@ -21,9 +21,9 @@ from starlette.types import ASGIApp
 from runstream.database import Database
 from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
-from runstream.gateway.context import Parts, Sightings, StepLogs
-from runstream.gateway.errors import of_route, of_validation
-from runstream.gateway.middleware import Admission, Edge, Gate
+from runstream.gateway.context import GatewayContext, Sightings, StepLogs
+from runstream.gateway.errors import route_error, validation_error
+from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
 from runstream.gateway.openapi import describe
 from runstream.gateway.reads import DatabaseReads, PastRuns
 from runstream.gateway.routes.events import event_routes
@@ -37,10 +37,10 @@ from runstream.gateway.routes.runs import (
     why_routes,
 )
 from runstream.gateway.routes.service import executor_routes, front_route, service_routes
-from runstream.gateway.runs.actions import Acting
+from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation, SharedData
-from runstream.gateway.runs.restart import Restarting
-from runstream.gateway.runs.why import Asking, Explaining
+from runstream.gateway.runs.restart import Restarts
+from runstream.gateway.runs.why import Asker, Explainer
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.maintenance import Mode, Parkable
@@ -57,14 +57,14 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def gateway_app(
-    parts: Parts,
+    context: GatewayContext,
     telemetry: Telemetry,
     checks: Mapping[str, Check],
     routers: Sequence[APIRouter] = (),
-    gate: Gate | None = None,
+    gate: MaintenanceGate | None = None,
     facts: Mapping[str, Fact] = MappingProxyType({}),
 ) -> ASGIApp:
-    """The application that serves these parts and these routers, behind the gate when there is one."""
+    """Return the application: the routes of the API, `routers` beside them, all behind `gate` where there is one."""
     app = FastAPI(
         title="Runstream",
         version=version(),
@@ -87,21 +87,21 @@ def gateway_app(
         executor_routes,
         service_routes,
     ):
-        app.include_router(router(parts), prefix=PREFIX)
+        app.include_router(router(context), prefix=PREFIX)
     for further in routers:
         app.include_router(further, prefix=PREFIX)
     app.router.routes.extend([front_route, *health_routes(telemetry, checks, facts)])
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     if gate is not None:
         app.add_middleware(gate.around)
-    app.add_middleware(Edge, token=parts.settings.token)
+    app.add_middleware(RequestMiddleware, token=context.settings.token)
     return app
 
 
 async def _route_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    raise of_route(error, request.url.path, _allowed(request)) from error
+    raise route_error(error, request.url.path, _allowed(request)) from error
 
 
 def _allowed(request: Request) -> set[str]:
@@ -115,7 +115,7 @@ def _allowed(request: Request) -> set[str]:
 async def _validation_error(_request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    raise of_validation(error) from error
+    raise validation_error(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class Backends:
     past: PastRuns
     step_logs: StepLogs
     shared: SharedData
-    questions: Asking
+    questions: Asker
     sightings: Sightings | None = None
 
 
@@ -160,16 +160,16 @@ class Gateway(HttpServer):
         self._freshness = Freshness(behind.database)
         configs = ConfigReader()
         reads = DatabaseReads(behind.database, self._freshness, log)
-        parts = Parts(
+        context = GatewayContext(
             settings=settings,
             log=log,
             reads=reads,
             past=behind.past,
             step_logs=behind.step_logs,
             creation=RunCreation(log, _now, behind.shared, keyring),
-            acting=Acting(log, _now),
-            explaining=Explaining(log, behind.questions),
-            restarting=Restarting(log, reads, configs),
+            actions=Actions(log, _now),
+            explainer=Explainer(log, behind.questions),
+            restarts=Restarts(log, reads, configs),
             configs=configs,
             keyring=keyring,
             stopping=stopping,
@@ -178,9 +178,9 @@ class Gateway(HttpServer):
         self._admission: Component | None = None
         gate = None
         if mode is not None:
-            gate = Gate(mode.why, in_maintenance)
+            gate = MaintenanceGate(mode.why, in_maintenance)
             self._admission = Parkable("gateway", mode, partial(_admission, gate))
-        app = gateway_app(parts, telemetry, checks or {}, routers, gate, facts)
+        app = gateway_app(context, telemetry, checks or {}, routers, gate, facts)
         limits = HttpLimits(connections=connections_within(settings.max_connections))
         super().__init__(app, settings.host, settings.port, limits=limits)
         self.stopping = stopping
@@ -195,7 +195,7 @@ class Gateway(HttpServer):
             await super().run()
 
 
-async def _admission(gate: Gate) -> Admission:
+async def _admission(gate: MaintenanceGate) -> Admission:
     return Admission(gate)
 
 

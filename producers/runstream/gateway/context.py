@@ -19,11 +19,11 @@ from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.reads import PastRuns, Reads
 from runstream.gateway.requests import decoded, read_content
-from runstream.gateway.runs.actions import Acting
+from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation
 from runstream.gateway.runs.idempotency import IdempotencyKey, idempotency_key
-from runstream.gateway.runs.restart import Restarting
-from runstream.gateway.runs.why import Explaining
+from runstream.gateway.runs.restart import Restarts
+from runstream.gateway.runs.why import Explainer
 from runstream.jetstream.api import UnavailableError
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
@@ -85,7 +85,7 @@ AtLeast = Annotated[tuple[Position, ...], Depends(_named_positions)]
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class GatewayContext:
     """What the gateway was given, and what it made of it."""
 
     settings: Settings
@@ -94,9 +94,9 @@ class Parts:
     past: PastRuns
     step_logs: StepLogs
     creation: RunCreation
-    acting: Acting
-    explaining: Explaining
-    restarting: Restarting
+    actions: Actions
+    explainer: Explainer
+    restarts: Restarts
     configs: ConfigReader
     keyring: Keyring
     stopping: asyncio.Event
@@ -127,7 +127,7 @@ class Parts:
         return await read_content(request, self.settings.max_body_bytes)
 
 
-def answer(
+def json_response(
     shape: object,
     *,
     status: int = 200,
@@ -138,7 +138,7 @@ def answer(
     return Response(msgspec.json.encode(shape), status, _with_positions(headers or {}, positions), JSON_TYPE)
 
 
-def empty(positions: Iterable[Position]) -> Response:
+def no_content(positions: Iterable[Position]) -> Response:
     """Done, and nothing to say but where it is in the log."""
     return Response(status_code=204, headers=_with_positions({}, positions))
 

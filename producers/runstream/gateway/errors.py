@@ -46,7 +46,7 @@ RETRY_AFTER_SECONDS: Mapping[str, int] = {"maintenance": 10}
 _RETRY_AFTER_SECONDS = 2
 
 
-class JsonAnswer(Response):
+class JsonResponse(Response):
     """JSON, written by orjson."""
 
     media_type = JSON_TYPE
@@ -56,7 +56,7 @@ class JsonAnswer(Response):
         return orjson.dumps(content)
 
 
-def told(error: BaseException) -> RunstreamError:
+def public_error(error: BaseException) -> RunstreamError:
     """The error that a user is told: the outermost of ours, or an internal one that says what failed."""
     ours = outermost(error)
     if ours is not None:
@@ -78,9 +78,9 @@ def status_of(error: RunstreamError) -> int:
     return STATUS_OF_CODE.get(error.code, HTTP_STATUS[error.kind])
 
 
-def entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
+def error_entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
     """The one entry of an error's body."""
-    ours = told(error)
+    ours = public_error(error)
     dependency = DEPENDENCY_OF_CODE.get(ours.code)
     body: dict[str, Any] = {
         "code": ours.code,
@@ -94,18 +94,18 @@ def entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
     return body
 
 
-def error_answer(error: BaseException, *, detailed: bool = False) -> Response:
+def error_response(error: BaseException, *, detailed: bool = False) -> Response:
     """The answer that an error becomes."""
-    ours = told(error)
+    ours = public_error(error)
     status = status_of(ours)
     after = str(RETRY_AFTER_SECONDS.get(ours.code, _RETRY_AFTER_SECONDS))
     headers = {"Retry-After": after} if status == 503 else {}
     if status == 405 and "allow" in ours.details:
         headers["Allow"] = ", ".join(ours.details["allow"])
-    return JsonAnswer([entry(error, detailed=detailed)], status_code=status, headers=headers)
+    return JsonResponse([error_entry(error, detailed=detailed)], status_code=status, headers=headers)
 
 
-def of_route(error: HTTPException, path: str, allowed: Iterable[str] = ()) -> RunstreamError:
+def route_error(error: HTTPException, path: str, allowed: Iterable[str] = ()) -> RunstreamError:
     """Our error for what the router refuses: no such route, or not with this method."""
     if error.status_code == 405:
         return BadRequestError(
@@ -123,7 +123,7 @@ def of_route(error: HTTPException, path: str, allowed: Iterable[str] = ()) -> Ru
     return BadRequestError(str(error.detail), code="badRequest")
 
 
-def of_validation(error: RequestValidationError) -> RunstreamError:
+def validation_error(error: RequestValidationError) -> RunstreamError:
     """Our error for parameters that do not fit: every one of them, each with its place."""
     places = [(".".join(str(part) for part in item["loc"]), str(item["msg"])) for item in error.errors()]
     return BadRequestError(

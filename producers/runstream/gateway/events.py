@@ -24,22 +24,22 @@ from runstream.events.run import (
     RunResultSet,
     RunStarted,
 )
-from runstream.gateway.errors import entry
+from runstream.gateway.errors import error_entry
 from runstream.gateway.reads import PastRuns
 from runstream.gateway.responses import RunTaskShape, StepShape, run_answer
 from runstream.gateway.streaming import SendBytes
 from runstream.log.port import Log
-from runstream.log.tail import Scope, Seen, Take, tail
+from runstream.log.tail import TailedMessage, TailScope, Take, tail
 
 log = structlog.get_logger()
 
 HEARTBEAT_SECONDS = 15.0
 _KNOWN_RUNS = 10_000
 
-Say = Callable[[Seen], Awaitable[bytes]]
+Formatter = Callable[[TailedMessage], Awaitable[bytes]]
 
 
-async def follow(source: Log, scope: Scope, place: LogPosition, say: Say, send: SendBytes) -> None:
+async def write_events(source: Log, scope: TailScope, place: LogPosition, say: Formatter, send: SendBytes) -> None:
     """Send what `say` makes of each message, for ever; a comment when nothing happens for a while.
 
     What fails is told to the client as an event `error`, and ends the stream.
@@ -51,10 +51,10 @@ async def follow(source: Log, scope: Scope, place: LogPosition, say: Say, send: 
                 await send(b"".join([await say(seen) for seen in await _next(take, send)]))
     except Exception as error:
         log.exception("an event stream failed", action="event_stream_failed")
-        await send(b"event: error\ndata: " + orjson.dumps([entry(error, detailed=False)]) + b"\n\n")
+        await send(b"event: error\ndata: " + orjson.dumps([error_entry(error, detailed=False)]) + b"\n\n")
 
 
-async def _next(take: Take, send: SendBytes) -> list[Seen]:
+async def _next(take: Take, send: SendBytes) -> list[TailedMessage]:
     waiting = asyncio.ensure_future(take())
     try:
         while True:
@@ -66,13 +66,13 @@ async def _next(take: Take, send: SendBytes) -> list[Seen]:
         waiting.cancel()
 
 
-async def say_commit(seen: Seen) -> bytes:
+async def commit_event(seen: TailedMessage) -> bytes:
     """One message of the log: its id is the place behind it, so that a client resumes there."""
     at = seen.raw.position
     body: dict[str, object] = {"position": f"{at.epoch}/{at.partition}/{at.sequence}"}
     if seen.commit is None:
         body["subject"] = seen.raw.subject
-        body["error"] = entry(seen.error, detailed=False) if seen.error else None
+        body["error"] = error_entry(seen.error, detailed=False) if seen.error else None
         return _sse(seen.position, "unreadable", body)
     commit = seen.commit.commit
     body |= {
@@ -104,7 +104,7 @@ class RunPhases:
     _results: OrderedDict[str, RunResult] = field(default_factory=OrderedDict)
     """Of the runs seen last; what is not known any more is read from the run's history."""
 
-    async def say(self, seen: Seen) -> bytes:
+    async def say(self, seen: TailedMessage) -> bytes:
         """The events of one message, possibly none."""
         if seen.commit is None or seen.commit.commit.address.kind != "run":
             return b""

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runstream.errors import InternalError, Kind, UnauthorizedError
-from runstream.gateway.errors import error_answer, status_of, told
+from runstream.gateway.errors import error_response, public_error, status_of
 from runstream.lifecycle import Component
 from runstream.telemetry import span_from
 from runstream.telemetry.metrics import HTTP_DURATION, HTTP_REQUESTS
@@ -31,7 +31,7 @@ DETAILED = "runstream-detailed-errors"
 _QUIET = frozenset({Kind.NOT_EXIST, Kind.BAD_REQUEST, Kind.UNAUTHORIZED, Kind.FORBIDDEN, Kind.CONFLICT})
 
 
-class Edge:
+class RequestMiddleware:
     """The outermost middleware of ours."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
@@ -69,7 +69,7 @@ class Edge:
             _record(error, scope)
             if not started:
                 detailed = known and headers.get(DETAILED) == "1"
-                await error_answer(error, detailed=detailed)(scope, receive, noting)
+                await error_response(error, detailed=detailed)(scope, receive, noting)
 
 
 def _measure(scope: Scope, status: int, seconds: float) -> None:
@@ -97,7 +97,7 @@ def require_token(authorization: str, token: bytes) -> None:
 
 
 def _record(error: BaseException, scope: Scope) -> None:
-    ours = told(error)
+    ours = public_error(error)
     status = status_of(ours)
     # What is away is no fault of this request: whatever waits for it says so by itself, once.
     write = log.info if ours.kind in _QUIET else log.warning if status == 503 else log.error
@@ -117,7 +117,7 @@ ALWAYS_BELOW = ("/api/v1alpha/maintenance", "/api/v1alpha/export", "/api/v1alpha
 _DISCONNECT: Message = {"type": "http.disconnect"}
 
 
-class Gate:
+class MaintenanceGate:
     """Lets requests through while it is open; it is closed until somebody opens it."""
 
     def __init__(
@@ -198,7 +198,7 @@ class Gate:
 
     def _answer(self, method: str, path: str) -> Response:
         if (answer := self._instead(method, path, self._why())) is None:
-            answer = error_answer(self._refusal())
+            answer = error_response(self._refusal())
         return answer
 
     def _refusal(self) -> InternalError:
@@ -214,7 +214,7 @@ class Admission(Component):
 
     name = "gateway"
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: MaintenanceGate) -> None:
         super().__init__()
         self._gate = gate
 

@@ -174,10 +174,10 @@ def next_cursor(query: RunQuery, page: RunPage) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
 
 
-def query_of(cursor: str, given: RunQuery) -> RunQuery:
+def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
     """What the cursor asks for; the limit is that of the request, which says nothing else. Raises BadRequestError."""
     if replace(given, limit=1, groups=()) != RunQuery(limit=1):
-        raise mixed_cursor()
+        raise cursor_with_parameters()
     try:
         found = msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=_Cursor)
         if not 0 <= found.start < 1 << 63 or (given.groups and found.groups != list(given.groups)):
@@ -201,7 +201,7 @@ def query_of(cursor: str, given: RunQuery) -> RunQuery:
     )
 
 
-def mixed_cursor() -> BadRequestError:
+def cursor_with_parameters() -> BadRequestError:
     """The error for a cursor that came with what it says itself."""
     return BadRequestError(
         "a cursor goes with no other parameter than limit",

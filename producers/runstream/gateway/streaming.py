@@ -20,14 +20,14 @@ import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from runstream.gateway.errors import entry
+from runstream.gateway.errors import error_entry
 
 SendBytes = Callable[[bytes], Awaitable[None]]
 Writer = Callable[[SendBytes], Awaitable[None]]
 log = structlog.get_logger()
 
 
-class LiveAnswer(Response):
+class LiveResponse(Response):
     """Runs `writer` with a function that sends bytes; complete once it returns."""
 
     def __init__(self, writer: Writer, *, media_type: str, headers: Mapping[str, str], stopping: asyncio.Event) -> None:
@@ -82,7 +82,7 @@ ReportProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobProgress:
     """How far a work is."""
 
     step: str
@@ -93,25 +93,25 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkStatus:
+class JobStatus:
     """What is known of a work."""
 
     name: str
     begun: datetime
-    progress: Progress | None
+    progress: JobProgress | None
     """None when it has ended."""
     result: object
     """What came of it; None while it goes on, and when it failed."""
     error: list[dict[str, Any]] | None
 
 
-class Work:
+class Job:
     """One work, begun when it is made."""
 
     def __init__(self, name: str, begun: datetime, run: Callable[[ReportProgress], Awaitable[object]]) -> None:
         self.name = name
         self.begun = begun
-        self._progress: Progress | None = None
+        self._progress: JobProgress | None = None
         self._changed = asyncio.Event()
         """Replaced when it is set, so that each change wakes everybody once."""
         self._loop = asyncio.get_running_loop()
@@ -123,14 +123,14 @@ class Work:
         return self._task.done()
 
     @property
-    def status(self) -> WorkStatus:
+    def status(self) -> JobStatus:
         """What is known now."""
         if not self.ended:
-            return WorkStatus(self.name, self.begun, self._progress or Progress("beginning", 0, 0), None, None)
+            return JobStatus(self.name, self.begun, self._progress or JobProgress("beginning", 0, 0), None, None)
         error = self._failure()
         if error is not None:
-            return WorkStatus(self.name, self.begun, None, None, [entry(error, detailed=False)])
-        return WorkStatus(self.name, self.begun, None, self._task.result(), None)
+            return JobStatus(self.name, self.begun, None, None, [error_entry(error, detailed=False)])
+        return JobStatus(self.name, self.begun, None, self._task.result(), None)
 
     async def result(self) -> object:
         """Wait for its end; what came of it. Raises what it raised."""
@@ -146,7 +146,7 @@ class Work:
     async def write(self, send: SendBytes) -> None:
         """Send the lines, from now to the end of it."""
         while not self.ended:
-            await send(_line({"progress": self._progress or Progress("beginning", 0, 0)}))
+            await send(_line({"progress": self._progress or JobProgress("beginning", 0, 0)}))
             await self._until_changed(QUIET_SECONDS)
             await asyncio.wait({self._task}, timeout=PACE_SECONDS)
         status = self.status
@@ -161,9 +161,9 @@ class Work:
 
     def _say(self, step: str, done: int, total: int) -> None:
         """Also from another thread."""
-        self._loop.call_soon_threadsafe(self._note, Progress(step, done, total))
+        self._loop.call_soon_threadsafe(self._note, JobProgress(step, done, total))
 
-    def _note(self, progress: Progress) -> None:
+    def _note(self, progress: JobProgress) -> None:
         self._progress = progress
         self._changed.set()
         self._changed = asyncio.Event()

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
+class PendingCommit:
     """A commit on its way; `outcome` tells what became of it."""
 
     aggregate: str
@@ -49,23 +49,23 @@ class Pending:
             self.outcome.set_result(outcome)
 
 
-class Committer:
+class GroupCommitter:
     """Sends the commits of one partition; `run` is its task."""
 
     def __init__(self, nc: Client, publisher: Publisher, partition: int) -> None:
         self._nc = nc
         self._publisher = publisher
         self._label = str(partition)
-        self._queue: asyncio.Queue[Pending] = asyncio.Queue(QUEUE_COMMITS)
-        self._left: deque[Pending] = deque()
+        self._queue: asyncio.Queue[PendingCommit] = asyncio.Queue(QUEUE_COMMITS)
+        self._left: deque[PendingCommit] = deque()
         """What was taken from the queue and belongs in a later group."""
-        self._group: list[Pending] = []
+        self._group: list[PendingCommit] = []
         self.silent = 0
         """How many groups in a row this server has taken without an answer. Of whichever commits: one that comes
         while others wait in vain need not wait as long again."""
         self._reconnects = 0
 
-    async def submit(self, pending: Pending) -> None:
+    async def submit(self, pending: PendingCommit) -> None:
         """Have it sent; waits only when very many wait already."""
         if self._queue.full():
             await self._queue.put(pending)
@@ -84,12 +84,12 @@ class Committer:
             for pending in (*self._group, *self._left, *rest):
                 pending.settle(Unanswered("the log was closed"))
 
-    async def _gather(self) -> list[Pending]:
+    async def _gather(self) -> list[PendingCommit]:
         """All that is ready, bounded, with at most one commit of each aggregate; waits for the first."""
         waiting, self._left = self._left, deque()
         if not waiting:
             waiting.append(await self._queue.get())
-        group: list[Pending] = []
+        group: list[PendingCommit] = []
         aggregates: set[str] = set()
         size = 0
         while waiting or not self._queue.empty():
@@ -108,7 +108,7 @@ class Committer:
         self._left.extend(waiting)
         return group
 
-    async def _send(self, group: list[Pending]) -> None:
+    async def _send(self, group: list[PendingCommit]) -> None:
         begun = time.perf_counter()
         try:
             if not self._nc.is_connected:
@@ -155,11 +155,11 @@ class Committer:
                 answers.unanswered(what, seconds, outcome.why)
             return
 
-    async def _one_by_one(self, group: list[Pending]) -> list[Outcome]:
+    async def _one_by_one(self, group: list[PendingCommit]) -> list[Outcome]:
         futures = [await self._publisher.publish(p.subject, p.body, p.headers) for p in group]
         return await self._publisher.outcomes(futures, ANSWER_SECONDS)
 
-    async def _batch(self, group: list[Pending]) -> list[Outcome]:
+    async def _batch(self, group: list[PendingCommit]) -> list[Outcome]:
         batch = {"Nats-Batch-Id": secrets.token_hex(8)}
         for number, pending in enumerate(group[:-1], 1):
             headers = pending.headers | batch

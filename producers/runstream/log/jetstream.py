@@ -34,7 +34,7 @@ from runstream.jetstream.api import (
 from runstream.jetstream.failover import answers_of
 from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
 from runstream.log import streams
-from runstream.log.group_commit import Committer, Pending
+from runstream.log.group_commit import GroupCommitter, PendingCommit
 from runstream.log.port import AppendConflictError, RawMessage
 from runstream.log.reader import JetStreamReader, of_stream, stream_info
 from runstream.skips import Skips
@@ -163,7 +163,7 @@ class JetStreamLog(LogReader):
         super().__init__(nc, subjects, partitions)
         self._append_seconds = append_seconds
         self._publisher = Publisher(nc)
-        self._committers: list[Committer] = []
+        self._committers: list[GroupCommitter] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -185,7 +185,9 @@ class JetStreamLog(LogReader):
         self._start_committers()
 
     def _start_committers(self) -> None:
-        self._committers = [Committer(self._nc, self._publisher, partition) for partition in range(self.partitions)]
+        self._committers = [
+            GroupCommitter(self._nc, self._publisher, partition) for partition in range(self.partitions)
+        ]
         self._tasks = [
             asyncio.create_task(committer.run(), name=f"commit partition {partition}")
             for partition, committer in enumerate(self._committers)
@@ -253,7 +255,7 @@ class JetStreamLog(LogReader):
             if not self._under_way:
                 self._idle.set()
 
-    def _pending(self, commit: NewCommit) -> Pending:
+    def _pending(self, commit: NewCommit) -> PendingCommit:
         """The commit as it is sent. Raises BadRequestError when it is too large."""
         if self._closed:
             raise InternalError("the log is closed", code="logClosed")
@@ -273,9 +275,11 @@ class JetStreamLog(LogReader):
         headers["Nats-Expected-Last-Subject-Sequence"] = str(commit.expected)
         if commit.expected == 0 and guard != subject:
             headers["Nats-Expected-Last-Subject-Sequence-Subject"] = guard
-        return Pending(address.aggregate, subject, body, headers)
+        return PendingCommit(address.aggregate, subject, body, headers)
 
-    async def _settled(self, commit: NewCommit, pending: Pending, deadline: float) -> Position | AppendConflictError:
+    async def _settled(
+        self, commit: NewCommit, pending: PendingCommit, deadline: float
+    ) -> Position | AppendConflictError:
         """What became of the commit; sent again as long as that is not known and there is time."""
         loop, committer = asyncio.get_running_loop(), self._committers[commit.address.partition]
         delay = _FIRST_DELAY_SECONDS

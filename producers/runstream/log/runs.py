@@ -35,10 +35,10 @@ async def locate_run(log: Log, run_id: str) -> Address:
     for address, last in zip(addresses, await asyncio.gather(*map(log.last, addresses)), strict=True):
         if last is not None:
             return address
-    raise no_such_run(run_id)
+    raise run_does_not_exist(run_id)
 
 
-def no_such_run(run: str) -> NotExistError:
+def run_does_not_exist(run: str) -> NotExistError:
     """The error for a run that is not there."""
     return NotExistError(
         f"run {run} does not exist",
@@ -62,7 +62,7 @@ async def find_run(log: Log, address: Address) -> FoundRun:
     history = await log.history(address)
     first = next(iter(history[0].commit.events), None) if history else None
     if not isinstance(first, RunCreated):
-        raise no_such_run(address.id)
+        raise run_does_not_exist(address.id)
     config = await config_of(log, address.partition, first.run_config)
     return FoundRun(address, fold_run(address, first, config, history), config, head_of(history))
 
@@ -78,7 +78,7 @@ def fold_run(address: Address, first: RunCreated, config: RunConfig, history: It
             for event in cast("tuple[RunEvent, ...]", commit.events):
                 run = evolve(run, event, commit.time, commit.actor)
     if run is None:
-        raise no_such_run(address.id)
+        raise run_does_not_exist(address.id)
     return run
 
 

@@ -35,7 +35,7 @@ from runstream.subjects import MAX_PARTITIONS, Subjects
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ControlEntry:
     """What a key says."""
 
     data: bytes
@@ -44,16 +44,16 @@ class Entry:
     """What a change is based on; 0 when nothing was ever said."""
 
 
-async def read_key(nc: Client, namespace: str, key: str) -> Entry:
+async def read_key(nc: Client, namespace: str, key: str) -> ControlEntry:
     """What the key says now; nothing, too, when there is no bucket. Raises UnavailableError."""
     bucket = f"{namespace}_control"
     try:
         found = await last_message(nc, f"KV_{bucket}", f"$KV.{bucket}.{key}")
     except ApiError as error:
         if error.number == STREAM_NOT_FOUND:
-            return Entry(b"", 0)
+            return ControlEntry(b"", 0)
         raise
-    return Entry(found.data, found.sequence) if found is not None else Entry(b"", 0)
+    return ControlEntry(found.data, found.sequence) if found is not None else ControlEntry(b"", 0)
 
 
 async def write_key(nc: Client, namespace: str, key: str, data: bytes, *, after: int | None = None) -> bool:
@@ -171,7 +171,7 @@ async def delete_stream(nc: Client, subjects: Subjects, partition: int) -> None:
             raise
 
 
-def _description(namespace: str, entry: Entry) -> LogDescription | None:
+def _description(namespace: str, entry: ControlEntry) -> LogDescription | None:
     if not entry.data:
         return None
     try:
@@ -307,7 +307,7 @@ WAIT_SECONDS = 120.0
 _LOOK_SECONDS = 1.0
 
 
-async def until_described(nc: Client, namespace: str, service: str = "runs", *, seconds: float = WAIT_SECONDS) -> bool:
+async def wait_for_log(nc: Client, namespace: str, service: str = "runs", *, seconds: float = WAIT_SECONDS) -> bool:
     """Wait until there is a log that can be opened; False when there is none after these seconds."""
     said = asyncio.Event()
 

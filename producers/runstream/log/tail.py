@@ -29,7 +29,7 @@ _FILTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class TailScope:
     """Which part of the log is followed."""
 
     filters: Mapping[int, Sequence[str]]
@@ -39,7 +39,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TailedMessage:
     """A message of the log, and the place behind it."""
 
     position: LogPosition
@@ -49,13 +49,13 @@ class Seen:
     """Why it cannot be read; then there is no commit."""
 
 
-Take = Callable[[], Awaitable[list[Seen]]]
+Take = Callable[[], Awaitable[list[TailedMessage]]]
 
 
-async def scope_of(log: Log, run_id: str) -> Scope:
+async def scope_of_run(log: Log, run_id: str) -> TailScope:
     """Everything, or one run with its executor tasks. Raises NotExistError for a run that is not there."""
     if not run_id:
-        return Scope(dict.fromkeys(range(log.partitions), ()))
+        return TailScope(dict.fromkeys(range(log.partitions), ()))
     found = await find_run(log, await locate_run(log, run_id))
     ids = [
         executor_task_id(run_id, task.id, number + 1)
@@ -63,25 +63,25 @@ async def scope_of(log: Log, run_id: str) -> Scope:
         for number in range(_attempts(found.config.tasks[name]))
         if not task.kept
     ]
-    return executions_scope(log, found.address.partition, ids, run=found.address)
+    return scope_of_tasks(log, found.address.partition, ids, run=found.address)
 
 
-def executions_scope(log: Log, partition: int, ids: Sequence[str], *, run: Address | None = None) -> Scope:
+def scope_of_tasks(log: Log, partition: int, ids: Sequence[str], *, run: Address | None = None) -> TailScope:
     """These executor tasks of a partition, and a run with them."""
     runs = [run] if run is not None else []
     subjects = [log.subjects.of(address) for address in runs]
     if len(ids) > _FILTERS:
         every = f"{log.subjects.prefix(partition)}.task.*.*"
-        return Scope({partition: (*subjects, every)}, frozenset((*(address.id for address in runs), *ids)))
+        return TailScope({partition: (*subjects, every)}, frozenset((*(address.id for address in runs), *ids)))
     guards = (log.subjects.guard(Address(partition, "task", task)) for task in ids)
-    return Scope({partition: (*subjects, *guards)})
+    return TailScope({partition: (*subjects, *guards)})
 
 
 def _attempts(task: RunConfigTask) -> int:
     return 1 + (task.retry.max if task.retry is not None else 0)
 
 
-async def place_of(log: Log, text: str) -> LogPosition:
+async def resolve_position(log: Log, text: str) -> LogPosition:
     """The place that `start`, `end` or a position's text names. Raises BadRequestError for one that is not there."""
     if text == "start":
         return LogPosition(log.epoch, (0,) * log.partitions)
@@ -107,7 +107,7 @@ async def place_of(log: Log, text: str) -> LogPosition:
 
 
 @asynccontextmanager
-async def tail(log: Log, scope: Scope, place: LogPosition) -> AsyncIterator[Take]:
+async def tail(log: Log, scope: TailScope, place: LogPosition) -> AsyncIterator[Take]:
     """Follow the log behind a place; `take()` waits for the next messages, at least one. Raises what reading raises."""
     queue: asyncio.Queue[RawMessage] = asyncio.Queue(BUFFERED_MESSAGES)
 
@@ -118,7 +118,7 @@ async def tail(log: Log, scope: Scope, place: LogPosition) -> AsyncIterator[Take
                     if not scope.ids or message.subject.rpartition(".")[2] in scope.ids:
                         await queue.put(message)
 
-    async def take() -> list[Seen]:
+    async def take() -> list[TailedMessage]:
         nonlocal place
         messages = [await queue.get()]
         while len(messages) < _AT_ONCE and not queue.empty():
@@ -138,8 +138,8 @@ async def tail(log: Log, scope: Scope, place: LogPosition) -> AsyncIterator[Take
                 reader.cancel()
 
 
-def _seen(place: LogPosition, message: RawMessage) -> Seen:
+def _seen(place: LogPosition, message: RawMessage) -> TailedMessage:
     try:
-        return Seen(place, message, codec.decode(message), None)
+        return TailedMessage(place, message, codec.decode(message), None)
     except RunstreamError as error:
-        return Seen(place, message, None, error)
+        return TailedMessage(place, message, None, error)

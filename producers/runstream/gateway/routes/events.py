@@ -10,22 +10,22 @@ from starlette.responses import Response
 
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError
-from runstream.gateway.context import Parts, parse_position
-from runstream.gateway.events import RunPhases, Say, follow, say_commit
-from runstream.gateway.streaming import LiveAnswer
+from runstream.gateway.context import GatewayContext, parse_position
+from runstream.gateway.events import Formatter, RunPhases, commit_event, write_events
+from runstream.gateway.streaming import LiveResponse
 from runstream.limits import MAX_WORD_BYTES
-from runstream.log.tail import Scope, place_of, scope_of
+from runstream.log.tail import TailScope, resolve_position, scope_of_run
 
 _STREAM = {"responses": {"200": {"description": "server-sent events", "content": {"text/event-stream": {}}}}}
 
 
-def event_routes(parts: Parts) -> APIRouter:
+def event_routes(context: GatewayContext) -> APIRouter:
     """The two event streams. They end when the client leaves; Last-Event-ID resumes."""
     router = APIRouter(tags=["events"])
 
-    def stream(scope: Scope, place: LogPosition, say: Say) -> Response:
-        writer = partial(follow, parts.log, scope, place, say)
-        return LiveAnswer(writer, media_type="text/event-stream", headers={}, stopping=parts.stopping)
+    def stream(scope: TailScope, place: LogPosition, say: Formatter) -> Response:
+        writer = partial(write_events, context.log, scope, place, say)
+        return LiveResponse(writer, media_type="text/event-stream", headers={}, stopping=context.stopping)
 
     @router.get("/events", openapi_extra=_STREAM)
     async def events(
@@ -36,9 +36,9 @@ def event_routes(parts: Parts) -> APIRouter:
         last_event_id: Annotated[str, Header(max_length=MAX_WORD_BYTES, description="where a stream was left")] = "",
     ) -> Response:
         """Every commit: `id` is the place behind it. Begins at the end; at the start for one run."""
-        scope = await scope_of(parts.log, run)
-        place = await place_of(parts.log, last_event_id or begin or ("start" if run else "end"))
-        return stream(scope, place, say_commit)
+        scope = await scope_of_run(context.log, run)
+        place = await resolve_position(context.log, last_event_id or begin or ("start" if run else "end"))
+        return stream(scope, place, commit_event)
 
     @router.get("/runs/events", openapi_extra=_STREAM)
     async def run_events(
@@ -49,23 +49,23 @@ def event_routes(parts: Parts) -> APIRouter:
         last_event_id: Annotated[str, Header(max_length=MAX_WORD_BYTES, description="where a stream was left")] = "",
     ) -> Response:
         """An event whenever the phase or the result of a run changes."""
-        place = await _place_after(parts, last_event_id or after)
-        return stream(await scope_of(parts.log, ""), place, RunPhases(parts.log, parts.past).say)
+        place = await _place_after(context, last_event_id or after)
+        return stream(await scope_of_run(context.log, ""), place, RunPhases(context.log, context.past).say)
 
     return router
 
 
-async def _place_after(parts: Parts, text: str) -> LogPosition:
+async def _place_after(context: GatewayContext, text: str) -> LogPosition:
     if text in ("", "0"):
-        return await place_of(parts.log, "end")
+        return await resolve_position(context.log, "end")
     if "/" not in text:
-        return await place_of(parts.log, text)
+        return await resolve_position(context.log, text)
     position = parse_position(text)
-    if position.epoch != parts.log.epoch or position.partition >= parts.log.partitions:
+    if position.epoch != context.log.epoch or position.partition >= context.log.partitions:
         raise BadRequestError(
             f"position {text[:80]} is not one of this log", code="invalidPosition", hint="begin at the end: say nothing"
         )
-    ends = await place_of(parts.log, "end")
+    ends = await resolve_position(context.log, "end")
     sequences = list(ends.sequences)
     sequences[position.partition] = position.sequence
-    return await place_of(parts.log, str(LogPosition(parts.log.epoch, tuple(sequences))))
+    return await resolve_position(context.log, str(LogPosition(context.log.epoch, tuple(sequences))))

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from runstream.domain.run import RunTask
 from runstream.errors import BadRequestError, NotExistError
-from runstream.gateway.context import Flag, Parts, flag
-from runstream.gateway.streaming import LiveAnswer, SendBytes
+from runstream.gateway.context import Flag, GatewayContext, flag
+from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.runs import FoundRun, find_run, locate_run
@@ -36,7 +36,7 @@ _TEXT = {
 }
 
 
-def log_routes(parts: Parts) -> APIRouter:
+def log_routes(context: GatewayContext) -> APIRouter:
     """The log of a step."""
     router = APIRouter(tags=["logs"])
 
@@ -71,18 +71,18 @@ def log_routes(parts: Parts) -> APIRouter:
             )
         require_uuid(taskid, "task id")
         try:
-            run = await find_run(parts.log, await locate_run(parts.log, runid))
+            run = await find_run(context.log, await locate_run(context.log, runid))
             key = _key(run, taskid, attempt, number)
             if tail is not None:
-                offset = await parts.step_logs.tail(key, tail)
-            chunks = await parts.step_logs.open(key, follow=flag(follow), offset=offset)
+                offset = await context.step_logs.tail(key, tail)
+            chunks = await context.step_logs.open(key, follow=flag(follow), offset=offset)
         except NotExistError as error:
             raise _no_log(error) from error
-        return LiveAnswer(
+        return LiveResponse(
             partial(_send_all, chunks),
             media_type="text/plain;charset=UTF-8",
             headers={"X-Content-Type-Options": "nosniff", OFFSET_HEADER: str(offset)},
-            stopping=parts.stopping,
+            stopping=context.stopping,
         )
 
     return router

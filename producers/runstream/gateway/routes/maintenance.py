@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from runstream.errors import BadRequestError, NotExistError
-from runstream.gateway.context import Flag, answer, documented, flag
+from runstream.gateway.context import Flag, documented, flag, json_response
 from runstream.gateway.requests import MaintenanceBody, read_body
-from runstream.gateway.streaming import JSON_LINES, LiveAnswer, ReportProgress, Work, Writer
+from runstream.gateway.streaming import JSON_LINES, Job, LiveResponse, ReportProgress, Writer
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
 from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_said, require_service
@@ -46,21 +46,21 @@ def maintenance_routes(overview: Overview) -> APIRouter:
         ] = 0.0,
     ) -> Response:
         """What is asked for, and how far every instance is."""
-        return answer(await overview.status(require_service(service), unlike=unlike, seconds=seconds))
+        return json_response(await overview.status(require_service(service), unlike=unlike, seconds=seconds))
 
     @router.put("/maintenance", openapi_extra=documentation)
     @router.put("/maintenance/{service}", openapi_extra=documentation)
     async def enable(request: Request, service: str = "runs") -> Response:
         """Ask for maintenance. It is answered at once: the status says when everybody is parked."""
         await control.enable(require_service(service), await _order(request))
-        return answer(await overview.status(service))
+        return json_response(await overview.status(service))
 
     @router.delete("/maintenance", openapi_extra=documentation)
     @router.delete("/maintenance/{service}", openapi_extra=documentation)
     async def disable(request: Request, service: str = "runs") -> Response:
         """Ask for its end."""
         await control.disable(require_service(service), await _order(request))
-        return answer(await overview.status(service))
+        return json_response(await overview.status(service))
 
     @router.delete("/maintenance/{service}/instances/{instance_id}", status_code=204)
     async def forget(service: str, instance_id: str) -> Response:
@@ -142,7 +142,7 @@ def export_routes(exports: Exports) -> APIRouter:
         """The log as one file that `runstream snapshot verify` checks and tar, zstd and jq read."""
         found = await exports.open(until, include)
         headers = {"Content-Disposition": f'attachment; filename="{found.name}"'}
-        return LiveAnswer(found.write, media_type=MEDIA_TYPE, headers=headers, stopping=asyncio.Event())
+        return LiveResponse(found.write, media_type=MEDIA_TYPE, headers=headers, stopping=asyncio.Event())
 
     return router
 
@@ -177,7 +177,7 @@ class Imports(Protocol):
 def import_routes(imports: Imports) -> APIRouter:
     """The import. It goes on to its end when the client leaves, and can be asked for again."""
     router = APIRouter(tags=["service"])
-    works: list[Work] = []
+    works: list[Job] = []
     """The last one, and those that go on."""
 
     @router.post("/import", openapi_extra=_BODY)
@@ -189,10 +189,10 @@ def import_routes(imports: Imports) -> APIRouter:
     ) -> Response:
         """Import the body, which is a snapshot as GET /export gives it. Answers when it is done."""
         content, called, dry = request.stream(), name or "a snapshot", flag(dry_run)
-        work = Work(called, datetime.now(UTC), lambda say: imports.run(content, called, say, dry_run=dry))
+        work = Job(called, datetime.now(UTC), lambda say: imports.run(content, called, say, dry_run=dry))
         await work.until_begun()
         works[:] = [one for one in works if not one.ended] + [work]
-        return _followed(work) if JSON_LINES in accept else answer(await work.result())
+        return _followed(work) if JSON_LINES in accept else json_response(await work.result())
 
     @router.get("/import", openapi_extra=_LINES)
     async def current_import(accept: Accept = "") -> Response:
@@ -204,15 +204,15 @@ def import_routes(imports: Imports) -> APIRouter:
                 code="noImport",
                 hint="`runstream epochs list` shows an epoch that is loading, wherever the import goes on",
             )
-        return _followed(work) if JSON_LINES in accept else answer(work.status)
+        return _followed(work) if JSON_LINES in accept else json_response(work.status)
 
     @router.get("/epochs")
     async def epochs() -> Response:
         """The epochs of the log, and which of them is served."""
-        return answer(await imports.epochs())
+        return json_response(await imports.epochs())
 
     return router
 
 
-def _followed(work: Work) -> Response:
-    return LiveAnswer(work.write, media_type=JSON_LINES, headers={}, stopping=asyncio.Event())
+def _followed(work: Job) -> Response:
+    return LiveResponse(work.write, media_type=JSON_LINES, headers={}, stopping=asyncio.Event())

@@ -30,8 +30,8 @@ from runstream.domain.run import Run, RunPhase
 from runstream.domain.why import Explanation
 from runstream.errors import BadRequestError
 from runstream.events.run import RunEvent, RunResult
-from runstream.gateway.context import AtLeast, Flag, Parts, answer, documented, flag, position_text
-from runstream.gateway.reads import mixed_cursor, next_cursor, query_of
+from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, position_text
+from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
 from runstream.gateway.responses import (
     APPROVERS,
@@ -45,9 +45,9 @@ from runstream.gateway.responses import (
     run_answer,
     run_summary,
 )
-from runstream.gateway.runs.actions import seen_run, token_of
-from runstream.gateway.runs.create import Created
-from runstream.gateway.runs.prepare import requested_run, requested_runs
+from runstream.gateway.runs.actions import parse_token, update_token
+from runstream.gateway.runs.create import CreatedRun
+from runstream.gateway.runs.prepare import prepare_run, prepare_runs
 from runstream.gateway.runs.restart import require_no_restart
 from runstream.ids import require_uuid
 from runstream.limits import MAX_WORD_BYTES, require_group_size
@@ -61,42 +61,42 @@ KeyHeader = Annotated[
 ]
 
 
-def creating_routes(parts: Parts) -> APIRouter:
+def creating_routes(context: GatewayContext) -> APIRouter:
     """Create one run, or those of a file. These are the first routes: a service is asked for nothing as often."""
     router = APIRouter(tags=["runs"])
 
     @router.post("/runs", status_code=201, openapi_extra=documented(CreateRunBody, RunAnswer, statuses=(201, 200)))
     async def create(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create a run of these tasks, or restart a run. It is answered once it is durable; its number comes later."""
-        body, key = await parts.keyed_body(request, CreateRunBody)
+        body, key = await context.keyed_body(request, CreateRunBody)
         if body.run_id:
-            asked = await parts.restarting.requested(body)
-            return _created(asked.executions, await parts.creation.create(asked.new, key))
+            asked = await context.restarts.prepare(body)
+            return _created(asked.executions, await context.creation.create(asked.new, key))
         require_no_restart(body)
-        return _created({}, await parts.creation.create(requested_run(body), key))
+        return _created({}, await context.creation.create(prepare_run(body), key))
 
     @router.post(
         "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, statuses=(201, 200))
     )
     async def create_all(request: Request, idempotency_key: KeyHeader = "") -> Response:
         """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
-        body, key = await parts.keyed_body(request, CreateRunsBody)
-        requested = await requested_runs(body, parts.configs, await parts.offers())
-        created = await parts.creation.create_all(requested.runs, key)
+        body, key = await context.keyed_body(request, CreateRunsBody)
+        requested = await prepare_runs(body, context.configs, await context.offers())
+        created = await context.creation.create_all(requested.runs, key)
         runs = [run_answer(one.run, one.config, {}) for one in created]
         warnings = [WarningShape(one.path, one.line or None, one.message, one.hint) for one in requested.warnings]
         shape = RunsCreatedAnswer(runs, requested.skipped, warnings)
-        return answer(shape, status=_status(created), positions=[one.position for one in created])
+        return json_response(shape, status=_status(created), positions=[one.position for one in created])
 
     return router
 
 
-def _created(executions: dict[str, ExecutorTask], created: Created) -> Response:
+def _created(executions: dict[str, ExecutorTask], created: CreatedRun) -> Response:
     shape = run_answer(created.run, created.config, executions)
-    return answer(shape, status=_status([created]), positions=[created.position])
+    return json_response(shape, status=_status([created]), positions=[created.position])
 
 
-def _status(created: Sequence[Created]) -> int:
+def _status(created: Sequence[CreatedRun]) -> int:
     """200 when an earlier request with the same key created all of them."""
     return 200 if created and all(one.repeated for one in created) else 201
 
@@ -120,7 +120,7 @@ Groups = Annotated[
 ]
 
 
-def run_routes(parts: Parts) -> APIRouter:
+def run_routes(context: GatewayContext) -> APIRouter:
     """Get and list runs."""
     router = APIRouter(tags=["runs"])
 
@@ -153,9 +153,9 @@ def run_routes(parts: Parts) -> APIRouter:
             ascending=flag(asc),
         )
         if cursor and group:
-            raise mixed_cursor()
-        query = query_of(cursor, query) if cursor else query
-        page = await parts.reads.runs(query, at_least)
+            raise cursor_with_parameters()
+        query = decode_cursor(cursor, query) if cursor else query
+        page = await context.reads.runs(query, at_least)
         return _page(page, page.next_start, next_cursor(query, page))
 
     @router.get("/runs/{run_id}", openapi_extra=documented(None, RunAnswer))
@@ -168,13 +168,13 @@ def run_routes(parts: Parts) -> APIRouter:
         """One run with its tasks, and what it is to do; as it was, with `at`."""
         require_uuid(run_id, "run id")
         if at:
-            return _answer(await parts.past.run(run_id, parse_point(at)))
-        return _answer(await parts.reads.run(run_id, at_least), changegroup)
+            return _answer(await context.past.run(run_id, parse_point(at)))
+        return _answer(await context.reads.run(run_id, at_least), changegroup)
 
     return router
 
 
-def group_routes(parts: Parts) -> APIRouter:
+def group_routes(context: GatewayContext) -> APIRouter:
     """Runs by their group; the group is one escaped segment of the path."""
     router = APIRouter(tags=["runs"])
 
@@ -193,7 +193,7 @@ def group_routes(parts: Parts) -> APIRouter:
         """/runs/group/{escaped group}: its runs. /runs/group/{escaped group}/{counter}: the run of that number."""
         group, counter = _group_and_counter(request)
         if counter is not None:
-            return _answer(await parts.reads.run_by_counter(group, counter, at_least), changegroup)
+            return _answer(await context.reads.run_by_counter(group, counter, at_least), changegroup)
         query = RunQuery(
             groups=(group,),
             phases=tuple(phase),
@@ -203,9 +203,9 @@ def group_routes(parts: Parts) -> APIRouter:
             ascending=sortdirection == "asc",
         )
         if cursor and sortdirection:
-            raise mixed_cursor()
-        query = query_of(cursor, query) if cursor else query
-        page = await parts.reads.runs(query, at_least)
+            raise cursor_with_parameters()
+        query = decode_cursor(cursor, query) if cursor else query
+        page = await context.reads.runs(query, at_least)
         next_start = page.runs[-1].counter if page.next_start is not None else None
         return _page(page, next_start, next_cursor(query, page))
 
@@ -215,14 +215,14 @@ def group_routes(parts: Parts) -> APIRouter:
 def _page(page: RunPage, next_start: int | None, cursor: str) -> Response:
     shape = RunsAnswer([run_summary(run) for run in page.runs], next_start, cursor)
     headers = {"X-Agola-HasMore": str(bool(cursor)).lower(), "X-Agola-Cursor": cursor}
-    return answer(shape, headers=headers)
+    return json_response(shape, headers=headers)
 
 
 def _answer(read: ReadRun, names: Sequence[str] = ()) -> Response:
     record = read.record
     shape = run_answer(record.run, read.config, record.executor_tasks)
-    token = token_of(names, record.run.id, record.head.version)
-    return answer(msgspec.structs.replace(shape, change_groups_update_tokens=token) if token else shape)
+    token = update_token(names, record.run.id, record.head.version)
+    return json_response(msgspec.structs.replace(shape, change_groups_update_tokens=token) if token else shape)
 
 
 def _group_and_counter(request: Request) -> tuple[str, int | None]:
@@ -244,14 +244,14 @@ def _group_and_counter(request: Request) -> tuple[str, int | None]:
 _PATH = re.compile(r"/api/v1alpha/runs/([^/]+)/why")
 
 
-def why_routes(parts: Parts) -> APIRouter:
+def why_routes(context: GatewayContext) -> APIRouter:
     """One question."""
     router = APIRouter(tags=["runs"])
 
     @router.get("/runs/{run_id}/why", openapi_extra=documented(None, WhyAnswer))
     async def why(run_id: str) -> Response:
         """Why a run waits, told by the scheduler that decides about it."""
-        return answer(_shape(run_id, await parts.explaining.why(run_id)))
+        return json_response(_shape(run_id, await context.explainer.why(run_id)))
 
     return router
 
@@ -262,7 +262,7 @@ def in_maintenance(method: str, path: str, reason: str) -> Response | None:
     if match is None or method != "GET":
         return None
     told = ReasonShape("maintenance", f"the service is in maintenance{reason}: nothing is decided", [], {})
-    return answer(WhyAnswer(match[1], "", "", [told]))
+    return json_response(WhyAnswer(match[1], "", "", [told]))
 
 
 def _shape(run_id: str, found: Explanation) -> WhyAnswer:
@@ -273,22 +273,22 @@ def _shape(run_id: str, found: Explanation) -> WhyAnswer:
 MAX_ANNOTATIONS_BYTES = 16 << 10
 
 
-def action_routes(parts: Parts) -> APIRouter:
+def action_routes(context: GatewayContext) -> APIRouter:
     """Stop, cancel, pause, resume, approve, annotate."""
     router = APIRouter(tags=["actions"])
 
     @router.put("/runs/{run_id}/actions", openapi_extra=documented(RunActionBody, ActionAnswer))
     async def on_run(run_id: str, request: Request) -> Response:
         """Stop a running run, cancel a queued one (or `changephase` to `cancelled`), pause or resume either."""
-        body = await parts.body(request, RunActionBody)
-        return await _act(parts, run_id, body, lambda run: _decide(run, body))
+        body = await context.body(request, RunActionBody)
+        return await _act(context, run_id, body, lambda run: _decide(run, body))
 
     @router.put("/runs/{run_id}/tasks/{task_id}/actions", openapi_extra=documented(TaskActionBody, ActionAnswer))
     async def on_task(run_id: str, task_id: str, request: Request) -> Response:
         """Approve a task that waits for approval, or set its annotations."""
-        body = await parts.body(request, TaskActionBody)
+        body = await context.body(request, TaskActionBody)
         _require_annotations(body)
-        return await _act(parts, run_id, body, lambda run: _decide_on_task(run, task_id, body))
+        return await _act(context, run_id, body, lambda run: _decide_on_task(run, task_id, body))
 
     return router
 
@@ -336,7 +336,10 @@ _DECIDE: dict[str, Callable[[Run], Sequence[RunEvent]]] = {
 
 
 async def _act(
-    parts: Parts, run_id: str, body: RunActionBody | TaskActionBody, decide: Callable[[Run], Sequence[RunEvent]]
+    context: GatewayContext,
+    run_id: str,
+    body: RunActionBody | TaskActionBody,
+    decide: Callable[[Run], Sequence[RunEvent]],
 ) -> Response:
     phase = ""
 
@@ -346,9 +349,9 @@ async def _act(
         return decide(run)
 
     try:
-        position = await parts.acting.on_run(run_id, decided, seen_run(body.change_groups_update_tokens))
+        position = await context.actions.on_run(run_id, decided, parse_token(body.change_groups_update_tokens))
     except NotAllowed as refusal:
         details = {"run": run_id, "phase": phase}
         raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal
     text = position_text(position) if position else ""
-    return answer(ActionAnswer(text), positions=[position] if position else [])
+    return json_response(ActionAnswer(text), positions=[position] if position else [])

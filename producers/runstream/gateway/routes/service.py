@@ -7,49 +7,51 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from runstream.gateway.context import AtLeast, Parts, answer, documented, empty
+from runstream.gateway.context import AtLeast, GatewayContext, documented, json_response, no_content
 from runstream.gateway.requests import ExecutorActionBody
 from runstream.gateway.responses import ExecutorsAnswer, VersionAnswer, executor_shape
 from runstream.release import version
 
 
-def executor_routes(parts: Parts) -> APIRouter:
+def executor_routes(context: GatewayContext) -> APIRouter:
     """List, drain and delete executors."""
     router = APIRouter(tags=["executors"])
 
     @router.get("/executors", openapi_extra=documented(None, ExecutorsAnswer))
     async def list_executors(at_least: AtLeast) -> Response:
         """All executors that were not deleted, by id; those that are lost too."""
-        records = await parts.reads.executors(at_least)
-        seen = await parts.sightings.seen() if parts.sightings is not None else {}
-        return answer(ExecutorsAnswer([executor_shape(one, seen.get(one.executor.id)) for one in records]))
+        records = await context.reads.executors(at_least)
+        seen = await context.sightings.seen() if context.sightings is not None else {}
+        return json_response(ExecutorsAnswer([executor_shape(one, seen.get(one.executor.id)) for one in records]))
 
     @router.put("/executors/{executor_id}/actions", status_code=204, openapi_extra=documented(ExecutorActionBody, None))
     async def act(executor_id: str, request: Request) -> Response:
         """Let an executor get no new tasks (`drain`; those that it has go on), or get them again (`undrain`)."""
-        body = await parts.body(request, ExecutorActionBody)
-        position = await parts.acting.drain_executor(executor_id, draining=body.action_type == "drain")
-        return empty([position] if position else [])
+        body = await context.body(request, ExecutorActionBody)
+        position = await context.actions.drain_executor(executor_id, draining=body.action_type == "drain")
+        return no_content([position] if position else [])
 
     @router.delete("/executors/{executor_id}", status_code=204)
     @router.delete("/executor/{executor_id}", status_code=204, include_in_schema=False)
     async def delete(executor_id: str) -> Response:
         """Forget an executor. Its tasks are not touched: what is left without an executor is found and failed."""
-        position = await parts.acting.delete_executor(executor_id)
-        return empty([position] if position else [])
+        position = await context.actions.delete_executor(executor_id)
+        return no_content([position] if position else [])
 
     return router
 
 
-def service_routes(parts: Parts) -> APIRouter:
+def service_routes(context: GatewayContext) -> APIRouter:
     """Which service this is."""
     router = APIRouter(tags=["service"])
 
     @router.get("/version", openapi_extra=documented(None, VersionAnswer))
     async def get_version() -> Response:
         """The service's version and its log. Needs no token."""
-        log = parts.log
-        return answer(VersionAnswer("runstream", version(), parts.settings.namespace, log.epoch, log.partitions))
+        log = context.log
+        return json_response(
+            VersionAnswer("runstream", version(), context.settings.namespace, log.epoch, log.partitions)
+        )
 
     return router
 

@@ -39,13 +39,13 @@ class _Token(msgspec.Struct):
     change_groups_values: dict[str, str]
 
 
-def token_of(names: Iterable[str], run_id: str, version: int) -> str:
+def update_token(names: Iterable[str], run_id: str, version: int) -> str:
     """The token for a run as it was read; empty without names."""
     values = dict.fromkeys(names, f"{run_id}@{version}")
     return base64.b64encode(msgspec.json.encode(_Token(values))).decode() if values else ""
 
 
-def seen_run(token: str) -> SeenRun | None:
+def parse_token(token: str) -> SeenRun | None:
     """What a token says; None for an empty one, or one without names. Raises BadRequestError for what is none."""
     if not token:
         return None
@@ -70,7 +70,7 @@ S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
-class Acting:
+class Actions:
     """Appends what users decide."""
 
     log: Log

@@ -48,7 +48,7 @@ ACTOR = "user:admin"
 
 
 @dataclass(frozen=True, slots=True)
-class NewRun:
+class PreparedRun:
     """A run that is to be created."""
 
     group: str
@@ -60,7 +60,7 @@ class NewRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Created:
+class CreatedRun:
     """A run as it is known the moment it is in the log: its number is given later."""
 
     run: Run
@@ -84,7 +84,7 @@ class RunCreation:
     _known: OrderedDict[tuple[int, int, str], None] = field(default_factory=OrderedDict)
     """Stored run configs by epoch, partition and hash, the last used at the end."""
 
-    async def create(self, new: NewRun, key: IdempotencyKey | None = None) -> Created:
+    async def create(self, new: PreparedRun, key: IdempotencyKey | None = None) -> CreatedRun:
         """Append a run; returns once it is durable. With a key, the run that the key has already, if it has one.
 
         Raises BadRequestError for a group that is not one, ConflictError when the key was used for something else.
@@ -92,7 +92,7 @@ class RunCreation:
         (created,) = await self.create_all([new], key)
         return created
 
-    async def create_all(self, news: Sequence[NewRun], key: IdempotencyKey | None = None) -> list[Created]:
+    async def create_all(self, news: Sequence[PreparedRun], key: IdempotencyKey | None = None) -> list[CreatedRun]:
         """Append runs in their order; those of one group root as a whole. Raises as `create` does.
 
         With a key the first run is appended before the others: whoever has that has the key.
@@ -105,10 +105,10 @@ class RunCreation:
         firsts = [first] if first is not None else await self._append(news[:1], key, 0)
         return [*firsts, *await self._append(news[1:], key, 1)]
 
-    async def _append(self, news: Sequence[NewRun], key: IdempotencyKey | None, begin: int) -> list[Created]:
+    async def _append(self, news: Sequence[PreparedRun], key: IdempotencyKey | None, begin: int) -> list[CreatedRun]:
         prepared = [await self._prepare(new, key, begin + at) for at, new in enumerate(news)]
         answers = await self.log.append_all([commit for commit, _ in prepared]) if prepared else []
-        done: list[Created] = []
+        done: list[CreatedRun] = []
         for new, (commit, event), answer in zip(news, prepared, answers, strict=True):
             if not isinstance(answer, AppendConflictError):
                 done.append(_created(commit, event, new, answer))
@@ -119,7 +119,7 @@ class RunCreation:
             done.append(repeated)
         return done
 
-    async def _repeated(self, address: Address, key: IdempotencyKey) -> Created | None:
+    async def _repeated(self, address: Address, key: IdempotencyKey) -> CreatedRun | None:
         """The run as an earlier request with this key created it; None when there is none."""
         history = await self.log.history(address)
         first = history[0].commit.events[0] if history else None
@@ -128,13 +128,13 @@ class RunCreation:
         key.require_same(first.request, address.id)
         config = await config_of(self.log, address.partition, first.run_config)
         run = fold_run(address, first, config, history[:1])
-        return Created(run, config, history[0].position, repeated=True)
+        return CreatedRun(run, config, history[0].position, repeated=True)
 
-    def _address(self, new: NewRun, key: IdempotencyKey | None, index: int) -> Address:
+    def _address(self, new: PreparedRun, key: IdempotencyKey | None, index: int) -> Address:
         partition = partition_of(group_root(new.group), self.log.partitions)
         return Address(partition, "run", key.run_id(new.group, index) if key is not None else new_id())
 
-    async def _prepare(self, new: NewRun, key: IdempotencyKey | None, index: int) -> tuple[NewCommit, RunCreated]:
+    async def _prepare(self, new: PreparedRun, key: IdempotencyKey | None, index: int) -> tuple[NewCommit, RunCreated]:
         address, digest = self._address(new, key, index), config_hash(new.config)
         await self._store(address.partition, digest, new.config)
         request = key.request if key is not None else ""
@@ -186,8 +186,8 @@ def _saves(task: RunConfigTask) -> bool:
     return any(step.type == "save_to_workspace" for step in task.steps)
 
 
-def _created(commit: NewCommit, event: RunCreated, new: NewRun, position: Position) -> Created:
+def _created(commit: NewCommit, event: RunCreated, new: PreparedRun, position: Position) -> CreatedRun:
     run = created(commit.address.id, event, new.config, commit.time, run_task_id)
     if new.restart is not None:
         run = evolve(run, new.restart, commit.time)
-    return Created(run, new.config, position)
+    return CreatedRun(run, new.config, position)

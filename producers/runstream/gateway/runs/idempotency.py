@@ -21,7 +21,7 @@ from runstream.subjects import group_root
 
 HEADER = "Idempotency-Key"
 MAX_BYTES = 255
-NOT_TO_GUESS = "secret_files"
+PRIVATE_FIELD = "secret_files"
 """What of a request nobody may find out from its digest."""
 
 
@@ -75,7 +75,7 @@ def idempotency_key(request: Request, content: bytes, keyring: Keyring) -> Idemp
         )
     fields = cast("dict[str, object]", orjson.loads(content))
     nested = fields.get("fresh")
-    secrets = [part.pop(NOT_TO_GUESS, None) for part in (fields, nested) if isinstance(part, dict)]
+    secrets = [part.pop(PRIVATE_FIELD, None) for part in (fields, nested) if isinstance(part, dict)]
     there = any(secrets)
     plain = content_hash(_canonical([request.url.path, fields, there]))
     return IdempotencyKey(key, plain, _canonical(secrets) if there else b"", keyring)

@@ -40,7 +40,7 @@ from runstream.gateway.requests import (
     converted,
 )
 from runstream.gateway.responses import SkippedRunShape
-from runstream.gateway.runs.create import NewRun
+from runstream.gateway.runs.create import PreparedRun
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS, require_group
 from runstream.runconfig import (
     REASONS,
@@ -68,7 +68,7 @@ _PASSING = frozenset({"draining", "disk"})
 MAX_WARNINGS = 20
 
 
-def incapable(configs: Iterable[RunConfig], offers: Mapping[str, Offer]) -> list[Problem]:
+def capability_warnings(configs: Iterable[RunConfig], offers: Mapping[str, Offer]) -> list[Problem]:
     """Return a warning for each kind of task that no executor can run; none while there is no executor at all."""
     why: dict[Demand, str] = {}
     unfit: dict[tuple[str, Demand], list[RunConfigTask]] = {}
@@ -234,7 +234,7 @@ DIRECT_ROOT = "/user/admin"
 """The group root of runs that name neither group nor project."""
 
 
-def requested_run(body: CreateRunBody) -> NewRun:
+def prepare_run(body: CreateRunBody) -> PreparedRun:
     """The run that was asked for. A graph that cannot be run makes a run with setup errors; the rest is refused."""
     require_group(body.group)
     if body.run_config_tasks is None and not body.setup_errors:
@@ -250,19 +250,19 @@ def requested_run(body: CreateRunBody) -> NewRun:
     errors = (*body.setup_errors, *check_graph(config.tasks))
     if not errors:
         config = replace(config, tasks=with_levels(config.tasks))
-    return NewRun(body.group, config, body.annotations, errors)
+    return PreparedRun(body.group, config, body.annotations, errors)
 
 
 @dataclass(frozen=True, slots=True)
-class RequestedRuns:
+class PreparedRuns:
     """What a file makes: the runs that are to be created, and what else there is to tell."""
 
-    runs: list[NewRun]
+    runs: list[PreparedRun]
     skipped: list[SkippedRunShape]
     warnings: list[Problem]
 
 
-async def requested_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapping[str, Offer]) -> RequestedRuns:
+async def prepare_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapping[str, Offer]) -> PreparedRuns:
     """The runs of the file that are for this branch, tag or ref; what comes from secrets is to be sealed in them.
 
     A file that is no configuration makes one run that shows what is wrong, where the body asks for that. Else raises
@@ -288,28 +288,28 @@ async def requested_runs(body: CreateRunsBody, configs: ConfigReader, offers: Ma
     except BadRequestError as error:
         if body.on_setup_error == "refuse":
             raise
-        return RequestedRuns([_setup_error(body, context, group, error)], [], [])
+        return PreparedRuns([_setup_error(body, context, group, error)], [], [])
 
 
 def _matching(
     body: CreateRunsBody, context: RefContext, group: str, offers: Mapping[str, Offer], parsed: ParsedConfig
-) -> RequestedRuns:
-    inputs = given_inputs(body)
+) -> PreparedRuns:
+    inputs = inputs_of(body)
     variables = resolved_variables(inputs, context)
     annotations = _annotations(body, context) | body.annotations
     skip_all = bool(skip_mark(body.message))
-    runs: list[NewRun] = []
+    runs: list[PreparedRun] = []
     skipped: list[SkippedRunShape] = []
     for run in run_configs(parsed, context, variables, environment=body.environment, priority=body.priority):
         if run.matches and not skip_all:
             _require_sources(run.config, body)
             require_fitting_environment(run.config)
-            runs.append(NewRun(group, run.config, annotations, ()))
+            runs.append(PreparedRun(group, run.config, annotations, ()))
         else:
             skipped.append(SkippedRunShape(run.name, "ci_skip" if skip_all else "when"))
-    cannot_run = incapable((run.config for run in runs), offers)
+    cannot_run = capability_warnings((run.config for run in runs), offers)
     warnings = [*parsed.warnings, *notices(parsed, pods=not offers), *cannot_run, *inputs.warnings]
-    return RequestedRuns(runs, skipped, warnings)
+    return PreparedRuns(runs, skipped, warnings)
 
 
 def _require_sources(config: RunConfig, body: CreateRunsBody) -> None:
@@ -325,7 +325,7 @@ def _require_sources(config: RunConfig, body: CreateRunsBody) -> None:
             )
 
 
-def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: BadRequestError) -> NewRun:
+def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: BadRequestError) -> PreparedRun:
     """The run that shows what is wrong with the file (rule create-7)."""
     if isinstance(error, ConfigError):
         more = [f"and {error.omitted} more"] if error.omitted else []
@@ -333,10 +333,10 @@ def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: B
     else:
         texts = [error.message]
     config = RunConfig(SETUP_ERROR, {}, static_environment(context), body.environment, "")
-    return NewRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
+    return PreparedRun(group, config, _annotations(body, context) | body.annotations, tuple(texts))
 
 
-def given_inputs(body: CreateRunsBody | FreshBody) -> Inputs:
+def inputs_of(body: CreateRunsBody | FreshBody) -> Inputs:
     """The variables and secrets of a request. Raises ConfigError with all that is wrong with a file of them."""
     variable_files, secret_files = (
         [(file.name, file.content) for file in files] for files in (body.variable_files, body.secret_files)

@@ -17,15 +17,15 @@ from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import RunConfig, Text
 from runstream.gateway.reads import Reads
 from runstream.gateway.requests import CreateRunBody, FreshBody
-from runstream.gateway.runs.create import NewRun
-from runstream.gateway.runs.prepare import given_inputs, resolved_variables
+from runstream.gateway.runs.create import PreparedRun
+from runstream.gateway.runs.prepare import inputs_of, resolved_variables
 from runstream.log.port import Log
 from runstream.log.runs import locate_run, task_of
 from runstream.runconfig import ParsedConfig, RefContext, differing_tasks, run_configs
 from runstream.runconfig.when import RefType
 
 
-async def refreshed(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader) -> RunConfig:
+async def with_fresh_values(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader) -> RunConfig:
     """The earlier run config with the values that the inputs give now.
 
     Raises BadRequestError when the file does not make the same run, and what reading a configuration raises.
@@ -33,7 +33,7 @@ async def refreshed(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader)
     context = _context(earlier.static_environment)
 
     def resolve(parsed: ParsedConfig) -> RunConfig:
-        variables = resolved_variables(given_inputs(fresh), context)
+        variables = resolved_variables(inputs_of(fresh), context)
         runs = run_configs(parsed, context, variables, environment=earlier.environment)
         found = next((run.config for run in runs if run.name == earlier.name and run.matches), None)
         if found is None:
@@ -89,23 +89,23 @@ _NOTHING = CreateRunBody()
 
 
 @dataclass(frozen=True, slots=True)
-class RequestedRestart:
+class PreparedRestart:
     """A restart that is allowed."""
 
-    new: NewRun
+    new: PreparedRun
     executions: dict[str, ExecutorTask]
     """Of the tasks that it keeps, by their ids."""
 
 
 @dataclass(frozen=True, slots=True)
-class Restarting:
+class Restarts:
     """Works out what restarts are to do."""
 
     log: Log
     reads: Reads
     configs: ConfigReader
 
-    async def requested(self, body: CreateRunBody) -> RequestedRestart:
+    async def prepare(self, body: CreateRunBody) -> PreparedRestart:
         """The restart that was asked for.
 
         Raises NotExistError for a run or task that is not there, BadRequestError for a run that cannot be restarted
@@ -119,7 +119,7 @@ class Restarting:
         if body.environment is not None:
             config = replace(config, environment=body.environment)
         if body.fresh is not None:
-            config = await refreshed(body.fresh, config, self.configs)
+            config = await with_fresh_values(body.fresh, config, self.configs)
         tasks = tuple(dict.fromkeys(task_of(run, text).name for text in body.tasks)) if run.tasks else ()
         asked = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=body.fresh is not None)
         try:
@@ -129,7 +129,7 @@ class Restarting:
             raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal
         kept = {task.executor_task_id for task in restart.kept}
         executions = {key: one for key, one in read.record.executor_tasks.items() if key in kept}
-        return RequestedRestart(NewRun(run.group, config, run.annotations, (), restart), executions)
+        return PreparedRestart(PreparedRun(run.group, config, run.annotations, (), restart), executions)
 
 
 def _scope(body: CreateRunBody) -> Literal["all", "failed", "chosen"]:

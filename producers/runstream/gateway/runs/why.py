@@ -15,7 +15,7 @@ from runstream.log.port import Log
 from runstream.log.runs import find_run, locate_run
 
 
-class Asking(Protocol):
+class Asker(Protocol):
     """Questions to other components (`runstream.jetstream.messaging.Questions`)."""
 
     async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
@@ -29,11 +29,11 @@ _ANSWER = msgspec.json.Decoder(Explanation | None)
 
 
 @dataclass(frozen=True, slots=True)
-class Explaining:
+class Explainer:
     """Asks schedulers."""
 
     log: Log
-    questions: Asking
+    questions: Asker
 
     async def why(self, run_id: str) -> Explanation:
         """Why the run waits, as of now. Raises NotExistError, BadRequestError for what is no id."""
