@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from runstream.embedded import NatsServer, PostgresServer
-from runstream.embedded.files import tail
+from runstream.embedded.process import tail
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 

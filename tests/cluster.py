@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from runstream.embedded.files import free_port
-from runstream.embedded.process import Command, ServerProcess
+from runstream.embedded.process import Command, ServerProcess, free_port
 from runstream.errors import InternalError
 from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection

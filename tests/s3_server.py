@@ -7,8 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from runstream.embedded.files import LOOPBACK, pick_port
-from runstream.embedded.process import Command, ServerProcess, end_process, find_process
+from runstream.embedded.process import LOOPBACK, Command, ServerProcess, end_process, find_process, pick_port
 
 _START_SECONDS = 60.0
 

@@ -1,4 +1,4 @@
-"""Waiting for an event, bounded: that the time is over is an answer here, not an error."""
+"""Waiting for an event with a time limit that is a result, not an error."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 
 
 async def heard(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait until the event is set, so long at most; None for ever. Whether it is.
+    """Wait until the event is set, for at most `seconds` (None: without limit); return whether it is.
 
-    Not `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes together with the event.
+    Not `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that coincides with the event.
     """
     try:
         async with asyncio.timeout(seconds):

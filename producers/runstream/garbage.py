@@ -1,6 +1,6 @@
-"""How seldom garbage is looked for: a service makes many objects that live for a moment, and hardly any cycles.
+"""Thresholds of the garbage collector: a service makes many short-lived objects, and hardly any cycles.
 
-With Python's own thresholds a busy scheduler spends a fifth of its time looking through everything that lives.
+With Python's own thresholds a busy scheduler spends a fifth of its time scanning live objects.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 import gc
 
 YOUNG_OBJECTS = 50_000
-"""How many more objects than before are looked through for cycles; 700 is Python's own."""
+"""Number of new objects that triggers a collection; Python's default is 700."""
 
 
-def load_without_looking() -> None:
-    """Look seldom from now on: what is made at the start of a process stays. A tenth of the start goes into looking."""
+def defer_collection() -> None:
+    """Collect seldom during the start of a process, whose objects stay; collecting takes a tenth of the start."""
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
 def collect_seldom() -> None:
-    """Never look at what has been loaded so far, and seldom at what comes. Called once, before a process serves."""
+    """Exempt all present objects from collection, and collect new ones seldom. Call it once, before serving."""
     gc.collect()
     gc.freeze()
-    load_without_looking()
+    defer_collection()

@@ -1,7 +1,7 @@
-"""How a long-lived part starts and stops: it is started, says so, and stops in order, however often it is told.
+"""The lifecycle of a component: start, serve, drain and stop, safe to call repeatedly.
 
 A component's work is its `run`: it sets `started` when it serves, returns soon after `stopping` is set, and
-may be cancelled when it does not.
+is cancelled when it does not.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ class Component(ABC):
         """Serve until `stopping` is set."""
 
     async def drain(self, seconds: float | None) -> None:
-        """Begin nothing more, and return when nothing is under way; after `seconds` what is under way is ended.
+        """Start no new work and wait for running work; end what still runs after `seconds`.
 
-        Cancelled, it goes on as if nothing had been. A component whose stop is soon done has nothing to drain.
+        Cancellation resumes normal operation. A component that stops quickly has nothing to drain.
         """
         return
 
     @property
     def under_way(self) -> int:
-        """How much has begun and not ended: what a drain waits for."""
+        """Amount of running work, which a drain waits for."""
         return 0
 
     def positions(self) -> Mapping[int, int]:
-        """How far it has read, by partition; empty for one that reads no log."""
+        """Return the sequence read last, by partition; empty for a component that reads no log."""
         return {}
 
     async def start(self) -> None:
-        """Start and wait until it serves. Raises what `run` raises before that."""
+        """Start, and wait until it serves. Raises what `run` raises before that."""
         if self._task is None:
             self._task = asyncio.create_task(self.run(), name=self.name)
         waiter = asyncio.create_task(self.started.wait())
@@ -56,12 +56,12 @@ class Component(ABC):
             self._task.result()
 
     async def wait(self) -> None:
-        """Wait for the end of `run`; raises what it raised."""
+        """Wait for the end of `run`. Raises what it raised."""
         if self._task is not None:
             await asyncio.shield(self._task)
 
     async def stop(self) -> None:
-        """Stop in order; cancelled after `stop_seconds`. A second stop waits for the first."""
+        """Stop in order; cancel `run` after `stop_seconds`. A second stop waits for the first."""
         self.stopping.set()
         if self._task is None:
             return

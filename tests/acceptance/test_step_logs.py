@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from runstream.client import Client, ClientError, NewRun, Run
-from runstream.embedded.files import free_port
+from runstream.embedded.process import free_port
 from tests.acceptance.deployment import RUNSTREAM, TOKEN, Deployment, Process, environment, in_one_process, servers
 from tests.acceptance.load import task
 from tests.links import Link, link

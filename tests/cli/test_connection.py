@@ -72,7 +72,7 @@ def test_the_chain_is_shown_when_asked_for(command: Command, served: Service) ->
     arguments = ("--url", served.url, "--token", TOKEN, "run", "get", "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11")
     plain, detailed = command(*arguments), command("--detailed-errors", *arguments)
     assert len(plain.err.splitlines()) == 2
-    assert "(ClientError) runstream/client/wire.py:" in detailed.err
+    assert "(ClientError) runstream/client/session.py:" in detailed.err
     assert "at the service: (NotExistError) gateway/folding.py:" in detailed.err
     assert "Traceback" not in detailed.err
 

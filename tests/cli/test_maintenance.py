@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 from runstream.client import Client, Maintenance, Run
-from runstream.client.maintenance import Instance, Part
+from runstream.client.operations import Instance, Part
 from runstream.client.types import Page
 from tests.cli.conftest import Command
 from tests.cli.test_graph import RUN, TASK

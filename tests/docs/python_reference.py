@@ -8,12 +8,9 @@ from pathlib import Path
 
 from runstream import client
 from runstream.client import Client
-from runstream.client.events import Events
-from runstream.client.executors import Executors
-from runstream.client.logs import Logs
-from runstream.client.maintenance import MaintenanceMode
+from runstream.client.following import Events, Logs
+from runstream.client.operations import Executors, MaintenanceMode, Snapshots
 from runstream.client.runs import Runs
-from runstream.client.snapshots import Snapshots
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "python.md"
 _BEGIN = """\

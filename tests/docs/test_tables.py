@@ -19,7 +19,7 @@ from runstream.service.configuration import KEYS, load_settings
 from runstream.service.serve_options import ServeOptions
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.telemetry import metrics
-from runstream.telemetry.instruments import Counter, Gauge, Histogram
+from runstream.telemetry.metrics import Counter, Gauge, Histogram
 from tests.docs import python_reference
 from tests.docs.blocks import ROOT
 from tests.docs.cli_reference import REFERENCE, reference

@@ -16,9 +16,9 @@ from urllib.parse import quote
 import pytest
 from msgspec import structs
 
-from runstream.config_secrets import seal_config, to_seal
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import Step
+from runstream.sealing import seal_config, to_seal
 from tests.executor.rig import KEYRING, SETTINGS, config_of, rig, run_step, task_of
 from tests.executor.test_workspace import git
 from tests.sandboxes import needs_sandbox

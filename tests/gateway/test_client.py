@@ -33,7 +33,7 @@ class Script(httpx2.AsyncBaseTransport):
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runstream.client.retrying._BACKOFF_SECONDS", 0)
+    monkeypatch.setattr("runstream.client.session._BACKOFF_SECONDS", 0)
 
 
 def _client(script: Script) -> Client:
@@ -84,7 +84,7 @@ async def test_a_service_that_says_when_is_asked_again_then(
     async def passing(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.setattr("runstream.client.retrying.asyncio.sleep", passing)
+    monkeypatch.setattr("runstream.client.session.asyncio.sleep", passing)
     async with Client("http://x", transport=Script(_away("nats", said), _json({"executors": []}))) as client:
         await client.executors.list()
     assert [least <= pause <= most for pause in pauses] == [True]

@@ -7,10 +7,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from runstream.config_secrets import OpenedSecrets
 from runstream.events.run import RunCancelled, RunRestarted
 from runstream.events.run_config import RunConfig, RunConfigStored, Sealed
 from runstream.log.runs import find_run, locate_run
+from runstream.sealing import OpenedSecrets
 from runstream.subjects import Address, partition_of
 from tests.gateway.world import KEYRING, World
 

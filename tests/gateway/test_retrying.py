@@ -8,7 +8,7 @@ import random
 import pytest
 
 from runstream.client.errors import ClientError
-from runstream.client.retrying import Retries
+from runstream.client.session import Retries
 
 AWAY = {"dependency": "nats"}
 

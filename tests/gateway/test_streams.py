@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from runstream.client import Client, ClientError, NewRun
-from runstream.client.retrying import ATTEMPTS
+from runstream.client.session import ATTEMPTS
 from runstream.errors import InternalError, NotExistError
 from runstream.events.run import RunFinished, RunNumbered, RunResult, RunResultSet, RunStarted, RunTaskRetried
 from runstream.gateway import middleware

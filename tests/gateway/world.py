@@ -35,8 +35,8 @@ from runstream.settings import Settings
 from runstream.steplogs.reader import tail_begin
 from runstream.subjects import Address, StepLogKey
 from runstream.telemetry import setup_logging
+from runstream.telemetry.http_server import HttpServer
 from runstream.telemetry.process import Telemetry
-from runstream.telemetry.serving import HttpServer
 from tests.gateway.folding import FoldedLog
 from tests.log.memory import MemoryLog
 

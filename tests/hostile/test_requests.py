@@ -16,8 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from runstream.telemetry.connections import OPEN_FILES, HttpLimits, connections_within, raise_open_files
-from runstream.telemetry.serving import HttpServer
+from runstream.telemetry.http_server import OPEN_FILES, HttpLimits, HttpServer, connections_within, raise_open_files
 from tests.service.running import a_run, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -22,7 +22,7 @@ from runstream.gateway.routes.maintenance import import_routes
 from runstream.importing.serving import ServedImports
 from runstream.objects import ObjectStorage
 from runstream.snapshots.reading import open_snapshot
-from runstream.telemetry.serving import HttpServer
+from runstream.telemetry.http_server import HttpServer
 from tests.servers import Servers
 from tests.snapshots.files import generated, written
 

@@ -17,7 +17,7 @@ from runstream.errors import InternalError
 from runstream.gateway.middleware import Admission, MaintenanceGate
 from runstream.gateway.routes.runs import in_maintenance
 from runstream.gateway.streaming import LiveResponse, SendBytes
-from runstream.telemetry.serving import HttpServer
+from runstream.telemetry.http_server import HttpServer
 
 
 class NotedGate(MaintenanceGate):

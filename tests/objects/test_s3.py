@@ -14,7 +14,7 @@ from runstream.objects import BytesSource
 from runstream.objects.port import CHUNK_BYTES
 from runstream.objects.s3 import PART_BYTES, REQUESTS, Keys, S3Objects, open_s3
 from runstream.objects.s3_location import S3Location
-from runstream.telemetry.secrets import without_secrets
+from runstream.telemetry.logs import without_secrets
 from tests.objects.backends import KEYS, open_at, s3_location
 from tests.objects.faulty import Cut, Fault, Proxy, Refuse, Request, faulty
 from tests.objects.reading import content, paths

@@ -7,10 +7,9 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
-from runstream.config_secrets import OpenedSecrets, seal_config, to_seal
 from runstream.errors import InternalError
 from runstream.events.run_config import RunConfig, RunConfigTask, Runtime, Sealed, Step, Text
-from runstream.sealing import Keyring
+from runstream.sealing import Keyring, OpenedSecrets, seal_config, to_seal
 
 KEYRING = Keyring.of([bytes(32)])
 URL = "http://user:s3cret%2Fpw@example.com:8080/x.git"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from runstream.client.local import default_data_dir
+from runstream.client.client import default_data_dir
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.service.data_dir import DataDir, holder
 from tests.service.running import RUNSTREAM

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from runstream.client import Client, NewRun, RunResult
-from runstream.embedded.files import free_port
+from runstream.embedded.process import free_port
 from runstream.errors import DEPENDENCY_OF_CODE, InternalError
 from runstream.jetstream.api import UnavailableError
 from runstream.service.waiting import dependency_of

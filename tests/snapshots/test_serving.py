@@ -22,7 +22,7 @@ from runstream.snapshots.export import AT_ONCE, LogExports
 from runstream.snapshots.objects import object_chunks, objects
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verify import verify
-from runstream.telemetry.serving import HttpServer
+from runstream.telemetry.http_server import HttpServer
 from tests.snapshots.files import CREATED, generated
 
 TASK = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"

@@ -18,9 +18,9 @@ from runstream.errors import ConflictError, InternalError
 from runstream.settings import Settings
 from runstream.telemetry import span_from
 from runstream.telemetry.health import HealthServer, check_all, health_app
+from runstream.telemetry.http_server import HttpServer
 from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_DURATION, PROJECTION_LAG_COMMITS
 from runstream.telemetry.process import setup_telemetry
-from runstream.telemetry.serving import HttpServer
 
 PARTITION = "4711"
 """One that no other test of this process counts anything of: metrics are of the whole process."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from runstream.config_secrets import OpenedSecrets
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
@@ -17,7 +16,7 @@ from runstream.executor.environment import for_steps, task_environment
 from runstream.ids import run_task_id
 from runstream.log.port import Log
 from runstream.runconfig import ancestors_of
-from runstream.sealing import Keyring
+from runstream.sealing import Keyring, OpenedSecrets
 from runstream.subjects import Address
 
 _KEPT = 256

@@ -42,7 +42,7 @@ from runstream.objects.port import (
 )
 from runstream.objects.s3_errors import NO_BUCKET, Answer, broken, heard, translated
 from runstream.objects.s3_location import S3Location
-from runstream.telemetry.secrets import hide_secret
+from runstream.telemetry.logs import hide_secret
 
 if TYPE_CHECKING:  # the client has these for type checkers alone
     from obstore import GetOptions, GetResult, ObjectMeta

@@ -1,5 +1,5 @@
 """The composition root: what `runstream serve` puts together. It may import everything, and nothing imports it."""
 
-from runstream.garbage import load_without_looking
+from runstream.garbage import defer_collection
 
-load_without_looking()  # before everything else is loaded
+defer_collection()  # before everything else is loaded

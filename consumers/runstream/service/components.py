@@ -13,7 +13,7 @@ from runstream.service.data_dir import DataDir
 from runstream.service.maintained import INSTANCE_SECONDS
 from runstream.service.platform import Platform
 from runstream.telemetry.health import HealthServer
-from runstream.telemetry.serving import HttpServer
+from runstream.telemetry.http_server import HttpServer
 
 if TYPE_CHECKING:
     from runstream.executor.executor import Executor

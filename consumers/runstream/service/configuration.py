@@ -107,7 +107,7 @@ def _built(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings
 
 def _default_data_dir(environ: Mapping[str, str]) -> Path:
     # Imported here: the client is needed by nothing else of a service, and costs its start.
-    from runstream.client.local import default_data_dir
+    from runstream.client.client import default_data_dir
 
     return default_data_dir(environ)
 

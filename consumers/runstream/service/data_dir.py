@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runstream.embedded.files import write_private
+from runstream.embedded.process import write_private
 from runstream.errors import BadRequestError, ConflictError, InternalError, RunstreamError
 from runstream.ids import new_id, require_token
 from runstream.release import version

@@ -55,7 +55,7 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
 def tell(error: BaseException, *, detailed: bool) -> None:
     """Say on stderr what went wrong and what to do; with `detailed` also the chain of causes."""
     # Here, because most commands end well, and the module brings all of telemetry with it.
-    from runstream.telemetry.secrets import without_secrets
+    from runstream.telemetry.logs import without_secrets
 
     known = outermost(error)
     failed = _of_output(error)

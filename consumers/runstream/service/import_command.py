@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from runstream.cli.client_session import told_by_service
 from runstream.cli.connection import connect, given
 from runstream.cli.output import Output, complain, print_json, say
-from runstream.client.snapshots import ImportProgress, ImportReport
+from runstream.client.operations import ImportProgress, ImportReport
 from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom

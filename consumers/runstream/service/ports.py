@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runstream.embedded.files import free_port
+from runstream.embedded.process import free_port
 from runstream.errors import ConflictError
 
 

@@ -26,9 +26,9 @@ from runstream.service.stopping import StopRequest
 from runstream.service.store_room import keep_room
 from runstream.service.waiting import Waiting
 from runstream.settings import Settings
-from runstream.telemetry.connections import raise_open_files
+from runstream.telemetry.http_server import raise_open_files
+from runstream.telemetry.logs import hide_password_of
 from runstream.telemetry.process import Telemetry, setup_telemetry
-from runstream.telemetry.secrets import hide_password_of
 
 _NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager"})
 _TELEMETRY_SECONDS = 1.0

@@ -28,8 +28,8 @@ from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.projections.parked import ParkedCommit, first_parked
 from runstream.tables import PROJECTION, checkpoints
+from runstream.telemetry.logs import without_secrets
 from runstream.telemetry.metrics import ARCHIVE_STALLED_SECONDS, PARKED_SECONDS, PROJECTION_STALLED_SECONDS
-from runstream.telemetry.secrets import without_secrets
 
 PROJECTION_SECONDS = 10.0
 """No partition stands still for longer by any single fault: a new owner has it by then."""

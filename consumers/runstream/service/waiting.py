@@ -24,9 +24,9 @@ from runstream.runconfig.amounts import parse_duration
 from runstream.service.edge import sentence
 from runstream.settings import Settings
 from runstream.telemetry.health import Check, health_routes
+from runstream.telemetry.http_server import HttpServer
+from runstream.telemetry.logs import without_secrets
 from runstream.telemetry.process import Telemetry
-from runstream.telemetry.secrets import without_secrets
-from runstream.telemetry.serving import HttpServer
 
 TELL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.5

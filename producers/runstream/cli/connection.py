@@ -124,13 +124,13 @@ def _program(called: str) -> str:
 
 def data_dir_of(said: Given, environ: Mapping[str, str]) -> Path:
     """Return the local service's data directory: --data-dir, else RUNSTREAM_DATA_DIR, else the user's data folder."""
-    from runstream.client.local import default_data_dir
+    from runstream.client.client import default_data_dir
 
     return default_data_dir(environ) if said.data_dir is None else said.data_dir.expanduser()
 
 
 def _local_service(data_dir: Path) -> Service:
-    from runstream.client.local import local_service
+    from runstream.client.client import local_service
 
     local = local_service(data_dir)
     return Service(local.url, local.token, local.data_dir, local.pid)

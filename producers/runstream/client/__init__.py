@@ -1,21 +1,18 @@
-"""The public Python client: publish runs, read what became of them, follow logs and events.
+"""The public Python client: create runs, read their state, follow logs and events.
 
     async with Client.local() as client:  # or Client("https://ci.example.com", token="…")
         run = await client.runs.create(NewRun("/project/web/branch/main", "build", tasks={…}))
         async for chunk in client.logs.follow(run.id, task_id, step=0):
             …
 
-Everything it gives back is a type of its own; everything it raises is a `ClientError`. Reads see what the same
-client wrote before. Reads are tried again when the connection fails or the service waits for NATS or Postgres, and what
-creates runs with an idempotency key; what else changes something never is. A followed log that breaks off goes on at
-the next byte.
+The client returns types of its own and raises `ClientError` alone. Its reads see its own earlier writes. Reads, and
+writes with an idempotency key, are retried when the connection fails or the service waits for NATS or Postgres; other
+writes never are. A followed log that breaks off is resumed at the next byte.
 """
 
 from runstream.client.client import Client
 from runstream.client.errors import ClientError, ConnectionFailedError
-from runstream.client.maintenance import Instance, Maintenance, ModeChange, Part
-from runstream.client.requests import Inputs, NewRun, Source
-from runstream.client.snapshots import ImportProgress, ImportReport
+from runstream.client.operations import ImportProgress, ImportReport, Instance, Maintenance, ModeChange, Part
 from runstream.client.types import (
     Attempt,
     Commit,
@@ -24,6 +21,8 @@ from runstream.client.types import (
     Depend,
     Event,
     Executor,
+    Inputs,
+    NewRun,
     Page,
     Readiness,
     Reason,
@@ -34,6 +33,7 @@ from runstream.client.types import (
     RunSummary,
     Service,
     SkippedRun,
+    Source,
     Stall,
     Step,
     Task,

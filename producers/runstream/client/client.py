@@ -1,47 +1,45 @@
-"""The client itself: one connection pool, and what can be asked for, by subject."""
+"""The client: one connection pool, with the operations of a service grouped by subject."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx2
 
-from runstream.client.events import Events
-from runstream.client.executors import Executors
-from runstream.client.local import default_data_dir, local_service
-from runstream.client.logs import Logs
-from runstream.client.maintenance import MaintenanceMode
-from runstream.client.retrying import WAIT_SECONDS, Waiting, silent
+from runstream.client.errors import ClientError
+from runstream.client.following import Events, Logs
+from runstream.client.operations import Executors, MaintenanceMode, Snapshots
 from runstream.client.runs import Runs
-from runstream.client.snapshots import Snapshots
+from runstream.client.session import WAIT_SECONDS, Session, Waiting, silent
 from runstream.client.types import Readiness, Service
-from runstream.client.wire import Wire
 
 
 class Client:
-    """One service, reached at `url` with `token`. Used as `async with Client(…) as client:`.
+    """A client of the service at `url`. Use it as `async with Client(…) as client:`.
 
-    A service that answers that it waits for NATS or Postgres is asked again for `wait_seconds`, and so is one whose
-    stream broke off; `waiting` is called with the reason. Requests that create something are only sent again with an
-    idempotency key. `detailed_errors` asks the service for the chain of causes of each error; `transport` replaces the
-    network in tests.
+    While the service waits for NATS or Postgres, or a stream is interrupted, requests are retried for `wait_seconds`;
+    `waiting` is called with the reason. Requests that create something are retried only with an idempotency key.
+    `detailed_errors` asks the service for the chain of causes of each error; `transport` replaces the network in tests.
     """
 
     runs: Runs
-    """Create, restart, read, list, stop, approve … runs."""
+    """Create, restart, read, list, stop and approve runs."""
     logs: Logs
-    """Read and follow what tasks wrote."""
+    """Read and follow the logs of tasks."""
     events: Events
-    """Follow the log, from any place."""
+    """Follow the event log from any position."""
     executors: Executors
-    """List and remove executors."""
+    """List, drain and remove executors."""
     snapshots: Snapshots
     """Export the log, import a snapshot."""
     maintenance: MaintenanceMode
-    """Enable and disable maintenance mode, and read how far it is."""
+    """Enable and disable maintenance mode, and read its status."""
 
     def __init__(
         self,
@@ -53,7 +51,7 @@ class Client:
         wait_seconds: float = WAIT_SECONDS,
         waiting: Waiting = silent,
     ) -> None:
-        self._wire = Wire(
+        self._session = Session(
             url,
             token,
             detailed_errors=detailed_errors,
@@ -61,19 +59,19 @@ class Client:
             wait_seconds=wait_seconds,
             waiting=waiting,
         )
-        self.runs = Runs(self._wire)
-        self.logs = Logs(self._wire)
-        self.events = Events(self._wire)
-        self.executors = Executors(self._wire)
-        self.snapshots = Snapshots(self._wire)
-        self.maintenance = MaintenanceMode(self._wire)
+        self.runs = Runs(self._session)
+        self.logs = Logs(self._session)
+        self.events = Events(self._session)
+        self.executors = Executors(self._session)
+        self.snapshots = Snapshots(self._session)
+        self.maintenance = MaintenanceMode(self._session)
 
     @classmethod
     def local(cls, data_dir: str | Path | None = None, *, detailed_errors: bool = False) -> Self:
         """Return a client of the service that the command line would use in the same environment.
 
-        Without `data_dir` that is RUNSTREAM_URL with RUNSTREAM_TOKEN, where it is set; else the service of
-        RUNSTREAM_DATA_DIR, else of the user's data folder. Raises ClientError (not-exist) where none is running.
+        Without `data_dir` that is RUNSTREAM_URL with RUNSTREAM_TOKEN, if set; else the service of RUNSTREAM_DATA_DIR,
+        else of the user's data folder. Raises ClientError (not-exist) when none is running.
         """
         url = os.environ.get("RUNSTREAM_URL", "")
         if data_dir is None and url:
@@ -83,20 +81,20 @@ class Client:
 
     @property
     def url(self) -> str:
-        """Where the service is."""
-        return self._wire.url
+        """The service's URL, without a slash at its end."""
+        return self._session.url
 
     async def version(self) -> Service:
-        """What answers, and in which version. Needs no token."""
-        return await self._wire.read("/version", Service)
+        """Return the service's name and version. Needs no token."""
+        return await self._session.read("/version", Service)
 
     async def readiness(self) -> Readiness:
-        """Return what the service is waiting for, if anything. Needs no token."""
-        return await self._wire.readiness()
+        """Return whether the service is ready, with the result of each check. Needs no token."""
+        return await self._session.readiness()
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._wire.close()
+        await self._session.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,3 +103,45 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalService:
+    """A service on this machine, as `service.json` in its data directory describes it while it runs."""
+
+    url: str
+    token: str
+    data_dir: Path
+    pid: int
+    """The process that wrote the file; it may have been killed since."""
+
+
+def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return RUNSTREAM_DATA_DIR, else `runstream` in the user's data folder (XDG_DATA_HOME, else ~/.local/share)."""
+    if environ.get("RUNSTREAM_DATA_DIR"):
+        return Path(environ["RUNSTREAM_DATA_DIR"]).expanduser()
+    return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "runstream"
+
+
+def local_service(data_dir: Path) -> LocalService:
+    """Return the service of a data directory. Raises ClientError: not-exist without one, bad-request for a bad file."""
+    path = data_dir / "service.json"
+    try:
+        found = json.loads(path.read_bytes())
+        return LocalService(str(found["url"]), str(found["token"]), data_dir, int(found.get("pid", 0)))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ClientError(
+            f"no service is running in {data_dir}",
+            kind="not-exist",
+            code="noService",
+            details={"data_dir": str(data_dir)},
+            hint="start one with `runstream serve`; name another data directory with --data-dir or "
+            "RUNSTREAM_DATA_DIR, a service elsewhere with --url or RUNSTREAM_URL",
+        ) from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ClientError(
+            f"{path} cannot be read: {error}",
+            kind="bad-request",
+            code="noService",
+            hint="restart the service: it writes the file anew",
+        ) from error

@@ -1,4 +1,4 @@
-"""What the client raises: what the service answered, or why there was no answer."""
+"""Errors of the client: the service's own, and those of the connection."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 
 class ClientError(Exception):
-    """The service refused, failed, or could not be understood.
+    """An error of the service, or a response that cannot be understood.
 
     `kind` is `not-exist`, `bad-request`, `unauthorized`, `forbidden`, `conflict`, `internal` or `remote` (or
     `connection`, where there was no answer); `code` names the case for machines; `message` is one sentence;
-    `hint` says what to do about it; `chain` has the causes with file and line, where it was asked for.
+    `hint` says what to do about it; `chain` has the causes with file and line, with detailed errors alone.
     """
 
     def __init__(
@@ -33,16 +33,16 @@ class ClientError(Exception):
         self.details = dict(details or {})
         self.chain = tuple(chain)
         self.status = status
-        """The HTTP status; 0 where there was no answer."""
+        """The HTTP status; 0 without a response."""
         self.retry_after = retry_after
-        """Seconds after which the service wants to be asked again; 0 where it says nothing."""
+        """Seconds that the service asks to wait before a retry; 0 when it names none."""
 
     def __str__(self) -> str:
         return self.message
 
 
 class ConnectionFailedError(ClientError):
-    """There was no answer, or it broke off."""
+    """An error of the connection: no response, or one that broke off."""
 
     def __init__(self, message: str, *, hint: str, code: str = "connectionFailed") -> None:
         super().__init__(message, kind="connection", code=code, hint=hint)

@@ -1,4 +1,4 @@
-"""Runs: create, restart, get, list, stop, cancel, approve."""
+"""Operations on runs: create, restart, read, list, stop, cancel, pause, approve, annotate."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Literal
 from urllib.parse import quote
 
 from runstream.client.errors import ClientError
-from runstream.client.requests import NO_SOURCE, Inputs, NewRun, Source
+from runstream.client.session import Session
 from runstream.client.types import (
+    NO_SOURCE,
     ConfigWarning,
     CreatedRuns,
+    Inputs,
+    NewRun,
     Page,
     Run,
     RunPhase,
     RunResult,
     RunSummary,
     SkippedRun,
+    Source,
     Why,
 )
-from runstream.client.wire import Wire
 
 MAX_PAGE = 40
 _CHANGES = 10
@@ -40,16 +43,16 @@ class _RunsAnswer:
 
 
 class Runs:
-    """What can be asked about runs, and of them."""
+    """Operations on runs."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     async def create(self, run: NewRun, *, idempotency_key: str = "") -> Run:
-        """Create one run of tasks that are resolved already.
+        """Create one run of resolved tasks.
 
-        It is durable when this returns; its number is given a moment later. With an idempotency key it is tried again
-        when the connection fails, and the same key and request give the same run again, as it was created.
+        It is durable when this returns; its number is assigned a moment later. With an idempotency key the request is
+        retried when the connection fails, and the same key and request return the same run, as it was created.
         Raises ClientError; of kind conflict when the key was used for another request.
         """
         body = {
@@ -65,7 +68,7 @@ class Runs:
             "priority": run.priority,
             "fail_fast": run.fail_fast,
         }
-        return (await self._wire.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
+        return (await self._session.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
 
     async def restart(
         self,
@@ -78,14 +81,15 @@ class Runs:
         fresh: Inputs | None = None,
         idempotency_key: str = "",
     ) -> Run:
-        """Do again what a run that has ended did, as a new run of its group.
+        """Re-run a finished run, or some of its tasks, as a new run of its group.
 
-        Everything runs again with `from_start`; with `tasks` those of these names or ids, and with `descendants` what
-        depends on them; else what did not succeed, and what depends on that. All else is kept: outcome, logs and
-        archives are shared with the earlier run. `environment` replaces that of the earlier run; with `fresh` variables
-        and secrets are resolved again, from the same file with other inputs. A key is as in `create`.
+        With `from_start` all tasks run again; with `tasks` those of these names or ids, and with `descendants` the
+        tasks that depend on them; otherwise the tasks that did not succeed and those that depend on them. All other
+        tasks are kept and share outcome, logs and archives with the earlier run. `environment` replaces that of the
+        earlier run; with `fresh` variables and secrets are resolved again, from the same file with other inputs.
+        `idempotency_key` works as in `create`.
 
-        Raises ClientError (bad-request) when the run cannot be restarted so, with what would be possible.
+        Raises ClientError (bad-request) when this restart is not possible, with those that are.
         """
         body: dict[str, object] = {
             "run_id": run_id,
@@ -97,7 +101,7 @@ class Runs:
             body["environment"] = environment
         if fresh is not None:
             body["fresh"] = _resolved_from(fresh)
-        return (await self._wire.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
+        return (await self._session.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
 
     async def create_from_config(
         self,
@@ -114,9 +118,9 @@ class Runs:
     ) -> CreatedRuns:
         """Create all runs of a configuration file whose `when` matches the source's branch, tag or ref.
 
-        A `priority` (-100 to 100) wins over those of the file. Raises ClientError: for a file that is no configuration
-        too, unless `on_setup_error` is `run`, which makes a run in phase setuperror of it. `strict` makes warnings
-        errors. An idempotency key is as in `create`.
+        A `priority` (-100 to 100) overrides those of the file. Raises ClientError, also for an invalid file, unless
+        `on_setup_error` is `run`, which creates a run in phase setuperror instead. `strict` turns warnings into errors.
+        `idempotency_key` works as in `create`.
         """
         body = {
             **_resolved_from(inputs),
@@ -133,24 +137,24 @@ class Runs:
             "on_setup_error": on_setup_error,
             "strict": strict,
         }
-        answer = await self._wire.write("POST", "/createruns", body, _RunsAnswer, idempotency_key=idempotency_key)
+        answer = await self._session.write("POST", "/createruns", body, _RunsAnswer, idempotency_key=idempotency_key)
         return CreatedRuns(tuple(one.run for one in answer.runs), answer.skipped, answer.warnings)
 
     async def get(self, run_id: str, *, at_least: str = "", at: str = "") -> Run:
-        """One run; with `at_least` (a commit's position) as of then or later. Raises ClientError (not-exist).
+        """Return a run; with `at_least` (a commit's position) as of that commit or later. Raises ClientError.
 
-        With `at` as it was: at a time with its zone (ISO 8601), or at a position of the log.
+        With `at` as it was then: at a time with its zone (ISO 8601), or at a position of the log.
         """
         params = {name: value for name, value in (("at_least", at_least), ("at", at)) if value}
-        return (await self._wire.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, params)).run
+        return (await self._session.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, params)).run
 
     async def by_number(self, group: str, number: int) -> Run:
-        """The run of this number in its group, or in one above it. Raises ClientError (not-exist)."""
-        return (await self._wire.read(f"/runs/group/{quote(group, safe='')}/{number}", _RunAnswer)).run
+        """Return the run with this number in its group, or in one above it. Raises ClientError (not-exist)."""
+        return (await self._session.read(f"/runs/group/{quote(group, safe='')}/{number}", _RunAnswer)).run
 
     async def why(self, run_id: str) -> Why:
-        """Why the run waits, told by the scheduler that decides about it. Raises ClientError (not-exist)."""
-        return await self._wire.read(f"/runs/{quote(run_id, safe='')}/why", Why)
+        """Return why the run waits, as its scheduler answers. Raises ClientError (not-exist)."""
+        return await self._session.read(f"/runs/{quote(run_id, safe='')}/why", Why)
 
     async def page(
         self,
@@ -166,12 +170,12 @@ class Runs:
         ascending: bool = False,
         cursor: str = "",
     ) -> Page:
-        """Some runs (at most 40), the latest first unless `ascending`; `start` is the last sequence before them.
+        """Return a page of runs (at most 40), the latest first unless `ascending`; `start` is the sequence before it.
 
-        The `cursor` of a page gives the next page of the same list; only `limit` goes with it.
+        The `cursor` of a page selects the next page of the same list; only `limit` can be combined with it.
         """
         if cursor:
-            return await self._wire.read("/runs", Page, {"cursor": cursor, "limit": limit})
+            return await self._session.read("/runs", Page, {"cursor": cursor, "limit": limit})
         flags = {
             name: "1"
             for name, on in (("waitingapproval", waiting_approval), ("lastrun", last_run), ("asc", ascending))
@@ -186,7 +190,7 @@ class Runs:
             "limit": limit,
             **flags,
         }
-        return await self._wire.read("/runs", Page, params)
+        return await self._session.read("/runs", Page, params)
 
     async def list(
         self,
@@ -199,7 +203,7 @@ class Runs:
         last_run: bool = False,
         ascending: bool = False,
     ) -> AsyncGenerator[RunSummary, None]:
-        """All runs that match, page by page as they are asked for; groups match themselves and what is below."""
+        """Yield all matching runs, loading page by page; a group matches itself and the groups below it."""
         groups, phases, results = tuple(groups), tuple(phases), tuple(results)
         start: int | None = 0
         while start is not None:
@@ -219,7 +223,7 @@ class Runs:
             start = page.next_start
 
     async def stop(self, run_id: str) -> None:
-        """Ask a running run to stop. Raises ClientError (bad-request) when it is not running."""
+        """Stop a running run. Raises ClientError (bad-request) when it is not running."""
         await self._act(run_id, "", {"action_type": "stop"})
 
     async def cancel(self, run_id: str) -> None:
@@ -227,25 +231,25 @@ class Runs:
         await self._act(run_id, "", {"action_type": "cancel"})
 
     async def pause(self, run_id: str) -> None:
-        """Let a run start nothing more for a while. Raises ClientError (bad-request) when it ends or has ended."""
+        """Pause a run: start no further tasks until `resume`. Raises ClientError (bad-request) when it has ended."""
         await self._act(run_id, "", {"action_type": "pause"})
 
     async def resume(self, run_id: str) -> None:
-        """Let a paused run go on. Raises ClientError (bad-request) when it is not paused."""
+        """Resume a paused run. Raises ClientError (bad-request) when it is not paused."""
         await self._act(run_id, "", {"action_type": "resume"})
 
     async def annotate(self, run_id: str, task_id: str, annotations: Mapping[str, str]) -> None:
-        """Note these with a task, in place of all that was noted. Raises ClientError."""
+        """Replace the annotations of a task. Raises ClientError."""
         body = {"action_type": "setannotations", "annotations": annotations}
         await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", body)
 
     async def change_annotations(
         self, run_id: str, task_id: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
     ) -> Mapping[str, str]:
-        """Note with a task what `change` makes of what is noted with it; gives what is noted then.
+        """Replace the annotations of a task by `change(annotations)`; return the new ones.
 
-        `change` is asked again when somebody else changed the run meanwhile: no note is lost. Raises ClientError; of
-        kind conflict when that happens again and again.
+        `change` is called again after a concurrent update, so no annotation is lost. Raises ClientError; of kind
+        conflict after ten concurrent updates.
         """
         for _ in range(_CHANGES - 1):
             try:
@@ -258,7 +262,7 @@ class Runs:
     async def _changed_annotations(
         self, run_id: str, task_id: str, change: Callable[[Mapping[str, str]], Mapping[str, str]]
     ) -> Mapping[str, str]:
-        seen = await self._wire.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, {"changegroup": "annotations"})
+        seen = await self._session.read(f"/runs/{quote(run_id, safe='')}", _RunAnswer, {"changegroup": "annotations"})
         task = seen.run.task(task_id)
         noted = change(task.annotations if task is not None else {})
         body = {
@@ -274,7 +278,7 @@ class Runs:
         await self._act(run_id, f"/tasks/{quote(task_id, safe='')}", {"action_type": "approve"})
 
     async def _act(self, run_id: str, below: str, body: Mapping[str, object]) -> None:
-        await self._wire.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])
+        await self._session.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])
 
 
 def _resolved_from(inputs: Inputs) -> dict[str, object]:

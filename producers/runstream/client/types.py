@@ -1,4 +1,4 @@
-"""What the service tells, as frozen data. Times are in UTC; None means that it has not come to that."""
+"""Requests and responses of the client as frozen data. Times are in UTC; None for what has not happened yet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import overload
 
 
 class RunPhase(StrEnum):
-    """Where a run is in its life."""
+    """The phase of a run."""
 
     SETUP_ERROR = "setuperror"
     QUEUED = "queued"
@@ -20,7 +20,7 @@ class RunPhase(StrEnum):
 
 
 class RunResult(StrEnum):
-    """How a run ended; it can be known while tasks still run."""
+    """The result of a run; it can be known while tasks still run."""
 
     UNKNOWN = "unknown"
     STOPPED = "stopped"
@@ -30,7 +30,7 @@ class RunResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Depend:
-    """On which task another waits, and in which of its outcomes."""
+    """A dependency: on which task, and on which of its outcomes."""
 
     task_id: str
     conditions: tuple[str, ...]
@@ -38,7 +38,7 @@ class Depend:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a step of a task is."""
+    """The state of a step of a task."""
 
     name: str
     phase: str
@@ -49,14 +49,14 @@ class Step:
     start_time: datetime | None
     end_time: datetime | None
     timedout: str = ""
-    """Which limit of its own it passed: timeout or no_output."""
+    """The limit that it exceeded: timeout or no_output."""
     warnings: tuple[str, ...] = ()
-    """What a step that succeeded should have found and did not, such as files for its patterns."""
+    """What a step that succeeded did not find, such as files that match its patterns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt at a task that failed, and was followed by another one."""
+    """A failed attempt at a task that was followed by another one."""
 
     attempt: int
     failure: str
@@ -77,13 +77,13 @@ class Task:
     id: str
     name: str
     level: int
-    """0 for a task that waits for no other."""
+    """0 for a task without dependencies."""
     depends: dict[str, Depend]
-    """By the id of the task that it waits for."""
+    """By the id of the task that it depends on."""
     status: str
     """notstarted, skipped, cancelled, running, stopped, success or failed."""
     kept: bool
-    """Whether it is as an earlier run left it, which this one restarts."""
+    """Whether a restart took it over from the earlier run instead of running it again."""
     timedout: bool
     skip: bool
     waiting_approval: bool
@@ -91,46 +91,46 @@ class Task:
     approval_time: datetime | None
     executor_id: str
     fail_error: str
-    """Why it failed, when no step says so."""
+    """Why it failed, when the cause is not a step."""
     setup_step: Step
     steps: tuple[Step, ...]
     start_time: datetime | None
     end_time: datetime | None
     annotations: dict[str, str] = field(default_factory=dict)
     failure: str = ""
-    """How its present attempt failed: failure, lost or timeout; empty when it did not."""
+    """How the current attempt failed: failure, lost or timeout; empty when it did not."""
     attempt: int = 1
-    """The number of its present attempt: what else is told here is of that one."""
+    """The current attempt, from 1; all other fields but `attempts` describe it."""
     max_attempts: int = 1
     not_before: datetime | None = None
-    """When its present attempt may begin, if it had to wait."""
+    """When the current attempt may start, if it had to wait."""
     attempts: tuple[Attempt, ...] = ()
-    """Those before it."""
+    """The earlier attempts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """A run as lists show it."""
+    """A run as an entry of a list."""
 
     id: str
     sequence: int
-    """0 until the service has given it its place; lists are ordered by it."""
+    """The order of lists; 0 until the service has assigned it."""
     name: str
     counter: int
-    """The number of the run in its project; 0 until it is given."""
+    """The number of the run in its project; 0 until it is assigned."""
     group: str
     annotations: dict[str, str]
     phase: RunPhase
     result: RunResult
     stop: bool
     timedout: bool = False
-    """Whether it took longer than it may, and failed for that."""
+    """Whether it exceeded its time limit and failed."""
     reason: str = ""
-    """Why it was stopped or cancelled, when no user asked for it."""
+    """Why the service stopped or cancelled it; empty when a user did."""
     priority: int = 0
-    """-100 to 100; where executors are short, higher goes first."""
+    """-100 to 100; when executors are short, higher goes first."""
     paused_at: datetime | None = None
-    """Since when it is paused."""
+    """When it was paused; None when it is not."""
     setup_errors: tuple[str, ...]
     tasks_waiting_approval: tuple[str, ...]
     enqueue_time: datetime
@@ -140,13 +140,13 @@ class RunSummary:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will happen to it."""
+        """True once the run has ended."""
         return self.phase in (RunPhase.SETUP_ERROR, RunPhase.CANCELLED, RunPhase.FINISHED)
 
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Which run a run does again, and how."""
+    """The earlier run that a run restarts, and how."""
 
     run_id: str
     scope: str
@@ -154,7 +154,7 @@ class Restart:
     tasks: tuple[str, ...]
     """Names of the chosen tasks."""
     descendants: bool
-    """Whether what depends on them runs again, too."""
+    """Whether the tasks that depend on them run again, too."""
     fresh: bool
     """Whether variables and secrets were resolved again."""
 
@@ -166,12 +166,12 @@ class Run(RunSummary):
     tasks: dict[str, Task]
     """By id; empty for a setup error."""
     restart: Restart | None
-    """None for a run that is no restart of an earlier one."""
+    """None unless it restarts an earlier run."""
     can_restart_from_scratch: bool
     can_restart_from_failed_tasks: bool
 
     def task(self, name_or_id: str) -> Task | None:
-        """The task of this name or id; None when there is none."""
+        """Return the task with this name or id, or None."""
         found = self.tasks.get(name_or_id)
         return found or next((task for task in self.tasks.values() if task.name == name_or_id), None)
 
@@ -187,18 +187,18 @@ class SkippedRun:
 
 @dataclass(frozen=True, slots=True)
 class ConfigWarning:
-    """Something in a configuration file that means nothing."""
+    """A warning about a configuration file, such as a field without effect."""
 
     path: str
     line: int | None
-    """From 1; None in what a program made."""
+    """From 1; None in a file that a program generates."""
     message: str
     hint: str
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedRuns(Sequence[Run]):
-    """The runs that a configuration file made, in its order; and what else there is to say of the file."""
+    """The runs that were created from a configuration file, in its order, with skipped runs and warnings."""
 
     runs: tuple[Run, ...]
     skipped: tuple[SkippedRun, ...]
@@ -219,42 +219,42 @@ class CreatedRuns(Sequence[Run]):
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One thing that a run waits for."""
+    """One reason why a run waits."""
 
     code: str
     """group, dependency, executorsFull …"""
     message: str
     tasks: tuple[str, ...]
-    """The names of the tasks that it is about; none when it is about the whole run."""
+    """The names of the tasks that wait; empty when the whole run waits."""
     details: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """Why a run waits; phase and result are empty where they are not known."""
+    """Why a run waits; phase and result are empty when not known."""
 
     run: str
     phase: str
     result: str
     reasons: tuple[Reason, ...]
     omitted: int = 0
-    """How many further reasons there are."""
+    """Number of further reasons."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some runs, in the order asked for."""
+    """One page of a list of runs."""
 
     runs: tuple[RunSummary, ...]
     next_start: int | None
-    """The `start` of the next page; None when there is none."""
+    """The `start` of the next page; None on the last page."""
     cursor: str
-    """Asks for the next page of this list; empty when there is none."""
+    """Selects the next page of this list; empty on the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """An executor, and what it said last of itself."""
+    """An executor, as it last described itself."""
 
     executor_id: str
     state: str
@@ -269,18 +269,18 @@ class Executor:
     active_tasks: int
     version: str
     sandbox: str = ""
-    """How host tasks are kept apart from its machine: `sandboxed`, `off`, `missing: <why>`; empty if not known."""
+    """How it isolates host tasks: `sandboxed`, `off`, or `missing: <why>`; empty if not known."""
     last_seen: datetime | None = None
-    """When it renewed its lease last, or did something last that the log knows."""
+    """When it last renewed its lease or appended a commit."""
     full: str = ""
-    """Why it has no room on its disk for a task; empty when it has."""
+    """Why its disk has no room for another task; empty when it has."""
     clock_skew: float = 0.0
-    """How far its clock is ahead of the log's server, in seconds."""
+    """Seconds by which its clock is ahead of the log server's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened."""
+    """A domain event."""
 
     type: str
     data: Mapping[str, object]
@@ -288,7 +288,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one decision changed in one aggregate."""
+    """The events that one decision appended to one aggregate."""
 
     id: str
     aggregate: str
@@ -299,14 +299,14 @@ class Commit:
     cause: str
     events: tuple[Event, ...]
     position: str
-    """Where it is: epoch/partition/sequence."""
+    """Its own position: epoch/partition/sequence."""
     place: str
-    """The place behind it in the whole log: where a tail goes on."""
+    """The position of the whole log behind it, where `tail` continues."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What answers."""
+    """The service, as `/version` describes it."""
 
     service: str
     version: str
@@ -317,35 +317,96 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """A consumer of the log that stands still in one partition, or has parked commits."""
+    """A consumer of the log that makes no progress in one partition, or has parked commits."""
 
     component: str
     """`projection` or `archive`."""
     kind: str
-    """`behind`: nothing goes on; `parked`: some commits are left out, the others go on."""
+    """`behind`: no progress; `parked`: some commits are set aside, the others are applied."""
     partition: int
     position: str
-    """EPOCH/PARTITION/SEQUENCE of the first commit that waits."""
+    """EPOCH/PARTITION/SEQUENCE of the first waiting commit."""
     since: datetime
     commits: int
-    """How many commits wait."""
+    """Number of waiting commits."""
     why: str
     todo: str
-    """The command that shows more, or helps."""
+    """A command that shows more, or helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a service can work."""
+    """Whether a service is ready, and what keeps it from being so."""
 
     status: str
     """`ready` or `not ready`."""
     checks: dict[str, str]
-    """Each part that it needs: `ok`, or what is wrong."""
+    """Each dependency: `ok`, or what is wrong."""
     stalls: tuple[Stall, ...] = ()
-    """Consumers of the log that stand still, and parked commits; the service works all the same."""
+    """Stalled consumers of the log, and parked commits; the service is ready all the same."""
 
     @property
     def ready(self) -> bool:
         """True when every check is `ok`."""
         return self.status == "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run of resolved tasks."""
+
+    group: str
+    """Runs of one group run one at a time; its first two parts are the project, or the user."""
+    name: str
+    tasks: Mapping[str, Mapping[str, object]]
+    """By an id of the caller's choice, which dependencies refer to."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """For all tasks."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    setup_errors: Sequence[str] = ()
+    """With any, the run is created in phase setuperror, without tasks."""
+    cache_group: str = ""
+    """Runs of one cache group share caches. Empty: the project, or the user."""
+    run_timeout_interval: int = 0
+    """In nanoseconds; 0 for none."""
+    concurrency: str | Mapping[str, object] = "queue"
+    """queue, cancel_running, cancel_waiting or skip; or a map of `policy` and `max_waiting`."""
+    priority: int = 0
+    """-100 to 100; when executors are short, higher goes first."""
+    fail_fast: bool = False
+    """Whether the first failure keeps further tasks from starting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A configuration file, and the variables and secrets that it is resolved with; file contents by file name."""
+
+    config: str
+    name: str = "config.yml"
+    """config.yml, config.json, config.jsonnet or config.star: determines the format."""
+    imports: Mapping[str, str] = field(default_factory=dict)
+    """The files that jsonnet may import, by path."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    variable_files: Mapping[str, str] = field(default_factory=dict)
+    """In YAML or JSON; a later file overrides an earlier one, `variables` override both."""
+    secret_files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    path: str = ""
+    """The path of the file, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The commit to run; at most one of branch, tag and ref is set."""
+
+    branch: str = ""
+    tag: str = ""
+    ref: str = ""
+    """The full ref, such as refs/pull/1/head."""
+    commit_sha: str = ""
+    repository_url: str = ""
+    message: str = ""
+    """The commit's message; with [ci skip] no runs are created."""
+
+
+NO_SOURCE = Source()
+"""For runs without sources."""

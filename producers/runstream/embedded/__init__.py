@@ -1,7 +1,7 @@
-"""NATS and Postgres for those who have none: real servers from wheels, in one data directory, on loopback only.
+"""Embedded NATS and Postgres: real servers from wheels, in one data directory, on loopback only.
 
 Each keeps its own folder: credentials (mode 600), the port it used last, a log, and its data. A server ends
-with the process that started it; what a `kill -9` leaves behind is found by its pid and ended at the next start.
+with the process that started it; one that survives a `kill -9` is found by its pid and ended at the next start.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A NATS server with JetStream in a folder: acknowledged means on disk, and only this user has its password."""
+"""An embedded NATS server with JetStream: acknowledged means on disk, and only this user can read its password."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ import socket
 import sys
 from pathlib import Path
 
-from runstream.embedded.files import LOOPBACK, Identity, write_private
-from runstream.embedded.process import Command, ServerProcess, end_process, find_process, start_on_a_port
+from runstream.embedded.process import (
+    LOOPBACK,
+    Command,
+    Identity,
+    ServerProcess,
+    end_process,
+    find_process,
+    start_on_a_port,
+    write_private,
+)
 from runstream.errors import InternalError
 
 MAX_PAYLOAD_BYTES = 8 << 20
 RESERVED_BYTES = 512 << 20
-"""What is left of the disk to others, at most: a tenth of a small disk."""
+"""Disk space that the store leaves free; on a small disk, a tenth of it."""
 _CONFIG = """\
 server_name: {name}
 host: {host}
@@ -46,12 +54,12 @@ class NatsServer:
     def __init__(
         self, folder: Path, *, durable: bool = True, tied: bool = True, max_store_bytes: int | None = None
     ) -> None:
-        """`max_store_bytes` None: what the store has, and all that is free on its disk but a reserve."""
+        """`max_store_bytes` None: the size of the store, and the free space of its disk less RESERVED_BYTES."""
         self.folder = folder.resolve()
         self.limit = 0
-        """What the store of the running server may take, in bytes."""
+        """Maximum size of the running server's store, in bytes."""
         self.restarting = False
-        """True while it is stopped only to be started again."""
+        """True during `restart`."""
         self._max_store_bytes = max_store_bytes
         self.process: ServerProcess | None = None
         self._durable = durable
@@ -62,22 +70,22 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, with credentials."""
+        """Its URL with credentials."""
         return self._url("runstream", Identity.of(self.folder).password)
 
     @property
     def admin_url(self) -> str:
-        """The same for its system account, which knows the server's own settings."""
+        """Its URL with credentials of the system account, which can read the server's settings."""
         return self._url("admin", Identity.of(self.folder).admin_password)
 
     async def start(self) -> None:
-        """Start it, on the port used last where that is free. Raises InternalError with its last words."""
+        """Start the server, on its last port if that is free. Raises InternalError with the end of its log."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self.end_leftover()
         await start_on_a_port(self.folder / "port", self._launched, self._ready, again=_port_was_taken)
 
     async def restart(self) -> None:
-        """Stop and start it, on the same port: its clients come back by themselves."""
+        """Restart the server on the same port; its clients reconnect by themselves."""
         self.restarting = True
         try:
             await self.stop()
@@ -86,10 +94,9 @@ class NatsServer:
             self.restarting = False
 
     def possible_limit(self) -> int:
-        """Return what the store could take if the server were started now, in bytes.
+        """Return the maximum size of the store, in bytes, if the server started now.
 
-        By itself the server takes three quarters of what is free at its start, and counts what it has stored already
-        against that.
+        The server's own default is three quarters of the space that is free at its start, less what is stored already.
         """
         if self._max_store_bytes is not None:
             return self._max_store_bytes
@@ -98,7 +105,7 @@ class NatsServer:
         return self.stored_bytes() + max(disk.free - reserve, 0)
 
     def stored_bytes(self) -> int:
-        """Return what the store takes on disk now."""
+        """Return the size of the store on disk, in bytes."""
         sizes = 0
         for folder, _, names in os.walk(self.folder / "store"):
             for name in names:
@@ -113,12 +120,12 @@ class NatsServer:
         return self.process
 
     async def stop(self, seconds: float = 3.0) -> None:
-        """Stop it; after these seconds kill it."""
+        """Stop the server; kill it after `seconds`."""
         if self.process is not None:
             await self.process.stop(seconds)
 
     async def end_leftover(self, seconds: float = 5.0) -> None:
-        """End the server that a process killed by -9 left in this folder, if there is one."""
+        """End the server that a killed process left running in this folder, if any."""
         text = self._pid_file.read_text().strip() if self._pid_file.exists() else ""
         if text.isdigit():
             leftover = find_process(int(text), "nats-server", str(self._config))
@@ -156,11 +163,11 @@ class NatsServer:
         )
 
     def _ready(self) -> bool:
-        """Whether the server that greets on the port is this one: its first line says its name."""
+        """Return whether the server on the port is this one: its greeting has the name."""
         try:
             with socket.create_connection((LOOPBACK, self._port), timeout=1.0) as connection:
                 greeting = connection.recv(4096)
-        except OSError:  # it does not listen yet, and is asked again
+        except OSError:  # not listening yet; the caller retries
             return False
         return Identity.of(self.folder).name.encode() in greeting
 

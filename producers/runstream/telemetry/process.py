@@ -1,8 +1,8 @@
 """Telemetry of one process: set up once, shut down in a bounded time.
 
-Metrics can always be read on /metrics (a registry of our own, never the library's global one). Traces and
-metrics are sent over OTLP/HTTP only where an endpoint is configured; without one no exporter and no thread
-exists, and spans are not recorded.
+Metrics are always available on /metrics (from a registry of our own, never the library's global one). Traces and
+metrics are sent over OTLP/HTTP only when an endpoint is configured; without one there is no exporter and no thread,
+and spans are not recorded.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ from runstream.bounded import heard
 from runstream.release import version
 from runstream.settings import Settings
 from runstream.telemetry import metrics
-from runstream.telemetry.instruments import register_all
-from runstream.telemetry.logs import setup_logging
-from runstream.telemetry.secrets import hide_password_of, hide_secret
+from runstream.telemetry.logs import hide_password_of, hide_secret, setup_logging
+from runstream.telemetry.metrics import register_all
 from runstream.telemetry.tracing import record_with
 
 _EXPORT_SECONDS = 5.0
@@ -34,7 +33,7 @@ _SHUTDOWN_SECONDS = 3.0
 
 
 class Telemetry:
-    """What was set up, to be read and to be shut down."""
+    """The telemetry of a process: its metrics, and its shutdown."""
 
     def __init__(self, component: str, registry: CollectorRegistry, providers: list[Callable[[], None]]) -> None:
         self.component = component
@@ -42,11 +41,11 @@ class Telemetry:
         self._shutdowns = providers
 
     def prometheus(self) -> bytes:
-        """All metrics in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
     async def shutdown(self, seconds: float = _SHUTDOWN_SECONDS) -> bool:
-        """Send what is left; give up after `seconds`. A second call does nothing. True when all was sent."""
+        """Send what is left, for at most `seconds`; return True when all was sent. A second call does nothing."""
         shutdowns, self._shutdowns = self._shutdowns, []
         if not shutdowns:
             return True
@@ -65,7 +64,7 @@ class Telemetry:
 
 
 def setup_telemetry(settings: Settings, component: str) -> Telemetry:
-    """Set up logs, metrics and traces of this process; `component` is its name in traces, such as `gateway`."""
+    """Set up logs, metrics and traces of this process; `component` names it in traces, such as `gateway`."""
     setup_logging(settings.log_level, settings.log_format)
     hide_secret(settings.token)
     for url in (settings.nats_url, settings.database_url, settings.otlp_endpoint):
@@ -93,7 +92,7 @@ def setup_telemetry(settings: Settings, component: str) -> Telemetry:
 def _meter_provider(resource: Resource, registry: CollectorRegistry, endpoint: str) -> MeterProvider:
     readers: list[MetricReader] = [PrometheusMetricReader(registry=registry, scope_info_enabled=False)]
     if endpoint:
-        # Imported where it is needed: it takes time and memory that most processes can do without.
+        # Imported on demand: most processes need neither its import time nor its memory.
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
         exporter = OTLPMetricExporter(endpoint=f"{endpoint}/v1/metrics", timeout=_EXPORT_SECONDS)

@@ -1,8 +1,7 @@
-"""One trace for each run: what connects the gateway's request, the scheduler's decision and the executor's steps.
+"""One trace for each run: it connects the gateway's request, the scheduler's decisions and the executor's steps.
 
-A W3C traceparent travels in every commit. Where nobody exports, a span is nothing but that text, handed on
-unchanged, at the cost of one context variable; where traces are exported it is a span of the SDK. The
-sampling decision is the parent's.
+A W3C traceparent travels in every commit. Without an exporter a span is only that text, passed on unchanged, at the
+cost of one context variable; with one it is a span of the SDK. The parent decides about sampling.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Attribute = str | bool | int | float
 
 
 class Span:
-    """A piece of work of a trace, and the context manager around it. This one is not recorded."""
+    """A span as a context manager. This one is not recorded."""
 
     __slots__ = ("_token", "traceparent")
 
@@ -65,7 +64,7 @@ class _RecordedSpan(Span):
 
 
 class _Exporting:
-    """Whether spans of this process are recorded, and by which tracer."""
+    """The tracer that records spans of this process; None when they are not recorded."""
 
     tracer: trace.Tracer | None = None
 
@@ -76,9 +75,9 @@ def record_with(tracer: trace.Tracer | None) -> None:
 
 
 def span_from(traceparent: str, name: str, attributes: Mapping[str, Attribute] | None = None) -> Span:
-    """A span below this traceparent (or, when it is empty or malformed, below the current one, or a new root).
+    """Return a span below this traceparent or, if that is empty or malformed, below the current one or a new root.
 
-    Used as `with span_from(...):`; a span that is exported begins here and ends with the block.
+    Use it as `with span_from(...):`; an exported span begins with the call and ends with the block.
     """
     parent = _valid(traceparent) or _current.get()
     tracer = _Exporting.tracer
@@ -89,7 +88,7 @@ def span_from(traceparent: str, name: str, attributes: Mapping[str, Attribute] |
 
 
 def current_traceparent(*, start: bool = True) -> str:
-    """The traceparent that a message sent from here carries. Outside of any span: a new root, or "" if not `start`."""
+    """Return the traceparent for a message that is sent now. Outside of spans: a new root, or "" if not `start`."""
     return _current.get() or (_new_root() if start else "")
 
 
@@ -98,7 +97,7 @@ def _valid(traceparent: str) -> str:
 
 
 def _new_root() -> str:
-    """A trace that nobody records."""
+    """Return the traceparent of a new trace that is not recorded."""
     text = os.urandom(24).hex()
     return f"00-{text[:32]}-{text[32:]}-00"
 

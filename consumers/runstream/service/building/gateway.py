@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from runstream.embedded.files import free_port
+from runstream.embedded.process import free_port
 from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.importing.serving import ServedImports

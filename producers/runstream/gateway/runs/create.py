@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import Protocol
 
 from runstream.commits import Head, NewCommit, Position
-from runstream.config_secrets import seal_config
 from runstream.domain.run import Run, created, evolve
 from runstream.errors import InternalError
 from runstream.events.run import RunCreated, RunEvent, RunRestarted
@@ -26,7 +25,7 @@ from runstream.ids import attempt_id, commit_id, new_id, run_task_id
 from runstream.log.port import AppendConflictError, Log
 from runstream.log.runs import config_of, fold_run
 from runstream.runconfig import config_hash
-from runstream.sealing import Keyring
+from runstream.sealing import Keyring, seal_config
 from runstream.subjects import Address, group_root, partition_of
 from runstream.telemetry import current_traceparent
 

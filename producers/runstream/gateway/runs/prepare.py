@@ -11,7 +11,6 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from runstream.config_secrets import to_seal
 from runstream.domain.executor import Demand, Offer, demand_of, lacks, listed, needed
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
@@ -62,6 +61,7 @@ from runstream.runconfig import (
     with_levels,
 )
 from runstream.runconfig.problems import quoted
+from runstream.sealing import to_seal
 
 _PASSING = frozenset({"draining", "disk"})
 """What an executor lacks for a while."""

@@ -1,52 +1,179 @@
-"""HTTP connections with bounds: how many, how large a head, how slow a client.
+"""An HTTP server as a component of a process, with bounds on its connections: number, size of heads, slow clients.
 
-uvicorn has no bound on heads: its parser appends to what it has, so that one header of 100 MiB takes 14 s of the event
-loop, and two million header lines take 500 MB. Here the bytes are counted before the parser sees them.
+The process handles signals, so uvicorn's own handlers are off. The socket is bound here, so that a port in use is a
+clear error before anything else has started.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import resource
+import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import orjson
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from runstream.errors import ConflictError, InternalError
+from runstream.lifecycle import Component
+
+CHECK_SECONDS = 0.5
+"""Interval between checks for slow connections."""
+
+_INCOMPLETE = "ASGI callable returned without completing response."
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for the record of uvicorn that repeats what the application has logged itself."""
+    return record.msg != _INCOMPLETE
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without signal handlers; it sets `serving` once it serves."""
+
+    def __init__(self, config: uvicorn.Config, serving: asyncio.Event) -> None:
+        super().__init__(config)
+        self._serving = serving
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:  # uvicorn would end the whole process
+            raise InternalError(
+                "the HTTP server did not start", code="httpNotStarted", hint="the log record before this says why"
+            ) from error
+        self._serving.set()
+
+
+class HttpServer(Component):
+    """A server of an ASGI app on a port; 0 for any free one. `port` and `url` are known once it is started."""
+
+    name = "http"
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        grace_seconds: float = 3.0,
+        limits: HttpLimits | None = None,
+    ) -> None:
+        super().__init__()
+        self._limits = limits or HttpLimits()
+        self.host = host
+        self.port = port
+        self._app = app
+        self._grace_seconds = grace_seconds
+
+    @property
+    def url(self) -> str:
+        """Its URL, without a slash at the end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises ConflictError when the port cannot be taken."""
+        with _bound(self.host, self.port) as listening:
+            self.port = listening.getsockname()[1]
+            http: Any = partial(BoundedHttp, limits=self._limits)
+            config = uvicorn.Config(
+                self._app,
+                http=http,
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=max(1, round(self._grace_seconds)),
+            )
+            server = _Server(config, self.started)
+            besides = [asyncio.create_task(self._stop(server)), asyncio.create_task(_check_connections(server))]
+            try:
+                await server.serve([listening])
+            finally:
+                for task in besides:
+                    task.cancel()
+
+    async def _stop(self, server: uvicorn.Server) -> None:
+        await self.stopping.wait()
+        server.should_exit = True
+
+
+async def _check_connections(server: uvicorn.Server) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        now = loop.time()
+        for connection in list(server.server_state.connections):
+            if isinstance(connection, BoundedHttp):
+                connection.check(now)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # of each connection: a dead client is noticed
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ConflictError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            code="portNotAvailable",
+            details={"host": host, "port": port},
+            hint="choose another port, or 0 for any free one",
+        ) from error
+    return listening
+
+
 _PIPELINED = 64
 """Requests that a client may send before it has read the answers to earlier ones."""
 _BODY_BYTES = 1024
-"""What has to come of a body in `body_seconds`."""
+"""Minimum progress of a body in `body_seconds`, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What one server takes from its clients."""
+    """Limits on the clients of one server."""
 
     connections: int = 1024
     head_bytes: int = 64 << 10
-    """Of request line and headers; of chunk extensions and trailers, too."""
+    """Of request line and headers; also of chunk extensions and trailers."""
     head_lines: int = 256
     """Headers and trailers of one request."""
     head_seconds: float = 10.0
-    """From the connection, or the answer before, to the end of the headers."""
+    """From the connection, or the previous response, to the end of the headers."""
     body_seconds: float = 30.0
-    """How long a body may stand still while we read it."""
+    """Maximum pause of a body while we read it."""
     linger_seconds: float = 1.0
-    """How long we read on after a refusal: a connection that is closed at once loses the answer on its way."""
+    """How long we keep reading after a refusal: closing at once would lose the response on its way."""
 
 
 OPEN_FILES = 65_536
-"""What the limit of open files is raised to, where the system allows it: a child that closes all of them needs no
-seconds for it."""
+"""The limit of open files that we ask for. Not more: a child that closes all possible files would take seconds."""
 
 
 def raise_open_files() -> None:
-    """Let this process open as many files as the system allows, within reason: the usual 1,024 are few connections."""
+    """Raise this process's limit of open files up to OPEN_FILES: the usual 1,024 allow few connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -54,7 +181,7 @@ def raise_open_files() -> None:
 
 
 def connections_within(most: int) -> int:
-    """Return at most `most` connections, and at most half of the files that this process may open."""
+    """Return `most`, but at most half of the files that this process may open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return most if soft == resource.RLIM_INFINITY else max(1, min(most, soft // 2))
 
@@ -86,7 +213,11 @@ _MALFORMED = _Refusal(
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection. Beyond the limits it answers once, and closes."""
+    """One connection; a client that exceeds a limit gets one response, and the connection closes.
+
+    uvicorn has no limit on heads: its parser appends to what it has, so that one header of 100 MiB takes 14 s of the
+    event loop, and two million header lines take 500 MB. Here bytes are counted before the parser sees them.
+    """
 
     def __init__(
         self,
@@ -101,9 +232,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._limits = limits
         self._reading: Literal["head", "body"] = "head"
         self._since = self.loop.time()
-        """When we began to wait for what we read."""
+        """When the current wait for the client began."""
         self._quiet = 0
-        """Bytes since the parser last came to the end of a head, a chunk or a message."""
+        """Bytes since the end of the last head, chunk or message."""
         self._lines = 0
         self._received = 0
         """Bytes of the body since `_since`."""
@@ -112,21 +243,21 @@ class BoundedHttp(HttpToolsProtocol):
         self._close_at: float | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, or turn it away when there are too many."""
+        """Accept the connection, or refuse it when there are too many."""
         super().connection_made(transport)
         most = self._limits.connections
         if len(self.connections) > most:
-            full = f"the service has {most} connections, and takes no more"
+            full = f"the service has {most} connections and accepts no more"
             self._refuse(
                 _Refusal(
                     503, full, "try again soon, or raise max_connections", code="tooManyConnections", kind="internal"
                 )
             )
-            if len(self.connections) > most + most // 16 + 8:  # those we wait for are bounded, too
+            if len(self.connections) > most + most // 16 + 8:  # connections that linger are bounded, too
                 transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, piece by piece, as long as it is within the limits."""
+        """Parse the data in pieces, as long as it stays within the limits."""
         self._unset_keepalive_if_required()
         while data and self._close_at is None:
             size = self._limits.head_bytes - self._quiet
@@ -139,20 +270,20 @@ class BoundedHttp(HttpToolsProtocol):
                 self._refuse(self._refused)
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         super().on_message_begin()
         self._lines = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer."""
+        """Accept a header or a trailer."""
         self._lines += 1
         if self._lines > self._limits.head_lines:
             self._too_large(f"{self._limits.head_lines} lines")
-        elif self._reading == "head":  # a trailer is no header
+        elif self._reading == "head":  # trailers are not headers
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer."""
+        """Start the response."""
         if len(self.pipeline) >= _PIPELINED:
             self._refused = _Refusal(
                 400,
@@ -165,20 +296,20 @@ class BoundedHttp(HttpToolsProtocol):
             self._reading, self._since, self._received, self._quiet = "body", self.loop.time(), 0, 0
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body."""
+        """Accept a part of the body."""
         if self._refused is None:
             self._received += len(body)
             self._quiet = 0
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Have the whole request."""
+        """Complete the request."""
         if self._refused is None:
             super().on_message_complete()
             self._reading, self._since, self._quiet = "head", self.loop.time(), 0
 
     def on_response_complete(self) -> None:
-        """Wait for the next request, and for the rest of a body that was not read."""
+        """Wait for the next request, or the unread rest of a body."""
         self._answering = None
         super().on_response_complete()
         self._since = self.loop.time()
@@ -188,18 +319,18 @@ class BoundedHttp(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what the parser refuses."""
+        """Refuse what the parser rejects."""
         self._refused = self._refused or _MALFORMED
 
     def check(self, now: float) -> None:
-        """End the connection if its client is too slow; called now and then."""
+        """End the connection if its client is too slow; called every CHECK_SECONDS."""
         if self._close_at is not None:
             if now >= self._close_at:
                 self.transport.abort()
             return
         answering = self._answering is not None
         if self.flow.read_paused or (self._reading == "head" and not self._quiet and answering):
-            self._since = now  # it is not the client that we wait for
+            self._since = now  # we are not waiting for the client
         elif self._reading == "head":
             if now - self._since >= self._limits.head_seconds:
                 if self._quiet:
@@ -223,7 +354,7 @@ class BoundedHttp(HttpToolsProtocol):
         )
 
     def _refuse(self, refusal: _Refusal) -> None:
-        """Answer, unless an answer is on its way; read nothing more."""
+        """Send the refusal, unless a response has started; read no further request."""
         answering = self._answering
         if answering is not None:
             answering.disconnected = True

@@ -1,18 +1,21 @@
-"""One connection pool to one service: requests, answers, and every failure as a ClientError."""
+"""HTTP to one service: requests and their retries, responses read as streams, and every failure as a ClientError."""
 
 from __future__ import annotations
 
+import asyncio
+import random
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import weakref
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 import httpx2
 import msgspec
 
 from runstream.client.errors import ClientError, ConnectionFailedError
-from runstream.client.retrying import WAIT_SECONDS, Retries, Waiting, silent
-from runstream.client.streams import Streams
 from runstream.client.types import Readiness
 
 T = TypeVar("T")
@@ -32,6 +35,140 @@ if hasattr(socket, "TCP_KEEPIDLE"):
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
     ]
+ATTEMPTS = 3
+"""Attempts to connect before a request fails."""
+WAIT_SECONDS = 30.0
+"""Seconds that a request waits for a service that answers 503, and an interrupted stream for its service."""
+_BACKOFF_SECONDS = 0.2
+_MAX_BACKOFF_SECONDS = 2.0
+
+Waiting = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Ignore the reason of a wait."""
+
+
+class Retries:
+    """The retries of one request; `seconds` bounds the time without progress.
+
+    Only reads and writes with an idempotency key are retried: anything else could be carried out twice.
+    """
+
+    def __init__(self, seconds: float, waiting: Waiting = silent) -> None:
+        self._seconds = seconds
+        self._waiting = waiting
+        self._failures = 0
+        self._deadline: float | None = None
+
+    def progressed(self) -> None:
+        """Reset the count and the deadline: the service has answered."""
+        self._failures = 0
+        self._deadline = None
+
+    async def wait(self, error: ClientError, *, begun: bool = False) -> None:
+        """Wait until the request may be sent again; raise the error when a retry cannot help.
+
+        `begun`: the response had started, so the service exists and is worth waiting for.
+        """
+        broken = isinstance(error, ConnectionFailedError)
+        if not (broken or dependency_unavailable(error) or (begun and error.status == 503)):
+            raise error
+        loop = asyncio.get_running_loop()
+        self._failures += 1
+        if self._deadline is None:
+            self._deadline = loop.time() + self._seconds
+        left = self._deadline - loop.time()
+        patient = left > 0 and (begun or not broken)
+        if not patient and (not broken or self._failures >= ATTEMPTS):
+            raise error
+        if patient and (not broken or self._failures >= ATTEMPTS):
+            self._waiting(error.message)
+        pause = error.retry_after or min(_BACKOFF_SECONDS * self._failures, _MAX_BACKOFF_SECONDS)
+        # Jitter keeps many clients from coming back at the same moment.
+        await asyncio.sleep(min(pause, max(left, _BACKOFF_SECONDS)) * random.uniform(0.5, 1))  # noqa: S311
+
+
+def dependency_unavailable(error: ClientError) -> bool:
+    """Return whether the service answered that one of its dependencies is unavailable."""
+    return error.status == 503 and "dependency" in error.details
+
+
+class Streams:
+    """The open streams of one client, and abandoned ones that are being closed.
+
+    `async for … in client.events.tail()` may be left by `break`, `return` or an exception. Python then finalizes the
+    nested generators in an arbitrary order, concurrently, at the end of `asyncio.run`, and each of them complains that
+    another one is closing it. So a loop holds a `Stream`, and only the client closes the generators behind it.
+    """
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakSet[Stream[Any]] = weakref.WeakSet()
+        self._left: deque[AsyncGenerator[Any, None]] = deque()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def stream(self, items: AsyncGenerator[T, None]) -> Stream[T]:
+        """Wrap a generator in a stream that this client closes."""
+        stream = Stream(items, self)
+        self._open.add(stream)
+        return stream
+
+    def leave(self, items: AsyncGenerator[Any, None], loop: asyncio.AbstractEventLoop) -> None:
+        """Schedule the closing of an abandoned generator. Safe in any thread, since finalizers run in any."""
+        self._left.append(items)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._begin_closing)
+
+    async def close(self) -> None:
+        """Close all streams."""
+        for stream in list(self._open):
+            await stream.aclose()
+        await self._close_left()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _begin_closing(self) -> None:
+        if self._left:
+            task = asyncio.get_running_loop().create_task(self._close_left())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _close_left(self) -> None:
+        while self._left:
+            await self._left.popleft().aclose()
+
+
+class Stream(Generic[T]):
+    """An asynchronous iterator over items as they arrive. Closed by `async with`, `aclose`, or leaving its loop."""
+
+    def __init__(self, items: AsyncGenerator[T, None], streams: Streams) -> None:
+        self._items = items
+        self._streams = streams
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        self._loop = self._loop or asyncio.get_running_loop()
+        return await anext(self._items)
+
+    async def aclose(self) -> None:
+        """Close the connection and end the stream."""
+        self._loop = None
+        await self._items.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if self._loop is not None:  # started, and not closed
+            self._streams.leave(self._items, self._loop)
 
 
 class _Entry(msgspec.Struct):
@@ -45,8 +182,8 @@ class _Entry(msgspec.Struct):
     chain: list[str] = []
 
 
-class Wire:
-    """Sends requests and remembers the positions of what was written, so that reads can ask for them."""
+class Session:
+    """A connection pool to one service. It remembers the positions of its writes, so that reads can ask for them."""
 
     def __init__(
         self,
@@ -79,11 +216,11 @@ class Wire:
         await self._http.aclose()
 
     def retries(self) -> Retries:
-        """The retries of one request."""
+        """Return fresh retries for one request."""
         return Retries(self._wait_seconds, self._waiting)
 
     async def read(self, path: str, kind: type[T], params: Mapping[str, Any] | None = None) -> T:
-        """GET, tried again when the connection fails or the service waits for something."""
+        """Send a GET; retry it when the connection fails or a dependency of the service is unavailable."""
         retries = self.retries()
         while True:
             try:
@@ -91,12 +228,12 @@ class Wire:
                 return decoded(answer.content, answer, kind)
             except ClientError as error:
                 if error.code == "invalidPosition" and self._written:
-                    self._written.clear()  # Meanwhile the service went back to a log that does not know what we wrote.
+                    self._written.clear()  # the service went back to an epoch that lacks our writes
                 else:
                     await retries.wait(error)
 
     async def readiness(self) -> Readiness:
-        """GET /readyz, whose 503 is an answer and not an error."""
+        """Send GET /readyz; its 503 is an answer, not an error."""
         try:
             answer = await self._http.get(f"{self.url}/readyz")
         except (httpx2.TransportError, httpx2.InvalidURL) as error:
@@ -106,7 +243,7 @@ class Wire:
     async def write(
         self, method: str, path: str, body: object | None, kind: type[T], *, idempotency_key: str = ""
     ) -> T:
-        """A request that changes something: sent once; with a key, tried again as a read is."""
+        """Send a request that changes something: once, or with an idempotency key with the retries of a read."""
         content = None if body is None else msgspec.json.encode(body)
         headers = {"Content-Type": "application/json"}
         if idempotency_key:
@@ -124,7 +261,7 @@ class Wire:
         return decoded(answer.content, answer, kind)
 
     async def upload(self, path: str, content: AsyncIterator[bytes], params: Mapping[str, str], kind: type[T]) -> T:
-        """POST a body of any size, sent once; its answer is waited for as long as it takes."""
+        """POST a body of any size, once, and wait for the response without a time limit."""
         timeout = httpx2.Timeout(None, connect=CONNECT_SECONDS)
         answer = await self._request("POST", path, params=params, content=content, timeout=timeout)
         return decoded(answer.content, answer, kind)
@@ -139,7 +276,7 @@ class Wire:
         silence: float | None,
         content: AsyncIterator[bytes] | None = None,
     ) -> AsyncIterator[httpx2.Response]:
-        """GET (POST with a content) whose answer is read while it comes; `silence` (seconds) is how long it may be."""
+        """Send a GET (with `content` a POST) and yield the response before its body; `silence` bounds pauses, in s."""
         writing = READ_SECONDS if content is None else None
         timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, read=silence, write=writing)
         method = "GET" if content is None else "POST"
@@ -154,7 +291,7 @@ class Wire:
             raise self._failed(error) from error
 
     def own_writes(self) -> dict[str, str]:
-        """The header that asks for a state that includes what this client wrote."""
+        """Return the header that asks for a state which includes this client's writes."""
         return {POSITION_HEADER: ",".join(self._written.values())} if self._written else {}
 
     def _remember(self, position: str) -> None:
@@ -192,7 +329,7 @@ class Wire:
 
 
 async def lines_of(answer: httpx2.Response) -> AsyncGenerator[str, None]:
-    """Yield each line of an answer when it is complete, and at the end what is left without a line end."""
+    """Yield each line of a response once it is complete, and at the end a last one without a line end."""
     begun: list[bytes] = []
     async with aclosing(answer.aiter_bytes()) as chunks:
         async for chunk in chunks:
@@ -206,7 +343,7 @@ async def lines_of(answer: httpx2.Response) -> AsyncGenerator[str, None]:
 
 
 def decoded(content: bytes, answer: httpx2.Response, kind: type[T]) -> T:
-    """What an answer says, or a part of it. Raises ClientError."""
+    """Decode a response, or a part of it. Raises ClientError."""
     if kind is type(None):
         return None
     try:
@@ -222,11 +359,11 @@ def decoded(content: bytes, answer: httpx2.Response, kind: type[T]) -> T:
 
 
 def refusal(content: bytes, answer: httpx2.Response) -> ClientError:
-    """The error that the service told."""
+    """Return the error that a response carries."""
     try:
         entries = msgspec.json.decode(content, type=list[_Entry])
     except (ValueError, RecursionError):
-        entries = []  # as of a proxy: the status says what there is to say
+        entries = []  # a proxy's response: all there is, is its status
     if not entries:
         return ClientError(
             f"{answer.url.copy_with(query=None)} answered with status {answer.status_code} and no reason",
@@ -249,5 +386,5 @@ def refusal(content: bytes, answer: httpx2.Response) -> ClientError:
 
 
 def _seconds(text: str) -> float:
-    """The seconds of a Retry-After; 0 for a date or nothing."""
+    """Parse a Retry-After in seconds; return 0 for a date or an empty one."""
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0

@@ -1,0 +1,194 @@
+"""Step logs and the event log: read, or followed while they are written, also across lost connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from datetime import datetime
+
+import httpx2
+import msgspec
+
+from runstream.client.errors import ClientError, ConnectionFailedError
+from runstream.client.session import SILENCE_SECONDS, Session, Stream, lines_of
+from runstream.client.types import Commit, Event
+
+_OFFSET_HEADER = "Runstream-Log-Offset"
+
+
+class Logs:
+    """The logs of steps."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def get(
+        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None, tail: int | None = None
+    ) -> bytes:
+        """Return the log of a step (None: of the setup) of an attempt (None: the last one) as it is now.
+
+        With `tail` only its last lines (1 to 10,000), at most 1 MiB.
+
+        Raises ClientError (not-exist: "log doesn't exist").
+        """
+        return b"".join([chunk async for chunk in self.read(run_id, task_id, step, attempt=attempt, tail=tail)])
+
+    def read(
+        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None, tail: int | None = None
+    ) -> Stream[bytes]:
+        """Read the same log as `get`, chunk by chunk."""
+        params = _log_params(run_id, task_id, step, attempt)
+        return self._session.streams.stream(self._chunks(params, tail))
+
+    def follow(
+        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None, tail: int | None = None
+    ) -> Stream[bytes]:
+        """Follow the log of a step (None: of the setup) until it ends, from its beginning or its last `tail` lines.
+
+        A response that breaks off is resumed at the next byte. Raises ClientError.
+        """
+        params = _log_params(run_id, task_id, step, attempt) | {"follow": "1"}
+        return self._session.streams.stream(self._chunks(params, tail))
+
+    async def _chunks(self, params: Mapping[str, str], tail: int | None) -> AsyncGenerator[bytes, None]:
+        retries, offset, begun = self._session.retries(), 0, False
+        at = {} if tail is None else {"tail": str(tail)}
+        while True:
+            try:
+                async with (
+                    self._session.stream("/logs", {**params, **at}, self._session.own_writes(), silence=None) as answer,
+                    aclosing(answer.aiter_bytes()) as chunks,
+                ):
+                    if not begun:
+                        offset = int(answer.headers.get(_OFFSET_HEADER, "0"))
+                    begun = True
+                    async for chunk in chunks:
+                        offset += len(chunk)
+                        retries.progressed()
+                        yield chunk
+                return
+            except ClientError as error:
+                await retries.wait(error, begun=begun)
+            if begun:
+                at = {"offset": str(offset)}
+
+
+def _log_params(run_id: str, task_id: str, step: int | None, attempt: int | None) -> dict[str, str]:
+    params = {"runid": run_id, "taskid": task_id} | ({} if attempt is None else {"attempt": str(attempt)})
+    return params | ({"setup": "1"} if step is None else {"step": str(step)})
+
+
+_START_COMMENT = ": from "
+
+
+class _CommitMessage(msgspec.Struct):
+    """The data of one server-sent event."""
+
+    position: str
+    aggregate: str
+    version: int
+    time: datetime
+    actor: str
+    cause: str
+    commit: str
+    events: list[Event]
+
+
+class Events:
+    """The event log, commit by commit."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def tail(self, position: str = "", *, run: str = "") -> Stream[Commit]:
+        """Follow the log without end from a position: `start`, `end`, or a commit's `place`.
+
+        Default: from the end; with `run`, from the run's beginning. A lost connection is resumed where it broke off,
+        for a bounded time. Leaving the loop closes the stream. Raises ClientError.
+        """
+        return self._session.streams.stream(self._tail(position, run))
+
+    async def _tail(self, position: str, run: str) -> AsyncGenerator[Commit, None]:
+        retries, begun = self._session.retries(), False
+        while True:
+            try:
+                async with aclosing(self._stream(position, run)) as commits:
+                    async for place, commit in commits:
+                        position, begun = place, True
+                        retries.progressed()
+                        if commit is not None:
+                            yield commit
+                raise ConnectionFailedError("the event stream ended", hint="was the service stopped? try again")
+            except ClientError as error:
+                if isinstance(error, ConnectionFailedError) and not position:
+                    raise
+                await retries.wait(error, begun=begun)
+
+    async def _stream(self, position: str, run: str) -> AsyncGenerator[tuple[str, Commit | None], None]:
+        """Yield first the position where the stream begins, then each commit with the position behind it."""
+        params = {"from": position, "run": run}
+        params = {name: value for name, value in params.items() if value}
+        async with (
+            self._session.stream("/events", params, {}, silence=SILENCE_SECONDS) as answer,
+            aclosing(_server_sent_events(answer)) as sent,
+        ):
+            async for name, place, data in sent:
+                if name == "commit":
+                    yield place, _decoded_commit(place, data)
+                elif name == "from":
+                    yield place, None
+                elif name == "error":
+                    raise _stream_error(data)
+
+
+async def _server_sent_events(answer: httpx2.Response) -> AsyncGenerator[tuple[str, str, str], None]:
+    """Yield name, id and data of each event; of the comments only the first, with the stream's begin (`from`)."""
+    fields: dict[str, str] = {}
+    async with aclosing(lines_of(answer)) as lines:
+        async for line in lines:
+            if line.startswith(_START_COMMENT):
+                yield "from", line.removeprefix(_START_COMMENT), ""
+            elif line:
+                name, _, value = line.partition(":")
+                fields[name] = value.removeprefix(" ")
+            else:
+                if "data" in fields:
+                    yield fields.get("event", "message"), fields.get("id", ""), fields["data"]
+                fields = {}
+
+
+def _decoded_commit(place: str, data: str) -> Commit:
+    try:
+        said = msgspec.json.decode(data, type=_CommitMessage)
+    except (ValueError, RecursionError) as error:
+        raise ClientError(
+            f"an event cannot be understood: {error}",
+            kind="remote",
+            code="unexpectedAnswer",
+            hint="is the service of a version that fits this client?",
+        ) from error
+    return Commit(
+        id=said.commit,
+        aggregate=said.aggregate,
+        version=said.version,
+        time=said.time,
+        actor=said.actor,
+        cause=said.cause,
+        events=tuple(said.events),
+        position=said.position,
+        place=place,
+    )
+
+
+def _stream_error(data: str) -> ClientError:
+    entry = msgspec.json.decode(data, type=list[dict[str, object]])[0]
+    details = entry.get("details")
+    known = details if isinstance(details, dict) else {}
+    return ClientError(
+        str(entry.get("message", "the event stream failed")),
+        kind=str(entry.get("kind", "internal")),
+        code=str(entry.get("code", "")),
+        hint=str(entry.get("hint", "")),
+        details=known,
+        status=503 if "dependency" in known else 0,
+    )

@@ -1,0 +1,269 @@
+"""Operate a service: executors, maintenance mode, exports and imports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from runstream.client.errors import ConnectionFailedError
+from runstream.client.session import Session, Stream, decoded, lines_of, refusal
+from runstream.client.types import Executor
+
+
+@dataclass(frozen=True, slots=True)
+class _ExecutorsAnswer:
+    executors: tuple[Executor, ...]
+
+
+class Executors:
+    """Operations on executors."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def list(self) -> tuple[Executor, ...]:
+        """Return all executors that were not deleted, by id."""
+        return (await self._session.read("/executors", _ExecutorsAnswer)).executors
+
+    async def drain(self, executor_id: str) -> None:
+        """Give an executor no new tasks; its running ones continue. Raises ClientError (not-exist)."""
+        await self._act(executor_id, "drain")
+
+    async def undrain(self, executor_id: str) -> None:
+        """Give a drained executor new tasks again. Raises ClientError (not-exist)."""
+        await self._act(executor_id, "undrain")
+
+    async def _act(self, executor_id: str, action: str) -> None:
+        path = f"/executors/{quote(executor_id, safe='')}/actions"
+        await self._session.write("PUT", path, {"action_type": action}, type(None))
+
+    async def delete(self, executor_id: str) -> None:
+        """Remove an executor; its unfinished tasks fail once it is found to be gone. Raises ClientError (not-exist)."""
+        await self._session.write("DELETE", f"/executors/{quote(executor_id, safe='')}", None, type(None))
+
+
+STATUS_WAIT_SECONDS = 20.0
+"""How long one request waits for a change of the status."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One component of a process."""
+
+    doing: str
+    """starting, running, draining, parked or stopping."""
+    under_way: int
+    """Tasks or requests that have to end before it is parked."""
+
+
+class Instance(msgspec.Struct, frozen=True):
+    """One process of the deployment."""
+
+    id: str
+    components: tuple[str, ...]
+    host: str
+    pid: int
+    version: str
+    state: str
+    """running, requested, draining, parked, resumed or lost."""
+    last_state: str
+    since: datetime | None
+    parked: bool
+    epoch: int
+    parts: dict[str, Part]
+    positions: dict[str, int]
+
+
+class ModeChange(msgspec.Struct, frozen=True):
+    """One change of the mode: maintenance was enabled or disabled."""
+
+    enabled: bool
+    by: str
+    why: str
+    at: datetime
+
+
+class Maintenance(msgspec.Struct, frozen=True, rename={"requested": "RequestedStatus", "current": "CurrentStatus"}):
+    """The maintenance status of one service: the requested mode, and the state of each process."""
+
+    requested: bool
+    current: bool
+    """Whether the process that answered is parked."""
+    service: str
+    parked: bool
+    """Whether all processes that are not lost are parked."""
+    by: str
+    reason: str
+    since: datetime | None
+    deadline: datetime | None
+    instances: tuple[Instance, ...]
+    history: tuple[ModeChange, ...]
+    tag: str
+
+    @property
+    def resumed(self) -> bool:
+        """True when maintenance is over and all processes that are not lost work."""
+        return not self.requested and all(one.state in ("running", "lost") for one in self.instances)
+
+
+class _ModeRequest(msgspec.Struct, omit_defaults=True):
+    by: str = ""
+    reason: str = ""
+    deadline: str = ""
+
+
+class MaintenanceMode:
+    """Operations on maintenance mode; `service` is `runs`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def status(self, service: str = "runs", *, unlike: str = "") -> Maintenance:
+        """Return the status. With an earlier status's tag as `unlike`, wait (at most 20 s) until it has changed."""
+        params = {"unlike": unlike, "seconds": STATUS_WAIT_SECONDS} if unlike else {}
+        return await self._session.read(_maintenance_path(service), Maintenance, params)
+
+    async def enable(self, service: str = "runs", *, by: str = "", reason: str = "", deadline: str = "") -> Maintenance:
+        """Request maintenance and return at once; after `deadline`, such as `10m`, running tasks are stopped.
+
+        Raises ClientError (bad-request) when it is enabled already.
+        """
+        return await self._session.write(
+            "PUT", _maintenance_path(service), _ModeRequest(by, reason, deadline), Maintenance
+        )
+
+    async def disable(self, service: str = "runs", *, by: str = "", reason: str = "") -> Maintenance:
+        """End maintenance. Raises ClientError: bad-request when it is disabled, conflict while an import runs."""
+        return await self._session.write("DELETE", _maintenance_path(service), _ModeRequest(by, reason), Maintenance)
+
+    async def forget(self, instance_id: str, service: str = "runs") -> None:
+        """Forget a lost process. Raises ClientError: not-exist, bad-request for one that is not lost."""
+        path = f"{_maintenance_path(service)}/instances/{quote(instance_id, safe='')}"
+        await self._session.write("DELETE", path, None, type(None))
+
+
+def _maintenance_path(service: str) -> str:
+    return f"/maintenance/{quote(service, safe='')}"
+
+
+_SILENCE_SECONDS = 60.0
+_NDJSON = {"Accept": "application/x-ndjson"}
+_IMPORT_CONTINUES = "it continues at the service: follow it again, or see `runstream epochs list`"
+
+
+class ImportReport(msgspec.Struct, frozen=True):
+    """The result of an import, or of its dry run; the first fields describe the snapshot."""
+
+    dry: bool
+    namespace: str
+    epoch: int
+    position: str
+    created: str
+    signer: str
+    commits: int
+    events: int
+    runs: int
+    partitions: int
+    here_epoch: int
+    """The epoch that is served after the import; for a dry run, the one that is served now."""
+    here_partitions: int
+    replaced_commits: int
+    objects: int
+    objects_added: int
+    parked: int
+    """Commits that could not be applied."""
+    parked_in_source: int = 0
+    """Commits that could not be applied where the snapshot was exported."""
+    older: str = ""
+    """A later snapshot of the same log that was imported or exported at the service; empty without one."""
+
+
+class ImportProgress(msgspec.Struct, frozen=True):
+    """The progress of an import."""
+
+    step: str
+    """The current step: verifying, loading, making indexes, storing objects or switching."""
+    done: int
+    total: int
+    """Commits or objects; 0 when not known."""
+
+
+OnProgress = Callable[[ImportProgress], None]
+
+
+class Snapshots:
+    """Exports of the log, and imports."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def export(self, *, until: str = "", include: str = "") -> Stream[bytes]:
+        """Export the log as a snapshot file, chunk by chunk: up to a position or a time (with zone), or up to now.
+
+        `include` may name `logs` and `archives`, separated by a comma. A file without its `END` was cut off;
+        `runstream snapshot verify` detects it. Raises ClientError.
+        """
+        params = {name: value for name, value in (("until", until), ("with", include)) if value}
+        return self._session.streams.stream(self._export(params))
+
+    async def _export(self, params: dict[str, str]) -> AsyncGenerator[bytes, None]:
+        async with (
+            self._session.stream("/export", params, {}, silence=_SILENCE_SECONDS) as answer,
+            aclosing(answer.aiter_bytes()) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
+
+    async def load(
+        self, content: AsyncIterator[bytes], *, name: str = "", dry_run: bool = False, tell: OnProgress | None = None
+    ) -> ImportReport:
+        """Replace the log by a snapshot, all of it or nothing. The service has to be in maintenance.
+
+        With `dry_run` nothing is changed. Returns when the import is done, which may take minutes; `tell` is called
+        with its progress once the file is sent. When the connection breaks the import continues at the service, and
+        `follow` waits for it. Raises ClientError.
+        """
+        params = {key: value for key, value in (("name", name), ("dry_run", "1" if dry_run else "")) if value}
+        if tell is None:
+            return await self._session.upload("/import", content, params, ImportReport)
+        # The service sends nothing until it has the whole file, however long that takes; then a line every few seconds.
+        async with self._session.stream("/import", params, _NDJSON, silence=None, content=content) as answer:
+            return await _await_report(answer, tell)
+
+    async def follow(self, tell: OnProgress) -> ImportReport:
+        """Wait for the import that runs at the service, or return the report of its last one.
+
+        Raises ClientError: with code `noImport` when there was none, or the error that the import ended with.
+        """
+        async with self._session.stream("/import", {}, _NDJSON, silence=_SILENCE_SECONDS) as answer:
+            return await _await_report(answer, tell)
+
+
+class _ImportLine(msgspec.Struct):
+    progress: ImportProgress | None = None
+    result: ImportReport | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+async def _await_report(answer: httpx2.Response, tell: OnProgress) -> ImportReport:
+    if not answer.headers.get("Content-Type", "").startswith(_NDJSON["Accept"]):  # from an older service
+        return decoded(await answer.aread(), answer, ImportReport)
+    try:
+        async with aclosing(lines_of(answer)) as lines:
+            while True:
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    line = decoded((await anext(lines)).encode(), answer, _ImportLine)
+                if line.progress is not None:
+                    tell(line.progress)
+                elif line.result is not None:
+                    return line.result
+                elif line.error:
+                    raise refusal(bytes(line.error), answer)
+    except (StopAsyncIteration, TimeoutError, httpx2.TransportError) as error:
+        raise ConnectionFailedError("the connection to the import was lost", hint=_IMPORT_CONTINUES) from error
