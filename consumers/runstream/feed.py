@@ -1,9 +1,8 @@
-"""One partition's commits for a worker: in order, and one that cannot be read stops nobody else's.
+"""The commits of a partition in order, readable or parked: an unreadable commit stops its own aggregate only.
 
-A commit that cannot be read is parked, with everything that follows it in the same aggregate, because nothing
-can be applied behind a hole. Parking is by position and reason; the message stays where it is, and is read
-again with the upcasters of the day when somebody retries. A commit that is known to be skipped is read as one
-without events, whether it can be read or not.
+An unreadable commit is parked together with all later commits of its aggregate, because an aggregate is folded without
+gaps. Parking notes position and reason; the message stays in the log, and a retry decodes it with the current
+upcasters. A skipped commit counts as one without events, readable or not.
 """
 
 from __future__ import annotations
@@ -21,56 +20,56 @@ from runstream.skips import Skips
 from runstream.subjects import Subjects, aggregate_of
 
 Item: TypeAlias = StoredCommit | Parked
-"""A commit that can be applied, or one that cannot."""
+"""A commit to apply, or a parked one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What came next in a partition."""
+    """The next commits of a partition."""
 
     items: list[Item]
-    """Those that can be applied, and those that cannot, each of these with its reason; in order."""
+    """The commits, applicable or parked, in order."""
     last: int
-    """The last sequence that is in the batch, applied or parked."""
+    """Last sequence of the batch."""
     pending: int
-    """How many messages the partition had behind it."""
+    """Number of messages after the batch."""
 
     @property
     def commits(self) -> list[StoredCommit]:
-        """Those that can be applied, in order."""
+        """The applicable commits, in order."""
         return commits_of(self.items)
 
 
 class PartitionFeed:
-    """Makes batches of what a reader gives; knows which aggregates are parked."""
+    """A maker of batches from messages; it knows the parked aggregates."""
 
     def __init__(self, reader: Reader, parked: Iterable[str] = (), skips: Skips | None = None) -> None:
-        """`parked` are the names of the aggregates (`run/<id>`) that have a parked commit already."""
+        """`parked` has the names (`run/<id>`) of aggregates with parked commits."""
         self._reader = reader
         self._parked = set(parked)
         self._skips = Skips() if skips is None else skips
 
     @property
     def parked(self) -> frozenset[str]:
-        """The aggregates whose commits are parked."""
+        """Names of the parked aggregates."""
         return frozenset(self._parked)
 
     def batch(self, messages: Sequence[RawMessage]) -> Batch:
-        """Return these messages, at least one, as commits, readable or not."""
+        """Decode these messages, at least one."""
         items = classify(messages, self._parked, self._skips)
         return Batch(items, messages[-1].position.sequence, self._reader.pending())
 
     def park(self, aggregate: str) -> None:
-        """From now on park this aggregate's commits: one could be read, but not applied."""
+        """Park the further commits of an aggregate, one of which could not be applied."""
         self._parked.add(aggregate)
 
     def unpark(self, aggregates: Collection[str]) -> None:
-        """Let commits of these aggregates through again: no earlier one is parked any more."""
+        """Stop parking the commits of these aggregates: no earlier one is parked now."""
         self._parked.difference_update(aggregates)
 
 
 def classify(messages: Sequence[RawMessage], parked: set[str], skips: Skips) -> list[Item]:
-    """What can be applied, and what is parked; adds to `parked` the aggregates of what cannot be read."""
+    """Decode messages into applicable and parked commits; add aggregates with unreadable commits to `parked`."""
     items: list[Item] = []
     for message in messages:
         skipped = skips.find(message)
@@ -90,14 +89,14 @@ def classify(messages: Sequence[RawMessage], parked: set[str], skips: Skips) -> 
 
 
 def commits_of(items: Iterable[Item]) -> list[StoredCommit]:
-    """Those that can be applied."""
+    """Return the applicable commits."""
     return [item for item in items if isinstance(item, StoredCommit)]
 
 
 def held_back(items: Iterable[Item], unfit: Collection[str], subjects: Subjects) -> Iterator[Item]:
-    """The items in order; a commit of an aggregate that became `unfit` before it came is parked behind that.
+    """Yield the items in order; park a commit whose aggregate is `unfit` by then.
 
-    Who applies the items adds to `unfit` the aggregates of those that cannot be applied, and goes on.
+    While it iterates, the caller adds to `unfit` each aggregate with a commit that could not be applied.
     """
     for item in items:
         if isinstance(item, StoredCommit) and (aggregate := item.commit.address.aggregate) in unfit:
@@ -108,12 +107,12 @@ def held_back(items: Iterable[Item], unfit: Collection[str], subjects: Subjects)
 
 
 def behind(aggregate: str) -> str:
-    """Why a commit is parked that could be read."""
+    """Return the reason to park a readable commit."""
     return f"an earlier commit of {aggregate} is parked"
 
 
 async def read_skips(log: ReadableLog, partition: int, up_to: int) -> Skips:
-    """What is decided to be skipped in a partition, up to a sequence of it."""
+    """Return the skips decided in a partition, up to a sequence."""
     skips = Skips()
     if not up_to:
         return skips
@@ -128,7 +127,7 @@ async def read_skips(log: ReadableLog, partition: int, up_to: int) -> Skips:
 
 
 async def read_again(log: Log, partition: int, sequences: Iterable[int]) -> list[RawMessage]:
-    """The messages at these sequences of a partition, in order: what was parked and is to be tried again."""
+    """Read the messages at these sequences of a partition again, in order."""
     messages: list[RawMessage] = []
     for sequence in sorted(sequences):
         async with log.read(partition, sequence - 1) as reader:

@@ -19,7 +19,7 @@ from runstream.executor.holding import Holdings
 from runstream.folding import MAX_STEPS, UnfitCommitError, executor_task_of, fold_executor_task
 from runstream.log.runs import fold_run
 from runstream.projections.fold import PartitionFold
-from runstream.steplogs.log_state import Fate
+from runstream.steplogs.log_state import LogState
 from runstream.subjects import Address, StepLogKey
 from tests.domain.world import START, config, task
 
@@ -67,7 +67,7 @@ def test_a_partition_takes_any_events_or_parks_them(kind: str, history: list[lis
 def test_a_task_is_folded_by_everyone_or_left_as_it_was(history: list[list[Event]]) -> None:
     stored = commits("task", [[assignment()], *history])
     assert executor_task_of(stored) is not None
-    fate, holdings = Fate(StepLogKey(0, ID, "a", ID, ID, 0)), Holdings()
+    fate, holdings = LogState(StepLogKey(0, ID, "a", ID, ID, 0)), Holdings()
     for one in stored:
         fate.apply(one)
         holdings.take_in(one)

@@ -1,4 +1,4 @@
-"""The logs of steps: live over NATS while the step runs, then an object; a reader notices no seam.
+"""The logs of steps: live over NATS while the step runs, then an object; a reader notices no difference.
 
 live = LiveLogs(nats, namespace)                  the executor's side: runstream.steplogs.live
 await live.start()

@@ -1,8 +1,9 @@
-"""The live side of a step's log: what has been written is published soon, and never holds up the step.
+"""The live log of a step: published over NATS while the step runs, without ever blocking the step.
 
-A log is also written to a local file and becomes an object when it has ended, so the live one may lose bytes:
-when NATS does not take them, or the stream is full. Every message says at which offset its bytes begin, and the
-last one how many there are in all; a reader that misses some waits for the object.
+All live logs of a deployment are in one memory stream, with a subject for each step. A log is also written to a local
+file, which becomes an object when the step has ended. So the live log may lose bytes: when NATS is away, or the stream
+is full. Each message has the offset of its bytes, and the last one the length of the log; a reader that misses bytes
+waits for the object.
 """
 
 from __future__ import annotations
@@ -22,47 +23,56 @@ from nats.js.errors import APIError
 
 from runstream.errors import Kind, RemoteError
 
+OFFSET_HEADER = "Offset"
+"""Header with the offset of a message's bytes in the log."""
+TOTAL_HEADER = "Total"
+"""Header of a log's last message with the length of the log in bytes."""
+
 FLUSH_SECONDS = 0.1
-"""How long bytes are gathered before they are published. What has become an object by then is not published at all."""
-_AWAY_SECONDS = 0.25
+"""Time over which bytes are gathered. A log that becomes an object within it is never published."""
+_RECONNECT_SECONDS = 0.25
 MESSAGE_BYTES = 64 << 10
 PENDING_BYTES = 1 << 20
-"""How much of one log waits for NATS; more is left out of the live log."""
+"""Bytes of one log that may wait for NATS; the oldest beyond that are dropped from the live log."""
 STREAM_BYTES = 128 << 20
 STREAM_AGE_SECONDS = 24 * 3600.0
+
+_BATCH = 256
+_BATCH_BYTES = 4 << 20
+_ANSWER_SECONDS = 5.0
 
 log = structlog.get_logger()
 
 
 class LiveLog:
-    """One log while its step runs."""
+    """The live log of a running step."""
 
     def __init__(self, owner: LiveLogs, executor_task: str, subject: str) -> None:
         self._owner = owner
         self.executor_task = executor_task
         self.subject = subject
         self.offset = 0
-        """Where the pending bytes begin."""
+        """Offset of the pending bytes."""
         self.pending = bytearray()
         self.ended = False
 
     def write(self, chunk: bytes) -> None:
-        """More bytes; returns at once."""
+        """Append bytes, without waiting."""
         self.pending += chunk
-        left_out = len(self.pending) - PENDING_BYTES
-        if left_out > 0:
-            del self.pending[:left_out]
-            self.offset += left_out
+        excess = len(self.pending) - PENDING_BYTES
+        if excess > 0:
+            del self.pending[:excess]
+            self.offset += excess
         self._owner.touch(self)
 
     def end(self) -> None:
-        """The log is complete; a second end does nothing."""
+        """Mark the log as complete; a second call does nothing."""
         if not self.ended:
             self.ended = True
             self._owner.touch(self)
 
     def take(self) -> tuple[bytes, dict[str, str]] | None:
-        """The next message; None when there is nothing to say."""
+        """Return the next message and its headers; None if there is none."""
         chunk = bytes(self.pending[:MESSAGE_BYTES])
         headers = {OFFSET_HEADER: str(self.offset)}
         del self.pending[: len(chunk)]
@@ -73,7 +83,7 @@ class LiveLog:
 
 
 class LiveLogs:
-    """Publishes the live logs of one process."""
+    """The publisher of one process's live logs."""
 
     def __init__(self, nats: Nats, namespace: str) -> None:
         self._nats = nats
@@ -81,28 +91,28 @@ class LiveLogs:
         self._stream = stream_of(namespace)
         self._dirty: dict[LiveLog, None] = {}
         self._published: set[str] = set()
-        """The executor tasks of which something was published."""
+        """Executor tasks with published messages."""
         self._wake = asyncio.Event()
         self._stream_missing = False
         self._inbox = nats.new_inbox()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Make the stream and begin to publish. Raises RemoteError when NATS refuses."""
+        """Create the stream and start to publish. Raises RemoteError when NATS refuses."""
         try:
             await self._make_stream()
-            self._answers = await self._nats.subscribe(self._inbox, cb=self._answered)
+            self._acknowledgements = await self._nats.subscribe(self._inbox, cb=self._acknowledged)
         except (NatsError, OSError) as error:
             raise RemoteError(
-                f"the stream of live logs {self._stream} cannot be made: {error}",
+                f"cannot create the stream of live logs {self._stream}: {error}",
                 remote_kind=Kind.INTERNAL,
                 code="natsUnreachable",
                 hint="does NATS run with JetStream? `runstream doctor` checks it",
             ) from error
-        self._task = asyncio.create_task(self._publish_for_ever(), name="live logs")
+        self._task = asyncio.create_task(self._publish_forever(), name="live logs")
 
     async def stop(self) -> None:
-        """Publish what is pending, bounded, and end."""
+        """Publish the pending bytes, for at most a second, and stop."""
         if self._task is None:
             return
         self._task.cancel()
@@ -111,19 +121,19 @@ class LiveLogs:
         with contextlib.suppress(TimeoutError, NatsError, OSError):  # live logs may lose bytes
             async with asyncio.timeout(1):
                 await self._publish_dirty()
-                await self._answers.unsubscribe()
+                await self._acknowledgements.unsubscribe()
 
     def log(self, executor_task: str, step: int | None) -> LiveLog:
-        """A new log; step None is the setup step's."""
+        """Return a new live log; step None is the setup step."""
         return LiveLog(self, executor_task, subject_of(self._namespace, executor_task, step))
 
     def touch(self, live: LiveLog) -> None:
-        """This log has something to publish."""
+        """Note that this log has a message to publish."""
         self._dirty[live] = None
         self._wake.set()
 
     async def forget(self, executor_task: str) -> None:
-        """All logs of the task are objects: its messages need no memory any more, and what waits is not published."""
+        """Drop the messages of a task whose logs are all objects, published and pending."""
         for live in [live for live in self._dirty if live.executor_task == executor_task]:
             del self._dirty[live]
         if executor_task not in self._published:
@@ -134,23 +144,23 @@ class LiveLogs:
                 self._stream, subject=task_subjects(self._namespace, executor_task)
             )
         except (NatsError, OSError, TimeoutError) as error:
-            # The stream's limits will do it later.
-            log.debug("a live log was not removed", action="live_log_not_removed", task=executor_task, error=str(error))
+            # The stream's limits drop them later.
+            log.debug("cannot remove a live log", action="live_log_not_removed", task=executor_task, error=str(error))
 
-    async def _publish_for_ever(self) -> None:
+    async def _publish_forever(self) -> None:
         connections = self._nats.stats["reconnects"]
         while True:
             await self._wake.wait()
             await asyncio.sleep(FLUSH_SECONDS)
             if not self._nats.is_connected:
-                # What waits is bounded here; in the connection's own buffer it would be in the way of others.
-                await asyncio.sleep(_AWAY_SECONDS)
+                # Pending bytes are bounded here; in the connection's buffer they would delay other publishers.
+                await asyncio.sleep(_RECONNECT_SECONDS)
                 continue
             self._wake.clear()
             try:
                 if self._stream_missing or connections != self._nats.stats["reconnects"]:
                     connections = self._nats.stats["reconnects"]
-                    await self._make_stream()  # one in memory went with a server that was restarted
+                    await self._make_stream()  # a restarted server has lost its memory streams
                     self._stream_missing = False
                 await self._publish_dirty()
             except (NatsError, OSError, TimeoutError) as error:
@@ -158,7 +168,7 @@ class LiveLogs:
 
     async def _publish_dirty(self) -> None:
         for live in list(self._dirty):
-            if live not in self._dirty:  # forgotten meanwhile
+            if live not in self._dirty:  # forgotten while others were published
                 continue
             del self._dirty[live]
             self._published.add(live.executor_task)
@@ -169,8 +179,8 @@ class LiveLogs:
                 if last:
                     break
 
-    async def _answered(self, message: Msg) -> None:
-        """NATS answers the last message of each log: nobody there means that the memory stream went with a restart."""
+    async def _acknowledged(self, message: Msg) -> None:
+        """Handle the answer to a log's last message: no responders means that a restart lost the memory stream."""
         if message.headers is not None and message.headers.get("Status") == "503":
             self._stream_missing = True
 
@@ -189,35 +199,9 @@ class LiveLogs:
         try:
             await stream.add_stream(config)
         except APIError as error:
-            if error.err_code != 10058:  # in use with another configuration: an earlier version's
+            if error.err_code != 10058:  # the stream has the configuration of an earlier version
                 raise
             await stream.update_stream(config)
-
-
-OFFSET_HEADER = "Offset"
-"""Where in the log the message's bytes begin."""
-TOTAL_HEADER = "Total"
-"""Only in the last message of a log: how many bytes the log has."""
-
-
-def stream_of(namespace: str) -> str:
-    """The name of the stream of live logs."""
-    return f"{namespace}_LOGS"
-
-
-def task_subjects(namespace: str, executor_task: str) -> str:
-    """The filter for all logs of an executor task."""
-    return f"{namespace}.logs.{executor_task}.*"
-
-
-def subject_of(namespace: str, executor_task: str, step: int | None) -> str:
-    """The subject of one log; step None is the setup step's."""
-    return f"{namespace}.logs.{executor_task}.{'setup' if step is None else step}"
-
-
-_BATCH = 256
-_BATCH_BYTES = 4 << 20
-_ANSWER_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,19 +209,19 @@ class Piece:
     """One message of a live log."""
 
     sequence: int
-    """In the stream; 0 when it was heard as it was published."""
+    """Sequence in the stream; 0 for a message received when it was published."""
     offset: int
     data: bytes
     total: int | None
-    """The length of the log, when it has ended."""
+    """Length of the log, in its last message."""
 
     def after(self, have: int) -> bytes | None:
-        """What it adds to a reader who has that many bytes; None when bytes in between are missing."""
+        """Return the bytes from offset `have` on; None if bytes before the piece are missing."""
         return self.data[have - self.offset :] if self.offset <= have else None
 
 
 def piece_of(message: Msg) -> Piece | None:
-    """The piece that a message is; None for a message that is not of a live log."""
+    """Parse a message; return None for one that is not of a live log."""
     headers = message.headers or {}
     offset, total = headers.get(OFFSET_HEADER, ""), headers.get(TOTAL_HEADER)
     if not offset.isdigit() or not (total is None or total.isdigit()):
@@ -247,7 +231,10 @@ def piece_of(message: Msg) -> Piece | None:
 
 
 async def stored_pieces(nats: Nats, stream: str, subject: str, after: int) -> AsyncIterator[Piece]:
-    """The stored messages of a log behind a sequence, in order. Raises RemoteError when NATS does not answer."""
+    """Yield the stored messages of a log after a sequence, in order. Raises RemoteError when NATS does not answer.
+
+    By direct gets: there is no consumer to create and clean up.
+    """
     while True:
         batch = await _batch(nats, stream, subject, after + 1)
         for piece in batch:
@@ -275,7 +262,7 @@ async def _batch(nats: Nats, stream: str, subject: str, sequence: int) -> list[P
                     message = await answers.get()
                     status = (message.headers or {}).get("Status")
                     if status is not None:
-                        if status == "503":  # the stream went with a restart of NATS: nothing is stored
+                        if status == "503":  # a restart of NATS lost the stream
                             return []
                         return pieces
                     piece = piece_of(message)
@@ -288,10 +275,25 @@ async def _batch(nats: Nats, stream: str, subject: str, sequence: int) -> list[P
 
 
 def unreachable() -> RemoteError:
-    """The error for a live log that cannot be read; to be raised from its cause."""
+    """Return the error for a live log that cannot be read, to raise from its cause."""
     return RemoteError(
-        "the live log cannot be read: NATS does not answer",
+        "cannot read the live log: NATS does not answer",
         remote_kind=Kind.INTERNAL,
         code="natsUnreachable",
         hint="does NATS run? `runstream doctor` checks it",
     )
+
+
+def stream_of(namespace: str) -> str:
+    """Return the name of the stream of live logs."""
+    return f"{namespace}_LOGS"
+
+
+def task_subjects(namespace: str, executor_task: str) -> str:
+    """Return the filter for all logs of an executor task."""
+    return f"{namespace}.logs.{executor_task}.*"
+
+
+def subject_of(namespace: str, executor_task: str, step: int | None) -> str:
+    """Return the subject of a log; step None is the setup step."""
+    return f"{namespace}.logs.{executor_task}.{'setup' if step is None else step}"

@@ -1,6 +1,6 @@
-"""What the log of events says about the log of a step: whether it may still come, and when it is an object.
+"""What the event log says about the log of a step: whether it may still grow, and when it is an object.
 
-Folded from the commits of the executor task and of its run, so that whoever waits is woken by what happens.
+The state is folded from the commits of the executor task and its run, so a waiting reader wakes with each commit.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.log.port import Log
 from runstream.subjects import Address, StepLogKey
 
-_OPEN_ATTEMPTS = 60
-_OPEN_SECONDS = 0.5
-"""How often, and after what pause, a log that is away is asked again."""
+_READ_ATTEMPTS = 60
+_READ_SECONDS = 0.5
+"""Attempts to read an event log that is away, and the pause between them."""
 
 
 @dataclass(slots=True)
-class Fate:
-    """What is known of the step whose log is read."""
+class LogState:
+    """The state of a step's log."""
 
     key: StepLogKey
     exists: bool = False
-    """Whether its run exists."""
+    """True if the run exists."""
     run_over: bool = False
-    """Whether the task will never be assigned, if it is not yet."""
+    """True if an unassigned task will never be assigned."""
     task: ExecutorTask | None = None
     versions: int = 0
-    """How many commits of the executor task were applied."""
+    """Number of applied commits of the executor task."""
 
     @property
     def step(self) -> StepState | None:
-        """The step, once its task is assigned; None for a step that the task does not have."""
+        """The step of an assigned task; None for a step that the task does not have."""
         if self.task is None:
             return None
         if self.key.step is None:
@@ -55,12 +55,12 @@ class Fate:
 
     @property
     def settled(self) -> bool:
-        """Whether its log is an object now, or is known to be lost."""
+        """True once the log is an object, or known to be lost."""
         return self.step is not None and self.step.log_settled
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will be written, and what was written is stored or lost."""
+        """True once the log cannot grow, and every written byte is stored or lost."""
         if self.task is None:
             return self.run_over or not self.exists
         if self.step is None or self.settled:
@@ -68,12 +68,12 @@ class Fate:
         return not self.task.open and (self.task.lost or self.step.start_time is None)
 
     def apply(self, stored: StoredCommit) -> None:
-        """What a commit says; one that was applied already is left out."""
+        """Apply a commit, unless it is applied already."""
         commit = stored.commit
         if commit.address.kind == "task":
             if commit.version == self.versions + 1:
                 self.versions = commit.version
-                with contextlib.suppress(UnfitCommitError):  # parked where it is projected; a log can do without
+                with contextlib.suppress(UnfitCommitError):  # the projection parks it
                     self.task = fold_executor_task(self.task, commit) if commit.events else self.task
             return
         self.exists = True
@@ -91,36 +91,39 @@ class Fate:
                     pass
 
 
-async def load(log: Log, key: StepLogKey) -> tuple[Fate, int]:
-    """What is known now, and behind which sequence of the partition to watch for more."""
+async def load(log: Log, key: StepLogKey) -> tuple[LogState, int]:
+    """Return the current state, and the sequence of the partition after which to watch for changes."""
     after = await log.end(key.partition)
-    fate = Fate(key)
+    state = LogState(key)
     for address in _addresses(key):
         for stored in await log.history(address):
-            fate.apply(stored)
-    return fate, after
+            state.apply(stored)
+    return state, after
 
 
-async def watch(log: Log, fate: Fate, after: int, changed: Callable[[], None]) -> None:
-    """Apply what happens, for ever, and say so each time. Raises InternalError when the log stays away."""
-    for attempt in range(1, _OPEN_ATTEMPTS + 1):
+async def watch(log: Log, state: LogState, after: int, changed: Callable[[], None]) -> None:
+    """Apply new commits until cancelled, and call `changed` after each batch.
+
+    Raises InternalError when the log stays away.
+    """
+    for attempt in range(1, _READ_ATTEMPTS + 1):
         try:
-            await _watch(log, fate, after, changed)
+            await _watch(log, state, after, changed)
         except InternalError:
-            if attempt == _OPEN_ATTEMPTS:
+            if attempt == _READ_ATTEMPTS:
                 raise
-            # Beginning again behind the same sequence is fine: what was applied is left out.
-            await asyncio.sleep(_OPEN_SECONDS)
+            # Restarting after the same sequence is safe: `apply` skips applied commits.
+            await asyncio.sleep(_READ_SECONDS)
 
 
-async def _watch(log: Log, fate: Fate, after: int, changed: Callable[[], None]) -> None:
-    filters = [log.subjects.guard(address) for address in _addresses(fate.key)]
-    async with log.read(fate.key.partition, after, filters=filters) as reader:
+async def _watch(log: Log, state: LogState, after: int, changed: Callable[[], None]) -> None:
+    filters = [log.subjects.guard(address) for address in _addresses(state.key)]
+    async with log.read(state.key.partition, after, filters=filters) as reader:
         while True:
             for message in await reader.next_batch():
                 try:
-                    fate.apply(decode(message))
-                except BadRequestError:  # it is parked where it is projected; a log can do without it
+                    state.apply(decode(message))
+                except BadRequestError:  # the projection parks it; reading a log does not depend on it
                     continue
             changed()
 

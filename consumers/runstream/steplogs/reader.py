@@ -1,7 +1,7 @@
-"""Reading the log of a step, from its first byte, whether it is live, an object, or becomes one meanwhile.
+"""Reads the log of a step, whether it is live, an object, or becomes one while it is read.
 
-Every byte comes exactly once: what has been read is an offset, and both the live messages and the object are
-read on from it. Where the live log misses bytes, the reader waits for the object.
+Each byte comes exactly once: the reader keeps one offset, and continues from it in the live messages and in the object.
+Where the live log lacks bytes, the reader waits for the object.
 """
 
 from __future__ import annotations
@@ -22,21 +22,23 @@ from runstream.log.port import Log
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES, chunks
 from runstream.steplogs.live import Piece, piece_of, stored_pieces, stream_of, subject_of, unreachable
-from runstream.steplogs.log_state import Fate, load, watch
+from runstream.steplogs.log_state import LogState, load, watch
 from runstream.subjects import StepLogKey
 
-_HEARD_BYTES = 1 << 20
-"""How much is kept of what is heard while the reader does not keep up; the rest is read from the stream."""
+MAX_TAIL_BYTES = 1 << 20
+"""Length of a tail in bytes: a tail of longer lines begins inside a line."""
+_RECEIVED_BYTES = 1 << 20
+"""Bytes of received messages that a slow reader keeps; it reads the rest from the stream."""
 
-_AWAY_ATTEMPTS = 60
-_AWAY_SECONDS = 0.5
-"""How often, and after what pause, a follower asks a NATS that is away."""
-_LOOK_SECONDS = 1.0
-"""How often a follower that hears nothing looks whether the connection was made anew."""
+_CONNECT_ATTEMPTS = 60
+_CONNECT_SECONDS = 0.5
+"""Attempts of a follower to reach a NATS that is away, and the pause between them."""
+_CHECK_SECONDS = 1.0
+"""Interval at which a follower without messages checks for a new connection."""
 
 
 class StepLogs:
-    """Where the logs of steps are read."""
+    """The reader of step logs."""
 
     def __init__(self, nats: Nats, namespace: str, log: Log, objects: ObjectStorage) -> None:
         self._nats = nats
@@ -45,24 +47,24 @@ class StepLogs:
         self._objects = objects
 
     async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
-        """The bytes of a log from an offset on, each once; none where the log ends before it.
+        """Yield the bytes of a log from an offset on, each once; none if the log is shorter.
 
-        With `follow` it may have nothing yet, and ends when the log does. Without, it ends with what there is
-        now. Raises NotExistError (code logDoesNotExist), before anything is read, when there is no such log,
-        and RemoteError or InternalError when storage or NATS cannot be reached.
+        With `follow`, wait for the log to begin, and end when it does; otherwise, end with its current last byte.
+        Raises NotExistError (code logDoesNotExist) for a log that does not exist, before the first byte; RemoteError
+        or InternalError when storage or NATS cannot be reached.
         """
         stored = await self._stored(key)
         if stored is None:
-            fate, after = await load(self._log, key)
-            if not fate.over:
-                return self._follow(fate, after, offset) if follow else await self._snapshot(fate, offset)
-            stored = await self._stored(key)  # it may have become one in between
+            state, after = await load(self._log, key)
+            if not state.over:
+                return self._follow(state, after, offset) if follow else await self._snapshot(state, offset)
+            stored = await self._stored(key)  # the step may have ended since the first look
             if stored is None:
                 raise _no_log()
         return _object(stored, offset)
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
-        """Return the offset at which the last lines of what is written now begin. Raises as `open` does."""
+        """Return the offset of the last lines that are written now. Raises as `open` does."""
         stored = await self._stored(key)
         if stored is not None:
             async with stored:
@@ -70,22 +72,22 @@ class StepLogs:
         stream, subject = self._live_names(key)
         end, text = 0, b""
         async for piece in stored_pieces(self._nats, stream, subject, 0):
-            text = text if piece.offset == end else b""  # bytes are missing: the tail cannot reach before them
+            text = text if piece.offset == end else b""  # bytes are missing: the tail begins after them
             end = piece.offset + len(piece.data)
             text = (text + piece.data)[-MAX_TAIL_BYTES:]
         begin = tail_begin(text, lines)
         return end - len(text) + (begin or 0)
 
     async def _stored(self, key: StepLogKey) -> ObjectReader | None:
-        """The object that the log has become; None as long as it is none."""
+        """Open the log as an object; return None while it is live."""
         try:
             return await self._objects.read(paths.step_log(key.stored_id, key.step))
         except NotExistError:
             return None
 
-    async def _snapshot(self, fate: Fate, offset: int) -> AsyncIterator[bytes]:
-        """What has been written until now, from an offset on."""
-        stream, subject = self._live_names(fate.key)
+    async def _snapshot(self, state: LogState, offset: int) -> AsyncIterator[bytes]:
+        """Yield the bytes written so far, from an offset on."""
+        stream, subject = self._live_names(state.key)
         pieces: list[bytes] = []
         have, written = offset, False
         async for piece in stored_pieces(self._nats, stream, subject, 0):
@@ -99,15 +101,15 @@ class StepLogs:
                 )
             pieces.append(more)
             have += len(more)
-        if not written and (fate.step is None or fate.step.start_time is None):
+        if not written and (state.step is None or state.step.start_time is None):
             raise _no_log()
         return _listed(pieces)
 
-    async def _follow(self, fate: Fate, after: int, offset: int) -> AsyncIterator[bytes]:
-        stream, subject = self._live_names(fate.key)
+    async def _follow(self, state: LogState, after: int, offset: int) -> AsyncIterator[bytes]:
+        stream, subject = self._live_names(state.key)
         follower = _Follower(self._nats, stream, subject, offset)
-        await follower.listen()
-        watcher = asyncio.create_task(watch(self._log, fate, after, follower.wake.set))
+        await follower.subscribe()
+        watcher = asyncio.create_task(watch(self._log, state, after, follower.wake.set))
         watcher.add_done_callback(lambda _: follower.wake.set())
         try:
             away = 0
@@ -119,22 +121,22 @@ class StepLogs:
                             yield chunk
                 except RemoteError:
                     away += 1
-                    if away == _AWAY_ATTEMPTS:
+                    if away == _CONNECT_ATTEMPTS:
                         raise
-                    await asyncio.sleep(_AWAY_SECONDS)
+                    await asyncio.sleep(_CONNECT_SECONDS)
                     continue
                 away = 0
                 if follower.complete:
                     return
-                if fate.over:
-                    stored = await self._stored(fate.key)
+                if state.over:
+                    stored = await self._stored(state.key)
                     if stored is not None:
                         async for chunk in _object(stored, follower.have):
                             yield chunk
                     return
                 if watcher.done():
                     watcher.result()
-                await follower.something()
+                await follower.changed()
         finally:
             watcher.cancel()
             await follower.close()
@@ -144,96 +146,96 @@ class StepLogs:
 
 
 class _Follower:
-    """How far a reader of a live log has come."""
+    """The position of a reader in a live log."""
 
     def __init__(self, nats: Nats, stream: str, subject: str, have: int) -> None:
         self._nats = nats
         self._stream = stream
         self._subject = subject
         self.have = have
-        """The offset of the next byte."""
+        """Offset of the next byte."""
         self._reconnects = nats.stats["reconnects"]
         self._subscription: Subscription | None = None
-        self._heard: deque[Piece] = deque()
-        self._heard_bytes = 0
+        self._received: deque[Piece] = deque()
+        self._received_bytes = 0
         self._sequence = 0
-        self._behind = True
-        """Whether there may be messages in the stream that were not heard."""
-        self._lacking = False
-        """Whether bytes are gone from the stream, so that only the object has them."""
+        self._missed = True
+        """True if the stream may have messages that were not received."""
+        self._gap = False
+        """True if the stream has lost bytes, so that only the object has them."""
         self._total: int | None = None
         self.wake = asyncio.Event()
 
     @property
     def complete(self) -> bool:
-        """Whether the log has ended and every byte was read."""
+        """True once the log has ended and every byte is read."""
         return self._total is not None and self.have >= self._total
 
-    async def listen(self) -> None:
-        """Hear what is published from now on. Raises RemoteError."""
+    async def subscribe(self) -> None:
+        """Subscribe to new messages. Raises RemoteError."""
         try:
-            self._subscription = await self._nats.subscribe(self._subject, cb=self._hear)
+            self._subscription = await self._nats.subscribe(self._subject, cb=self._receive)
         except (NatsError, OSError) as error:
             raise unreachable() from error
 
-    async def something(self) -> None:
-        """Wait until something was heard, or may have been missed. Raises RemoteError when NATS stays away."""
+    async def changed(self) -> None:
+        """Wait for a message, or for a reconnect that may have missed one. Raises RemoteError when NATS stays away."""
         away = 0.0
-        while not await heard(self.wake, _LOOK_SECONDS):
-            away = 0.0 if self._nats.is_connected else away + _LOOK_SECONDS
-            if away >= _AWAY_ATTEMPTS * _AWAY_SECONDS:
+        while not await heard(self.wake, _CHECK_SECONDS):
+            away = 0.0 if self._nats.is_connected else away + _CHECK_SECONDS
+            if away >= _CONNECT_ATTEMPTS * _CONNECT_SECONDS:
                 raise unreachable()
             if self._reconnects != self._nats.stats["reconnects"]:
                 self._reconnects = self._nats.stats["reconnects"]
-                self._behind = True
+                self._missed = True
                 return
 
     async def close(self) -> None:
-        """Hear no more."""
+        """Unsubscribe."""
         if self._subscription is not None:
-            with contextlib.suppress(Exception):  # the connection went before us: nothing is heard either
+            with contextlib.suppress(Exception):  # a closed connection has no subscriptions
                 await self._subscription.unsubscribe()
 
-    async def _hear(self, message: Msg) -> None:
+    async def _receive(self, message: Msg) -> None:
         piece = piece_of(message)
-        if piece is None or self._lacking:
+        if piece is None or self._gap:
             return
-        if self._heard_bytes + len(piece.data) > _HEARD_BYTES:
-            self._behind = True
+        if self._received_bytes + len(piece.data) > _RECEIVED_BYTES:
+            self._missed = True
         else:
-            self._heard.append(piece)
-            self._heard_bytes += len(piece.data)
+            self._received.append(piece)
+            self._received_bytes += len(piece.data)
         self.wake.set()
 
     async def next_pieces(self) -> AsyncIterator[bytes]:
-        """What follows and is there now."""
+        """Yield the next bytes that are available now."""
         for _ in range(2):
-            if self._behind and not self._lacking:
+            if self._missed and not self._gap:
                 async for chunk in self._stored():
                     yield chunk
-            while self._heard and not self._lacking:
-                piece = self._heard.popleft()
-                self._heard_bytes -= len(piece.data)
+            while self._received and not self._gap:
+                piece = self._received.popleft()
+                self._received_bytes -= len(piece.data)
                 if piece.after(self.have) is None:
-                    # Something before it was not heard: the stream has it, now or when the next one is heard.
-                    self._behind = True
+                    # A message before it was not received: the stream has it, now or with the next message.
+                    self._missed = True
                     break
                 yield self._take(piece)
-            if not self._behind or self._lacking:
+            if not self._missed or self._gap:
                 return
 
     async def _stored(self) -> AsyncIterator[bytes]:
-        """What the stream has that was not read. Raises RemoteError; then it is to be tried again."""
-        self._behind = False
+        """Yield the unread bytes of the stream. Raises RemoteError, after which it can be repeated."""
+        self._missed = False
         try:
             async for piece in stored_pieces(self._nats, self._stream, self._subject, self._sequence):
                 if piece.after(self.have) is None:
-                    self._lacking = True
+                    self._gap = True
                     return
                 self._sequence = piece.sequence
                 yield self._take(piece)
         except RemoteError:
-            self._behind = True
+            self._missed = True
             raise
 
     def _take(self, piece: Piece) -> bytes:
@@ -263,12 +265,8 @@ def _no_log() -> NotExistError:
     )
 
 
-MAX_TAIL_BYTES = 1 << 20
-"""The most that a tail has, in bytes: where its lines are longer, it begins inside of one."""
-
-
 def tail_begin(text: bytes, lines: int) -> int | None:
-    """Return where in the text its last lines begin; None where it has fewer."""
+    """Return the offset of a text's last lines; None if it has fewer."""
     end = len(text) - text.endswith(b"\n")
     for _ in range(lines):
         end = text.rfind(b"\n", 0, end)
@@ -278,7 +276,7 @@ def tail_begin(text: bytes, lines: int) -> int | None:
 
 
 async def stored_tail(stored: ObjectReader, lines: int) -> int:
-    """Return the offset in a stored log at which its last lines begin."""
+    """Return the offset of the last lines of a stored log, reading backwards from its end."""
     text, begin = b"", stored.size
     limit = max(stored.size - MAX_TAIL_BYTES, 0)
     while begin > limit:
