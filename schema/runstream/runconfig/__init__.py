@@ -1,4 +1,4 @@
-"""The format of run configurations: read, checked, and resolved for one ref. Pure; nothing here does I/O.
+"""The format of run configurations: parsed, checked and resolved for one ref. Pure: no I/O.
 
 parsed = parse_config(text, "yaml", ".runstream/config.yml")       ConfigError names every problem
 for run in run_configs(parsed, RefContext(ref_type="branch", branch="main", …), variables):

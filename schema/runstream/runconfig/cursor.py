@@ -154,7 +154,7 @@ class Cursor:
         for key in self.node.entries:
             name, place = key.lower(), self.at(self.node, key)
             if name in found:
-                place.error(f"field {quoted(name)} is given twice", "fields differ in more than case")
+                place.error(f"field {quoted(name)} is given twice", "the case of a field's name does not matter")
             elif name in known:
                 found[name] = place
             elif key in foreign:
@@ -172,7 +172,7 @@ class Cursor:
     def _report_unknown(self, key: str, known: FieldTable, *, strict: bool) -> None:
         typo = self.problems.typos.of(key, tuple(known))
         if typo is None:
-            self.error(f"more than {MAX_UNKNOWN} different fields are unknown", "this is no configuration of ours")
+            self.error(f"more than {MAX_UNKNOWN} different fields are unknown", "this is not a Runstream configuration")
         elif typo or strict:
             self.error(f"unknown field {quoted(key)}", "" if self.problems.full else suggestion(key, known))
         else:
@@ -182,7 +182,7 @@ class Cursor:
     def require_printable(self, name: str, what: str) -> None:
         """Report a name that has control characters, or only blanks."""
         if problem := name_problem(name):
-            self.error(f"{what} {quoted(name)} {problem}", "use letters that can be seen, on one line")
+            self.error(f"{what} {quoted(name)} {problem}", "use visible characters, on one line")
 
 
 def foreign_word(key: str) -> str:

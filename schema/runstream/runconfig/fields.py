@@ -1,7 +1,6 @@
-"""The fields of a configuration, where each may stand: what the decoder knows, and what editors are told.
+"""The fields of a configuration: a table for each kind of map in a file.
 
-One table for each kind of map in a file. The decoder takes its known names from here; `json_schema` makes the schema
-for editors of the same tables, so neither can know a field that the other does not.
+The decoder and the JSON Schema for editors both use these tables, so they have the same fields.
 """
 
 from __future__ import annotations
@@ -49,12 +48,12 @@ Kind = Literal[
     "reasons",
     "anything",
 ]
-"""What may stand in a field. A number or a boolean is its text in a `text`, and a mistake in a `strict text`."""
+"""The type of a field. A `text` takes a number or a boolean by its spelling, a `strict text` does not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What one field takes, and what it is for in a sentence."""
+    """A field: its type, and its purpose in a sentence."""
 
     kind: Kind
     about: str
@@ -63,12 +62,12 @@ class Field:
 
 FieldTable = dict[str, Field]
 
-_WHEN = "for which branches, tags and refs it is meant"
+_WHEN = "the branches, tags and refs it is for"
 _REGISTRIES = "how to log in at container registries, by registry"
-_TASK_TIMEOUT = "how long a task may take, from the end of its setup"
-_RUN_TIMEOUT = "how long a run may take from its start, without its pauses"
-_NO_OUTPUT = "how long a run step may write nothing"
-_RETRY = "how often, and when, a task that failed is tried again"
+_TASK_TIMEOUT = "the longest time of a task, from the end of its setup"
+_RUN_TIMEOUT = "the longest time of a run from its start, without its pauses"
+_NO_OUTPUT = "the longest time of a run step without output"
+_RETRY = "how often, and when, a failed task is retried"
 
 TOP: FieldTable = {
     "runs": Field("runs", "the runs, each a graph of tasks", required=True),
@@ -80,125 +79,125 @@ TOP: FieldTable = {
 }
 RUN: FieldTable = {
     "name": Field("text", "1 to 100 bytes, unique in the file", required=True),
-    "tasks": Field("tasks", "what is to be done, each on one executor"),
-    "when": Field("when", f"{_WHEN}; for another the run is not created"),
+    "tasks": Field("tasks", "its tasks, each of which runs on one executor"),
+    "when": Field("when", f"{_WHEN}; for any other the run is not created"),
     "docker_registries_auth": Field("registries", f"{_REGISTRIES}; wins over the top level"),
     "task_timeout_interval": Field("duration", f"{_TASK_TIMEOUT}; wins over the top level"),
     "run_timeout_interval": Field("limit", f"{_RUN_TIMEOUT}; wins over the top level"),
     "no_output_timeout": Field("limit", f"{_NO_OUTPUT}; wins over the top level"),
     "retry": Field("retry", f"{_RETRY}; wins over the top level"),
     "concurrency": Field(
-        "concurrency", "what it does about earlier runs of its name in its group; it waits behind them"
+        "concurrency", "how it treats earlier runs of its name in its group; by default it waits for them"
     ),
-    "priority": Field("priority", "-100 to 100; where executors are short, higher goes first"),
-    "fail_fast": Field("flag", "the first failure of a task keeps those from starting that do not react to failures"),
+    "priority": Field("priority", "-100 to 100 (default 0); when executors are short, higher priorities go first"),
+    "fail_fast": Field("flag", "after the first failure of a task, only tasks that react to failures start"),
 }
 CONCURRENCY: FieldTable = {
     "policy": Field("policy", "queue (the default), cancel_waiting, cancel_running or skip"),
-    "max_waiting": Field("bound", "if so many wait already, it is cancelled; no bound when nothing is said"),
+    "max_waiting": Field("bound", "the run is cancelled if this many wait already; default: no bound"),
 }
 TASK: FieldTable = {
     "name": Field("text", "1 to 100 bytes, unique in its run", required=True),
     "runtime": Field("runtime", "where it runs: in a pod of containers, or on the executor's machine", required=True),
-    "environment": Field("environment", "variables of all its run steps"),
-    "working_dir": Field("text", "where its steps begin; ~/project when nothing is said"),
-    "shell": Field("text", "what runs its commands; /bin/sh -e when nothing is said"),
-    "user": Field("text", "who runs its steps; the first container's user when nothing is said"),
-    "steps": Field("steps", "what it does, one after the other"),
+    "environment": Field("environment", "environment variables of all its run steps"),
+    "working_dir": Field("text", "the directory of its steps; default: ~/project"),
+    "shell": Field("text", "the shell of its commands; default: /bin/sh -e"),
+    "user": Field("text", "the user of its steps; default: the first container's user"),
+    "steps": Field("steps", "its steps, which run in order"),
     "depends": Field("depends", "the tasks that it waits for"),
-    "ignore_failure": Field("flag", "its failure counts as a success, for the run and for the tasks that depend on it"),
-    "approval": Field("flag", "it waits until it is approved"),
-    "when": Field("when", f"{_WHEN}; for another the task is skipped"),
+    "ignore_failure": Field("flag", "its failure counts as a success, for the run and for dependent tasks"),
+    "approval": Field("flag", "it waits for an approval"),
+    "when": Field("when", f"{_WHEN}; for any other the task is skipped"),
     "docker_registries_auth": Field("registries", f"{_REGISTRIES}; wins over the run"),
     "task_timeout_interval": Field("duration", f"{_TASK_TIMEOUT}; wins over the run"),
     "no_output_timeout": Field("limit", f"{_NO_OUTPUT}; wins over the run"),
     "retry": Field("retry", f"{_RETRY}; wins over the run"),
 }
 RETRY: FieldTable = {
-    "max": Field("retries", "how many attempts may follow the first: 0 to 10", required=True),
-    "backoff": Field("limit", "how long the second attempt waits, at most 24h; each later one twice as long"),
-    "on": Field("reasons", "what an attempt must have ended by: failure, lost, timeout; any when nothing is said"),
+    "max": Field("retries", "the number of attempts after the first: 0 to 10", required=True),
+    "backoff": Field("limit", "the delay before the second attempt, at most 24h; it doubles with each later one"),
+    "on": Field("reasons", "the outcomes that are retried: failure, lost, timeout; default: all"),
 }
 RUNTIME: FieldTable = {
     "type": Field("runtime type", "pod (the default), or host: the executor's own machine"),
-    "arch": Field("arch", "the architecture it needs; any when nothing is said"),
+    "arch": Field("arch", "the architecture it needs; default: any"),
     "containers": Field("containers", "a pod's containers: steps run in the first, the others share its network"),
     "labels": Field("labels", "labels that the executor must have, with their values"),
 }
 CONTAINER: FieldTable = {
     "image": Field("text", "the image"),
-    "environment": Field("environment", "variables of this container alone"),
-    "user": Field("text", "who runs in it; the image's when nothing is said"),
-    "privileged": Field("flag", "it has the rights of the machine, where the executor allows it"),
-    "entrypoint": Field("text", "replaces the image's, split at spaces; in the first container it has to keep running"),
-    "volumes": Field("volumes", "what is mounted into it"),
-    "auth": Field("anything", "stands in files of earlier versions of the format; it never had an effect"),
+    "environment": Field("environment", "environment variables of this container only"),
+    "user": Field("text", "the user in it; default: the image's"),
+    "privileged": Field("flag", "it runs with the privileges of the machine, if the executor allows it"),
+    "entrypoint": Field("text", "replaces the image's, split at spaces; in the first container it must keep running"),
+    "volumes": Field("volumes", "its volumes"),
+    "auth": Field("anything", "a field of earlier versions of the format; it never had an effect"),
 }
 VOLUME: FieldTable = {
     "path": Field("text", "where it is mounted"),
-    "tmpfs": Field("tmpfs", "it is kept in memory; the only kind of volume", required=True),
+    "tmpfs": Field("tmpfs", "a volume in memory, the only kind", required=True),
 }
-TMPFS: FieldTable = {"size": Field("size", "how much it may hold, such as 512Mi; no limit when nothing is said")}
+TMPFS: FieldTable = {"size": Field("size", "its largest size, such as 512Mi; default: no limit")}
 REGISTRY_AUTH: FieldTable = {
     "type": Field("text", "basic (the default), or encodedauth"),
     "username": Field("value", "for basic"),
     "password": Field("value", "for basic"),
     "auth": Field("value", "for encodedauth: base64 of user:password"),
 }
-VALUE: FieldTable = {"from_variable": Field("strict text", "the variable of the project that has the value")}
+VALUE: FieldTable = {"from_variable": Field("strict text", "the project's variable with the value")}
 DEPEND: FieldTable = {
-    "task": Field("strict text", "the task that is waited for", required=True),
+    "task": Field("strict text", "the task to wait for", required=True),
     "conditions": Field(
         "conditions", "the outcomes after which it runs: on_success (the default), on_failure, on_skipped, always"
     ),
 }
 WHEN: FieldTable = {
-    "branch": Field("patterns", "looked at for branches"),
-    "tag": Field("patterns", "looked at for tags"),
-    "ref": Field("patterns", "the full ref, such as refs/heads/main; looked at always"),
+    "branch": Field("patterns", "compared with a branch"),
+    "tag": Field("patterns", "compared with a tag"),
+    "ref": Field("patterns", "compared with every full ref, such as refs/heads/main"),
 }
 PATTERNS: FieldTable = {
-    "include": Field("names", "names that are meant"),
-    "exclude": Field("names", "names that are not, although they are included"),
+    "include": Field("names", "names that match"),
+    "exclude": Field("names", "names that do not match although they are included"),
 }
 CONTENT: FieldTable = {
-    "source_dir": Field("strict text", "where the files are"),
-    "dest_dir": Field("strict text", "where they are put when they are restored"),
+    "source_dir": Field("strict text", "the directory of the files"),
+    "dest_dir": Field("strict text", "the directory that they are restored to"),
     "paths": Field("strict texts", "patterns below source_dir: **, *, ?, [abc], {a,b}"),
 }
-STEP_TYPE = Field("step type", "what the step does", required=True)
+STEP_TYPE = Field("step type", "the type of the step", required=True)
 STEP: FieldTable = {
-    "name": Field("strict text", "what it is called; for a run step its command when nothing is said"),
-    "when": Field("when", "is checked and has no effect"),
-    "step_timeout_interval": Field("limit", "how long it may take"),
+    "name": Field("strict text", "its name; default for a run step: its command"),
+    "when": Field("when", "checked, but without effect"),
+    "step_timeout_interval": Field("limit", "its longest time"),
 }
-"""What every step may have."""
+"""The fields of every step."""
 STEPS: dict[StepType, FieldTable] = {
     "clone": {
-        "depth": Field("count", "how many commits of history, at least 1; all when nothing is said"),
+        "depth": Field("count", "commits of history, at least 1; default: all"),
         "recurse_submodules": Field("flag", "clone submodules too"),
     },
     "run": {
-        "command": Field("strict text", "what the shell runs; of several lines, the step needs a name", required=True),
-        "environment": Field("environment", "wins over every other environment"),
-        "working_dir": Field("strict text", "the task's when nothing is said"),
-        "shell": Field("strict text", "the task's when nothing is said"),
-        "tty": Field("flag", "whether the command has a terminal; true when nothing is said"),
+        "command": Field("strict text", "the shell command; a step with several lines needs a name", required=True),
+        "environment": Field("environment", "environment variables of this step; they win over all others"),
+        "working_dir": Field("strict text", "default: the task's"),
+        "shell": Field("strict text", "default: the task's"),
+        "tty": Field("flag", "whether the command has a terminal; default: true"),
         "no_output_timeout": Field("limit", f"{_NO_OUTPUT}; wins over the task"),
     },
     "save_to_workspace": {
-        "contents": Field("contents", "what is handed over to the tasks that depend on this one"),
+        "contents": Field("contents", "the files for the tasks that depend on this one"),
     },
     "restore_workspace": {
-        "dest_dir": Field("strict text", "where what earlier tasks handed over is put; the working directory"),
+        "dest_dir": Field("strict text", "the directory for files of earlier tasks; default: the working directory"),
     },
     "save_cache": {
-        "key": Field("strict text", "a template; what is kept under a key is never replaced", required=True),
-        "contents": Field("contents", "what is kept for later runs"),
+        "key": Field("strict text", "a template; files kept under a key are never replaced", required=True),
+        "contents": Field("contents", "the files to keep for later runs"),
     },
     "restore_cache": {
-        "keys": Field("strict texts", "templates; the first key that is found is taken", required=True),
-        "dest_dir": Field("strict text", "where it is put; the working directory"),
+        "keys": Field("strict texts", "templates; the first key found is taken", required=True),
+        "dest_dir": Field("strict text", "the directory for the files; default: the working directory"),
     },
 }
 
@@ -207,4 +206,4 @@ NAMES: frozenset[str] = frozenset(
     for table in (TOP, RUN, CONCURRENCY, TASK, RETRY, RUNTIME, CONTAINER, DEPEND, STEP, *STEPS.values())
     for name in table
 )
-"""Names of fields, wherever they may stand."""
+"""All names of fields."""

@@ -1,6 +1,6 @@
-"""Words of GitHub Actions, GitLab CI, Woodpecker and CircleCI, and what they are here.
+"""Words of GitHub Actions, GitLab CI, Woodpecker and CircleCI, each with a hint how to write it here.
 
-As fields that are not known they would be ignored, and the run would do something else than its author meant.
+As unknown fields they would be ignored, and the run would not do what its author meant.
 """
 
 from __future__ import annotations
@@ -238,5 +238,5 @@ SYSTEMS: Mapping[str, tuple[str, ...]] = {
     "a GitHub Actions workflow": ("jobs",),
     "a Woodpecker CI file": ("steps", "pipeline"),
 }
-"""Fields of the top level that tell other systems' files, where there are no `runs`."""
+"""Fields of the top level by which a file without `runs` is recognized as another system's."""
 FOREIGN_HINT = "docs/how-to/from-github-actions.md shows both side by side"

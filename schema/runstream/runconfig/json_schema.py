@@ -1,8 +1,7 @@
-"""The JSON Schema of configurations, for editors: made of the tables of fields that the decoder reads by.
+"""The JSON Schema of configurations (draft 7, for editors), made of the decoder's tables of fields.
 
-It accepts what the decoder accepts without a word, in the spelling of the reference (names of fields in lower case);
-what takes more than one place to see (names that are used twice, circles of tasks) only the decoder sees. It is of
-draft 7, which editors know.
+It accepts what the decoder accepts without a warning, with field names in lower case. Rules that span several places
+(unique names, cycles of tasks) are the decoder's alone.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _ONE_LINE: Schema = {"type": "string", "minLength": 1, "not": {"pattern": "\n"}}
 
 
 def json_schema() -> Schema:
-    """The whole schema, as JSON has it."""
+    """Return the schema."""
     top = _object(fields.TOP)
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -43,12 +42,12 @@ def json_schema() -> Schema:
 
 
 def schema_text() -> str:
-    """The schema as its file holds it."""
+    """Return the schema as the text of its file."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def _object(table: FieldTable) -> Schema:
-    """A map of these fields and no others."""
+    """Return the schema of a map with these fields and no others."""
     required = [name for name, field in table.items() if field.required]
     return {
         "type": "object",
@@ -127,11 +126,11 @@ KINDS: dict[Kind, Schema] = {
     "reasons": {"anyOf": [{"enum": list(REASONS)}, {**_list({"enum": list(REASONS)}), "minItems": 1}]},
     "anything": {},
 }
-"""What each kind of field takes."""
+"""The schema of each type of field."""
 
 
 def _runtime() -> Schema:
-    """A pod has containers, a host has none."""
+    """Return the schema of a runtime: a pod has containers, a host none."""
     pod, host = {"not": {"const": "host"}}, {"const": "host"}
     return {
         **_object(fields.RUNTIME),
@@ -143,13 +142,13 @@ def _runtime() -> Schema:
 
 
 def _depend() -> Schema:
-    """The name of a task, or a map in one of two forms."""
+    """Return the schema of a dependency: a task's name, or a map in one of two forms."""
     short = {**_map(KINDS["conditions"]), "minProperties": 1, "maxProperties": 1}
     return {"anyOf": [_TEXT, _object(fields.DEPEND), short]}
 
 
 def _step() -> Schema:
-    """A step with its type as the only key, or as a field among the others."""
+    """Return the schema of a step: its type is the only key, or a field among the others."""
     keyed = {
         "type": "object",
         "properties": {step: _keyed(step, table) for step, table in fields.STEPS.items()},
@@ -174,7 +173,7 @@ def _typed(step: str, table: FieldTable) -> Schema:
 
 
 def _named(step: str, spec: Schema) -> Schema:
-    """A command of several lines needs a name."""
+    """Require a name for a command of several lines."""
     if step != "run":
         return spec
     name = {"properties": {"name": {"type": "string", "minLength": 1}}, "required": ["name"]}

@@ -84,7 +84,7 @@ def _parse_json(text: str) -> _Json:
     except RecursionError as error:
         raise _too_deep() from error
     except ValueError as error:
-        raise UnreadableTextError(_NOWHERE, f"what the program made is not JSON: {error}") from error
+        raise UnreadableTextError(_NOWHERE, f"the output of the program is not JSON: {error}") from error
     return value
 
 
@@ -97,7 +97,7 @@ def _float(text: str) -> ScalarNode:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise UnreadableTextError(_NOWHERE, f"{text} is no number that a configuration can hold")
+    raise UnreadableTextError(_NOWHERE, f"{text} is no number that a configuration can have")
 
 
 def _too_deep() -> UnreadableTextError:

@@ -50,7 +50,7 @@ def ref_context(
 ) -> RefContext:
     """Return the context of a branch, a tag or a full ref. Raise BadRequestError for two, or for an overlong one."""
     if sum(map(bool, (branch, tag, ref))) > 1:
-        raise BadRequestError("say only one of branch, tag and ref", code="invalidRef")
+        raise BadRequestError("give only one of branch, tag and ref", code="invalidRef")
     if len(branch + tag + ref) > _MAX_REF:
         raise BadRequestError(f"the branch, tag or ref is longer than {_MAX_REF} characters", code="invalidRef")
     branch = branch or _after("refs/heads/", ref)
@@ -143,7 +143,7 @@ def run_group(root: str, context: RefContext) -> str:
         if name:
             return f"{root}/{element}/{quote(name, safe=_SAFE_IN_PATH)}"
     raise BadRequestError(
-        "a run is for a branch, a tag or a pull request, and none is given",
+        "a run needs a branch, a tag or a pull request",
         code="invalidRef",
         hint="name a branch, a tag or a pull request",
     )

@@ -196,7 +196,7 @@ def _run(fields: Fields) -> RunStep:
     if not common["name"] and "\n" in command:
         first = next((line.strip() for line in command.splitlines() if line.strip()), "build")
         fields.place.error(
-            "missing step name for a command of several lines: only a line can be its own name",
+            "missing step name for a command of several lines",
             f"write `run: {{name: {quoted(first[:_HINT_LINE])}, command: …}}`",
         )
     common["name"] = common["name"] or _default_name(command)

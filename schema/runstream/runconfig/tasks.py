@@ -164,9 +164,9 @@ def _runtime(fields: Fields, owner: str) -> RuntimeSpec:
         place.error(f"{owner} runtime: invalid arch {quoted(arch)}", suggestion(arch, ARCHS))
     containers = tuple(_container(item) for item in found.items("containers"))
     if runtime_type == "pod" and not containers:
-        place.error(f"{owner} runtime: at least one container must be defined", "or say `type: host`")
+        place.error(f"{owner} runtime: at least one container must be defined", "or write `type: host`")
     if runtime_type == "host" and containers:
-        place.error(f"{owner} runtime: a host has no containers", "leave containers out, or say `type: pod`")
+        place.error(f"{owner} runtime: a host has no containers", "leave containers out, or write `type: pod`")
     return RuntimeSpec("host" if runtime_type == "host" else "pod", arch, containers, _labels(found))
 
 

@@ -106,7 +106,7 @@ def _conditions(place: Cursor | None) -> Conditions | None:
 def _listed(place: Cursor | None) -> tuple[Pattern, ...]:
     """Decode included or excluded names. The format takes a number or a boolean for an empty list: warn of these."""
     if place is not None and isinstance(place.node, ScalarNode) and place.node.kind != "str":
-        place.warn(f"{describe(place.node)} is no pattern and matches nothing", "put it in quotes")
+        place.warn(f"{describe(place.node)} is not a pattern and never matches", "put it in quotes")
         return ()
     return () if place is None else _patterns(place)
 
@@ -129,7 +129,7 @@ def _pattern(place: Cursor) -> Pattern:
             expression = ".*".join(map(re.escape, re.split(r"\*+", text)))
             place.warn(
                 f"{quoted(text)} is compared as it is, * included",
-                f"a pattern stands between slashes: {quoted(f'/^{expression}$/')}",
+                f"write a pattern between slashes: {quoted(f'/^{expression}$/')}",
             )
         return Pattern(text)
     if problem := _expression_problem(text[1:-1], place.problems.expressions):

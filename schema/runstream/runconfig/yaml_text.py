@@ -230,12 +230,11 @@ class _Composer:
 
     def _alias(self, event: AliasEvent, line: int) -> Node:
         known = self._anchors.get(str(event.anchor), ())
+        alias = f"alias {quoted(str(event.anchor))}"
         if known is None:
-            raise UnreadableTextError(line, f"alias {quoted(str(event.anchor))} stands inside of what it names")
+            raise UnreadableTextError(line, f"{alias} stands inside of what it names")
         if not known:
-            raise UnreadableTextError(
-                line, f"alias {quoted(str(event.anchor))} names nothing", "an anchor comes first: &name"
-            )
+            raise UnreadableTextError(line, f"{alias} names nothing", "an anchor comes first: &name")
         node, size = known
         self._grow(size, line)
         return replace(node, line=line)
