@@ -17,7 +17,7 @@ from benchmarks.workloads import CHAIN, ONE
 from runstream import tables
 from runstream.database.rows import ExecutorTaskRow, RunRow, RunTaskRow
 from runstream.gateway.runs.create import RunCreation
-from runstream.projections.statements import upsert
+from runstream.projections.store import upsert
 
 AIM = 6000.0
 RUNS = {ONE: 3000, CHAIN: 1000}

@@ -1,4 +1,4 @@
-"""How Alembic runs here: on the connection that `runstream.database.moving` gives, in its search_path's schema."""
+"""How Alembic runs here: on the connection that `runstream.database.migrating` gives, in its search_path's schema."""
 
 from __future__ import annotations
 

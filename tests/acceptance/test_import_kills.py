@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from runstream.database import Database
-from runstream.importing.leftovers import epochs_in_nats
-from runstream.importing.switching import ServicePlace
+from runstream.importing.epochs import ServicePlace, epochs_in_nats
 from runstream.leases import LeaseBucket
 from runstream.maintenance.control import occupied_key
 from runstream.projections.rebuild_schema import schema_beside

@@ -27,8 +27,7 @@ from runstream.gateway.requests import CreateRunBody
 from runstream.gateway.runs.create import CreatedRun, RunCreation
 from runstream.gateway.runs.prepare import prepare_run
 from runstream.log.port import Log
-from runstream.projections.loading import load_partition
-from runstream.projections.store import ProjectionStore
+from runstream.projections.store import ProjectionStore, load_partition
 from runstream.subjects import Address
 from tests.conftest import drop_schema
 from tests.domain.world import World, config

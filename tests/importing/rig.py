@@ -17,14 +17,13 @@ from runstream.database.epochs import Epoch, list_epochs
 from runstream.database.migrating import migrate
 from runstream.datamanager.startup import note_epoch
 from runstream.errors import RunstreamError
+from runstream.importing.epochs import ServicePlace
 from runstream.importing.importer import Imported, import_snapshot, verify_file
-from runstream.importing.switching import ServicePlace
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
-from runstream.projections.comparing import Report
-from runstream.projections.fsck import fsck
+from runstream.projections.fsck import Report, fsck
 from runstream.projections.rebuild import rebuild
 from runstream.snapshots.compare import Comparison, compare
 from runstream.snapshots.export import export, plan

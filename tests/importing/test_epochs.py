@@ -8,9 +8,7 @@ import pytest
 
 from runstream.database.epochs import begin_epoch
 from runstream.errors import BadRequestError, ConflictError, NotExistError
-from runstream.importing.activating import activate, delete
-from runstream.importing.leftovers import epochs_in_nats
-from runstream.importing.switching import ServicePlace
+from runstream.importing.epochs import ServicePlace, activate, delete, epochs_in_nats
 from runstream.log import streams
 from runstream.projections.rebuild_schema import make_empty, schema_beside
 from tests.projections.test_rebuild import schemas

@@ -10,8 +10,8 @@ from benchmarks.generate import append
 from structlog.testing import capture_logs
 
 from runstream.errors import ConflictError, InternalError
+from runstream.importing.epochs import tell_nats
 from runstream.importing.importer import older_than, verify_file, would_import
-from runstream.importing.switching import tell_nats
 from runstream.log.streams import described
 from runstream.objects import ObjectStorage
 from runstream.projections.rebuild_schema import schema_beside
@@ -150,7 +150,7 @@ async def test_nats_that_was_not_told_is_told_before_anybody_goes_on(
 
     async with rig(servers) as around:
         with monkeypatch.context() as patched:
-            patched.setattr("runstream.importing.switching.tell_nats", away)
+            patched.setattr("runstream.importing.epochs.tell_nats", away)
             await around.run_import(tmp_path / "first")
         place = around.place
         said = await described(place.nats, servers.namespace, "runs")

@@ -14,8 +14,7 @@ from runstream.commits import Head, LogPosition, Position
 from runstream.errors import BadRequestError
 from runstream.events.run import RunStarted
 from runstream.ids import new_id
-from runstream.projections.parked import list_parked
-from runstream.projections.skipping import skip_commit
+from runstream.projections.parked import list_parked, skip_commit
 from runstream.snapshots import manifest as m
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verify import verify

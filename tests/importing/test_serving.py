@@ -19,7 +19,7 @@ from runstream.client import Client, ClientError, ImportProgress
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.gateway.errors import error_response
 from runstream.gateway.routes.maintenance import import_routes
-from runstream.importing.serving import ServedImports
+from runstream.importing.importer import ServedImports
 from runstream.objects import ObjectStorage
 from runstream.snapshots.reading import open_snapshot
 from runstream.telemetry.http_server import HttpServer

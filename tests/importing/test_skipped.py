@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.projections.skipping import list_decided
+from runstream.projections.parked import list_decided
 from runstream.snapshots.verify import verify
 from tests.servers import Servers
 from tests.snapshots.files import written

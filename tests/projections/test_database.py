@@ -9,7 +9,7 @@ from sqlalchemy import text
 from runstream.database import Database, Transaction
 from runstream.database.connection import connect, plain_url, quoted
 from runstream.database.failures import UnstorableError
-from runstream.database.writing import Writing
+from runstream.database.transaction import Writing
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 
 from .playing import migrated

@@ -9,12 +9,10 @@ from sqlalchemy import text
 
 from runstream.commits import Position
 from runstream.database import Database
-from runstream.database.channel import channel_of
-from runstream.database.freshness import Freshness
+from runstream.database.freshness import Freshness, channel_of
 from runstream.errors import InternalError
 from runstream.projections.fold import Changes
-from runstream.projections.loading import load_partition
-from runstream.projections.store import ProjectionStore
+from runstream.projections.store import ProjectionStore, load_partition
 
 from .playing import migrated
 

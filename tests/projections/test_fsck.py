@@ -12,10 +12,8 @@ from runstream.database import Database, Transaction
 from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.run import RunCreated, RunStarted
-from runstream.projections.comparing import Report
-from runstream.projections.fsck import fsck
-from runstream.projections.loading import load_partition
-from runstream.projections.store import ProjectionStore
+from runstream.projections.fsck import Report, fsck
+from runstream.projections.store import ProjectionStore, load_partition
 from runstream.subjects import Address
 from tests.domain.world import START, World
 from tests.log.memory import MemoryLog
@@ -26,8 +24,8 @@ from .playing import batches, folded, migrated, played
 @pytest.fixture(autouse=True)
 def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is final is compared and forgotten long before the end."""
-    monkeypatch.setattr("runstream.projections.checking.BATCH", 20)
-    monkeypatch.setattr("runstream.projections.checking.MAX_CONFIGS", 2)
+    monkeypatch.setattr("runstream.projections.fsck.BATCH", 20)
+    monkeypatch.setattr("runstream.projections.fsck.MAX_CONFIGS", 2)
 
 
 async def logged(world: World) -> MemoryLog:

@@ -11,11 +11,16 @@ from sqlalchemy import Connection, text
 
 from runstream import tables
 from runstream.database import Database, Transaction
-from runstream.database.migrating import migrate, migrate_down, migration_state, require_migrated
-from runstream.database.revisions import revisions, script_location
+from runstream.database.migrating import (
+    migrate,
+    migrate_down,
+    migration_state,
+    require_migrated,
+    revisions,
+    script_location,
+)
 from runstream.errors import InternalError
-from runstream.projections.loading import load_partition
-from runstream.projections.store import ProjectionStore
+from runstream.projections.store import ProjectionStore, load_partition
 
 from .playing import migrated, played, project
 

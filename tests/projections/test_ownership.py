@@ -10,10 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from runstream.database import Database
-from runstream.database.locks import partition_lock_key
+from runstream.database.connection import partition_lock_key
 from runstream.projections import ownership
-from runstream.projections.ownership import GIVE_BACK_SECONDS, PartitionOwnership, Peers
-from runstream.projections.sharing import share_out
+from runstream.projections.ownership import GIVE_BACK_SECONDS, PartitionOwnership, Peers, share_out
 from tests.links import link
 
 from .playing import migrated

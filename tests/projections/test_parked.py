@@ -3,11 +3,10 @@ from __future__ import annotations
 import asyncio
 
 from runstream.commits import Position
-from runstream.database.channel import channel_of, retry_channel_of
+from runstream.database.freshness import channel_of, retry_channel_of
 from runstream.projections.fold import Changes
-from runstream.projections.loading import load_partition
 from runstream.projections.parked import list_parked, request_retry
-from runstream.projections.store import ProjectionStore
+from runstream.projections.store import ProjectionStore, load_partition
 
 from .playing import migrated
 

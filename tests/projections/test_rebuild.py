@@ -20,8 +20,7 @@ from runstream.events.run import RunResult
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.fsck import fsck
-from runstream.projections.rebuild import rebuild, rebuild_into
-from runstream.projections.rebuild_alone import alone
+from runstream.projections.rebuild import alone, rebuild, rebuild_into
 from runstream.projections.rebuild_schema import drop, schema_beside
 from tests.domain.world import config, task
 from tests.scheduler.standing import FakeExecutor, running, standing

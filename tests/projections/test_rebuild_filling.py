@@ -15,9 +15,8 @@ from runstream.feed import read_skips
 from runstream.log.port import RawMessage
 from runstream.projections.fold import PartitionFold
 from runstream.projections.fsck import fsck
-from runstream.projections.loading import load_partition
 from runstream.projections.rebuild_filling import Filled, Filling, fill_partition
-from runstream.projections.store import ProjectionStore
+from runstream.projections.store import ProjectionStore, load_partition
 from runstream.subjects import Address
 from tests.domain.world import START, World
 from tests.log.memory import MemoryLog

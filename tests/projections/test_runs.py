@@ -23,8 +23,7 @@ from runstream.domain.run import Run, RunPhase
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.executor import ExecutorDeleted, ExecutorRegistered
 from runstream.events.run import RunResult
-from runstream.projections.loading import load_partition
-from runstream.projections.store import ProjectionStore
+from runstream.projections.store import ProjectionStore, load_partition
 from runstream.subjects import Address
 from tests.domain.test_world import play
 from tests.domain.world import START, World, config, random_config, task

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.projections.sharing import share_out
+from runstream.projections.ownership import share_out
 
 instances = st.sets(st.text("abcdef0123", min_size=1, max_size=8), min_size=1, max_size=12)
 

@@ -28,7 +28,7 @@ from .test_rebuild_filling import filled
 @pytest.fixture(autouse=True, params=[1, 2000])
 def pieces(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runstream.projections.rebuild_filling.PIECE_RUNS", request.param)
-    monkeypatch.setattr("runstream.projections.checking.BATCH", 20)
+    monkeypatch.setattr("runstream.projections.fsck.BATCH", 20)
 
 
 async def with_garbage(world: World, random: Random) -> tuple[MemoryLog, list[NewCommit]]:

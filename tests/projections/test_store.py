@@ -6,13 +6,12 @@ from msgspec.structs import replace
 
 from runstream.database import Database
 from runstream.database.failures import UnstorableError
-from runstream.database.writing import Writing
+from runstream.database.transaction import Writing
 from runstream.domain.run import Run
 from runstream.errors import InternalError
 from runstream.projections.fold import Changed, Changes, Needs, PartitionFold, Tracked
-from runstream.projections.loading import load_needed, load_partition
 from runstream.projections.parked import list_parked
-from runstream.projections.store import FencedError, ProjectionStore
+from runstream.projections.store import FencedError, ProjectionStore, load_needed, load_partition
 
 from .playing import batches, folded, migrated, played, project
 

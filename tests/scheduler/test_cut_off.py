@@ -10,7 +10,7 @@ import pytest
 
 from runstream.database import Database
 from runstream.projections import ownership
-from runstream.projections.sharing import share_out
+from runstream.projections.ownership import share_out
 from runstream.subjects import group_root, partition_of
 from tests.domain.world import config, task
 from tests.links import link

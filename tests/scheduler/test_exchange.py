@@ -16,7 +16,7 @@ from runstream.domain.executor import Demand
 from runstream.domain.executor_task import ExecutorTask, decide_start
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskPhase
 from runstream.jetstream.messaging import Questions
-from runstream.projections.sharing import share_out
+from runstream.projections.ownership import share_out
 from runstream.scheduler import exchange
 from runstream.scheduler.exchange import encode
 from runstream.scheduler.others import Claim, Notice

@@ -12,7 +12,7 @@ import pytest
 
 from runstream.commits import Head
 from runstream.database import Database, Transaction
-from runstream.database.channel import channel_of
+from runstream.database.freshness import channel_of
 from runstream.database.runs import RunQuery, list_runs
 from runstream.errors import BadRequestError
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStepFinished

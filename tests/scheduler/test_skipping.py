@@ -19,9 +19,8 @@ from runstream.ids import new_id
 from runstream.log.port import RawMessage
 from runstream.projections.as_of import RunsAsOf
 from runstream.projections.fsck import fsck
-from runstream.projections.parked import list_parked, request_retry
+from runstream.projections.parked import decision_about, list_decided, list_parked, request_retry, skip_commit
 from runstream.projections.rebuild import rebuild
-from runstream.projections.skipping import decision_about, list_decided, skip_commit
 from runstream.subjects import Address
 from runstream.upcasters import UPCASTERS
 from tests.domain.world import config, task

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 DATABASE = {"sqlalchemy", "asyncpg"}
-GATEWAY = {"fastapi", "runstream.gateway", "runstream.importing.serving"}
+GATEWAY = {"fastapi", "runstream.gateway", "runstream.importing.importer"}
 SECRETS = {"runstream.sealing"}
 SCHEDULER = {"runstream.scheduler.scheduler"}
 RARE = {"alembic", "ruamel.yaml"}

@@ -20,7 +20,7 @@ from runstream.datamanager.fence import Fence
 from runstream.datamanager.status import DataStatus, fingerprint
 from runstream.errors import NotExistError
 from runstream.log.port import RawMessage, ReadableLog, Reader
-from runstream.projections.comparing import Differences
+from runstream.projections.fsck import Differences
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.segments import Segment, SegmentDescription, broken_link, content_of, read_segment
 from runstream.subjects import aggregate_of

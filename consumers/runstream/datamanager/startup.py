@@ -19,9 +19,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from runstream import tables
 from runstream.counting import counted
-from runstream.database.connection import hang_up
+from runstream.database.connection import hang_up, lock_key
 from runstream.database.database import Database
-from runstream.database.locks import lock_key
 from runstream.database.transaction import Transaction
 from runstream.datamanager.agreement import require_agreement
 from runstream.datamanager.archive import Archive

@@ -1,37 +1,53 @@
-"""`runstream import`: a snapshot becomes the log.
+"""Imports: `runstream import`, and the same through the API.
 
-    verified -> everybody parked -> new epoch written down -> streams made -> loaded, rows beside -> objects stored
-    -> switched -> told
+    verified -> all instances parked -> new epoch recorded -> streams created -> loaded, rows beside -> objects stored
+    -> switched -> NATS told
 
-Until the switch nothing that anybody uses is touched; what a killed import leaves behind is removed by the next one.
+Nothing in use changes before the switch. The next import removes what a killed one leaves behind.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO
 
 import structlog
 
-from runstream.database.epochs import Epoch, begin_epoch, current_epoch, list_epochs
-from runstream.database.exports import last_export
+from runstream.database.epochs import Epoch, begin_epoch, current_epoch, last_export, list_epochs
 from runstream.errors import InternalError, RunstreamError
-from runstream.importing.leftovers import epochs_in_nats, remove_epoch, remove_leftovers
-from runstream.importing.loading import LoadFromSnapshot, Target, hash_of, load_from_snapshot, verified
-from runstream.importing.repartitioning import repartition
-from runstream.importing.storing import Stored, store_objects
-from runstream.importing.switching import ServicePlace, switch
+from runstream.ids import new_id
+from runstream.importing.epochs import (
+    ListedEpoch,
+    Occupy,
+    ServicePlace,
+    epochs_in_nats,
+    listed_epochs,
+    remove_epoch,
+    remove_leftovers,
+    switch,
+)
+from runstream.importing.loading import (
+    LoadFromSnapshot,
+    Stored,
+    Target,
+    hash_of,
+    load_from_snapshot,
+    store_objects,
+    verified,
+)
+from runstream.importing.repartition import repartition
 from runstream.log import streams
 from runstream.objects.port import ObjectStorage
-from runstream.projections.rebuild import MANY, Say
-from runstream.projections.rebuild_alone import alone
+from runstream.projections.rebuild import MANY, Say, alone
 from runstream.projections.rebuild_filling import Filled
 from runstream.projections.rebuild_processes import processors, shared_out
 from runstream.projections.rebuild_schema import drop, make_empty, make_indexes, schema_beside
@@ -44,18 +60,6 @@ from runstream.snapshots.verify import verify
 log = structlog.get_logger()
 _IMPORTED = re.compile(r"import of .*: (\S+), \S+, exported (\S+)", re.DOTALL)
 """The origin of an epoch that was imported."""
-
-
-class Occupied(Protocol):
-    """The right to work while everybody is parked (`runstream.maintenance.Occupation`)."""
-
-    async def require(self) -> None:
-        """Raises ConflictError when it has ended."""
-        ...
-
-
-Occupy = Callable[[str], AbstractAsyncContextManager[Occupied]]
-"""Makes sure that everybody is parked and stays so, for what it is told is to be done. Raises when they are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,3 +316,72 @@ def _told(
         parked_in_source=snapshot.parked,
         older="",
     )
+
+
+_ROOM_BYTES = 256 << 20
+"""Left on the disk by the file of an import: a service whose log cannot grow is none."""
+
+
+@dataclass(slots=True)
+class ServedImports:
+    """Imports of one service (see `runstream.gateway.routes.maintenance.Imports`)."""
+
+    place: ServicePlace
+    occupy: Occupy
+    require_parked: Callable[[], Awaitable[None]]
+    """Raises what `occupy` would raise, before a large file is sent for nothing."""
+    storage: ObjectStorage
+    spool: Path
+    """The folder in which files are kept while they are imported; nothing else is in it."""
+    trusted_keys: Sequence[str] = ()
+    """Files of the keys with one of which a snapshot has to be signed; none: with any, or not at all."""
+
+    def __post_init__(self) -> None:
+        if self.spool.is_dir():
+            for left in self.spool.iterdir():
+                left.unlink()
+
+    async def run(self, content: AsyncIterator[bytes], name: str, say: Say, *, dry_run: bool) -> Imported:
+        """Import what is sent, or say what that would change."""
+        await self.require_parked()
+        with self._spooled() as path:
+            await _take_in(content, path)
+            say("verifying", 0, 0)
+            snapshot = await asyncio.to_thread(verify_file, path, "", say, name, self.trusted_keys)
+            if dry_run:
+                return await would_import(self.place, snapshot)
+            return await import_snapshot(self.place, snapshot, self.occupy, self.storage, say)
+
+    async def epochs(self) -> list[ListedEpoch]:
+        """All epochs that are not deleted."""
+        return await listed_epochs(self.place)
+
+    @contextmanager
+    def _spooled(self) -> Iterator[Path]:
+        self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.spool / new_id()
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, chunk: bytes) -> None:
+    """Write, as long as that leaves the service room for its log."""
+    if shutil.disk_usage(file.name).free < _ROOM_BYTES + len(chunk):
+        raise OSError(errno.ENOSPC, f"less than {_ROOM_BYTES >> 20} MiB would be left for the service")
+    file.write(chunk)
+
+
+async def _take_in(content: AsyncIterator[bytes], path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            async for chunk in content:
+                await asyncio.to_thread(_write, file, chunk)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise InternalError(
+            f"the snapshot cannot be kept while it is imported: {error.strerror or error}",
+            code="diskFull" if full else "spoolNotWritable",
+            hint="free some space in the data directory of the gateway; nothing was changed",
+        ) from error

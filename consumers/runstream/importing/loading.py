@@ -1,15 +1,17 @@
-"""One partition of a snapshot, loaded into its stream of the new epoch, and its rows made on the way.
+"""Loading a snapshot: one partition into its stream of the new epoch, its rows on the way, and the objects.
 
-Bodies stay as they are; only the subject names another epoch. Since every partition of a snapshot begins with its first
-commit, a commit keeps its sequence. What has been loaded is not loaded again when the rows have to be made anew.
+Bodies stay as they are; only the subject names another epoch. Every partition of a snapshot begins with its first
+commit, so each commit keeps its sequence. When the rows have to be built again, the commits are not loaded again.
+Objects are added, never replaced.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,14 +19,16 @@ import msgspec
 from nats.aio.client import Client
 
 from runstream.database.database import Database
-from runstream.errors import InternalError
+from runstream.errors import InternalError, NotExistError
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.publisher import Publisher
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
+from runstream.objects.port import ObjectStorage
 from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import Manifest, written
+from runstream.snapshots.objects import SnapshotObject, object_chunks, objects
 from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.snapshots.segments import as_load
 from runstream.subjects import Subjects
@@ -125,3 +129,48 @@ async def loaded_meanwhile(loader: StreamLoader, messages: Sequence[RawMessage])
     last = messages[-1].position.sequence if messages else 0
     if loader.end < last:
         raise InternalError(f"the stream ends at {loader.end}, and should at {last}", code="notLoaded")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of the objects."""
+
+    added: int
+    kept: int
+    """How many were there already."""
+
+
+async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: Callable[[int], None]) -> Stored:
+    """Store what is missing; `tell` is told after each object. Raises SnapshotError, InternalError."""
+    added = kept = 0
+    for found in objects(snapshot):
+        if await _is_there(storage, found):
+            kept += 1
+        else:
+            await storage.write(found.path, _Content(snapshot, found), persist=True)
+            added += 1
+        tell(1)
+    return Stored(added, kept)
+
+
+async def _is_there(storage: ObjectStorage, found: SnapshotObject) -> bool:
+    try:
+        await storage.stat(found.path)
+    except NotExistError:  # which is the usual case: it is added
+        return False
+    return True
+
+
+class _Content:
+    """The bytes of one object; that they are right is known before the end of them is given."""
+
+    def __init__(self, snapshot: Snapshot, found: SnapshotObject) -> None:
+        self._chunks: Iterator[bytes] = object_chunks(snapshot, found)
+        self._rest = b""
+
+    async def read(self, size: int) -> bytes:
+        """The next bytes. Raises SnapshotError, and then nothing is stored."""
+        if not self._rest:
+            self._rest = await asyncio.to_thread(next, self._chunks, b"")
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece

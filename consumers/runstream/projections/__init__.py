@@ -1,1 +1,1 @@
-"""What the log says, as rows of Postgres: folded, written in batches, compared, rebuilt."""
+"""The projection: the log folded into rows of Postgres, written in batches, checked and rebuilt."""

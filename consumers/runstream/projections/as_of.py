@@ -1,7 +1,7 @@
-"""A run as it was: folded from its own commits up to a point, and from nothing else.
+"""A run in the past: folded from its own commits up to a position or a time.
 
-Of a run all commits are read (its own, and those of its executor tasks, which are on the same partition), in the
-order of the log. At a time it is what the commits before the first later one say, and so it is of a whole partition.
+Reads all commits of the run and of its executor tasks, which are on the same partition, in the order of the log. At a
+time, a run (or a partition) is the fold of all commits before the first later one.
 """
 
 from __future__ import annotations

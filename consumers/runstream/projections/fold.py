@@ -1,9 +1,8 @@
 """The state of one partition, folded from its commits and from nothing else.
 
-A commit that does not fit (another version than the next, an aggregate that is not there, an index out of
-range) raises `UnfitCommitError` and changes nothing: it is parked. What a commit needs that is not in memory
-is told by `needs` beforehand, so that it can be loaded. A commit that is skipped (`runstream.skips`) changes how far
-its aggregate has come, and nothing else.
+A commit that does not fit (another version than the next, a missing aggregate, an index out of range) raises
+`UnfitCommitError` and changes nothing: the caller parks it. `needs` names what a batch needs that is not in memory, so
+that the caller can load it first. A skipped commit (`runstream.skips`) changes the version of its aggregate alone.
 """
 
 from __future__ import annotations

@@ -1,20 +1,468 @@
-"""Is the projection exactly the fold of the log? Everything is folded again, and every row of every table compared.
+"""fsck: fold the log again and compare every row of every table with the fold.
 
 Each partition is folded up to its checkpoint and compared with one snapshot of the database, while the service runs.
-A run that is archived and whose rows have the versions that the fold has come to is compared at once and forgotten,
-so that memory holds what was active at one time, and one id for each run, executor task and run config of the
-partition (some 100 bytes each).
+An archived run is compared and forgotten as soon as its rows have the versions that the fold has reached: memory holds
+what is active at one time, and one id (about 100 bytes) for each run, executor task and run config of the partition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeAlias, TypeVar, cast
 
+from sqlalchemy import Select, Table, exists, not_, select
+
+from runstream import tables
+from runstream.commits import StoredCommit
+from runstream.counting import counted
 from runstream.database.database import Database
-from runstream.log.port import Log
-from runstream.projections.checking import PartitionCheck
-from runstream.projections.comparing import Report
-from runstream.projections.snapshot import PartitionRows
+from runstream.database.failures import UNSTORABLE
+from runstream.database.rows import (
+    CounterRow,
+    ExecutorRow,
+    ExecutorTaskRow,
+    ParkedRow,
+    Row,
+    RunConfigRow,
+    RunRow,
+    RunTaskRow,
+    any_of,
+    executor_row,
+    executor_task_row,
+    run_config_row,
+    run_row,
+    run_task_row,
+)
+from runstream.database.transaction import Transaction
+from runstream.events.run_config import RunConfigStored
+from runstream.feed import classify, commits_of, held_back, read_skips
+from runstream.folding import UnfitCommitError
+from runstream.log.port import Log, RawMessage
+from runstream.projections.fold import Changes, Parked, PartitionFold
+from runstream.projections.store import parked_rows
+from runstream.subjects import Address
+
+Key: TypeAlias = tuple[object, ...]
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One value, or one row, that is not what the log says."""
+
+    table: str
+    key: Key
+    column: str
+    """Empty when the whole row is missing, or is there without a reason."""
+    log: object
+    database: object
+
+    def __str__(self) -> str:
+        key = ", ".join(map(str, self.key))
+        place = f"{self.table}[{key}]" + (f".{self.column}" if self.column else "")
+        return f"{place}: the log says {_shown(self.log)}, the database {_shown(self.database)}"
+
+
+MAX_DIFFERENCES = 1000
+"""Differences that are listed; more are only counted."""
+NO_ROW = "no row"
+"""What stands for a row that is not there."""
+A_ROW = "a row"
+"""What stands for a whole row whose values are not the point."""
+
+
+@dataclass(slots=True)
+class Differences(Generic[D]):
+    """What differs: all is counted, the first is listed."""
+
+    count: int = 0
+    """How many differences there are."""
+    differences: list[D] = field(default_factory=list)
+    """The first of them."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing differs."""
+        return self.count == 0
+
+    @property
+    def exit_status(self) -> int:
+        """0 when it is clean, else 1."""
+        return 0 if self.clean else 1
+
+    @property
+    def verdict(self) -> str:
+        """How many differences there are, for people."""
+        return "no difference" if self.clean else counted(self.count, "difference")
+
+    def add(self, differences: Iterable[D]) -> None:
+        """Count differences, and list the first."""
+        for difference in differences:
+            self.count += 1
+            if len(self.differences) < MAX_DIFFERENCES:
+                self.differences.append(difference)
+
+    def told(self) -> list[str]:
+        """A line for each difference that is listed, and one for the others."""
+        hidden = self.count - len(self.differences)
+        return [*map(str, self.differences), *([f"… and {hidden} more"] if hidden else [])]
+
+
+@dataclass(slots=True)
+class Report(Differences[Difference]):
+    """What was compared of log and projection, and what differs."""
+
+    commits: int = 0
+    rows: int = 0
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        return [*self.told(), f"{counted(self.commits, 'commit')}, {counted(self.rows, 'row')}: {self.verdict}"]
+
+
+def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> Iterator[Difference]:
+    """What differs between the rows of one table, by key."""
+    for key, expected in log.items():
+        found = database.get(key)
+        if found is None:
+            yield Difference(table, key, "", A_ROW, NO_ROW)
+        elif found != expected:
+            yield from _columns(table, key, expected, found)
+    yield from unexpected(table, database.keys() - log.keys())
+
+
+def unexpected(table: str, keys: Iterable[Key]) -> Iterator[Difference]:
+    """Rows that the log does not know."""
+    for key in sorted(keys, key=str):
+        yield Difference(table, key, "", NO_ROW, A_ROW)
+
+
+def _columns(table: str, key: Key, expected: Row, found: Row) -> Iterator[Difference]:
+    for column, log, database in zip(expected._fields, expected, found, strict=True):
+        if log != database:
+            yield Difference(table, key, column, log, database)
+
+
+def _shown(value: object) -> str:
+    if value in (NO_ROW, A_ROW):
+        return str(value)
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}… ({len(text)} characters)"
+
+
+PIECE = 1000
+"""Ids that are fetched at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far the partition is projected."""
+
+    epoch: int
+    sequence: int
+    run_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRows:
+    """The rows of some runs, and of what belongs to them, by key."""
+
+    runs: dict[Key, Row]
+    run_tasks: dict[Key, Row]
+    executor_tasks: dict[Key, Row]
+
+    def tables(self) -> Mapping[str, dict[Key, Row]]:
+        """The rows of each table."""
+        return {"runs": self.runs, "run_tasks": self.run_tasks, "executor_tasks": self.executor_tasks}
+
+
+class PartitionRows:
+    """Reads the rows of one partition."""
+
+    def __init__(self, transaction: Transaction, partition: int) -> None:
+        self._transaction = transaction
+        self.partition = partition
+
+    async def checkpoint(self) -> Checkpoint | None:
+        """The checkpoint; None when the partition was never projected."""
+        columns = tables.checkpoints.c
+        row = await self._transaction.first(
+            select(columns.epoch, columns.sequence, columns.run_sequence).where(
+                columns.projection == tables.PROJECTION, columns.partition == self.partition
+            )
+        )
+        return Checkpoint(**row) if row is not None else None
+
+    async def runs(self, ids: Iterable[str]) -> RunRows:
+        """The rows of these runs; what is not there is missing."""
+        wanted = any_of(ids)
+        runs, tasks, executed = tables.runs, tables.run_tasks, tables.executor_tasks
+        found = await self._transaction.rows(self._mine(runs).where(runs.c.id == wanted))
+        of_runs = await self._transaction.rows(select(tasks).where(tasks.c.run_id == wanted))
+        executor_tasks = await self._transaction.rows(self._mine(executed).where(executed.c.run_id == wanted))
+        return RunRows(
+            {(row["id"],): RunRow(**row) for row in found},
+            {(row["run_id"], row["name"]): RunTaskRow(**row) for row in of_runs},
+            {(row["id"],): ExecutorTaskRow(**row) for row in executor_tasks},
+        )
+
+    async def configs(self, hashes: Iterable[str]) -> dict[Key, Row]:
+        """The rows of these run configs."""
+        configs = tables.run_configs
+        rows = await self._transaction.rows(self._mine(configs).where(configs.c.hash == any_of(hashes)))
+        return {(row["hash"],): RunConfigRow(**row) for row in rows}
+
+    async def executors(self) -> dict[Key, Row]:
+        """The rows of all executors."""
+        rows = await self._transaction.rows(self._mine(tables.executors))
+        return {(row["id"],): ExecutorRow(**row) for row in rows}
+
+    async def counters(self) -> dict[Key, Row]:
+        """The rows of all counters."""
+        rows = await self._transaction.rows(self._mine(tables.counters))
+        return {(row["root"],): CounterRow(**row) for row in rows}
+
+    async def parked(self) -> dict[Key, Row]:
+        """The rows of all parked commits."""
+        columns = [tables.parked.c[name] for name in ParkedRow._fields]
+        mine = select(*columns).where(
+            tables.parked.c.partition == self.partition, tables.parked.c.projection == tables.PROJECTION
+        )
+        rows = await self._transaction.rows(mine)
+        return {(row["epoch"], row["sequence"]): ParkedRow(**row) for row in rows}
+
+    async def ids(self, table: Table, column: str) -> AsyncIterator[str]:
+        """The ids of all rows of a table that has a partition."""
+        connection = await self._transaction.driver()
+        # Names are those of runstream.tables.
+        asked = f'SELECT "{column}" FROM {table.name} WHERE partition = $1'  # noqa: S608
+        async for row in connection.cursor(asked, self.partition, prefetch=PIECE):
+            yield row[0]
+
+    async def orphans(self) -> list[Key]:
+        """Rows of tasks whose run is in no partition."""
+        tasks = tables.run_tasks.c
+        without = not_(exists().where(tables.runs.c.id == tasks.run_id))
+        rows = await self._transaction.rows(select(tasks.run_id, tasks.name).where(without).limit(PIECE))
+        return [(row["run_id"], row["name"]) for row in rows]
+
+    def _mine(self, table: Table) -> Select[tuple[object, ...]]:
+        return select(table).where(table.c.partition == self.partition)
+
+
+BATCH = 500
+MAX_CONFIGS = 2000
+"""Run configs kept in memory; one that is needed again is read from the log."""
+
+
+class PartitionCheck:
+    """Folds a partition up to its checkpoint, comparing what is final as soon as it is."""
+
+    def __init__(self, rows: PartitionRows, log: Log, report: Report) -> None:
+        self._rows = rows
+        self._log = log
+        self._report = report
+        self._fold = PartitionFold(rows.partition, log.epoch)
+        self._parked_aggregates: set[str] = set()
+        self._parked: dict[Key, Row] = {}
+        self._unstorable: dict[int, str] = {}
+        """Commits that fold, but whose rows Postgres refuses: only the database can tell which they are."""
+        self._runs: set[str] = set()
+        self._executor_tasks: set[str] = set()
+        self._of_run: dict[str, set[str]] = {}
+        """The executor tasks of each run that is not forgotten, whether it still names them or not."""
+        self._configs: set[str] = set()
+
+    async def run(self) -> None:
+        """Fold and compare."""
+        checkpoint = await self._rows.checkpoint()
+        parked = cast("Mapping[Key, ParkedRow]", await self._rows.parked())
+        self._unstorable = {row.sequence: row.reason for row in parked.values() if row.reason.startswith(UNSTORABLE)}
+        if await self._readable(checkpoint):
+            await self._fold_up_to(checkpoint.sequence if checkpoint is not None else 0)
+            await self._compare_rest(checkpoint)
+
+    async def _readable(self, checkpoint: Checkpoint | None) -> bool:
+        if checkpoint is None:
+            return True
+        end = await self._log.end(self._rows.partition)
+        if checkpoint.epoch != self._log.epoch:
+            self._differs("checkpoints", "epoch", self._log.epoch, checkpoint.epoch)
+        elif checkpoint.sequence > end:
+            self._differs("checkpoints", "sequence", f"it ends at {end}", checkpoint.sequence)
+        else:
+            return True
+        return False
+
+    def _differs(self, table: str, column: str, log: object, database: object) -> None:
+        self._report.add([Difference(table, (self._rows.partition,), column, log, database)])
+
+    async def _fold_up_to(self, last: int) -> None:
+        if not last:
+            return
+        self._fold.skips = await read_skips(self._log, self._rows.partition, last)
+        async with self._log.read(self._rows.partition, 0) as reader:
+            while self._fold.after < last:
+                messages = [one for one in await reader.next_batch(BATCH) if one.position.sequence <= last]
+                await self._take(messages)
+                self._report.commits += len(messages)
+                await self._compare_final(self._fold.take_changes())
+
+    async def _take(self, messages: list[RawMessage]) -> None:
+        items = classify(messages, self._parked_aggregates, self._fold.skips)
+        await self._bring_back_configs(self._fold.needs(commits_of(items)).configs)
+        unfit: set[str] = set()
+        for item in held_back(items, unfit, self._log.subjects):
+            if isinstance(item, Parked):
+                self._fold.park(item.sequence, item.subject, item.aggregate, item.reason)
+            elif not self._applied(item):
+                unfit.add(item.commit.address.aggregate)
+        self._parked_aggregates |= unfit
+
+    def _applied(self, stored: StoredCommit) -> bool:
+        """Apply the commit, or park it."""
+        address = stored.commit.address
+        begins = stored.commit.version == 1 and stored.commit.events
+        if not begins and self._forgotten(address.kind, address.id):
+            table = "runs" if address.kind == "run" else "executor_tasks"
+            self._report.add([Difference(table, (address.id,), "version", stored.commit.version, "an earlier one")])
+            self._fold.after = stored.position.sequence
+            return True
+        reason = self._unstorable.get(stored.position.sequence) if stored.commit.events else None
+        try:
+            if reason is None:
+                self._fold.apply(stored)
+                return True
+        except UnfitCommitError as error:
+            reason = str(error)
+        self._fold.park(stored.position.sequence, self._log.subjects.of(address), address.aggregate, reason)
+        return False
+
+    def _forgotten(self, kind: str, key: str) -> bool:
+        """Whether it was final by its row, and compared; and now goes on in the log."""
+        if kind == "run":
+            return key in self._runs and key not in self._fold.runs
+        return kind == "task" and key in self._executor_tasks and key not in self._fold.executor_tasks
+
+    async def _bring_back_configs(self, hashes: Iterable[str]) -> None:
+        for digest in hashes:
+            address = Address(self._rows.partition, "runconfig", digest)
+            stored = None if address.aggregate in self._parked_aggregates else await self._log.last(address)
+            if stored is not None:
+                for event in stored.commit.events:
+                    if isinstance(event, RunConfigStored):
+                        self._fold.configs[digest] = event.content
+
+    async def _compare_final(self, changes: Changes) -> None:
+        self._parked |= {(row.epoch, row.sequence): row for row in parked_rows(changes)}
+        self._runs |= changes.runs.keys()
+        self._executor_tasks |= changes.executor_tasks.keys()
+        for key, changed in changes.executor_tasks.items():
+            self._of_run.setdefault(changed.now.state.run_id, set()).add(key)
+        await self._compare_configs(changes)
+        archived = {key for key in changes.runs if self._fold.runs[key].state.archived}
+        found = await self._rows.runs(archived) if archived else RunRows({}, {}, {})
+        final = {key for key in archived if self._is_final(key, found)}
+        self._compare_runs(final, _of_runs(found, final))
+
+    async def _compare_configs(self, changes: Changes) -> None:
+        if not changes.configs:
+            return
+        partition = self._rows.partition
+        expected: dict[Key, Row] = {
+            (key,): run_config_row(key, config, partition) for key, config in changes.configs.items()
+        }
+        self._compare("run_configs", expected, await self._rows.configs(changes.configs))
+        self._configs |= changes.configs.keys()
+        for key in list(self._fold.configs)[: max(0, len(self._fold.configs) - MAX_CONFIGS)]:
+            del self._fold.configs[key]
+
+    def _is_final(self, run_id: str, found: RunRows) -> bool:
+        """Whether the rows have come exactly as far as the fold: no more of the run comes before the checkpoint."""
+        row = cast("RunRow | None", found.runs.get((run_id,)))
+        executed = {
+            row.id: row.head
+            for row in cast("Mapping[Key, ExecutorTaskRow]", found.executor_tasks).values()
+            if row.run_id == run_id
+        }
+        folded = {key: self._fold.executor_tasks[key].head for key in self._of_run.get(run_id, ())}
+        return row is not None and row.head == self._fold.runs[run_id].head and executed == folded
+
+    def _compare_runs(self, run_ids: Iterable[str], found: RunRows) -> None:
+        """Compare these runs and what belongs to them, and forget them."""
+        expected = RunRows({}, {}, {})
+        partition = self._rows.partition
+        for run_id in run_ids:
+            tasks = [self._fold.executor_tasks.pop(key) for key in self._of_run.pop(run_id, ())]
+            tracked = self._fold.runs.pop(run_id)
+            row = run_row(tracked.state, tracked.head, partition)
+            if not tracked.state.numbered and (live := cast("RunRow | None", found.runs.get((run_id,)))) is not None:
+                # Proposed, not recorded: a `RunCreated` that was parked gets another proposal than in the log's order.
+                row = row._replace(counter=live.counter, sequence=live.sequence)
+            expected.runs[run_id,] = row
+            for task in tracked.state.tasks.values():
+                expected.run_tasks[run_id, task.name] = run_task_row(run_id, task)
+            for executed in tasks:
+                expected.executor_tasks[executed.state.id,] = executor_task_row(
+                    executed.state, executed.head, partition
+                )
+        for table, rows in found.tables().items():
+            self._compare(table, expected.tables()[table], rows)
+
+    def _compare(self, table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> None:
+        self._report.rows += len(log)
+        self._report.add(compare(table, log, database))
+
+    async def _compare_rest(self, checkpoint: Checkpoint | None) -> None:
+        """Compare what is still active, what is not of a run, and look for rows that should not be there."""
+        remaining = list(self._fold.runs)
+        for start in range(0, len(remaining), BATCH):
+            piece = remaining[start : start + BATCH]
+            self._compare_runs(piece, await self._rows.runs(piece))
+        partition = self._rows.partition
+        executors: dict[Key, Row] = {
+            (key,): executor_row(one.state, one.head, partition) for key, one in self._fold.executors.items()
+        }
+        counters: dict[Key, Row] = {
+            (root,): CounterRow(partition, root, last) for root, last in self._fold.counters.items()
+        }
+        self._compare("executors", executors, await self._rows.executors())
+        self._compare("counters", counters, await self._rows.counters())
+        self._compare("parked", _without_reason(self._parked), _without_reason(await self._rows.parked()))
+        if checkpoint is not None and checkpoint.run_sequence != self._fold.run_sequence:
+            self._differs("checkpoints", "run_sequence", self._fold.run_sequence, checkpoint.run_sequence)
+        await self._find_unknown()
+
+    async def _find_unknown(self) -> None:
+        for table, column, known in (
+            (tables.runs, "id", self._runs),
+            (tables.executor_tasks, "id", self._executor_tasks),
+            (tables.run_configs, "hash", self._configs),
+        ):
+            unknown = [(key,) async for key in self._rows.ids(table, column) if key not in known]
+            self._report.add(unexpected(table.name, unknown))
+        self._report.add(unexpected("run_tasks", await self._rows.orphans()))
+
+
+def _without_reason(rows: Mapping[Key, Row]) -> dict[Key, Row]:
+    """Parked commits by what they are; the reason of those behind another depends on how batches were cut."""
+    parked = cast("Mapping[Key, ParkedRow]", rows)
+    return {key: row._replace(reason="") for key, row in parked.items()}
+
+
+def _of_runs(rows: RunRows, run_ids: set[str]) -> RunRows:
+    """Those of the rows that belong to these runs."""
+    return RunRows(
+        {key: row for key, row in rows.runs.items() if key[0] in run_ids},
+        {key: row for key, row in rows.run_tasks.items() if key[0] in run_ids},
+        {
+            key: row
+            for key, row in cast("Mapping[Key, ExecutorTaskRow]", rows.executor_tasks).items()
+            if row.run_id in run_ids
+        },
+    )
+
 
 FSCK_SECONDS = 4 * 3600.0
 

@@ -1,36 +1,68 @@
-"""Which partitions this process schedules: one active scheduler for each, shared out evenly, taken over within seconds.
+"""Partition ownership: one active scheduler for each partition, shared evenly, taken over within seconds.
 
-A partition is owned while a session of Postgres holds its advisory lock. Each partition that this process is to have
-gets a connection of its own, on which it waits for the lock and then holds it:
+A process owns a partition while its Postgres session holds the advisory lock. Each partition in this process's share
+gets a connection of its own, which waits for the lock and then holds it:
 
     wanted --connect--> waiting --lock granted--> owned --no longer wanted--> worker stopped --> lock released
                            ^                        |
                            +------ backoff <--------+  connection lost, or Postgres does not answer: `on_lost` at once
 
-When a process dies its connections close and its locks are free. One that hangs keeps its session: its successor asks
-Postgres for the holder of the lock, and ends the session of an instance that no longer lives, or that does not give
-back the successor's share. A process that Postgres does not answer says so (`on_reach`), and others take its share.
+When a process dies, its connections close and its locks are free. A process that hangs keeps its session: the
+successor asks Postgres for the holder of the lock, and ends the session of an instance that is dead or does not give
+back the successor's share. A process that cannot reach Postgres says so (`on_reach`), and peers take its share.
 
-A worker that has not heard of its loss yet does no harm: the checkpoint fences its projection, and every append names
+A worker that has not yet noticed its loss does no harm: the checkpoint fences its projection, and every append names
 the version that it is based on.
+
+A rebuild or an import owns all partitions for a moment (`all_owned`): it queues for each lock and ends the holder's
+session. The holder stops its worker, reconnects, queues behind, and starts from the rows that it finds then.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
 import structlog
 
 from runstream.bounded import heard
-from runstream.database.connection import hang_up
+from runstream.database.connection import HOLDERS, Connection, hang_up, partition_lock_key
 from runstream.database.database import Database
-from runstream.database.locks import HOLDERS, partition_lock_key
 from runstream.errors import InternalError
 from runstream.lifecycle import Component
-from runstream.projections.sharing import share_out
+
+
+def share_out(partitions: int, instances: Collection[str]) -> dict[int, str]:
+    """The instance of each partition; empty when there is none.
+
+    Even: instances differ by at most one partition. Steady: each partition ranks the instances in an order of its
+    own (rendezvous hashing) and takes the first that has room, so that few partitions move when an instance
+    comes or goes.
+    """
+    if not instances:
+        return {}
+    each, extra = divmod(partitions, len(instances))
+    load = dict.fromkeys(instances, 0)
+    shares: dict[int, str] = {}
+    for partition in range(partitions):
+        chosen = next(
+            instance
+            for instance in sorted(load, key=lambda one: _rank(partition, one))
+            if load[instance] < each or (load[instance] == each and extra > 0)
+        )
+        extra -= load[chosen] == each
+        load[chosen] += 1
+        shares[partition] = chosen
+    return shares
+
+
+def _rank(partition: int, instance: str) -> bytes:
+    return hashlib.blake2b(f"{partition}/{instance}".encode(), digest_size=8).digest()
+
 
 RECONNECT_SECONDS = 0.2
 LOCK_SECONDS = 1.0
@@ -327,3 +359,48 @@ async def _either(*events: asyncio.Event) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+OWN_SECONDS = 30.0
+_AGAIN_SECONDS = 2.0
+_END_HOLDER = """
+SELECT pg_terminate_backend(pid) FROM pg_locks
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> $2 AND pid <> pg_backend_pid()
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) | objid::bigint = $1
+"""
+
+
+@asynccontextmanager
+async def all_owned(database: Database, namespace: str, service: str, partitions: int) -> AsyncIterator[None]:
+    """Own all partitions while the block lasts. Raises InternalError when a holder does not let go in time."""
+    keys = [partition_lock_key(database.schema, namespace, service, partition) for partition in range(partitions)]
+    owner, other = await database.connect(watchful=True), await database.connect()
+    try:
+        async with asyncio.timeout(OWN_SECONDS):
+            await _own(owner, other, keys)
+        yield
+    except TimeoutError as error:
+        raise InternalError(
+            f"the workers of the partitions did not let go of them within {OWN_SECONDS:.0f} seconds",
+            code="partitionsNotOwned",
+            hint="`runstream doctor` shows whether Postgres and the schedulers are well",
+        ) from error
+    finally:
+        await hang_up(owner)
+        await hang_up(other)
+
+
+async def _own(owner: Connection, other: Connection, keys: Sequence[int]) -> None:
+    owner_pid = owner.get_server_pid()
+    for key in keys:
+        waiting = asyncio.ensure_future(owner.execute("SELECT pg_advisory_lock($1)", key))
+        try:
+            while not waiting.done():
+                ended = await other.fetch(_END_HOLDER, key, owner_pid)
+                if ended:
+                    log.info("a worker is asked to begin anew", action="worker_ended", sessions=len(ended))
+                await asyncio.wait({waiting}, timeout=_AGAIN_SECONDS)
+            waiting.result()
+        finally:
+            waiting.cancel()

@@ -1,8 +1,11 @@
-"""Parked commits: which they are, and how one is asked to be tried again.
+"""Parked commits: listing them, asking for a retry, and deciding that one is never applied.
 
 A commit is parked by its position and the reason, never as a copy: after a fix it is read again from the log with
-today's code. Trying again is a request on the schema's channel of retries: the scheduler that owns the partition
-reads the parked commits from the log in their order, and what fits now is no longer parked.
+today's code. A retry is a request on the schema's channel: the scheduler that owns the partition reads the parked
+commits from the log in order, and unparks what applies now.
+
+Skipping a commit is an event in the log (`CommitSkipped`), so that every fold of the log comes to the same state. The
+scheduler of the partition then retries the later commits of the aggregate.
 """
 
 from __future__ import annotations
@@ -13,15 +16,22 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
-from sqlalchemy import select, text
+from sqlalchemy import Table, select, text
 
-from runstream.commits import Position
-from runstream.database.channel import retry_channel_of
-from runstream.database.connection import hang_up
+from runstream import tables
+from runstream.commits import Position, StoredCommit
+from runstream.database.connection import hang_up, lock_key
 from runstream.database.database import Database
-from runstream.database.locks import lock_key
+from runstream.database.freshness import retry_channel_of
 from runstream.database.transaction import Transaction
-from runstream.errors import InternalError
+from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
+from runstream.events.skip import CommitSkipped
+from runstream.feed import classify, commits_of, read_again, read_skips
+from runstream.glance import version_of
+from runstream.log.port import Log, RawMessage, ReadableLog
+from runstream.log.runs import head_of
+from runstream.skips import Skips, hash_of, version_after
+from runstream.subjects import AggregateKind, parse_subject, skip_address
 from runstream.tables import PROJECTION, parked
 
 LOCK_SECONDS = 60.0
@@ -120,3 +130,134 @@ async def request_retry(database: Database, positions: Sequence[Position] = ()) 
         return len(asked)
 
     return await database.transaction(work)
+
+
+_TABLES: dict[AggregateKind, Table] = {
+    "run": tables.runs,
+    "task": tables.executor_tasks,
+    "executor": tables.executors,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision that a commit is skipped."""
+
+    position: Position
+    """Of the decision in the log."""
+    subject: str
+    """Whose commit it is, without what comes before it in the log."""
+    skipped: str
+    """Where the commit was then (EPOCH/PARTITION/SEQUENCE)."""
+    version_after: int
+    """Of the aggregate."""
+    by: str
+    at: datetime
+    reason: str
+    sha256: str
+
+
+async def skip_commit(
+    log: Log, database: Database, position: Position, *, actor: str, reason: str, at: datetime
+) -> Position:
+    """Decide that a parked commit is never applied; where the decision is.
+
+    Raises NotExistError when it is not parked (any more), ConflictError when an earlier one of its aggregate is parked,
+    InternalError.
+    """
+    partition = position.partition
+    async with deciding(database, partition):
+        async with database.snapshot() as transaction:
+            one = _first_of_its_aggregate(await list_parked(transaction, partition, log.epoch), position)
+            before = await _version_of(transaction, one)
+        if not before:
+            before = (await read_skips(log, partition, await log.end(partition))).begun(one.aggregate)
+        (message,) = await read_again(log, partition, [position.sequence])
+        version = version_after(before, await _following(log, message))
+        event = CommitSkipped(hash_of(message), before, version, str(position), reason)
+        address = skip_address(partition, message.subject)
+        head = head_of(await log.history(address))
+        return await log.append(head.next_commit(address, (event,), time=at, actor=actor))
+
+
+async def list_decided(log: ReadableLog) -> list[Decided]:
+    """Everything that was decided to be skipped, in the order of each partition."""
+    decided: list[Decided] = []
+    for partition in range(log.partitions):
+        end = await log.end(partition)
+        if not end:
+            continue
+        async with log.read(partition, 0, filters=[log.subjects.skips(partition)]) as reader:
+            while reader.pending():
+                for stored in commits_of(classify(await reader.next_batch(), set(), Skips())):
+                    decided += _decided(stored)
+    return decided
+
+
+async def decision_about(log: Log, message: RawMessage) -> Decided | None:
+    """What was decided about a commit; None when nothing was."""
+    history = await log.history(skip_address(message.position.partition, message.subject))
+    found = [one for stored in history for one in _decided(stored) if one.sha256 == hash_of(message)]
+    return found[-1] if found else None
+
+
+def _decided(stored: StoredCommit) -> list[Decided]:
+    commit = stored.commit
+    return [
+        Decided(
+            stored.position,
+            commit.address.id,
+            event.position,
+            event.version_after,
+            commit.actor,
+            commit.time,
+            event.reason,
+            event.sha256,
+        )
+        for event in commit.events
+        if isinstance(event, CommitSkipped)
+    ]
+
+
+def _first_of_its_aggregate(parked: Sequence[ParkedCommit], position: Position) -> ParkedCommit:
+    found = next((one for one in parked if one.position == position), None)
+    if found is None:
+        raise NotExistError(
+            f"the commit at {position} is not parked",
+            code="commitNotParked",
+            details={"position": str(position)},
+            hint="`runstream parked list` shows what is",
+        )
+    first = next(one for one in parked if one.aggregate == found.aggregate)
+    if first.position != position:
+        raise ConflictError(
+            f"the commit at {position} waits behind the one at {first.position} of {found.aggregate}",
+            code="parkedBehind",
+            details={"position": str(position), "first": str(first.position)},
+            hint=f"decide about {first.position} first: what waits behind it is tried again then",
+        )
+    return found
+
+
+async def _version_of(transaction: Transaction, one: ParkedCommit) -> int:
+    """The version that the rows have of the commit's aggregate; 0 when there is none."""
+    try:
+        address = parse_subject(one.subject)
+    except BadRequestError:
+        return 0
+    table = _TABLES.get(address.kind)
+    if table is None:
+        return 0
+    where = (table.c.id == address.id, table.c.partition == address.partition)
+    row = await transaction.first(select(table.c.version).where(*where))
+    return int(row["version"]) if row is not None else 0
+
+
+async def _following(log: Log, message: RawMessage) -> int | None:
+    """The version that the next commit of the aggregate says; None without one, or one that says none."""
+    at = message.position
+    async with log.read(at.partition, at.sequence, filters=[message.subject]) as reader:
+        if not reader.pending():
+            return None
+        (following,) = await reader.next_batch(1)
+    return version_of(following)

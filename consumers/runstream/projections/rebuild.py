@@ -1,33 +1,73 @@
-"""The projection made anew from the log, beside the live one while that serves, and put in its place in one step.
+"""Rebuilding the projection beside the live one while that serves, and exchanging the two in one step.
 
-    schema beside, empty -> every partition filled -> indexes -> caught up again and again, until little is missing
-    -> all partitions owned: their workers stop -> the last commits -> tables exchanged -> workers begin from new rows
+    schema beside, empty -> every partition filled -> indexes -> caught up until few commits are missing
+    -> all partitions owned: their workers stop -> the last commits -> tables exchanged -> workers start on the new rows
 
-Nothing but rows comes of it: no side effect is repeated. Killed at any moment, the live projection is the old one or
-the new one, whole; what is left of the schema beside is removed by the next rebuild.
+A rebuild writes rows and repeats no side effect. Killed at any moment, it leaves the old or the new projection, whole;
+the next rebuild drops what is left of the schema beside.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
 from runstream.commits import LogPosition
+from runstream.database.connection import CONNECT_SECONDS, Connection, hang_up, lock_key
 from runstream.database.database import Database
+from runstream.database.failures import bounded, sqlstate
+from runstream.errors import ConflictError, InternalError
 from runstream.feed import read_skips
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import LogReader
 from runstream.log.port import RawMessage
-from runstream.projections.rebuild_alone import alone
+from runstream.projections.ownership import all_owned
 from runstream.projections.rebuild_filling import Filled, fill_partition
-from runstream.projections.rebuild_ownership import all_owned
 from runstream.projections.rebuild_processes import Tell, processors, shared_out
 from runstream.projections.rebuild_schema import exchange, make_empty, make_indexes, schema_beside
 from runstream.subjects import Subjects
+
+ALONE_SECONDS = 5.0
+"""How long the end of another one is waited for: Postgres needs two to notice that its process was killed."""
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+@asynccontextmanager
+async def alone(database: Database, seconds: float = ALONE_SECONDS) -> AsyncIterator[None]:
+    """Be the only one who makes a projection anew in this schema.
+
+    Raises ConflictError when there still is another after so many seconds: one that was killed is over by then.
+    """
+    connection = await database.connect(watchful=True)
+    try:
+        if not await _locked(connection, lock_key(f"runstream rebuild {database.schema}"), seconds):
+            raise ConflictError(
+                "a rebuild, an import or the activation of an epoch goes on already",
+                code="rebuildGoesOn",
+                hint="wait for its end, or stop it; one that was killed is over within seconds",
+            )
+        yield
+    finally:
+        await hang_up(connection)
+
+
+async def _locked(connection: Connection, key: int, seconds: float) -> bool:
+    """Whether the lock was had within so many seconds."""
+    try:
+        async with bounded(asyncio.get_running_loop().time() + seconds + CONNECT_SECONDS):
+            await connection.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
+            await connection.execute("SELECT pg_advisory_lock($1)", key)
+    except InternalError as error:
+        if error.__cause__ is None or sqlstate(error.__cause__) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    return True
+
 
 BATCH = 1000
 NEAR = 2000

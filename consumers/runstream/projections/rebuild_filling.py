@@ -1,37 +1,148 @@
-"""One partition's rows, made from its commits in an empty schema, as fast as rows can be copied.
+"""Filling one partition: its rows, built from its commits in an empty schema, as fast as COPY takes them.
 
-A run is written once it is archived, and forgotten once it is written: memory holds what is active at one time. What
-is written and is touched again all the same (a log that an executor stored late) is loaded, and replaced. At the end
-everything else is written, with the checkpoint: from then on it is a projection like any other, and can be filled
-further from there.
+A run is written once it is archived, and forgotten once it is written: memory holds what is active at one time. A run
+that changes after it was written (a log that an executor stored late) is loaded and replaced. The last write adds
+everything else and the checkpoint: from then on the partition is a projection like any other, and can be filled
+further. No transaction waits for the disk, since the log has everything that they write.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
 import structlog
 
+from runstream import tables
 from runstream.commits import StoredCommit
 from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE, UnstorableError
-from runstream.database.rows import CounterRow, executor_row, executor_task_row, run_config_row
+from runstream.database.rows import (
+    CounterRow,
+    ExecutorRow,
+    ExecutorTaskRow,
+    ParkedRow,
+    Row,
+    RunConfigRow,
+    RunRow,
+    RunTaskRow,
+    executor_row,
+    executor_task_row,
+    run_config_row,
+    run_row,
+    run_task_row,
+)
+from runstream.database.runs import get_positions
+from runstream.database.transaction import Writing
 from runstream.domain.executor_task import ExecutorTask
+from runstream.domain.run import Run
 from runstream.errors import InternalError
 from runstream.feed import classify, commits_of, held_back
 from runstream.folding import UnfitCommitError
 from runstream.log.port import RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked
-from runstream.projections.loading import load_needed, load_partition
 from runstream.projections.parked import ParkedCommit, list_parked
-from runstream.projections.rebuild_rows import Rows, Whole, clear_partition
-from runstream.projections.snapshot import PartitionRows
-from runstream.projections.store import parked_rows
+from runstream.projections.store import by_columns, load_needed, load_partition, parked_rows, upsert
 from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
+
+WRITE_SECONDS = 600.0
+_MAX_BIGINT = 2**63 - 1
+
+_COPIED = (
+    ("run_configs", RunConfigRow._fields),
+    ("runs", RunRow._fields),
+    ("run_tasks", RunTaskRow._fields),
+    ("executor_tasks", ExecutorTaskRow._fields),
+)
+_REPLACED = {
+    "counters": upsert(tables.counters, CounterRow._fields),
+    "runs": upsert(tables.runs, RunRow._fields),
+    "run_tasks": upsert(tables.run_tasks, RunTaskRow._fields),
+    "executor_tasks": upsert(tables.executor_tasks, ExecutorTaskRow._fields),
+    "executors": upsert(tables.executors, ExecutorRow._fields),
+    "parked": upsert(tables.parked, ParkedRow._fields),
+}
+_CHECKPOINT = """
+INSERT INTO checkpoints (projection, partition, epoch, sequence, run_sequence) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (projection, partition) DO UPDATE SET
+    epoch = excluded.epoch, sequence = excluded.sequence, run_sequence = excluded.run_sequence
+"""
+_CLEAR = (
+    "DELETE FROM run_tasks USING runs WHERE runs.id = run_tasks.run_id AND runs.partition = $1",
+    *(
+        f"DELETE FROM {table} WHERE partition = $1"  # noqa: S608  names of runstream.tables
+        for table in ("runs", "executor_tasks", "executors", "run_configs", "counters", "parked", "checkpoints")
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A run and everything that belongs to it."""
+
+    run: Tracked[Run]
+    tasks: tuple[Tracked[ExecutorTask], ...]
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows of one partition that wait to be written."""
+
+    partition: int
+    copied: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table, _ in _COPIED})
+    replaced: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table in _REPLACED})
+
+    def add_run(self, whole: Whole, *, again: bool) -> None:
+        """The rows of a run; `again` when it has rows already."""
+        into = self.replaced if again else self.copied
+        run = whole.run.state
+        into["runs"].append(run_row(run, whole.run.head, self.partition))
+        into["run_tasks"].extend(run_task_row(run.id, task) for task in run.tasks.values())
+        into["executor_tasks"].extend(executor_task_row(t.state, t.head, self.partition) for t in whole.tasks)
+
+    async def write(self, database: Database, checkpoint: tuple[int, int, int] | None = None) -> None:
+        """Write all of them, with the checkpoint (epoch, sequence, run sequence) if there is one; all or nothing.
+
+        Raises UnstorableError for a value that Postgres cannot hold, InternalError when the database fails.
+        """
+
+        async def work(writing: Writing) -> None:
+            connection = writing.connection
+            for table, columns in _COPIED:
+                if self.copied[table]:
+                    await connection.copy_records_to_table(table, records=self.copied[table], columns=columns)
+            for table, statement in _REPLACED.items():
+                if self.replaced[table]:
+                    await connection.execute(statement, *by_columns(self.replaced[table]))
+            if checkpoint is not None:
+                await connection.execute(_CHECKPOINT, tables.PROJECTION, self.partition, *checkpoint)
+
+        await database.write(work, timeout=WRITE_SECONDS)
+
+    def unstorable(self) -> str:
+        """What of these rows Postgres cannot hold; empty for nothing."""
+        rows: Iterable[Row] = (row for table in (*self.copied.values(), *self.replaced.values()) for row in table)
+        for row in rows:
+            for column, value in zip(row._fields, row, strict=True):
+                if isinstance(value, str) and "\0" in value:
+                    return f"{column} has a NUL"
+                if isinstance(value, int) and abs(value) > _MAX_BIGINT:
+                    return f"{column} is out of range"
+        return ""
+
+
+async def clear_partition(database: Database, partition: int) -> None:
+    """Take away all rows of a partition."""
+
+    async def work(writing: Writing) -> None:
+        for statement in _CLEAR:
+            await writing.connection.execute(statement, partition)
+
+    await database.write(work, timeout=WRITE_SECONDS)
+
 
 PIECE_RUNS = 2000
 """Runs that are written together."""
@@ -115,7 +226,7 @@ async def fill_partition(
 async def _begun(database: Database, subjects: Subjects, partition: int) -> PartitionFold:
     """The state that the partition's rows have."""
     async with database.snapshot() as transaction:
-        if await PartitionRows(transaction, partition).checkpoint() is None:
+        if partition not in await get_positions(transaction):
             return PartitionFold(partition, subjects.epoch)
     return await load_partition(database, partition, subjects.epoch)
 

@@ -1,9 +1,9 @@
-"""Work on partitions, shared out among processes: one takes the next work when it has done one.
+"""Worker processes for partitions: each takes the next piece of work when it has finished one.
 
-    us -> child    a work, as one line of JSON
-    child -> us    {"done": 500} … then {"end": …} or {"failed": …}
+    parent -> child    a piece of work, as one line of JSON
+    child -> parent    {"done": 500} … then {"end": …} or {"failed": …}
 
-A child ends when its input does, so that none outlives who started it, however that ended. Passwords are in the work,
+A child ends when its input does, so that it never outlives its parent, however that ended. Passwords are in the work,
 never in the arguments.
 """
 

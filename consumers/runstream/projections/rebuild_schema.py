@@ -1,9 +1,9 @@
-"""The schema beside the live one: made empty, filled without secondary indexes, and exchanged in one transaction.
+"""The schema beside the live one: created empty, filled without secondary indexes, exchanged in one transaction.
 
-    made (migrated) -> indexes away -> filled -> indexes back, analyzed -> its tables take the place of the live ones
+    created (migrated) -> indexes dropped -> filled -> indexes created, analyzed -> its tables replace the live ones
 
-Tables change their schema, they are not copied: the exchange takes as long as its locks, whatever the size. Of the
-tables that other projections share, this projection's rows are replaced. Who is in the middle of reading is waited for.
+Tables move to the other schema instead of being copied: the exchange takes as long as its locks, whatever their size.
+In tables that projections share, it replaces this projection's rows. The exchange waits for open readers.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from runstream.database.attempts import bounded
-from runstream.database.channel import channel_of
-from runstream.database.connection import connect, hang_up, quoted
+from runstream.database.connection import Connection, connect, hang_up, quoted
 from runstream.database.database import Database
-from runstream.database.failures import sqlstate
+from runstream.database.failures import bounded, sqlstate
+from runstream.database.freshness import channel_of
 from runstream.database.migrating import migrate
-from runstream.database.writing import Connection
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.tables import PROJECTION
 

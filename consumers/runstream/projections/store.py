@@ -1,39 +1,97 @@
-"""How a batch becomes rows: rows and checkpoint change in one transaction, and the checkpoint is the fence.
+"""The projection's rows: one batch written in one transaction, and a worker's state loaded back.
 
-The checkpoint is compared and set first. When it is not where the batch began, somebody else projects this
-partition, nothing is written, and `FencedError` ends the worker. What is written can be made again from the log, so
-the transaction does not wait for the disk: after a crash of Postgres rows and checkpoint are older together.
-Each batch that was applied is announced (NOTIFY) with its position, for readers of their own writes.
+A worker loads everything that is active when it starts, and archived aggregates when a commit needs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sqlalchemy import Column, Executable, RowMapping, Table, not_, or_, select
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import insert
 
 from runstream import tables
 from runstream.commits import Position
-from runstream.database.channel import announcement, channel_of
+from runstream.database.connection import Connection
 from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE, UnstorableError
+from runstream.database.freshness import announcement, channel_of
 from runstream.database.rows import (
     CounterRow,
     ExecutorRow,
     ExecutorTaskRow,
     ParkedRow,
+    Row,
     RunConfigRow,
     RunRow,
     RunTaskRow,
+    any_of,
+    executor_of,
     executor_row,
+    executor_task_of,
     executor_task_row,
+    run_config_of,
     run_config_row,
+    run_of,
     run_row,
     run_task_row,
 )
-from runstream.database.writing import Connection, Writing
-from runstream.errors import ConflictError
-from runstream.projections.fold import Changes
-from runstream.projections.statements import by_columns, insert_new, upsert
+from runstream.database.transaction import Transaction, Writing
+from runstream.domain.executor_task import ExecutorTask
+from runstream.domain.run import Run
+from runstream.errors import ConflictError, InternalError
+from runstream.events.run_config import RunConfig
+from runstream.projections.fold import Changes, Needs, PartitionFold, Tracked
+from runstream.tables import JsonText
+
+_DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
+
+
+def upsert(table: Table, columns: Sequence[str]) -> str:
+    """Insert the rows; one whose key is there replaces what it was. A row that is only its key stays as it is."""
+    key = [column.name for column in table.primary_key]
+    changed = [name for name in columns if name not in key]
+    assignments = ", ".join(f'"{name}" = excluded."{name}"' for name in changed)
+    return f"{_insert(table, columns)} ON CONFLICT ({_listed(key)}) DO UPDATE SET {assignments}"
+
+
+def insert_new(table: Table, columns: Sequence[str]) -> str:
+    """Insert the rows whose key is not there yet; the others never change."""
+    return f"{_insert(table, columns)} ON CONFLICT DO NOTHING"
+
+
+def by_columns(rows: Iterable[Row]) -> list[tuple[object, ...]]:
+    """The arguments of a set-based statement: the rows' values, column by column."""
+    return list(zip(*rows, strict=True))
+
+
+def _insert(table: Table, columns: Sequence[str]) -> str:
+    arrays = ", ".join(f"${index}::{_array(table.c[name])}" for index, name in enumerate(columns, 1))
+    values = ", ".join(_value(table.c[name]) for name in columns)
+    names = _listed(columns)
+    # Names and types are those of runstream.tables; values travel as parameters.
+    return f"INSERT INTO {table.name} ({names}) SELECT {values} FROM unnest({arrays}) AS rows ({names})"  # noqa: S608
+
+
+def _array(column: Column[object]) -> str:
+    return "TEXT[]" if isinstance(column.type, JsonText) else f"{_type(column)}[]"
+
+
+def _value(column: Column[object]) -> str:
+    return f'"{column.name}"::json' if isinstance(column.type, JsonText) else f'"{column.name}"'
+
+
+def _type(column: Column[object]) -> str:
+    return column.type.compile(_DIALECT).partition(" COLLATE")[0]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
 
 APPLY_SECONDS = 30.0
 _MAX_SHOWN = 4000
@@ -188,3 +246,101 @@ def parked_rows(changes: Changes) -> list[ParkedRow]:
 def shown(text: str) -> str:
     """Return the text as a row can hold it: bounded, without NUL and half surrogates."""
     return text[:_MAX_SHOWN].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+LOAD_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was looked up in the rows; what is not there is missing here."""
+
+    runs: dict[str, Tracked[Run]] = field(default_factory=dict)
+    executor_tasks: dict[str, Tracked[ExecutorTask]] = field(default_factory=dict)
+    configs: dict[str, RunConfig] = field(default_factory=dict)
+
+
+async def load_partition(database: Database, partition: int, epoch: int) -> PartitionFold:
+    """The state of a partition as of its checkpoint: all runs that are not archived, and what belongs to them.
+
+    A partition that was never projected begins at 0. Raises InternalError when the checkpoint is of another
+    epoch than the log's.
+    """
+
+    checkpoints = tables.checkpoints
+    begin = insert(checkpoints).values(
+        projection=tables.PROJECTION, partition=partition, epoch=epoch, sequence=0, run_sequence=0
+    )
+    await database.transaction(lambda transaction: transaction.execute(begin.on_conflict_do_nothing()))
+    async with database.snapshot(timeout=LOAD_SECONDS) as transaction:
+        checkpoint = await transaction.first(
+            select(checkpoints).where(
+                checkpoints.c.projection == tables.PROJECTION, checkpoints.c.partition == partition
+            )
+        )
+        if checkpoint is None or checkpoint["epoch"] != epoch:
+            raise _other_epoch(partition, epoch, checkpoint)
+        active = select(tables.runs).where(tables.runs.c.partition == partition, not_(tables.runs.c.archived))
+        loaded = await _with_what_belongs(transaction, partition, await _runs(transaction, active), ())  # runs_active
+        executors = await transaction.rows(select(tables.executors).where(tables.executors.c.partition == partition))
+        counters = await transaction.rows(select(tables.counters).where(tables.counters.c.partition == partition))
+    return PartitionFold(
+        partition,
+        epoch,
+        checkpoint["sequence"],
+        runs=loaded.runs,
+        executor_tasks=loaded.executor_tasks,
+        executors={row.id: Tracked(executor_of(row), row.head) for row in (ExecutorRow(**e) for e in executors)},
+        configs=loaded.configs,
+        counters={row["root"]: row["last"] for row in counters},
+        run_sequence=checkpoint["run_sequence"],
+    )
+
+
+def _other_epoch(partition: int, epoch: int, found: RowMapping | None) -> InternalError:
+    at = f"of epoch {found['epoch']}" if found is not None else "missing"
+    return InternalError(
+        f"the checkpoint of partition {partition} is {at}, the log is of epoch {epoch}",
+        code="foreignCheckpoint",
+        details={"partition": partition, "epoch": epoch},
+        hint="database and log do not belong together: check both URLs, the namespace and the schema",
+    )
+
+
+async def load_needed(database: Database, partition: int, needs: Needs) -> Loaded:
+    """What a batch needs: runs (with everything that belongs to them), executor tasks with their runs, run configs."""
+    tasks, runs = tables.executor_tasks.c, tables.runs.c
+    owners = select(tasks.run_id).where(tasks.id == any_of(needs.executor_tasks))
+    wanted = select(tables.runs).where(
+        runs.partition == partition, or_(runs.id == any_of(needs.runs), runs.id.in_(owners))
+    )
+    async with database.snapshot(timeout=LOAD_SECONDS) as transaction:
+        return await _with_what_belongs(transaction, partition, await _runs(transaction, wanted), needs.configs)
+
+
+async def _runs(transaction: Transaction, statement: Executable) -> list[RunRow]:
+    return [RunRow(**row) for row in await transaction.rows(statement)]
+
+
+async def _with_what_belongs(
+    transaction: Transaction, partition: int, runs: list[RunRow], configs: Iterable[str]
+) -> Loaded:
+    """The runs with their tasks, executor tasks (executor_tasks_by_run) and run configs; and further run configs."""
+    ids = [row.id for row in runs]
+    tasks: defaultdict[str, list[RunTaskRow]] = defaultdict(list)
+    of_runs = select(tables.run_tasks).where(tables.run_tasks.c.run_id == any_of(ids)).order_by(tables.run_tasks.c.name)
+    for task in await transaction.rows(of_runs):
+        tasks[task["run_id"]].append(RunTaskRow(**task))
+    executed = await transaction.rows(
+        select(tables.executor_tasks).where(tables.executor_tasks.c.run_id == any_of(ids))
+    )
+    stored = tables.run_configs.c
+    hashes = {row.run_config for row in runs} | set(configs)
+    contents = await transaction.rows(
+        select(stored.hash, stored.content).where(stored.partition == partition, stored.hash == any_of(hashes))
+    )
+    return Loaded(
+        {row.id: Tracked(run_of(row, tasks[row.id]), row.head) for row in runs},
+        {row.id: Tracked(executor_task_of(row), row.head) for row in (ExecutorTaskRow(**task) for task in executed)},
+        {row["hash"]: run_config_of(row["content"]) for row in contents},
+    )

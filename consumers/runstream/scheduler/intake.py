@@ -15,7 +15,7 @@ from runstream.feed import Batch, Item, PartitionFeed, classify, held_back, read
 from runstream.folding import UnfitCommitError
 from runstream.log.port import Log
 from runstream.projections.fold import Changes, Parked, PartitionFold
-from runstream.projections.loading import load_needed
+from runstream.projections.store import load_needed
 from runstream.scheduler.deciding import Cause
 from runstream.skips import skipped_aggregate
 from runstream.subjects import Subjects

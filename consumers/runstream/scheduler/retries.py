@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import asyncpg
 import structlog
 
-from runstream.database.channel import retry_channel_of
 from runstream.database.connection import hang_up
 from runstream.database.database import Database
+from runstream.database.freshness import retry_channel_of
 from runstream.errors import InternalError
 
 logger = structlog.get_logger(__name__)

@@ -23,9 +23,8 @@ from runstream.feed import Batch, PartitionFeed, read_skips
 from runstream.jetstream.messaging import Progress, Questions
 from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
-from runstream.projections.loading import load_partition
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
-from runstream.projections.store import ProjectionStore, storable
+from runstream.projections.store import ProjectionStore, load_partition, storable
 from runstream.scheduler.board import ExecutorBoard
 from runstream.scheduler.deadlines import Deadlines
 from runstream.scheduler.deciding import Cause, Decider, Decision

@@ -12,8 +12,7 @@ from runstream.cli.output import Column, Output, moment, print_json, print_table
 from runstream.counting import counted
 from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError
-from runstream.importing.activating import activate, delete
-from runstream.importing.listing import ListedEpoch, listed_epochs
+from runstream.importing.epochs import ListedEpoch, activate, delete, listed_epochs
 from runstream.service.importing_place import importing_place
 from runstream.service.progress import steps
 from runstream.service.reaching import reached

@@ -23,8 +23,7 @@ from runstream.jetstream.messaging import Questions
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
-from runstream.projections.comparing import Report
-from runstream.projections.fsck import fsck
+from runstream.projections.fsck import Report, fsck
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
 from runstream.service.stalls import Consumed, Stall

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 
 from runstream.database import Database
 from runstream.database.migrating import require_migrated
-from runstream.importing.importer import Occupy
-from runstream.importing.switching import ServicePlace
+from runstream.importing.epochs import Occupy, ServicePlace
 from runstream.jetstream.connection import nats_connection
 from runstream.service.maintained import SERVICE, maintained_service
 from runstream.settings import Settings

@@ -24,8 +24,7 @@ from runstream.errors import BadRequestError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.maintenance import MaintenanceControl
-from runstream.projections.parked import ParkedCommit, list_parked, request_retry
-from runstream.projections.skipping import Decided, list_decided, skip_commit
+from runstream.projections.parked import Decided, ParkedCommit, list_decided, list_parked, request_retry, skip_commit
 from runstream.service.maintained import SERVICE
 from runstream.service.parked_commit import Found, find, json_of, lines_of
 from runstream.service.reaching import reached

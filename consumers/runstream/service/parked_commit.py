@@ -16,8 +16,7 @@ from runstream.database import Database
 from runstream.errors import NotExistError
 from runstream.feed import read_again
 from runstream.log.port import Log, RawMessage
-from runstream.projections.parked import ParkedCommit, list_parked
-from runstream.projections.skipping import Decided, decision_about
+from runstream.projections.parked import Decided, ParkedCommit, decision_about, list_parked
 from runstream.subjects import aggregate_of
 
 _SHOWN_BEHIND = 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runstream.importing.switching import ServicePlace
+from runstream.importing.epochs import ServicePlace
 from runstream.service.maintained import SERVICE
 from runstream.service.platform import Platform
 

@@ -162,7 +162,7 @@ async def _migrate(settings: Settings) -> None:
 
 
 async def _remove_killed(platform: Platform) -> None:
-    from runstream.importing.leftovers import remove_killed
+    from runstream.importing.epochs import remove_killed
     from runstream.service.place import service_place
 
     await remove_killed(service_place(platform))

@@ -17,7 +17,7 @@ from runstream.database.freshness import Freshness
 from runstream.errors import BadRequestError, InternalError
 from runstream.log.port import ReadableLog
 from runstream.projections import parked
-from runstream.projections.skipping import Decided, list_decided
+from runstream.projections.parked import Decided, list_decided
 from runstream.skips import hash_of
 from runstream.snapshots.manifest import ParkedCommit
 from runstream.subjects import aggregate_of

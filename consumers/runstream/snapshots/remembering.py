@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from runstream.database.database import Database
-from runstream.database.exports import note_export
+from runstream.database.epochs import note_export
 from runstream.errors import InternalError
 from runstream.snapshots.manifest import SnapshotHeader
 

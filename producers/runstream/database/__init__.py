@@ -1,7 +1,4 @@
-"""The database: connections and transactions, and what is read from the projection.
-
-Migrations are in `runstream.database.migrating`. What moves a schema (`moving`) is large, and is loaded only then.
-"""
+"""The database: connections, transactions and migrations, and queries of the projection."""
 
 from runstream.database.database import Database
 from runstream.database.transaction import Transaction

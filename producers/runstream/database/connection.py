@@ -1,16 +1,20 @@
-"""How a connection is made: from a `postgresql://` URL, with the schema as its search_path, clear when it fails."""
+"""Connections from a `postgresql://` URL, with the schema as search_path and clear errors; named advisory locks."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import socket
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import asyncpg
 
 from runstream.database.failures import connect_failure
 from runstream.errors import BadRequestError
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 1.0
@@ -41,7 +45,7 @@ async def connect(
     application: str = "runstream",
     watchful: bool = False,
     timeout: float = CONNECT_SECONDS,
-) -> asyncpg.Connection[asyncpg.Record]:
+) -> Connection:
     """A connection of its own, outside any pool.
 
     Both sides notice within seconds that the other's machine is gone. `watchful` is for a connection that is held and
@@ -70,7 +74,7 @@ async def connect(
     return connection
 
 
-def _keep_alive(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+def _keep_alive(connection: Connection) -> None:
     """Have our side notice a server that is gone; a Unix socket needs nothing."""
     # Not public: asyncpg has no option for it. Where it is named otherwise, the server's side and our pings remain.
     transport = getattr(connection, "_transport", None)
@@ -88,7 +92,7 @@ def _keep_alive(connection: asyncpg.Connection[asyncpg.Record]) -> None:
             ours.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-async def hang_up(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+async def hang_up(connection: Connection) -> None:
     """Close the connection, in order where the server still answers."""
     with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         # Whatever goes wrong here, the connection is gone afterwards: that is what was asked for.
@@ -117,3 +121,23 @@ def quoted(identifier: str) -> str:
         )
     doubled = identifier.replace('"', '""')
     return f'"{doubled}"'
+
+
+def lock_key(name: str) -> int:
+    """The number of the lock of this name, as Postgres's signed 64 bits. Locks are shared by a whole database."""
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+def partition_lock_key(schema: str, namespace: str, service: str, partition: int) -> int:
+    """The number of the lock that whoever projects this partition holds."""
+    return lock_key(f"{schema}/{namespace}/{service}/{partition}")
+
+
+HOLDERS = """
+SELECT pid, application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_pid()
+    AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32) | objid::bigint = $1
+"""
+"""The sessions that hold the lock of this number."""

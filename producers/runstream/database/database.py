@@ -1,4 +1,4 @@
-"""The pool of connections to one schema, and the one place where transactions are begun."""
+"""The pool of connections to one schema, where every transaction begins."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from runstream.database.attempts import bounded, retried
 from runstream.database.connection import CONNECT_SECONDS, connect, plain_url, quoted
-from runstream.database.transaction import Transaction
-from runstream.database.writing import Writers, Writing
+from runstream.database.failures import bounded, retried
+from runstream.database.transaction import Transaction, Writers, Writing
 
 T = TypeVar("T")
 

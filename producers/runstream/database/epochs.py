@@ -1,7 +1,7 @@
-"""The epochs of a service's log: which one is current is decided here, and nowhere else.
+"""The epochs of a service's log: Postgres alone decides which one is current; and the time of the last export.
 
-An epoch is written down before it has a stream, so that whatever is left of an import that was killed is known.
-Its number is never used again: a position says for ever which commit is meant.
+An epoch is recorded before it has a stream, so that the leftovers of a killed import are known. Its number is never
+used again: a position names one commit for ever.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import RowMapping, func, select, update
+from sqlalchemy.dialects.postgresql import insert
 
+from runstream.database.connection import Connection
 from runstream.database.database import Database
-from runstream.database.writing import Connection
 from runstream.errors import ConflictError, NotExistError
-from runstream.tables import epochs
+from runstream.tables import epochs, exports
 
 EpochState = Literal["loading", "ready", "deleted"]
 
@@ -95,3 +96,19 @@ async def make_current(connection: Connection, service: str, epoch: int, instead
 
 def _epoch(row: RowMapping) -> Epoch:
     return Epoch(row["epoch"], row["partitions"], row["current"], row["state"], row["origin"], row["created_at"])
+
+
+async def note_export(database: Database, service: str, namespace: str, created: datetime) -> None:
+    """Remember an export, by the time in its header; a later one stays remembered. Raises InternalError."""
+    row = insert(exports).values(service=service, namespace=namespace, created=created)
+    later = {"created": func.greatest(exports.c.created, row.excluded.created)}
+    change = row.on_conflict_do_update(index_elements=[exports.c.service, exports.c.namespace], set_=later)
+    await database.transaction(lambda transaction: transaction.execute(change))
+
+
+async def last_export(database: Database, service: str, namespace: str) -> datetime | None:
+    """Return the time in the header of the latest export of a namespace; None when there was none."""
+    wanted = select(exports.c.created).where(exports.c.service == service, exports.c.namespace == namespace)
+    async with database.snapshot() as transaction:
+        row = await transaction.first(wanted)
+        return row["created"] if row is not None else None

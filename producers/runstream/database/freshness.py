@@ -1,12 +1,13 @@
-"""How a reader gets to read its own writes: it waits until the projection includes the position of its append.
+"""Read your writes: wait until the projection includes the position of an append.
 
-One connection of the process listens for what is announced with every batch (NOTIFY, committed with the rows). When
-that connection is lost nothing is known until it is made again; then what was missed is read from the checkpoints.
+One connection of the process listens to the NOTIFY of every batch, which commits with the rows. While that connection
+is lost, the state is unknown; a new connection reads what it missed from the checkpoints.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import defaultdict
 
 import asyncpg
@@ -14,12 +15,39 @@ import structlog
 
 from runstream.bounded import heard
 from runstream.commits import Position
-from runstream.database.channel import announced, channel_of
 from runstream.database.connection import hang_up
 from runstream.database.database import Database
 from runstream.database.runs import get_positions
 from runstream.errors import InternalError
 from runstream.lifecycle import Component
+
+
+def channel_of(schema: str) -> str:
+    """The channel on which a schema's projected positions are announced."""
+    return _channel("runstream", schema)
+
+
+def retry_channel_of(schema: str) -> str:
+    """The channel on which a partition's parked commits are asked to be tried again; the payload is the partition."""
+    return _channel("runstream_retry", schema)
+
+
+def announcement(position: Position) -> str:
+    """The payload that says how far a partition is projected: EPOCH:PARTITION:SEQUENCE."""
+    return f"{position.epoch}:{position.partition}:{position.sequence}"
+
+
+def announced(payload: str) -> Position:
+    """The position that a payload says."""
+    epoch, partition, sequence = payload.split(":")
+    return Position(int(epoch), int(partition), int(sequence))
+
+
+def _channel(prefix: str, schema: str) -> str:
+    """Channels are shared by a whole database, and their names are at most 63 bytes."""
+    name = f"{prefix}_{schema}"
+    return name if len(name.encode()) <= 63 else f"{prefix}_{hashlib.sha256(schema.encode()).hexdigest()[:32]}"
+
 
 RECONNECT_SECONDS = 0.5
 

@@ -1,29 +1,74 @@
-"""How a schema gets the tables of this version: Alembic's scripts, run online, by one process at a time.
+"""Migrations: Alembic's scripts, run online, by one process at a time.
 
-Each migration is a transaction of its own that waits at most `LOCK_MILLISECONDS` for a table that is in use, so that
-a service that runs meanwhile is never held up for longer. A database that a newer version has migrated is refused:
-its tables may mean something that this version does not know.
+Each migration is a transaction of its own that waits at most `LOCK_MILLISECONDS` for a table in use, so that it never
+holds up a running service for longer. A database that a newer version has migrated is refused: its tables may mean
+something that this version does not know. Most starts find a database that is up to date: they read the revisions from
+the scripts and do not load Alembic.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from runstream.database.connection import connect, quoted
+from runstream.database.connection import connect, lock_key, quoted
 from runstream.database.failures import failure, sqlstate
-from runstream.database.locks import lock_key
-from runstream.database.revisions import HEAD, revisions, script_location
 from runstream.errors import InternalError
+
+HEAD = "head"
+"""The last migration, whichever that is."""
+_IN_WHEEL = Path(__file__).with_name("migrations")
+_IN_SOURCE = Path(__file__).resolve().parents[3] / "migrations"
+_REVISION = re.compile(r'^revision(?:: \w+)? = "(\w+)"$', re.MULTILINE)
+_DOWN_REVISION = re.compile(r'^down_revision(?:: [\w |]+)? = (?:"(\w+)"|None)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """The migrations of this version, by their ids."""
+
+    head: str
+    """The last one."""
+    known: frozenset[str]
+
+
+def revisions(folder: Path) -> Revisions:
+    """Those in a folder of scripts. Raises InternalError when they are not one line of migrations."""
+    below: dict[str, str | None] = {}
+    for script in sorted((folder / "versions").glob("*.py")):
+        text = script.read_text()
+        revision, down = _REVISION.search(text), _DOWN_REVISION.search(text)
+        if revision is None or down is None:
+            raise _incomplete(f"the migration script {script} does not say which one it is")
+        below[revision[1]] = down[1]
+    heads = set(below) - set(below.values())
+    if len(heads) != 1:
+        raise _incomplete(f"the migration scripts in {folder} have {len(heads)} ends: {', '.join(sorted(heads))}")
+    return Revisions(heads.pop(), frozenset(below))
+
+
+def script_location() -> Path:
+    """Where the scripts are: in the installed package, or at the top of the source tree. Raises InternalError."""
+    for path in (_IN_WHEEL, _IN_SOURCE):
+        if (path / "env.py").is_file():
+            return path
+    raise _incomplete(f"the migration scripts are neither in {_IN_WHEEL} nor in {_IN_SOURCE}")
+
+
+def _incomplete(why: str) -> InternalError:
+    return InternalError(why, code="migrationsMissing", hint="the installation is incomplete: install Runstream again")
+
 
 log = structlog.get_logger()
 
@@ -123,10 +168,8 @@ async def _locked(connection: AsyncConnection, schema: str, target: str) -> None
 
 async def _moved(connection: AsyncConnection, target: str) -> bool:
     """Whether the move went through; False when a table stayed locked by others for `LOCK_MILLISECONDS`."""
-    from runstream.database.moving import move
-
     try:
-        await connection.run_sync(move, target)
+        await connection.run_sync(_move, target)
     except SQLAlchemyError as error:
         await connection.rollback()
         if sqlstate(error) != _LOCK_NOT_AVAILABLE:
@@ -158,3 +201,18 @@ async def _state(connection: AsyncConnection, schema: str) -> MigrationState:
     if await connection.scalar(text("SELECT to_regclass(:table)::text"), {"table": table}) is not None:
         current = await connection.scalar(text(f"SELECT version_num FROM {table}"))  # noqa: S608
     return MigrationState(current, found.head, current is None or current in found.known)
+
+
+def _move(connection: Connection, target: str) -> None:
+    """Bring the schema of the connection up to `head`, or down to any other target."""
+    # Alembic takes a while to load, and nearly every start finds a database that is up to date.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    if target == HEAD:
+        command.upgrade(config, HEAD)
+    else:
+        command.downgrade(config, target)

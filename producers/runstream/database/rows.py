@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, get_args
 import msgspec
 import orjson
 from msgspec.structs import asdict
+from sqlalchemy import ARRAY, ColumnElement, Text, func, literal
 
 from runstream.commits import Head
 from runstream.domain.executor import Executor, ExecutorState
@@ -23,6 +24,12 @@ from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunResult
 from runstream.events.run_config import RetryReason, RunConfig
 from runstream.subjects import group_root
+
+
+def any_of(keys: Iterable[str]) -> ColumnElement[str]:
+    """Any of these keys: one array, however many they are."""
+    return func.any(literal(sorted(keys), ARRAY(Text)))
+
 
 _TEXTS = msgspec.json.Decoder(tuple[str, ...])
 _NUMBERS = msgspec.json.Decoder(tuple[int, ...])

@@ -10,12 +10,12 @@ from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, fun
 
 from runstream import tables
 from runstream.commits import Head, Position
-from runstream.database.keys import any_of
 from runstream.database.rows import (
     ExecutorRow,
     ExecutorTaskRow,
     RunRow,
     RunTaskRow,
+    any_of,
     executor_of,
     executor_task_of,
     run_config_of,

@@ -10,8 +10,8 @@ from functools import partial
 from runstream.embedded.process import free_port
 from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
-from runstream.importing.serving import ServedImports
-from runstream.importing.switching import tell_nats
+from runstream.importing.epochs import tell_nats
+from runstream.importing.importer import ServedImports
 from runstream.jetstream.messaging import Questions
 from runstream.leases import ExecutorSightings
 from runstream.log.jetstream import LogReader

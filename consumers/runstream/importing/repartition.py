@@ -1,32 +1,42 @@
-"""Which partition each commit of a snapshot goes to when the log has another number of partitions than the snapshot.
+"""Loading a snapshot into another number of partitions: one reader routes commits to a loader for each partition.
 
-Everything of one group root stays together and in its order: what comes from one partition keeps its order, and
-partitions are merged by the time of their commits. A run config, which knows no group, goes ahead of the first run that
-refers to it, to each partition that has such a run. What is known of aggregates is in a temporary file, not in memory.
+All of one group root stays together and in order: commits of one partition keep their order, and partitions merge by
+the time of their commits. A run config has no group: it goes ahead of the first run that refers to it, to each
+partition that has such a run. A temporary file, not memory, holds the partition of each aggregate.
 """
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
+from nats.aio.client import Client
 
 from runstream.codec import decode
 from runstream.commits import Commit, Position
-from runstream.errors import BadRequestError
+from runstream.database.database import Database
+from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunCreated
+from runstream.importing.loading import Target, loaded_meanwhile, loading, verified
+from runstream.jetstream.publisher import Publisher
+from runstream.log.jetstream import LogReader
+from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
+from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
 from runstream.skips import Skips
 from runstream.snapshots.manifest import parked_from
 from runstream.snapshots.reading import Snapshot
-from runstream.subjects import aggregate_of, group_root, parse_subject, partition_of
+from runstream.subjects import Subjects, aggregate_of, group_root, parse_subject, partition_of
 
 KEPT = 50_000
 """Aggregates whose partition is kept in memory."""
@@ -228,3 +238,90 @@ def _read(message: bytes) -> RawMessage:
 
     stored = msgspec.msgpack.decode(message, type=_Stored)
     return RawMessage(stored.subject, Position(*stored.position), stored.data, stored.headers, stored.stored_at)
+
+
+_WAITING = 2
+"""Batches of a partition that may wait to be loaded."""
+
+
+async def repartition(target: Target, tell: Tell) -> list[Filled]:
+    """Load all of the snapshot and fill the rows. Raises SnapshotError, InternalError."""
+    with verified(Path(target.path), target.manifest) as snapshot:
+        async with loading(target) as (client, publisher, database):
+            lanes = [_Lane(partition, target, client, publisher) for partition in range(target.partitions)]
+            skips = await asyncio.to_thread(snapshot.skips)
+            messages = routed(snapshot, target.partitions)
+            return await _loaded(messages, lanes, [lane.fill(database, tell, skips) for lane in lanes])
+
+
+async def _loaded(
+    messages: Iterator[Routed], lanes: Sequence[_Lane], fills: Sequence[Coroutine[None, None, Filled]]
+) -> list[Filled]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            filling = [group.create_task(fill) for fill in fills]
+            while batch := await asyncio.to_thread(lambda: [*islice(messages, BATCH_COMMITS)]):
+                for partition, message in batch:
+                    await lanes[partition].add(message)
+            for lane in lanes:
+                await lane.end()
+    except* RunstreamError as errors:
+        raise errors.exceptions[0] from errors
+    return [task.result() for task in filling]
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One partition of the new log."""
+
+    partition: int
+    target: Target
+    client: Client
+    publisher: Publisher
+    sequence: int = 0
+    _batch: list[RawMessage] = field(default_factory=list)
+    _waiting: asyncio.Queue[list[RawMessage]] = field(default_factory=lambda: asyncio.Queue(_WAITING))
+
+    async def add(self, message: RawMessage) -> None:
+        """The next message; waits while many wait already."""
+        self.sequence += 1
+        position = Position(self.target.subjects.epoch, self.partition, self.sequence)
+        self._batch.append(_moved_to(message, self.target.subjects, position))
+        if len(self._batch) == BATCH_COMMITS:
+            await self._send()
+
+    async def end(self) -> None:
+        """There are no more."""
+        if self._batch:
+            await self._send()
+        await self._waiting.put([])
+
+    async def fill(self, database: Database, tell: Tell, skips: Skips) -> Filled:
+        """Load what comes, and fill the rows."""
+        subjects = self.target.subjects
+        loader = StreamLoader(self.publisher, subjects.stream(self.partition))
+        log = LogReader(self.client, subjects, self.target.partitions)
+
+        async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
+            if after < loader.end:  # it begins anew: what was loaded is in the stream
+                async with log.read(self.partition, after) as reader:
+                    while after < loader.end:
+                        messages = await reader.next_batch(BATCH_COMMITS)
+                        after += len(messages)
+                        yield messages
+            while messages := await self._waiting.get():
+                async with loaded_meanwhile(loader, messages):
+                    yield messages
+            self._waiting.put_nowait([])  # for who begins anew
+
+        return await fill_partition(database, subjects, self.partition, source, tell, skips)
+
+    async def _send(self) -> None:
+        batch, self._batch = self._batch, []
+        await self._waiting.put(batch)
+
+
+def _moved_to(message: RawMessage, subjects: Subjects, at: Position) -> RawMessage:
+    """The message at another position."""
+    subject = f"{subjects.prefix(at.partition)}.{message.subject.split('.', 4)[-1]}"
+    return RawMessage(subject, at, message.data, message.headers, message.stored_at)

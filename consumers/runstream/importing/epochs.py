@@ -1,0 +1,255 @@
+"""Epochs: switching to one, going back, deleting one (`runstream epochs`), and cleaning up after a kill.
+
+One Postgres transaction switches, and alone decides which epoch is current:
+
+    all instances parked, all partitions owned -> tables exchanged and epoch made current, at once -> NATS told
+
+Processes learn the new epoch from NATS when maintenance ends. A kill in between is repaired before that: at the next
+start of any process with the database, and before maintenance ends (`tell_nats`). Going back to an epoch is the same
+switch, with rows built from its streams.
+
+An epoch is marked deleted before its streams go: a half-deleted epoch must not be activated. The next import, or the
+next start of a process, removes what a killed one left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+from nats.aio.client import Client
+
+from runstream.database.database import Database
+from runstream.database.epochs import Epoch, EpochState, current_epoch, list_epochs, make_current, mark_deleted
+from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError, RunstreamError
+from runstream.jetstream.api import STREAM_NOT_FOUND, ApiError, request
+from runstream.log import streams
+from runstream.log.streams import FORMAT, LogDescription, delete_stream
+from runstream.projections.ownership import all_owned
+from runstream.projections.rebuild import Place, Say, alone, fill
+from runstream.projections.rebuild_schema import drop, exchange, make_empty, make_indexes, schema_beside
+from runstream.subjects import Subjects
+
+
+@dataclass(frozen=True, slots=True)
+class ListedEpoch:
+    """One epoch."""
+
+    epoch: int
+    current: bool
+    state: EpochState
+    partitions: int
+    commits: int
+    created: datetime
+    origin: str
+    """Where its commits came from, for people; empty for those that were made here."""
+
+
+async def listed_epochs(place: ServicePlace) -> list[ListedEpoch]:
+    """All epochs that are not deleted, in order."""
+    found = []
+    for epoch in await list_epochs(place.database, place.service):
+        if epoch.state != "deleted":
+            ends = await streams.ends(place.nats, place.subjects(epoch.number), epoch.partitions)
+            commits = sum(end or 0 for end in ends)
+            listed = (epoch.number, epoch.current, epoch.state, epoch.partitions, commits, epoch.created, epoch.origin)
+            found.append(ListedEpoch(*listed))
+    return found
+
+
+log = structlog.get_logger()
+
+
+class Occupied(Protocol):
+    """The right to work while everybody is parked (`runstream.maintenance.Occupation`)."""
+
+    async def require(self) -> None:
+        """Raises ConflictError when it has ended."""
+        ...
+
+
+Occupy = Callable[[str], AbstractAsyncContextManager[Occupied]]
+"""Makes sure that everybody is parked and stays so, for what it is told is to be done. Raises when they are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlace:
+    """Where a service's log and its projection are."""
+
+    nats: Client
+    nats_url: str
+    database: Database
+    namespace: str
+    service: str
+    replicas: int
+    """How many servers of a NATS cluster keep each new stream."""
+
+    def subjects(self, epoch: int) -> Subjects:
+        """The names in one epoch."""
+        return Subjects(self.namespace, self.service, epoch)
+
+
+async def switch(
+    place: ServicePlace, old: Epoch, new: Epoch, beside: str, require: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve another epoch with the rows of the schema `beside`. All or nothing, and on disk when this returns.
+
+    `require` is called last before it, and raises when it must not be done any more. Raises ConflictError when the old
+    epoch is not current any more, InternalError when the database fails.
+    """
+    database = place.database
+    partitions = max(old.partitions, new.partitions)
+    async with all_owned(database, place.namespace, place.service, partitions):
+        await require()
+        try:
+            await exchange(
+                database, beside, lambda connection: make_current(connection, place.service, new.number, old.number)
+            )
+        except InternalError:
+            # The answer of the commit may be all that was lost.
+            if (await current_epoch(database, place.service)).number != new.number:
+                raise
+    log.info("another epoch is served", action="epoch_switched", epoch=new.number, before=old.number)
+    try:
+        await tell_nats(place.nats, database, place.namespace, place.service)
+    except RunstreamError as error:
+        log.warning("NATS is told of the epoch before maintenance ends", action="epoch_untold", error=str(error))
+
+
+async def tell_nats(nc: Client, database: Database, namespace: str, service: str) -> None:
+    """Have NATS name the epoch that the database names as current, if it names another one.
+
+    What comes due of the epoch before is forgotten: workers set the time-outs of their running tasks anew. Raises
+    NotExistError when the streams of the current epoch are missing, InternalError when NATS or the database fails.
+    """
+    current = next((epoch for epoch in await list_epochs(database, service) if epoch.current), None)
+    said = await streams.described(nc, namespace, service)
+    if current is None or said is None or said.epoch == current.number:
+        return
+    subjects = Subjects(namespace, service, current.number)
+    if None in await streams.ends(nc, subjects, current.partitions):
+        raise NotExistError(
+            f"the database says that epoch {current.number} is current, and NATS has not all of its streams",
+            code="logIncomplete",
+            hint="start a process that has the database: it restores the log from its archive, or says what to do",
+        )
+    await _forget_timers(nc, namespace)
+    await streams.describe(nc, subjects, current.partitions, instead=said)
+    log.info("NATS names another epoch", action="epoch_told", epoch=current.number, before=said.epoch)
+
+
+async def _forget_timers(nc: Client, namespace: str) -> None:
+    try:
+        await request(nc, f"STREAM.PURGE.{namespace}_TIMERS")
+    except ApiError as error:
+        if error.number != STREAM_NOT_FOUND:
+            raise
+
+
+async def remove_killed(place: ServicePlace) -> None:
+    """When a process starts: remove what rebuilds, imports and deletions have left that were killed.
+
+    One that is under way is left alone, and what fails is left to the next one who tries.
+    """
+    try:
+        async with alone(place.database, seconds=0):
+            await remove_leftovers(place)
+    except ConflictError as error:
+        log.info(error.message, action="leftovers_stay")
+    except RunstreamError as error:
+        log.warning(f"What was left behind is not removed yet: {error.message}", action="leftovers_stay")
+
+
+async def remove_leftovers(place: ServicePlace) -> None:
+    """Delete what imports and deletions that were killed have left. Only while none of them can be under way."""
+    there = await epochs_in_nats(place)
+    for epoch in await list_epochs(place.database, place.service):
+        if epoch.state == "loading" or (epoch.state == "deleted" and epoch.number in there):
+            await remove_epoch(place, epoch)
+            log.warning("What was left of an epoch is deleted", action="leftover_epoch_deleted", epoch=epoch.number)
+    await drop(place.database.url, schema_beside(place.database.schema))
+
+
+async def remove_epoch(place: ServicePlace, epoch: Epoch) -> None:
+    """Delete an epoch's streams with all that is in them. Raises ConflictError for the current one."""
+    await mark_deleted(place.database, place.service, epoch.number)
+    subjects = place.subjects(epoch.number)
+    await asyncio.gather(*(delete_stream(place.nats, subjects, partition) for partition in range(epoch.partitions)))
+
+
+async def epochs_in_nats(place: ServicePlace) -> set[int]:
+    """The epochs of which there are streams, whoever made them."""
+    prefix = f"{place.namespace}_{place.service}_"
+    found: set[int] = set()
+    offset = 0
+    while True:
+        asked = {"subject": f"{place.namespace}.{place.service}.>", "offset": offset}
+        answer = await request(place.nats, "STREAM.NAMES", asked)
+        names: list[str] = answer.get("streams") or []
+        for name in names:
+            epoch, _, _ = name.removeprefix(prefix).partition("_")
+            if name.startswith(prefix) and epoch.isdigit():
+                found.add(int(epoch))
+        offset += len(names)
+        if not names or offset >= answer["total"]:
+            return found
+
+
+async def activate(place: ServicePlace, number: int, occupy: Occupy, say: Say) -> int:
+    """Serve this epoch instead of the current one, from where it was left. How many of its commits are parked.
+
+    Raises NotExistError for no such epoch, BadRequestError for the current one or outside maintenance, ConflictError
+    that names who is not parked, InternalError.
+    """
+    async with occupy(f"the activation of epoch {number}") as occupied, alone(place.database):
+        await remove_leftovers(place)
+        old = await current_epoch(place.database, place.service)
+        new = await _ready(place, number)
+        if new.current:
+            raise BadRequestError(f"epoch {number} is the current one already", code="epochCurrent")
+        description = LogDescription(new.number, new.partitions, FORMAT)
+        await streams.check(place.nats, place.subjects(new.number), description, new.partitions)
+        beside = schema_beside(place.database.schema)
+        indexes = await make_empty(place.database.url, beside)
+        ends = await streams.ends(place.nats, place.subjects(new.number), new.partitions)
+        source = Place(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
+        filled = await fill(source, [end or 0 for end in ends], say)
+        await make_indexes(place.database.url, beside, indexes)
+        await switch(place, old, new, beside, occupied.require)
+    log.info("An epoch was activated", action="epoch_activated", epoch=new.number, before=old.number)
+    return sum(one.parked for one in filled)
+
+
+async def delete(place: ServicePlace, number: int) -> Epoch:
+    """Delete an epoch with its streams, for ever. Its archive in the object storage stays.
+
+    Raises NotExistError for no such epoch, ConflictError for the current one.
+    """
+    async with alone(place.database):
+        await remove_leftovers(place)
+        epoch = await _ready(place, number)
+        if epoch.current:
+            raise ConflictError(
+                f"epoch {number} is the current one",
+                code="epochCurrent",
+                hint="activate another one first: runstream epochs activate",
+            )
+        await remove_epoch(place, epoch)
+    log.warning("An epoch was deleted", action="epoch_deleted", epoch=number)
+    return epoch
+
+
+async def _ready(place: ServicePlace, number: int) -> Epoch:
+    for epoch in await list_epochs(place.database, place.service):
+        if epoch.number == number and epoch.state == "ready":
+            return epoch
+    raise NotExistError(
+        f"there is no epoch {number}",
+        code="epochDoesNotExist",
+        hint="`runstream epochs list` shows those that there are",
+    )
