@@ -15,7 +15,7 @@ from runstream.events.event import Event
 from runstream.events.executor_task import EXECUTOR_TASK_EVENTS, ExecutorTaskAssigned, ExecutorTaskStepFinished
 from runstream.events.registry import EVENT_TYPES
 from runstream.events.run import RunCreated
-from runstream.executor.holding import Holdings
+from runstream.executor.executor import Holdings
 from runstream.folding import MAX_STEPS, UnfitCommitError, executor_task_of, fold_executor_task
 from runstream.log.runs import fold_run
 from runstream.projections.fold import PartitionFold

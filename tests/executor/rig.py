@@ -20,13 +20,12 @@ from runstream.errors import NotExistError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.events.run_config import Depend, RunConfig, RunConfigStored, RunConfigTask, Runtime, SaveContent, Step
 from runstream.executor.drivers.process import ProcessDriver
-from runstream.executor.executor import Executor
-from runstream.executor.jobs import Clock, Runner
-from runstream.executor.making import host_rules
-from runstream.executor.place import ExecutorPlace
-from runstream.executor.pod_runner import PodRunner
-from runstream.executor.pod_task import Surroundings
+from runstream.executor.executor import Executor, host_rules
+from runstream.executor.reporter import Clock
+from runstream.executor.runner import PodRunner, Surroundings
 from runstream.executor.spec import Specs
+from runstream.executor.task import Runner
+from runstream.executor.workdir import ExecutorPlace
 from runstream.ids import attempt_id, content_hash, executor_task_id, new_id, run_task_id
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, PosixObjects, paths

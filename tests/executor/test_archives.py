@@ -17,12 +17,10 @@ import pytest
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
-from runstream.executor.beneath import FOLDER, closing, open_beneath
-from runstream.executor.ending import StoppedError
-from runstream.executor.packing import Packed, pack
-from runstream.executor.removal import remove_tree
+from runstream.executor.beneath import FOLDER, closing, open_beneath, remove_tree
+from runstream.executor.steps.archives import Packed, Unpacking, pack
+from runstream.executor.task import StoppedError
 from runstream.executor.task_root import OutsideTaskError, TaskRoot
-from runstream.executor.unpacking import Unpacking
 from tests.executor.test_beneath import swapping
 from tests.executor.test_removal import chain
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runstream.errors import InternalError
-from runstream.executor.asking import asked
+from runstream.executor.spec import asked
 
 
 class Away:

@@ -17,8 +17,8 @@ from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.events.run_config import Step
 from runstream.executor.drivers.process import ProcessDriver
-from runstream.executor.environment import inherited
 from runstream.executor.limits import ControlGroups, Limits, control_groups
+from runstream.executor.spec import inherited
 from runstream.settings import ExecutorSettings
 from runstream.subjects import Address, partition_of
 from tests.executor.rig import SETTINGS, rig, run_step, task_of

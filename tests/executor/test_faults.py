@@ -15,7 +15,7 @@ import structlog
 
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.executor.executor import Executor
-from runstream.executor.jobs import plain
+from runstream.executor.task import plain
 from tests.executor.rig import rig, run_step, save_step, task_of
 
 FAULT = "a fault that \udcff nobody\0 foresaw"

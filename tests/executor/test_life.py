@@ -26,10 +26,10 @@ from runstream.events.executor_task import (
     ExecutorTaskTimedOut,
 )
 from runstream.executor.drivers.noop import NoopRunner
-from runstream.executor.jobs import Ended, Job
-from runstream.executor.place import ExecutorPlace
-from runstream.executor.pod_runner import CUT_OFF
 from runstream.executor.process_tree import MARK, find_process, readable
+from runstream.executor.runner import CUT_OFF
+from runstream.executor.task import Ended, Job
+from runstream.executor.workdir import ExecutorPlace
 from runstream.objects import PosixObjects, paths
 from runstream.subjects import Address, partition_of
 from tests.executor.rig import SETTINGS, Rig, Watched, limited, rig, run_step, task_of

@@ -18,8 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.executor.masking import Masker, Masking
-from runstream.executor.spellings import LONGEST, spellings
+from runstream.executor.masking import LONGEST, Masker, Masking, spellings
 from runstream.executor.step_log import StepLog
 
 LETTERS = st.text("ab1\n =", max_size=60)

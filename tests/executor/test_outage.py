@@ -14,7 +14,7 @@ from nats.aio.client import Client as Nats
 from runstream.codec import decode
 from runstream.embedded import NatsServer
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
-from runstream.executor.making import make_executor
+from runstream.executor.executor import make_executor
 from runstream.jetstream.connection import nats_connection
 from runstream.leases import open_leases
 from runstream.log.jetstream import JetStreamLog, open_log

@@ -14,8 +14,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from runstream.executor.beneath import FOLDER
-from runstream.executor.removal import _FS_IOC_SETFLAGS, printable, remove_tree
+from runstream.executor.beneath import _FS_IOC_SETFLAGS, FOLDER, printable, remove_tree
 from runstream.executor.task_root import User, run_as
 from tests.executor.rig import rig, run_step
 
@@ -146,7 +145,7 @@ async def test_what_cannot_be_removed_is_set_aside_and_the_executor_starts(
 ) -> None:
     # Earlier tests may have set a level that leaves warnings out; a logger that was used keeps its configuration.
     structlog.reset_defaults()
-    monkeypatch.setattr("runstream.executor.task_folder.log", structlog.get_logger())
+    monkeypatch.setattr("runstream.executor.workdir.log", structlog.get_logger())
     with capture_logs() as logs:
         async with rig(tmp_path) as it:
             assert (await it.run(run_step("true"))).task.settled

@@ -11,8 +11,8 @@ from pathlib import Path
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.events.run_config import Step
 from runstream.executor.drivers.process import ProcessDriver
-from runstream.executor.making import host_rules
-from runstream.executor.place import ExecutorPlace
+from runstream.executor.executor import host_rules
+from runstream.executor.workdir import ExecutorPlace
 from runstream.settings import ExecutorSettings, Settings
 from tests.executor.rig import SETTINGS, rig, run_step, task_of
 from tests.executor.test_life import appears

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runstream.executor.spreading import spread
+from runstream.executor.workdir import spread
 
 
 def _file_system(path: Path) -> str:

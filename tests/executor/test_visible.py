@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from runstream.errors import BadRequestError
-from runstream.executor.making import host_rules
-from runstream.executor.place import ExecutorPlace
+from runstream.executor.executor import host_rules
 from runstream.executor.sandbox import Visible, accounts, task_user
-from runstream.executor.task_folder import TaskFolder
 from runstream.executor.task_root import User
+from runstream.executor.workdir import ExecutorPlace, TaskFolder
 from runstream.service.configuration import load_settings
 from runstream.settings import ExecutorSettings, Settings
 

@@ -15,7 +15,7 @@ from msgspec.structs import asdict, replace
 
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.executor.making import make_executor
+from runstream.executor.executor import make_executor
 from runstream.jetstream.connection import nats_connection
 from runstream.leases import LeaseBucket, LeaseChange, open_leases
 from runstream.log.jetstream import open_log

@@ -1,7 +1,9 @@
-"""Opening files beneath a directory: no link, no `..` and no absolute path leads out of it.
+"""Files beneath a directory: opened, walked and removed without a link, `..` or an absolute path leading out of it.
 
 This holds while others rename, replace and link what is on the way. `openat2` does it in one call of the kernel;
 where that is missing (older kernels, seccomp filters), each component is opened by itself, without following links.
+Walking and removing go by descriptors and without recursion: a task can make a tree of any depth, with any names and
+modes. What cannot be removed is counted and named.
 """
 
 from __future__ import annotations
@@ -10,10 +12,17 @@ import contextlib
 import ctypes
 import enum
 import errno
+import fcntl
 import os
+import stat
+import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Final, Self
+from pathlib import Path
+from typing import Final, Generic, Self, TypeVar
+
+from runstream.errors import BadRequestError
 
 FOLDER: Final = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 """Flags that open a directory as the starting point of further calls."""
@@ -202,3 +211,294 @@ def closing(descriptor: int) -> Iterator[int]:
 def components(path: str) -> Sequence[str]:
     """Return the components of a path that mean something."""
     return [part for part in path.split("/") if part not in ("", ".")]
+
+
+T = TypeVar("T")
+
+_READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class ChangedError(BadRequestError):
+    """A file changed while it was read."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{printable(path)!r} changed while it was saved", code="fileChanged")
+
+
+class UnreadableError(BadRequestError):
+    """A file may not be read by the task's user."""
+
+    def __init__(self, path: str, reason: OSError) -> None:
+        super().__init__(f"{printable(path)!r} cannot be read: {reason.strerror}", code="fileNotReadable")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[T]):
+    """Something in the tree."""
+
+    folder: int
+    """The open directory that it is in; until the next entry."""
+    name: str
+    path: str
+    """Relative to the top of the tree."""
+    status: os.stat_result
+    above: T
+    """What the walker noted of its directory."""
+
+
+@dataclass(slots=True)
+class _Level(Generic[T]):
+    identity: tuple[int, int]
+    names: list[str]
+    path: str
+    note: T
+
+
+class TreeWalk(Generic[T]):
+    """Visits what is in a directory, each directory before what is in it, names in order."""
+
+    def __init__(self, top: int, note: T) -> None:
+        """Own nothing of `top`, an open directory. `note` is what its entries have as `above`."""
+        self._here = os.open(".", _READABLE, dir_fd=top)
+        self._levels = [_Level(_identity(self._here), _names(self._here), "", note)]
+
+    def close(self) -> None:
+        """Close what is open."""
+        os.close(self._here)
+
+    def __iter__(self) -> Iterator[Entry[T]]:
+        while self._levels:
+            level = self._levels[-1]
+            if not level.names:
+                self._leave()
+                continue
+            name = level.names.pop()
+            try:
+                status = os.stat(name, dir_fd=self._here, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # it went since the directory was listed
+            yield Entry(self._here, name, level.path + name, status, level.note)
+
+    def enter(self, entry: Entry[T], note: T) -> None:
+        """Visit what is in a directory next: the entry that came last."""
+        try:
+            below = open_beneath(self._here, entry.name, _READABLE)
+        except FileNotFoundError:
+            return
+        except PermissionError as error:
+            raise UnreadableError(entry.path, error) from error
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise ChangedError(entry.path) from error
+            raise
+        os.close(self._here)
+        self._here = below
+        self._levels.append(_Level(_identity(below), _names(below), f"{entry.path}/", note))
+
+    def _leave(self) -> None:
+        left = self._levels.pop()
+        if self._levels:
+            above = os.open("..", _READABLE, dir_fd=self._here)
+            os.close(self._here)
+            self._here = above
+            if _identity(above) != self._levels[-1].identity:
+                raise ChangedError(left.path.rstrip("/"))
+
+
+def _names(directory: int) -> list[str]:
+    """Return the names in an open directory, the last one first."""
+    with os.scandir(directory) as entries:
+        return sorted((entry.name for entry in entries), reverse=True)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+_ALL = 0o700
+_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+_IMMUTABLE_OR_APPEND = 0x10 | 0x20
+_AGAIN = 100
+"""How many directories may turn out not to be empty, before that is a problem."""
+_SHOWN_LETTERS = 300
+_NAMED = 3
+"""How many problems are kept; the others are only counted."""
+
+
+@dataclass(slots=True)
+class Problems:
+    """What could not be removed."""
+
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+    """The first of them: path and reason."""
+
+    def add(self, path: str, error: OSError) -> None:
+        """Count one more."""
+        self.count += 1
+        if len(self.named) < _NAMED:
+            reason = "a file system is mounted on it" if error.errno == errno.EXDEV else error.strerror
+            self.named.append(f"{printable(path)}: {reason}")
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.named)} more" if self.count > len(self.named) else ""
+        return "; ".join(self.named) + more
+
+
+@dataclass(slots=True)
+class _Removed:
+    """A directory that is being removed, with those below it that are still there."""
+
+    name: str
+    identity: tuple[int, int]
+    folders: list[str]
+    kept: bool = False
+    """Whether something in it cannot be removed."""
+
+
+def remove_tree(path: Path) -> Problems:
+    """Remove a file or a directory with everything in it; return what is left. A missing path is no problem."""
+    problems = Problems()
+    try:
+        with closing(os.open(path.parent, _READABLE)) as parent:
+            _Removal(parent, str(path), problems).run()
+    except FileNotFoundError:
+        pass  # its parent is not there either
+    except OSError as error:
+        problems.add(str(path), error)
+    return problems
+
+
+class _Removal:
+    def __init__(self, parent: int, path: str, problems: Problems) -> None:
+        self._path = path
+        self._problems = problems
+        self._again = _AGAIN
+        self._here = os.dup(parent)
+        self._levels = [_Removed("", _identity(parent), [path.rpartition("/")[2]])]
+
+    def run(self) -> None:
+        try:
+            while True:
+                level = self._levels[-1]
+                if level.folders:
+                    self._enter(level, level.folders.pop())
+                elif len(self._levels) == 1:
+                    return
+                else:
+                    self._leave()
+        finally:
+            os.close(self._here)
+
+    def _enter(self, level: _Removed, name: str) -> None:
+        """Go down into a directory and remove its files; a file in its place is removed itself."""
+        try:
+            below = _opened(self._here, name)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP) or not self._unlink(self._here, name):
+                self._keep(level, name, error)
+            return
+        os.close(self._here)
+        self._here = below
+        self._levels.append(_Removed(name, _identity(below), []))
+        self._remove_files()
+
+    def _remove_files(self) -> None:
+        """Remove all in this directory that is no directory, and note which those are."""
+        level = self._levels[-1]
+        try:
+            with os.scandir(self._here) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        level.folders.append(entry.name)
+                    else:
+                        self._unlink(self._here, entry.name)
+        except OSError as error:
+            self._keep(level, "", error)
+
+    def _unlink(self, folder: int, name: str) -> bool:
+        level = self._levels[-1]
+        for attempt in range(2):
+            try:
+                os.unlink(name, dir_fd=folder)
+                return True
+            except FileNotFoundError:
+                return True
+            except OSError as error:
+                if attempt or error.errno != errno.EPERM:
+                    self._keep(level, name, error)
+                    return False
+                _make_mutable(folder, name)
+        return True
+
+    def _leave(self) -> None:
+        """Return to the parent, and remove the directory that was left."""
+        done = self._levels.pop()
+        above = self._levels[-1]
+        parent = os.open("..", _READABLE, dir_fd=self._here)
+        if _identity(parent) != above.identity:
+            os.close(parent)
+            raise OSError(errno.ESTALE, "it was moved while it was removed")
+        os.close(self._here)
+        self._here = parent
+        if done.kept:
+            above.kept = True
+            return
+        for attempt in range(2):
+            try:
+                os.rmdir(done.name, dir_fd=parent)
+                return
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                if error.errno == errno.ENOTEMPTY and self._again > 0:  # it was filled, or not listed in full
+                    self._again -= 1
+                    above.folders.append(done.name)
+                    return
+                if attempt or error.errno != errno.EPERM:
+                    self._keep(above, done.name, error)
+                    return
+                _make_mutable(parent, done.name)
+
+    def _keep(self, level: _Removed, name: str, error: OSError) -> None:
+        level.kept = True
+        inside = [each.name for each in self._levels[2:]]
+        shown = "/".join(filter(None, [*inside, name])) if len(self._levels) > 1 else ""
+        self._problems.add(f"{self._path}/{shown}".rstrip("/"), error)
+
+
+def _opened(folder: int, name: str) -> int:
+    """Open a directory so that what is in it can be removed, whatever its mode and flags."""
+    try:
+        below = open_beneath(folder, name, _READABLE, same_mount=True)
+    except PermissionError:
+        with closing(open_beneath(folder, name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, same_mount=True)) as found:
+            os.chmod(f"/proc/self/fd/{found}", _ALL)  # noqa: PTH101 -- the way to change what O_PATH opened
+        below = open_beneath(folder, name, _READABLE, same_mount=True)
+    if os.fstat(below).st_mode & _ALL != _ALL:
+        with contextlib.suppress(OSError):  # of another user: what cannot be removed is told of then
+            os.fchmod(below, _ALL)
+    return below
+
+
+def _make_mutable(folder: int, name: str) -> None:
+    """Take away the flags that keep a file or its directory from being changed, where that is allowed."""
+    for path in (".", name):
+        with contextlib.suppress(OSError):  # no file, no right, no such flags: the second attempt tells
+            if not stat.S_ISREG(mode := os.lstat(path, dir_fd=folder).st_mode) and not stat.S_ISDIR(mode):
+                continue
+            with closing(open_beneath(folder, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as found:
+                flags = struct.unpack("i", fcntl.ioctl(found, _FS_IOC_GETFLAGS, b"\0" * 4))[0]
+                if flags & _IMMUTABLE_OR_APPEND:
+                    fcntl.ioctl(found, _FS_IOC_SETFLAGS, struct.pack("i", flags & ~_IMMUTABLE_OR_APPEND))
+
+
+def printable(name: str) -> str:
+    """Return a name for people, on one line: what is no text is escaped, and the middle of a long one is cut."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    if len(text) > _SHOWN_LETTERS:
+        text = f"{text[: _SHOWN_LETTERS // 2]}…{text[-_SHOWN_LETTERS // 2 :]}"
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

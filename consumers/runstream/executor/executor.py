@@ -9,25 +9,34 @@ nothing is started a second time: what was running has failed, what was not star
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
+from collections import Counter, deque
+from collections.abc import Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
+from nats.aio.client import Client as Nats
 
 from runstream.codec import decode
+from runstream.commits import Head, StoredCommit
 from runstream.errors import BadRequestError
-from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.executor.ending import Reason
-from runstream.executor.execution import Execution
-from runstream.executor.holding import Held, Holdings, Stage
-from runstream.executor.jobs import Clock, Runner
-from runstream.executor.place import ExecutorPlace
+from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskPhase
+from runstream.executor.drivers.noop import NoopRunner
+from runstream.executor.drivers.process import HostRules, ProcessDriver
+from runstream.executor.limits import Limits
 from runstream.executor.presence import Leases, Presence
-from runstream.executor.room import lack_of_room
+from runstream.executor.reporter import Clock, Known
+from runstream.executor.runner import PodRunner, Surroundings
+from runstream.executor.sandbox import Visible
+from runstream.executor.spec import Specs
+from runstream.executor.task import Execution, Held, Reason, Runner, Stage
+from runstream.executor.workdir import ExecutorPlace, lack_of_room
+from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.lifecycle import Component
 from runstream.log.port import Log, RawMessage
-from runstream.settings import ExecutorSettings
+from runstream.objects import ObjectStorage
+from runstream.sealing import Keyring
+from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.live import LiveLogs
 from runstream.telemetry.metrics import FINISHED_TASKS, RUNNING_TASKS
 
@@ -48,7 +57,7 @@ def _now() -> datetime:
 
 
 class Executor(Component):
-    """One executor; made by `runstream.executor.making.make_executor`."""
+    """One executor; made by `make_executor`."""
 
     name = "executor"
 
@@ -341,3 +350,108 @@ class Executor(Component):
 
 def _nothing() -> None:
     """What runs without room gives none back."""
+
+
+class Holdings:
+    """All tasks that are not forgotten, and how far each partition was read."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Held] = {}
+        self._last: dict[int, int] = {}
+
+    def begin_behind(self, after: Mapping[int, int]) -> None:
+        """These sequences were read by an earlier process."""
+        self._last = dict(after)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(list(self._held.values()))
+
+    def take_in(self, stored: StoredCommit) -> Held | None:
+        """The task that a commit is about, after it; None for one that was forgotten."""
+        commit = stored.commit
+        partition = commit.address.partition
+        self._last[partition] = max(self._last.get(partition, 0), stored.position.sequence)
+        held = self._held.get(commit.address.id)
+        if held is None:
+            return self._begin(stored)
+        if held.reporter is not None:
+            held.reporter.observe(stored)
+        else:
+            held.known.apply(stored)
+        return held
+
+    def forget(self, held: Held) -> None:
+        """Nothing remains to be done about it."""
+        self._held.pop(held.id, None)
+
+    def positions(self) -> dict[int, int]:
+        """Behind which sequence of each partition a restart has to read."""
+        after = dict(self._last)
+        for held in self._held.values():
+            partition = held.known.address.partition
+            after[partition] = min(after[partition], held.first - 1)
+        return after
+
+    def open_tasks(self) -> dict[str, int]:
+        """How many tasks have not ended, by partition."""
+        return dict(Counter(str(held.known.address.partition) for held in self._held.values() if held.known.task.open))
+
+    def _begin(self, stored: StoredCommit) -> Held | None:
+        commit = stored.commit
+        if commit.version != 1 or not commit.events or not isinstance(commit.events[0], ExecutorTaskAssigned):
+            return None
+        try:
+            task = fold_executor_task(None, commit)
+        except UnfitCommitError as error:
+            log.warning(f"a task is left out: {error}", action="commit_unfit", task=commit.address.id)
+            return None
+        known = Known(commit.address, task, Head(1, stored.position.sequence), commit.trace, commit.id)
+        held = self._held[task.id] = Held(known, stored.position.sequence)
+        return held
+
+
+CONFIGURATION_FOLDER = Path("/etc/runstream")
+"""Where administrators keep settings and tokens, by custom: no task sees it."""
+
+
+def make_executor(
+    settings: Settings, nats: Nats, log: Log, objects: ObjectStorage, leases: Leases, keyring: Keyring
+) -> Executor:
+    """The executor of this data directory, not started yet. `leases` is the board `<namespace>_executors`."""
+    place = ExecutorPlace(settings.data_dir)
+    offered = settings.executor
+    if offered.driver == "noop":
+        return Executor(place, offered, log, leases, NoopRunner())
+    live = LiveLogs(nats, settings.namespace)
+    driver = ProcessDriver(place.identity(offered.id), host_rules(settings, place))
+    around = Surroundings(
+        *(driver, log, objects, live, Specs(log, keyring), place.spare, offered.stop_grace_seconds),
+        step_log_bytes=offered.step_log_bytes,
+        task_disk_bytes=offered.task_disk_bytes,
+    )
+    runner: Runner = PodRunner(around, place.tasks)
+    return Executor(place, offered, log, leases, runner, live)
+
+
+def host_rules(settings: Settings, place: ExecutorPlace) -> HostRules:
+    """Return how host tasks run here, as the settings say."""
+    offered = settings.executor
+    hidden = (settings.data_dir, settings.objects_path, settings.secrets_key_path, settings.file, CONFIGURATION_FOLDER)
+    return HostRules(
+        sandbox=offered.sandbox,
+        visible=Visible(
+            offered.sandbox_readonly,
+            offered.sandbox_writable,
+            tuple(path for path in hidden if path is not None),
+            offered.sandbox_network,
+        ),
+        passed=offered.pass_environment,
+        limits=Limits(
+            processes=offered.task_processes,
+            open_files=offered.task_open_files,
+            file_bytes=offered.task_file_bytes,
+            memory_bytes=offered.task_memory_bytes,
+        ),
+        accounts=place.folder,
+        allow=offered.allow_host,
+    )

@@ -8,13 +8,19 @@ However the output is cut into chunks, the result is the same.
 
 from __future__ import annotations
 
+import base64
+import html
+import json
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from urllib.parse import quote, unquote
 
 from ahocorasick_rs import BytesAhoCorasick
 
-from runstream.executor.spellings import LONGEST, spellings
+from runstream.runconfig import LEAST_MASKED_BYTES
 
 MASK = b"***"
 _NEEDLE = 8
@@ -167,3 +173,221 @@ def _common(one: bytes, other: bytes) -> int:
         if first != second:
             return at
     return min(len(one), len(other))
+
+
+LONGEST = 256
+"""Bytes of the longest spelling. Longer texts are cut, so that little output is held back for a comparison."""
+_FINE_BYTES = 512
+"""Up to this length encodings are found however they are wrapped; beyond, as one line or wrapped as tools do it."""
+_WINDOW = 16
+_WORD_LETTERS = 8
+"""Fewer letters than this, and nothing else, may be a word of any language."""
+_NEIGHBOUR = 32
+_LONE_USER = 16
+"""The name in a URL without a password is a token from this length on."""
+_DEPTH = 5
+_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#\s]*)@")
+_LITERALS = frozenset({"true", "false", "null", "none"})
+_SAFE_IN_URLS = ("", "/", "!*'()", "!*'()/;:@&=+$,?#")
+_WRAPS = (64, 76)
+
+
+def spellings(secret: str) -> dict[bytes, bool]:
+    """All spellings of a secret, and whether each is masked only where it stands alone as a word."""
+    found: dict[bytes, bool] = {}
+    for text, word in _texts(secret):
+        for piece in _pieces(text):
+            if len(piece) >= LEAST_MASKED_BYTES:
+                found[piece] = found.get(piece, True) and word
+    return found
+
+
+def _texts(secret: str) -> Iterator[tuple[bytes, bool]]:
+    for value, number in _values(secret, _DEPTH):
+        data = value.strip().encode(errors="replace")
+        fine = len(data) <= _FINE_BYTES
+        encoded = {*_base64(data, fine=fine), *_hex(data, fine=fine)}
+        for part in _parts(value):
+            written = part.encode(errors="replace")
+            word = number or _may_be_a_word(part)
+            yield from ((text.encode(errors="replace"), word) for text in {part, *_escaped(part)})
+            if fine and written != data and len(written) >= LEAST_MASKED_BYTES:
+                encoded |= {*_base64(written, fine=True), *_hex(written, fine=True)}
+        if len(data) >= LEAST_MASKED_BYTES:
+            yield from ((text, False) for text in encoded)
+            yield from ((text, True) for text in _last_lines(data))
+
+
+def _values(text: str, depth: int) -> Iterator[tuple[str, bool]]:
+    """The text, every value in it if it is JSON, and the credentials if it is a URL; and whether each is a number."""
+    yield text, False
+    if depth == 0:
+        return
+    if match := _CREDENTIALS.match(text.strip()):
+        user, colon, password = match[1].partition(":")
+        given = password if colon else user if len(user) >= _LONE_USER else ""
+        yield from ((each, False) for each in {given, unquote(given)} - {""})
+    if text.lstrip()[:1] in ("{", "["):
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            return  # it is no JSON
+        for leaf in _leaves(document):
+            if isinstance(leaf, str):
+                yield from _values(leaf, depth - 1)
+            else:
+                yield json.dumps(leaf), True
+
+
+def _leaves(document: object) -> Iterator[str | int | float]:
+    pending = [document]
+    while pending:
+        match pending.pop():
+            case dict() as entries:
+                pending.extend(entries.values())
+            case list() as items:
+                pending.extend(items)
+            case bool() | None:
+                pass
+            case str() | int() | float() as leaf if str(leaf).lower() not in _LITERALS:
+                yield leaf
+
+
+def _parts(value: str) -> Iterator[str]:
+    """Each line that is long enough, and short ones between their neighbours, with both kinds of line ends."""
+    lines = [line.strip() for line in value.strip().split("\n")]
+    yield from (line for line in lines if not _short(line))
+    runs = [(short, list(group)) for short, group in groupby(lines, _short)]
+    around = [(False, [""]), *runs, (False, [""])]
+    for (_, before), ((short, between), (_, after)) in zip(around, pairwise(around[1:]), strict=False):
+        if short and any(between):
+            joined = [before[-1][-_NEIGHBOUR:], *between, after[0][:_NEIGHBOUR]]
+            for end in ("\n", "\r\n"):
+                yield end.join(joined).strip()
+
+
+def _short(line: str) -> bool:
+    return len(line.encode(errors="replace")) < LEAST_MASKED_BYTES
+
+
+def _may_be_a_word(text: str) -> bool:
+    return len(text) < _WORD_LETTERS and text.isascii() and text.isalpha()
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    if len(text) <= LONGEST:
+        yield text
+        return
+    yield from (text[at : at + LONGEST] for at in range(0, len(text) - LONGEST, LONGEST))
+    yield text[-LONGEST:]
+
+
+def _escaped(text: str) -> Iterator[str]:
+    yield from _json(text)
+    yield from _xml(text)
+    yield from _url(text)
+    yield from _shell(text)
+    yield text.replace("'", "''")  # YAML, SQL
+    yield text.replace('"', '""')  # CSV
+    yield from (repr(text)[1:-1], ascii(text)[1:-1], repr(text.encode(errors="replace"))[2:-1])
+
+
+def _json(text: str) -> Iterator[str]:
+    for ascii_only in (True, False):
+        plain = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        safe = re.sub("[<>&]", _unicode, plain)  # as Go writes it
+        for one in (plain, safe, plain.replace("/", "\\/")):
+            yield one
+            yield re.sub(r"(?<=\\u)[0-9a-f]{4}", lambda match: match[0].upper(), one)
+            yield json.dumps(one, ensure_ascii=False)[1:-1]  # JSON in JSON
+
+
+def _unicode(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _xml(text: str) -> Iterator[str]:
+    plain = html.escape(text, quote=False)
+    for double in ('"', "&quot;", "&#34;"):
+        for single in ("'", "&#39;", "&#x27;", "&apos;"):
+            yield plain.replace('"', double).replace("'", single)
+
+
+def _url(text: str) -> Iterator[str]:
+    for safe in _SAFE_IN_URLS:
+        for tilde in ("~", "%7E"):
+            upper = quote(text, safe=safe, errors="replace").replace("~", tilde)
+            lower = re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), upper)
+            for one in (upper, lower):
+                yield one
+                yield one.replace("%20", "+")
+
+
+def _shell(text: str) -> Iterator[str]:
+    yield text.replace("'", "'\\''")  # bash: set -x
+    yield text.replace("'", "'\"'\"'")
+    dash = re.sub("'+", lambda match: f"'\"{match[0]}\"'", text)
+    yield from (dash, dash.strip("'"))  # dash: export -p, without empty texts at its ends
+    yield re.sub(r"([^\w@%+=:,./-])", r"\\\1", text)  # bash: printf %q
+    yield re.sub(r"([^\w@%+:./-])", r"\\\1", text)
+    yield re.sub(r"([^\w@%+=:./-])", r"\\\1", text)
+    yield re.sub(r'([$`"\\])', r"\\\1", text)  # bash: declare -p
+    control = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t")
+    control = control.replace("\r", "\\r").replace("\x1b", "\\E")
+    yield control  # bash: $'…'
+    yield "".join(one if one.isascii() else "".join(f"\\{byte:03o}" for byte in one.encode()) for one in control)
+
+
+def _base64(data: bytes, *, fine: bool) -> Iterator[bytes]:
+    for shift in range(3):
+        begin = (0, 2, 3)[shift]  # the first characters that the bytes before have no part in
+        whole = base64.b64encode(bytes(shift) + data)[begin:]
+        inner = whole[: (shift + len(data)) * 8 // 6 - begin]
+        with_end = base64.b64encode(bytes(shift) + data + b"\n")[begin:]
+        for text in (inner, whole, with_end):
+            widths = _WRAPS if shift == 0 else _WRAPS[:1]
+            for piece in _windows(text, 4, widths, fine=fine):
+                yield piece
+                yield piece.translate(_URL_SAFE)
+
+
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+
+
+def _last_lines(data: bytes) -> Iterator[bytes]:
+    """The short last line of base64 that is wrapped."""
+    for end in (b"", b"\n"):
+        encoded = base64.b64encode(data + end)
+        for width in _WRAPS:
+            last = encoded[len(encoded) // width * width :]
+            if len(last) < min(len(encoded), _WINDOW):
+                yield last.rstrip(b"=")
+
+
+def _hex(data: bytes, *, fine: bool) -> Iterator[bytes]:
+    spelled = [(data.hex(), 2)]
+    if fine:
+        spelled += [(data.hex(" "), 3), (data.hex(":"), 3)]
+        spelled += [(data[at:].hex(" ", -2), 5) for at in range(2)]  # as xxd groups it
+    for text, unit in spelled:
+        for piece in _windows(text.encode(), unit, (60, 64), fine=fine):
+            yield piece
+            yield piece.upper()
+
+
+def _windows(text: bytes, unit: int, widths: Iterable[int], *, fine: bool) -> Iterator[bytes]:
+    """Pieces that cover the text; with `fine` also if it is broken into lines at any multiple of `unit`."""
+
+    def cut(size: int, step: int) -> list[bytes]:
+        return [text[at : at + size] for at in range(0, max(len(text) - size, 0) + step, step)]
+
+    if not fine:
+        for width in widths:
+            yield from (piece for piece in cut(width, width) if len(piece) >= _WINDOW)
+        yield text[-min(widths) :]
+        return
+    size = _WINDOW - _WINDOW % unit
+    yield from (piece for piece in cut(size, unit) if len(piece) >= min(size, len(text)))
+    yield text[-size:]
+    for shorter in (size // 2, size * 3 // 4):  # at the ends of lines
+        yield from (text[: shorter - shorter % unit], text[-(shorter - shorter % unit) :])

@@ -24,8 +24,8 @@ from runstream.events.executor import (
     ExecutorRegistered,
     ExecutorUndrained,
 )
-from runstream.executor.ending import Reason
-from runstream.executor.jobs import Clock, Runner
+from runstream.executor.reporter import Clock
+from runstream.executor.task import Reason, Runner
 from runstream.folding import UnfitCommitError, fold_executor
 from runstream.leases import encode_offer
 from runstream.log.port import AppendConflictError, Log

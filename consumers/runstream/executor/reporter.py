@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -19,11 +20,13 @@ from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask, decide_report
 from runstream.errors import InternalError, RemoteError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
-from runstream.executor.jobs import Clock
 from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.ids import new_id
 from runstream.log.port import AppendConflictError, Log
 from runstream.subjects import Address
+
+Clock = Callable[[], datetime]
+"""The time now, in UTC."""
 
 GATHER_SECONDS = 0.1
 """How long events are gathered while a task runs."""

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from runstream.errors import BadRequestError
 from runstream.executor.spawner import plan
-from runstream.executor.task_folder import TaskFolder
 from runstream.executor.task_root import User
+from runstream.executor.workdir import TaskFolder
 
 SYSTEM_PLACES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix/store")
 HOME = "/home/runstream"

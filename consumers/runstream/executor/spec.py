@@ -1,18 +1,26 @@
-"""What an executor needs to know of a task: generated from its run config when it is taken up, stored nowhere.
+"""What an executor has to know of a task: its spec, made from the run config, and its processes' environment.
 
-Run configs are read from the log by their hash, and kept in memory, bounded.
+A spec is made when the task is taken up, and stored nowhere. Run configs are read from the log by their hash, and some
+are kept in memory. The log is waited for: a restart of NATS fails no task. Environments: rules step-8, step-10.
 """
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
 
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
-from runstream.executor.asking import asked
-from runstream.executor.environment import for_steps, task_environment
+from runstream.executor.process_tree import MARK
 from runstream.ids import run_task_id
 from runstream.log.port import Log
 from runstream.runconfig import ancestors_of
@@ -122,3 +130,119 @@ def workspace_of(config: RunConfig, own: RunConfigTask, task: ExecutorTask) -> t
         for index, step in enumerate(parent.steps)
         if step.type == "save_to_workspace"
     )
+
+
+_INHERITED = frozenset({"PATH", "LANG", "LANGUAGE", "TZ"})
+_INHERITED_PREFIX = "LC_"
+_TERMINAL = "xterm-256color"
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FALLBACK_LOCALE = "C.UTF-8"
+
+
+def inherited(environment: Mapping[str, str], patterns: Sequence[str] = (), own: Path | None = None) -> dict[str, str]:
+    """Return what a host task gets of the executor's environment: a short list, and what the patterns name.
+
+    `own` is the virtual environment that the service runs in: its programs are not the task's.
+    """
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in _INHERITED
+        or name.startswith(_INHERITED_PREFIX)
+        or any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    folders = [folder for folder in kept.get("PATH", "").split(":") if folder and not _lies_in(folder, own)]
+    kept["PATH"] = ":".join(folders) or _DEFAULT_PATH
+    if not kept.keys() & {"LANG", "LC_ALL", "LC_CTYPE"}:
+        kept["LANG"] = _FALLBACK_LOCALE
+    return kept
+
+
+def own_virtual_environment() -> Path | None:
+    """Return the virtual environment of this process, if it runs in one."""
+    return Path(sys.prefix) if sys.prefix != sys.base_prefix else None
+
+
+def _lies_in(folder: str, own: Path | None) -> bool:
+    if own is None:
+        return False
+    return any(own in (path, *path.parents) for path in (Path(folder), Path(folder).resolve()))
+
+
+def for_terminal(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a command that has a terminal."""
+    return {"TERM": _TERMINAL, **environment}
+
+
+_CREDENTIALS = ("SSHPRIVKEY", "SSHHOSTKEY", "GIT_USERNAME", "GIT_PASSWORD")
+_OF_GIT = frozenset(
+    f"{prefix}_{name}" for prefix in ("AGOLA", "RUNSTREAM") for name in ("GIT_USERNAME", "GIT_PASSWORD")
+)
+_PRIVATE_KEYS = frozenset({"AGOLA_SSHPRIVKEY", "RUNSTREAM_SSHPRIVKEY"})
+
+
+def task_environment(
+    own: Mapping[str, str], static: Mapping[str, str], of_run: Mapping[str, str], counter: int, attempt: int
+) -> dict[str, str]:
+    """The task's environment: its own, then the static one, the run's, and the numbers of the run and of the attempt.
+
+    Each name that begins with AGOLA_ is also given as RUNSTREAM_, unless that is set itself. A task may bring the
+    credentials for git that its project does not have, under either name.
+    """
+    numbers = {"RUN_COUNTER": str(counter), "TASK_ATTEMPT": str(attempt)}
+    ours = {f"{prefix}_{name}": number for name, number in numbers.items() for prefix in ("AGOLA", "RUNSTREAM")}
+    credentials = {name: own.get(f"AGOLA_{name}") or own.get(f"RUNSTREAM_{name}") for name in _CREDENTIALS}
+    given = {
+        f"{prefix}_{name}": text for name, text in credentials.items() if text for prefix in ("AGOLA", "RUNSTREAM")
+    }
+    projects = {name: text for name, text in static.items() if text or name not in given}
+    merged = {**own, **given, **projects, **of_run, **ours}
+    twins = {f"RUNSTREAM_{name[6:]}": value for name, value in merged.items() if name.startswith("AGOLA_")}
+    return {**twins, **merged}
+
+
+def for_steps(environment: Mapping[str, str], secrets: Container[str]) -> dict[str, str]:
+    """Return the task's environment without the credentials for git, which are the clone step's alone.
+
+    A private key that is no secret stays: its variable is one that every task has.
+    """
+    return {
+        name: "" if name in _PRIVATE_KEYS and text in secrets else text
+        for name, text in environment.items()
+        if name not in _OF_GIT
+    }
+
+
+def placed(home: str, tmp: str, user: str) -> dict[str, str]:
+    """Return what belongs to the task's place: its home, its temporary folder, its user and shell."""
+    return {"HOME": home, "TMPDIR": tmp, "USER": user, "LOGNAME": user, "SHELL": "/bin/sh"}
+
+
+def marked(environment: Mapping[str, str], mark: str) -> dict[str, str]:
+    """The environment with the mark by which the task's processes are found; nothing can replace it."""
+    return {**environment, MARK: mark}
+
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 60.0
+_FIRST_DELAY_SECONDS = 0.1
+_MAX_DELAY_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+
+async def asked(ask: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECONDS) -> T:
+    """What the log answers; while it cannot be reached it is asked again. Raises InternalError after that long."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    delay = _FIRST_DELAY_SECONDS
+    while True:
+        try:
+            return await ask()
+        except InternalError as error:
+            if error.code != "logUnreachable" or loop.time() + delay > deadline:
+                raise
+            log.warning("a task waits for the log", action="task_waits_for_log", error=str(error))
+        await asyncio.sleep(delay)
+        delay = min(delay * 2, _MAX_DELAY_SECONDS)

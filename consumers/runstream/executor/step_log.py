@@ -19,7 +19,7 @@ import structlog
 
 from runstream.counting import counted
 from runstream.executor.masking import Masker, Masking
-from runstream.executor.room import is_full
+from runstream.executor.workdir import is_full
 from runstream.steplogs.live import LiveLog
 
 log = structlog.get_logger()

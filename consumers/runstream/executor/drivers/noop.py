@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import (
     ExecutorTaskEvent,
     ExecutorTaskFinished,
@@ -12,7 +11,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
 )
-from runstream.executor.jobs import Ended, Job
+from runstream.executor.task import Ended, Job, lost_logs
 
 
 class NoopRunner:
@@ -49,11 +48,3 @@ class NoopRunner:
 
     async def close(self) -> None:
         """Nothing is held."""
-
-
-def lost_logs(task: ExecutorTask) -> tuple[ExecutorTaskLogLost, ...]:
-    """That the logs of all begun steps are lost which are not settled yet."""
-    steps = ((None, task.setup_step), *enumerate(task.steps))
-    return tuple(
-        ExecutorTaskLogLost(index) for index, step in steps if step.start_time is not None and not step.log_settled
-    )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from runstream.errors import BadRequestError
-from runstream.executor.command_output import Output
 from runstream.executor.spec import ExecutorTaskSpec
-from runstream.executor.task_folder import TaskFolder
 from runstream.executor.task_root import TaskRoot
+from runstream.executor.workdir import TaskFolder
+
+Output = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True)

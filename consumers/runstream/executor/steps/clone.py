@@ -23,9 +23,8 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from runstream.errors import BadRequestError
-from runstream.executor.command_output import Output
-from runstream.executor.drivers.port import Exec
-from runstream.executor.steps.context import StepContext
+from runstream.executor.drivers.port import Exec, Output
+from runstream.executor.steps.run import StepContext
 from runstream.executor.task_root import TaskRoot
 from runstream.git_variables import ELSEWHERE
 

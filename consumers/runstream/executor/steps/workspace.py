@@ -13,16 +13,17 @@ from typing import BinaryIO, cast
 
 from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
+from runstream.events.run import RunRestarted, RunTaskRetried, RunTaskRetryDropped
 from runstream.executor.masking import Masking
-from runstream.executor.packing import pack
-from runstream.executor.spec import WorkspaceArchive
-from runstream.executor.steps.context import StepContext
-from runstream.executor.steps.saved import was_saved
-from runstream.executor.unpacking import Unpacking
-from runstream.ids import attempt_id
+from runstream.executor.spec import WorkspaceArchive, asked
+from runstream.executor.steps.archives import Unpacking, pack
+from runstream.executor.steps.run import StepContext
+from runstream.folding import executor_task_of
+from runstream.ids import attempt_id, executor_task_id, run_task_id
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES
+from runstream.subjects import Address
 
 MAX_WARNINGS = 10
 """Warnings of a step that its run shows; the log has all of them."""
@@ -119,3 +120,30 @@ async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: Objec
 
 def _counted(entries: int) -> str:
     return counted(entries, "file or folder", "files and folders")
+
+
+async def was_saved(run_id: str, partition: int, archive: WorkspaceArchive, log: Log) -> bool:
+    """Whether the ancestor's task says that it stored this archive: one that was skipped or failed did not."""
+    task_id = await _executed_as(run_id, partition, archive.task, log)
+    address = Address(partition, "task", task_id)
+    task = executor_task_of(await asked(lambda: log.history(address)) if task_id else ())
+    return task is not None and archive.step < len(task.steps) and task.steps[archive.step].archive_stored
+
+
+async def _executed_as(run_id: str, partition: int, name: str, log: Log) -> str:
+    """The id of the executor task of the last attempt at a task; empty for one that was kept and never ran."""
+    attempt = 1
+    for stored in await asked(lambda: log.history(Address(partition, "run", run_id))):
+        for event in stored.commit.events:
+            match event:
+                case RunRestarted(kept=kept):
+                    for one in kept:
+                        if one.task == name:
+                            return one.executor_task_id
+                case RunTaskRetried(task, number) if task == name:
+                    attempt = number
+                case RunTaskRetryDropped(task) if task == name:
+                    attempt -= 1
+                case _:
+                    pass
+    return executor_task_id(run_id, run_task_id(run_id, name), attempt)

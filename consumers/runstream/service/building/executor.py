@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from runstream.executor.executor import Executor
-from runstream.executor.making import make_executor
+from runstream.executor.executor import Executor, make_executor
 from runstream.service.building.keyring import keyring_of
 from runstream.service.building.leases import executor_leases
 from runstream.service.platform import Platform

@@ -1,4 +1,4 @@
-"""What a step is given."""
+"""What each step is given, and `run`: its command is a script that a shell executes (rules step-6 and step-7)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.run_config import Step
-from runstream.executor.drivers.port import Pod
+from runstream.executor.drivers.port import Exec, Pod
 from runstream.executor.spec import ExecutorTaskSpec
 from runstream.executor.step_log import StepLog
-from runstream.executor.task_folder import TaskFolder
+from runstream.executor.workdir import TaskFolder
 
 DEFAULT_SHELL = "/bin/sh -e"
 DEFAULT_WORKING_DIR = "~/project"
@@ -35,3 +35,15 @@ class StepContext:
     def working_dir(self) -> str:
         """The task's working directory as it was configured."""
         return self.spec.task.working_dir or DEFAULT_WORKING_DIR
+
+
+async def run(context: StepContext) -> int:
+    """Execute the command; its exit status."""
+    step, task = context.step, context.spec.task
+    shell = step.shell or task.shell or DEFAULT_SHELL
+    arguments = [part for part in shell.split(" ") if part]
+    if step.command:
+        arguments.append(await context.pod.write_script(step.command))
+    folder = step.working_dir or context.working_dir
+    command = Exec(tuple(arguments), folder, context.spec.step_environments[context.index], tty=step.tty)
+    return await context.pod.exec(command, context.log.write)

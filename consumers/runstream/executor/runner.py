@@ -1,23 +1,31 @@
-"""One task in a pod: setup, steps in order, the end of its processes, its logs (rules step-1 to step-5).
+"""Runs the steps of one task in a pod of a driver, and clears up what an earlier process of this executor left.
 
-The first step that does not succeed ends the task. When the task is to end, its pod is ended; a step that is
-not a command of the pod is cancelled.
+Setup, steps in order, the end of the task's processes, its logs (rules step-1 to step-5). The first step that does not
+succeed ends the task. When the task has to end, its pod is ended; a step that is no command of the pod is cancelled.
+Logs become objects in groups, and a store that is away is tried again for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+import structlog
+
+from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError, RunstreamError
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
     ExecutorTaskEvent,
     ExecutorTaskFinished,
     ExecutorTaskInterrupted,
+    ExecutorTaskLogLost,
+    ExecutorTaskLogStored,
     ExecutorTaskPhase,
     ExecutorTaskSetupFinished,
     ExecutorTaskStepFinished,
@@ -26,25 +34,136 @@ from runstream.events.executor_task import (
     ExecutorTaskTimedOut,
 )
 from runstream.events.run_config import Step
-from runstream.executor.disk_usage import watch_disk
+from runstream.executor.beneath import remove_tree
 from runstream.executor.drivers.port import Driver, NotStartedError, Pod
-from runstream.executor.ending import STEP_LIMITS, Reason, StoppedError
-from runstream.executor.jobs import Ended, Job, plain
 from runstream.executor.masking import Masking
-from runstream.executor.room import SpareRoom, is_full
-from runstream.executor.settling import Settling
 from runstream.executor.spec import ExecutorTaskSpec, Specs
-from runstream.executor.step_limits import Limit, StepLimits, said
 from runstream.executor.step_log import StepLog
 from runstream.executor.steps.clone import clone
-from runstream.executor.steps.commands import run
-from runstream.executor.steps.context import DEFAULT_WORKING_DIR, StepContext
+from runstream.executor.steps.run import DEFAULT_WORKING_DIR, StepContext, run
 from runstream.executor.steps.workspace import restore, save
-from runstream.executor.task_folder import TaskFolder
+from runstream.executor.task import STEP_LIMITS, Ended, Job, Reason, StoppedError, lost_logs, plain
+from runstream.executor.workdir import SpareRoom, TaskFolder, is_full, spread, watch_disk
+from runstream.ids import attempt_id
 from runstream.log.port import Log
-from runstream.objects import ObjectStorage
+from runstream.objects import ObjectStorage, paths
+from runstream.runconfig import format_duration
 from runstream.steplogs.live import LiveLogs
 from runstream.telemetry import span_from
+
+CUT_OFF = "The log is cut off here: the executor did not finish the step."
+log = structlog.get_logger()
+
+
+def cut_off(path: Path, task: ExecutorTask, step: int | None) -> None:
+    """Mark the log of a step that did not end, once; a disk that is full takes no mark."""
+    state = task.setup_step if step is None else task.steps[step]
+    mark = f"{CUT_OFF}\n".encode()
+    ended = state.end_time is not None and not (task.lost and state.end_time == task.end_time)
+    if ended or (step is None and path.with_name("0.log").exists()):
+        return
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - len(mark), 0))
+        tail = file.read()
+        if tail != mark:
+            file.write(mark if not tail or tail.endswith(b"\n") else b"\n" + mark)
+
+
+class PodRunner:
+    """Runs jobs with a driver."""
+
+    def __init__(self, around: Surroundings, tasks: Path) -> None:
+        """`tasks` is the folder of the tasks' folders."""
+        self.allow_host = around.driver.allow_host
+        self.allow_pod = around.driver.allow_pod
+        self._around = around
+        self._tasks = tasks
+
+    async def setup(self) -> None:
+        """Prepare the driver."""
+        await self._around.driver.setup()
+
+    @property
+    def sandbox(self) -> str:
+        """How tasks are kept apart from the machine."""
+        return self._around.driver.sandbox
+
+    async def close(self) -> None:
+        """Let the driver go."""
+        await self._around.driver.close()
+
+    async def run(self, job: Job) -> Ended:
+        """Run the task to its end."""
+        return await PodTask(job, self._folder(job.task.id), self._around).run()
+
+    def kept(self, task_id: str) -> bool:
+        """Whether the task's folder is there."""
+        return self._folder(task_id).root.exists()
+
+    async def recover(self, job: Job) -> Ended:
+        """End what is left of a task; store those of its logs that are here, and say that the others are lost.
+
+        A step may have begun just before the executor was killed, when the log did not know it yet.
+        """
+        folder = self._folder(job.task.id)
+        await self._around.driver.end_leftover(job.task.id, folder)
+        task = PodTask(job, folder, self._around)
+        lost = []
+        for event in (*lost_logs(job.task), *self._found(job, folder)):
+            if folder.log(event.step).exists():
+                cut_off(folder.log(event.step), job.task, event.step)
+                task.settling.add(event.step)
+            else:
+                lost.append(event)
+        await task.settling.finish()
+        return Ended(tuple(lost), task.clean)
+
+    def _found(self, job: Job, folder: TaskFolder) -> list[ExecutorTaskLogLost]:
+        """Report the steps of which only their logs here tell; what has to be done about these logs."""
+        unknown = [
+            index for index, step in enumerate(job.task.steps) if step.start_time is None and folder.log(index).exists()
+        ]
+        if unknown and job.task.setup_step.end_time is None:
+            job.report(ExecutorTaskSetupFinished(job.clock(), ExecutorTaskPhase.SUCCESS))
+        for index in unknown:
+            job.report(ExecutorTaskStepStarted(index, job.clock()))
+            job.report(ExecutorTaskStepFinished(index, job.clock(), ExecutorTaskPhase.FAILED, None))
+        return [ExecutorTaskLogLost(index) for index in unknown]
+
+    async def sweep(self, kept: frozenset[str]) -> None:
+        """End the processes of all tasks that have a folder; remove the folders of those that are not kept.
+
+        Nothing that is left here stops a start: it is named in a warning.
+        """
+        self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread(self._tasks)
+        for path in await asyncio.to_thread(lambda: list(self._tasks.iterdir())):
+            folder = TaskFolder(path)
+            try:
+                await self._around.driver.end_leftover(path.name, folder)
+            except Exception:  # one task's leftovers are no reason not to start
+                log.exception(f"processes of task {path.name} may be left", action="leftover_not_ended", task=path.name)
+            if path.name not in kept:
+                await asyncio.to_thread(folder.remove)
+        await asyncio.to_thread(self._remove_set_aside)
+
+    def _remove_set_aside(self) -> None:
+        """Try again to remove what could not be removed earlier; say what still cannot."""
+        aside = TaskFolder(self._tasks / "any").aside
+        for path in aside.iterdir() if aside.is_dir() else ():
+            problems = remove_tree(path)
+            if problems.count:
+                log.warning(
+                    f"files of an earlier task still cannot be removed: {problems}",
+                    action="task_folder_left",
+                    path=str(path),
+                    count=problems.count,
+                )
+
+    def _folder(self, task_id: str) -> TaskFolder:
+        return TaskFolder(self._tasks / task_id)
+
 
 T = TypeVar("T")
 
@@ -310,3 +429,141 @@ def _said(failure: BaseException) -> str:
         return plain(f"disk full: {failure}")
     hint = failure.hint if isinstance(failure, RunstreamError) else ""
     return plain(f"{failure} ({hint})" if hint else str(failure))
+
+
+GATHER_SECONDS = 0.2
+_TRIES = 3
+_FIRST_DELAY_SECONDS = 0.2
+_MAX_DELAY_SECONDS = 30.0
+GIVE_UP_SECONDS = 600.0
+"""How long after a task's end its logs are tried to be stored."""
+
+
+class Settling:
+    """Stores the logs of one task."""
+
+    def __init__(self, objects: ObjectStorage, folder: TaskFolder, job: Job) -> None:
+        self._objects = objects
+        self._folder = folder
+        self._job = job
+        self._waiting: list[int | None] = []
+        self._storing = asyncio.Lock()
+        self._gathering: asyncio.Task[None] | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing waits."""
+        return not self._waiting
+
+    def add(self, step: int | None) -> None:
+        """The log of a step is complete; it is stored soon."""
+        self._waiting.append(step)
+        if self._gathering is None:
+            self._gathering = asyncio.create_task(self._gather())
+
+    async def finish(self) -> None:
+        """Store what waits now, with a few tries; what was not stored still waits."""
+        if self._gathering is not None:
+            self._gathering.cancel()
+        delay = _FIRST_DELAY_SECONDS
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(delay)
+                delay *= 2
+            if await self._store():
+                return
+
+    async def persevere(self) -> None:
+        """Go on until everything is stored, or is given up as lost."""
+        delay = _FIRST_DELAY_SECONDS
+        try:
+            async with asyncio.timeout(GIVE_UP_SECONDS):
+                while not await self._store():
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, _MAX_DELAY_SECONDS)
+        except TimeoutError:
+            self.lose(self._waiting)
+            self._waiting = []
+
+    def lose(self, steps: list[int | None]) -> None:
+        """Say that these logs are lost."""
+        for step in steps:
+            self._job.report(ExecutorTaskLogLost(step))
+
+    async def _gather(self) -> None:
+        await asyncio.sleep(GATHER_SECONDS)
+        self._gathering = None
+        await self._store()
+
+    async def _store(self) -> bool:
+        """Whether nothing waits any more."""
+        async with self._storing:
+            steps = self._waiting
+            if not steps:
+                return True
+            self._waiting = []
+            task = self._job.task
+            stored = attempt_id(task.run_task_id, task.attempt)
+            contents: dict[str, bytes | Path] = {paths.step_log(stored, step): self._folder.log(step) for step in steps}
+            contents[paths.log_reference(stored, task.run_id)] = b""
+            try:
+                await self._objects.write_all(contents)
+            except (RunstreamError, OSError) as error:
+                self._waiting = steps + self._waiting
+                log.warning(f"logs of task {task.id} wait: {error}", action="step_logs_wait", task=task.id)
+                return False
+            except asyncio.CancelledError:
+                self._waiting = steps + self._waiting
+                raise
+        for step in steps:
+            self._job.report(ExecutorTaskLogStored(step))
+        return not self._waiting
+
+
+Limit = Literal["timeout", "no_output"]
+_SECOND = 1_000_000_000
+
+
+def said(limit: Limit, step: Step) -> str:
+    """What a step did when it passed a limit of its own, for people."""
+    if limit == "timeout":
+        return f"it took longer than {format_duration(step.step_timeout_interval)}"
+    return f"it wrote nothing for {format_duration(step.no_output_timeout)}"
+
+
+class StepLimits:
+    """Watches one step from now on. `close` when it has ended."""
+
+    def __init__(self, step: Step, passed: Callable[[Limit], None]) -> None:
+        """`passed` is called at most once."""
+        self._loop = asyncio.get_running_loop()
+        self._passed = passed
+        self._silence = step.no_output_timeout / _SECOND
+        self._heard_at = self._loop.time()
+        self._timers: dict[Limit, asyncio.TimerHandle] = {}
+        if step.step_timeout_interval:
+            seconds = step.step_timeout_interval / _SECOND
+            self._timers["timeout"] = self._loop.call_later(seconds, self._over, "timeout")
+        if self._silence:
+            self._listen()
+
+    def heard(self) -> None:
+        """The step wrote something."""
+        self._heard_at = self._loop.time()
+
+    def close(self) -> None:
+        """It has ended."""
+        while self._timers:
+            self._timers.popitem()[1].cancel()
+
+    def _listen(self) -> None:
+        """Set the timer anew only when it ends: a step may write many times a second."""
+        due = self._heard_at + self._silence
+        if self._loop.time() >= due:
+            self._over("no_output")
+        else:
+            self._timers["no_output"] = self._loop.call_at(due, self._listen)
+
+    def _over(self, limit: Limit) -> None:
+        self.close()
+        self._passed(limit)

@@ -16,11 +16,11 @@ from runstream.errors import InternalError
 from runstream.executor.process_tree import readable
 from runstream.executor.spawner.plan import Command, Plan, packed
 
-_ROOTS = Path(__file__).parents[2]
+_ROOTS = Path(__file__).parents[3]
 """What the spawner needs on its path to import its own package."""
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); "
-    "from runstream.executor.spawner.program import main; main(int(sys.argv[2]))"
+    "from runstream.executor.spawner.agent import main; main(int(sys.argv[2]))"
 )
 _PACKET_BYTES = 1 << 16
 _OPEN_SECONDS = 30.0

@@ -1,0 +1,294 @@
+"""The executor's own folder: its id, its lock, how far it has read, a folder for each task, and the room they need."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import stat
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import orjson
+import structlog
+
+from runstream.errors import InternalError
+from runstream.executor.beneath import FOLDER, closing, open_beneath, remove_tree
+from runstream.ids import new_id, require_token
+
+log = structlog.get_logger()
+
+
+class ExecutorPlace:
+    """The folder of one executor. Its files are small: they are read and written in place."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._root = data_dir / "executor"
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.spare = SpareRoom(self._root / "spare")
+
+    @property
+    def folder(self) -> Path:
+        """Where the executor's own files are."""
+        return self._root
+
+    @property
+    def tasks(self) -> Path:
+        """Where the folders of tasks are."""
+        return self._root / "tasks"
+
+    def identity(self, wanted: str = "") -> str:
+        """The executor's id: the wanted one, else the one that was made at the first start."""
+        if wanted:
+            return require_token(wanted, "executor id")
+        file = self._root / "id"
+        if not file.exists():
+            _replace(file, new_id().encode())
+        return require_token(file.read_text().strip(), "executor id")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only executor here. Raises InternalError when there is another."""
+        with (self._root / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InternalError(
+                    f"another executor uses {self._root}",
+                    code="executorRunning",
+                    hint="give each executor of this machine a --data-dir of its own",
+                ) from error
+            yield
+
+    def positions(self, epoch: int, origins: Mapping[int, str]) -> dict[int, int]:
+        """Behind which sequence of each partition to read; from the beginning what is not there.
+
+        A position of a partition that was made anew since (its origin is another one) is of no use: not all that was
+        read up to there is in it, and what is there now was not read.
+        """
+        file = self._root / "positions.json"
+        try:
+            stored = orjson.loads(file.read_bytes())
+            if stored["epoch"] == epoch:
+                made = stored.get("origins", {})
+                after = {int(partition): int(sequence) for partition, sequence in stored["after"].items()}
+                return {at: sequence for at, sequence in after.items() if made.get(str(at)) == origins.get(at)}
+        except FileNotFoundError:
+            pass  # the first start
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning(f"{file} cannot be read: {error}", action="positions_unreadable", path=str(file))
+        return {}
+
+    def keep_positions(self, epoch: int, after: Mapping[int, int], origins: Mapping[int, str]) -> None:
+        """Note how far was read of which partitions (see `Log.origin`). A note that is lost costs only time."""
+        content = {
+            "epoch": epoch,
+            "after": {str(partition): sequence for partition, sequence in after.items()},
+            "origins": {str(partition): origin for partition, origin in origins.items()},
+        }
+        file = self._root / "positions.json"
+        try:
+            _replace(file, orjson.dumps(content))
+        except OSError as error:  # no room on the disk, or no file left to open
+            log.warning(f"{file} cannot be written: {error}", action="positions_not_kept", path=str(file))
+
+
+def _replace(file: Path, content: bytes) -> None:
+    temporary = file.with_suffix(".new")
+    with temporary.open("wb") as new:
+        new.write(content)
+        new.flush()
+        os.fsync(new.fileno())
+    temporary.replace(file)
+
+
+class TaskFolder:
+    """Where the things of one task are."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home = root / "home"
+        """The task's HOME."""
+        self.tmp = root / "tmp"
+        """The task's TMPDIR; /tmp in a sandbox."""
+        self.processes = root / "processes"
+        """The record of started sessions."""
+        self.aside = root.parent.with_name("set-aside")
+        """Where it is put when it cannot be removed."""
+
+    def log(self, step: int | None) -> Path:
+        """The local log of a step; None is the setup step."""
+        return self.root / ("setup.log" if step is None else f"{step}.log")
+
+    def archive(self, step: int) -> Path:
+        """The local archive of a workspace step."""
+        return self.root / f"{step}.tar"
+
+    def make(self) -> None:
+        """Make it anew, empty."""
+        try:
+            self.root.mkdir(mode=0o700)
+        except FileExistsError:
+            self.remove()
+            self.root.mkdir(mode=0o700)
+        for folder in (self.home, self.tmp):
+            folder.mkdir(mode=0o700)
+
+    def remove(self) -> None:
+        """Remove it with all that is in it; what cannot be removed is set aside, and named in a warning."""
+        problems = remove_tree(self.root)
+        if problems.count:
+            place = self._set_aside()
+            log.warning(
+                f"files of a task cannot be removed, they are left in {place}: {problems}",
+                action="task_folder_left",
+                path=str(place),
+                count=problems.count,
+            )
+
+    def _set_aside(self) -> Path:
+        """Return where it is then: a new name may be needed for its own."""
+        try:
+            self.aside.mkdir(mode=0o700, exist_ok=True)
+            place = self.aside / f"{self.root.name}.{secrets.token_hex(4)}"
+            self.root.rename(place)
+        except OSError:  # it cannot be moved either: the warning names where it is
+            return self.root
+        return place
+
+
+NEEDED_BYTES = 64 << 20
+"""Free bytes without which no task begins; on a disk of less than ten times as much, a tenth of the disk."""
+_SPARE_BYTES = 1 << 20
+_SPARE_SHARE = 64
+"""A small disk spares at most this fraction of itself."""
+_RELEASED_BYTES = 16 << 10
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def lack_of_room(folder: Path) -> str:
+    """Say why there is no room for a task; empty when there is. Blocks. Raises OSError."""
+    usage = shutil.disk_usage(folder)
+    needed = min(NEEDED_BYTES, usage.total // 10)
+    if usage.free >= needed:
+        return ""
+    return f"disk full: {usage.free >> 10} KiB left at {folder}, a task needs {needed >> 10}"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a write failed because the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+class SpareRoom:
+    """Disk blocks held by a file, released so that a log on a full disk still gets its last line.
+
+    One file serves all tasks: reserving blocks for each log would cost every step a transaction of the file system.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def refill(self) -> None:
+        """Take the blocks again; on a disk that is full, take none. Blocks. Raises OSError."""
+        total = min(_SPARE_BYTES, shutil.disk_usage(self._path.parent).total // _SPARE_SHARE)
+        with self._path.open("ab") as file:
+            if file.tell() < total:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, total)
+                except OSError as error:
+                    if not is_full(error):
+                        raise
+
+    def release(self) -> bool:
+        """Give back some of the blocks; False when none are left."""
+        try:
+            with self._path.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.truncate(max(size - _RELEASED_BYTES, 0))
+                return size > 0
+        except OSError:  # the first tasks found the disk full already
+            return False
+
+
+_READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+_BLOCK_BYTES = 512
+_WALK_SECONDS = 10.0
+"""How long one walk may take; what it has not seen by then is not counted."""
+_FIRST_SECONDS = 0.25
+"""When the first walk begins: a short task is spared a thread and the walk."""
+_PAUSE_SECONDS = 3.0
+_SHARE = 20
+"""A walk takes at most one part in so many of the time."""
+
+
+def disk_usage(folders: Iterable[Path], enough: int) -> int:
+    """Return the bytes that files below these folders occupy, or some number above `enough`. Blocks."""
+    until = time.monotonic() + _WALK_SECONDS
+    total, linked = 0, set[tuple[int, int]]()
+    for folder in folders:
+        with closing(os.open(folder, FOLDER)) as top:
+            waiting = ["."]
+            while waiting and total <= enough and time.monotonic() < until:
+                for path, found in _entries(top, waiting.pop()):
+                    if stat.S_ISDIR(found.st_mode):
+                        waiting.append(path)
+                    elif found.st_nlink > 1:
+                        if (found.st_dev, found.st_ino) in linked:
+                            continue
+                        linked.add((found.st_dev, found.st_ino))
+                    total += found.st_blocks * _BLOCK_BYTES
+    return total
+
+
+def _entries(top: int, path: str) -> list[tuple[str, os.stat_result]]:
+    """Return what is in a folder; nothing where it is gone, another file system, or cannot be read."""
+    try:
+        with closing(open_beneath(top, path, _READABLE, same_mount=True)) as folder, os.scandir(folder) as entries:
+            return [(f"{path}/{entry.name}", entry.stat(follow_symlinks=False)) for entry in entries]
+    except OSError:  # the task changes its files meanwhile
+        return []
+
+
+async def watch_disk(folders: Iterable[Path], limit: int, passed: Callable[[], None]) -> None:
+    """Call `passed` once the files take more than `limit` bytes."""
+    kept = tuple(folders)
+    await asyncio.sleep(_FIRST_SECONDS)
+    while True:
+        begun = time.monotonic()
+        if await asyncio.to_thread(disk_usage, kept, limit) > limit:
+            passed()
+            return
+        await asyncio.sleep(max(_PAUSE_SECONDS, (time.monotonic() - begun) * _SHARE))
+
+
+_LONG = struct.calcsize("l")
+_GET_FLAGS = 2 << 30 | _LONG << 16 | ord("f") << 8 | 1
+_SET_FLAGS = 1 << 30 | _LONG << 16 | ord("f") << 8 | 2
+"""FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of linux/fs.h, which say long and mean int."""
+_INT = struct.Struct("i")
+_TOP_OF_HIERARCHIES = 0x00020000
+"""FS_TOPDIR_FL."""
+
+
+def spread(folder: Path) -> bool:
+    """Give the hint for a folder; whether its file system takes it. Raises OSError for a folder that is not there."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(descriptor, _SET_FLAGS, _INT.pack(_flags(descriptor) | _TOP_OF_HIERARCHIES))
+        return bool(_flags(descriptor) & _TOP_OF_HIERARCHIES)
+    except OSError:  # it has no such hint, or the folder is somebody else's
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _flags(descriptor: int) -> int:
+    flags: int = _INT.unpack(fcntl.ioctl(descriptor, _GET_FLAGS, bytes(_INT.size)))[0]
+    return flags
