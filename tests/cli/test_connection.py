@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from runstream.cli.connection import Given, find_service
+from runstream.cli.connection import GlobalOptions, find_service
 from tests.cli.conftest import Command
 from tests.cli.service import Service
 from tests.gateway.world import TOKEN
@@ -21,16 +21,16 @@ def test_what_is_said_goes_before_the_environment_and_that_before_the_local_serv
     here = _local(tmp_path / "here", "http://127.0.0.1:1", "local")
     there = _local(tmp_path / "share" / "runstream", "http://127.0.0.1:2", "default")
     environ = {"XDG_DATA_HOME": str(tmp_path / "share")}
-    assert find_service(Given(), environ).token == "default"
-    assert find_service(Given(), {**environ, "RUNSTREAM_DATA_DIR": str(here)}).token == "local"
-    assert find_service(Given(data_dir=here), environ).url == "http://127.0.0.1:1"
-    assert find_service(Given(data_dir=here, token="mine"), environ).token == "mine"
+    assert find_service(GlobalOptions(), environ).token == "default"
+    assert find_service(GlobalOptions(), {**environ, "RUNSTREAM_DATA_DIR": str(here)}).token == "local"
+    assert find_service(GlobalOptions(data_dir=here), environ).url == "http://127.0.0.1:1"
+    assert find_service(GlobalOptions(data_dir=here, token="mine"), environ).token == "mine"
     elsewhere = {**environ, "RUNSTREAM_URL": "https://ci.example.com", "RUNSTREAM_TOKEN": "theirs"}
-    assert find_service(Given(), elsewhere).token == "theirs"
-    assert find_service(Given(data_dir=here), elsewhere).token == "local"
-    assert find_service(Given(url="http://127.0.0.1:2"), environ).token == "default"
-    assert find_service(Given(url="http://127.0.0.1:3"), environ).token == ""
-    assert find_service(Given(data_dir=there), {}).pid == 4711
+    assert find_service(GlobalOptions(), elsewhere).token == "theirs"
+    assert find_service(GlobalOptions(data_dir=here), elsewhere).token == "local"
+    assert find_service(GlobalOptions(url="http://127.0.0.1:2"), environ).token == "default"
+    assert find_service(GlobalOptions(url="http://127.0.0.1:3"), environ).token == ""
+    assert find_service(GlobalOptions(data_dir=there), {}).pid == 4711
 
 
 def test_the_local_service_is_found_by_its_folder(command: Command, served: Service, tmp_path: Path) -> None:

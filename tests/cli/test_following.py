@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runstream.cli.connection import Given, remember
+from runstream.cli.connection import GlobalOptions, set_global_options
 from runstream.cli.screen import PlainScreen
 from runstream.cli.step_output import StepOutput
-from runstream.cli.watching import tell_end
+from runstream.cli.watching import print_end
 from runstream.client import Client, ClientError, Depend, Reason, Run, RunPhase, RunResult, Task
 from tests.cli.test_graph import AT, FAILED, RUN, TASK
 
@@ -22,7 +22,7 @@ from tests.cli.test_graph import AT, FAILED, RUN, TASK
 @pytest.fixture(autouse=True)
 def any_service() -> None:
     """No service was named: hints name none."""
-    remember(Given())
+    set_global_options(GlobalOptions())
 
 
 @dataclass
@@ -212,6 +212,6 @@ def test_the_hint_at_the_end_names_a_task_that_has_a_log(
         id_: one if one.status in ran else replace(one, start_time=None, steps=(replace(FAILED, start_time=None),))
         for id_, one in run.tasks.items()
     }
-    tell_end(replace(run, tasks=tasks))
+    print_end(replace(run, tasks=tasks))
     hints = [line.split()[-1] for line in capfd.readouterr().out.splitlines() if line.startswith("  log ")]
     assert hints == ([named] if named else [])

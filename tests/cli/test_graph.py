@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from runstream.cli.graph import arranged, detail, folded, graph_lines, headline, how_failed, warnings, word_for
-from runstream.cli.output import moment
+from runstream.cli.graph import detail, failure_text, folded, graph_lines, graph_rows, headline, status_text, warnings
+from runstream.cli.output import timestamp
 from runstream.client import Attempt, Depend, Run, RunPhase, RunResult, Step, Task
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,7 +69,7 @@ SOON = datetime(2999, 1, 1, tzinfo=UTC)
         (
             {"not_before": SOON},
             "tried again",
-            f"attempt 2 of 3 at {moment(SOON)}: attempt 1 failed, step 1 of 1: make, exit status 2",
+            f"attempt 2 of 3 at {timestamp(SOON)}: attempt 1 failed, step 1 of 1: make, exit status 2",
         ),
         (
             {"attempts": (replace(TASK.attempts[0], failure="lost", steps=(), fail_error="the executor is gone"),)},
@@ -94,7 +94,7 @@ SOON = datetime(2999, 1, 1, tzinfo=UTC)
 )
 def test_which_attempt_it_is_and_what_became_of_the_last(changes: dict[str, object], word: str, said: str) -> None:
     task = replace(TASK, **changes)  # type: ignore[arg-type]
-    assert (word_for(task), detail(task)) == (word, said)
+    assert (status_text(task), detail(task)) == (word, said)
 
 
 def test_a_run_whose_time_was_up_says_so() -> None:
@@ -117,7 +117,7 @@ def test_a_run_whose_time_was_up_says_so() -> None:
 )
 def test_a_failed_step_says_why(status: int | None, error: str, said: str) -> None:
     task = replace(TASK, status="failed", steps=(replace(FAILED, exit_status=status),), fail_error=error)
-    assert how_failed(task) == f"step 1 of 1: make, {said}"
+    assert failure_text(task) == f"step 1 of 1: make, {said}"
 
 
 def _run(**parents: str) -> Run:
@@ -143,7 +143,7 @@ def _run(**parents: str) -> Run:
 
 def test_a_task_stands_below_the_one_it_depends_on_and_below_all_where_there_are_several() -> None:
     run = _run(l="", u="", v="u", b="lu", c="b", d="v")
-    assert [(level, task.name) for level, task in arranged(run)] == [
+    assert [(level, task.name) for level, task in graph_rows(run)] == [
         (0, "l"),
         (0, "u"),
         (1, "v"),
@@ -161,7 +161,7 @@ def test_a_long_chain_of_tasks_does_not_overflow() -> None:
         name: replace(TASK, id=name, name=name, level=level, depends={before: Depend(before, ())} if before else {})
         for level, (name, before) in enumerate(zip(names, ["", *names], strict=False))
     }
-    assert [task.name for _, task in arranged(replace(RUN, tasks=tasks))] == names
+    assert [task.name for _, task in graph_rows(replace(RUN, tasks=tasks))] == names
 
 
 @pytest.mark.parametrize("height", [1, 3, 10, 21, 100])

@@ -23,7 +23,7 @@ except SystemExit as ended:
 STAR = b"def main(ctx):\n"
 FILES: dict[str, tuple[str, bytes, str]] = {
     **{f"10 MiB of {name}": (name, b" " * (10 << 20), "larger than") for name in NAMES},
-    **{f"no UTF-8 in {name}": (name, b"\xff\xfe\n", "no UTF-8 text") for name in NAMES},
+    **{f"no UTF-8 in {name}": (name, b"\xff\xfe\n", "not UTF-8 text") for name in NAMES},
     "endless recursion": ("config.jsonnet", b"local f(x) = f(x + 1) + 1; f(1)", "stack"),
     "an endless loop": (
         "config.star",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runstream.cli.config_inputs import read_config
-from runstream.cli.repository import enclosing_source, find_source
+from runstream.cli.repository import enclosing_commit, find_commit
 from runstream.cli.run_commands import _group_of
 from runstream.errors import BadRequestError, NotExistError
 
@@ -34,7 +34,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_what_is_checked_out(repository: Path) -> None:
-    source = find_source(str(repository), "")
+    source = find_commit(str(repository), "")
     assert (source.url, source.branch, source.tag, source.message) == (str(repository), "feature/x", "", "the first")
     assert source.commit == _git(repository, "rev-parse", "HEAD")
     assert _group_of(source) == "/project/my-project/branch/feature%2Fx"
@@ -42,10 +42,10 @@ def test_what_is_checked_out(repository: Path) -> None:
 
 def test_branch_tag_and_commit(repository: Path) -> None:
     commit = _git(repository, "rev-parse", "HEAD")
-    assert find_source(str(repository), "main").branch == "main"
-    tag = find_source(str(repository), "v1")
+    assert find_commit(str(repository), "main").branch == "main"
+    tag = find_commit(str(repository), "v1")
     assert (tag.tag, tag.commit, _group_of(tag)) == ("v1", commit, "/project/my-project/tag/v1")
-    plain = find_source(str(repository), commit[:10])
+    plain = find_commit(str(repository), commit[:10])
     assert (plain.branch, plain.tag, plain.commit) == ("", "", commit)
     assert _group_of(plain) == f"/project/my-project/ref/{commit}"
 
@@ -53,33 +53,33 @@ def test_branch_tag_and_commit(repository: Path) -> None:
 def test_a_url_is_asked_without_cloning(repository: Path) -> None:
     url = f"file://{str(repository).replace(' ', '%20')}"
     _git(repository, "checkout", "-q", "main")
-    default, named, tagged = find_source(url, ""), find_source(url, "feature/x"), find_source(url, "v1")
+    default, named, tagged = find_commit(url, ""), find_commit(url, "feature/x"), find_commit(url, "v1")
     assert (default.branch, named.branch, tagged.tag) == ("main", "feature/x", "v1")
     assert default.commit == _git(repository, "rev-parse", "main")
     with pytest.raises(NotExistError, match="has no ref nothing"):
-        find_source(url, "nothing")
+        find_commit(url, "nothing")
 
 
 def test_the_repository_around_a_file(repository: Path, tmp_path: Path) -> None:
     (repository / "sub").mkdir()
-    found = enclosing_source(repository / "sub" / "config.yml")
+    found = enclosing_commit(repository / "sub" / "config.yml")
     assert found is not None
     assert found.url == str(repository)
-    assert enclosing_source(tmp_path / "config.yml") is None
+    assert enclosing_commit(tmp_path / "config.yml") is None
 
 
 @pytest.mark.parametrize(("path", "ref"), [("nowhere", ""), ("my project", "nothing"), (".", "")])
 def test_what_is_not_there_is_told(repository: Path, tmp_path: Path, path: str, ref: str) -> None:
     with pytest.raises(NotExistError) as caught:
-        find_source(str(tmp_path / path), ref)
+        find_commit(str(tmp_path / path), ref)
     assert caught.value.hint
 
 
 def test_options_of_git_are_not_taken(repository: Path) -> None:
     with pytest.raises(BadRequestError):
-        find_source("--upload-pack=touch x", "")
+        find_commit("--upload-pack=touch x", "")
     with pytest.raises(BadRequestError):
-        find_source(str(repository), "--output=x")
+        find_commit(str(repository), "--output=x")
 
 
 def repository_at(folder: Path, *messages: str) -> Path:
@@ -103,12 +103,12 @@ def test_a_ref_is_the_one_that_was_named_and_no_other_that_ends_like_it(tmp_path
     _git(folder, "tag", "v1")
     for url in both(folder):
         for ref in ("main", "refs/heads/main", "heads/main", ""):
-            source = find_source(url, ref)
+            source = find_commit(url, ref)
             assert (source.message, source.branch, _group_of(source)) == ("new", "main", "/project/r/branch/main")
-        assert (find_source(url, "v1").message, find_source(url, "v1").tag) == ("new", "v1")
-        assert find_source(url, "zz/main").message == "old"
+        assert (find_commit(url, "v1").message, find_commit(url, "v1").tag) == ("new", "v1")
+        assert find_commit(url, "zz/main").message == "old"
         with pytest.raises(NotExistError):
-            find_source(url, "ain")
+            find_commit(url, "ain")
 
 
 def test_a_name_that_fits_a_branch_and_a_tag_is_reported_with_both(tmp_path: Path) -> None:
@@ -117,15 +117,15 @@ def test_a_name_that_fits_a_branch_and_a_tag_is_reported_with_both(tmp_path: Pat
     _git(folder, "tag", "both")
     for url in both(folder):
         with pytest.raises(BadRequestError, match="both is ambiguous: refs/heads/both and refs/tags/both"):
-            find_source(url, "both")
-        assert find_source(url, "refs/tags/both").tag == "both"
+            find_commit(url, "both")
+        assert find_commit(url, "refs/tags/both").tag == "both"
 
 
 def test_an_annotated_tag_is_its_commit(tmp_path: Path) -> None:
     folder = repository_at(tmp_path / "r", "of the commit")
     _git(folder, "tag", "-a", "v1", "-m", "of the tag")
     for url in both(folder):
-        source = find_source(url, "v1")
+        source = find_commit(url, "v1")
         assert (source.commit, source.message) == (_git(folder, "rev-parse", "HEAD"), "of the commit")
 
 
@@ -133,7 +133,7 @@ def test_the_whole_message_is_read_wherever_the_repository_is(tmp_path: Path) ->
     folder = repository_at(tmp_path / "r", "docs\n\nmore\n\n[ci skip]")
     for url in both(folder):
         for ref in ("", "main"):
-            assert find_source(url, ref).message == "docs\n\nmore\n\n[ci skip]"
+            assert find_commit(url, ref).message == "docs\n\nmore\n\n[ci skip]"
 
 
 @pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"])
@@ -143,8 +143,8 @@ def test_variables_of_a_hook_do_not_lead_to_another_repository(
     folder, other = repository_at(tmp_path / "r", "ours"), repository_at(tmp_path / "other", "theirs")
     monkeypatch.setenv(variable, str(other / ".git"))
     for url in both(folder):
-        assert find_source(url, "main").message == "ours"
-    found = enclosing_source(folder / "config.yml")
+        assert find_commit(url, "main").message == "ours"
+    found = enclosing_commit(folder / "config.yml")
     assert found is not None
     assert (found.url, found.message) == (str(folder), "ours")
 
@@ -157,7 +157,7 @@ def test_settings_in_the_environment_reach_git(tmp_path: Path, monkeypatch: pyte
         ("VALUE_0", "https://h.invalid/r"),
     ):
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
-    assert find_source("https://h.invalid/r", "").message == "one"
+    assert find_commit("https://h.invalid/r", "").message == "one"
 
 
 def test_a_repository_of_another_user_is_refused_in_the_words_of_git(
@@ -167,8 +167,8 @@ def test_a_repository_of_another_user_is_refused_in_the_words_of_git(
     folder = tmp_path / "r"
     subprocess.run(["git", "init", "-q", str(folder)], check=True, env={"PATH": "/usr/bin:/bin"})
     finders: list[Callable[[], object]] = [
-        lambda: find_source(str(folder), ""),
-        lambda: enclosing_source(folder / "config.yml"),
+        lambda: find_commit(str(folder), ""),
+        lambda: enclosing_commit(folder / "config.yml"),
     ]
     for find in finders:
         with pytest.raises(NotExistError, match="dubious ownership") as refused:
@@ -180,8 +180,8 @@ def test_changed_and_new_files_are_named_but_not_the_configuration(repository: P
     for name in ("file", "new ü", ".runstream/config.yml"):
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text("two")
-    assert find_source(str(repository), "").changed == ("file", "new ü")
-    assert find_source(str(repository), "main").changed == ()
+    assert find_commit(str(repository), "").changed == ("file", "new ü")
+    assert find_commit(str(repository), "main").changed == ()
 
 
 def test_a_configuration_is_found_above_up_to_the_top_of_the_repository(tmp_path: Path) -> None:

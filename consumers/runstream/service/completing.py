@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runstream.cli.connection import Given, connect, remember
+from runstream.cli.connection import GlobalOptions, connect, set_global_options
 from runstream.service.main import ASK
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _without_global(words: Sequence[str]) -> list[str] | None:
             return None
         values[name] = value if equals else rest.pop(0)
     data_dir = values.get("--data-dir")
-    remember(Given(Path(data_dir) if data_dir else None, values.get("--url"), values.get("--token")))
+    set_global_options(GlobalOptions(Path(data_dir) if data_dir else None, values.get("--url"), values.get("--token")))
     return rest
 
 

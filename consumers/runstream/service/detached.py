@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from runstream.cli.connection import us_command
+from runstream.cli.connection import program_command
 from runstream.errors import InternalError
 from runstream.service.data_dir import LOCK_VARIABLE, RECORDS, holder, locked, write_holder
 
@@ -43,7 +43,7 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
             raise not_started(process, records)
         process.returncode = 0  # it goes on without us: nothing is to wait for it
     sys.stdout.write("".join(lines))
-    sys.stdout.write(f"  stop      {us_command()} stop\n  log       {records}\n")
+    sys.stdout.write(f"  stop      {program_command()} stop\n  log       {records}\n")
     return 0
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import uvloop
 from cyclopts import Parameter
 
-from runstream.cli.connection import given
-from runstream.cli.output import Column, Output, moment, print_json, print_table, say
+from runstream.cli.connection import global_options
+from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp
 from runstream.counting import counted
 from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError
@@ -47,7 +47,7 @@ def list_command(*, output: Output = "table", options: ServerOptions | None = No
             "current" if one.current else one.state,
             str(one.partitions),
             f"{one.commits:,}",
-            moment(one.created),
+            timestamp(one.created),
             one.origin or "begun here",
         )
         for one in epochs
@@ -91,7 +91,7 @@ def delete_command(
 
 
 def _settings(options: ServerOptions | None) -> Settings:
-    return settings_of(options or ServerOptions(), given())
+    return settings_of(options or ServerOptions(), global_options())
 
 
 async def _list(settings: Settings) -> list[ListedEpoch]:

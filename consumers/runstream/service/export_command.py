@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 import uvloop
 from cyclopts import Parameter
 
-from runstream.cli.client_session import told_by_service
-from runstream.cli.connection import connect, given
+from runstream.cli.client_session import service_errors
+from runstream.cli.connection import connect, global_options
 from runstream.commits import LogPosition
 from runstream.counting import counted
 from runstream.database import Database
@@ -85,11 +85,11 @@ def export_command(
         parse_until(until or "", local=True), parse_kinds(include), SigningKey.read(sign) if sign is not None else None
     )
     options = options or StorageOptions()
-    if given().url is not None and options.nats_url is None:
+    if global_options().url is not None and options.nats_url is None:
         _require_possible(resume=resume, sign=sign)
         uvloop.run(_from_service(output, until or "", include))
     else:
-        uvloop.run(_from_log(settings_of(options, given()), asked, output, resume=resume))
+        uvloop.run(_from_log(settings_of(options, global_options()), asked, output, resume=resume))
 
 
 def _require_possible(*, resume: bool, sign: Path | None) -> None:
@@ -175,7 +175,7 @@ def _require_same(resumed: Resumed, same_log: bool, asked: _Asked) -> None:
 
 
 async def _from_service(output: str | None, until: str, include: str) -> None:
-    with told_by_service():
+    with service_errors():
         async with connect() as client:
             chunks = client.snapshots.export(until=until, include=include)
             if output == STDOUT:

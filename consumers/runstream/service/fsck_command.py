@@ -9,7 +9,7 @@ import uvloop
 from cyclopts import Parameter
 from nats.aio.client import Client
 
-from runstream.cli.connection import given
+from runstream.cli.connection import global_options
 from runstream.cli.output import Output, print_json, say
 from runstream.database import Database
 from runstream.database.migrating import require_migrated
@@ -61,7 +61,7 @@ def fsck_command(
     output
         Lines, or JSON for programs.
     """
-    settings = settings_of(options or StorageOptions(), given())
+    settings = settings_of(options or StorageOptions(), global_options())
     found = uvloop.run(_fsck(settings, partition, with_archive=archive))
     if output == "json":
         print_json(_json(found))

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import uvloop
 from cyclopts import Parameter
 
-from runstream.cli.client_session import told_by_service
-from runstream.cli.connection import connect, given
-from runstream.cli.output import Output, complain, print_json, say
+from runstream.cli.client_session import service_errors
+from runstream.cli.connection import connect, global_options
+from runstream.cli.output import Output, print_json, say, warn
 from runstream.client.operations import ImportProgress, ImportReport
 from runstream.counting import counted
 from runstream.errors import BadRequestError
@@ -75,11 +75,11 @@ def import_command(
         return
     if file is None:
         raise BadRequestError("no snapshot is named", code="noSnapshot", hint="runstream import FILE")
-    if given().url is not None and options.nats_url is None:
+    if global_options().url is not None and options.nats_url is None:
         _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""
-    settings = settings_of(options, given())
+    settings = settings_of(options, global_options())
     with naming(file), steps() as tell:
         snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
     _told(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
@@ -87,7 +87,7 @@ def import_command(
 
 def _told(done: Imported | ImportReport, output: str) -> None:
     if isinstance(done, ImportReport) and done.older:  # what is imported here has said it before it begins
-        complain(f"warning: {done.older}")
+        warn(f"warning: {done.older}")
     if output == "json":
         print_json(done)
     else:
@@ -98,13 +98,13 @@ async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportRepor
     if key is not None:
         with naming(file), open_snapshot(file, public_key=read_public_key(key)):
             pass  # whose it is was asked; all the rest the service verifies itself
-    with told_by_service(), _shown() as (step, tell):
+    with service_errors(), _shown() as (step, tell):
         async with connect() as client:
             return await client.snapshots.load(_pieces(file, step), name=file.name, dry_run=dry, tell=tell)
 
 
 async def _followed() -> ImportReport:
-    with told_by_service(), steps() as tell:
+    with service_errors(), steps() as tell:
         async with connect() as client:
             return await client.snapshots.follow(lambda now: tell(now.step, now.done, now.total))
 
@@ -147,7 +147,7 @@ def _no_merging() -> BadRequestError:
 async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Imported:
     async with reached(settings) as (complete, _), importing_place(complete) as (place, occupy):
         if older := await older_than(place, snapshot):
-            complain(f"warning: {older}")
+            warn(f"warning: {older}")
         if dry:
             return await would_import(place, snapshot)
         storage = await open_objects(complete) if snapshot.objects else None

@@ -14,7 +14,7 @@ from cyclopts import App, Group, Parameter
 
 from runstream.cli.app import CLIENT, example_text
 from runstream.cli.app import app as client_app
-from runstream.cli.connection import Given, remember
+from runstream.cli.connection import GlobalOptions, set_global_options
 from runstream.service.edge import run_command
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def launch(
     detailed_errors
         Show the whole chain of an error's causes with file and line.
     """
-    remember(Given(data_dir, url, token, detailed_errors))
+    set_global_options(GlobalOptions(data_dir, url, token, detailed_errors))
     return run_command(lambda: _run(_meant(tokens)), detailed=detailed_errors)
 
 

@@ -14,8 +14,8 @@ import uvloop
 from cyclopts import Parameter
 from nats.aio.client import Client
 
-from runstream.cli.connection import given
-from runstream.cli.output import Column, Output, moment, print_json, print_table, say
+from runstream.cli.connection import global_options
+from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp
 from runstream.commits import Position
 from runstream.counting import counted
 from runstream.database import Database
@@ -63,7 +63,7 @@ def list_command(
     if output == "json":
         print_json([_parked_json(commit) for commit in commits])
         return
-    rows = [(str(commit.position), commit.aggregate, moment(commit.at), commit.reason) for commit in commits]
+    rows = [(str(commit.position), commit.aggregate, timestamp(commit.at), commit.reason) for commit in commits]
     print_table(
         (Column("position"), Column("aggregate"), Column("parked", drop=1), Column("why", wraps=True)),
         rows,
@@ -126,7 +126,7 @@ def _list_skipped(decided: list[Decided], output: Output) -> None:
     if output == "json":
         print_json([{**_decided_json(one), "aggregate_version": one.version_after} for one in decided])
         return
-    rows = [(str(one.position), one.subject, one.skipped, moment(one.at), one.by, one.reason) for one in decided]
+    rows = [(str(one.position), one.subject, one.skipped, timestamp(one.at), one.by, one.reason) for one in decided]
     print_table(_SKIPPED, rows, "nothing was skipped")
 
 
@@ -153,7 +153,7 @@ def _parked_json(commit: ParkedCommit) -> dict[str, object]:
 
 
 def _settings(options: ServerOptions | None) -> Settings:
-    return settings_of(options or ServerOptions(), given())
+    return settings_of(options or ServerOptions(), global_options())
 
 
 def _position(text: str) -> Position:

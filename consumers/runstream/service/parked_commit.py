@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from runstream import glance
-from runstream.cli.output import moment
+from runstream.cli.output import timestamp
 from runstream.commits import Position
 from runstream.counting import counted
 from runstream.database import Database
@@ -63,15 +63,15 @@ def lines_of(found: Found) -> list[str]:
         f"position   {message.position}",
         f"aggregate  {aggregate_of(message.subject)}",
         f"subject    {message.subject}",
-        f"stored     {moment(message.stored_at)}",
+        f"stored     {timestamp(message.stored_at)}",
         *(f"header     {name}: {value}" for name, value in sorted(message.headers.items())),
     ]
     if found.parked is not None:
-        lines += [f"parked     {moment(found.parked.at)}", f"why        {found.parked.reason}"]
+        lines += [f"parked     {timestamp(found.parked.at)}", f"why        {found.parked.reason}"]
         lines.append(f"behind it  {_behind(found.behind)}")
     if found.decided is not None:
         one = found.decided
-        lines.append(f"skipped    {moment(one.at)} by {one.by}, recorded at {one.position}: {one.reason}")
+        lines.append(f"skipped    {timestamp(one.at)} by {one.by}, recorded at {one.position}: {one.reason}")
     json, text, base64 = body_of(message)
     if json is not None:
         shown = msgspec.json.format(json, indent=2).decode()

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import uvloop
 
-from runstream.cli.connection import given
+from runstream.cli.connection import global_options
 from runstream.cli.output import say
 from runstream.commits import LogPosition
 from runstream.counting import counted
@@ -46,7 +46,7 @@ def rebuild_command(*, at: str | None = None, into: str | None = None, options: 
             code="rebuildIntoMissing",
             hint="name a schema of its own with --into; to go back, import an export of that time (--until)",
         )
-    done = uvloop.run(_rebuild(settings_of(options or ServerOptions(), given()), until, into))
+    done = uvloop.run(_rebuild(settings_of(options or ServerOptions(), global_options()), until, into))
     parked = (
         f"; {counted(done.parked, 'commit')} could not be applied, see `runstream parked list`" if done.parked else ""
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import uvloop
 from cyclopts import Parameter
 
-from runstream.cli.connection import given, us_command
+from runstream.cli.connection import global_options, program_command
 from runstream.garbage import collect_seldom
 from runstream.service.data_dir import DataDir, needed_bytes
 from runstream.service.detached import start_detached, stop_detached
@@ -33,7 +33,7 @@ def serve_command(
     detach
         Return once it serves, and let it go on in the background; `runstream stop` ends it.
     """
-    settings = settings_of(options or ServeOptions(), given())
+    settings = settings_of(options or ServeOptions(), global_options())
     if detach:
         after = sys.argv[sys.argv.index("serve") + 1 :]
         return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
@@ -48,14 +48,14 @@ def serve_command(
 
 def stop_command() -> int:
     """Stop the service of this data directory, and wait until all of it has ended."""
-    return stop_detached(settings_of(ServeOptions(), given()).data_dir)
+    return stop_detached(settings_of(ServeOptions(), global_options()).data_dir)
 
 
 def say_ready(settings: Settings, parts: Parts) -> None:
     """Say what to do next, on stdout, which is otherwise silent."""
     lines = [f"runstream serves {', '.join(settings.components)} at {parts.web.url}"]
     if parts.gateway:
-        us = us_command()
+        us = program_command()
         lines += [
             f"  data      {settings.data_dir}",
             f"  try       {us} run create --config .runstream/config.yml --follow",

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from runstream.cli.connection import Given
+from runstream.cli.connection import GlobalOptions
 from runstream.service.configuration import load_settings
 from runstream.settings import Settings
 
@@ -86,7 +86,7 @@ class ServeOptions(StorageOptions):
 _OF_EXECUTOR = ("driver", "active_tasks_limit", "sandbox")
 
 
-def settings_of(options: ServerOptions, said: Given) -> Settings:
+def settings_of(options: ServerOptions, said: GlobalOptions) -> Settings:
     """The settings that a command works with. Raises BadRequestError that names every wrong value."""
     given = {
         f"executor.{name}" if name in _OF_EXECUTOR else name: str(value) if isinstance(value, Path) else value

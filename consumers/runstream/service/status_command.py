@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from runstream.cli.client_session import told_by_service
-from runstream.cli.connection import Service, find_service, given
-from runstream.cli.output import Output, lasted, moment, print_json, say
+from runstream.cli.client_session import service_errors
+from runstream.cli.connection import ServiceAddress, find_service, global_options
+from runstream.cli.output import Output, duration, print_json, say, timestamp
 from runstream.client import Client, ClientError, ConnectionFailedError, Stall
 from runstream.service.data_dir import holder
 
@@ -38,7 +38,7 @@ def status_command(*, output: Output = "table") -> int:
     output
         A table, or JSON for programs.
     """
-    with told_by_service():
+    with service_errors():
         running, lines = asyncio.run(_status())
     if output == "json":
         print_json({"running": running, **{line.what: line.found for line in lines}})
@@ -50,7 +50,7 @@ def status_command(*, output: Output = "table") -> int:
 
 
 async def _status() -> tuple[bool, list[_Line]]:
-    said = given()
+    said = global_options()
     try:
         service = find_service(said, os.environ)
     except ClientError as error:
@@ -74,7 +74,7 @@ def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_Line]:
     """Two lines for each consumer of the log that stands still, or has parked commits."""
     for stall in stalls:
         state = "has parked commits" if stall.kind == "parked" else "stands still"
-        found = f"{state} at {stall.position} since {moment(stall.since)} ({stall.commits} waiting): {stall.why}"
+        found = f"{state} at {stall.position} since {timestamp(stall.since)} ({stall.commits} waiting): {stall.why}"
         yield _Line(f"{stall.component} {stall.partition}", found)
         yield _Line("  what to do", stall.todo)
 
@@ -90,7 +90,7 @@ def _without_file(data_dir: Path) -> Iterator[_Line]:
     yield _Line("data", str(data_dir))
 
 
-def _unreachable(service: Service, data_dir: Path) -> Iterator[_Line]:
+def _unreachable(service: ServiceAddress, data_dir: Path) -> Iterator[_Line]:
     """A gateway has announced itself, and does not answer: killed, or about to start or stop."""
     pid = holder(data_dir)
     if pid is None:
@@ -101,14 +101,14 @@ def _unreachable(service: Service, data_dir: Path) -> Iterator[_Line]:
     yield _Line("data", str(data_dir))
 
 
-def _whereabouts(service: Service) -> Iterator[_Line]:
+def _whereabouts(service: ServiceAddress) -> Iterator[_Line]:
     yield _Line("url", service.url)
     if service.data_dir is None:
         return
     yield _Line("data", str(service.data_dir))
     if psutil.pid_exists(service.pid):
         since = datetime.fromtimestamp(psutil.Process(service.pid).create_time(), UTC)
-        yield _Line("process", f"{service.pid}, since {moment(since)} ({lasted(since, None)})")
+        yield _Line("process", f"{service.pid}, since {timestamp(since)} ({duration(since, None)})")
 
 
 async def _of_api(client: Client) -> list[_Line]:
@@ -116,7 +116,7 @@ async def _of_api(client: Client) -> list[_Line]:
     mode = await client.maintenance.status()
     if mode.requested:
         reason = f": {mode.reason}" if mode.reason else ""
-        return [_Line("maintenance", f"enabled since {moment(mode.since)}{reason}")]
+        return [_Line("maintenance", f"enabled since {timestamp(mode.since)}{reason}")]
     states = Counter(executor.state for executor in await client.executors.list())
     counts = [(phase, await _count(client, phase)) for phase in ("running", "queued")]
     return [

@@ -1,1 +1,1 @@
-"""The client commands of `runstream`: thin, on top of the public Python client."""
+"""The client commands of `runstream`, a thin layer on the public Python client."""

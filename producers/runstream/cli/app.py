@@ -131,11 +131,11 @@ EXAMPLES = {
     "snapshot keygen": ("runstream snapshot keygen signing",),
     "completion": ('eval "$(runstream completion bash)"',),
 }
-"""By the words of the command behind `runstream`."""
+"""By the words of the command after `runstream`."""
 
 
 def example_text(command: str) -> str | None:
-    """Return what the help of a command ends with; None for a group of commands."""
+    """Return the examples at the end of a command's help; None for a group of commands."""
     if command not in EXAMPLES:
         return None
     return "\n\n".join(["Examples:" if len(EXAMPLES[command]) > 1 else "Example:", *EXAMPLES[command]])

@@ -1,4 +1,4 @@
-"""A command's work with a client, from the command line's side: its loop, its errors, its exit code."""
+"""A command's session with the service: event loop, client, errors, exit code; and `runstream env`, which names it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from runstream.cli.connection import connect, find_service, given
+from runstream.cli.connection import connect, find_service, global_options
 from runstream.cli.output import say
 from runstream.client import Client, ClientError, ConnectionFailedError
 from runstream.errors import Kind, RemoteError
@@ -21,21 +21,21 @@ Work = Callable[[Client], Awaitable[int | None]]
 
 
 def with_client(work: Work, *, reads_on: bool = False) -> int:
-    """Do the work with a client of the service; return its exit code, 0 for none. Raises RunstreamError.
+    """Run a command's work with a client; return its exit code, 0 for None. Raises RunstreamError.
 
-    `reads_on`: it only prints what happens, so it ends as soon as the reader of its output has left.
+    `reads_on`: the work follows the service and only prints, so it ends as soon as the reader of its output has left.
     """
 
     async def run() -> int:
         async with connect() as client:
-            return await (_while_read(work, client) if reads_on else work(client)) or 0
+            return await (_until_reader_leaves(work, client) if reads_on else work(client)) or 0
 
-    with told_by_service():
+    with service_errors():
         return asyncio.run(run())
 
 
-async def _while_read(work: Work, client: Client) -> int | None:
-    """Do the work; raise BrokenPipeError once stdout is a pipe without a reader, also while nothing is written."""
+async def _until_reader_leaves(work: Work, client: Client) -> int | None:
+    """Run the work; raise BrokenPipeError once stdout is a pipe without a reader, even while it writes nothing."""
     loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work(client))
     left = False
 
@@ -49,8 +49,8 @@ async def _while_read(work: Work, client: Client) -> int | None:
         output = sys.stdout.fileno()
         watched = stat.S_ISFIFO(os.fstat(output).st_mode)
         if watched:
-            loop.add_reader(output, leave)  # the end of a pipe that is written to is readable only when it is broken
-    except (OSError, ValueError):  # stdout is none of the system, or one that cannot be watched
+            loop.add_reader(output, leave)  # the write end of a pipe becomes readable only when it is broken
+    except (OSError, ValueError):  # stdout has no file descriptor, or one that cannot be watched
         watched = False
     try:
         return await task
@@ -64,16 +64,16 @@ async def _while_read(work: Work, client: Client) -> int | None:
             loop.remove_reader(output)
 
 
-class AtService(Exception):  # noqa: N818  a line of another process's chain, not an error of its own
-    """A cause that the service told."""
+class ServiceCause(Exception):  # noqa: N818  a line of another process's chain, not an error of its own
+    """A cause in the service's own chain of causes."""
 
     def __str__(self) -> str:
         return f"at the service: {self.args[0]}"
 
 
 @contextmanager
-def told_by_service() -> Iterator[None]:
-    """Turn what the client raises into an error of the command line."""
+def service_errors() -> Iterator[None]:
+    """Turn errors of the client into errors of the command line: the same sentence, with the chain of causes."""
     try:
         yield
     except ClientError as error:
@@ -89,7 +89,7 @@ def _translated(error: ClientError) -> RemoteError:
 
 
 def _sentence(error: ClientError) -> str:
-    """What is wrong; all that is wrong with a configuration file, a line each."""
+    """Return the message; for a configuration file with several problems, a line for each."""
     match error.details:
         case {"source": str(source), "problems": [_, _, *_] as problems}:
             return "\n".join([f"{source} is not valid:", *(f"  {_problem(problem)}" for problem in problems)])
@@ -99,14 +99,14 @@ def _sentence(error: ClientError) -> str:
 def _problem(problem: object) -> str:
     match problem:
         case {"line": int(line), "path": str(path), "message": str(message), "hint": str(hint)}:
-            where = ", ".join(filter(None, (f"line {line}" if line else "", path)))  # what a program made has no line
+            where = ", ".join(filter(None, (f"line {line}" if line else "", path)))  # generated files have no lines
             return f"{where}{': ' if where else ''}{message}{f' ({hint})' if hint else ''}"
     return str(problem)
 
 
 def _unreachable_hint(hint: str) -> str:
-    """A local service that was killed leaves its file behind."""
-    service = find_service(given(), os.environ)
+    """Return a hint for a service that does not answer; a killed local service leaves its file behind."""
+    service = find_service(global_options(), os.environ)
     if service.data_dir is None:
         return "check the URL, and whether the service runs"
     return (
@@ -116,12 +116,12 @@ def _unreachable_hint(hint: str) -> str:
 
 
 def _with_chain(error: ClientError) -> ClientError:
-    """The error, with the causes that the service told as its causes."""
+    """Return the error with the service's chain appended to its causes."""
     current: BaseException = error
     while current.__cause__ is not None:
         current = current.__cause__
     for line in error.chain:
-        current.__cause__ = AtService(line)
+        current.__cause__ = ServiceCause(line)
         current = current.__cause__
     return error
 
@@ -134,8 +134,8 @@ def print_environment(*, shell: Literal["sh", "fish"] = "sh") -> None:
     shell
         sh also fits bash and zsh.
     """
-    with told_by_service():
-        service = find_service(given(), os.environ)
+    with service_errors():
+        service = find_service(global_options(), os.environ)
     variables = {"RUNSTREAM_URL": service.url, "RUNSTREAM_TOKEN": service.token}
     if service.data_dir is not None:
         variables["RUNSTREAM_DATA_DIR"] = str(service.data_dir.absolute())

@@ -1,6 +1,6 @@
-"""`runstream config check`: what a configuration file would run, found out without any service.
+"""`runstream config`: check a configuration file and show what it would run, without a service; print its schema.
 
-It imports little on purpose: it is run again and again while a file is written.
+It imports little on purpose, neither HTTP nor rich: `check` runs again and again while a file is edited.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from msgspec import to_builtins
 
 from runstream.cli.config_inputs import InputOptions, read_config
-from runstream.cli.repository import enclosing_source
+from runstream.cli.repository import enclosing_commit
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
 from runstream.events.run_config import Container, Depend, Retry, RunConfig, RunConfigTask, Step, shown_text
@@ -40,7 +40,7 @@ from runstream.runconfig.json_schema import schema_text
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """What the file would run for."""
+    """The branch, tag, ref or commit that the file would run for."""
 
     branch: str = ""
     """The branch that it would run for. Default: what is checked out."""
@@ -52,13 +52,13 @@ class SourceOptions:
     """The commit."""
 
     def context(self, path: Path) -> RefContext:
-        """What was said, or else what is checked out where the file is. Raises BadRequestError for two at once."""
-        said = ref_context(branch=self.branch, tag=self.tag, ref=self.ref, commit_sha=self.commit)
-        source = None if said.ref else enclosing_source(path)
+        """Return the ref of the options, else the one checked out around the file. Raises BadRequestError for two."""
+        given = ref_context(branch=self.branch, tag=self.tag, ref=self.ref, commit_sha=self.commit)
+        source = None if given.ref else enclosing_commit(path)
         if source is None:
-            return said
+            return given
         return ref_context(
-            branch=source.branch, tag=source.tag, ref=source.ref, commit_sha=said.commit_sha or source.commit
+            branch=source.branch, tag=source.tag, ref=source.ref, commit_sha=given.commit_sha or source.commit
         )
 
 
@@ -91,22 +91,22 @@ def check(
         if strict and warnings:
             raise ConfigError(str(found.path), warnings)
         resolved = resolve(inputs.variables, inputs.secrets, context)
-        known = _Known(resolved.texts, frozenset(resolved.secrets))
+        known = _ShownVariables(resolved.texts, frozenset(resolved.secrets))
         runs = run_configs(parsed, context, known)
         for run in runs:
             require_fitting_environment(run.config)
     except (ConfigError, EvaluationError) as error:
         return _refuse(str(found.path), error, output)
     if output == "json":
-        told = checked_json(str(found.path), context, runs, known.unknown, warnings)
-        _say(json.dumps(told, indent=2))
+        result = checked_json(str(found.path), context, runs, known.unknown, warnings)
+        _print(json.dumps(result, indent=2))
     else:
-        _say("\n".join(checked_lines(str(found.path), context, runs, known.unknown, warnings)))
+        _print("\n".join(checked_lines(str(found.path), context, runs, known.unknown, warnings)))
     return 0
 
 
-class _Known(Mapping[str, str]):
-    """The variables as they are shown: secrets, and what was not given, by their names."""
+class _ShownVariables(Mapping[str, str]):
+    """The variables as `check` shows them: secrets and missing variables by their names."""
 
     def __init__(self, variables: Mapping[str, str], secrets: frozenset[str]) -> None:
         self._variables = variables
@@ -128,10 +128,10 @@ class _Known(Mapping[str, str]):
 
 
 def _refuse(file: str, error: ConfigError | EvaluationError, output: str) -> int:
-    """Everything that is wrong, at once: for programs on stdout, for people as an error."""
+    """Report all problems at once: for programs on stdout, for people as an error."""
     problems = error.problems if isinstance(error, ConfigError) else (Problem("", 0, error.message, error.hint),)
     if output == "json":
-        _say(json.dumps({"file": file, "errors": [problem_json(one) for one in problems]}, indent=2))
+        _print(json.dumps({"file": file, "errors": [problem_json(one) for one in problems]}, indent=2))
         return 1
     if isinstance(error, ConfigError) and len(problems) > 1:
         more = [f"  and {error.omitted} more"] if error.omitted else []
@@ -140,7 +140,7 @@ def _refuse(file: str, error: ConfigError | EvaluationError, output: str) -> int
     raise error
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
@@ -156,7 +156,7 @@ Json = dict[str, object]
 def checked_json(
     file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str], warnings: Iterable[Problem]
 ) -> Json:
-    """A file that was checked: its runs, those that are not for the ref by name alone."""
+    """Return a checked file as JSON, in the run config's names; runs that do not match the ref by name alone."""
     return {
         "file": file,
         "context": config_context(context),
@@ -167,7 +167,7 @@ def checked_json(
 
 
 def problem_json(problem: Problem) -> Json:
-    """What is wrong, or worth a warning; no line in what a program made."""
+    """Return a problem or warning as JSON; generated files have no line."""
     return {"path": problem.path, "line": problem.line or None, "message": problem.message, "hint": problem.hint}
 
 
@@ -225,7 +225,7 @@ def _step_json(step: Step) -> Json:
 def checked_lines(
     file: str, context: RefContext, runs: list[ResolvedRun], unknown: list[str], warnings: Iterable[Problem]
 ) -> Iterator[str]:
-    """The lines that are printed of a file that was checked."""
+    """Yield the lines about a checked file: each run with its tasks by level, dependencies and environment."""
     yield f"{file} is valid; {_for_ref(context)} it would run:"
     for run in runs:
         if run.matches:
@@ -247,7 +247,7 @@ def _for_ref(context: RefContext) -> str:
 
 
 def _run_options(config: RunConfig) -> str:
-    """How it gets along with other runs, and how long it may take, where that is not as usual."""
+    """Return the run's options that differ from the defaults, in brackets."""
     policy, bound = config.concurrency.policy, config.concurrency.max_waiting
     facts = [
         f"concurrency {policy}" if policy != "queue" else "",
@@ -256,8 +256,8 @@ def _run_options(config: RunConfig) -> str:
         "fail_fast" if config.fail_fast else "",
         f"at most {format_duration(config.run_timeout_interval)}" if config.run_timeout_interval else "",
     ]
-    told = "; ".join(filter(None, facts))
-    return f" ({told})" if told else ""
+    text = "; ".join(filter(None, facts))
+    return f" ({text})" if text else ""
 
 
 def _task_lines(task: RunConfigTask) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which configuration file a run is made of, and its text."""
+"""The inputs of a run as options name them: the configuration file, its variables and secrets."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ MAX_CONFIG_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A configuration file that was read."""
+    """A configuration file with its content."""
 
     path: Path
     name: ConfigName
-    """Says its format."""
+    """Determines the format."""
     content: str
     imports: dict[str, str]
-    """What it may import: texts by their paths below its folder."""
+    """The files that it may import, by path below its folder."""
 
 
 def read_config(given: Path | None, folder: Path) -> ConfigFile:
-    """Return the file that was named, or the first in `folder` or above it in its repository.
+    """Read the given file, or the first one found in `folder` or above it in its repository.
 
     Raises NotExistError, BadRequestError.
     """
@@ -62,13 +62,13 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise BadRequestError(
-            f"the configuration file {path} is no UTF-8 text (line {line})", code="configUnreadable"
+            f"the configuration file {path} is not UTF-8 text (line {line})", code="configUnreadable"
         ) from error
     return ConfigFile(path, name, text, gather_imports(path, text) if name == "config.jsonnet" else {})
 
 
 def _find_config(folder: Path) -> Path:
-    """The first one in this folder, else in those above it up to the top of the repository."""
+    """Return the first configuration file in this folder, else in those above it up to the top of the repository."""
     top = repository_top(folder)
     for above in (folder, *folder.parents):
         for candidate in candidates():
@@ -102,7 +102,7 @@ ConfigPath: TypeAlias = Annotated[Path | None, Parameter(name=["--config", "-c"]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """Variables and secrets, as a user gives them."""
+    """Variables and secrets."""
 
     var: Texts = None
     """NAME=VALUE for `from_variable` in the file; repeatable. Not for secrets."""
@@ -112,12 +112,12 @@ class InputOptions:
     """A file of secrets in YAML or JSON; repeatable. They are encrypted before anything is stored, and never shown."""
 
     def __bool__(self) -> bool:
-        """Whether any was given."""
+        """Return whether any option is given."""
         return bool(self.var or self.var_file or self.secret_file)
 
     @property
     def variables(self) -> dict[str, str]:
-        """Those of --var. Raises BadRequestError for one that is not NAME=VALUE."""
+        """The variables of --var. Raises BadRequestError for one that is not NAME=VALUE."""
         return pairs(self.var or (), "--var")
 
     @property
@@ -131,7 +131,7 @@ class InputOptions:
         return read_files(self.secret_file)
 
     def inputs(self, file: ConfigFile) -> Inputs:
-        """What the service is sent; warns of secrets that others may read. Raises BadRequestError."""
+        """Return the inputs for the service; warn of secret files that others can read. Raises BadRequestError."""
         from runstream.client import Inputs
 
         warn_of_readers(self.secret_file)
@@ -150,12 +150,12 @@ MAX_INPUT_BYTES = 1 << 20
 
 
 def read_files(paths: Iterable[Path] | None) -> list[tuple[str, str]]:
-    """Name and text of each file. Raises BadRequestError for one that cannot be read."""
+    """Return name and text of each file. Raises BadRequestError for one that cannot be read."""
     return [(str(path), _read_input(path)) for path in paths or ()]
 
 
 def warn_of_readers(paths: Iterable[Path] | None) -> None:
-    """Say of each file of secrets that others may read that they may."""
+    """Warn of each secret file that other users can read."""
     for path in paths or ():
         if path.exists() and stat.S_IMODE(path.stat().st_mode) & (stat.S_IRGRP | stat.S_IROTH):
             sys.stderr.write(f"warning: others may read the secrets in {path}; `chmod 600 {path}` keeps them out\n")
@@ -172,7 +172,7 @@ def _read_input(path: Path) -> str:
 
 
 def pairs(given: Sequence[str], option: str) -> dict[str, str]:
-    """NAME=VALUE texts as a dict. Raises BadRequestError for one without a name."""
+    """Parse NAME=VALUE texts. Raises BadRequestError for one without a name."""
     found: dict[str, str] = {}
     for text in given:
         name, separator, value = text.partition("=")

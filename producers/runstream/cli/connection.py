@@ -1,8 +1,8 @@
-"""Which service a client command talks to.
+"""The service that a client command talks to.
 
     --url and --token  >  --data-dir  >  RUNSTREAM_URL and RUNSTREAM_TOKEN  >  the local service
 
-The local service is that of RUNSTREAM_DATA_DIR, else of the user's data folder; its service.json says where it is.
+The local service is that of RUNSTREAM_DATA_DIR, else of the user's data folder; its service.json has its URL.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 from runstream.errors import BadRequestError
 
-if TYPE_CHECKING:  # HTTP is imported by the commands that talk to a service; the others do not wait for it
+if TYPE_CHECKING:  # only commands that talk to a service import HTTP
     from runstream.client import Client
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What was said before the command; None is not said."""
+class GlobalOptions:
+    """The options before the command; None when not given."""
 
     data_dir: Path | None = None
     url: str | None = None
@@ -34,54 +34,54 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """Where a service is."""
+class ServiceAddress:
+    """The URL and token of a service."""
 
     url: str
     token: str
     data_dir: Path | None
-    """Whose service it is, when it is a local one."""
+    """The data directory of a local service; None for others."""
     pid: int = 0
 
 
 _AS_MODULE = f"{shlex.quote(sys.executable)} -m runstream"
-_given: ContextVar[Given | None] = ContextVar("runstream_given", default=None)
+_given: ContextVar[GlobalOptions | None] = ContextVar("runstream_given", default=None)
 
 
-def remember(given: Given) -> None:
-    """Keep what was said before the command, for the command."""
-    _given.set(given)
+def set_global_options(options: GlobalOptions) -> None:
+    """Store the options before the command, for the command."""
+    _given.set(options)
 
 
-def given() -> Given:
-    """What was said before the command."""
-    return _given.get() or Given()
+def global_options() -> GlobalOptions:
+    """Return the options before the command."""
+    return _given.get() or GlobalOptions()
 
 
-def find_service(said: Given, environ: Mapping[str, str]) -> Service:
-    """Return the service to talk to. Raises ClientError (not-exist) where there is none."""
-    if said.data_dir is not None and not said.url:  # what the command names wins over the environment
+def find_service(options: GlobalOptions, environ: Mapping[str, str]) -> ServiceAddress:
+    """Return the service to talk to. Raises ClientError (not-exist) when there is none."""
+    if options.data_dir is not None and not options.url:  # options win over the environment
         environ = {}
-    url = said.url or environ.get("RUNSTREAM_URL", "")
-    token = said.token or environ.get("RUNSTREAM_TOKEN", "")
+    url = options.url or environ.get("RUNSTREAM_URL", "")
+    token = options.token or environ.get("RUNSTREAM_TOKEN", "")
     if not url:
-        local = _local_service(data_dir_of(said, environ))
-        return Service(local.url, token or local.token, local.data_dir, local.pid)
+        local = _local_service(data_dir_of(options, environ))
+        return ServiceAddress(local.url, token or local.token, local.data_dir, local.pid)
     if not url.startswith(("http://", "https://")):
         raise BadRequestError(
             f"{url[:200]!r} is not the URL of a service", code="invalidURL", hint="it is like http://127.0.0.1:8000"
         )
-    return Service(url, token or _token_of_local(url, data_dir_of(said, environ)), None)
+    return ServiceAddress(url, token or _token_of_local(url, data_dir_of(options, environ)), None)
 
 
 def connect() -> Client:
-    """Return a client of the service to talk to, not connected yet. Raises ClientError (not-exist) for none."""
+    """Return a client of the service, not connected yet. Raises ClientError (not-exist) when there is none."""
     from runstream.client import Client
 
-    said = given()
-    service = find_service(said, os.environ)
+    options = global_options()
+    service = find_service(options, os.environ)
     return Client(
-        service.url, token=service.token, detailed_errors=said.detailed_errors, waiting=_once_for_each(_tell_waiting)
+        service.url, token=service.token, detailed_errors=options.detailed_errors, waiting=_once_for_each(_tell_waiting)
     )
 
 
@@ -91,30 +91,30 @@ def _tell_waiting(why: str) -> None:
 
 
 def _once_for_each(tell: Callable[[str], None]) -> Callable[[str], None]:
-    """Call `tell` only when the reason is another than the one before."""
+    """Call `tell` only when the reason differs from the previous one."""
     last = ""
 
-    def told(why: str) -> None:
+    def tell_once(why: str) -> None:
         nonlocal last
         if why != last:
             last = why
             tell(why)
 
-    return told
+    return tell_once
 
 
-def us_command() -> str:
-    """Return how this command line is called to reach the same service again, ready to be pasted."""
-    said, program = given(), _program(sys.argv[0])
-    if said.data_dir is not None and str(said.data_dir) != os.environ.get("RUNSTREAM_DATA_DIR"):
-        return f"{program} --data-dir {shlex.quote(str(said.data_dir))}"
-    if said.url and said.url != os.environ.get("RUNSTREAM_URL"):
-        return f"{program} --url {shlex.quote(said.url)}"
+def program_command() -> str:
+    """Return the program with the options that reach the same service, to be pasted into a shell."""
+    options, program = global_options(), _program(sys.argv[0])
+    if options.data_dir is not None and str(options.data_dir) != os.environ.get("RUNSTREAM_DATA_DIR"):
+        return f"{program} --data-dir {shlex.quote(str(options.data_dir))}"
+    if options.url and options.url != os.environ.get("RUNSTREAM_URL"):
+        return f"{program} --url {shlex.quote(options.url)}"
     return program
 
 
 def _program(called: str) -> str:
-    """Return what a shell understands as this program: its name where it is on PATH, else the path it was called by."""
+    """Return this program as a shell finds it: its name if it is on PATH, else the path that it was called by."""
     if Path(called).name != "runstream":
         as_module = Path(called).parts[-2:] == ("runstream", "__main__.py") and not shutil.which("runstream")
         return _AS_MODULE if as_module else "runstream"
@@ -122,26 +122,26 @@ def _program(called: str) -> str:
     return "runstream" if found and Path(found).resolve() == Path(called).resolve() else shlex.quote(called)
 
 
-def data_dir_of(said: Given, environ: Mapping[str, str]) -> Path:
+def data_dir_of(options: GlobalOptions, environ: Mapping[str, str]) -> Path:
     """Return the local service's data directory: --data-dir, else RUNSTREAM_DATA_DIR, else the user's data folder."""
     from runstream.client.client import default_data_dir
 
-    return default_data_dir(environ) if said.data_dir is None else said.data_dir.expanduser()
+    return default_data_dir(environ) if options.data_dir is None else options.data_dir.expanduser()
 
 
-def _local_service(data_dir: Path) -> Service:
+def _local_service(data_dir: Path) -> ServiceAddress:
     from runstream.client.client import local_service
 
     local = local_service(data_dir)
-    return Service(local.url, local.token, local.data_dir, local.pid)
+    return ServiceAddress(local.url, local.token, local.data_dir, local.pid)
 
 
 def _token_of_local(url: str, data_dir: Path) -> str:
-    """The local service's token, when it is that one that the URL names; else none."""
+    """Return the local service's token if the URL is its own, else an empty one."""
     from runstream.client import ClientError
 
     try:
         local = _local_service(data_dir)
     except ClientError:
-        return ""  # there is no local service: the one that was named decides whether it wants a token
+        return ""  # no local service: the one at the URL decides whether it needs a token
     return local.token if local.url.rstrip("/") == url.rstrip("/") else ""

@@ -1,4 +1,4 @@
-"""`runstream events`: the log, as it grows."""
+"""`runstream events`: follow the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runstream.cli.output import Output, say
 from runstream.client import Client, Commit
 
 _ACTOR = 18
-"""How much of an actor is shown."""
+"""Characters of an actor that are shown."""
 
 
 def tail_events(

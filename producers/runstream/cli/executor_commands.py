@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from runstream.cli.client_session import with_client
-from runstream.cli.connection import us_command
-from runstream.cli.output import Column, Output, complain, moment, print_json, print_table, say, styled
+from runstream.cli.connection import program_command
+from runstream.cli.output import Column, Output, print_json, print_table, say, styled, timestamp, warn
 from runstream.client import Client, Executor
 
 SKEW_SECONDS = 2.0
-"""A clock that differs by more is worth telling."""
+"""Clock skew above which a note is printed."""
 _COLUMNS = (
     Column("ID"),
     Column("STATE"),
@@ -42,7 +42,7 @@ def list_executors(*, output: Output = "table") -> int:
             print_table(_COLUMNS, map(_row, executors), "there are no executors")
             for executor in executors:
                 for note in _notes(executor):
-                    complain(f"executor {executor.executor_id}: {note}")
+                    warn(f"executor {executor.executor_id}: {note}")
 
     return with_client(work)
 
@@ -58,7 +58,7 @@ def drain_executor(executor: str, /) -> int:
 
     async def work(client: Client) -> None:
         await client.executors.drain(executor)
-        say(f"executor {executor} gets no new tasks; `{us_command()} executor undrain {executor}` ends the drain")
+        say(f"executor {executor} gets no new tasks; `{program_command()} executor undrain {executor}` ends the drain")
 
     return with_client(work)
 
@@ -101,7 +101,7 @@ def _row(executor: Executor) -> tuple[str | Text, ...]:
         executor.executor_id,
         styled(executor.state),
         f"{executor.active_tasks} of {limit}",
-        moment(executor.last_seen),
+        timestamp(executor.last_seen),
         ",".join(executor.archs),
         ",".join(what_runs(executor)),
         ",".join(f"{name}={value}" for name, value in sorted(executor.labels.items())),
@@ -118,7 +118,7 @@ def _notes(executor: Executor) -> Iterator[str]:
 
 
 def what_runs(executor: Executor) -> Iterator[str]:
-    """Yield what kinds of tasks an executor takes."""
+    """Yield the kinds of tasks that an executor accepts."""
     if executor.allow_host:
         yield "host" if executor.sandbox in ("", "sandboxed") else "host WITHOUT a sandbox"
     if executor.allow_pod:

@@ -1,9 +1,9 @@
-"""Which run or task is meant: a name that people can type, or an id.
+"""Names of runs and tasks: find the one that a name or an id means.
 
 /project/web/12   the number of a run in its project, as every list shows it
 12                the same, inside a clone of that project's repository
 latest, @         the latest run: of this repository's project, else of all
-0b9f7f6e          the beginning of an id, among the latest runs
+0b9f7f6e          a prefix of an id, among the latest runs
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
-from runstream.cli.repository import enclosing_source
+from runstream.cli.repository import enclosing_commit
 from runstream.client import Client, ClientError, Run, RunSummary, Task
 from runstream.client.runs import MAX_PAGE
 from runstream.errors import BadRequestError, NotExistError
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"#?(\d{1,18})")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,35}")
 _LATEST = ("latest", "@")
 _PAGES = 5
-"""Pages of the latest runs, in which the beginning of an id is looked for."""
+"""Pages of the latest runs that are searched for a prefix of an id."""
 _SHOWN = 3
 _HINT = (
     "name it as `runstream run list` does, such as /project/web/12, by its id or the beginning of it, or as `latest`"
@@ -40,18 +40,18 @@ RunName: TypeAlias = Annotated[
 ]
 
 
-def is_id(text: str) -> bool:
-    """Return whether this can only be the id of a run."""
+def is_run_id(text: str) -> bool:
+    """Return whether the text is a complete id of a run."""
     return _ID.fullmatch(text) is not None
 
 
 def run_name(run: RunSummary) -> str:
-    """Return the shortest name by which commands find a run: PROJECT/NUMBER, or its id while it has no number."""
+    """Return the shortest name of a run that commands accept: PROJECT/NUMBER, or its id while it has no number."""
     return numbered_name(run.group, run.counter, run.id)
 
 
-async def name_of(client: Client, run_id: str) -> str:
-    """Return the name of the run with this id; the id while the database does not have it (yet)."""
+async def load_run_name(client: Client, run_id: str) -> str:
+    """Return the name of the run with this id, or the id while the database does not have the run yet."""
     try:
         return run_name(await client.runs.get(run_id))
     except ClientError as error:
@@ -61,8 +61,8 @@ async def name_of(client: Client, run_id: str) -> str:
 
 
 async def find_run(client: Client, text: str) -> Run:
-    """Return the run that a name or an id means. Raises BadRequestError, NotExistError, ClientError."""
-    if is_id(text):
+    """Return the run with a name or id. Raises BadRequestError, NotExistError, ClientError."""
+    if is_run_id(text):
         return await client.runs.get(text)
     if numbered := _NUMBERED.fullmatch(text):
         return await _by_number(client, numbered[1], int(numbered[2]))
@@ -124,7 +124,7 @@ async def _by_beginning(client: Client, beginning: str) -> Run:
 
 def project_here() -> str:
     """Return the project of the repository around the working directory; empty outside of one."""
-    source = enclosing_source(Path.cwd() / "here")
+    source = enclosing_commit(Path.cwd() / "here")
     return f"/project/{source.project}" if source is not None else ""
 
 
@@ -132,17 +132,17 @@ def _listed(runs: Sequence[RunSummary]) -> str:
     return ", ".join(run_name(run) for run in runs)
 
 
-def point(text: str) -> str:
-    """Return the point in time or in the log that is meant; a time without a zone is of this machine's."""
+def position_text(text: str) -> str:
+    """Return a time with its zone (by default this machine's), or the text itself as a position of the log."""
     try:
-        moment = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
-        return text  # The service says what a position is, and refuses what is none.
-    return moment.astimezone().isoformat()
+        return text  # the service validates positions
+    return time.astimezone().isoformat()
 
 
 def find_task(run: Run, text: str) -> Task:
-    """Return the task of a name or id. Raises NotExistError with the names there are."""
+    """Return the task with a name or id. Raises NotExistError, with the names of the tasks."""
     task = run.task(text)
     if task is not None:
         return task

@@ -15,9 +15,9 @@ from types import MappingProxyType
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from runstream.cli.connection import us_command
+from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.output import STYLES, Column, lasted, moment, render, worded
+from runstream.cli.output import STYLES, Column, display_word, duration, render, timestamp
 from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Run, RunSummary, Step, Task
 
@@ -28,26 +28,25 @@ _WAITING = "○"
 _DEEPEST = 8
 """Levels of indentation."""
 _NAMED = 4
-"""Tasks that are named where one depends on more."""
+"""Maximum number of dependencies that are named."""
 _SHOWN_WAIT_SECONDS = 1.0
 _FAILURES = {"timeout": "failed: timed out", "lost": "failed: executor lost"}
 _LIMITS = {"timeout": ", took too long", "no_output": ", silent for too long"}
 
 
-def ordered(run: Run) -> list[Task]:
+def by_level(run: Run) -> list[Task]:
     """Return the tasks by level, then by name."""
     return sorted(run.tasks.values(), key=lambda task: (task.level, task.name))
 
 
-def arranged(run: Run) -> list[tuple[int, Task]]:
-    """Return the tasks as the graph shows them, each with its indentation.
+def graph_rows(run: Run) -> list[tuple[int, Task]]:
+    """Return the tasks in the order of the graph, each with its indentation.
 
-    A task stands below the one that it depends on. One that depends on several stands below all of them, not indented
-    under any.
+    A task with one dependency is indented below it. A task with several comes after all of them, not indented.
     """
     below: dict[str, list[Task]] = {}
     tops: list[Task] = []
-    for task in ordered(run):
+    for task in by_level(run):
         parents = [parent for parent in task.depends if parent in run.tasks]
         (below.setdefault(parents[0], []) if len(parents) == 1 else tops).append(task)
     rows: list[tuple[int, Task]] = []
@@ -65,7 +64,7 @@ _COLUMNS = (Column("", wraps=True), Column(""), Column("", drop=1), Column("", w
 
 @dataclass(slots=True)
 class RunGraph:
-    """A run as rich draws it."""
+    """A run as a rich renderable."""
 
     run: Run
 
@@ -78,18 +77,18 @@ class RunGraph:
 def graph_lines(
     run: Run, width: int, now: datetime, *, height: int = sys.maxsize, reasons: Mapping[str, str] = MappingProxyType({})
 ) -> list[Text]:
-    """Return a run's tasks in lines of at most `width` cells, then how to approve those that wait for it.
+    """Return a run's tasks in lines of at most `width` cells, then the commands that approve waiting ones.
 
-    `reasons` says why tasks wait, by their names. Where the tasks take more than `height` lines, those that have ended
-    well and those that wait for others are counted instead.
+    `reasons` says why tasks wait, by name. When the tasks need more than `height` lines, the least interesting ones,
+    which succeeded or wait for others, are counted instead.
     """
-    rows = arranged(run)
+    rows = graph_rows(run)
     by_interest = sorted(range(len(rows)), key=lambda index: _INTEREST.get(_kind(rows[index][1]), 2))
 
     def fewer(shown: int) -> list[Text]:
         kept = set(by_interest[:shown])
         some = _task_lines(run, [row for index, row in enumerate(rows) if index in kept], width, now, reasons)
-        rest = Counter(word_for(rows[index][1]) for index in by_interest[shown:])
+        rest = Counter(status_text(rows[index][1]) for index in by_interest[shown:])
         counts = ", ".join(f"{count} {word}" for word, count in sorted(rest.items()))
         return [*some, Text(f"… and {counts}", style="dim")]
 
@@ -104,11 +103,11 @@ def graph_lines(
 
 
 _INTEREST = {"waits for approval": 0, "running": 0, "failed": 1, "waiting": 3, "success": 4}
-"""Which tasks are left out last where there is no room for all."""
+"""Rank of a task; those with the highest are counted first when there is no room for all."""
 
 
 def _kind(task: Task) -> str:
-    return word_for(task) if task.status == "notstarted" else task.status
+    return status_text(task) if task.status == "notstarted" else task.status
 
 
 def _task_lines(
@@ -118,12 +117,12 @@ def _task_lines(
     for level, task in rows:
         style = STYLES.get(task.status, "")
         mark = MARKS.get(task.status, _WAITING)
-        doing = reasons.get(task.name, "") if word_for(task) == "waiting" else ""
+        doing = reasons.get(task.name, "") if status_text(task) == "waiting" else ""
         cells.append(
             (
                 Text(f"{'  ' * min(level, _DEEPEST)}{mark} {task.name}", style=style),
-                Text(word_for(task), style=style),
-                Text(lasted(task.start_time, task.end_time, now) if task.start_time else ""),
+                Text(status_text(task), style=style),
+                Text(duration(task.start_time, task.end_time, now) if task.start_time else ""),
                 Text("; ".join(filter(None, (doing or detail(task), _after(run, task)))), style="dim"),
             )
         )
@@ -131,7 +130,7 @@ def _task_lines(
 
 
 def folded(command: str, width: int) -> list[str]:
-    """Return a command in lines that a shell joins again when they are pasted; no word of it is cut."""
+    """Wrap a command in lines that a shell joins when they are pasted; words are never cut."""
     lines = [""]
     for word in map(shlex.quote, shlex.split(command)):
         if lines[-1] and len(lines[-1]) + len(word) + len("  \\") > width:
@@ -143,7 +142,7 @@ def folded(command: str, width: int) -> list[str]:
 
 
 def waits(run: Run) -> bool:
-    """Return whether the run or a task of it waits, and not just for another task of it."""
+    """Return whether the run waits, or one of its tasks waits for something else than another task."""
     if run.phase == "queued" or run.paused_at is not None:
         return True
     return any(
@@ -154,33 +153,33 @@ def waits(run: Run) -> bool:
     )
 
 
-def told(task: Task) -> str:
-    """Return what has become of a task, in one line."""
-    word = word_for(task)
+def task_line(task: Task) -> str:
+    """Return the state of a task in one line."""
+    word = status_text(task)
     parts = [f"{printable(task.name)}: {word}"]
     if task.end_time and task.start_time:
-        parts.append(f"after {lasted(task.start_time, task.end_time)}")
+        parts.append(f"after {duration(task.start_time, task.end_time)}")
     if (task.status == "failed" or word == "tried again") and detail(task):
         parts.append(f"({detail(task)})")
     return " ".join(parts)
 
 
 def headline(run: Run, now: datetime | None = None) -> Text:
-    """The run in one line: name, number, phase or result, duration."""
+    """Return the run in one line: name, number, phase or result, duration."""
     word = outcome(run)
-    took = f"  {lasted(run.start_time, run.end_time, now)}" if run.start_time else ""
+    took = f"  {duration(run.start_time, run.end_time, now)}" if run.start_time else ""
     why = "  its time was up" if run.timedout else ""
-    return Text.assemble((title(run), "bold"), "  ", (worded(word), STYLES.get(word, "")), took, why)
+    return Text.assemble((title(run), "bold"), "  ", (display_word(word), STYLES.get(word, "")), took, why)
 
 
 def title(run: RunSummary) -> str:
-    """The run as people call it."""
+    """Return the run's name and number for people."""
     name = printable(run.name)
     return f"run {name} #{run.counter}" if run.counter else f"run {name}"
 
 
 def outcome(run: RunSummary) -> str:
-    """Its result once it is finished; before, its phase."""
+    """Return the result of a finished run, else its phase."""
     if run.phase == "finished":
         return run.result.value
     if run.paused_at is not None:
@@ -188,8 +187,8 @@ def outcome(run: RunSummary) -> str:
     return f"{run.phase}, {run.result}" if run.result == "failed" else run.phase.value
 
 
-def word_for(task: Task) -> str:
-    """The status in words; why it waits, where it does."""
+def status_text(task: Task) -> str:
+    """Return the status of a task in words."""
     if task.waiting_approval:
         return "waits for approval"
     if task.kept:
@@ -202,39 +201,39 @@ def word_for(task: Task) -> str:
 
 
 def warnings(run: Run) -> list[str]:
-    """Return what the steps of a run warn of, each with its task and step."""
+    """Return the warnings of a run's steps, each with its task and step."""
     return [
         f"warning: {printable(f'{task.name}, step {index}: {warning}')}"
-        for task in ordered(run)
+        for task in by_level(run)
         for index, step in enumerate(task.steps)
         for warning in step.warnings
     ]
 
 
 def approvals(run: Run) -> list[str]:
-    """Return the command for each task that is waiting for approval."""
-    return [approval(run, task) for task in ordered(run) if task.waiting_approval]
+    """Return the approving command for each task that waits for approval."""
+    return [approval(run, task) for task in by_level(run) if task.waiting_approval]
 
 
 def approval(run: Run, task: Task) -> str:
     """Return the command that approves a task."""
-    return f"{us_command()} run approve {run_name(run)} {shlex.quote(task.name)}"
+    return f"{program_command()} run approve {run_name(run)} {shlex.quote(task.name)}"
 
 
 def detail(task: Task) -> str:
-    """Return what a task is at: the step that runs, or the one that failed; and in which attempt."""
+    """Return the running or failed step of a task, with the attempt."""
     return ": ".join(filter(None, (_attempt(task), _doing(task))))
 
 
 def _attempt(task: Task) -> str:
-    """Which attempt it is, where there were or may be others."""
+    """Return the attempt, if the task may have several."""
     if task.max_attempts == 1 or (task.attempt == 1 and task.status not in ("running", "failed")):
         return ""
     which = f"attempt {task.attempt} of {task.max_attempts}"
     if task.status != "notstarted" or task.not_before is None or task.attempts[-1].end_time is None:
         return which
     waits = (task.not_before - task.attempts[-1].end_time).total_seconds()
-    return f"{which} at {moment(task.not_before)}" if waits >= _SHOWN_WAIT_SECONDS else which
+    return f"{which} at {timestamp(task.not_before)}" if waits >= _SHOWN_WAIT_SECONDS else which
 
 
 def _doing(task: Task) -> str:
@@ -242,15 +241,15 @@ def _doing(task: Task) -> str:
         if task.status == "running" and step.phase == "running":
             return f"step {index + 1} of {len(task.steps)}: {_short(step.name)}"
     if task.status == "failed":
-        return how_failed(task)
+        return failure_text(task)
     if task.status == "notstarted" and task.attempts:
         last = task.attempts[-1]
-        return f"attempt {last.attempt} {_FAILURES.get(last.failure, 'failed')}, {how_failed(last)}".rstrip(", ")
+        return f"attempt {last.attempt} {_FAILURES.get(last.failure, 'failed')}, {failure_text(last)}".rstrip(", ")
     return ""
 
 
 def _after(run: Run, task: Task) -> str:
-    """What it depends on, where that cannot be seen from its place in the graph, or is what it waits for."""
+    """Return the dependencies that the graph does not show, or that the task waits for."""
     names = sorted(run.tasks[parent].name for parent in task.depends if parent in run.tasks)
     if len(names) < 2 and (task.status != "notstarted" or task.attempts or not names):
         return ""
@@ -258,8 +257,8 @@ def _after(run: Run, task: Task) -> str:
     return f"after {', '.join(names[:_NAMED])}{more}"
 
 
-def how_failed(attempt: Task | Attempt) -> str:
-    """The step that failed, and how; or what else there is to say."""
+def failure_text(attempt: Task | Attempt) -> str:
+    """Return the failed step and its reason, or else the error of the attempt."""
     for index, step in enumerate(attempt.steps):
         if step.phase == "failed":
             how = f", {_reason(attempt, step)}".rstrip(", ")
@@ -268,7 +267,7 @@ def how_failed(attempt: Task | Attempt) -> str:
 
 
 def _reason(attempt: Task | Attempt, step: Step) -> str:
-    """Return why a step failed: the executor's reason, else what its exit status says."""
+    """Return why a step failed: the executor's reason, or else the exit status."""
     if attempt.fail_error and not attempt.fail_error.startswith("setup"):
         return attempt.fail_error.partition(" failed: ")[2] or attempt.fail_error
     return "" if step.exit_status is None else described_status(step.exit_status)
@@ -279,14 +278,14 @@ def _short(name: str) -> str:
     return first if len(first) <= 48 else f"{first[:47]}…"
 
 
-def in_order(run: Run) -> list[Task]:
-    """Return the tasks in the order in which they started; then those that did not, by their dependencies."""
+def by_start(run: Run) -> list[Task]:
+    """Return the tasks by start time, then those that have not started by level."""
     started = sorted((task for task in run.tasks.values() if task.start_time), key=_started)
     return started + sorted((task for task in run.tasks.values() if not task.start_time), key=_placed)
 
 
 def failed_steps(task: Task | Attempt) -> list[int | None]:
-    """Return the steps that failed, None for the setup; else the last that began."""
+    """Return the failed steps (None: the setup), or else the one that started last."""
     steps = _steps_of(task)
     failed = [number for number, step in steps if step.phase == "failed"]
     return failed or [number for number, step in steps if step.start_time is not None][-1:]
@@ -316,12 +315,12 @@ _FIRST_SIGNAL_STATUS = 128
 
 
 def described_status(status: int) -> str:
-    """Return `exit status N`, and in brackets what stands for a signal or is the shell's own word."""
+    """Return `exit status N`, with the signal or the shell's meaning in brackets, by the conventions of shells."""
     meaning = _OF_SHELLS.get(status, "")
     if status > _FIRST_SIGNAL_STATUS:
         try:
             number = signal.Signals(status - _FIRST_SIGNAL_STATUS)
-        except ValueError:  # some other number that the command chose
+        except ValueError:  # the command's own number
             meaning = ""
         else:
             meaning = _KILLED.get(number, number.name)

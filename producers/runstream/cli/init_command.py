@@ -1,4 +1,4 @@
-"""`runstream init`: a first configuration for the repository that this folder is in."""
+"""`runstream init`: write a first configuration for the repository around the working directory."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from runstream.errors import BadRequestError, ConflictError
 from runstream.evaluation import candidates
 
 MAX_BYTES = 1 << 20
-"""Of a file that is looked into."""
+"""Bytes of a file that are searched."""
 _MAKE_TARGET = re.compile(r"^(check|test)\s*:(?!=)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A task that tests what one file says is there."""
+    """A task that a file of the repository suggests."""
 
     name: str
     why: str
@@ -54,7 +54,7 @@ def init() -> None:
 
 
 def configuration(tasks: list[_Task], *, clone: bool) -> str:
-    """Return the file's text: each task on the executor's own machine."""
+    """Return the configuration's text; each task runs on the executor's own machine."""
     lines = [
         "# What Runstream runs for this repository. `runstream config check` says what is wrong with it.",
         "runs:",
@@ -77,7 +77,7 @@ def configuration(tasks: list[_Task], *, clone: bool) -> str:
 
 
 def _tasks(top: Path) -> Iterator[_Task]:
-    """What the files at the top of a repository say can be tested. A Makefile's own target goes first, and alone."""
+    """Yield tasks for the build files at the top of a repository; for a Makefile with a test target, that one alone."""
     if target := _MAKE_TARGET.search(_text(top / "Makefile")):
         yield _Task(target[1], "Makefile", (f"make {target[1]}",))
         return

@@ -1,4 +1,4 @@
-"""`runstream log`: what the steps of a run, or of one of its tasks, wrote."""
+"""`runstream log`: print the logs of a run, a task or a step."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from runstream.cli.client_session import with_client
-from runstream.cli.connection import us_command
+from runstream.cli.connection import program_command
 from runstream.cli.finding import RunName, find_run, find_task, run_name
-from runstream.cli.graph import failed_steps, in_order
+from runstream.cli.graph import by_start, failed_steps
 from runstream.cli.log_text import LogText
 from runstream.cli.output import shows_colours
 from runstream.cli.terminal_text import printable
@@ -29,7 +29,7 @@ Flag = Annotated[bool, Parameter(negative="")]
 
 
 @dataclass(frozen=True, slots=True)
-class StepLog:
+class SelectedLog:
     """The log of a step of a task, or of its setup."""
 
     task: Task
@@ -40,8 +40,8 @@ class StepLog:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class LogChoice:
-    """Which logs of the run or task."""
+class LogFilter:
+    """Which logs of the run or task to print."""
 
     step: str | None = None
     """A step by its name or its number, from 0. Default: all steps."""
@@ -53,7 +53,7 @@ class LogChoice:
     """Attempt number, from 1; needs a task. Default: the latest."""
 
     def require_one(self, task: str | None) -> None:
-        """Raise BadRequestError for choices that exclude each other."""
+        """Raise BadRequestError for options that exclude each other."""
         chosen = [f"--{name}" for name in ("setup", "step", "failed") if getattr(self, name) not in (None, False)]
         if len(chosen) > 1:
             raise BadRequestError(f"say either {' or '.join(chosen)}", code="invalidRunTaskStepNumber")
@@ -68,7 +68,7 @@ def get_log(
     task: str | None = None,
     /,
     *,
-    choice: LogChoice = LogChoice(),
+    choice: LogFilter = LogFilter(),
     tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=MAX_TAIL_LINES))] = None,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
 ) -> int:
@@ -87,14 +87,14 @@ def get_log(
     """
     choice.require_one(task)
     if follow and task is None:
-        hint = f"`{us_command()} run follow` follows all tasks of a run"
+        hint = f"`{program_command()} run follow` follows all tasks of a run"
         raise BadRequestError("--follow needs a task", code="invalidRunTaskStepNumber", hint=hint)
 
     async def work(client: Client) -> None:
         found, tasks = await _find(client, run, task)
         if task is not None:
             _require_run(found, tasks[0])
-        wanted = chosen_logs(found, tasks, choice)
+        wanted = selected_logs(found, tasks, choice)
         logs = _Logs(client, found, choice, tail)
         for of_task in wanted:
             logs.prefix = f"{printable(of_task[0].task.name)} | ".encode() if len(wanted) > 1 else b""
@@ -105,10 +105,10 @@ def get_log(
 
 
 async def _find(client: Client, run: str, task: str | None) -> tuple[Run, list[Task]]:
-    """Return the run and the tasks that are meant. Whatever is missing, it is the log that was asked for."""
+    """Return the run and its selected tasks. A missing run or task is reported as a missing log."""
     try:
         found = await find_run(client, run)
-        return found, in_order(found) if task is None else [find_task(found, task)]
+        return found, by_start(found) if task is None else [find_task(found, task)]
     except (ClientError, NotExistError) as error:
         if isinstance(error, ClientError) and error.kind != "not-exist":
             raise
@@ -123,22 +123,22 @@ def _require_run(run: Run, task: Task) -> None:
         raise NotExistError(
             f"log doesn't exist: task {task.name!r} of {run_name(run)} was {task.status}",
             code="logDoesNotExist",
-            hint=f"`{us_command()} run get {run_name(run)}` shows how the other tasks ended",
+            hint=f"`{program_command()} run get {run_name(run)}` shows how the other tasks ended",
         )
 
 
 class _Shown:
-    """The bytes of a log as they are, or for a terminal its text and colours."""
+    """A filter of a log's bytes: for a terminal its text and colours, else the bytes as they are."""
 
     def __init__(self) -> None:
         self._text = LogText(colours=shows_colours()) if sys.stdout.isatty() else None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Return what to write of a further chunk."""
+        """Return the bytes to write for a chunk."""
         return chunk if self._text is None else _encoded(self._text.feed(chunk))
 
     def end(self) -> bytes:
-        """Return what is left to write at the end of the log."""
+        """Return the remaining bytes at the end of the log."""
         return b"" if self._text is None else _encoded(self._text.end())
 
 
@@ -147,9 +147,9 @@ def _encoded(text: str) -> bytes:
 
 
 class _Logs:
-    """Prints logs, and knows whether there was any."""
+    """A printer of logs that remembers whether there was any."""
 
-    def __init__(self, client: Client, run: Run, choice: LogChoice, tail: int | None) -> None:
+    def __init__(self, client: Client, run: Run, choice: LogFilter, tail: int | None) -> None:
         self._client = client
         self._run = run
         self._choice = choice
@@ -159,10 +159,10 @@ class _Logs:
         self.prefix = b""
         """Before each line."""
         self._within = False
-        """True behind a line that has not ended yet."""
+        """True in the middle of a line."""
 
-    async def print(self, logs: Sequence[StepLog]) -> None:
-        """Print what these steps of a task have written."""
+    async def print(self, logs: Sequence[SelectedLog]) -> None:
+        """Print the logs of these steps of a task as they are now."""
         if self._tail is not None:
             await self._print_tail(logs, self._tail)
             return
@@ -170,8 +170,8 @@ class _Logs:
             chunks = self._client.logs.read(self._run.id, log.task.id, log.step, attempt=self._choice.attempt)
             await self._copy(chunks)
 
-    async def follow(self, logs: Sequence[StepLog]) -> None:
-        """Print what these steps of a task write until they end; with a tail, from the step that began last."""
+    async def follow(self, logs: Sequence[SelectedLog]) -> None:
+        """Print the logs of these steps of a task until they end; with a tail, from the step that started last."""
         begun = [number for number, log in enumerate(logs) if log.begun]
         first = begun[-1] if begun and self._tail is not None else 0
         for number, log in enumerate(logs[first:]):
@@ -180,10 +180,10 @@ class _Logs:
                 self._run.id, log.task.id, log.step, attempt=self._choice.attempt, tail=tail
             )
             if not await self._copy(chunks):
-                return  # the steps behind it do not run either
+                return  # later steps do not run either
 
     def require_some(self) -> None:
-        """Raise NotExistError where no log was found."""
+        """Raise NotExistError when no log was found."""
         if self._found:
             return
         if self._missing is not None:
@@ -191,11 +191,11 @@ class _Logs:
         raise NotExistError(
             f"log doesn't exist: no step of {run_name(self._run)} has begun",
             code="logDoesNotExist",
-            hint=f"`{us_command()} run why {run_name(self._run)}` says what it waits for",
+            hint=f"`{program_command()} run why {run_name(self._run)}` says what it waits for",
         )
 
-    async def _print_tail(self, logs: Sequence[StepLog], lines: int) -> None:
-        """Print the last lines of a task: those of its last step, and of the steps before it where that has fewer."""
+    async def _print_tail(self, logs: Sequence[SelectedLog], lines: int) -> None:
+        """Print the last lines of a task: of its last step, and of earlier steps while there are fewer."""
         texts: list[bytes] = []
         for log in reversed(self._readable(logs)):
             if lines <= 0:
@@ -214,12 +214,12 @@ class _Logs:
             shown = _Shown()
             self._write(shown.feed(text) + shown.end(), ended=True)
 
-    def _readable(self, logs: Sequence[StepLog]) -> list[StepLog]:
-        """Return the logs that there can be: of many, only those of steps that began."""
+    def _readable(self, logs: Sequence[SelectedLog]) -> list[SelectedLog]:
+        """Return the logs that can exist: of several, those of steps that have started."""
         return list(logs) if len(logs) == 1 else [log for log in logs if log.begun]
 
     async def _copy(self, chunks: AsyncIterator[bytes]) -> bool:
-        """Print a log as it comes; return whether there is one."""
+        """Print a log as it arrives; return whether it exists."""
         shown = _Shown()
         try:
             async for chunk in chunks:
@@ -232,13 +232,13 @@ class _Logs:
         return True
 
     def _lack(self, error: ClientError) -> None:
-        """Go on without a log that is not there; raise any other error."""
+        """Skip a log that does not exist; raise any other error."""
         if error.kind != "not-exist":
             raise error
         self._missing = error
 
     def _write(self, text: bytes, *, ended: bool = False) -> None:
-        """Write bytes of a log, each line behind the prefix; with one, a log ends with a line end."""
+        """Write bytes of a log, with the prefix before each line; with a prefix, a log ends with a line end."""
         if self.prefix:
             *whole, last = text.split(b"\n")
             lines = [line + b"\n" for line in whole] + ([last] if last else [])
@@ -251,9 +251,9 @@ class _Logs:
         sys.stdout.buffer.flush()
 
 
-def chosen_logs(run: Run, tasks: Sequence[Task], choice: LogChoice) -> list[list[StepLog]]:
+def selected_logs(run: Run, tasks: Sequence[Task], choice: LogFilter) -> list[list[SelectedLog]]:
     """Return the logs for each task that has some. Raises NotExistError where the choice names none."""
-    found = [logs for task in tasks if (logs := _chosen_of_task(task, choice))]
+    found = [logs for task in tasks if (logs := _selected_of_task(task, choice))]
     if found or not (choice.failed or choice.step is not None):
         return found
     which = f"task {tasks[0].name!r} of {run_name(run)}" if len(tasks) == 1 else run_name(run)
@@ -264,7 +264,7 @@ def chosen_logs(run: Run, tasks: Sequence[Task], choice: LogChoice) -> list[list
     raise _no_step(which, tasks, choice.step or "")
 
 
-def _chosen_of_task(task: Task, choice: LogChoice) -> list[StepLog]:
+def _selected_of_task(task: Task, choice: LogFilter) -> list[SelectedLog]:
     state: Task | Attempt = next((one for one in task.attempts if one.attempt == choice.attempt), task)
     if choice.failed:
         wanted = failed_steps(state) if task.status == "failed" or isinstance(state, Attempt) else []
@@ -276,7 +276,7 @@ def _chosen_of_task(task: Task, choice: LogChoice) -> list[StepLog]:
             for number, step in enumerate(state.steps)
             if choice.step in (None, step.name) or choice.step == str(number)
         ]
-    return [StepLog(task, number, _step_of(state, number).start_time is not None) for number in wanted]
+    return [SelectedLog(task, number, _step_of(state, number).start_time is not None) for number in wanted]
 
 
 def _no_step(which: str, tasks: Sequence[Task], wanted: str) -> NotExistError:

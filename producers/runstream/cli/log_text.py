@@ -1,8 +1,8 @@
-"""Log output made safe for a terminal: text and colours get through, nothing else.
+"""Log output made safe for a terminal: only text and colours pass.
 
-A log is bytes of any program, often of people who may not run anything on the reader's machine. A terminal obeys what
-it is sent: titles, clipboards, cursors, character sets, answers typed into the reader's shell. So every control
-sequence but colours and emphasis (SGR) is left out, whole, however the bytes are cut into chunks.
+A log is the output of any program, often by people who may not run anything on the reader's machine. A terminal obeys
+control sequences: titles, clipboards, cursors, character sets, answers typed into the reader's shell. So all of them
+but colours and emphasis (SGR) are removed, whole, however the bytes are split into chunks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PARAMETERS = re.compile("[\x20-\x3f]*")
 _INTERMEDIATES = re.compile("[\x20-\x2f]*")
 _IN_STRING = re.compile("[^\x07\n\x18\x1a\x1b\x9c]*")
 _MAX_PARAMETERS = 256
-"""Characters of a sequence that are kept while it is incomplete; a longer one is left out."""
+"""Characters kept of an incomplete sequence; a longer one is removed."""
 
 _COLOUR = re.compile(
     r"(0?[0-479]|2[1-479]|[34][0-79]|5[359]|9[0-7]|10[0-7]"  # emphasis, and the sixteen colours
@@ -40,7 +40,7 @@ class _In(Enum):
 
 
 class LogText:
-    """Text of a log, chunk by chunk: lines, tabs, carriage returns and colours; a colour ends with its line."""
+    """A filter of a log's chunks that passes lines, tabs, carriage returns and colours; a colour ends with its line."""
 
     def __init__(self, *, colours: bool = True) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -50,11 +50,11 @@ class LogText:
         self._parameters = ""
 
     def feed(self, chunk: bytes) -> str:
-        """Return what a terminal may show of the chunk. What may be part of a sequence is kept for the next one."""
+        """Return the safe text of a chunk. An incomplete sequence is kept for the next one."""
         return self._shown(self._decoder.decode(chunk))
 
     def end(self) -> str:
-        """Return what is left; an incomplete sequence is not shown."""
+        """Return the remaining text, without an incomplete sequence."""
         text = self._shown(self._decoder.decode(b"", final=True))
         return text + self._uncoloured()
 
@@ -93,7 +93,7 @@ class LogText:
         return at + 1
 
     def _escape(self, text: str, at: int) -> int:
-        """Leave out `ESC` with its intermediates and its final character, such as `ESC ( B`."""
+        """Skip `ESC` with its intermediates and its final character, such as `ESC ( B`."""
         intermediates = _run(_INTERMEDIATES, text, at)
         self._parameters = (self._parameters + intermediates)[:1]
         at += len(intermediates)
@@ -107,7 +107,7 @@ class LogText:
             case "]" | "P" | "X" | "^" | "_" if alone:
                 self._in = _In.STRING
             case final if not "0" <= final <= "~":
-                return at  # not of the sequence: text again
+                return at  # not part of the sequence
         return at + 1
 
     def _control(self, text: str, at: int, parts: list[str]) -> int:
@@ -127,7 +127,7 @@ class LogText:
         return at + 1
 
     def _string(self, text: str, at: int) -> int:
-        """Leave out a string to its end; one that is not ended ends with its line."""
+        """Skip a string to its end, or to the end of its line."""
         at += len(_run(_IN_STRING, text, at))
         if at == len(text):
             return at
@@ -148,7 +148,7 @@ class LogText:
 
 
 def _colours(parameters: str) -> str | None:
-    """Return those parameters that are colours or emphasis; None for none."""
+    """Return the parameters that are colours or emphasis; None without any."""
     kept: list[str] = []
     at = 0
     while at <= len(parameters):
@@ -163,32 +163,32 @@ def _colours(parameters: str) -> str | None:
 
 
 def _run(pattern: re.Pattern[str], text: str, at: int) -> str:
-    """Return what matches from there on; nothing for no match."""
+    """Return the match at this place, or an empty text."""
     found = pattern.match(text, at)
     return found[0] if found else ""
 
 
 LINE_CHARS = 64 << 10
-"""Characters of a line; what is longer goes on in the next line."""
+"""Maximum length of a line; a longer one is continued in the next, so that the memory for it is bounded."""
 _ENDS = re.compile("[\n\r]")
 _SGR = re.compile("\x1b\\[[0-9;:]*m")
 
 
 class LogLines:
-    """Turns the chunks of a log into lines that a terminal may show."""
+    """A splitter of a log's chunks into safe lines; a carriage return starts the line again, as on a terminal."""
 
     def __init__(self, *, colours: bool = True, line_chars: int = LINE_CHARS) -> None:
         self._text = LogText(colours=colours)
         self._line_chars = line_chars
         self._written: list[str] = []
-        """What was written since the last return to the line's beginning."""
+        """Written since the last return to the line's start."""
         self._length = 0
         self._before = ""
-        """What the line showed before that."""
+        """The line before that return."""
 
     @property
     def unfinished(self) -> str:
-        """What a terminal would show now of the line that has not ended; colours alone are nothing."""
+        """The unfinished line as a terminal would show it; colours alone count as empty."""
         written = "".join(self._written)
         if not _SGR.sub("", written):
             return self._before
@@ -196,11 +196,11 @@ class LogLines:
         return written if last < 0 or written.startswith(RESET, last) else written + RESET
 
     def feed(self, chunk: bytes) -> list[str]:
-        """Return the lines that have ended."""
+        """Return the lines that end in this chunk."""
         return self._take(self._text.feed(chunk))
 
     def end(self) -> list[str]:
-        """Return the last lines, also one that was never ended."""
+        """Return the last lines, including an unfinished one."""
         lines = self._take(self._text.end())
         if last := self._next():
             lines.append(last)
@@ -243,6 +243,6 @@ class LogLines:
 
 
 def _cut(text: str, at: int) -> int:
-    """Return where to cut at the latest `at`, so that no colour is cut in two."""
+    """Return the last place up to `at` that does not split a colour."""
     begin = text.rfind("\x1b", 0, at)
     return at if begin < 0 or "m" in text[begin:at] else begin

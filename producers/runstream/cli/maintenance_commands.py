@@ -11,16 +11,16 @@ from collections.abc import Callable
 from rich.text import Text
 
 from runstream.cli.client_session import with_client
-from runstream.cli.connection import us_command
+from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.output import Column, Output, complain, moment, print_json, print_table, say, styled
+from runstream.cli.output import Column, Output, print_json, print_table, say, styled, timestamp, warn
 from runstream.client import Client, ClientError, Instance, Maintenance
 from runstream.counting import counted
 
 _NAMED = 5
 """Maximum number of running tasks that are named."""
 _RUNS = 10
-"""Maximum number of runs whose tasks are looked at before maintenance begins."""
+"""Maximum number of runs whose tasks are read before maintenance begins."""
 Reached = Callable[[Maintenance], bool]
 
 
@@ -49,11 +49,11 @@ def enable(
         try:
             return await _finish(client, status, _is_parked if wait else None, output)
         except asyncio.CancelledError:
-            complain(f"maintenance stays enabled: `{us_command()} maintenance disable` ends it")
+            warn(f"maintenance stays enabled: `{program_command()} maintenance disable` ends it")
             if running:
                 more = f" and {len(running) - _NAMED} more" if len(running) > _NAMED else ""
-                complain(f"tasks that were running when it began: {', '.join(running[:_NAMED])}{more}")
-                complain(f"`{us_command()} maintenance enable --deadline 10m` stops those that take longer")
+                warn(f"tasks that were running when it began: {', '.join(running[:_NAMED])}{more}")
+                warn(f"`{program_command()} maintenance enable --deadline 10m` stops those that take longer")
             raise
 
     return with_client(work)
@@ -120,7 +120,7 @@ def forget(instance: str, /, *, service: str = "runs") -> int:
 
 
 async def _running_tasks(client: Client) -> list[str]:
-    """Return the names of running tasks, while the service still answers; those of the latest runs."""
+    """Return the names of running tasks of the latest runs, while the service still answers."""
     found: list[str] = []
     with contextlib.suppress(ClientError):
         for run in (await client.runs.page(phases=["running"], limit=_RUNS)).runs:
@@ -130,13 +130,13 @@ async def _running_tasks(client: Client) -> list[str]:
 
 
 async def _finish(client: Client, status: Maintenance, reached: Reached | None, output: Output) -> int:
-    """Print the status, once it is as it is waited for. 1 when it was changed by somebody else meanwhile."""
-    tell = _Telling(output, waits=reached is not None).tell
+    """Wait until the status is reached, then print it; return 1 when another request changed the mode meanwhile."""
+    show = _ProgressPrinter(output, waits=reached is not None).show
     asked = status.requested
-    tell(status)
+    show(status)
     while reached is not None and not reached(status) and status.requested is asked:
         status = await client.maintenance.status(status.service, unlike=status.tag)
-        tell(status)
+        show(status)
     if output == "json":
         print_json(status)
     else:
@@ -144,22 +144,22 @@ async def _finish(client: Client, status: Maintenance, reached: Reached | None, 
     return 0 if status.requested is asked else 1
 
 
-class _Telling:
-    """What is printed during a wait: which processes are waited for, and what changes. Nothing in JSON."""
+class _ProgressPrinter:
+    """A printer of progress during a wait: of processes that are waited for, and of changes. Silent for JSON."""
 
     def __init__(self, output: Output, *, waits: bool) -> None:
         self._quiet = output == "json"
         self._waits = waits
-        self._said: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
 
-    def tell(self, status: Maintenance) -> None:
-        """Print a line for each process that is waited for or whose state has changed."""
+    def show(self, status: Maintenance) -> None:
+        """Print a line for each process that is waited for, or whose state has changed."""
         for instance in status.instances:
-            word = _how(instance)
-            before = self._said.get(instance.id)
-            self._said[instance.id] = word
-            news = before != word if before is not None else self._waits and bool(_detail(instance))
-            if not self._quiet and news:
+            word = _state(instance)
+            before = self._shown.get(instance.id)
+            self._shown[instance.id] = word
+            changed = before != word if before is not None else self._waits and bool(_detail(instance))
+            if not self._quiet and changed:
                 say(f"{_name(instance)}: {word}")
 
 
@@ -183,9 +183,9 @@ def _print(status: Maintenance) -> None:
 def _headline(status: Maintenance) -> str:
     if not status.requested:
         return f"{status.service}: not in maintenance"
-    words = [f"{status.service}: maintenance since {moment(status.since)}"]
+    words = [f"{status.service}: maintenance since {timestamp(status.since)}"]
     words += [f"by {status.by}"] if status.by else []
-    words += [f"tasks may run until {moment(status.deadline)}"] if status.deadline else []
+    words += [f"tasks may run until {timestamp(status.deadline)}"] if status.deadline else []
     words += [f"reason: {status.reason}"] if status.reason else []
     left = sum(not one.parked for one in status.instances)
     words.append("all processes are parked" if not left else f"not parked: {left} of {len(status.instances)}")
@@ -196,16 +196,18 @@ def _row(instance: Instance) -> tuple[str | Text, ...]:
     return (
         ", ".join(instance.components),
         Text.assemble(styled(instance.state), _detail(instance)),
-        moment(instance.since),
+        timestamp(instance.since),
         instance.host,
         str(instance.pid),
         instance.version,
-        " ".join(f"{partition}:{position}" for partition, position in sorted(instance.positions.items(), key=_number)),
+        " ".join(
+            f"{partition}:{position}" for partition, position in sorted(instance.positions.items(), key=_partition)
+        ),
         instance.id,
     )
 
 
-def _how(instance: Instance) -> str:
+def _state(instance: Instance) -> str:
     return instance.state + _detail(instance)
 
 
@@ -213,18 +215,18 @@ def _detail(instance: Instance) -> str:
     if instance.state == "lost":
         return f", was {instance.last_state}" if instance.last_state else ""
     waits = [
-        counted(part.under_way, _thing(name))
+        counted(part.under_way, _unit(name))
         for name, part in instance.parts.items()
-        if _waits(part.doing, part.under_way)
+        if _is_draining(part.doing, part.under_way)
     ]
     return f" ({', '.join(waits)} to end)" if waits else ""
 
 
-def _waits(doing: str, under_way: int) -> bool:
+def _is_draining(doing: str, under_way: int) -> bool:
     return doing == "draining" and under_way > 0
 
 
-def _thing(part: str) -> str:
+def _unit(part: str) -> str:
     return {"executor": "task", "gateway": "request"}.get(part, f"piece of work of the {part}")
 
 
@@ -232,7 +234,7 @@ def _name(instance: Instance) -> str:
     return f"{'+'.join(instance.components)} (process {instance.pid} on {instance.host})"
 
 
-def _number(item: tuple[str, int]) -> int:
+def _partition(item: tuple[str, int]) -> int:
     return int(item[0])
 
 

@@ -1,4 +1,8 @@
-"""What commands print: a table for people, JSON for programs; wide where nobody folds lines."""
+"""Output of commands: tables for people, JSON for programs; colours and times.
+
+A table fits its terminal without cutting a value that could be copied: first free texts wrap, then the least important
+columns are dropped, and finally each row becomes a few lines. Without a terminal the whole table is printed.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +47,15 @@ _WORDS = {"notstarted": "not started", "setuperror": "setup error"}
 
 
 class _Output(Console):
-    """A console whose errors of writing are told by the edge, like those of every other way to write."""
+    """A console that raises errors of writing, like all other output."""
 
     def on_broken_pipe(self) -> None:
-        """Raise the error; rich would end the process."""
+        """Raise the error, where rich would end the process."""
         raise
 
 
 def console() -> Console:
-    """Where results go."""
+    """Return the console for results; wide without a terminal, where no line is folded."""
     terminal = sys.stdout.isatty()
     return _Output(file=sys.stdout, width=None if terminal else _WIDE, highlight=False, soft_wrap=not terminal)
 
@@ -67,14 +71,14 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def complain(line: str) -> None:
+def warn(line: str) -> None:
     """Write a line to stderr, safe for a terminal."""
     sys.stderr.write(f"{printable_lines(line)}\n")
     sys.stderr.flush()
 
 
 def print_json(value: object) -> None:
-    """A value as indented JSON."""
+    """Print a value as indented JSON."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
     sys.stdout.write(f"{printable_json(text)}\n")
     sys.stdout.flush()
@@ -89,23 +93,23 @@ def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Cell]],
         say(empty)
 
 
-def worded(word: str) -> str:
-    """Return a phase, status or result of the API as people read it."""
+def display_word(word: str) -> str:
+    """Return a phase, status or result of the API in words for people."""
     return _WORDS.get(word, word)
 
 
 def styled(word: str) -> Text:
-    """A phase, status or result in its colour."""
-    return Text(worded(word), style=STYLES.get(word, ""))
+    """Return a phase, status or result in its colour."""
+    return Text(display_word(word), style=STYLES.get(word, ""))
 
 
-def moment(at: datetime | None) -> str:
-    """A time to the second, in the user's own zone; `-` for none."""
+def timestamp(at: datetime | None) -> str:
+    """Format a time to the second, in the user's zone; `-` for None."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else "-"
 
 
 def ago(at: datetime | None, now: datetime | None = None) -> str:
-    """Return how long ago something was, in its largest unit; `-` for never."""
+    """Format the time since a moment in its largest unit; `-` for None."""
     if at is None:
         return "-"
     seconds = max(0, int(((now or datetime.now(UTC)) - at).total_seconds()))
@@ -115,8 +119,8 @@ def ago(at: datetime | None, now: datetime | None = None) -> str:
     return f"{seconds} s ago"
 
 
-def lasted(begin: datetime | None, end: datetime | None, now: datetime | None = None) -> str:
-    """Return how long something took, or has taken until now."""
+def duration(begin: datetime | None, end: datetime | None, now: datetime | None = None) -> str:
+    """Format a duration, until now without an end; `-` without a beginning."""
     if begin is None:
         return "-"
     seconds = max(0.0, ((end or now or datetime.now(UTC)) - begin).total_seconds())
@@ -130,25 +134,25 @@ def lasted(begin: datetime | None, end: datetime | None, now: datetime | None = 
 
 _GAP = 2
 _NARROWEST = 16
-"""Cells that a text that wraps keeps at least."""
+"""Minimum width of a column that wraps, in cells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column, and what may become of it on a narrow terminal."""
+    """A column of a table, and how it gives way on a narrow terminal."""
 
     title: str
     drop: int = 0
-    """Left out when space is short: those with the highest number first; 0 for never."""
+    """Order of dropping when space is short, the highest first; 0 for never."""
     wraps: bool = False
-    """True for free text, which may take several lines."""
+    """True for free text, which may wrap."""
 
 
 Cell = str | Text
 
 
 def render(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> list[Text]:
-    """Return the lines of a table in at most `width` cells; None for as many as it needs."""
+    """Return the lines of a table in at most `width` cells; None for as many as needed."""
     cells = [[_text(cell) for cell in row] for row in rows]
     shown = list(range(len(columns)))
     widths = [
@@ -167,13 +171,13 @@ def render(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int
 
 
 def print_rows(out: Console, columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    """Print a table as wide as the console's terminal, or in full where it has none."""
+    """Print a table as wide as the console's terminal, or in full without one."""
     for line in render(columns, rows, out.width if out.is_terminal else None):
         out.print(line, soft_wrap=True)
 
 
 def _text(cell: Cell) -> Text:
-    """Return a cell in one line, safe for a terminal."""
+    """Return a cell as one line, safe for a terminal."""
     if isinstance(cell, str):
         return Text(printable(cell))
     clean = printable(cell.plain)
@@ -185,7 +189,7 @@ def _total(shown: Sequence[int], widths: Sequence[int]) -> int:
 
 
 def _narrowed(columns: Sequence[Column], shown: Sequence[int], widths: Sequence[int], width: int) -> list[int] | None:
-    """Return widths that fit when texts wrap; None where they cannot."""
+    """Return widths that fit when texts wrap, or None."""
     over = _total(shown, widths) - width
     narrowed = list(widths)
     wrapping = [index for index in shown if columns[index].wraps]
@@ -220,7 +224,7 @@ def _joined(parts: Sequence[Text], shown: Sequence[int], widths: Sequence[int]) 
 
 
 def _wrapped(text: Text, width: int) -> list[Text]:
-    """Break a text at its spaces, and within words that are longer than a line."""
+    """Wrap a text at its spaces, and within words that are longer than a line."""
     if text.cell_len <= width:
         return [text]
     lines: list[Text] = []
@@ -245,7 +249,7 @@ def _wrapped(text: Text, width: int) -> list[Text]:
 def _stacked(
     columns: Sequence[Column], cells: Sequence[Sequence[Text]], shown: Sequence[int], width: int
 ) -> list[Text]:
-    """Return each row as lines of title and value; a value that is too long goes on in the next line."""
+    """Return each row as lines of title and value; a long value continues in the next line."""
     indent = max(cell_len(columns[index].title) for index in shown) + _GAP
     lines = []
     for number, row in enumerate(cells):

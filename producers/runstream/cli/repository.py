@@ -1,4 +1,4 @@
-"""Which commit of which repository a run is about, found with git; nothing is fetched or changed."""
+"""The commit of a run: found with git, in a local or remote repository, without changing either."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from runstream.repository_urls import RepositoryURL, split_url
 
 GIT_SECONDS = 30
 MAX_NAMED = 5
-"""Changed files that are named."""
+"""Maximum number of changed files that are named."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|[^/]+@[^/]+:", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A commit, and how it is reached."""
+class RepositoryCommit:
+    """A commit, and where it comes from."""
 
     url: str
     """A URL, or an absolute path."""
     branch: str
     tag: str
     ref: str
-    """The full ref, when it is neither branch nor tag; exactly one of the three is given, or none."""
+    """The full ref, when it is neither branch nor tag; at most one of the three is set."""
     commit: str
     message: str
     """The whole message of the commit."""
     changed: tuple[str, ...] = ()
-    """Files of the work tree whose contents the commit does not have; empty where it is not what is checked out."""
+    """Files of the work tree that differ from the commit; empty when the commit is not checked out."""
 
     @property
     def project(self) -> str:
-        """The repository's name, as a part of a group."""
+        """The repository's name as a part of a group."""
         last = re.split(r"[/:]", self.url.rstrip("/").removesuffix(".git"))[-1]
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", last).strip("-.") or "repository"
 
 
-NO_SOURCE = Source("", "", "", "", "", "")
-"""Of a run that has no sources."""
+NO_COMMIT = RepositoryCommit("", "", "", "", "", "")
+"""For a run without sources."""
 
 
-def find_source(repository: str, ref: str) -> Source:
-    """Return the commit that a ref (empty: the default) of a path or URL names.
+def find_commit(repository: str, ref: str) -> RepositoryCommit:
+    """Return the commit of a ref (empty: the default) in a repository, a path or URL.
 
-    Raises BadRequestError for a name that fits a branch and a tag, NotExistError for what is not there.
+    Raises BadRequestError for a name of both a branch and a tag, NotExistError for an unknown repository or ref.
     """
     if repository.startswith("-") or ref.startswith("-"):
         raise BadRequestError(f"{repository or ref!r} begins with '-'", code="invalidRepository")
@@ -64,10 +64,10 @@ def find_source(repository: str, ref: str) -> Source:
     return _local(path, ref)
 
 
-def enclosing_source(path: Path) -> Source | None:
-    """Return the commit that is checked out around a file; None without a repository, or without a commit.
+def enclosing_commit(path: Path) -> RepositoryCommit | None:
+    """Return the commit that is checked out around a file; None without a repository or a commit.
 
-    Raises NotExistError where git refuses to read the repository, with its reason.
+    Raises NotExistError, with git's reason, when git refuses to read the repository.
     """
     folder = path.resolve().parent
     if repository_top(folder) is None and not _succeeds(folder, "rev-parse", "--git-dir"):
@@ -80,11 +80,11 @@ def enclosing_source(path: Path) -> Source | None:
 
 
 def repository_top(folder: Path) -> Path | None:
-    """Return the nearest folder, this one or one above it, that has a `.git`."""
+    """Return the nearest folder with a `.git`, this one or one above it."""
     return next((one for one in (folder, *folder.parents) if (one / ".git").exists()), None)
 
 
-def _local(path: Path, ref: str) -> Source:
+def _local(path: Path, ref: str) -> RepositoryCommit:
     where, wanted = ("-C", str(path)), ref or "HEAD"
     bare = _git(*where, "rev-parse", "--absolute-git-dir", what=str(path))
     root = _git(*where, "rev-parse", "--show-toplevel", what=str(path), default=bare)
@@ -99,13 +99,13 @@ def _local(path: Path, ref: str) -> Source:
 
 
 def _changed(root: Path) -> tuple[str, ...]:
-    """The changed and the new files; not those of the configuration, which is read from the work tree."""
+    """Return changed and new files, except the configuration, which is read from the work tree."""
     listed = _git("-C", str(root), "status", "--porcelain", "-z", "--no-renames", what=str(root), default="")
     names = (entry[3:] for entry in listed.split("\0") if entry)
     return tuple(name for name in names if not name.startswith((".runstream/", ".agola/")))
 
 
-def _remote(url: str, ref: str) -> Source:
+def _remote(url: str, ref: str) -> RepositoryCommit:
     wanted = _full_names(ref) if ref else ("HEAD",)
     patterns = [*wanted, *(f"{name}^{{}}" for name in wanted)]
     split = split_url(url)
@@ -135,7 +135,7 @@ def _remote(url: str, ref: str) -> Source:
 
 
 def _remote_message(url: str, ref: str, commit: str) -> str:
-    """The commit's message, fetched without its files; empty where the server does not give the commit."""
+    """Fetch the commit's message without its files; return an empty one when the server refuses."""
     with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
         where = ("-C", folder)
         _git(*where, "init", "-q", "--bare", what=folder)
@@ -149,12 +149,12 @@ def _remote_message(url: str, ref: str, commit: str) -> str:
 
 
 def _full_names(ref: str) -> tuple[str, ...]:
-    """The full refs that a name can stand for."""
+    """Return the full refs that a name can mean."""
     return (ref,) if ref.startswith("refs/") else (f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/{ref}")
 
 
 def _only(ref: str, names: set[str]) -> str:
-    """The one ref that is there; empty for none. Raises BadRequestError for several."""
+    """Return the only ref, or an empty one. Raises BadRequestError for several."""
     if len(names) > 1:
         both = " and ".join(sorted(names))
         raise BadRequestError(
@@ -163,10 +163,10 @@ def _only(ref: str, names: set[str]) -> str:
     return next(iter(names), "")
 
 
-def _source(url: str, name: str, commit: str, message: str, changed: tuple[str, ...] = ()) -> Source:
+def _source(url: str, name: str, commit: str, message: str, changed: tuple[str, ...] = ()) -> RepositoryCommit:
     branch = name.removeprefix("refs/heads/") if name.startswith("refs/heads/") else ""
     tag = name.removeprefix("refs/tags/") if name.startswith("refs/tags/") else ""
-    return Source(url, branch, tag, name if name and not branch and not tag else "", commit, message, changed)
+    return RepositoryCommit(url, branch, tag, name if name and not branch and not tag else "", commit, message, changed)
 
 
 def _succeeds(folder: Path, *arguments: str) -> bool:
@@ -183,9 +183,9 @@ def _git(*arguments: str, what: str, default: str | None = None, login: Reposito
 
 
 def _run(*arguments: str, what: str, login: RepositoryURL | None = None) -> subprocess.CompletedProcess[str]:
-    """Run git; the variables of a hook, which point it at another repository, do not reach it.
+    """Run git, without the variables of a hook, which would point it at another repository.
 
-    The secrets of a URL reach it by its environment, since all users of a machine see the arguments of processes.
+    Secrets of a URL are passed in the environment: all users of a machine can read the arguments of processes.
     """
     kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
     if login is not None and login.is_secret:
@@ -210,7 +210,7 @@ def _run(*arguments: str, what: str, login: RepositoryURL | None = None) -> subp
 
 
 def _logging_in(login: RepositoryURL, environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables that make git ask for the secrets of a URL, and answer."""
+    """Return variables with a credential helper that gives git the secrets of a URL."""
     count = environment.get("GIT_CONFIG_COUNT", "0")
     begin = int(count) if count.isdigit() else 0
     user = 'test -z "$RUNSTREAM_GIT_USERNAME" || echo "username=$RUNSTREAM_GIT_USERNAME"'
@@ -222,7 +222,7 @@ def _logging_in(login: RepositoryURL, environment: Mapping[str, str]) -> dict[st
 
 
 def _refused(what: str, stderr: str) -> NotExistError:
-    """Git's own reason, and its own way out where it names one."""
+    """Return an error with git's reason, and with git's own hint if it has one."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     reason = next((line for line in lines if line.startswith("fatal: ")), lines[-1] if lines else "no such commit")
     if reason.endswith("Needed a single revision"):

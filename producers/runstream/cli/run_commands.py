@@ -1,4 +1,4 @@
-"""`runstream run`: list, get, follow."""
+"""`runstream run`: create, restart, list, get, follow, explain and steer runs, annotate their tasks."""
 
 from __future__ import annotations
 
@@ -15,28 +15,37 @@ from rich.text import Text
 
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import ConfigFile, ConfigPath, InputOptions, Texts, pairs, read_config
-from runstream.cli.connection import us_command
-from runstream.cli.finding import RunName, find_run, find_task, is_id, name_of, point, project_here, run_name
-from runstream.cli.graph import RunGraph, failed_steps, in_order, outcome, warnings
+from runstream.cli.connection import program_command
+from runstream.cli.finding import (
+    RunName,
+    find_run,
+    find_task,
+    is_run_id,
+    load_run_name,
+    position_text,
+    project_here,
+    run_name,
+)
+from runstream.cli.graph import RunGraph, by_start, failed_steps, outcome, warnings
 from runstream.cli.output import (
     Cell,
     Column,
     Output,
     ago,
-    complain,
     console,
-    lasted,
-    moment,
+    display_word,
+    duration,
     print_json,
     print_rows,
     print_table,
     say,
     styled,
-    worded,
+    timestamp,
+    warn,
 )
-from runstream.cli.repository import MAX_NAMED, NO_SOURCE, Source, enclosing_source, find_source
+from runstream.cli.repository import MAX_NAMED, NO_COMMIT, RepositoryCommit, enclosing_commit, find_commit
 from runstream.cli.terminal_text import printable
-from runstream.cli.watching import tell_created, watch_runs
+from runstream.cli.watching import print_created, watch_runs
 from runstream.client import (
     Attempt,
     Client,
@@ -80,7 +89,7 @@ _LIST_COLUMNS = (
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class RunChoice:
+class RunFilter:
     """Which runs are listed."""
 
     project: str | None = None
@@ -99,7 +108,7 @@ class RunChoice:
     """Only runs with a task that waits for approval."""
 
     def groups(self) -> list[str]:
-        """Return the groups that are chosen. Raise BadRequestError for one that is none."""
+        """Return the selected groups. Raises BadRequestError for an invalid one."""
         if self.project is None and self.branch is None:
             return [require_group(group) for group in self.group or ()]
         if self.group:
@@ -118,7 +127,7 @@ class RunChoice:
 
 def list_runs(
     *,
-    choice: RunChoice = RunChoice(),
+    choice: RunFilter = RunFilter(),
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=MAX_PAGE))] = 25,
     start: int = 0,
     cursor: str = "",
@@ -137,7 +146,7 @@ def list_runs(
     output
         How to print them.
     """
-    groups, chosen = choice.groups(), choice != RunChoice()
+    groups, chosen = choice.groups(), choice != RunFilter()
     if cursor and (chosen or start):
         raise BadRequestError(
             "--cursor goes with no other choice of runs",
@@ -161,7 +170,7 @@ def list_runs(
             return
         print_table(_LIST_COLUMNS, map(_list_row, page.runs), "no run matches" if chosen else "there are no runs")
         if page.cursor:
-            say(f"there are more: {us_command()} run list --limit {limit} --cursor {page.cursor}")
+            say(f"there are more: {program_command()} run list --limit {limit} --cursor {page.cursor}")
 
     return with_client(work)
 
@@ -181,11 +190,11 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
     async def work(client: Client) -> None:
         found = await find_run(client, run)
         if at:
-            found = await client.runs.get(found.id, at=point(at))
+            found = await client.runs.get(found.id, at=position_text(at))
         if output == "json":
             print_json(found)
         else:
-            _print_run(found, await name_of(client, found.restart.run_id) if found.restart is not None else "")
+            _print_run(found, await load_run_name(client, found.restart.run_id) if found.restart is not None else "")
             if not at:
                 await _print_failures(client, found)
 
@@ -208,8 +217,8 @@ def _list_row(run: RunSummary) -> tuple[Cell, ...]:
         styled(outcome(run)),
         run.group.removeprefix(project_of(run.group)).lstrip("/"),
         ago(run.enqueue_time),
-        lasted(run.start_time, run.end_time),
-        moment(run.enqueue_time),
+        duration(run.start_time, run.end_time),
+        timestamp(run.enqueue_time),
         run.id,
     )
 
@@ -246,7 +255,7 @@ def _print_run(run: Run, restarted: str) -> None:
         "run": run_name(run),
         "id": run.id,
         "group": run.group,
-        "created": moment(run.enqueue_time),
+        "created": timestamp(run.enqueue_time),
         "reason": reason,
     }
     if run.restart is not None:
@@ -257,8 +266,8 @@ def _print_run(run: Run, restarted: str) -> None:
 
 
 async def _print_failures(client: Client, run: Run) -> None:
-    """Print the last lines of what failed, and the command for the whole log."""
-    failed = [task for task in in_order(run) if task.status == "failed" and not task.kept]
+    """Print the last lines of failed steps, and the command for the whole log."""
+    failed = [task for task in by_start(run) if task.status == "failed" and not task.kept]
     for task in failed[:_SHOWN_FAILURES]:
         for step in failed_steps(task)[:1]:
             which = "setup" if step is None else f"step {step}"
@@ -271,16 +280,16 @@ async def _print_failures(client: Client, run: Run) -> None:
                 for line in text.decode(errors="replace").splitlines():
                     say(f"  {printable(Text.from_ansi(line).plain)}")
             option = "--setup" if step is None else f"--step {step}"
-            say(f"log: {us_command()} log get {run_name(run)} {shlex.quote(task.name)} {option}")
+            say(f"log: {program_command()} log get {run_name(run)} {shlex.quote(task.name)} {option}")
     if len(failed) > _SHOWN_FAILURES:
         more = counted(len(failed) - _SHOWN_FAILURES, "more task")
-        say(f"\n{more} failed: {us_command()} log get {run_name(run)} --failed")
+        say(f"\n{more} failed: {program_command()} log get {run_name(run)} --failed")
 
 
 def _step_cells(step: Step) -> tuple[Cell, ...]:
     status = "" if step.exit_status is None else str(step.exit_status)
     name = step.name.splitlines()[0][:60] if step.name else ""
-    return name, styled(step.phase), status, lasted(step.start_time, step.end_time)
+    return name, styled(step.phase), status, duration(step.start_time, step.end_time)
 
 
 _NAMED_TASKS = 5
@@ -297,11 +306,11 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
     """
 
     async def work(client: Client) -> None:
-        found = await client.runs.why(run if is_id(run) else (await find_run(client, run)).id)
+        found = await client.runs.why(run if is_run_id(run) else (await find_run(client, run)).id)
         if output == "json":
             print_json(found)
         else:
-            _print_why(found, await name_of(client, found.run))
+            _print_why(found, await load_run_name(client, found.run))
 
     return with_client(work)
 
@@ -317,7 +326,7 @@ def _print_why(found: Why, name: str) -> None:
 
 
 def _why_state(found: Why) -> str:
-    return worded(found.phase) if found.result == "unknown" else f"{found.phase}, {found.result}"
+    return display_word(found.phase) if found.result == "unknown" else f"{found.phase}, {found.result}"
 
 
 def _task_names(tasks: Sequence[str]) -> str:
@@ -382,11 +391,11 @@ def _stopping(run: Run) -> str:
 
 def _paused(run: Run) -> str:
     name = run_name(run)
-    return f"run {name} is paused: `{us_command()} run resume {name}` resumes it"
+    return f"run {name} is paused: `{program_command()} run resume {name}` resumes it"
 
 
 _APPROVERS = "approvers"
-"""Not a note: the service keeps under this name who approved the task."""
+"""Not a note: the service stores under this name who approved the task."""
 
 
 def annotate_task(
@@ -446,13 +455,13 @@ class NewRunOptions:
     on_setup_error: Literal["refuse", "run"] = "refuse"
     """What to do with an invalid file: refuse it, or create a run that shows the errors."""
 
-    def source(self, file: ConfigFile) -> Source | None:
-        """The commit that the runs are of. Raises BadRequestError, NotExistError for one that is not there."""
+    def source(self, file: ConfigFile) -> RepositoryCommit | None:
+        """Return the commit of the runs, or None. Raises BadRequestError, NotExistError for an unknown one."""
         if self.repo is not None:
-            return find_source(self.repo, self.ref)
+            return find_commit(self.repo, self.ref)
         if self.ref:
-            return find_source(str(file.path.resolve().parent), self.ref)
-        return enclosing_source(file.path)
+            return find_commit(str(file.path.resolve().parent), self.ref)
+        return enclosing_commit(file.path)
 
 
 def create(
@@ -487,7 +496,7 @@ def create(
     if changes := _uncommitted(source):
         if strict:
             raise BadRequestError(changes, code="uncommittedChanges", hint="commit them, or leave --strict out")
-        complain(f"warning: {changes}")
+        warn(f"warning: {changes}")
 
     async def work(client: Client) -> int:
         runs = await client.runs.create_from_config(
@@ -507,19 +516,19 @@ def create(
             print_json(runs.runs)
         else:
             _print_none_created(runs, source)
-            await tell_created(client, [await client.runs.get(run.id) for run in runs] if idempotency_key else runs)
+            await print_created(client, [await client.runs.get(run.id) for run in runs] if idempotency_key else runs)
         return 1 if any(run.setup_errors for run in runs) else 0
 
     return with_client(work)
 
 
-def _run_source(source: Source | None) -> RunSource:
-    about = source or NO_SOURCE
+def _run_source(source: RepositoryCommit | None) -> RunSource:
+    about = source or NO_COMMIT
     return RunSource(about.branch, about.tag, about.ref, about.commit, about.url, about.message)
 
 
-def _group_of(source: Source | None) -> str:
-    """The group by default; empty without sources, which leaves it to the service."""
+def _group_of(source: RepositoryCommit | None) -> str:
+    """Return the default group of a commit; empty without one, so that the service chooses."""
     if source is None:
         return ""
     root = f"/project/{source.project}"
@@ -530,11 +539,11 @@ def _group_of(source: Source | None) -> str:
 
 def _print_warnings(runs: CreatedRuns) -> None:
     for warning in runs.warnings:
-        complain(f"warning: {Problem(warning.path, warning.line or 0, warning.message, warning.hint)}")
+        warn(f"warning: {Problem(warning.path, warning.line or 0, warning.message, warning.hint)}")
 
 
-def _uncommitted(source: Source | None) -> str:
-    """Return what is not committed, in a sentence; empty for nothing."""
+def _uncommitted(source: RepositoryCommit | None) -> str:
+    """Return a sentence about uncommitted changes; empty without any."""
     changed = source.changed if source is not None else ()
     if not changed:
         return ""
@@ -544,7 +553,7 @@ def _uncommitted(source: Source | None) -> str:
     return f"{names}{more} {have} changes that are not committed: they are not in this run"
 
 
-def _print_none_created(runs: CreatedRuns, source: Source | None) -> None:
+def _print_none_created(runs: CreatedRuns, source: RepositoryCommit | None) -> None:
     if any(run.reason == "ci_skip" for run in runs.skipped):
         mark = skip_mark(source.message) if source is not None else ""
         say(f"the message of the commit says {mark or SKIP_MARKS[0]}: nothing was created")
@@ -571,11 +580,11 @@ class RestartOptions:
 
     @property
     def environment(self) -> dict[str, str] | None:
-        """None for that of the earlier run. Raises BadRequestError for what is not NAME=VALUE."""
+        """The new environment; None for the earlier run's. Raises BadRequestError for a text that is not NAME=VALUE."""
         return pairs(self.env, "--env") if self.env else None
 
     def require_one(self) -> None:
-        """Raises BadRequestError for what goes not together."""
+        """Raise BadRequestError for options that exclude each other."""
         if self.from_failed and self.task:
             raise BadRequestError(
                 "say either --from-failed or --task", code="invalidRestart", hint="--task names what is to run again"
@@ -638,14 +647,14 @@ def restart(
         if output == "json":
             print_json(new)
         else:
-            await tell_created(client, [await client.runs.get(new.id)] if idempotency_key else [new])
+            await print_created(client, [await client.runs.get(new.id)] if idempotency_key else [new])
         return 0
 
     return with_client(work)
 
 
 def restart_scope(restart: Restart) -> str:
-    """What a restart runs again, in words."""
+    """Return which tasks a restart runs again, in words."""
     if restart.scope == "all":
         return "all of it"
     if restart.scope == "failed":
@@ -658,7 +667,7 @@ def _fresh_inputs(config: Path | None, given: InputOptions, *, fresh: bool) -> I
         from runstream.runconfig import read_inputs
 
         for warning in read_inputs({}, (), given.secret_files).warnings:
-            complain(f"warning: {warning}")
+            warn(f"warning: {warning}")
         return given.inputs(read_config(config, Path.cwd()))
     if config or given:
         raise BadRequestError(

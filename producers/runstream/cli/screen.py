@@ -1,4 +1,8 @@
-"""Where a run is watched: on a terminal a graph that stays below the logs, elsewhere plain lines in order."""
+"""The screen that shows a followed run: on a terminal a live graph below the logs, elsewhere plain lines in order.
+
+A terminal shows some thousand lines a second; a task can write a hundred times as many. Lines that cannot be drawn in
+time are omitted and counted, so that the screen always shows the present.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from runstream.cli.connection import us_command
+from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
 from runstream.cli.graph import graph_lines, headline, title
 from runstream.cli.log_text import LINE_CHARS
-from runstream.cli.output import console, say, shows_colours, worded
+from runstream.cli.output import console, display_word, say, shows_colours
 from runstream.cli.terminal_text import printable
 from runstream.client import Reason, Run
 from runstream.counting import counted
@@ -31,19 +35,19 @@ _COLOURS = ("cyan", "magenta", "blue", "yellow", "green", "bright_cyan", "bright
 _FRAME_SECONDS = 0.125
 _TERMINAL_LINE_CHARS = 4 << 10
 _UNFINISHED = 5
-"""Lines that have not ended that are shown at once."""
+"""Maximum number of unfinished lines that are shown."""
 _PASSING = ("deciding", "storing", "running", "assigned", "dependency", "approval", "stopping", "ended")
-"""Reasons that are gone in a moment, or are shown otherwise."""
+"""Reasons that are not shown: they pass in a moment, or are visible otherwise."""
 _SEQUENCE = re.compile("\x1b\\[[0-9;:]*m")
 
 
 class Screen(Protocol):
-    """Shows a run and the lines of its logs."""
+    """A view of a run and the lines of its logs."""
 
     colours: bool
     """Whether lines of logs may have colours."""
     line_chars: int
-    """Characters of a line; what is longer goes on in the next one."""
+    """Maximum length of a line; a longer one continues in the next."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -51,34 +55,34 @@ class Screen(Protocol):
     ) -> None: ...
 
     def show(self, run: Run) -> None:
-        """The run as it is now."""
+        """Show the current state of the run."""
         ...
 
     def explain(self, reasons: Sequence[Reason]) -> None:
-        """Why the run waits, or tasks of it."""
+        """Show why the run or its tasks wait."""
         ...
 
     def log(self, task: str, lines: list[str], unfinished: str) -> None:
-        """Lines that a task wrote, and the line that it has not ended yet."""
+        """Show lines of a task's log, and its unfinished line."""
         ...
 
     def say(self, lines: list[str]) -> None:
-        """What has become of a task, after all its lines and before those of the tasks that depend on it."""
+        """Show the state of a task, after all its lines and before those of the tasks that depend on it."""
         ...
 
     async def draw(self) -> None:
-        """Draw what there is, as long as the run is watched."""
+        """Draw until cancelled."""
         ...
 
 
 def screen() -> Screen:
-    """The screen that fits where the output goes."""
+    """Return the screen for this process's output."""
     out = console()
     return LiveScreen(out) if out.is_terminal and not out.is_dumb_terminal else PlainScreen()
 
 
 class LiveScreen:
-    """A terminal: logs scroll, the graph stays below them, and is of now however much is written."""
+    """A terminal: logs scroll, and the graph stays below them, current however much is written."""
 
     def __init__(self, out: Console) -> None:
         self.colours = shows_colours()
@@ -111,16 +115,16 @@ class LiveScreen:
         sys.stdout.flush()
 
     def show(self, run: Run) -> None:
-        """The run as it is now."""
+        """Show the current state of the run in the next frame."""
         self._run = run
 
     def explain(self, reasons: Sequence[Reason]) -> None:
-        """Why the run waits (by an empty name), or tasks of it."""
-        told = [reason for reason in reasons if reason.code not in _PASSING]
-        self._reasons = {name: reason.message for reason in told for name in reason.tasks or ("",)}
+        """Show why the run (under an empty name) or its tasks wait."""
+        shown = [reason for reason in reasons if reason.code not in _PASSING]
+        self._reasons = {name: reason.message for reason in shown for name in reason.tasks or ("",)}
 
     def log(self, task: str, lines: list[str], unfinished: str) -> None:
-        """Lines that a task wrote; they are drawn soon, or left out."""
+        """Queue lines of a task's log, to be drawn soon or omitted."""
         self._backlog.add(task, lines)
         if unfinished:
             self._unfinished[task] = unfinished
@@ -128,7 +132,7 @@ class LiveScreen:
             self._unfinished.pop(task, None)
 
     def say(self, lines: list[str]) -> None:
-        """Show a command with a word that is too long for the graph, which shows all else."""
+        """Show lines with a word that is too long for the graph; the graph shows all others."""
         self._said += [line for line in lines if any(len(word) >= self._out.width - 4 for word in line.split())]
 
     async def draw(self) -> None:
@@ -141,10 +145,10 @@ class LiveScreen:
                 self._last = region
             await asyncio.sleep(_FRAME_SECONDS)
 
-    def _write(self, shown: Sequence[Shown], region: list[str]) -> None:
-        """Replace the graph by lines and a new graph, at once; the cursor stays at its end."""
+    def _write(self, shown: Sequence[TaskLines], region: list[str]) -> None:
+        """Replace the graph by lines and a new graph in one write; the cursor stays at its end."""
         width = max(1, self._out.width)
-        # A terminal that became narrower has folded the lines that were drawn before.
+        # A terminal that became narrower has folded the lines drawn before.
         rows = sum(max(1, -(-cell_len(line) // width)) for line in self._drawn)
         up = f"\x1b[{rows - 1}A" if rows > 1 else ""
         lines = [line for each in shown for line in self._lines(each)] + [printable(line) for line in self._said]
@@ -153,16 +157,16 @@ class LiveScreen:
         sys.stdout.flush()
         self._drawn = [_SEQUENCE.sub("", line) for line in region]
 
-    def _lines(self, shown: Shown) -> list[str]:
+    def _lines(self, shown: TaskLines) -> list[str]:
         name = self._name(shown.task)
         lines = [f"{name}{line}" for line in shown.lines]
-        if shown.left_out and self._run is not None:
-            command = f"{us_command()} log get {run_name(self._run)} {shlex.quote(shown.task)}"
-            lines.insert(0, f"{name}… {counted(shown.left_out, 'line')} left out: {printable(command)}")
+        if shown.omitted and self._run is not None:
+            command = f"{program_command()} log get {run_name(self._run)} {shlex.quote(shown.task)}"
+            lines.insert(0, f"{name}… {counted(shown.omitted, 'line')} left out: {printable(command)}")
         return lines
 
     def _name(self, task: str) -> str:
-        """The task's name in its colour, before each of its lines."""
+        """Return the task's name in its colour, the prefix of its lines."""
         if task not in self._names:
             colour = _COLOURS[len(self._names) % len(_COLOURS)]
             self._names[task] = self._rendered([Text(f"{printable(task)} | ", colour)])
@@ -205,7 +209,7 @@ class LiveScreen:
 
 
 def _tail(task: str, line: str, width: int) -> Text:
-    """Return the end of a line that is being written, in one row."""
+    """Return the end of an unfinished line, in one row."""
     begin = f"{printable(task)} | "
     room = max(8, width - len(begin))
     return Text(begin + (line if len(line) <= room else f"…{line[-room + 1 :]}"))
@@ -231,79 +235,79 @@ class PlainScreen:
         return
 
     def show(self, run: Run) -> None:
-        """The run's phase, until it ends: its end is told after everything else."""
+        """Print a new phase of the run; its end is printed after everything else."""
         self._title = title(run)
-        phase = f"{run.phase}, paused" if run.paused_at is not None else worded(run.phase)
+        phase = f"{run.phase}, paused" if run.paused_at is not None else display_word(run.phase)
         if not run.finished and self._said != phase:
             self._said = phase
             say(f"{self._title}: {phase}")
 
     def explain(self, reasons: Sequence[Reason]) -> None:
-        """Why the whole run waits."""
+        """Print why the whole run waits, each reason once."""
         for reason in reasons:
             if not reason.tasks and reason.code not in self._explained and reason.code not in _PASSING:
                 self._explained.add(reason.code)
                 say(f"{self._title}: waits: {reason.message}")
 
     def log(self, task: str, lines: list[str], unfinished: str) -> None:
-        """Lines that a task wrote; one that has not ended comes when it has."""
+        """Print lines of a task's log; an unfinished one is printed once it ends."""
         name = printable(task)
         if lines:
             sys.stdout.write("".join(f"{name} | {line}\n" for line in lines))
             sys.stdout.flush()
 
     def say(self, lines: list[str]) -> None:
-        """What has become of a task."""
+        """Print the state of a task."""
         for line in lines:
             say(line)
 
     async def draw(self) -> None:
-        """Nothing: lines are written as they come."""
+        """Do nothing: lines are written as they come."""
 
 
 HELD_LINES = 500
-"""Lines of a task that wait; of more, the oldest are left out."""
+"""Maximum number of queued lines of a task; the oldest are omitted."""
 FRAME_LINES = 500
 FRAME_CHARS = 64 << 10
-"""What is taken for a frame at most, in lines and characters; the last line may be longer."""
+"""Maximum size of a frame, in lines and characters; the last line may be longer."""
 PAUSE_SECONDS = 1.0
-"""How long a task whose lines were left out is not shown again."""
+"""Pause of a task after lines of it were omitted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """Lines of a task to draw now."""
+class TaskLines:
+    """Lines of a task to draw in one frame."""
 
     task: str
-    left_out: int
-    """Number of lines before them that are not drawn."""
+    omitted: int
+    """Number of omitted lines before them."""
     lines: list[str]
 
 
 @dataclass(slots=True)
-class _Held:
+class _TaskBacklog:
     lines: deque[str] = field(default_factory=deque)
-    left_out: int = 0
+    omitted: int = 0
     not_before: float = 0.0
 
 
 class Backlog:
-    """The lines of all tasks, each task's in order."""
+    """The queued lines of all tasks, in order for each task."""
 
     def __init__(self) -> None:
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, _TaskBacklog] = {}
 
     def add(self, task: str, lines: Iterable[str]) -> None:
-        """Add lines of a task."""
-        held = self._held.setdefault(task, _Held())
+        """Queue lines of a task; omit its oldest ones beyond HELD_LINES."""
+        held = self._held.setdefault(task, _TaskBacklog())
         held.lines.extend(lines)
         while len(held.lines) > HELD_LINES:
             held.lines.popleft()
-            held.left_out += 1
+            held.omitted += 1
 
-    def take(self, now: float) -> list[Shown]:
-        """Return what to draw at a time (in seconds, monotonic); tasks that were waiting for longest come first."""
-        taken: list[Shown] = []
+    def take(self, now: float) -> list[TaskLines]:
+        """Take the lines for a frame at `now` (seconds, monotonic); tasks that have waited longest come first."""
+        taken: list[TaskLines] = []
         room, chars = FRAME_LINES, FRAME_CHARS
         for task, held in list(self._held.items()):
             if held.not_before > now or room <= 0 or chars <= 0:
@@ -314,16 +318,16 @@ class Backlog:
                 room -= 1
                 chars -= len(lines[-1])
             if lines:
-                taken.append(Shown(task, held.left_out, lines))
-            held.not_before = now + PAUSE_SECONDS if held.left_out else 0.0
-            held.left_out = 0
+                taken.append(TaskLines(task, held.omitted, lines))
+            held.not_before = now + PAUSE_SECONDS if held.omitted else 0.0
+            held.omitted = 0
             del self._held[task]
             if held.lines or held.not_before:
-                self._held[task] = held  # behind the others
+                self._held[task] = held  # at the end of the queue
         return taken
 
-    def rest(self) -> list[Shown]:
-        """Return everything that is left."""
-        left = [Shown(task, held.left_out, list(held.lines)) for task, held in self._held.items() if held.lines]
+    def rest(self) -> list[TaskLines]:
+        """Take all remaining lines."""
+        left = [TaskLines(task, held.omitted, list(held.lines)) for task, held in self._held.items() if held.lines]
         self._held.clear()
         return left

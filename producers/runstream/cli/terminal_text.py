@@ -1,7 +1,7 @@
-"""Text of others on a terminal: what could steer the terminal, or turn its text around, is shown as an escape.
+"""Untrusted text on a terminal: control characters and changes of direction are shown as escapes.
 
-Names, messages and reasons come from configuration files, git and other people. Nothing of them may move the cursor,
-change the title or hide what stands beside it.
+Names, messages and reasons come from configuration files, git and other people. They must not move the cursor, change
+the title or hide the text beside them.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return the text as `printable` does, but with its line ends and tabs."""
+    """Return the text as `printable` does, but keep its line ends and tabs."""
     return _UNSAFE_IN_LINES.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def printable_json(text: str) -> str:
-    """Return JSON with the same characters in JSON's own escapes, so that it stays the same value."""
+    """Return JSON with the same characters in JSON's own escapes, which keep the value."""
     return _UNSAFE_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def prepare_streams() -> None:
-    """Let stdout and stderr write what their encoding lacks as the nearest ASCII, and never raise for it."""
+    """Make stdout and stderr replace characters that their encoding lacks by the nearest ASCII."""
     codecs.register_error(_ERRORS, _nearest)
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):

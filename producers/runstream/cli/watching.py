@@ -1,4 +1,4 @@
-"""Runs that were created are named, or (`--follow`) watched one after the other; then what to type next."""
+"""Follow runs until they end, and print how they ended and what to type next."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from runstream.cli.connection import us_command
+from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.graph import detail, in_order, ordered, outcome, title, waits, warnings
-from runstream.cli.output import STYLES, console, lasted, say, worded
+from runstream.cli.graph import by_level, by_start, detail, outcome, title, waits, warnings
+from runstream.cli.output import STYLES, console, display_word, duration, say
 from runstream.cli.screen import Screen, screen
 from runstream.cli.step_output import StepOutput
 from runstream.client import Client, ClientError, Commit, Run, Task
@@ -21,7 +21,7 @@ SUCCEEDED, FAILED, STOPPED = 0, 1, 3
 
 
 def exit_code(run: Run) -> int:
-    """0 for success, 3 for a run that was stopped or cancelled, 1 for everything else."""
+    """Return 0 for success, 3 for a run that was stopped or cancelled, 1 for everything else."""
     match outcome(run):
         case "success":
             return SUCCEEDED
@@ -31,7 +31,7 @@ def exit_code(run: Run) -> int:
 
 
 async def watch_runs(client: Client, runs: Sequence[Run]) -> int:
-    """Watch runs until all have ended; the exit code: failed before stopped before success."""
+    """Follow runs, one after the other, until all have ended; return 1 if one failed, else 3 if one was stopped."""
     if not runs:
         say("no run of the file is for this branch, tag or ref: nothing was created")
         return SUCCEEDED
@@ -40,19 +40,19 @@ async def watch_runs(client: Client, runs: Sequence[Run]) -> int:
         for run in runs:
             with screen() as shown:
                 ended.append(await follow_run(client, run, shown))
-            tell_end(ended[-1])
+            print_end(ended[-1])
     except asyncio.CancelledError:
-        _tell_detached(runs[min(len(ended), len(runs) - 1)])
+        _print_detached(runs[min(len(ended), len(runs) - 1)])
         raise
     codes = {exit_code(run) for run in ended}
     return FAILED if FAILED in codes else max(codes)
 
 
-async def tell_created(client: Client, runs: Sequence[Run]) -> None:
-    """Say which runs there are, and what to type next."""
+async def print_created(client: Client, runs: Sequence[Run]) -> None:
+    """Print the created runs, and what to type next."""
     runs = [await _numbered(client, run) for run in runs]
     for run in runs:
-        say(f"{title(run)} is {worded(run.phase)}  {run_name(run)}")
+        say(f"{title(run)} is {display_word(run.phase)}  {run_name(run)}")
         for error in run.setup_errors:
             say(f"  setup error: {error}")
     for run in runs[:1]:
@@ -61,7 +61,7 @@ async def tell_created(client: Client, runs: Sequence[Run]) -> None:
 
 
 async def _numbered(client: Client, run: Run) -> Run:
-    """Return the run with its number, which the scheduler gives a moment after its creation; without one if late."""
+    """Return the run with its number, which the scheduler assigns soon after the creation; without it if it is late."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_NUMBER_SECONDS), aclosing(client.events.tail(run=run.id)) as tail:
             while not run.counter and run.phase != "setuperror":
@@ -72,21 +72,21 @@ async def _numbered(client: Client, run: Run) -> Run:
 
 
 def commands_for(run: Run) -> list[str]:
-    """What to type next about a run."""
-    us = us_command()
+    """Return the commands to type next for a run."""
+    us = program_command()
     return [f"  look    {us} run get {run_name(run)}", f"  follow  {us} run follow {run_name(run)}"]
 
 
-def tell_end(run: Run) -> None:
+def print_end(run: Run) -> None:
     """Print how a run ended, what failed, and what to type next."""
-    word, us = outcome(run), us_command()
-    took = f" after {lasted(run.start_time, run.end_time)}" if run.start_time and run.end_time else ""
-    console().print(f"\n{title(run)}: {worded(word)}{took}", style=STYLES.get(word, ""), markup=False)
+    word, us = outcome(run), program_command()
+    took = f" after {duration(run.start_time, run.end_time)}" if run.start_time and run.end_time else ""
+    console().print(f"\n{title(run)}: {display_word(word)}{took}", style=STYLES.get(word, ""), markup=False)
     for error in run.setup_errors:
         say(f"  setup error: {error}")
     for warning in warnings(run):
         say(f"  {warning}")
-    for task in ordered(run):
+    for task in by_level(run):
         if task.status == "failed":
             failed = next((index for index, step in enumerate(task.steps) if step.phase == "failed"), None)
             which = "--setup" if failed is None else f"--step {failed}"
@@ -100,12 +100,12 @@ def tell_end(run: Run) -> None:
 
 def _last_that_ran(run: Run) -> Task | None:
     """Return the task that started last and has a log; None where no step began."""
-    begun = [task for task in in_order(run) if any(step.start_time is not None for step in task.steps)]
+    begun = [task for task in by_start(run) if any(step.start_time is not None for step in task.steps)]
     return begun[-1] if begun else None
 
 
-def _tell_detached(run: Run) -> None:
-    us = us_command()
+def _print_detached(run: Run) -> None:
+    us = program_command()
     say(f"\ndetached: {title(run)} goes on")
     say(f"  follow  {us} run follow {run_name(run)}")
     say(f"  stop    {us} run stop {run_name(run)}   (or `run cancel` while it is queued)")
@@ -114,21 +114,21 @@ def _tell_detached(run: Run) -> None:
 _BUFFERED_EVENTS = 256
 _FIRST_WHY_SECONDS = 0.5
 _WHY_SECONDS = 2.0
-"""How often the service is asked why tasks wait that depend on nothing any more."""
+"""Interval of asking the service why tasks wait."""
 
 
 async def follow_run(client: Client, run: Run, screen: Screen) -> Run:
-    """Show the run until it is finished and all its logs were shown; return how it ended. Raises ClientError."""
+    """Show the run and its logs until both end; return the ended run. Raises ClientError."""
     try:
         async with asyncio.TaskGroup() as group:
-            run = await _Following(client, run, screen, group).follow()
+            run = await _RunWatcher(client, run, screen, group).follow()
     except* Exception as errors:
         raise _first(errors) from errors
     return run
 
 
-class _Following:
-    """The reading side of a run that is watched."""
+class _RunWatcher:
+    """A reader of a run's events, which wake it to read the run again and to update the screen."""
 
     def __init__(self, client: Client, run: Run, screen: Screen, group: asyncio.TaskGroup) -> None:
         self._client = client
@@ -138,7 +138,7 @@ class _Following:
         self._output = StepOutput(client, group, screen)
 
     async def follow(self) -> Run:
-        """Return the run as it ended."""
+        """Follow the run to its end; return it."""
         commits: asyncio.Queue[Commit] = asyncio.Queue(_BUFFERED_EVENTS)
         drawing = self._group.create_task(self._screen.draw())
         reading = [self._group.create_task(self._read(commits)), self._group.create_task(self._explain())]
@@ -162,7 +162,7 @@ class _Following:
                 await commits.put(commit)
 
     async def _explain(self) -> None:
-        """Ask why it waits while it does; a service that cannot say so now is asked again."""
+        """Ask regularly why the run waits, while it does; an error of the service is ignored until the next time."""
         await asyncio.sleep(_FIRST_WHY_SECONDS)
         while True:
             if waits(self._run):

@@ -10,7 +10,7 @@ import uvloop
 from cyclopts import Parameter
 from rich.text import Text
 
-from runstream.cli.connection import given
+from runstream.cli.connection import global_options
 from runstream.cli.output import Column, Output, print_json, print_table
 from runstream.errors import RunstreamError
 from runstream.service.doctor.consumers import consumers
@@ -45,7 +45,7 @@ def doctor_command(
     nats_admin_url
         A user of NATS's system account, who may ask how the server syncs to disk.
     """
-    return show(uvloop.run(examine(settings_of(options or ServerOptions(), given()), nats_admin_url)), output)
+    return show(uvloop.run(examine(settings_of(options or ServerOptions(), global_options()), nats_admin_url)), output)
 
 
 async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
