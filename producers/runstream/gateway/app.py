@@ -72,7 +72,7 @@ def gateway_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # the edge has its own
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware has its own
         exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
     )
     for router in (
@@ -119,7 +119,7 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """What is behind the gateway: where it writes, and whom it asks."""
+    """What the gateway appends to, reads from and asks."""
 
     log: Log
     database: Database
@@ -131,9 +131,9 @@ class Backends:
 
 
 class Gateway(HttpServer):
-    """Serves the API on `settings.host` and `settings.port`; `url` says where, once it is started.
+    """An HTTP server of the API on `settings.host` and `settings.port`; `url` is its address once it is started.
 
-    `checks` and `facts` are the process's own, shown on /readyz. Streams that are open end when it stops.
+    /readyz shows `checks` and `facts` of the process. Open streams end when it stops.
     """
 
     name = "gateway"
@@ -150,9 +150,9 @@ class Gateway(HttpServer):
         routers: Sequence[APIRouter] = (),
         facts: Mapping[str, Fact] = MappingProxyType({}),
     ) -> None:
-        """Without `keyring` it takes no secrets; without `mode` it is never in maintenance.
+        """Without `keyring` it refuses secrets; without `mode` it is never in maintenance.
 
-        `routers` are served beside its own routes.
+        It serves `routers` beside its own routes.
         """
         stopping = asyncio.Event()
         log, keyring = behind.log, keyring or Keyring()

@@ -1,4 +1,4 @@
-"""What the routes work with, and what they have in common: parameters, answers, positions."""
+"""What the routes share: their dependencies, common parameters, JSON responses and positions of the log."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from runstream.subjects import StepLogKey
 
 
 class StepLogs(Protocol):
-    """Where the logs of steps are read: live while they are written, then the stored object."""
+    """The logs of steps: live while a step writes, then the stored object."""
 
     async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
-        """The bytes of a log from an offset on, each once; none where the log ends before it.
+        """Yield the bytes of a log from `offset`, each once; none where the log ends before it.
 
-        With `follow` it may have nothing yet, and ends when the log does. Without, it ends with what there is
-        now; raises NotExistError, before anything is read, when there is no such log.
+        With `follow`, wait for a log that has no bytes yet, and end when the log ends. Without, end with the bytes of
+        now. Raises NotExistError before the first byte when there is no such log.
         """
         ...
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
-        """Return the offset at which the last lines of what is written now begin."""
+        """Return the offset of the last `lines` lines that are written now."""
         ...
 
 
@@ -52,14 +52,14 @@ class Sightings(Protocol):
     """The leases of executors (`runstream.leases.ExecutorSightings`)."""
 
     async def seen(self) -> Mapping[str, Sighting]:
-        """Every executor that holds its lease, by id. Raises UnavailableError."""
+        """Return every executor that holds its lease, by id. Raises UnavailableError."""
         ...
 
 
 T = TypeVar("T")
 
 OFFERS_SECONDS = 1.0
-"""How long a request waits for what executors take: it only adds warnings."""
+"""How long a request waits for the offers of executors, which only add warnings."""
 POSITION_HEADER = "Runstream-Position"
 
 Flag = Annotated[str | None, Query(max_length=MAX_WORD_BYTES, description="a flag: there, or not")]
@@ -81,12 +81,12 @@ async def _named_positions(
 
 
 AtLeast = Annotated[tuple[Position, ...], Depends(_named_positions)]
-"""What the answer of a route has to include, as its query or a header names it."""
+"""Positions that the response must include, from the query or the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayContext:
-    """What the gateway was given, and what it made of it."""
+    """The dependencies of all routes."""
 
     settings: Settings
     log: Log
@@ -104,7 +104,7 @@ class GatewayContext:
     """Without it, no executor is known to be alive."""
 
     async def offers(self) -> dict[str, Offer]:
-        """What the living executors take, by their ids; none while that cannot be read."""
+        """Return what the live executors offer, by id; empty when the leases cannot be read."""
         if self.sightings is None:
             return {}
         try:
@@ -115,11 +115,11 @@ class GatewayContext:
         return {name: sighting.offer for name, sighting in seen.items()}
 
     async def body(self, request: Request, kind: type[T]) -> T:
-        """The request's body as a `kind`. Raises BadRequestError."""
+        """Decode the request's body as a `kind`. Raises BadRequestError."""
         return decoded(await self._content(request), kind)
 
     async def keyed_body(self, request: Request, kind: type[T]) -> tuple[T, IdempotencyKey | None]:
-        """The request's body as a `kind`, and its idempotency key if it has one. Raises BadRequestError."""
+        """Decode the request's body as a `kind`; return it with the idempotency key, if any. Raises BadRequestError."""
         content = await self._content(request)
         return decoded(content, kind), idempotency_key(request, content, self.keyring)
 
@@ -134,51 +134,51 @@ def json_response(
     positions: Iterable[Position] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A shape as JSON; with the positions of what was appended, if something was."""
+    """Return a response model as JSON, with the positions of the commits that the request appended."""
     return Response(msgspec.json.encode(shape), status, _with_positions(headers or {}, positions), JSON_TYPE)
 
 
 def no_content(positions: Iterable[Position]) -> Response:
-    """Done, and nothing to say but where it is in the log."""
+    """Return 204 with the positions of the commits that the request appended."""
     return Response(status_code=204, headers=_with_positions({}, positions))
 
 
 def _with_positions(headers: Mapping[str, str], positions: Iterable[Position]) -> dict[str, str]:
-    """Of each partition the last: it includes those before."""
+    """Add the last position of each partition, which includes those before it."""
     last = {position.partition: position for position in positions}
     texts = {POSITION_HEADER: ",".join(map(position_text, last.values()))} if last else {}
     return {**headers, **texts}
 
 
 def position_text(position: Position) -> str:
-    """How a position is written: `epoch/partition/sequence`."""
+    """Format a position as `epoch/partition/sequence`."""
     return f"{position.epoch}/{position.partition}/{position.sequence}"
 
 
 def parse_positions(text: str) -> tuple[Position, ...]:
-    """The positions that a client names, separated by commas; none for empty. Raises BadRequestError."""
+    """Parse positions separated by commas; none for an empty text. Raises BadRequestError."""
     return tuple(parse_position(one) for one in text.split(",")) if text else ()
 
 
 def parse_position(text: str) -> Position:
-    """The position that a client names. Raises BadRequestError."""
+    """Parse one position. Raises BadRequestError."""
     parts = text.strip().split("/")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         raise BadRequestError(
             f"{text[:80]!r} is not a position",
             code="invalidPosition",
-            hint=f"a position is EPOCH/PARTITION/SEQUENCE, as the header {POSITION_HEADER} of an answer has it",
+            hint=f"a position is EPOCH/PARTITION/SEQUENCE, as in the header {POSITION_HEADER} of a response",
         )
     return Position(*map(int, parts))
 
 
 def flag(value: str | None) -> bool:
-    """Whether a flag was given: `?follow`, `?follow=1`, `?follow=true`."""
+    """Return whether a flag is set: `?follow`, `?follow=1`, `?follow=true`."""
     return value is not None and value.lower() not in ("0", "false", "no")
 
 
 def documented(body: type | None, *answered: type | None, statuses: tuple[int, ...] = (200,)) -> dict[str, Any]:
-    """Return what OpenAPI says of a route that answers with one of these shapes; `schemas` adds the shapes."""
+    """Return the OpenAPI entry of a route with these request and response models, which `openapi` describes."""
     extra: dict[str, Any] = {}
     if body is not None:
         schema = {"$ref": f"#/components/schemas/{body.__name__}"}

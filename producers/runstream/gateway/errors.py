@@ -1,9 +1,9 @@
-"""What a client is told when something is wrong: one shape for every error, whatever raised it.
+"""Errors as responses: one JSON shape for every error, wherever it was raised.
 
     [{"code", "details", "message", "hint", "kind"}]
 
-The outermost error of ours decides status and text. A stack trace never leaves the process; the chain of
-causes does, in `chain`, when a client with a valid token asked for it.
+The outermost RunstreamError of the chain decides status and text. A stack trace never leaves the process; the chain
+of causes does, in `chain`, when a client with a valid token asks for it.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "projectionBehind": 503,
     **dict.fromkeys(DEPENDENCY_OF_CODE, 503),
 }
-"""Where HTTP has a status of its own for a case."""
+"""The status of codes that differ from the status of their kind."""
 RETRY_AFTER_SECONDS: Mapping[str, int] = {"maintenance": 10}
-"""After how long to ask again; 2 seconds where nothing is said."""
+"""When a client should try again; other codes take 2 seconds."""
 _RETRY_AFTER_SECONDS = 2
 
 
 class JsonResponse(Response):
-    """JSON, written by orjson."""
+    """A JSON response, encoded by orjson."""
 
     media_type = JSON_TYPE
 
     def render(self, content: Any) -> bytes:
-        """The content's bytes."""
+        """Encode the content."""
         return orjson.dumps(content)
 
 
 def public_error(error: BaseException) -> RunstreamError:
-    """The error that a user is told: the outermost of ours, or an internal one that says what failed."""
+    """Return the error to show: the outermost RunstreamError of the chain, else an internal one."""
     ours = outermost(error)
     if ours is not None:
         return ours
@@ -74,12 +74,12 @@ def public_error(error: BaseException) -> RunstreamError:
 
 
 def status_of(error: RunstreamError) -> int:
-    """The HTTP status of an error that is told."""
+    """Return the HTTP status of an error."""
     return STATUS_OF_CODE.get(error.code, HTTP_STATUS[error.kind])
 
 
 def error_entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
-    """The one entry of an error's body."""
+    """Return the one entry of an error's body."""
     ours = public_error(error)
     dependency = DEPENDENCY_OF_CODE.get(ours.code)
     body: dict[str, Any] = {
@@ -95,7 +95,7 @@ def error_entry(error: BaseException, *, detailed: bool) -> dict[str, Any]:
 
 
 def error_response(error: BaseException, *, detailed: bool = False) -> Response:
-    """The answer that an error becomes."""
+    """Return an error as a response."""
     ours = public_error(error)
     status = status_of(ours)
     after = str(RETRY_AFTER_SECONDS.get(ours.code, _RETRY_AFTER_SECONDS))
@@ -106,29 +106,29 @@ def error_response(error: BaseException, *, detailed: bool = False) -> Response:
 
 
 def route_error(error: HTTPException, path: str, allowed: Iterable[str] = ()) -> RunstreamError:
-    """Our error for what the router refuses: no such route, or not with this method."""
+    """Return the error for an unknown route, or for a method that the route does not take."""
     if error.status_code == 405:
         return BadRequestError(
             f"{path} does not take this method",
             code="methodNotAllowed",
             details={"allow": sorted(allowed)},
-            hint="what each route takes is described in /api/v1alpha/openapi.json",
+            hint="/api/v1alpha/openapi.json describes the methods of each route",
         )
     if error.status_code == 404:
         return NotExistError(
             f"there is no route {path}",
             code="routeDoesNotExist",
-            hint="the routes are listed in /api/v1alpha/openapi.json",
+            hint="/api/v1alpha/openapi.json lists the routes",
         )
     return BadRequestError(str(error.detail), code="badRequest")
 
 
 def validation_error(error: RequestValidationError) -> RunstreamError:
-    """Our error for parameters that do not fit: every one of them, each with its place."""
+    """Return the error that lists every invalid parameter with its place."""
     places = [(".".join(str(part) for part in item["loc"]), str(item["msg"])) for item in error.errors()]
     return BadRequestError(
         "; ".join(f"{place}: {text}" for place, text in places),
         code="invalidParameter",
         details={"errors": [{"path": place, "message": text} for place, text in places]},
-        hint="the parameters of every route are described in /api/v1alpha/openapi.json",
+        hint="/api/v1alpha/openapi.json describes the parameters of each route",
     )

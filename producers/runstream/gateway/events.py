@@ -1,4 +1,4 @@
-"""What the two event streams say (server-sent events): every commit of the log, and the phases of runs."""
+"""The two streams of server-sent events: every commit of the log, and the phases of runs."""
 
 from __future__ import annotations
 
@@ -39,16 +39,18 @@ _KNOWN_RUNS = 10_000
 Formatter = Callable[[TailedMessage], Awaitable[bytes]]
 
 
-async def write_events(source: Log, scope: TailScope, place: LogPosition, say: Formatter, send: SendBytes) -> None:
-    """Send what `say` makes of each message, for ever; a comment when nothing happens for a while.
+async def write_events(
+    source: Log, scope: TailScope, place: LogPosition, format_message: Formatter, send: SendBytes
+) -> None:
+    """Send each message as `format_message` renders it, until cancelled; a comment while the log is quiet.
 
-    What fails is told to the client as an event `error`, and ends the stream.
+    A failure ends the stream with an event `error`.
     """
     try:
         async with tail(source, scope, place) as take:
             await send(f": from {place}\n\n".encode())
             while True:
-                await send(b"".join([await say(seen) for seen in await _next(take, send)]))
+                await send(b"".join([await format_message(seen) for seen in await _next(take, send)]))
     except Exception as error:
         log.exception("an event stream failed", action="event_stream_failed")
         await send(b"event: error\ndata: " + orjson.dumps([error_entry(error, detailed=False)]) + b"\n\n")
@@ -67,7 +69,7 @@ async def _next(take: Take, send: SendBytes) -> list[TailedMessage]:
 
 
 async def commit_event(seen: TailedMessage) -> bytes:
-    """One message of the log: its id is the place behind it, so that a client resumes there."""
+    """Render one message of the log; its id is the position behind it, from which a client resumes."""
     at = seen.raw.position
     body: dict[str, object] = {"position": f"{at.epoch}/{at.partition}/{at.sequence}"}
     if seen.commit is None:
@@ -97,15 +99,15 @@ def _sse(position: LogPosition, kind: str, body: object) -> bytes:
 
 @dataclass(slots=True)
 class RunPhases:
-    """Says an event whenever the phase or the result of a run changes (rule run-10)."""
+    """An event for each change of the phase or the result of a run (rule run-10)."""
 
     log: Log
     past: PastRuns
     _results: OrderedDict[str, RunResult] = field(default_factory=OrderedDict)
-    """Of the runs seen last; what is not known any more is read from the run's history."""
+    """Results of the most recent runs; others are read from their history."""
 
-    async def say(self, seen: TailedMessage) -> bytes:
-        """The events of one message, possibly none."""
+    async def format_message(self, seen: TailedMessage) -> bytes:
+        """Render the events of one message, possibly none."""
         if seen.commit is None or seen.commit.commit.address.kind != "run":
             return b""
         said = await self._changes(seen.commit, seen.position)
@@ -143,7 +145,7 @@ class RunPhases:
         return said
 
     async def _run(self, stored: StoredCommit) -> ReadRun | None:
-        """The run as the commit left it; None when the beginning of its history cannot be read."""
+        """Return the run as the commit left it; None when the start of its history cannot be read."""
         try:
             return await self.past.run(stored.commit.address.id, stored.position)
         except NotExistError:
@@ -188,7 +190,7 @@ _STEP = ("phase", "exit_status", "start_time", "end_time")
 
 
 def run_data(read: ReadRun) -> dict[str, object]:
-    """A run in version 1 of the data (rule run-10)."""
+    """Return a run in version 1 of the data that events of its phase carry (rule run-10)."""
     run = run_answer(read.record.run, read.config, read.record.executor_tasks).run
     return {
         **{name: getattr(run, name) for name in (*_RUN, *_TIMES)},

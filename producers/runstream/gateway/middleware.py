@@ -1,7 +1,11 @@
-"""Where a request enters and an error ends: one trace a request, the token, one answer, one record.
+"""The outer layer of the API: trace, token, metrics and errors of every request, and the gate of maintenance mode.
 
-Everything behind it raises; here, and nowhere else, an error becomes an answer and a record of the log. What
-fails after the headers were sent can only end the connection, and is recorded.
+Routes raise; here, and nowhere else, an error becomes a response and one log record. A failure after the headers are
+sent is logged and ends the connection.
+
+In maintenance the gate passes health, maintenance, export and import. Everything else is 503, but for the question why
+a run waits, since maintenance is the answer. When the gate closes, requests inside run to their end, streams end as if
+their client had left, and a request whose body is still to come is refused.
 """
 
 from __future__ import annotations
@@ -26,20 +30,20 @@ from runstream.telemetry.metrics import HTTP_DURATION, HTTP_REQUESTS
 log = structlog.get_logger()
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1alpha/version", "/api/v1alpha/openapi.json", "/"})
-"""What is answered without a token."""
+"""Paths that need no token."""
 DETAILED = "runstream-detailed-errors"
 _QUIET = frozenset({Kind.NOT_EXIST, Kind.BAD_REQUEST, Kind.UNAUTHORIZED, Kind.FORBIDDEN, Kind.CONFLICT})
 
 
 class RequestMiddleware:
-    """The outermost middleware of ours."""
+    """The outermost middleware: trace, token, metrics, errors."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
         self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; everything that is not HTTP goes through."""
+        """Serve one request; pass through what is not HTTP."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -65,7 +69,7 @@ class RequestMiddleware:
             await self._app(scope, receive, noting)
         except ClientDisconnect:
             log.info("the client has left", action="client_left", method=scope["method"], path=scope["path"])
-        except Exception as error:  # noqa: BLE001 - the edge: whatever it is becomes one answer and one record
+        except Exception as error:  # noqa: BLE001 - every error becomes one response and one log record
             _record(error, scope)
             if not started:
                 detailed = known and headers.get(DETAILED) == "1"
@@ -99,7 +103,7 @@ def require_token(authorization: str, token: bytes) -> None:
 def _record(error: BaseException, scope: Scope) -> None:
     ours = public_error(error)
     status = status_of(ours)
-    # What is away is no fault of this request: whatever waits for it says so by itself, once.
+    # A dependency that is away is no fault of this request, and the part that waits for it has logged that once.
     write = log.info if ours.kind in _QUIET else log.warning if status == 503 else log.error
     write(
         ours.message,
@@ -118,41 +122,41 @@ _DISCONNECT: Message = {"type": "http.disconnect"}
 
 
 class MaintenanceGate:
-    """Lets requests through while it is open; it is closed until somebody opens it."""
+    """A middleware that passes requests while it is open; it starts closed."""
 
     def __init__(
         self, why: Callable[[], str], instead: Callable[[str, str, str], Response | None] = lambda *_: None
     ) -> None:
-        """`why` says the reason to those who are not let through.
+        """`why` returns the reason, for the responses to refused requests.
 
-        `instead(method, path, reason)` may answer one of them in place of those behind the gate.
+        `instead(method, path, reason)` may return another response to such a request.
         """
         self.is_open = False
         self._why = why
         self._instead = instead
         self.inside = 0
-        """How many requests are let through and have not ended."""
+        """Number of requests inside that have not ended."""
         self._empty = asyncio.Event()
         self._empty.set()
         self._receiving: set[asyncio.Timeout] = set()
 
     def open(self) -> None:
-        """Let everybody through."""
+        """Pass requests."""
         self.is_open = True
 
     def close(self) -> None:
-        """Let nobody through any more, and end what waits for its client."""
+        """Refuse new requests, and end those that wait for their client."""
         self.is_open = False
         now = asyncio.get_running_loop().time()
         for waiting in self._receiving:
             waiting.reschedule(now)
 
     async def empty(self) -> None:
-        """Wait until nobody is inside."""
+        """Wait until no request is inside."""
         await self._empty.wait()
 
     def around(self, app: ASGIApp) -> ASGIApp:
-        """The application behind this gate."""
+        """Return the application behind this gate."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http" or _always(scope["path"]):
@@ -175,7 +179,7 @@ class MaintenanceGate:
                 self._empty.set()
 
     def _until_closed(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
-        """What the client sends; once the gate is closed, that it has gone."""
+        """Return what the client sends; once the gate is closed, a disconnect."""
         whole = False
 
         async def received() -> Message:
@@ -210,7 +214,7 @@ class MaintenanceGate:
 
 
 class Admission(Component):
-    """Keeps the gate open while it runs: the part of the gateway that is parked in maintenance."""
+    """The component that keeps the gate open while it runs; maintenance parks it."""
 
     name = "gateway"
 
@@ -219,14 +223,14 @@ class Admission(Component):
         self._gate = gate
 
     async def run(self) -> None:
-        """Let requests through until `stopping` is set."""
+        """Keep the gate open until `stopping` is set."""
         self._gate.open()
         self.started.set()
         await self.stopping.wait()
         self._gate.close()
 
     async def drain(self, seconds: float | None) -> None:
-        """Close the gate, and wait for the requests inside; each of them is bounded."""
+        """Close the gate, and wait for the requests inside, each of which is bounded."""
         self._gate.close()
         try:
             await self._gate.empty()
@@ -236,7 +240,7 @@ class Admission(Component):
 
     @property
     def under_way(self) -> int:
-        """How many requests are inside."""
+        """Number of requests inside."""
         return self._gate.inside
 
 

@@ -1,4 +1,4 @@
-"""The OpenAPI description: the routes as FastAPI knows them, bodies and answers as msgspec describes them."""
+"""The OpenAPI description: routes from FastAPI, request and response models from msgspec."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
 
 
 _OF_FASTAPI = frozenset({"HTTPValidationError", "ValidationError"})
-"""Its own shape of errors, which is not ours."""
+"""FastAPI's models of errors, which this API does not use."""
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The whole description; made once."""
+    """Return the whole description, made once."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         components = document.setdefault("components", {})
@@ -62,7 +62,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def _complete(path: str, operation: dict[str, Any]) -> None:
-    """Add what FastAPI does not know of an operation: the errors that it answers, the forms of its parameters."""
+    """Add what FastAPI does not know of an operation: its errors, and the forms of its parameters."""
     parameters = operation.setdefault("parameters", [])
     for name in set(_IN_PATH.findall(path)) - {one["name"] for one in parameters}:
         parameters.append({"name": name, "in": "path", "required": True, "schema": {"type": "string"}})
@@ -95,7 +95,7 @@ _FORMS: dict[str, dict[str, Any]] = {
     "service": {"enum": [*SERVICES]},
     "escaped_group": {"minLength": 1, "maxLength": MAX_GROUP_BYTES, "description": "a group, its slashes as %2F"},
 }
-"""Forms of the parameters that routes check by themselves."""
+"""Forms of the parameters that routes check themselves."""
 _NAMES = {
     "400": "BadRequest",
     "401": "Unauthorized",

@@ -1,4 +1,6 @@
-"""The projection, read: fresh enough for whoever asks, and never behind what the log says exists."""
+"""Reads of the projection, fresh enough for the request and never behind a run that the log has; cursors of lists.
+
+A cursor says where the next page begins, and which runs the list is of. It is opaque to clients."""
 
 from __future__ import annotations
 
@@ -36,52 +38,52 @@ from runstream.log.runs import locate_run
 
 
 class PastRuns(Protocol):
-    """What runs were, told by the log."""
+    """Runs as they were at an earlier point of the log."""
 
     async def run(self, run_id: str, point: LogPosition | Position | datetime) -> ReadRun:
-        """One run as it was. Raises NotExistError when there was none, BadRequestError for no point of this log."""
+        """Return the run as it was. Raises NotExistError, BadRequestError for a point that is not in this log."""
         ...
 
 
 class Reads(Protocol):
-    """What the projection tells. Each waits, bounded, until it includes `at_least`."""
+    """Reads of the projection; each waits, bounded, until the projection includes `at_least`."""
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
-        """One run. Raises NotExistError."""
+        """Return one run. Raises NotExistError."""
         ...
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
-        """The run of this number in the group. Raises NotExistError."""
+        """Return the run of this number in the group. Raises NotExistError."""
         ...
 
     async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
-        """A page of runs."""
+        """Return a page of runs."""
         ...
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
-        """All executors that were not deleted."""
+        """Return all executors that are not deleted."""
         ...
 
 
 T = TypeVar("T")
 
 FRESH_SECONDS = 5.0
-"""How long a read waits for the projection."""
+"""How long a read waits for the projection to catch up."""
 _CONFIGS = 512
 
 
 class DatabaseReads:
-    """What the projection tells (see `runstream.gateway.reads.Reads`)."""
+    """Reads of the projection in Postgres (see `Reads`)."""
 
     def __init__(self, database: Database, freshness: Freshness, log: Log) -> None:
         self._database = database
         self._freshness = freshness
         self._log = log
         self._configs: OrderedDict[tuple[int, str], RunConfig] = OrderedDict()
-        """Run configs never change: those used last are kept."""
+        """The run configs used last; they never change."""
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
-        """One run; one that was created a moment ago is waited for. Raises NotExistError."""
+        """Return one run; wait for one that was created a moment ago. Raises NotExistError."""
         try:
             return await self._run(lambda transaction: get_run(transaction, run_id), at_least)
         except NotExistError:
@@ -90,15 +92,15 @@ class DatabaseReads:
         return await self._run(lambda transaction: get_run(transaction, run_id), [last.position] if last else [])
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
-        """The run of this number in the group. Raises NotExistError."""
+        """Return the run of this number in the group. Raises NotExistError."""
         return await self._run(lambda transaction: get_run_by_counter(transaction, group, counter), at_least)
 
     async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
-        """A page of runs."""
+        """Return a page of runs."""
         return await self._read(lambda transaction: list_runs(transaction, query), at_least)
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
-        """All executors that were not deleted."""
+        """Return all executors that are not deleted."""
         return await self._read(list_executors, at_least)
 
     async def _run(self, find: Callable[[Transaction], Awaitable[RunRecord]], at_least: Sequence[Position]) -> ReadRun:
@@ -130,7 +132,7 @@ class DatabaseReads:
                 f"position {position.epoch}/{position.partition}/{position.sequence} is ahead of the log, which ends "
                 f"at {end} there",
                 code="invalidPosition",
-                hint="give a position as an answer of this service had it",
+                hint="give a position that a response of this service had",
             )
 
     async def _config(self, transaction: Transaction, record: RunRecord) -> RunConfig:
@@ -158,7 +160,7 @@ class _Cursor(msgspec.Struct, omit_defaults=True):
 
 
 def next_cursor(query: RunQuery, page: RunPage) -> str:
-    """The cursor of the page behind this one; empty when there is none."""
+    """Return the cursor of the next page; empty when this is the last."""
     if page.next_start is None:
         return ""
     cursor = _Cursor(
@@ -175,7 +177,7 @@ def next_cursor(query: RunQuery, page: RunPage) -> str:
 
 
 def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
-    """What the cursor asks for; the limit is that of the request, which says nothing else. Raises BadRequestError."""
+    """Return a cursor's query with the limit of the request, which may give nothing else. Raises BadRequestError."""
     if replace(given, limit=1, groups=()) != RunQuery(limit=1):
         raise cursor_with_parameters()
     try:
@@ -202,9 +204,9 @@ def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
 
 
 def cursor_with_parameters() -> BadRequestError:
-    """The error for a cursor that came with what it says itself."""
+    """Return the error for a cursor beside parameters that it includes."""
     return BadRequestError(
         "a cursor goes with no other parameter than limit",
         code="invalidCursor",
-        hint="it says itself which runs the list is of, and in which order",
+        hint="the cursor includes which runs the list is of, and their order",
     )

@@ -1,6 +1,7 @@
-"""What requests carry: strict types, decoded in one pass. A body that does not fit is refused with the place.
+"""Request models: strict types, decoded in one pass. An error names the place in the body.
 
-The fields are those of the API (docs/reference/api.md); events have types of their own.
+The fields are those of the API (docs/reference/api.md); events have types of their own. Each text has a type that
+bounds its length and says whether it is shown as a name: `require_fitting` checks these bounds, and OpenAPI shows them.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from runstream.names import SHOWN_PATTERN, name_problem
 from runstream.runconfig import MAX_BACKOFF, MAX_NANOSECONDS, MAX_PRIORITY, MAX_RETRIES, MAX_WAITING, REASONS
 
 BOUND = "bytes"
-"""What a type's `Meta.extra` has: how many bytes its text may have."""
+"""Key of `Meta.extra`: maximum number of bytes of a text."""
 SHOWN = "shown"
-"""… and whether it is shown as a name."""
+"""Key of `Meta.extra`: whether a text is shown as a name."""
 
 Name = Annotated[
     str,
@@ -35,7 +36,7 @@ Name = Annotated[
         extra_json_schema={"maxLength": MAX_NAME_BYTES, "pattern": SHOWN_PATTERN},
     ),
 ]
-"""Of a run, a task, a step; may be empty."""
+"""The name of a run, a task or a step; may be empty."""
 Label = Annotated[
     str,
     Meta(
@@ -43,21 +44,21 @@ Label = Annotated[
         extra_json_schema={"maxLength": MAX_WORD_BYTES, "pattern": SHOWN_PATTERN},
     ),
 ]
-"""Whatever else is shown on one line: names of variables, annotations and labels, images, users, groups, URLs."""
+"""Other text that is shown on one line: names of variables, annotations and labels, images, users, groups, URLs."""
 Word = Annotated[str, Meta(extra={BOUND: MAX_WORD_BYTES}, extra_json_schema={"maxLength": MAX_WORD_BYTES})]
-"""A path, a pattern, a key: what is on one line as a rule."""
+"""A path, a pattern or a key."""
 Text = Annotated[str, Meta(extra={BOUND: MAX_TEXT_BYTES}, extra_json_schema={"maxLength": MAX_TEXT_BYTES})]
 """A value or a message."""
 Command = Annotated[str, Meta(extra={BOUND: MAX_COMMAND_BYTES}, extra_json_schema={"maxLength": MAX_COMMAND_BYTES})]
-"""What a step runs, and the value of an environment variable (which `require_fitting_environment` bounds further)."""
+"""A step's command, or the value of a variable (which `require_fitting_environment` bounds further)."""
 File = Annotated[str, Meta(extra={BOUND: MAX_FILE_BYTES}, extra_json_schema={"maxLength": MAX_FILE_BYTES})]
-"""What a file holds."""
+"""The content of a file."""
 
 Misfits = Callable[[Any, str], Iterator[BadRequestError]]
 
 
 def require_fitting(body: object, kind: type) -> None:
-    """Raise BadRequestError for the first text of the body that is too long, or is a name that cannot be shown."""
+    """Raise BadRequestError for the first text that is too long, or is a name that cannot be shown."""
     if (misfits := _misfits_of(kind)) is not None and (error := next(misfits(body, "$"), None)) is not None:
         raise error
 
@@ -68,7 +69,7 @@ def _misfits_of(kind: type) -> Misfits | None:
 
 
 def _of(kind: inspect.Type) -> Misfits | None:
-    """Return what finds the misfits of a value of this type; None for a type without texts of bounded length."""
+    """Return the check of values of this type; None for a type without bounded texts."""
     match kind:
         case inspect.Metadata(type=inspect.StrType(), extra={"bytes": int(limit), **more}):
             return _of_text(limit, shown=SHOWN in more)
@@ -92,7 +93,7 @@ def _of_text(limit: int, *, shown: bool) -> Misfits:
                 f"the text at {path} is too long: {counted(size, 'byte')}, at most {limit:,}",
                 code="textTooLong",
                 details={"path": path, "size": size, "limit": limit},
-                hint="shorten it; what is larger belongs in a file of the repository",
+                hint="shorten it; larger texts belong in a file of the repository",
             )
         elif shown and (problem := name_problem(value)):
             yield BadRequestError(
@@ -138,7 +139,7 @@ def _of_list(item: Misfits | None) -> Misfits | None:
 
 
 def _of_union(types: tuple[inspect.Type, ...]) -> Misfits | None:
-    """Of one type and null, or a text of a few words: what has bounded texts there is told apart by its own type."""
+    """Return the check of a union; a struct's check passes over values of other types."""
     inner = [misfits for one in types if (misfits := _of(one)) is not None]
 
     def found(value: object, path: str) -> Iterator[BadRequestError]:
@@ -155,15 +156,15 @@ Retries = Annotated[int, msgspec.Meta(ge=0, le=MAX_RETRIES)]
 Priority = Annotated[int, msgspec.Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""As JSON escapes it: behind an even number of backslashes."""
+"""NUL as JSON escapes it: behind an even number of backslashes."""
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every body has in common: a field that is not known is refused."""
+    """The base of all request models: unknown fields are refused."""
 
 
 class DependBody(Body, frozen=True):
-    """On which task (by its id) a task waits, and in which of its outcomes."""
+    """A task (by its id) that a task waits for, and the outcomes that let it run."""
 
     task_id: Label
     conditions: list[Condition] = []
@@ -203,7 +204,7 @@ class RuntimeBody(Body, frozen=True):
 
 
 class SaveContentBody(Body, frozen=True):
-    """What a save step takes."""
+    """The files that a save step takes."""
 
     source_dir: Word = ""
     dest_dir: Word = ""
@@ -251,7 +252,7 @@ class RegistryAuthBody(Body, frozen=True):
 
 
 class TaskBody(Body, frozen=True):
-    """One task of the graph (rule create-3). Its `level` is worked out here, whatever is sent."""
+    """One task of the graph (rule create-3). The gateway computes `level` and ignores the one that is sent."""
 
     name: Name
     runtime: RuntimeBody
@@ -272,7 +273,7 @@ class TaskBody(Body, frozen=True):
 
 
 class ConcurrencyBody(Body, frozen=True):
-    """How a run gets along with the others of its name in its group."""
+    """What a new run does about earlier runs of its name in its group."""
 
     policy: GroupPolicy = "queue"
     max_waiting: Annotated[int, msgspec.Meta(ge=0, le=MAX_WAITING)] = 0
@@ -284,9 +285,9 @@ class ConfigFileBody(Body, frozen=True):
     name: ConfigName
     content: File
     imports: dict[Word, File] = {}
-    """What a jsonnet program may import: texts by their paths below its folder."""
+    """Files that a jsonnet program may import, by their paths below its folder."""
     path: Label = ""
-    """Where it stands, for messages; below `.agola`, words of other CI systems are only warned of."""
+    """Its path, for messages; below `.agola`, words of other CI systems are only worth a warning."""
 
 
 class InputFileBody(Body, frozen=True):
@@ -297,7 +298,7 @@ class InputFileBody(Body, frozen=True):
 
 
 class FreshBody(Body, frozen=True):
-    """What variables and secrets of a restart are resolved from again: the file of the earlier run, and its inputs."""
+    """The file of the earlier run and its inputs, from which a restart resolves variables and secrets again."""
 
     config: ConfigFileBody
     variables: dict[Label, Text] = {}
@@ -306,10 +307,10 @@ class FreshBody(Body, frozen=True):
 
 
 class CreateRunBody(Body, frozen=True):
-    """POST /runs: one run, resolved by the client; or with `run_id` a restart of that run, which takes its group.
+    """POST /runs: one run of resolved tasks; or with `run_id` a restart of that run, in its group.
 
-    A restart runs everything again (`from_start`), the tasks that are named (`tasks`, with what depends on them:
-    `descendants`), or what did not succeed and what depends on that.
+    A restart runs all tasks again (`from_start`), chosen ones (`tasks`; with `descendants` also those that depend on
+    them), or those that did not succeed and those that depend on them.
     """
 
     group: Label = ""
@@ -318,7 +319,7 @@ class CreateRunBody(Body, frozen=True):
     setup_errors: list[Text] = []
     static_environment: dict[Label, Command] = {}
     environment: dict[Label, Command] | None = None
-    """Of a restart: in place of that of the earlier run."""
+    """For a restart: replaces the environment of the earlier run."""
     cache_group: Label = ""
     annotations: dict[Label, Text] = {}
     run_timeout_interval: Nanoseconds = 0
@@ -328,9 +329,9 @@ class CreateRunBody(Body, frozen=True):
     """Names or ids."""
     descendants: bool = False
     fresh: FreshBody | None = None
-    """Where variables and secrets are to be resolved again."""
+    """Resolves variables and secrets again."""
     reset_tasks: list[Label] | None = None
-    """Means nothing, and never did."""
+    """Ignored, as it always was."""
     concurrency: GroupPolicy | ConcurrencyBody = "queue"
     priority: Priority = 0
     fail_fast: bool = False
@@ -354,27 +355,27 @@ class CreateRunsBody(Body, frozen=True):
     secret_files: list[InputFileBody] = []
     priority: Priority | None = None
     on_setup_error: Literal["refuse", "run"] = "refuse"
-    """What a file that is no configuration makes: an error, or a run in phase setuperror that shows what is wrong."""
+    """What an invalid file makes: an error, or a run in phase setuperror that shows its problems."""
     strict: bool = False
-    """Whether what is only worth a warning is wrong, too."""
+    """Whether warnings are errors."""
 
 
 class RunActionBody(Body, frozen=True):
-    """PUT /runs/{id}/actions: `changephase` takes the phase, and that is `cancelled` for a user."""
+    """PUT /runs/{id}/actions. `changephase` takes the phase, which is `cancelled` for a user."""
 
     action_type: Literal["stop", "cancel", "changephase", "pause", "resume"]
     phase: Label = ""
     change_groups_update_tokens: Word = ""
-    """As the run was read with: the action is refused when the run has changed since."""
+    """The token of the run as it was read: the action is refused when the run has changed since."""
 
 
 class TaskActionBody(Body, frozen=True):
-    """PUT /runs/{id}/tasks/{task}/actions: approve a task, or note something with it in place of what was noted."""
+    """PUT /runs/{id}/tasks/{task}/actions: approve a task, or replace its annotations."""
 
     action_type: Literal["approve", "setannotations"]
     annotations: dict[Label, Text] = {}
     change_groups_update_tokens: Word = ""
-    """As the run was read with: the action is refused when the run has changed since."""
+    """The token of the run as it was read: the action is refused when the run has changed since."""
 
 
 class ExecutorActionBody(Body, frozen=True):
@@ -384,12 +385,12 @@ class ExecutorActionBody(Body, frozen=True):
 
 
 class MaintenanceBody(Body, frozen=True):
-    """Who changes the mode and why; a body is not needed."""
+    """Who changes the mode, and why; the body is optional."""
 
     by: Label = ""
     reason: Word = ""
     deadline: Label = ""
-    """Only to enable it: how long running tasks may take before they are stopped, such as `10m`; empty: no limit."""
+    """When enabling: how long running tasks may take before they are stopped, such as `10m`; empty: no limit."""
 
 
 def converted(value: msgspec.Struct, kind: type[T], **changed: object) -> T:
@@ -398,12 +399,12 @@ def converted(value: msgspec.Struct, kind: type[T], **changed: object) -> T:
 
 
 async def read_body(request: Request, kind: type[T], limit: int) -> T:
-    """The request's body as a `kind`. Raises BadRequestError, as `read_content` and `decoded` do."""
+    """Decode the request's body as a `kind`. Raises BadRequestError, as `read_content` and `decoded` do."""
     return decoded(await read_content(request, limit), kind)
 
 
 def decoded(content: bytes, kind: type[T]) -> T:
-    """A body as a `kind`. Raises BadRequestError: malformed (line, column), or misfit (path)."""
+    """Decode a body as a `kind`. Raises BadRequestError that names line and column, or the path."""
     if b"\\u0000" in content and _NUL.search(content):
         raise BadRequestError(
             "the body has a text with the character NUL (\\u0000), which cannot be stored", code="nulCharacter"
@@ -417,7 +418,7 @@ def decoded(content: bytes, kind: type[T]) -> T:
         raise BadRequestError(
             f"the body does not fit: {error}",
             code="invalidBody",
-            hint="the bodies of every route are described in /api/v1alpha/openapi.json",
+            hint="/api/v1alpha/openapi.json describes the body of each route",
         ) from error
     except msgspec.DecodeError as error:
         raise _malformed(content, error) from error
@@ -428,7 +429,7 @@ def decoded(content: bytes, kind: type[T]) -> T:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object, unless it has a key twice: of two values one would be lost, and no one knows which."""
+    """Return the object. Raises BadRequestError for one with a key twice, since one of the values would be lost."""
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()
@@ -440,7 +441,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 async def read_content(request: Request, limit: int) -> bytes:
-    """The bytes of a request's body. Raises BadRequestError when they are more than `limit`."""
+    """Read the request's body. Raises BadRequestError for more than `limit` bytes."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit, int(declared))
@@ -464,7 +465,7 @@ def _too_large(limit: int, size: int) -> BadRequestError:
 
 
 def _malformed(content: bytes, error: msgspec.DecodeError) -> BadRequestError:
-    """msgspec says `… (byte N)`; people look for a line and a column."""
+    """Return the error with line and column in place of msgspec's `(byte N)`."""
     text = str(error)
     where: dict[str, Any] = {}
     place = text.rpartition("(byte ")[2].rstrip(")")

@@ -1,7 +1,7 @@
-"""The JSON of runs, tasks and executors (docs/reference/api.md).
+"""Response models, made from the states of runs, tasks and executors (docs/reference/api.md).
 
-A task is keyed by its id, as everywhere on the wire, and says its name, level and dependencies, so that a
-client can draw the graph without the run config. Times are UTC; null means that it has not come to that.
+A task is keyed by its id, as everywhere in the API, and has its name, level and dependencies, so that a client can draw
+the graph without the run config. Times are UTC; null means not yet. The classes' names are those of OpenAPI's schemas.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from runstream.ids import run_task_id
 
 
 class Shape(msgspec.Struct, frozen=True, gc=False):
-    """What every answer has in common."""
+    """The base of all response models."""
 
 
 class StepShape(Shape, frozen=True):
-    """How far a step is."""
+    """The state of a step."""
 
     name: str
     phase: str
@@ -48,13 +48,13 @@ class StepShape(Shape, frozen=True):
     start_time: datetime | None
     end_time: datetime | None
     timedout: Literal["", "timeout", "no_output"]
-    """Which limit of its own it passed."""
+    """The limit of its own that it exceeded."""
     warnings: list[str]
-    """What a step that succeeded should have found and did not, such as files for its patterns."""
+    """What a successful step did not find, such as files for its patterns."""
 
 
 class AttemptShape(Shape, frozen=True):
-    """An attempt at a task that failed, and was followed by another one."""
+    """A failed attempt at a task, which another attempt followed."""
 
     attempt: int
     failure: Literal["failure", "lost", "timeout"]
@@ -68,7 +68,7 @@ class AttemptShape(Shape, frozen=True):
 
 
 class RunTaskShape(Shape, frozen=True):
-    """A task of a run; `setup_step` and `steps` are there wherever one run is asked for, not in lists."""
+    """A task of a run."""
 
     id: str
     name: str
@@ -76,17 +76,17 @@ class RunTaskShape(Shape, frozen=True):
     depends: dict[str, DependBody]
     status: str
     kept: bool
-    """Whether it is as an earlier run left it: id, outcome, logs and archives are that run's."""
+    """Whether a restart kept it: id, outcome, logs and archives are those of the earlier run."""
     timedout: bool
     failure: Literal["", "failure", "lost", "timeout"]
-    """How its present attempt failed; empty when it did not."""
+    """How its last attempt failed; empty when it did not."""
     attempt: int
-    """The number of its present attempt, from 1; what else is told here is of that one."""
+    """The number of its last attempt, from 1, which the other fields describe."""
     max_attempts: int
     not_before: datetime | None
-    """When its present attempt may begin, if it had to wait."""
+    """When its last attempt may begin, if it has to wait."""
     attempts: list[AttemptShape]
-    """Those before it."""
+    """Attempts before the last."""
     annotations: dict[str, str]
     skip: bool
     waiting_approval: bool
@@ -103,31 +103,31 @@ class RunTaskShape(Shape, frozen=True):
 
 
 class RunSummaryShape(Shape, frozen=True):
-    """A run as lists show it."""
+    """A run in a list."""
 
     id: str
     creationTime: datetime  # noqa: N815  its name on the wire
     sequence: int
-    """0 until the scheduler has seen it; lists are ordered by it."""
+    """The order of lists; 0 until the scheduler has seen the run."""
     name: str
     run_config_id: str
     counter: int
-    """The run number; 0 until the scheduler has seen it."""
+    """The run number; 0 until the scheduler has seen the run."""
     group: str
     annotations: dict[str, str]
     phase: str
     result: str
     stop: bool
     timedout: bool
-    """Whether it took longer than it may, and failed for that."""
+    """Whether it exceeded its timeout and failed."""
     reason: str
-    """Why it was stopped or cancelled, when no user asked for it."""
+    """Why it was stopped or cancelled without a user's request."""
     priority: int
     paused_at: datetime | None
-    """Since when it is paused."""
+    """When it was paused; null while it is not."""
     setup_errors: list[str]
     tasks_waiting_approval: list[str]
-    """Names."""
+    """Names of the tasks that wait for approval."""
     enqueue_time: datetime
     start_time: datetime | None
     end_time: datetime | None
@@ -135,14 +135,14 @@ class RunSummaryShape(Shape, frozen=True):
 
 
 class RestartShape(Shape, frozen=True):
-    """Which run a run does again, and how."""
+    """Which run a restart repeats, and how."""
 
     run_id: str
     scope: Literal["all", "failed", "chosen"]
     tasks: list[str]
     """Names of the chosen tasks."""
     descendants: bool
-    """Whether what depends on them runs again, too."""
+    """Whether tasks that depend on them run again, too."""
     fresh: bool
     """Whether variables and secrets were resolved again."""
 
@@ -159,7 +159,7 @@ class RunShape(RunSummaryShape, frozen=True):
 
 
 class ConfigStepShape(Shape, frozen=True):
-    """A step as it is to be done."""
+    """A step of a run config."""
 
     type: str
     name: str
@@ -180,7 +180,7 @@ class ConfigStepShape(Shape, frozen=True):
 
 
 class ConfigTaskShape(Shape, frozen=True):
-    """A task as it is to be done."""
+    """A task of a run config."""
 
     id: str
     name: str
@@ -202,7 +202,7 @@ class ConfigTaskShape(Shape, frozen=True):
 
 
 class RunConfigShape(Shape, frozen=True):
-    """What a run is to do; tasks are keyed by the ids that they have in this run."""
+    """A run config; tasks are keyed by the ids that they have in this run."""
 
     id: str
     name: str
@@ -225,7 +225,7 @@ class RunAnswer(Shape, frozen=True):
     run: RunShape
     run_config: RunConfigShape
     change_groups_update_tokens: str = ""
-    """What an action may be sent with, to be refused when the run has changed since; where it was asked for."""
+    """A token for actions that are refused once the run has changed; empty unless the request asks for one."""
 
 
 class SkippedRunShape(Shape, frozen=True):
@@ -233,11 +233,11 @@ class SkippedRunShape(Shape, frozen=True):
 
     name: str
     reason: Literal["when", "ci_skip"]
-    """Its `when` does not match, or the message says [ci skip]."""
+    """Its `when` does not match, or the commit message has [ci skip]."""
 
 
 class WarningShape(Shape, frozen=True):
-    """Something in a configuration file that means nothing."""
+    """A warning about a configuration file."""
 
     path: str
     line: int | None
@@ -246,7 +246,7 @@ class WarningShape(Shape, frozen=True):
 
 
 class RunsCreatedAnswer(Shape, frozen=True):
-    """The runs that a configuration file made, in its order; which runs of it were not created, and why."""
+    """The runs of a configuration file, in its order; those that were not created, and why."""
 
     runs: list[RunAnswer]
     skipped: list[SkippedRunShape]
@@ -260,20 +260,20 @@ class RunsAnswer(Shape, frozen=True):
     next_start: int | None
     """The `start` of the next page; null when there is none."""
     cursor: str
-    """Asks for the next page, and for nothing else than this list; empty when there is none."""
+    """Requests the next page of this list; empty when there is none."""
 
 
 class ExecutorShape(Shape, frozen=True):
-    """An executor and what it said last of itself."""
+    """An executor, as it registered last."""
 
     executor_id: str
     state: Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
     last_seen: datetime | None
-    """When it renewed its lease last, or did something last that the log knows."""
+    """When it last renewed its lease or appended to the log."""
     full: str
-    """Why it has no room on its disk for a task; empty when it has."""
+    """Why its disk has no room for a task; empty when it has room."""
     clock_skew: float
-    """How far its clock is ahead of the log's server, in seconds."""
+    """How far its clock is ahead of the clock of NATS, in seconds."""
     archs: list[str]
     labels: dict[str, str]
     allow_privileged_containers: bool
@@ -294,34 +294,34 @@ class ExecutorsAnswer(Shape, frozen=True):
 
 
 class ReasonShape(Shape, frozen=True):
-    """One thing that a run waits for."""
+    """One reason why a run waits."""
 
     code: str
     message: str
     tasks: list[str]
-    """The names of the tasks that it is about; none when it is about the whole run."""
+    """Names of the tasks that it concerns; none when it concerns the whole run."""
     details: dict[str, Any]
 
 
 class WhyAnswer(Shape, frozen=True):
-    """Why a run waits; phase and result are empty where they are not known."""
+    """Why a run waits; phase and result are empty where they are unknown."""
 
     run: str
     phase: str
     result: str
     reasons: list[ReasonShape]
     omitted: int = 0
-    """How many further reasons there are."""
+    """Number of further reasons."""
 
 
 class ActionAnswer(Shape, frozen=True):
-    """Where an action is in the log; `position` is empty when there was nothing to do."""
+    """The position of an action in the log; empty when there was nothing to do."""
 
     position: str
 
 
 class VersionAnswer(Shape, frozen=True):
-    """What answers."""
+    """The service's version and its log."""
 
     service: str
     version: str
@@ -344,11 +344,11 @@ class ErrorShape(Shape, frozen=True):
 
 _NO_STEP = StepState()
 APPROVERS = "approvers"
-"""The annotation of a task that says who approved it."""
+"""The annotation of a task that names its approvers."""
 
 
 def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTask]) -> RunAnswer:
-    """A run and its config; `executions` are the executor tasks that there are, by id."""
+    """Return the response for a run and its config; `executions` are its executor tasks, by id."""
     tasks = {task.id: _task(run, task, config.tasks[task.name], executions) for task in run.tasks.values()}
     waiting = [task.name for task in run.tasks.values() if task.waiting_approval]
     shape = RunShape(
@@ -362,7 +362,7 @@ def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTas
 
 
 def run_summary(run: RunSummary) -> RunSummaryShape:
-    """A run as lists show it."""
+    """Return a run as lists show it."""
     return RunSummaryShape(
         id=run.id,
         creationTime=run.enqueue_time,
@@ -393,7 +393,7 @@ def _can_restart(run: Run, config: RunConfig, scope: Literal["all", "failed"]) -
 
 
 def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> ExecutorShape:
-    """An executor, what it said last of itself, and what its lease says now."""
+    """Return an executor, from its registration and its lease."""
     said = record.executor.registration
     known = [seen for seen in (record.executor.last_seen, record.last_task) if seen is not None]
     return ExecutorShape(
@@ -417,7 +417,7 @@ def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> Executo
 
 
 def step_name(step: Step) -> str:
-    """What a step is called for people."""
+    """Return the name of a step as people read it."""
     return step.name or (step.command.strip()[:100] if step.type == "run" else step.type)
 
 
@@ -494,7 +494,7 @@ def _depends(run: Run, task: RunConfigTask) -> dict[str, DependBody]:
 
 
 def _task_id(run: Run, name: str) -> str:
-    """The id of a task in this run; it would have this one if the run had no setup errors."""
+    """Return the id of a task in this run; in a run with setup errors, the id that it would have."""
     task = run.tasks.get(name)
     return task.id if task is not None else run_task_id(run.id, name)
 

@@ -1,10 +1,17 @@
-"""Work that goes on to its end whoever waits for it: how far it is, and what became of it, for any number of readers.
+"""Responses sent piece by piece, and jobs that outlive the request that started them.
+
+Only the normal end of a streamed response means that it is complete; everything else aborts the connection. Status and
+headers go out before the first byte. The writer is cancelled when the client leaves, and when the gateway stops or
+parks: then the last chunk is never sent, so that a client can tell a truncated response from a complete one. The writer
+waits while the client does not read, so nothing piles up here.
+
+A job reports progress to any number of readers, as JSON lines:
 
     {"progress": {"step": "loading", "done": 41000, "total": 100000}}
     {"result": …}      or      {"error": [{"code", "details", "message", "hint", "kind"}]}
 
-A line follows when something has changed, at most a few a second; and every few seconds when nothing has, so that
-nobody takes silence for the end. The last line is the result or the error, in their usual shapes.
+A reader gets a line when something changes, at most a few each second, and one every few seconds otherwise, so that
+silence never looks like the end. The last line is the result or the error.
 """
 
 from __future__ import annotations
@@ -28,7 +35,7 @@ log = structlog.get_logger()
 
 
 class LiveResponse(Response):
-    """Runs `writer` with a function that sends bytes; complete once it returns."""
+    """A response that `writer` sends with the function that it gets; complete once the writer returns."""
 
     def __init__(self, writer: Writer, *, media_type: str, headers: Mapping[str, str], stopping: asyncio.Event) -> None:
         super().__init__(media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
@@ -37,7 +44,7 @@ class LiveResponse(Response):
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send status and headers, then whatever the writer sends; raises what it raises."""
+        """Send status and headers, then what the writer sends. Raises what the writer raises."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
 
@@ -54,8 +61,8 @@ class LiveResponse(Response):
         if complete:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif self._stopping.is_set():
-            # The server closes the connection of a response that was not completed.
-            log.info("a stream is cut off: the gateway stops", action="stream_cut_off", path=scope["path"])
+            # The server closes the connection of an incomplete response.
+            log.info("the gateway stops: a stream was cut off", action="stream_cut_off", path=scope["path"])
 
 
 async def _run(writer: Writer, send: SendBytes) -> None:
@@ -73,58 +80,58 @@ async def _wait(event: asyncio.Event) -> None:
 
 JSON_LINES = "application/x-ndjson"
 PACE_SECONDS = 0.25
-"""Between two lines at least."""
+"""Minimum interval between two lines."""
 QUIET_SECONDS = 5.0
-"""Between two lines at most."""
+"""Maximum interval between two lines."""
 
 ReportProgress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much (0: nobody knows)."""
+"""Takes the name of the step, the amount done, and the total (0 when it is unknown)."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
-    """How far a work is."""
+    """The progress of a job."""
 
     step: str
-    """What it does now."""
+    """The name of the current step."""
     done: int
     total: int
-    """0 when nobody knows."""
+    """0 when it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """What is known of a work."""
+    """The state of a job."""
 
     name: str
     begun: datetime
     progress: JobProgress | None
-    """None when it has ended."""
+    """None once the job has ended."""
     result: object
-    """What came of it; None while it goes on, and when it failed."""
+    """None while the job runs, and when it failed."""
     error: list[dict[str, Any]] | None
 
 
 class Job:
-    """One work, begun when it is made."""
+    """A job, which starts when it is constructed."""
 
     def __init__(self, name: str, begun: datetime, run: Callable[[ReportProgress], Awaitable[object]]) -> None:
         self.name = name
         self.begun = begun
         self._progress: JobProgress | None = None
         self._changed = asyncio.Event()
-        """Replaced when it is set, so that each change wakes everybody once."""
+        """Replaced when it is set, so that each change wakes every reader once."""
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.ensure_future(run(self._say))
+        self._task = asyncio.ensure_future(run(self._report))
 
     @property
     def ended(self) -> bool:
-        """Whether it has succeeded or failed."""
+        """Whether the job has succeeded or failed."""
         return self._task.done()
 
     @property
     def status(self) -> JobStatus:
-        """What is known now."""
+        """The state of the job now."""
         if not self.ended:
             return JobStatus(self.name, self.begun, self._progress or JobProgress("beginning", 0, 0), None, None)
         error = self._failure()
@@ -133,18 +140,18 @@ class Job:
         return JobStatus(self.name, self.begun, None, self._task.result(), None)
 
     async def result(self) -> object:
-        """Wait for its end; what came of it. Raises what it raised."""
+        """Wait for the end of the job and return its result. Raises what the job raised."""
         return await asyncio.shield(self._task)
 
-    async def until_begun(self) -> None:
-        """Return once it has said how far it is; before that it may be refused. Raises what it raised."""
+    async def until_started(self) -> None:
+        """Wait for the first report of progress, before which a job may be refused. Raises what the job raised."""
         while self._progress is None and not self.ended:
             await self._until_changed(None)
         if self._progress is None:
             await self.result()
 
     async def write(self, send: SendBytes) -> None:
-        """Send the lines, from now to the end of it."""
+        """Send lines from now to the end of the job."""
         while not self.ended:
             await send(_line({"progress": self._progress or JobProgress("beginning", 0, 0)}))
             await self._until_changed(QUIET_SECONDS)
@@ -159,8 +166,8 @@ class Job:
         finally:
             changed.cancel()
 
-    def _say(self, step: str, done: int, total: int) -> None:
-        """Also from another thread."""
+    def _report(self, step: str, done: int, total: int) -> None:
+        """Note progress; safe to call from another thread."""
         self._loop.call_soon_threadsafe(self._note, JobProgress(step, done, total))
 
     def _note(self, progress: JobProgress) -> None:
@@ -169,7 +176,7 @@ class Job:
         self._changed = asyncio.Event()
 
     def _failure(self) -> BaseException | None:
-        return asyncio.CancelledError("it was stopped") if self._task.cancelled() else self._task.exception()
+        return asyncio.CancelledError("the job was stopped") if self._task.cancelled() else self._task.exception()
 
 
 def _line(value: object) -> bytes:

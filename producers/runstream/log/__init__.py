@@ -1,1 +1,1 @@
-"""The log: how commits are appended and read back."""
+"""The log: append commits and read them back."""

@@ -1,8 +1,8 @@
-"""Group commit: what is ready together in one partition goes to disk together.
+"""Group commit: commits of one partition that are ready together go to disk together.
 
-A few commits are published plainly, more as one atomic batch, and while one group is under way the next one
-gathers. A refused batch is published again one by one, so that only the guilty commit is refused. A commit that
-was given up (its caller was cancelled) before it was sent is not sent.
+A few commits are published one by one, more as one atomic batch. While one group is in flight, the next one gathers.
+The commits of a refused batch are published one by one, so that only the conflicting commit is refused. A commit whose
+caller is cancelled before it is sent is not sent.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from runstream.telemetry.metrics import APPEND_DURATION, APPENDED_COMMITS
 MAX_BATCH_COMMITS = 1000
 MAX_BATCH_BYTES = 4 << 20
 PLAIN_COMMITS = 8
-"""A batch takes 2.6 ms whatever its size, plain publishes 0.3 ms each when they are under way together."""
+"""Maximum size of a group without a batch: a batch takes 2.6 ms, concurrent plain publishes 0.3 ms each."""
 QUEUE_COMMITS = 10_000
-"""How many commits may wait in one partition before `submit` waits."""
+"""Maximum number of queued commits of one partition, at which `submit` waits."""
 ANSWER_SECONDS = 1.5
-"""Half of the time after which a server that does not answer is left: the second attempt decides."""
+"""Half of the time after which the connection leaves a silent server: the second attempt decides."""
 log = structlog.get_logger()
 
 
 @dataclass(slots=True, eq=False)
 class PendingCommit:
-    """A commit on its way; `outcome` tells what became of it."""
+    """A commit in flight; `outcome` resolves to its result."""
 
     aggregate: str
     subject: str
@@ -44,13 +44,13 @@ class PendingCommit:
     outcome: asyncio.Future[Outcome] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     def settle(self, outcome: Outcome) -> None:
-        """Tell whoever still waits."""
+        """Set the outcome, unless the caller has left."""
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
 
 class GroupCommitter:
-    """Sends the commits of one partition; `run` is its task."""
+    """The sender of one partition's commits; `run` is its task."""
 
     def __init__(self, nc: Client, publisher: Publisher, partition: int) -> None:
         self._nc = nc
@@ -58,22 +58,22 @@ class GroupCommitter:
         self._label = str(partition)
         self._queue: asyncio.Queue[PendingCommit] = asyncio.Queue(QUEUE_COMMITS)
         self._left: deque[PendingCommit] = deque()
-        """What was taken from the queue and belongs in a later group."""
+        """Commits taken from the queue that belong in a later group."""
         self._group: list[PendingCommit] = []
         self.silent = 0
-        """How many groups in a row this server has taken without an answer. Of whichever commits: one that comes
-        while others wait in vain need not wait as long again."""
+        """Number of consecutive groups without an answer from this server, of any commits: a commit that comes while
+        others wait in vain need not wait as long again."""
         self._reconnects = 0
 
     async def submit(self, pending: PendingCommit) -> None:
-        """Have it sent; waits only when very many wait already."""
+        """Queue a commit; wait while the queue is full."""
         if self._queue.full():
             await self._queue.put(pending)
         else:
             self._queue.put_nowait(pending)
 
     async def run(self) -> None:
-        """Send one group after the other until cancelled; what is left then is unanswered."""
+        """Send one group after the other until cancelled; commits that are left then are unanswered."""
         try:
             while True:
                 self._group = await self._gather()
@@ -85,7 +85,7 @@ class GroupCommitter:
                 pending.settle(Unanswered("the log was closed"))
 
     async def _gather(self) -> list[PendingCommit]:
-        """All that is ready, bounded, with at most one commit of each aggregate; waits for the first."""
+        """Take the next group: what is ready, bounded, at most one commit of each aggregate. Wait for the first."""
         waiting, self._left = self._left, deque()
         if not waiting:
             waiting.append(await self._queue.get())
@@ -112,7 +112,7 @@ class GroupCommitter:
         begun = time.perf_counter()
         try:
             if not self._nc.is_connected:
-                outcomes: list[Outcome] = [Unanswered("there is no connection to NATS", sent=False)] * len(group)
+                outcomes: list[Outcome] = [Unanswered("not connected to NATS", sent=False)] * len(group)
             elif len(group) > PLAIN_COMMITS:
                 outcomes = await self._batch(group)
             else:
@@ -120,12 +120,12 @@ class GroupCommitter:
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-            # The client library cancels what waits for its connection when that is made anew. This task has to go on:
-            # nothing else sends the commits of the partition.
+            # The client library cancels waiters when it reconnects. This task must go on: nothing else sends the
+            # partition's commits.
             outcomes = [Unanswered("the connection to NATS was lost")] * len(group)
         except Exception as error:
             if not isinstance(error, nats.errors.Error | OSError):
-                log.exception("commits were not sent", action="commits_not_sent", partition=self._label)
+                log.exception("sending commits failed", action="commits_not_sent", partition=self._label)
             outcomes = [Unanswered(str(error) or type(error).__name__)] * len(group)
         self._note(outcomes, time.perf_counter() - begun)
         for pending, outcome in zip(group, outcomes, strict=True):
@@ -134,7 +134,7 @@ class GroupCommitter:
         APPENDED_COMMITS.add(sum(isinstance(outcome, Ack) for outcome in outcomes), self._label)
 
     def _note(self, outcomes: Sequence[Outcome], seconds: float) -> None:
-        """Have the connection go to another server when appends get no answer at this one."""
+        """Report answers and silence to the connection, which leaves a server that does not answer appends."""
         what = f"partition {self._label}"
         answers = answers_of(self._nc)
         if self._nc.stats["reconnects"] != self._reconnects:
@@ -149,7 +149,7 @@ class GroupCommitter:
             return
         for outcome in outcomes:
             if isinstance(outcome, Refused):
-                # A leader without peers refuses what it holds itself, sent once and never stored.
+                # A leader without peers refuses a repeated commit, which it holds in memory and never stores.
                 answers.doubtful(what, outcome.why)
             elif isinstance(outcome, Unanswered) and outcome.sent and self._nc.is_connected:
                 answers.unanswered(what, seconds, outcome.why)
@@ -175,7 +175,12 @@ class GroupCommitter:
             case Ack(_, count):
                 return [Unanswered(f"the batch of {len(group)} was acknowledged as {count}")] * len(group)
             case Refused():
-                log.debug("a batch goes one by one", action="batch_refused", why=outcome.why, commits=len(group))
+                log.debug(
+                    "a batch was refused: publishing one by one",
+                    action="batch_refused",
+                    why=outcome.why,
+                    commits=len(group),
+                )
                 return await self._one_by_one(group)
             case Unanswered():
                 return [outcome] * len(group)

@@ -1,8 +1,8 @@
-"""The log on JetStream: one stream a partition, one message a commit, appended with what it was based on.
+"""The log on JetStream: a stream for each partition, a message for each commit.
 
-Acknowledged is durable. What is not acknowledged is looked up at the stream's leader until it is known, for as
-long as `append_seconds` say: deduplication alone cannot be trusted, because a standalone server checks the
-expected sequence first and a clustered one the message's id.
+Each append names the last sequence that its decision was based on. An acknowledged commit is durable. One without an
+acknowledgement is looked up at the stream's leader and sent again, for up to `append_seconds`. Deduplication alone
+cannot be trusted: a standalone server checks the expected sequence first, a clustered one the message's id.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
 
 APPEND_SECONDS = 30.0
 UNSENT_SECONDS = 5.0
-"""How long an append waits for a connection before anything of it was sent."""
+"""How long an append waits for a connection while it is unsent."""
 _HEADER_ROOM = 1024
-"""Bytes of a message that are left for headers."""
+"""Bytes of a message reserved for headers."""
 _CLOSE_SECONDS = 3.0
 _HISTORY_SECONDS = 10.0
 """How long reading the history of one aggregate may take."""
 _LOOK_UP_SECONDS = 1.0
-"""How long one question to the leader may take: there is none during an election, and the next one is asked again."""
+"""How long one look-up at the leader may take; during an election there is no leader, and the next look-up follows."""
 _FIRST_DELAY_SECONDS = 0.01
 _MAX_DELAY_SECONDS = 0.5
 _SILENT_GROUPS = 2
-"""How many groups of commits in a row a server may take without an answer before its store counts as broken."""
+"""Number of consecutive groups without an answer after which the server's store counts as broken."""
 log = structlog.get_logger()
 
 
@@ -68,10 +68,10 @@ async def open_log(
     replicas: int = 1,
     append_seconds: float = APPEND_SECONDS,
 ) -> JetStreamLog:
-    """The log of a service; made first when there is none and `create` says so (then `partitions` are needed).
+    """Open the log of a service; with `create`, make a missing one, which needs `partitions`.
 
     `partitions` None takes the number that the log has. Raises NotExistError when there is no log, BadRequestError
-    when it is not one that we can use, InternalError when NATS cannot be reached or is too old.
+    for a log that this release cannot use, InternalError when NATS cannot be reached or is too old.
     """
     description = await streams.described(nc, namespace, service)
     if description is None:
@@ -86,7 +86,7 @@ async def open_log(
 
 
 class LogReader:
-    """A log to read: what a process needs that appends nothing, or that reads another epoch than the current one."""
+    """A log that can only be read: for processes that append nothing, and for epochs that are not current."""
 
     def __init__(self, nc: Client, subjects: Subjects, partitions: int) -> None:
         self.subjects = subjects
@@ -95,11 +95,11 @@ class LogReader:
 
     @property
     def epoch(self) -> int:
-        """The epoch that is appended to."""
+        """The epoch of these subjects."""
         return self.subjects.epoch
 
     async def last(self, address: Address) -> StoredCommit | None:
-        """The aggregate's last commit, from the leader (see the port)."""
+        """Return the aggregate's last commit, from the leader (see the port)."""
         stream, epoch = self._stream(address), self.epoch
         found = await last_message(self._nc, stream, self.subjects.guard(address))
         if found is None:
@@ -111,13 +111,13 @@ class LogReader:
         return skips.find(message) or decode(message)
 
     async def history(self, address: Address) -> list[StoredCommit]:
-        """All commits of the aggregate, in order (see the port)."""
+        """Return all commits of the aggregate, in order (see the port)."""
         skips = Skips.of(map(decode, await self._messages(address.partition, self.subjects.skips_of(address))))
         messages = await self._messages(address.partition, self.subjects.guard(address))
         return [skips.find(message) or decode(message) for message in messages]
 
     async def _messages(self, partition: int, subject: str) -> list[RawMessage]:
-        """All messages on a subject that the leader knows."""
+        """Return all messages on a subject, up to the last one that the leader knows."""
         last = await last_message(self._nc, self.subjects.stream(partition), subject)
         messages: list[RawMessage] = []
         if last is None:
@@ -131,13 +131,13 @@ class LogReader:
         return messages
 
     async def end(self, partition: int, *, at_least: int = 0) -> int:
-        """The last sequence of the partition (see the port)."""
+        """Return the last sequence of the partition (see the port)."""
         info = await stream_info(self._nc, self.subjects.stream(partition), at_least)
         sequence: int = info["state"]["last_seq"]
         return sequence
 
     async def origin(self, partition: int) -> str:
-        """What tells the partition from one that was made anew in its place (see the port): when it was made."""
+        """Return the creation time of the partition's stream (see the port)."""
         made: str = (await request(self._nc, f"STREAM.INFO.{self.subjects.stream(partition)}"))["created"]
         return made
 
@@ -157,7 +157,7 @@ class LogReader:
 
 
 class JetStreamLog(LogReader):
-    """One service's log in one epoch (see `runstream.log.port.Log`); made by `open_log`, ended by `close`."""
+    """One service's log in its current epoch (see `runstream.log.port.Log`); `open_log` makes it, `close` ends it."""
 
     def __init__(self, nc: Client, subjects: Subjects, partitions: int, append_seconds: float) -> None:
         super().__init__(nc, subjects, partitions)
@@ -180,7 +180,7 @@ class JetStreamLog(LogReader):
         await self.close()
 
     async def start(self) -> None:
-        """Begin to accept appends."""
+        """Start to accept appends."""
         await self._publisher.start()
         self._start_committers()
 
@@ -198,25 +198,25 @@ class JetStreamLog(LogReader):
         while running:
             for task in running:
                 task.cancel()
-            # Once may not be enough: the client library swallows a cancellation while it flushes.
+            # Cancel until they end: the client library swallows a cancellation while it flushes.
             _, running = await asyncio.wait(running, timeout=1.0)
 
     async def close(self) -> None:
-        """Accept no more, let what is under way end (a few seconds at most), and stop. The connection stays open."""
+        """Refuse further appends, wait a few seconds for those in flight, and stop. The connection stays open."""
         self._closed = True
         if not await heard(self._idle, _CLOSE_SECONDS):
-            # Whoever waits for one of them is told that it is not known whether it was stored.
-            log.warning("the log is closed while appends are under way", action="appends_cut_off")
+            # Their callers get an error that says that the outcome is unknown.
+            log.warning("closing the log while appends are in flight", action="appends_cut_off")
         await self._end_committers()
         await self._publisher.close()
 
     async def rest(self) -> None:
-        """Refuse appends from now on; returns when none is under way."""
+        """Refuse appends from now on; return once none is in flight."""
         self._resting = True
         await self._idle.wait()
 
     async def resume(self) -> None:
-        """Accept appends again, in the epoch that is current now. Raises as `open_log` does."""
+        """Accept appends again, in the current epoch. Raises as `open_log` does."""
         namespace, service = self.subjects.namespace, self.subjects.service
         description = await streams.described(self._nc, namespace, service)
         if description is None:
@@ -256,7 +256,7 @@ class JetStreamLog(LogReader):
                 self._idle.set()
 
     def _pending(self, commit: NewCommit) -> PendingCommit:
-        """The commit as it is sent. Raises BadRequestError when it is too large."""
+        """Encode a commit. Raises BadRequestError for one that is too large."""
         if self._closed:
             raise InternalError("the log is closed", code="logClosed")
         if self._resting:
@@ -280,7 +280,7 @@ class JetStreamLog(LogReader):
     async def _settled(
         self, commit: NewCommit, pending: PendingCommit, deadline: float
     ) -> Position | AppendConflictError:
-        """What became of the commit; sent again as long as that is not known and there is time."""
+        """Wait for the outcome of a commit; send it again while the outcome is unknown and there is time."""
         loop, committer = asyncio.get_running_loop(), self._committers[commit.address.partition]
         delay = _FIRST_DELAY_SECONDS
         sent, give_up = False, min(deadline, loop.time() + UNSENT_SECONDS)
@@ -297,24 +297,24 @@ class JetStreamLog(LogReader):
             try:
                 found = await self._look_up(commit)
             except UnavailableError as error:
-                # Sent again all the same: a cluster can store before it can answer questions.
+                # Send it again nevertheless: a cluster can store before it can answer look-ups.
                 why, found, committer.silent = error.message, None, 0
             if found is not None:
                 return found
             if self._closed or loop.time() + delay > give_up:
                 raise self._unknown(commit, why, sent=sent)
-            # A full disk: the server reads and says nothing about what it cannot write.
+            # With a full disk the server answers reads, but never a publish that it cannot write.
             enough = 1 if answers_of(self._nc).full else _SILENT_GROUPS
             if committer.silent >= enough and not await self._is_replicated(commit):
-                raise self._not_stored(commit, "it answers, but not to what is to be stored", uncertain=True)
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads those who collided
+                raise self._not_stored(commit, "NATS answers, but does not acknowledge publishes", uncertain=True)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads commits that collided
             delay = min(delay * 2, _MAX_DELAY_SECONDS)
             APPEND_RETRIES.add(1, str(commit.address.partition))
             pending.outcome = loop.create_future()
             await committer.submit(pending)
 
     async def _look_up(self, commit: NewCommit) -> Position | AppendConflictError | None:
-        """What the leader knows: it is in the log, or it never will be; None when it still may be appended."""
+        """Ask the leader: the commit's position, or a conflict; None while it may still be appended."""
         stream, guard = self._stream(commit.address), self.subjects.guard(commit.address)
         last = await last_message(self._nc, stream, guard, seconds=_LOOK_UP_SECONDS)
         sequence = 0 if last is None else last.sequence
@@ -329,7 +329,7 @@ class JetStreamLog(LogReader):
         return AppendConflictError(commit, self._readable(last, commit.address.partition))
 
     def _readable(self, message: StreamMessage | None, partition: int) -> StoredCommit | None:
-        """The commit, or None where it is not known: who reads the log parks what cannot be read."""
+        """Decode a message; None for one that cannot be read, which readers of the log park."""
         try:
             return None if message is None else decode(of_stream(message, self.epoch, partition))
         except BadRequestError:

@@ -1,7 +1,7 @@
-"""Filling a stream with a log that exists already: in order, in atomic batches, each where the one before has ended.
+"""Fill a stream with an existing log: in order, in atomic batches, each behind the one before.
 
-A stream that is being filled is read by nobody. Whatever interrupts it, it holds a beginning of what was given, and
-is deleted and filled anew.
+No process reads a stream while it is filled. An interrupted one holds a prefix of the log; it is deleted and filled
+again.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ ANSWER_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """A message as it goes into the stream."""
+    """A message to load."""
 
     subject: str
     body: bytes
     headers: dict[str, str]
-    """Without any of `Nats-*` but its id, which no other message of the last two minutes may have."""
+    """Of the headers `Nats-*` only the id, which must be unique within two minutes."""
 
 
 class StreamLoader:
-    """Fills one stream; the publisher may be shared."""
+    """The loader of one stream; loaders may share a publisher."""
 
     def __init__(self, publisher: Publisher, stream: str, end: int = 0) -> None:
-        """`end` is the last sequence that the stream has."""
+        """`end` is the last sequence in the stream."""
         self._publisher = publisher
         self._stream = stream
         self.end = end
-        """The last sequence that is in the stream, on its disk."""
+        """The last sequence that the stream has stored."""
 
     async def load(self, messages: Sequence[Load]) -> None:
-        """Append these behind what is there. Raises InternalError when the stream does not take them all in order."""
+        """Append messages to the stream. Raises InternalError unless the stream takes all of them, in order."""
         begin, size = 0, 0
         for at, message in enumerate(messages):
             size += len(message.body)
@@ -61,7 +61,7 @@ class StreamLoader:
                 f"stream {self._stream} does not take commits {self.end + 1} to {last}: {why}",
                 code="notLoaded",
                 details={"stream": self._stream, "after": self.end},
-                hint="nothing reads it yet: do it again, and it begins anew. Is the disk of NATS full?",
+                hint="nothing reads this stream yet: run the command again. Is the disk of NATS full?",
             )
         self.end = last
 

@@ -17,7 +17,7 @@ from runstream.subjects import Address, Subjects
 
 
 class AppendConflictError(ConflictError):
-    """The aggregate has moved on since the decision was made: load it again and decide anew."""
+    """The aggregate has changed since the decision: load it and decide again."""
 
     def __init__(self, commit: NewCommit, last: StoredCommit | None) -> None:
         super().__init__(
@@ -27,30 +27,30 @@ class AppendConflictError(ConflictError):
         )
         self.commit = commit
         self.last = last
-        """The aggregate's last commit as the leader knows it; None where it is not known."""
+        """The aggregate's last commit at the leader; None where it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawMessage:
-    """A message of the log as it was read: not yet decoded."""
+    """A message of the log, not yet decoded."""
 
     subject: str
     position: Position
     data: bytes
     headers: dict[str, str]
     stored_at: datetime
-    """The server's time in UTC."""
+    """When the server stored it, in UTC."""
 
 
 class Reader(Protocol):
-    """Reads one partition in order, without a gap."""
+    """A reader of one partition, in order and without a gap."""
 
     async def next_batch(self, limit: int = 500) -> list[RawMessage]:
-        """The next messages, at least one; waits for it. Raises InternalError on a gap."""
+        """Wait for the next messages, at least one. Raises InternalError on a gap."""
         ...
 
     def pending(self) -> int:
-        """How many messages the server still has for this reader, as of the last one read."""
+        """Return how many messages the server still has for this reader, as of the last one read."""
         ...
 
 
@@ -68,7 +68,7 @@ class ReadableLog(Protocol):
     async def end(self, partition: int, *, at_least: int = 0) -> int:
         """Return the last sequence of the partition; 0 when it is empty.
 
-        A caller that has seen `at_least` gets less only when that is certain, and not because an old leader answered.
+        A caller that has seen `at_least` gets less only when that is certain, never because an old leader answered.
         """
         ...
 
@@ -81,35 +81,34 @@ class Log(ReadableLog, Protocol):
     """One service's log in its current epoch."""
 
     async def append(self, commit: NewCommit) -> Position:
-        """Append one commit; returns when it is durable.
+        """Append one commit and return once it is durable.
 
-        A commit that is in the log already (the same id) is a success. Raises AppendConflictError when the
-        aggregate has moved on, BadRequestError when the commit is too large, InternalError when the log
-        cannot be reached in time.
+        A commit whose id is in the log already is a success. Raises AppendConflictError when the aggregate has changed,
+        BadRequestError for a commit that is too large, InternalError when the log cannot be reached in time.
         """
         ...
 
     async def append_all(self, commits: Sequence[NewCommit]) -> list[Position | AppendConflictError]:
-        """Append commits of different aggregates, grouped by partition; an answer for each, in order.
+        """Append commits of different aggregates, grouped by partition; return a result for each, in order.
 
-        Not atomic over the commits: one that is refused leaves the others appended.
+        This is not atomic: a refused commit leaves the others appended.
         """
         ...
 
     async def last(self, address: Address) -> StoredCommit | None:
-        """The aggregate's last commit, from the leader; an executor task is found whatever its executor.
+        """Return the aggregate's last commit, from the leader; an executor task is found without its executor's id.
 
-        One that is skipped has no events, and the version that was decided. Raises BadRequestError for one that cannot
-        be read.
+        A skipped commit has no events, and the version that the skip decided. Raises BadRequestError for a commit that
+        cannot be read.
         """
         ...
 
     async def history(self, address: Address) -> list[StoredCommit]:
-        """All commits of the aggregate, in order; those that are skipped have no events. Raises as `last` does."""
+        """Return all commits of the aggregate, in order; skipped ones have no events. Raises as `last` does."""
         ...
 
     async def origin(self, partition: int) -> str:
-        """What tells the partition from one that was made anew in its place, as by a restore from the archive."""
+        """Return a value that differs once the partition is made again, as by a restore from the archive."""
         ...
 
 
@@ -119,7 +118,7 @@ ATTEMPTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """A decision that is in the log."""
+    """A decision in the log."""
 
     commit: NewCommit
     position: Position
@@ -132,11 +131,11 @@ async def decide_and_append(
     *,
     attempts: int = ATTEMPTS,
 ) -> Appended | None:
-    """Decide on the newest state and append what was decided; None when there was nothing to decide.
+    """Decide on the newest state and append the decision; None when there is nothing to append.
 
-    `load` gives the aggregate's state and head, at least as of the position it is given (None: as it is).
+    `load` returns the aggregate's state and head, at least as of the position that it gets (None: as it is now).
     `decide` is pure, and may be called again with a newer state. Raises what `load`, `decide` and `append` raise,
-    and AppendConflictError when somebody else was first each of `attempts` times.
+    and AppendConflictError after `attempts` conflicts.
     """
     at_least: Position | None = None
     for attempt in range(1, attempts + 1):

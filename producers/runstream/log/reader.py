@@ -1,4 +1,10 @@
-"""Reads one partition in order and without a gap, across lost consumers, lost connections and restarted servers."""
+"""Read one partition in order and without a gap, across lost consumers, lost connections and restarted servers.
+
+The server that answers may no longer lead the stream. A leader that is cut off from its peers answers until it notices,
+which takes up to an election timeout, and lacks what the next leader has acknowledged. So a reader asks again, for that
+long, when a stream ends before a position that it has read already. A stream without replicas has one leader, whose
+first answer is right.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +22,7 @@ from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
 from runstream.log.port import RawMessage
 
 ELECTION_SECONDS = 15.0
-"""How long nats-server needs at most to notice that it leads no more (10 s), and to elect another leader."""
+"""Maximum time in which nats-server notices that it no longer leads (10 s) and elects another leader."""
 _PAUSE_SECONDS = 0.5
 log = structlog.get_logger()
 
@@ -33,7 +39,7 @@ async def stream_info(
     while True:
         try:
             info = await request(nc, f"STREAM.INFO.{stream}", seconds=seconds)
-        except UnavailableError:  # perhaps an election, which is what we wait for
+        except UnavailableError:  # perhaps an election, whose end this loop waits for
             if not at_least or not nc.is_connected or loop.time() >= give_up:
                 raise
         else:
@@ -53,7 +59,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def of_delivery(delivery: Delivery, epoch: int, partition: int) -> RawMessage:
-    """What a consumer delivered."""
+    """Convert a message that a consumer delivered."""
     message = delivery.message
     return RawMessage(
         message.subject,
@@ -65,7 +71,7 @@ def of_delivery(delivery: Delivery, epoch: int, partition: int) -> RawMessage:
 
 
 def of_stream(message: StreamMessage, epoch: int, partition: int) -> RawMessage:
-    """What was asked for by subject."""
+    """Convert a message that was read by its subject."""
     position = Position(epoch, partition, message.sequence)
     return RawMessage(message.subject, position, message.data, message.headers, message.time)
 
@@ -75,7 +81,7 @@ _MAX_DELAY_SECONDS = 2.0
 
 
 class JetStreamReader:
-    """A reader of one stream; `open` before, `close` after."""
+    """A reader of one stream; `open` it before use, `close` it after."""
 
     def __init__(
         self, nc: Client, stream: str, epoch: int, partition: int, after: int, filters: tuple[str, ...]
@@ -87,19 +93,19 @@ class JetStreamReader:
         self._after = after
         self._filters = filters
         self._origin = ""
-        """When the stream was made that was read from until now."""
+        """When the stream that is read was created."""
         self._consumer: PullConsumer | None = None
         self._pending = 0
 
     async def open(self) -> None:
-        """Begin. Raises InternalError when the stream ends before the position, or is another one than until now."""
+        """Start to read. Raises InternalError when the stream ends before the position, or was made again."""
         info = await stream_info(self._nc, self._stream, self._after)
         if self._origin not in ("", info["created"]):
             raise InternalError(
-                f"partition {self._partition} of the log was restored while it was read: what was read may be gone",
+                f"partition {self._partition} of the log was restored while it was read, and may lack what was read",
                 code="logRestored",
                 details={"partition": self._partition, "position": self._after},
-                hint="start the process again: it reads what is there now",
+                hint="start the process again: it reads the restored log",
             )
         end, self._origin = info["state"]["last_seq"], info["created"]
         if self._after > end:
@@ -127,7 +133,7 @@ class JetStreamReader:
             self._consumer = None
 
     async def next_batch(self, limit: int = 500) -> list[RawMessage]:
-        """The next messages, at least one; waits for it, also for a server that is away. Raises InternalError."""
+        """Wait for the next messages, at least one, through outages of the server. Raises InternalError."""
         while True:
             if self._consumer is None:
                 await self.open_when_there()
@@ -135,17 +141,17 @@ class JetStreamReader:
             try:
                 deliveries = await self._consumer.deliveries(limit)
             except ConsumerLostError as error:
-                log.debug("the reader begins anew", action="reader_lost", stream=self._stream, why=error.message)
+                log.debug("making a new consumer", action="reader_lost", stream=self._stream, why=error.message)
                 await self.close()
                 continue
             return self._messages(deliveries)
 
     def pending(self) -> int:
-        """How many messages are left, as of the last one read."""
+        """Return how many messages are left, as of the last one read."""
         return self._pending
 
     async def open_when_there(self) -> None:
-        """Begin, once there is a server to read from. Raises as `open` does for what is no matter of waiting."""
+        """Start to read once a server answers. Raises as `open` does for other failures."""
         delay = _FIRST_DELAY_SECONDS
         while True:
             try:
@@ -153,7 +159,7 @@ class JetStreamReader:
             except UnavailableError as error:
                 if self._nc.is_closed:
                     raise
-                log.warning("the log is away", action="log_away", stream=self._stream, why=error.message)
+                log.warning("the log is away; trying again", action="log_away", stream=self._stream, why=error.message)
             await asyncio.sleep(delay)
             delay = min(delay * 2, _MAX_DELAY_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Where an aggregate is, known by nothing but its id: the log is asked, so that what was just created is found."""
+"""Find a run in the log by its id; a run that was created a moment ago is found, too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from runstream.subjects import Address
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """A run as its own history tells it; executor tasks have not been looked at."""
+    """A run folded from its own history, without its executor tasks."""
 
     address: Address
     run: Run
@@ -29,7 +29,7 @@ class FoundRun:
 
 
 async def locate_run(log: Log, run_id: str) -> Address:
-    """The run's address. Raises NotExistError, BadRequestError for what is no id."""
+    """Return the run's address. Raises NotExistError, BadRequestError for an invalid id."""
     require_uuid(run_id, "run id")
     addresses = [Address(partition, "run", run_id) for partition in range(log.partitions)]
     for address, last in zip(addresses, await asyncio.gather(*map(log.last, addresses)), strict=True):
@@ -39,17 +39,17 @@ async def locate_run(log: Log, run_id: str) -> Address:
 
 
 def run_does_not_exist(run: str) -> NotExistError:
-    """The error for a run that is not there."""
+    """Return the error for a run that does not exist."""
     return NotExistError(
         f"run {run} does not exist",
         code="runDoesNotExist",
         details={"run": run},
-        hint="`runstream run list` shows the runs that do",
+        hint="`runstream run list` shows the runs that exist",
     )
 
 
 async def config_of(log: Log, partition: int, digest: str) -> RunConfig:
-    """A stored run config."""
+    """Return a stored run config. Raises InternalError when the log does not have it."""
     for stored in await log.history(Address(partition, "runconfig", digest)):
         for event in stored.commit.events:
             if isinstance(event, RunConfigStored):
@@ -58,7 +58,7 @@ async def config_of(log: Log, partition: int, digest: str) -> RunConfig:
 
 
 async def find_run(log: Log, address: Address) -> FoundRun:
-    """The run as its history tells it now."""
+    """Fold the run's history as it is now. Raises NotExistError."""
     history = await log.history(address)
     first = next(iter(history[0].commit.events), None) if history else None
     if not isinstance(first, RunCreated):
@@ -68,7 +68,7 @@ async def find_run(log: Log, address: Address) -> FoundRun:
 
 
 def fold_run(address: Address, first: RunCreated, config: RunConfig, history: Iterable[StoredCommit]) -> Run:
-    """Return the run after its history. Raises UnfitCommitError for a commit that does not fit: it is parked."""
+    """Fold a history. Raises UnfitCommitError for a commit that does not fit, which is parked."""
     run: Run | None = None
     for stored in history:
         commit = stored.commit
@@ -83,12 +83,12 @@ def fold_run(address: Address, first: RunCreated, config: RunConfig, history: It
 
 
 def head_of(history: list[StoredCommit]) -> Head:
-    """How far a history goes."""
+    """Return the head of a history."""
     return Head(history[-1].commit.version, history[-1].position.sequence) if history else Head()
 
 
 def task_of(run: Run, text: str) -> RunTask:
-    """The task of this id or name. Raises NotExistError."""
+    """Return the task of this id or name. Raises NotExistError."""
     for task in run.tasks.values():
         if text in (task.id, task.name):
             return task

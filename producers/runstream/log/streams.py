@@ -1,7 +1,8 @@
-"""The streams of a log and what is written down about it: epoch, partitions, format.
+"""The streams of a log, and its description: epoch, partitions, format.
 
-The description is a key of a KV bucket and is written after the streams were made: a log that is described is
-whole. A described log whose stream is missing is never silently made anew.
+The description is a key of the KV bucket `<namespace>_control`, which holds a key for each fact about the whole
+deployment. It is written after the streams exist, so a described log is complete. A missing stream of a described log
+is an error, and never made again silently.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ from runstream.subjects import MAX_PARTITIONS, Subjects
 
 @dataclass(frozen=True, slots=True)
 class ControlEntry:
-    """What a key says."""
+    """The value of a key in the control bucket."""
 
     data: bytes
-    """Empty when it says nothing."""
+    """Empty for a key that is not set."""
     sequence: int
-    """What a change is based on; 0 when nothing was ever said."""
+    """The sequence that a change is based on; 0 for a key that was never set."""
 
 
 async def read_key(nc: Client, namespace: str, key: str) -> ControlEntry:
-    """What the key says now; nothing, too, when there is no bucket. Raises UnavailableError."""
+    """Read a key; an empty entry when the key or the bucket does not exist. Raises UnavailableError."""
     bucket = f"{namespace}_control"
     try:
         found = await last_message(nc, f"KV_{bucket}", f"$KV.{bucket}.{key}")
@@ -57,9 +58,9 @@ async def read_key(nc: Client, namespace: str, key: str) -> ControlEntry:
 
 
 async def write_key(nc: Client, namespace: str, key: str, data: bytes, *, after: int | None = None) -> bool:
-    """Say something; with `after` only if the key has not changed since that sequence; else False.
+    """Set a key of an existing bucket; with `after`, return False if the key has changed since that sequence.
 
-    The bucket has to be there. Raises UnavailableError.
+    Raises UnavailableError.
     """
     headers = {} if after is None else {"Nats-Expected-Last-Subject-Sequence": str(after)}
     try:
@@ -72,7 +73,7 @@ async def write_key(nc: Client, namespace: str, key: str, data: bytes, *, after:
 
 
 FORMAT = 1
-"""Of subjects, bodies and headers, as `docs/formats/log.md` says."""
+"""The format of subjects, bodies and headers (docs/formats/log.md)."""
 _DELETE_SECONDS = 30.0
 _NAMESPACE = re.compile(r"[A-Za-z0-9-]{1,40}")
 _SETTINGS: dict[str, object] = {
@@ -85,14 +86,14 @@ _SETTINGS: dict[str, object] = {
     "allow_direct": True,
 }
 _UNCOMPRESSED = "none"
-"""Large bodies are compressed by us. With s2, three replicas and nodes killed again and again, nats-server 2.15.1 left
-blocks that it could not read any more, and a partition that stood still for good."""
+"""The codec compresses large bodies. With s2, three replicas and repeatedly killed nodes, nats-server 2.15.1 left
+blocks that it could no longer read, and a partition that stalled for good."""
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class LogDescription:
-    """What holds for the whole log."""
+    """What is true for the whole log."""
 
     epoch: int
     partitions: int
@@ -100,7 +101,7 @@ class LogDescription:
 
 
 def require_namespace(namespace: str) -> str:
-    """The namespace, if it can be the first token of subjects and begin names of streams. Raises BadRequestError."""
+    """Return a namespace that is valid in subjects and names of streams. Raises BadRequestError."""
     if not _NAMESPACE.fullmatch(namespace):
         raise BadRequestError(
             f"namespace {namespace[:80]!r} is not valid",
@@ -111,18 +112,18 @@ def require_namespace(namespace: str) -> str:
 
 
 async def described(nc: Client, namespace: str, service: str) -> LogDescription | None:
-    """The log's description; None when no log was made here. Raises BadRequestError for one that is not ours."""
+    """Return the log's description; None when there is no log. Raises BadRequestError for a foreign one."""
     return _description(namespace, await read_key(nc, require_namespace(namespace), service))
 
 
 async def create(nc: Client, subjects: Subjects, partitions: int, replicas: int) -> LogDescription:
-    """Make the streams and then the description; what another process made in the meantime holds."""
+    """Make the streams, then the description; one that another process wrote meanwhile wins."""
     await create_streams(nc, subjects, partitions, replicas)
     return await describe(nc, subjects, partitions)
 
 
 async def create_streams(nc: Client, subjects: Subjects, partitions: int, replicas: int) -> None:
-    """Make the control bucket and all streams of an epoch; those that are there stay. Nobody reads them yet."""
+    """Make the control bucket and the missing streams of an epoch, which no process reads yet."""
     if not 1 <= partitions <= MAX_PARTITIONS:
         raise BadRequestError(
             f"partitions must be 1 to {MAX_PARTITIONS} (got {partitions})",
@@ -137,9 +138,9 @@ async def create_streams(nc: Client, subjects: Subjects, partitions: int, replic
 async def describe(
     nc: Client, subjects: Subjects, partitions: int, *, instead: LogDescription | None = None
 ) -> LogDescription:
-    """Say that this is the log and that it is whole: from now on it is used. Gives what holds.
+    """Write the description, from which on the log is used; return the description that holds.
 
-    What somebody else has said meanwhile holds, unless it is what this is to be said `instead` of.
+    A description that another process wrote meanwhile wins, unless it is the one to replace (`instead`).
     """
     found = await read_key(nc, subjects.namespace, subjects.service)
     before = _description(subjects.namespace, found)
@@ -152,18 +153,18 @@ async def describe(
 
 
 async def withdraw(nc: Client, namespace: str, service: str) -> None:
-    """Say that there is no log: nobody begins to use it until it is described again."""
+    """Clear the description, so that no process starts to use the log until it is described again."""
     if (await read_key(nc, namespace, service)).data:
         await write_key(nc, namespace, service, b"")
 
 
 async def ends(nc: Client, subjects: Subjects, partitions: int) -> tuple[int | None, ...]:
-    """The last sequence in each stream of an epoch; None where there is no stream."""
+    """Return the last sequence of each stream of an epoch; None where there is no stream."""
     return tuple([await _end(nc, subjects.stream(partition)) for partition in range(partitions)])
 
 
 async def delete_stream(nc: Client, subjects: Subjects, partition: int) -> None:
-    """Delete a stream with all that is in it; one that is missing is deleted already."""
+    """Delete a stream and its messages, if it exists."""
     try:
         await request(nc, f"STREAM.DELETE.{subjects.stream(partition)}", seconds=_DELETE_SECONDS)
     except ApiError as error:
@@ -192,12 +193,12 @@ async def _end(nc: Client, stream: str) -> int | None:
 
 
 async def create_control_bucket(nc: Client, namespace: str, replicas: int) -> None:
-    """Make the KV bucket that holds what is true for the whole deployment; one that is there stays."""
+    """Make the control bucket, if it does not exist."""
     await ensure_stream(nc, bucket_config(f"{namespace}_control", replicas))
 
 
 async def check(nc: Client, subjects: Subjects, description: LogDescription, partitions: int | None) -> None:
-    """Make sure that this is a log that we can use. Raises BadRequestError or NotExistError that says what to do."""
+    """Check that this release can use the log. Raises BadRequestError, NotExistError, InternalError."""
     if description.format > FORMAT:
         raise BadRequestError(
             f"the log {subjects.namespace!r} has format {description.format}, this Runstream knows up to {FORMAT}",
@@ -216,9 +217,9 @@ async def check(nc: Client, subjects: Subjects, description: LogDescription, par
 
 
 async def uncompress(nc: Client, subjects: Subjects, partitions: int) -> None:
-    """Turn compression off where an earlier version made a stream with it; what is stored stays readable.
+    """Turn off the compression of streams that an earlier version made; stored messages stay readable.
 
-    A server that refuses is named in the log of this process: the stream is used as it is. Raises UnavailableError.
+    A stream whose server refuses is logged and used as it is. Raises UnavailableError.
     """
     for partition in range(partitions):
         name = subjects.stream(partition)
@@ -271,9 +272,9 @@ async def _check_stream(nc: Client, subjects: Subjects, partition: int, partitio
         if error.number != STREAM_NOT_FOUND:
             raise
         raise NotExistError(
-            f"the log {subjects.namespace!r} is described, but its stream {name} is missing",
+            f"the log {subjects.namespace!r} has a description, but its stream {name} is missing",
             code="logIncomplete",
-            hint="restore NATS's data, or the log from its data status; nothing is made anew in its place",
+            hint="restore the data of NATS, or the log from its data status; a missing stream is never made again",
         ) from error
     found = {key: value for key, value in config.get("metadata", {}).items() if not key.startswith("_nats")}
     if found != _metadata(subjects, partitions) or config["subjects"] != [f"{subjects.prefix(partition)}.>"]:
@@ -287,7 +288,7 @@ def _require_settings(name: str, config: dict[str, object]) -> None:
         raise InternalError(
             f"stream {name} lacks {', '.join(wrong)}",
             code="weakStream",
-            hint="Runstream needs nats-server 2.14 or later and streams that nobody changed; ask `runstream doctor`",
+            hint="Runstream needs nats-server 2.14 or later and unchanged streams; see `runstream doctor`",
         )
 
 
@@ -299,7 +300,7 @@ def _foreign(namespace: str, why: str) -> BadRequestError:
     return BadRequestError(
         f"{namespace!r} is not a log of this Runstream: {why}",
         code="foreignLog",
-        hint="choose another namespace, or the settings that the log was made with",
+        hint="choose another namespace, or the settings with which the log was made",
     )
 
 
@@ -308,21 +309,25 @@ _LOOK_SECONDS = 1.0
 
 
 async def wait_for_log(nc: Client, namespace: str, service: str = "runs", *, seconds: float = WAIT_SECONDS) -> bool:
-    """Wait until there is a log that can be opened; False when there is none after these seconds."""
+    """Wait until there is a log to open; return False when there is none after `seconds`."""
     said = asyncio.Event()
 
     async def on_change(_: Msg) -> None:
         said.set()
 
-    # What is stored in the bucket is a message like any other, also before the bucket is there.
+    # A value for the bucket is a message like any other, even before the bucket exists.
     subscription = await nc.subscribe(f"$KV.{namespace}_control.{service}", cb=on_change)
     try:
         await nc.flush()
         async with asyncio.timeout(seconds):
             if await described(nc, namespace, service) is None:
-                log.info("there is no log yet; waiting for who makes it", action="log_awaited", namespace=namespace)
+                log.info(
+                    "there is no log yet; waiting for one",
+                    action="log_awaited",
+                    namespace=namespace,
+                )
             while await described(nc, namespace, service) is None:
-                # Who listens may hear of it before it is stored: so look again without having heard anything.
+                # The message may arrive before it is stored, so look again without one, too.
                 await heard(said, _LOOK_SECONDS)
                 said.clear()
         return True

@@ -1,7 +1,7 @@
-"""The log as a client follows it: all partitions merged in order of arrival, from a place it names.
+"""Follow the log from a position: all partitions, merged in order of arrival.
 
-Within a partition nothing is missing and nothing comes twice; between partitions there is no order. Readers
-wait while the client does not read: what is buffered here is bounded.
+Within a partition no message is missing and none comes twice; between partitions there is no order. Readers wait while
+the client does not read, so the buffer is bounded.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from runstream.log.runs import find_run, locate_run
 from runstream.subjects import Address
 
 BUFFERED_MESSAGES = 512
-"""Of all partitions together, between the log and one client."""
+"""Maximum number of messages buffered for one client, of all partitions together."""
 _AT_ONCE = 128
 _FILTERS = 100
-"""A run with more tasks than this is picked out of all tasks of its partition here, not by the server."""
+"""Maximum number of subjects that the server filters; beyond it, the tasks of a run are filtered here."""
 
 
 @dataclass(frozen=True, slots=True)
 class TailScope:
-    """Which part of the log is followed."""
+    """The part of the log to follow."""
 
     filters: Mapping[int, Sequence[str]]
-    """By partition; no subjects means all of it."""
+    """Subjects by partition; none for the whole partition."""
     ids: frozenset[str] = frozenset()
-    """Of the aggregates that are followed, where the filters let more through; empty for all."""
+    """Ids of the aggregates to follow, where the filters pass more; empty for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class TailedMessage:
-    """A message of the log, and the place behind it."""
+    """A message of the log, and the position behind it."""
 
     position: LogPosition
     raw: RawMessage
     commit: StoredCommit | None
     error: RunstreamError | None
-    """Why it cannot be read; then there is no commit."""
+    """Why the message cannot be decoded; then there is no commit."""
 
 
 Take = Callable[[], Awaitable[list[TailedMessage]]]
 
 
 async def scope_of_run(log: Log, run_id: str) -> TailScope:
-    """Everything, or one run with its executor tasks. Raises NotExistError for a run that is not there."""
+    """Return the scope of one run with its executor tasks; of everything without `run_id`. Raises NotExistError."""
     if not run_id:
         return TailScope(dict.fromkeys(range(log.partitions), ()))
     found = await find_run(log, await locate_run(log, run_id))
@@ -67,7 +67,7 @@ async def scope_of_run(log: Log, run_id: str) -> TailScope:
 
 
 def scope_of_tasks(log: Log, partition: int, ids: Sequence[str], *, run: Address | None = None) -> TailScope:
-    """These executor tasks of a partition, and a run with them."""
+    """Return the scope of these executor tasks of a partition, and of their run if given."""
     runs = [run] if run is not None else []
     subjects = [log.subjects.of(address) for address in runs]
     if len(ids) > _FILTERS:
@@ -82,7 +82,7 @@ def _attempts(task: RunConfigTask) -> int:
 
 
 async def resolve_position(log: Log, text: str) -> LogPosition:
-    """The place that `start`, `end` or a position's text names. Raises BadRequestError for one that is not there."""
+    """Return the position that a text names: `start`, `end` or a position of the log. Raises BadRequestError."""
     if text == "start":
         return LogPosition(log.epoch, (0,) * log.partitions)
     if text == "end":
@@ -108,7 +108,7 @@ async def resolve_position(log: Log, text: str) -> LogPosition:
 
 @asynccontextmanager
 async def tail(log: Log, scope: TailScope, place: LogPosition) -> AsyncIterator[Take]:
-    """Follow the log behind a place; `take()` waits for the next messages, at least one. Raises what reading raises."""
+    """Follow the log behind a position; `take()` waits for the next messages, at least one. Raises as `read` does."""
     queue: asyncio.Queue[RawMessage] = asyncio.Queue(BUFFERED_MESSAGES)
 
     async def read(partition: int, filters: Sequence[str]) -> None:

@@ -1,1 +1,1 @@
-"""The routes below /api/v1alpha, one subject a file."""
+"""The routes below /api/v1alpha, a file for each subject."""

@@ -1,4 +1,4 @@
-"""What happens, while it happens: the log as server-sent events, and the phases of runs (rules run-10 and run-11)."""
+"""GET /events and /runs/events: the log and the phases of runs as server-sent events (rules run-10 and run-11)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _STREAM = {"responses": {"200": {"description": "server-sent events", "content":
 
 
 def event_routes(context: GatewayContext) -> APIRouter:
-    """The two event streams. They end when the client leaves; Last-Event-ID resumes."""
+    """Return the two event streams. They end when the client leaves; Last-Event-ID resumes."""
     router = APIRouter(tags=["events"])
 
-    def stream(scope: TailScope, place: LogPosition, say: Formatter) -> Response:
-        writer = partial(write_events, context.log, scope, place, say)
+    def stream(scope: TailScope, place: LogPosition, format_message: Formatter) -> Response:
+        writer = partial(write_events, context.log, scope, place, format_message)
         return LiveResponse(writer, media_type="text/event-stream", headers={}, stopping=context.stopping)
 
     @router.get("/events", openapi_extra=_STREAM)
@@ -33,9 +33,11 @@ def event_routes(context: GatewayContext) -> APIRouter:
             str, Query(max_length=MAX_WORD_BYTES, alias="from", description="a position of the log, `start` or `end`")
         ] = "",
         run: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="only this run and its tasks")] = "",
-        last_event_id: Annotated[str, Header(max_length=MAX_WORD_BYTES, description="where a stream was left")] = "",
+        last_event_id: Annotated[
+            str, Header(max_length=MAX_WORD_BYTES, description="the position to resume from")
+        ] = "",
     ) -> Response:
-        """Every commit: `id` is the place behind it. Begins at the end; at the start for one run."""
+        """Stream every commit from the end of the log, or of one run from its start; `id` is the position behind it."""
         scope = await scope_of_run(context.log, run)
         place = await resolve_position(context.log, last_event_id or begin or ("start" if run else "end"))
         return stream(scope, place, commit_event)
@@ -44,13 +46,15 @@ def event_routes(context: GatewayContext) -> APIRouter:
     async def run_events(
         after: Annotated[
             str,
-            Query(max_length=MAX_WORD_BYTES, alias="afterSequence", description="a position; nothing or 0 for the end"),
+            Query(max_length=MAX_WORD_BYTES, alias="afterSequence", description="a position; empty or 0 for the end"),
         ] = "",
-        last_event_id: Annotated[str, Header(max_length=MAX_WORD_BYTES, description="where a stream was left")] = "",
+        last_event_id: Annotated[
+            str, Header(max_length=MAX_WORD_BYTES, description="the position to resume from")
+        ] = "",
     ) -> Response:
-        """An event whenever the phase or the result of a run changes."""
+        """Stream an event for each change of the phase or the result of a run."""
         place = await _place_after(context, last_event_id or after)
-        return stream(await scope_of_run(context.log, ""), place, RunPhases(context.log, context.past).say)
+        return stream(await scope_of_run(context.log, ""), place, RunPhases(context.log, context.past).format_message)
 
     return router
 
@@ -63,7 +67,9 @@ async def _place_after(context: GatewayContext, text: str) -> LogPosition:
     position = parse_position(text)
     if position.epoch != context.log.epoch or position.partition >= context.log.partitions:
         raise BadRequestError(
-            f"position {text[:80]} is not one of this log", code="invalidPosition", hint="begin at the end: say nothing"
+            f"position {text[:80]} is not one of this log",
+            code="invalidPosition",
+            hint="leave the position out to begin at the end",
         )
     ends = await resolve_position(context.log, "end")
     sequences = list(ends.sequences)

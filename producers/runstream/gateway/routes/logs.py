@@ -1,6 +1,6 @@
 """GET /logs: the log of a step, stored or live (rules storage-6 to storage-8).
 
-Following a log that has nothing yet answers at once: status and headers come before the first byte.
+Status and headers of a followed log are sent at once, before its first byte.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TEXT = {
 
 
 def log_routes(context: GatewayContext) -> APIRouter:
-    """The log of a step."""
+    """Return the route of step logs."""
     router = APIRouter(tags=["logs"])
 
     @router.get("/logs", openapi_extra=_TEXT)
@@ -53,21 +53,21 @@ def log_routes(context: GatewayContext) -> APIRouter:
         ] = None,
         follow: Flag = None,
         offset: Annotated[
-            int, Query(ge=0, le=MAX_OFFSET, description="begin at this byte: where a response broke off")
+            int, Query(ge=0, le=MAX_OFFSET, description="begin at this byte, such as where a response broke off")
         ] = 0,
         tail: Annotated[
             int | None,
-            Query(ge=1, le=MAX_TAIL_LINES, description="begin with the last lines of what is written: this many"),
+            Query(ge=1, le=MAX_TAIL_LINES, description="begin with this many lines at the end of what is written"),
         ] = None,
     ) -> Response:
-        """The log of a step or of the setup, as it is now; with `follow` until it ends.
+        """Send the log of a step or of the setup, as it is now; with `follow` until it ends.
 
-        A response that is cut short (the gateway stops, NATS is away) is aborted: go on with `offset`.
+        A response that is cut short (the gateway stops, NATS is away) is aborted: continue it with `offset`.
         """
         number = _step_number(flag(setup), step)
         if tail is not None and offset:
             raise BadRequestError(
-                "say either offset or tail", code="invalidTail", hint="go on behind a tail with offset alone"
+                "give either offset or tail", code="invalidTail", hint="continue behind a tail with offset alone"
             )
         require_uuid(taskid, "task id")
         try:
@@ -91,7 +91,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
 def _step_number(setup: bool, step: str | None) -> int | None:
     if setup == (step is not None):
         raise BadRequestError(
-            "say either setup or step", code="invalidRunTaskStepNumber", hint="&setup, or &step=0 for the first step"
+            "give either setup or step", code="invalidRunTaskStepNumber", hint="&setup, or &step=0 for the first step"
         )
     if step is not None and not (step.isascii() and step.isdigit() and len(step) < 10):
         raise BadRequestError(
@@ -122,12 +122,12 @@ def _key(found: FoundRun, task_id: str, attempt: int | None, step: int | None) -
 
 
 def _kept(task: RunTask, attempt: int) -> str:
-    """The executor task of a task of an earlier run; of attempts before the last, which are stored, it is not known."""
+    """Return the executor task of a kept task's last attempt; earlier attempts are stored, and theirs is unknown."""
     return task.executor_task_id if attempt == task.attempt else ""
 
 
 def _no_log(error: NotExistError) -> NotExistError:
-    """Whatever is missing, it is the log that was asked for; the reason is kept, in words and as the cause."""
+    """Return the error for a missing log, with the reason in its message."""
     why = "" if error.message == "log doesn't exist" else f": {error.message}"
     return NotExistError(
         f"log doesn't exist{why}",

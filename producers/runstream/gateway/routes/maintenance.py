@@ -1,6 +1,9 @@
-"""Maintenance mode (rules maintenance-1 and maintenance-2): asked for, ended, and how far every process is.
+"""The routes that also work in maintenance: the mode itself, export and import (rules maintenance-1 to maintenance-4).
 
-All of it needs the token, and is answered in maintenance too.
+/maintenance   enable, disable, and the state of every process
+GET /export    the whole log as one file, while the service runs
+POST /import   replace the log by a snapshot; it needs maintenance
+GET /epochs    the epochs that are kept
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ _MAX_WAIT_SECONDS = 25.0
 
 
 def maintenance_routes(overview: Overview) -> APIRouter:
-    """Maintenance of each service; without a name it is that of `runs`."""
+    """Return the routes of maintenance mode of each service; without a name, of `runs`."""
     router = APIRouter(tags=["maintenance"])
     control = overview.control
     documentation = documented(MaintenanceBody, MaintenanceAnswer)
@@ -39,32 +42,33 @@ def maintenance_routes(overview: Overview) -> APIRouter:
     async def status(
         service: str = "runs",
         unlike: Annotated[
-            str, Query(max_length=MAX_WORD_BYTES, description="answer when the tag is another than this")
+            str, Query(max_length=MAX_WORD_BYTES, description="wait until the tag differs from this one")
         ] = "",
         seconds: Annotated[
-            float, Query(ge=0, le=_MAX_WAIT_SECONDS, allow_inf_nan=False, description="how long to wait for that")
+            float,
+            Query(ge=0, le=_MAX_WAIT_SECONDS, allow_inf_nan=False, description="how long to wait, in seconds"),
         ] = 0.0,
     ) -> Response:
-        """What is asked for, and how far every instance is."""
+        """Return the requested mode, and the state of every instance."""
         return json_response(await overview.status(require_service(service), unlike=unlike, seconds=seconds))
 
     @router.put("/maintenance", openapi_extra=documentation)
     @router.put("/maintenance/{service}", openapi_extra=documentation)
     async def enable(request: Request, service: str = "runs") -> Response:
-        """Ask for maintenance. It is answered at once: the status says when everybody is parked."""
+        """Request maintenance. The response comes at once; the status shows when every instance is parked."""
         await control.enable(require_service(service), await _order(request))
         return json_response(await overview.status(service))
 
     @router.delete("/maintenance", openapi_extra=documentation)
     @router.delete("/maintenance/{service}", openapi_extra=documentation)
     async def disable(request: Request, service: str = "runs") -> Response:
-        """Ask for its end."""
+        """Request the end of maintenance."""
         await control.disable(require_service(service), await _order(request))
         return json_response(await overview.status(service))
 
     @router.delete("/maintenance/{service}/instances/{instance_id}", status_code=204)
     async def forget(service: str, instance_id: str) -> Response:
-        """Forget a lost instance, when it is certain that its process has ended."""
+        """Forget a lost instance whose process has certainly ended."""
         require_service(service)
         await overview.roster.forget(require_token(instance_id, "instance id"))
         return Response(status_code=204)
@@ -110,36 +114,36 @@ class Export(Protocol):
 
     @property
     def write(self) -> Writer:
-        """Sends the whole file with the function that it takes; raises when the log fails on the way."""
+        """Send the whole file with the function that it takes; raise when the log fails on the way."""
         ...
 
 
 class Exports(Protocol):
-    """What exports the log."""
+    """Exports of the log."""
 
     async def open(self, until: str, include: str) -> Export:
-        """An export up to a position or time (empty: up to now), with these objects (logs, archives).
+        """Return an export up to a position or time (empty: up to now), with these objects (logs, archives).
 
-        Raises BadRequestError for what cannot be asked, ConflictError when too many are under way.
+        Raises BadRequestError for invalid parameters, ConflictError while too many exports run.
         """
         ...
 
 
 def export_routes(exports: Exports) -> APIRouter:
-    """The export. What fails once it has begun ends the connection: the file is cut off, and its reader sees that."""
+    """Return the export. A failure after its start ends the connection, so that the reader sees a truncated file."""
     router = APIRouter(tags=["service"])
 
     @router.get("/export", openapi_extra=_ANSWER)
     async def export(
         until: Annotated[
             str,
-            Query(max_length=MAX_WORD_BYTES, description="a position, or a time with its zone; nothing for up to now"),
+            Query(max_length=MAX_WORD_BYTES, description="a position, or a time with its zone; empty for now"),
         ] = "",
         include: Annotated[
             str, Query(max_length=MAX_WORD_BYTES, alias="with", description="logs, archives, or both with a comma")
         ] = "",
     ) -> Response:
-        """The log as one file that `runstream snapshot verify` checks and tar, zstd and jq read."""
+        """Send the log as one file that `runstream snapshot verify` checks and tar, zstd and jq read."""
         found = await exports.open(until, include)
         headers = {"Content-Disposition": f'attachment; filename="{found.name}"'}
         return LiveResponse(found.write, media_type=MEDIA_TYPE, headers=headers, stopping=asyncio.Event())
@@ -147,72 +151,73 @@ def export_routes(exports: Exports) -> APIRouter:
     return router
 
 
-_LINES = {"responses": {"200": {"description": "done; or progress, line by line", "content": {JSON_LINES: {}}}}}
+_LINES = {"responses": {"200": {"description": "the result; or progress, line by line", "content": {JSON_LINES: {}}}}}
 _BODY = {"requestBody": {"required": True, "content": {MEDIA_TYPE: {}}}, **_LINES}
 Accept = Annotated[
     str,
     Header(
         max_length=MAX_WORD_BYTES,
-        description=f"{JSON_LINES}: how far it is, line by line; the last line is what came of it",
+        description=f"{JSON_LINES}: progress, line by line; the last line is the result",
     ),
 ]
 
 
 class Imports(Protocol):
-    """What imports snapshots."""
+    """Imports of snapshots."""
 
-    async def run(self, content: AsyncIterator[bytes], name: str, say: ReportProgress, *, dry_run: bool) -> object:
-        """Take a whole snapshot in, verify it, and import it unless it is a dry run; what was done.
+    async def run(self, content: AsyncIterator[bytes], name: str, report: ReportProgress, *, dry_run: bool) -> object:
+        """Store a snapshot, verify it, and import it unless this is a dry run; return what was done.
 
-        Nothing is said before all of it was taken in. Raises BadRequestError outside maintenance (before anything is
-        read) and for a file that is not right, ConflictError that names who is not parked, InternalError.
+        Progress is reported only once all of the snapshot is stored. Raises BadRequestError outside maintenance (before
+        the first byte is read) and for an invalid file, ConflictError that names the instances that are not parked,
+        InternalError.
         """
         ...
 
     async def epochs(self) -> object:
-        """All epochs that are not deleted."""
+        """Return all epochs that are not deleted."""
         ...
 
 
 def import_routes(imports: Imports) -> APIRouter:
-    """The import. It goes on to its end when the client leaves, and can be asked for again."""
+    """Return the import. It runs to its end when the client leaves, and a later request can follow it."""
     router = APIRouter(tags=["service"])
-    works: list[Job] = []
-    """The last one, and those that go on."""
+    jobs: list[Job] = []
+    """The last job, and those that run."""
 
     @router.post("/import", openapi_extra=_BODY)
     async def run_import(
         request: Request,
         dry_run: Flag = None,
-        name: Annotated[str, Query(description="what the file is called, for people", max_length=200)] = "",
+        name: Annotated[str, Query(description="the name of the file, for people", max_length=200)] = "",
         accept: Accept = "",
     ) -> Response:
-        """Import the body, which is a snapshot as GET /export gives it. Answers when it is done."""
+        """Import the body, a snapshot as GET /export sends it. Responds once the import is done."""
         content, called, dry = request.stream(), name or "a snapshot", flag(dry_run)
-        work = Job(called, datetime.now(UTC), lambda say: imports.run(content, called, say, dry_run=dry))
-        await work.until_begun()
-        works[:] = [one for one in works if not one.ended] + [work]
-        return _followed(work) if JSON_LINES in accept else json_response(await work.result())
+        job = Job(called, datetime.now(UTC), lambda report: imports.run(content, called, report, dry_run=dry))
+        await job.until_started()
+        jobs[:] = [one for one in jobs if not one.ended] + [job]
+        return _followed(job) if JSON_LINES in accept else json_response(await job.result())
 
     @router.get("/import", openapi_extra=_LINES)
     async def current_import(accept: Accept = "") -> Response:
-        """The import that goes on at this gateway, or the last one that did; with progress up to its end."""
-        work = next((one for one in reversed(works) if not one.ended), works[-1] if works else None)
-        if work is None:
+        """Return the import that runs at this gateway, or the last one; on request with its progress up to its end."""
+        job = next((one for one in reversed(jobs) if not one.ended), jobs[-1] if jobs else None)
+        if job is None:
             raise NotExistError(
-                "no import was begun at this gateway since it was started",
+                "no import has run at this gateway since it started",
                 code="noImport",
-                hint="`runstream epochs list` shows an epoch that is loading, wherever the import goes on",
+                hint="`runstream epochs list` shows an epoch that is loading, at whichever gateway the import runs",
             )
-        return _followed(work) if JSON_LINES in accept else json_response(work.status)
+        return _followed(job) if JSON_LINES in accept else json_response(job.status)
 
     @router.get("/epochs")
     async def epochs() -> Response:
-        """The epochs of the log, and which of them is served."""
+        """Return the epochs of the log, and which of them is served."""
         return json_response(await imports.epochs())
 
     return router
 
 
-def _followed(work: Job) -> Response:
-    return LiveResponse(work.write, media_type=JSON_LINES, headers={}, stopping=asyncio.Event())
+def _followed(job: Job) -> Response:
+    return LiveResponse(job.write, media_type=JSON_LINES, headers={}, stopping=asyncio.Event())

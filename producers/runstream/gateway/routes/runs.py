@@ -1,4 +1,8 @@
-"""Everything that reads runs (docs/reference/api.md)."""
+"""Runs: create them, read them, act on them, and ask why they wait (docs/reference/api.md).
+
+Rules create-1 to create-8 and stop-1 to stop-8 hold here. Actions are decided on the run's history as the log has it
+now. In maintenance the gate answers why a run waits, since nothing behind it may be asked.
+"""
 
 from __future__ import annotations
 
@@ -56,18 +60,19 @@ from runstream.log.runs import task_of
 KeyHeader = Annotated[
     str,
     Header(
-        max_length=MAX_WORD_BYTES, description="the same key and request again give the same runs, and create nothing"
+        max_length=MAX_WORD_BYTES,
+        description="the same key and request give the same runs, and create nothing again",
     ),
 ]
 
 
 def creating_routes(context: GatewayContext) -> APIRouter:
-    """Create one run, or those of a file. These are the first routes: a service is asked for nothing as often."""
+    """Return the routes that create runs. They come first, since they are the most frequent requests."""
     router = APIRouter(tags=["runs"])
 
     @router.post("/runs", status_code=201, openapi_extra=documented(CreateRunBody, RunAnswer, statuses=(201, 200)))
     async def create(request: Request, idempotency_key: KeyHeader = "") -> Response:
-        """Create a run of these tasks, or restart a run. It is answered once it is durable; its number comes later."""
+        """Create a run of these tasks, or restart a run. Responds once the run is durable; its number follows later."""
         body, key = await context.keyed_body(request, CreateRunBody)
         if body.run_id:
             asked = await context.restarts.prepare(body)
@@ -79,7 +84,7 @@ def creating_routes(context: GatewayContext) -> APIRouter:
         "/createruns", status_code=201, openapi_extra=documented(CreateRunsBody, RunsCreatedAnswer, statuses=(201, 200))
     )
     async def create_all(request: Request, idempotency_key: KeyHeader = "") -> Response:
-        """Create the runs of a configuration file whose `when` matches, in its order: all of them, or none."""
+        """Create the runs of a configuration file whose `when` matches, in the file's order: all or none."""
         body, key = await context.keyed_body(request, CreateRunsBody)
         requested = await prepare_runs(body, context.configs, await context.offers())
         created = await context.creation.create_all(requested.runs, key)
@@ -97,23 +102,24 @@ def _created(executions: dict[str, ExecutorTask], created: CreatedRun) -> Respon
 
 
 def _status(created: Sequence[CreatedRun]) -> int:
-    """200 when an earlier request with the same key created all of them."""
+    """Return 200 when an earlier request with the same key created all of them, else 201."""
     return 200 if created and all(one.repeated for one in created) else 201
 
 
 _MAX_CURSOR_BYTES = 1 << 15
-"""A cursor holds the groups and names that its list is of."""
+"""Maximum size of a cursor, which holds the groups and names of its list."""
 Phases = Annotated[list[RunPhase], Query(description="one of these phases; repeated")]
 Results = Annotated[list[RunResult], Query(description="one of these results; repeated")]
 Cursor = Annotated[
-    str, Query(max_length=_MAX_CURSOR_BYTES, description="of the page before; it says itself which runs the list is of")
+    str, Query(max_length=_MAX_CURSOR_BYTES, description="of the page before; it includes which runs the list is of")
 ]
 ChangeGroups = Annotated[
     list[Annotated[str, Field(max_length=MAX_WORD_BYTES)]],
-    Query(description="names for a token that actions may be sent with; repeated"),
+    Query(description="names for an update token that actions may carry; repeated"),
 ]
 At = Annotated[
-    str, Query(max_length=MAX_WORD_BYTES, description="as it was then: a time with its zone, or a position of the log")
+    str,
+    Query(max_length=MAX_WORD_BYTES, description="show the run as of this time (with zone) or position"),
 ]
 Groups = Annotated[
     list[Annotated[str, Field(max_length=MAX_WORD_BYTES)]], Query(description="this group or one below it; repeated")
@@ -121,7 +127,7 @@ Groups = Annotated[
 
 
 def run_routes(context: GatewayContext) -> APIRouter:
-    """Get and list runs."""
+    """Return the routes that get and list runs."""
     router = APIRouter(tags=["runs"])
 
     @router.get("/runs", openapi_extra=documented(None, RunsAnswer))
@@ -140,7 +146,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
         asc: Flag = None,
         cursor: Cursor = "",
     ) -> Response:
-        """A page of runs, the latest first unless `asc`."""
+        """Return a page of runs, the latest first unless `asc`."""
         query = RunQuery(
             groups=tuple(group),
             phases=tuple(phase),
@@ -165,7 +171,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
         at: At = "",
         changegroup: ChangeGroups = [],  # noqa: B006
     ) -> Response:
-        """One run with its tasks, and what it is to do; as it was, with `at`."""
+        """Return one run with its tasks and its run config; with `at`, as it was then."""
         require_uuid(run_id, "run id")
         if at:
             return _answer(await context.past.run(run_id, parse_point(at)))
@@ -175,7 +181,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
 
 
 def group_routes(context: GatewayContext) -> APIRouter:
-    """Runs by their group; the group is one escaped segment of the path."""
+    """Return the routes of a group's runs; the group is one escaped segment of the path."""
     router = APIRouter(tags=["runs"])
 
     @router.get("/runs/group/{escaped_group:path}", openapi_extra=documented(None, RunsAnswer, RunAnswer))
@@ -190,7 +196,7 @@ def group_routes(context: GatewayContext) -> APIRouter:
         cursor: Cursor = "",
         changegroup: ChangeGroups = [],  # noqa: B006
     ) -> Response:
-        """/runs/group/{escaped group}: its runs. /runs/group/{escaped group}/{counter}: the run of that number."""
+        """Return the runs of a group; with `/{counter}` behind the group, the run of that number."""
         group, counter = _group_and_counter(request)
         if counter is not None:
             return _answer(await context.reads.run_by_counter(group, counter, at_least), changegroup)
@@ -226,7 +232,7 @@ def _answer(read: ReadRun, names: Sequence[str] = ()) -> Response:
 
 
 def _group_and_counter(request: Request) -> tuple[str, int | None]:
-    """The path as it was sent tells an escaped group from what follows it."""
+    """Return the group and the number of the path; only the raw path tells an escaped group from what follows it."""
     raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
     segments = raw.decode("latin-1").partition("/runs/group/")[2].split("/")
     if len(segments) == 1:
@@ -245,19 +251,19 @@ _PATH = re.compile(r"/api/v1alpha/runs/([^/]+)/why")
 
 
 def why_routes(context: GatewayContext) -> APIRouter:
-    """One question."""
+    """Return the route that explains why a run waits."""
     router = APIRouter(tags=["runs"])
 
     @router.get("/runs/{run_id}/why", openapi_extra=documented(None, WhyAnswer))
     async def why(run_id: str) -> Response:
-        """Why a run waits, told by the scheduler that decides about it."""
+        """Return why a run waits, as the scheduler that decides about it explains it."""
         return json_response(_shape(run_id, await context.explainer.why(run_id)))
 
     return router
 
 
 def in_maintenance(method: str, path: str, reason: str) -> Response | None:
-    """The answer while the service is in maintenance; None to other questions. `reason` follows on the sentence."""
+    """Return the answer to this question in maintenance, None to other requests; `reason` continues the sentence."""
     match = _PATH.fullmatch(path)
     if match is None or method != "GET":
         return None
@@ -274,7 +280,7 @@ MAX_ANNOTATIONS_BYTES = 16 << 10
 
 
 def action_routes(context: GatewayContext) -> APIRouter:
-    """Stop, cancel, pause, resume, approve, annotate."""
+    """Return the routes that stop, cancel, pause, resume, approve and annotate."""
     router = APIRouter(tags=["actions"])
 
     @router.put("/runs/{run_id}/actions", openapi_extra=documented(RunActionBody, ActionAnswer))
@@ -300,7 +306,7 @@ def _decide(run: Run, body: RunActionBody) -> Sequence[RunEvent]:
         raise BadRequestError(
             f"the phase of a run cannot be changed to {body.phase[:80]!r}",
             code="invalidPhase",
-            hint="a user can change it to cancelled; everything else is the scheduler's",
+            hint="a user can change it to cancelled; the scheduler sets all other phases",
         )
     return decide_cancel(run)
 
@@ -313,7 +319,7 @@ def _decide_on_task(run: Run, task_id: str, body: TaskActionBody) -> Sequence[Ru
 
 
 def _require_annotations(body: TaskActionBody) -> None:
-    """Raises BadRequestError when the annotations cannot be those of a task."""
+    """Raise BadRequestError for annotations that a task cannot have."""
     given = body.annotations
     size = sum(len(name.encode()) + len(value.encode()) for name, value in given.items())
     if given and body.action_type == "approve":
@@ -324,7 +330,7 @@ def _require_annotations(body: TaskActionBody) -> None:
         problem = f"the annotations take {counted(size, 'byte')}; a task has at most {MAX_ANNOTATIONS_BYTES}"
     else:
         return
-    raise BadRequestError(problem, code="invalidAnnotations", hint="keep larger things elsewhere, and note where")
+    raise BadRequestError(problem, code="invalidAnnotations", hint="store larger texts elsewhere, and annotate where")
 
 
 _DECIDE: dict[str, Callable[[Run], Sequence[RunEvent]]] = {

@@ -1,4 +1,4 @@
-"""Executors: who is there, and who is not to be counted on any more (rules executor-13 and executor-14)."""
+"""The deployment: its executors (rules executor-13 and executor-14), its version, and the page at the root."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from runstream.release import version
 
 
 def executor_routes(context: GatewayContext) -> APIRouter:
-    """List, drain and delete executors."""
+    """Return the routes that list, drain and delete executors."""
     router = APIRouter(tags=["executors"])
 
     @router.get("/executors", openapi_extra=documented(None, ExecutorsAnswer))
     async def list_executors(at_least: AtLeast) -> Response:
-        """All executors that were not deleted, by id; those that are lost too."""
+        """Return all executors that are not deleted, by id, lost ones included."""
         records = await context.reads.executors(at_least)
         seen = await context.sightings.seen() if context.sightings is not None else {}
         return json_response(ExecutorsAnswer([executor_shape(one, seen.get(one.executor.id)) for one in records]))
 
     @router.put("/executors/{executor_id}/actions", status_code=204, openapi_extra=documented(ExecutorActionBody, None))
     async def act(executor_id: str, request: Request) -> Response:
-        """Let an executor get no new tasks (`drain`; those that it has go on), or get them again (`undrain`)."""
+        """Assign no new tasks to an executor (`drain`; its tasks run on), or assign them again (`undrain`)."""
         body = await context.body(request, ExecutorActionBody)
         position = await context.actions.drain_executor(executor_id, draining=body.action_type == "drain")
         return no_content([position] if position else [])
@@ -34,7 +34,7 @@ def executor_routes(context: GatewayContext) -> APIRouter:
     @router.delete("/executors/{executor_id}", status_code=204)
     @router.delete("/executor/{executor_id}", status_code=204, include_in_schema=False)
     async def delete(executor_id: str) -> Response:
-        """Forget an executor. Its tasks are not touched: what is left without an executor is found and failed."""
+        """Delete an executor. Its tasks stay: the scheduler finds and fails tasks without an executor."""
         position = await context.actions.delete_executor(executor_id)
         return no_content([position] if position else [])
 
@@ -42,12 +42,12 @@ def executor_routes(context: GatewayContext) -> APIRouter:
 
 
 def service_routes(context: GatewayContext) -> APIRouter:
-    """Which service this is."""
+    """Return the route of the service's version."""
     router = APIRouter(tags=["service"])
 
     @router.get("/version", openapi_extra=documented(None, VersionAnswer))
     async def get_version() -> Response:
-        """The service's version and its log. Needs no token."""
+        """Return the service's version and its log. Needs no token."""
         log = context.log
         return json_response(
             VersionAnswer("runstream", version(), context.settings.namespace, log.epoch, log.partitions)

@@ -1,4 +1,9 @@
-"""Deciding on a history as the log has it now, and appending what was decided."""
+"""Users' decisions about runs and executors, made on their histories as the log has them now, and appended.
+
+An update token (rule stop-8) names the version of the run that a client read, under names of the client's choice. An
+action with a token is refused when the run has changed since. The gateway stores nothing for a token, so it never
+expires.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +33,11 @@ from runstream.telemetry import current_traceparent
 
 @dataclass(frozen=True, slots=True)
 class SeenRun:
-    """A run as somebody saw it."""
+    """A version of a run that a client read."""
 
     run_id: str
     version: int
-    """Of the run's own history: changes of its executor tasks do not count."""
+    """The version of the run's own history; changes of its executor tasks do not count."""
 
 
 class _Token(msgspec.Struct):
@@ -40,13 +45,13 @@ class _Token(msgspec.Struct):
 
 
 def update_token(names: Iterable[str], run_id: str, version: int) -> str:
-    """The token for a run as it was read; empty without names."""
+    """Return the token for a run as it was read; empty without names."""
     values = dict.fromkeys(names, f"{run_id}@{version}")
     return base64.b64encode(msgspec.json.encode(_Token(values))).decode() if values else ""
 
 
 def parse_token(token: str) -> SeenRun | None:
-    """What a token says; None for an empty one, or one without names. Raises BadRequestError for what is none."""
+    """Decode a token; None for an empty one, or one without names. Raises BadRequestError for an invalid one."""
     if not token:
         return None
     try:
@@ -62,7 +67,7 @@ def parse_token(token: str) -> SeenRun | None:
         raise BadRequestError(
             "change_groups_update_tokens is not a token",
             code="invalidChangeGroupsToken",
-            hint="take it as GET /runs/{run_id}?changegroup=NAME answered it",
+            hint="take it from the response to GET /runs/{run_id}?changegroup=NAME",
         ) from error
 
 
@@ -71,7 +76,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """Appends what users decide."""
+    """Users' actions on runs and executors."""
 
     log: Log
     now: Callable[[], datetime]
@@ -80,9 +85,9 @@ class Actions:
     async def on_run(
         self, run_id: str, decide: Callable[[Run], Sequence[RunEvent]], seen: SeenRun | None = None
     ) -> Position | None:
-        """Append what `decide` makes of the run; None when that is nothing. Raises what it raises, NotExistError.
+        """Append the events that `decide` returns for the run; None when there are none.
 
-        Raises ConflictError when the run is not as it was seen.
+        Raises what `decide` raises, NotExistError, and ConflictError when the run has changed since it was `seen`.
         """
         address = await locate_run(self.log, run_id)
 
@@ -95,11 +100,11 @@ class Actions:
         return await self._append(address, load, decide)
 
     async def delete_executor(self, executor_id: str) -> Position | None:
-        """Forget an executor. Raises NotExistError for one that is not there or was forgotten already."""
+        """Delete an executor. Raises NotExistError for an executor that does not exist, or is deleted already."""
         return await self._on_executor(executor_id, lambda _: (ExecutorDeleted(),))
 
     async def drain_executor(self, executor_id: str, *, draining: bool) -> Position | None:
-        """Let an executor get no new tasks, or get them again; None when that is so already. Raises NotExistError."""
+        """Drain an executor, or end that; None when there is nothing to change. Raises NotExistError."""
         event = ExecutorDrained() if draining else ExecutorUndrained()
         return await self._on_executor(executor_id, lambda executor: () if executor.draining is draining else (event,))
 
@@ -134,7 +139,7 @@ def _changed_since(run_id: str, seen: SeenRun) -> ConflictError:
         f"run {run_id} has changed since it was read",
         code="concurrentUpdate",
         details={"run": run_id, "seen": {"run": seen.run_id, "version": seen.version}},
-        hint="read it again, and decide on what it is now",
+        hint="read the run again, and decide on its new state",
     )
 
 
@@ -151,6 +156,6 @@ def _existing(executor_id: str, executor: Executor | None) -> Executor:
             f"executor {executor_id} does not exist",
             code="executorDoesNotExist",
             details={"executor": executor_id},
-            hint="`runstream executor list` shows the executors that do",
+            hint="`runstream executor list` shows the executors that exist",
         )
     return executor

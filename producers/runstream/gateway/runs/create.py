@@ -1,10 +1,10 @@
-"""How runs are created: a run config is stored once, by the hash of its content; then runs refer to it.
+"""Append new runs: a run config is stored once, by the hash of its content, and runs refer to it.
 
-Both are on the partition of the run's group root, the config first, so that whoever reads the partition in
-order knows the config before the run. That a config is stored already is remembered for the last few thousand.
+Both are on the partition of the run's group root, the config first, so that a reader of the partition meets the config
+before the run. The hashes of the last few thousand stored configs are kept in memory.
 
-What a restart keeps is shared with the earlier run: the new run refers to it before it exists, so that there is no
-moment at which it exists and its logs could be deleted.
+A restart shares the logs and archives of the tasks that it keeps with the earlier run. The new run refers to them
+before it exists, so that they cannot be deleted in between.
 """
 
 from __future__ import annotations
@@ -31,36 +31,36 @@ from runstream.telemetry import current_traceparent
 
 
 class SharedData(Protocol):
-    """The stored logs and archives, of which several runs may share one."""
+    """Stored logs and archives, each of which several runs may share."""
 
     async def refer(self, run_id: str, *, logs: Sequence[str], archives: Sequence[str]) -> None:
-        """Say that a run refers to the logs, and to the archives, of these ids; durable when this returns.
+        """Record that a run refers to the logs and archives of these ids; durable when this returns.
 
-        Nothing is deleted that a run refers to. Raises InternalError when the storage cannot be reached.
+        Objects with a reference are never deleted. Raises InternalError when the storage cannot be reached.
         """
         ...
 
 
 KNOWN_CONFIGS = 4096
 ACTOR = "user:admin"
-"""Whoever has the deployment's token."""
+"""The actor of every request: whoever holds the deployment's token."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRun:
-    """A run that is to be created."""
+    """A run to create."""
 
     group: str
     config: RunConfig
     annotations: dict[str, str]
     setup_errors: tuple[str, ...]
     restart: RunRestarted | None = None
-    """What it takes over, when it does an earlier run again."""
+    """What a restart takes over from the earlier run; None for a run that is no restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedRun:
-    """A run as it is known the moment it is in the log: its number is given later."""
+    """A run as it is once it is appended; its number follows later."""
 
     run: Run
     config: RunConfig
@@ -71,30 +71,31 @@ class CreatedRun:
 
 @dataclass(slots=True)
 class RunCreation:
-    """Appends new runs."""
+    """The appends of new runs."""
 
     log: Log
     now: Callable[[], datetime]
     """The time in UTC."""
     shared: SharedData | None = None
-    """Where a restart refers to what it keeps; without it, none can keep anything."""
+    """Takes the references of restarts; without it, a restart can keep no task."""
     keyring: Keyring = field(default_factory=Keyring)
     """Seals the secrets of run configs."""
     _known: OrderedDict[tuple[int, int, str], None] = field(default_factory=OrderedDict)
     """Stored run configs by epoch, partition and hash, the last used at the end."""
 
     async def create(self, new: PreparedRun, key: IdempotencyKey | None = None) -> CreatedRun:
-        """Append a run; returns once it is durable. With a key, the run that the key has already, if it has one.
+        """Append a run and return once it is durable; with a key that has a run already, return that run.
 
-        Raises BadRequestError for a group that is not one, ConflictError when the key was used for something else.
+        Raises BadRequestError for an invalid group, ConflictError when the key was used for another request.
         """
         (created,) = await self.create_all([new], key)
         return created
 
     async def create_all(self, news: Sequence[PreparedRun], key: IdempotencyKey | None = None) -> list[CreatedRun]:
-        """Append runs in their order; those of one group root as a whole. Raises as `create` does.
+        """Append runs in their order, those of one group root as a whole. Raises as `create` does.
 
-        With a key the first run is appended before the others: whoever has that has the key.
+        With a key the first run is appended before the others: of two requests with one key, the request that appends
+        it owns the key.
         """
         news = [replace(new, config=seal_config(new.config, self.keyring)) for new in news]
         if key is None or not news:
@@ -119,7 +120,7 @@ class RunCreation:
         return done
 
     async def _repeated(self, address: Address, key: IdempotencyKey) -> CreatedRun | None:
-        """The run as an earlier request with this key created it; None when there is none."""
+        """Return the run that an earlier request with this key created; None when there is none."""
         history = await self.log.history(address)
         first = history[0].commit.events[0] if history else None
         if not isinstance(first, RunCreated):
@@ -151,7 +152,7 @@ class RunCreation:
             return
         saving = [stored for name, stored in kept if _saves(config.tasks[name])]
         if self.shared is None:
-            raise InternalError("a restart keeps tasks, and there is nothing to keep them in", code="internal")
+            raise InternalError("a restart keeps tasks, and this gateway has no storage to refer to", code="internal")
         await self.shared.refer(run_id, logs=[stored for _, stored in kept], archives=saving)
 
     async def _store(self, partition: int, digest: str, config: RunConfig) -> None:
@@ -178,7 +179,7 @@ class RunCreation:
         try:
             await self.log.append(commit)
         except AppendConflictError:
-            return  # equal content is stored already: that is all we want
+            return  # equal content is stored already
 
 
 def _saves(task: RunConfigTask) -> bool:

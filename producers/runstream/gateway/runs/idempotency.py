@@ -1,9 +1,9 @@
-"""The same key, the same run: a request that was sent again creates nothing again.
+"""Idempotency keys: a request that is sent again with its key creates nothing again.
 
-The id of a run follows from the key, the group root and the place in the file, so whoever is second finds the run of
-whoever was first, at any gateway, at any time, in any epoch. The run remembers a digest of its request, by which a key
-that is used for something else is told: SHA-256 of what is stored in plain anyway; and of secrets one that nobody can
-compare with a guess without the deployment's key. Where that key is not there any more, other secrets are not told.
+The id of a run is derived from the key, the group root and the run's place in the file, so a second request finds the
+run of the first, at any gateway, at any time, in any epoch. The run stores a digest of its request, which detects a key
+that is used for another request: SHA-256 of what is stored in plain anyway, and for secrets a digest that needs the
+deployment's key, so that it does not confirm guesses. Once that key is gone, other secrets go undetected.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from runstream.subjects import group_root
 HEADER = "Idempotency-Key"
 MAX_BYTES = 255
 PRIVATE_FIELD = "secret_files"
-"""What of a request nobody may find out from its digest."""
+"""The field of a request whose content its digest must not confirm."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyKey:
-    """A key, and what it was sent with."""
+    """An idempotency key and the request that it came with."""
 
     key: str
     plain: str
     """Digest of the request without its secrets."""
     secrets: bytes = field(repr=False)
-    """Those; empty for none."""
+    """The request's secrets; empty for none."""
     keyring: Keyring = field(repr=False)
 
     def run_id(self, group: str, index: int) -> str:
-        """The id of the run at this place (from 0) of what is created with this key."""
+        """Return the id of the run at this place (from 0) of those that this key creates."""
         return derived_id("idempotent-run", group_root(group), self.key, str(index))
 
     @property
     def request(self) -> str:
-        """What the run remembers of the request: `DIGEST`, or `DIGEST.KEY.DIGEST` where it has secrets."""
+        """The digest that the run stores: `DIGEST`, or `DIGEST.KEY.DIGEST` for a request with secrets."""
         keyed = self.keyring.digest(self.secrets) if self.secrets and self.keyring.ids else ()
         return ".".join((self.plain, *keyed))
 
     def require_same(self, request: str, run_id: str) -> None:
-        """Raises ConflictError when the run was created by another request than this one."""
+        """Raise ConflictError when another request than this one created the run."""
         if not self._is_same(*request.split(".")):
             raise ConflictError(
                 f"the idempotency key {self.key!r} was used for another request, which created run {run_id}",
@@ -63,13 +63,13 @@ class IdempotencyKey:
 
 
 def idempotency_key(request: Request, content: bytes, keyring: Keyring) -> IdempotencyKey | None:
-    """The key that came with a request of this content (JSON); None without. Raises BadRequestError."""
+    """Return the key of a request with this content (JSON); None without one. Raises BadRequestError."""
     key = request.headers.get(HEADER)
     if key is None:
         return None
     if not 0 < len(key) <= MAX_BYTES or not all(" " <= character <= "~" for character in key):
         raise BadRequestError(
-            f"the idempotency key {key[:80]!r} is not one",
+            f"the idempotency key {key[:80]!r} is not valid",
             code="invalidIdempotencyKey",
             hint=f"use 1 to {MAX_BYTES} printable characters of ASCII, a UUID for example",
         )
@@ -82,5 +82,5 @@ def idempotency_key(request: Request, content: bytes, keyring: Keyring) -> Idemp
 
 
 def _canonical(value: object) -> bytes:
-    """The same bytes whatever the order of fields."""
+    """Encode a value so that the order of fields does not matter."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)

@@ -1,6 +1,10 @@
-"""From a request to runs.
+"""From a request to the runs to create.
 
-POST /runs has resolved tasks (rules create-1 to create-3), POST /createruns a file (rules create-5 to create-8).
+POST /runs has resolved tasks, keyed by ids of the client (rules create-1 to create-3); a run config keys them by name.
+A request that no run config can express is refused. A graph with cycles or shared dependencies is no bad request: it
+makes a run with setup errors (rule create-2). POST /createruns has a configuration file (rules create-5 to create-8).
+
+A task that no living executor can run is worth a warning: its run waits, and later runs of its group behind it.
 """
 
 from __future__ import annotations
@@ -64,12 +68,12 @@ from runstream.runconfig.problems import quoted
 from runstream.sealing import to_seal
 
 _PASSING = frozenset({"draining", "disk"})
-"""What an executor lacks for a while."""
+"""What an executor lacks only for a while."""
 MAX_WARNINGS = 20
 
 
 def capability_warnings(configs: Iterable[RunConfig], offers: Mapping[str, Offer]) -> list[Problem]:
-    """Return a warning for each kind of task that no executor can run; none while there is no executor at all."""
+    """Return a warning for each kind of task that no executor can run; none while there are no executors."""
     why: dict[Demand, str] = {}
     unfit: dict[tuple[str, Demand], list[RunConfigTask]] = {}
     for config in configs if offers else ():
@@ -92,7 +96,7 @@ def capability_warnings(configs: Iterable[RunConfig], offers: Mapping[str, Offer
 
 
 def _why_not(offers: Mapping[str, Offer], demand: Demand) -> str:
-    """Return what each executor lacks for such a task, whatever it does at present; empty when one lacks nothing."""
+    """Return what each executor permanently lacks for such a task; empty when one lacks nothing."""
     found = {
         name: [lack.sentence for lack in lacks(offer, demand) if lack.requirement not in _PASSING]
         for name, offer in sorted(offers.items())
@@ -106,7 +110,7 @@ ARCHS = ("", "386", "amd64", "arm", "arm64")
 
 
 def run_config_of(body: CreateRunBody, name: str) -> RunConfig:
-    """The run config of a request, under a name, levels not worked out. Raises BadRequestError with every misfit."""
+    """Return the run config of a request, without levels. Raises BadRequestError that lists every problem."""
     tasks = body.run_config_tasks or {}
     problems = list(_problems(tasks))
     if problems:
@@ -136,7 +140,7 @@ def _concurrency(body: GroupPolicy | ConcurrencyBody) -> Concurrency:
 
 
 def require_name(name: str, what: str) -> None:
-    """Raises BadRequestError unless the name has 1 to 100 bytes."""
+    """Raise BadRequestError unless the name has 1 to 100 bytes."""
     if not 0 < len(name.encode()) <= MAX_NAME_BYTES:
         raise BadRequestError(
             f"{what} {name[:MAX_NAME_BYTES]!r} is empty or too long",
@@ -172,13 +176,13 @@ def _problems(tasks: Mapping[str, TaskBody]) -> Iterator[str]:
 
 def _runtime_problems(task: TaskBody) -> Iterator[str]:
     if task.runtime.arch not in ARCHS:
-        yield f"task {task.name!r} wants the architecture {task.runtime.arch!r}: there is 386, amd64, arm and arm64"
+        yield f"task {task.name!r} needs the architecture {task.runtime.arch!r}; there are 386, amd64, arm and arm64"
     if task.runtime.type == "pod" and not task.runtime.containers:
         yield f"task {task.name!r} runs in a pod without containers"
     if task.runtime.type == "host" and task.runtime.containers:
         yield f"task {task.name!r} runs on the host and has containers"
     if "" in task.runtime.labels:
-        yield f"task {task.name!r} wants a label without a name"
+        yield f"task {task.name!r} needs a label without a name"
 
 
 def _step_problems(step: StepBody) -> Iterator[str]:
@@ -229,19 +233,19 @@ SETUP_ERROR = "Setup Error"
 MAX_PATH = 1024
 """Characters of a configuration file's path that messages show."""
 _URL_NAMES = frozenset({"AGOLA_REPOSITORY_URL", "RUNSTREAM_REPOSITORY_URL"})
-"""Given for all tasks, they name the repository too."""
+"""Variables that name the repository when the request gives them for all tasks."""
 DIRECT_ROOT = "/user/admin"
 """The group root of runs that name neither group nor project."""
 
 
 def prepare_run(body: CreateRunBody) -> PreparedRun:
-    """The run that was asked for. A graph that cannot be run makes a run with setup errors; the rest is refused."""
+    """Return the run of POST /runs. A graph that cannot run makes a run with setup errors. Raises BadRequestError."""
     require_group(body.group)
     if body.run_config_tasks is None and not body.setup_errors:
         raise BadRequestError(
             "the run has neither run_config_tasks nor setup_errors",
             code="invalidRunConfigTasks",
-            hint="send the tasks by their ids, or {} for a run that does nothing",
+            hint="send the tasks by their ids, or {} for a run without tasks",
         )
     name = body.name or (SETUP_ERROR if body.setup_errors else "")
     require_name(name, "run name")
@@ -255,7 +259,7 @@ def prepare_run(body: CreateRunBody) -> PreparedRun:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRuns:
-    """What a file makes: the runs that are to be created, and what else there is to tell."""
+    """The runs of a file: those to create, those that are skipped, and warnings."""
 
     runs: list[PreparedRun]
     skipped: list[SkippedRunShape]
@@ -263,11 +267,10 @@ class PreparedRuns:
 
 
 async def prepare_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapping[str, Offer]) -> PreparedRuns:
-    """The runs of the file that are for this branch, tag or ref; what comes from secrets is to be sealed in them.
+    """Return the runs of the file for this branch, tag or ref; texts from secrets are marked to be sealed.
 
-    A file that is no configuration makes one run that shows what is wrong, where the body asks for that. Else raises
-    ConfigError with all that is wrong with it, EvaluationError for a program that fails. `offers` are those of the
-    living executors.
+    An invalid file makes one run that shows its problems, if the body asks for that. Else raises ConfigError with all
+    of them, or EvaluationError for a program that fails. `offers` are those of the living executors.
     """
     context = ref_context(
         branch=body.branch,
@@ -321,12 +324,12 @@ def _require_sources(config: RunConfig, body: CreateRunsBody) -> None:
             raise BadRequestError(
                 f"task {task.name!r} of run {config.name!r} has a clone step, and the run has no repository",
                 code="repositoryMissing",
-                hint="give one (--repo, repository_url), or create the run in a git repository with a commit",
+                hint="give the repository (--repo, repository_url), or create the run in one that has a commit",
             )
 
 
 def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: BadRequestError) -> PreparedRun:
-    """The run that shows what is wrong with the file (rule create-7)."""
+    """Return the run that shows what is wrong with the file (rule create-7)."""
     if isinstance(error, ConfigError):
         more = [f"and {error.omitted} more"] if error.omitted else []
         texts = [f"{error.source}: {problem}" for problem in error.problems] + more
@@ -337,7 +340,7 @@ def _setup_error(body: CreateRunsBody, context: RefContext, group: str, error: B
 
 
 def inputs_of(body: CreateRunsBody | FreshBody) -> Inputs:
-    """The variables and secrets of a request. Raises ConfigError with all that is wrong with a file of them."""
+    """Read the variables and secrets of a request. Raises ConfigError with every problem of a file."""
     variable_files, secret_files = (
         [(file.name, file.content) for file in files] for files in (body.variable_files, body.secret_files)
     )
@@ -345,7 +348,7 @@ def inputs_of(body: CreateRunsBody | FreshBody) -> Inputs:
 
 
 def resolved_variables(inputs: Inputs, context: RefContext) -> dict[str, Text]:
-    """What the inputs give for these sources; secrets are to be sealed."""
+    """Return the values of the inputs for these sources; those of secrets are marked to be sealed."""
     resolved = resolve(inputs.variables, inputs.secrets, context)
     return {**resolved.texts, **{name: to_seal(text) for name, text in resolved.secrets.items()}}
 
@@ -356,7 +359,7 @@ def _default_group(context: RefContext) -> str:
 
 
 def _annotations(body: CreateRunsBody, context: RefContext) -> dict[str, str]:
-    """What is known of the sources (rule create-8), without what is empty."""
+    """Return annotations about the sources (rule create-8), without empty ones."""
     known = {
         "run_creation_trigger": "manual",
         "ref_type": context.ref_type,

@@ -1,4 +1,8 @@
-"""From a request to restart a run to the new run, decided on the earlier one (rules restart-1 to restart-10)."""
+"""From a request to restart a run to the new run, decided on the earlier one (rules restart-1 to restart-10).
+
+A fresh restart resolves variables and secrets again. Runs store only resolved values, so the request gives the
+configuration file and its inputs again. Only values may differ: a file with other tasks makes a new run, not a restart.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ from runstream.runconfig.when import RefType
 
 
 async def with_fresh_values(fresh: FreshBody, earlier: RunConfig, configs: ConfigReader) -> RunConfig:
-    """The earlier run config with the values that the inputs give now.
+    """Return the earlier run config with the values that the inputs give now.
 
     Raises BadRequestError when the file does not make the same run, and what reading a configuration raises.
     """
@@ -48,20 +52,20 @@ async def with_fresh_values(fresh: FreshBody, earlier: RunConfig, configs: Confi
 
 
 def _context(static: Mapping[str, Text]) -> RefContext:
-    """The sources that the earlier run was for, as its tasks were told."""
+    """Return the sources of the earlier run, from the environment of its tasks."""
 
-    def told(name: str) -> str:
+    def variable(name: str) -> str:
         text = static.get(f"RUNSTREAM_{name}", "")
         return text if isinstance(text, str) else ""
 
     return RefContext(
-        ref_type=cast("RefType", told("GIT_REF_TYPE")),
-        ref=told("GIT_REF"),
-        branch=told("GIT_BRANCH"),
-        tag=told("GIT_TAG"),
-        pull_request_id=told("PULL_REQUEST_ID"),
-        commit_sha=told("GIT_COMMITSHA"),
-        repository_url=told("REPOSITORY_URL"),
+        ref_type=cast("RefType", variable("GIT_REF_TYPE")),
+        ref=variable("GIT_REF"),
+        branch=variable("GIT_BRANCH"),
+        tag=variable("GIT_TAG"),
+        pull_request_id=variable("PULL_REQUEST_ID"),
+        commit_sha=variable("GIT_COMMITSHA"),
+        repository_url=variable("REPOSITORY_URL"),
     )
 
 
@@ -69,7 +73,7 @@ def _differs(message: str) -> BadRequestError:
     return BadRequestError(
         message,
         code="configDiffers",
-        hint="a fresh restart takes the file as it was, with other values; with another file, create a new run",
+        hint="a fresh restart takes the same file with other values; for another file, create a new run",
     )
 
 
@@ -94,22 +98,22 @@ class PreparedRestart:
 
     new: PreparedRun
     executions: dict[str, ExecutorTask]
-    """Of the tasks that it keeps, by their ids."""
+    """Executor tasks of the tasks that it keeps, by their ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """Works out what restarts are to do."""
+    """Decisions on restarts."""
 
     log: Log
     reads: Reads
     configs: ConfigReader
 
     async def prepare(self, body: CreateRunBody) -> PreparedRestart:
-        """The restart that was asked for.
+        """Return the restart of a request.
 
-        Raises NotExistError for a run or task that is not there, BadRequestError for a run that cannot be restarted
-        so, and for a request that says two things.
+        Raises NotExistError for a run or task that does not exist, BadRequestError for a run that cannot be restarted
+        this way, and for a request that contradicts itself.
         """
         scope = _scope(body)
         address = await locate_run(self.log, body.run_id)
@@ -137,19 +141,19 @@ def _scope(body: CreateRunBody) -> Literal["all", "failed", "chosen"]:
     if given:
         raise _invalid(f"a restart takes {', '.join(given)} from the earlier run", "leave it out, or create a new run")
     if body.from_start and body.tasks:
-        raise _invalid("a restart is from the start, or of some tasks", "say from_start or tasks")
+        raise _invalid("a restart is from the start, or of some tasks", "give from_start or tasks")
     if body.descendants and not body.tasks:
-        raise _invalid("descendants of no tasks", "name the tasks that are to run again in tasks")
+        raise _invalid("descendants of no tasks", "name the tasks to run again in tasks")
     if body.tasks:
         return "chosen"
     return "all" if body.from_start else "failed"
 
 
 def require_no_restart(body: CreateRunBody) -> None:
-    """Raises BadRequestError when a request without `run_id` says what only a restart knows."""
+    """Raise BadRequestError when a request without `run_id` has fields of a restart."""
     given = [name for name in _OF_A_RESTART if getattr(body, name) != getattr(_NOTHING, name)]
     if given:
-        raise _invalid(f"{', '.join(given)} without run_id", "name the run that is to be restarted in run_id")
+        raise _invalid(f"{', '.join(given)} without run_id", "name the run to restart in run_id")
 
 
 def _invalid(message: str, hint: str) -> BadRequestError:

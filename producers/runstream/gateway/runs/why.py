@@ -1,4 +1,4 @@
-"""Why a run waits: asked of the scheduler that decides about it, or told here where none can answer."""
+"""Why a run waits, as the scheduler that decides about it answers; without an answer, the reason for that."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Asker(Protocol):
     """Questions to other components (`runstream.jetstream.messaging.Questions`)."""
 
     async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
-        """The answer, waited for so long at most."""
+        """Return the answer, or why there is none within `seconds`."""
         ...
 
 
 ANSWER_SECONDS = 3.0
-"""How long a scheduler may take: it reads first what the log has of the run."""
+"""How long a scheduler may take; it first catches up with the run in the log."""
 _ANSWER = msgspec.json.Decoder(Explanation | None)
 
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Asks schedulers."""
+    """Explanations by the schedulers."""
 
     log: Log
     questions: Asker
 
     async def why(self, run_id: str) -> Explanation:
-        """Why the run waits, as of now. Raises NotExistError, BadRequestError for what is no id."""
+        """Return why the run waits now. Raises NotExistError, BadRequestError for an invalid id."""
         address = await locate_run(self.log, run_id)
         found = await find_run(self.log, address)
         if found.run.finished:
@@ -52,7 +52,7 @@ class Explainer:
 def _unanswered(run: Run, partition: int, why: NoAnswer) -> Explanation:
     details: dict[str, object] = {"partition": partition}
     if why is NoAnswer.NOBODY:
-        message = f"no scheduler works on partition {partition} at present: nothing is decided about it"
+        message = f"no scheduler works on partition {partition}: its runs do not advance"
         return Explanation(run.phase, run.result, [Reason("noScheduler", message, (), details)])
     message = (
         f"the scheduler of partition {partition} did not answer within {ANSWER_SECONDS:g} s: it is busy or cut off"
@@ -61,5 +61,5 @@ def _unanswered(run: Run, partition: int, why: NoAnswer) -> Explanation:
 
 
 def _unknown(run: Run) -> Explanation:
-    message = "a commit of it could not be read, and all later ones are parked: see `runstream parked list`"
+    message = "a commit of this run could not be read, so it and all later ones are parked: see `runstream parked list`"
     return Explanation(run.phase, run.result, [Reason("parked", message, (), {})])
