@@ -35,6 +35,11 @@ from runstream.executor.globs import Glob
         ("./a//./b/", ["a/b"], ["a", "a/b/c"]),
         (".", ["a", "a/b"], []),
         ("/a", [], ["a", "/a/b"]),
+        ("**/**", ["a", "a/b"], []),
+        ("a[.-0]b", ["a.b", "a0b"], ["a/b"]),
+        ("a[!.]b", ["axb"], ["a/b", "a.b"]),
+        (r"a\/b", [], ["a/b"]),
+        ("?", ["é", "\udc80", "\n"], ["éé"]),
     ],
 )
 def test_patterns(pattern: str, selected: list[str], not_selected: list[str]) -> None:

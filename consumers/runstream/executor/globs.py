@@ -1,104 +1,112 @@
-"""Which paths a pattern selects (rule step-21): `**`, `*`, `?`, `[abc]`, `[^a-z]`, `{a,b}` and `\\` before any of them.
+"""Glob patterns of paths (rule step-21): `**`, `*`, `?`, `[abc]`, `[^a-z]`, `{a,b}` and `\\` before any of them.
 
-`**` as a whole element stands for any number of elements, none included; nothing else crosses a `/`.
-Matching takes polynomial time, whatever the pattern.
+`**` as a whole element matches any number of elements, also none; nothing else matches a `/`. A pattern becomes two RE2
+expressions, so that matching takes linear time: one for the paths that it selects, one for the directories above them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import Final
 
 from runstream.errors import BadRequestError
+from runstream.runconfig.when import compile_expression
 
 _MAX_ALTERNATIVES = 1000
 _MAX_BRACES = 50
-_ANY: Final = None
-_Element = re.Pattern[str] | None
-"""None stands for `**`."""
+_MAX_MEMORY = 8 << 20
+"""Bytes of one compiled expression: RE2's own default."""
+_ANY = "**"
+_NEVER = r"[^\x00-\x{10ffff}]"
+"""Matches no character: for a `/` within an element, which no name has."""
 
-
-State = tuple[frozenset[int], ...]
-"""For each alternative of a pattern, the elements that may come next; the number of elements is the end."""
+State = str
+"""A path, relative to the folder that the pattern starts at."""
 
 
 class Glob:
-    """A pattern, ready to be matched against paths or, name by name, against a tree."""
+    """A pattern that is matched against relative paths, or step by step against a tree."""
+
+    start: State = ""
+    """The folder that paths are relative to."""
 
     def __init__(self, pattern: str) -> None:
-        """Raises BadRequestError for a malformed pattern."""
+        """Raise BadRequestError for a malformed pattern."""
         if pattern.count("{") > _MAX_BRACES:
-            raise _bad(pattern, f"it has more than {_MAX_BRACES} braces")
-        self._alternatives: list[tuple[_Element, ...]] = []
+            raise _malformed(pattern, f"it has more than {_MAX_BRACES} braces")
+        alternatives: list[list[str]] = []
         for alternative in _expand(pattern, pattern):
-            if len(self._alternatives) == _MAX_ALTERNATIVES:
-                raise _bad(pattern, f"it has more than {_MAX_ALTERNATIVES} alternatives")
-            self._alternatives.append(tuple(_element(part, pattern) for part in _parts(alternative, pattern)))
-        self.start: State = tuple(_closed(elements, {0}) for elements in self._alternatives)
-        """The state at the folder that paths are relative to."""
+            if len(alternatives) == _MAX_ALTERNATIVES:
+                raise _malformed(pattern, f"it has more than {_MAX_ALTERNATIVES} alternatives")
+            alternatives.append([_translate(element, pattern) for element in _elements(alternative, pattern)])
+        try:
+            self._selected = compile_expression("|".join(map(_path, alternatives)), _MAX_MEMORY)
+            self._above = compile_expression("|".join(map(_above, alternatives)), _MAX_MEMORY)
+        except ValueError as error:
+            raise _malformed(pattern, str(error)) from error
 
     def after(self, state: State, name: str) -> State:
         """Return the state one level below, at this name."""
-        return tuple(
-            _closed(elements, _stepped(elements, reached, name))
-            for elements, reached in zip(self._alternatives, state, strict=True)
-        )
+        return f"{state}/{name}" if state else name
 
     def selects(self, state: State) -> bool:
-        """Whether the pattern selects the path that led to this state."""
-        return any(len(elements) in reached for elements, reached in zip(self._alternatives, state, strict=True))
+        """Return whether the pattern selects the path of this state."""
+        return self._selected.fullmatch(_bytes(state)) is not None
 
     def goes_on(self, state: State) -> bool:
-        """Whether the pattern may select something below."""
-        return any(
-            next(iter(sorted(reached)), len(elements)) < len(elements)
-            for elements, reached in zip(self._alternatives, state, strict=True)
-        )
+        """Return whether the pattern may select something below."""
+        return self._above.fullmatch(_bytes(state)) is not None
 
     def matches(self, path: str) -> bool:
-        """Whether the pattern selects this relative path."""
-        state = self.start
-        for name in path.split("/"):
-            state = self.after(state, name)
-        return self.selects(state)
+        """Return whether the pattern selects this relative path."""
+        return self.selects(path)
 
 
-def _stepped(elements: Sequence[_Element], reached: frozenset[int], name: str) -> set[int]:
-    found = set()
-    for at in reached:
-        if at < len(elements):
-            element = elements[at]
-            if element is _ANY:
-                found.add(at)
-            elif element.fullmatch(name):
-                found.add(at + 1)
-    return found
+def _bytes(path: str) -> bytes:
+    """Encode a path so that each byte of a name outside UTF-8, a lone surrogate in Python, counts as a character."""
+    return path.encode("utf-8", "surrogatepass")
 
 
-def _closed(elements: Sequence[_Element], reached: set[int]) -> frozenset[int]:
-    """Return the elements with those behind a `**`, which may stand for nothing."""
-    for at in sorted(reached):
-        behind = at
-        while behind < len(elements) and elements[behind] is _ANY:
-            behind += 1
-            reached.add(behind)
-    return frozenset(reached)
+def _path(elements: Sequence[str]) -> str:
+    """Return the expression of the selected paths. `**` takes the `/` beside it along."""
+    if list(elements) == [_ANY]:
+        return "(?s:.*)"
+    expression, separator = [], ""
+    for at, element in enumerate(elements):
+        if element == _ANY:
+            expression.append("(?s:/.*)?" if at else "(?s:.*/)?")
+            separator = "/" if at else ""
+        else:
+            expression.append(f"{separator}{element}")
+            separator = "/"
+    return "".join(expression)
 
 
-def _parts(pattern: str, whole: str) -> list[str]:
-    """Return the elements of a pattern: `./dist//x/` is `dist/x`, and `.` is all."""
-    parts = [part for part in _split(pattern) if part not in ("", ".")]
-    if ".." in parts:
-        raise _bad(whole, "it leads out of source_dir by '..'")
+def _above(elements: Sequence[str]) -> str:
+    """Return the expression of the directories that may hold selected paths, nested: `(?:a(?:/b)?)?` for `a/b/c`."""
+    any_at = elements.index(_ANY) if _ANY in elements else len(elements)
+    expression = "" if any_at == len(elements) else "(?s:/.*)?" if any_at else "(?s:.*)"
+    for at in reversed(range(min(any_at, len(elements) - 1))):
+        expression = f"(?:{'/' if at else ''}{elements[at]}{expression})?"
+    return expression
+
+
+def _elements(pattern: str, whole: str) -> list[str]:
+    """Return the elements of a pattern: `./dist//x/` is `dist/x`, `a/**/**` is `a/**`, and `.` is all."""
+    cuts = [at for at, letter in _plain(pattern) if letter == "/"]
+    split = (pattern[a + 1 : b] for a, b in zip([-1, *cuts], [*cuts, len(pattern)], strict=True))
+    elements: list[str] = []
+    for element in split:
+        if element not in ("", ".") and not (element == _ANY and elements[-1:] == [_ANY]):
+            elements.append(element)
+    if ".." in elements:
+        raise _malformed(whole, "it leads out of source_dir by '..'")
     if pattern.startswith("/"):
-        return ["", *parts]  # no relative path begins so: it selects nothing
-    return parts or ["**" if pattern else ""]
+        return ["/", *elements]  # no relative path begins so: it selects nothing
+    return elements or [_ANY if pattern else ""]
 
 
 def _expand(pattern: str, whole: str) -> Iterator[str]:
-    """The patterns without braces that this one stands for."""
+    """Yield the patterns without braces that this one stands for."""
     opening = next((at for at, letter in _plain(pattern) if letter == "{"), None)
     if opening is None:
         yield pattern
@@ -118,35 +126,28 @@ def _expand(pattern: str, whole: str) -> Iterator[str]:
             options.append(pattern[start:at])
             start = at + 1
     if end < 0:
-        raise _bad(whole, "a '{' is not closed")
+        raise _malformed(whole, "a '{' is not closed")
     for option in (*options, pattern[start:end]):
         yield from _expand(pattern[:opening] + option + pattern[end + 1 :], whole)
 
 
 def _plain(pattern: str) -> Iterator[tuple[int, str]]:
-    """The letters that are neither escaped nor in a class, with where they are."""
+    """Yield the characters that are neither escaped nor in a class, with their positions."""
     at = 0
     while at < len(pattern):
         letter = pattern[at]
         if letter == "\\":
             at += 2
             continue
-        if letter == "[":
-            end = _class_end(pattern, at)
-            if end > 0:
-                at = end
-                continue
+        if letter == "[" and (end := _class_end(pattern, at)) > 0:
+            at = end
+            continue
         yield at, letter
         at += 1
 
 
-def _split(pattern: str) -> list[str]:
-    cuts = [at for at, letter in _plain(pattern) if letter == "/"]
-    return [pattern[a + 1 : b] for a, b in zip([-1, *cuts], [*cuts, len(pattern)], strict=True)]
-
-
 def _class_end(pattern: str, at: int) -> int:
-    """Behind the `]` of the class that begins here; -1 when there is none."""
+    """Return the position behind the `]` of the class that begins here; -1 without one."""
     inside = at + 1
     if pattern[inside : inside + 1] in ("^", "!"):
         inside += 1
@@ -161,52 +162,42 @@ def _class_end(pattern: str, at: int) -> int:
     return -1
 
 
-@lru_cache(maxsize=1024)
-def _element(part: str, whole: str) -> _Element:
-    if part == "**":
+def _translate(element: str, whole: str) -> str:
+    """Return the RE2 expression of one element; `**` stays."""
+    if element == _ANY:
         return _ANY
-    # Each `*` takes the shortest text up to the next piece and never gives it back, so no match explodes.
-    expression, starred, at = [], False, 0
-    while at < len(part):
-        letter = part[at]
+    expression, at = [], 0
+    while at < len(element):
+        letter, at = element[at], at + 1
         if letter == "*":
-            if starred:
-                expression.append(")")
-            expression.append("(?>.*?")
-            starred = True
-            while part[at : at + 1] == "*":
-                at += 1
-            continue
-        text, at = _one(part, at, whole)
-        expression.append(text)
-    if starred:
-        # The last piece is not atomic: it has to reach the end.
-        opening = len(expression) - 1 - expression[::-1].index("(?>.*?")
-        expression[opening] = "(?:.*"
-        expression.append(")")
-    return re.compile("".join(expression), re.DOTALL)
+            if element[at : at + 1] != "*":
+                expression.append("[^/]*")
+        elif letter == "?":
+            expression.append("[^/]")
+        elif letter == "[":
+            end = _class_end(element, at - 1)
+            if end < 0:
+                raise _malformed(whole, "a '[' is not closed")
+            expression.append(_class(element[at : end - 1], whole))
+            at = end
+        elif letter == "\\":
+            if at == len(element):
+                raise _malformed(whole, "nothing follows the last '\\'")
+            expression.append(_literal(element[at]))
+            at += 1
+        else:
+            expression.append(_literal(letter))
+    return "".join(expression)
 
 
-def _one(part: str, at: int, whole: str) -> tuple[str, int]:
-    """The expression for one letter or class, and what follows it."""
-    letter = part[at]
-    if letter == "\\":
-        if at + 1 == len(part):
-            raise _bad(whole, "nothing follows the last '\\'")
-        return re.escape(part[at + 1]), at + 2
-    if letter == "?":
-        return ".", at + 1
-    if letter == "[":
-        end = _class_end(part, at)
-        if end < 0:
-            raise _bad(whole, "a '[' is not closed")
-        return _class(part[at + 1 : end - 1], whole), end
-    return re.escape(letter), at + 1
+def _literal(letter: str) -> str:
+    return _NEVER if letter == "/" else f"\\x{{{ord(letter):x}}}"
 
 
 def _class(inside: str, whole: str) -> str:
+    """Return the RE2 class of a glob's class, without `/`, which a class cannot match."""
     negated = inside[0] in "^!"
-    letters, at, items = inside[1:] if negated else inside, 0, []
+    letters, at, ranges = inside[1:] if negated else inside, 0, []
 
     def one() -> str:
         nonlocal at
@@ -214,21 +205,28 @@ def _class(inside: str, whole: str) -> str:
             at += 1
         at += 1
         if at > len(letters):
-            raise _bad(whole, "nothing follows a '\\'")
+            raise _malformed(whole, "nothing follows a '\\'")
         return letters[at - 1]
 
     while at < len(letters):
-        low = one()
+        low = high = one()
         if letters[at : at + 1] == "-" and at + 1 < len(letters):
             at += 1
             high = one()
             if low > high:
-                raise _bad(whole, f"the range {low}-{high} is empty")
-            items.append(f"{re.escape(low)}-{re.escape(high)}")
-        else:
-            items.append(re.escape(low))
-    return f"[{'^' if negated else ''}{''.join(items)}]"
+                raise _malformed(whole, f"the range {low}-{high} is empty")
+        ranges.append((ord(low), ord(high)))
+    if negated:
+        return f"[^/{_ranges(ranges)}]"
+    slash = ord("/")
+    without = [part for low, high in ranges for part in ((low, min(high, slash - 1)), (max(low, slash + 1), high))]
+    positive = _ranges([(low, high) for low, high in without if low <= high])
+    return f"[{positive}]" if positive else _NEVER
 
 
-def _bad(pattern: str, why: str) -> BadRequestError:
+def _ranges(ranges: Sequence[tuple[int, int]]) -> str:
+    return "".join(f"\\x{{{low:x}}}-\\x{{{high:x}}}" for low, high in ranges)
+
+
+def _malformed(pattern: str, why: str) -> BadRequestError:
     return BadRequestError(f"{pattern[:200]!r} is not a pattern of paths: {why}", code="invalidPattern")

@@ -152,8 +152,14 @@ def _expression_problem(expression: str, checked: dict[str, str]) -> str:
     return checked[expression]
 
 
-class _Expression(Protocol):
-    def search(self, text: str) -> object | None: ...
+class Expression(Protocol):
+    """A compiled RE2 expression."""
+
+    def search(self, text: str) -> object | None:
+        """Return a match anywhere in the text."""
+
+    def fullmatch(self, text: bytes) -> object | None:
+        """Return a match of the whole text, in UTF-8."""
 
 
 @lru_cache(maxsize=1024)
@@ -162,15 +168,19 @@ def _searches(expression: str, text: str) -> bool:
 
 
 @lru_cache(maxsize=MAX_EXPRESSIONS)
-def _compiled(expression: str) -> _Expression:
-    """Compile an expression. Raise ValueError with RE2's reason."""
+def _compiled(expression: str) -> Expression:
+    return compile_expression(expression, _MAX_EXPRESSION_MEMORY)
+
+
+def compile_expression(expression: str, max_memory: int) -> Expression:
+    """Compile an RE2 expression of at most `max_memory` bytes. Raise ValueError with RE2's reason."""
     import re2  # type: ignore[import-untyped]  # not at the top: most files have no expression
 
     options = re2.Options()
     options.log_errors = False
-    options.max_mem = _MAX_EXPRESSION_MEMORY
+    options.max_mem = max_memory
     try:
-        return cast("_Expression", re2.compile(expression, options))
+        return cast("Expression", re2.compile(expression, options))
     except re2.error as error:
         reason = error.args[0] if error.args else error
         raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from error
