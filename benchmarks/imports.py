@@ -13,7 +13,7 @@ from benchmarks.children import Took, timed
 from benchmarks.standing import Servers
 from runstream.database import Database
 from runstream.database.migrating import migrate
-from runstream.datamanager.startup import note_epoch
+from runstream.datamanager.startup import record_epoch
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import open_log
@@ -39,7 +39,7 @@ async def make_target(servers: Servers, namespace: str, partitions: int) -> None
     try:
         async with nats_connection(servers.nats.url, "benchmarks") as client:
             async with await open_log(client, namespace, create=True, partitions=partitions) as log:
-                await note_epoch(database, log.subjects.service, log.epoch, partitions)
+                await record_epoch(database, log.subjects.service, log.epoch, partitions)
             await streams.create_control_bucket(client, namespace, 1)
             order = Order("benchmark", "benchmark", "an import is measured", datetime.now(UTC))
             await MaintenanceControl(client, namespace).enable(log.subjects.service, order)

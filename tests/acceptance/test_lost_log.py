@@ -176,7 +176,7 @@ async def test_without_data_status_it_does_not_start(open_path: Path, objects: O
             await archive.anything()
         await lose_nats(deployment)
         await objects.delete("status-")
-        for left in ("only segments that nothing vouches for", ""):
+        for left in ("only segments that no data status names", ""):
             for part in ("gateway", "scheduler", "datamanager"):
                 words = ("--data-dir", str(open_path / part), "serve", "--components", part)
                 refused = await command(*words, *deployment.servers, objects=objects.environment)

@@ -11,7 +11,7 @@ import pytest
 from runstream.codec import ID_HEADER
 from runstream.datamanager.agreement import ArchiveReport, check_archive
 from runstream.datamanager.archive import Archive
-from runstream.datamanager.status import DataStatus, written
+from runstream.datamanager.status import DataStatus, encode_status
 from runstream.log.jetstream import open_log
 from runstream.objects import ObjectStorage, PosixObjects
 from runstream.objects.port import BytesSource
@@ -56,7 +56,7 @@ async def put(storage: ObjectStorage, path: str, data: bytes) -> None:
 
 async def said_otherwise(log: MemoryLog, storage: ObjectStorage, status: DataStatus) -> None:
     """Have the archive say this about itself, with the right hash."""
-    await put(storage, Archive(storage, log.subjects).places.status(status.generation), written(status))
+    await put(storage, Archive(storage, log.subjects).paths.status(status.generation), encode_status(status))
 
 
 async def segments(storage: ObjectStorage) -> list[str]:
@@ -147,7 +147,7 @@ async def test_a_status_that_names_its_segments_in_another_order(tmp_path: Path)
     status = await Archive(storage, log.subjects).status()
     one, two, three, four = status.partitions[0].segments
     for order in ((one, three, two, four), (one, two, four), (two, three, four)):
-        await said_otherwise(log, storage, status.at(0, replace(status.partitions[0], segments=order)))
+        await said_otherwise(log, storage, status.with_partition(0, replace(status.partitions[0], segments=order)))
         told = [str(found) for found in (await check(log, storage)).differences]
         assert told
         assert all("status-000000001.json: commits 1/0/" in line for line in told), told
@@ -192,18 +192,18 @@ async def test_a_status_of_another_deployment_or_with_other_partitions(tmp_path:
     named = status.partitions[0]
     assert named.tip is not None
     tip = replace(named.tip, sha256="0" * 64)
-    await said_otherwise(log, storage, status.at(0, replace(named, tip=tip)))
-    assert "commit 1/0/3: the data status says that the last commit is another one" in await only(log, storage)
+    await said_otherwise(log, storage, status.with_partition(0, replace(named, tip=tip)))
+    assert "commit 1/0/3: the data status names another last commit" in await only(log, storage)
     miscounted = replace(named.segments[0], events={"RunCreated": 2})
-    await said_otherwise(log, storage, status.at(0, replace(named, segments=(miscounted,))))
-    assert "its events are not as many as it says" in await only(log, storage)
+    await said_otherwise(log, storage, status.with_partition(0, replace(named, segments=(miscounted,))))
+    assert "its number of events is not the one that it states" in await only(log, storage)
 
 
 async def test_a_status_that_cannot_be_read_or_is_gone(tmp_path: Path) -> None:
     log, storage, fence = MemoryLog(partitions=1), PosixObjects(tmp_path), Fence()
     await fill(log, 3)
     await ship(log, storage, fence)
-    path = Archive(storage, log.subjects).places.status(1)
+    path = Archive(storage, log.subjects).paths.status(1)
     await put(storage, path, b"{}")
     assert path in await only(log, storage)
     await storage.delete(path)

@@ -165,7 +165,7 @@ async def test_killed_while_it_ships_and_merges(
         lists = [path for path in await paths(place.storage) if "index-" in path]
         assert merged > 0
         assert lists
-        assert set(await paths(place.storage, place.archive.places.folder)) == await named_by(place.archive)
+        assert set(await paths(place.storage, place.archive.paths.folder)) == await named_by(place.archive)
         told = f"{archiving.reached} commits, generation {status.generation}, {merged} merged, {len(lists)} lists"
         say(f"{told}, {restored} restored logs")
 

@@ -307,7 +307,7 @@ async def test_a_damaged_archive_is_not_restored(new_place: OpenPlace) -> None:
         await place.append(10, partition=1)
         await place.ship()
         await place.lose_nats()
-        (segment,) = await paths(place.storage, f"{place.archive.places.folder}001/")
+        (segment,) = await paths(place.storage, f"{place.archive.paths.folder}001/")
         whole = await place.archive.content(segment, 1 << 20)
         await place.storage.write_all({segment: whole[:-1]})
         with pytest.raises(DamagedArchiveError) as raised:

@@ -107,8 +107,8 @@ async def test_many_small_segments_become_few(storage: ObjectStorage) -> None:
     assert len(status.partitions[0].segments) <= MERGE_FROM + 1
     assert same(await archived(log, storage), await logged(log))
     await ship(log, storage, Fence())
-    named = {archive.places.segment(each) for each in await archive.segments(status, 0)}
-    assert set(await paths(storage, f"{archive.places.folder}000/")) == named
+    named = {archive.paths.segment(each) for each in await archive.segments(status, 0)}
+    assert set(await paths(storage, f"{archive.paths.folder}000/")) == named
 
 
 class Failing:
@@ -233,18 +233,18 @@ async def test_a_kill_at_every_change_of_the_storage(storage: ObjectStorage, wha
             assert same(kept, [m[: len(k)] for m, k in zip(await logged(log), kept, strict=True)])
     await ship(log, storage, fence)
     assert same(await archived(log, storage), await logged(log))
-    assert set(await paths(storage, archive.places.folder)) == await named_by(archive)
+    assert set(await paths(storage, archive.paths.folder)) == await named_by(archive)
 
 
 async def named_by(archive: Archive) -> set[str]:
     """Every object that belongs to the archive."""
-    status, places = await archive.status(), archive.places
+    status, places = await archive.status(), archive.paths
     found = {places.status(status.generation)}
     for number, partition in enumerate(status.partitions):
         found |= {places.segment(each) for each in await archive.segments(status, number)}
         reference = partition.index
         while reference is not None:
-            found.add(places.index(number, reference.first, reference.last, reference.sha256))
+            found.add(places.index(number, reference))
             reference = (await archive.index(number, reference)).previous
     return found
 

@@ -15,7 +15,7 @@ from runstream.commits import LogPosition
 from runstream.database import Database
 from runstream.database.epochs import Epoch, list_epochs
 from runstream.database.migrating import migrate
-from runstream.datamanager.startup import note_epoch
+from runstream.datamanager.startup import record_epoch
 from runstream.errors import RunstreamError
 from runstream.importing.epochs import ServicePlace
 from runstream.importing.importer import Imported, import_snapshot, verify_file
@@ -127,7 +127,7 @@ async def rig(servers: Servers, partitions: int = 3) -> AsyncIterator[Rig]:
 async def begun(client: Client, database: Database, namespace: str, partitions: int) -> None:
     """A log that is there, and that the database knows of."""
     async with await open_log(client, namespace, create=True, partitions=partitions):
-        await note_epoch(database, "runs", 1, partitions)
+        await record_epoch(database, "runs", 1, partitions)
 
 
 def compared(first: Path, second: Path) -> Comparison:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from runstream import tables
 from runstream.commits import Position
 from runstream.database import Transaction
-from runstream.datamanager.startup import forget_projection
+from runstream.datamanager.startup import reset_projection
 from runstream.domain.run import RunPhase
 from runstream.errors import ConflictError, NotExistError
 from runstream.gateway.runs.actions import Actions
@@ -97,7 +97,7 @@ async def test_what_waited_behind_a_skipped_commit_is_applied_everywhere(
         await clean(around)
         assert (await rebuild(servers.nats_url, around.log, around.database, lambda *_: None)).parked == 0
         assert await rows(around, run) == ended
-        await forget_projection(around.database, "runs")
+        await reset_projection(around.database, "runs")
         async with running(await around.scheduler()):
             await until(around.database, archived, lambda found: run in found)
             await clean(around)

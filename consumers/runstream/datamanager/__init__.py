@@ -1,4 +1,4 @@
-"""The archive: the log in object storage, at most some seconds behind, from which a lost log is restored.
+"""The archive: a copy of the log in object storage, at most seconds behind, from which a lost log is restored.
 
-What holds, and why, is in `docs/explanation/datamanager.md`.
+`docs/explanation/datamanager.md` says what it guarantees, and why.
 """

@@ -1,20 +1,19 @@
-"""Whether a log is the one that was archived: nothing is archived behind another log's commits.
+"""Compares a log with its archive: at a start by the last archived commit, in `fsck` commit by commit.
 
-The log may be ahead of the archive, which is archived then. It may not be behind it, nor have another last commit
-where the archive ends: then one of the two is older than the other, or of another deployment.
+The archive may end before the log: the rest is archived next. The log may not end before the archive, nor differ from
+it: then one of the two is older than the other, or of another deployment, and nothing is appended to the archive.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 
 from runstream.counting import counted
-from runstream.datamanager.archive import Archive
+from runstream.datamanager.archive import Archive, batches
 from runstream.datamanager.errors import ContradictionError, DamagedArchiveError
 from runstream.datamanager.fence import Fence
 from runstream.datamanager.status import DataStatus, fingerprint
@@ -29,18 +28,18 @@ from runstream.subjects import aggregate_of
 async def require_agreement(
     log: ReadableLog, status: DataStatus, deployment: str, where: str, without: Collection[int] = ()
 ) -> None:
-    """Raise ContradictionError unless the log continues what is archived in `where`.
+    """Raise ContradictionError unless the log continues the archive in `where`.
 
-    `deployment` is the id that NATS and the database have; `without` are partitions that are not looked at. Raises
-    InternalError when the log cannot be read.
+    `deployment` is the id in NATS and the database; partitions in `without` are not compared. Raises InternalError when
+    the log cannot be read.
     """
     if status.deployment != deployment:
         raise ContradictionError(
             f"the archive in {where} is of deployment {status.deployment}; NATS and the database are of {deployment}",
             code="otherDeployment",
             details={"archive": status.deployment, "deployment": deployment},
-            hint="name the object storage (or the namespace) of this deployment; to let it have this place, move the "
-            "other one's archive away",
+            hint="name the object storage (or the namespace) of this deployment; or move the other deployment's "
+            "archive away",
         )
     if len(status.partitions) != log.partitions:
         raise ContradictionError(
@@ -84,29 +83,26 @@ def _differs(status: DataStatus, partition: int, where: str) -> ContradictionErr
 
 
 def ways_out(status: DataStatus, where: str) -> str:
-    """What to do when log and archive do not have one history."""
+    """Say what to do when log and archive have different histories."""
     until = f" as of {status.until:%Y-%m-%d %H:%M:%S} UTC" if status.until is not None else ""
     streams = f"{status.namespace}_{status.service}_{status.epoch}_*"
     return (
-        f"(1) give NATS its newest data back and start again; or (2) if the archive is right: delete the streams "
+        f"(1) restore NATS's newest data and start again; or (2) if the archive is right: delete the streams "
         f"{streams} (or NATS's data directory), and the log is restored from the archive{until}; or (3) if the log is "
-        f"right: move {where} away, and it is archived anew"
+        f"right: move {where} away, and the log is archived again"
     )
-
-
-_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveDifference:
-    """Something of the archive that is not as it should be."""
+    """A difference between archive and log, or damage to the archive."""
 
     path: str
-    """The object, or the folder, that it is about."""
+    """The object or folder."""
     partition: int | None
-    """None when it is about all of them."""
+    """None for all partitions."""
     first: int
-    """The first sequence that it is about; 0 when it is about no commit."""
+    """The first sequence; 0 for a difference that is not about commits."""
     last: int
     what: str
 
@@ -116,18 +112,18 @@ class ArchiveDifference:
 
 @dataclass(slots=True)
 class ArchiveReport(Differences[ArchiveDifference]):
-    """What was compared of archive and log, and what differs."""
+    """The result of a comparison of archive and log."""
 
     commits: int = 0
-    """That are in the archive and were read."""
+    """Number of archived commits that were read."""
     segments: int = 0
     until: datetime | None = None
-    """When the newest archived commit was stored in the log; None when nothing is archived."""
+    """Time at which the log stored the newest archived commit; None without commits."""
     behind: dict[int, int] = field(default_factory=dict)
-    """For each partition how many commits the log has behind the archive's end."""
+    """Number of commits after the end of the archive, by partition."""
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """Return the report as text."""
         behind = sum(self.behind.values())
         until = f", up to {self.until:%Y-%m-%d %H:%M:%S} UTC" if self.until is not None else ""
         there = f"{counted(self.commits, 'commit')} in {counted(self.segments, 'segment')}{until}"
@@ -137,9 +133,10 @@ class ArchiveReport(Differences[ArchiveDifference]):
 async def check_archive(
     archive: Archive, log: ReadableLog, deployment: str | None, fence: Fence, partitions: Sequence[int] | None = None
 ) -> ArchiveReport:
-    """Compare the archive with the log, in all partitions or in these. `deployment` is whose log it is, if known.
+    """Read and hash every archived segment, and compare its commits with the log, in all partitions or in these.
 
-    Raises InternalError when log, database or storage fail.
+    `deployment` is that of the log, if known. A damaged segment is reported, and the check continues with the next one.
+    Memory holds one segment, and a batch of the log. Raises InternalError when log, database or storage fail.
     """
     report = ArchiveReport()
     chosen = range(log.partitions) if partitions is None else partitions
@@ -151,8 +148,8 @@ async def check_archive(
         return report
     if status is None:
         return report
-    if problem := _of_another(status, log, deployment):
-        path = archive.places.status(status.generation)
+    if problem := _mismatch(status, log, deployment):
+        path = archive.paths.status(status.generation)
         report.add([ArchiveDifference(path, None, 0, 0, problem)])
         return report
     report.until = status.until
@@ -162,20 +159,20 @@ async def check_archive(
 
 
 async def _status(archive: Archive, fence: Fence, report: ArchiveReport) -> DataStatus | None:
-    """The data status; that there is none is no difference only where no datamanager ever wrote one."""
+    """Return the data status; a missing one is a difference, unless no datamanager has ever written one."""
     taken = await fence.last()
     found = await archive.find_status()
     what = ""
     if found is None and taken:
-        what = f"there is no data status, although a datamanager has written one (generation {taken})"
+        what = f"the data status is missing, although a datamanager has written one (generation {taken})"
     elif found is None and await archive.anything() is not None:
         what = "there are objects, but no data status that names them"
     if what:
-        report.add([ArchiveDifference(archive.places.folder, None, 0, 0, what)])
+        report.add([ArchiveDifference(archive.paths.folder, None, 0, 0, what)])
     return found
 
 
-def _of_another(status: DataStatus, log: ReadableLog, deployment: str | None) -> str:
+def _mismatch(status: DataStatus, log: ReadableLog, deployment: str | None) -> str:
     if deployment is not None and status.deployment != deployment:
         return f"it is of deployment {status.deployment}, the log is of {deployment}"
     if len(status.partitions) != log.partitions:
@@ -183,8 +180,8 @@ def _of_another(status: DataStatus, log: ReadableLog, deployment: str | None) ->
     return ""
 
 
-class _OvertakenError(Exception):
-    """What the data status names is gone, because a newer one names other objects."""
+class _SupersededError(Exception):
+    """A newer data status replaced this one, and its objects."""
 
     def __init__(self, newer: DataStatus) -> None:
         super().__init__()
@@ -192,7 +189,7 @@ class _OvertakenError(Exception):
 
 
 class _PartitionCheck:
-    """Compares one partition."""
+    """The comparison of one partition."""
 
     def __init__(self, archive: Archive, log: ReadableLog, partition: int, report: ArchiveReport) -> None:
         self._archive = archive
@@ -200,19 +197,19 @@ class _PartitionCheck:
         self._partition = partition
         self._report = report
         self._end = 0
-        """Of the log."""
+        """Last sequence of the log."""
         self._done = 0
-        """The last sequence of what was looked at."""
+        """Last compared sequence."""
         self._last: RawMessage | None = None
-        """The last commit that was read."""
+        """The last archived commit that was read."""
 
     async def run(self, status: DataStatus) -> None:
-        """Compare up to where the status goes; or a newer one, if segments were merged meanwhile."""
+        """Compare up to the end of the status; continue with a newer one if segments were merged."""
         while True:
             self._end = await self._log.end(self._partition)
             try:
                 await self._compare(status)
-            except _OvertakenError as error:
+            except _SupersededError as error:
                 status = error.newer
                 continue
             except DamagedArchiveError as error:
@@ -229,12 +226,12 @@ class _PartitionCheck:
             before = description
 
     async def _segments(self, status: DataStatus) -> list[SegmentDescription]:
-        """All segments in order; where a list of older ones cannot be read, which is told, without those."""
+        """Return all segments in order; report an unreadable list of older ones, and leave those out."""
         named = status.partitions[self._partition]
         lists = [named.segments]
         reference = named.index
         while reference is not None:
-            path = self._archive.places.index(self._partition, reference.first, reference.last, reference.sha256)
+            path = self._archive.paths.index(self._partition, reference)
             try:
                 index = await self._archive.index(self._partition, reference)
             except DamagedArchiveError as error:
@@ -255,16 +252,16 @@ class _PartitionCheck:
         if (description.partition, description.epoch) != (self._partition, status.epoch):
             problem = f"it is of partition {description.partition} and epoch {description.epoch}"
         elif before is None and description.first != 1:
-            # What is before the first of these is in a list that could not be read.
-            problem = "" if self._done else "what is before it is missing"
+            # Its predecessors are in a list that could not be read.
+            problem = "" if self._done else "its predecessor is missing"
         else:
             problem = broken_link(before, description)
         if problem:
-            path = self._archive.places.status(status.generation)
+            path = self._archive.paths.status(status.generation)
             self._differs(path, description.first, description.last, problem)
 
     async def _compare_segment(self, description: SegmentDescription, status: DataStatus) -> None:
-        path = self._archive.places.segment(description)
+        path = self._archive.paths.segment(description)
         try:
             segment = await self._archive.segment(description)
         except NotExistError:
@@ -278,48 +275,50 @@ class _PartitionCheck:
     async def _compare_commits(self, path: str, segment: Segment) -> None:
         description = segment.description
         archived = read_segment(description, segment.data, self._archive.subjects)
-        found = _Compared()
+        found = _SegmentComparison()
         try:
             async with self._logged(description.first) as logged:
-                while batch := await asyncio.to_thread(_taken, archived):
+                async for batch in batches(archived):
                     await asyncio.to_thread(found.take, batch, await logged.take(len(batch)))
                     self._last = batch[-1]
             if (found.events, found.unreadable) != (description.events, description.unreadable):
-                self._differs(path, description.first, description.last, "its events are not as many as it says")
+                self._differs(
+                    path, description.first, description.last, "its number of events is not the one that it states"
+                )
         except SnapshotError as error:
             at = description.first + error.line - 1
             first, last = (at, at) if error.line else (description.first, description.last)
             self._differs(path, first, last, error.problem)
         self._report.commits += found.commits
-        for message in found.others:
+        for message in found.different:
             sequence = message.position.sequence
             self._differs(path, sequence, sequence, f"the log has another one of {aggregate_of(message.subject)} there")
 
     @asynccontextmanager
-    async def _logged(self, first: int) -> AsyncIterator[_Logged]:
-        """What the log has from this sequence on."""
+    async def _logged(self, first: int) -> AsyncIterator[_LogCursor]:
+        """Open the log at this sequence."""
         if first > self._end:
-            yield _Logged(None, 0)
+            yield _LogCursor(None, 0)
             return
         async with self._log.read(self._partition, first - 1) as reader:
-            yield _Logged(reader, self._end - first + 1)
+            yield _LogCursor(reader, self._end - first + 1)
 
     async def _missing(self, status: DataStatus, path: str, first: int, last: int) -> None:
-        """Tell that an object is missing, unless a newer data status does not name it any more."""
+        """Report a missing object, unless a newer data status replaced this one."""
         newer = await self._archive.find_status()
         if newer is not None and (newer.generation, newer.serial) > (status.generation, status.serial):
-            raise _OvertakenError(newer)
+            raise _SupersededError(newer)
         self._differs(path, first, last, "it is missing")
 
     def _check_end(self, status: DataStatus) -> None:
         named = status.partitions[self._partition]
-        path = self._archive.places.status(status.generation)
+        path = self._archive.paths.status(status.generation)
         self._report.behind[self._partition] = max(self._end - named.last, 0)
         if named.last > self._end:
             self._differs(path, self._end + 1, named.last, f"they are not in the log, which ends at {self._end}")
         at_end = self._last if self._last is not None and self._last.position.sequence == named.last else None
         if at_end is not None and (named.tip is None or named.tip.sha256 != fingerprint(at_end)):
-            self._differs(path, named.last, named.last, "the data status says that the last commit is another one")
+            self._differs(path, named.last, named.last, "the data status names another last commit")
 
     def _differs(self, path: str, first: int, last: int, problem: str) -> None:
         place = f"{self._log.subjects.epoch}/{self._partition}"
@@ -328,15 +327,15 @@ class _PartitionCheck:
         self._report.add([ArchiveDifference(path, self._partition, first, last, what)])
 
 
-class _Logged:
-    """Reads the log on, as far as it goes."""
+class _LogCursor:
+    """A cursor in the log."""
 
     def __init__(self, reader: Reader | None, left: int) -> None:
         self._reader = reader
         self._left = left
 
     async def take(self, count: int) -> list[RawMessage]:
-        """The next messages: so many, or those that there are."""
+        """Return the next `count` messages, or those up to the end."""
         wanted = min(count, self._left)
         messages: list[RawMessage] = []
         while self._reader is not None and len(messages) < wanted:
@@ -346,14 +345,14 @@ class _Logged:
 
 
 @dataclass(slots=True)
-class _Compared:
-    """What came of the commits of one segment."""
+class _SegmentComparison:
+    """The comparison of one segment's commits."""
 
     commits: int = 0
     events: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
-    others: list[RawMessage] = field(default_factory=list)
-    """Those that the log says otherwise."""
+    different: list[RawMessage] = field(default_factory=list)
+    """Archived commits that differ from the log's."""
 
     def take(self, archived: Sequence[RawMessage], logged: Sequence[RawMessage]) -> None:
         """Compare the next commits; the log may have fewer."""
@@ -364,8 +363,4 @@ class _Compared:
             for kind in types or ():
                 self.events[kind] = self.events.get(kind, 0) + 1
             if number < len(logged) and content_of(logged[number])[0] != content:
-                self.others.append(message)
-
-
-def _taken(messages: Iterator[RawMessage]) -> list[RawMessage]:
-    return [*islice(messages, _BATCH)]
+                self.different.append(message)

@@ -1,11 +1,11 @@
-"""Reading an archive: the data status, the segments that it names, and the commits in them, all of it verified.
+"""Reads an archive, and verifies all of it: the data status, the segments that it names, the commits in them.
 
     archive = Archive(objects, Subjects(namespace, "runs", epoch))
     status = await archive.status()
     for partition in range(len(status.partitions)):
         async for messages in archive.commits(status, partition): ...
 
-Nobody has to hold anything to read: segments that were merged meanwhile are found again by the newer data status.
+A reader needs no lock: when a segment was merged while it read, it continues with the newer data status.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from runstream.counting import counted
 from runstream.datamanager.errors import DamagedArchiveError, NoDataStatusError
 from runstream.datamanager.status import (
     MAX_BYTES,
+    ArchivePaths,
     CurrentEpoch,
     DataStatus,
     IndexReference,
-    Places,
     SegmentIndex,
     fingerprint,
     read_current,
@@ -36,7 +36,7 @@ from runstream.snapshots.segments import LIMIT_BYTES, Segment, SegmentDescriptio
 from runstream.subjects import Subjects
 
 _ATTEMPTS = 10
-"""How often the data status is looked for anew, when it was replaced while it was read."""
+"""Attempts to read a data status that is replaced while it is read."""
 _BATCH = 1000
 
 
@@ -46,50 +46,50 @@ class Archive:
     def __init__(self, objects: ObjectStorage, subjects: Subjects) -> None:
         self.objects = objects
         self.subjects = subjects
-        self.places = Places.of(subjects)
+        self.paths = ArchivePaths.of(subjects)
 
     async def generations(self) -> list[int]:
-        """The generations of which there is a data status, in order."""
-        found = [self.places.generation(each.path) async for each in self.objects.list(self.places.statuses)]
+        """Return the generations that have a data status, in order."""
+        found = [self.paths.generation(each.path) async for each in self.objects.list(self.paths.statuses)]
         return sorted(generation for generation in found if generation is not None)
 
     async def find_status(self) -> DataStatus | None:
-        """The data status that holds; None when there is none. Raises DamagedArchiveError for one that is not whole."""
+        """Return the valid data status; None for none. Raises DamagedArchiveError."""
         for _ in range(_ATTEMPTS):
             generations = await self.generations()
             if not generations:
                 return None
-            path = self.places.status(generations[-1])
+            path = self.paths.status(generations[-1])
             try:
                 content = await self.content(path, MAX_BYTES)
-            except NotExistError:  # a newer one has taken its place
+            except NotExistError:  # a newer one replaced it
                 continue
             return self._checked(path, read_status(path, content))
-        raise DamagedArchiveError(self.places.statuses, "it is listed, but cannot be read")
+        raise DamagedArchiveError(self.paths.statuses, "it is listed, but cannot be read")
 
     async def status(self) -> DataStatus:
-        """The data status that holds. Raises NoDataStatusError, DamagedArchiveError."""
+        """Return the valid data status. Raises NoDataStatusError, DamagedArchiveError."""
         found = await self.find_status()
         if found is None:
-            raise NoDataStatusError(self.places.folder)
+            raise NoDataStatusError(self.paths.folder)
         return found
 
     async def current(self) -> CurrentEpoch | None:
-        """Which epoch the archives of this service name as the current one; None when none does."""
-        path = self.places.current
+        """Return the epoch that the service's archive names as current; None without one."""
+        path = self.paths.current
         try:
             return read_current(path, await self.content(path, MAX_BYTES))
         except NotExistError:
             return None
 
     async def anything(self) -> Object | None:
-        """Some object of the epoch, if there is one."""
-        async for found in self.objects.list(self.places.folder):
+        """Return any object of the epoch; None without one."""
+        async for found in self.objects.list(self.paths.folder):
             return found
         return None
 
     async def segments(self, status: DataStatus, partition: int) -> list[SegmentDescription]:
-        """All segments of a partition, in order, without a gap. Raises DamagedArchiveError, NotExistError."""
+        """Return all segments of a partition, in order, without gaps. Raises DamagedArchiveError, NotExistError."""
         named = status.partitions[partition]
         lists = [named.segments]
         reference = named.index
@@ -102,18 +102,18 @@ class Archive:
         return segments
 
     async def index(self, partition: int, reference: IndexReference) -> SegmentIndex:
-        """A list of older segments. Raises DamagedArchiveError, NotExistError."""
-        path = self.places.index(partition, reference.first, reference.last, reference.sha256)
+        """Read a list of older segments. Raises DamagedArchiveError, NotExistError."""
+        path = self.paths.index(partition, reference)
         return read_index(path, await self.content(path, MAX_BYTES), reference)
 
     async def segment(self, description: SegmentDescription) -> Segment:
-        """A segment, not verified yet. Raises DamagedArchiveError, NotExistError."""
-        return Segment(description, await self.content(self.places.segment(description), LIMIT_BYTES))
+        """Read a segment, unverified. Raises DamagedArchiveError, NotExistError."""
+        return Segment(description, await self.content(self.paths.segment(description), LIMIT_BYTES))
 
     async def commits(self, status: DataStatus, partition: int, after: int = 0) -> AsyncIterator[list[RawMessage]]:
-        """What the log had behind a sequence, in order, up to where the status goes; verified segment by segment.
+        """Yield the commits after a sequence, in order, up to the end of the status, each segment verified.
 
-        Memory holds one segment. Raises DamagedArchiveError that names the object.
+        Memory holds one segment. Raises DamagedArchiveError, which names the object.
         """
         end = status.partitions[partition].last
         while after < end:
@@ -125,18 +125,18 @@ class Archive:
                 status = await self._newer(status, error)
 
     async def verify(self, status: DataStatus, partition: int) -> int:
-        """Read all of a partition, check every hash, and return how many commits it has. Raises DamagedArchiveError."""
+        """Read a whole partition, check every hash, and return the number of commits. Raises DamagedArchiveError."""
         count, last = 0, None
         async for messages in self.commits(status, partition):
             count, last = count + len(messages), messages[-1]
         tip = status.partitions[partition].tip
         if (tip.sha256 if tip is not None else None) != (fingerprint(last) if last is not None else None):
-            path = self.places.status(status.generation)
-            raise DamagedArchiveError(path, f"the last commit of partition {partition} is not the one that it says")
+            path = self.paths.status(status.generation)
+            raise DamagedArchiveError(path, f"the last commit of partition {partition} is not the one that it states")
         return count
 
     async def content(self, path: str, limit: int) -> bytes:
-        """An object as a whole. Raises NotExistError, DamagedArchiveError for one that is larger than it can be."""
+        """Read a whole object. Raises NotExistError, DamagedArchiveError for one over the limit (in bytes)."""
         async with await self.objects.read(path) as stored:
             if stored.size > limit:
                 raise DamagedArchiveError(path, f"it has {counted(stored.size, 'byte')}")
@@ -151,27 +151,27 @@ class Archive:
             segment = await self.segment(description)
             messages = read_segment(description, segment.data, self.subjects)
             try:
-                while batch := await asyncio.to_thread(_taken, messages):
+                async for batch in batches(messages):
                     wanted = [message for message in batch if after < message.position.sequence <= end]
                     if wanted:
                         yield wanted
             except SnapshotError as error:
-                raise _damaged(self.places.segment(description), error) from error
+                raise _damaged(self.paths.segment(description), error) from error
 
     async def _newer(self, status: DataStatus, error: NotExistError) -> DataStatus:
-        """The data status of now, when what the older one names is gone because it was merged."""
+        """Return the data status that replaced this one, whose segment is gone; raise if there is none."""
         newer = await self.status()
         if (newer.generation, newer.serial) <= (status.generation, status.serial):
-            raise DamagedArchiveError(str(error.details.get("path", self.places.folder)), "it is missing") from error
+            raise DamagedArchiveError(str(error.details.get("path", self.paths.folder)), "it is missing") from error
         return newer
 
     def _checked(self, path: str, status: DataStatus) -> DataStatus:
-        if status.subjects != self.subjects or status.generation != self.places.generation(path):
-            raise DamagedArchiveError(path, "it is the data status of something else")
+        if status.subjects != self.subjects or status.generation != self.paths.generation(path):
+            raise DamagedArchiveError(path, "it is the data status of another log or generation")
         return status
 
     def _check(self, status: DataStatus, partition: int, segments: list[SegmentDescription]) -> None:
-        path = self.places.status(status.generation)
+        path = self.paths.status(status.generation)
         if any(segment.partition != partition for segment in segments) or (segments and segments[0].first != 1):
             raise DamagedArchiveError(path, f"the segments of partition {partition} do not begin with its first commit")
         try:
@@ -182,8 +182,10 @@ class Archive:
             raise DamagedArchiveError(path, f"the segments of partition {partition} end at {ends[partition]}")
 
 
-def _taken(messages: Iterator[RawMessage]) -> list[RawMessage]:
-    return [*islice(messages, _BATCH)]
+async def batches(messages: Iterator[RawMessage]) -> AsyncIterator[list[RawMessage]]:
+    """Decode messages in a thread, and yield them in batches."""
+    while batch := await asyncio.to_thread(lambda: [*islice(messages, _BATCH)]):
+        yield batch
 
 
 def _damaged(path: str, error: SnapshotError) -> DamagedArchiveError:

@@ -1,7 +1,10 @@
-"""Keeping the archive small: many small segments become few, older ones are listed apart, what is left over goes.
+"""Keeps the archive small: merges small segments, moves older ones into lists, deletes obsolete objects.
 
-Only what no data status names is deleted, and only by the datamanager whose data status is known to be the last one.
-Whoever reads the archive meanwhile has a grace, and finds what was merged by the newer data status.
+Nothing changes in place. A merged segment is a new object, which the next data status names; its parts are deleted once
+no data status names them. Each segment is merged about as often as the archive grows eightfold.
+
+Only the datamanager whose data status is confirmed as the last one deletes, and only objects that no data status names.
+Readers have a grace period, and find merged segments by the newer data status.
 """
 
 from __future__ import annotations
@@ -22,74 +25,85 @@ from runstream.datamanager.status import (
     IndexReference,
     PartitionStatus,
     SegmentIndex,
-    written_part,
+    encode,
 )
 from runstream.errors import NotExistError
 from runstream.snapshots.segments import MAX_BYTES, MAX_COMMITS, SegmentDescription, merged
 from runstream.telemetry.metrics import ARCHIVED_BYTES
 
 GRACE_SECONDS = 60.0
+MERGE = 8
+"""Number of segments that are merged into one."""
+MERGE_FROM = 16
+"""Number of a partition's segments in the data status at which merging starts."""
+LIST = 16
+"""Number of segments that are moved into a list."""
+LIST_FROM = 32
+"""Number of a partition's segments, too large to be merged, at which moving into a list starts."""
+LIST_SEGMENTS = 512
+"""Number of segments at which a list is full."""
 log = structlog.get_logger()
 
 
-class Tidying:
-    """What one datamanager does beside archiving."""
+class Compaction:
+    """The compaction of one archive, by its datamanager."""
 
     def __init__(self, archive: Archive, *, grace: float = GRACE_SECONDS) -> None:
-        """`grace` is how long (in seconds) objects are kept after the data status has named them last."""
+        """`grace` is the time in seconds for which objects stay after the data status has dropped them."""
         self._archive = archive
         self._grace = grace
         self._superseded: list[str] = []
-        """What the next data status will not name any more."""
-        self._left: deque[tuple[float, str]] = deque()
-        """What no data status names any more, and when it is deleted."""
+        """Paths that the next data status drops."""
+        self._obsolete: deque[tuple[float, str]] = deque()
+        """Paths that no data status names, with the time of their deletion."""
 
-    async def tidied(self, status: DataStatus, partition: int) -> DataStatus | None:
-        """The status with one merge, or one longer list, whose object is stored; None when nothing is to be done.
+    async def compact(self, status: DataStatus, partition: int) -> DataStatus | None:
+        """Merge segments or extend a list; return the new status, None if there is nothing to do.
 
-        Nothing of it holds before it is written. Raises DamagedArchiveError, NotExistError, InternalError.
+        The new object is stored, but valid only once the status is. Raises DamagedArchiveError, NotExistError,
+        InternalError.
         """
         named = status.partitions[partition]
-        where = to_merge(named.segments)
-        if where is not None:
-            return status.at(partition, await self._merged(named, where))
+        chosen = to_merge(named.segments)
+        if chosen is not None:
+            return status.with_partition(partition, await self._merged(named, chosen))
         count = to_list(named.segments)
         if count:
-            return status.at(partition, await self._listed(status, partition, count))
+            return status.with_partition(partition, await self._listed(status, partition, count))
         return None
 
-    def written(self) -> None:
-        """The status that came of it holds: what it does not name may go when the grace is over."""
+    def confirm(self) -> None:
+        """Schedule the deletion of the dropped objects: the new status is valid."""
         due = asyncio.get_running_loop().time() + self._grace
-        self._left.extend((due, path) for path in self._superseded)
+        self._obsolete.extend((due, path) for path in self._superseded)
         self._superseded.clear()
 
     async def delete_due(self) -> None:
-        """Delete what is left over and whose grace is over. Raises InternalError."""
+        """Delete the obsolete objects whose grace period is over. Raises InternalError."""
         now = asyncio.get_running_loop().time()
-        while self._left and self._left[0][0] <= now:
-            await self._delete(self._left[0][1])
-            self._left.popleft()
+        while self._obsolete and self._obsolete[0][0] <= now:
+            await self._delete(self._obsolete[0][1])
+            self._obsolete.popleft()
 
     async def sweep(self, status: DataStatus) -> int:
-        """Delete everything of the epoch that this status, which holds, does not name; gives how many objects."""
+        """Delete all objects of the epoch that this valid status does not name; return their number."""
         named = await self._named(status)
-        found = [each.path async for each in self._archive.objects.list(self._archive.places.folder)]
-        left_over = [path for path in found if path not in named]
-        for path in left_over:
+        found = [each.path async for each in self._archive.objects.list(self._archive.paths.folder)]
+        obsolete = [path for path in found if path not in named]
+        for path in obsolete:
             await self._delete(path)
-        return len(left_over)
+        return len(obsolete)
 
-    async def _merged(self, named: PartitionStatus, where: range) -> PartitionStatus:
-        places = self._archive.places
-        before, after = named.segments[: where.start], named.segments[where.stop :]
-        parts = [await self._archive.segment(named.segments[at]) for at in where]
+    async def _merged(self, named: PartitionStatus, chosen: range) -> PartitionStatus:
+        paths = self._archive.paths
+        before, after = named.segments[: chosen.start], named.segments[chosen.stop :]
+        parts = [await self._archive.segment(named.segments[at]) for at in chosen]
         one = await asyncio.to_thread(merged, parts)
-        await self._store(places.segment(one.description), one.data)
-        self._superseded += [places.segment(part.description) for part in parts]
+        await self._store(paths.segment(one.description), one.data)
+        self._superseded += [paths.segment(part.description) for part in parts]
         following = tuple(_chained(one.description, after))
         log.debug(
-            "small segments became one",
+            "merged small segments",
             action="segments_merged",
             partition=one.description.partition,
             first=one.description.first,
@@ -98,17 +112,17 @@ class Tidying:
         return replace(named, segments=(*before, one.description, *following))
 
     async def _listed(self, status: DataStatus, partition: int, count: int) -> PartitionStatus:
-        named, places = status.partitions[partition], self._archive.places
+        named, paths = status.partitions[partition], self._archive.paths
         moved, kept = named.segments[:count], named.segments[count:]
         last = await self._archive.index(partition, named.index) if named.index is not None else None
         if last is not None and named.index is not None and len(last.segments) + count <= LIST_SEGMENTS:
             index = replace(last, segments=(*last.segments, *moved))
-            self._superseded.append(places.index(partition, named.index.first, named.index.last, named.index.sha256))
+            self._superseded.append(paths.index(partition, named.index))
         else:
             index = SegmentIndex(
                 format=FORMAT, epoch=status.epoch, partition=partition, previous=named.index, segments=moved
             )
-        content = written_part(index)
+        content = encode(index)
         reference = IndexReference(
             first=index.segments[0].first,
             last=index.segments[-1].last,
@@ -116,17 +130,17 @@ class Tidying:
             last_sha256=index.segments[-1].sha256,
             sha256=hashlib.sha256(content).hexdigest(),
         )
-        await self._store(places.index(partition, reference.first, reference.last, reference.sha256), content)
+        await self._store(paths.index(partition, reference), content)
         return replace(named, index=reference, segments=kept)
 
     async def _named(self, status: DataStatus) -> set[str]:
-        places = self._archive.places
-        named = {places.status(status.generation)}
+        paths = self._archive.paths
+        named = {paths.status(status.generation)}
         for partition, found in enumerate(status.partitions):
-            named.update(map(places.segment, await self._archive.segments(status, partition)))
+            named.update(map(paths.segment, await self._archive.segments(status, partition)))
             reference = found.index
             while reference is not None:
-                named.add(places.index(partition, reference.first, reference.last, reference.sha256))
+                named.add(paths.index(partition, reference))
                 reference = (await self._archive.index(partition, reference)).previous
         return named
 
@@ -135,31 +149,12 @@ class Tidying:
         ARCHIVED_BYTES.add(len(content))
 
     async def _delete(self, path: str) -> None:
-        with contextlib.suppress(NotExistError):  # which is what was wanted
+        with contextlib.suppress(NotExistError):  # deleted already
             await self._archive.objects.delete(path)
 
 
-def _chained(before: SegmentDescription, segments: Iterable[SegmentDescription]) -> Iterable[SegmentDescription]:
-    """The segments, the first of which follows another one now: a segment itself does not say what it follows."""
-    for segment in segments:
-        yield replace(segment, previous=before.sha256)
-        before = segment
-
-
-MERGE = 8
-"""How many become one."""
-MERGE_FROM = 16
-"""How many the data status names of a partition before that is done."""
-LIST = 16
-"""How many are moved into a list."""
-LIST_FROM = 32
-"""How many the data status names of a partition before that is done: those that are too large to be merged."""
-LIST_SEGMENTS = 512
-"""How many a list may have before another one is begun."""
-
-
 def to_merge(segments: Sequence[SegmentDescription]) -> range | None:
-    """Which neighbours become one: those whose bytes together are the fewest; None when it is not worth it."""
+    """Return the adjacent segments to merge, those with the fewest bytes; None if there are too few."""
     if len(segments) < MERGE_FROM:
         return None
     best: tuple[int, int] | None = None
@@ -176,5 +171,12 @@ def to_merge(segments: Sequence[SegmentDescription]) -> range | None:
 
 
 def to_list(segments: Sequence[SegmentDescription]) -> int:
-    """How many of the oldest belong into a list now."""
+    """Return the number of oldest segments to move into a list."""
     return LIST if len(segments) >= LIST_FROM else 0
+
+
+def _chained(before: SegmentDescription, segments: Iterable[SegmentDescription]) -> Iterable[SegmentDescription]:
+    """Link the segments to a new predecessor: the link is in the description, not in the segment."""
+    for segment in segments:
+        yield replace(segment, previous=before.sha256)
+        before = segment

@@ -1,7 +1,7 @@
-"""The component that archives the log all the time. Any number of processes may have it: one works, the others wait.
+"""The component that archives the log continuously. Of all processes that run it, one archives and the others wait.
 
-A lock of the database says which one, so that another goes on within seconds; the generation (`fence`) keeps one that
-has not noticed its loss from changing anything that counts.
+An advisory lock selects that one, and another takes over within seconds. A process that has lost the lock and has not
+noticed cannot do harm, because its generation is no longer valid (`runstream.datamanager.fence`).
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from runstream.objects.port import ObjectStorage
 from runstream.projections.ownership import PartitionOwnership
 
 FINISH_SECONDS = 4.0
-"""What an orderly stop gives to archive the last commits."""
+"""Time that an orderly stop allows for archiving the last commits."""
 _FIRST_BACKOFF = 0.5
 _LAST_BACKOFF = 10.0
 log = structlog.get_logger()
 
 
-async def for_ever(_: int) -> None:
-    """The epoch never changes."""
+async def never(_: int) -> None:
+    """Wait for an epoch that never changes."""
     await asyncio.Event().wait()
 
 
 class DataManager(Component):
-    """Archives the log in the epoch that is served."""
+    """Archives the log in the served epoch."""
 
     name = "datamanager"
 
@@ -48,11 +48,11 @@ class DataManager(Component):
         database: Database,
         deployment: str,
         *,
-        moved: Callable[[int], Awaitable[None]] = for_ever,
+        moved: Callable[[int], Awaitable[None]] = never,
         close_seconds: float = CLOSE_SECONDS,
         questions: Questions | None = None,
     ) -> None:
-        """`served` gives the log in the epoch of now, which `moved(epoch)` waits to change.
+        """`served` returns the log of the served epoch; `moved(epoch)` waits until another epoch is served.
 
         `questions` is where it answers how it gets on.
         """
@@ -70,21 +70,21 @@ class DataManager(Component):
         self._shipper: Shipper | None = None
         self._shipping: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
-        """Set when what is under way is to be finished, and not only ended."""
+        """Set when the shipper should archive the last commits before it stops."""
 
     def positions(self) -> Mapping[int, int]:
-        """How far each partition is archived by this process; empty while another one does it."""
+        """Return the last archived sequence of each partition; empty while another process archives."""
         return self._shipper.positions() if self._shipper is not None else {}
 
     async def run(self) -> None:
-        """Archive, or wait to, until `stopping` is set. Raises ContradictionError."""
+        """Archive, or wait for the lock, until `stopping` is set. Raises ContradictionError."""
         while not self.stopping.is_set():
             self._log = self._served()
             self._ending.clear()
-            await self._one_epoch()
+            await self._archive_epoch()
 
-    async def _one_epoch(self) -> None:
-        """Archive one epoch until the service is in another one, or is to stop."""
+    async def _archive_epoch(self) -> None:
+        """Archive one epoch until another one is served, or `stopping` is set."""
         subjects = self._log.subjects
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -122,22 +122,26 @@ class DataManager(Component):
             if self._questions is not None:
                 subject = self._log.subjects.progress("archive")
                 await stack.enter_async_context(self._questions.answering(subject, self._progress.answer))
-            await self._ship_again_and_again(failed)
+            await self._ship_with_retries(failed)
 
-    async def _ship_again_and_again(self, failed: asyncio.Future[None]) -> None:
+    async def _ship_with_retries(self, failed: asyncio.Future[None]) -> None:
         backoff = _FIRST_BACKOFF
         while True:
             shipper = self._shipper = self._new_shipper()
             try:
                 await shipper.run()
                 return
-            except Exception as error:  # noqa: BLE001  whatever it was, the archive is taken over again
+            except Exception as error:  # noqa: BLE001  any error ends the term; a new one begins
                 contradiction = next((each for each in causes(error) if isinstance(each, ContradictionError)), None)
                 if contradiction is not None:
                     failed.set_exception(contradiction)
                     return
                 self._progress.failed(sentence_of(error))
-                log.warning("the archive is taken over again", action="archive_restarted", errors=chain_lines(error))
+                log.warning(
+                    "archiving failed; taking over the archive again",
+                    action="archive_restarted",
+                    errors=chain_lines(error),
+                )
             if self._ending.is_set():
                 return
             backoff = _FIRST_BACKOFF if shipper.began.is_set() else min(backoff * 2, _LAST_BACKOFF)
@@ -159,7 +163,7 @@ class DataManager(Component):
         await self.stopping.wait()
 
     async def _lost(self, _: int) -> None:
-        """The archive is to be given back, or is somebody else's already."""
+        """Stop archiving: the lock is released, or lost."""
         shipping, self._shipping = self._shipping, None
         if shipping is None:
             return
@@ -172,6 +176,6 @@ class DataManager(Component):
 
 
 async def _alone(instance: str) -> AsyncIterator[Collection[str]]:
-    """To `PartitionOwnership` there is no other instance: each waits for the one lock."""
+    """Name this instance as the only live one, so that each process waits for the one lock."""
     yield {instance}
     await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""What is wrong with an archive, or with how it and the log fit together."""
+"""The errors of an archive, and of one that contradicts the log."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections.abc import Mapping
 
 from runstream.errors import ConflictError, InternalError, NotExistError
 
-_BACKUP = "bring the objects below it back from a backup of the object storage"
+_BACKUP = "restore its objects from a backup of the object storage"
 
 
 class NoDataStatusError(NotExistError):
-    """There is no data status, so nothing is known of an archived log."""
+    """There is no data status, so there is no archive to read."""
 
     def __init__(self, where: str, message: str = "", *, hint: str = "") -> None:
         super().__init__(
             message or f"there is no data status in {where}",
             code="noDataStatus",
             details={"archive": where},
-            hint=hint or "is this the right object storage and the right namespace? A datamanager that runs writes one",
+            hint=hint
+            or "is this the right object storage, and the right namespace? A running datamanager writes a data status",
         )
 
 
 class DamagedArchiveError(InternalError):
-    """An object of the archive is not what it should be, or is missing."""
+    """An object of the archive is damaged or missing."""
 
     def __init__(self, path: str, problem: str) -> None:
         self.path, self.problem = path, problem
@@ -30,7 +31,7 @@ class DamagedArchiveError(InternalError):
             f"{path} of the archive: {problem}",
             code="damagedArchive",
             details={"path": path},
-            hint=f"{_BACKUP}; while the log itself is whole, the archive can be deleted: it is made anew",
+            hint=f"{_BACKUP}; or, while the log itself is intact, delete the archive: the datamanager writes it again",
         )
 
 
@@ -42,11 +43,11 @@ class ContradictionError(ConflictError):
 
 
 class ArchiveFencedError(ConflictError):
-    """Another datamanager has taken the archive over."""
+    """Another datamanager has taken over the archive."""
 
     def __init__(self, generation: int) -> None:
         super().__init__(
-            f"generation {generation} of the archive has ended: another datamanager has taken it over",
+            f"generation {generation} of the archive has ended: another datamanager has taken over",
             code="fenced",
             details={"generation": generation},
         )

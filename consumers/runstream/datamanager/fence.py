@@ -1,8 +1,8 @@
-"""What keeps two datamanagers from changing one archive: a number that only grows.
+"""The fence between two datamanagers of one archive: generations, numbers that only grow.
 
-Each one that takes the archive over gets a higher generation, and writes its data status under that name. After each
-write it asks whether its generation is still the last one. If so, whoever comes later takes a higher one after that
-moment and reads what was written. Only then is deleted what the data status does not name any more.
+A datamanager that takes over the archive gets a higher generation and writes its data status under that number. After
+each write it checks that its generation is still the last one. If it is, any successor takes its generation later, and
+so reads this data status. Only after that check may the datamanager delete objects that the data status dropped.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from runstream.database.transaction import Transaction
 
 
 class Fence(Protocol):
-    """Gives out generations."""
+    """The source of generations."""
 
     async def take(self, known: int) -> int:
-        """A generation that is higher than every one given out, and than `known`. Raises InternalError."""
+        """Take a generation above every earlier one, and above `known`. Raises InternalError."""
         ...
 
     async def holds(self, generation: int) -> bool:
-        """Whether no higher one was given out. Raises InternalError."""
+        """Return whether no higher generation was taken. Raises InternalError."""
         ...
 
     async def last(self) -> int:
-        """The last one that was given out; 0 for none. Raises InternalError."""
+        """Return the last generation taken; 0 for none. Raises InternalError."""
         ...
 
 
 class PostgresFence:
-    """Generations as a row in the database."""
+    """Generations in a row of the database."""
 
     def __init__(self, database: Database, service: str, epoch: int) -> None:
         self._database = database
@@ -42,7 +42,7 @@ class PostgresFence:
         self._epoch = epoch
 
     async def take(self, known: int) -> int:
-        """The next generation (see the protocol)."""
+        """Take a generation above every earlier one, and above `known`."""
         archives = tables.archives
         first = insert(archives).values(service=self._service, epoch=self._epoch, generation=known + 1)
         higher = first.on_conflict_do_update(
@@ -57,11 +57,11 @@ class PostgresFence:
         return await self._database.transaction(work)
 
     async def holds(self, generation: int) -> bool:
-        """Whether this is the last generation that was given out."""
+        """Return whether this is the last generation taken."""
         return await self.last() == generation
 
     async def last(self) -> int:
-        """The last generation that was given out; 0 for none."""
+        """Return the last generation taken; 0 for none."""
         archives = tables.archives.c
         wanted = select(archives.generation).where(archives.service == self._service, archives.epoch == self._epoch)
         async with self._database.snapshot() as transaction:

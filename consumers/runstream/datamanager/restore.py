@@ -1,9 +1,9 @@
-"""Restoring a log, or some of its partitions, from the archive: all of it is verified before any of it is loaded.
+"""Restores a log, or some of its partitions, from the archive: everything is verified before anything is loaded.
 
-    verified -> noted -> not described -> streams deleted and made -> loaded -> projection reset -> described
+    verify -> note -> withdraw description -> delete and create streams -> load -> reset projection -> describe
 
-The description comes last, so that nothing uses a log that is not whole. An interrupted restore has left the note of
-which partitions it was about, and is begun again with them.
+The description comes last, so that no process uses an incomplete log. The note names the partitions of an unfinished
+restore; the next start restores them again from the beginning.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from runstream.log.loading import Load, StreamLoader
 from runstream.log.streams import read_key, write_key
 from runstream.snapshots.segments import as_load
 
-AT_ONCE = 4
-"""Partitions that are verified or loaded side by side: each has a segment in memory."""
+CONCURRENT_PARTITIONS = 4
+"""Partitions that are verified or loaded concurrently; each has a segment in memory."""
 _PROGRESS_COMMITS = 100_000
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """What a restore is about, in the control bucket while it goes on."""
+    """The note of an unfinished restore, in the control bucket."""
 
     epoch: int
     partitions: tuple[int, ...]
 
 
-async def noted(nc: Client, namespace: str, service: str, epoch: int) -> tuple[int, ...] | None:
-    """The partitions that an unfinished restore of this epoch was about; None when there is none."""
+async def read_note(nc: Client, namespace: str, service: str, epoch: int) -> tuple[int, ...] | None:
+    """Return the partitions of an unfinished restore of this epoch; None without one."""
     data = (await read_key(nc, namespace, _key(service))).data
     if not data:
         return None
@@ -49,16 +49,16 @@ async def noted(nc: Client, namespace: str, service: str, epoch: int) -> tuple[i
     return note.partitions if note.epoch == epoch else None
 
 
-async def forget_note(nc: Client, namespace: str, service: str) -> None:
-    """The log is whole: nothing is to be restored."""
+async def clear_note(nc: Client, namespace: str, service: str) -> None:
+    """Clear the note of a finished restore."""
     if (await read_key(nc, namespace, _key(service))).data:
         await write_key(nc, namespace, _key(service), b"")
 
 
 async def restore(nc: Client, archive: Archive, status: DataStatus, partitions: tuple[int, ...], replicas: int) -> None:
-    """Fill the streams of these partitions with what is archived; the log is not described yet.
+    """Create the streams of these partitions from the archive; the caller describes the log.
 
-    Raises DamagedArchiveError before anything is changed, InternalError when NATS or the storage fails.
+    Raises DamagedArchiveError before any change, InternalError when NATS or the storage fails.
     """
     subjects = status.subjects
     await _each(partitions, lambda partition: _verify(archive, status, partition))
@@ -82,16 +82,16 @@ async def restore(nc: Client, archive: Archive, status: DataStatus, partitions: 
                 f"stream {subjects.stream(partition)} ends at {ends[partition]} after it was restored up to "
                 f"{status.partitions[partition].last}",
                 code="notLoaded",
-                hint="start again: it is restored anew",
+                hint="start again: the restore begins from the start",
             )
 
 
 async def _each(partitions: Iterable[int], work: Callable[[int], Awaitable[None]]) -> None:
-    """Do something for all of these partitions, some at once. Raises what the first one raises that fails."""
-    room = asyncio.Semaphore(AT_ONCE)
+    """Do the work for each partition, some concurrently. Raises the error of the first failure."""
+    slots = asyncio.Semaphore(CONCURRENT_PARTITIONS)
 
     async def one(partition: int) -> None:
-        async with room:
+        async with slots:
             await work(partition)
 
     try:
@@ -108,17 +108,17 @@ def _key(service: str) -> str:
 
 async def _verify(archive: Archive, status: DataStatus, partition: int) -> None:
     commits = await archive.verify(status, partition)
-    log.info("verified", action="archive_verified", partition=partition, commits=commits)
+    log.info("verified the archive", action="archive_verified", partition=partition, commits=commits)
 
 
 async def _load(publisher: Publisher, archive: Archive, status: DataStatus, partition: int) -> None:
     loader = StreamLoader(publisher, status.subjects.stream(partition))
-    told = 0
+    reported = 0
     async for messages in _as_loads(archive, status, partition):
         await loader.load(messages)
-        if loader.end - told >= _PROGRESS_COMMITS:
-            told = loader.end
-            log.info("restoring", action="log_restoring", partition=partition, commits=told)
+        if loader.end - reported >= _PROGRESS_COMMITS:
+            reported = loader.end
+            log.info("restoring the log", action="log_restoring", partition=partition, commits=reported)
 
 
 async def _as_loads(archive: Archive, status: DataStatus, partition: int) -> AsyncIterator[list[Load]]:

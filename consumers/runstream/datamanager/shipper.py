@@ -1,9 +1,9 @@
 """Archives one epoch of a log, as the one datamanager of its generation: segments first, then the data status.
 
-    take over -> gather -> close segments -> store them -> data status -> still ours? -> tidy -> gather ...
+    take over -> gather -> close segments -> store them -> write data status -> check fence -> compact -> gather ...
 
-What is stored and not named yet is nothing; what is named is complete. So it may end at any moment, and whoever takes
-over goes on behind what the data status names.
+An object counts only once the data status names it, and the data status names complete objects only. So the process may
+die at any moment; its successor continues after the last named segment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 
 from runstream.datamanager.agreement import require_agreement
 from runstream.datamanager.archive import Archive
-from runstream.datamanager.compaction import GRACE_SECONDS, Tidying
+from runstream.datamanager.compaction import GRACE_SECONDS, Compaction
 from runstream.datamanager.errors import ArchiveFencedError, DamagedArchiveError
 from runstream.datamanager.fence import Fence
 from runstream.datamanager.status import (
@@ -26,9 +26,9 @@ from runstream.datamanager.status import (
     CurrentEpoch,
     DataStatus,
     PartitionStatus,
+    encode,
+    encode_status,
     tip_of,
-    written,
-    written_part,
 )
 from runstream.errors import InternalError, NotExistError, RunstreamError
 from runstream.jetstream.messaging import Progress
@@ -44,19 +44,19 @@ from runstream.telemetry.metrics import (
 )
 
 CLOSE_SECONDS = 4.0
-"""After its first commit a segment is closed: a second is left to store it, so that the archive is 5 behind at most."""
+"""Age of a segment's first commit at which it is closed; one more second to store it keeps the archive within 5."""
 _FIRST_BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
 log = structlog.get_logger()
 
 
 def utc_now() -> datetime:
-    """When a data status is written."""
+    """Return the current time (UTC)."""
     return datetime.now(UTC)
 
 
 class Shipper:
-    """Made anew for each time that a datamanager takes an archive over."""
+    """One term of a datamanager, from taking over the archive to its end."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Shipper:
         clock: Callable[[], datetime] = utc_now,
         progress: Progress | None = None,
     ) -> None:
-        """`deployment` is the id that NATS and the database have; `progress` learns how the archive gets on."""
+        """`deployment` is the id in NATS and the database; `progress` receives the archived positions and errors."""
         self._log = log
         self._fence = fence
         self._deployment = deployment
@@ -78,72 +78,72 @@ class Shipper:
         self._clock = clock
         self._progress = Progress() if progress is None else progress
         self.archive = Archive(objects, log.subjects)
-        self._tidying = Tidying(self.archive, grace=grace)
-        self._untidy: set[int] = set()
-        """Partitions in which something is wrong with older segments."""
+        self._compaction = Compaction(self.archive, grace=grace)
+        self._damaged: set[int] = set()
+        """Partitions with damaged older segments, which are not compacted."""
         self._status: DataStatus | None = None
-        self._intake: Intake | None = None
+        self._buffer: CommitBuffer | None = None
         self.began = asyncio.Event()
-        """Set when the archive is taken over, and every commit from now on is archived."""
+        """Set once the archive is taken over and new commits are archived."""
         self._finishing = asyncio.Event()
 
     @property
     def status(self) -> DataStatus | None:
-        """The data status as it was written last; None before the archive is taken over."""
+        """The last confirmed data status; None before the archive is taken over."""
         return self._status
 
     async def run(self, *, current: bool = True) -> DataStatus:
-        """Archive until `finish` was called; gives the last data status.
+        """Archive until `finish` is called; return the last data status.
 
-        `current`: this epoch is the one that is served. Raises ContradictionError when log and archive do not belong
-        together, ArchiveFencedError when another datamanager has taken over, InternalError when storage, database or
-        log fail at the beginning.
+        `current` says that this epoch is served. Raises ContradictionError when log and archive do not belong together,
+        ArchiveFencedError when another datamanager has taken over, InternalError when storage, database or log fail at
+        the beginning.
         """
         status = self._status = await self._take_over(current=current)
-        intake = self._intake = Intake(self._log, status.position.sequences)
+        buffer = self._buffer = CommitBuffer(self._log, status.position.sequences)
         try:
             async with asyncio.TaskGroup() as tasks:
-                reading = [tasks.create_task(intake.gather(partition)) for partition in range(self._log.partitions)]
-                reading.append(tasks.create_task(self._finish(intake)))
+                reading = [tasks.create_task(buffer.gather(partition)) for partition in range(self._log.partitions)]
+                reading.append(tasks.create_task(self._finish(buffer)))
                 self.began.set()
                 last = False
                 while not last:
-                    something = await intake.due(self._close_seconds)
-                    last = intake.hurried
-                    if something:
-                        status = await self._ship(intake, status)
+                    due = await buffer.due(self._close_seconds)
+                    last = buffer.finishing
+                    if due:
+                        status = await self._ship(buffer, status)
                     if not last:
-                        status = await self._tidied(intake, status)
+                        status = await self._compact(buffer, status)
                 for task in reading:
                     task.cancel()
         finally:
-            intake.forget_lag()
+            buffer.forget_lag()
         return self._status
 
     def finish(self) -> None:
-        """Have `run` archive what the log has now, and return."""
+        """Let `run` archive the commits that the log has now, and return."""
         self._finishing.set()
 
     def positions(self) -> dict[int, int]:
-        """How far each partition is archived."""
+        """Return the last archived sequence of each partition."""
         return dict(enumerate(self._status.position.sequences)) if self._status is not None else {}
 
-    async def _finish(self, intake: Intake) -> None:
+    async def _finish(self, buffer: CommitBuffer) -> None:
         await self._finishing.wait()
-        await intake.reached([await self._log.end(partition) for partition in range(self._log.partitions)])
-        await intake.hurry()
+        await buffer.reached([await self._log.end(partition) for partition in range(self._log.partitions)])
+        await buffer.finish()
 
     async def _take_over(self, *, current: bool) -> DataStatus:
         generations = await self.archive.generations()
         generation = await self._fence.take(generations[-1] if generations else 0)
-        # Read only now: whoever had the archive before wrote nothing that counts after the line above.
+        # Read only now: after the line above, no write of a predecessor is valid any more.
         found = await self.archive.find_status()
         if found is None:
             found = self._new(generation)
         elif found.generation >= generation:
             raise ArchiveFencedError(generation)
         else:
-            await require_agreement(self._log, found, self._deployment, self.archive.places.folder)
+            await require_agreement(self._log, found, self._deployment, self.archive.paths.folder)
         status = await self._write(replace(found, generation=generation, serial=0), {})
         if current:
             await self._name_current(status)
@@ -172,53 +172,55 @@ class Shipper:
         )
 
     async def _sweep(self, status: DataStatus) -> None:
-        """Remove what those before have left."""
+        """Remove the obsolete objects of predecessors."""
         try:
-            swept = await self._tidying.sweep(status)
+            swept = await self._compaction.sweep(status)
         except RunstreamError as error:
-            log.warning("what is left over in the archive stays", action="archive_not_swept", error=str(error))
+            log.warning("cannot remove obsolete objects of the archive", action="archive_not_swept", error=str(error))
             return
         if swept:
-            log.info("removed what was left over in the archive", action="archive_swept", objects=swept)
+            log.info("removed obsolete objects of the archive", action="archive_swept", objects=swept)
 
     async def _name_current(self, status: DataStatus) -> None:
         named = CurrentEpoch(format=FORMAT, deployment=status.deployment, epoch=status.epoch)
         try:
             before = await self.archive.current()
-        except DamagedArchiveError:  # it is written anew
+        except DamagedArchiveError:  # replaced below
             before = None
         if before != named:
-            await self.archive.objects.write(
-                self.archive.places.current, BytesSource(written_part(named)), persist=True
-            )
+            await self.archive.objects.write(self.archive.paths.current, BytesSource(encode(named)), persist=True)
 
-    async def _ship(self, intake: Intake, status: DataStatus) -> DataStatus:
-        """Archive what was gathered; tried again until it is done."""
+    async def _ship(self, buffer: CommitBuffer, status: DataStatus) -> DataStatus:
+        """Archive the gathered commits; retry until they are stored."""
         begun = time.perf_counter()
         before = status.position.sequences
         contents: dict[str, bytes] = {}
-        for taken in intake.take():
+        for taken in buffer.take():
             partition = status.partitions[taken.partition]
             segment = await asyncio.to_thread(taken.draft.compress, partition.last_sha256)
-            contents[self.archive.places.segment(segment.description)] = segment.data
-            status = status.at(taken.partition, partition.behind(segment.description, tip_of(taken.last)))
-        status = await self._persisted(intake, status, contents)
-        await intake.archived(status.position.sequences)
+            contents[self.archive.paths.segment(segment.description)] = segment.data
+            status = status.with_partition(
+                taken.partition, partition.with_segment(segment.description, tip_of(taken.last))
+            )
+        status = await self._write_with_retries(buffer, status, contents)
+        await buffer.archived(status.position.sequences)
         ARCHIVE_DURATION.record(time.perf_counter() - begun)
         for number, (old, new) in enumerate(zip(before, status.position.sequences, strict=True)):
             ARCHIVED_COMMITS.add(new - old, str(number))
         return status
 
-    async def _persisted(self, intake: Intake, status: DataStatus, contents: Mapping[str, bytes]) -> DataStatus:
+    async def _write_with_retries(
+        self, buffer: CommitBuffer, status: DataStatus, contents: Mapping[str, bytes]
+    ) -> DataStatus:
         backoff = _FIRST_BACKOFF
         while True:
             try:
                 return await self._write(status, contents)
             except InternalError as error:
-                intake.note_lag()
+                buffer.note_lag()
                 self._progress.failed(str(error))
                 log.warning(
-                    "the archive waits for object storage or database",
+                    "cannot write the archive: object storage or database fail; trying again",
                     action="archive_waits",
                     error=str(error),
                     seconds=backoff,
@@ -227,98 +229,103 @@ class Shipper:
             backoff = min(backoff * 2, _LAST_BACKOFF)
 
     async def _write(self, status: DataStatus, contents: Mapping[str, bytes]) -> DataStatus:
-        """Store segments, then the data status that names them. Raises ArchiveFencedError when it does not hold."""
+        """Store segments, then the data status that names them. Raises ArchiveFencedError when it is not valid."""
         serial = self._status.serial + 1 if self._status is not None else 0
         status = replace(status, serial=serial, written_at=self._clock())
         objects = self.archive.objects
         if contents:
             await objects.write_all(contents)
-        await objects.write(self.archive.places.status(status.generation), BytesSource(written(status)), persist=True)
+        await objects.write(
+            self.archive.paths.status(status.generation), BytesSource(encode_status(status)), persist=True
+        )
         if not await self._fence.holds(status.generation):
             raise ArchiveFencedError(status.generation)
         self._status = status
         self._progress.moved(dict(enumerate(status.position.sequences)))
-        self._tidying.written()
+        self._compaction.confirm()
         ARCHIVED_BYTES.add(sum(map(len, contents.values())))
         return status
 
-    async def _tidied(self, intake: Intake, status: DataStatus) -> DataStatus:
-        """The status with what could be merged; it is written with what is archived next."""
+    async def _compact(self, buffer: CommitBuffer, status: DataStatus) -> DataStatus:
+        """Return the compacted status, which is written with the next segments."""
         for partition in range(self._log.partitions):
             try:
-                while partition not in self._untidy and not intake.pressing:
-                    tidied = await self._tidying.tidied(status, partition)
-                    if tidied is None:
+                while partition not in self._damaged and not buffer.urgent:
+                    compacted = await self._compaction.compact(status, partition)
+                    if compacted is None:
                         break
-                    status = tidied
+                    status = compacted
             except RunstreamError as error:
-                # A storage that fails may do it the next time; an object that is damaged or gone stays so.
+                # A failing storage may work the next time; a damaged or missing object stays so.
                 if isinstance(error, DamagedArchiveError | NotExistError):
-                    self._untidy.add(partition)
+                    self._damaged.add(partition)
                 log.warning(
-                    "small segments stay as they are",
+                    "cannot compact the archive",
                     action="archive_not_tidied",
                     partition=partition,
                     error=str(error),
                 )
         try:
-            await self._tidying.delete_due()
+            await self._compaction.delete_due()
         except InternalError as error:
-            log.warning("what is left over in the archive stays", action="archive_not_swept", error=str(error))
+            log.warning("cannot remove obsolete objects of the archive", action="archive_not_swept", error=str(error))
         return status
 
 
 _BATCH = 100
-"""Turning a commit into a line takes 10 microseconds: others get their turn after a millisecond."""
+"""Encoding a commit takes 10 microseconds: a batch holds up the event loop for a millisecond."""
 _MEMORY_BYTES = 64 << 20
-"""Of the drafts of all partitions, once; as much again while they are stored."""
+"""Bytes of the drafts of all partitions; as much again while they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """What was gathered of one partition."""
+class TakenDraft:
+    """A draft of one partition, taken for archiving."""
 
     partition: int
     draft: SegmentDraft
     last: RawMessage
-    """The last commit in it."""
+    """The last commit of the draft."""
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _PartitionBuffer:
     writer: SegmentWriter
     read: int
-    """The last sequence that was read."""
+    """Last sequence read."""
     archived: int
-    """The last sequence that is archived."""
+    """Last sequence archived."""
     pending: int = 0
-    """How many the log has behind what was read."""
+    """Number of unread messages in the log."""
     begun: float = 0.0
-    """When the first commit of the draft was stored, in seconds since 1970."""
+    """Time at which the log stored the draft's first commit, in seconds since 1970."""
     oldest: float = 0.0
-    """The same of the first commit that is not archived."""
+    """The same for the first unarchived commit."""
     last: RawMessage | None = None
 
 
-class Intake:
-    """Gathers the commits of all partitions."""
+class CommitBuffer:
+    """The commits that are read and not archived yet: one draft for each partition, bounded in memory.
+
+    It is due when a draft is full, or some seconds after its first commit.
+    """
 
     def __init__(self, log: ReadableLog, after: Sequence[int]) -> None:
-        """`after` has the last sequence of each partition that is archived already."""
+        """`after` has the last archived sequence of each partition."""
         self._log = log
         room = min(MAX_BYTES, _MEMORY_BYTES // len(after))
         self._gathered = [
-            _Gathered(SegmentWriter(log.subjects.epoch, partition, max_bytes=room), at, at)
+            _PartitionBuffer(SegmentWriter(log.subjects.epoch, partition, max_bytes=room), at, at)
             for partition, at in enumerate(after)
         ]
         self._since: float | None = None
-        """When the first commit of all that is gathered came, by the event loop's clock."""
-        self.hurried = False
-        """Whether nothing more is waited for."""
+        """Time of the first gathered commit, by the event loop's clock."""
+        self.finishing = False
+        """True if the buffer waits for no more commits."""
         self._changed = asyncio.Condition()
 
     async def gather(self, partition: int) -> None:
-        """Read a partition until cancelled; waits while its draft is full."""
+        """Read a partition until cancelled; wait while its draft is full."""
         gathered = self._gathered[partition]
         async with self._log.read(partition, gathered.read) as reader:
             while True:
@@ -330,30 +337,30 @@ class Intake:
                 self.note_lag()
                 async with self._changed:
                     self._changed.notify_all()
-                await asyncio.sleep(0)  # a reader that has more ready does not wait
+                await asyncio.sleep(0)  # a reader with messages at hand never yields to the event loop
 
     async def due(self, seconds: float) -> bool:
-        """Wait until something is to be archived; False when there is nothing, and nothing more is waited for."""
+        """Wait until commits are due, `seconds` after the first; return False if it is empty and waits for no more."""
         async with self._changed:
-            await self._changed.wait_for(lambda: self._since is not None or self.hurried)
+            await self._changed.wait_for(lambda: self._since is not None or self.finishing)
             if self._since is None:
                 return False
             try:
                 async with asyncio.timeout_at(self._since + seconds):
-                    await self._changed.wait_for(lambda: self.pressing)
+                    await self._changed.wait_for(lambda: self.urgent)
             except TimeoutError:
-                pass  # which is the other reason to archive it
+                pass  # due by age
         return True
 
     @property
-    def pressing(self) -> bool:
-        """Whether what is gathered is to be archived at once."""
-        return self.hurried or any(gathered.writer.full for gathered in self._gathered)
+    def urgent(self) -> bool:
+        """True if the gathered commits are due at once."""
+        return self.finishing or any(gathered.writer.full for gathered in self._gathered)
 
-    def take(self) -> list[Taken]:
-        """What was gathered of each partition; gathering begins anew."""
+    def take(self) -> list[TakenDraft]:
+        """Take the draft of each partition, and start new ones."""
         taken = [
-            Taken(partition, gathered.writer.take(), gathered.last)
+            TakenDraft(partition, gathered.writer.take(), gathered.last)
             for partition, gathered in enumerate(self._gathered)
             if gathered.last is not None and not gathered.writer.empty
         ]
@@ -361,7 +368,7 @@ class Intake:
         return taken
 
     async def archived(self, ends: Sequence[int]) -> None:
-        """All up to these sequences is archived: there is room for more."""
+        """Note that the commits up to these sequences are archived, which makes room for more."""
         for gathered, end in zip(self._gathered, ends, strict=True):
             gathered.archived, gathered.oldest = end, gathered.begun
         self.note_lag()
@@ -369,20 +376,20 @@ class Intake:
             self._changed.notify_all()
 
     async def reached(self, ends: Sequence[int]) -> None:
-        """Wait until every partition was read up to its end, as it was given."""
+        """Wait until every partition is read up to these sequences."""
         async with self._changed:
             await self._changed.wait_for(
                 lambda: all(gathered.read >= end for gathered, end in zip(self._gathered, ends, strict=True))
             )
 
-    async def hurry(self) -> None:
-        """From now on archive at once what is gathered, and wait for nothing more."""
+    async def finish(self) -> None:
+        """Make gathered commits due at once, and wait for no more."""
         async with self._changed:
-            self.hurried = True
+            self.finishing = True
             self._changed.notify_all()
 
     def note_lag(self) -> None:
-        """Say how far the archive is behind."""
+        """Set the metrics of the archive's lag."""
         now = time.time()
         for partition, gathered in enumerate(self._gathered):
             behind = gathered.read + gathered.pending - gathered.archived
@@ -391,17 +398,17 @@ class Intake:
             ARCHIVE_LAG_SECONDS.set(seconds, str(partition))
 
     def forget_lag(self) -> None:
-        """Say nothing about it any more: somebody else archives."""
+        """Drop the metrics of the lag: another process archives now."""
         for partition in range(len(self._gathered)):
             for gauge in (ARCHIVE_LAG_COMMITS, ARCHIVE_LAG_SECONDS):
                 gauge.forget(str(partition))
 
-    async def _room(self, gathered: _Gathered) -> None:
+    async def _room(self, gathered: _PartitionBuffer) -> None:
         async with self._changed:
             self._changed.notify_all()
             await self._changed.wait_for(lambda: not gathered.writer.full)
 
-    def _add(self, gathered: _Gathered, message: RawMessage) -> None:
+    def _add(self, gathered: _PartitionBuffer, message: RawMessage) -> None:
         if gathered.writer.empty:
             gathered.begun = message.stored_at.timestamp()
             if gathered.read == gathered.archived:

@@ -1,6 +1,7 @@
-"""What happens to the log before anything of a process uses it: it is found, begun, restored, or the start is refused.
+"""Prepares the log before a process uses it: finds, creates or restores it, or refuses the start.
 
-Every process that has the database does this first, one at a time; the others wait until the log is described.
+Each process with a database does this first, one at a time. Executors, which have none, wait until the log is
+described.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from runstream.database.database import Database
 from runstream.database.transaction import Transaction
 from runstream.datamanager.agreement import require_agreement
 from runstream.datamanager.archive import Archive
-from runstream.datamanager.restore import forget_note, noted, restore
+from runstream.datamanager.restore import clear_note, read_note, restore
 from runstream.datamanager.startup_state import (
-    Archived,
-    Begin,
-    Knowledge,
-    Nats,
-    Restore,
-    Situation,
+    ArchiveState,
+    CreateLog,
+    DatabaseState,
+    NatsState,
+    RestoreLog,
+    StartupState,
     decide,
     epoch_of,
     lost_commits,
@@ -51,29 +52,29 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What became of a lost log."""
+    """The result of a restore."""
 
     commits: int
-    """How many were restored."""
+    """Number of restored commits."""
     until: datetime | None
-    """When the newest of them was stored; what came later is lost."""
+    """Time at which the newest restored commit was first stored; later commits are lost."""
     lost: dict[int, tuple[int, int]]
-    """Of what is lost the sequences that the database has seen, first and last by partition."""
+    """Lost commits that the database has seen: first and last sequence, by partition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A log that can be opened."""
+    """A log that is ready to be opened."""
 
     deployment: str
-    """The id of the deployment, the same in NATS, database and archive."""
+    """Id of the deployment, the same in NATS, database and archive."""
     restored: Restored | None
-    """None when the log was there, or is new."""
+    """None for an existing or new log."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPlace:
-    """Where the log of a service is, and what a new one is made with."""
+    """The place of a service's log, and the parameters of a new one."""
 
     nats: Client
     database: Database
@@ -85,45 +86,45 @@ class LogPlace:
 
 
 async def prepare_log(place: LogPlace) -> Prepared:
-    """Make sure that the log is there, whole, and the one that database and archive know.
+    """Make sure that the log exists, is complete, and is the one that database and archive know.
 
-    Raises ContradictionError or NoDataStatusError, with the ways out, when it cannot be had without losing something;
-    InternalError when NATS, database or storage fail. Nothing is changed then.
+    Raises ContradictionError or NoDataStatusError, with the ways out, when every choice would lose data; InternalError
+    when NATS, database or storage fail.
     """
-    async with one_at_a_time(place.database, place.namespace, place.service):
+    async with startup_lock(place.database, place.namespace, place.service):
         description = await streams.described(place.nats, place.namespace, place.service)
-        found = await _situation(place, description)
+        found = await _read_state(place, description)
         plan = decide(found)
         restored: Restored | None = None
         deployment = _deployment(found)
-        if isinstance(plan, Restore):
+        if isinstance(plan, RestoreLog):
             restored = await _restored(place, found, plan)
-        elif isinstance(plan, Begin):
+        elif isinstance(plan, CreateLog):
             await streams.create_streams(place.nats, found.subjects, place.partitions, place.replicas)
-        elif found.archived.status is not None:
-            await _require_agreement(place, found, found.archived.status, ())
-        deployment = await claim(place.database, deployment)
+        elif found.archive.status is not None:
+            await _require_agreement(place, found, found.archive.status, ())
+        deployment = await claim_deployment(place.database, deployment)
         await _describe(place, found, deployment, description)
-        await note_epoch(place.database, place.service, found.subjects.epoch, len(found.nats.ends))
+        await record_epoch(place.database, place.service, found.subjects.epoch, len(found.nats.ends))
     return Prepared(deployment, restored)
 
 
-async def _situation(place: LogPlace, description: LogDescription | None) -> Situation:
-    database = await known(place.database, place.service)
-    # The archives of a service have one object in common; whichever epoch it is asked by.
+async def _read_state(place: LogPlace, description: LogDescription | None) -> StartupState:
+    database = await read_database_state(place.database, place.service)
+    # `current.json` is of the service: the epoch in these subjects does not matter.
     current = await Archive(place.objects, Subjects(place.namespace, place.service, 1)).current()
     subjects = Subjects(place.namespace, place.service, epoch_of(description, database, current))
     archive = Archive(place.objects, subjects)
     status = await archive.find_status()
-    archived = Archived(status, status is not None or await archive.anything() is not None, current)
+    archived = ArchiveState(status, status is not None or await archive.anything() is not None, current)
     partitions = _partitions(place, subjects, description, status, database)
-    nats = Nats(
+    nats = NatsState(
         description,
         await deployment_in_nats(place.nats, place.namespace),
-        await noted(place.nats, place.namespace, place.service, subjects.epoch),
+        await read_note(place.nats, place.namespace, place.service, subjects.epoch),
         await streams.ends(place.nats, subjects, partitions),
     )
-    return Situation(subjects, nats, database, archived, place.database.schema)
+    return StartupState(subjects, nats, database, archived, place.database.schema)
 
 
 def _partitions(
@@ -131,9 +132,9 @@ def _partitions(
     subjects: Subjects,
     description: LogDescription | None,
     status: DataStatus | None,
-    database: Knowledge,
+    database: DatabaseState,
 ) -> int:
-    """How many the log has: as NATS says, else as the archive, the database or, for a new one, the settings say."""
+    """Return the number of partitions: that of NATS, else of the archive, the database, or the settings."""
     if description is not None and description.epoch == subjects.epoch:
         return description.partitions
     if status is not None:
@@ -141,15 +142,15 @@ def _partitions(
     return database.partitions or place.partitions
 
 
-def _deployment(found: Situation) -> str:
-    """The id that all who have one agree on; a new one when nobody has."""
-    status = found.archived.status
+def _deployment(found: StartupState) -> str:
+    """Return the id in database, NATS or archive, which agree; a new one if none has an id."""
+    status = found.archive.status
     archived = status.deployment if status is not None else None
     return found.database.deployment or found.nats.deployment or archived or new_id()
 
 
 async def deployment_in_nats(nc: Client, namespace: str) -> str | None:
-    """The id of the deployment as NATS has it; None when it has none. Raises InternalError."""
+    """Return the deployment's id in NATS; None without one. Raises InternalError."""
     data = (await read_key(nc, namespace, _DEPLOYMENT)).data
     try:
         return str(orjson.loads(data)["id"]) if data else None
@@ -157,18 +158,20 @@ async def deployment_in_nats(nc: Client, namespace: str) -> str | None:
         raise InternalError(
             f"the key {_DEPLOYMENT!r} of bucket {namespace}_control is not ours: {data[:80]!r}",
             code="foreignLog",
-            hint="choose another namespace, or give NATS its data back",
+            hint="choose another namespace, or restore NATS's data",
         ) from error
 
 
-async def _require_agreement(place: LogPlace, found: Situation, status: DataStatus, without: tuple[int, ...]) -> None:
-    """Compare the log with the archive, `without` partitions that are not there."""
+async def _require_agreement(
+    place: LogPlace, found: StartupState, status: DataStatus, without: tuple[int, ...]
+) -> None:
+    """Compare the log with the archive, `without` its missing partitions."""
     reader = LogReader(place.nats, found.subjects, len(found.nats.ends))
-    where = Archive(place.objects, found.subjects).places.folder
+    where = Archive(place.objects, found.subjects).paths.folder
     await require_agreement(reader, status, status.deployment, where, without)
 
 
-async def _restored(place: LogPlace, found: Situation, plan: Restore) -> Restored:
+async def _restored(place: LogPlace, found: StartupState, plan: RestoreLog) -> Restored:
     status = plan.status
     archive = Archive(place.objects, found.subjects)
     await _require_agreement(place, found, status, plan.partitions)
@@ -176,7 +179,7 @@ async def _restored(place: LogPlace, found: Situation, plan: Restore) -> Restore
     log.warning(
         f"the log is missing in NATS: restoring {counted(commits, 'commit')} from the archive",
         action="log_restore_begins",
-        archive=archive.places.folder,
+        archive=archive.paths.folder,
         commits=commits,
         partitions=plan.partitions,
         until=status.until,
@@ -187,12 +190,12 @@ async def _restored(place: LogPlace, found: Situation, plan: Restore) -> Restore
         for partition, end in enumerate(found.nats.ends)
     ]
     restored = Restored(commits, status.until, lost_commits(ends, found.database))
-    await _tell(place, restored)
+    await _report(place, restored)
     return restored
 
 
-async def _tell(place: LogPlace, restored: Restored) -> None:
-    """Say what was restored and what is lost; a projection that has seen what is lost is emptied."""
+async def _report(place: LogPlace, restored: Restored) -> None:
+    """Log what is restored and what is lost; reset a projection that has seen lost commits."""
     for partition, (first, last) in restored.lost.items():
         log.warning(
             f"commits {first} to {last} of partition {partition} ({last - first + 1}) are lost: they were in the "
@@ -203,8 +206,8 @@ async def _tell(place: LogPlace, restored: Restored) -> None:
             last=last,
         )
     if restored.lost:
-        await forget_projection(place.database, place.service)
-        log.warning("the projection is made anew from the restored log", action="projection_reset")
+        await reset_projection(place.database, place.service)
+        log.warning("reset the projection: it is built again from the restored log", action="projection_reset")
     until = f"{restored.until:%Y-%m-%d %H:%M:%S.%f} UTC" if restored.until is not None else "its beginning"
     log.warning(
         f"the log is restored: {counted(restored.commits, 'commit')}, up to {until}; later commits are lost",
@@ -214,8 +217,8 @@ async def _tell(place: LogPlace, restored: Restored) -> None:
     )
 
 
-async def _describe(place: LogPlace, found: Situation, deployment: str, description: LogDescription | None) -> None:
-    """Say whose log it is, and then, as the last thing, that it is whole."""
+async def _describe(place: LogPlace, found: StartupState, deployment: str, description: LogDescription | None) -> None:
+    """Write the deployment's id, and then the description, which declares the log complete."""
     await streams.create_control_bucket(place.nats, place.namespace, place.replicas)
     if found.nats.deployment is None:
         data = orjson.dumps({"id": deployment})
@@ -223,17 +226,17 @@ async def _describe(place: LogPlace, found: Situation, deployment: str, descript
     epoch = found.subjects.epoch
     if description is not None and description.epoch != epoch:
         log.warning(
-            f"NATS named epoch {description.epoch}; the database says that it is {epoch}",
+            f"corrected the epoch in NATS from {description.epoch} to {epoch}, as in the database",
             action="epoch_repaired",
             epoch=epoch,
         )
     await streams.describe(place.nats, found.subjects, len(found.nats.ends), instead=description)
-    await forget_note(place.nats, place.namespace, place.service)
+    await clear_note(place.nats, place.namespace, place.service)
 
 
 RESET_SECONDS = 60.0
 LOCK_SECONDS = 3600
-"""How long another process may take to restore the log."""
+"""Time that another process may take to restore the log, in seconds."""
 _PROJECTED = (
     tables.runs,
     tables.run_tasks,
@@ -246,8 +249,8 @@ _PROJECTED = (
 log = structlog.get_logger()
 
 
-async def known(database: Database, service: str) -> Knowledge:
-    """What the database knows of a service's log."""
+async def read_database_state(database: Database, service: str) -> DatabaseState:
+    """Read the state of a service's log from the database."""
     epochs, checkpoints = tables.epochs.c, tables.checkpoints.c
     current = select(epochs.epoch, epochs.partitions).where(epochs.service == service, epochs.current)
     reached = select(checkpoints.partition, checkpoints.epoch, checkpoints.sequence).where(
@@ -257,9 +260,9 @@ async def known(database: Database, service: str) -> Knowledge:
         deployment = await transaction.first(select(tables.deployment.c.id))
         epoch = await transaction.first(current)
         rows = await transaction.rows(reached)
-    # A database that is older than the table of epochs has only checkpoints.
+    # A database older than the table of epochs has only checkpoints.
     number = epoch["epoch"] if epoch is not None else max((row["epoch"] for row in rows), default=None)
-    return Knowledge(
+    return DatabaseState(
         deployment["id"] if deployment is not None else None,
         number,
         epoch["partitions"] if epoch is not None else None,
@@ -267,8 +270,8 @@ async def known(database: Database, service: str) -> Knowledge:
     )
 
 
-async def claim(database: Database, deployment: str) -> str:
-    """Write down whose database this is, if it is nobody's; gives what is written there."""
+async def claim_deployment(database: Database, deployment: str) -> str:
+    """Write the deployment's id into a database that has none; return the id that it has."""
     row = insert(tables.deployment).values(id=deployment).on_conflict_do_nothing()
 
     async def work(transaction: Transaction) -> str:
@@ -279,8 +282,8 @@ async def claim(database: Database, deployment: str) -> str:
     return await database.transaction(work)
 
 
-async def note_epoch(database: Database, service: str, epoch: int, partitions: int) -> None:
-    """Write down that the log is made, in this epoch; what is known of a current epoch stays."""
+async def record_epoch(database: Database, service: str, epoch: int, partitions: int) -> None:
+    """Record the epoch of a new log, unless the database has a current epoch."""
     epochs = tables.epochs
     current = select(epochs.c.epoch).where(epochs.c.service == service, epochs.c.current)
     row = insert(epochs).values(service=service, epoch=epoch, current=True, partitions=partitions)
@@ -295,8 +298,8 @@ async def note_epoch(database: Database, service: str, epoch: int, partitions: i
     await database.transaction(work)
 
 
-async def forget_projection(database: Database, service: str) -> None:
-    """Empty the projection and set it to its beginning, at once: it is made anew from the log."""
+async def reset_projection(database: Database, service: str) -> None:
+    """Empty the projection and its checkpoints in one transaction: it is built again from the log."""
     checkpoints = tables.checkpoints
     names = ", ".join(table.name for table in _PROJECTED)
 
@@ -308,8 +311,8 @@ async def forget_projection(database: Database, service: str) -> None:
 
 
 @asynccontextmanager
-async def one_at_a_time(database: Database, namespace: str, service: str) -> AsyncIterator[None]:
-    """For as long as the block lasts no other process looks after this log. Raises InternalError."""
+async def startup_lock(database: Database, namespace: str, service: str) -> AsyncIterator[None]:
+    """Hold the lock under which one process at a time prepares the log. Raises InternalError."""
     connection = await database.connect(watchful=True)
     try:
         await _lock(connection, lock_key(f"{database.schema}/{namespace}/{service}/start"))
@@ -321,11 +324,11 @@ async def one_at_a_time(database: Database, namespace: str, service: str) -> Asy
 async def _lock(connection: asyncpg.Connection[asyncpg.Record], key: int) -> None:
     try:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
-            log.info("another process looks after the log; waiting for it", action="log_waits")
+            log.info("another process is preparing the log; waiting for it", action="log_waits")
             await connection.execute("SELECT pg_advisory_lock($1)", key, timeout=LOCK_SECONDS)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         raise InternalError(
-            f"the lock under which the log is looked after was not had: {str(error) or type(error).__name__}",
+            f"cannot acquire the lock for preparing the log: {str(error) or type(error).__name__}",
             code="startLockFailed",
-            hint="another process may still restore the log: its log records say how far it is",
+            hint="another process may still be restoring the log: see its log records",
         ) from error

@@ -1,10 +1,10 @@
-"""What a process finds when it starts, and what follows from it: use the log, begin one, restore it, or refuse.
+"""Decides what a start does with the state that it finds: use the log, create one, restore it, or refuse to start.
 
                        log is there           log is missing
     data status        compare, then use      restore
-    none               use                    begin, if the database knows of none either; else refuse
+    none               use                    create, unless the database knows a log: then refuse
 
-Nothing is decided by what could not be read: that is an error before it comes to this.
+A part of the state that cannot be read is an error before the decision, never a missing part.
 """
 
 from __future__ import annotations
@@ -15,97 +15,97 @@ from typing import TypeAlias
 
 from runstream.datamanager.agreement import ways_out
 from runstream.datamanager.errors import ContradictionError, NoDataStatusError
-from runstream.datamanager.status import CurrentEpoch, DataStatus, Places
+from runstream.datamanager.status import ArchivePaths, CurrentEpoch, DataStatus
 from runstream.log.streams import LogDescription
 from runstream.subjects import Subjects
 
 
 @dataclass(frozen=True, slots=True)
-class Nats:
-    """What NATS has of the log."""
+class NatsState:
+    """The log as NATS has it."""
 
     description: LogDescription | None = None
     deployment: str | None = None
     restoring: tuple[int, ...] | None = None
-    """The partitions that a restore had begun to fill; None when none is under way."""
+    """Partitions of an unfinished restore; None without one."""
     ends: tuple[int | None, ...] = ()
-    """The last sequence of each stream of the epoch; None where there is no stream."""
+    """Last sequence of each stream of the epoch; None for a missing stream."""
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
-    """What the database knows."""
+class DatabaseState:
+    """The log as the database knows it."""
 
     deployment: str | None = None
     epoch: int | None = None
-    """The current one; None when no log was ever made."""
+    """The current epoch; None if there never was a log."""
     partitions: int | None = None
     checkpoints: Mapping[int, int] | None = None
-    """How far each partition of that epoch is projected; empty or None for not at all."""
+    """Last projected sequence of each partition of that epoch."""
 
     def projected(self, partition: int) -> int:
-        """The last sequence of the partition that is projected; 0 for none."""
+        """Return the last projected sequence of a partition; 0 for none."""
         return (self.checkpoints or {}).get(partition, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Archived:
-    """What the object storage has of it."""
+class ArchiveState:
+    """The log as the object storage has it."""
 
     status: DataStatus | None = None
     anything: bool = False
-    """Whether there is any object of the epoch."""
+    """True if the epoch has any object."""
     current: CurrentEpoch | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Situation:
-    """All of it."""
+class StartupState:
+    """The state of NATS, database and archive at a start."""
 
     subjects: Subjects
-    """Of the epoch that is looked at (see `epoch_of`)."""
-    nats: Nats
-    database: Knowledge
-    archived: Archived
+    """Subjects of the epoch (see `epoch_of`)."""
+    nats: NatsState
+    database: DatabaseState
+    archive: ArchiveState
     schema: str
-    """Of the database."""
+    """Schema of the database."""
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """There is nothing anywhere: make a new log."""
+class CreateLog:
+    """Create a new log: there is none anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """The log is there."""
+class UseLog:
+    """Use the log that NATS has."""
 
 
 @dataclass(frozen=True, slots=True)
-class Restore:
-    """The log, or some of its partitions, are to be restored from the archive."""
+class RestoreLog:
+    """Restore the log, or some of its partitions, from the archive."""
 
     status: DataStatus
     partitions: tuple[int, ...]
 
 
-Plan: TypeAlias = Begin | Use | Restore
+Plan: TypeAlias = CreateLog | UseLog | RestoreLog
 
 
-def epoch_of(description: LogDescription | None, database: Knowledge, current: CurrentEpoch | None) -> int:
-    """Which epoch is served: the database decides, then NATS, then what the archive names.
+def epoch_of(description: LogDescription | None, database: DatabaseState, current: CurrentEpoch | None) -> int:
+    """Return the served epoch: that of the database, else of NATS, else of the archive.
 
-    Raises ContradictionError when NATS and the archive name different ones and nobody can decide.
+    Raises ContradictionError when NATS and the archive differ and the database knows none.
     """
     if database.epoch is not None:
         return database.epoch
     if description is not None and current is not None and description.epoch != current.epoch:
         raise ContradictionError(
             f"NATS serves epoch {description.epoch}, the archive was last of epoch {current.epoch}, and the database "
-            "knows of none: one of them is older than an import",
+            "knows no epoch: NATS or the archive is older than an import",
             code="otherEpoch",
             details={"log": description.epoch, "archive": current.epoch},
-            hint="give the newest database back, which decides; or move aside what is older: NATS's data (the log is "
+            hint="restore the newest database, which decides; or move the older one away: NATS's data (the log is then "
             "restored from the archive) or the archive of this service",
         )
     if description is not None:
@@ -113,14 +113,14 @@ def epoch_of(description: LogDescription | None, database: Knowledge, current: C
     return current.epoch if current is not None else 1
 
 
-def decide(found: Situation) -> Plan:
-    """What is to be done. Raises ContradictionError or NoDataStatusError when nothing can be without losing something.
+def decide(found: StartupState) -> Plan:
+    """Decide what to do. Raises ContradictionError or NoDataStatusError when every choice would lose data.
 
-    Whether a log that is there is the one that was archived is still to be compared (`require_agreement`).
+    The caller still compares an existing log with the archive (`require_agreement`).
     """
     _require_one_deployment(found)
     missing = tuple(partition for partition, end in enumerate(found.nats.ends) if end is None)
-    description, status = found.nats.description, found.archived.status
+    description, status = found.nats.description, found.archive.status
     whole = description is not None and description.epoch == found.subjects.epoch
     unfinished = found.nats.restoring if not whole else None
     if unfinished is not None:
@@ -129,34 +129,34 @@ def decide(found: Situation) -> Plan:
     if not whole and not any(found.nats.ends) and (missing or description is None):
         if description is not None and status is None:
             raise _other_epoch(found, description)
-        if status is None and not found.archived.anything and found.database.epoch is None:
-            return Begin()
+        if status is None and not found.archive.anything and found.database.epoch is None:
+            return CreateLog()
         return _restore(found, tuple(range(len(found.nats.ends))), "the log is missing in NATS")
     if missing:
         names = ", ".join(found.subjects.stream(partition) for partition in missing)
         return _restore(found, missing, f"of the log, {names} is missing in NATS")
     _require_projected(found)
-    return Use()
+    return UseLog()
 
 
-def _restore(found: Situation, partitions: tuple[int, ...], why: str) -> Restore:
-    status = found.archived.status
+def _restore(found: StartupState, partitions: tuple[int, ...], why: str) -> RestoreLog:
+    status = found.archive.status
     if status is not None:
-        return Restore(status, partitions)
-    where = Places.of(found.subjects).folder
-    left = " (only segments that nothing vouches for)" if found.archived.anything else ""
+        return RestoreLog(status, partitions)
+    where = ArchivePaths.of(found.subjects).folder
+    left = " (only segments that no data status names)" if found.archive.anything else ""
     knows = "" if found.database.epoch is None else ", and the database knows that there was one"
     raise NoDataStatusError(
         where,
         f"{why}{knows}; there is no data status in {where} to restore it from{left}",
-        hint="give NATS its data back, or the object storage the archive; or name the ones that have it. To give up "
-        f"all that was and begin empty, drop schema {found.schema!r} of the database (or name another one)"
-        + (f" and move {where} away" if found.archived.anything else ""),
+        hint="restore NATS's data or the archive; or configure the NATS or object storage that has it. To lose "
+        f"everything and start with an empty log, drop schema {found.schema!r} of the database (or name another one)"
+        + (f" and move {where} away" if found.archive.anything else ""),
     )
 
 
-def _require_one_deployment(found: Situation) -> None:
-    status, current = found.archived.status, found.archived.current
+def _require_one_deployment(found: StartupState) -> None:
+    status, current = found.archive.status, found.archive.current
     archive = status.deployment if status is not None else current.deployment if current is not None else None
     ids = {"NATS": found.nats.deployment, "the database": found.database.deployment, "the archive": archive}
     said = {where: deployment for where, deployment in ids.items() if deployment is not None}
@@ -166,28 +166,28 @@ def _require_one_deployment(found: Situation) -> None:
             code="otherDeployment",
             details=dict(said),
             hint="check the NATS URL, the namespace, the database URL with its schema, and the object storage: one of "
-            "them names another deployment's",
+            "them belongs to another deployment",
         )
 
 
-def _require_projected(found: Situation) -> None:
-    """The log has all that the database has seen of it."""
+def _require_projected(found: StartupState) -> None:
+    """Raise ContradictionError unless the log has every commit that the database has seen."""
     ends: Sequence[int] = [end or 0 for end in found.nats.ends]
     lost = lost_commits(ends, found.database)
     for partition, (first, last) in lost.items():
-        where = Places.of(found.subjects).folder
-        status = found.archived.status
+        where = ArchivePaths.of(found.subjects).folder
+        status = found.archive.status
         raise ContradictionError(
             f"the log has gone back in time: partition {partition} ends at {first - 1}, the database has seen {last}",
             code="logWentBack",
             details={"partition": partition, "log": first - 1, "database": last},
             hint=ways_out(status, where)
             if status is not None
-            else "give NATS its newest data back; or restore database and NATS to one moment",
+            else "restore NATS's newest data; or restore database and NATS to one moment",
         )
 
 
-def _other_epoch(found: Situation, description: LogDescription) -> ContradictionError:
+def _other_epoch(found: StartupState, description: LogDescription) -> ContradictionError:
     return ContradictionError(
         f"NATS serves epoch {description.epoch}, the database epoch {found.subjects.epoch}, which is neither in NATS "
         "nor in the archive",
@@ -197,10 +197,10 @@ def _other_epoch(found: Situation, description: LogDescription) -> Contradiction
     )
 
 
-def lost_commits(ends: Sequence[int], knowledge: Knowledge) -> dict[int, tuple[int, int]]:
-    """The first and last sequence of what the database has seen, and a log with these ends has not, by partition."""
+def lost_commits(ends: Sequence[int], database: DatabaseState) -> dict[int, tuple[int, int]]:
+    """Return the commits that the database has seen and a log with these ends lacks: first and last, by partition."""
     return {
-        partition: (end + 1, knowledge.projected(partition))
+        partition: (end + 1, database.projected(partition))
         for partition, end in enumerate(ends)
-        if knowledge.projected(partition) > end
+        if database.projected(partition) > end
     }
