@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import FieldInfo, fields, replace
 
+from runstream.atomic_files import replace_file
 from runstream.counting import counted
-from runstream.embedded.process import write_private
 from runstream.errors import BadRequestError, InternalError
 from runstream.events.run_config import RunConfig, RunConfigTask, Sealed, Text
 from runstream.ids import content_hash
@@ -134,7 +134,7 @@ def key_id(key: bytes) -> str:
 
 def make_key_file(path: Path) -> None:
     """Write a file with one new key that only its owner can read."""
-    write_private(path, base64.b64encode(os.urandom(KEY_BYTES)).decode() + "\n")
+    replace_file(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
 
 
 def _key(text: str, path: Path) -> bytes:

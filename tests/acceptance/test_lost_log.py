@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from runstream.counting import counted
 from runstream.datamanager.archive import Archive
 from runstream.objects import ObjectStorage, PosixObjects
 from runstream.subjects import Subjects
@@ -123,7 +124,7 @@ async def test_killed_under_load_all_but_the_last_seconds_is_back(open_path: Pat
         assert {at: now.commits[at].commit for at in kept} == {at: stored.commit for at, stored in kept.items()}
         (restored,) = told(deployment, "log_restored")
         assert (restored["level"], restored["commits"]) == ("warning", sum(ends))
-        assert f"{sum(ends)} commits" in restored["event"]
+        assert counted(sum(ends), "commit") in restored["event"]
         lost = {one["partition"]: (one["first"], one["last"]) for one in told(deployment, "commits_lost")}
         assert lost == {at: (ends[at] + 1, last) for at, last in seen.items() if last > ends[at]}
         missing = [stored.commit for at, stored in story.commits.items() if at not in kept]

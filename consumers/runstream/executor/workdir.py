@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 import structlog
 
+from runstream.atomic_files import replace_file
 from runstream.errors import InternalError
 from runstream.executor.beneath import FOLDER, closing, open_beneath, remove_tree
 from runstream.ids import new_id, require_token
@@ -49,7 +50,7 @@ class ExecutorPlace:
             return require_token(wanted, "executor id")
         file = self._root / "id"
         if not file.exists():
-            _replace(file, new_id().encode())
+            replace_file(file, new_id().encode(), mode=0o666)
         return require_token(file.read_text().strip(), "executor id")
 
     @contextlib.contextmanager
@@ -94,18 +95,9 @@ class ExecutorPlace:
         }
         file = self._root / "positions.json"
         try:
-            _replace(file, orjson.dumps(content))
+            replace_file(file, orjson.dumps(content), mode=0o666)
         except OSError as error:  # no room on the disk, or no file left to open
             log.warning(f"{file} cannot be written: {error}", action="positions_not_kept", path=str(file))
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_suffix(".new")
-    with temporary.open("wb") as new:
-        new.write(content)
-        new.flush()
-        os.fsync(new.fileno())
-    temporary.replace(file)
 
 
 class TaskFolder:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from runstream.embedded.process import write_private
+from runstream.atomic_files import replace_file
 from runstream.errors import BadRequestError, ConflictError, InternalError, RunstreamError
 from runstream.ids import new_id, require_token
 from runstream.release import version
@@ -62,21 +62,21 @@ class DataDir:
         """The token of the local API: made once."""
         path = self.path / "token"
         if not path.exists():
-            write_private(path, secrets.token_urlsafe(24))
+            replace_file(path, secrets.token_urlsafe(24).encode())
         return path.read_text().strip()
 
     def instance(self) -> str:
         """The id of the process that uses this folder: made once, so that a restart takes the place of what it was."""
         path = self.path / "instance"
         if not path.exists():
-            write_private(path, new_id())
+            replace_file(path, new_id().encode())
         return require_token(path.read_text().strip(), f"the instance id in {path}")
 
     @contextmanager
     def announced(self, url: str, token: str) -> Iterator[None]:
         """Let client commands find the service here."""
         path = self.path / "service.json"
-        write_private(path, json.dumps({"url": url, "token": token, "pid": os.getpid()}))
+        replace_file(path, json.dumps({"url": url, "token": token, "pid": os.getpid()}).encode())
         try:
             yield
         finally:
@@ -90,7 +90,7 @@ class DataDir:
 
     def remember_port(self, port: int) -> None:
         """Keep the gateway's port, so that its URL stays the same."""
-        write_private(self.path / "port", str(port))
+        replace_file(self.path / "port", str(port).encode())
 
 
 def needed_bytes(settings: Settings) -> int:
@@ -207,7 +207,7 @@ def _check_format(path: Path) -> None:
 def _mark(path: Path) -> None:
     marker = path / "runstream.json"
     if not marker.exists():
-        write_private(marker, json.dumps({"format": FORMAT, "made_by": version()}))
+        replace_file(marker, json.dumps({"format": FORMAT, "made_by": version()}).encode())
 
 
 def _check_space(path: Path, needed: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from runstream.atomic_files import sync_file, sync_folder
 from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import Entry, content, entries
@@ -193,15 +194,9 @@ class SnapshotFile:
             ) from error
 
     def _finish(self) -> None:
-        file = self._opened()
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(self._opened())
         self.part.rename(self.path)
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:

@@ -11,6 +11,7 @@ import socket
 import sys
 from pathlib import Path
 
+from runstream.atomic_files import replace_file
 from runstream.embedded.process import (
     LOOPBACK,
     Command,
@@ -19,7 +20,6 @@ from runstream.embedded.process import (
     end_process,
     find_process,
     start_on_a_port,
-    write_private,
 )
 from runstream.errors import InternalError
 
@@ -151,7 +151,7 @@ class NatsServer:
             password=json.dumps(identity.password),
             admin_password=json.dumps(identity.admin_password),
         )
-        write_private(self._config, text)
+        replace_file(self._config, text.encode())
 
     def _command(self) -> Command:
         return Command(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from runstream.atomic_files import replace_file
 from runstream.embedded.process import (
     LOOPBACK,
     Command,
@@ -24,7 +25,6 @@ from runstream.embedded.process import (
     end_process,
     find_process,
     start_on_a_port,
-    write_private,
 )
 from runstream.errors import InternalError
 
@@ -107,7 +107,7 @@ class PostgresServer:
         password_file = self.folder / f".password.{secrets.token_hex(4)}"
         await asyncio.to_thread(shutil.rmtree, new, ignore_errors=True)
         new.mkdir(mode=0o700)
-        write_private(password_file, Identity.of(self.folder).password)
+        replace_file(password_file, Identity.of(self.folder).password.encode())
         try:
             if self._user != "-":
                 shutil.chown(new, self._user)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from runstream.atomic_files import replace_file
 from runstream.errors import InternalError
 
 _LAUNCH = Path(__file__).with_name("launch.py")
@@ -140,7 +141,7 @@ async def start_on_a_port(
                 await asyncio.sleep(_PAUSE_SECONDS * attempt)
                 continue
             raise
-        write_private(remembered, str(port))
+        replace_file(remembered, str(port).encode())
         return
 
 
@@ -195,22 +196,9 @@ class Identity:
         if path.exists():
             return cls(**json.loads(path.read_text()))
         made = cls(f"runstream-{secrets.token_hex(4)}", secrets.token_urlsafe(24), secrets.token_urlsafe(24))
-        write_private(
-            path,
-            json.dumps({"name": made.name, "password": made.password, "admin_password": made.admin_password}),
-        )
+        content = {"name": made.name, "password": made.password, "admin_password": made.admin_password}
+        replace_file(path, json.dumps(content).encode())
         return made
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, atomically."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def pick_port(remembered: Path) -> int:
