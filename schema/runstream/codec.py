@@ -27,9 +27,9 @@ from runstream.subjects import parse_subject
 from runstream.upcasters import UPCASTERS, EventData, Upcasters, upcast
 
 if sys.version_info >= (3, 14):
-    from compression import zstd
+    from compression import zstd as zstd
 else:
-    from backports import zstd
+    from backports import zstd as zstd
 
 ID_HEADER = "Nats-Msg-Id"
 TRACE_HEADER = "traceparent"

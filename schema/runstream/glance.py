@@ -49,6 +49,12 @@ def time_of(message: Message) -> datetime | None:
     return None if made.tzinfo is None else made
 
 
+def made_after(message: Message, moment: datetime) -> bool:
+    """Return whether the commit was made after a time; False for a message without one."""
+    made = time_of(message)
+    return made is not None and made > moment
+
+
 def version_of(message: Message) -> int | None:
     """The version of its aggregate that the commit makes; None when the message does not say it."""
     try:

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from runstream.commits import LogPosition
 from runstream.database import Database
-from runstream.database.epochs import Epoch, list_epochs
+from runstream.database.epochs import Epoch, list_epochs, remember_export
 from runstream.database.migrating import migrate
 from runstream.datamanager.startup import record_epoch
 from runstream.errors import RunstreamError
@@ -24,12 +24,11 @@ from runstream.log import streams
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
 from runstream.projections.fsck import Report, fsck
+from runstream.projections.parked import parked_at
 from runstream.projections.rebuild import rebuild
 from runstream.snapshots.compare import Comparison, compare
 from runstream.snapshots.export import export, plan
-from runstream.snapshots.parked import parked_at
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.remembering import remember_export
 from tests.servers import Servers
 
 

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.generate import append
 from structlog.testing import capture_logs
 
+from runstream.database.epochs import remember_export
 from runstream.errors import ConflictError, InternalError
 from runstream.importing.epochs import tell_nats
 from runstream.importing.importer import older_than, verify_file, would_import
@@ -16,7 +17,6 @@ from runstream.log.streams import described
 from runstream.objects import ObjectStorage
 from runstream.projections.rebuild_schema import schema_beside
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.remembering import remember_export
 from runstream.snapshots.signing import SigningKey, make_keys
 from tests.projections.test_rebuild import schemas
 from tests.servers import Servers
@@ -219,7 +219,7 @@ async def test_an_older_snapshot_than_one_that_was_exported_is_named(servers: Se
         assert later in (await would_import(around.place, old)).older
         assert later in (await around.run_import(old.path)).older
         assert await older_than(around.place, new) == ""
-        await remember_export(around.database, old.header)
+        await remember_export(around.database, old.header.service, old.header.namespace, old.header.created)
         assert later in await older_than(around.place, old)
         other = replace(old, header=replace(old.header, namespace="another"))
         assert await older_than(around.place, other) == ""
@@ -231,7 +231,7 @@ async def test_an_export_succeeds_although_it_cannot_be_remembered(
     async def away(*_: object) -> None:
         raise InternalError("the database is away", code="databaseAway")
 
-    monkeypatch.setattr("runstream.snapshots.remembering.note_export", away)
+    monkeypatch.setattr("runstream.database.epochs._note_export", away)
     async with rig(servers) as around:
         with capture_logs() as told:
             verify_file(await around.export(tmp_path / "s", remembered=True), "", silent)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from backports import zstd
 
 from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, plain_body
+from runstream.commits import Position
 from runstream.errors import BadRequestError
 from runstream.events.registry import EVENT_TYPES
 from runstream.log.port import Log, RawMessage
+from runstream.projections.parked import ParkedCommit
 from runstream.snapshots.export import ParkedAt
-from runstream.snapshots.manifest import ParkedCommit
 from runstream.subjects import Subjects
 from tests.log.memory import MemoryLog
 from tests.servers import Servers
@@ -94,7 +96,8 @@ async def test_whatever_has_happened_and_what_nobody_can_read(seed: int, servers
         for body in UNREADABLE:
             log.put(0, "shop.runs.1.0.run.x", body)
         log.put(0, "shop.runs.1.0.run.x", b"no zstd at all", {ENCODING_HEADER: "zstd"})
-        parked = ParkedCommit(partition=0, sequence=first_of_them, subject="run.x", reason="no JSON")
+        position = Position(1, 0, first_of_them)
+        parked = ParkedCommit(position, "shop.runs.1.0.run.x", "run/x", "no JSON", datetime.now(UTC))
 
         async def parked_at(_: Subjects, __: tuple[int, ...]) -> list[ParkedCommit]:
             return [parked]

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from runstream.feed import read_again
 from runstream.objects import PosixObjects, paths
+from runstream.projections.parked import ParkedCommit
 from runstream.snapshots.export import ParkedAt
-from runstream.snapshots.manifest import ObjectKind, ParkedCommit
+from runstream.snapshots.manifest import ObjectKind
 from runstream.snapshots.signing import SigningKey, make_keys
-from runstream.subjects import Subjects
+from runstream.subjects import Subjects, aggregate_of
 from tests.log.memory import MemoryLog
 from tests.snapshots.files import written
 from tests.snapshots.golden_log import PARKED, golden_log
@@ -53,14 +54,15 @@ async def make(path: Path) -> None:
 def parked_in(log: MemoryLog) -> ParkedAt:
     """Says what a deployment with this log would have parked."""
 
-    async def parked(subjects: Subjects, positions: tuple[int, ...]) -> list[ParkedCommit]:
+    async def parked(_: Subjects, positions: tuple[int, ...]) -> list[ParkedCommit]:
         found = []
         for partition, end in enumerate(positions):
             (message,) = await read_again(log, partition, [end])
             if message.data == PARKED:
-                subject = message.subject.removeprefix(f"{subjects.prefix(partition)}.")
-                reason = "it cannot be read"
-                found.append(ParkedCommit(partition=partition, sequence=end, subject=subject, reason=reason))
+                aggregate = aggregate_of(message.subject)
+                found.append(
+                    ParkedCommit(message.position, message.subject, aggregate, "it cannot be read", message.stored_at)
+                )
         return found
 
     return parked

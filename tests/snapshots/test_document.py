@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from runstream.snapshots.manifest import Manifest, ObjectList, ParkedCommit, SnapshotHeader
+from runstream.snapshots.manifest import FirstParked, Manifest, ObjectList, SnapshotHeader
 from runstream.snapshots.segments import SegmentDescription
 from tests.docs.blocks import ROOT, blocks_of
 from tests.snapshots.files import parts
@@ -59,7 +59,7 @@ def test_the_commands_in_every_snapshot(path: Path, tmp_path: Path) -> None:
 
 def test_every_field_is_told() -> None:
     text, log = DOCUMENT.read_text(), (DOCUMENT.parent / "log.md").read_text()
-    for kind in (SnapshotHeader, Manifest, SegmentDescription, ObjectList, ParkedCommit):
+    for kind in (SnapshotHeader, Manifest, SegmentDescription, ObjectList, FirstParked):
         assert all(f"`{name}`" in text for name in kind.__slots__), kind
     files = parts(NEWEST)
     lines = [line for name in files if name.startswith("segments/") for line in lines_of(files[name])]

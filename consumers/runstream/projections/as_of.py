@@ -21,7 +21,7 @@ from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunCreated, RunNumbered
 from runstream.feed import classify, commits_of
 from runstream.folding import UnfitCommitError, executor_task_of
-from runstream.glance import time_of
+from runstream.glance import made_after
 from runstream.log.port import Log, RawMessage
 from runstream.log.runs import config_of
 from runstream.log.tail import TailScope, resolve_position, scope_of_run, scope_of_tasks
@@ -119,16 +119,10 @@ async def _end_at(log: Log, partition: int, moment: datetime) -> int:
     async with log.read(partition, 0) as reader:
         while after < end:
             for message in await reader.next_batch(_BATCH):
-                if after == end or _made_after(message, moment):
+                if after == end or made_after(message, moment):
                     return after
                 after = message.position.sequence
     return after
-
-
-def _made_after(message: RawMessage, moment: datetime) -> bool:
-    """Whether a commit was made later; of what says no time nobody knows, so it is not."""
-    made = time_of(message)
-    return made is not None and made > moment
 
 
 def _until(commits: Sequence[StoredCommit], bound: int | datetime) -> Sequence[StoredCommit]:

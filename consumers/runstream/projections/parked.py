@@ -10,19 +10,21 @@ scheduler of the partition then retries the later commits of the aggregate.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 import asyncpg
+import structlog
 from sqlalchemy import Table, select, text
 
 from runstream import tables
 from runstream.commits import Position, StoredCommit
 from runstream.database.connection import hang_up, lock_key
 from runstream.database.database import Database
-from runstream.database.freshness import retry_channel_of
+from runstream.database.freshness import Freshness, retry_channel_of
 from runstream.database.transaction import Transaction
 from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
 from runstream.events.skip import CommitSkipped
@@ -31,10 +33,13 @@ from runstream.glance import version_of
 from runstream.log.port import Log, RawMessage, ReadableLog
 from runstream.log.runs import head_of
 from runstream.skips import Skips, hash_of, version_after
-from runstream.subjects import AggregateKind, parse_subject, skip_address
+from runstream.subjects import AggregateKind, aggregate_of, parse_subject, skip_address
 from runstream.tables import PROJECTION, parked
 
 LOCK_SECONDS = 60.0
+FRESH_SECONDS = 5.0
+"""How long an export waits for the projection, so that the commits appended last are known as parked."""
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,3 +266,61 @@ async def _following(log: Log, message: RawMessage) -> int | None:
             return None
         (following,) = await reader.next_batch(1)
     return version_of(following)
+
+
+async def parked_at(source: ReadableLog, database: Database, positions: Sequence[int]) -> tuple[ParkedCommit, ...]:
+    """Return the first parked commit of each aggregate as of these positions, one for each partition (0: none of it).
+
+    Rows say what is parked now. A commit that was skipped by a decision behind its position was parked as of it, so
+    that decisions count as well. Empty, with a warning, when the database fails. Raises InternalError when the log
+    fails.
+    """
+    try:
+        found = await _listed(source.epoch, database, positions)
+    except InternalError as error:
+        log.warning(
+            f"the database does not say what is parked, and a snapshot with parked commits is refused where it is "
+            f"imported: {error.message}",
+            action="export_parked_unknown",
+        )
+        return ()
+    for decided in await list_decided(source):
+        if decided.position.sequence > positions[decided.position.partition]:
+            found += await _skipped_later(source, decided, positions[decided.position.partition])
+    firsts: dict[tuple[int, str], ParkedCommit] = {}
+    for one in sorted(found, key=lambda one: one.position):
+        if one.position.sequence <= positions[one.position.partition]:
+            firsts.setdefault((one.position.partition, aggregate_of(one.subject)), one)
+    return tuple(firsts.values())
+
+
+async def _listed(epoch: int, database: Database, positions: Sequence[int]) -> list[ParkedCommit]:
+    """List the parked commits once the projection has reached the positions, or `FRESH_SECONDS` have passed."""
+    freshness = Freshness(database)
+    try:
+        await freshness.start()
+        wanted = [Position(epoch, partition, sequence) for partition, sequence in enumerate(positions) if sequence]
+        await freshness.wait_for(*wanted, timeout=FRESH_SECONDS)
+    except InternalError as error:
+        log.warning(f"what is parked is known up to the rows only: {error.message}", action="export_parked_behind")
+    finally:
+        await freshness.stop()
+    async with database.snapshot() as transaction:
+        return [*await list_parked(transaction, epoch=epoch)]
+
+
+async def _skipped_later(source: ReadableLog, decided: Decided, end: int) -> list[ParkedCommit]:
+    """Return the commits up to `end` that the decision skips."""
+    if not end:
+        return []
+    partition = decided.position.partition
+    subject = f"{source.subjects.prefix(partition)}.{decided.subject}"
+    reason = f"it was skipped later, at {decided.position}: {decided.reason}"
+    found: list[ParkedCommit] = []
+    async with source.read(partition, 0, filters=[subject]) as reader:
+        while reader.pending():
+            for message in await reader.next_batch():
+                if message.position.sequence <= end and await asyncio.to_thread(hash_of, message) == decided.sha256:
+                    skipped = ParkedCommit(message.position, subject, aggregate_of(subject), reason, decided.at)
+                    found.append(skipped)
+    return found

@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,11 +20,13 @@ from runstream.cli.connection import connect, global_options
 from runstream.commits import LogPosition
 from runstream.counting import counted
 from runstream.database import Database
+from runstream.database.epochs import remember_export
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from runstream.objects.open import open_objects
+from runstream.projections.parked import parked_at
 from runstream.service.progress import progress
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
@@ -32,10 +35,8 @@ from runstream.snapshots.container import Send
 from runstream.snapshots.export import Progress, Resumed, export, parse_kinds, parse_until, plan
 from runstream.snapshots.manifest import Manifest, ObjectKind
 from runstream.snapshots.objects import object_writer
-from runstream.snapshots.parked import parked_at
 from runstream.snapshots.partial_file import SnapshotFile
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.remembering import remember_export
 from runstream.snapshots.signing import SigningKey
 
 STDOUT = "-"
@@ -140,7 +141,7 @@ async def _export(settings: Settings, asked: _Asked, send: Send, resumed: Resume
                 key=asked.key,
                 objects=writer,
                 parked=lambda _, positions: parked_at(log, database, positions),
-                remember=lambda header: remember_export(database, header),
+                remember=partial(remember_export, database),
                 resumed=resumed,
                 progress=state,
             )

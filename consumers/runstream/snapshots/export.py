@@ -16,17 +16,18 @@ from typing import get_args
 
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError, ConflictError
-from runstream.glance import time_of
+from runstream.glance import made_after
 from runstream.log.port import RawMessage, ReadableLog
 from runstream.objects import ObjectStorage
+from runstream.projections.parked import ParkedCommit
 from runstream.release import version
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import Send, SnapshotStream
 from runstream.snapshots.manifest import (
+    FirstParked,
     Manifest,
     ObjectKind,
     ObjectList,
-    ParkedCommit,
     SnapshotHeader,
     event_types,
     readme,
@@ -82,6 +83,9 @@ def parse_kinds(text: str) -> tuple[ObjectKind, ...]:
 PARTITIONS_AT_ONCE = 4
 """Partitions that are read side by side: each may hold two segments in memory."""
 _BATCH = 1000
+MAX_PARKED = 100_000
+"""Aggregates with parked commits that a manifest may name: about 30 MB."""
+_REASON = 1000
 _LEFT_OUT = (
     "caches",
     "settings, tokens and keys",
@@ -90,8 +94,8 @@ _LEFT_OUT = (
 
 ParkedAt = Callable[[Subjects, tuple[int, ...]], Awaitable[Sequence[ParkedCommit]]]
 """Returns the first parked commit of each aggregate as of these positions, one for each partition."""
-Remember = Callable[[SnapshotHeader], Awaitable[None]]
-"""Records a finished export."""
+Remember = Callable[[str, str, datetime], Awaitable[None]]
+"""Records a finished export: its service, namespace and time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +191,30 @@ async def export(
     if objects is not None:
         await work.send_objects(objects)
     if parked is not None:
-        work.parked = tuple(await parked(planned.subjects, m.positions_of(tuple(work.segments), planned.partitions)))
+        found = await parked(planned.subjects, m.positions_of(tuple(work.segments), planned.partitions))
+        work.parked = _first_parked(found)
     manifest = await work.finish(key)
     if remember is not None:
-        await remember(planned)
+        await remember(planned.service, planned.namespace, planned.created)
     return manifest
+
+
+def _first_parked(commits: Sequence[ParkedCommit]) -> tuple[FirstParked, ...]:
+    if len(commits) > MAX_PARKED:
+        raise BadRequestError(
+            f"more runs and tasks have parked commits than a snapshot can name ({len(commits)}, at most {MAX_PARKED})",
+            code="tooManyParked",
+            hint="was the log written by a newer Runstream? Export it with that one",
+        )
+    return tuple(
+        FirstParked(
+            partition=one.position.partition,
+            sequence=one.position.sequence,
+            subject=one.subject.split(".", 4)[-1],
+            reason=one.reason[:_REASON],
+        )
+        for one in commits
+    )
 
 
 @dataclass(slots=True)
@@ -204,7 +227,7 @@ class _Export:
     texts: dict[str, str] = field(default_factory=dict)
     segments: list[SegmentDescription] = field(default_factory=list)
     objects: list[ObjectList] = field(default_factory=list)
-    parked: tuple[ParkedCommit, ...] = ()
+    parked: tuple[FirstParked, ...] = ()
     referenced: Referenced = field(init=False)
 
     def __post_init__(self) -> None:
@@ -280,7 +303,7 @@ class _Export:
             batch = batch[:-over]
         until = self.header.until
         if until is not None:
-            late = next((index for index, message in enumerate(batch) if _made_after(message, until)), len(batch))
+            late = next((index for index, message in enumerate(batch) if made_after(message, until)), len(batch))
             batch = batch[:late]
         return batch
 
@@ -324,12 +347,6 @@ class _Export:
             public_key=key.public_key if key is not None else "",
             parked=self.parked,
         )
-
-
-def _made_after(message: RawMessage, until: datetime) -> bool:
-    """Whether a commit was made later; of what says no time nobody knows, so it is not."""
-    made = time_of(message)
-    return made is not None and made > until
 
 
 AT_ONCE = 2

@@ -83,8 +83,8 @@ class ObjectList:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParkedCommit:
-    """A commit that the deployment that was exported could not read or apply; later ones of its aggregate neither."""
+class FirstParked:
+    """The first parked commit of an aggregate: the exported deployment applied neither it nor any later one."""
 
     partition: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTITIONS)]
     sequence: Sequence
@@ -114,7 +114,7 @@ class Manifest:
     """What a deployment has besides, and this snapshot has not; for people."""
     public_key: Annotated[str, msgspec.Meta(max_length=1000)]
     """PEM of the Ed25519 key that checks the signature; empty when it is not signed."""
-    parked: tuple[ParkedCommit, ...] = ()
+    parked: tuple[FirstParked, ...] = ()
     """The first that was parked of each aggregate that has one. Runstream 0.1 did not say."""
 
     @property

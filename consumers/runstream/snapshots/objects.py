@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,7 +15,7 @@ from typing import Annotated
 import msgspec
 import structlog
 
-from runstream.codec import decode
+from runstream.codec import decode, zstd
 from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.events.executor_task import ExecutorTaskArchiveStored, ExecutorTaskAssigned, ExecutorTaskLogStored
@@ -95,11 +94,6 @@ def _path(kind: str, stored: str, step: int | None) -> str:
 def _hash(path: str) -> bytes:
     return hashlib.blake2b(path.encode(), digest_size=16).digest()
 
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 LIST_OBJECTS = 5000
 _LIST_BYTES = LIST_OBJECTS * 400

@@ -21,7 +21,6 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-import sys
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -33,7 +32,15 @@ from typing import Annotated
 import msgspec
 import orjson
 
-from runstream.codec import COMPRESS_FROM_BYTES, ENCODING_HEADER, ID_HEADER, MAX_BODY_BYTES, TRACE_HEADER, plain_body
+from runstream.codec import (
+    COMPRESS_FROM_BYTES,
+    ENCODING_HEADER,
+    ID_HEADER,
+    MAX_BODY_BYTES,
+    TRACE_HEADER,
+    plain_body,
+    zstd,
+)
 from runstream.commits import Position
 from runstream.counting import counted
 from runstream.errors import BadRequestError
@@ -44,11 +51,6 @@ from runstream.log.loading import Load
 from runstream.log.port import RawMessage
 from runstream.snapshots.errors import SnapshotError
 from runstream.subjects import MAX_PARTITIONS, Subjects
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 MAX_LINE_BYTES = MAX_BODY_BYTES * 4 // 3 + 4096
 _LONG_BYTES = 1 << 20
@@ -171,11 +173,6 @@ def wire_form(message: RawMessage, commit_id: str) -> tuple[bytes, dict[str, str
         return message.data, headers
     return zstd.compress(message.data), {**headers, ENCODING_HEADER: "zstd"}
 
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 MAX_BYTES = 8 << 20
 """Of a segment's lines, if it is not a single line."""

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import structlog
 from sqlalchemy import RowMapping, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from runstream.database.connection import Connection
 from runstream.database.database import Database
-from runstream.errors import ConflictError, NotExistError
+from runstream.errors import ConflictError, InternalError, NotExistError
 from runstream.tables import epochs, exports
+
+log = structlog.get_logger()
 
 EpochState = Literal["loading", "ready", "deleted"]
 
@@ -98,8 +101,22 @@ def _epoch(row: RowMapping) -> Epoch:
     return Epoch(row["epoch"], row["partitions"], row["current"], row["state"], row["origin"], row["created_at"])
 
 
-async def note_export(database: Database, service: str, namespace: str, created: datetime) -> None:
-    """Remember an export, by the time in its header; a later one stays remembered. Raises InternalError."""
+async def remember_export(database: Database, service: str, namespace: str, created: datetime) -> None:
+    """Record the time of an export, so that an import can warn of an older snapshot.
+
+    An export succeeds without the database: an error is logged, not raised.
+    """
+    try:
+        await _note_export(database, service, namespace, created)
+    except InternalError as error:
+        log.warning(
+            f"the export is not recorded, so an import of an older snapshot will not say so: {error.message}",
+            action="export_not_remembered",
+        )
+
+
+async def _note_export(database: Database, service: str, namespace: str, created: datetime) -> None:
+    """Record the time of an export; the latest one wins."""
     row = insert(exports).values(service=service, namespace=namespace, created=created)
     later = {"created": func.greatest(exports.c.created, row.excluded.created)}
     change = row.on_conflict_do_update(index_elements=[exports.c.service, exports.c.namespace], set_=later)

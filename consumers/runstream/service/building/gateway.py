@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from runstream.database.epochs import remember_export
 from runstream.embedded.process import free_port
 from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
@@ -19,6 +20,7 @@ from runstream.log.streams import described
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Roster
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
+from runstream.projections.parked import ParkedCommit, parked_at
 from runstream.service.building.keyring import keyring_of
 from runstream.service.building.leases import executor_leases
 from runstream.service.data_dir import DataDir
@@ -26,9 +28,6 @@ from runstream.service.maintained import maintained_service
 from runstream.service.place import service_place
 from runstream.service.platform import Platform
 from runstream.snapshots.export import LogExports
-from runstream.snapshots.manifest import ParkedCommit
-from runstream.snapshots.parked import parked_at
-from runstream.snapshots.remembering import remember_export
 from runstream.steplogs.reader import StepLogs
 from runstream.subjects import Subjects
 
