@@ -15,7 +15,7 @@ from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskSta
 from runstream.events.run import RunCancelled, RunFinished, RunResult, RunStarted, RunStopRequested, RunTaskRetried
 from runstream.names import numbered_name
 from runstream.projections.fold import PartitionFold
-from runstream.scheduler.planning import ACTOR
+from runstream.scheduler.decisions import ACTOR
 
 from .world import Scheduler, World, random_config
 
@@ -142,7 +142,7 @@ def test_every_run_ends_once_and_alone_in_its_group(random: Random, moves: int) 
     for scheduler in world.schedulers:
         assert scheduler.fold.runs == world.truth.runs
         assert scheduler.fold.counters == world.truth.counters
-        assert not any(map(scheduler.turns.capacity.load, world.offers.values()))
+        assert not any(map(scheduler.queue.capacity.load, world.offers.values()))
     counters = [t.state.counter for t in world.truth.runs.values()]
     assert sorted(counters) == list(range(1, len(counters) + 1))
     assert len({t.state.sequence for t in world.truth.runs.values()}) == len(counters)

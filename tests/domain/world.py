@@ -48,8 +48,8 @@ from runstream.events.run_config import (
 from runstream.projections.fold import PartitionFold
 from runstream.runconfig.parse import POLICIES
 from runstream.scheduler.capacity import Capacity
-from runstream.scheduler.deciding import Cause, Decider, Decision
-from runstream.scheduler.turns import Turns
+from runstream.scheduler.decisions import Cause, Decider, Decision
+from runstream.scheduler.fair_queue import FairQueue
 from runstream.subjects import Address
 
 SECOND = 1_000_000_000
@@ -141,9 +141,9 @@ class Scheduler:
     accepted: list[tuple[Decision, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.turns = Turns(Capacity(self.world.offers))
-        self.turns.own(0, lambda run_id: self.decider.granted(run_id))
-        self.decider = Decider(self.fold, self.turns, self.world.gone.get)
+        self.queue = FairQueue(Capacity(self.world.offers))
+        self.queue.own(0, lambda run_id: self.decider.slot_reserved(run_id))
+        self.decider = Decider(self.fold, self.queue, self.world.gone.get)
 
     def catch_up(self, count: int | None = None) -> None:
         commits = self.world.log[self.read : None if count is None else self.read + count]
@@ -335,7 +335,7 @@ class World:
         self.offers[fresh] = offer(fresh)
         for scheduler in self.schedulers:
             scheduler.decider.executor_gone(executor_id, "executor lost")
-            scheduler.turns.offered(fresh)
+            scheduler.queue.offered(fresh)
 
     def settle(self) -> None:
         """Everybody works until nothing more happens."""

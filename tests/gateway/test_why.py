@@ -18,8 +18,8 @@ from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run_config import Depend, Retry, Runtime
 from runstream.ids import new_id, run_task_id
 from runstream.jetstream.messaging import NoAnswer
-from runstream.scheduler.exchange import encode
-from runstream.scheduler.others import Claim, Notice
+from runstream.scheduler.gossip import encode
+from runstream.scheduler.peers import Claim, PeerReport
 from runstream.subjects import partition_of
 from tests.domain.world import config, task
 from tests.gateway.test_real_servers import _gateway
@@ -156,7 +156,7 @@ async def test_all_executors_that_fit_are_full(place: Place) -> None:
 async def test_it_is_the_turn_of_tasks_of_another_scheduler(place: Place) -> None:
     async with place() as here:
         claim = Claim(Demand("host", "", False, ()), 0, "/project/other", (0, 0, 0), 2)
-        said = encode("other", Notice((), (claim,)))
+        said = encode("other", PeerReport((), (claim,)))
         async with here.executor(limit=1).alive():
             await here.around.nats.publish(here.around.log.subjects.notices(), said)
             await here.around.nats.flush()

@@ -39,7 +39,7 @@ from runstream.leases import Lease, LeaseBucket, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.fold import PartitionFold
-from runstream.scheduler import Scheduler
+from runstream.scheduler.scheduler import Scheduler
 from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import open_timers
 from tests.domain.world import offer

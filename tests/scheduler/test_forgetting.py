@@ -15,7 +15,7 @@ from runstream.events.event import Event
 from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfigStored
 from runstream.ids import new_id
-from runstream.scheduler import Scheduler
+from runstream.scheduler.scheduler import Scheduler
 from runstream.subjects import Address, group_root, partition_of
 from tests.domain.world import config, task
 from tests.scheduler.standing import Standing, running, standing

@@ -49,7 +49,7 @@ def test_room_is_counted_as_the_log_says(reads: int, when: str) -> None:
         scheduler.append_rest()
     scheduler.catch_up()
     forget(scheduler)
-    assert scheduler.turns.capacity.load(world.offers["e0"]) == 0
+    assert scheduler.queue.capacity.load(world.offers["e0"]) == 0
     world.schedulers = [scheduler]
     assert not scheduler.fold.runs
     later = world.create(config(task("a")))

@@ -20,8 +20,8 @@ from runstream.jetstream.connection import nats_connection
 from runstream.leases import LeaseBucket, LeaseChange, open_leases
 from runstream.log.jetstream import open_log
 from runstream.objects import PosixObjects
-from runstream.scheduler import board as boards
-from runstream.scheduler.board import ExecutorBoard
+from runstream.scheduler import executor_registry
+from runstream.scheduler.executor_registry import ExecutorRegistry
 from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
 from runstream.telemetry.metrics import CLOCK_SKEW
@@ -61,7 +61,7 @@ async def test_the_next_run_of_a_group_starts_after_a_cut_off_executor_ended_its
     assert seen == [False]
     tasks = ended[first].executor_tasks.values()
     lost = next(task.state for task in tasks if task.state.run_id == first)
-    assert (lost.lost, lost.fail_error) == (True, boards.GONE)
+    assert (lost.lost, lost.fail_error) == (True, executor_registry.GONE)
 
 
 class _Leases:
@@ -94,7 +94,7 @@ class _Board:
         self.gone: asyncio.Queue[str] = asyncio.Queue()
         self.offered: asyncio.Queue[str] = asyncio.Queue()
         self.withdrawn = asyncio.Event()
-        self.board = ExecutorBoard(
+        self.board = ExecutorRegistry(
             cast("LeaseBucket", self.leases),
             grace,
             on_offer=self.offered.put_nowait,
@@ -136,7 +136,7 @@ async def test_no_executor_is_lost_before_its_whole_lease_has_passed_here(what: 
 
 
 async def test_an_executor_that_renews_late_is_suspect_and_gets_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boards, "SUSPECT_SECONDS", 0.02)
+    monkeypatch.setattr(executor_registry, "SUSPECT_SECONDS", 0.02)
     async with hearing(60) as it:
         it.say("held")
         await it.offered.get()
@@ -154,7 +154,7 @@ async def test_an_executor_that_registered_and_is_never_heard_of_is_given_up() -
     async with hearing(0.02) as it:
         assert it.board.gone("ex2") is None
         assert await it.gone.get() == "ex2"
-        assert it.board.gone("ex2") == boards.GONE
+        assert it.board.gone("ex2") == executor_registry.GONE
 
 
 @pytest.mark.parametrize(("skew", "known"), [(-90.0, -90.0), (3600.0, 3600.0), (1.0, 0.0)])

@@ -6,7 +6,7 @@ import pytest
 
 from runstream.projections.fsck import fsck
 from runstream.projections.parked import ParkedCommit, list_parked, request_retry
-from runstream.scheduler.unstorable import Unstorable
+from runstream.scheduler.intake import Unstorable
 from tests.domain.world import config, task
 from tests.servers import Servers
 

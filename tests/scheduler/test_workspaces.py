@@ -13,7 +13,7 @@ from runstream.events.run import RunCreated
 from runstream.events.run_config import Depend, RunConfig
 from runstream.ids import attempt_id, run_task_id
 from runstream.runconfig import ancestors_of
-from runstream.scheduler.workspaces import Workspaces
+from runstream.scheduler.decisions import WorkspaceArchives
 from tests.domain.world import config, task
 
 Graph = dict[str, list[str]]
@@ -58,7 +58,7 @@ def test_it_is_what_a_slow_reference_finds(graph: Graph, data: st.DataObject) ->
         for name, known in run.tasks.items()
     }
     run = replace(run, tasks={name: tasks[name] for name in data.draw(st.permutations(sorted(tasks)))})
-    found = Workspaces(run, content)
+    found = WorkspaceArchives(run, content)
     for name in data.draw(st.permutations(sorted(graph))):
         assert list(found.of(name).items()) == list(reference(run, content, name).items())
 
@@ -77,6 +77,6 @@ def test_every_dependency_is_looked_at_once() -> None:
             looks += 1
             return super().__getitem__(name)
 
-    found = Workspaces(run, replace(content, tasks=Counted(content.tasks)))
+    found = WorkspaceArchives(run, replace(content, tasks=Counted(content.tasks)))
     assert {len(found.of(name)) for name in graph} == {0, 100, 200, 300, 400}
     assert looks <= 2 * len(graph)

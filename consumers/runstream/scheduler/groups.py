@@ -1,6 +1,6 @@
-"""The runs of each group that have not ended, in the order of the log, and where each of them stands.
+"""The unfinished runs of each group, in the order of the log, and the place of each.
 
-A question about one run costs the same however many wait with it.
+The place of a run costs the same however many runs wait with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runstream.events.run_config import Concurrency
 _STOPPING = frozenset({"cancel_running"})
 _REPLACING = _STOPPING | {"cancel_waiting"}
 Members = dict[str, Neighbour]
-"""By the id of the run, in the order of the log."""
+"""By run id, in the order of the log."""
 
 
 @dataclass(slots=True)
@@ -26,9 +26,9 @@ class _Named:
 
     runs: Members = field(default_factory=dict)
     replacing: Members = field(default_factory=dict)
-    """Those that take the place of earlier ones that wait."""
+    """Those whose policy cancels earlier waiting runs."""
     stopping: Members = field(default_factory=dict)
-    """Those that stop an earlier one that runs, too."""
+    """Those whose policy also stops an earlier one that runs."""
 
 
 @dataclass(slots=True)
@@ -38,13 +38,13 @@ class _Group:
 
 
 class Groups:
-    """Kept from the state of runs, which are told in the order of their sequences."""
+    """The groups of one partition; runs join in the order of their sequences."""
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
 
     def joined(self, run: Run, concurrency: Concurrency) -> list[str]:
-        """Take in a run that has not ended; gives the runs for which something may follow from that."""
+        """Add an unfinished run; return the runs to decide again because of it."""
         group = self._groups.setdefault(run.group, _Group())
         if run.id in group.runs:
             return []
@@ -59,7 +59,7 @@ class Groups:
         return earlier
 
     def left(self, run: Run) -> list[str]:
-        """Forget a run, if it was there, since it has ended; gives the run whose turn it is now."""
+        """Remove a run that has ended; return the run that is first now, if it was there."""
         group = self._groups.get(run.group)
         if group is None or group.runs.pop(run.id, None) is None:
             return []
@@ -73,7 +73,7 @@ class Groups:
         return list(islice(group.runs, 1))
 
     def place(self, run: Run, concurrency: Concurrency) -> Place:
-        """Where a run stands that was taken in. Raises KeyError for another one."""
+        """Return the place of a run that joined. Raises KeyError for another run."""
         group = self._groups[run.group]
         named = group.names[run.name]
         own = named.runs[run.id]
@@ -88,17 +88,17 @@ class Groups:
         )
 
     def before(self, run: Run) -> int:
-        """How many runs of its group come before it; looks at all of them."""
+        """Count the runs of its group that come before it; looks at all of them."""
         return sum(1 for _ in takewhile(lambda other: other != run.id, self._groups[run.group].runs))
 
 
 def _waiting(named: _Named, first: Neighbour, run_id: str, bound: int) -> int:
-    """How many of the name wait before the run; counted no further than where it matters."""
+    """Count the runs of the name that wait before the run, up to `bound` + 1."""
     before: Iterator[str] = takewhile(lambda other: other != run_id, named.runs)
     return sum(1 for other in islice(before, bound + 1) if other != first.id) if bound else 0
 
 
 def _last_behind(members: Members, run: Neighbour) -> Neighbour | None:
-    """The last of these members, if it came after the run. Counters grow in the order of the log."""
+    """Return the last of these members if it came after the run: counters grow in the order of the log."""
     last = next(reversed(members.values()), None)
     return last if last is not None and last.counter > run.counter else None

@@ -1,9 +1,14 @@
-"""From a batch of the feed to the partition's state: what is missing is loaded, what does not fit is parked."""
+"""Intake of commits: from a batch of the feed to the partition's state.
+
+State that a batch needs and is not in memory is loaded. A commit that does not fit, or that Postgres refuses, is
+parked. Postgres refuses a transaction and not a commit, so `Unstorable` finds the one to blame: the batch is read again
+commit by commit, and the one that is refused alone is parked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
@@ -16,7 +21,7 @@ from runstream.folding import UnfitCommitError
 from runstream.log.port import Log
 from runstream.projections.fold import Changes, Parked, PartitionFold
 from runstream.projections.store import load_needed
-from runstream.scheduler.deciding import Cause
+from runstream.scheduler.decisions import Cause
 from runstream.skips import skipped_aggregate
 from runstream.subjects import Subjects
 from runstream.tables import PROJECTION
@@ -26,8 +31,55 @@ V = TypeVar("V")
 logger = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class Unstorable:
+    """The commits of one partition that Postgres refuses.
+
+    It outlives the sessions of the partition's worker, since each refusal ends one.
+    """
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    """Why each of these sequences is parked although it can be applied."""
+    careful_until: int = 0
+    """Commits up to this sequence are taken in one by one."""
+    trying: tuple[int, ...] = ()
+    """Parked commits in the current transaction, in order."""
+    untried: set[int] = field(default_factory=set)
+    """Parked commits that were refused together, and are to be tried one by one."""
+
+    def blame(self, taken: int, reason: str) -> bool:
+        """Record a refusal of the commits that were taken in up to `taken`; return False when none is to blame.
+
+        Parked commits that are being tried come first: everything that was taken in before them is stored already.
+        """
+        trying, self.trying = self.trying, ()
+        if any(sequence not in self.reasons for sequence in trying):
+            self.reasons |= dict.fromkeys(trying, reason)
+            if len(trying) > 1:
+                self.untried |= set(trying)
+            return True
+        if taken in self.reasons:
+            return False
+        if taken <= self.careful_until:
+            self.reasons[taken] = reason
+        else:
+            self.careful_until = taken
+        return True
+
+    def try_again(self, sequences: Iterable[int]) -> None:
+        """Mark parked commits as tried in one transaction, in order."""
+        self.trying = tuple(sequences)
+        self.untried.difference_update(self.trying)
+        for sequence in self.trying:
+            self.reasons.pop(sequence, None)
+
+    def tried(self) -> None:
+        """Mark the tried commits as stored, or parked again."""
+        self.trying = ()
+
+
 class Intake:
-    """Folds batches of one partition."""
+    """The fold of one partition's batches."""
 
     def __init__(
         self,
@@ -37,7 +89,7 @@ class Intake:
         subjects: Subjects,
         refused: Mapping[int, str],
     ) -> None:
-        """`refused` are commits that are parked although they can be applied, with the reason."""
+        """`refused` has the reason of each commit to park although it can be applied."""
         self._fold = fold
         self._feed = feed
         self._database = database
@@ -45,7 +97,7 @@ class Intake:
         self._refused = refused
 
     async def take(self, batch: Batch) -> tuple[Changes, dict[str, Cause]]:
-        """Fold the batch; what it changed, and for each run the commit that touched it last."""
+        """Fold the batch; return its changes, and for each run the commit that touched it last."""
         if self._refused:
             batch = replace(batch, items=[self._unless_refused(item) for item in batch.items])
         await self._load(batch)
@@ -62,7 +114,7 @@ class Intake:
         return self._fold.take_changes(), causes
 
     def _unless_refused(self, item: Item) -> Item:
-        """What is refused is not even loaded: that may be what fails."""
+        """Park a refused commit before it is loaded: loading may be what fails."""
         if isinstance(item, Parked) or not item.commit.events:
             return item
         sequence, address = item.position.sequence, item.commit.address
@@ -71,14 +123,14 @@ class Intake:
         return Parked(sequence, self._subjects.of(address), address.aggregate, reason)
 
     def released(self, batch: Batch) -> set[str]:
-        """The aggregates that are parked and of which the batch decides that a commit is skipped."""
+        """Return the parked aggregates of which the batch skips a commit."""
         decided = (stored.commit.address for stored in batch.commits if stored.commit.address.kind == "skip")
         return {skipped_aggregate(self._subjects, address) for address in decided} & self._feed.parked
 
     async def retry(self, parked: Collection[tuple[int, str]], log: Log) -> tuple[Changes, dict[str, Cause]]:
         """Read parked commits (sequence and aggregate) again, in order; apply those that can be read and fit now.
 
-        Nothing of their aggregates before the first of them may be parked. Their aggregates stay parked in the feed.
+        No earlier commit of their aggregates may be parked. The aggregates stay parked in the feed.
         """
         PARKED_COMMITS.add(-len(parked), PROJECTION, str(self._fold.partition))
         messages = await read_again(log, self._fold.partition, [sequence for sequence, _ in parked])
@@ -88,7 +140,10 @@ class Intake:
         return changes, causes
 
     async def _load(self, batch: Batch) -> None:
-        """Load what the batch touches and is not in memory; again, if something was forgotten meanwhile."""
+        """Load what the batch touches and is not in memory.
+
+        Looks again after each load, because the projector may have forgotten a run in the meantime.
+        """
         nowhere: set[str] = set()
         while True:
             needs = self._fold.needs(batch.commits)
@@ -102,7 +157,7 @@ class Intake:
             _add_missing(self._fold.configs, loaded.configs)
 
     def _unapplied(self, stored: StoredCommit, causes: dict[str, Cause]) -> str | None:
-        """Apply the commit; why it cannot be."""
+        """Apply the commit; return why it cannot be applied, or None."""
         commit = stored.commit
         try:
             self._fold.apply(stored)
@@ -114,10 +169,10 @@ class Intake:
             causes[self._fold.executor_tasks[commit.address.id].state.run_id] = Cause(commit.id, commit.trace)
         elif commit.address.kind == "run":
             causes[commit.address.id] = Cause(commit.id, commit.trace)
-            self._tell(commit)
+            self._report(commit)
         return None
 
-    def _tell(self, commit: Commit) -> None:
+    def _report(self, commit: Commit) -> None:
         run, partition = commit.address.id, str(self._fold.partition)
         for event in commit.events:
             match event:

@@ -1,8 +1,7 @@
 """The time of the log's server, kept by this process's monotonic clock.
 
-Dates in decisions come from one clock, whichever process decides and whatever its wall clock says: a run that one
-scheduler started is timed out, or tried again, by another one on another machine. A wall clock that is wrong, or that
-is set, changes nothing.
+All decisions take their times from one clock, whichever process makes them: a run that one scheduler started is timed
+out, or tried again, by another one on another machine. A wall clock that is wrong or is set changes nothing.
 """
 
 from __future__ import annotations
@@ -12,24 +11,24 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 FORGET_SECONDS = 60.0
-"""How long a reading counts; only then can an earlier time replace it, where the server's own clock was set back."""
+"""How long a reading is valid; after that an earlier time may replace it, in case the server's clock was set back."""
 
 
 class LogClock:
-    """A clock that is called for the time now, in UTC; the wall clock until the first reading."""
+    """A callable clock in UTC; it returns the wall clock's time until the first reading."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         """Both clocks return seconds."""
         self._monotonic = monotonic
         self._wall = wall
         self._ahead: float | None = None
-        """How far the server's clock is ahead of the monotonic one, by the reading that took least time to arrive."""
+        """How far the server's clock is ahead of the monotonic one, by the reading that arrived fastest."""
         self._read_at = 0.0
 
     def read(self, stored: float) -> None:
         """Take a reading: the server stored a message at this time (seconds since 1970), and it has just arrived.
 
-        A message that was under way for long reads as an earlier time. So the latest of the last readings counts.
+        A message that was in flight for long reads as an earlier time, so the latest of the recent readings counts.
         """
         now = self._monotonic()
         ahead = stored - now

@@ -1,7 +1,7 @@
-"""Behind the deciding, the projection: changes are applied in order, those that gathered meanwhile at once.
+"""The projector of one partition: it applies changes in order, and those that gather meanwhile in one transaction.
 
-A database that fails is waited for, with the changes kept; what is kept is bounded, so that a long outage
-holds up the reading instead of filling the memory. A checkpoint that somebody else moved ends the worker.
+Deciding does not wait for it. While the database fails the changes are kept; their number is bounded, so that a long
+outage stops the reading instead of filling the memory. A checkpoint that another process moved ends the worker.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from runstream.telemetry.metrics import PROJECTED_COMMITS, PROJECTION_DURATION
 logger = structlog.get_logger(__name__)
 
 MAX_BEHIND = 20_000
-"""Commits that may wait for the database before reading pauses."""
+"""Maximum number of commits that wait for the database before reading pauses."""
 PACE_SECONDS = 0.1
-"""How far apart transactions begin at least. After a quiet moment a change is applied at once; in a busy one the
-changes of so long are one transaction, which costs little more than that of a single commit."""
+"""Minimum interval between the starts of transactions. After a quiet moment a change is applied at once; under load
+the changes of one interval are one transaction, which costs little more than that of a single commit."""
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 2.0
-"""Seconds between attempts while the database fails."""
+"""Shortest and longest time between attempts while the database fails, in seconds."""
 
 
 class Projector:
-    """Applies what one worker gives it."""
+    """A bounded buffer of changes, and the loop that applies them."""
 
     def __init__(
         self,
@@ -47,13 +47,13 @@ class Projector:
         self._waiting: Changes | None = None
         self._applying = False
         self._hurried = 0
-        """How many wait until everything is applied."""
+        """Number of callers of `drained`."""
         self._changed = asyncio.Condition()
 
     async def put(self, changes: Changes) -> None:
-        """Hand over what a batch changed; waits while too much waits already.
+        """Add the changes of a batch; wait while the buffer is full.
 
-        From its first moment on the changes are known to wait: nothing of them may be forgotten meanwhile.
+        The changes are in the buffer before the first wait, so that the worker forgets nothing of them meanwhile.
         """
         if self._waiting is None:
             self._waiting = changes
@@ -64,16 +64,16 @@ class Projector:
             await self._changed.wait_for(lambda: self.behind < MAX_BEHIND)
 
     def waits_for(self, run_id: str) -> bool:
-        """Whether a change of this run is still to be applied."""
+        """Return whether a change of this run is buffered."""
         return self._waiting is not None and run_id in self._waiting.runs
 
     @property
     def waiting_configs(self) -> Collection[str]:
-        """The run configs that are still to be applied: nobody finds them in the database yet."""
+        """The buffered run configs, which are not in the database yet."""
         return self._waiting.configs.keys() if self._waiting is not None else ()
 
     async def drained(self) -> None:
-        """Wait until everything handed over is applied."""
+        """Wait until all changes are applied, without pause between transactions."""
         async with self._changed:
             self._hurried += 1
             self._changed.notify_all()
@@ -84,7 +84,7 @@ class Projector:
 
     @property
     def behind(self) -> int:
-        """How many commits wait for the database."""
+        """Number of commits that wait for the database."""
         return 0 if self._waiting is None else self._waiting.after - self._waiting.before
 
     async def run(self) -> None:
@@ -105,7 +105,7 @@ class Projector:
                 self._changed.notify_all()
 
     async def _gather(self, due: float) -> None:
-        """Let changes come until the next transaction is due, or somebody waits for it."""
+        """Wait until the next transaction is due, or a caller of `drained` needs it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(due):
                 await self._changed.wait_for(lambda: self._hurried)

@@ -1,60 +1,66 @@
-"""The scheduler process: it shares the partitions with others of its kind, and runs a worker for each that it owns."""
+"""The scheduler of a process: it shares the partitions with its peers, and runs a worker for each that it owns."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Collection
 from functools import partial
 from typing import Protocol
 
+import asyncpg
 import structlog
 
+from runstream.database.connection import hang_up
 from runstream.database.database import Database
-from runstream.errors import chain_lines, sentence_of
+from runstream.database.freshness import retry_channel_of
+from runstream.errors import InternalError, chain_lines, sentence_of
 from runstream.jetstream.messaging import Notices, Questions
 from runstream.leases import LeaseBucket
 from runstream.lifecycle import Component
 from runstream.log.port import Log
 from runstream.projections.ownership import PartitionOwnership
 from runstream.projections.store import FencedError
-from runstream.scheduler.board import ExecutorBoard
 from runstream.scheduler.capacity import Capacity
-from runstream.scheduler.deadlines import Deadlines
-from runstream.scheduler.exchange import Exchange
+from runstream.scheduler.executor_registry import ExecutorRegistry
+from runstream.scheduler.fair_queue import FairQueue
+from runstream.scheduler.gossip import Gossip
 from runstream.scheduler.log_clock import LogClock
-from runstream.scheduler.retries import retry_requests
-from runstream.scheduler.turns import Turns
-from runstream.scheduler.worker import PartitionWorker, Surroundings
+from runstream.scheduler.timeouts import TaskTimeouts
+from runstream.scheduler.worker import PartitionWorker, WorkerContext
 from runstream.telemetry.metrics import OWNED_PARTITIONS
 from runstream.timers import Timers
 
 logger = structlog.get_logger(__name__)
 
 RESTART_SECONDS = 0.5
-"""Before a worker that failed is started again."""
+"""Pause before a worker that failed is restarted."""
 DRAIN_SECONDS = 2.0
-"""How long a worker may take, when the process stops, to bring to the log and to the database what it has begun."""
+"""Maximum time for a worker, when the process stops, to finish its work in flight."""
+RECONNECT_SECONDS = 1.0
+MAX_RETRY_REQUESTS = 256
+"""Buffered requests to retry parked commits; a partition that is requested twice is retried once more anyway."""
 
 
-class Fellows(Protocol):
-    """The schedulers of the deployment (`runstream.maintenance.Instance`)."""
+class Membership(Protocol):
+    """The instances of the deployment (`runstream.maintenance.Instance`)."""
 
     @property
     def id(self) -> str:
-        """Which of them this process is."""
+        """This process's id."""
         ...
 
     def fellows(self, part: str) -> AsyncIterator[Collection[str]]:
-        """The ids of all that work, whenever they change, from the moment when this one is among them."""
+        """Yield the ids of all instances that work, on each change, once this one is among them."""
         ...
 
     def can(self, part: str, able: bool) -> None:
-        """Tell the others whether this process's part reaches what it needs."""
+        """Publish whether this process's part reaches the services that it needs."""
         ...
 
 
 class Scheduler(Component):
-    """Schedules the runs of the partitions that it owns."""
+    """The scheduler of the partitions that this process owns."""
 
     name = "scheduler"
 
@@ -63,7 +69,7 @@ class Scheduler(Component):
         log: Log,
         database: Database,
         executors: LeaseBucket,
-        fellows: Fellows,
+        membership: Membership,
         timers: Timers,
         questions: Questions,
         notices: Notices,
@@ -74,24 +80,26 @@ class Scheduler(Component):
         super().__init__()
         self._log = log
         self._database = database
-        self._fellows = fellows
+        self._membership = membership
         self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
-        self._left: dict[int, int] = {}
-        """Where the workers were that were drained when this process stopped."""
+        self._drained: dict[int, int] = {}
+        """The positions of the workers that were drained when this process stopped."""
         clock = LogClock()
-        board = ExecutorBoard(executors, grace, on_offer=self._offered, on_gone=self._executor_gone, on_time=clock.read)
-        self._turns = Turns(Capacity(board.offers))
-        self._exchange = Exchange(self._turns, notices, log.subjects.notices(), fellows.id)
-        deadlines = Deadlines(timers, log, clock, board.skew)
-        self._around = Surroundings(log, database, self._turns, board, deadlines, questions, clock)
+        registry = ExecutorRegistry(
+            executors, grace, on_offer=self._offered, on_gone=self._executor_gone, on_time=clock.read
+        )
+        self._queue = FairQueue(Capacity(registry.offers))
+        self._gossip = Gossip(self._queue, notices, log.subjects.notices(), membership.id)
+        timeouts = TaskTimeouts(timers, log, clock, registry.skew)
+        self._context = WorkerContext(log, database, self._queue, registry, timeouts, questions, clock)
 
     async def run(self) -> None:
-        """Serve until `stopping` is set, then give the partitions back."""
+        """Schedule until `stopping` is set, then release the partitions."""
         async with asyncio.TaskGroup() as tasks:
-            following = [
-                tasks.create_task(self._around.board.run()),
-                tasks.create_task(self._around.deadlines.run()),
-                tasks.create_task(self._exchange.run()),
+            background = [
+                tasks.create_task(self._context.executors.run()),
+                tasks.create_task(self._context.timeouts.run()),
+                tasks.create_task(self._gossip.run()),
                 tasks.create_task(self._retry_on_request()),
             ]
             ownership = PartitionOwnership(
@@ -99,11 +107,11 @@ class Scheduler(Component):
                 namespace=self._log.subjects.namespace,
                 service=self._log.subjects.service,
                 partitions=self._log.partitions,
-                instance=self._fellows.id,
-                live=self._living(),
+                instance=self._membership.id,
+                live=self._live(),
                 on_acquired=self._acquired,
                 on_lost=self._lost,
-                on_reach=partial(self._fellows.can, self.name),
+                on_reach=partial(self._membership.can, self.name),
             )
             await ownership.start()
             self.started.set()
@@ -111,21 +119,21 @@ class Scheduler(Component):
                 await self.stopping.wait()
             finally:
                 await ownership.stop()
-            for task in following:
+            for task in background:
                 task.cancel()
 
     def positions(self) -> dict[int, int]:
-        """How far each partition of this process was taken in."""
+        """Return the last sequence that was taken in, by partition of this process."""
         working = {partition: worker.position for partition, (worker, _) in self._workers.items()}
-        return self._left | {partition: position for partition, position in working.items() if position is not None}
+        return self._drained | {partition: position for partition, position in working.items() if position is not None}
 
-    async def _living(self) -> AsyncIterator[Collection[str]]:
-        async for processes in self._fellows.fellows(self.name):
-            self._exchange.living(processes)
+    async def _live(self) -> AsyncIterator[Collection[str]]:
+        async for processes in self._membership.fellows(self.name):
+            self._gossip.members(processes)
             yield processes
 
     async def _acquired(self, partition: int) -> None:
-        worker = PartitionWorker(partition, self._around)
+        worker = PartitionWorker(partition, self._context)
         task = asyncio.create_task(self._keep_running(worker), name=f"partition {partition}")
         self._workers[partition] = (worker, task)
         OWNED_PARTITIONS.set(len(self._workers))
@@ -135,7 +143,7 @@ class Scheduler(Component):
         if self.stopping.is_set():
             await self._drain(worker)
             if (position := worker.position) is not None:
-                self._left[partition] = position
+                self._drained[partition] = position
         task.cancel()
         await asyncio.wait({task})
         OWNED_PARTITIONS.set(len(self._workers))
@@ -145,25 +153,31 @@ class Scheduler(Component):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await worker.drain()
         except TimeoutError:
-            # Nothing is lost: whoever has the partition next reads on from the checkpoint and decides the same.
-            logger.warning("A partition was left undrained", action="partition_undrained", partition=worker.partition)
+            # Nothing is lost: the next owner reads on from the checkpoint and makes the same decisions.
+            logger.warning(
+                "A partition was not drained in time", action="partition_undrained", partition=worker.partition
+            )
 
     async def _keep_running(self, worker: PartitionWorker) -> None:
         subject = self._log.subjects.progress(worker.partition)
-        async with self._around.questions.answering(subject, worker.progress.answer):
-            await self._run_again_and_again(worker)
+        async with self._context.questions.answering(subject, worker.progress.answer):
+            await self._restart_forever(worker)
 
-    async def _run_again_and_again(self, worker: PartitionWorker) -> None:
+    async def _restart_forever(self, worker: PartitionWorker) -> None:
         while True:
             try:
                 await worker.run()
             except* FencedError as group:
                 worker.progress.failed(sentence_of(group))
-                logger.warning("Another scheduler was here", action="partition_fenced", partition=worker.partition)
-            except* Exception as group:  # noqa: BLE001  whatever it was, the partition is worked on again
+                logger.warning(
+                    "Another scheduler has taken the partition over",
+                    action="partition_fenced",
+                    partition=worker.partition,
+                )
+            except* Exception as group:  # noqa: BLE001  the next session starts from the checkpoint
                 worker.progress.failed(sentence_of(group))
                 logger.warning(
-                    "A partition's worker is started again",
+                    "A partition's worker is restarted",
                     action="partition_restarted",
                     partition=worker.partition,
                     errors=chain_lines(group),
@@ -171,12 +185,35 @@ class Scheduler(Component):
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _retry_on_request(self) -> None:
-        async for partition in retry_requests(self._database):
-            if partition in self._workers:
-                self._workers[partition][0].retry_parked()
+        """Let workers retry parked commits, on notifications of Postgres that `parked retry` sends."""
+        while True:
+            requests: asyncio.Queue[int | None] = asyncio.Queue(MAX_RETRY_REQUESTS)
+            try:
+                await self._follow_requests(requests)
+            except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                logger.warning(
+                    "Requests to retry parked commits are not received", action="retries_unheard", error=str(error)
+                )
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _follow_requests(self, requests: asyncio.Queue[int | None]) -> None:
+        def offer(request: int | None) -> None:
+            with contextlib.suppress(asyncio.QueueFull):
+                requests.put_nowait(request)
+
+        connection = await self._database.connect(watchful=True)
+        try:
+            connection.add_termination_listener(lambda _: offer(None))
+            channel = retry_channel_of(self._database.schema)
+            await connection.add_listener(channel, lambda _c, _p, _n, payload: offer(int(str(payload))))
+            while (partition := await requests.get()) is not None:
+                if partition in self._workers:
+                    self._workers[partition][0].retry_parked()
+        finally:
+            await hang_up(connection)
 
     def _offered(self, executor_id: str) -> None:
-        self._turns.offered(executor_id)
+        self._queue.offered(executor_id)
 
     def _executor_gone(self, executor_id: str, reason: str) -> None:
         for worker, _ in self._workers.values():

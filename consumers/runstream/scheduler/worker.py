@@ -1,7 +1,7 @@
-"""One partition's worker: read a batch, fold it, then decide and append while the batch is projected.
+"""The worker of one partition: read a batch, fold it, then decide and append while the batch is projected.
 
-It is the only one of its partition as long as its ownership holds; that another may believe the same for a
-moment does no harm: the checkpoint fences the projection, and every append names what it was based on.
+The owner of a partition runs its only worker. For a moment two processes may both believe to be the owner. That is
+harmless: the checkpoint fences the projection, and every append names the sequence that it is based on.
 """
 
 from __future__ import annotations
@@ -25,58 +25,58 @@ from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
 from runstream.projections.store import ProjectionStore, load_partition, storable
-from runstream.scheduler.board import ExecutorBoard
-from runstream.scheduler.deadlines import Deadlines
-from runstream.scheduler.deciding import Cause, Decider, Decision
-from runstream.scheduler.intake import Intake
+from runstream.scheduler.append import append_decisions, append_losses
+from runstream.scheduler.decisions import Cause, Decider, Decision
+from runstream.scheduler.executor_registry import ExecutorRegistry
+from runstream.scheduler.fair_queue import FairQueue
+from runstream.scheduler.intake import Intake, Unstorable
 from runstream.scheduler.projector import Projector
-from runstream.scheduler.rounds import append_decisions, append_losses
-from runstream.scheduler.turns import Turns
-from runstream.scheduler.unstorable import Unstorable
+from runstream.scheduler.timeouts import TaskTimeouts
 from runstream.tables import PROJECTION
-from runstream.telemetry.metrics import PARKED_COMMITS, PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS
+from runstream.telemetry.metrics import DECIDED_RUNS, PARKED_COMMITS, PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS
 
 logger = structlog.get_logger(__name__)
 
 BATCH = 500
+"""Maximum number of commits in a batch."""
 ROUNDS = 8
-"""How many rounds of decisions may be on their way to the log at once."""
+"""Maximum number of rounds of decisions in flight to the log."""
 RETRY_SECONDS = 0.5
-"""After a round that did not reach the log."""
+"""Pause after a round that did not reach the log."""
 NAP_SECONDS = 30.0
-"""The longest sleep until a time comes: a clock that was set, and a machine that stood still, are noticed then."""
+"""The longest sleep until a run is due: a clock that was set, or a suspended machine, is noticed after it."""
 MAX_CONFIGS = 1_000
-"""Run configs kept in memory, beyond which those are dropped that are in the rows and of no active run."""
+"""Run configs kept in memory; beyond that, those are dropped that are in the database and of no active run."""
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class WorkerContext:
     """What the workers of one process share."""
 
     log: Log
     database: Database
-    turns: Turns
-    board: ExecutorBoard
-    deadlines: Deadlines
+    queue: FairQueue
+    executors: ExecutorRegistry
+    timeouts: TaskTimeouts
     questions: Questions
     clock: Callable[[], datetime]
-    """The time of decisions."""
+    """The clock of decisions."""
 
 
 class PartitionWorker:
-    """Schedules and projects one partition, from its checkpoint on."""
+    """The worker that schedules and projects one partition, from its checkpoint on."""
 
-    def __init__(self, partition: int, surroundings: Surroundings) -> None:
+    def __init__(self, partition: int, context: WorkerContext) -> None:
         self.partition = partition
         self.progress = Progress()
-        """Of the projection; it outlives a worker that is started again."""
-        self._around = surroundings
+        """The progress of the projection, over restarts of `run`."""
+        self._context = context
         self._session: _Session | None = None
 
     async def run(self) -> None:
-        """Work until cancelled. Raises FencedError when another worker has the partition.
+        """Work until cancelled. Raises FencedError when another process has the partition.
 
-        A batch that fails for what is in it is gone through commit by commit, and the one that fails is parked.
+        A batch that Postgres refuses is read again commit by commit, and the refused commit is parked.
         """
         unstorable = Unstorable()
         while True:
@@ -86,50 +86,49 @@ class PartitionWorker:
                 reason = str(group.exceptions[0])
                 session, self._session = self._session, None
                 if session is None or not unstorable.blame(session.taken, reason):
-                    raise  # the worker is started again, and the partition stands still
+                    raise  # no commit is to blame: the worker is restarted, and makes no progress
                 logger.warning(
                     "A batch cannot be stored", action="batch_unstorable", partition=self.partition, error=reason
                 )
 
     async def _work(self, unstorable: Unstorable) -> None:
-        around = self._around
-        fold = await load_partition(around.database, self.partition, around.log.epoch)
-        fold.skips = await read_skips(around.log, self.partition, await around.log.end(self.partition))
-        async with around.database.snapshot() as transaction:
-            parked = await list_parked(transaction, self.partition, around.log.epoch)
+        context = self._context
+        fold = await load_partition(context.database, self.partition, context.log.epoch)
+        fold.skips = await read_skips(context.log, self.partition, await context.log.end(self.partition))
+        async with context.database.snapshot() as transaction:
+            parked = await list_parked(transaction, self.partition, context.log.epoch)
         try:
-            async with around.log.read(self.partition, fold.after) as reader:
-                around.turns.own(self.partition, self._granted)
-                self._session = _Session(fold, reader, parked, around, self.progress, unstorable)
+            async with context.log.read(self.partition, fold.after) as reader:
+                context.queue.own(self.partition, self._slot_reserved)
+                self._session = _Session(fold, reader, parked, context, self.progress, unstorable)
                 await self._session.run()
         finally:
-            around.turns.disown(self.partition)
+            context.queue.disown(self.partition)
             for gauge in (PROJECTION_LAG_COMMITS, PROJECTION_LAG_SECONDS, PARKED_COMMITS):
                 gauge.forget(PROJECTION, str(self.partition))
 
     async def drain(self) -> None:
-        """Begin nothing more; returns when what was begun is in the log and in the projection."""
+        """Start nothing new; return when everything in flight is in the log and in the projection."""
         if self._session is not None:
             await self._session.drain()
 
     @property
     def position(self) -> int | None:
-        """The last sequence that was taken in; None before the partition was loaded."""
-        return self._session.at if self._session is not None else None
+        """The last sequence that was taken in; None before the partition is loaded."""
+        return self._session.position if self._session is not None else None
 
     def retry_parked(self) -> None:
-        """Somebody asks that parked commits are tried again."""
+        """Try the parked commits again."""
         if self._session is not None:
             self._session.retry.set()
 
-    def _granted(self, run_id: str) -> None:
-        """A task of the run that waited has got room at an executor."""
+    def _slot_reserved(self, run_id: str) -> None:
         if self._session is not None:
-            self._session.decider.granted(run_id)
+            self._session.decider.slot_reserved(run_id)
             self._session.due.set()
 
     def executor_gone(self, executor_id: str, reason: str) -> None:
-        """An executor was given up."""
+        """Declare the executor and its tasks of this partition lost."""
         if self._session is not None:
             self._session.decider.executor_gone(executor_id, reason)
             self._session.due.set()
@@ -143,42 +142,42 @@ class _Session:
         fold: PartitionFold,
         reader: Reader,
         parked: Sequence[ParkedCommit],
-        around: Surroundings,
+        context: WorkerContext,
         progress: Progress,
         unstorable: Unstorable,
     ) -> None:
-        self._around = around
+        self._context = context
         self._fold = fold
         self._reader = reader
         self._feed = PartitionFeed(reader, {one.aggregate for one in parked}, fold.skips)
         PARKED_COMMITS.set(len(parked), PROJECTION, str(fold.partition))
         self._unstorable = unstorable
-        self._intake = Intake(fold, self._feed, around.database, around.log.subjects, unstorable.reasons)
+        self._intake = Intake(fold, self._feed, context.database, context.log.subjects, unstorable.reasons)
         self._progress = progress
-        self._projector = Projector(ProjectionStore(around.database), self._projected, progress.failed)
-        self.decider = Decider(fold, around.turns, around.board.gone, around.board.last_seen)
+        self._projector = Projector(ProjectionStore(context.database), self._projected, progress.failed)
+        self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.last_seen)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
         self._intaking = asyncio.Lock()
         self._rounds = asyncio.Semaphore(ROUNDS)
         self._draining = False
         self.taken = fold.after
-        """The last sequence of the batch that is being taken in, or was."""
+        """The last sequence of the newest batch, which may still be on its way into the fold."""
         self._took = asyncio.Event()
 
     @property
-    def at(self) -> int:
+    def position(self) -> int:
         """The last sequence that was taken in."""
         return self._fold.after
 
     async def run(self) -> None:
-        """Until cancelled, or until something of it fails."""
+        """Work until cancelled, or until a part fails."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._projector.run())
             tasks.create_task(self._decide(tasks))
             tasks.create_task(self._retry_parked())
-            tasks.create_task(self._answer())
-            self._around.deadlines.arm(task.state for task in self._fold.executor_tasks.values())
+            tasks.create_task(self._answer_why())
+            self._context.timeouts.arm(task.state for task in self._fold.executor_tasks.values())
             self.due.set()
             while True:
                 careful = self._fold.after < self._unstorable.careful_until
@@ -186,7 +185,7 @@ class _Session:
                 await self._take(messages, careful=careful)
 
     async def drain(self) -> None:
-        """End the rounds, then the reading, then the projecting. Nothing goes on after it."""
+        """End the rounds, then the reading, then the projecting; none of them continues afterwards."""
         self._draining = True
         for _ in range(ROUNDS):
             await self._rounds.acquire()
@@ -195,7 +194,7 @@ class _Session:
 
     async def _take(self, messages: list[RawMessage], *, careful: bool) -> None:
         async with self._intaking:
-            # What is parked may have changed while this waited.
+            # Only under the lock: a retry may have changed what is parked.
             batch = self._feed.batch(messages)
             self.taken = batch.last
             with storable():
@@ -210,41 +209,41 @@ class _Session:
         took.set()
         self._note_lag(changes, batch)
 
-    async def _answer(self) -> None:
-        """Say why runs wait, to whoever asks, until cancelled."""
-        around = self._around
-        async with around.questions.answering(around.log.subjects.questions(self._fold.partition), self._explained):
+    async def _answer_why(self) -> None:
+        """Answer questions why runs wait, until cancelled."""
+        context = self._context
+        async with context.questions.answering(context.log.subjects.questions(self._fold.partition), self._explained):
             await asyncio.Event().wait()
 
     async def _explained(self, question: bytes) -> bytes:
-        """Why a run waits, as of a place in the log at least; null for a run that is not known."""
+        """Return as JSON why a run waits, no earlier than at a position of the log; null for an unknown run."""
         asked = orjson.loads(question)
-        while self.at < asked["at_least"]:
+        while self.position < asked["at_least"]:
             await self._took.wait()
         async with self._intaking:
-            return msgspec.json.encode(self.decider.why(asked["run"], self._around.clock()))
+            return msgspec.json.encode(self.decider.why(asked["run"], self._context.clock()))
 
     async def _release(
         self, aggregates: set[str], changes: Changes, causes: dict[str, Cause], *, careful: bool
     ) -> None:
-        """Try again what is parked of these aggregates, and add to the changes what comes of it."""
+        """Try the parked commits of these aggregates again, and merge the result into the changes."""
         again = await self._parked()
         again |= {(one.sequence, one.aggregate) for one in changes.parked.values()}
         again = {one for one in again if one[1] in aggregates}
         if careful:
             self._unstorable.trying = tuple(sorted(sequence for sequence, _ in again))
-        later, because = await self._intake.retry(again, self._around.log)
+        later, because = await self._intake.retry(again, self._context.log)
         self._feed.unpark(aggregates - {one.aggregate for one in later.parked.values()})
         changes.merge(later)
         causes.update(because)
 
     async def _retry_parked(self) -> None:
-        around, partition = self._around, self._fold.partition
+        context, partition = self._context, self._fold.partition
         while True:
             if not self._unstorable.untried:
                 await self.retry.wait()
-            async with deciding(around.database, partition), self._intaking:
-                self._fold.skips.merge(await read_skips(around.log, partition, await around.log.end(partition)))
+            async with deciding(context.database, partition), self._intaking:
+                self._fold.skips.merge(await read_skips(context.log, partition, await context.log.end(partition)))
                 parked = sorted(await self._parked())
                 if self.retry.is_set():
                     self.retry.clear()
@@ -261,7 +260,7 @@ class _Session:
                 )
 
     async def _try_one_by_one(self, parked: Sequence[tuple[int, str]]) -> Counter[str]:
-        """Apply the untried of the parked commits (sequence and aggregate): Postgres refused them when tried at once.
+        """Apply those parked commits (sequence and aggregate) that Postgres refused together, one by one.
 
         Return how many stay parked of each aggregate.
         """
@@ -278,7 +277,7 @@ class _Session:
         """Apply parked commits in one transaction; return how many stay parked of each aggregate."""
         self._unstorable.try_again(sequence for sequence, _ in parked)
         with storable():
-            changes, causes = await self._intake.retry(parked, self._around.log)
+            changes, causes = await self._intake.retry(parked, self._context.log)
             left = Counter(one.aggregate for one in changes.parked.values())
             await self._observe(changes, causes)
         await self._projector.drained()
@@ -286,17 +285,17 @@ class _Session:
         return left
 
     async def _parked(self) -> set[tuple[int, str]]:
-        """What is parked, up to what was given to the projector."""
+        """Return sequence and aggregate of all parked commits, after everything is projected."""
         await self._projector.drained()
-        async with self._around.database.snapshot() as transaction:
-            listed = await list_parked(transaction, self._fold.partition, self._around.log.epoch)
+        async with self._context.database.snapshot() as transaction:
+            listed = await list_parked(transaction, self._fold.partition, self._context.log.epoch)
         return {(one.position.sequence, one.aggregate) for one in listed}
 
     async def _observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
         self.decider.observe(changes, causes)
         self.due.set()
-        self._around.deadlines.arm(changed.now.state for changed in changes.executor_tasks.values())
-        self._around.board.observe(changes)
+        self._context.timeouts.arm(changed.now.state for changed in changes.executor_tasks.values())
+        self._context.executors.observe(changes)
         await self._projector.put(changes)
 
     async def _decide(self, tasks: asyncio.TaskGroup) -> None:
@@ -307,34 +306,37 @@ class _Session:
             if self._draining:
                 self._rounds.release()
                 return
-            decisions = self.decider.decisions(self._around.clock())
+            decisions = self.decider.decisions(self._context.clock())
             if decisions or self.decider.has_losses:
                 tasks.create_task(self._round(decisions))
             else:
                 self._rounds.release()
 
     async def _something_due(self) -> None:
-        """Wait until something happened, or a time has come that a run waits for."""
+        """Wait until something happened, or a run is due."""
         while not self.due.is_set():
             first = self.decider.next_due
-            left = None if first is None else (first - self._around.clock()).total_seconds()
+            left = None if first is None else (first - self._context.clock()).total_seconds()
             if left is not None and left <= 0:
                 return
             await heard(self.due, None if left is None else min(left, NAP_SECONDS))
 
     async def _round(self, decisions: list[Decision]) -> None:
-        around = self._around
+        log, decider, clock = self._context.log, self.decider, self._context.clock
         try:
-            lost = await append_losses(around.log, self.decider, around.clock())
-            decided = await append_decisions(around.log, self.decider, decisions, around.clock)
-            if not (lost and decided):
+            losses = await append_losses(log, [*decider.losses(clock())])
+            losses.settle(decider)
+            outcome = await append_decisions(log, decisions, lambda accepted: decider.follow_ups(accepted, clock()))
+            outcome.settle(decider)
+            DECIDED_RUNS.add(outcome.appended, str(self._fold.partition))
+            if not (losses.reached and outcome.reached):
                 await asyncio.sleep(RETRY_SECONDS)
         finally:
             self._rounds.release()
         self.due.set()
 
     def _projected(self, changes: Changes) -> None:
-        """Forget what has ended and is in the rows."""
+        """Forget ended runs that are in the database."""
         self._progress.moved()
         for run_id in changes.runs:
             tracked = self._fold.runs.get(run_id)
@@ -345,7 +347,7 @@ class _Session:
                 self._fold.executor_tasks.pop(key, None)
             self.decider.forget(run_id)
         if len(self._fold.configs) > MAX_CONFIGS:
-            # One that waits is in no row yet, and the run that needs it may come with the next batch.
+            # A buffered one is not in the database yet, and the run that needs it may come with the next batch.
             used = {tracked.state.run_config for tracked in self._fold.runs.values()} | {
                 *self._projector.waiting_configs
             }
@@ -358,6 +360,6 @@ class _Session:
 
     def _note_lag(self, changes: Changes, batch: Batch) -> None:
         if batch.commits:
-            oldest = (self._around.clock() - batch.commits[0].stored_at).total_seconds()
+            oldest = (self._context.clock() - batch.commits[0].stored_at).total_seconds()
             PROJECTION_LAG_SECONDS.set(max(oldest, 0.0), PROJECTION, str(changes.partition))
         PROJECTION_LAG_COMMITS.set(self._reader.pending() + self._projector.behind, PROJECTION, str(changes.partition))

@@ -17,9 +17,9 @@ from runstream.domain.executor_task import ExecutorTask, decide_start
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskPhase
 from runstream.jetstream.messaging import Questions
 from runstream.projections.ownership import share_out
-from runstream.scheduler import exchange
-from runstream.scheduler.exchange import encode
-from runstream.scheduler.others import Claim, Notice
+from runstream.scheduler import gossip
+from runstream.scheduler.gossip import encode
+from runstream.scheduler.peers import Claim, PeerReport
 from runstream.subjects import partition_of
 from tests.domain.world import config, task
 from tests.servers import Servers
@@ -100,12 +100,12 @@ async def test_what_a_process_said_that_is_silent_is_forgotten(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that claimed room and died before anybody missed it holds up nobody."""
-    monkeypatch.setattr(exchange, "VALID_SECONDS", 0.5)
-    monkeypatch.setattr(exchange, "REPEAT_SECONDS", 0.1)
+    monkeypatch.setattr(gossip, "VALID_SECONDS", 0.5)
+    monkeypatch.setattr(gossip, "REPEAT_SECONDS", 0.1)
     async with standing(servers) as around:
         executor = HeldExecutor(around, limit=1)
         claim = Claim(Demand("host", "", False, ()), 0, "/project/ghost", (0, 0, 1), 5)
-        said = encode("ghost", Notice((7,), (claim,)))
+        said = encode("ghost", PeerReport((7,), (claim,)))
         root = root_of("first", ("first", "ghost"))
         async with running(await around.scheduler(Fellows("first", ("ghost",)))), executor.alive():
             runs = [await around.create(ONE, f"{root}/branch/b{n}") for n in range(2)]

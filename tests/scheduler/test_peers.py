@@ -11,9 +11,8 @@ from msgspec.structs import replace
 
 from runstream.domain.executor import Demand, Offer, fits
 from runstream.scheduler.capacity import Capacity
-from runstream.scheduler.exchange import decode, encode
-from runstream.scheduler.lines import Ask
-from runstream.scheduler.turns import Turns
+from runstream.scheduler.fair_queue import FairQueue, PendingTask
+from runstream.scheduler.gossip import decode, encode
 from tests.domain.world import offer
 
 HOST = Demand("host", "", False, ())
@@ -27,19 +26,19 @@ class Process:
 
     def __init__(self, name: str, offers: dict[str, Offer], partitions: tuple[int, ...]) -> None:
         self.name = name
-        self.turns = Turns(Capacity(offers))
-        self.asks: dict[str, Ask] = {}
+        self.queue = FairQueue(Capacity(offers))
+        self.asks: dict[str, PendingTask] = {}
         for partition in partitions:
-            self.turns.own(partition, lambda _run: None)
+            self.queue.own(partition, lambda _run: None)
 
-    def want(self, asks: list[Ask]) -> None:
+    def want(self, asks: list[PendingTask]) -> None:
         self.asks.update((ask.id, ask) for ask in asks)
-        self.turns.want(asks)
+        self.queue.enqueue(asks)
 
     @property
     def at(self) -> dict[str, str]:
         """Which task is at which executor."""
-        offers, capacity = self.turns.capacity.offers, self.turns.capacity
+        offers, capacity = self.queue.capacity.offers, self.queue.capacity
         return {
             ask.id: executor
             for ask in self.asks.values()
@@ -48,12 +47,12 @@ class Process:
         }
 
     @property
-    def waiting(self) -> list[Ask]:
-        return [ask for ask in self.asks.values() if self.turns.waits(ask)]
+    def waiting(self) -> list[PendingTask]:
+        return [ask for ask in self.asks.values() if self.queue.is_pending(ask)]
 
     def end(self, name: str) -> None:
-        self.turns.take(self.asks[name])
-        self.turns.closed(self.asks[name].partition, name)
+        self.queue.take(self.asks[name])
+        self.queue.closed(self.asks[name].partition, name)
         del self.asks[name]
 
 
@@ -66,28 +65,28 @@ class Deployment:
         self.asked = 0
 
     def of(self, partition: int) -> Process:
-        return next(one for one in self.processes if partition in one.turns.capacity.partitions)
+        return next(one for one in self.processes if partition in one.queue.capacity.partitions)
 
-    def ask(self, root: str, *, priority: int = 0, demand: Demand = HOST) -> Ask:
+    def ask(self, root: str, *, priority: int = 0, demand: Demand = HOST) -> PendingTask:
         self.asked += 1
-        return Ask(f"a{self.asked}", ROOTS[root], f"r{self.asked}", "t", root, priority, self.asked, 0, demand)
+        return PendingTask(f"a{self.asked}", ROOTS[root], f"r{self.asked}", "t", root, priority, self.asked, 0, demand)
 
-    def want(self, *asks: Ask) -> None:
+    def want(self, *asks: PendingTask) -> None:
         self.of(asks[0].partition).want(list(asks))
 
     def tell(self, teller: Process, *hearers: Process) -> None:
-        process, notice = decode(encode(teller.name, teller.turns.notice()))
+        process, notice = decode(encode(teller.name, teller.queue.report()))
         for hearer in hearers:
             if hearer is not teller:
-                hearer.turns.hear(process, notice)
-                hearer.turns.reconsider()
+                hearer.queue.receive(process, notice)
+                hearer.queue.reassign()
 
     def settle(self) -> None:
         """All hear each other until nobody has anything new to say."""
         said: list[object] = []
-        while said != (said := [one.turns.notice() for one in self.processes]):
+        while said != (said := [one.queue.report() for one in self.processes]):
             for teller in self.processes:
-                teller.turns.reconsider()
+                teller.queue.reassign()
                 self.tell(teller, *self.processes)
 
     @property
@@ -95,7 +94,7 @@ class Deployment:
         return {name: executor for one in self.processes for name, executor in one.at.items()}
 
     @property
-    def waiting(self) -> list[Ask]:
+    def waiting(self) -> list[PendingTask]:
         return [ask for one in self.processes for ask in one.waiting]
 
     def report(self) -> None:
@@ -109,7 +108,7 @@ class Deployment:
             )
             self.offers[executor_id] = replace(known, open_tasks=dict(counts))
 
-    def unused(self) -> list[tuple[str, Ask]]:
+    def unused(self) -> list[tuple[str, PendingTask]]:
         """Room that is there for a task that waits."""
         loads = Counter(self.at.values())
         return [
@@ -120,7 +119,7 @@ class Deployment:
         ]
 
 
-def random_asks(deployment: Deployment, random: Random) -> list[Ask]:
+def random_asks(deployment: Deployment, random: Random) -> list[PendingTask]:
     root = random.choice(sorted(ROOTS))
     return [
         deployment.ask(root, priority=random.choice([0, 0, 0, 5, -5]), demand=random.choice([HOST, HOST, GPU]))
@@ -149,7 +148,7 @@ def test_processes_that_hear_each_other_are_as_fair_as_one(random: Random, moves
                 known = deployment.offers[executor_id]
                 deployment.offers[executor_id] = replace(known, active_tasks_limit=limit)
                 for process in deployment.processes:
-                    process.turns.offered(executor_id)
+                    process.queue.offered(executor_id)
         three.settle()
         assert three.at == one.at
         assert {ask.id for ask in three.waiting} == {ask.id for ask in one.waiting}
@@ -171,10 +170,10 @@ def test_whatever_is_heard_late_or_never_no_room_is_left_for_ever(random: Random
         elif random.random() < 0.3 and len(deployment.processes) > 1:
             died = deployment.processes.pop(random.randrange(len(deployment.processes)))
             for process in deployment.processes:
-                process.turns.hear(died.name, None)
+                process.queue.receive(died.name, None)
             successor = random.choice(deployment.processes)
-            for partition in died.turns.capacity.partitions:
-                successor.turns.own(partition, lambda _run: None)
+            for partition in died.queue.capacity.partitions:
+                successor.queue.own(partition, lambda _run: None)
             successor.want(list(died.asks.values()))
         else:
             deployment.report()
@@ -221,10 +220,10 @@ def test_room_that_was_left_is_taken_when_the_other_dies_or_wants_it_no_longer()
         big.end("a1")
         assert len(big.at) == 2
         if what == "dies":
-            big.turns.hear(small.name, None)
-            big.turns.reconsider()
+            big.queue.receive(small.name, None)
+            big.queue.reassign()
         else:
-            small.turns.keep(1, wanted.run_id, ())
+            small.queue.retain(1, wanted.run_id, ())
             deployment.tell(small, big)
         assert len(big.at) == 3
 
@@ -234,12 +233,12 @@ def test_how_many_come_before_counts_the_tasks_of_other_processes() -> None:
     wanted = [deployment.ask("/project/b", priority=-1) for _ in range(2)]
     deployment.want(*wanted)
     deployment.settle()
-    assert small.turns.before(wanted[1]) == 47 + 1
-    assert big.turns.before(big.waiting[0]) == 0
+    assert small.queue.ahead_of(wanted[1]) == 47 + 1
+    assert big.queue.ahead_of(big.waiting[0]) == 0
 
 
 def test_a_process_of_another_rule_says_nothing() -> None:
     _, big, _ = greedy()
-    said = encode("p", big.turns.notice())
-    assert decode(said) == ("p", big.turns.notice())
+    said = encode("p", big.queue.report())
+    assert decode(said) == ("p", big.queue.report())
     assert decode(said.replace(b'"rule":1', b'"rule":2')) == ("p", None)

@@ -1,7 +1,7 @@
-"""Task time-outs: a scheduled message for each running task that has one, and what is done when it comes due.
+"""Task timeouts: a timer for each running task that has a timeout, and what happens when it is due.
 
-A message that is due is a command, and may be found stale: the task's own history decides. Timers survive
-every restart; should they be lost, a worker arms those of its running tasks again when it starts.
+A due timer is a command that may be stale: the task's own history decides. Timers survive every restart; in case they
+are lost, a worker schedules those of its running tasks again when it starts.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from runstream.domain.executor_task import ExecutorTask, decide_timeout
 from runstream.errors import ConflictError, InternalError, RemoteError
 from runstream.folding import executor_task_of
 from runstream.log.port import Log, decide_and_append
-from runstream.scheduler.planning import ACTOR
+from runstream.scheduler.decisions import ACTOR
 from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import DueTimer, Timers
 
 logger = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 1.0
-AT_ONCE = 16
-"""Timers that are dealt with at once: one that waits for the log holds up few."""
+MAX_CONCURRENT = 16
+"""Timers that are handled concurrently, so that one that waits for the log delays few others."""
 
 
-class Deadlines:
-    """Arms timers for tasks and obeys those that are due; shared by the workers of a process."""
+class TaskTimeouts:
+    """The timers of tasks; shared by the workers of a process."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Deadlines:
         clock: Callable[[], datetime],
         skew: Callable[[str], float | None] = lambda _: 0.0,
     ) -> None:
-        """`skew(executor id)` is how far its clock is ahead of the log's server, in seconds; None when not known."""
+        """`skew(executor id)` returns how far its clock is ahead of the log's server, in seconds, or None."""
         self._skew = skew
         self._timers = timers
         self._log = log
@@ -50,7 +50,7 @@ class Deadlines:
         self._changed = asyncio.Event()
 
     def arm(self, tasks: Iterable[ExecutorTask]) -> None:
-        """Take note of tasks that changed: those that have begun get a timer, once."""
+        """Schedule a timer, once, for each of these tasks that has started and has a timeout."""
         for task in tasks:
             if not task.open:
                 self._armed.pop(task.id, None)
@@ -60,10 +60,10 @@ class Deadlines:
                 self._changed.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Schedule timers and handle due ones until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._schedule())
-            tasks.create_task(self._obey())
+            tasks.create_task(self._handle_due())
 
     async def _schedule(self) -> None:
         while True:
@@ -77,18 +77,18 @@ class Deadlines:
                         task_id, self._due(task), orjson.dumps({"task": task_id, **self._place(task)})
                     )
                 except InternalError as error:
-                    logger.warning("A time-out is set later", action="timer_postponed", error=str(error))
+                    logger.warning("A timeout is scheduled later", action="timer_postponed", error=str(error))
                     if self._armed.get(task_id) is task:
-                        self._to_arm.setdefault(task_id, task)  # behind the others: it holds up none of them
+                        self._to_arm.setdefault(task_id, task)  # behind the others, so that it delays none of them
                     await asyncio.sleep(RETRY_SECONDS)
-                except Exception:  # it can never be set: a time beyond all times, an id that is none
-                    logger.exception("A time-out cannot be set", action="timer_impossible", executor_task=task_id)
+                except Exception:  # permanent: a time after the last datetime, an invalid id
+                    logger.exception("A timeout cannot be scheduled", action="timer_impossible", executor_task=task_id)
 
     def _due(self, task: ExecutorTask) -> datetime:
-        """When the task's time is up, by the clock of the log's server, which delivers timers.
+        """Return when the task's timer is due, by the clock of the log's server, which delivers timers.
 
-        The end of its setup is a date of its executor's clock. One whose clock is not known gets the whole time from
-        now on: a time-out too late does less harm than one at once. The executor measures the time itself as well.
+        The end of the task's setup is a time of its executor's clock. If that clock is not known the whole timeout
+        counts from now: a late timeout does less harm than an early one, and the executor measures it, too.
         """
         skew = self._skew(task.executor_id)
         if skew is None or task.setup_step.end_time is None:
@@ -99,29 +99,29 @@ class Deadlines:
         partition = partition_of(group_root(task.group), self._log.partitions)
         return {"partition": partition, "executor": task.executor_id}
 
-    async def _obey(self) -> None:
-        room = asyncio.Semaphore(AT_ONCE)
+    async def _handle_due(self) -> None:
+        slots = asyncio.Semaphore(MAX_CONCURRENT)
         async with asyncio.TaskGroup() as tasks:
             async for due in self._timers.due():
-                await room.acquire()
-                tasks.create_task(self._obeyed(due)).add_done_callback(lambda _: room.release())
+                await slots.acquire()
+                tasks.create_task(self._handle(due)).add_done_callback(lambda _: slots.release())
 
-    async def _obeyed(self, due: DueTimer) -> None:
-        """Deal with one timer; acknowledge it when it is done, and when it can never be."""
+    async def _handle(self, due: DueTimer) -> None:
+        """Handle one timer; acknowledge it when it is handled, and when it never can be."""
         try:
             await self._time_out(due)
         except (InternalError, RemoteError, ConflictError) as error:
-            logger.warning("A time-out is tried again later", action="timeout_postponed", error=str(error))
+            logger.warning("A timeout is tried again later", action="timeout_postponed", error=str(error))
             return
-        except Exception:  # the same again and again: a payload that is none, a history that cannot be read
-            logger.exception("A time-out is given up", action="timeout_impossible", timer=due.key)
-        with contextlib.suppress(Exception):  # else it comes again
+        except Exception:  # permanent: an invalid payload, a history that cannot be read
+            logger.exception("A timeout is dropped", action="timeout_impossible", timer=due.key)
+        with contextlib.suppress(Exception):  # without an acknowledgement it is redelivered
             await due.done()
 
     async def _time_out(self, due: DueTimer) -> None:
         command = orjson.loads(due.payload)
         if command["partition"] >= self._log.partitions:
-            return  # It was set in an epoch with more partitions.
+            return  # scheduled in an epoch with more partitions
         address = Address(command["partition"], "task", command["task"], command["executor"])
 
         async def load(_at_least: Position | None) -> tuple[list[StoredCommit], Head]:
@@ -139,4 +139,4 @@ class Deadlines:
             return head.next_commit(address, events, time=self._clock(), actor=ACTOR, cause=cause, trace=trace)
 
         if await decide_and_append(self._log, load, decide) is not None:
-            logger.info("A task's time is up", action="task_timed_out", executor_task=address.id)
+            logger.info("A task timed out", action="task_timed_out", executor_task=address.id)

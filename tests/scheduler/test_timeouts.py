@@ -21,8 +21,8 @@ from runstream.events.executor_task import (
     ExecutorTaskSetupFinished,
     ExecutorTaskStarted,
 )
-from runstream.scheduler import deadlines
-from runstream.scheduler.deadlines import AT_ONCE, Deadlines
+from runstream.scheduler import timeouts
+from runstream.scheduler.timeouts import MAX_CONCURRENT, TaskTimeouts
 from runstream.subjects import Address
 from runstream.timers import Timers
 from tests.log.memory import MemoryLog
@@ -71,8 +71,8 @@ class _Log(MemoryLog):
 
 
 @asynccontextmanager
-async def running(timers: _Timers) -> AsyncIterator[Deadlines]:
-    made = Deadlines(cast("Timers", timers), _Log(), lambda: NOW)
+async def running(timers: _Timers) -> AsyncIterator[TaskTimeouts]:
+    made = TaskTimeouts(cast("Timers", timers), _Log(), lambda: NOW)
     task = asyncio.create_task(made.run())
     try:
         yield made
@@ -82,7 +82,7 @@ async def running(timers: _Timers) -> AsyncIterator[Deadlines]:
 
 
 async def test_a_timer_that_cannot_be_set_now_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(timeouts, "RETRY_SECONDS", 0)
     timers = _Timers()
     async with running(timers) as it:
         it.arm([begun("bad"), begun("first"), begun("second")])
@@ -92,7 +92,7 @@ async def test_a_timer_that_cannot_be_set_now_holds_up_no_other(monkeypatch: pyt
 
 
 async def test_a_timer_that_waits_for_the_log_holds_up_no_other() -> None:
-    timers = _Timers(*(f"bad {n}" for n in range(AT_ONCE - 1)), "good", "another")
+    timers = _Timers(*(f"bad {n}" for n in range(MAX_CONCURRENT - 1)), "good", "another")
     async with running(timers):
         assert [await timers.done.get() for _ in range(2)] == ["good", "another"]
 

@@ -1,15 +1,15 @@
-"""Which executors are alive and what they offer, as their leases say; and which have been given up.
+"""The executor registry: which executors are alive by their leases, what they offer, and which are lost.
 
-    offered --not renewed for 5 s--> suspect --renewed--> offered          (a suspect gets no new task)
-    offered, suspect --lease expired, and not renewed for its whole time by our clock--> given up
-    offered, suspect --lease released, or we were cut off--> missing --grace--> given up
-    registered or given a task, but never heard of --> missing --grace--> given up
-    missing, given up --lease there again--> offered
+    live --not renewed for 5 s--> suspect --renewed--> live          (a suspect executor gets no new task)
+    live, suspect --lease expired, and not renewed for its whole duration by our clock--> lost
+    live, suspect --lease released, or we were disconnected--> missing --grace--> lost
+    registered or given a task, but never seen --> missing --grace--> lost
+    missing, lost --lease taken again--> live
 
-The time since a renewal is measured by this process's monotonic clock, from the moment when the renewal was read: the
-executor's own trust window began earlier, and ends before. A server whose clock jumps ends a lease early; then the
-rest of its time is waited for. An executor whose lease ran out while we ourselves could not hear it has the time of
-one more lease to say that it is there. That is also what a restart of everything takes.
+The time since a renewal is measured by this process's monotonic clock, from the moment when the renewal was read. The
+executor's own trust window began earlier and ends before it, so a lost executor has ended its tasks. A server whose
+clock jumps expires a lease early; then the rest of its duration is waited for. An executor whose lease expired while
+we were disconnected gets the duration of one more lease to show that it is alive, as after a restart of everything.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ RETRY_SECONDS = 1.0
 GONE = "executor lost: it has not renewed its lease in time"
 
 
-class ExecutorBoard:
-    """Follows the leases of executors."""
+class ExecutorRegistry:
+    """The known executors, kept up to date from their leases."""
 
     def __init__(
         self,
@@ -45,20 +45,21 @@ class ExecutorBoard:
         on_suspect: Callable[[str], None] = lambda _: None,
         on_time: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """`grace` is in seconds; `on_offer` is told who offers something new, `on_gone` who is gone, and why.
+        """`grace` is in seconds.
 
-        `on_time` is called with the server's time of each renewal that has just arrived, in seconds since 1970.
+        `on_offer` gets the id of each executor with a new offer, `on_gone` that of each lost one and why. `on_time`
+        gets the server's time of each renewal that has just arrived, in seconds since 1970.
         """
         self.offers: dict[str, Offer] = {}
-        """Of executors that may get tasks."""
+        """Of the executors that may get tasks."""
         self._leases = leases
         self._grace = grace
         self._on_offer = on_offer
         self._on_gone = on_gone
         self._on_suspect = on_suspect
         self._on_time = on_time
-        self._heard: dict[str, float] = {}
-        """When each living executor was heard of last, on the event loop's clock."""
+        self._renewed: dict[str, float] = {}
+        """When the last renewal of each living executor was read, by the event loop's clock."""
         self._skews: dict[str, float] = {}
         self._last_seen: dict[str, datetime] = {}
         self._suspecting: dict[str, asyncio.TimerHandle] = {}
@@ -69,8 +70,8 @@ class ExecutorBoard:
         self._uncertain_until = 0.0
 
     def gone(self, executor_id: str) -> str | None:
-        """Why the executor is given up; None while it may be alive."""
-        if executor_id in self._heard:
+        """Return why the executor is lost; None while it may be alive."""
+        if executor_id in self._renewed:
             return None
         if executor_id in self._gone:
             return GONE
@@ -78,15 +79,15 @@ class ExecutorBoard:
         return None
 
     def skew(self, executor_id: str) -> float | None:
-        """How far the executor's clock is ahead of the log's server, in seconds; None when it was never heard of."""
+        """Return how far the executor's clock is ahead of the log's server, in seconds; None if it was never seen."""
         return self._skews.get(executor_id)
 
     def last_seen(self, executor_id: str) -> datetime | None:
-        """When the executor was heard of last; None when it never was."""
+        """Return when the executor last renewed its lease; None if it was never seen."""
         return self._last_seen.get(executor_id)
 
     async def run(self) -> None:
-        """Follow until cancelled."""
+        """Follow the leases until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks, self._leases.watching() as watch:
                 stored = watch.stored
@@ -94,7 +95,7 @@ class ExecutorBoard:
                     self._offered(executor_id, value, stored[executor_id])
                 tasks.create_task(self._delete())
                 async for change in watch:
-                    self._take(change)
+                    self._apply(change)
         finally:
             for timer in (*self._missing.values(), *self._suspecting.values()):
                 timer.cancel()
@@ -114,11 +115,16 @@ class ExecutorBoard:
             try:
                 await self._leases.delete(executor_id)
             except InternalError as error:
-                logger.warning("A lease is ended later", action="lease_kept", executor=executor_id, error=str(error))
+                logger.warning(
+                    "The lease of a deleted executor is ended later",
+                    action="lease_kept",
+                    executor=executor_id,
+                    error=str(error),
+                )
                 self._to_delete.put_nowait(executor_id)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    def _take(self, change: LeaseChange) -> None:
+    def _apply(self, change: LeaseChange) -> None:
         now = asyncio.get_running_loop().time()
         if self._leases.reconnects != self._reconnects:
             self._reconnects = self._leases.reconnects
@@ -128,11 +134,11 @@ class ExecutorBoard:
                 self._on_time(change.nanoseconds / 1e9)
             self._offered(change.key, change.value, change.nanoseconds)
             return
-        self._withdrawn(change.key)
-        heard = self._heard.pop(change.key, None)
-        if heard is None:
+        self._withdraw(change.key)
+        renewed = self._renewed.pop(change.key, None)
+        if renewed is None:
             return
-        left = heard + self._grace - now
+        left = renewed + self._grace - now
         if change.what == "expired" and now >= self._uncertain_until:
             self._miss(change.key, max(left, 0.0))
         else:
@@ -147,17 +153,17 @@ class ExecutorBoard:
         self._gone.discard(executor_id)
         self._note_clock(offer, nanoseconds / 1e9)
         loop = asyncio.get_running_loop()
-        self._heard[executor_id] = loop.time()
+        self._renewed[executor_id] = loop.time()
         self._last_seen[executor_id] = datetime.now(UTC)
-        self._withdrawn(executor_id)
+        self._withdraw(executor_id)
         self._suspecting[executor_id] = loop.call_later(SUSPECT_SECONDS, self._suspect, executor_id)
         self.offers[executor_id] = offer
         self._on_offer(executor_id)
 
     def _note_clock(self, offer: Offer, stored: float) -> None:
-        """Compare the executor's clock with the server's; one that differs by less than some seconds counts as right.
+        """Compare the executor's clock with the server's.
 
-        What is measured holds the time that the renewal was on its way.
+        The difference includes the time that the renewal was in flight, so one of a few seconds counts as none.
         """
         skew = offer.at - stored if offer.at and stored else 0.0
         before = self._skews.get(offer.executor_id, 0.0)
@@ -170,11 +176,11 @@ class ExecutorBoard:
 
     def _suspect(self, executor_id: str) -> None:
         logger.warning("An executor has not renewed its lease", action="executor_suspect", executor=executor_id)
-        self._withdrawn(executor_id)
+        self._withdraw(executor_id)
         self._on_suspect(executor_id)
 
-    def _withdrawn(self, executor_id: str) -> None:
-        """Give the executor no more tasks."""
+    def _withdraw(self, executor_id: str) -> None:
+        """Withdraw the executor's offer: it gets no more tasks."""
         self.offers.pop(executor_id, None)
         if (timer := self._suspecting.pop(executor_id, None)) is not None:
             timer.cancel()
@@ -182,14 +188,14 @@ class ExecutorBoard:
     def _miss(self, executor_id: str, seconds: float) -> None:
         if executor_id not in self._missing:
             if seconds <= 0:
-                self._give_up(executor_id)
+                self._lose(executor_id)
                 return
             loop = asyncio.get_running_loop()
-            self._missing[executor_id] = loop.call_later(seconds, self._give_up, executor_id)
+            self._missing[executor_id] = loop.call_later(seconds, self._lose, executor_id)
 
-    def _give_up(self, executor_id: str) -> None:
+    def _lose(self, executor_id: str) -> None:
         if (timer := self._missing.pop(executor_id, None)) is not None:
             timer.cancel()
         self._gone.add(executor_id)
-        logger.warning("An executor is given up", action="executor_given_up", executor=executor_id)
+        logger.warning("An executor is lost", action="executor_given_up", executor=executor_id)
         self._on_gone(executor_id, GONE)

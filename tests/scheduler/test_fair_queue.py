@@ -13,8 +13,7 @@ from msgspec import structs
 
 from runstream.domain.executor import Demand, Offer, choose_executor, fits
 from runstream.scheduler.capacity import Capacity
-from runstream.scheduler.lines import Ask
-from runstream.scheduler.turns import BY_SHARE_EVERY, Turns
+from runstream.scheduler.fair_queue import BY_SHARE_EVERY, FairQueue, PendingTask
 from tests.domain.world import offer
 
 HOST = Demand("host", "", False, ())
@@ -22,40 +21,40 @@ GPU = Demand("host", "", False, (("gpu", "yes"),))
 
 
 class Asking:
-    """Turns of two partitions, and what was told to them."""
+    """A fair queue of two partitions, and the runs that got slots."""
 
     def __init__(self, *offers: Offer, partitions: Sequence[int] = (0, 1)) -> None:
         self.offers = {one.executor_id: one for one in offers}
-        self.turns = Turns(Capacity(self.offers))
+        self.queue = FairQueue(Capacity(self.offers))
         self.told: list[str] = []
-        self.asked: dict[str, Ask] = {}
+        self.asked: dict[str, PendingTask] = {}
         for partition in partitions:
-            self.turns.own(partition, self.told.append)
+            self.queue.own(partition, self.told.append)
 
     def ask(
         self, name: str, root: str = "/user/a", *, priority: int = 0, demand: Demand = HOST, partition: int = 0
-    ) -> Ask:
+    ) -> PendingTask:
         number = len(self.asked) + 1
-        ask = Ask(name, partition, f"run-{name}", "t", root, priority, number, 0, demand)
+        ask = PendingTask(name, partition, f"run-{name}", "t", root, priority, number, 0, demand)
         self.asked[name] = ask
         return ask
 
-    def want(self, *asks: Ask) -> list[str | None]:
+    def want(self, *asks: PendingTask) -> list[str | None]:
         """Where each of them goes at once."""
-        self.turns.want(asks)
+        self.queue.enqueue(asks)
         return [self.take(ask.id) for ask in asks]
 
     def take(self, name: str) -> str | None:
         ask = self.asked[name]
-        executor_id = self.turns.take(ask)
+        executor_id = self.queue.take(ask)
         if executor_id is not None:
-            self.turns.opened(ask.partition, name, executor_id, ask.root)
+            self.queue.opened(ask.partition, name, executor_id, ask.root)
         return executor_id
 
     def end(self, name: str) -> list[str]:
         """A task ends; whose turn it was then, taken at once."""
         before = len(self.told)
-        self.turns.closed(self.asked[name].partition, name)
+        self.queue.closed(self.asked[name].partition, name)
         told = [run.removeprefix("run-") for run in self.told[before:]]
         assert all(self.take(one) for one in told)
         return told
@@ -65,7 +64,7 @@ def test_what_finds_room_goes_at_once_and_the_rest_waits() -> None:
     around = Asking(offer("e", 2))
     a, b, c = (around.ask(name) for name in "abc")
     assert around.want(a, b, c) == ["e", "e", None]
-    assert (around.turns.waits(b), around.turns.waits(c)) == (False, True)
+    assert (around.queue.is_pending(b), around.queue.is_pending(c)) == (False, True)
     assert around.told == []
     assert around.end("a") == ["c"]
 
@@ -119,7 +118,7 @@ def test_room_is_kept_for_whose_turn_it_was_until_it_takes_it() -> None:
     around = Asking(offer("e", 1))
     around.want(around.ask("runs"))
     around.want(around.ask("first"))
-    around.turns.closed(0, "runs")
+    around.queue.closed(0, "runs")
     assert around.told == ["run-first"]
     assert around.want(around.ask("pushes in", priority=100)) == [None]
     assert around.take("first") == "e"
@@ -129,9 +128,9 @@ def test_what_is_no_longer_wanted_is_given_to_the_next() -> None:
     around = Asking(offer("e", 1))
     around.want(around.ask("runs"))
     around.want(around.ask("first"), around.ask("second"), around.ask("third"))
-    around.turns.keep(0, "run-second", ())
-    around.turns.closed(0, "runs")
-    around.turns.keep(0, "run-first", ())
+    around.queue.retain(0, "run-second", ())
+    around.queue.closed(0, "runs")
+    around.queue.retain(0, "run-first", ())
     assert around.told == ["run-first", "run-third"]
     assert (around.take("first"), around.take("second"), around.take("third")) == (None, None, "e")
 
@@ -140,12 +139,12 @@ def test_an_assignment_that_was_refused_gives_its_room_back_unless_it_is_elsewhe
     around = Asking(offer("e", 1), offer("f", 1))
     around.want(around.ask("a"), around.ask("b"))
     around.want(around.ask("c"))
-    around.turns.refused(0, "a", "e")
+    around.queue.refused(0, "a", "e")
     assert around.told == ["run-c"]
     assert around.take("c") == "e"
-    around.turns.opened(0, "b", "e", "/user/a")
-    around.turns.refused(0, "b", "f")
-    assert around.turns.capacity.load(around.offers["e"]) == 2
+    around.queue.opened(0, "b", "e", "/user/a")
+    around.queue.refused(0, "b", "f")
+    assert around.queue.capacity.load(around.offers["e"]) == 2
 
 
 def test_tasks_that_no_executor_fits_hold_up_nobody() -> None:
@@ -155,7 +154,7 @@ def test_tasks_that_no_executor_fits_hold_up_nobody() -> None:
     around.want(around.ask("next"))
     assert around.end("host") == ["next"]
     around.offers["g"] = structs.replace(offer("g", 1), labels={"gpu": "yes"})
-    around.turns.offered("g")
+    around.queue.offered("g")
     assert around.take("gpu") == "g"
 
 
@@ -163,15 +162,15 @@ def test_a_partition_that_goes_leaves_its_room_to_the_others() -> None:
     around = Asking(offer("e", 2))
     around.want(around.ask("a", partition=0), around.ask("b", partition=0))
     around.want(around.ask("waits", partition=0), around.ask("other", partition=1))
-    around.turns.closed(0, "a")
+    around.queue.closed(0, "a")
     assert around.told == ["run-waits"]
-    around.turns.disown(0)
+    around.queue.disown(0)
     assert around.told == ["run-waits", "run-other"]
     assert around.take("other") == "e"
-    assert around.turns.capacity.share("/user/a") == 1
-    around.turns.keep(1, "run-other", ())
-    around.turns.closed(1, "other")
-    assert around.turns.capacity.share("/user/a") == 0
+    assert around.queue.capacity.share("/user/a") == 1
+    around.queue.retain(1, "run-other", ())
+    around.queue.closed(1, "other")
+    assert around.queue.capacity.share("/user/a") == 0
 
 
 def test_how_many_come_before() -> None:
@@ -179,7 +178,7 @@ def test_how_many_come_before() -> None:
     around.want(around.ask("runs", "/user/b"))
     asks = [around.ask("a"), around.ask("b", "/user/b"), around.ask("c", priority=1), around.ask("d", demand=GPU)]
     around.want(*asks)
-    assert [around.turns.before(ask) for ask in asks] == [1, 2, 0, 0]
+    assert [around.queue.ahead_of(ask) for ask in asks] == [1, 2, 0, 0]
 
 
 def test_an_attempt_goes_to_another_executor_if_one_has_room() -> None:
@@ -195,8 +194,8 @@ class Reference:
 
     def __init__(self, offers: dict[str, Offer]) -> None:
         self.offers = offers
-        self.waiting: list[Ask] = []
-        self.at: dict[str, tuple[Ask, str]] = {}
+        self.waiting: list[PendingTask] = []
+        self.at: dict[str, tuple[PendingTask, str]] = {}
         self.given: Counter[str] = Counter()
         self.served: list[str] = []
 
@@ -213,23 +212,23 @@ class Reference:
     def last_served(self, root: str) -> int:
         return max((n for n, served in enumerate(self.served, 1) if served == root), default=0)
 
-    def turn(self, ask: Ask) -> tuple[int, int, int, int]:
+    def turn(self, ask: PendingTask) -> tuple[int, int, int, int]:
         return -ask.priority, self.share(ask.root), self.last_served(ask.root), ask.sequence
 
-    def turn_by_share(self, ask: Ask) -> tuple[int, int, int, int]:
+    def turn_by_share(self, ask: PendingTask) -> tuple[int, int, int, int]:
         return self.share(ask.root), self.last_served(ask.root), -ask.priority, ask.sequence
 
     def forget_the_idle(self) -> None:
         known = {ask.root for ask in self.waiting} | {ask.root for ask, _ in self.at.values()}
         self.served = [root if root in known else "" for root in self.served]
 
-    def grant(self, ask: Ask, executor_id: str) -> None:
+    def grant(self, ask: PendingTask, executor_id: str) -> None:
         if ask in self.waiting:
             self.waiting.remove(ask)
         self.at[ask.id] = ask, executor_id
         self.served.append(ask.root)
 
-    def want(self, asks: list[Ask]) -> None:
+    def want(self, asks: list[PendingTask]) -> None:
         free = sum(max(self.room(executor_id), 0) for executor_id in self.offers)
         easy = not self.waiting and free >= len(asks)
         for ask in asks:
@@ -278,27 +277,27 @@ def test_turns_are_those_of_a_slow_reference(random: Random, moves: int) -> None
                 )
                 for _ in range(random.randint(1, 4))
             ]
-            around.turns.want(asks)
+            around.queue.enqueue(asks)
             reference.want(asks)
         elif move < 6 and reference.at:
             name = random.choice(list(reference.at))
             around.take(name)
-            around.turns.closed(around.asked[name].partition, name)
+            around.queue.closed(around.asked[name].partition, name)
             reference.end(name)
         elif move == 6 and reference.waiting:
             ask = random.choice(reference.waiting)
-            around.turns.keep(ask.partition, ask.run_id, ())
+            around.queue.retain(ask.partition, ask.run_id, ())
             reference.waiting.remove(ask)
             reference.forget_the_idle()
         elif move == 7:
             executor_id = random.choice(["e", "g"])
             limit = random.randint(1, 4)
             around.offers[executor_id] = structs.replace(around.offers[executor_id], active_tasks_limit=limit)
-            around.turns.offered(executor_id)
+            around.queue.offered(executor_id)
             reference.give(executor_id)
         for name, ask in around.asked.items():
             waits = ask in reference.waiting
-            assert around.turns.waits(ask) == waits
+            assert around.queue.is_pending(ask) == waits
             if not waits and name in reference.at:
-                assert around.turns.capacity.is_at(ask.partition, name, reference.at[name][1])
-        assert all(around.turns.capacity.share(ask.root) == reference.share(ask.root) for ask in around.asked.values())
+                assert around.queue.capacity.is_at(ask.partition, name, reference.at[name][1])
+        assert all(around.queue.capacity.share(ask.root) == reference.share(ask.root) for ask in around.asked.values())

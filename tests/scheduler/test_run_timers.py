@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.scheduler.wakes import Wakes
+from runstream.scheduler.decisions import RunTimers
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 TIMES = st.integers(0, 30).map(lambda seconds: AT + timedelta(seconds=seconds))
@@ -15,7 +15,7 @@ TIMES = st.integers(0, 30).map(lambda seconds: AT + timedelta(seconds=seconds))
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.one_of(st.none(), TIMES), TIMES), max_size=80))
 def test_each_run_is_given_once_when_its_time_has_come(steps: list[tuple[str, datetime | None, datetime]]) -> None:
-    wakes = Wakes()
+    wakes = RunTimers()
     wanted: dict[str, datetime] = {}
     for run, at, now in steps:
         wakes.set(run, at)

@@ -7,12 +7,12 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstream.scheduler.ranking import Ranking
+from runstream.scheduler.fair_queue import PriorityMap
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 200))
 def test_the_lowest_rank_is_the_first(random: Random, moves: int) -> None:
-    ranking: Ranking[tuple[int, int, int]] = Ranking()
+    ranking: PriorityMap[tuple[int, int, int]] = PriorityMap()
     there: dict[str, tuple[int, int, int]] = {}
     for _ in range(moves):
         key = random.choice("abcdefgh")
