@@ -191,8 +191,10 @@ class Rig:
         workspaces: dict[str, str] | None = None,
         attempt: int = 1,
         timeout: int = 0,
+        executor_id: str = "",
     ) -> Watched:
-        """Give a task to the executor."""
+        """Give a task to the executor, or to another one that is not here."""
+        executor_id = executor_id or self.executor_id
         config = config or config_of(task)
         run_id = run_id or new_id()
         digest = content_hash(repr(config).encode())
@@ -202,9 +204,9 @@ class Rig:
             commit = Head().next_commit(stored, (RunConfigStored(config),), time=datetime.now(UTC), actor="test")
             await self.log.append(commit)
         run_task = run_task_id(run_id, task.name)
-        address = Address(partition, "task", executor_task_id(run_id, run_task, attempt), self.executor_id)
+        address = Address(partition, "task", executor_task_id(run_id, run_task, attempt), executor_id)
         event = ExecutorTaskAssigned(
-            self.executor_id,
+            executor_id,
             run_id,
             run_task,
             task.name,

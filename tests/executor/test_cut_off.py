@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runstream.events.executor_task import ExecutorTaskLost, ExecutorTaskPhase, ExecutorTaskStarted
-from runstream.executor.runner import CUT_OFF
+from runstream.steplogs.log_state import CUT_OFF
 from tests.executor.rig import rig, run_step, task_of
 
 

@@ -27,10 +27,10 @@ from runstream.events.executor_task import (
 )
 from runstream.executor.drivers.noop import NoopRunner
 from runstream.executor.process_tree import MARK, find_process, readable
-from runstream.executor.runner import CUT_OFF
 from runstream.executor.task import Ended, Job
 from runstream.executor.workdir import ExecutorPlace
 from runstream.objects import PosixObjects, paths
+from runstream.steplogs.log_state import CUT_OFF
 from runstream.subjects import Address, partition_of
 from tests.executor.rig import SETTINGS, Rig, Watched, limited, rig, run_step, task_of
 from tests.log.memory import MemoryLog

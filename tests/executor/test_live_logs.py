@@ -15,12 +15,18 @@ from nats.aio.client import Client as Nats
 
 from runstream.commits import Head
 from runstream.errors import ConflictError, Kind, NotExistError, RunstreamError, find
-from runstream.events.executor_task import ExecutorTaskLost, ExecutorTaskPhase
+from runstream.events.executor_task import (
+    ExecutorTaskLost,
+    ExecutorTaskPhase,
+    ExecutorTaskStarted,
+    ExecutorTaskStepStarted,
+)
 from runstream.events.run import KeptTask, RunCancelled, RunCreated, RunRestarted
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.log.jetstream import open_log
 from runstream.objects import paths
 from runstream.steplogs.live import LiveLogs, stored_pieces
+from runstream.steplogs.log_state import CUT_OFF
 from runstream.steplogs.reader import StepLogs
 from runstream.subjects import Address, StepLogKey
 from tests.executor.rig import Rig, Watched, rig, run_step, task_of
@@ -265,8 +271,34 @@ async def test_a_follower_of_a_lost_task_ends(nats_url: str, namespace: str, tmp
         assert await anext(follower) == b"seen\n"
         await task.say(ExecutorTaskLost(datetime.now(UTC), "gone"))
         rest = b"".join([chunk async for chunk in follower]).decode()
-        assert rest in ("", "The task was ended: it was declared lost.\n")
+        assert rest in (f"{CUT_OFF}\n", "The task was ended: it was declared lost.\n")
         assert task.task.phase is not ExecutorTaskPhase.SUCCESS
+
+
+async def test_the_log_of_a_lost_executor_has_what_it_had_published(
+    nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        never = await it.rig.assign(task_of("never", run_step("true")), executor_id=new_id())
+        task = await it.rig.assign(task_of("task", run_step("true")), executor_id=new_id())
+        await task.say(ExecutorTaskStarted(datetime.now(UTC)), ExecutorTaskStepStarted(0, datetime.now(UTC)))
+        live = LiveLogs(it.nats, it.namespace)
+        await live.start()
+        live.log(task.address.id, 0).write(b"compiling\nlinki")
+        await it.published(task)
+        follower = await it.reader.open(it.key(task), follow=True)
+        assert await anext(follower) == b"compiling\nlinki"
+        for one in (task, never):
+            await one.say(ExecutorTaskLost(datetime.now(UTC), "gone"))
+        assert b"".join([chunk async for chunk in follower]).decode() == f"\n{CUT_OFF}\n"
+        for follow in (False, True):
+            assert await it.read(task, follow=follow) == f"compiling\nlinki\n{CUT_OFF}\n"
+            with pytest.raises(NotExistError) as raised:
+                await it.read(never, follow=follow)
+            assert "stored when that executor starts again" in (raised.value.hint or "")
+        tail = await it.reader.open(it.key(task), follow=False, offset=10)
+        assert b"".join([chunk async for chunk in tail]).decode() == f"linki\n{CUT_OFF}\n"
+        await live.stop()
 
 
 async def test_an_unreachable_nats_is_a_clear_error(nats_url: str, namespace: str, tmp_path: Path) -> None:

@@ -49,9 +49,9 @@ from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
 from runstream.runconfig import format_duration
 from runstream.steplogs.live import LiveLogs
+from runstream.steplogs.log_state import CUT_OFF
 from runstream.telemetry import span_from
 
-CUT_OFF = "The log is cut off here: the executor did not finish the step."
 log = structlog.get_logger()
 
 

@@ -31,6 +31,10 @@ _READ_SECONDS = 0.5
 """Attempts to read an event log that is away, and the pause between them."""
 
 
+CUT_OFF = "The log is cut off here: the executor did not finish the step."
+"""Last line of the log of a step that a lost executor began."""
+
+
 @dataclass(slots=True)
 class LogState:
     """The state of a step's log."""
@@ -66,6 +70,11 @@ class LogState:
         if self.step is None or self.settled:
             return True
         return not self.task.open and (self.task.lost or self.step.start_time is None)
+
+    @property
+    def lost(self) -> bool:
+        """True while the log is on an executor that is lost: the live log may have its beginning."""
+        return self.task is not None and self.task.lost and self.step is not None and not self.settled
 
     def apply(self, stored: StoredCommit) -> None:
         """Apply a commit, unless it is applied already."""

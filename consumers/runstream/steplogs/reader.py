@@ -22,7 +22,7 @@ from runstream.log.port import Log
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES, chunks
 from runstream.steplogs.live import Piece, piece_of, stored_pieces, stream_of, subject_of, unreachable
-from runstream.steplogs.log_state import LogState, load, watch
+from runstream.steplogs.log_state import CUT_OFF, LogState, load, watch
 from runstream.subjects import StepLogKey
 
 MAX_TAIL_BYTES = 1 << 20
@@ -60,7 +60,7 @@ class StepLogs:
                 return self._follow(state, after, offset) if follow else await self._snapshot(state, offset)
             stored = await self._stored(key)  # the step may have ended since the first look
             if stored is None:
-                raise _no_log()
+                return await self._cut_off(state, offset)
         return _object(stored, offset)
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
@@ -105,6 +105,24 @@ class StepLogs:
             raise _no_log()
         return _listed(pieces)
 
+    async def _cut_off(self, state: LogState, offset: int) -> AsyncIterator[bytes]:
+        """Yield what the live log has of a step whose executor is lost, and that it is cut off there."""
+        if not state.lost:
+            raise _no_log()
+        stream, subject = self._live_names(state.key)
+        pieces: list[bytes] = []
+        have = 0
+        async for piece in stored_pieces(self._nats, stream, subject, 0):
+            more = piece.after(have)
+            if more is None:
+                break
+            pieces.append(more)
+            have += len(more)
+        if not have:
+            raise _no_log("its executor is lost: the log is stored when that executor starts again")
+        text = b"".join(pieces)
+        return _listed([(text + _mark(text))[offset:]])
+
     async def _follow(self, state: LogState, after: int, offset: int) -> AsyncIterator[bytes]:
         stream, subject = self._live_names(state.key)
         follower = _Follower(self._nats, stream, subject, offset)
@@ -112,12 +130,13 @@ class StepLogs:
         watcher = asyncio.create_task(watch(self._log, state, after, follower.wake.set))
         watcher.add_done_callback(lambda _: follower.wake.set())
         try:
-            away = 0
+            away, last = 0, b""
             while True:
                 follower.wake.clear()
                 try:
                     async for chunk in follower.next_pieces():
                         if chunk:
+                            last = chunk
                             yield chunk
                 except RemoteError:
                     away += 1
@@ -133,6 +152,8 @@ class StepLogs:
                     if stored is not None:
                         async for chunk in _object(stored, follower.have):
                             yield chunk
+                    elif state.lost:
+                        yield _mark(last)
                     return
                 if watcher.done():
                     watcher.result()
@@ -259,10 +280,13 @@ async def _listed(pieces: list[bytes]) -> AsyncIterator[bytes]:
             yield piece
 
 
-def _no_log() -> NotExistError:
-    return NotExistError(
-        "log doesn't exist", code="logDoesNotExist", hint="has the step begun? --follow waits for a step that will run"
-    )
+def _no_log(hint: str = "has the step begun? --follow waits for a step that will run") -> NotExistError:
+    return NotExistError("log doesn't exist", code="logDoesNotExist", hint=hint)
+
+
+def _mark(text: bytes) -> bytes:
+    """Return the last line of a log that is cut off after the text."""
+    return b"\n" * (text != b"" and not text.endswith(b"\n")) + f"{CUT_OFF}\n".encode()
 
 
 def tail_begin(text: bytes, lines: int) -> int | None:
