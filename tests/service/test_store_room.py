@@ -6,6 +6,7 @@ Small disks are tmpfs; without the right to mount one these tests are skipped.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,9 +21,10 @@ from runstream.embedded import NatsServer
 from runstream.errors import InternalError
 from runstream.gateway.errors import error_entry, public_error, status_of
 from runstream.gateway.runs.create import RunCreation
-from runstream.jetstream.api import StoreUse, store_use
+from runstream.jetstream.api import StoreUse, publish, store_use
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.failover import answers_of
+from runstream.leases import open_leases
 from runstream.log.jetstream import APPEND_SECONDS, JetStreamLog, open_log
 from runstream.objects import PosixObjects
 from runstream.service.doctor.nats import nats_server
@@ -175,6 +177,31 @@ async def test_a_server_whose_disk_was_full_is_restarted_when_it_has_room(small_
         assert (status_of(public_error(error)), error.code, error.details["uncertain"]) == (503, "notStored", True)
         ballast.unlink()
         await _goes_on(server, nc, log)
+
+
+async def test_a_server_that_refuses_leases_alone_is_restarted_when_it_has_room(small_disk: Path) -> None:
+    """A full disk leaves single streams that are refused; others may have been spared."""
+    server = NatsServer(small_disk / "nats")
+    async with opened(server) as (nc, log):
+        leases = await open_leases(nc, "full_instances", seconds=5)
+        ballast = small_disk / "ballast"
+        take_all(ballast)
+        with pytest.raises(InternalError):  # noqa: PT012
+            while True:
+                await publish(nc, f"$KV.{leases.bucket}.a", NAME.encode(), {}, seconds=1)
+        ballast.unlink()
+        with pytest.raises(InternalError):  # it is refused although there is room
+            await publish(nc, f"$KV.{leases.bucket}.a", b"small", {}, seconds=1)
+        await log.append(created(run_address()))  # another stream is not
+        assert not answers_of(nc).full
+        keeping = asyncio.create_task(keep_room(server, nc, room=4 << 20, look_seconds=0.1))
+        try:
+            while True:
+                with contextlib.suppress(InternalError):
+                    await publish(nc, f"$KV.{leases.bucket}.a", b"small", {}, seconds=1)
+                    break
+        finally:
+            keeping.cancel()
 
 
 async def _goes_on(server: NatsServer, nc: Client, log: JetStreamLog) -> None:

@@ -1,7 +1,7 @@
 """Room for the store of the embedded NATS: a server that is full is restarted once there is room again.
 
-nats-server fixes its limit at its start, and after an error of the disk it writes nothing more. In both cases it
-refuses for ever what it could store again.
+nats-server fixes its limit at its start, and after an error of the disk it writes nothing more to the stream of the
+error, while it may write to others. In both cases it refuses forever what it could store again.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ async def keep_room(
     pause = look_seconds
     while True:
         await asyncio.sleep(pause)
-        why = answers_of(nc).full
+        report = await asyncio.to_thread(server.refused_write)
+        why = answers_of(nc).full or report
         if not why:
             pause = look_seconds
             continue
+        answers_of(nc).full = why
         left = await asyncio.to_thread(_left, server)
         if left < room:
             log.warning(

@@ -43,6 +43,9 @@ accounts {{
 }}
 system_account: SYS
 """
+_NOT_STORED = b"JetStream failed to store a msg on stream "
+_LOG_BYTES = 64 << 10
+"""How much of the end of its log is searched for that."""
 
 
 class NatsServer:
@@ -66,6 +69,8 @@ class NatsServer:
         self._tied = tied
         self._port = 0
         self._config = self.folder / "nats.conf"
+        self._log = self.folder / "nats.log"
+        self._log_read = 0
         self._pid_file = self.folder / "nats.pid"
 
     @property
@@ -113,6 +118,23 @@ class NatsServer:
                     sizes += Path(folder, name).stat().st_size
         return sizes
 
+    def refused_write(self) -> str:
+        """Return the server's last report since the last call that it could not store a message; empty if none.
+
+        It gives no answer to such a message, and goes on refusing those of the same stream until it is restarted.
+        """
+        try:
+            with self._log.open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                begin = self._log_read if self._log_read <= end else 0
+                file.seek(max(begin, end - _LOG_BYTES))
+                text = file.read(_LOG_BYTES)
+        except FileNotFoundError:
+            return ""
+        self._log_read = end
+        reports = [line for line in text.splitlines() if _NOT_STORED in line]
+        return reports[-1].partition(_NOT_STORED)[2].decode(errors="replace")[:500].strip() if reports else ""
+
     def _launched(self, port: int) -> ServerProcess:
         self._port = port
         self._write_config()
@@ -157,7 +179,7 @@ class NatsServer:
         return Command(
             name="NATS",
             arguments=[_executable(), "--config", self._config],
-            log=self.folder / "nats.log",
+            log=self._log,
             stop_signal=signal.SIGTERM,
             tied=self._tied,
         )
