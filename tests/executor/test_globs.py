@@ -69,8 +69,5 @@ def test_a_hostile_pattern_takes_no_exponential_time() -> None:
 def test_a_folder_is_looked_into_when_something_below_may_be_selected(pattern: list[str], path: str) -> None:
     glob, names = Glob("/".join(pattern)), [name for name in path.split("/") if name]
     if names and glob.matches("/".join(names)):
-        state = glob.start
-        for name in names:
-            assert glob.goes_on(state)
-            state = glob.after(state, name)
-        assert glob.selects(state)
+        for at in range(len(names)):
+            assert glob.goes_on("/".join(names[:at]))

@@ -19,15 +19,9 @@ _ANY = "**"
 _NEVER = r"[^\x00-\x{10ffff}]"
 """Matches no character: for a `/` within an element, which no name has."""
 
-State = str
-"""A path, relative to the folder that the pattern starts at."""
-
 
 class Glob:
-    """A pattern that is matched against relative paths, or step by step against a tree."""
-
-    start: State = ""
-    """The folder that paths are relative to."""
+    """A pattern of relative paths."""
 
     def __init__(self, pattern: str) -> None:
         """Raise BadRequestError for a malformed pattern."""
@@ -44,21 +38,13 @@ class Glob:
         except ValueError as error:
             raise _malformed(pattern, str(error)) from error
 
-    def after(self, state: State, name: str) -> State:
-        """Return the state one level below, at this name."""
-        return f"{state}/{name}" if state else name
-
-    def selects(self, state: State) -> bool:
-        """Return whether the pattern selects the path of this state."""
-        return self._selected.fullmatch(_bytes(state)) is not None
-
-    def goes_on(self, state: State) -> bool:
-        """Return whether the pattern may select something below."""
-        return self._above.fullmatch(_bytes(state)) is not None
-
     def matches(self, path: str) -> bool:
-        """Return whether the pattern selects this relative path."""
-        return self.selects(path)
+        """Return whether the pattern selects this path."""
+        return self._selected.fullmatch(_bytes(path)) is not None
+
+    def goes_on(self, path: str) -> bool:
+        """Return whether the pattern may select something below this path."""
+        return self._above.fullmatch(_bytes(path)) is not None
 
 
 def _bytes(path: str) -> bytes:

@@ -18,7 +18,7 @@ from typing import BinaryIO, cast
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
 from runstream.executor.beneath import FOLDER, ChangedError, Entry, TreeWalk, closing, open_beneath, printable
-from runstream.executor.globs import Glob, State
+from runstream.executor.globs import Glob
 from runstream.executor.task import StoppedError
 from runstream.executor.task_root import TaskRoot
 
@@ -67,15 +67,6 @@ def _source(files: TaskRoot, path: str, content: SaveContent) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Selection:
-    """What the patterns say about a directory."""
-
-    states: tuple[State, ...]
-    whole: bool
-    """Whether the directory is taken with all that is in it."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Origin:
     """Where an entry of the archive came from."""
 
@@ -103,23 +94,19 @@ class _Packing:
         """Add what one content selects; owns the descriptor of its source."""
         self._sources.append(source)
         globs = [Glob(pattern) for pattern in content.paths]
-        walk = TreeWalk(source, _Selection(tuple(glob.start for glob in globs), whole=False))
+        walk = TreeWalk(source, False)  # the note of a directory: whether it is saved as a whole
         found: set[int] = set()
         try:
             for entry in walk:
                 if self._stopped.is_set():
                     raise StoppedError
-                states = tuple(
-                    glob.after(state, entry.name) for glob, state in zip(globs, entry.above.states, strict=True)
-                )
-                selecting = {at for at, glob in enumerate(globs) if glob.selects(states[at])}
+                selecting = {at for at, glob in enumerate(globs) if glob.matches(entry.path)}
                 found |= selecting
-                whole = entry.above.whole or bool(selecting)
+                whole = entry.above or bool(selecting)
                 if whole:
                     self._add_entry(_joined(content.dest_dir, entry.path), entry, source)
-                goes_on = whole or any(glob.goes_on(state) for glob, state in zip(globs, states, strict=True))
-                if goes_on and stat.S_ISDIR(entry.status.st_mode):
-                    walk.enter(entry, _Selection(states, whole))
+                if stat.S_ISDIR(entry.status.st_mode) and (whole or any(glob.goes_on(entry.path) for glob in globs)):
+                    walk.enter(entry, whole)
         finally:
             walk.close()
         self._warn(content, found)
@@ -133,7 +120,7 @@ class _Packing:
         if not content.paths:
             self.warnings.append(f"no paths are given: nothing is taken {where} (`paths: ['**']` takes everything)")
 
-    def _add_entry(self, name: str, entry: Entry[_Selection], source: int) -> None:
+    def _add_entry(self, name: str, entry: Entry[bool], source: int) -> None:
         if stat.S_ISSOCK(entry.status.st_mode):
             return
         if len(os.fsencode(name)) > MAX_PATH_BYTES:
@@ -154,7 +141,7 @@ class _Packing:
                 raise ChangedError(entry.path) from error
         self._tar.addfile(info)
 
-    def _add_file(self, name: str, entry: Entry[_Selection]) -> None:
+    def _add_file(self, name: str, entry: Entry[bool]) -> None:
         with _opened(entry.folder, entry.name, entry.path) as file:
             info = self._described(name, os.fstat(file.fileno()))
             if info.islnk():
