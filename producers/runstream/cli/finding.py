@@ -147,10 +147,14 @@ def find_task(run: Run, text: str) -> Task:
     if task is not None:
         return task
     names = sorted(task.name for task in run.tasks.values())
-    near = difflib.get_close_matches(text, names, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
     raise NotExistError(
         f"{run_name(run)} has no task {text[:80]!r}",
         code="runTaskDoesNotExist",
-        hint=f"{hint}its tasks are: {', '.join(names) or 'none: its setup failed'}",
+        hint=f"{did_you_mean(text, names)}its tasks are: {', '.join(names) or 'none: its setup failed'}",
     )
+
+
+def did_you_mean(text: str, names: Sequence[str]) -> str:
+    """Return a question that names the closest of the names, with a space behind it; empty if none is close."""
+    near = difflib.get_close_matches(text, names, 1)
+    return f"did you mean {near[0]!r}? " if near else ""

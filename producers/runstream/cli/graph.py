@@ -17,7 +17,7 @@ from rich.text import Text
 
 from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.output import STYLES, Column, display_word, duration, render, timestamp
+from runstream.cli.output import STYLES, Column, display_word, duration, listed, render, timestamp
 from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Run, RunSummary, Step, Task
 
@@ -220,6 +220,12 @@ def approval(run: Run, task: Task) -> str:
     return f"{program_command()} run approve {run_name(run)} {shlex.quote(task.name)}"
 
 
+def log_command(run: RunSummary, task: str, *steps: int | None) -> str:
+    """Return the command that prints the log of a task, or of a step of it (None: of the setup)."""
+    options = ["--setup" if step is None else f"--step {step}" for step in steps]
+    return " ".join([f"{program_command()} log get {run_name(run)} {shlex.quote(task)}", *options])
+
+
 def detail(task: Task) -> str:
     """Return the running or failed step of a task, with the attempt."""
     return ": ".join(filter(None, (_attempt(task), _doing(task))))
@@ -253,8 +259,7 @@ def _after(run: Run, task: Task) -> str:
     names = sorted(run.tasks[parent].name for parent in task.depends if parent in run.tasks)
     if len(names) < 2 and (task.status != "notstarted" or task.attempts or not names):
         return ""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"after {', '.join(names[:_NAMED])}{more}"
+    return f"after {listed(names, _NAMED)}"
 
 
 def failure_text(attempt: Task | Attempt) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from cyclopts.validators import Number
 
 from runstream.cli.client_session import with_client
 from runstream.cli.connection import program_command
-from runstream.cli.finding import RunName, find_run, find_task, run_name
+from runstream.cli.finding import RunName, did_you_mean, find_run, find_task, run_name
 from runstream.cli.graph import by_start, failed_steps
 from runstream.cli.log_text import LogText
 from runstream.cli.output import shows_colours
@@ -281,15 +280,14 @@ def _selected_of_task(task: Task, choice: LogFilter) -> list[SelectedLog]:
 
 def _no_step(which: str, tasks: Sequence[Task], wanted: str) -> NotExistError:
     names = list(dict.fromkeys(step.name for task in tasks for step in task.steps))
-    near = difflib.get_close_matches(wanted, names, 1)
     there = (
         [f"{number} {_first_line(step.name)}" for number, step in enumerate(tasks[0].steps)] if len(tasks) == 1 else []
     )
-    hint = f"did you mean {near[0]!r}? " if near else ""
     return NotExistError(
         f"log doesn't exist: {which} has no step {wanted[:80]!r}",
         code="runTaskStepDoesNotExist",
-        hint=hint + (f"its steps are: {', '.join(there)}" if there else "`runstream run get` shows the steps"),
+        hint=did_you_mean(wanted, names)
+        + (f"its steps are: {', '.join(there)}" if there else "`runstream run get` shows the steps"),
     )
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from runstream.cli.client_session import with_client
 from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.output import Column, Output, print_json, print_table, say, styled, timestamp, warn
+from runstream.cli.output import Column, Output, listed, print_json, print_table, say, styled, timestamp, warn
 from runstream.client import Client, ClientError, Instance, Maintenance
 from runstream.counting import counted
 
@@ -47,12 +47,11 @@ def enable(
         running = await _running_tasks(client) if wait else []
         status = await client.maintenance.enable(service, by=_user(), reason=reason, deadline=deadline)
         try:
-            return await _finish(client, status, _is_parked if wait else None, output)
+            return await _finish(client, status, (lambda now: now.parked) if wait else None, output)
         except asyncio.CancelledError:
             warn(f"maintenance stays enabled: `{program_command()} maintenance disable` ends it")
             if running:
-                more = f" and {len(running) - _NAMED} more" if len(running) > _NAMED else ""
-                warn(f"tasks that were running when it began: {', '.join(running[:_NAMED])}{more}")
+                warn(f"tasks that were running when it began: {listed(running, _NAMED)}")
                 warn(f"`{program_command()} maintenance enable --deadline 10m` stops those that take longer")
             raise
 
@@ -76,7 +75,7 @@ def disable(*, service: str = "runs", wait: bool = False, reason: str = "", outp
 
     async def work(client: Client) -> int:
         status = await client.maintenance.disable(service, by=_user(), reason=reason)
-        return await _finish(client, status, _is_resumed if wait else None, output)
+        return await _finish(client, status, (lambda now: now.resumed) if wait else None, output)
 
     return with_client(work)
 
@@ -200,9 +199,7 @@ def _row(instance: Instance) -> tuple[str | Text, ...]:
         instance.host,
         str(instance.pid),
         instance.version,
-        " ".join(
-            f"{partition}:{position}" for partition, position in sorted(instance.positions.items(), key=_partition)
-        ),
+        " ".join(f"{partition}:{instance.positions[partition]}" for partition in sorted(instance.positions, key=int)),
         instance.id,
     )
 
@@ -217,13 +214,9 @@ def _detail(instance: Instance) -> str:
     waits = [
         counted(part.under_way, _unit(name))
         for name, part in instance.parts.items()
-        if _is_draining(part.doing, part.under_way)
+        if part.doing == "draining" and part.under_way
     ]
     return f" ({', '.join(waits)} to end)" if waits else ""
-
-
-def _is_draining(doing: str, under_way: int) -> bool:
-    return doing == "draining" and under_way > 0
 
 
 def _unit(part: str) -> str:
@@ -232,18 +225,6 @@ def _unit(part: str) -> str:
 
 def _name(instance: Instance) -> str:
     return f"{'+'.join(instance.components)} (process {instance.pid} on {instance.host})"
-
-
-def _partition(item: tuple[str, int]) -> int:
-    return int(item[0])
-
-
-def _is_parked(status: Maintenance) -> bool:
-    return status.parked
-
-
-def _is_resumed(status: Maintenance) -> bool:
-    return status.resumed
 
 
 def _is_settled(status: Maintenance) -> bool:

@@ -86,11 +86,17 @@ def print_json(value: object) -> None:
 
 def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Cell]], empty: str) -> None:
     """Print rows below a heading; `empty` where there are none."""
-    listed = list(rows)
-    if listed:
-        print_rows(console(), [Column(each) if isinstance(each, str) else each for each in columns], listed)
+    cells = list(rows)
+    if cells:
+        print_rows(console(), [Column(each) if isinstance(each, str) else each for each in columns], cells)
     else:
         say(empty)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return names separated by commas; beyond `most`, their number."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def display_word(word: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,7 +25,7 @@ from runstream.cli.finding import (
     project_here,
     run_name,
 )
-from runstream.cli.graph import RunGraph, by_start, failed_steps, outcome, warnings
+from runstream.cli.graph import RunGraph, by_start, failed_steps, log_command, outcome, warnings
 from runstream.cli.output import (
     Cell,
     Column,
@@ -35,6 +34,7 @@ from runstream.cli.output import (
     console,
     display_word,
     duration,
+    listed,
     print_json,
     print_rows,
     print_table,
@@ -55,11 +55,11 @@ from runstream.client import (
     Restart,
     Run,
     RunSummary,
+    Source,
     Step,
     Task,
     Why,
 )
-from runstream.client import Source as RunSource
 from runstream.client.runs import MAX_PAGE, Runs
 from runstream.counting import counted
 from runstream.errors import BadRequestError
@@ -87,6 +87,22 @@ _LIST_COLUMNS = (
 )
 
 
+_STEP_COLUMNS = (
+    Column("TASK", wraps=True),
+    Column("STEP"),
+    Column("NAME", wraps=True),
+    Column("PHASE"),
+    Column("EXIT"),
+    Column("TOOK", drop=1),
+)
+_NAMED_TASKS = 5
+"""Maximum number of tasks named in a line."""
+_APPROVERS = "approvers"
+"""Not a note: the service stores under this name who approved the task."""
+Flag = Annotated[bool, Parameter(negative="")]
+Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="")]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
@@ -104,7 +120,7 @@ class RunFilter:
     """Only runs in this phase; repeatable."""
     result: Annotated[list[Result] | None, Parameter(negative="")] = None
     """Only runs with this result; repeatable."""
-    waiting_approval: Annotated[bool, Parameter(negative="")] = False
+    waiting_approval: Flag = False
     """Only runs with a task that waits for approval."""
 
     def groups(self) -> list[str]:
@@ -223,16 +239,6 @@ def _list_row(run: RunSummary) -> tuple[Cell, ...]:
     )
 
 
-_STEP_COLUMNS = (
-    Column("TASK", wraps=True),
-    Column("STEP"),
-    Column("NAME", wraps=True),
-    Column("PHASE"),
-    Column("EXIT"),
-    Column("TOOK", drop=1),
-)
-
-
 def _print_run(run: Run, restarted: str) -> None:
     out = console()
     out.print(RunGraph(run))
@@ -279,8 +285,7 @@ async def _print_failures(client: Client, run: Run) -> None:
             else:
                 for line in text.decode(errors="replace").splitlines():
                     say(f"  {printable(Text.from_ansi(line).plain)}")
-            option = "--setup" if step is None else f"--step {step}"
-            say(f"log: {program_command()} log get {run_name(run)} {shlex.quote(task.name)} {option}")
+            say(f"log: {log_command(run, task.name, step)}")
     if len(failed) > _SHOWN_FAILURES:
         more = counted(len(failed) - _SHOWN_FAILURES, "more task")
         say(f"\n{more} failed: {program_command()} log get {run_name(run)} --failed")
@@ -290,10 +295,6 @@ def _step_cells(step: Step) -> tuple[Cell, ...]:
     status = "" if step.exit_status is None else str(step.exit_status)
     name = step.name.splitlines()[0][:60] if step.name else ""
     return name, styled(step.phase), status, duration(step.start_time, step.end_time)
-
-
-_NAMED_TASKS = 5
-"""Maximum number of tasks named in a line."""
 
 
 def why(run: RunName, /, *, output: Output = "table") -> int:
@@ -317,7 +318,7 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
 
 def _print_why(found: Why, name: str) -> None:
     say(f"run {name}" + (f" is {_why_state(found)}" if found.phase else ""))
-    rows = [(reason.code, _task_names(reason.tasks), reason.message) for reason in found.reasons]
+    rows = [(reason.code, listed(reason.tasks, _NAMED_TASKS) or "-", reason.message) for reason in found.reasons]
     print_table(
         (Column("REASON"), Column("TASKS", wraps=True), Column("WHY", wraps=True)), rows, "it waits for nothing"
     )
@@ -327,11 +328,6 @@ def _print_why(found: Why, name: str) -> None:
 
 def _why_state(found: Why) -> str:
     return display_word(found.phase) if found.result == "unknown" else f"{found.phase}, {found.result}"
-
-
-def _task_names(tasks: Sequence[str]) -> str:
-    more = len(tasks) - _NAMED_TASKS
-    return (", ".join(tasks[:_NAMED_TASKS]) + (f" and {more} more" if more > 0 else "")) or "-"
 
 
 def stop_run(run: RunName, /) -> int:
@@ -394,17 +390,13 @@ def _paused(run: Run) -> str:
     return f"run {name} is paused: `{program_command()} run resume {name}` resumes it"
 
 
-_APPROVERS = "approvers"
-"""Not a note: the service stores under this name who approved the task."""
-
-
 def annotate_task(
     run: RunName,
     task: str,
     /,
     *notes: str,
     remove: Annotated[list[str] | None, Parameter(negative="")] = None,
-    replace: Annotated[bool, Parameter(negative="")] = False,
+    replace: Flag = False,
 ) -> int:
     """Attach notes to a task of a run, as NAME=VALUE; notes with other names stay.
 
@@ -470,8 +462,8 @@ def create(
     new: NewRunOptions = NewRunOptions(),
     given: InputOptions = InputOptions(),  # noqa: B008
     idempotency_key: str = "",
-    strict: Annotated[bool, Parameter(negative="")] = False,
-    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    strict: Flag = False,
+    follow: Follow = False,
     output: Output = "table",
 ) -> int:
     """Create the runs of a configuration file.
@@ -522,9 +514,9 @@ def create(
     return with_client(work)
 
 
-def _run_source(source: RepositoryCommit | None) -> RunSource:
+def _run_source(source: RepositoryCommit | None) -> Source:
     about = source or NO_COMMIT
-    return RunSource(about.branch, about.tag, about.ref, about.commit, about.url, about.message)
+    return Source(about.branch, about.tag, about.ref, about.commit, about.url, about.message)
 
 
 def _group_of(source: RepositoryCommit | None) -> str:
@@ -547,10 +539,9 @@ def _uncommitted(source: RepositoryCommit | None) -> str:
     changed = source.changed if source is not None else ()
     if not changed:
         return ""
-    more = f" and {len(changed) - MAX_NAMED} more" if len(changed) > MAX_NAMED else ""
-    names = ", ".join(quoted(name).strip('"') for name in changed[:MAX_NAMED])
+    names = listed([quoted(name).strip('"') for name in changed], MAX_NAMED)
     have = "has" if len(changed) == 1 else "have"
-    return f"{names}{more} {have} changes that are not committed: they are not in this run"
+    return f"{names} {have} changes that are not committed: they are not in this run"
 
 
 def _print_none_created(runs: CreatedRuns, source: RepositoryCommit | None) -> None:
@@ -559,9 +550,6 @@ def _print_none_created(runs: CreatedRuns, source: RepositoryCommit | None) -> N
         say(f"the message of the commit says {mark or SKIP_MARKS[0]}: nothing was created")
     elif not runs:
         say("no run of the file is for this branch, tag or ref: nothing was created")
-
-
-Flag = Annotated[bool, Parameter(negative="")]
 
 
 @Parameter(name="*")
@@ -606,7 +594,7 @@ def restart(
     config: ConfigPath = None,
     given: InputOptions = InputOptions(),  # noqa: B008
     idempotency_key: str = "",
-    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    follow: Follow = False,
     output: Output = "table",
 ) -> int:
     """Re-run a finished run, as a new run. Tasks that do not run again keep their outcome, logs and files.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shlex
 import sys
 import time
 from collections import deque
@@ -22,9 +21,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from runstream.cli.connection import program_command
-from runstream.cli.finding import run_name
-from runstream.cli.graph import graph_lines, headline, title
+from runstream.cli.graph import graph_lines, headline, log_command, title
 from runstream.cli.log_text import LINE_CHARS
 from runstream.cli.output import console, display_word, say, shows_colours
 from runstream.cli.terminal_text import printable
@@ -161,8 +158,9 @@ class LiveScreen:
         name = self._name(shown.task)
         lines = [f"{name}{line}" for line in shown.lines]
         if shown.omitted and self._run is not None:
-            command = f"{program_command()} log get {run_name(self._run)} {shlex.quote(shown.task)}"
-            lines.insert(0, f"{name}… {counted(shown.omitted, 'line')} left out: {printable(command)}")
+            lines.insert(
+                0, f"{name}… {counted(shown.omitted, 'line')} left out: {printable(log_command(self._run, shown.task))}"
+            )
         return lines
 
     def _name(self, task: str) -> str:

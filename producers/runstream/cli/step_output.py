@@ -7,15 +7,12 @@ different connections, so each task has a queue, which waits for the ends of the
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from runstream.cli.connection import program_command
-from runstream.cli.finding import run_name
-from runstream.cli.graph import ENDS, approval, status_text, task_line
+from runstream.cli.graph import ENDS, approval, log_command, status_text, task_line
 from runstream.cli.log_text import LogLines
 from runstream.cli.screen import Screen
 from runstream.client import Attempt, Client, ClientError, Reason, Run, Task
@@ -235,6 +232,5 @@ class _TaskOutput:
             self._screen.log(self._name, lines.end(), "")
         if missing:
             which = "setup" if log.step is None else f"step {log.step + 1}"
-            option = "--setup" if log.step is None else f"--step {log.step}"
-            command = f"{program_command()} log get {run_name(log.run)} {shlex.quote(self._name)} {option}"
+            command = log_command(log.run, self._name, log.step)
             self._screen.log(self._name, [f"(the log of {which} is missing here: {missing}: {command})"], "")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 from collections.abc import Sequence
 from contextlib import aclosing
 
 from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.graph import by_level, by_start, detail, outcome, title, waits, warnings
+from runstream.cli.graph import by_level, by_start, detail, failed_steps, log_command, outcome, title, waits, warnings
 from runstream.cli.output import STYLES, console, display_word, duration, say
 from runstream.cli.screen import Screen, screen
 from runstream.cli.step_output import StepOutput
@@ -88,14 +87,12 @@ def print_end(run: Run) -> None:
         say(f"  {warning}")
     for task in by_level(run):
         if task.status == "failed":
-            failed = next((index for index, step in enumerate(task.steps) if step.phase == "failed"), None)
-            which = "--setup" if failed is None else f"--step {failed}"
             reason = f": {detail(task)}" if detail(task) else ""
             say(f"  {task.name} failed{reason}")
-            say(f"    log   {us} log get {run_name(run)} {shlex.quote(task.name)} {which}")
+            say(f"    log   {log_command(run, task.name, *failed_steps(task)[:1])}")
     say(f"  look    {us} run get {run_name(run)}")
     if word == "success" and (last := _last_that_ran(run)) is not None:
-        say(f"  log     {us} log get {run_name(run)} {shlex.quote(last.name)}")
+        say(f"  log     {log_command(run, last.name)}")
 
 
 def _last_that_ran(run: Run) -> Task | None:
