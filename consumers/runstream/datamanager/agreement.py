@@ -51,6 +51,8 @@ async def require_agreement(
     for partition, archived in enumerate(status.partitions):
         if archived.tip is None or partition in without:
             continue
+        # The log is append-only, so a log that has the last archived commit at its position has all those before it.
+        # A start has no time for more; `fsck` compares every commit.
         end = await log.end(partition, at_least=archived.last)
         if end < archived.last:
             raise _went_back(status, partition, end, where)

@@ -45,6 +45,10 @@ from runstream.telemetry.metrics import (
 
 CLOSE_SECONDS = 4.0
 """Age of a segment's first commit at which it is closed; one more second to store it keeps the archive within 5."""
+_BATCH = 100
+"""Encoding a commit takes 10 microseconds: a batch holds up the event loop for a millisecond."""
+_MEMORY_BYTES = 64 << 20
+"""Bytes of the drafts of all partitions; as much again while they are stored."""
 _FIRST_BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
 log = structlog.get_logger()
@@ -144,6 +148,7 @@ class Shipper:
             raise ArchiveFencedError(generation)
         else:
             await require_agreement(self._log, found, self._deployment, self.archive.paths.folder)
+        # Write at once: readers take the highest generation, so from here on they ignore a predecessor's late write.
         status = await self._write(replace(found, generation=generation, serial=0), {})
         if current:
             await self._name_current(status)
@@ -233,11 +238,14 @@ class Shipper:
         serial = self._status.serial + 1 if self._status is not None else 0
         status = replace(status, serial=serial, written_at=self._clock())
         objects = self.archive.objects
+        # Segments first: a crash must not leave a data status that names objects which were never stored.
         if contents:
             await objects.write_all(contents)
         await objects.write(
             self.archive.paths.status(status.generation), BytesSource(encode_status(status)), persist=True
         )
+        # A successor that took its generation before this write may have read the data status without it. Its archive
+        # then continues from there, and this write is void: nothing may be deleted or reported on its account.
         if not await self._fence.holds(status.generation):
             raise ArchiveFencedError(status.generation)
         self._status = status
@@ -270,12 +278,6 @@ class Shipper:
         except InternalError as error:
             log.warning("cannot remove obsolete objects of the archive", action="archive_not_swept", error=str(error))
         return status
-
-
-_BATCH = 100
-"""Encoding a commit takes 10 microseconds: a batch holds up the event loop for a millisecond."""
-_MEMORY_BYTES = 64 << 20
-"""Bytes of the drafts of all partitions; as much again while they are stored."""
 
 
 @dataclass(frozen=True, slots=True)

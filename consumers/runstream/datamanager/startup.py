@@ -47,6 +47,19 @@ from runstream.objects.port import ObjectStorage
 from runstream.subjects import Subjects
 
 _DEPLOYMENT = "deployment"
+"""Key of the control bucket with the deployment's id."""
+_RESET_SECONDS = 60.0
+_LOCK_SECONDS = 3600
+"""Time that another process may take to restore the log, in seconds."""
+_PROJECTED = (
+    tables.runs,
+    tables.run_tasks,
+    tables.executor_tasks,
+    tables.executors,
+    tables.counters,
+    tables.run_configs,
+    tables.parked,
+)
 log = structlog.get_logger()
 
 
@@ -89,7 +102,7 @@ async def prepare_log(place: LogPlace) -> Prepared:
     """Make sure that the log exists, is complete, and is the one that database and archive know.
 
     Raises ContradictionError or NoDataStatusError, with the ways out, when every choice would lose data; InternalError
-    when NATS, database or storage fail.
+    when NATS, database or storage fail. A refused start changes nothing.
     """
     async with startup_lock(place.database, place.namespace, place.service):
         description = await streams.described(place.nats, place.namespace, place.service)
@@ -103,6 +116,7 @@ async def prepare_log(place: LogPlace) -> Prepared:
             await streams.create_streams(place.nats, found.subjects, place.partitions, place.replicas)
         elif found.archive.status is not None:
             await _require_agreement(place, found, found.archive.status, ())
+        # The description comes last: it makes a log usable, and an interrupted start must begin again from above.
         deployment = await claim_deployment(place.database, deployment)
         await _describe(place, found, deployment, description)
         await record_epoch(place.database, place.service, found.subjects.epoch, len(found.nats.ends))
@@ -234,21 +248,6 @@ async def _describe(place: LogPlace, found: StartupState, deployment: str, descr
     await clear_note(place.nats, place.namespace, place.service)
 
 
-RESET_SECONDS = 60.0
-LOCK_SECONDS = 3600
-"""Time that another process may take to restore the log, in seconds."""
-_PROJECTED = (
-    tables.runs,
-    tables.run_tasks,
-    tables.executor_tasks,
-    tables.executors,
-    tables.counters,
-    tables.run_configs,
-    tables.parked,
-)
-log = structlog.get_logger()
-
-
 async def read_database_state(database: Database, service: str) -> DatabaseState:
     """Read the state of a service's log from the database."""
     epochs, checkpoints = tables.epochs.c, tables.checkpoints.c
@@ -307,7 +306,7 @@ async def reset_projection(database: Database, service: str) -> None:
         await transaction.execute(text(f"TRUNCATE {names}"))
         await transaction.execute(delete(checkpoints).where(checkpoints.c.projection == service))
 
-    await database.transaction(work, timeout=RESET_SECONDS)
+    await database.transaction(work, timeout=_RESET_SECONDS)
 
 
 @asynccontextmanager
@@ -325,7 +324,7 @@ async def _lock(connection: asyncpg.Connection[asyncpg.Record], key: int) -> Non
     try:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
             log.info("another process is preparing the log; waiting for it", action="log_waits")
-            await connection.execute("SELECT pg_advisory_lock($1)", key, timeout=LOCK_SECONDS)
+            await connection.execute("SELECT pg_advisory_lock($1)", key, timeout=_LOCK_SECONDS)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         raise InternalError(
             f"cannot acquire the lock for preparing the log: {str(error) or type(error).__name__}",

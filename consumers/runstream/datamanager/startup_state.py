@@ -121,12 +121,14 @@ def decide(found: StartupState) -> Plan:
     _require_one_deployment(found)
     missing = tuple(partition for partition, end in enumerate(found.nats.ends) if end is None)
     description, status = found.nats.description, found.archive.status
-    whole = description is not None and description.epoch == found.subjects.epoch
-    unfinished = found.nats.restoring if not whole else None
+    # Describing a log is the last step of its creation or restore: without a description, streams may be incomplete.
+    complete = description is not None and description.epoch == found.subjects.epoch
+    unfinished = found.nats.restoring if not complete else None
     if unfinished is not None:
         again = tuple(sorted({*missing, *unfinished}))
         return _restore(found, again, "a restore of the log was interrupted")
-    if not whole and not any(found.nats.ends) and (missing or description is None):
+    # Empty streams without a description are those of an interrupted creation, and as good as missing.
+    if not complete and not any(found.nats.ends) and (missing or description is None):
         if description is not None and status is None:
             raise _other_epoch(found, description)
         if status is None and not found.archive.anything and found.database.epoch is None:
@@ -159,12 +161,12 @@ def _require_one_deployment(found: StartupState) -> None:
     status, current = found.archive.status, found.archive.current
     archive = status.deployment if status is not None else current.deployment if current is not None else None
     ids = {"NATS": found.nats.deployment, "the database": found.database.deployment, "the archive": archive}
-    said = {where: deployment for where, deployment in ids.items() if deployment is not None}
-    if len(set(said.values())) > 1:
+    known = {where: deployment for where, deployment in ids.items() if deployment is not None}
+    if len(set(known.values())) > 1:
         raise ContradictionError(
-            "these are of different deployments: " + ", ".join(f"{where} of {what}" for where, what in said.items()),
+            "these are of different deployments: " + ", ".join(f"{where} of {what}" for where, what in known.items()),
             code="otherDeployment",
-            details=dict(said),
+            details=dict(known),
             hint="check the NATS URL, the namespace, the database URL with its schema, and the object storage: one of "
             "them belongs to another deployment",
         )

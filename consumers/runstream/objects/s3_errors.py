@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
@@ -27,7 +27,7 @@ _CLIENT_ERRORS = {"redirect without LOCATION": "PermanentRedirect", "http://169.
 class _Meaning:
     """The meaning of some answers, and the way out."""
 
-    answers: frozenset[str] = frozenset()
+    answers: Sequence[str] = ()
     code: str
     wrong: str
     hint: str
@@ -35,29 +35,27 @@ class _Meaning:
 
 _MEANINGS = (
     _Meaning(
-        answers=frozenset({"NoSuchBucket"}),
+        answers=["NoSuchBucket"],
         code="objectsBucketMissing",
         wrong="has no such bucket",
         hint="`runstream serve` makes it when it starts; or correct --objects-url",
     ),
     _Meaning(
-        answers=frozenset({"BucketAlreadyExists", "InvalidBucketName"}),
+        answers=["BucketAlreadyExists", "InvalidBucketName"],
         code="objectsBucketRefused",
         wrong="cannot have this bucket",
         hint="choose another name of a bucket in --objects-url",
     ),
     _Meaning(
-        answers=frozenset(
-            {
-                "AccessDenied",
-                "InvalidAccessKeyId",
-                "SignatureDoesNotMatch",
-                "InvalidToken",
-                "ExpiredToken",
-                "401",
-                "403",
-            }
-        ),
+        answers=[
+            "AccessDenied",
+            "InvalidAccessKeyId",
+            "SignatureDoesNotMatch",
+            "InvalidToken",
+            "ExpiredToken",
+            "401",
+            "403",
+        ],
         code="objectsRefused",
         wrong="refuses our keys",
         hint="check objects_access_key and objects_secret_key (RUNSTREAM_OBJECTS_ACCESS_KEY, "
@@ -65,29 +63,27 @@ _MEANINGS = (
         "and delete its objects",
     ),
     _Meaning(
-        answers=frozenset({_NO_KEYS}),
+        answers=[_NO_KEYS],
         code="objectsKeysMissing",
         wrong="needs keys, but none are set",
         hint="set RUNSTREAM_OBJECTS_ACCESS_KEY and RUNSTREAM_OBJECTS_SECRET_KEY, or AWS's own variables; this machine "
         "has no role that could be used",
     ),
     _Meaning(
-        answers=frozenset(
-            {
-                "PermanentRedirect",
-                "TemporaryRedirect",
-                "AuthorizationHeaderMalformed",
-                "IllegalLocationConstraintException",
-                "301",
-                "307",
-            }
-        ),
+        answers=[
+            "PermanentRedirect",
+            "TemporaryRedirect",
+            "AuthorizationHeaderMalformed",
+            "IllegalLocationConstraintException",
+            "301",
+            "307",
+        ],
         code="objectsElsewhere",
         wrong="is in another region",
         hint="name the bucket's region in --objects-url: ?region=REGION",
     ),
     _Meaning(
-        answers=frozenset({"RequestTimeTooSkewed", "RequestExpired"}),
+        answers=["RequestTimeTooSkewed", "RequestExpired"],
         code="objectsClock",
         wrong="has another time than this machine",
         hint="set the clocks by NTP",
@@ -147,9 +143,9 @@ def broken(location: S3Location, answer: Answer) -> InternalError:
     """Return the error for a storage that does not work, with the way out."""
     other = _FAILED if answer.code else _UNREACHABLE
     meaning = next((each for each in _MEANINGS if answer.code in each.answers), other)
-    said = f"{answer.code} {answer.message}".strip()
+    text = f"{answer.code} {answer.message}".strip()
     return InternalError(
-        f"the object storage {location} {meaning.wrong}: {said}",
+        f"the object storage {location} {meaning.wrong}: {text}",
         code=meaning.code,
         details={"bucket": location.bucket, "endpoint": location.endpoint, "answer": answer.code},
         hint=meaning.hint,
