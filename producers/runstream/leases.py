@@ -23,7 +23,6 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 
-from runstream.bounded import heard
 from runstream.domain.executor import Offer, Sighting
 from runstream.errors import BadRequestError, InternalError
 from runstream.ids import require_token
@@ -38,6 +37,7 @@ from runstream.jetstream.api import (
     request,
 )
 from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
+from runstream.lifecycle import wait_for_event
 
 RENEW_SECONDS = 2.0
 """Longest time between renewals; a shorter lease is renewed every third of its time."""
@@ -156,7 +156,7 @@ class Lease:
         lost = False
         try:
             while True:
-                await heard(self._touched, self._interval)
+                await wait_for_event(self._touched, self._interval)
                 await self._renew()
         except LeaseLostError:
             # Skip the release: the holder has to act now, and a request may take seconds.

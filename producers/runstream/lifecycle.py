@@ -69,3 +69,16 @@ class Component(ABC):
         if pending:
             self._task.cancel()
             await asyncio.wait({self._task})
+
+
+async def wait_for_event(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until the event is set, for at most `seconds` (None: without limit); return whether it is.
+
+    Not `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that coincides with the event.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True

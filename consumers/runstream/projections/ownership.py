@@ -29,11 +29,10 @@ from dataclasses import dataclass
 import asyncpg
 import structlog
 
-from runstream.bounded import heard
 from runstream.database.connection import HOLDERS, Connection, hang_up, partition_lock_key
 from runstream.database.database import Database
 from runstream.errors import InternalError
-from runstream.lifecycle import Component
+from runstream.lifecycle import Component, wait_for_event
 
 
 def share_out(partitions: int, instances: Collection[str]) -> dict[int, str]:
@@ -246,7 +245,7 @@ class _Holder:
                 await self._hold()
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 self._tell(str(error))
-                await heard(self._unwanted, RECONNECT_SECONDS)
+                await wait_for_event(self._unwanted, RECONNECT_SECONDS)
 
     def _tell(self, why: str) -> None:
         """Say why the partition cannot be owned, once for each reason: it is tried again very soon."""
@@ -340,7 +339,7 @@ class _Holder:
     async def _ping(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> None:
         """Find out that Postgres does not answer though the connection seems to be there."""
         while not lost.is_set():
-            await heard(lost, PING_SECONDS)
+            await wait_for_event(lost, PING_SECONDS)
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await connection.execute("SELECT")

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from runstream.bounded import heard
 from runstream.jetstream.messaging import Notices
+from runstream.lifecycle import wait_for_event
 from runstream.scheduler.fair_queue import FairQueue
 from runstream.scheduler.peers import PeerReport
 
@@ -77,7 +77,7 @@ class Gossip:
 
     async def _until_woken(self) -> None:
         repeat = self._broadcasting or self._queue.capacity.peers.known
-        await heard(self._woken, REPEAT_SECONDS if repeat else None)
+        await wait_for_event(self._woken, REPEAT_SECONDS if repeat else None)
 
     def _next_message(self, now: float) -> bytes:
         """Apply what was received, reassign slots, and return the message to send, if any."""

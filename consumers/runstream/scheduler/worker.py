@@ -16,11 +16,11 @@ import msgspec
 import orjson
 import structlog
 
-from runstream.bounded import heard
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
 from runstream.feed import Batch, PartitionFeed, read_skips
 from runstream.jetstream.messaging import Progress, Questions
+from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.parked import ParkedCommit, deciding, list_parked
@@ -319,7 +319,7 @@ class _Session:
             left = None if first is None else (first - self._context.clock()).total_seconds()
             if left is not None and left <= 0:
                 return
-            await heard(self.due, None if left is None else min(left, NAP_SECONDS))
+            await wait_for_event(self.due, None if left is None else min(left, NAP_SECONDS))
 
     async def _round(self, decisions: list[Decision]) -> None:
         log, decider, clock = self._context.log, self.decider, self._context.clock

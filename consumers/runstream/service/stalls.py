@@ -16,14 +16,13 @@ from typing import Literal, TypeAlias
 import structlog
 from sqlalchemy import select
 
-from runstream.bounded import heard
 from runstream.commits import Position
 from runstream.database import Database
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.errors import DamagedArchiveError
 from runstream.errors import InternalError, RunstreamError
 from runstream.jetstream.messaging import MAX_REASON, NoAnswer, Progress, Questions, ask_progress
-from runstream.lifecycle import Component
+from runstream.lifecycle import Component, wait_for_event
 from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.projections.parked import ParkedCommit, first_parked
@@ -211,7 +210,7 @@ class StallWatch(Component):
     async def run(self) -> None:
         """Look again and again until `stopping` is set."""
         self.started.set()
-        while not await heard(self.stopping, LOOK_SECONDS):
+        while not await wait_for_event(self.stopping, LOOK_SECONDS):
             await self.stalls()
 
     async def stalls(self) -> list[Stall]:

@@ -16,8 +16,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
-from runstream.bounded import heard
 from runstream.errors import ConflictError, NotExistError, RemoteError
+from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES, chunks
@@ -202,7 +202,7 @@ class _Follower:
     async def changed(self) -> None:
         """Wait for a message, or for a reconnect that may have missed one. Raises RemoteError when NATS stays away."""
         away = 0.0
-        while not await heard(self.wake, _CHECK_SECONDS):
+        while not await wait_for_event(self.wake, _CHECK_SECONDS):
             away = 0.0 if self._nats.is_connected else away + _CHECK_SECONDS
             if away >= _CONNECT_ATTEMPTS * _CONNECT_SECONDS:
                 raise unreachable()

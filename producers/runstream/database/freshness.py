@@ -13,13 +13,12 @@ from collections import defaultdict
 import asyncpg
 import structlog
 
-from runstream.bounded import heard
 from runstream.commits import Position
 from runstream.database.connection import hang_up
 from runstream.database.database import Database
 from runstream.database.runs import get_positions
 from runstream.errors import InternalError
-from runstream.lifecycle import Component
+from runstream.lifecycle import Component, wait_for_event
 
 
 def channel_of(schema: str) -> str:
@@ -74,7 +73,7 @@ class Freshness(Component):
                 if not self.started.is_set():
                     raise
                 log.warning("the announcements of the projection are not heard", action="listen_failed", error=error)
-            await heard(self.stopping, RECONNECT_SECONDS)
+            await wait_for_event(self.stopping, RECONNECT_SECONDS)
 
     async def wait_for(self, *positions: Position, timeout: float) -> None:
         """Return when the projection includes all these positions.

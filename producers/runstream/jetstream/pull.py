@@ -22,9 +22,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from runstream.bounded import heard
 from runstream.errors import InternalError
 from runstream.jetstream.api import request
+from runstream.lifecycle import wait_for_event
 
 WINDOW = 1000
 _WINDOW_BYTES = 16 << 20
@@ -137,7 +137,7 @@ class PullConsumer:
         self._wake.clear()
         if self._buffer or self._lost:
             return
-        if not await heard(self._wake, _HEARTBEAT_SECONDS):
+        if not await wait_for_event(self._wake, _HEARTBEAT_SECONDS):
             silent = asyncio.get_running_loop().time() - self._heard
             if self._nc.is_closed:
                 raise InternalError("the connection to NATS was closed", code="logClosed")

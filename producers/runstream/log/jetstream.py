@@ -17,7 +17,6 @@ from typing import Self
 import structlog
 from nats.aio.client import Client
 
-from runstream.bounded import heard
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
 from runstream.counting import counted
@@ -33,6 +32,7 @@ from runstream.jetstream.api import (
 )
 from runstream.jetstream.failover import answers_of
 from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
+from runstream.lifecycle import wait_for_event
 from runstream.log import streams
 from runstream.log.group_commit import GroupCommitter, PendingCommit
 from runstream.log.port import AppendConflictError, RawMessage
@@ -204,7 +204,7 @@ class JetStreamLog(LogReader):
     async def close(self) -> None:
         """Refuse further appends, wait a few seconds for those in flight, and stop. The connection stays open."""
         self._closed = True
-        if not await heard(self._idle, _CLOSE_SECONDS):
+        if not await wait_for_event(self._idle, _CLOSE_SECONDS):
             # Their callers get an error that says that the outcome is unknown.
             log.warning("closing the log while appends are in flight", action="appends_cut_off")
         await self._end_committers()

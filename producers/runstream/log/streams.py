@@ -18,7 +18,6 @@ import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from runstream.bounded import heard
 from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import (
@@ -32,6 +31,7 @@ from runstream.jetstream.api import (
     publish,
     request,
 )
+from runstream.lifecycle import wait_for_event
 from runstream.subjects import MAX_PARTITIONS, Subjects
 
 
@@ -328,7 +328,7 @@ async def wait_for_log(nc: Client, namespace: str, service: str = "runs", *, sec
                 )
             while await described(nc, namespace, service) is None:
                 # The message may arrive before it is stored, so look again without one, too.
-                await heard(said, _LOOK_SECONDS)
+                await wait_for_event(said, _LOOK_SECONDS)
                 said.clear()
         return True
     except TimeoutError:

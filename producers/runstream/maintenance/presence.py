@@ -19,11 +19,10 @@ from datetime import UTC, datetime
 import structlog
 from nats.aio.client import Client
 
-from runstream.bounded import heard
 from runstream.errors import InternalError
 from runstream.jetstream.api import last_message
 from runstream.leases import Lease, LeaseBucket, LeaseWatch
-from runstream.lifecycle import Component
+from runstream.lifecycle import Component, wait_for_event
 from runstream.maintenance.control import maintenance_key
 from runstream.maintenance.mode import Mode
 from runstream.maintenance.records import Doing, InstanceRecord, ServiceRecord, decode_record, encode_record
@@ -206,7 +205,7 @@ class Instance(Component):
                 log.debug("the record of this process waits", action="record_waits", why=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            await heard(self._to_keep, _REFRESH_SECONDS)
+            await wait_for_event(self._to_keep, _REFRESH_SECONDS)
 
     async def _keep_last(self) -> None:
         await self.board.keep(LAST + self.id, encode_record(self.record()), KEEP_SECONDS)

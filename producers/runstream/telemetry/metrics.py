@@ -125,7 +125,7 @@ APPEND_DURATION = Histogram(
 )
 APPENDED_COMMITS = Counter("runstream.append.commits", "Commits that the log acknowledged", ("partition",))
 APPEND_CONFLICTS = Counter(
-    "runstream.append.conflicts", "Appends refused because somebody else was first", ("partition",)
+    "runstream.append.conflicts", "Appends refused because another writer was first", ("partition",)
 )
 APPEND_RETRIES = Counter(
     "runstream.append.retries", "Appends sent again after a time-out or an unreachable server", ("partition",)

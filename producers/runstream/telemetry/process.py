@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 from prometheus_client import CollectorRegistry, generate_latest
 
-from runstream.bounded import heard
+from runstream.lifecycle import wait_for_event
 from runstream.release import version
 from runstream.settings import Settings
 from runstream.telemetry import metrics
@@ -60,7 +60,7 @@ class Telemetry:
 
         # A daemon thread: an endpoint that does not answer must not keep the process from ending.
         threading.Thread(target=work, name="telemetry-shutdown", daemon=True).start()
-        return await heard(done, seconds)
+        return await wait_for_event(done, seconds)
 
 
 def setup_telemetry(settings: Settings, component: str) -> Telemetry:

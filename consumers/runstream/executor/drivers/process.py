@@ -19,7 +19,6 @@ from typing import Literal
 
 import structlog
 
-from runstream.bounded import heard
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
@@ -30,6 +29,7 @@ from runstream.executor.spawner.plan import Command, Join, Plan, Sandbox
 from runstream.executor.spec import ExecutorTaskSpec, for_terminal, inherited, marked, own_virtual_environment, placed
 from runstream.executor.task_root import TaskRoot, User
 from runstream.executor.workdir import TaskFolder
+from runstream.lifecycle import wait_for_event
 
 log = structlog.get_logger()
 
@@ -350,7 +350,7 @@ class CommandOutput:
     async def finish(self, members: Callable[[], Iterable[int]]) -> None:
         """Wait for the output's end after the command has ended; `members` are the task's processes now."""
         begun, patience, read = self._loop.time(), _BUSY_SECONDS, self._count
-        while not await heard(self._drained, _QUIET_SECONDS):
+        while not await wait_for_event(self._drained, _QUIET_SECONDS):
             unread = await asyncio.to_thread(lambda: _unread(members()))
             if unread is not None:
                 patience = _UNREAD_SECONDS if unread else _READER_SECONDS
