@@ -12,7 +12,7 @@ from runstream.names import name_problem
 from runstream.runconfig.amounts import UNITS, parse_duration, parse_quantity, within_int64
 from runstream.runconfig.fields import NAMES, FieldTable
 from runstream.runconfig.nodes import MappingNode, Node, ScalarNode, SequenceNode, describe, is_true, to_int
-from runstream.runconfig.problems import MAX_UNKNOWN, Problems, quoted, suggestion
+from runstream.runconfig.problems import MAX_UNKNOWN, ConfigProblems, quoted, suggestion
 
 _YES = frozenset(("yes", "on", "y"))
 _NO = frozenset(("no", "off", "n"))
@@ -29,7 +29,7 @@ class Cursor:
 
     node: Node
     path: str
-    problems: Problems
+    problems: ConfigProblems
     line: int
     """The line of its key, or of its entry in a list: where a user looks for it."""
 

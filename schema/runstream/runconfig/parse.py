@@ -12,7 +12,7 @@ from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONCURRENCY, RUN, TOP
 from runstream.runconfig.foreign import FOREIGN_CONCURRENCY, FOREIGN_HINT, FOREIGN_RUN, FOREIGN_TOP, SYSTEMS
 from runstream.runconfig.nodes import MappingNode, ScalarNode, SequenceNode, describe
-from runstream.runconfig.problems import Problem, Problems, quoted, suggestion
+from runstream.runconfig.problems import ConfigProblems, Problem, quoted, suggestion
 from runstream.runconfig.reading import Format, read_nodes
 from runstream.runconfig.steps import RestoreCacheStep, SaveCacheStep
 from runstream.runconfig.tasks import TaskSpec, decode_name, decode_retry, decode_tasks
@@ -66,7 +66,7 @@ def parse_config(text: bytes | str, syntax: Format = "yaml", source: str = "conf
 
     Raise ConfigError with all problems, each with its path (`runs[0].tasks[2]`) and line.
     """
-    problems = Problems(lenient=".agola" in PurePath(source).parts)
+    problems = ConfigProblems(lenient=".agola" in PurePath(source).parts)
     node = read_nodes(text, source, syntax)
     parsed = _top(Cursor(node if node is not None else ScalarNode(1, "", "null", plain=True), "", problems, 1))
     problems.raise_if_any(source)

@@ -77,7 +77,7 @@ class Typos:
         return self._results[key]
 
 
-class Problems:
+class ConfigProblems:
     """The problems and warnings of one file: the first hundred of each, and the number of further problems."""
 
     def __init__(self, *, lenient: bool = False) -> None:

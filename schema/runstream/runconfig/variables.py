@@ -18,7 +18,7 @@ from runstream.names import RULE, valid_name
 from runstream.runconfig.cursor import Cursor
 from runstream.runconfig.fields import Field, FieldTable
 from runstream.runconfig.nodes import MappingNode, SequenceNode, describe
-from runstream.runconfig.problems import Problem, Problems, quoted
+from runstream.runconfig.problems import ConfigProblems, Problem, quoted
 from runstream.runconfig.reading import read_nodes
 from runstream.runconfig.refs import RefContext
 from runstream.runconfig.when import When, decode_when
@@ -169,7 +169,7 @@ def _parse(text: str, source: str, decode: Callable[[str, Cursor], T]) -> list[T
     node = read_nodes(text, source)
     if node is None:
         return []
-    problems = Problems()
+    problems = ConfigProblems()
     found = [decode(name, place) for name, place in _entries(Cursor(node, "", problems, 1))]
     problems.raise_if_any(source)
     return found
