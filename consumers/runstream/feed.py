@@ -7,15 +7,16 @@ upcasters. A skipped commit counts as one without events, readable or not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from runstream.codec import decode
 from runstream.commits import StoredCommit
 from runstream.errors import BadRequestError
+from runstream.folding import UnfitCommitError
 from runstream.log.port import Log, RawMessage, ReadableLog, Reader
-from runstream.projections.fold import Parked
+from runstream.projections.fold import Parked, PartitionFold
 from runstream.skips import Skips
 from runstream.subjects import Subjects, aggregate_of
 
@@ -93,17 +94,42 @@ def commits_of(items: Iterable[Item]) -> list[StoredCommit]:
     return [item for item in items if isinstance(item, StoredCommit)]
 
 
-def held_back(items: Iterable[Item], unfit: Collection[str], subjects: Subjects) -> Iterator[Item]:
-    """Yield the items in order; park a commit whose aggregate is `unfit` by then.
+def refuse(items: Iterable[Item], refused: Mapping[int, str], subjects: Subjects) -> list[Item]:
+    """Park the commits at the sequences in `refused`, each with its reason; a skipped commit has nothing to refuse."""
+    return [
+        _parked(item, refused[item.position.sequence], subjects)
+        if isinstance(item, StoredCommit) and item.commit.events and item.position.sequence in refused
+        else item
+        for item in items
+    ]
 
-    While it iterates, the caller adds to `unfit` each aggregate with a commit that could not be applied.
+
+def fold_or_park(fold: PartitionFold, items: Iterable[Item], subjects: Subjects) -> Iterator[Item]:
+    """Apply the items in order; yield each commit once it is applied, and each that is parked.
+
+    A commit that does not fit is parked, and with it the later commits of its aggregate.
     """
+    parked: set[str] = set()
     for item in items:
-        if isinstance(item, StoredCommit) and (aggregate := item.commit.address.aggregate) in unfit:
-            subject = subjects.of(item.commit.address)
-            yield Parked(item.position.sequence, subject, aggregate, behind(aggregate))
-        else:
-            yield item
+        outcome: Item = item
+        if isinstance(item, StoredCommit):
+            aggregate = item.commit.address.aggregate
+            if aggregate in parked:
+                outcome = _parked(item, behind(aggregate), subjects)
+            else:
+                try:
+                    fold.apply(item)
+                except UnfitCommitError as error:
+                    outcome = _parked(item, str(error), subjects)
+        if isinstance(outcome, Parked):
+            parked.add(outcome.aggregate)
+            fold.park(outcome.sequence, outcome.subject, outcome.aggregate, outcome.reason)
+        yield outcome
+
+
+def _parked(stored: StoredCommit, reason: str, subjects: Subjects) -> Parked:
+    address = stored.commit.address
+    return Parked(stored.position.sequence, subjects.of(address), address.aggregate, reason)
 
 
 def behind(aggregate: str) -> str:

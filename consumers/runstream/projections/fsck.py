@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar, cast
 from sqlalchemy import Select, Table, exists, not_, select
 
 from runstream import tables
-from runstream.commits import StoredCommit
+from runstream.commits import Commit, StoredCommit
 from runstream.counting import counted
 from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE
@@ -36,8 +36,7 @@ from runstream.database.rows import (
 )
 from runstream.database.transaction import Transaction
 from runstream.events.run_config import RunConfigStored
-from runstream.feed import classify, commits_of, held_back, read_skips
-from runstream.folding import UnfitCommitError
+from runstream.feed import Item, classify, commits_of, fold_or_park, read_skips, refuse
 from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold
 from runstream.projections.store import parked_rows
@@ -310,37 +309,29 @@ class PartitionCheck:
                 await self._compare_final(self._fold.take_changes())
 
     async def _take(self, messages: list[RawMessage]) -> None:
-        items = classify(messages, self._parked_aggregates, self._fold.skips)
+        subjects = self._log.subjects
+        items = refuse(classify(messages, self._parked_aggregates, self._fold.skips), self._unstorable, subjects)
         await self._bring_back_configs(self._fold.needs(commits_of(items)).configs)
-        unfit: set[str] = set()
-        for item in held_back(items, unfit, self._log.subjects):
+        for item in fold_or_park(self._fold, self._not_final(items), subjects):
             if isinstance(item, Parked):
-                self._fold.park(item.sequence, item.subject, item.aggregate, item.reason)
-            elif not self._applied(item):
-                unfit.add(item.commit.address.aggregate)
-        self._parked_aggregates |= unfit
+                self._parked_aggregates.add(item.aggregate)
 
-    def _applied(self, stored: StoredCommit) -> bool:
-        """Apply the commit, or park it."""
-        address = stored.commit.address
-        begins = stored.commit.version == 1 and stored.commit.events
-        if not begins and self._forgotten(address.kind, address.id):
-            table = "runs" if address.kind == "run" else "executor_tasks"
-            self._report.add([Difference(table, (address.id,), "version", stored.commit.version, "an earlier one")])
-            self._fold.after = stored.position.sequence
-            return True
-        reason = self._unstorable.get(stored.position.sequence) if stored.commit.events else None
-        try:
-            if reason is None:
-                self._fold.apply(stored)
-                return True
-        except UnfitCommitError as error:
-            reason = str(error)
-        self._fold.park(stored.position.sequence, self._log.subjects.of(address), address.aggregate, reason)
-        return False
+    def _not_final(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items but commits of aggregates that were final by their rows: each of those is a difference."""
+        for item in items:
+            if isinstance(item, StoredCommit) and self._is_of_final(item.commit):
+                address = item.commit.address
+                table = "runs" if address.kind == "run" else "executor_tasks"
+                self._report.add([Difference(table, (address.id,), "version", item.commit.version, "an earlier one")])
+                self._fold.after = item.position.sequence
+            else:
+                yield item
 
-    def _forgotten(self, kind: str, key: str) -> bool:
-        """Whether it was final by its row, and compared; and now goes on in the log."""
+    def _is_of_final(self, commit: Commit) -> bool:
+        """Return whether the commit continues an aggregate that was final by its row, and is compared and forgotten."""
+        kind, key = commit.address.kind, commit.address.id
+        if commit.version == 1 and commit.events:
+            return False
         if kind == "run":
             return key in self._runs and key not in self._fold.runs
         return kind == "task" and key in self._executor_tasks and key not in self._fold.executor_tasks

@@ -39,8 +39,7 @@ from runstream.database.transaction import Writing
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
 from runstream.errors import InternalError
-from runstream.feed import classify, commits_of, held_back
-from runstream.folding import UnfitCommitError
+from runstream.feed import classify, commits_of, fold_or_park, refuse
 from runstream.log.port import RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked
 from runstream.projections.parked import ParkedCommit, list_parked
@@ -279,18 +278,18 @@ class Filling:
     async def take(self, messages: Sequence[RawMessage]) -> None:
         """Fold further messages; what has become final is written meanwhile."""
         items = classify(messages, self._parked_aggregates, self._fold.skips)
+        items = refuse(items, self._refused, self._subjects)
         commits = commits_of(items)
+        addresses = (stored.commit.address for stored in commits if stored.commit.address.kind == "skip")
+        if any(skipped_aggregate(self._subjects, address) in self._parked_before for address in addresses):
+            raise _SkippedLateError
         await self._bring_back(commits)
-        unfit: set[str] = set()
         # Nothing is awaited until all is folded: a piece that is written would forget what was found in memory.
-        for item in held_back(items, unfit, self._subjects):
+        for item in fold_or_park(self._fold, items, self._subjects):
             if isinstance(item, Parked):
-                self._fold.park(item.sequence, item.subject, item.aggregate, item.reason)
-            elif not self._applied(item):
-                unfit.add(item.commit.address.aggregate)
+                self._parked_aggregates.add(item.aggregate)
             elif self._careful:
                 self._require_storable(item.position.sequence)
-        self._parked_aggregates |= unfit
         self._collect(self._fold.take_changes())
         if len(self._final) >= PIECE_RUNS or self._waiting_config_bytes > PIECE_CONFIG_BYTES:
             await self._begin_piece()
@@ -317,21 +316,6 @@ class Filling:
             await asyncio.wait({writing})
             if not writing.cancelled():
                 writing.exception()  # What ends a filling was raised already, or is no longer of interest.
-
-    def _applied(self, stored: StoredCommit) -> bool:
-        """Apply the commit, or park it."""
-        address = stored.commit.address
-        if address.kind == "skip" and skipped_aggregate(self._subjects, address) in self._parked_before:
-            raise _SkippedLateError
-        reason = self._refused.get(stored.position.sequence) if stored.commit.events else None
-        try:
-            if reason is None:
-                self._fold.apply(stored)
-                return True
-        except UnfitCommitError as error:
-            reason = str(error)
-        self._fold.park(stored.position.sequence, self._subjects.of(address), address.aggregate, reason)
-        return False
 
     async def _bring_back(self, commits: Sequence[StoredCommit]) -> None:
         """Load what these commits touch and is in the rows only."""

@@ -13,11 +13,10 @@ from typing import TypeVar
 
 import structlog
 
-from runstream.commits import Commit, StoredCommit
+from runstream.commits import Commit
 from runstream.database.database import Database
 from runstream.events.run import RunFinished, RunResultSet, RunStarted
-from runstream.feed import Batch, Item, PartitionFeed, classify, held_back, read_again
-from runstream.folding import UnfitCommitError
+from runstream.feed import Batch, PartitionFeed, classify, fold_or_park, read_again, refuse
 from runstream.log.port import Log
 from runstream.projections.fold import Changes, Parked, PartitionFold
 from runstream.projections.store import load_needed
@@ -98,29 +97,16 @@ class Intake:
 
     async def take(self, batch: Batch) -> tuple[Changes, dict[str, Cause]]:
         """Fold the batch; return its changes, and for each run the commit that touched it last."""
-        if self._refused:
-            batch = replace(batch, items=[self._unless_refused(item) for item in batch.items])
+        if self._refused:  # before anything is loaded: that may be what Postgres refuses
+            batch = replace(batch, items=refuse(batch.items, self._refused, self._subjects))
         await self._load(batch)
         causes: dict[str, Cause] = {}
-        unfit: set[str] = set()
-        for item in held_back(batch.items, unfit, self._subjects):
+        for item in fold_or_park(self._fold, batch.items, self._subjects):
             if isinstance(item, Parked):
-                unfit.add(item.aggregate)
                 self._park(item)
-            elif (reason := self._unapplied(item, causes)) is not None:
-                address = item.commit.address
-                unfit.add(address.aggregate)
-                self._park(Parked(item.position.sequence, self._subjects.of(address), address.aggregate, reason))
+            elif item.commit.events:
+                self._note(item.commit, causes)
         return self._fold.take_changes(), causes
-
-    def _unless_refused(self, item: Item) -> Item:
-        """Park a refused commit before it is loaded: loading may be what fails."""
-        if isinstance(item, Parked) or not item.commit.events:
-            return item
-        sequence, address = item.position.sequence, item.commit.address
-        if (reason := self._refused.get(sequence)) is None:
-            return item
-        return Parked(sequence, self._subjects.of(address), address.aggregate, reason)
 
     def released(self, batch: Batch) -> set[str]:
         """Return the parked aggregates of which the batch skips a commit."""
@@ -156,23 +142,15 @@ class Intake:
             _add_missing(self._fold.executor_tasks, loaded.executor_tasks)
             _add_missing(self._fold.configs, loaded.configs)
 
-    def _unapplied(self, stored: StoredCommit, causes: dict[str, Cause]) -> str | None:
-        """Apply the commit; return why it cannot be applied, or None."""
-        commit = stored.commit
-        try:
-            self._fold.apply(stored)
-        except UnfitCommitError as error:
-            return str(error)
-        if not commit.events:
-            return None
+    def _note(self, commit: Commit, causes: dict[str, Cause]) -> None:
+        """Add an applied commit to `causes`, metrics and the process's log."""
         if commit.address.kind == "task":
             causes[self._fold.executor_tasks[commit.address.id].state.run_id] = Cause(commit.id, commit.trace)
         elif commit.address.kind == "run":
             causes[commit.address.id] = Cause(commit.id, commit.trace)
-            self._report(commit)
-        return None
+            self._count(commit)
 
-    def _report(self, commit: Commit) -> None:
+    def _count(self, commit: Commit) -> None:
         run, partition = commit.address.id, str(self._fold.partition)
         for event in commit.events:
             match event:
@@ -187,7 +165,6 @@ class Intake:
                     continue
 
     def _park(self, parked: Parked) -> None:
-        self._fold.park(parked.sequence, parked.subject, parked.aggregate, parked.reason)
         self._feed.park(parked.aggregate)
         PARKED_COMMITS.add(1, PROJECTION, str(self._fold.partition))
         logger.error(
