@@ -226,7 +226,11 @@ async def test_what_a_scheduler_does_not_answer_is_said() -> None:
     world = World.make()
     async with world.client() as client:
         run = await client.runs.create(NewRun(MAIN, "r", {}))
-        for answer, code in ((NoAnswer.SILENT, "noAnswer"), (NoAnswer.NOBODY, "noScheduler"), (b"null", "parked")):
+        for answer, code in (
+            (NoAnswer.SILENT, "noAnswer"),
+            (NoAnswer.NO_RESPONDERS, "noScheduler"),
+            (b"null", "parked"),
+        ):
             world.asking.answer = answer
             found = await client.runs.why(run.id)
             assert (found.phase, [one.code for one in found.reasons]) == ("queued", [code])

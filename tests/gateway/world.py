@@ -137,7 +137,7 @@ class FakeShared:
 class FakeAsking:
     """Answers as a test says."""
 
-    answer: bytes | NoAnswer = NoAnswer.NOBODY
+    answer: bytes | NoAnswer = NoAnswer.NO_RESPONDERS
     asked: list[tuple[str, bytes]] = field(default_factory=list)
 
     async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:

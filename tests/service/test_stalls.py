@@ -28,7 +28,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("said", "since", "why"),
     [
-        (NoAnswer.NOBODY, START, "no scheduler has it"),
+        (NoAnswer.NO_RESPONDERS, START, "no scheduler has it"),
         (NoAnswer.SILENT, START, "its scheduler does not answer"),
         (Progress(START - timedelta(hours=1), "disk full"), START, "disk full"),
         (Progress(START + timedelta(seconds=20), "disk full"), START + timedelta(seconds=20), "disk full"),

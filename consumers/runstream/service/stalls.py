@@ -154,7 +154,7 @@ def _behind(
 ) -> Stall | None:
     """Return the stall of a consumer for which commits wait; None when it moves, however slowly."""
     part, since = _PARTS[component], waiting.since
-    if said is NoAnswer.NOBODY:
+    if said is NoAnswer.NO_RESPONDERS:
         why = f"no {part} has it"
         todo = f"start a process with the {part}: runstream serve (--components {part})"
     elif isinstance(said, NoAnswer):

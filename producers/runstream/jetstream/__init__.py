@@ -1,1 +1,1 @@
-"""What the client library does not have: the raw JetStream API, pipelined publishing, pulling by callback."""
+"""What nats-py lacks: the raw JetStream API, pipelined publishing, pulling by callback, failover."""

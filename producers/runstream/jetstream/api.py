@@ -20,33 +20,33 @@ from runstream.jetstream.failover import answers_of
 
 REQUEST_SECONDS = 5.0
 FIRST_SECONDS = 1.5
-"""How long the first answer to a question is waited for that can be asked again."""
+"""How long the first attempt of a request that only reads waits for its answer."""
 _READS = ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "STREAM.NAMES", "CONSUMER.INFO.", "CONSUMER.NAMES.")
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 STREAM_DIFFERS = 10058
 WRONG_SEQUENCE = frozenset({10071, 10164})
-"""The expected sequence is not the last one; or another message that expects the same is under way."""
+"""The expected sequence is not the last one; or another message that expects the same is in flight."""
 _NOT_NOW = frozenset({10004, 10005, 10008, 10009, 10118})
-"""Not enabled yet, too few servers, temporarily unavailable, no leader, stream offline: asking later may help."""
+"""Not enabled yet, too few servers, temporarily unavailable, no leader, stream offline: a later request may succeed."""
 STORE_FULL = frozenset({10002, 10023, 10047, 10077})
 """A limit of the account or of the server is reached, or the store cannot be written."""
 
 
 class UnavailableError(InternalError):
-    """JetStream does not answer now; it may do so later."""
+    """JetStream does not answer now; it may answer later."""
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__(
             f"NATS JetStream cannot be reached: {why}",
             code="logUnreachable",
             details={"request": what},
-            hint="is NATS running, and reachable at its URL? `runstream doctor` tells",
+            hint="is NATS running, and reachable at its URL? See `runstream doctor`",
         )
 
 
 class StoreFullError(UnavailableError):
-    """NATS has no room for a message."""
+    """The store of NATS has no room for a message."""
 
     def __init__(self, what: str, why: str, *, uncertain: bool = False) -> None:
         super().__init__(what, why)
@@ -60,7 +60,7 @@ class StoreFullError(UnavailableError):
 
 
 class ApiError(InternalError):
-    """JetStream refused a request; `number` is its error code."""
+    """A request that JetStream refused; `number` is its error code."""
 
     def __init__(self, what: str, number: int, description: str) -> None:
         super().__init__(
@@ -71,7 +71,7 @@ class ApiError(InternalError):
 
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
-    """A message as it is in a stream."""
+    """A message of a stream."""
 
     subject: str
     sequence: int
@@ -83,9 +83,9 @@ class StreamMessage:
 async def request(
     nc: Client, subject: str, body: Mapping[str, object] | None = None, *, seconds: float = REQUEST_SECONDS
 ) -> dict[str, Any]:
-    """The answer of `$JS.API.<subject>`. Raises UnavailableError, or ApiError when it was refused.
+    """Return the answer of `$JS.API.<subject>`. Raises UnavailableError, ApiError for a refusal.
 
-    What only reads is asked a second time when no answer comes: answers get lost.
+    A request that only reads is sent again when no answer comes, since answers get lost.
     """
     payload = b"" if body is None else orjson.dumps(body)
     if subject.startswith(_READS) and seconds > FIRST_SECONDS:
@@ -99,7 +99,7 @@ async def request(
 async def publish(
     nc: Client, subject: str, data: bytes, headers: dict[str, str], *, seconds: float = REQUEST_SECONDS
 ) -> int:
-    """Store a message and return its sequence. Raises UnavailableError, or ApiError when it was refused."""
+    """Store a message and return its sequence. Raises UnavailableError, ApiError for a refusal."""
     sequence: int = (await _ask(nc, subject, data, headers, seconds))["seq"]
     return sequence
 
@@ -108,14 +108,14 @@ async def _ask(
     nc: Client, subject: str, payload: bytes, headers: dict[str, str] | None, seconds: float
 ) -> dict[str, Any]:
     if not nc.is_connected:
-        # It would be kept and sent after a reconnect, when nobody waits for it any more.
-        raise UnavailableError(subject, "there is no connection")
+        # The client library would send it after a reconnect, when its caller has given up.
+        raise UnavailableError(subject, "not connected")
     answers, loop = answers_of(nc), asyncio.get_running_loop()
     what, begun = kind_of(subject), loop.time()
     asking = asyncio.ensure_future(nc.request(subject, payload, timeout=seconds, headers=headers))
     try:
-        # Not awaited directly: it is a `wait_for`, which in Python 3.11 swallows a cancellation that comes together
-        # with the answer.
+        # Not awaited directly: nats-py uses `wait_for`, which in Python 3.11 swallows a cancellation that comes
+        # together with the answer.
         await asyncio.wait({asking})
         message = asking.result()
     except (nats.errors.Error, OSError) as error:
@@ -142,7 +142,7 @@ async def _ask(
 
 
 def kind_of(subject: str) -> str:
-    """Return what requests have in common that one leader answers: a stream's API, a bucket, a partition of a log."""
+    """Return a key for all requests that one leader answers: a stream's API, a bucket, a partition of a log."""
     tokens = subject.split(".")
     if subject.startswith("$JS.API."):
         return tokens[4 if tokens[2] == "CONSUMER" else -1] if len(tokens) > 4 else subject
@@ -152,12 +152,12 @@ def kind_of(subject: str) -> str:
 async def last_message(
     nc: Client, stream: str, subject: str, *, seconds: float = REQUEST_SECONDS
 ) -> StreamMessage | None:
-    """The last message on a subject (wildcards allowed) as the stream's leader knows it; None when there is none."""
+    """Return the last message on a subject (wildcards allowed), from the stream's leader; None when there is none."""
     return await _message(nc, stream, {"last_by_subj": subject}, seconds)
 
 
 async def next_message(nc: Client, stream: str, subject: str, after: int) -> StreamMessage | None:
-    """The first message on a subject behind a sequence, from the leader; None when there is none."""
+    """Return the first message on a subject behind a sequence, from the leader; None when there is none."""
     return await _message(nc, stream, {"seq": after + 1, "next_by_subj": subject}, REQUEST_SECONDS)
 
 
@@ -179,12 +179,12 @@ async def _message(nc: Client, stream: str, body: Mapping[str, object], seconds:
 
 
 def parse_headers(raw: bytes) -> dict[str, str]:
-    """The headers of a stored message (`NATS/1.0`, then one a line)."""
+    """Parse the headers of a stored message: `NATS/1.0`, then one on each line."""
     return header_lines(raw.partition(b"\r\n")[2])
 
 
 def header_lines(raw: bytes) -> dict[str, str]:
-    """The headers of these lines; a line without a colon is none."""
+    """Parse lines of headers, ignoring lines without a colon."""
     headers: dict[str, str] = {}
     for line in raw.decode(errors="replace").split("\r\n"):
         name, colon, value = line.partition(":")
@@ -197,7 +197,7 @@ _CREATE_SECONDS = 15.0
 
 
 def bucket_config(bucket: str, replicas: int) -> dict[str, object]:
-    """The stream of a KV bucket: of each key the last value alone, on disk."""
+    """Return the stream configuration of a KV bucket, which stores the last value of each key on disk."""
     return {
         "name": f"KV_{bucket}",
         "subjects": [f"$KV.{bucket}.>"],
@@ -212,9 +212,9 @@ def bucket_config(bucket: str, replicas: int) -> dict[str, object]:
 
 
 async def ensure_stream(nc: Client, config: Mapping[str, object]) -> None:
-    """Make the stream, or find it as it is asked for; its number of replicas may be another.
+    """Make a stream, unless it exists with these settings; its number of replicas may differ.
 
-    Raises InternalError when it is there with settings that do not serve, or the server is too old for them.
+    Raises InternalError when it exists with other settings, or the server is too old for them.
     """
     name = str(config["name"])
     try:
@@ -228,33 +228,33 @@ async def ensure_stream(nc: Client, config: Mapping[str, object]) -> None:
         raise InternalError(
             f"stream {name} on NATS has other settings than Runstream needs: {', '.join(sorted(wrong))}",
             code="weakStream",
-            hint="Runstream needs nats-server 2.14 or later, and its streams left as they are; ask `runstream doctor`",
+            hint="Runstream needs nats-server 2.14 or later, and unchanged streams; see `runstream doctor`",
         )
 
 
 FULL_BYTES = 1 << 20
-"""A store with less left is full: a commit may be that large."""
+"""A store with less space left is full: a commit may be that large."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreUse:
-    """Bytes on disk, as the account sees them."""
+    """The use of a store in bytes, as the account sees it."""
 
     used: int
     limit: int | None
-    """None: the account has none. The server's own limit is known to its system account alone."""
+    """None for an account without a limit. Only the system account knows the server's own limit."""
     free: int | None = None
-    """Free on the disk of the store; None where that is the disk of another machine."""
+    """Free bytes on the disk of the store; None when it is on another machine."""
 
     @property
     def left(self) -> int | None:
-        """What can still be stored, by limit and disk; None where neither is known."""
+        """Bytes that can still be stored, by limit and disk; None where neither is known."""
         known = [] if self.limit is None else [max(self.limit - self.used, 0)]
         return min([*known, *([] if self.free is None else [self.free])], default=None)
 
     @property
     def full(self) -> bool:
-        """Whether less is left than a commit may take."""
+        """Whether a commit may be larger than what is left."""
         return self.left is not None and self.left < FULL_BYTES
 
     def __str__(self) -> str:
@@ -268,9 +268,9 @@ class StoreUse:
 
 
 async def store_use(nc: Client, folder: Path | None = None, *, seconds: float = REQUEST_SECONDS) -> StoreUse:
-    """Return what the account of this connection uses. Raises UnavailableError.
+    """Return the use of the connection's account. Raises UnavailableError.
 
-    `folder` is the server's, where it is on this machine.
+    `folder` is that of the server's store, if it is on this machine.
     """
     account = await request(nc, "INFO", seconds=seconds)
     limit = int(account["limits"]["max_storage"])

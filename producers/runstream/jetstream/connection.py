@@ -1,8 +1,8 @@
-"""How a process is connected to NATS: it reconnects for ever, and what happens is one log record each.
+"""The connection of a process to NATS: it reconnects for ever, and logs each change once.
 
-A server that does not answer a ping for 3 seconds is left, and so is one whose streams do not answer, where the cluster
-has others (`leaving`). The library's own pings wait behind what cannot be sent: alone they would notice a link that
-swallows everything after many minutes.
+The connection leaves a server that does not answer a ping for 3 seconds, and one whose streams do not answer while the
+cluster has other servers (`failover`). The library's own pings queue behind unsent data, so that they alone would
+notice a dead link only after many minutes.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ _PING_SECONDS = 1.0
 SILENCE_SECONDS = 3.0
 """How long a server may take to answer a ping."""
 _AVOID_SECONDS = 30.0
-"""How long a server that was left is tried after the others."""
+"""How long a server that was left comes last among the servers to try."""
 log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
 async def nats_connection(url: str, name: str = "runstream", seconds: float = CONNECT_SECONDS) -> AsyncIterator[Client]:
-    """A connection for as long as the block lasts.
+    """Hold a connection for the length of the block.
 
     `url` may name several servers, separated by commas. Raises InternalError when none can be reached within
-    `seconds`, or the credentials are refused.
+    `seconds`, or a server refuses the credentials.
     """
     said = _Said()
     connecting = asyncio.create_task(_connect(url, name, said))
     asking = asyncio.create_task(_ask_why(url, name, said))
     refused = asyncio.create_task(said.refused.wait())
     try:
-        # A server that is not there yet is tried again; one that refuses the credentials will go on to do so.
+        # Connecting to an absent server is tried again; a server that refuses the credentials will refuse them again.
         async with asyncio.timeout(seconds):
             await asyncio.wait({connecting, refused}, return_when=asyncio.FIRST_COMPLETED)
             if not connecting.done():
@@ -74,11 +74,11 @@ async def _ping(client: _Client) -> None:
         if not client.is_connected:
             continue
         reconnects = client.stats["reconnects"]
-        # Not awaited directly: it is a `wait_for`, which in Python 3.11 swallows a cancellation.
+        # Not awaited directly: nats-py uses `wait_for`, which in Python 3.11 swallows a cancellation.
         asking = asyncio.ensure_future(client.rtt(round(SILENCE_SECONDS * 2)))
         try:
             await asyncio.wait({asking}, timeout=SILENCE_SECONDS)
-            # A process that was stopped meanwhile finds the answer only now.
+            # A process that was suspended meanwhile reads the answer only now.
             await asyncio.sleep(0)
             if not asking.done() and client.stats["reconnects"] == reconnects:
                 await client.leave(f"it did not answer a ping within {SILENCE_SECONDS:g} seconds")
@@ -88,13 +88,13 @@ async def _ping(client: _Client) -> None:
 
 
 def _forget(asked: asyncio.Future[float]) -> None:
-    """Take note of an error that nobody waits for."""
+    """Retrieve the error of an abandoned ping, so that asyncio does not log it."""
     if not asked.cancelled():
         asked.exception()
 
 
 async def _connect(url: str, name: str, said: _Said) -> _Client:
-    """A client that is connected; tries for ever. What failed is closed again."""
+    """Return a connected client; try for ever, and close each one that fails."""
     while True:
         client = _Client()
         try:
@@ -115,7 +115,7 @@ async def _connect(url: str, name: str, said: _Said) -> _Client:
                 flusher_queue_size=8192,
             )
         except BaseException as error:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
+            with contextlib.suppress(Exception):  # the first error is the one to report
                 await client.close()
             if _is_refusal(error) or not isinstance(error, (OSError, nats.errors.Error)):
                 raise
@@ -125,16 +125,16 @@ async def _connect(url: str, name: str, said: _Said) -> _Client:
 
 
 async def _ask_why(url: str, name: str, said: _Said) -> None:
-    """Whenever a server cut the connection, ask it in a way that its answer is read; `said` is told.
+    """Connect again in verbose mode whenever a server has cut the connection, to read why; `said` records it.
 
-    The client sends more before it reads what came of its credentials. A server that refuses them and closes on what
-    it has not read resets the connection, and what it said is lost. With `verbose` the client awaits the answer first.
+    The client sends more data before it reads the answer to its credentials. A server that refuses them and closes with
+    unread data resets the connection, which loses its answer. With `verbose` the client awaits the answer first.
     """
     while True:
         await said.cut.wait()
         said.cut.clear()
         client = Client()
-        with contextlib.suppress(OSError, nats.errors.Error):  # `said` heard it
+        with contextlib.suppress(OSError, nats.errors.Error):  # `said` has recorded it
             await client.connect(
                 servers=_servers(url),
                 name=name,
@@ -152,7 +152,7 @@ def _servers(url: str) -> list[str]:
 
 
 class _Client(Client):
-    """Leaves servers that do not answer, and reads headers in a quarter of the time: every commit has four or more."""
+    """A client that leaves silent servers, and parses headers (four or more for each commit) four times faster."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ class _Client(Client):
         self._leaving: asyncio.Task[None] | None = None
 
     async def leave(self, why: str) -> None:
-        """Go to another server; to this one again where it is the only one."""
+        """Connect to another server, or again to the only one."""
         if self.is_connected:
             server = self.connected_url.netloc.rpartition("@")[2] if self.connected_url else ""
             log.warning(f"leaving NATS at {server}: {why}", action="nats_left", server=server, why=why)
@@ -173,7 +173,7 @@ class _Client(Client):
             self._leaving = asyncio.get_running_loop().create_task(self.leave(why))
 
     def choose(self, servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
-        """Choose the server to connect to, and how long to wait before: one that was left comes after the others."""
+        """Choose the next server, and the delay before connecting; servers that were left come last."""
         now = time.monotonic()
 
         def tried(server: Server) -> tuple[int, float]:
@@ -184,7 +184,7 @@ class _Client(Client):
         return chosen, _RECONNECT_WAIT_SECONDS if chosen.reconnects else 0.0
 
     def reconnected(self, said: _Said) -> Callable[[], Awaitable[None]]:
-        """Return what is called after each new connection."""
+        """Return the callback for each reconnection."""
 
         async def connected_again() -> None:
             self.answers.connected()
@@ -193,7 +193,7 @@ class _Client(Client):
         return connected_again
 
     async def _attempt_reconnect(self) -> None:
-        # Not public. The library waits until all is sent that was written, which over a dead link takes many minutes.
+        # Not public. The library first flushes what was written, which over a dead link takes many minutes.
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
@@ -201,12 +201,12 @@ class _Client(Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        # Not public: in a version of the library that names it otherwise, this is not used, and nothing else changes.
+        # Not public: a version of the library with another name for it ignores this, and nothing else changes.
         return header_lines(raw)
 
 
 class _Said:
-    """What the client reports, as log records; before the first connection only the last is kept."""
+    """The client's events as log records; before the first connection, only the last error is kept."""
 
     def __init__(self) -> None:
         self.last: Exception | None = None
@@ -216,7 +216,7 @@ class _Said:
         self.closing = False
 
     async def error(self, error: Exception) -> None:
-        if not self.refused.is_set():  # closing what was refused may fail too: the refusal is what to tell
+        if not self.refused.is_set():  # closing a refused connection may fail, too: keep the refusal
             self.last = error
         if _is_refusal(error):
             self.refused.set()

@@ -1,4 +1,8 @@
-"""Messages that no stream stores: questions with one answer, notices to every listener, the progress of consumers."""
+"""Messages that no stream stores: questions with one answer, notices to every listener, the progress of consumers.
+
+Only the process that consumes a partition knows the error that holds it up. It answers for its progress as long as it
+has the partition, so no answer means that no process has it.
+"""
 
 from __future__ import annotations
 
@@ -18,34 +22,34 @@ from nats.aio.msg import Msg
 logger = structlog.get_logger(__name__)
 
 AT_ONCE = 16
-"""Questions of one subject that are worked on side by side; others wait."""
+"""Maximum number of questions of one subject that are answered concurrently; others wait."""
 
 
 class NoAnswer(Enum):
     """Why there is no answer."""
 
-    NOBODY = "nobody is there to answer"
+    NO_RESPONDERS = "no process answers"
     SILENT = "there was no answer in time"
 
 
 class Questions:
-    """Asks and answers over one connection."""
+    """Requests and replies over one connection."""
 
     def __init__(self, nc: Client) -> None:
         self._nc = nc
 
     async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
-        """The answer, waited for so long at most."""
+        """Return the answer, or why there is none within `seconds`."""
         if not self._nc.is_connected:
             return NoAnswer.SILENT
         asking = asyncio.ensure_future(self._nc.request(subject, question, timeout=seconds))
         try:
-            # Not awaited directly: it is a `wait_for`, which in Python 3.11 swallows a cancellation that comes
+            # Not awaited directly: nats-py uses `wait_for`, which in Python 3.11 swallows a cancellation that comes
             # together with the answer.
             await asyncio.wait({asking})
             return asking.result().data
         except nats.errors.NoRespondersError:
-            return NoAnswer.NOBODY
+            return NoAnswer.NO_RESPONDERS
         except (nats.errors.Error, OSError):
             return NoAnswer.SILENT
         finally:
@@ -53,15 +57,15 @@ class Questions:
 
     @asynccontextmanager
     async def answering(self, subject: str, answer: Callable[[bytes], Awaitable[bytes]]) -> AsyncIterator[None]:
-        """Answer the questions of this subject as long as the block lasts; one that fails is not answered."""
+        """Answer the questions of this subject during the block; one whose answer fails gets none."""
         room = asyncio.Semaphore(AT_ONCE)
         under_way: set[asyncio.Task[None]] = set()
 
         async def reply(message: Msg) -> None:
             try:
                 await message.respond(await answer(message.data))
-            except Exception:  # whoever asked is told that there was no answer in time
-                logger.exception("A question could not be answered", action="question_failed", subject=subject)
+            except Exception:  # the question times out
+                logger.exception("answering a question failed", action="question_failed", subject=subject)
             finally:
                 room.release()
 
@@ -82,23 +86,23 @@ class Questions:
 
 
 class Notices:
-    """Tells and hears over one connection."""
+    """Broadcasts over one connection."""
 
     def __init__(self, nc: Client) -> None:
         self._nc = nc
 
     async def tell(self, subject: str, notice: bytes) -> None:
-        """Tell everybody who listens; nobody, while there is no connection."""
+        """Send a notice to every listener; drop it while there is no connection."""
         if not self._nc.is_connected:
             return
         try:
             await self._nc.publish(subject, notice)
         except (nats.errors.Error, OSError) as error:
-            logger.debug("A notice was not sent", action="notice_unsent", subject=subject, why=str(error))
+            logger.debug("a notice was not sent", action="notice_unsent", subject=subject, why=str(error))
 
     @asynccontextmanager
     async def hearing(self, subject: str, hear: Callable[[bytes], None]) -> AsyncIterator[None]:
-        """Give each notice to `hear` as long as the block lasts; one's own are among them."""
+        """Pass each notice to `hear` during the block, those of this process included."""
 
         async def take(message: Msg) -> None:
             hear(message.data)
@@ -113,7 +117,7 @@ class Notices:
 
 ASK_SECONDS = 0.5
 MAX_REASON = 300
-"""Characters of an error's text that are passed on."""
+"""Maximum length of an error's text, in characters."""
 
 
 def _now() -> datetime:
@@ -122,25 +126,25 @@ def _now() -> datetime:
 
 @dataclass(slots=True)
 class Progress:
-    """When a consumer last moved on, and what has failed since."""
+    """When a consumer last advanced, and what has failed since."""
 
     moved_at: datetime = field(default_factory=_now)
     error: str = ""
-    """Empty when nothing has failed since it moved."""
+    """Empty when nothing has failed since."""
     reached: dict[int, int] = field(default_factory=dict)
-    """The last sequence taken in of each partition; empty where rows in Postgres say it."""
+    """The last consumed sequence of each partition; empty where rows in Postgres have it."""
 
     def moved(self, reached: Mapping[int, int] | None = None) -> None:
-        """Note that the consumer has moved on, and how far it is."""
+        """Note that the consumer has advanced, and how far."""
         self.moved_at, self.error = _now(), ""
         self.reached = dict(reached or {})
 
     def failed(self, error: str) -> None:
-        """Note what keeps the consumer from moving on."""
+        """Note what keeps the consumer from advancing."""
         self.error = error[:MAX_REASON]
 
     async def answer(self, _question: bytes) -> bytes:
-        """Return all of it as JSON, for `Questions.answering`."""
+        """Return the progress as JSON, for `Questions.answering`."""
         return msgspec.json.encode(self)
 
 

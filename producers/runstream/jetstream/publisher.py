@@ -1,4 +1,4 @@
-"""Publishing with many acknowledgements under way: one inbox for all, a future for each.
+"""Publish with many acknowledgements pending: one inbox for all, a future for each.
 
 The client library's own `publish` costs five times the CPU, because it makes a token and a timer for each message.
 """
@@ -21,16 +21,16 @@ _LOOK_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The stream has it, on disk where the server is set so."""
+    """An acknowledgement: the message is in the stream, and on disk if the server syncs always."""
 
     sequence: int
     count: int = 1
-    """How many messages of a batch; `sequence` is the last one's."""
+    """Number of messages of a batch, of which `sequence` is the last one's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The stream said no."""
+    """A refusal by the stream."""
 
     number: int
     """JetStream's error code."""
@@ -39,18 +39,18 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """Nobody said anything: it may be in the stream or not."""
+    """No answer: the message may be in the stream or not."""
 
     why: str
     sent: bool = True
-    """False: it never left this process."""
+    """False when it never left this process."""
 
 
 Outcome: TypeAlias = Ack | Refused | Unanswered
 
 
 class Publisher:
-    """Publishes over one connection; `start` before, `close` after."""
+    """A publisher over one connection; `start` it before use, `close` it after."""
 
     def __init__(self, nc: Client) -> None:
         self._nc = nc
@@ -64,7 +64,7 @@ class Publisher:
         self._inbox = await self._nc.subscribe(f"{self._prefix}*", cb=self._on_ack)
 
     async def close(self) -> None:
-        """Listen no more; what was under way is unanswered."""
+        """Stop listening; pending messages are unanswered."""
         for token in list(self._waiting):
             self._settle(token, Unanswered("the log was closed"))
         inbox, self._inbox = self._inbox, None
@@ -72,7 +72,7 @@ class Publisher:
             await inbox.unsubscribe()
 
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str]) -> asyncio.Future[Outcome]:
-        """Send a message; the future tells what became of it (give it to `outcomes`, which bounds the wait)."""
+        """Send a message; the future resolves to its outcome (pass it to `outcomes`, which bounds the wait)."""
         token = format(next(self._tokens), "x")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         future.add_done_callback(lambda _: self._waiting.pop(token, None))
@@ -85,16 +85,16 @@ class Publisher:
         return future
 
     async def send(self, subject: str, data: bytes, headers: Mapping[str, str]) -> None:
-        """Send a message whose acknowledgement nobody waits for."""
+        """Send a message without an acknowledgement."""
         await self._nc.publish(subject, data, headers=dict(headers))
 
     async def outcomes(self, futures: Sequence[asyncio.Future[Outcome]], seconds: float) -> list[Outcome]:
-        """What became of these messages, each unanswered when this long has passed or the connection was lost."""
+        """Wait for the outcomes of messages; those pending after `seconds` or a lost connection are unanswered."""
         reconnects = self._nc.stats["reconnects"]
         why = f"no acknowledgement within {seconds:g} seconds"
         late = set(futures)
         while late and seconds > 0:
-            # The client library has no event of a lost connection for those who did not open it.
+            # The client library reports a lost connection only to the caller that opened it, so look often.
             _, late = await asyncio.wait(late, timeout=_LOOK_SECONDS)
             seconds -= _LOOK_SECONDS
             if late and (not self._nc.is_connected or self._nc.stats["reconnects"] != reconnects):
@@ -114,7 +114,7 @@ class Publisher:
 
 def _outcome(message: Msg) -> Outcome:
     if message.headers and message.headers.get("Status") == "503":
-        return Unanswered("no stream listens, or JetStream is not up")
+        return Unanswered("no stream has this subject, or JetStream is not ready")
     answer = orjson.loads(message.data)
     error = answer.get("error")
     if error is None:

@@ -1,10 +1,9 @@
-"""A pull consumer read by callback: in the order of delivery, without a gap, or lost.
+"""A pull consumer read by callback: in the order of delivery and without a gap, or lost.
 
-Messages are asked for before they are needed, up to a window, so that a reader never waits for a round trip while
-the stream has more. The server's heartbeats tell a quiet stream from a dead consumer. Whatever is doubtful (a
-missed delivery, two missed heartbeats, a new connection, a deleted consumer) is `ConsumerLostError`, upon which
-the reader makes a consumer anew from what it read last. A durable consumer may be read by several, so there the
-deliveries that one of them sees need not follow each other.
+The consumer requests messages ahead, up to a window, so that a reader never waits for a round trip while the stream has
+more. Heartbeats of the server tell a quiet stream from a dead consumer. Any doubt (a missed delivery, two missed
+heartbeats, a new connection, a deleted consumer) raises ConsumerLostError, upon which the reader makes a new consumer
+from its last position. Several processes may read one durable consumer, so its deliveries may have gaps here.
 """
 
 from __future__ import annotations
@@ -37,23 +36,23 @@ _ENDED_WELL = ("Batch Completed", "Message Size Exceeds MaxBytes")
 
 
 class ConsumerLostError(InternalError):
-    """The consumer is gone or missed something: it has to be made anew."""
+    """The consumer is gone or has missed a message: make a new one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message and what the server says about its place."""
+    """A message and its place in the stream."""
 
     message: Msg
     sequence: int
     nanoseconds: int
-    """When it was stored, since 1970 in UTC."""
+    """When it was stored, in nanoseconds since 1970 UTC."""
     pending: int
-    """How many more the consumer had then."""
+    """Number of messages that the consumer had left then."""
 
 
 class PullConsumer:
-    """One consumer on one stream; `open`, then `deliveries`, at last `close`."""
+    """A consumer of one stream: `open` it, read `deliveries`, `close` it."""
 
     def __init__(self, nc: Client, stream: str, config: Mapping[str, object], *, window: int = WINDOW) -> None:
         self._nc = nc
@@ -65,7 +64,7 @@ class PullConsumer:
         self._subscription: Subscription | None = None
         self._buffer: deque[Msg] = deque()
         self._asked = 0
-        """How many messages were asked for and have not come."""
+        """Number of messages requested and not yet delivered."""
         self._durable = "durable_name" in config
         self._last_delivery = 0
         self._lost = ""
@@ -74,7 +73,7 @@ class PullConsumer:
         self._reconnects = 0
 
     async def open(self) -> dict[str, Any]:
-        """Make the consumer and ask for messages; returns what the server says about it."""
+        """Make the consumer, request messages, and return the server's information about it."""
         info = await request(
             self._nc,
             f"CONSUMER.CREATE.{self._stream}.{self._name}",
@@ -87,7 +86,7 @@ class PullConsumer:
         return info
 
     async def close(self) -> None:
-        """Stop reading; an ephemeral consumer is deleted."""
+        """Stop reading, and delete an ephemeral consumer."""
         subscription, self._subscription = self._subscription, None
         if self._nc.is_closed or self._nc.is_draining:
             return
@@ -97,7 +96,7 @@ class PullConsumer:
             await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
 
     async def deliveries(self, limit: int) -> list[Delivery]:
-        """The next messages, at least one; waits for it. Raises ConsumerLostError."""
+        """Wait for the next messages, at least one. Raises ConsumerLostError."""
         while not self._buffer:
             if self._lost:
                 raise ConsumerLostError(f"the consumer on {self._stream} is lost: {self._lost}", code="consumerLost")
@@ -133,7 +132,7 @@ class PullConsumer:
             self._lost = str(error) or type(error).__name__
 
     async def _wait(self) -> None:
-        """Until something came or is wrong, or a heartbeat's time has passed."""
+        """Wait for a message or a failure, at most for the interval of a heartbeat."""
         self._wake.clear()
         if self._buffer or self._lost:
             return
@@ -156,7 +155,7 @@ class PullConsumer:
         self._wake.set()
 
     def _on_status(self, headers: Mapping[str, str]) -> bool:
-        """Take note of a status; returns whether a reader should look."""
+        """Note a status; return whether it concerns the reader."""
         status, description = headers.get("Status", ""), headers.get("Description", "")
         if status == "100":
             return False

@@ -267,8 +267,8 @@ def in_maintenance(method: str, path: str, reason: str) -> Response | None:
     match = _PATH.fullmatch(path)
     if match is None or method != "GET":
         return None
-    told = ReasonShape("maintenance", f"the service is in maintenance{reason}: nothing is decided", [], {})
-    return json_response(WhyAnswer(match[1], "", "", [told]))
+    found = ReasonShape("maintenance", f"the service is in maintenance{reason}: nothing is decided", [], {})
+    return json_response(WhyAnswer(match[1], "", "", [found]))
 
 
 def _shape(run_id: str, found: Explanation) -> WhyAnswer:

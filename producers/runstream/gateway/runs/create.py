@@ -43,7 +43,7 @@ class SharedData(Protocol):
 
 KNOWN_CONFIGS = 4096
 ACTOR = "user:admin"
-"""The actor of every request: whoever holds the deployment's token."""
+"""The actor of every request: the holder of the deployment's token."""
 
 
 @dataclass(frozen=True, slots=True)

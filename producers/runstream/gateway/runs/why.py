@@ -51,7 +51,7 @@ class Explainer:
 
 def _unanswered(run: Run, partition: int, why: NoAnswer) -> Explanation:
     details: dict[str, object] = {"partition": partition}
-    if why is NoAnswer.NOBODY:
+    if why is NoAnswer.NO_RESPONDERS:
         message = f"no scheduler works on partition {partition}: its runs do not advance"
         return Explanation(run.phase, run.result, [Reason("noScheduler", message, (), details)])
     message = (
