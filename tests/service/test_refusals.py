@@ -47,6 +47,13 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert "cannot use the data directory" in await refused(tmp_path / "file" / "data")
 
 
+@pytest.mark.parametrize("component", ["gateway", "executor"])
+async def test_a_missing_file_of_keys_is_named_before_anything_is_waited_for(tmp_path: Path, component: str) -> None:
+    servers = ("--nats-url", "nats://127.0.0.1:1", "--database-url", "postgresql://127.0.0.1:1/x")
+    keys = ("--secrets-key-file", str(tmp_path / "none.key"))
+    assert "none.key" in await refused(tmp_path / "data", "--components", component, *servers, *keys)
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [

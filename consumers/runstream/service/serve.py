@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from runstream.errors import BadRequestError, InternalError
+from runstream.sealing import Keyring
 from runstream.service.components import Parts, build
 from runstream.service.data_dir import DataDir
 from runstream.service.group import SERVERS_SECONDS, first_end, running
@@ -45,6 +46,8 @@ async def serve(settings: Settings, data_dir: DataDir, ready: Ready) -> None:
     an embedded server ends by itself or what is needed cannot be reached.
     """
     _check_servers(settings)
+    if settings.secrets_key_file is not None and {"gateway", "executor"} & set(settings.components):
+        Keyring.read(settings.secrets_key_file)  # a bad file is named before anything is waited for
     raise_open_files()
     require_port(settings.host, settings.port if "gateway" in settings.components else settings.metrics_port)
     with StopRequest().listening() as request:
