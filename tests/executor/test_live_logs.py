@@ -27,7 +27,7 @@ from runstream.log.jetstream import open_log
 from runstream.objects import paths
 from runstream.steplogs.live import LiveLogs, stored_pieces
 from runstream.steplogs.log_state import CUT_OFF
-from runstream.steplogs.reader import StepLogs
+from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Address, StepLogKey
 from tests.executor.rig import Rig, Watched, rig, run_step, task_of
 from tests.executor.test_life import appears
@@ -40,7 +40,7 @@ class Logs:
     """An executor with live logs, and a reader."""
 
     rig: Rig
-    reader: StepLogs
+    reader: StepLogReader
     nats: Nats
     namespace: str
 
@@ -80,7 +80,7 @@ async def logs(url: str, namespace: str, folder: Path) -> AsyncIterator[Logs]:
             await open_log(nc, namespace, create=True, partitions=2) as log,
             rig(folder, log=log, nats=nc, namespace=namespace) as it,
         ):
-            yield Logs(it, StepLogs(nc, namespace, log, it.objects), nc, namespace)
+            yield Logs(it, StepLogReader(nc, namespace, log, it.objects), nc, namespace)
     finally:
         await nc.close()
 
@@ -305,7 +305,7 @@ async def test_an_unreachable_nats_is_a_clear_error(nats_url: str, namespace: st
     async with logs(nats_url, namespace, tmp_path) as it:
         task = await it.gated("echo seen")
         closed = await nats.connect(nats_url)
-        reader = StepLogs(closed, namespace, it.rig.log, it.rig.objects)
+        reader = StepLogReader(closed, namespace, it.rig.log, it.rig.objects)
         await closed.close()
         for follow in (False, True):
             with pytest.raises(RunstreamError) as raised:

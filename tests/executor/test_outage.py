@@ -21,7 +21,7 @@ from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import PosixObjects
 from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
-from runstream.steplogs.reader import StepLogs
+from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import StepLogKey
 from tests.executor.rig import FakeLeases, Rig, run_step, task_of
 from tests.executor.test_life import appears
@@ -54,7 +54,7 @@ async def test_a_task_survives_the_death_of_nats(tmp_path: Path) -> None:
             task = await it.assign(task_of("task", run_step(gated), run_step("echo second")))
             await task.step_begun()
             await appears(it.task_folder(task) / "home" / "ready")
-            reader = StepLogs(nc, "outage", log, objects)
+            reader = StepLogReader(nc, "outage", log, objects)
             key = StepLogKey(
                 task.address.partition, task.task.run_id, task.task.task, task.run_task_id, task.address.id, 0
             )

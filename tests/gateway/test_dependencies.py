@@ -21,7 +21,7 @@ from runstream.objects import PosixObjects
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
 from runstream.settings import Settings
-from runstream.steplogs.reader import StepLogs
+from runstream.steplogs.reader import StepLogReader
 from runstream.telemetry import setup_logging
 from runstream.telemetry.process import Telemetry
 from tests.gateway.world import TOKEN, run_body
@@ -62,7 +62,7 @@ async def place(servers: Servers, folder: Path) -> AsyncIterator[Place]:
         standing(replace(servers, nats_url=nats.url, database_url=postgres.url)) as around,
     ):
         objects = PosixObjects(folder / "objects")
-        logs, shared = StepLogs(around.nats, servers.namespace, around.log, objects), SharedObjects(objects)
+        logs, shared = StepLogReader(around.nats, servers.namespace, around.log, objects), SharedObjects(objects)
         past, questions = RunsAsOf(around.log), Questions(around.nats)
         behind = Backends(around.log, around.database, past, logs, shared, questions)
         telemetry = Telemetry("test", CollectorRegistry(), [])

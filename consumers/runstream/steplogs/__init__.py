@@ -4,6 +4,6 @@ live = LiveLogs(nats, namespace)                  the executor's side: runstream
 await live.start()
 log = live.log(executor_task, 0); log.write(b"..."); log.end()
 
-logs = StepLogs(nats, namespace, log, objects)    the reader's side: runstream.steplogs.reader
+logs = StepLogReader(nats, namespace, log, objects)    the reader's side: runstream.steplogs.reader
 async for chunk in await logs.open(key, follow=True): ...
 """

@@ -37,7 +37,7 @@ _CHECK_SECONDS = 1.0
 """Interval at which a follower without messages checks for a new connection."""
 
 
-class StepLogs:
+class StepLogReader:
     """The reader of step logs."""
 
     def __init__(self, nats: Nats, namespace: str, log: Log, objects: ObjectStorage) -> None:

@@ -28,7 +28,7 @@ from runstream.service.maintained import maintained_service
 from runstream.service.place import service_place
 from runstream.service.platform import Platform
 from runstream.snapshots.export import LogExports
-from runstream.steplogs.reader import StepLogs
+from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Subjects
 
 
@@ -53,7 +53,7 @@ def _overview(platform: Platform, instance: Instance) -> Overview:
 async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: Overview) -> Gateway:
     settings = platform.settings
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
-    step_logs = StepLogs(platform.nats, settings.namespace, platform.log, platform.objects)
+    step_logs = StepLogReader(platform.nats, settings.namespace, platform.log, platform.objects)
     shared = SharedObjects(platform.objects)
     exports = LogExports(
         partial(_served_log, platform),
