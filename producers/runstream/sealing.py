@@ -40,6 +40,10 @@ _NONCE_BYTES = 12
 _ID_CHARACTERS = 12
 _BOUND = "2."
 """Prefix of texts that are bound to a place; base64 has no dot, so no text of an earlier version begins like it."""
+T = TypeVar("T")
+_PREFIXES = ("AGOLA_", "RUNSTREAM_")
+_fields = cache(fields)
+"""The fields of a struct, cached: finding them resolves all its annotations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +159,6 @@ def _bad_file(path: Path, problem: str) -> BadRequestError:
     )
 
 
-T = TypeVar("T")
-_PREFIXES = ("AGOLA_", "RUNSTREAM_")
-
-
 def to_seal(text: str) -> Sealed:
     """Mark a secret for `seal_config`: its key is empty."""
     return Sealed("", text)
@@ -256,10 +256,6 @@ def _plain(value: object) -> object:
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
     return value
-
-
-_fields = cache(fields)
-"""The fields of a struct, cached: finding them resolves all its annotations."""
 
 
 def _default(one: FieldInfo) -> object:

@@ -36,6 +36,8 @@ from runstream.runconfig import (
 )
 from runstream.runconfig.json_schema import schema_text
 
+Json = dict[str, object]
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +150,6 @@ def print_schema() -> int:
     """Print the JSON Schema of configuration files, for editors."""
     sys.stdout.write(schema_text())
     return 0
-
-
-Json = dict[str, object]
 
 
 def checked_json(

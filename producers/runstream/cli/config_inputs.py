@@ -19,7 +19,11 @@ from runstream.evaluation.files import gather_imports
 if TYPE_CHECKING:  # HTTP is imported by the commands that talk to a service; the others do not wait for it
     from runstream.client import Inputs
 
-MAX_CONFIG_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 20
+"""Maximum size of a configuration file, and of a file of variables or secrets."""
+Texts: TypeAlias = Annotated[list[str] | None, Parameter(negative="")]
+Paths: TypeAlias = Annotated[list[Path] | None, Parameter(negative="")]
+ConfigPath: TypeAlias = Annotated[Path | None, Parameter(name=["--config", "-c"])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
     path = given or _find_config(folder)
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
+            content = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
         raise NotExistError(
             f"there is no configuration file {path}",
@@ -53,9 +57,9 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
         raise BadRequestError(
             f"the configuration file {path} cannot be read: {error.strerror or error}", code="configUnreadable"
         ) from error
-    if len(content) > MAX_CONFIG_BYTES:
+    if len(content) > MAX_FILE_BYTES:
         raise BadRequestError(
-            f"the configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes", code="configTooLarge"
+            f"the configuration file {path} is larger than {MAX_FILE_BYTES} bytes", code="configTooLarge"
         )
     try:
         name, text = _config_format(path), content.decode()
@@ -92,11 +96,6 @@ def _config_format(path: Path) -> ConfigName:
         code="configFormat",
         hint=f"use a name that ends with {', '.join(SUFFIXES)}",
     )
-
-
-Texts: TypeAlias = Annotated[list[str] | None, Parameter(negative="")]
-Paths: TypeAlias = Annotated[list[Path] | None, Parameter(negative="")]
-ConfigPath: TypeAlias = Annotated[Path | None, Parameter(name=["--config", "-c"])]
 
 
 @Parameter(name="*")
@@ -146,9 +145,6 @@ class InputOptions:
         )
 
 
-MAX_INPUT_BYTES = 1 << 20
-
-
 def read_files(paths: Iterable[Path] | None) -> list[tuple[str, str]]:
     """Return name and text of each file. Raises BadRequestError for one that cannot be read."""
     return [(str(path), _read_input(path)) for path in paths or ()]
@@ -163,8 +159,8 @@ def warn_of_readers(paths: Iterable[Path] | None) -> None:
 
 def _read_input(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_INPUT_BYTES:
-            raise BadRequestError(f"{path} is larger than {MAX_INPUT_BYTES} bytes", code="variablesUnreadable")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadRequestError(f"{path} is larger than {MAX_FILE_BYTES} bytes", code="variablesUnreadable")
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

@@ -22,6 +22,9 @@ from runstream.errors import BadRequestError
 if TYPE_CHECKING:  # only commands that talk to a service import HTTP
     from runstream.client import Client
 
+_AS_MODULE = f"{shlex.quote(sys.executable)} -m runstream"
+_global_options: ContextVar[GlobalOptions | None] = ContextVar("runstream_global_options", default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
@@ -44,18 +47,14 @@ class ServiceAddress:
     pid: int = 0
 
 
-_AS_MODULE = f"{shlex.quote(sys.executable)} -m runstream"
-_given: ContextVar[GlobalOptions | None] = ContextVar("runstream_given", default=None)
-
-
 def set_global_options(options: GlobalOptions) -> None:
     """Store the options before the command, for the command."""
-    _given.set(options)
+    _global_options.set(options)
 
 
 def global_options() -> GlobalOptions:
     """Return the options before the command."""
-    return _given.get() or GlobalOptions()
+    return _global_options.get() or GlobalOptions()
 
 
 def find_service(options: GlobalOptions, environ: Mapping[str, str]) -> ServiceAddress:
@@ -80,27 +79,21 @@ def connect() -> Client:
 
     options = global_options()
     service = find_service(options, os.environ)
-    return Client(
-        service.url, token=service.token, detailed_errors=options.detailed_errors, waiting=_once_for_each(_tell_waiting)
-    )
+    return Client(service.url, token=service.token, detailed_errors=options.detailed_errors, waiting=_waiting_printer())
 
 
-def _tell_waiting(why: str) -> None:
-    sys.stderr.write(f"waiting: {why}\n")
-    sys.stderr.flush()
-
-
-def _once_for_each(tell: Callable[[str], None]) -> Callable[[str], None]:
-    """Call `tell` only when the reason differs from the previous one."""
+def _waiting_printer() -> Callable[[str], None]:
+    """Return a function that prints the reason of a wait when it differs from the previous one."""
     last = ""
 
-    def tell_once(why: str) -> None:
+    def show(why: str) -> None:
         nonlocal last
         if why != last:
             last = why
-            tell(why)
+            sys.stderr.write(f"waiting: {why}\n")
+            sys.stderr.flush()
 
-    return tell_once
+    return show
 
 
 def program_command() -> str:

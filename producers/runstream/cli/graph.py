@@ -32,6 +32,18 @@ _NAMED = 4
 _SHOWN_WAIT_SECONDS = 1.0
 _FAILURES = {"timeout": "failed: timed out", "lost": "failed: executor lost"}
 _LIMITS = {"timeout": ", took too long", "no_output": ", silent for too long"}
+_COLUMNS = (Column("", wraps=True), Column(""), Column("", drop=1), Column("", wraps=True))
+_INTEREST = {"waits for approval": 0, "running": 0, "failed": 1, "waiting": 3, "success": 4}
+"""Rank of a task; those with the highest are counted first when there is no room for all."""
+_OF_SHELLS = {
+    126: "the command cannot be executed",
+    127: "a command was not found",
+}
+_KILLED = {
+    signal.SIGKILL: "killed: SIGKILL, often for lack of memory",
+    signal.SIGXFSZ: "SIGXFSZ: a file became larger than it may be",
+}
+_FIRST_SIGNAL_STATUS = 128
 
 
 def by_level(run: Run) -> list[Task]:
@@ -57,9 +69,6 @@ def graph_rows(run: Run) -> list[tuple[int, Task]]:
             rows.append((level, task))
             stack.extend((level + 1, child) for child in reversed(below.get(task.id, ())))
     return rows
-
-
-_COLUMNS = (Column("", wraps=True), Column(""), Column("", drop=1), Column("", wraps=True))
 
 
 @dataclass(slots=True)
@@ -102,10 +111,6 @@ def graph_lines(
     return lines
 
 
-_INTEREST = {"waits for approval": 0, "running": 0, "failed": 1, "waiting": 3, "success": 4}
-"""Rank of a task; those with the highest are counted first when there is no room for all."""
-
-
 def _kind(task: Task) -> str:
     return status_text(task) if task.status == "notstarted" else task.status
 
@@ -141,7 +146,7 @@ def folded(command: str, width: int) -> list[str]:
     return lines
 
 
-def waits(run: Run) -> bool:
+def is_waiting(run: Run) -> bool:
     """Return whether the run waits, or one of its tasks waits for something else than another task."""
     if run.phase == "queued" or run.paused_at is not None:
         return True
@@ -306,17 +311,6 @@ def _started(task: Task) -> tuple[object, ...]:
 
 def _placed(task: Task) -> tuple[int, str]:
     return task.level, task.name
-
-
-_OF_SHELLS = {
-    126: "the command cannot be executed",
-    127: "a command was not found",
-}
-_KILLED = {
-    signal.SIGKILL: "killed: SIGKILL, often for lack of memory",
-    signal.SIGXFSZ: "SIGXFSZ: a file became larger than it may be",
-}
-_FIRST_SIGNAL_STATUS = 128
 
 
 def described_status(status: int) -> str:

@@ -28,6 +28,10 @@ _COLOUR = re.compile(
 )
 _UNKNOWN = re.compile(r"[^;]*(?:;|$)")
 _PUBLIC = re.compile("[0-9:;]*")
+LINE_CHARS = 64 << 10
+"""Maximum length of a line; a longer one is continued in the next, so that the memory for it is bounded."""
+_ENDS = re.compile("[\n\r]")
+_SGR = re.compile("\x1b\\[[0-9;:]*m")
 
 
 class _In(Enum):
@@ -166,12 +170,6 @@ def _run(pattern: re.Pattern[str], text: str, at: int) -> str:
     """Return the match at this place, or an empty text."""
     found = pattern.match(text, at)
     return found[0] if found else ""
-
-
-LINE_CHARS = 64 << 10
-"""Maximum length of a line; a longer one is continued in the next, so that the memory for it is bounded."""
-_ENDS = re.compile("[\n\r]")
-_SGR = re.compile("\x1b\\[[0-9;:]*m")
 
 
 class LogLines:

@@ -22,6 +22,16 @@ _NAMED = 5
 _RUNS = 10
 """Maximum number of runs whose tasks are read before maintenance begins."""
 Reached = Callable[[Maintenance], bool]
+_COLUMNS = (
+    Column("COMPONENTS", wraps=True),
+    Column("STATE", wraps=True),
+    Column("SINCE", drop=1),
+    Column("HOST", wraps=True),
+    Column("PID"),
+    Column("VERSION", drop=2),
+    Column("POSITIONS", drop=3),
+    Column("ID", drop=4),
+)
 
 
 def enable(
@@ -160,18 +170,6 @@ class _ProgressPrinter:
             changed = before != word if before is not None else self._waits and bool(_detail(instance))
             if not self._quiet and changed:
                 say(f"{_name(instance)}: {word}")
-
-
-_COLUMNS = (
-    Column("COMPONENTS", wraps=True),
-    Column("STATE", wraps=True),
-    Column("SINCE", drop=1),
-    Column("HOST", wraps=True),
-    Column("PID"),
-    Column("VERSION", drop=2),
-    Column("POSITIONS", drop=3),
-    Column("ID", drop=4),
-)
 
 
 def _print(status: Maintenance) -> None:

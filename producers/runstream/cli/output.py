@@ -44,6 +44,10 @@ STYLES = {
 
 
 _WORDS = {"notstarted": "not started", "setuperror": "setup error"}
+_GAP = 2
+_NARROWEST = 16
+"""Minimum width of a column that wraps, in cells."""
+Cell = str | Text
 
 
 class _Output(Console):
@@ -138,11 +142,6 @@ def duration(begin: datetime | None, end: datetime | None, now: datetime | None 
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-_GAP = 2
-_NARROWEST = 16
-"""Minimum width of a column that wraps, in cells."""
-
-
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table, and how it gives way on a narrow terminal."""
@@ -152,9 +151,6 @@ class Column:
     """Order of dropping when space is short, the highest first; 0 for never."""
     wraps: bool = False
     """True for free text, which may wrap."""
-
-
-Cell = str | Text
 
 
 def render(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int | None) -> list[Text]:

@@ -36,6 +36,13 @@ _UNFINISHED = 5
 _PASSING = ("deciding", "storing", "running", "assigned", "dependency", "approval", "stopping", "ended")
 """Reasons that are not shown: they pass in a moment, or are visible otherwise."""
 _SEQUENCE = re.compile("\x1b\\[[0-9;:]*m")
+HELD_LINES = 500
+"""Maximum number of queued lines of a task; the oldest are omitted."""
+FRAME_LINES = 500
+FRAME_CHARS = 64 << 10
+"""Maximum size of a frame, in lines and characters; the last line may be longer."""
+PAUSE_SECONDS = 1.0
+"""Pause of a task after lines of it were omitted."""
 
 
 class Screen(Protocol):
@@ -90,7 +97,7 @@ class LiveScreen:
         self._reasons: dict[str, str] = {}
         self._unfinished: dict[str, str] = {}
         self._names: dict[str, str] = {}
-        self._said: list[str] = []
+        self._long_lines: list[str] = []
         self._drawn: list[str] = []
         """The lines of the graph on the terminal, without colours."""
         self._last = ""
@@ -130,14 +137,14 @@ class LiveScreen:
 
     def say(self, lines: list[str]) -> None:
         """Show lines with a word that is too long for the graph; the graph shows all others."""
-        self._said += [line for line in lines if any(len(word) >= self._out.width - 4 for word in line.split())]
+        self._long_lines += [line for line in lines if any(len(word) >= self._out.width - 4 for word in line.split())]
 
     async def draw(self) -> None:
         """Draw frame after frame."""
         while True:
             shown = self._backlog.take(time.monotonic())
             region = self._region()
-            if shown or self._said or region != self._last:
+            if shown or self._long_lines or region != self._last:
                 self._write(shown, region.split("\n"))
                 self._last = region
             await asyncio.sleep(_FRAME_SECONDS)
@@ -148,8 +155,8 @@ class LiveScreen:
         # A terminal that became narrower has folded the lines drawn before.
         rows = sum(max(1, -(-cell_len(line) // width)) for line in self._drawn)
         up = f"\x1b[{rows - 1}A" if rows > 1 else ""
-        lines = [line for each in shown for line in self._lines(each)] + [printable(line) for line in self._said]
-        self._said = []
+        lines = [line for each in shown for line in self._lines(each)] + [printable(line) for line in self._long_lines]
+        self._long_lines = []
         sys.stdout.write(f"\r{up}\x1b[J" + "".join(f"{line}\n" for line in lines) + "\n".join(region))
         sys.stdout.flush()
         self._drawn = [_SEQUENCE.sub("", line) for line in region]
@@ -158,9 +165,8 @@ class LiveScreen:
         name = self._name(shown.task)
         lines = [f"{name}{line}" for line in shown.lines]
         if shown.omitted and self._run is not None:
-            lines.insert(
-                0, f"{name}… {counted(shown.omitted, 'line')} left out: {printable(log_command(self._run, shown.task))}"
-            )
+            command = printable(log_command(self._run, shown.task))
+            lines.insert(0, f"{name}… {counted(shown.omitted, 'line')} left out: {command}")
         return lines
 
     def _name(self, task: str) -> str:
@@ -220,7 +226,7 @@ class PlainScreen:
     line_chars = LINE_CHARS
 
     def __init__(self) -> None:
-        self._said = ""
+        self._phase = ""
         self._explained: set[str] = set()
         self._title = ""
 
@@ -236,8 +242,8 @@ class PlainScreen:
         """Print a new phase of the run; its end is printed after everything else."""
         self._title = title(run)
         phase = f"{run.phase}, paused" if run.paused_at is not None else display_word(run.phase)
-        if not run.finished and self._said != phase:
-            self._said = phase
+        if not run.finished and self._phase != phase:
+            self._phase = phase
             say(f"{self._title}: {phase}")
 
     def explain(self, reasons: Sequence[Reason]) -> None:
@@ -261,15 +267,6 @@ class PlainScreen:
 
     async def draw(self) -> None:
         """Do nothing: lines are written as they come."""
-
-
-HELD_LINES = 500
-"""Maximum number of queued lines of a task; the oldest are omitted."""
-FRAME_LINES = 500
-FRAME_CHARS = 64 << 10
-"""Maximum size of a frame, in lines and characters; the last line may be longer."""
-PAUSE_SECONDS = 1.0
-"""Pause of a task after lines of it were omitted."""
 
 
 @dataclass(frozen=True, slots=True)

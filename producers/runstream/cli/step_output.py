@@ -122,7 +122,7 @@ class _TaskOutput:
         self._queue: deque[_Log | _Causes | list[str]] = deque()
         self._more = asyncio.Event()
         self._begun: set[tuple[int, int | None]] = set()
-        self._said = ("waiting", 1)
+        self._state = ("waiting", 1)
         self._explained: set[str] = set()
         self._closed = False
         self._bound: asyncio.Timeout | None = None
@@ -186,8 +186,8 @@ class _TaskOutput:
 
     def _update_state(self, run: Run, task: Task) -> None:
         state = status_text(task), task.attempt
-        if state != self._said:
-            self._said = state
+        if state != self._state:
+            self._state = state
             lines = [] if state[0] == "waiting" else [task_line(task)]
             self._put(lines + ([f"  {approval(run, task)}"] if task.waiting_approval else []))
 

@@ -9,7 +9,17 @@ from contextlib import aclosing
 
 from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.graph import by_level, by_start, detail, failed_steps, log_command, outcome, title, waits, warnings
+from runstream.cli.graph import (
+    by_level,
+    by_start,
+    detail,
+    failed_steps,
+    is_waiting,
+    log_command,
+    outcome,
+    title,
+    warnings,
+)
 from runstream.cli.output import STYLES, console, display_word, duration, say
 from runstream.cli.screen import Screen, screen
 from runstream.cli.step_output import StepOutput
@@ -17,6 +27,10 @@ from runstream.client import Client, ClientError, Commit, Run, Task
 
 _NUMBER_SECONDS = 2.0
 SUCCEEDED, FAILED, STOPPED = 0, 1, 3
+_BUFFERED_EVENTS = 256
+_FIRST_WHY_SECONDS = 0.5
+_WHY_SECONDS = 2.0
+"""Interval of asking the service why tasks wait."""
 
 
 def exit_code(run: Run) -> int:
@@ -72,13 +86,13 @@ async def _numbered(client: Client, run: Run) -> Run:
 
 def commands_for(run: Run) -> list[str]:
     """Return the commands to type next for a run."""
-    us = program_command()
-    return [f"  look    {us} run get {run_name(run)}", f"  follow  {us} run follow {run_name(run)}"]
+    program = program_command()
+    return [f"  look    {program} run get {run_name(run)}", f"  follow  {program} run follow {run_name(run)}"]
 
 
 def print_end(run: Run) -> None:
     """Print how a run ended, what failed, and what to type next."""
-    word, us = outcome(run), program_command()
+    word, program = outcome(run), program_command()
     took = f" after {duration(run.start_time, run.end_time)}" if run.start_time and run.end_time else ""
     console().print(f"\n{title(run)}: {display_word(word)}{took}", style=STYLES.get(word, ""), markup=False)
     for error in run.setup_errors:
@@ -90,7 +104,7 @@ def print_end(run: Run) -> None:
             reason = f": {detail(task)}" if detail(task) else ""
             say(f"  {task.name} failed{reason}")
             say(f"    log   {log_command(run, task.name, *failed_steps(task)[:1])}")
-    say(f"  look    {us} run get {run_name(run)}")
+    say(f"  look    {program} run get {run_name(run)}")
     if word == "success" and (last := _last_that_ran(run)) is not None:
         say(f"  log     {log_command(run, last.name)}")
 
@@ -102,16 +116,10 @@ def _last_that_ran(run: Run) -> Task | None:
 
 
 def _print_detached(run: Run) -> None:
-    us = program_command()
-    say(f"\ndetached: {title(run)} goes on")
-    say(f"  follow  {us} run follow {run_name(run)}")
-    say(f"  stop    {us} run stop {run_name(run)}   (or `run cancel` while it is queued)")
-
-
-_BUFFERED_EVENTS = 256
-_FIRST_WHY_SECONDS = 0.5
-_WHY_SECONDS = 2.0
-"""Interval of asking the service why tasks wait."""
+    program = program_command()
+    say(f"\ndetached: {title(run)} continues")
+    say(f"  follow  {program} run follow {run_name(run)}")
+    say(f"  stop    {program} run stop {run_name(run)}   (or `run cancel` while it is queued)")
 
 
 async def follow_run(client: Client, run: Run, screen: Screen) -> Run:
@@ -159,10 +167,10 @@ class _RunWatcher:
                 await commits.put(commit)
 
     async def _explain(self) -> None:
-        """Ask regularly why the run waits, while it does; an error of the service is ignored until the next time."""
+        """Ask why the run waits, at intervals while it does; ignore errors of the service until the next time."""
         await asyncio.sleep(_FIRST_WHY_SECONDS)
         while True:
-            if waits(self._run):
+            if is_waiting(self._run):
                 with contextlib.suppress(ClientError):
                     reasons = (await self._client.runs.why(self._run.id)).reasons
                     self._screen.explain(reasons)

@@ -14,6 +14,7 @@ from runstream.client.session import SILENCE_SECONDS, Session, Stream, lines_of
 from runstream.client.types import Commit, Event
 
 _OFFSET_HEADER = "Runstream-Log-Offset"
+_START_COMMENT = ": from "
 
 
 class Logs:
@@ -76,9 +77,6 @@ class Logs:
 def _log_params(run_id: str, task_id: str, step: int | None, attempt: int | None) -> dict[str, str]:
     params = {"runid": run_id, "taskid": task_id} | ({} if attempt is None else {"attempt": str(attempt)})
     return params | ({"setup": "1"} if step is None else {"step": str(step)})
-
-
-_START_COMMENT = ": from "
 
 
 class _CommitMessage(msgspec.Struct):

@@ -16,6 +16,12 @@ from runstream.client.errors import ConnectionFailedError
 from runstream.client.session import Session, Stream, decoded, lines_of, refusal
 from runstream.client.types import Executor
 
+STATUS_WAIT_SECONDS = 20.0
+"""How long one request waits for a change of the status."""
+_SILENCE_SECONDS = 60.0
+_NDJSON = {"Accept": "application/x-ndjson"}
+_IMPORT_CONTINUES = "it continues at the service: follow it again, or see `runstream epochs list`"
+
 
 @dataclass(frozen=True, slots=True)
 class _ExecutorsAnswer:
@@ -47,10 +53,6 @@ class Executors:
     async def delete(self, executor_id: str) -> None:
         """Remove an executor; its unfinished tasks fail once it is found to be gone. Raises ClientError (not-exist)."""
         await self._session.write("DELETE", f"/executors/{quote(executor_id, safe='')}", None, type(None))
-
-
-STATUS_WAIT_SECONDS = 20.0
-"""How long one request waits for a change of the status."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -150,11 +152,6 @@ class MaintenanceMode:
 
 def _maintenance_path(service: str) -> str:
     return f"/maintenance/{quote(service, safe='')}"
-
-
-_SILENCE_SECONDS = 60.0
-_NDJSON = {"Accept": "application/x-ndjson"}
-_IMPORT_CONTINUES = "it continues at the service: follow it again, or see `runstream epochs list`"
 
 
 class ImportReport(msgspec.Struct, frozen=True):

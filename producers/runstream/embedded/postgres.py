@@ -33,6 +33,8 @@ DATABASE = "postgres"
 _TRANSIENT = ("could not bind", "Address already in use", "shared memory block", "lock file")
 """Errors that pass: a port that was taken meanwhile, children of a killed server that have not noticed yet."""
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+log = structlog.get_logger()
+_USER = "runstream-db"
 
 
 class PostgresServer:
@@ -197,10 +199,6 @@ def _name(uid: int) -> str:
 
 def _is_transient(error: InternalError) -> bool:
     return any(sign in str(error.details.get("said")) for sign in _TRANSIENT)
-
-
-log = structlog.get_logger()
-_USER = "runstream-db"
 
 
 def server_user() -> str:

@@ -32,6 +32,7 @@ _ATTEMPTS = 5
 """Attempts to start: a port that was free may be taken before the server binds it."""
 _PAUSE_SECONDS = 0.1
 _MAX_LOG_BYTES = 16 << 20
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +177,6 @@ def find_process(pid: int, executable: str, argument: str) -> psutil.Process | N
 def _rotate(log: Path) -> None:
     if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         log.replace(log.with_name(f"{log.name}.1"))
-
-
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)

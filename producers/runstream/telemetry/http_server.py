@@ -31,6 +31,12 @@ CHECK_SECONDS = 0.5
 """Interval between checks for slow connections."""
 
 _INCOMPLETE = "ASGI callable returned without completing response."
+_PIPELINED = 64
+"""Requests that a client may send before it has read the answers to earlier ones."""
+_BODY_BYTES = 1024
+"""Minimum progress of a body in `body_seconds`, in bytes."""
+OPEN_FILES = 65_536
+"""The limit of open files that we ask for. Not more: a child that closes all possible files would take seconds."""
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -145,12 +151,6 @@ def _bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-_PIPELINED = 64
-"""Requests that a client may send before it has read the answers to earlier ones."""
-_BODY_BYTES = 1024
-"""Minimum progress of a body in `body_seconds`, in bytes."""
-
-
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
     """Limits on the clients of one server."""
@@ -166,10 +166,6 @@ class HttpLimits:
     """Maximum pause of a body while we read it."""
     linger_seconds: float = 1.0
     """How long we keep reading after a refusal: closing at once would lose the response on its way."""
-
-
-OPEN_FILES = 65_536
-"""The limit of open files that we ask for. Not more: a child that closes all possible files would take seconds."""
 
 
 def raise_open_files() -> None:

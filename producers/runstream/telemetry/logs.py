@@ -31,6 +31,12 @@ _LEVELS: dict[Level, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
+HIDDEN = "[hidden]"
+_SHORTEST = 6
+_NAMES = ("token", "password", "passwd", "secret", "authorization", "privkey", "private_key", "credential", "cookie")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@\"']*):([^/\s\"']+)@")
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_registered: set[str] = set()
 
 
 def setup_logging(level: Level = "info", style: Literal["console", "json"] = "console") -> None:
@@ -126,14 +132,6 @@ class _ConsoleRenderer:
         chain = record.pop("chain", [])
         line = self._render(logger, method, record)
         return without_secrets("\n    ".join([line, *chain]))
-
-
-HIDDEN = "[hidden]"
-_SHORTEST = 6
-_NAMES = ("token", "password", "passwd", "secret", "authorization", "privkey", "private_key", "credential", "cookie")
-_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@\"']*):([^/\s\"']+)@")
-_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-_registered: set[str] = set()
 
 
 def hide_secret(text: str) -> None:

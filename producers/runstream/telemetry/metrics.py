@@ -16,6 +16,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.metrics import Histogram as SdkHistogram
 
 Labels = tuple[str, ...]
+_FAST = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class _Instrument:
@@ -114,8 +115,6 @@ def register_all(meter: Meter) -> None:
     for instrument in _Instrument.declared:
         instrument.register(meter)
 
-
-_FAST = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 APPEND_DURATION = Histogram(
     "runstream.append.duration",
