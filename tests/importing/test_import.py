@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from runstream.database.epochs import remember_export
 from runstream.errors import ConflictError, InternalError
 from runstream.importing.epochs import tell_nats
-from runstream.importing.importer import older_than, verify_file, would_import
+from runstream.importing.importer import older_than, preview_import, verify_file
 from runstream.log.streams import described
 from runstream.objects import ObjectStorage
 from runstream.projections.rebuild_schema import schema_beside
@@ -216,7 +216,7 @@ async def test_an_older_snapshot_than_one_that_was_exported_is_named(servers: Se
         old, new = [verify_file(await around.export(tmp_path / name, remembered=True), "", silent) for name in names]
         later = f"of {new.header.created.isoformat()}, was exported here before"
         assert later in await older_than(around.place, old)
-        assert later in (await would_import(around.place, old)).older
+        assert later in (await preview_import(around.place, old)).older
         assert later in (await around.run_import(old.path)).older
         assert await older_than(around.place, new) == ""
         await remember_export(around.database, old.header.service, old.header.namespace, old.header.created)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.projections.parked import list_decided
+from runstream.projections.parked import list_skip_decisions
 from runstream.snapshots.verify import verify
 from tests.servers import Servers
 from tests.snapshots.files import written
@@ -34,5 +34,5 @@ async def test_a_decision_survives(partitions: int, servers: Servers, tmp_path: 
         await around.rebuild()
         assert await around.differences() == []
         async with around.log() as log:
-            (decided,) = await list_decided(log)
+            (decided,) = await list_skip_decisions(log)
         assert (decided.by, decided.reason, decided.skipped) == ("user:ada", "of another program", "1/0/8")

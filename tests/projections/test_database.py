@@ -9,7 +9,7 @@ from sqlalchemy import text
 from runstream.database import Database, Transaction
 from runstream.database.connection import connect, plain_url, quoted
 from runstream.database.failures import UnstorableError
-from runstream.database.transaction import Writing
+from runstream.database.transaction import WriterTransaction
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 
 from .playing import migrated
@@ -168,11 +168,11 @@ def test_names_of_schemas() -> None:
 
 
 async def test_a_writer_keeps_its_connection_until_something_fails(database_url: str, database_schema: str) -> None:
-    async def insert(writing: Writing) -> int:
+    async def insert(writing: WriterTransaction) -> int:
         await writing.connection.execute("INSERT INTO counters VALUES (0, 'a', 1)")
         return writing.connection.get_server_pid()
 
-    async def read(writing: Writing) -> tuple[int, int]:
+    async def read(writing: WriterTransaction) -> tuple[int, int]:
         found = await writing.connection.fetchval("SELECT count(*) FROM counters")
         return found, writing.connection.get_server_pid()
 
@@ -189,7 +189,7 @@ async def test_a_writer_keeps_its_connection_until_something_fails(database_url:
 async def test_a_writer_whose_connection_was_closed_gets_another(database_url: str, database_schema: str) -> None:
     closed = asyncio.Event()
 
-    async def watch(writing: Writing) -> int:
+    async def watch(writing: WriterTransaction) -> int:
         writing.connection.add_termination_listener(lambda _: closed.set())
         return writing.connection.get_server_pid()
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from runstream.database import Database
 from runstream.database.connection import partition_lock_key
 from runstream.projections import ownership
-from runstream.projections.ownership import GIVE_BACK_SECONDS, PartitionOwnership, Peers, share_out
+from runstream.projections.ownership import GIVE_BACK_SECONDS, PartitionOwnership, PeerSessions, assign_partitions
 from tests.links import link
 
 from .playing import migrated
@@ -224,7 +224,7 @@ async def test_the_session_of_an_instance_that_hangs_is_ended(
 def test_only_the_sessions_of_schedulers_that_are_gone_or_do_not_give_back_are_ended(
     holder: str, waited: float, ended: bool
 ) -> None:
-    assert Peers("runstream", "own", lambda: {"own", "slow"}).to_end(holder, waited) is ended
+    assert PeerSessions("runstream", "own", lambda: {"own", "slow"}).to_end(holder, waited) is ended
 
 
 @pytest.mark.usefixtures("impatient")
@@ -286,7 +286,7 @@ async def test_a_worker_that_does_not_stop_holds_up_no_successor(
     database_url: str, database_schema: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ownership, "GIVE_BACK_SECONDS", 3600.0)  # the successor ends no session
-    (name,) = share_out(1, ("a", "b")).values()
+    (name,) = assign_partitions(1, ("a", "b")).values()
     successor = Instance(database_url, database_schema, namespace, name, 1, namespace)
     stuck = Instance(database_url, database_schema, namespace, "ab".replace(name, ""), 1, namespace)
     async with running(stuck, successor):

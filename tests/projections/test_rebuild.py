@@ -20,7 +20,7 @@ from runstream.events.run import RunResult
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.projections.fsck import fsck
-from runstream.projections.rebuild import alone, rebuild, rebuild_into
+from runstream.projections.rebuild import rebuild, rebuild_into, rebuild_lock
 from runstream.projections.rebuild_schema import drop, schema_beside
 from tests.domain.world import config, task
 from tests.scheduler.standing import FakeExecutor, running, standing
@@ -95,8 +95,8 @@ async def test_what_an_earlier_attempt_left_is_made_anew(servers: Servers, monke
     async with generated(servers) as (log, database):
         half = LogPosition(1, (40, 40, 40))
         assert (await rebuild_into(servers.nats_url, log, servers.database_url, beside, half, silent)).position == half
-        monkeypatch.setattr("runstream.projections.rebuild.alone", partial(alone, seconds=0))
-        async with alone(database):
+        monkeypatch.setattr("runstream.projections.rebuild.rebuild_lock", partial(rebuild_lock, seconds=0))
+        async with rebuild_lock(database):
             with pytest.raises(ConflictError, match="goes on already"):
                 await rebuild(servers.nats_url, log, database, silent)
         await rebuild(servers.nats_url, log, database, silent)

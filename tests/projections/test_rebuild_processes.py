@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from runstream.errors import InternalError
-from runstream.projections.rebuild_processes import Tell, shared_out
+from runstream.projections.rebuild_processes import OnDone, run_in_processes
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -27,7 +27,7 @@ class Length(msgspec.Struct, frozen=True):
     length: int
 
 
-async def write(work: Written, tell: Tell) -> Length:
+async def write(work: Written, tell: OnDone) -> Length:
     await asyncio.to_thread(_add_line, Path(work.file), f"{os.getpid()} {work.name}\n")
     if work.name == "broken":
         raise InternalError("it is broken", code="broken", hint="mend it")
@@ -48,7 +48,7 @@ async def test_the_smallest_is_nobodys_first_and_answers_are_in_order(tmp_path: 
     begun = tmp_path / "begun"
     works = [Written(str(begun), name) for name in ("a", "much", "more")]
     told: list[int] = []
-    answers = await shared_out(write, works, [1, 4, 5], Length, 2, told.append)
+    answers = await run_in_processes(write, works, [1, 4, 5], Length, 2, told.append)
     assert answers == [Length("a", 1), Length("much", 4), Length("more", 4)]
     by_process: dict[str, list[str]] = {}
     for process, name in (line.split() for line in begun.read_text().splitlines()):
@@ -60,10 +60,10 @@ async def test_the_smallest_is_nobodys_first_and_answers_are_in_order(tmp_path: 
 async def test_what_fails_in_a_process_is_told_as_what_it_is(tmp_path: Path) -> None:
     works = [Written(str(tmp_path / "begun"), name) for name in ("good", "broken")]
     with pytest.raises(InternalError, match="it is broken") as caught:
-        await shared_out(write, works, [1, 1], Length, 2, silent)
+        await run_in_processes(write, works, [1, 1], Length, 2, silent)
     assert (caught.value.code, caught.value.hint) == ("broken", "mend it")
 
 
 async def test_one_process_is_this_one(tmp_path: Path) -> None:
     works = [Written(str(tmp_path / "begun"), name) for name in ("a", "bb")]
-    assert await shared_out(write, works, [1, 2], Length, 1, silent) == [Length("a", 1), Length("bb", 2)]
+    assert await run_in_processes(write, works, [1, 2], Length, 1, silent) == [Length("a", 1), Length("bb", 2)]

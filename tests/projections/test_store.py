@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from runstream.database import Database
 from runstream.database.failures import UnstorableError
-from runstream.database.transaction import Writing
+from runstream.database.transaction import WriterTransaction
 from runstream.domain.run import Run
 from runstream.errors import InternalError
 from runstream.projections.fold import Changed, Changes, Needs, PartitionFold, Tracked
@@ -134,7 +134,7 @@ async def test_rows_and_checkpoint_change_together_or_not_at_all(database_url: s
 async def _die_after_rows(database: Database, changes: Changes) -> None:
     class Dying(Database):
         async def write(self, work, **options):  # type: ignore[no-untyped-def]
-            async def and_die(writing: Writing) -> None:
+            async def and_die(writing: WriterTransaction) -> None:
                 await work(writing)
                 with pytest.raises(asyncpg.PostgresError):
                     await writing.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -10,7 +10,7 @@ import pytest
 
 from runstream.database import Database
 from runstream.projections import ownership
-from runstream.projections.ownership import share_out
+from runstream.projections.ownership import assign_partitions
 from runstream.subjects import group_root, partition_of
 from tests.domain.world import config, task
 from tests.links import link
@@ -63,7 +63,7 @@ async def test_the_partitions_of_a_scheduler_that_postgres_does_not_answer_go_on
         monkeypatch.setattr(ownership, name, getattr(ownership, name) / 10)
     deployment = Deployment("a", "b")
     async with standing(servers) as around, link(servers.database_url) as cable:
-        partition = next(n for n, owner in share_out(2, ("a", "b")).items() if owner == "a")
+        partition = next(n for n, owner in assign_partitions(2, ("a", "b")).items() if owner == "a")
         groups = (f"/project/{n}/branch/main" for n in range(100))
         group = next(one for one in groups if partition_of(group_root(one), 2) == partition)
         away = Database(cable.url, servers.schema)

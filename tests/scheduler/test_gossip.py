@@ -16,7 +16,7 @@ from runstream.domain.executor import Demand
 from runstream.domain.executor_task import ExecutorTask, decide_start
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskPhase
 from runstream.jetstream.messaging import Questions
-from runstream.projections.ownership import share_out
+from runstream.projections.ownership import assign_partitions
 from runstream.scheduler import gossip
 from runstream.scheduler.gossip import encode
 from runstream.scheduler.peers import Claim, PeerReport
@@ -51,7 +51,7 @@ class HeldExecutor(FakeExecutor):
 
 def root_of(owner: str, everybody: Collection[str] = BOTH) -> str:
     """A project whose partition is that scheduler's."""
-    shares = share_out(2, everybody)
+    shares = assign_partitions(2, everybody)
     return next(name for name in map("/project/p{}".format, range(99)) if shares[partition_of(name, 2)] == owner)
 
 

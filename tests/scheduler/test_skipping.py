@@ -19,7 +19,7 @@ from runstream.ids import new_id
 from runstream.log.port import RawMessage
 from runstream.projections.as_of import RunsAsOf
 from runstream.projections.fsck import fsck
-from runstream.projections.parked import decision_about, list_decided, list_parked, request_retry, skip_commit
+from runstream.projections.parked import list_parked, list_skip_decisions, request_retry, skip_commit, skip_decision_of
 from runstream.projections.rebuild import rebuild
 from runstream.subjects import Address
 from runstream.upcasters import UPCASTERS
@@ -88,7 +88,7 @@ async def test_what_waited_behind_a_skipped_commit_is_applied_everywhere(
             await clean(around)
         ended = await rows(around, run)
         assert ended == (4, decided.sequence + 1, "cancelled")
-        (told,) = await list_decided(around.log)
+        (told,) = await list_skip_decisions(around.log)
         assert (told.position, told.by, told.reason, told.skipped) == (decided, "user:ada", "of no use", str(pondered))
         assert told.version_after == 2
 
@@ -141,7 +141,7 @@ async def test_whoever_reads_the_log_itself_goes_on_too(servers: Servers) -> Non
             (message,) = [
                 one for one in await messages(around, pondered.partition) if one.position.sequence == pondered.sequence
             ]
-            found = await decision_about(around.log, message)
+            found = await skip_decision_of(around.log, message)
             assert found is not None
             assert found.by == "user:ada"
 

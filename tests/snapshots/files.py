@@ -27,7 +27,7 @@ from runstream.snapshots.manifest import Manifest, ObjectKind, SnapshotHeader
 from runstream.snapshots.objects import object_writer
 from runstream.snapshots.segments import SegmentDraft
 from runstream.snapshots.signing import SigningKey
-from runstream.snapshots.verify import Report, verify
+from runstream.snapshots.verify import VerifyReport, verify
 from tests.log.memory import MemoryLog
 from tests.snapshots.messages import SUBJECTS, foreign, played_messages
 
@@ -106,7 +106,7 @@ def described_anew(files: dict[str, bytes], **changes: Any) -> dict[str, bytes]:
     return {**{k: v for k, v in files.items() if k != m.SIGNATURE}, m.MANIFEST: content, m.END: m.end_of(content)}
 
 
-def rewritten(path: Path, change: Callable[[Lines], object], **changes: Any) -> Report:
+def rewritten(path: Path, change: Callable[[Lines], object], **changes: Any) -> VerifyReport:
     """What is found when its lines are changed and everything else is made to fit."""
     files = parts(path)
     head = m.read_header(files[m.SNAPSHOT])
@@ -132,7 +132,7 @@ def _sealed(path: Path, files: dict[str, bytes], head: SnapshotHeader, lines: Li
             made[segment.description.name] = segment.data
             descriptions.append(segment.description)
     ends = tuple(len(found) for found in lines.values())
-    text = m.written(replace(head, ends=ends))
+    text = m.to_json(replace(head, ends=ends))
     manifest = replace(
         m.read_manifest(files[m.MANIFEST]),
         positions=ends,
@@ -142,7 +142,7 @@ def _sealed(path: Path, files: dict[str, bytes], head: SnapshotHeader, lines: Li
         segments=tuple(descriptions),
     )
     texts = {m.README: files[m.README], m.EVENT_TYPES: files[m.EVENT_TYPES], m.SNAPSHOT: text}
-    return pack(path, described_anew({**texts, **made, m.MANIFEST: m.written(manifest), m.END: b""}, **changes))
+    return pack(path, described_anew({**texts, **made, m.MANIFEST: m.to_json(manifest), m.END: b""}, **changes))
 
 
 def gzip_bomb() -> bytes:

@@ -18,7 +18,7 @@ from runstream.errors import BadRequestError, NotExistError
 from runstream.snapshots import manifest as m
 from runstream.snapshots.container import entries
 from runstream.snapshots.signing import SigningKey, make_keys, read_public_key
-from runstream.snapshots.verify import Report, verify
+from runstream.snapshots.verify import VerifyReport, verify
 from tests.snapshots.files import (
     Lines,
     described_anew,
@@ -41,7 +41,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "good"
 
 
-def found(path: Path, content: bytes) -> Report:
+def found(path: Path, content: bytes) -> VerifyReport:
     path.write_bytes(content)
     return verify(path)
 

@@ -30,8 +30,8 @@ from runstream.errors import BadRequestError, ConflictError, InternalError, NotE
 from runstream.jetstream.api import STREAM_NOT_FOUND, ApiError, request
 from runstream.log import streams
 from runstream.log.streams import FORMAT, LogDescription, delete_stream
-from runstream.projections.ownership import all_owned
-from runstream.projections.rebuild import Place, Say, alone, fill
+from runstream.projections.ownership import own_all_partitions
+from runstream.projections.rebuild import OnStage, RebuildPlace, fill, rebuild_lock
 from runstream.projections.rebuild_schema import drop, exchange, make_empty, make_indexes, schema_beside
 from runstream.subjects import Subjects
 
@@ -104,7 +104,7 @@ async def switch(
     """
     database = place.database
     partitions = max(old.partitions, new.partitions)
-    async with all_owned(database, place.namespace, place.service, partitions):
+    async with own_all_partitions(database, place.namespace, place.service, partitions):
         await require()
         try:
             await exchange(
@@ -157,7 +157,7 @@ async def remove_killed(place: ServicePlace) -> None:
     One that is under way is left alone, and what fails is left to the next one who tries.
     """
     try:
-        async with alone(place.database, seconds=0):
+        async with rebuild_lock(place.database, seconds=0):
             await remove_leftovers(place)
     except ConflictError as error:
         log.info(error.message, action="leftovers_stay")
@@ -200,13 +200,13 @@ async def epochs_in_nats(place: ServicePlace) -> set[int]:
             return found
 
 
-async def activate(place: ServicePlace, number: int, occupy: Occupy, say: Say) -> int:
+async def activate(place: ServicePlace, number: int, occupy: Occupy, say: OnStage) -> int:
     """Serve this epoch instead of the current one, from where it was left. How many of its commits are parked.
 
     Raises NotExistError for no such epoch, BadRequestError for the current one or outside maintenance, ConflictError
     that names who is not parked, InternalError.
     """
-    async with occupy(f"the activation of epoch {number}") as occupied, alone(place.database):
+    async with occupy(f"the activation of epoch {number}") as occupied, rebuild_lock(place.database):
         await remove_leftovers(place)
         old = await current_epoch(place.database, place.service)
         new = await _ready(place, number)
@@ -217,7 +217,7 @@ async def activate(place: ServicePlace, number: int, occupy: Occupy, say: Say) -
         beside = schema_beside(place.database.schema)
         indexes = await make_empty(place.database.url, beside)
         ends = await streams.ends(place.nats, place.subjects(new.number), new.partitions)
-        source = Place(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
+        source = RebuildPlace(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
         filled = await fill(source, [end or 0 for end in ends], say)
         await make_indexes(place.database.url, beside, indexes)
         await switch(place, old, new, beside, occupied.require)
@@ -230,7 +230,7 @@ async def delete(place: ServicePlace, number: int) -> Epoch:
 
     Raises NotExistError for no such epoch, ConflictError for the current one.
     """
-    async with alone(place.database):
+    async with rebuild_lock(place.database):
         await remove_leftovers(place)
         epoch = await _ready(place, number)
         if epoch.current:

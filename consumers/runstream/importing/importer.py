@@ -37,19 +37,19 @@ from runstream.importing.epochs import (
 )
 from runstream.importing.loading import (
     LoadFromSnapshot,
-    Stored,
+    StoredObjects,
     Target,
     hash_of,
     load_from_snapshot,
+    open_verified,
     store_objects,
-    verified,
 )
 from runstream.importing.repartition import repartition
 from runstream.log import streams
 from runstream.objects.port import ObjectStorage
-from runstream.projections.rebuild import MANY, Say, alone
+from runstream.projections.rebuild import MANY, OnStage, rebuild_lock
 from runstream.projections.rebuild_filling import Filled
-from runstream.projections.rebuild_processes import processors, shared_out
+from runstream.projections.rebuild_processes import available_cpus, run_in_processes
 from runstream.projections.rebuild_schema import drop, make_empty, make_indexes, schema_beside
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import SIGNATURE, Manifest, SnapshotHeader
@@ -115,7 +115,7 @@ class Imported:
     """Which later snapshot of the same log was imported or exported here; empty when there was none."""
 
 
-def verify_file(path: Path, public_key: str, say: Say, name: str = "", trusted: Sequence[str] = ()) -> Verified:
+def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trusted: Sequence[str] = ()) -> Verified:
     """Check all of the snapshot, which is called `name` if not as its file.
 
     With `trusted` it has to be signed with one of these keys: paths of PEM files. Takes its time, and other processes.
@@ -165,22 +165,22 @@ async def older_than(place: ServicePlace, snapshot: Verified) -> str:
     )
 
 
-async def would_import(place: ServicePlace, snapshot: Verified) -> Imported:
+async def preview_import(place: ServicePlace, snapshot: Verified) -> Imported:
     """What an import would change; nothing is changed."""
     old = await current_epoch(place.database, place.service)
-    found = _told(snapshot, old, old, await _commits_of(place, old), Stored(0, 0), 0, dry=True)
+    found = _told(snapshot, old, old, await _commits_of(place, old), StoredObjects(0, 0), 0, dry=True)
     return replace(found, older=await older_than(place, snapshot))
 
 
 async def import_snapshot(
-    place: ServicePlace, snapshot: Verified, occupy: Occupy, storage: ObjectStorage | None, say: Say
+    place: ServicePlace, snapshot: Verified, occupy: Occupy, storage: ObjectStorage | None, say: OnStage
 ) -> Imported:
     """Put the snapshot in the place of the log. All or nothing.
 
     `storage` is needed for a snapshot that has objects. Raises BadRequestError when the service is not in maintenance,
     ConflictError that names who is not parked or says what else goes on, SnapshotError, InternalError.
     """
-    async with occupy(f"the import of {snapshot.name}") as occupied, alone(place.database):
+    async with occupy(f"the import of {snapshot.name}") as occupied, rebuild_lock(place.database):
         if older := await older_than(place, snapshot):
             log.warning(f"an older snapshot is imported: {older}", action="snapshot_older")
         await remove_leftovers(place)
@@ -219,7 +219,7 @@ async def _taken_back(place: ServicePlace, new: Epoch) -> None:
         await drop(place.database.url, schema_beside(place.database.schema))
 
 
-async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verified, say: Say) -> list[Filled]:
+async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verified, say: OnStage) -> list[Filled]:
     """Fill the streams of the new epoch, and the schema beside."""
     beside = schema_beside(place.database.schema)
     indexes = await make_empty(place.database.url, beside)
@@ -234,10 +234,12 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
     if snapshot.header.partitions == new.partitions:
         works = [LoadFromSnapshot(target, partition) for partition in range(new.partitions)]
         sizes = snapshot.manifest.positions
-        filled = await shared_out(load_from_snapshot, works, sizes, Filled, processors() if total > MANY else 1, tell)
+        filled = await run_in_processes(
+            load_from_snapshot, works, sizes, Filled, available_cpus() if total > MANY else 1, tell
+        )
     else:
         # In another process where it takes long: this one has its lease to renew, and may serve an API.
-        (filled,) = await shared_out(repartition, [target], [total], list[Filled], 2 if total > MANY else 1, tell)
+        (filled,) = await run_in_processes(repartition, [target], [total], list[Filled], 2 if total > MANY else 1, tell)
     await _require_whole(place, new, filled)
     say("making indexes", 0, 0)
     await make_indexes(place.database.url, beside, indexes)
@@ -267,9 +269,9 @@ async def _require_whole(place: ServicePlace, new: Epoch, filled: list[Filled]) 
         )
 
 
-async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: Say) -> Stored:
+async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: OnStage) -> StoredObjects:
     if not snapshot.objects:
-        return Stored(0, 0)
+        return StoredObjects(0, 0)
     if storage is None:
         raise InternalError("there is no object storage for the objects of the snapshot", code="noObjectStorage")
     done = 0
@@ -279,7 +281,7 @@ async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: Say) -
         done += further
         say("storing objects", done, snapshot.objects)
 
-    with verified(snapshot.path, hash_of(snapshot.manifest)) as opened:
+    with open_verified(snapshot.path, hash_of(snapshot.manifest)) as opened:
         return await store_objects(opened, storage, tell)
 
 
@@ -293,7 +295,7 @@ def _position(header: SnapshotHeader, manifest: Manifest) -> str:
 
 
 def _told(
-    snapshot: Verified, old: Epoch, new: Epoch, replaced: int, stored: Stored, parked: int, *, dry: bool
+    snapshot: Verified, old: Epoch, new: Epoch, replaced: int, stored: StoredObjects, parked: int, *, dry: bool
 ) -> Imported:
     header, manifest = snapshot.header, snapshot.manifest
     return Imported(
@@ -341,7 +343,7 @@ class ServedImports:
             for left in self.spool.iterdir():
                 left.unlink()
 
-    async def run(self, content: AsyncIterator[bytes], name: str, say: Say, *, dry_run: bool) -> Imported:
+    async def run(self, content: AsyncIterator[bytes], name: str, say: OnStage, *, dry_run: bool) -> Imported:
         """Import what is sent, or say what that would change."""
         await self.require_parked()
         with self._spooled() as path:
@@ -349,7 +351,7 @@ class ServedImports:
             say("verifying", 0, 0)
             snapshot = await asyncio.to_thread(verify_file, path, "", say, name, self.trusted_keys)
             if dry_run:
-                return await would_import(self.place, snapshot)
+                return await preview_import(self.place, snapshot)
             return await import_snapshot(self.place, snapshot, self.occupy, self.storage, say)
 
     async def epochs(self) -> list[ListedEpoch]:

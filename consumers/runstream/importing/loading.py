@@ -25,9 +25,9 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.objects.port import ObjectStorage
-from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
+from runstream.projections.rebuild_filling import Filled, OnDone, fill_partition
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.manifest import Manifest, written
+from runstream.snapshots.manifest import Manifest, to_json
 from runstream.snapshots.objects import SnapshotObject, object_chunks, objects
 from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.snapshots.segments import as_load
@@ -62,10 +62,10 @@ class LoadFromSnapshot(msgspec.Struct, frozen=True):
     partition: int
 
 
-async def load_from_snapshot(work: LoadFromSnapshot, tell: Tell) -> Filled:
+async def load_from_snapshot(work: LoadFromSnapshot, tell: OnDone) -> Filled:
     """Load the partition and fill its rows. Raises SnapshotError, InternalError."""
     target, subjects = work.target, work.target.subjects
-    with verified(Path(target.path), target.manifest) as snapshot:
+    with open_verified(Path(target.path), target.manifest) as snapshot:
         async with loading(target) as (_, publisher, database):
             loader = StreamLoader(publisher, subjects.stream(work.partition))
 
@@ -78,7 +78,7 @@ async def load_from_snapshot(work: LoadFromSnapshot, tell: Tell) -> Filled:
 
 
 @contextmanager
-def verified(path: Path, manifest: str) -> Iterator[Snapshot]:
+def open_verified(path: Path, manifest: str) -> Iterator[Snapshot]:
     """The snapshot, if it still is the one that was verified. Raises SnapshotError."""
     with open_snapshot(path) as snapshot:
         if hash_of(snapshot.manifest) != manifest:
@@ -88,7 +88,7 @@ def verified(path: Path, manifest: str) -> Iterator[Snapshot]:
 
 def hash_of(manifest: Manifest) -> str:
     """What stands for all that a snapshot holds."""
-    return hashlib.sha256(written(manifest)).hexdigest()
+    return hashlib.sha256(to_json(manifest)).hexdigest()
 
 
 @asynccontextmanager
@@ -132,7 +132,7 @@ async def loaded_meanwhile(loader: StreamLoader, messages: Sequence[RawMessage])
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObjects:
     """What became of the objects."""
 
     added: int
@@ -140,7 +140,7 @@ class Stored:
     """How many were there already."""
 
 
-async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: Callable[[int], None]) -> Stored:
+async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: Callable[[int], None]) -> StoredObjects:
     """Store what is missing; `tell` is told after each object. Raises SnapshotError, InternalError."""
     added = kept = 0
     for found in objects(snapshot):
@@ -150,7 +150,7 @@ async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: Callab
             await storage.write(found.path, _Content(snapshot, found), persist=True)
             added += 1
         tell(1)
-    return Stored(added, kept)
+    return StoredObjects(added, kept)
 
 
 async def _is_there(storage: ObjectStorage, found: SnapshotObject) -> bool:

@@ -27,12 +27,12 @@ from runstream.database.database import Database
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunCreated
-from runstream.importing.loading import Target, loaded_meanwhile, loading, verified
+from runstream.importing.loading import Target, loaded_meanwhile, loading, open_verified
 from runstream.jetstream.publisher import Publisher
 from runstream.log.jetstream import LogReader
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
-from runstream.projections.rebuild_filling import Filled, Tell, fill_partition
+from runstream.projections.rebuild_filling import Filled, OnDone, fill_partition
 from runstream.skips import Skips
 from runstream.snapshots.manifest import parked_from
 from runstream.snapshots.reading import Snapshot
@@ -244,18 +244,18 @@ _WAITING = 2
 """Batches of a partition that may wait to be loaded."""
 
 
-async def repartition(target: Target, tell: Tell) -> list[Filled]:
+async def repartition(target: Target, tell: OnDone) -> list[Filled]:
     """Load all of the snapshot and fill the rows. Raises SnapshotError, InternalError."""
-    with verified(Path(target.path), target.manifest) as snapshot:
+    with open_verified(Path(target.path), target.manifest) as snapshot:
         async with loading(target) as (client, publisher, database):
-            lanes = [_Lane(partition, target, client, publisher) for partition in range(target.partitions)]
+            lanes = [_PartitionLoader(partition, target, client, publisher) for partition in range(target.partitions)]
             skips = await asyncio.to_thread(snapshot.skips)
             messages = routed(snapshot, target.partitions)
             return await _loaded(messages, lanes, [lane.fill(database, tell, skips) for lane in lanes])
 
 
 async def _loaded(
-    messages: Iterator[Routed], lanes: Sequence[_Lane], fills: Sequence[Coroutine[None, None, Filled]]
+    messages: Iterator[Routed], lanes: Sequence[_PartitionLoader], fills: Sequence[Coroutine[None, None, Filled]]
 ) -> list[Filled]:
     try:
         async with asyncio.TaskGroup() as group:
@@ -271,7 +271,7 @@ async def _loaded(
 
 
 @dataclass(slots=True)
-class _Lane:
+class _PartitionLoader:
     """One partition of the new log."""
 
     partition: int
@@ -296,7 +296,7 @@ class _Lane:
             await self._send()
         await self._waiting.put([])
 
-    async def fill(self, database: Database, tell: Tell, skips: Skips) -> Filled:
+    async def fill(self, database: Database, tell: OnDone, skips: Skips) -> Filled:
         """Load what comes, and fill the rows."""
         subjects = self.target.subjects
         loader = StreamLoader(self.publisher, subjects.stream(self.partition))

@@ -109,7 +109,7 @@ class Differences(Generic[D]):
 
 
 @dataclass(slots=True)
-class Report(Differences[Difference]):
+class FsckReport(Differences[Difference]):
     """What was compared of log and projection, and what differs."""
 
     commits: int = 0
@@ -258,7 +258,7 @@ MAX_CONFIGS = 2000
 class PartitionCheck:
     """Folds a partition up to its checkpoint, comparing what is final as soon as it is."""
 
-    def __init__(self, rows: PartitionRows, log: Log, report: Report) -> None:
+    def __init__(self, rows: PartitionRows, log: Log, report: FsckReport) -> None:
         self._rows = rows
         self._log = log
         self._report = report
@@ -458,12 +458,12 @@ def _of_runs(rows: RunRows, run_ids: set[str]) -> RunRows:
 FSCK_SECONDS = 4 * 3600.0
 
 
-async def fsck(database: Database, log: Log, partitions: Sequence[int] | None = None) -> Report:
+async def fsck(database: Database, log: Log, partitions: Sequence[int] | None = None) -> FsckReport:
     """Compare the projection with the log, in all partitions or in these.
 
     What is behind a partition's checkpoint is not looked at. Raises InternalError when log or database fail.
     """
-    report = Report()
+    report = FsckReport()
     for partition in range(log.partitions) if partitions is None else partitions:
         async with database.snapshot(timeout=FSCK_SECONDS) as transaction:
             rows = PartitionRows(transaction, partition)

@@ -35,7 +35,7 @@ from runstream.errors import InternalError
 from runstream.lifecycle import Component, wait_for_event
 
 
-def share_out(partitions: int, instances: Collection[str]) -> dict[int, str]:
+def assign_partitions(partitions: int, instances: Collection[str]) -> dict[int, str]:
     """The instance of each partition; empty when there is none.
 
     Even: instances differ by at most one partition. Steady: each partition ranks the instances in an order of its
@@ -116,7 +116,7 @@ class PartitionOwnership(Component):
                 partition_lock_key(database.schema, namespace, service, partition),
                 on_acquired,
                 on_lost,
-                Peers(database.application, instance, lambda: self._living),
+                PeerSessions(database.application, instance, lambda: self._living),
                 self._reached,
             )
             for partition in range(partitions)
@@ -145,7 +145,7 @@ class PartitionOwnership(Component):
     async def _follow(self) -> None:
         async for instances in self._live:
             self._living = instances
-            shares = share_out(len(self._holders), instances)
+            shares = assign_partitions(len(self._holders), instances)
             self._want({partition for partition, owner in shares.items() if owner == self._instance})
 
     def _reached(self, reached: bool) -> None:
@@ -173,7 +173,7 @@ class PartitionOwnership(Component):
 
 
 @dataclass(frozen=True, slots=True)
-class Peers:
+class PeerSessions:
     """The scheduler instances that share the partitions, as sessions of Postgres name them."""
 
     application: str
@@ -208,7 +208,7 @@ class _Holder:
         key: int,
         on_acquired: Callback,
         on_lost: Callback,
-        peers: Peers,
+        peers: PeerSessions,
         reached: Callable[[bool], None],
     ) -> None:
         self.partition = partition
@@ -371,7 +371,7 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> $2 AND pid <
 
 
 @asynccontextmanager
-async def all_owned(database: Database, namespace: str, service: str, partitions: int) -> AsyncIterator[None]:
+async def own_all_partitions(database: Database, namespace: str, service: str, partitions: int) -> AsyncIterator[None]:
     """Own all partitions while the block lasts. Raises InternalError when a holder does not let go in time."""
     keys = [partition_lock_key(database.schema, namespace, service, partition) for partition in range(partitions)]
     owner, other = await database.connect(watchful=True), await database.connect()

@@ -102,7 +102,7 @@ async def first_parked(transaction: Transaction, epoch: int) -> list[tuple[Parke
 
 
 @asynccontextmanager
-async def deciding(database: Database, partition: int) -> AsyncIterator[None]:
+async def parked_lock(database: Database, partition: int) -> AsyncIterator[None]:
     """For as long as the block lasts nobody else skips parked commits of the partition, or tries them again.
 
     So nobody decides that a commit is skipped that another one is just about to apply. Raises InternalError.
@@ -145,7 +145,7 @@ _TABLES: dict[AggregateKind, Table] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class SkipDecision:
     """A decision that a commit is skipped."""
 
     position: Position
@@ -171,7 +171,7 @@ async def skip_commit(
     InternalError.
     """
     partition = position.partition
-    async with deciding(database, partition):
+    async with parked_lock(database, partition):
         async with database.snapshot() as transaction:
             one = _first_of_its_aggregate(await list_parked(transaction, partition, log.epoch), position)
             before = await _version_of(transaction, one)
@@ -185,9 +185,9 @@ async def skip_commit(
         return await log.append(head.next_commit(address, (event,), time=at, actor=actor))
 
 
-async def list_decided(log: ReadableLog) -> list[Decided]:
+async def list_skip_decisions(log: ReadableLog) -> list[SkipDecision]:
     """Everything that was decided to be skipped, in the order of each partition."""
-    decided: list[Decided] = []
+    decided: list[SkipDecision] = []
     for partition in range(log.partitions):
         end = await log.end(partition)
         if not end:
@@ -199,17 +199,17 @@ async def list_decided(log: ReadableLog) -> list[Decided]:
     return decided
 
 
-async def decision_about(log: Log, message: RawMessage) -> Decided | None:
+async def skip_decision_of(log: Log, message: RawMessage) -> SkipDecision | None:
     """What was decided about a commit; None when nothing was."""
     history = await log.history(skip_address(message.position.partition, message.subject))
     found = [one for stored in history for one in _decided(stored) if one.sha256 == hash_of(message)]
     return found[-1] if found else None
 
 
-def _decided(stored: StoredCommit) -> list[Decided]:
+def _decided(stored: StoredCommit) -> list[SkipDecision]:
     commit = stored.commit
     return [
-        Decided(
+        SkipDecision(
             stored.position,
             commit.address.id,
             event.position,
@@ -284,7 +284,7 @@ async def parked_at(source: ReadableLog, database: Database, positions: Sequence
             action="export_parked_unknown",
         )
         return ()
-    for decided in await list_decided(source):
+    for decided in await list_skip_decisions(source):
         if decided.position.sequence > positions[decided.position.partition]:
             found += await _skipped_later(source, decided, positions[decided.position.partition])
     firsts: dict[tuple[int, str], ParkedCommit] = {}
@@ -309,7 +309,7 @@ async def _listed(epoch: int, database: Database, positions: Sequence[int]) -> l
         return [*await list_parked(transaction, epoch=epoch)]
 
 
-async def _skipped_later(source: ReadableLog, decided: Decided, end: int) -> list[ParkedCommit]:
+async def _skipped_later(source: ReadableLog, decided: SkipDecision, end: int) -> list[ParkedCommit]:
     """Return the commits up to `end` that the decision skips."""
     if not end:
         return []

@@ -26,9 +26,9 @@ from runstream.feed import read_skips
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import LogReader
 from runstream.log.port import RawMessage
-from runstream.projections.ownership import all_owned
+from runstream.projections.ownership import own_all_partitions
 from runstream.projections.rebuild_filling import Filled, fill_partition
-from runstream.projections.rebuild_processes import Tell, processors, shared_out
+from runstream.projections.rebuild_processes import OnDone, available_cpus, run_in_processes
 from runstream.projections.rebuild_schema import exchange, make_empty, make_indexes, schema_beside
 from runstream.subjects import Subjects
 
@@ -38,7 +38,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 @asynccontextmanager
-async def alone(database: Database, seconds: float = ALONE_SECONDS) -> AsyncIterator[None]:
+async def rebuild_lock(database: Database, seconds: float = ALONE_SECONDS) -> AsyncIterator[None]:
     """Be the only one who makes a projection anew in this schema.
 
     Raises ConflictError when there still is another after so many seconds: one that was killed is over by then.
@@ -78,7 +78,7 @@ MANY = 40_000
 """Commits from which on other processes help: starting one takes half a second."""
 log = structlog.get_logger()
 
-Say = Callable[[str, int, int], None]
+OnStage = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""
 
 
@@ -98,7 +98,7 @@ class FillFromLog(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RebuildPlace:
     """Where a log is, and the schema that is filled from it."""
 
     nats_url: str
@@ -134,18 +134,18 @@ class Rebuilt:
     """Commits that could not be read or applied."""
 
 
-async def rebuild(nats_url: str, source: LogReader, database: Database, say: Say) -> Rebuilt:
+async def rebuild(nats_url: str, source: LogReader, database: Database, say: OnStage) -> Rebuilt:
     """Make the live projection anew. Raises ConflictError while another rebuild or an import goes on, InternalError."""
     beside = schema_beside(database.schema)
-    place = Place(nats_url, database.url, beside, source.subjects, source.partitions)
-    async with alone(database):
+    place = RebuildPlace(nats_url, database.url, beside, source.subjects, source.partitions)
+    async with rebuild_lock(database):
         indexes = await make_empty(database.url, beside)
         ends = await ends_of(source)
         filled = await fill(place, ends, say)
         say("making indexes", 0, 0)
         await make_indexes(database.url, beside, indexes)
         filled = await _caught_up(place, source, filled, say)
-        async with all_owned(database, source.subjects.namespace, source.subjects.service, source.partitions):
+        async with own_all_partitions(database, source.subjects.namespace, source.subjects.service, source.partitions):
             filled = await fill(place, await ends_of(source), say, filled)
             await exchange(database, beside)
     parked = sum(one.parked for one in filled)
@@ -154,13 +154,13 @@ async def rebuild(nats_url: str, source: LogReader, database: Database, say: Say
 
 
 async def rebuild_into(
-    nats_url: str, source: LogReader, database_url: str, schema: str, until: LogPosition, say: Say
+    nats_url: str, source: LogReader, database_url: str, schema: str, until: LogPosition, say: OnStage
 ) -> Rebuilt:
     """Make the projection as of a position in a schema of its own, to be looked at.
 
     One that an earlier rebuild made is made anew. Raises ConflictError for a schema that is somebody else's.
     """
-    place = Place(nats_url, database_url, schema, source.subjects, source.partitions)
+    place = RebuildPlace(nats_url, database_url, schema, source.subjects, source.partitions)
     indexes = await make_empty(database_url, schema)
     filled = await fill(place, until.sequences, say)
     say("making indexes", 0, 0)
@@ -168,7 +168,7 @@ async def rebuild_into(
     return Rebuilt(schema, _position(place, filled), sum(one.parked for one in filled))
 
 
-async def fill(place: Place, ends: Sequence[int], say: Say, filled: Sequence[Filled] = ()) -> list[Filled]:
+async def fill(place: RebuildPlace, ends: Sequence[int], say: OnStage, filled: Sequence[Filled] = ()) -> list[Filled]:
     """Fill all partitions up to these sequences, each from where it was filled to before."""
     begins = [one.sequence for one in filled] or [0] * len(ends)
     total, done = sum(ends), sum(begins)
@@ -180,10 +180,12 @@ async def fill(place: Place, ends: Sequence[int], say: Say, filled: Sequence[Fil
 
     works = [place.work(partition, end) for partition, end in enumerate(ends)]
     sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
-    return await shared_out(fill_from_log, works, sizes, Filled, processors() if sum(sizes) > MANY else 1, tell)
+    return await run_in_processes(
+        fill_from_log, works, sizes, Filled, available_cpus() if sum(sizes) > MANY else 1, tell
+    )
 
 
-async def fill_from_log(work: FillFromLog, tell: Tell) -> Filled:
+async def fill_from_log(work: FillFromLog, tell: OnDone) -> Filled:
     """Fill one partition from its stream."""
     subjects = Subjects(work.namespace, work.service, work.epoch)
     database = Database(work.database_url, work.schema, pool_size=1, application="runstream rebuild")
@@ -210,7 +212,7 @@ async def ends_of(source: LogReader) -> tuple[int, ...]:
     return tuple(await asyncio.gather(*(source.end(partition) for partition in range(source.partitions))))
 
 
-async def _caught_up(place: Place, source: LogReader, filled: list[Filled], say: Say) -> list[Filled]:
+async def _caught_up(place: RebuildPlace, source: LogReader, filled: list[Filled], say: OnStage) -> list[Filled]:
     """Fill what was appended meanwhile, until little is missing."""
     for _ in range(PASSES):
         ends = await ends_of(source)
@@ -220,5 +222,5 @@ async def _caught_up(place: Place, source: LogReader, filled: list[Filled], say:
     return filled
 
 
-def _position(place: Place, filled: Sequence[Filled]) -> LogPosition:
+def _position(place: RebuildPlace, filled: Sequence[Filled]) -> LogPosition:
     return LogPosition(place.subjects.epoch, tuple(one.sequence for one in filled))

@@ -35,7 +35,7 @@ from runstream.database.rows import (
     run_task_row,
 )
 from runstream.database.runs import get_positions
-from runstream.database.transaction import Writing
+from runstream.database.transaction import WriterTransaction
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
 from runstream.errors import InternalError
@@ -79,7 +79,7 @@ _CLEAR = (
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class RunWithTasks:
     """A run and everything that belongs to it."""
 
     run: Tracked[Run]
@@ -87,14 +87,14 @@ class Whole:
 
 
 @dataclass(slots=True)
-class Rows:
+class PendingRows:
     """Rows of one partition that wait to be written."""
 
     partition: int
     copied: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table, _ in _COPIED})
     replaced: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table in _REPLACED})
 
-    def add_run(self, whole: Whole, *, again: bool) -> None:
+    def add_run(self, whole: RunWithTasks, *, again: bool) -> None:
         """The rows of a run; `again` when it has rows already."""
         into = self.replaced if again else self.copied
         run = whole.run.state
@@ -108,7 +108,7 @@ class Rows:
         Raises UnstorableError for a value that Postgres cannot hold, InternalError when the database fails.
         """
 
-        async def work(writing: Writing) -> None:
+        async def work(writing: WriterTransaction) -> None:
             connection = writing.connection
             for table, columns in _COPIED:
                 if self.copied[table]:
@@ -136,7 +136,7 @@ class Rows:
 async def clear_partition(database: Database, partition: int) -> None:
     """Take away all rows of a partition."""
 
-    async def work(writing: Writing) -> None:
+    async def work(writing: WriterTransaction) -> None:
         for statement in _CLEAR:
             await writing.connection.execute(statement, partition)
 
@@ -154,7 +154,7 @@ log = structlog.get_logger()
 
 Source = Callable[[int], AsyncIterator[Sequence[RawMessage]]]
 """Begins to read the partition behind a sequence, up to where it is to be filled."""
-Tell = Callable[[int], None]
+OnDone = Callable[[int], None]
 """Told how many further messages were taken in."""
 
 
@@ -182,7 +182,7 @@ class _SkippedLateError(Exception):
 
 
 async def fill_partition(
-    database: Database, subjects: Subjects, partition: int, source: Source, tell: Tell, skips: Skips
+    database: Database, subjects: Subjects, partition: int, source: Source, tell: OnDone, skips: Skips
 ) -> Filled:
     """Fill a partition, from its checkpoint if it has one, with everything that the source has.
 
@@ -234,8 +234,8 @@ async def _begun(database: Database, subjects: Subjects, partition: int) -> Part
 class _Piece:
     """What is written together, as it was when its rows were made."""
 
-    rows: Rows
-    wholes: dict[str, Whole] = field(default_factory=dict)
+    rows: PendingRows
+    wholes: dict[str, RunWithTasks] = field(default_factory=dict)
 
 
 class Filling:
@@ -263,7 +263,7 @@ class Filling:
         self._parked_before = frozenset(one.aggregate for one in parked)
         self._parked_aggregates = set(self._parked_before)
         self._parked = len(parked)
-        self._rows = Rows(fold.partition)
+        self._rows = PendingRows(fold.partition)
         self._changed: set[str] = set()
         """Runs that are not written as they are now."""
         self._final: dict[str, None] = {}
@@ -354,7 +354,7 @@ class Filling:
         self._writing = asyncio.create_task(self._write(piece))
 
     def _piece(self, run_ids: Sequence[str]) -> _Piece:
-        piece, self._rows = _Piece(self._rows), Rows(self._fold.partition)
+        piece, self._rows = _Piece(self._rows), PendingRows(self._fold.partition)
         self._waiting_config_bytes = 0
         self._changed.difference_update(run_ids)
         for run_id in run_ids:
@@ -378,12 +378,12 @@ class Filling:
         if writing is not None:
             await writing
 
-    def _whole(self, run_id: str) -> Whole:
+    def _whole(self, run_id: str) -> RunWithTasks:
         tracked = self._fold.runs[run_id]
         ids = (key for task in tracked.state.tasks.values() for key in task.executions)
-        return Whole(tracked, tuple(self._fold.executor_tasks[key] for key in ids))
+        return RunWithTasks(tracked, tuple(self._fold.executor_tasks[key] for key in ids))
 
-    def _forget(self, run_id: str, whole: Whole) -> None:
+    def _forget(self, run_id: str, whole: RunWithTasks) -> None:
         del self._fold.runs[run_id]
         self._again.discard(run_id)
         for task in whole.tasks:
@@ -406,7 +406,7 @@ class Filling:
     def _require_storable(self, sequence: int) -> None:
         """Raises _CannotBeStoredError when the commit that was applied last made a row that Postgres cannot hold."""
         changes = self._fold.changes
-        rows = Rows(self._fold.partition)
+        rows = PendingRows(self._fold.partition)
         for run_id in changes.runs:
             rows.add_run(self._whole(run_id), again=False)
         rows.replaced["executors"] = [executor_row(c.now.state, c.now.head, 0) for c in changes.executors.values()]
@@ -415,7 +415,7 @@ class Filling:
             raise _CannotBeStoredError(sequence, f"{UNSTORABLE}: {what}")
 
 
-def _same(now: Whole, then: Whole) -> bool:
+def _same(now: RunWithTasks, then: RunWithTasks) -> bool:
     """Whether nothing has touched it: a fold makes new objects for what it changes."""
     return (
         now.run is then.run

@@ -30,9 +30,9 @@ E = TypeVar("E")
 _LINE_BYTES = 1 << 20
 _TELL_SECONDS = 0.2
 
-Tell = Callable[[int], None]
+OnDone = Callable[[int], None]
 """Told how much further has been done."""
-Work = Callable[[W, Tell], Awaitable[E]]
+Work = Callable[[W, OnDone], Awaitable[E]]
 """A function of a module, which takes and gives what JSON can carry."""
 
 
@@ -43,19 +43,19 @@ class _Failed(msgspec.Struct):
     details: dict[str, Any]
 
 
-class _Said(msgspec.Struct, omit_defaults=True):
+class _ChildMessage(msgspec.Struct, omit_defaults=True):
     done: int = 0
     end: msgspec.Raw = msgspec.Raw()
     failed: _Failed | None = None
 
 
-def processors() -> int:
+def available_cpus() -> int:
     """How many processes can work at once here."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-async def shared_out(
-    work: Work[W, E], works: Sequence[W], sizes: Sequence[int], answer: type[E], processes: int, tell: Tell
+async def run_in_processes(
+    work: Work[W, E], works: Sequence[W], sizes: Sequence[int], answer: type[E], processes: int, tell: OnDone
 ) -> list[E]:
     """What `work` makes of each of the works, in their order; in this process when `processes` is 1, else in others.
 
@@ -103,7 +103,7 @@ async def _child(work: Work[W, E]) -> AsyncIterator[asyncio.subprocess.Process]:
             await child.wait()
 
 
-async def _done(child: asyncio.subprocess.Process, work: object, tell: Tell) -> bytes:
+async def _done(child: asyncio.subprocess.Process, work: object, tell: OnDone) -> bytes:
     """Have a work done; its answer as JSON."""
     if child.stdin is None or child.stdout is None:
         raise RuntimeError("the child has no pipes")
@@ -111,7 +111,7 @@ async def _done(child: asyncio.subprocess.Process, work: object, tell: Tell) -> 
         child.stdin.write(msgspec.json.encode(work) + b"\n")
         await child.stdin.drain()
     while line := await child.stdout.readline():
-        said = msgspec.json.decode(line, type=_Said)
+        said = msgspec.json.decode(line, type=_ChildMessage)
         if said.failed is not None:
             raise InternalError(
                 said.failed.message, code=said.failed.code, details=said.failed.details, hint=said.failed.hint
@@ -160,12 +160,12 @@ async def _worked(work: Work[W, E], one: W) -> None:
         async with meter.telling():
             end = await work(one, meter.add)
     except RunstreamError as error:
-        _say(_Said(failed=_Failed(error.message, error.code, error.hint, error.details)))
+        _say(_ChildMessage(failed=_Failed(error.message, error.code, error.hint, error.details)))
     except Exception as error:  # noqa: BLE001  whatever it is, the other process tells it
         what = f"a process that worked on a partition failed: {type(error).__name__}: {error}"
-        _say(_Said(failed=_Failed(what, "workerProcessFailed", "", {})))
+        _say(_ChildMessage(failed=_Failed(what, "workerProcessFailed", "", {})))
     else:
-        _say(_Said(end=msgspec.Raw(msgspec.json.encode(end))))
+        _say(_ChildMessage(end=msgspec.Raw(msgspec.json.encode(end))))
 
 
 class _Meter:
@@ -193,11 +193,11 @@ class _Meter:
 
     def _flush(self) -> None:
         if self._done:
-            _say(_Said(done=self._done))
+            _say(_ChildMessage(done=self._done))
             self._done = 0
 
 
-def _say(said: _Said) -> None:
+def _say(said: _ChildMessage) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -40,7 +40,7 @@ from runstream.database.rows import (
     run_row,
     run_task_row,
 )
-from runstream.database.transaction import Transaction, Writing
+from runstream.database.transaction import Transaction, WriterTransaction
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
 from runstream.errors import ConflictError, InternalError
@@ -148,7 +148,7 @@ class ProjectionStore:
         with storable():
             statements = _statements(changes)
 
-        async def work(writing: Writing) -> None:
+        async def work(writing: WriterTransaction) -> None:
             connection = writing.connection
             if not await self._move(connection, changes):
                 return

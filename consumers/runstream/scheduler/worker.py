@@ -23,7 +23,7 @@ from runstream.jetstream.messaging import Progress, Questions
 from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
-from runstream.projections.parked import ParkedCommit, deciding, list_parked
+from runstream.projections.parked import ParkedCommit, list_parked
 from runstream.projections.store import ProjectionStore, load_partition, storable
 from runstream.scheduler.append import append_decisions, append_losses
 from runstream.scheduler.decisions import Cause, Decider, Decision
@@ -242,7 +242,7 @@ class _Session:
         while True:
             if not self._unstorable.untried:
                 await self.retry.wait()
-            async with deciding(context.database, partition), self._intaking:
+            async with parked_lock(context.database, partition), self._intaking:
                 self._fold.skips.merge(await read_skips(context.log, partition, await context.log.end(partition)))
                 parked = sorted(await self._parked())
                 if self.retry.is_set():

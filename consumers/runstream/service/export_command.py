@@ -32,7 +32,7 @@ from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
 from runstream.settings import Settings
 from runstream.snapshots.container import Send
-from runstream.snapshots.export import Progress, Resumed, export, parse_kinds, parse_until, plan
+from runstream.snapshots.export import ExportProgress, Resumed, export, parse_kinds, parse_until, plan
 from runstream.snapshots.manifest import Manifest, ObjectKind
 from runstream.snapshots.objects import object_writer
 from runstream.snapshots.partial_file import SnapshotFile
@@ -133,7 +133,7 @@ async def _export(settings: Settings, asked: _Asked, send: Send, resumed: Resume
         storage = await open_objects(complete, make=False) if planned.objects else None
         writer = object_writer(storage, planned.objects) if storage is not None else None
         with progress("exporting") as step:
-            state = Progress(tell=lambda now: step(now.commits, now.total))
+            state = ExportProgress(tell=lambda now: step(now.commits, now.total))
             return await export(
                 log,
                 send,

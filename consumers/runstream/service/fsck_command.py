@@ -23,7 +23,7 @@ from runstream.jetstream.messaging import Questions
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
-from runstream.projections.fsck import Report, fsck
+from runstream.projections.fsck import FsckReport, fsck
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
 from runstream.service.stalls import Consumed, Stall
@@ -32,7 +32,7 @@ from runstream.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    rows: Report
+    rows: FsckReport
     archive: ArchiveReport | None
     """None when it was left out."""
     stalls: list[Stall]

@@ -19,14 +19,14 @@ from runstream.client.operations import ImportProgress, ImportReport
 from runstream.counting import counted
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
-from runstream.importing.importer import Imported, Verified, import_snapshot, older_than, verify_file, would_import
+from runstream.importing.importer import Imported, Verified, import_snapshot, older_than, preview_import, verify_file
 from runstream.objects.open import open_objects
 from runstream.service.importing_place import importing_place
 from runstream.service.progress import Step, progress, steps
 from runstream.service.reaching import reached
 from runstream.service.serve_options import StorageOptions, settings_of
 from runstream.settings import Settings
-from runstream.snapshots.errors import naming
+from runstream.snapshots.errors import name_file_in_errors
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
 
@@ -80,7 +80,7 @@ def import_command(
         return
     public_key = read_public_key(key) if key is not None else ""
     settings = settings_of(options, global_options())
-    with naming(file), steps() as tell:
+    with name_file_in_errors(file), steps() as tell:
         snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
     _told(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
 
@@ -96,7 +96,7 @@ def _told(done: Imported | ImportReport, output: str) -> None:
 
 async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportReport:
     if key is not None:
-        with naming(file), open_snapshot(file, public_key=read_public_key(key)):
+        with name_file_in_errors(file), open_snapshot(file, public_key=read_public_key(key)):
             pass  # whose it is was asked; all the rest the service verifies itself
     with service_errors(), _shown() as (step, tell):
         async with connect() as client:
@@ -149,7 +149,7 @@ async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Impor
         if older := await older_than(place, snapshot):
             warn(f"warning: {older}")
         if dry:
-            return await would_import(place, snapshot)
+            return await preview_import(place, snapshot)
         storage = await open_objects(complete) if snapshot.objects else None
         with steps() as tell:
             return await import_snapshot(place, snapshot, occupy, storage, tell)

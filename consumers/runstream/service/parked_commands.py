@@ -24,7 +24,14 @@ from runstream.errors import BadRequestError
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.maintenance import MaintenanceControl
-from runstream.projections.parked import Decided, ParkedCommit, list_decided, list_parked, request_retry, skip_commit
+from runstream.projections.parked import (
+    ParkedCommit,
+    SkipDecision,
+    list_parked,
+    list_skip_decisions,
+    request_retry,
+    skip_commit,
+)
 from runstream.service.maintained import SERVICE
 from runstream.service.parked_commit import Found, find, json_of, lines_of
 from runstream.service.reaching import reached
@@ -122,7 +129,7 @@ def skip_command(position: str, /, *, reason: str, options: ServerOptions | None
     say(f"the commit at {position} is never applied; that was recorded at {decided}")
 
 
-def _list_skipped(decided: list[Decided], output: Output) -> None:
+def _list_skipped(decided: list[SkipDecision], output: Output) -> None:
     if output == "json":
         print_json([{**_decided_json(one), "aggregate_version": one.version_after} for one in decided])
         return
@@ -130,7 +137,7 @@ def _list_skipped(decided: list[Decided], output: Output) -> None:
     print_table(_SKIPPED, rows, "nothing was skipped")
 
 
-def _decided_json(one: Decided) -> dict[str, object]:
+def _decided_json(one: SkipDecision) -> dict[str, object]:
     return {
         "position": str(one.position),
         "subject": one.subject,
@@ -209,9 +216,9 @@ async def _retry(settings: Settings, positions: list[Position]) -> int:
         return await request_retry(database, positions)
 
 
-async def _decided(settings: Settings) -> list[Decided]:
+async def _decided(settings: Settings) -> list[SkipDecision]:
     async with _servers(settings) as servers:
-        return await list_decided(servers.log)
+        return await list_skip_decisions(servers.log)
 
 
 async def _find(settings: Settings, position: Position) -> Found:

@@ -16,7 +16,7 @@ from runstream.database import Database
 from runstream.errors import NotExistError
 from runstream.feed import read_again
 from runstream.log.port import Log, RawMessage
-from runstream.projections.parked import Decided, ParkedCommit, decision_about, list_parked
+from runstream.projections.parked import ParkedCommit, SkipDecision, list_parked, skip_decision_of
 from runstream.subjects import aggregate_of
 
 _SHOWN_BEHIND = 20
@@ -31,7 +31,7 @@ class Found:
     """None when it is not parked any more."""
     behind: tuple[Position, ...]
     """The commits of its aggregate that wait behind it."""
-    decided: Decided | None
+    decided: SkipDecision | None
     """None when nothing was decided about it."""
 
 
@@ -44,7 +44,7 @@ async def find(log: Log, database: Database, position: Position) -> Found:
     there = position.epoch == log.epoch and position.partition < log.partitions
     if there and 0 < position.sequence <= await log.end(position.partition):
         (message,) = await read_again(log, position.partition, [position.sequence])
-        decided = await decision_about(log, message)
+        decided = await skip_decision_of(log, message)
     if not there or (one is None and decided is None):
         raise NotExistError(
             f"the commit at {position} is not parked",

@@ -15,12 +15,12 @@ from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.service.progress import progress
 from runstream.snapshots.compare import Comparison, compare
-from runstream.snapshots.errors import naming
+from runstream.snapshots.errors import name_file_in_errors
 from runstream.snapshots.manifest import Manifest
 from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.snapshots.segments import line_of
 from runstream.snapshots.signing import fingerprint, make_keys, read_public_key
-from runstream.snapshots.verify import Report, verify
+from runstream.snapshots.verify import VerifyReport, verify
 
 _SHOWN = 20
 Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
@@ -60,7 +60,7 @@ def show_command(file: Path, position: str = "", /, *, output: Output = "table")
     output
         A table, or JSON for programs.
     """
-    with naming(file), open_snapshot(file) as snapshot:
+    with name_file_in_errors(file), open_snapshot(file) as snapshot:
         if position:
             say(_commit(snapshot, position))
         elif output == "json":
@@ -81,7 +81,12 @@ def diff_command(first: Path, second: Path, /, *, output: Output = "table") -> i
     output
         Lines, or JSON for programs.
     """
-    with naming(first), open_snapshot(first) as one, naming(second), open_snapshot(second) as other:
+    with (
+        name_file_in_errors(first),
+        open_snapshot(first) as one,
+        name_file_in_errors(second),
+        open_snapshot(second) as other,
+    ):
         found = compare(one, other)
     if output == "json":
         print_json({"equal": found.equal, "same": found.same, "only": found.only, "differences": found.differences})
@@ -103,7 +108,7 @@ def keygen_command(file: Path, /) -> None:
     say(f"{public} is the public key, {fingerprint(read_public_key(public))}")
 
 
-def _say_report(report: Report, *, trusted: bool) -> None:
+def _say_report(report: VerifyReport, *, trusted: bool) -> None:
     for problem in report.problems:
         say(str(problem))
     if report.problem_count > len(report.problems):
@@ -124,7 +129,7 @@ def _say_report(report: Report, *, trusted: bool) -> None:
     )
 
 
-def _report_json(report: Report) -> dict[str, object]:
+def _report_json(report: VerifyReport) -> dict[str, object]:
     return {
         "good": report.good,
         "commits": report.commits,

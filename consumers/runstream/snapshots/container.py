@@ -31,7 +31,7 @@ Send = Callable[[bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """A file inside of the tar."""
 
     name: str
@@ -106,7 +106,7 @@ class SnapshotStream:
             self._sent_bytes(len(content))
 
 
-def entries(file: BinaryIO, size: int) -> Iterator[Entry]:
+def entries(file: BinaryIO, size: int) -> Iterator[TarEntry]:
     """The files of a tar of this many bytes in their order. Raises SnapshotError for whatever is not as we write it.
 
     Ends after the two blocks of zeros that have to be the last ones. Contents are skipped, not read.
@@ -148,7 +148,7 @@ def _block(file: BinaryIO, at: int, last: str) -> bytes:
     return block
 
 
-def _entry(block: bytes, at: int) -> Entry:
+def _entry(block: bytes, at: int) -> TarEntry:
     if block[257:263] != b"ustar " or not _sums_up(block):
         if at == 0:
             raise SnapshotError(WHOLE, "it is not a snapshot", code="notASnapshot", hint=_NOT_OURS)
@@ -158,7 +158,7 @@ def _entry(block: bytes, at: int) -> Entry:
         raise SnapshotError(WHOLE, f"{name[:100]!r} at byte {at} is no name of a snapshot", hint=_NOT_OURS)
     if block[156:157] != b"0" or any(block[157:257]) or any(block[345:]):
         raise SnapshotError(name, "it is not a plain file", hint=_NOT_OURS)
-    return Entry(name, at + BLOCK, _size(block, name))
+    return TarEntry(name, at + BLOCK, _size(block, name))
 
 
 def _sums_up(block: bytes) -> bool:
@@ -176,7 +176,7 @@ def _size(block: bytes, name: str) -> int:
     return int(field[:11], 8)
 
 
-def content(file: BinaryIO, entry: Entry, limit: int) -> bytes:
+def content(file: BinaryIO, entry: TarEntry, limit: int) -> bytes:
     """All of a file that may have at most `limit` bytes. Raises SnapshotError."""
     if entry.size > limit:
         raise SnapshotError(entry.name, f"it has {counted(entry.size, 'byte')}; more than {limit} are not read")
@@ -187,7 +187,7 @@ def content(file: BinaryIO, entry: Entry, limit: int) -> bytes:
     return found
 
 
-def chunks(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
+def chunks(file: BinaryIO, entry: TarEntry) -> Iterator[bytes]:
     """A file's content, one MiB at a time. Raises SnapshotError when the tar became shorter meanwhile."""
     at, end = entry.offset, entry.offset + entry.size
     while at < end:

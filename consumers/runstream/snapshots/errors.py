@@ -37,7 +37,7 @@ class SnapshotError(BadRequestError):
 
 
 @contextmanager
-def naming(file: Path) -> Iterator[None]:
+def name_file_in_errors(file: Path) -> Iterator[None]:
     """Let errors of the whole snapshot name its file as the user did."""
     try:
         yield

@@ -32,7 +32,7 @@ from runstream.snapshots.manifest import (
     event_types,
     readme,
 )
-from runstream.snapshots.objects import ObjectWriter, Referenced, object_writer
+from runstream.snapshots.objects import ObjectWriter, ReferencedObjects, object_writer
 from runstream.snapshots.segments import Segment, SegmentDescription, SegmentDraft, SegmentWriter
 from runstream.snapshots.signing import SigningKey
 from runstream.subjects import Subjects
@@ -108,7 +108,7 @@ class Resumed:
 
 
 @dataclass(slots=True)
-class Progress:
+class ExportProgress:
     """How far an export has come; changed while it goes on."""
 
     commits: int = 0
@@ -117,7 +117,7 @@ class Progress:
     objects: int = 0
     bytes: int = 0
     """Of the file."""
-    tell: Callable[[Progress], None] = lambda _progress: None
+    tell: Callable[[ExportProgress], None] = lambda _progress: None
     """Called after each change."""
 
     def sent(self, size: int) -> None:
@@ -175,14 +175,14 @@ async def export(
     parked: ParkedAt | None = None,
     remember: Remember | None = None,
     resumed: Resumed | None = None,
-    progress: Progress | None = None,
+    progress: ExportProgress | None = None,
 ) -> Manifest:
     """Send a whole snapshot, or the rest of one that was interrupted. Raises InternalError when the log fails.
 
     `planned` is what `plan` says, or the header of what was interrupted. What was sent without its last bytes is
     recognised as incomplete by whoever reads it.
     """
-    work = _Export(log, planned, send, progress or Progress())
+    work = _Export(log, planned, send, progress or ExportProgress())
     if resumed is not None:
         work.texts, work.segments = dict(resumed.texts), [*resumed.segments]
     else:
@@ -222,20 +222,20 @@ class _Export:
     log: ReadableLog
     header: SnapshotHeader
     send: Send
-    progress: Progress
+    progress: ExportProgress
     stream: SnapshotStream = field(init=False)
     texts: dict[str, str] = field(default_factory=dict)
     segments: list[SegmentDescription] = field(default_factory=list)
     objects: list[ObjectList] = field(default_factory=list)
     parked: tuple[FirstParked, ...] = ()
-    referenced: Referenced = field(init=False)
+    referenced: ReferencedObjects = field(init=False)
 
     def __post_init__(self) -> None:
-        self.referenced = Referenced(self.header.objects)
+        self.referenced = ReferencedObjects(self.header.objects)
         self.stream = SnapshotStream(self.send, self.header.created, self.progress.sent)
 
     async def send_texts(self) -> None:
-        contents = (readme(self.header), event_types(), m.written(self.header))
+        contents = (readme(self.header), event_types(), m.to_json(self.header))
         for name, content in zip(m.TEXTS, contents, strict=True):
             await self.stream.file(name, content)
             self.texts[name] = hashlib.sha256(content).hexdigest()
@@ -322,7 +322,7 @@ class _Export:
 
     async def finish(self, key: SigningKey | None) -> Manifest:
         manifest = self._manifest(key)
-        content = m.written(manifest)
+        content = m.to_json(manifest)
         await self.stream.file(m.MANIFEST, content)
         if key is not None:
             await self.stream.file(m.SIGNATURE, key.sign(content))

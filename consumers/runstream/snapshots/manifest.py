@@ -146,7 +146,7 @@ def parked_from(manifest: Manifest, subjects: Subjects, partition: int) -> dict[
     return {aggregate_of(f"{prefix}.{one.subject}"): one.sequence for one in mine}
 
 
-def written(value: SnapshotHeader | Manifest) -> bytes:
+def to_json(value: SnapshotHeader | Manifest) -> bytes:
     """As JSON for people and programs."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z) + b"\n"
 

@@ -24,7 +24,7 @@ from runstream.log.port import RawMessage
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.objects.port import chunks as stored_chunks
-from runstream.snapshots.container import MAX_NAME, Entry, SnapshotStream, chunks, content, entries, is_name
+from runstream.snapshots.container import MAX_NAME, SnapshotStream, TarEntry, chunks, content, entries, is_name
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import MANIFEST, ObjectKind, ObjectList
 from runstream.snapshots.reading import OBJECT_LISTS, OBJECTS, Snapshot
@@ -33,7 +33,7 @@ from runstream.snapshots.segments import Count, Hash, unpacked
 _NAMED = 5
 
 
-class Referenced:
+class ReferencedObjects:
     """Gathers what commits refer to, and compares it with what was written."""
 
     def __init__(self, kinds: Collection[ObjectKind]) -> None:
@@ -117,7 +117,7 @@ class SnapshotObject:
 
     path: str
     """In the object storage."""
-    entry: Entry
+    entry: TarEntry
     sha256: str
 
 
@@ -198,7 +198,7 @@ def objects(snapshot: Snapshot) -> Iterator[SnapshotObject]:
     Raises SnapshotError when lists and files do not agree.
     """
     lists = iter(snapshot.manifest.objects)
-    waiting: list[Entry] = []
+    waiting: list[TarEntry] = []
     for entry in entries(snapshot.file, snapshot.size):
         if entry.name.startswith(OBJECTS):
             waiting.append(entry)
@@ -211,7 +211,7 @@ def objects(snapshot: Snapshot) -> Iterator[SnapshotObject]:
             raise SnapshotError(waiting[0].name, "no list names it")
 
 
-def _matched(found: list[Entry], listed: list[_Listed]) -> Iterator[SnapshotObject]:
+def _matched(found: list[TarEntry], listed: list[_Listed]) -> Iterator[SnapshotObject]:
     for entry, said in zip(found, listed, strict=False):
         if entry.name != said.name or entry.size != said.bytes or not is_object_path(said.name):
             raise SnapshotError(entry.name, f"it is in the place of {said.name}, {said.bytes} bytes")

@@ -19,12 +19,12 @@ from typing import BinaryIO, Self
 from runstream.atomic_files import sync_file, sync_folder
 from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
 from runstream.snapshots import manifest as m
-from runstream.snapshots.container import Entry, content, entries
+from runstream.snapshots.container import TarEntry, content, entries
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.export import Resumed
 from runstream.snapshots.manifest import SnapshotHeader, read_header
 from runstream.snapshots.reading import SEGMENTS
-from runstream.snapshots.segments import MAX_SEGMENT_FILE_BYTES, SegmentDescription, described
+from runstream.snapshots.segments import MAX_SEGMENT_FILE_BYTES, SegmentDescription, describe_segment
 
 
 def resume(file: BinaryIO) -> Resumed | None:
@@ -67,7 +67,7 @@ class _Kept:
         self._segments: list[SegmentDescription] = []
         self._last: dict[int, SegmentDescription] = {}
 
-    def take(self, file: BinaryIO, entry: Entry) -> bool:
+    def take(self, file: BinaryIO, entry: TarEntry) -> bool:
         """Keep the next file; False when it cannot be kept, or belongs to what is made anew."""
         if self._header is None:
             name = m.TEXTS[len(self._contents)]
@@ -82,9 +82,9 @@ class _Kept:
         self.end = entry.end
         return True
 
-    def _segment(self, file: BinaryIO, entry: Entry, header: SnapshotHeader) -> bool:
+    def _segment(self, file: BinaryIO, entry: TarEntry, header: SnapshotHeader) -> bool:
         try:
-            segment = described(entry.name, content(file, entry, MAX_SEGMENT_FILE_BYTES), header.subjects)
+            segment = describe_segment(entry.name, content(file, entry, MAX_SEGMENT_FILE_BYTES), header.subjects)
         except SnapshotError:
             return False  # it was on its way when the export ended: it is exported again
         before = self._last.get(segment.partition)

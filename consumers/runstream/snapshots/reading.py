@@ -29,7 +29,7 @@ from runstream.log.port import RawMessage
 from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.skips import Skips
 from runstream.snapshots import manifest as m
-from runstream.snapshots.container import CUT, Entry, content, entries
+from runstream.snapshots.container import CUT, TarEntry, content, entries
 from runstream.snapshots.errors import WHOLE, SnapshotError
 from runstream.snapshots.manifest import Manifest, SnapshotHeader, parked_from, read_header, read_manifest
 from runstream.snapshots.segments import MAX_SEGMENT_FILE_BYTES, SegmentDescription, check_chain, read_segment
@@ -56,7 +56,7 @@ class Snapshot:
     size: int
     """Bytes."""
     file: BinaryIO
-    places: dict[str, Entry]
+    places: dict[str, TarEntry]
     """Where segments and lists of objects are."""
 
     def segments(self, partition: int) -> tuple[SegmentDescription, ...]:
@@ -151,7 +151,7 @@ class _Walk:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.texts: dict[str, bytes] = {}
-        self.places: dict[str, Entry] = {}
+        self.places: dict[str, TarEntry] = {}
 
     def through(self, size: int) -> _Walk:
         """Take in all files. Raises SnapshotError."""
@@ -162,7 +162,7 @@ class _Walk:
             raise SnapshotError(WHOLE, problem, code="truncatedSnapshot", hint=CUT)
         return self
 
-    def _take(self, entry: Entry) -> None:
+    def _take(self, entry: TarEntry) -> None:
         begun = len(self.texts)
         if begun < len(m.TEXTS):
             self._text(entry, m.TEXTS[begun], m.MAX_TEXT_BYTES)
@@ -179,14 +179,14 @@ class _Walk:
         else:
             raise SnapshotError(entry.name, f"it comes behind {m.END}")
 
-    def _text(self, entry: Entry, name: str, limit: int) -> None:
+    def _text(self, entry: TarEntry, name: str, limit: int) -> None:
         if entry.name != name:
             if not self.texts:
                 raise SnapshotError(WHOLE, f"it is not a snapshot: it begins with {entry.name}", code="notASnapshot")
             raise SnapshotError(entry.name, f"it is in the place of {name}")
         self.texts[name] = content(self._file, entry, limit)
 
-    def _place(self, entry: Entry) -> None:
+    def _place(self, entry: TarEntry) -> None:
         if entry.name.startswith(OBJECTS):
             return
         if not entry.name.startswith((SEGMENTS, OBJECT_LISTS)):
@@ -244,7 +244,7 @@ def _check_parked(header: SnapshotHeader, manifest: Manifest) -> None:
             raise SnapshotError(m.MANIFEST, f"it names {place} as parked, which is not in it")
 
 
-def _check_places(manifest: Manifest, places: dict[str, Entry]) -> None:
+def _check_places(manifest: Manifest, places: dict[str, TarEntry]) -> None:
     """Every listed file is there, in order and with its size, and nothing else is."""
     listed = {segment.name: segment.file_bytes for segment in manifest.segments}
     listed |= {found.name: found.file_bytes for found in manifest.objects}

@@ -370,7 +370,7 @@ def read_segment(description: SegmentDescription, data: bytes, subjects: Subject
         raise SnapshotError(name, f"it has {counted(number, 'commit')}, and should have {description.commits}")
 
 
-def described(name: str, data: bytes, subjects: Subjects, previous: str = "") -> SegmentDescription:
+def describe_segment(name: str, data: bytes, subjects: Subjects, previous: str = "") -> SegmentDescription:
     """The description of a segment of which only the file is there. Raises SnapshotError when that is not whole."""
     match = _NAME.fullmatch(name)
     if match is None or int(match[1]) >= MAX_PARTITIONS:

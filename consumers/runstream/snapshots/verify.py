@@ -41,7 +41,7 @@ from runstream.events.run import RunCreated
 from runstream.garbage import collect_seldom
 from runstream.log.port import RawMessage
 from runstream.skips import Skips
-from runstream.snapshots.container import Entry, content
+from runstream.snapshots.container import TarEntry, content
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import MANIFEST, Manifest, SnapshotHeader, parked_from
 from runstream.snapshots.objects import object_chunks, objects
@@ -62,7 +62,7 @@ _REFERENCE, _UNREADABLE, _SKIPPED = 0, -1, -2
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AggregateFinding:
     """What is wrong with an aggregate, and at which commit it shows."""
 
     partition: int
@@ -73,7 +73,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Records:
+class SegmentRecords:
     """The records of some commits of one partition, by bucket."""
 
     partition: int
@@ -110,7 +110,7 @@ class Records:
         self.buckets[key[0] % BUCKETS] += _RECORD.pack(key, place, min(version, 1 << 62))
 
 
-class Aggregates:
+class AggregateRecords:
     """All records of a snapshot; a context manager that removes its temporary files."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class Aggregates:
         for file, records in zip(self._files, buckets, strict=True):
             file.write(records)
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Iterator[AggregateFinding]:
         """Everything that is wrong, aggregate by aggregate."""
         for bucket, file in enumerate(self._files):
             size = file.tell()
@@ -159,7 +159,7 @@ def _records(file: tempfile.SpooledTemporaryFile[bytes], bucket: int, part: int,
     return found
 
 
-def _check_versions(records: list[bytes]) -> Iterator[Finding]:
+def _check_versions(records: list[bytes]) -> Iterator[AggregateFinding]:
     """What is wrong with these aggregates, whose records are in order."""
     current, reached, begun, silent = b"", 0, False, False
     for key, place, version in _RECORD.iter_unpack(b"".join(records)):
@@ -173,10 +173,10 @@ def _check_versions(records: list[bytes]) -> Iterator[Finding]:
             reached = _SKIPPED - version
         elif version == _REFERENCE:
             if not begun:
-                yield Finding(*_unpacked(place), "reference")
+                yield AggregateFinding(*_unpacked(place), "reference")
         else:
             if version != reached + 1:
-                yield Finding(*_unpacked(place), "version", reached + 1)
+                yield AggregateFinding(*_unpacked(place), "version", reached + 1)
             reached, begun = version, True
 
 
@@ -189,7 +189,7 @@ MAX_SEGMENT_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SnapshotProblem:
     """Something that is wrong, and where."""
 
     part: str
@@ -200,7 +200,7 @@ class Problem:
     what: str
 
     @classmethod
-    def of(cls, error: SnapshotError) -> Problem:
+    def of(cls, error: SnapshotError) -> SnapshotProblem:
         """What an error says."""
         return cls(error.part, error.line, error.aggregate, error.problem)
 
@@ -214,7 +214,7 @@ class SegmentToCheck:
     """A segment, and what there is to know of its snapshot."""
 
     path: Path
-    entry: Entry
+    entry: TarEntry
     description: SegmentDescription
     subjects: Subjects
     partitions: int
@@ -225,7 +225,7 @@ class SegmentToCheck:
 
 
 @dataclass(slots=True)
-class Checked:
+class CheckedSegment:
     """What came of it."""
 
     commits: int = 0
@@ -233,11 +233,11 @@ class Checked:
     parked: int = 0
     named: int = 0
     """How many of these the manifest names."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[SnapshotProblem] = field(default_factory=list)
     problem_count: int = 0
     records: list[bytearray] = field(default_factory=list)
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: SnapshotProblem) -> None:
         """Take note of a problem."""
         self.problem_count += 1
         if len(self.problems) < MAX_SEGMENT_PROBLEMS:
@@ -256,21 +256,21 @@ _types = msgspec.json.Decoder(_EventTypes).decode
 _partition_of = lru_cache(maxsize=4096)(partition_of)
 
 
-def check_segment(asked: SegmentToCheck) -> Checked:
+def check_segment(asked: SegmentToCheck) -> CheckedSegment:
     """Check one segment. Never raises for what is wrong with it."""
-    checked = Checked()
+    checked = CheckedSegment()
     try:
         with asked.path.open("rb") as file:
             data = content(file, asked.entry, MAX_SEGMENT_FILE_BYTES)
         _check_commits(asked, data, checked)
     except SnapshotError as error:
-        checked.add(Problem.of(error))
+        checked.add(SnapshotProblem.of(error))
     return checked
 
 
-def _check_commits(asked: SegmentToCheck, data: bytes, checked: Checked) -> None:
+def _check_commits(asked: SegmentToCheck, data: bytes, checked: CheckedSegment) -> None:
     description = asked.description
-    records = Records(description.partition)
+    records = SegmentRecords(description.partition)
     checked.records = records.buckets
     counts: dict[str, int] = {}
     unreadable = 0
@@ -290,10 +290,10 @@ def _check_commits(asked: SegmentToCheck, data: bytes, checked: Checked) -> None
         for kind in types:
             counts[kind] = counts.get(kind, 0) + 1
     if (counts, unreadable) != (description.events, description.unreadable):
-        checked.add(Problem(description.name, 0, "", _difference(counts, description.events)))
+        checked.add(SnapshotProblem(description.name, 0, "", _difference(counts, description.events)))
 
 
-def _was_parked(asked: SegmentToCheck, message: RawMessage, checked: Checked) -> bool:
+def _was_parked(asked: SegmentToCheck, message: RawMessage, checked: CheckedSegment) -> bool:
     """Whether the source could not apply it: then nothing is asked of it here, but that it is on its partition."""
     sequence = message.position.sequence
     first = asked.parked.get(aggregate_of(message.subject))
@@ -309,7 +309,7 @@ def _was_parked(asked: SegmentToCheck, message: RawMessage, checked: Checked) ->
 
 
 def _types_of_commit(
-    asked: SegmentToCheck, message: RawMessage, records: Records, checked: Checked
+    asked: SegmentToCheck, message: RawMessage, records: SegmentRecords, checked: CheckedSegment
 ) -> list[str] | None:
     """The types of a commit's events, which is checked; None when it is not JSON."""
     try:
@@ -338,9 +338,9 @@ def _misplaced(commit: Commit, partitions: int) -> list[str]:
     return []
 
 
-def _problem(asked: SegmentToCheck, message: RawMessage, aggregate: str, what: str) -> Problem:
+def _problem(asked: SegmentToCheck, message: RawMessage, aggregate: str, what: str) -> SnapshotProblem:
     line = message.position.sequence - asked.description.first + 1
-    return Problem(asked.description.name, line, aggregate, what)
+    return SnapshotProblem(asked.description.name, line, aggregate, what)
 
 
 def _difference(found: dict[str, int], said: dict[str, int]) -> str:
@@ -357,12 +357,12 @@ PARALLEL_BYTES = 48 << 20
 """Lines from which on other processes help: starting one takes half a second."""
 _MAX_PROCESSES = 4
 
-Tell = Callable[[int, int], None]
+OnChecked = Callable[[int, int], None]
 """Told how many commits were checked, and of how many."""
 
 
 @dataclass(slots=True)
-class Report:
+class VerifyReport:
     """What was found."""
 
     header: SnapshotHeader | None = None
@@ -376,7 +376,7 @@ class Report:
     """How many of them were decided never to be applied."""
     parked: int = 0
     """How many of them were parked in the source."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[SnapshotProblem] = field(default_factory=list)
     """Those of segments in the order of the log, then all others."""
     problem_count: int = 0
 
@@ -385,7 +385,7 @@ class Report:
         """Whether nothing is wrong."""
         return self.problem_count == 0
 
-    def add(self, problem: Problem) -> None:
+    def add(self, problem: SnapshotProblem) -> None:
         """Take note of a problem."""
         self.problem_count += 1
         if len(self.problems) < MAX_PROBLEMS:
@@ -406,18 +406,20 @@ class Report:
         )
 
 
-def verify(path: Path, *, public_key: str = "", processes: int | None = None, tell: Tell | None = None) -> Report:
+def verify(
+    path: Path, *, public_key: str = "", processes: int | None = None, tell: OnChecked | None = None
+) -> VerifyReport:
     """Check a whole snapshot. `processes` None takes one for each processor when the snapshot is large.
 
     What is wrong with the snapshot is in the report; raises BadRequestError for a file that cannot be read at all.
     """
-    report = Report()
+    report = VerifyReport()
     try:
         with open_snapshot(path, public_key=public_key) as snapshot:
             report.header, report.manifest, report.signer = snapshot.header, snapshot.manifest, snapshot.signer
             _check(snapshot, report, _processes(snapshot, processes), tell or _silent)
     except SnapshotError as error:
-        report.add(Problem.of(error))
+        report.add(SnapshotProblem.of(error))
     return report
 
 
@@ -432,8 +434,8 @@ def _processes(snapshot: Snapshot, asked: int | None) -> int:
     return 1 if small else min(len(os.sched_getaffinity(0)), _MAX_PROCESSES)
 
 
-def _check(snapshot: Snapshot, report: Report, processes: int, tell: Tell) -> None:
-    with Aggregates() as aggregates:
+def _check(snapshot: Snapshot, report: VerifyReport, processes: int, tell: OnChecked) -> None:
+    with AggregateRecords() as aggregates:
         segments, named = _to_check(snapshot), 0
         for checked in map(check_segment, segments) if processes == 1 else _shared(segments, processes):
             report.commits += checked.commits
@@ -445,7 +447,7 @@ def _check(snapshot: Snapshot, report: Report, processes: int, tell: Tell) -> No
         _add_findings(snapshot, report, aggregates.findings())
     report.problems.sort(key=lambda problem: (problem.part, problem.line))
     if named != len(snapshot.manifest.parked):
-        report.add(Problem(MANIFEST, 0, "", "of the parked commits that it names, some are not there"))
+        report.add(SnapshotProblem(MANIFEST, 0, "", "of the parked commits that it names, some are not there"))
     for problem in check_objects(snapshot):
         report.add(problem)
 
@@ -460,7 +462,7 @@ def _to_check(snapshot: Snapshot) -> Iterator[SegmentToCheck]:
         )
 
 
-def _merge(report: Report, checked: Checked, aggregates: Aggregates) -> None:
+def _merge(report: VerifyReport, checked: CheckedSegment, aggregates: AggregateRecords) -> None:
     for problem in checked.problems:
         report.add(problem)
     report.problem_count += checked.problem_count - len(checked.problems)
@@ -468,11 +470,11 @@ def _merge(report: Report, checked: Checked, aggregates: Aggregates) -> None:
         aggregates.add(checked.records)
 
 
-def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[Checked]:
+def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[CheckedSegment]:
     """The segments as they are done, a few at a time, so that results never pile up."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=collect_seldom) as pool:
-        running: set[Future[Checked]] = set()
+        running: set[Future[CheckedSegment]] = set()
         try:
             for segment in segments:
                 running.add(pool.submit(check_segment, segment))
@@ -492,7 +494,7 @@ def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[Chec
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _add_findings(snapshot: Snapshot, report: Report, findings: Iterator[Finding]) -> None:
+def _add_findings(snapshot: Snapshot, report: VerifyReport, findings: Iterator[AggregateFinding]) -> None:
     """Say which commits these are about: of the first ones in the log, since only as many are looked up as are told.
 
     They come in the order of hashes, which says nothing to anybody.
@@ -504,36 +506,38 @@ def _add_findings(snapshot: Snapshot, report: Report, findings: Iterator[Finding
     report.problem_count += next(number) - len(first)
 
 
-def _place(finding: Finding) -> tuple[int, int]:
+def _place(finding: AggregateFinding) -> tuple[int, int]:
     return finding.partition, finding.sequence
 
 
-def _add_finding(snapshot: Snapshot, report: Report, finding: Finding) -> None:
+def _add_finding(snapshot: Snapshot, report: VerifyReport, finding: AggregateFinding) -> None:
     segment = _segment_of(snapshot, finding)
     line = finding.sequence - segment.first + 1
     try:
         report.add(_described(snapshot, segment, finding, line))
     except BadRequestError as error:
-        report.add(Problem(segment.name, line, "", error.message))
+        report.add(SnapshotProblem(segment.name, line, "", error.message))
 
 
-def _segment_of(snapshot: Snapshot, finding: Finding) -> SegmentDescription:
+def _segment_of(snapshot: Snapshot, finding: AggregateFinding) -> SegmentDescription:
     segments = snapshot.segments(finding.partition)
     return segments[bisect_right([segment.first for segment in segments], finding.sequence) - 1]
 
 
-def _described(snapshot: Snapshot, segment: SegmentDescription, finding: Finding, line: int) -> Problem:
+def _described(
+    snapshot: Snapshot, segment: SegmentDescription, finding: AggregateFinding, line: int
+) -> SnapshotProblem:
     message = snapshot.message(finding.partition, finding.sequence)
     if message is None:
-        return Problem(segment.name, line, "", "its commit is missing")
+        return SnapshotProblem(segment.name, line, "", "its commit is missing")
     aggregate = aggregate_of(message.subject)
     if finding.kind == "reference":
-        return Problem(segment.name, line, aggregate, "it refers to a run or run config that is not before it")
+        return SnapshotProblem(segment.name, line, aggregate, "it refers to a run or run config that is not before it")
     what = f"version {decode(message).commit.version} comes where version {finding.version} is next"
-    return Problem(segment.name, line, aggregate, what)
+    return SnapshotProblem(segment.name, line, aggregate, what)
 
 
-def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None) -> Iterator[Problem]:
+def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None) -> Iterator[SnapshotProblem]:
     """What is wrong with the objects of a snapshot; `tell` is told the bytes that were read."""
     try:
         for found in objects(snapshot):
@@ -542,6 +546,6 @@ def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None)
                     if tell is not None:
                         tell(len(chunk))
             except SnapshotError as error:
-                yield Problem.of(error)
+                yield SnapshotProblem.of(error)
     except SnapshotError as error:
-        yield Problem.of(error)
+        yield SnapshotProblem.of(error)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from runstream.database.connection import CONNECT_SECONDS, connect, plain_url, quoted
 from runstream.database.failures import bounded, retried
-from runstream.database.transaction import Transaction, Writers, Writing
+from runstream.database.transaction import Transaction, Writers, WriterTransaction
 
 T = TypeVar("T")
 
@@ -70,7 +70,7 @@ class Database:
 
         return await retried(attempt)
 
-    async def write(self, work: Callable[[Writing], Awaitable[T]], *, timeout: float = DEFAULT_SECONDS) -> T:
+    async def write(self, work: Callable[[WriterTransaction], Awaitable[T]], *, timeout: float = DEFAULT_SECONDS) -> T:
         """As `transaction`, on a connection of a writer, and without waiting for the disk (synchronous_commit off).
 
         Only for what can be made again from the log.

@@ -74,7 +74,7 @@ MAX_IDLE = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Writing:
+class WriterTransaction:
     """An open transaction that writes what can be made again from the log: it does not wait for the disk."""
 
     connection: Connection
@@ -90,7 +90,7 @@ class Writers:
         self._idle: list[Connection] = []
 
     @asynccontextmanager
-    async def begun(self, deadline: float) -> AsyncIterator[Writing]:
+    async def begun(self, deadline: float) -> AsyncIterator[WriterTransaction]:
         """A transaction, committed when the block ends, rolled back (with its connection) when it fails."""
         async with bounded(deadline):
             connection = self._kept() or await self._connect()
@@ -100,7 +100,7 @@ class Writers:
                     f"BEGIN; SET LOCAL synchronous_commit = off; SET LOCAL statement_timeout = {milliseconds}; "
                     f"SET LOCAL idle_in_transaction_session_timeout = {IDLE_SECONDS * 1000:.0f}"
                 )
-                yield Writing(connection, deadline)
+                yield WriterTransaction(connection, deadline)
                 await connection.execute("COMMIT")
             except BaseException:
                 connection.terminate()
