@@ -72,7 +72,7 @@ class Verified:
     header: SnapshotHeader
     manifest: Manifest
     signer: str
-    """The fingerprint of the key that signed it; empty when it is not signed."""
+    """Fingerprint of the signing key; empty when the snapshot is not signed."""
     parked: int
     """How many of its commits were parked where it was exported."""
 

@@ -122,7 +122,7 @@ async def _done(child: asyncio.subprocess.Process, work: object, tell: OnDone) -
     raise InternalError(
         f"a process that worked on a partition has ended: {await child.wait()}",
         code="workerProcessEnded",
-        hint="was there too little memory?",
+        hint="it may have run out of memory: see the kernel log",
     )
 
 

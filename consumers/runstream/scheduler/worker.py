@@ -23,7 +23,7 @@ from runstream.jetstream.messaging import Progress, Questions
 from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
-from runstream.projections.parked import ParkedCommit, list_parked
+from runstream.projections.parked import ParkedCommit, list_parked, parked_lock
 from runstream.projections.store import ProjectionStore, load_partition, storable
 from runstream.scheduler.append import append_decisions, append_losses
 from runstream.scheduler.decisions import Cause, Decider, Decision

@@ -23,29 +23,29 @@ _HASH = 16
 
 @dataclass(slots=True)
 class Comparison:
-    """What was found."""
+    """The result of comparing two snapshots."""
 
     same: int = 0
     """Commits that both have."""
     only: tuple[int, int] = (0, 0)
-    """Commits that only the first, only the second has (or has at that place)."""
+    """Commits that only the first has, and that only the second has (at that place)."""
     differences: list[str] = field(default_factory=list)
-    """The first of them, for people."""
+    """The first differences, as text."""
 
     @property
     def equal(self) -> bool:
-        """Whether both say the same."""
+        """True when both hold the same commits."""
         return self.only == (0, 0)
 
     def add(self, first: int, second: int, what: str) -> None:
-        """Take note of commits that only one has."""
+        """Count commits that only one snapshot has."""
         self.only = (self.only[0] + first, self.only[1] + second)
         if len(self.differences) < MAX_DIFFERENCES:
             self.differences.append(what)
 
 
 def compare(first: Snapshot, second: Snapshot) -> Comparison:
-    """Compare what two open snapshots hold. Raises SnapshotError when one of them is damaged."""
+    """Compare two open snapshots. Raises SnapshotError when one of them is damaged."""
     found = Comparison()
     if first.header.partitions == second.header.partitions:
         for partition in range(first.header.partitions):
@@ -78,7 +78,7 @@ def _length(manifest: Manifest, partition: int) -> int:
 
 
 def _compare_aggregates(first: Snapshot, second: Snapshot, found: Comparison) -> None:
-    """The commits as sets, a bucket at a time: a version is part of a commit, so its order is compared as well."""
+    """Compare the commits as sets, one bucket at a time; a commit holds its version, so this compares order as well."""
     sides = (_digests(first), _digests(second))
     for one, other in zip(*sides, strict=True):
         found.same += len(one & other)
@@ -89,7 +89,7 @@ def _compare_aggregates(first: Snapshot, second: Snapshot, found: Comparison) ->
 
 
 def _digests(snapshot: Snapshot) -> Iterator[frozenset[bytes]]:
-    """For each bucket the digests of its commits, each with the beginning of its subject."""
+    """Yield each bucket's commit digests, each followed by the beginning of its subject."""
     files = [spooled() for _ in range(BUCKETS)]
     try:
         for partition in range(snapshot.header.partitions):

@@ -1,7 +1,7 @@
-"""The tar that a snapshot is: written as a stream, read strictly.
+"""The tar of a snapshot: written as a stream, read strictly.
 
-Only plain files with plain names; what `tar` writes beyond that (folders, links, long names, sparse files, other
-block sizes) is refused, and so is anything that is not zero where nothing should be. Names are never used as paths.
+It holds plain files with plain names. The reader refuses everything else that `tar` can write (folders, links, long
+names, sparse files, other block sizes) and padding that is not zero. Names are never used as paths.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from runstream.snapshots.errors import WHOLE, SnapshotError
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-"""What every tar ends with."""
+"""The two blocks of zeros that end a tar."""
 MAX_NAME = 99
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _CHUNK = 1 << 20
@@ -27,31 +27,31 @@ _NOT_OURS = "it was not written by `runstream export`; another program's tar, al
 
 
 Send = Callable[[bytes], Awaitable[None]]
-"""Takes the next bytes of the snapshot; returns when there is room for more."""
+"""Sends the next bytes of the snapshot; returns when there is room for more."""
 
 
 @dataclass(frozen=True, slots=True)
 class TarEntry:
-    """A file inside of the tar."""
+    """A file in the tar."""
 
     name: str
     offset: int
-    """Of its first byte."""
+    """Offset of its first byte."""
     size: int
 
     @property
     def end(self) -> int:
-        """Of its last block."""
+        """Offset behind its last block."""
         return self.offset + self.size + _padding(self.size)
 
 
 def is_name(name: str) -> bool:
-    """Whether a file inside of a snapshot can be called this."""
+    """Return whether a file in a snapshot may have this name."""
     return len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
 
 
 def header(name: str, size: int, modified: datetime) -> bytes:
-    """The block before a file's content. Raises ValueError for a name that cannot be one."""
+    """Return the header block of a file. Raises ValueError for an invalid name."""
     if not is_name(name):
         raise ValueError(f"{name!r} cannot be the name of a file in a snapshot")
     info = tarfile.TarInfo(name)
@@ -60,7 +60,7 @@ def header(name: str, size: int, modified: datetime) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """The zeros behind a file's content."""
+    """Return the zeros that follow a file's content."""
     return bytes(_padding(size))
 
 
@@ -69,7 +69,7 @@ def _padding(size: int) -> int:
 
 
 class SnapshotStream:
-    """The tar as it is sent; one file at a time."""
+    """The tar on its way out, one file at a time."""
 
     def __init__(self, send: Send, created: datetime, sent: Callable[[int], None]) -> None:
         self._send, self._created, self._sent_bytes = send, created, sent
@@ -83,16 +83,16 @@ class SnapshotStream:
             await self._sent(padding(len(content)))
 
     async def begin(self, name: str, size: int) -> None:
-        """Send the header of a file whose content follows in pieces; then `end`. Nothing else may be sent meanwhile."""
+        """Send the header of a file whose content follows by `piece`; no other file can start before `end`."""
         await self._lock.acquire()
         await self._sent(header(name, size, self._created))
 
     async def piece(self, content: bytes) -> None:
-        """Send a piece of the file that was begun."""
+        """Send a piece of the current file."""
         await self._sent(content)
 
     async def end(self, size: int) -> None:
-        """Send what is behind the file that was begun."""
+        """End the current file."""
         await self._sent(padding(size))
         self._lock.release()
 
@@ -107,9 +107,9 @@ class SnapshotStream:
 
 
 def entries(file: BinaryIO, size: int) -> Iterator[TarEntry]:
-    """The files of a tar of this many bytes in their order. Raises SnapshotError for whatever is not as we write it.
+    """Yield the files of a tar of this size, in order. Raises SnapshotError for anything that an export does not write.
 
-    Ends after the two blocks of zeros that have to be the last ones. Contents are skipped, not read.
+    Ends after the two blocks of zeros, which must be the last ones. Contents are skipped, not read.
     """
     at = 0
     last = WHOLE
@@ -162,7 +162,7 @@ def _entry(block: bytes, at: int) -> TarEntry:
 
 
 def _sums_up(block: bytes) -> bool:
-    """Whether the header's checksum is right: the sum of its bytes, with spaces where the sum itself is."""
+    """Return whether the header's checksum is right: the sum of its bytes, with spaces in place of the sum itself."""
     text = block[148:156]
     return text == b"%06o\0 " % (sum(block) - sum(text) + 8 * 32)
 
@@ -177,7 +177,7 @@ def _size(block: bytes, name: str) -> int:
 
 
 def content(file: BinaryIO, entry: TarEntry, limit: int) -> bytes:
-    """All of a file that may have at most `limit` bytes. Raises SnapshotError."""
+    """Return the content of a file of at most `limit` bytes. Raises SnapshotError."""
     if entry.size > limit:
         raise SnapshotError(entry.name, f"it has {counted(entry.size, 'byte')}; more than {limit} are not read")
     file.seek(entry.offset)
@@ -188,7 +188,7 @@ def content(file: BinaryIO, entry: TarEntry, limit: int) -> bytes:
 
 
 def chunks(file: BinaryIO, entry: TarEntry) -> Iterator[bytes]:
-    """A file's content, one MiB at a time. Raises SnapshotError when the tar became shorter meanwhile."""
+    """Yield a file's content, one MiB at a time. Raises SnapshotError when the tar became shorter in the meantime."""
     at, end = entry.offset, entry.offset + entry.size
     while at < end:
         file.seek(at)

@@ -1,4 +1,4 @@
-"""What is wrong with a snapshot, and where exactly."""
+"""The error of a damaged snapshot, with the exact place."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from runstream.errors import BadRequestError
 
 WHOLE = "the file"
-"""The part of an error that concerns the whole snapshot."""
-_HINT = "take another copy of the file, or export again; `runstream snapshot verify` tells all that is wrong"
+"""The `part` of an error that concerns the whole snapshot."""
+_HINT = "take another copy of the file, or export again; `runstream snapshot verify` lists every problem"
 
 
 class SnapshotError(BadRequestError):
-    """A snapshot, or a segment of the log, is not what it says it is.
+    """A snapshot, or a segment of the log, is damaged.
 
-    `part` names the file inside the snapshot, or the segment; `line` counts from 1, 0 is the whole part.
+    `part` names the file in the snapshot, or the segment; `line` counts from 1, 0 stands for the whole part.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SnapshotError(BadRequestError):
 
 @contextmanager
 def name_file_in_errors(file: Path) -> Iterator[None]:
-    """Let errors of the whole snapshot name its file as the user did."""
+    """Make errors about the whole snapshot name its file."""
     try:
         yield
     except SnapshotError as error:

@@ -27,7 +27,7 @@ from runstream.snapshots.segments import Count, Hash, SegmentDescription, Sequen
 from runstream.subjects import MAX_PARTITIONS, Subjects, aggregate_of
 
 FORMAT = 1
-"""Of the snapshot; `docs/formats/snapshot.md` describes it."""
+"""Version of the snapshot format, described in `docs/formats/snapshot.md`."""
 README = "README.md"
 EVENT_TYPES = "event-types.md"
 SNAPSHOT = "snapshot.json"
@@ -35,7 +35,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "signature.ed25519"
 END = "END"
 TEXTS = (README, EVENT_TYPES, SNAPSHOT)
-"""What a snapshot begins with, in this order."""
+"""The first files of a snapshot, in this order."""
 MAX_TEXT_BYTES = 1 << 20
 MAX_MANIFEST_BYTES = 64 << 20
 ObjectKind = Literal["logs", "archives"]
@@ -47,37 +47,37 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotHeader:
-    """`snapshot.json`: what is being exported."""
+    """`snapshot.json`: what the export includes."""
 
     format: Sequence
     runstream: _Text
-    """The version that wrote it."""
+    """Version of Runstream that wrote it."""
     created: _Moment
     namespace: _Token
     service: _Token
     epoch: Sequence
     partitions: Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTITIONS)]
     ends: tuple[Count, ...]
-    """For each partition the last sequence that may be included, taken once at the beginning."""
+    """The last sequence of each partition that the export may include, read once at its beginning."""
     until: _Moment | None
-    """Only what comes before a partition's first commit that was made later than this; None for no such limit."""
+    """Each partition ends before its first commit made later than this; None for no limit."""
     objects: tuple[ObjectKind, ...]
-    """What of the object storage is included."""
+    """The kinds of objects that are included."""
 
     @property
     def subjects(self) -> Subjects:
-        """How the log was named that it is of."""
+        """The subjects of the exported log."""
         return Subjects(self.namespace, self.service, self.epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectList:
-    """A file that lists the objects before it: their names in the snapshot, sizes and hashes."""
+    """The list of the objects before it, with names, sizes and hashes."""
 
     name: _Text
     objects: Sequence
     bytes: Count
-    """Of the objects."""
+    """Total size of the objects."""
     file_bytes: Sequence
     file_sha256: Hash
 
@@ -89,42 +89,42 @@ class FirstParked:
     partition: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTITIONS)]
     sequence: Sequence
     subject: Annotated[str, msgspec.Meta(max_length=512)]
-    """What follows the partition in it, as in a segment."""
+    """The part of the subject behind the partition, as in a segment."""
     reason: Annotated[str, msgspec.Meta(max_length=2000)]
     """For people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """`manifest.json`: what the snapshot holds."""
+    """`manifest.json`: the contents of the snapshot."""
 
     format: Sequence
     texts: dict[str, Hash]
-    """The SHA-256 of each of the files that it begins with."""
+    """SHA-256 of each of the first files."""
     positions: tuple[Count, ...]
-    """For each partition the last sequence that is included; 0 for none."""
+    """The last included sequence of each partition; 0 for none."""
     commits: Count
     events: dict[Annotated[str, msgspec.Meta(max_length=80)], Sequence]
-    """How many there are of each type."""
+    """Number of events of each type."""
     unreadable: Count
-    """Commits of which no event could be counted."""
+    """Number of commits whose events cannot be counted."""
     segments: tuple[SegmentDescription, ...]
     objects: tuple[ObjectList, ...]
     left_out: tuple[str, ...]
-    """What a deployment has besides, and this snapshot has not; for people."""
+    """Data of the deployment that the snapshot does not hold, as text."""
     public_key: Annotated[str, msgspec.Meta(max_length=1000)]
-    """PEM of the Ed25519 key that checks the signature; empty when it is not signed."""
+    """PEM of the Ed25519 public key that checks the signature; empty without a signature."""
     parked: tuple[FirstParked, ...] = ()
-    """The first that was parked of each aggregate that has one. Runstream 0.1 did not say."""
+    """The first parked commit of each aggregate with parked commits. Runstream 0.1 did not write this."""
 
     @property
     def event_count(self) -> int:
-        """How many events there are in all."""
+        """Total number of events."""
         return sum(self.events.values())
 
 
 def events_by_type(segments: tuple[SegmentDescription, ...]) -> dict[str, int]:
-    """How many events of each type the segments have together, by name."""
+    """Return the number of events of each type in all segments, by name."""
     total: Counter[str] = Counter()
     for segment in segments:
         total.update(segment.events)
@@ -132,7 +132,7 @@ def events_by_type(segments: tuple[SegmentDescription, ...]) -> dict[str, int]:
 
 
 def positions_of(segments: tuple[SegmentDescription, ...], partitions: int) -> tuple[int, ...]:
-    """The last sequence of each partition; the segments of each are in order."""
+    """Return the last sequence of each partition; the segments of each must be in order."""
     ends = [0] * partitions
     for segment in segments:
         ends[segment.partition] = segment.last
@@ -140,24 +140,24 @@ def positions_of(segments: tuple[SegmentDescription, ...], partitions: int) -> t
 
 
 def parked_from(manifest: Manifest, subjects: Subjects, partition: int) -> dict[str, int]:
-    """From which sequence on the aggregates of a partition are parked."""
+    """Return the first parked sequence of each aggregate of a partition."""
     prefix = subjects.prefix(partition)
     mine = (one for one in manifest.parked if one.partition == partition)
     return {aggregate_of(f"{prefix}.{one.subject}"): one.sequence for one in mine}
 
 
 def to_json(value: SnapshotHeader | Manifest) -> bytes:
-    """As JSON for people and programs."""
+    """Return the value as indented JSON."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z) + b"\n"
 
 
 def end_of(manifest: bytes) -> bytes:
-    """The content of the last file; `sha256sum -c` takes it."""
+    """Return the content of the last file, in the format of `sha256sum -c`."""
     return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
 
 
 def read_header(content: bytes) -> SnapshotHeader:
-    """The `snapshot.json`. Raises SnapshotError."""
+    """Parse `snapshot.json`. Raises SnapshotError."""
     header = _read(SNAPSHOT, content, SnapshotHeader)
     if len(header.ends) != header.partitions:
         raise SnapshotError(SNAPSHOT, f"it has {counted(header.partitions, 'partition')} and {len(header.ends)} ends")
@@ -165,7 +165,7 @@ def read_header(content: bytes) -> SnapshotHeader:
 
 
 def read_manifest(content: bytes) -> Manifest:
-    """The `manifest.json`. Raises SnapshotError."""
+    """Parse `manifest.json`. Raises SnapshotError."""
     return _read(MANIFEST, content, Manifest)
 
 
@@ -179,7 +179,7 @@ def _read(part: str, content: bytes, kind: type[T]) -> T:
 
 
 def _require_format(part: str, found: Mapping[str, object]) -> None:
-    """A newer one is told as such, whatever else it says."""
+    """Raise newerSnapshot for a later format, before any other check."""
     number = found.get("format")
     if isinstance(number, int) and number > FORMAT:
         raise SnapshotError(
@@ -223,7 +223,7 @@ the server had it.
 
 
 def readme(header: SnapshotHeader) -> bytes:
-    """The README.md of a snapshot."""
+    """Return the README.md of a snapshot."""
     return _README.format(
         namespace=header.namespace,
         service=header.service,
@@ -235,7 +235,7 @@ def readme(header: SnapshotHeader) -> bytes:
 
 
 def event_types() -> bytes:
-    """The event-types.md of a snapshot: every type that this Runstream writes."""
+    """Return the event-types.md of a snapshot: every event type that this version writes."""
     lines = ["# Types of events", "", "| type | version | says | fields |", "|---|---|---|---|"]
     lines += [_row(name, event) for name, event in registry.EVENT_TYPES.items()]
     return ("\n".join(lines) + "\n").encode()

@@ -34,7 +34,7 @@ _NAMED = 5
 
 
 class ReferencedObjects:
-    """Gathers what commits refer to, and compares it with what was written."""
+    """The objects that commits refer to, less those that the export wrote."""
 
     def __init__(self, kinds: Collection[ObjectKind]) -> None:
         self._kinds = kinds
@@ -42,7 +42,7 @@ class ReferencedObjects:
         self._expected: dict[bytes, tuple[str, str, int | None]] = {}
 
     def take(self, messages: Iterable[RawMessage]) -> None:
-        """Take in commits of a partition, in their order."""
+        """Add the references of a partition's commits; they must come in order."""
         if not self._kinds:
             return
         for message in messages:
@@ -53,7 +53,7 @@ class ReferencedObjects:
         try:
             commit = decode(message).commit
         except BadRequestError:
-            return  # what cannot be read refers to nothing
+            return  # an unreadable commit refers to nothing
         task = commit.address.id
         for event in commit.events:
             match event:
@@ -69,11 +69,11 @@ class ReferencedObjects:
             self._expected[_hash(_path(kind, stored, step))] = (kind, stored, step)
 
     def found(self, path: str) -> None:
-        """An object was written."""
+        """Note that the export wrote an object."""
         self._expected.pop(_hash(path), None)
 
     def require_all(self) -> None:
-        """Raises InternalError that names objects that were not found."""
+        """Raise InternalError with the missing objects, if there are any."""
         if not self._expected:
             return
         missing = sorted(_path(*each) for each in self._expected.values())
@@ -83,7 +83,7 @@ class ReferencedObjects:
             f"{', '.join(missing[:_NAMED])}{more}",
             code="objectsMissing",
             details={"missing": missing[:1000]},
-            hint="is it the right object storage? export without --with, or bring them back from a backup",
+            hint="check that it is the right object storage; export without --with, or restore them from a backup",
         )
 
 
@@ -113,20 +113,20 @@ _read_listed = msgspec.json.Decoder(_Listed).decode
 
 @dataclass(frozen=True, slots=True)
 class SnapshotObject:
-    """An object in a snapshot."""
+    """An object of a snapshot."""
 
     path: str
-    """In the object storage."""
+    """Its path in the object storage."""
     entry: TarEntry
     sha256: str
 
 
 ObjectWriter = Callable[[SnapshotStream, Callable[[str], None]], AsyncIterator[ObjectList]]
-"""Writes objects and then the lists of them, which it yields; says the path of each object that it wrote."""
+"""Writes objects and their lists, and yields the lists; calls back with the path of each object written."""
 
 
 def object_writer(storage: ObjectStorage, kinds: Sequence[ObjectKind]) -> ObjectWriter:
-    """What writes all objects of these kinds."""
+    """Return a writer of all objects of these kinds."""
 
     async def write(stream: SnapshotStream, written_path: Callable[[str], None]) -> AsyncIterator[ObjectList]:
         lists = 0
@@ -148,9 +148,9 @@ def object_writer(storage: ObjectStorage, kinds: Sequence[ObjectKind]) -> Object
 
 
 async def _write(storage: ObjectStorage, path: str, stream: SnapshotStream) -> _Listed | None:
-    """Write one object; None for one that is gone meanwhile, or that is none of ours."""
+    """Write one object; None for one that is deleted in the meantime or not Runstream's."""
     if not is_object_path(path):
-        log.warning("an object is left out: it is none of ours", action="object_left_out", path=path)
+        log.warning("an object is left out: its path is not one of Runstream's", action="object_left_out", path=path)
         return None
     try:
         stored = await storage.read(path)
@@ -188,14 +188,14 @@ async def _write_list(number: int, listed: list[_Listed], stream: SnapshotStream
 
 
 def is_object_path(path: str) -> bool:
-    """Whether a snapshot may hold, and an import may store, an object with this path."""
+    """Return whether a snapshot may hold, and an import may store, an object with this path."""
     return _PATH.fullmatch(path) is not None and is_name(path)
 
 
 def objects(snapshot: Snapshot) -> Iterator[SnapshotObject]:
-    """The objects of a snapshot, each with the hash that it should have; `object_chunks` reads them.
+    """Yield the objects of a snapshot with their listed hashes; `object_chunks` reads them.
 
-    Raises SnapshotError when lists and files do not agree.
+    Raises SnapshotError when lists and files disagree.
     """
     lists = iter(snapshot.manifest.objects)
     waiting: list[TarEntry] = []
@@ -225,22 +225,22 @@ def _read_list(snapshot: Snapshot, described: ObjectList) -> list[_Listed]:
     name = described.name
     data = content(snapshot.file, snapshot.places[name], _LIST_BYTES)
     if hashlib.sha256(data).hexdigest() != described.file_sha256:
-        raise SnapshotError(name, "it was changed: its SHA-256 is not the one in the manifest")
+        raise SnapshotError(name, "it was changed: its SHA-256 differs from the manifest")
     lines = b"".join(unpacked(name, data, _LIST_BYTES)).splitlines()
     try:
         listed = [_read_listed(line) for line in lines]
     except (ValueError, RecursionError) as error:
         raise SnapshotError(name, f"it cannot be read: {error}") from error
     if (len(listed), sum(found.bytes for found in listed)) != (described.objects, described.bytes):
-        raise SnapshotError(name, "its counts are not those in the manifest")
+        raise SnapshotError(name, "its counts differ from the manifest")
     return listed
 
 
 def object_chunks(snapshot: Snapshot, found: SnapshotObject) -> Iterator[bytes]:
-    """The content of an object, one MiB at a time. Raises SnapshotError behind the last one if it was changed."""
+    """Yield the content of an object, one MiB at a time. Raises SnapshotError at its end if it was changed."""
     hashed = hashlib.sha256()
     for chunk in chunks(snapshot.file, found.entry):
         hashed.update(chunk)
         yield chunk
     if hashed.hexdigest() != found.sha256:
-        raise SnapshotError(found.entry.name, "it was changed: its SHA-256 is not the one in its list")
+        raise SnapshotError(found.entry.name, "it was changed: its SHA-256 differs from its list")

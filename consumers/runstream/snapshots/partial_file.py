@@ -28,10 +28,10 @@ from runstream.snapshots.segments import MAX_SEGMENT_FILE_BYTES, SegmentDescript
 
 
 def resume(file: BinaryIO) -> Resumed | None:
-    """What is there, with everything behind it cut off and the file at its end; None for nothing worth keeping.
+    """Truncate the file behind what can be kept, seek to its end and return that part; None when there is none.
 
-    The file is open for reading and writing. Raises SnapshotError when it is something else than an interrupted
-    export, BadRequestError when it is complete.
+    The file is open for reading and writing. Raises SnapshotError when it is not an interrupted export,
+    BadRequestError when it is complete.
     """
     size = os.fstat(file.fileno()).st_size
     found = _Kept()
@@ -58,7 +58,7 @@ def _complete() -> BadRequestError:
 
 
 class _Kept:
-    """What was found to be whole, from the beginning on."""
+    """The part of an interrupted export that is whole, from its beginning."""
 
     def __init__(self) -> None:
         self.end = 0
@@ -68,7 +68,7 @@ class _Kept:
         self._last: dict[int, SegmentDescription] = {}
 
     def take(self, file: BinaryIO, entry: TarEntry) -> bool:
-        """Keep the next file; False when it cannot be kept, or belongs to what is made anew."""
+        """Keep the next file; False when it is damaged, or when the export writes it again."""
         if self._header is None:
             name = m.TEXTS[len(self._contents)]
             if entry.name != name:
@@ -86,7 +86,7 @@ class _Kept:
         try:
             segment = describe_segment(entry.name, content(file, entry, MAX_SEGMENT_FILE_BYTES), header.subjects)
         except SnapshotError:
-            return False  # it was on its way when the export ended: it is exported again
+            return False  # it was being written when the export ended: export it again
         before = self._last.get(segment.partition)
         follows = segment.first == (before.last + 1 if before is not None else 1)
         if not follows or segment.partition >= header.partitions or segment.last > header.ends[segment.partition]:
@@ -97,7 +97,7 @@ class _Kept:
         return True
 
     def resumed(self) -> Resumed | None:
-        """All of it."""
+        """Return what is kept; None without a whole header."""
         if self._header is None:
             return None
         texts = {name: hashlib.sha256(text).hexdigest() for name, text in self._contents.items()}
@@ -105,14 +105,14 @@ class _Kept:
 
 
 class SnapshotFile:
-    """A file that is being exported to. A context manager; without `finish` the part stays, to be resumed."""
+    """The file of an export. A context manager: without `finish`, the part stays and can be resumed."""
 
     def __init__(self, path: Path, *, resuming: bool) -> None:
         self.path = path
         self.part = path.with_name(path.name + ".part")
         self._resuming = resuming
         self.resumed: Resumed | None = None
-        """What is there already."""
+        """The part of an interrupted export that is kept."""
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> Self:
@@ -136,20 +136,20 @@ class SnapshotFile:
         if self._file is None:
             return
         with contextlib.suppress(OSError) if error is not None else self._written():
-            self._file.close()  # It flushes, and a full disk refuses that once more.
+            self._file.close()  # Closing flushes, and a full disk refuses that once more.
         if error is not None and self.part.stat().st_size == 0:
-            self.part.unlink()  # nothing was exported: nothing could be resumed
+            self.part.unlink()  # nothing was exported, so there is nothing to resume
 
     @property
     def begun(self) -> bool:
-        """Whether there is something that can be resumed."""
+        """True when the part can be resumed."""
         return self._file is not None and self.part.exists()
 
     def _open(self) -> BinaryIO:
         try:
             flags = os.O_RDWR | os.O_CLOEXEC | (0 if self._resuming else os.O_CREAT | os.O_EXCL)
             file = os.fdopen(os.open(self.part, flags, 0o600), "r+b")
-            os.fchmod(file.fileno(), 0o600)  # an earlier version let others read what it began
+            os.fchmod(file.fileno(), 0o600)  # earlier versions created parts that others could read
             return file
         except FileNotFoundError as error:
             if not self._resuming:
@@ -167,23 +167,23 @@ class SnapshotFile:
             raise _not_writable(self.path, error) from error
 
     async def send(self, content: bytes) -> None:
-        """Write the next bytes. Raises InternalError when they cannot be written: what there is can be resumed."""
+        """Write the next bytes. Raises InternalError when the disk refuses them; the part can then be resumed."""
         with self._written():
             await asyncio.to_thread(self._opened().write, content)
 
     def flush(self) -> None:
-        """Let others see in the part what was written. Raises as `send` does."""
+        """Flush the part. Raises as `send` does."""
         with self._written():
             self._opened().flush()
 
     async def finish(self) -> None:
-        """It is whole: make it durable, and give it its name. Raises as `send` does."""
+        """Make the complete file durable and give it its name. Raises as `send` does."""
         with self._written():
             await asyncio.to_thread(self._finish)
 
     @contextlib.contextmanager
     def _written(self) -> Iterator[None]:
-        """Turn what the disk refuses into an error that says how to go on."""
+        """Turn errors of the disk into an error that says how to resume."""
         try:
             yield
         except OSError as error:

@@ -1,8 +1,8 @@
-"""A snapshot file, opened: its structure is as it should be, and every file in it has the size that the manifest says.
+"""Opening a snapshot: its structure is sound, and every file in it has the size that the manifest says.
 
-What opening has checked: the tar, the hash of the manifest, its signature, the chain of segments, counts and positions.
-What `messages` and `objects` check on the way: the hashes. What neither looks at: whether the commits make sense
-(`runstream.snapshots.verify`).
+Opening checks the tar, the hash of the manifest, its signature, the chain of segments, counts and positions. Reading
+(`messages`, `objects`) checks hashes on the way. Whether the commits are consistent is for
+`runstream.snapshots.verify`.
 
     with open_snapshot(path) as snapshot:
         for partition in range(snapshot.header.partitions):
@@ -37,47 +37,47 @@ from runstream.snapshots.signing import SIGNATURE_BYTES, check_signature, finger
 from runstream.subjects import Subjects, aggregate_of
 
 MAX_LISTED = 200_000
-"""Segments and lists of objects that a snapshot may have: more could not be in its manifest."""
+"""Limit of segments and object lists in a snapshot; a manifest cannot hold more."""
 OBJECTS = (f"{LOGS}/", f"{ARCHIVES}/")
-"""What the files of objects begin with: each has its own path."""
+"""Prefixes of the files of objects; each file has the object's own path."""
 OBJECT_LISTS = "object-lists/"
 SEGMENTS = "segments/"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An open snapshot; made by `open_snapshot`."""
+    """An open snapshot, from `open_snapshot`."""
 
     path: Path
     header: SnapshotHeader
     manifest: Manifest
     signer: str
-    """The fingerprint of the key that signed it; empty when it is not signed."""
+    """Fingerprint of the signing key; empty when the snapshot is not signed."""
     size: int
     """Bytes."""
     file: BinaryIO
     places: dict[str, TarEntry]
-    """Where segments and lists of objects are."""
+    """The tar entries of segments and object lists, by name."""
 
     def segments(self, partition: int) -> tuple[SegmentDescription, ...]:
-        """The segments of a partition in order."""
+        """Return the segments of a partition in order."""
         return tuple(segment for segment in self.manifest.segments if segment.partition == partition)
 
     def segment_data(self, description: SegmentDescription) -> bytes:
-        """The bytes of a segment's file. Raises SnapshotError when it is too large to be one."""
+        """Return the bytes of a segment's file. Raises SnapshotError when it is too large."""
         return content(self.file, self.places[description.name], MAX_SEGMENT_FILE_BYTES)
 
     def messages(self, partition: int, subjects: Subjects | None = None) -> Iterator[RawMessage]:
-        """The messages of a partition in order, of the epoch and namespace that were exported or, if given, of another.
+        """Yield the messages of a partition in order, with the exported subjects or with the given ones.
 
-        Memory holds one segment. Raises SnapshotError when something was changed; what was yielded until then had
+        Memory holds one segment. Raises SnapshotError when something was changed; every message yielded before has
         the right hash.
         """
         for description in self.segments(partition):
             yield from read_segment(description, self.segment_data(description), subjects or self.header.subjects)
 
     def message(self, partition: int, sequence: int) -> RawMessage | None:
-        """One message; None when it is not included. Raises SnapshotError."""
+        """Return one message; None when the snapshot does not include it. Raises SnapshotError."""
         for description in self.segments(partition):
             if description.first <= sequence <= description.last:
                 messages = read_segment(description, self.segment_data(description), self.header.subjects)
@@ -85,20 +85,20 @@ class Snapshot:
         return None
 
     def skips(self) -> Skips:
-        """What is decided to be skipped; only segments with such decisions are read. Raises SnapshotError."""
+        """Return the skip decisions, reading only the segments that have some. Raises SnapshotError."""
         skips = Skips()
         for description in self.manifest.segments:
             if CommitSkipped.__name__ in description.events:
                 for message in read_segment(description, self.segment_data(description), self.header.subjects):
                     if message.subject.split(".")[4] == "skip":
-                        with contextlib.suppress(BadRequestError):  # what cannot be read decides nothing
+                        with contextlib.suppress(BadRequestError):  # an unreadable commit decides nothing
                             skips.take(decode(message))
         return skips
 
     def commits(self, partition: int) -> Iterator[StoredCommit]:
-        """The same as commits, decoded and upcast, without what was parked in the source; skipped ones have no events.
+        """Yield decoded and upcast commits, without those parked in the source; skipped ones have no events.
 
-        Raises SnapshotError for one that cannot be read.
+        Raises SnapshotError for a commit that does not decode.
         """
         skips, parked = self.skips(), parked_from(self.manifest, self.header.subjects, partition)
         for message in self.messages(partition):
@@ -112,9 +112,9 @@ class Snapshot:
 
 @contextlib.contextmanager
 def open_snapshot(path: Path, *, public_key: str = "") -> Iterator[Snapshot]:
-    """Open a snapshot, and check its structure. With a public key (PEM) it has to be signed with that.
+    """Open a snapshot and check its structure. With a public key (PEM), it must be signed with that key.
 
-    Raises SnapshotError that names the part that is wrong, NotExistError when there is no such file.
+    Raises SnapshotError with the damaged part, NotExistError when the file does not exist.
     """
     try:
         file = path.open("rb")
@@ -135,9 +135,9 @@ def _opened(path: Path, file: BinaryIO, public_key: str) -> Snapshot:
         raise SnapshotError(m.MANIFEST, f"it was changed: its SHA-256 is not the one in {m.END}")
     for name in m.TEXTS:
         if manifest.texts.get(name) != hashlib.sha256(found.texts[name]).hexdigest():
-            raise SnapshotError(name, "it was changed: its SHA-256 is not the one in the manifest")
+            raise SnapshotError(name, "it was changed: its SHA-256 differs from the manifest")
     if manifest.texts.keys() != set(m.TEXTS):
-        raise SnapshotError(m.MANIFEST, "it names other texts than a snapshot has")
+        raise SnapshotError(m.MANIFEST, "it names texts that a snapshot does not have")
     signer = _signer(manifest, found.texts, public_key)
     _check_segments(header, manifest)
     _check_parked(header, manifest)
@@ -146,7 +146,7 @@ def _opened(path: Path, file: BinaryIO, public_key: str) -> Snapshot:
 
 
 class _Walk:
-    """One walk over the files of the tar, in the order that they must have."""
+    """One pass over the files of the tar, which must come in a fixed order."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -154,7 +154,7 @@ class _Walk:
         self.places: dict[str, TarEntry] = {}
 
     def through(self, size: int) -> _Walk:
-        """Take in all files. Raises SnapshotError."""
+        """Read all files. Raises SnapshotError."""
         for entry in entries(self._file, size):
             self._take(entry)
         if m.END not in self.texts:
@@ -167,7 +167,7 @@ class _Walk:
         if begun < len(m.TEXTS):
             self._text(entry, m.TEXTS[begun], m.MAX_TEXT_BYTES)
             if begun == len(m.TEXTS) - 1:
-                read_header(self.texts[m.SNAPSHOT])  # a newer format is told before anything else is found strange
+                read_header(self.texts[m.SNAPSHOT])  # report a newer format before anything that is unknown here
         elif begun == len(m.TEXTS) and entry.name != m.MANIFEST:
             self._place(entry)
         elif begun == len(m.TEXTS):
@@ -214,13 +214,13 @@ def _signer(manifest: Manifest, texts: dict[str, bytes], public_key: str) -> str
             m.SIGNATURE,
             f"it was signed with the key {fingerprint(manifest.public_key)}, not with {fingerprint(public_key)}",
             code="wrongSignature",
-            hint="whose key is it? If you trust it, name it with --key",
+            hint="if you trust that key, name it with --key",
         )
     return fingerprint(manifest.public_key)
 
 
 def _check_segments(header: SnapshotHeader, manifest: Manifest) -> None:
-    """The chain, and that positions and counts are those of the segments."""
+    """Check the chain, and that positions and counts match the segments."""
     segments = manifest.segments
     ends = check_chain(segments, header.epoch, header.partitions)
     begun: set[int] = set()
@@ -230,7 +230,7 @@ def _check_segments(header: SnapshotHeader, manifest: Manifest) -> None:
         begun.add(segment.partition)
     counts = (sum(s.commits for s in segments), sum(s.unreadable for s in segments), m.events_by_type(segments))
     if ends != manifest.positions or counts != (manifest.commits, manifest.unreadable, manifest.events):
-        raise SnapshotError(m.MANIFEST, "its positions or counts are not those of its segments")
+        raise SnapshotError(m.MANIFEST, "its positions or counts differ from its segments")
     for partition, (end, limit) in enumerate(zip(ends, header.ends, strict=True)):
         if end > limit or (end < limit and header.until is None):
             problem = f"partition {partition} goes up to {end}, and should go up to {limit}"
@@ -245,7 +245,7 @@ def _check_parked(header: SnapshotHeader, manifest: Manifest) -> None:
 
 
 def _check_places(manifest: Manifest, places: dict[str, TarEntry]) -> None:
-    """Every listed file is there, in order and with its size, and nothing else is."""
+    """Check that exactly the listed files are present, in order and with their sizes."""
     listed = {segment.name: segment.file_bytes for segment in manifest.segments}
     listed |= {found.name: found.file_bytes for found in manifest.objects}
     for name, size in listed.items():

@@ -55,7 +55,7 @@ from runstream.subjects import MAX_PARTITIONS, Subjects
 MAX_LINE_BYTES = MAX_BODY_BYTES * 4 // 3 + 4096
 _LONG_BYTES = 1 << 20
 _MAX_VALUES = 1_000_000
-"""In a line of more than 1 MiB: JSON could make a hundred bytes of memory from one of text."""
+"""Values allowed in a line of more than 1 MiB: JSON can turn one byte of text into a hundred bytes of memory."""
 _UNKNOWN = "(not a type)"
 _NOTHING = msgspec.Raw()
 
@@ -74,7 +74,7 @@ _read = msgspec.json.Decoder(_Line).decode
 
 
 def line_of(message: RawMessage) -> tuple[bytes, list[str] | None]:
-    """The line, with its line feed, and the types of its events; None for a body that is no JSON object."""
+    """Return the line with its line feed, and the types of its events (None when the body is not a JSON object)."""
     begin, types, end = _body(message)
     trace = message.headers.get(TRACE_HEADER) if message.headers else None
     at = orjson.dumps(message.stored_at, option=orjson.OPT_UTC_Z)
@@ -86,9 +86,9 @@ def line_of(message: RawMessage) -> tuple[bytes, list[str] | None]:
 
 
 def content_of(message: RawMessage) -> tuple[bytes, list[str] | None]:
-    """What its line says apart from where and when it was stored, and the types of its events as `line_of` gives them.
+    """Return the content of a message's line without its place and time, and the types of its events as in `line_of`.
 
-    It is the same for a commit in the log and for the one that was read from a segment.
+    It is the same for a commit of the log and for its copy in a segment.
     """
     begin, types, end = _body(message)
     trace = message.headers.get(TRACE_HEADER, "") if message.headers else ""
@@ -97,7 +97,7 @@ def content_of(message: RawMessage) -> tuple[bytes, list[str] | None]:
 
 
 def _body(message: RawMessage) -> tuple[bytes, list[str] | None, bytes]:
-    """What a line begins with, the types of the events, and what it ends with."""
+    """Return the beginning of a line, the types of its events, and its end."""
     try:
         body = plain_body(message)
         parsed = orjson.loads(body)
@@ -123,7 +123,7 @@ def _type(event: object) -> str:
 
 
 def types_of(message: RawMessage) -> list[str] | None:
-    """The types of a message's events, as segments count them; None when its body is no JSON object."""
+    """Return the types of a message's events, as segments count them; None when its body is not a JSON object."""
     return _body(message)[1]
 
 
@@ -134,7 +134,7 @@ def _as_it_is(message: RawMessage) -> tuple[bytes, None, bytes]:
 
 
 def read_line(line: bytes, prefix: str, epoch: int, partition: int, part: str, number: int) -> RawMessage:
-    """The message that a line stands for; `prefix` goes before its subject. Raises SnapshotError naming the line."""
+    """Parse a line into its message, with `prefix` before its subject. Raises SnapshotError with the line."""
     if len(line) > _LONG_BYTES and line.count(b",") + line.count(b"[") + line.count(b"{") > _MAX_VALUES:
         raise SnapshotError(part, f"it holds more than {_MAX_VALUES} values", line=number)
     try:
@@ -161,13 +161,13 @@ def _content(read: _Line) -> tuple[bytes, dict[str, str]]:
 
 
 def as_load(message: RawMessage) -> Load:
-    """The message as it goes into a log again: under the id of its commit, or one of its own when it is none."""
+    """Return the message to append to another log: under its commit's id, or a derived one when it is not a commit."""
     commit_id = id_of(message) or derived_id("loaded", message.subject, str(message.position.sequence))
     return Load(message.subject, *wire_form(message, commit_id))
 
 
 def wire_form(message: RawMessage, commit_id: str) -> tuple[bytes, dict[str, str]]:
-    """Body and headers with which a message that was read goes into a log again, as `runstream.codec` writes them."""
+    """Return the body and headers for appending a message to a log, as `runstream.codec` writes them."""
     headers = {ID_HEADER: commit_id, **message.headers}
     if len(message.data) <= COMPRESS_FROM_BYTES or ENCODING_HEADER in headers:
         return message.data, headers
@@ -175,15 +175,15 @@ def wire_form(message: RawMessage, commit_id: str) -> tuple[bytes, dict[str, str
 
 
 MAX_BYTES = 8 << 20
-"""Of a segment's lines, if it is not a single line."""
+"""Bytes of lines from which a segment is full; a single line may be longer."""
 MAX_COMMITS = 50_000
 MAX_SEGMENT_FILE_BYTES = 96 << 20
 """Size limit of a segment's file in a snapshot, in bytes."""
 LIMIT_BYTES = 256 << 20
-"""Of the lines of a segment that is read."""
+"""Size limit of the lines of a segment that is read, in bytes."""
 _CHUNK_BYTES = 1 << 20
 _WINDOW_LOG = 24
-"""What a frame may ask for to be read: 16 MiB. Ours ask for 8 at most."""
+"""Limit of the window of a frame that is read: 16 MiB. Runstream writes at most 8."""
 _LEVEL = 3
 _NAME = re.compile(r"segments/(\d{3})/(\d{12,18})-(\d{12,18})\.jsonl\.zst")
 
@@ -194,32 +194,32 @@ Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentDescription:
-    """What a manifest, or the data status, says about a segment."""
+    """The description of a segment in a manifest or in the data status."""
 
     partition: Annotated[int, msgspec.Meta(ge=0, lt=MAX_PARTITIONS)]
     epoch: Sequence
     first: Sequence
-    """The sequence of its first commit; none is missing up to `last`."""
+    """Sequence of the first commit; no sequence is missing up to `last`."""
     last: Sequence
     commits: Sequence
     events: dict[Annotated[str, msgspec.Meta(max_length=80)], Sequence]
-    """How many there are of each type."""
+    """Number of events of each type."""
     unreadable: Count
-    """How many of the commits are no JSON objects in the log; of these no event is counted."""
+    """Number of commits that are not JSON objects in the log; their events are not counted."""
     bytes: Sequence
-    """Of the lines, uncompressed."""
+    """Of the uncompressed lines."""
     sha256: Hash
-    """Of the lines, uncompressed."""
+    """Of the uncompressed lines."""
     file_bytes: Sequence
-    """Of the zstd frame."""
+    """Of the zstd frame, in bytes."""
     file_sha256: Hash
-    """Of the zstd frame: it is known to be whole before anything is decompressed."""
+    """Of the zstd frame, so that a reader checks it before it decompresses anything."""
     previous: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")]
-    """The `sha256` of the segment before it in the same partition; empty for the first."""
+    """The `sha256` of the previous segment of the partition; empty for the first."""
 
     @property
     def name(self) -> str:
-        """Its path in a snapshot: `segments/<partition>/<first>-<last>.jsonl.zst`; names sort as the commits do."""
+        """Its path in a snapshot: `segments/<partition>/<first>-<last>.jsonl.zst`. Names sort as commits do."""
         return f"segments/{self.partition:03}/{self.first:012}-{self.last:012}.jsonl.zst"
 
 
@@ -233,7 +233,7 @@ class Segment:
 
 
 class SegmentWriter:
-    """Gathers the commits of one partition in order. Cheap: hashing and compressing is the draft's work."""
+    """A collector of one partition's commits, in order. Hashing and compressing is left to the draft."""
 
     def __init__(
         self, epoch: int, partition: int, *, max_bytes: int = MAX_BYTES, max_commits: int = MAX_COMMITS
@@ -244,26 +244,26 @@ class SegmentWriter:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to take."""
+        """True while the draft has no commit."""
         return not self._draft.lines
 
     @property
     def full(self) -> bool:
-        """Whether it is time to take what was gathered."""
+        """True when the draft has the size of a segment."""
         return self._draft.bytes >= self._max_bytes or len(self._draft.lines) >= self._max_commits
 
     def add(self, message: RawMessage) -> None:
-        """Add the commit behind the last one."""
+        """Add the next commit."""
         self._draft.add(message)
 
     def take(self) -> SegmentDraft:
-        """What was gathered; the writer begins anew behind it."""
+        """Return the draft and start another behind it."""
         draft, self._draft = self._draft, SegmentDraft(self._epoch, self._partition)
         return draft
 
 
 class SegmentDraft:
-    """The lines of a segment that is not compressed yet."""
+    """The uncompressed lines of a segment in the making."""
 
     def __init__(self, epoch: int, partition: int) -> None:
         self._epoch, self._partition = epoch, partition
@@ -282,7 +282,7 @@ class SegmentDraft:
         self.keep(line, sequence, types)
 
     def keep(self, line: bytes, sequence: int, types: list[str] | None) -> None:
-        """Add a line (with its line feed) that holds events of these types; None for an unreadable commit."""
+        """Add a line (with its line feed) with events of these types; None for an unreadable commit."""
         if types is None:
             self._unreadable += 1
         else:
@@ -294,13 +294,13 @@ class SegmentDraft:
         self.first, self.last = self.first or sequence, sequence
 
     def compress(self, previous: str) -> Segment:
-        """The finished segment, behind the one with this hash. Takes time (300 MB/s): do it in a thread."""
+        """Return the finished segment, chained to the previous one's hash. CPU-bound (300 MB/s): use a thread."""
         content = b"".join(self.lines)
         data = _frame(content)
         return Segment(self.describe(content, data, previous), data)
 
     def describe(self, content: bytes, data: bytes, previous: str) -> SegmentDescription:
-        """The description, when the lines together are `content` and compressed `data`."""
+        """Return the description for these lines (`content`) and their zstd frame (`data`)."""
         return SegmentDescription(
             partition=self._partition,
             epoch=self._epoch,
@@ -318,9 +318,9 @@ class SegmentDraft:
 
 
 def merged(parts: Sequential[Segment]) -> Segment:
-    """One segment with the lines of several that follow each other, behind the one before the first of them.
+    """Merge consecutive segments into one, chained to the segment before the first of them.
 
-    Takes time, as `compress` does. Raises SnapshotError for a part that is not whole.
+    CPU-bound, like `compress`. Raises SnapshotError for a damaged part.
     """
     first, last = parts[0].description, parts[-1].description
     content = b"".join(chunk for part in parts for chunk in _hashed(part.description, part.data))
@@ -351,10 +351,10 @@ def _frame(content: bytes) -> bytes:
 
 
 def read_segment(description: SegmentDescription, data: bytes, subjects: Subjects) -> Iterator[RawMessage]:
-    """The messages of a segment in order, as they are with these subjects, in their epoch.
+    """Yield the messages of a segment in order, with these subjects and their epoch.
 
-    The frame's hash is checked before the first message, that of the lines behind the last one. Memory holds one
-    line and one MiB. Raises SnapshotError that names the segment and the line.
+    Checks the frame's hash before the first message, and the hash of the lines behind the last one. Memory holds one
+    line and one MiB. Raises SnapshotError with the segment and the line.
     """
     number, name = 0, description.name
     sequence = description.first
@@ -371,7 +371,7 @@ def read_segment(description: SegmentDescription, data: bytes, subjects: Subject
 
 
 def describe_segment(name: str, data: bytes, subjects: Subjects, previous: str = "") -> SegmentDescription:
-    """The description of a segment of which only the file is there. Raises SnapshotError when that is not whole."""
+    """Compute the description of a segment from its file alone. Raises SnapshotError for a damaged file."""
     match = _NAME.fullmatch(name)
     if match is None or int(match[1]) >= MAX_PARTITIONS:
         raise SnapshotError(name, "it is not the name of a segment")
@@ -389,7 +389,7 @@ def describe_segment(name: str, data: bytes, subjects: Subjects, previous: str =
 
 
 def _hashed(description: SegmentDescription, data: bytes) -> Iterator[bytes]:
-    """The lines in chunks; their hash is checked behind the last one."""
+    """Yield the lines in chunks, and check their hash behind the last one."""
     hashed = hashlib.sha256()
     size = 0
     for chunk in decompressed(description, data):
@@ -401,7 +401,7 @@ def _hashed(description: SegmentDescription, data: bytes) -> Iterator[bytes]:
 
 
 def _lines(name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines of a segment, each without its line feed."""
+    """Yield the lines of a segment, each without its line feed."""
     rest: list[bytes] = []
     waiting = 0
     for chunk in chunks:
@@ -419,7 +419,7 @@ def _lines(name: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def decompressed(description: SegmentDescription, data: bytes) -> Iterator[bytes]:
-    """The segment's lines in chunks of one MiB. Raises SnapshotError; never yields more than was announced."""
+    """Yield the lines in chunks of one MiB, never more than announced. Raises SnapshotError."""
     name = description.name
     if len(data) != description.file_bytes or hashlib.sha256(data).hexdigest() != description.file_sha256:
         raise SnapshotError(name, "it was changed: its SHA-256 is not the one that is written down")
@@ -429,7 +429,7 @@ def decompressed(description: SegmentDescription, data: bytes) -> Iterator[bytes
 
 
 def unpacked(name: str, data: bytes, limit: int) -> Iterator[bytes]:
-    """What one whole zstd frame holds, in chunks of at most one MiB. Raises SnapshotError for more than `limit`."""
+    """Decompress one whole zstd frame in chunks of at most one MiB. Raises SnapshotError beyond `limit` bytes."""
     reader = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG})
     left = limit
     try:
@@ -450,10 +450,10 @@ def unpacked(name: str, data: bytes, limit: int) -> Iterator[bytes]:
 
 
 def check_chain(descriptions: Iterable[SegmentDescription], epoch: int, partitions: int) -> tuple[int, ...]:
-    """The last sequence of each partition, 0 for none, if the segments of each follow each other without a gap.
+    """Check that each partition's segments follow without a gap; return the last sequence of each, 0 for none.
 
-    They may be in any order over the partitions. A partition may begin behind its first sequence, but then its
-    first segment names no segment before it either. Raises SnapshotError that names the first one out of place.
+    Segments of different partitions may come in any order. A partition may begin behind its first sequence, if its
+    first segment names no previous one. Raises SnapshotError with the first segment out of place.
     """
     ends: list[SegmentDescription | None] = [None] * partitions
     for description in descriptions:
@@ -467,7 +467,7 @@ def check_chain(descriptions: Iterable[SegmentDescription], epoch: int, partitio
 
 
 def broken_link(before: SegmentDescription | None, description: SegmentDescription) -> str:
-    """Why a segment does not follow the one before it (None: it is the first); empty when it does."""
+    """Return why a segment does not follow the previous one (None: it is the first); empty when it does."""
     if description.last - description.first + 1 != description.commits:
         return f"it cannot have {counted(description.commits, 'commit')}"
     if before is None:

@@ -54,16 +54,16 @@ _RECORD = struct.Struct(">16sQq")
 _SIZE = _RECORD.size
 _PARTITION_SHIFT = 56
 _IN_MEMORY_BYTES = 64 << 10
-"""Of each bucket, before it becomes a file."""
+"""Bytes of a bucket kept in memory before it becomes a file."""
 _SORTED_BYTES = 4 << 20
-"""Records that are sorted at once; each takes some five times as much."""
+"""Bytes of records sorted at once; sorting takes about five times as much memory."""
 _REFERENCE, _UNREADABLE, _SKIPPED = 0, -1, -2
-"""What a record has in the place of a version; of a skipped commit less the version after it."""
+"""Markers in place of a version; a skipped commit stores `_SKIPPED` less the version after it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AggregateFinding:
-    """What is wrong with an aggregate, and at which commit it shows."""
+    """A fault in an aggregate's history, at the commit where it shows."""
 
     partition: int
     sequence: int
@@ -74,15 +74,15 @@ class AggregateFinding:
 
 @dataclass(slots=True)
 class SegmentRecords:
-    """The records of some commits of one partition, by bucket."""
+    """The records of one segment's commits, by bucket."""
 
     partition: int
     buckets: list[bytearray] = field(default_factory=lambda: [bytearray() for _ in range(BUCKETS)])
     _keys: dict[str, bytes] = field(default_factory=dict)
-    """Of the aggregates met lately."""
+    """Hashes of the aggregates of this segment, by name."""
 
     def commit(self, commit: Commit, sequence: int) -> None:
-        """A commit that could be read."""
+        """Add a commit that decodes, and its references."""
         self._add(commit.address.aggregate, sequence, commit.version)
         for event in commit.events:
             match event:
@@ -93,11 +93,11 @@ class SegmentRecords:
                     self._add(f"runconfig/{config}", sequence, _REFERENCE)
 
     def skipped(self, message: RawMessage, version: int) -> None:
-        """A commit that is skipped: its aggregate has this version after it, and nothing else came of it."""
+        """Add a skipped commit: it sets its aggregate's version and nothing else."""
         self._add(aggregate_of(message.subject), message.position.sequence, _SKIPPED - version)
 
     def unreadable(self, message: RawMessage) -> None:
-        """A commit that could not: nothing more is said about its aggregate's versions."""
+        """Add a commit that does not decode: the rest of its aggregate is not checked."""
         self._add(aggregate_of(message.subject), message.position.sequence, _UNREADABLE)
 
     def _add(self, aggregate: str, sequence: int, version: int) -> None:
@@ -111,7 +111,7 @@ class SegmentRecords:
 
 
 class AggregateRecords:
-    """All records of a snapshot; a context manager that removes its temporary files."""
+    """All records of a snapshot. A context manager: leaving it removes the temporary files."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -129,12 +129,12 @@ class AggregateRecords:
         self._stack.close()
 
     def add(self, buckets: Sequence[bytes | bytearray]) -> None:
-        """Take in the records of a segment, in any order."""
+        """Add the records of a segment; segments may come in any order."""
         for file, records in zip(self._files, buckets, strict=True):
             file.write(records)
 
     def findings(self) -> Iterator[AggregateFinding]:
-        """Everything that is wrong, aggregate by aggregate."""
+        """Yield every fault, aggregate by aggregate."""
         for bucket, file in enumerate(self._files):
             size = file.tell()
             parts = size // _SORTED_BYTES + 1
@@ -145,12 +145,12 @@ class AggregateRecords:
 
 
 def spooled() -> tempfile.SpooledTemporaryFile[bytes]:
-    """A temporary file that begins in memory; the caller closes it."""
+    """Return a temporary file that starts in memory; the caller closes it."""
     return tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
 
 
 def _records(file: tempfile.SpooledTemporaryFile[bytes], bucket: int, part: int, parts: int) -> list[bytes]:
-    """The records of one part of the bucket's aggregates, by aggregate and place."""
+    """Return the records of one part of a bucket's aggregates, sorted by aggregate and position."""
     found: list[bytes] = []
     while chunk := file.read(_SIZE << 15):
         records = (chunk[at : at + _SIZE] for at in range(0, len(chunk), _SIZE))
@@ -160,7 +160,7 @@ def _records(file: tempfile.SpooledTemporaryFile[bytes], bucket: int, part: int,
 
 
 def _check_versions(records: list[bytes]) -> Iterator[AggregateFinding]:
-    """What is wrong with these aggregates, whose records are in order."""
+    """Yield the faults of aggregates whose records are sorted."""
     current, reached, begun, silent = b"", 0, False, False
     for key, place, version in _RECORD.iter_unpack(b"".join(records)):
         if key != current:
@@ -185,23 +185,23 @@ def _unpacked(place: int) -> tuple[int, int]:
 
 
 MAX_SEGMENT_PROBLEMS = 20
-"""Of one segment that are told."""
+"""Problems reported for one segment; further ones are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotProblem:
-    """Something that is wrong, and where."""
+    """A problem in a snapshot, with its place."""
 
     part: str
     line: int
-    """From 1; 0 is the whole part."""
+    """Counted from 1; 0 for the whole part."""
     aggregate: str
-    """Empty where it is not about one."""
+    """Empty when the problem concerns no single aggregate."""
     what: str
 
     @classmethod
     def of(cls, error: SnapshotError) -> SnapshotProblem:
-        """What an error says."""
+        """Return the problem that an error describes."""
         return cls(error.part, error.line, error.aggregate, error.problem)
 
     def __str__(self) -> str:
@@ -211,7 +211,7 @@ class SnapshotProblem:
 
 @dataclass(frozen=True, slots=True)
 class SegmentToCheck:
-    """A segment, and what there is to know of its snapshot."""
+    """A segment to check, with what a check needs to know of its snapshot."""
 
     path: Path
     entry: TarEntry
@@ -219,26 +219,26 @@ class SegmentToCheck:
     subjects: Subjects
     partitions: int
     skips: Skips = field(default_factory=Skips)
-    """What is skipped in the snapshot."""
+    """The skip decisions of the snapshot."""
     parked: Mapping[str, int] = field(default_factory=dict)
-    """From which sequence on aggregates of the segment's partition were parked in the source."""
+    """The first parked sequence of each aggregate of the partition, as of the export."""
 
 
 @dataclass(slots=True)
 class CheckedSegment:
-    """What came of it."""
+    """The result of checking one segment."""
 
     commits: int = 0
     skipped: int = 0
     parked: int = 0
     named: int = 0
-    """How many of these the manifest names."""
+    """Number of parked commits that the manifest names."""
     problems: list[SnapshotProblem] = field(default_factory=list)
     problem_count: int = 0
     records: list[bytearray] = field(default_factory=list)
 
     def add(self, problem: SnapshotProblem) -> None:
-        """Take note of a problem."""
+        """Add a problem; list it while there is room."""
         self.problem_count += 1
         if len(self.problems) < MAX_SEGMENT_PROBLEMS:
             self.problems.append(problem)
@@ -257,7 +257,7 @@ _partition_of = lru_cache(maxsize=4096)(partition_of)
 
 
 def check_segment(asked: SegmentToCheck) -> CheckedSegment:
-    """Check one segment. Never raises for what is wrong with it."""
+    """Check one segment; return its problems instead of raising them."""
     checked = CheckedSegment()
     try:
         with asked.path.open("rb") as file:
@@ -294,14 +294,14 @@ def _check_commits(asked: SegmentToCheck, data: bytes, checked: CheckedSegment) 
 
 
 def _was_parked(asked: SegmentToCheck, message: RawMessage, checked: CheckedSegment) -> bool:
-    """Whether the source could not apply it: then nothing is asked of it here, but that it is on its partition."""
+    """Return whether the source had parked the commit; check only its partition then."""
     sequence = message.position.sequence
     first = asked.parked.get(aggregate_of(message.subject))
     if first is None or sequence < first:
         return False
     checked.parked += 1
     checked.named += sequence == first
-    with contextlib.suppress(BadRequestError):  # that it cannot be read is why it was parked
+    with contextlib.suppress(BadRequestError):  # unreadable is a reason to be parked
         commit = decode(message).commit
         for what in _misplaced(commit, asked.partitions):
             checked.add(_problem(asked, message, commit.address.aggregate, what))
@@ -311,7 +311,7 @@ def _was_parked(asked: SegmentToCheck, message: RawMessage, checked: CheckedSegm
 def _types_of_commit(
     asked: SegmentToCheck, message: RawMessage, records: SegmentRecords, checked: CheckedSegment
 ) -> list[str] | None:
-    """The types of a commit's events, which is checked; None when it is not JSON."""
+    """Check a commit and return the types of its events; None when its body is not JSON."""
     try:
         commit = decode(message).commit
         types = [event.type for event in _types(message.data).events]
@@ -326,7 +326,7 @@ def _types_of_commit(
 
 
 def _misplaced(commit: Commit, partitions: int) -> list[str]:
-    """Whether its partition is the one that the log puts it on."""
+    """Return a problem for each event that belongs to another partition."""
     for event in commit.events:
         if isinstance(event, RunCreated):
             try:
@@ -346,53 +346,53 @@ def _problem(asked: SegmentToCheck, message: RawMessage, aggregate: str, what: s
 def _difference(found: dict[str, int], said: dict[str, int]) -> str:
     kinds = [kind for kind in sorted({*found, *said}) if found.get(kind, 0) != said.get(kind, 0)]
     if not kinds:
-        return "the number of unreadable commits is not the one in the manifest"
+        return "the number of unreadable commits differs from the manifest"
     kind = kinds[0]
     return f"it has {counted(found.get(kind, 0), 'event')} of type {kind}, and the manifest says {said.get(kind, 0)}"
 
 
 MAX_PROBLEMS = 100
-"""That are told; the others are counted."""
+"""Problems reported; further ones are only counted."""
 PARALLEL_BYTES = 48 << 20
-"""Lines from which on other processes help: starting one takes half a second."""
+"""Bytes of lines from which worker processes pay off: starting one takes half a second."""
 _MAX_PROCESSES = 4
 
 OnChecked = Callable[[int, int], None]
-"""Told how many commits were checked, and of how many."""
+"""Called with the number of commits checked, and their total."""
 
 
 @dataclass(slots=True)
 class VerifyReport:
-    """What was found."""
+    """The result of verifying a snapshot."""
 
     header: SnapshotHeader | None = None
-    """None when the file could not even be opened as a snapshot."""
+    """None when the file cannot be opened as a snapshot."""
     manifest: Manifest | None = None
     signer: str = ""
-    """The fingerprint of the key that signed it; empty when it is not signed."""
+    """Fingerprint of the signing key; empty when the snapshot is not signed."""
     commits: int = 0
-    """That were checked."""
+    """Commits checked."""
     skipped: int = 0
-    """How many of them were decided never to be applied."""
+    """Number of them that are skipped."""
     parked: int = 0
-    """How many of them were parked in the source."""
+    """Number of them that were parked in the source."""
     problems: list[SnapshotProblem] = field(default_factory=list)
-    """Those of segments in the order of the log, then all others."""
+    """Problems of segments in the order of the log, then all others."""
     problem_count: int = 0
 
     @property
     def good(self) -> bool:
-        """Whether nothing is wrong."""
+        """True when there is no problem."""
         return self.problem_count == 0
 
     def add(self, problem: SnapshotProblem) -> None:
-        """Take note of a problem."""
+        """Add a problem; list it while there is room."""
         self.problem_count += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
     def require_good(self) -> None:
-        """Raise SnapshotError, with the first problem in its message, unless nothing is wrong."""
+        """Raise SnapshotError with the first problem in its message, if there is one."""
         if self.good:
             return
         first = self.problems[0]
@@ -409,9 +409,9 @@ class VerifyReport:
 def verify(
     path: Path, *, public_key: str = "", processes: int | None = None, tell: OnChecked | None = None
 ) -> VerifyReport:
-    """Check a whole snapshot. `processes` None takes one for each processor when the snapshot is large.
+    """Check a whole snapshot, in at most `processes` processes (None: one for each CPU when the snapshot is large).
 
-    What is wrong with the snapshot is in the report; raises BadRequestError for a file that cannot be read at all.
+    Problems of the snapshot are in the report. Raises BadRequestError for a file that cannot be read at all.
     """
     report = VerifyReport()
     try:
@@ -471,7 +471,7 @@ def _merge(report: VerifyReport, checked: CheckedSegment, aggregates: AggregateR
 
 
 def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[CheckedSegment]:
-    """The segments as they are done, a few at a time, so that results never pile up."""
+    """Yield segments as worker processes finish them; few are submitted ahead, so that results never pile up."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=collect_seldom) as pool:
         running: set[Future[CheckedSegment]] = set()
@@ -486,18 +486,18 @@ def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[Chec
                 yield from (future.result() for future in done)
         except BrokenProcessPool as error:
             raise InternalError(
-                "a process that was checking segments has died",
+                "a worker process that checked segments died",
                 code="verifyFailed",
-                hint="was there too little memory?",
+                hint="it may have run out of memory: see the kernel log",
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _add_findings(snapshot: Snapshot, report: VerifyReport, findings: Iterator[AggregateFinding]) -> None:
-    """Say which commits these are about: of the first ones in the log, since only as many are looked up as are told.
+    """Report the first findings in the order of the log; count the others without looking them up.
 
-    They come in the order of hashes, which says nothing to anybody.
+    Findings come in the order of hashes, so all of them are read before the first ones are known.
     """
     number = count()
     first = nsmallest(MAX_PROBLEMS, (finding for finding, _ in zip(findings, number, strict=False)), key=_place)
@@ -538,7 +538,7 @@ def _described(
 
 
 def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None) -> Iterator[SnapshotProblem]:
-    """What is wrong with the objects of a snapshot; `tell` is told the bytes that were read."""
+    """Yield the problems of a snapshot's objects; call `tell` with the number of bytes read."""
     try:
         for found in objects(snapshot):
             try:
