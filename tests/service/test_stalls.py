@@ -13,7 +13,7 @@ import pytest
 
 from runstream.commits import Position
 from runstream.embedded import PostgresServer
-from runstream.jetstream.messaging import NoAnswer, Progress, Questions
+from runstream.jetstream.messaging import ConsumerProgress, NoAnswer, Questions
 from runstream.service.stalls import Consumed, Waiting, _behind
 from tests.domain.world import config, task
 from tests.scheduler.standing import running, standing
@@ -30,14 +30,14 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
     [
         (NoAnswer.NO_RESPONDERS, START, "no scheduler has it"),
         (NoAnswer.SILENT, START, "its scheduler does not answer"),
-        (Progress(START - timedelta(hours=1), "disk full"), START, "disk full"),
-        (Progress(START + timedelta(seconds=20), "disk full"), START + timedelta(seconds=20), "disk full"),
-        (Progress(START), START, "has not moved on"),
-        (Progress(START + timedelta(seconds=55)), None, ""),
+        (ConsumerProgress(START - timedelta(hours=1), "disk full"), START, "disk full"),
+        (ConsumerProgress(START + timedelta(seconds=20), "disk full"), START + timedelta(seconds=20), "disk full"),
+        (ConsumerProgress(START), START, "has not moved on"),
+        (ConsumerProgress(START + timedelta(seconds=55)), None, ""),
     ],
 )
 def test_a_consumer_stands_still_when_commits_wait_and_it_does_not_move(
-    said: Progress | NoAnswer, since: datetime | None, why: str
+    said: ConsumerProgress | NoAnswer, since: datetime | None, why: str
 ) -> None:
     waiting = Waiting(Position(1, 3, 812), START, 7)
     stall = _behind("projection", waiting, said, START + timedelta(seconds=60), 10.0)

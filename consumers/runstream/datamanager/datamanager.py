@@ -18,7 +18,7 @@ from runstream.datamanager.fence import PostgresFence
 from runstream.datamanager.shipper import CLOSE_SECONDS, Shipper
 from runstream.errors import causes, chain_lines, sentence_of
 from runstream.ids import new_id
-from runstream.jetstream.messaging import Progress, Questions
+from runstream.jetstream.messaging import ConsumerProgress, Questions
 from runstream.lifecycle import Component
 from runstream.log.port import ReadableLog
 from runstream.objects.port import ObjectStorage
@@ -64,7 +64,7 @@ class DataManager(Component):
         self._moved = moved
         self._close_seconds = close_seconds
         self._questions = questions
-        self._progress = Progress()
+        self._progress = ConsumerProgress()
         self._instance = new_id()
         self._log = served()
         self._shipper: Shipper | None = None
@@ -117,7 +117,7 @@ class DataManager(Component):
             failed.result()
 
     async def _keep_shipping(self, failed: asyncio.Future[None]) -> None:
-        self._progress = Progress()
+        self._progress = ConsumerProgress()
         async with contextlib.AsyncExitStack() as stack:
             if self._questions is not None:
                 subject = self._log.subjects.progress("archive")

@@ -31,7 +31,7 @@ from runstream.datamanager.status import (
     tip_of,
 )
 from runstream.errors import InternalError, NotExistError, RunstreamError
-from runstream.jetstream.messaging import Progress
+from runstream.jetstream.messaging import ConsumerProgress
 from runstream.log.port import RawMessage, ReadableLog
 from runstream.objects.port import BytesSource, ObjectStorage
 from runstream.snapshots.segments import MAX_BYTES, SegmentDraft, SegmentWriter
@@ -72,7 +72,7 @@ class Shipper:
         close_seconds: float = CLOSE_SECONDS,
         grace: float = GRACE_SECONDS,
         clock: Callable[[], datetime] = utc_now,
-        progress: Progress | None = None,
+        progress: ConsumerProgress | None = None,
     ) -> None:
         """`deployment` is the id in NATS and the database; `progress` receives the archived positions and errors."""
         self._log = log
@@ -80,7 +80,7 @@ class Shipper:
         self._deployment = deployment
         self._close_seconds = close_seconds
         self._clock = clock
-        self._progress = Progress() if progress is None else progress
+        self._progress = ConsumerProgress() if progress is None else progress
         self.archive = Archive(objects, log.subjects)
         self._compaction = Compaction(self.archive, grace=grace)
         self._damaged: set[int] = set()

@@ -19,7 +19,7 @@ import structlog
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
 from runstream.feed import Batch, PartitionFeed, read_skips
-from runstream.jetstream.messaging import Progress, Questions
+from runstream.jetstream.messaging import ConsumerProgress, Questions
 from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
@@ -68,7 +68,7 @@ class PartitionWorker:
 
     def __init__(self, partition: int, context: WorkerContext) -> None:
         self.partition = partition
-        self.progress = Progress()
+        self.progress = ConsumerProgress()
         """The progress of the projection, over restarts of `run`."""
         self._context = context
         self._session: _Session | None = None
@@ -143,7 +143,7 @@ class _Session:
         reader: Reader,
         parked: Sequence[ParkedCommit],
         context: WorkerContext,
-        progress: Progress,
+        progress: ConsumerProgress,
         unstorable: Unstorable,
     ) -> None:
         self._context = context

@@ -21,7 +21,7 @@ from runstream.database import Database
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.errors import DamagedArchiveError
 from runstream.errors import InternalError, RunstreamError
-from runstream.jetstream.messaging import MAX_REASON, NoAnswer, Progress, Questions, ask_progress
+from runstream.jetstream.messaging import MAX_REASON, ConsumerProgress, NoAnswer, Questions, ask_progress
 from runstream.lifecycle import Component, wait_for_event
 from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
@@ -112,7 +112,9 @@ class Consumed:
         said = await ask_progress(self.questions, self.log.subjects.progress(partition))
         return _behind("projection", waiting, said, now, PROJECTION_SECONDS)
 
-    async def _archive(self, partition: int, reached: int, said: Progress | NoAnswer, now: datetime) -> Stall | None:
+    async def _archive(
+        self, partition: int, reached: int, said: ConsumerProgress | NoAnswer, now: datetime
+    ) -> Stall | None:
         waiting = await self._waiting(partition, reached, now, ARCHIVE_SECONDS)
         return None if waiting is None else _behind("archive", waiting, said, now, ARCHIVE_SECONDS)
 
@@ -150,7 +152,7 @@ def _parked(first: ParkedCommit, count: int) -> Stall:
 
 
 def _behind(
-    component: Consumer, waiting: Waiting, said: Progress | NoAnswer, now: datetime, seconds: float
+    component: Consumer, waiting: Waiting, said: ConsumerProgress | NoAnswer, now: datetime, seconds: float
 ) -> Stall | None:
     """Return the stall of a consumer for which commits wait; None when it moves, however slowly."""
     part, since = _PARTS[component], waiting.since
@@ -178,13 +180,13 @@ def _behind(
     )
 
 
-async def _archived(said: Progress | NoAnswer, archive: Archive) -> dict[int, int]:
+async def _archived(said: ConsumerProgress | NoAnswer, archive: Archive) -> dict[int, int]:
     """Return how far each partition is archived; nothing where there is no archive.
 
     The datamanager knows it even while the object storage, which may be why it stands still, does not answer. Where
     neither says it, `runstream doctor` tells of the storage, and `runstream fsck` of a damaged archive.
     """
-    if isinstance(said, Progress) and said.reached:
+    if isinstance(said, ConsumerProgress) and said.reached:
         return said.reached
     try:
         status = await archive.find_status()

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from runstream.database import Database
 from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
-from runstream.gateway.context import GatewayContext, Sightings, StepLogs
+from runstream.gateway.context import GatewayContext, Sightings, StepLogSource
 from runstream.gateway.errors import route_error, validation_error
 from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
 from runstream.gateway.openapi import describe
@@ -124,7 +124,7 @@ class Backends:
     log: Log
     database: Database
     past: PastRuns
-    step_logs: StepLogs
+    step_logs: StepLogSource
     shared: SharedData
     questions: Asker
     sightings: Sightings | None = None

@@ -32,7 +32,7 @@ from runstream.settings import Settings
 from runstream.subjects import StepLogKey
 
 
-class StepLogs(Protocol):
+class StepLogSource(Protocol):
     """The logs of steps: live while a step writes, then the stored object."""
 
     async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
@@ -92,7 +92,7 @@ class GatewayContext:
     log: Log
     reads: Reads
     past: PastRuns
-    step_logs: StepLogs
+    step_logs: StepLogSource
     creation: RunCreation
     actions: Actions
     explainer: Explainer

@@ -112,7 +112,7 @@ class JobStatus:
     error: list[dict[str, Any]] | None
 
 
-class Job:
+class BackgroundJob:
     """A job, which starts when it is constructed."""
 
     def __init__(self, name: str, begun: datetime, run: Callable[[ReportProgress], Awaitable[object]]) -> None:

@@ -125,7 +125,7 @@ def _now() -> datetime:
 
 
 @dataclass(slots=True)
-class Progress:
+class ConsumerProgress:
     """When a consumer last advanced, and what has failed since."""
 
     moved_at: datetime = field(default_factory=_now)
@@ -148,7 +148,7 @@ class Progress:
         return msgspec.json.encode(self)
 
 
-async def ask_progress(questions: Questions, subject: str, seconds: float = ASK_SECONDS) -> Progress | NoAnswer:
+async def ask_progress(questions: Questions, subject: str, seconds: float = ASK_SECONDS) -> ConsumerProgress | NoAnswer:
     """Return the progress of the consumer that answers on this subject, or why there is no answer."""
     answer = await questions.ask(subject, b"", seconds)
-    return answer if isinstance(answer, NoAnswer) else msgspec.json.decode(answer, type=Progress)
+    return answer if isinstance(answer, NoAnswer) else msgspec.json.decode(answer, type=ConsumerProgress)

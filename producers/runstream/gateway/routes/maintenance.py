@@ -20,7 +20,7 @@ from starlette.responses import Response
 from runstream.errors import BadRequestError, NotExistError
 from runstream.gateway.context import Flag, documented, flag, json_response
 from runstream.gateway.requests import MaintenanceBody, read_body
-from runstream.gateway.streaming import JSON_LINES, Job, LiveResponse, ReportProgress, Writer
+from runstream.gateway.streaming import JSON_LINES, BackgroundJob, LiveResponse, ReportProgress, Writer
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
 from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_said, require_service
@@ -182,7 +182,7 @@ class Imports(Protocol):
 def import_routes(imports: Imports) -> APIRouter:
     """Return the import. It runs to its end when the client leaves, and a later request can follow it."""
     router = APIRouter(tags=["service"])
-    jobs: list[Job] = []
+    jobs: list[BackgroundJob] = []
     """The last job, and those that run."""
 
     @router.post("/import", openapi_extra=_BODY)
@@ -194,7 +194,7 @@ def import_routes(imports: Imports) -> APIRouter:
     ) -> Response:
         """Import the body, a snapshot as GET /export sends it. Responds once the import is done."""
         content, called, dry = request.stream(), name or "a snapshot", flag(dry_run)
-        job = Job(called, datetime.now(UTC), lambda report: imports.run(content, called, report, dry_run=dry))
+        job = BackgroundJob(called, datetime.now(UTC), lambda report: imports.run(content, called, report, dry_run=dry))
         await job.until_started()
         jobs[:] = [one for one in jobs if not one.ended] + [job]
         return _followed(job) if JSON_LINES in accept else json_response(await job.result())
@@ -219,5 +219,5 @@ def import_routes(imports: Imports) -> APIRouter:
     return router
 
 
-def _followed(job: Job) -> Response:
+def _followed(job: BackgroundJob) -> Response:
     return LiveResponse(job.write, media_type=JSON_LINES, headers={}, stopping=asyncio.Event())
