@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Collection
 from functools import partial
 from typing import Protocol
@@ -198,7 +197,7 @@ class Scheduler(Component):
 
     async def _follow_requests(self, requests: asyncio.Queue[int | None]) -> None:
         def offer(request: int | None) -> None:
-            with contextlib.suppress(asyncio.QueueFull):
+            if not requests.full():
                 requests.put_nowait(request)
 
         connection = await self._database.connect(watchful=True)
