@@ -158,12 +158,13 @@ class _Session:
         self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.last_seen)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
-        self._intaking = asyncio.Lock()
+        self._intake_lock = asyncio.Lock()
         self._rounds = asyncio.Semaphore(ROUNDS)
         self._draining = False
         self.taken = fold.after
         """The last sequence of the newest batch, which may still be on its way into the fold."""
-        self._took = asyncio.Event()
+        self._batch_done = asyncio.Event()
+        """Set after the next batch, and then replaced by a new event."""
 
     @property
     def position(self) -> int:
@@ -189,11 +190,11 @@ class _Session:
         self._draining = True
         for _ in range(ROUNDS):
             await self._rounds.acquire()
-        await self._intaking.acquire()
+        await self._intake_lock.acquire()
         await self._projector.drained()
 
     async def _take(self, messages: list[RawMessage], *, careful: bool) -> None:
-        async with self._intaking:
+        async with self._intake_lock:
             # Only under the lock: a retry may have changed what is parked.
             batch = self._feed.batch(messages)
             self.taken = batch.last
@@ -205,8 +206,8 @@ class _Session:
             if careful:
                 await self._projector.drained()
                 self._unstorable.tried()
-        took, self._took = self._took, asyncio.Event()
-        took.set()
+        done, self._batch_done = self._batch_done, asyncio.Event()
+        done.set()
         self._note_lag(changes, batch)
 
     async def _answer_why(self) -> None:
@@ -219,8 +220,8 @@ class _Session:
         """Return as JSON why a run waits, no earlier than at a position of the log; null for an unknown run."""
         asked = orjson.loads(question)
         while self.position < asked["at_least"]:
-            await self._took.wait()
-        async with self._intaking:
+            await self._batch_done.wait()
+        async with self._intake_lock:
             return msgspec.json.encode(self.decider.why(asked["run"], self._context.clock()))
 
     async def _release(
@@ -242,7 +243,7 @@ class _Session:
         while True:
             if not self._unstorable.untried:
                 await self.retry.wait()
-            async with parked_lock(context.database, partition), self._intaking:
+            async with parked_lock(context.database, partition), self._intake_lock:
                 self._fold.skips.merge(await read_skips(context.log, partition, await context.log.end(partition)))
                 parked = sorted(await self._parked())
                 if self.retry.is_set():
@@ -292,6 +293,7 @@ class _Session:
         return {(one.position.sequence, one.aggregate) for one in listed}
 
     async def _observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
+        # Decide first: the projector may be full and wait for Postgres, and decisions need only the log.
         self.decider.observe(changes, causes)
         self.due.set()
         self._context.timeouts.arm(changed.now.state for changed in changes.executor_tasks.values())
@@ -301,6 +303,7 @@ class _Session:
     async def _decide(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             await self._something_due()
+            # With all rounds in flight, what becomes due is gathered, and makes one larger group commit.
             await self._rounds.acquire()
             self.due.clear()
             if self._draining:
@@ -330,6 +333,7 @@ class _Session:
             outcome.settle(decider)
             DECIDED_RUNS.add(outcome.appended, str(self._fold.partition))
             if not (losses.reached and outcome.reached):
+                # The round keeps its place meanwhile, so that at most `ROUNDS` of them try a log that is away.
                 await asyncio.sleep(RETRY_SECONDS)
         finally:
             self._rounds.release()
