@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from runstream.embedded.process import Command, ServerProcess, free_port
+from runstream.embedded.process import ServerCommand, ServerProcess, free_port
 from runstream.errors import InternalError
 from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
@@ -62,7 +62,7 @@ class Node:
     def launch(self) -> None:
         program = Path(sys.executable).with_name("nats-server")
         words = (program, "--config", self.folder / "nats.conf")
-        self.process = ServerProcess(Command(f"n{self.number}", words, self.folder / "nats.log", signal.SIGTERM))
+        self.process = ServerProcess(ServerCommand(f"n{self.number}", words, self.folder / "nats.log", signal.SIGTERM))
 
     async def kill(self) -> None:
         """End it by -9."""

@@ -7,7 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
-from runstream.embedded.process import LOOPBACK, Command, ServerProcess, end_process, find_process, pick_port
+from runstream.embedded.process import LOOPBACK, ServerCommand, ServerProcess, end_process, find_process, pick_port
 
 _START_SECONDS = 60.0
 
@@ -33,7 +33,7 @@ class S3Server:
         self.folder.mkdir(parents=True)
         (self.folder / "port").write_text(str(pick_port(self.folder / "port")))
         words = [sys.executable, "-m", "moto.server", "-H", LOOPBACK, "-p", str(self._port)]
-        command = Command("S3", words, self.folder / "s3.log", signal.SIGTERM, tied=self._tied)
+        command = ServerCommand("S3", words, self.folder / "s3.log", signal.SIGTERM, tied=self._tied)
         server = ServerProcess(command)
         (self.folder / "pid").write_text(str(server.pid))
         await server.until(self._ready, _START_SECONDS)

@@ -199,7 +199,7 @@ def test_a_list_says_how_to_go_on(runstream: Command, config: Config) -> None:
     assert [one["id"] for one in second["runs"]] == list(everything())[1:2]
     assert second["cursor"] not in {"", cursor}
     done = runstream("run", "list", "--cursor", cursor, "--phase", "queued")
-    assert (done.code, done.err.splitlines()[0]) == (1, "error: --cursor goes with no other choice of runs")
+    assert (done.code, done.err.splitlines()[0]) == (1, "error: --cursor cannot be combined with other filters")
 
 
 def test_lists_are_of_what_is_chosen(runstream: Command, config: Config) -> None:
@@ -224,7 +224,7 @@ def test_lists_are_of_what_is_chosen(runstream: Command, config: Config) -> None
     [
         ("--group nope", "run group 'nope' is not valid"),
         ("--branch main", "--branch needs --project outside of a repository"),
-        ("--project a --group /project/a", "say either --group or --project and --branch"),
+        ("--project a --group /project/a", "give either --group or --project and --branch"),
         ("--project a//b", "run group '/project/a//b' is not valid"),
     ],
 )
@@ -342,7 +342,7 @@ def test_a_failed_run_shows_the_last_lines_of_what_failed(runstream: Command, co
             ("--step", "doo"),
             "error: log doesn't exist: task 'build' of NAME has no step 'doo'\nhint: did you mean 'do'? its steps are",
         ),
-        (("build", "--step", "0", "--setup"), "error: say either --setup or --step\n"),
+        (("build", "--step", "0", "--setup"), "error: give either --setup or --step\n"),
         (("--attempt", "1"), "error: --attempt needs a task\n"),
         (("--follow",), "error: --follow needs a task\nhint: `runstream --url URL run follow` follows all"),
         (("--failed",), "error: no step of task 'build' of NAME failed\n"),
@@ -415,7 +415,7 @@ def test_the_file_is_found_in_its_folder(runstream: Command, config: Config, tmp
         (("--repo", "/nowhere/at/all"), "error: there is no repository at /nowhere/at/all"),
         (("--repo=--upload-pack=x",), "error: '--upload-pack=x' begins with '-'"),
         (("--config", "other.yml"), "error: there is no configuration file other.yml"),
-        (("--config", "/etc/hostname"), "error: /etc/hostname is no configuration file: its name says no format"),
+        (("--config", "/etc/hostname"), "error: /etc/hostname is not a configuration file: its suffix names no format"),
         (("--group", "main"), "error: run group 'main' is not valid"),
     ],
 )
@@ -506,7 +506,7 @@ def test_errors_name_files_and_refs_as_they_were_given(
     (tmp_path / "c.yml").write_text("runs: []\n")
     done = command("run", "create", "--config", "c.yml", "--ref", "nope")
     assert done.err.splitlines()[0] == (
-        f"error: git finds nothing at nope of {tmp_path}: no branch, tag, ref or commit has this name"
+        f"error: git cannot find nope of {tmp_path}: no branch, tag, ref or commit has this name"
     )
     monkeypatch.setenv("RUNSTREAM_CONFIG", "s.yml")
     for wrong, hint in (("nats_ulr", "--help"), ("zzzzzzzz", "settings are ")):

@@ -162,7 +162,7 @@ def test_a_program_that_fails_is_told(command: Command, tmp_path: Path) -> None:
         (("--var", "novalue"), "is not NAME=VALUE"),
         (("--var-file", "absent"), "absent cannot be read"),
         (("--var-file", "list.yml"), "expected a map"),
-        (("config.toml",), "its name says no format"),
+        (("config.toml",), "its suffix names no format"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(

@@ -55,7 +55,7 @@ def test_it_overwrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).parent.mkdir()
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ConflictError, match="is there already"):
+    with pytest.raises(ConflictError, match="already exists"):
         init()
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [Path(name).name]
     assert (tmp_path / name).read_text() == "mine"

@@ -75,8 +75,8 @@ def test_the_new_run_as_json_with_another_environment(runstream: Command, failed
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--from-failed", "--task", "build"), "error: say either --from-failed or --task"),
-        (("--and-descendants",), "error: --and-descendants goes with --task"),
+        (("--from-failed", "--task", "build"), "error: give either --from-failed or --task"),
+        (("--and-descendants",), "error: --and-descendants needs --task"),
         (("--task", "nope"), "error: NAME has no task 'nope'"),
     ],
 )
@@ -96,7 +96,7 @@ def test_fresh_takes_the_same_file_with_other_inputs(runstream: Command, failed:
     other = runstream("run", "restart", failed, "--fresh", "--config", config("build"))
     assert (other.code, other.err.splitlines()[0]) == (1, "error: the file has other tasks than the run: bad")
     unused = runstream("run", "restart", failed, "--var", "A=1")
-    assert (unused.code, "go with --fresh" in unused.err) == (1, True)
+    assert (unused.code, "need --fresh" in unused.err) == (1, True)
 
 
 def test_a_run_that_goes_on_is_refused_with_what_is_possible(runstream: Command, config: Config) -> None:

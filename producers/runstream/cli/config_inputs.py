@@ -92,7 +92,7 @@ def _config_format(path: Path) -> ConfigName:
     if path.suffix in SUFFIXES:
         return SUFFIXES[path.suffix]
     raise BadRequestError(
-        f"{path} is no configuration file: its name says no format",
+        f"{path} is not a configuration file: its suffix names no format",
         code="configFormat",
         hint=f"use a name that ends with {', '.join(SUFFIXES)}",
     )

@@ -113,7 +113,9 @@ async def _by_beginning(client: Client, beginning: str) -> Run:
         return await client.runs.get(found[0].id)
     if found:
         raise BadRequestError(
-            f"{beginning!r} begins {len(found)} ids", code="invalidRun", hint=f"name one of {_listed(found[:_SHOWN])}"
+            f"{beginning!r} is ambiguous: the ids of {len(found)} runs begin with it",
+            code="invalidRun",
+            hint=f"name one of {_listed(found[:_SHOWN])}",
         )
     raise NotExistError(
         f"none of the latest {_PAGES * MAX_PAGE} runs has an id that begins with {beginning!r}",

@@ -34,7 +34,7 @@ def init() -> None:
     for candidate in candidates():
         if (top / candidate).exists():
             raise ConflictError(
-                f"{top / candidate} is there already",
+                f"{top / candidate} already exists",
                 code="configExists",
                 hint="`runstream config check` shows what it would run",
             )

@@ -55,7 +55,7 @@ class LogFilter:
         """Raise BadRequestError for options that exclude each other."""
         chosen = [f"--{name}" for name in ("setup", "step", "failed") if getattr(self, name) not in (None, False)]
         if len(chosen) > 1:
-            raise BadRequestError(f"say either {' or '.join(chosen)}", code="invalidRunTaskStepNumber")
+            raise BadRequestError(f"give either {' or '.join(chosen)}", code="invalidRunTaskStepNumber")
         if self.attempt is not None and task is None:
             raise BadRequestError(
                 "--attempt needs a task", code="invalidRunTaskStepNumber", hint="as in `runstream log get RUN TASK`"
@@ -188,7 +188,7 @@ class _Logs:
         if self._missing is not None:
             raise self._missing
         raise NotExistError(
-            f"log doesn't exist: no step of {run_name(self._run)} has begun",
+            f"log doesn't exist: no step of {run_name(self._run)} has started",
             code="logDoesNotExist",
             hint=f"`{program_command()} run why {run_name(self._run)}` says what it waits for",
         )

@@ -205,7 +205,7 @@ def _run(*arguments: str, what: str, login: RepositoryURL | None = None) -> subp
         raise BadRequestError("git is not installed", code="gitMissing", hint="install git") from error
     except subprocess.TimeoutExpired as error:
         raise BadRequestError(
-            f"git did not answer about {what} within {GIT_SECONDS} s", code="gitTimeout", hint="check the URL"
+            f"git did not answer within {GIT_SECONDS} s for {what}", code="gitTimeout", hint="check the URL"
         ) from error
 
 
@@ -229,7 +229,7 @@ def _refused(what: str, stderr: str) -> NotExistError:
         reason = "no branch, tag, ref or commit has this name"
     command = next((line for line in lines if line.startswith("git config ")), "")
     return NotExistError(
-        f"git finds nothing at {what}: {reason.removeprefix('fatal: ')}",
+        f"git cannot find {what}: {reason.removeprefix('fatal: ')}",
         code="refDoesNotExist",
         hint=f"if you trust it: {command}"
         if command

@@ -129,7 +129,7 @@ class RunFilter:
             return [require_group(group) for group in self.group or ()]
         if self.group:
             raise BadRequestError(
-                "say either --group or --project and --branch", code="invalidRunGroup", hint="a group has both in it"
+                "give either --group or --project and --branch", code="invalidRunGroup", hint="a group contains both"
             )
         if not (project := self.project or project_here()):
             raise BadRequestError(
@@ -165,9 +165,9 @@ def list_runs(
     groups, chosen = choice.groups(), choice != RunFilter()
     if cursor and (chosen or start):
         raise BadRequestError(
-            "--cursor goes with no other choice of runs",
+            "--cursor cannot be combined with other filters",
             code="invalidCursor",
-            hint="the cursor says which runs it is of",
+            hint="the cursor contains the filters of its list",
         )
 
     async def work(client: Client) -> None:
@@ -575,13 +575,13 @@ class RestartOptions:
         """Raise BadRequestError for options that exclude each other."""
         if self.from_failed and self.task:
             raise BadRequestError(
-                "say either --from-failed or --task", code="invalidRestart", hint="--task names what is to run again"
+                "give either --from-failed or --task", code="invalidRestart", hint="--task names the tasks to run again"
             )
         if self.and_descendants and not self.task:
             raise BadRequestError(
-                "--and-descendants goes with --task",
+                "--and-descendants needs --task",
                 code="invalidRestart",
-                hint="--from-failed takes what depends on the failed tasks anyway",
+                hint="--from-failed includes the tasks that depend on failed ones",
             )
 
 
@@ -659,7 +659,7 @@ def _fresh_inputs(config: Path | None, given: InputOptions, *, fresh: bool) -> I
         return given.inputs(read_config(config, Path.cwd()))
     if config or given:
         raise BadRequestError(
-            "--config, --var, --var-file and --secret-file go with --fresh",
+            "--config, --var, --var-file and --secret-file need --fresh",
             code="invalidRestart",
             hint="without --fresh, variables and secrets are those of the earlier run",
         )

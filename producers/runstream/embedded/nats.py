@@ -14,8 +14,8 @@ from pathlib import Path
 from runstream.atomic_files import replace_file
 from runstream.embedded.process import (
     LOOPBACK,
-    Command,
     Identity,
+    ServerCommand,
     ServerProcess,
     end_process,
     find_process,
@@ -175,8 +175,8 @@ class NatsServer:
         )
         replace_file(self._config, text.encode())
 
-    def _command(self) -> Command:
-        return Command(
+    def _command(self) -> ServerCommand:
+        return ServerCommand(
             name="NATS",
             arguments=[_executable(), "--config", self._config],
             log=self._log,

@@ -19,8 +19,8 @@ import structlog
 from runstream.atomic_files import replace_file
 from runstream.embedded.process import (
     LOOPBACK,
-    Command,
     Identity,
+    ServerCommand,
     ServerProcess,
     end_process,
     find_process,
@@ -145,7 +145,7 @@ class PostgresServer:
                 hint=done.stderr.strip(),
             )
 
-    def _command(self) -> Command:
+    def _command(self) -> ServerCommand:
         settings = {
             "listen_addresses": LOOPBACK,
             "port": str(self._port),
@@ -156,7 +156,7 @@ class PostgresServer:
             **({} if self._durable else _NOT_DURABLE),
         }
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        return Command(
+        return ServerCommand(
             name="Postgres",
             arguments=[_program("postgres"), "-D", self._data, *flags],
             log=self.folder / "postgres.log",

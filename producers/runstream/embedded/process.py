@@ -36,7 +36,7 @@ LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class ServerCommand:
     """The command line of a server, and how to run and stop it."""
 
     name: str
@@ -53,7 +53,7 @@ class Command:
 class ServerProcess:
     """A running server; `ended` is set when it has ended, for whatever reason."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: ServerCommand) -> None:
         _rotate(command.log)
         self.command = command
         self.ended = asyncio.Event()
