@@ -34,18 +34,17 @@ _RUNSTREAM = Path(sys.executable).with_name("runstream")
 _PRELOADED = (
     "runstream.service.main",
     "runstream.service.serve",
-    "runstream.service.serve_command",
-    "runstream.service.doctor.command",
+    "runstream.service.serve_commands",
+    "runstream.service.doctor",
     "runstream.service.export_command",
-    "runstream.service.fsck_command",
-    "runstream.service.import_command",
-    "runstream.service.rebuild_command",
+    "runstream.service.database_commands",
+    "runstream.service.epoch_commands",
     "runstream.service.snapshot_commands",
     "runstream.service.status_command",
-    "runstream.service.building.datamanager",
-    "runstream.service.building.executor",
-    "runstream.service.building.gateway",
-    "runstream.service.building.scheduler",
+    "runstream.service.wiring.datamanager",
+    "runstream.service.wiring.executor",
+    "runstream.service.wiring.gateway",
+    "runstream.service.wiring.scheduler",
 )
 _MOST = 1 << 20
 

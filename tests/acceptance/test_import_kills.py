@@ -13,9 +13,9 @@ import pytest
 from runstream.database import Database
 from runstream.importing.epochs import ServicePlace, epochs_in_nats
 from runstream.leases import LeaseBucket
-from runstream.maintenance.control import occupied_key
+from runstream.maintenance import INSTANCE_SECONDS
+from runstream.maintenance.request import occupied_key
 from runstream.projections.rebuild_schema import schema_beside
-from runstream.service.maintained import INSTANCE_SECONDS
 from tests.acceptance.deployment import Deployment, environment, in_one_process
 from tests.acceptance.test_imports import a_run, compared, exported
 from tests.chaos.kills import Chaos, Victim, kills, say

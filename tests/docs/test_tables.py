@@ -15,8 +15,7 @@ from runstream.gateway.app import PREFIX
 from runstream.gateway.errors import STATUS_OF_CODE
 from runstream.gateway.middleware import OPEN_PATHS
 from runstream.gateway.requests import CreateRunsBody
-from runstream.service.configuration import KEYS, load_settings
-from runstream.service.serve_options import ServeOptions
+from runstream.service.configuration import KEYS, ServeOptions, load_settings
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.telemetry import metrics
 from runstream.telemetry.metrics import Counter, Gauge, Histogram

@@ -15,7 +15,7 @@ from runstream.jetstream.api import request
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.failover import ELECTION_SECONDS, Answers
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.service.doctor.log import log_streams
+from runstream.service.doctor import log_streams
 from runstream.settings import Settings
 from tests.chaos.kills import Chaos, say
 from tests.cluster import NODES, Cluster, Node, cluster

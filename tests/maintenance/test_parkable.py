@@ -15,7 +15,7 @@ from runstream.jetstream.api import UnavailableError
 from runstream.lifecycle import Component
 from runstream.maintenance import Mode, Order, Parkable, Requested
 from runstream.maintenance.records import State
-from runstream.maintenance.requested import disabled, enabled
+from runstream.maintenance.request import disabled, enabled
 
 NOW = datetime.now(UTC)
 

@@ -9,7 +9,7 @@ import pytest
 
 from runstream.errors import BadRequestError, NotExistError
 from runstream.maintenance.records import Doing, State, state_of
-from runstream.maintenance.requested import (
+from runstream.maintenance.request import (
     HISTORY,
     Order,
     Requested,

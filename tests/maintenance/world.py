@@ -14,7 +14,7 @@ from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Order, Overview, Parkable, Roster
-from runstream.maintenance.roster import Known
+from runstream.maintenance.instances import Known
 from tests.log.servers import Connection, connected
 
 LEASE_SECONDS = 2

@@ -11,8 +11,7 @@ import pytest
 
 from runstream.objects import ObjectStorage
 from runstream.objects import paths as layout
-from runstream.service.doctor.finding import Finding, guarded
-from runstream.service.doctor.objects import object_storage
+from runstream.service.doctor import Finding, guarded, object_storage
 from runstream.settings import Settings
 from tests.objects.backends import KEYS, open_at
 from tests.objects.backends import s3_location as location

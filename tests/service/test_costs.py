@@ -28,10 +28,10 @@ EXECUTOR = {"runstream.executor.executor"}
 def test_a_component_does_not_import_what_others_need(component: str, spared: set[str]) -> None:
     script = f"""
 import sys
-import runstream.service.serve_command
-import runstream.service.building.{component}
+import runstream.service.serve_commands
+import runstream.service.wiring.{component}
 if {component!r} != "executor":
-    import runstream.service.place, runstream.database.migrating, runstream.datamanager.startup
+    import runstream.importing.epochs, runstream.database.migrating, runstream.datamanager.startup
 print(sorted({spared | RARE!r} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -11,9 +11,8 @@ from nats.aio.client import Client
 
 from runstream.jetstream.api import request
 from runstream.log.jetstream import open_log
-from runstream.service.doctor import machine as doctor
-from runstream.service.doctor.finding import Finding
-from runstream.service.doctor.log import log_streams
+from runstream.service import doctor
+from runstream.service.doctor import Finding, log_streams
 from runstream.settings import ExecutorSettings, Settings
 from tests.log.commits import created, run_address
 from tests.log.servers import connected

@@ -9,8 +9,7 @@ import pytest
 
 from runstream.errors import InternalError, NotExistError
 from runstream.lifecycle import Component
-from runstream.service.group import first_end, running
-from runstream.service.stopping import StopRequest
+from runstream.service.serve import StopRequest, first_end, running
 
 
 class Part(Component):

@@ -11,8 +11,8 @@ import pytest
 
 from runstream.cli.executor_commands import _notes, what_runs
 from runstream.client import Executor
-from runstream.service.components import Parts
-from runstream.service.serve_command import say_ready
+from runstream.service.serve_commands import say_ready
+from runstream.service.wiring import Parts
 from runstream.settings import Settings
 
 EXECUTOR = Executor("e1", "registered", ("amd64",), {}, False, True, False, 2, 0, "0.2.0", "sandboxed")

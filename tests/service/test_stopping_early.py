@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from runstream.errors import InternalError
-from runstream.service import detached
+from runstream.service import serve_commands
 from runstream.service.data_dir import LOCK_VARIABLE, DataDir, holder, write_holder
-from runstream.service.detached import not_started, start_detached, stop_detached
 from runstream.service.edge import sentence
+from runstream.service.serve_commands import not_started, start_detached, stop_detached
 
 HOLD = """
 import fcntl, os, signal, sys
@@ -82,7 +82,7 @@ def test_a_process_that_has_not_said_that_it_holds_the_directory_is_waited_for(
 def test_a_process_that_never_says_that_it_holds_the_directory_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(detached, "_HOLDER_SECONDS", 0)
+    monkeypatch.setattr(serve_commands, "_HOLDER_SECONDS", 0)
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InternalError, match="in use by a process that does not say which it is"):

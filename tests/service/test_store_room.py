@@ -27,9 +27,9 @@ from runstream.jetstream.failover import answers_of
 from runstream.leases import open_leases
 from runstream.log.jetstream import APPEND_SECONDS, JetStreamLog, open_log
 from runstream.objects import PosixObjects
-from runstream.service.doctor.nats import nats_server
+from runstream.service.doctor import nats_server
 from runstream.service.platform import Platform
-from runstream.service.store_room import keep_room
+from runstream.service.servers import keep_room
 from runstream.settings import Settings
 from runstream.telemetry.health import check_all
 from runstream.telemetry.metrics import APPEND_RETRIES

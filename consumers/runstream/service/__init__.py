@@ -1,4 +1,4 @@
-"""The composition root: what `runstream serve` puts together. It may import everything, and nothing imports it."""
+"""The composition root: the command line and the process of `runstream serve`. Nothing imports it."""
 
 from runstream.garbage import defer_collection
 

@@ -1,6 +1,15 @@
-"""Where each setting comes from: an option, else the environment, else the settings file, else its default.
+"""Where each setting comes from: a command-line option, else the environment, else the settings file, else its default.
 
-Every value is checked, whoever gave it, and all problems are reported together.
+`runstream.settings.Settings` defines the settings, with their types and defaults. Environment variables and file keys
+are derived from it; every value is checked the same way, and all problems are reported together. A settings file is
+YAML (1.2) or TOML:
+
+    data_dir: /var/lib/runstream
+    components: [gateway, scheduler]
+    executor:
+      active_tasks_limit: 4
+
+The option classes list the settings that commands accept as options; a field's docstring is its help text.
 """
 
 from __future__ import annotations
@@ -8,21 +17,111 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import fields
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
+from cyclopts import Group, Parameter
 
+from runstream.cli.connection import GlobalOptions
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.executor.sandbox import RESERVED_PLACES
 from runstream.log.streams import require_namespace
 from runstream.objects.s3_location import parse_location
 from runstream.runconfig.amounts import parse_duration
-from runstream.service.settings_file import SECTIONS, Given, read_settings_file
 from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.subjects import MAX_PARTITIONS
+
+SECTIONS = ("executor",)
+"""Settings that have settings of their own."""
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A value that somebody gave for a setting, and where."""
+
+    key: str
+    """`port`, `executor.lease_seconds`."""
+    value: object
+    where: str
+    """For people: `settings.yml line 3`, `RUNSTREAM_PORT`, `--port`."""
+    text: bool = False
+    """Whether it came as text that has to be parsed (environment), not as a typed value."""
+
+
+def read_settings_file(path: Path) -> list[Assignment]:
+    """All values of the file. Raises BadRequestError when it cannot be read or parsed."""
+    try:
+        content = path.read_bytes()[: _MAX_BYTES + 1]
+        text = content.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, str(error)) from error
+    if len(content) > _MAX_BYTES:
+        raise _unreadable(path, "it is larger than 1 MiB")
+    return list(_toml(path, text) if path.suffix == ".toml" else _yaml(path, text))
+
+
+def _yaml(path: Path, text: str) -> Iterator[Assignment]:
+    # Imported here: most processes have no file.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        document = YAML(typ="rt").load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
+        raise _unreadable(path, f"{place}{error.problem or 'not valid YAML'}") from error
+    if document is None:
+        return
+    if not isinstance(document, CommentedMap):
+        raise _unreadable(path, "it is not a map of settings")
+    yield from _flat(path, document)
+
+
+def _toml(path: Path, text: str) -> Iterator[Assignment]:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(path, str(error)) from error
+    yield from _flat(path, document)
+
+
+def _flat(path: Path, document: Mapping[str, object], prefix: str = "") -> Iterator[Assignment]:
+    for name, value in document.items():
+        key = f"{prefix}{name}"
+        if key in SECTIONS and isinstance(value, Mapping):
+            yield from _flat(path, value, f"{key}.")
+        else:
+            yield Assignment(key, _plain(value), f"{path}{_line(document, name)}")
+
+
+def _line(document: Mapping[str, object], name: str) -> str:
+    places = getattr(document, "lc", None)  # YAML's maps have them, TOML's have not
+    return f" line {places.key(name)[0] + 1}" if places is not None else ""
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
+def _unreadable(path: Path, why: str) -> BadRequestError:
+    return BadRequestError(
+        f"the settings file {path} cannot be read: {why}",
+        code="invalidSettings",
+        details={"file": str(path)},
+        hint="a settings file is YAML or TOML; docs/reference/settings.md names all settings",
+    )
+
 
 ENVIRONMENT_PREFIX = "RUNSTREAM_"
 _OF_COMMANDS = frozenset({"RUNSTREAM_NATS_ADMIN_URL"})
@@ -75,7 +174,7 @@ def load_settings(options: Mapping[str, object], environ: Mapping[str, str], fil
         *(read_settings_file(file) if file is not None else ()),
         *_from_environment(environ),
         *(
-            Given(key, value, f"--{key.removeprefix('executor.').replace('_', '-')}")
+            Assignment(key, value, f"--{key.removeprefix('executor.').replace('_', '-')}")
             for key, value in options.items()
             if value is not None
         ),
@@ -112,15 +211,15 @@ def _default_data_dir(environ: Mapping[str, str]) -> Path:
     return default_data_dir(environ)
 
 
-def _from_environment(environ: Mapping[str, str]) -> Iterable[Given]:
+def _from_environment(environ: Mapping[str, str]) -> Iterable[Assignment]:
     """What the environment gives. Other names that begin alike are not ours to judge: tasks and clients have some."""
     for key in KEYS:
         name = f"{ENVIRONMENT_PREFIX}{key.replace('.', '_').upper()}"
         if environ.get(name):
-            yield Given(key, environ[name], name, text=True)
+            yield Assignment(key, environ[name], name, text=True)
 
 
-def _checked(given: Given) -> object:
+def _checked(given: Assignment) -> object:
     """The value in its type. Raises ValueError or BadRequestError that says what is allowed."""
     if given.key not in KEYS:
         near = difflib.get_close_matches(given.key, KEYS, 1)
@@ -152,7 +251,7 @@ def _wrong_type(key: str, value: object) -> str:
     return f"{key} must be {_IN_WORDS.get(get_origin(kind) or kind, 'of another type')} (got {value!r})"
 
 
-def _parsed(given: Given) -> object:
+def _parsed(given: Assignment) -> object:
     """The value that a text of the environment stands for."""
     text = str(given.value)
     if _HINTS[given.key] == tuple[str, ...]:
@@ -243,3 +342,94 @@ def _hint(problems: Iterable[str]) -> str:
     if any("unknown setting" in problem and "did you mean" not in problem for problem in problems):
         return f"the settings are {', '.join(KEYS)}"
     return "`runstream serve --help` shows the settings that have an option"
+
+
+_WHAT = Group("What runs", sort_key=1)
+_SERVERS = Group("Servers (embedded ones are started where no URL is given)", sort_key=2)
+_HTTP = Group("HTTP", sort_key=3)
+_EXECUTOR = Group("Executor", sort_key=4)
+_WATCHING = Group("Watching", sort_key=5)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Which servers, and what on them; None is not given, so that environment, file and default decide."""
+
+    config: Annotated[Path | None, Parameter(group=_WHAT, env_var="RUNSTREAM_CONFIG")] = None
+    """A settings file (YAML or TOML); options and RUNSTREAM_* variables take precedence over it."""
+    namespace: Annotated[str | None, Parameter(group=_WHAT)] = None
+    """First token of every NATS subject; deployments that share a NATS account differ in it. Default: runstream."""
+    nats_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
+    """nats://USER:PASSWORD@HOST:PORT, several separated by commas."""
+    database_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
+    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE."""
+    database_schema: Annotated[str | None, Parameter(group=_SERVERS)] = None
+    """The schema of the tables. Default: runstream."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class StorageOptions(ServerOptions):
+    """Which servers, and which object storage."""
+
+    objects_dir: Annotated[Path | None, Parameter(group=_SERVERS)] = None
+    """Where logs and archives are kept; executors and gateways of one service share it. Default: in the data dir."""
+    objects_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
+    """s3://BUCKET[/PREFIX][?endpoint=HOST:PORT&region=REGION&style=path&tls=off]: keep them in a bucket instead."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions(StorageOptions):
+    """What can be set for a process that serves."""
+
+    components: Annotated[str | None, Parameter(group=_WHAT)] = None
+    """Which parts run in this process, separated by commas: gateway, scheduler, executor, datamanager. Default: all."""
+    partitions: Annotated[int | None, Parameter(group=_WHAT)] = None
+    """Number of partitions (independent streams) of the log; fixed when it is created. Default: 4."""
+    secrets_key_file: Annotated[Path | None, Parameter(group=_SERVERS)] = None
+    """The keys for secrets; gateways and executors of one service share it. Default: in the data dir."""
+    replicas: Annotated[int | None, Parameter(group=_SERVERS)] = None
+    """How many servers of a NATS cluster keep each stream: 1, 3 or 5. Default: 1."""
+    wait_for_dependencies: Annotated[str | None, Parameter(group=_SERVERS)] = None
+    """How long to wait for a NATS or Postgres that is away, such as 5m; 0s not at all. Default: for ever."""
+    host: Annotated[str | None, Parameter(group=_HTTP)] = None
+    """Where to listen. Default: 127.0.0.1."""
+    port: Annotated[int | None, Parameter(group=_HTTP)] = None
+    """The gateway's port. Default: the one used last, or any free one."""
+    metrics_port: Annotated[int | None, Parameter(group=_HTTP)] = None
+    """Port for /healthz, /readyz and /metrics when this process has no gateway. Default: any free one."""
+    driver: Annotated[Literal["process", "noop"] | None, Parameter(group=_EXECUTOR)] = None
+    """How tasks are run. Default: process."""
+    active_tasks_limit: Annotated[int | None, Parameter(group=_EXECUTOR)] = None
+    """How many tasks this executor runs at once; 0 for no limit. Default: 2."""
+    sandbox: Annotated[Literal["auto", "require", "off"] | None, Parameter(group=_EXECUTOR)] = None
+    """Whether host tasks run in a sandbox: where that works, always (or not at all), never. Default: auto."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, Parameter(group=_WATCHING)] = None
+    """Default: info."""
+    log_format: Annotated[Literal["console", "json"] | None, Parameter(group=_WATCHING)] = None
+    """Default: console."""
+    otlp_endpoint: Annotated[str | None, Parameter(group=_WATCHING)] = None
+    """Where traces and metrics are sent (OTLP over HTTP), such as http://localhost:4318. Default: nowhere."""
+
+
+_OF_EXECUTOR = ("driver", "active_tasks_limit", "sandbox")
+
+
+def settings_of(options: ServerOptions, said: GlobalOptions) -> Settings:
+    """The settings that a command works with. Raises BadRequestError that names every wrong value."""
+    given = {
+        f"executor.{name}" if name in _OF_EXECUTOR else name: str(value) if isinstance(value, Path) else value
+        for name, value in asdict(options).items()
+        if name != "config"
+    }
+    given["components"] = _split(given.get("components"))
+    given["data_dir"] = str(said.data_dir) if said.data_dir is not None else None
+    given["token"] = said.token
+    given["detailed_errors"] = said.detailed_errors or None
+    return load_settings(given, os.environ, options.config)
+
+
+def _split(components: object) -> list[str] | None:
+    return None if components is None else [part.strip() for part in str(components).split(",")]

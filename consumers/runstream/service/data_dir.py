@@ -1,11 +1,11 @@
-"""One data directory belongs to one process at a time, and says which format it has.
+"""The data directory, which belongs to one process at a time.
 
-runstream.json   its format; a folder with other things in it and without this file is not ours
-lock             held for as long as a process uses the folder; says its pid. `serve --detach` takes it before it
-                 starts the service, which gets it as an open file: `stop` finds the service from its first moment
-service.json     where the local service is reached, for client commands (mode 600)
-token            of the local API (mode 600)
-instance         which of the deployment's processes this is, whenever it runs
+runstream.json   its format; a folder that has other files and not this one is refused
+lock             held while a process uses the folder; contains its pid. `serve --detach` takes it before it starts the
+                 service, which inherits it as an open file: `stop` finds the service from its first moment
+service.json     where client commands reach the local service (mode 600)
+token            the token of the local API (mode 600)
+instance         the id of the process that uses the folder, the same after a restart
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`runstream export`: the log of a deployment as one file, while everybody goes on."""
+"""`runstream export`: write the log of a deployment to one file while the service keeps running."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from runstream.objects.open import open_objects
 from runstream.projections.parked import parked_at
+from runstream.service.configuration import StorageOptions, settings_of
 from runstream.service.progress import progress
-from runstream.service.reaching import reached
-from runstream.service.serve_options import StorageOptions, settings_of
+from runstream.service.servers import reached
 from runstream.settings import Settings
 from runstream.snapshots.container import Send
 from runstream.snapshots.export import ExportProgress, Resumed, export, parse_kinds, parse_until, plan

@@ -1,4 +1,4 @@
-"""The command `runstream`: options that hold for all commands, then the command.
+"""The command `runstream`: the options of all commands, and the tree of commands.
 
 runstream [--data-dir DIR] [--url URL --token TOKEN] [--detailed-errors] COMMAND …
 """
@@ -115,13 +115,13 @@ app.command(
     help="Write a first configuration for this repository. No service is needed.",
 )
 app.command(
-    "runstream.service.serve_command:serve_command",
+    "runstream.service.serve_commands:serve_command",
     name="serve",
     group=_SERVICE,
     help="Run the service: everything on this machine, or some of its parts.",
 )
 app.command(
-    "runstream.service.serve_command:stop_command",
+    "runstream.service.serve_commands:stop_command",
     name="stop",
     group=_SERVICE,
     help="Stop the service of this data directory.",
@@ -139,19 +139,19 @@ app.command(
     help='Print RUNSTREAM_URL and RUNSTREAM_TOKEN for a shell: eval "$(runstream env)".',
 )
 app.command(
-    "runstream.service.doctor.command:doctor_command",
+    "runstream.service.doctor:doctor_command",
     name="doctor",
     group=_SERVICE,
     help="Check servers, durability, migrations, clocks and disk, and say what to do.",
 )
 app.command(
-    "runstream.service.fsck_command:fsck_command",
+    "runstream.service.database_commands:fsck_command",
     name="fsck",
     group=_SERVICE,
     help="Compare the whole log with every row of the database, and with the archive.",
 )
 app.command(
-    "runstream.service.rebuild_command:rebuild_command",
+    "runstream.service.database_commands:rebuild_command",
     name="rebuild",
     group=_SERVICE,
     help="Rebuild the database from the log without downtime.",
@@ -174,7 +174,7 @@ app.command(
     help="Export the log as one file, at any time, without stopping anything.",
 )
 app.command(
-    "runstream.service.import_command:import_command",
+    "runstream.service.epoch_commands:import_command",
     name="import",
     group=_SERVICE,
     help="Replace the log with a snapshot (requires maintenance mode).",
@@ -187,7 +187,7 @@ for name, says in (
     ("activate", "Serve another epoch, in maintenance."),
     ("delete", "Delete an epoch that is not served."),
 ):
-    epochs_app.command(f"runstream.service.epochs_commands:{name}_command", name=name, help=says)
+    epochs_app.command(f"runstream.service.epoch_commands:{name}_command", name=name, help=says)
 app.command(epochs_app)
 snapshot_app = App(name="snapshot", help="Check, show and compare snapshot files.", version_flags=[], group=_SERVICE)
 for name, says in (
@@ -203,7 +203,7 @@ app.command(snapshot_app)
 @app.command(name="completion", group=_GLOBAL)
 def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print a shell completion script: eval "$(runstream completion bash)"."""
-    from runstream.service.completing import SCRIPTS
+    from runstream.service.completion import SCRIPTS
 
     sys.stdout.write(SCRIPTS[shell])
 
@@ -211,7 +211,7 @@ def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:
 def command_line(words: Sequence[str]) -> int:
     """Run a command line; return its exit code."""
     if list(words[:1]) == [ASK]:
-        from runstream.service.completing import complete
+        from runstream.service.completion import complete
 
         return complete(app, words[1:])
     if not words or {"--help", "-h", "help"} & set(words):

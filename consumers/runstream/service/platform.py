@@ -1,4 +1,4 @@
-"""What the components of a process share: one connection to NATS, one pool to Postgres, the log, the objects."""
+"""What the components of a process share: one connection to NATS, one pool to Postgres, the log, the object storage."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.failover import answers_of
 from runstream.log.jetstream import JetStreamLog, LogReader, open_log
 from runstream.log.streams import wait_for_log
+from runstream.maintenance import SERVICE
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
 from runstream.settings import Settings
@@ -24,6 +25,7 @@ from runstream.telemetry.process import Telemetry
 
 if TYPE_CHECKING:
     from runstream.database import Database
+    from runstream.importing.epochs import ServicePlace
 
 
 _CONNECT_SECONDS = 3.0
@@ -56,6 +58,13 @@ class Platform:
         if self.database is None:
             raise InternalError("this process has no database", code="noDatabase")
         return self.database
+
+    def service_place(self) -> ServicePlace:
+        """Return what importing and deleting epochs need of this service. Raise InternalError without a database."""
+        from runstream.importing.epochs import ServicePlace  # not paid for by an executor
+
+        settings = self.settings
+        return ServicePlace(self.nats, settings.nats_url, self.pool(), settings.namespace, SERVICE, settings.replicas)
 
     def checks(self) -> Mapping[str, Check]:
         """What has to be there for this process to be ready."""

@@ -1,4 +1,4 @@
-"""How far a long command is, on stderr: a bar with rate and time left on a terminal, elsewhere a line now and then."""
+"""The progress of a long command, on stderr: a bar with rate and time left on a terminal, else a line now and then."""
 
 from __future__ import annotations
 

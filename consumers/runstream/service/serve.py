@@ -4,36 +4,187 @@
                                                                   ^                                 |
                                                                   +------ NATS or Postgres is away -+
 
-Whatever is started is stopped, in the opposite order, also when a later part fails to start or somebody asks to
-stop before all have started. A process whose NATS or Postgres is away waits for it, not ready, and then goes on.
+Whatever is started is stopped, in the opposite order, also when a later part fails to start or a stop is requested
+before all have started. The first component that ends by itself ends the process. A process whose NATS or Postgres is
+away waits for it, not ready, and then continues.
+
+The first SIGTERM, SIGINT or SIGHUP requests a stop, which has `STOP_SECONDS` in all; a second signal forces it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
-from runstream.errors import BadRequestError, InternalError
+import structlog
+
+from runstream.errors import BadRequestError, InternalError, RunstreamError, outermost
+from runstream.lifecycle import Component
 from runstream.sealing import Keyring
-from runstream.service.components import Parts, build
 from runstream.service.data_dir import DataDir
-from runstream.service.group import SERVERS_SECONDS, first_end, running
+from runstream.service.edge import sentence
 from runstream.service.platform import Platform, open_platform
-from runstream.service.ports import require_port
-from runstream.service.servers import Servers, embedded_servers
-from runstream.service.stopping import StopRequest
-from runstream.service.store_room import keep_room
+from runstream.service.servers import Servers, embedded_servers, keep_room, require_port
 from runstream.service.waiting import Waiting
+from runstream.service.wiring import Parts, build
 from runstream.settings import Settings
+from runstream.telemetry.health import Check, check_all
 from runstream.telemetry.http_server import raise_open_files
 from runstream.telemetry.logs import hide_password_of
 from runstream.telemetry.process import Telemetry, setup_telemetry
 
+log = structlog.get_logger()
+STOP_SECONDS = 9.5
+"""All that a stop may take, from the first signal to the end of the last server."""
+
+
+class StopRequest:
+    """Whether somebody wants this process to stop, and how urgently."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.insisted = asyncio.Event()
+        self._asked_at: float | None = None
+        self.serving = False
+        """Whether the process has started and waits for the request itself."""
+
+    def stopped_by_itself(self) -> None:
+        """Forget how long a stop took that was not asked for: the process goes on."""
+        self.serving = False
+        if not self.asked.is_set():
+            self._asked_at = None
+
+    def remaining(self, least: float) -> float:
+        """Seconds that are left for stopping, but at least these; all of them when nobody has asked."""
+        if self._asked_at is None:
+            self._asked_at = asyncio.get_running_loop().time()
+        return max(least, self._asked_at + STOP_SECONDS - asyncio.get_running_loop().time())
+
+    def on_signal(self, number: signal.Signals) -> None:
+        """Take a signal."""
+        if self.asked.is_set():
+            log.warning("stopping at once", action="stop_forced", signal=number.name)
+            self.insisted.set()
+            return
+        log.info("stopping; a second signal stops at once", action="stop_asked", signal=number.name)
+        self._asked_at = asyncio.get_running_loop().time()
+        self.asked.set()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Take the signals of this process while the block lasts. In its main thread."""
+        loop = asyncio.get_running_loop()
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means: go on without the terminal
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, self.on_signal, number)
+        try:
+            yield self
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+SERVERS_SECONDS = 2.0
+"""What is kept of the time for stopping for telemetry and the servers."""
+START_SECONDS = 60.0
+_FORCED_COMPONENT_SECONDS = 0.2
+
+
+@contextlib.asynccontextmanager
+async def running(
+    components: Sequence[Component], request: StopRequest, checks: Mapping[str, Check] = MappingProxyType({})
+) -> AsyncIterator[None]:
+    """Start these, one after the other; stop them when the block ends.
+
+    `checks` tell what is away when a component does not start in time.
+    """
+    started: list[Component] = []
+    try:
+        for component in components:
+            started.append(component)
+            await _start(component, checks)
+        yield
+    finally:
+        await _stop_all(started, request)
+
+
+async def first_end(components: Sequence[Component]) -> InternalError:
+    """Wait until one of them ends by itself, and say which and why."""
+    waiting = {asyncio.create_task(component.wait()): component for component in components}
+    try:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    task = next(iter(done))
+    return _ended(waiting[task], task.exception() if not task.cancelled() else None)
+
+
+def _ended(component: Component, cause: BaseException | None) -> InternalError:
+    known = outermost(cause) if cause is not None else None
+    why = f": {sentence(cause)}" if cause is not None else ""
+    error = InternalError(
+        f"the {component.name} has ended{why}",
+        code="componentEnded",
+        details={"component": component.name},
+        hint=(known.hint if known is not None else "") or "its last log records say what happened; start it again",
+    )
+    error.__cause__ = cause
+    return error
+
+
+async def _start(component: Component, checks: Mapping[str, Check]) -> None:
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            await component.start()
+    except TimeoutError as error:
+        found = await check_all(checks)
+        failing = {name: why for name, why in found.items() if why != "ok"}
+        raise InternalError(
+            f"the {component.name} has not started within {START_SECONDS:.0f} seconds",
+            code="componentNotStarted",
+            details={"failing": failing},
+            hint="its log records say what it waits for",
+        ) from error
+    except RunstreamError:
+        raise
+    except Exception as error:
+        raise InternalError(
+            f"the {component.name} has not started: {sentence(error)}",
+            code="componentNotStarted",
+            hint="--detailed-errors shows where",
+        ) from error
+    log.info(f"{component.name} started", action="component_started", component=component.name)
+
+
+async def _stop_all(started: Sequence[Component], request: StopRequest) -> None:
+    stopping = asyncio.create_task(_stop_in_order(started, request))
+    insisted = asyncio.create_task(request.insisted.wait())
+    await asyncio.wait({stopping, insisted}, return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        for component in started:
+            component.stop_seconds = _FORCED_COMPONENT_SECONDS
+        await asyncio.gather(*(component.stop() for component in started))
+    insisted.cancel()
+    await stopping
+
+
+async def _stop_in_order(started: Sequence[Component], request: StopRequest) -> None:
+    for component in reversed(started):
+        component.stop_seconds = min(component.stop_seconds, request.remaining(SERVERS_SECONDS) - SERVERS_SECONDS)
+        await component.stop()
+        log.info(f"{component.name} stopped", action="component_stopped", component=component.name)
+
+
 _NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager"})
 _TELEMETRY_SECONDS = 1.0
-_FORCED_SECONDS = 0.5
+_FORCED_SERVER_SECONDS = 0.5
 
 Ready = Callable[[Settings, Parts], None]
 """Told when all components serve, with the complete settings."""
@@ -114,7 +265,7 @@ class _Process:
 
     def _stop_seconds(self) -> float:
         """How long the servers may take to stop: what is left, or little when somebody insists."""
-        return _FORCED_SECONDS if self.request.insisted.is_set() else self.request.remaining(SERVERS_SECONDS)
+        return _FORCED_SERVER_SECONDS if self.request.insisted.is_set() else self.request.remaining(SERVERS_SECONDS)
 
     @contextlib.contextmanager
     def _announced(self, parts: Parts) -> Iterator[None]:
@@ -166,9 +317,8 @@ async def _migrate(settings: Settings) -> None:
 
 async def _remove_killed(platform: Platform) -> None:
     from runstream.importing.epochs import remove_killed
-    from runstream.service.place import service_place
 
-    await remove_killed(service_place(platform))
+    await remove_killed(platform.service_place())
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,11 @@
-"""The embedded servers that this process needs: those for which no URL was given."""
+"""NATS and Postgres for a process or a command: embedded servers where no URL is given.
+
+nats-server fixes the limit of its store when it starts, and after a disk error it writes nothing more to the stream of
+the error, while it may write to others. In both cases it refuses writes even when there is room again, so `keep_room`
+restarts a full embedded server once there is.
+
+`reached` gives commands that work on the data itself the same servers, whether the service runs or not.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +15,36 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 import structlog
+from nats.aio.client import Client
 
 from runstream.embedded import NatsServer, PostgresServer
-from runstream.errors import InternalError
+from runstream.embedded.process import free_port
+from runstream.errors import ConflictError, InternalError, NotExistError
+from runstream.jetstream.failover import answers_of
+from runstream.service.data_dir import DataDir, holder
 from runstream.settings import Settings
+from runstream.telemetry import setup_logging
+
+
+def require_port(host: str, port: int) -> None:
+    """Raise ConflictError unless something could listen there now; 0 stands for any port."""
+    try:
+        found = free_port(host, port)
+    except OSError as error:
+        raise ConflictError(
+            f"cannot listen on {host}: {error.strerror or error}",
+            code="hostNotAvailable",
+            details={"host": host},
+            hint="give an address of this machine with --host, such as 127.0.0.1 or 0.0.0.0",
+        ) from error
+    if port and found != port:
+        raise ConflictError(
+            f"cannot listen on {host}:{port}: the port is in use",
+            code="portNotAvailable",
+            details={"host": host, "port": port},
+            hint="choose another port, or 0 for any free one",
+        )
+
 
 _RESTART_SECONDS = 0.1
 log = structlog.get_logger()
@@ -85,3 +118,89 @@ async def _death(server: NatsServer | PostgresServer) -> InternalError:
             break
         await asyncio.sleep(_RESTART_SECONDS)
     return server.process.failure(f"the embedded {server.process.command.name} has ended")
+
+
+LOOK_SECONDS = 2.0
+ROOM_BYTES = 16 << 20
+"""How much more than it has stored a server must be able to store, to be worth a restart."""
+MAX_PAUSE_SECONDS = 300.0
+
+
+async def keep_room(
+    server: NatsServer, nc: Client, *, room: int = ROOM_BYTES, look_seconds: float = LOOK_SECONDS
+) -> None:
+    """Restart the server whenever it refuses to store and there is room, until cancelled."""
+    pause = look_seconds
+    while True:
+        await asyncio.sleep(pause)
+        report = await asyncio.to_thread(server.refused_write)
+        why = answers_of(nc).full or report
+        answers_of(nc).full = why
+        if not why:
+            pause = look_seconds
+            continue
+        left = await asyncio.to_thread(_left, server)
+        if left < room:
+            log.warning(
+                f"the store of NATS is full: {why}; {left >> 20} MiB are left for it",
+                action="nats_store_full",
+                why=why,
+                left=left,
+            )
+            continue
+        log.warning(
+            f"the store of NATS refuses to write ({why}), and {left >> 20} MiB are free: restarting the server",
+            action="nats_restarted",
+            left=left,
+        )
+        answers_of(nc).full = ""
+        await server.restart()
+        pause = min(max(pause, 1.0) * 2, MAX_PAUSE_SECONDS)
+
+
+def _left(server: NatsServer) -> int:
+    return server.possible_limit() - server.stored_bytes()
+
+
+@contextlib.asynccontextmanager
+async def reached(settings: Settings) -> AsyncIterator[tuple[Settings, str | None]]:
+    """The settings with all URLs in place, and the URL of a user of NATS's system account where we have one.
+
+    Servers that are embedded and do not run are started for as long as the block lasts. Raises NotExistError when
+    there is nothing in the data directory.
+    """
+    setup_logging("warning")  # on stderr: what a command prints may be read by a program
+    if settings.nats_url and settings.database_url:
+        yield settings, None
+    elif holder(settings.data_dir) is not None:
+        yield _of_running(settings)
+    elif not (settings.data_dir / "runstream.json").exists():
+        raise NotExistError(
+            f"there is no service in {settings.data_dir}",
+            code="noService",
+            details={"data_dir": str(settings.data_dir)},
+            hint="start one with `runstream serve`, name its folder with --data-dir, or give --nats-url and "
+            "--database-url",
+        )
+    else:
+        with DataDir.hold(settings.data_dir):
+            async with embedded_servers(settings, database=True, stop_seconds=lambda: 5.0) as (servers, complete):
+                yield complete, servers.nats.admin_url if servers.nats is not None else None
+
+
+def _of_running(settings: Settings) -> tuple[Settings, str | None]:
+    """What the process that holds the data directory has started."""
+    admin_url = None
+    try:
+        if not settings.nats_url:
+            nats = NatsServer(settings.data_dir / "nats")
+            settings, admin_url = replace(settings, nats_url=nats.url), nats.admin_url
+        if not settings.database_url:
+            settings = replace(settings, database_url=PostgresServer(settings.data_dir / "postgres").url)
+    except FileNotFoundError as error:
+        raise NotExistError(
+            f"the process that uses {settings.data_dir} has no servers of its own, or is about to start them",
+            code="noService",
+            hint="give --nats-url and --database-url as that process has them, or try again in a moment",
+        ) from error
+    return settings, admin_url

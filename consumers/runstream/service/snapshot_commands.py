@@ -1,4 +1,4 @@
-"""`runstream snapshot`: what can be done with a snapshot file without any server."""
+"""`runstream snapshot`: work on snapshot files without any server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`runstream status`: is the service running, where, since when, and what is it doing."""
+"""`runstream status`: whether the service is running, where, since when, and what it is doing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Waiting for NATS, Postgres or the objects: a process that lacks one is not ready, and says for which it waits.
+"""Wait for NATS, Postgres or the object storage: the process is not ready, and says what is missing.
 
-It answers on the port on which it will serve: /healthz and /metrics as ever, /readyz with what is missing. In the place
-of a gateway every other path is 503, so that clients wait too.
+It answers on its future port: /healthz and /metrics as always, /readyz with what is missing. In place of a gateway,
+every other path answers 503, so that clients wait too.
 """
 
 from __future__ import annotations

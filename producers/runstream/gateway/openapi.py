@@ -15,7 +15,7 @@ from runstream.gateway.middleware import OPEN_PATHS
 from runstream.gateway.requests import MaintenanceBody
 from runstream.limits import MAX_GROUP_BYTES, MAX_WORD_BYTES
 from runstream.maintenance import MaintenanceAnswer
-from runstream.maintenance.requested import SERVICES
+from runstream.maintenance.request import SERVICES
 
 _SHAPES: tuple[type[msgspec.Struct], ...] = (
     requests.CreateRunBody,

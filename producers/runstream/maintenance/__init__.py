@@ -1,24 +1,46 @@
-"""Maintenance: a service stands still while something is done to it, and every process says how far it is.
+"""Maintenance: every process of a service parks its work while the log is replaced or repaired.
 
-Mode, Parkable     in each process: what is asked for, and a component that is parked when it is
-Instance           this process among the others: its lease, its state, what it hears
-Roster, Overview   all processes, the lost ones too, as the API shows them
-MaintenanceControl enabling and disabling
-require_parked, occupied   what work in maintenance rests on
+request      the request for maintenance, one key in NATS, and the control that changes it
+mode         one process's answer to it: which components work, drain or are parked
+records      what a process publishes about itself in its lease
+instances    all processes of a deployment: this one's lease, the roster of the others, the overview that the API shows
+occupation   the exclusive right to work on a service while all of it is parked
 """
 
-from runstream.maintenance.control import MaintenanceControl
-from runstream.maintenance.mode import Mode, RestingLog
-from runstream.maintenance.overview import InstanceShape, MaintenanceAnswer, Overview
-from runstream.maintenance.parkable import Parkable
-from runstream.maintenance.presence import Instance
-from runstream.maintenance.requested import Order, Requested, require_said, require_service
-from runstream.maintenance.requiring import Occupation, occupied, require_parked
-from runstream.maintenance.roster import Roster
+from runstream.maintenance.instances import (
+    INSTANCE_SECONDS,
+    Instance,
+    InstanceShape,
+    MaintenanceAnswer,
+    Overview,
+    Roster,
+    open_instance_leases,
+)
+from runstream.maintenance.mode import Mode, Parkable, RestingLog
+from runstream.maintenance.occupation import (
+    MaintainedService,
+    Occupation,
+    maintained_service,
+    occupied,
+    require_parked,
+)
+from runstream.maintenance.request import (
+    SERVICE,
+    SERVICES,
+    MaintenanceControl,
+    Order,
+    Requested,
+    require_said,
+    require_service,
+)
 
 __all__ = [
+    "INSTANCE_SECONDS",
+    "SERVICE",
+    "SERVICES",
     "Instance",
     "InstanceShape",
+    "MaintainedService",
     "MaintenanceAnswer",
     "MaintenanceControl",
     "Mode",
@@ -29,7 +51,9 @@ __all__ = [
     "Requested",
     "RestingLog",
     "Roster",
+    "maintained_service",
     "occupied",
+    "open_instance_leases",
     "require_parked",
     "require_said",
     "require_service",

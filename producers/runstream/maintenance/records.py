@@ -1,9 +1,9 @@
-"""What every process says of itself, in its lease in `<namespace>_instances`.
+"""What a process publishes about itself in its lease in `<namespace>_instances`.
 
     running -> requested -> draining -> parked -> resumed -> running
 
-One process is one instance, whatever components it has. A part of it (scheduler, executor, gateway) works, drains
-or is parked; together with the log, which refuses appends while the process is parked, they make its state.
+One process is one instance, with any number of components. Each component works, drains or is parked. Together with
+the log, which refuses appends while the process is parked, they make the instance's state.
 """
 
 from __future__ import annotations

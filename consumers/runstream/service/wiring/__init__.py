@@ -1,4 +1,8 @@
-"""Which components a process has, and in which order they start."""
+"""How the components of a process are put together, and in which order they start.
+
+Each component has a module here, which only a process with that component imports: the others cost neither time at
+the start nor memory.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from runstream.leases import open_leases
+from runstream.jetstream.messaging import Questions
+from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
-from runstream.maintenance import Instance, Mode, Parkable
+from runstream.maintenance import Instance, Mode, Parkable, open_instance_leases
 from runstream.service.data_dir import DataDir
-from runstream.service.maintained import INSTANCE_SECONDS
 from runstream.service.platform import Platform
+from runstream.settings import Settings
 from runstream.telemetry.health import HealthServer
 from runstream.telemetry.http_server import HttpServer
 
 if TYPE_CHECKING:
     from runstream.executor.executor import Executor
+    from runstream.sealing import Keyring
+    from runstream.service.stalls import StallWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +47,24 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     instance = await _instance(platform, data_dir, mode)
     components: list[Component] = [instance]
     if platform.database is not None:
-        from runstream.service.building.stalls import make_stall_watch
-
-        watch = make_stall_watch(platform)
+        watch = _stall_watch(platform)
         components.append(watch)
         platform.told["stalls"] = watch.told
     if "datamanager" in settings.components:
-        from runstream.service.building.datamanager import make_datamanager
+        from runstream.service.wiring.datamanager import make_datamanager
 
         components.append(make_datamanager(platform, mode))
     if "scheduler" in settings.components:
-        from runstream.service.building.scheduler import make_scheduler
+        from runstream.service.wiring.scheduler import make_scheduler
 
         components.append(Parkable("scheduler", mode, partial(make_scheduler, platform, instance)))
     executors: list[Executor] = []
     if "executor" in settings.components:
-        from runstream.service.building.executor import executor_maker
+        from runstream.service.wiring.executor import executor_maker
 
         components.append(Parkable("executor", mode, executor_maker(platform, executors)))
     if "gateway" in settings.components:
-        from runstream.service.building.gateway import make_gateway
+        from runstream.service.wiring.gateway import make_gateway
 
         roster, gateway = await make_gateway(platform, data_dir, mode, instance)
         return Parts([*components, roster, gateway], gateway, gateway=True, executors=executors)
@@ -71,7 +76,38 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
 
 async def _instance(platform: Platform, data_dir: DataDir, mode: Mode) -> Instance:
     settings = platform.settings
-    board = await open_leases(
-        platform.nats, f"{settings.namespace}_instances", seconds=INSTANCE_SECONDS, replicas=settings.replicas
-    )
+    board = await open_instance_leases(platform.nats, settings)
     return Instance(platform.nats, board, settings.namespace, data_dir.instance(), settings.components, mode)
+
+
+def _stall_watch(platform: Platform) -> StallWatch:
+    from runstream.service.stalls import Consumed, StallWatch
+
+    questions = Questions(platform.nats)
+    return StallWatch(lambda: Consumed(platform.reading_log(), platform.pool(), questions, platform.objects))
+
+
+async def executor_leases(platform: Platform) -> LeaseBucket:
+    """Return the leases that executors renew and schedulers watch; create their bucket where it is missing."""
+    settings = platform.settings
+    return await open_leases(
+        platform.nats,
+        f"{settings.namespace}_executors",
+        seconds=settings.executor.lease_seconds,
+        replicas=settings.replicas,
+    )
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """Return the keys that seal and open secrets, of the settings' file. Raise BadRequestError for a bad file.
+
+    Without a setting, a gateway makes the file: it is the first component that needs keys.
+    """
+    from runstream.sealing import Keyring, make_key_file
+
+    path = settings.secrets_key_path
+    if settings.secrets_key_file is None and not path.exists():
+        if "gateway" not in settings.components:
+            return Keyring()
+        make_key_file(path)
+    return Keyring.read(path)

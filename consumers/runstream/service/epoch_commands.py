@@ -1,4 +1,7 @@
-"""`runstream import`: a snapshot takes the place of the log, all of it or nothing."""
+"""`runstream import` and `runstream epochs`: replace the log with a snapshot, list epochs, go back to one, delete one.
+
+An import makes a new epoch and switches to it in one step: a killed import leaves the old log or the new one.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,40 @@ from cyclopts import Parameter
 
 from runstream.cli.client_session import service_errors
 from runstream.cli.connection import connect, global_options
-from runstream.cli.output import Output, print_json, say, warn
+from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp, warn
 from runstream.client.operations import ImportProgress, ImportReport
 from runstream.counting import counted
+from runstream.database import Database
+from runstream.database.epochs import Epoch
+from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
+from runstream.importing.epochs import ListedEpoch, Occupy, ServicePlace, activate, delete, listed_epochs
 from runstream.importing.importer import Imported, Verified, import_snapshot, older_than, preview_import, verify_file
+from runstream.jetstream.connection import nats_connection
+from runstream.maintenance import SERVICE, maintained_service
 from runstream.objects.open import open_objects
-from runstream.service.importing_place import importing_place
+from runstream.service.configuration import ServerOptions, StorageOptions, settings_of
 from runstream.service.progress import Step, progress, steps
-from runstream.service.reaching import reached
-from runstream.service.serve_options import StorageOptions, settings_of
+from runstream.service.servers import reached
 from runstream.settings import Settings
 from runstream.snapshots.errors import name_file_in_errors
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
+
+
+@contextlib.asynccontextmanager
+async def importing_place(settings: Settings) -> AsyncIterator[tuple[ServicePlace, Occupy]]:
+    """Connect; everything is closed when the block ends. Raises InternalError for what cannot be reached."""
+    await require_migrated(settings.database_url, settings.database_schema)
+    database = Database(settings.database_url, settings.database_schema, pool_size=4, application="runstream import")
+    try:
+        async with nats_connection(settings.nats_url, "runstream import") as client:
+            place = ServicePlace(client, settings.nats_url, database, settings.namespace, SERVICE, settings.replicas)
+            yield place, (await maintained_service(client, settings)).occupy
+    finally:
+        await database.close()
+
 
 _PIECE_BYTES = 1 << 20
 
@@ -48,7 +70,7 @@ def import_command(
     """Replace the log with a snapshot. Requires maintenance mode, with every process parked (waiting, nothing running).
 
     The whole file is verified before anything changes. It is loaded beside the current log and replaces it in one step:
-    killed at any moment, the service has all of the old state or all of the new one, and the import can be repeated.
+    killed at any timestamp, the service has all of the old state or all of the new one, and the import can be repeated.
     The old log stays: `runstream epochs activate` goes back to it, `runstream epochs delete` deletes it.
 
     Parameters
@@ -175,3 +197,94 @@ def lines_of(done: Imported | ImportReport) -> list[str]:
     if done.parked:
         lines.append(f"parked     {counted(done.parked, 'commit')} could not be applied: runstream parked list")
     return [*lines, "next       runstream maintenance disable"]
+
+
+_COLUMNS = (
+    Column("epoch"),
+    Column("state"),
+    Column("partitions", drop=1),
+    Column("commits"),
+    Column("made"),
+    Column("from", wraps=True),
+)
+
+
+def list_command(*, output: Output = "table", options: ServerOptions | None = None) -> None:
+    """List the epochs of the log: the one that is served, and those that imports have left.
+
+    Parameters
+    ----------
+    output
+        A table, or JSON for programs.
+    """
+    epochs = uvloop.run(_list(_settings(options)))
+    if output == "json":
+        print_json(epochs)
+        return
+    rows = [
+        (
+            str(one.epoch),
+            "current" if one.current else one.state,
+            str(one.partitions),
+            f"{one.commits:,}",
+            timestamp(one.created),
+            one.origin or "begun here",
+        )
+        for one in epochs
+    ]
+    print_table(_COLUMNS, rows, "there is no epoch")
+
+
+def activate_command(epoch: int, /, *, options: ServerOptions | None = None) -> None:
+    """Serve another epoch, from where it was left. The service has to be in maintenance, with every instance parked.
+
+    Parameters
+    ----------
+    epoch
+        Its number, as `runstream epochs list` shows it.
+    """
+    parked = uvloop.run(_activate(_settings(options), epoch))
+    told = f"; {counted(parked, 'commit')} could not be applied, see `runstream parked list`" if parked else ""
+    say(f"epoch {epoch} is the current one{told}\nnext       runstream maintenance disable")
+
+
+def delete_command(
+    epoch: int, /, *, yes: Annotated[bool, Parameter(negative="")] = False, options: ServerOptions | None = None
+) -> None:
+    """Delete an epoch that is not the current one, with all of its commits, for ever.
+
+    Parameters
+    ----------
+    epoch
+        Its number, as `runstream epochs list` shows it.
+    yes
+        That this is meant.
+    """
+    if not yes:
+        raise BadRequestError(
+            f"all commits of epoch {epoch} would be deleted, and nothing brings them back",
+            code="notConfirmed",
+            hint="say --yes if this is meant; `runstream epochs list` shows what it is",
+        )
+    gone = uvloop.run(_delete(_settings(options), epoch))
+    say(f"epoch {gone.number} is deleted; its archive in the object storage, if it has one, stays")
+
+
+def _settings(options: ServerOptions | None) -> Settings:
+    return settings_of(options or ServerOptions(), global_options())
+
+
+async def _list(settings: Settings) -> list[ListedEpoch]:
+    async with reached(settings) as (complete, _), importing_place(complete) as (place, _):
+        return await listed_epochs(place)
+
+
+async def _activate(settings: Settings, epoch: int) -> int:
+    async with reached(settings) as (complete, _), importing_place(complete) as (place, occupy):
+        with steps() as tell:
+            return await activate(place, epoch, occupy, tell)
+
+
+async def _delete(settings: Settings, epoch: int) -> Epoch:
+    async with reached(settings) as (complete, _), importing_place(complete) as (place, _):
+        return await delete(place, epoch)

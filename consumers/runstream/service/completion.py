@@ -1,7 +1,7 @@
-"""What a shell offers for the word that is being typed: commands, options, and names that the service knows.
+"""Shell completion: commands, options, and names that the service knows.
 
-The script of a shell asks `runstream __complete WORDS…`; the last word is the one being typed. Errors are not printed:
-they would stand in the middle of the line that is being typed.
+A shell's script asks `runstream __complete WORDS…`; the last word is the one being typed. Errors are not printed,
+because they would appear in the middle of the command line.
 """
 
 from __future__ import annotations

@@ -1,26 +1,27 @@
-"""What work in maintenance rests on: everybody is parked, and nobody goes on before it has ended.
+"""The exclusive right to work on a service while every instance is parked.
 
-    everybody parked -> lease on `occupied.<service>` -> the key names it -> everybody still parked -> work
+    all parked -> lease on `occupied.<service>` -> the key names the occupation -> still all parked -> work
 
-Disabling looks for that lease and then changes the key from what it read: whichever of the two is second finds the
-other. Work that is killed is no hindrance for longer than its lease.
+Disabling maintenance looks for that lease and then changes the key from the value it read, so whichever of the two
+comes second finds the other. Killed work blocks for no longer than its lease.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from nats.aio.client import Client
 
-from runstream.errors import BadRequestError, ConflictError, InternalError
+from runstream.errors import BadRequestError, ConflictError
 from runstream.ids import new_id
 from runstream.leases import Lease, LeaseBucket
-from runstream.maintenance.control import MaintenanceControl, occupied_key
-from runstream.maintenance.requested import Requested
-from runstream.maintenance.roster import Known, read_everybody
+from runstream.log.streams import create_control_bucket
+from runstream.maintenance.instances import Known, open_instance_leases, read_everybody
+from runstream.maintenance.request import SERVICE, MaintenanceControl, Requested, occupied_key
+from runstream.settings import Settings
 
 
 async def require_parked(
@@ -142,4 +143,26 @@ async def _require_free(board: LeaseBucket, service: str) -> None:
             )
 
 
-__all__ = ["InternalError", "Occupation", "occupied", "require_parked"]
+@dataclass(frozen=True, slots=True)
+class MaintainedService:
+    """A service that can be in maintenance, for work that needs all of it parked."""
+
+    nats: Client
+    control: MaintenanceControl
+    board: LeaseBucket
+
+    def occupy(self, what: str) -> AbstractAsyncContextManager[Occupation]:
+        """Keep every instance parked while the block lasts; raise as `occupied` does."""
+        return occupied(self.nats, self.control, self.board, what, SERVICE)
+
+    async def require_parked(self) -> None:
+        """Raise BadRequestError outside maintenance, ConflictError that names each instance that is not parked."""
+        await require_parked(self.control, self.board, SERVICE)
+
+
+async def maintained_service(client: Client, settings: Settings) -> MaintainedService:
+    """Return the service of these settings; create its buckets where they are missing."""
+    await create_control_bucket(client, settings.namespace, settings.replicas)
+    return MaintainedService(
+        client, MaintenanceControl(client, settings.namespace), await open_instance_leases(client, settings)
+    )

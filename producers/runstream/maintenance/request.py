@@ -1,22 +1,136 @@
-"""Enabling and disabling maintenance: one compare-and-set of the key; a kill leaves the old state or the new."""
+"""The request for maintenance: what the key `maintenance.<service>` holds, and how it changes.
+
+The key stays once it exists. Each change has an id, which an instance repeats when it reports that it is parked, so a
+report about an earlier maintenance is never taken for this one. The last changes, with author and reason, are part of
+the value: a change and its record are one write. A change is a compare-and-set, so a kill leaves the old value or the
+new one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
 
+import msgspec
 import structlog
 from nats.aio.client import Client
 
-from runstream.errors import ConflictError, InternalError
+from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
 from runstream.jetstream.api import WRONG_SEQUENCE, ApiError, UnavailableError, last_message, publish
-from runstream.maintenance.requested import (
-    Order,
-    Requested,
-    decode_requested,
-    disabled,
-    enabled,
-    encode_requested,
-)
+
+SERVICE = "runs"
+SERVICES = (SERVICE,)
+"""The services that can be in maintenance."""
+_LATER = frozenset({"config"})
+HISTORY = 20
+"""How many changes are kept."""
+_MAX_BY = 200
+_MAX_WHY = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One time that maintenance was enabled or disabled."""
+
+    enabled: bool
+    by: str
+    why: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """What is asked for now."""
+
+    id: str
+    """Of the last change."""
+    enabled: bool
+    by: str
+    why: str
+    since: datetime
+    deadline: datetime | None = None
+    """When executors stop the tasks that still run; None lets them end."""
+    occupied: str = ""
+    """Which work needs the service to stay in maintenance; only its lease says whether it still goes on."""
+    history: tuple[Change, ...] = ()
+    """The last changes with this one, the oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody wants to change."""
+
+    id: str
+    by: str
+    why: str
+    at: datetime
+    deadline: datetime | None = None
+
+
+def enabled(before: Requested | None, order: Order) -> Requested:
+    """What the key says after maintenance was enabled. Raises BadRequestError when it was before."""
+    if before is not None and before.enabled:
+        raise BadRequestError(
+            "maintenance mode already enabled",
+            code="maintenanceAlreadyEnabled",
+            details={"by": before.by, "why": before.why, "since": before.since.isoformat()},
+            hint="`runstream maintenance status` shows who asked for it, and how far it is",
+        )
+    return _changed(before, order, enabled=True)
+
+
+def disabled(before: Requested | None, order: Order) -> Requested:
+    """What the key says after maintenance was disabled. Raises BadRequestError when it was not enabled."""
+    if before is None or not before.enabled:
+        raise BadRequestError("maintenance mode already disabled", code="maintenanceAlreadyDisabled")
+    return _changed(before, replace(order, deadline=None), enabled=False)
+
+
+def _changed(before: Requested | None, order: Order, *, enabled: bool) -> Requested:
+    change = Change(enabled, order.by, order.why, order.at)
+    history = (*(before.history if before is not None else ()), change)[-HISTORY:]
+    return Requested(order.id, enabled, order.by, order.why, order.at, order.deadline, "", history)
+
+
+def require_service(name: str) -> str:
+    """The name, if a service of this name can be in maintenance.
+
+    Raises NotExistError for one that this version does not have, BadRequestError for what is no service.
+    """
+    if name in SERVICES:
+        return name
+    if name in _LATER:
+        raise NotExistError(
+            f"service {name!r} doesn't exist", code="serviceDoesNotExist", hint=f"there is {', '.join(SERVICES)}"
+        )
+    raise BadRequestError(
+        f"{name[:80]!r} is not the name of a service", code="unknownService", hint=f"there is {', '.join(SERVICES)}"
+    )
+
+
+def require_said(by: str, why: str) -> None:
+    """Raises BadRequestError unless who and why are short texts of one line."""
+    for what, text, limit in (("by", by, _MAX_BY), ("reason", why, _MAX_WHY)):
+        if len(text) > limit or not text.isprintable():
+            raise BadRequestError(
+                f"{what} is not a text of one line with at most {limit} characters", code="invalidMaintenanceRecord"
+            )
+
+
+def encode_requested(requested: Requested) -> bytes:
+    """The key's value."""
+    return msgspec.json.encode(requested)
+
+
+def decode_requested(value: bytes, stored_at: datetime) -> Requested:
+    """What the value says; one that cannot be read asks for maintenance, because that harms nothing."""
+    try:
+        return msgspec.json.decode(value, type=Requested)
+    except (ValueError, RecursionError) as error:
+        why = f"the key of maintenance cannot be read: {error}"
+        return Requested("unreadable", enabled=True, by="", why=why, since=stored_at)
+
 
 _ATTEMPTS = 10
 log = structlog.get_logger()

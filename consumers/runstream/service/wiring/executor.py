@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from runstream.executor.executor import Executor, make_executor
-from runstream.service.building.keyring import keyring_of
-from runstream.service.building.leases import executor_leases
 from runstream.service.platform import Platform
+from runstream.service.wiring import executor_leases, keyring_of
 
 
 def executor_maker(platform: Platform, made: list[Executor]) -> Callable[[], Awaitable[Executor]]:

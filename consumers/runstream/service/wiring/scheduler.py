@@ -5,8 +5,8 @@ from __future__ import annotations
 from runstream.jetstream.messaging import Notices, Questions
 from runstream.maintenance import Instance
 from runstream.scheduler.scheduler import Scheduler
-from runstream.service.building.leases import executor_leases
 from runstream.service.platform import Platform
+from runstream.service.wiring import executor_leases
 from runstream.timers import open_timers
 
 

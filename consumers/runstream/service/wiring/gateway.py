@@ -1,4 +1,4 @@
-"""The gateway of a process, and what it asks of the rest: logs, exports, imports, maintenance."""
+"""The gateway of a process, and its backends: log, exports, imports, maintenance."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ from runstream.jetstream.messaging import Questions
 from runstream.leases import ExecutorSightings
 from runstream.log.jetstream import LogReader
 from runstream.log.streams import described
-from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Roster
+from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Roster, maintained_service
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
 from runstream.projections.parked import ParkedCommit, parked_at
-from runstream.service.building.keyring import keyring_of
-from runstream.service.building.leases import executor_leases
 from runstream.service.data_dir import DataDir
-from runstream.service.maintained import maintained_service
-from runstream.service.place import service_place
 from runstream.service.platform import Platform
+from runstream.service.wiring import executor_leases, keyring_of
 from runstream.snapshots.export import LogExports
 from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Subjects
@@ -80,7 +77,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
 async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
     maintained = await maintained_service(platform.nats, platform.settings)
     spool = data_dir.path / "imports"
-    place = service_place(platform)
+    place = platform.service_place()
     trusted = platform.settings.import_trusted_keys
     return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool, trusted)
 

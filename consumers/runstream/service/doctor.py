@@ -1,0 +1,609 @@
+"""`runstream doctor`: check this machine, the servers, the log and its consumers, and say what to do.
+
+A finding is `ok`, `warning` (works, but not as well as it should), `problem` (does not work, or loses data) or
+`unknown` (only another user can ask). Each check yields the findings of one thing: the running service, the machine,
+the keys of secrets, NATS with the streams of the log, Postgres, the object storage, the consumers of the log.
+
+How NATS syncs to disk can be asked only in its system account; the embedded server has a user there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import platform
+import secrets
+import shutil
+import stat
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import nats.errors
+import orjson
+import uvloop
+from cyclopts import Parameter
+from nats.aio.client import Client
+from rich.text import Text
+
+from runstream.cli.connection import global_options
+from runstream.cli.output import Column, Output, print_json, print_table
+from runstream.counting import counted
+from runstream.database import Database
+from runstream.database.connection import connect
+from runstream.database.migrating import migration_state
+from runstream.domain.executor import SKEW_SECONDS
+from runstream.errors import InternalError, RunstreamError
+from runstream.executor.drivers.process import missing_sandbox
+from runstream.jetstream.api import StoreUse, request, store_use
+from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.messaging import Questions
+from runstream.leases import ExecutorSightings, LeaseBucket
+from runstream.log import streams
+from runstream.log.jetstream import open_log
+from runstream.objects import BytesSource, ObjectStorage
+from runstream.objects.open import open_objects
+from runstream.sealing import Keyring
+from runstream.service.configuration import ServerOptions, settings_of
+from runstream.service.data_dir import NEEDED_BYTES, holder
+from runstream.service.serve import needs_database
+from runstream.service.servers import reached
+from runstream.service.stalls import Consumed, Stall
+from runstream.settings import Settings
+from runstream.subjects import Subjects
+
+Status = Literal["ok", "warning", "problem", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at, how it is, and what to do about it."""
+
+    what: str
+    status: Status
+    found: str
+    todo: str = ""
+
+
+def judged(what: str, found: str, *, good: bool, todo: str, otherwise: Status = "problem") -> Finding:
+    """A finding that is ok when `good`; else `otherwise`, with what to do."""
+    return Finding(what, "ok", found) if good else Finding(what, otherwise, found, todo)
+
+
+async def guarded(what: str, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
+    """These findings; when looking fails, a problem that says why instead of the rest."""
+    try:
+        async for finding in findings:
+            yield finding
+    except RunstreamError as error:
+        yield Finding(what, "problem", error.message, error.hint)
+
+
+def running_service(settings: Settings) -> Finding:
+    """Return whether a process holds the data directory, and which."""
+    pid = holder(settings.data_dir)
+    if pid is not None:
+        return Finding("service", "ok", f"running in {settings.data_dir} (process {pid})")
+    return Finding("service", "warning", f"not running in {settings.data_dir}", "start it with `runstream serve`")
+
+
+LOW_BYTES = 2 << 30
+
+
+async def machine(settings: Settings) -> AsyncIterator[Finding]:
+    """What was found on this machine."""
+    yield judged(
+        "Python",
+        f"{platform.python_version()} ({sys.executable})",
+        good=sys.version_info >= (3, 11),
+        todo="use Python 3.11 or later",
+    )
+    yield _disk(settings.data_dir)
+    if not settings.objects_path.is_relative_to(settings.data_dir):
+        yield _disk(settings.objects_path)
+    if "executor" in settings.components:
+        yield _program("git", "steps that clone a repository fail", "install git", required=True)
+        yield await _sandbox(settings)
+        yield _user()
+
+
+def _disk(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    return judged(
+        f"disk of {folder}",
+        f"{free / (1 << 30):.1f} GB free",
+        good=free >= LOW_BYTES,
+        todo="free some space: when it is full, nothing can be appended any more",
+        otherwise="problem" if free < NEEDED_BYTES else "warning",
+    )
+
+
+async def _sandbox(settings: Settings) -> Finding:
+    """Make a sandbox, as an executor does when it starts."""
+    if settings.executor.sandbox == "off":
+        return Finding("sandbox", "warning", "it is off", "tasks can read and change all that this user can")
+    reason = await missing_sandbox()
+    return judged(
+        "sandbox",
+        reason or "works",
+        good=not reason,
+        todo="without one tasks can read and change all that this user can: allow user namespaces on this machine",
+        otherwise="problem" if settings.executor.sandbox == "require" else "warning",
+    )
+
+
+def _user() -> Finding:
+    return judged(
+        "user",
+        "root" if os.geteuid() == 0 else getpass.getuser(),
+        good=os.geteuid() != 0,
+        todo="run the service as a user of its own: what escapes from it then is not root",
+        otherwise="warning",
+    )
+
+
+def _program(name: str, consequence: str, todo: str, *, required: bool) -> Finding:
+    path = shutil.which(name)
+    return judged(
+        name,
+        path or f"not on PATH: {consequence}",
+        good=path is not None,
+        todo=todo,
+        otherwise="problem" if required else "warning",
+    )
+
+
+_WHAT = "secrets keys"
+
+
+async def secrets_keys(settings: Settings) -> AsyncIterator[Finding]:
+    """Check the file of keys."""
+    path = settings.secrets_key_path
+    if settings.secrets_key_file is None and not path.exists():
+        if "gateway" in settings.components:
+            yield Finding(_WHAT, "ok", f"{path} is made when a gateway starts for the first time")
+        else:
+            todo = "give all gateways and executors the same --secrets-key-file"
+            yield Finding(_WHAT, "warning", "none: tasks that use secrets fail in their setup", todo)
+        return
+    ids = Keyring.read(path).ids
+    found = f"{path}: encrypts with key {ids[0]}" + (f", decrypts also with {', '.join(ids[1:])}" if ids[1:] else "")
+    if stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        yield Finding(_WHAT, "problem", f"others may read {path}", f"chmod 600 {path}")
+    else:
+        yield Finding(_WHAT, "ok", found)
+
+
+SAMPLES = 16
+"""Messages of a stream that are read, from its first to its last; `runstream fsck` reads all of them."""
+_REQUEST_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class _Streams:
+    """What was found, by name of the stream."""
+
+    messages: int = 0
+    few: list[str] = field(default_factory=list)
+    """Those with fewer replicas than the settings say."""
+    away: list[str] = field(default_factory=list)
+    """Replicas that do not follow their leader."""
+    compressed: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+    """Those that cannot be read, each with the reason."""
+
+
+async def log_streams(client: Client, settings: Settings) -> AsyncIterator[Finding]:
+    """Findings on the streams of the epoch that is served."""
+    description = await streams.described(client, settings.namespace, "runs")
+    if description is None:
+        yield Finding("log", "ok", f"none yet in namespace {settings.namespace!r}; the first `serve` makes it")
+        return
+    subjects = Subjects(settings.namespace, "runs", description.epoch)
+    found = _Streams()
+    for partition in range(description.partitions):
+        try:
+            await _look_at(client, subjects.stream(partition), settings.replicas, found)
+        except (RunstreamError, nats.errors.Error) as error:
+            found.broken.append(f"{subjects.stream(partition)} ({str(error) or type(error).__name__})")
+    partitions = description.partitions
+    yield Finding(
+        "log",
+        "ok",
+        f"epoch {description.epoch}, {counted(partitions, 'partition')}, {counted(found.messages, 'commit')}",
+    )
+    yield _replicas(found, partitions, settings.replicas)
+    yield judged(
+        "log compression",
+        ", ".join(found.compressed) or "none",
+        good=not found.compressed,
+        todo="start `runstream serve` of this version: it turns compression off. Killed nodes left compressed streams "
+        "unreadable",
+        otherwise="warning",
+    )
+    yield judged(
+        "log readable",
+        "; ".join(found.broken) or f"{SAMPLES} commits of every stream were read",
+        good=not found.broken,
+        todo="restart the server that leads the stream; if it stays so, remove this replica's peer "
+        "(nats stream cluster peer-remove), or restore the log from its archive",
+    )
+
+
+async def _look_at(client: Client, stream: str, replicas: int, found: _Streams) -> None:
+    info = await request(client, f"STREAM.INFO.{stream}", seconds=_REQUEST_SECONDS)
+    config, state = info["config"], info["state"]
+    found.messages += state["messages"]
+    if streams.compressed(config):
+        found.compressed.append(stream)
+    if config["num_replicas"] < replicas:
+        found.few.append(stream)
+    found.away += [f"{stream} on {name}" for name in _away(info.get("cluster") or {})]
+    for sequence in _samples(state["first_seq"], state["last_seq"]):
+        # The leader answers the first, any replica the second.
+        await request(client, f"STREAM.MSG.GET.{stream}", {"seq": sequence}, seconds=_REQUEST_SECONDS)
+        body = orjson.dumps({"seq": sequence})
+        answer = await client.request(f"$JS.API.DIRECT.GET.{stream}", body, timeout=_REQUEST_SECONDS)
+        if (answer.headers or {}).get("Status"):
+            found.broken.append(f"{stream} (a replica has no message {sequence})")
+            return
+
+
+def _away(cluster: Mapping[str, Any]) -> list[str]:
+    """The replicas that are offline or behind."""
+    return [peer["name"] for peer in cluster.get("replicas") or () if peer.get("offline") or not peer.get("current")]
+
+
+def _samples(first: int, last: int) -> list[int]:
+    """Sequences spread evenly from the first to the last; none of an empty stream."""
+    if last < first or last == 0:
+        return []
+    return sorted({first + (last - first) * at // (SAMPLES - 1) for at in range(SAMPLES)})
+
+
+def _replicas(found: _Streams, partitions: int, wanted: int) -> Finding:
+    if found.few:
+        return Finding(
+            "log replicas",
+            "problem",
+            f"{len(found.few)} of {counted(partitions, 'stream')} with fewer than {wanted}",
+            f"raise them: nats stream edit {found.few[0]} --replicas {wanted}",
+        )
+    return judged(
+        "log replicas",
+        f"away or behind: {', '.join(found.away)}" if found.away else f"each stream has {counted(wanted, 'replica')}",
+        good=not found.away,
+        todo="start the servers that are away; a replica that is behind catches up by itself",
+        otherwise="warning",
+    )
+
+
+OLDEST_NATS = (2, 14)
+SMALLEST_PAYLOAD = 1 << 20
+_CLOCK_SECONDS = 1.0
+_NEARLY_FULL = 0.1
+"""Of the limit."""
+_ALWAYS = "set `sync_interval: always` in the jetstream block of the server's configuration"
+
+
+async def nats_server(settings: Settings, admin_url: str | None, folder: Path | None) -> AsyncIterator[Finding]:
+    """Return what was found at the NATS of the settings.
+
+    `admin_url` is a user of its system account, where there is one; `folder` is that of an embedded server.
+    """
+    async with nats_connection(settings.nats_url, "runstream doctor", 5.0) as client:
+        yield _version(client)
+        yield _payload(client)
+        async for finding in _durability(settings, admin_url, folder):
+            yield finding
+        yield await _limits(client, folder)
+        yield await _clock(client)
+        async for finding in _executor_clocks(client, settings.namespace):
+            yield finding
+        async for finding in log_streams(client, settings):
+            yield finding
+
+
+def _version(client: Client) -> Finding:
+    version = client.connected_server_version
+    return judged(
+        "NATS version",
+        f"{version.major}.{version.minor}.{version.patch}",
+        good=(version.major, version.minor) >= OLDEST_NATS,
+        todo="install nats-server 2.14 or later: atomic batches and message schedules are needed",
+    )
+
+
+def _payload(client: Client) -> Finding:
+    return judged(
+        "NATS max_payload",
+        f"{client.max_payload >> 10} KiB",
+        good=client.max_payload >= SMALLEST_PAYLOAD,
+        todo="set `max_payload: 8MB` in the server's configuration: large run configs are refused",
+        otherwise="warning",
+    )
+
+
+async def _durability(settings: Settings, admin_url: str | None, folder: Path | None) -> AsyncIterator[Finding]:
+    what = "NATS sync to disk"
+    if admin_url is None:
+        yield Finding(what, "unknown", "only the server's system account can tell", f"{_ALWAYS}; see --nats-admin-url")
+        return
+    async with nats_connection(admin_url, "runstream doctor", 5.0) as client:
+        for server, data in await _all_servers(client):
+            config = data.get("config", {})
+            always = bool(config.get("sync_always"))
+            seconds = config.get("sync_interval", 0) / 1e9
+            yield judged(
+                what,
+                f"{server}: always" if always else f"{server}: every {seconds:.0f} s",
+                good=always,
+                todo=f"{_ALWAYS}: else a power cut loses what was acknowledged",
+                otherwise="problem" if settings.replicas == 1 else "warning",
+            )
+            yield _server_store(server, data, folder)
+
+
+async def _all_servers(client: Client) -> list[tuple[str, Mapping[str, Any]]]:
+    """What every server says of its JetStream, by name: the answers that come until half a second is silent."""
+    inbox = client.new_inbox()
+    answers = await client.subscribe(inbox)
+    await client.publish("$SYS.REQ.SERVER.PING.JSZ", b'{"config":true}', reply=inbox)
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    try:
+        while True:
+            answer = orjson.loads((await answers.next_msg(timeout=0.5)).data)
+            found.append((answer["server"]["name"], answer.get("data", {})))
+    except nats.errors.TimeoutError:
+        return found
+    finally:
+        await answers.unsubscribe()
+
+
+async def _limits(client: Client, folder: Path | None) -> Finding:
+    account = await request(client, "INFO")
+    store = await store_use(client, folder)
+    streams, consumers = counted(account["streams"], "stream"), counted(account["consumers"], "consumer")
+    return judged(
+        "NATS storage",
+        f"{store}; {streams}, {consumers}",
+        good=not _nearly_full(store),
+        todo="free space on its disk, or raise the account's max_file_store: a full store takes no commit any more",
+    )
+
+
+def _server_store(server: str, data: Mapping[str, Any], folder: Path | None) -> Finding:
+    used, limit = int(data.get("storage", 0)), int(data.get("config", {}).get("max_storage", 0))
+    free = None if folder is None else shutil.disk_usage(folder).free
+    store = StoreUse(used, limit if limit > 0 else None, free)
+    again = "it is restarted by itself then" if folder is not None else "then restart it: it refuses writes until then"
+    return judged(
+        "NATS store",
+        f"{server}: {store}",
+        good=not _nearly_full(store),
+        todo=f"free space on its disk or raise max_file_store; {again}",
+    )
+
+
+def _nearly_full(store: StoreUse) -> bool:
+    """Return whether less is left than a tenth of the limit."""
+    return store.full or (store.limit is not None and (store.left or 0) < _NEARLY_FULL * store.limit)
+
+
+async def _clock(client: Client) -> Finding:
+    asked = time.time()
+    try:
+        answer = await client.request("$SYS.REQ.USER.INFO", b"", timeout=_REQUEST_SECONDS)
+    except nats.errors.Error:
+        return Finding("NATS clock", "unknown", "the server does not tell its time", "keep all clocks set by NTP")
+    middle = (asked + time.time()) / 2
+    theirs = datetime.fromisoformat(orjson.loads(answer.data)["server"]["time"]).timestamp()
+    return clock("NATS clock", theirs - middle)
+
+
+async def _executor_clocks(client: Client, namespace: str) -> AsyncIterator[Finding]:
+    """Compare the clock of each living executor with the server's, as its lease shows it."""
+    try:
+        seen = await ExecutorSightings(LeaseBucket(client, f"{namespace}_executors", 0)).seen()
+    except InternalError:
+        return  # no executor was ever here
+    for executor_id, sighting in sorted(seen.items()):
+        if abs(sighting.skew) > SKEW_SECONDS:
+            yield Finding(
+                f"clock of executor {executor_id}",
+                "warning",
+                f"{sighting.skew:+.1f} s from the log's server",
+                "set its clock by NTP: its times in runs are wrong",
+            )
+
+
+def clock(what: str, seconds: float) -> Finding:
+    """Compare a server's clock with this machine's."""
+    close = abs(seconds) <= _CLOCK_SECONDS
+    return judged(
+        what,
+        "in sync" if close else f"{seconds:+.3f} s from this machine's",
+        good=close,
+        todo="set the clocks by NTP: times in runs and time-outs come from different machines",
+        otherwise="warning",
+    )
+
+
+OLDEST_POSTGRES = 140000
+FEWEST_CONNECTIONS = 40
+_DURABLE = {
+    "fsync": "a power cut may destroy the database (it can be made again from the log, but that takes time)",
+    "full_page_writes": "a power cut may destroy the database (it can be made again from the log)",
+    "synchronous_commit": "migrations and parked commits may be lost in a power cut",
+}
+
+
+async def postgres(settings: Settings) -> AsyncIterator[Finding]:
+    """What was found at the Postgres of the settings."""
+    connection = await connect(settings.database_url, settings.database_schema, application="runstream doctor")
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(connection.close)
+        number = int(await connection.fetchval("SHOW server_version_num"))
+        yield judged(
+            "Postgres version",
+            str(await connection.fetchval("SHOW server_version")),
+            good=number >= OLDEST_POSTGRES,
+            todo="install Postgres 14 or later",
+        )
+        for name, consequence in _DURABLE.items():
+            value = str(await connection.fetchval("SELECT current_setting($1)", name))
+            yield judged(
+                f"Postgres {name}",
+                value,
+                good=value != "off",
+                todo=f"set {name} = on in postgresql.conf: {consequence}",
+                otherwise="warning",
+            )
+        most = int(await connection.fetchval("SHOW max_connections"))
+        yield judged(
+            "Postgres connections",
+            f"at most {most}",
+            good=most >= FEWEST_CONNECTIONS,
+            todo=f"set max_connections to at least {FEWEST_CONNECTIONS}",
+            otherwise="warning",
+        )
+        asked = time.time()
+        theirs = float(await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8"))
+        yield clock("Postgres clock", theirs - (asked + time.time()) / 2)
+    yield await _migrations(settings)
+
+
+async def _migrations(settings: Settings) -> Finding:
+    state = await migration_state(settings.database_url, settings.database_schema)
+    if state.up_to_date:
+        return Finding("migrations", "ok", f"at {state.current}")
+    if not state.known:
+        return Finding(
+            "migrations",
+            "problem",
+            f"at {state.current}, which this version does not know",
+            "use the version of Runstream that migrated it, or a later one",
+        )
+    return Finding(
+        "migrations",
+        "problem",
+        f"at {state.current or 'none'}, this version needs {state.wanted}",
+        "start `runstream serve`: it migrates before anything else",
+    )
+
+
+_PROBES = "probes/"
+
+
+async def object_storage(settings: Settings) -> AsyncIterator[Finding]:
+    """What was found at the object storage of the settings. Nothing is left in it."""
+    storage = await open_objects(settings, make=False)
+    began = time.perf_counter()
+    await _probe(storage)
+    took = time.perf_counter() - began
+    where = settings.objects_url or settings.objects_path
+    yield Finding("object storage", "ok", f"{where}: wrote, listed, read and deleted a probe in {took * 1000:.0f} ms")
+
+
+async def _probe(storage: ObjectStorage) -> None:
+    path, content = f"{_PROBES}{secrets.token_hex(8)}", secrets.token_bytes(64)
+    await storage.write(path, BytesSource(content), size=len(content), persist=True)
+    try:
+        listed = [found.path async for found in storage.list(path)]
+        async with await storage.read(path) as stored:
+            read = await stored.read(0, stored.size)
+    finally:
+        await storage.delete(path)
+    if listed != [path] or read != content:
+        raise InternalError(
+            "the object storage does not give back what was written",
+            code="objectsUnfaithful",
+            hint="is something between us and it that caches or changes what passes?",
+        )
+
+
+async def consumers(settings: Settings) -> AsyncIterator[Finding]:
+    """Return a finding for each stall; nothing before the first `serve` has made log and rows."""
+    stalls = await _stalls(settings)
+    for stall in stalls:
+        yield Finding(f"{stall.component} of partition {stall.partition}", "problem", str(stall), stall.todo)
+    if not stalls:
+        yield Finding("consumers of the log", "ok", "none stands still, no commit is parked")
+
+
+async def _stalls(settings: Settings) -> list[Stall]:
+    async with nats_connection(settings.nats_url, "runstream doctor", 5.0) as client:
+        if await streams.described(client, settings.namespace, "runs") is None:
+            return []
+        if not (await migration_state(settings.database_url, settings.database_schema)).up_to_date:
+            return []
+        database = Database(settings.database_url, settings.database_schema, pool_size=1)
+        try:
+            async with await open_log(client, settings.namespace) as log:
+                objects = await open_objects(settings, make=False)
+                return await Consumed(log, database, Questions(client), objects).stalls()
+        finally:
+            await database.close()
+
+
+_COLUMNS = (Column(""), Column("what", wraps=True), Column("found", wraps=True), Column("what to do", wraps=True))
+_STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
+
+
+def doctor_command(
+    *,
+    output: Output = "table",
+    nats_admin_url: Annotated[str | None, Parameter(env_var="RUNSTREAM_NATS_ADMIN_URL")] = None,
+    options: ServerOptions | None = None,
+) -> int:
+    """Check servers, versions, durability, migrations, clocks, disk and keys, and say what to do. Exits 1 on a problem.
+
+    Parameters
+    ----------
+    output
+        A table, or JSON for programs.
+    nats_admin_url
+        A user of NATS's system account, who may ask how the server syncs to disk.
+    """
+    return show(uvloop.run(examine(settings_of(options or ServerOptions(), global_options()), nats_admin_url)), output)
+
+
+async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
+    """All findings. `admin_url` is a user of NATS's system account, where the user gave one."""
+    findings = [running_service(settings), *[finding async for finding in machine(settings)]]
+    findings += [finding async for finding in guarded("secrets keys", secrets_keys(settings))]
+    try:
+        async with reached(settings) as (complete, own_admin_url):
+            nats_folder = None if settings.nats_url else settings.data_dir / "nats"
+            findings += [finding async for finding in _servers(complete, admin_url or own_admin_url, nats_folder)]
+    except RunstreamError as error:
+        findings.append(Finding("servers", "problem", error.message, error.hint))
+    return findings
+
+
+async def _servers(settings: Settings, admin_url: str | None, nats_folder: Path | None) -> AsyncIterator[Finding]:
+    async for finding in guarded("NATS", nats_server(settings, admin_url, nats_folder)):
+        yield finding
+    if needs_database(settings):
+        async for finding in guarded("Postgres", postgres(settings)):
+            yield finding
+        async for finding in guarded("consumers of the log", consumers(settings)):
+            yield finding
+    async for finding in guarded("object storage", object_storage(settings)):
+        yield finding
+
+
+def show(findings: Sequence[Finding], output: str) -> int:
+    """Print them; 1 when something is wrong, else 0."""
+    if output == "json":
+        print_json([{"what": f.what, "status": f.status, "found": f.found, "todo": f.todo} for f in findings])
+    else:
+        rows = [(Text(f.status, _STYLES[f.status]), f.what, f.found, f.todo) for f in findings]
+        print_table(_COLUMNS, rows, "nothing was checked")
+    return int(any(finding.status == "problem" for finding in findings))

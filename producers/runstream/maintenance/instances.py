@@ -1,0 +1,487 @@
+"""The instances of a deployment: the lease of this process, the roster of all, and the overview that the API shows.
+
+    lease taken -> the request is read from the bucket's leader -> known: the components may work, or are parked
+
+This order makes maintenance safe: after enabling it, a reader of all leases sees every process that may not have seen
+the request. The same holds when a lease is lost and taken again. Beside its lease, a process keeps a record that does
+not expire with it, so a process that dies shows up as lost; a clean stop deletes the record.
+
+The overview wakes its readers when anything but a position changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import msgspec
+import structlog
+from nats.aio.client import Client
+
+from runstream.errors import BadRequestError, InternalError, NotExistError
+from runstream.jetstream.api import last_message
+from runstream.leases import Lease, LeaseBucket, LeaseChange, LeaseWatch, open_leases
+from runstream.lifecycle import Component, wait_for_event
+from runstream.maintenance.mode import Mode
+from runstream.maintenance.records import (
+    Doing,
+    InstanceRecord,
+    PartRecord,
+    ServiceRecord,
+    State,
+    decode_record,
+    encode_record,
+)
+from runstream.maintenance.request import Change, MaintenanceControl, Requested, decode_requested, maintenance_key
+from runstream.release import version
+from runstream.settings import Settings
+
+INSTANCE_SECONDS = 3
+"""Length of an instance's lease, in seconds; partitions are free earlier, when its database session ends."""
+LAST = "last."
+"""Begins the keys of the records that outlive a lease."""
+KEEP_SECONDS = 86_400
+"""How long a lost process is remembered."""
+_REFRESH_SECONDS = KEEP_SECONDS / 24
+_RETRY_SECONDS = 0.5
+log = structlog.get_logger()
+
+
+async def open_instance_leases(client: Client, settings: Settings) -> LeaseBucket:
+    """Return the leases of all instances; create their bucket where it is missing."""
+    return await open_leases(
+        client, f"{settings.namespace}_instances", seconds=INSTANCE_SECONDS, replicas=settings.replicas
+    )
+
+
+class Instance(Component):
+    """This process among the instances of the deployment."""
+
+    name = "instance"
+
+    def __init__(
+        self, nc: Client, board: LeaseBucket, namespace: str, instance_id: str, components: Sequence[str], *modes: Mode
+    ) -> None:
+        """`board` is that of `<namespace>_instances`."""
+        super().__init__()
+        self.id = instance_id
+        self.board = board
+        self.modes: Mapping[str, Mode] = {mode.service: mode for mode in modes}
+        self._nc = nc
+        self._control = f"{namespace}_control"
+        self._components = tuple(components)
+        self._begun = datetime.now(UTC)
+        self._lease: Lease | None = None
+        self._states: Collection[object] = ()
+        self._unable: set[str] = set()
+        self._here, self._away = asyncio.Event(), asyncio.Event()
+        """Whether the lease is held; one of them is set."""
+        self._away.set()
+        self._listening = asyncio.Event()
+        """Set before anything is read: no change falls between."""
+        self._to_keep = asyncio.Event()
+        for mode in modes:
+            mode.on_change = self._changed
+
+    async def run(self) -> None:
+        """Be known and listen until `stopping` is set; then say goodbye."""
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(self._keep())
+            parts = [
+                tasks.create_task(self._listen()),
+                tasks.create_task(self._stay_known()),
+                *(tasks.create_task(mode.run()) for mode in self.modes.values()),
+            ]
+            await self.stopping.wait()
+            keeping.cancel()
+            await asyncio.wait({keeping})
+            await self._say_goodbye()
+            for part in parts:
+                part.cancel()
+
+    def record(self) -> InstanceRecord:
+        """What is said of this process now."""
+        services = {name: self._as_able(mode.record()) for name, mode in self.modes.items()}
+        return InstanceRecord(
+            self.id, self._components, socket.gethostname(), os.getpid(), version(), self._begun, services
+        )
+
+    def can(self, part: str, able: bool) -> None:
+        """Say whether a part of this process reaches what it needs; one that does not counts as starting."""
+        if able is (part in self._unable):
+            (self._unable.discard if able else self._unable.add)(part)
+            if self._lease is not None:
+                self._lease.touch()
+
+    async def fellows(self, part: str, service: str = "runs") -> AsyncIterator[Collection[str]]:
+        """The ids of the instances whose part of this name works, from the moment when this one is among them.
+
+        Nobody while this process does not hold its lease: others share its work out among themselves then.
+        """
+        known = False
+        async with self.board.watching() as watch:
+            working = {key for key, value in watch.held.items() if decode_record(key, value).does(service, part)}
+            reading = asyncio.ensure_future(anext(watch))
+            try:
+                while True:
+                    known = known or self.id in working
+                    here = self._here.is_set()
+                    if known:
+                        yield frozenset(working) if here else frozenset()
+                    before = set(working)
+                    while working == before and self._here.is_set() is here:
+                        turned = asyncio.ensure_future((self._away if here else self._here).wait())
+                        try:
+                            await asyncio.wait({reading, turned}, return_when=asyncio.FIRST_COMPLETED)
+                        finally:
+                            turned.cancel()
+                        if reading.done():
+                            change = reading.result()
+                            works = change.what == "held" and decode_record(change.key, change.value).does(
+                                service, part
+                            )
+                            (working.add if works else working.discard)(change.key)
+                            reading = asyncio.ensure_future(anext(watch))
+            finally:
+                reading.cancel()
+
+    def _as_able(self, record: ServiceRecord) -> ServiceRecord:
+        parts = {
+            name: replace(part, doing=Doing.STARTING) if name in self._unable and part.doing is Doing.RUNNING else part
+            for name, part in record.parts.items()
+        }
+        return replace(record, parts=parts)
+
+    def _changed(self) -> None:
+        states = [mode.state for mode in self.modes.values()]
+        if states != self._states:
+            self._states = states
+            self._to_keep.set()
+        if self._lease is not None:
+            self._lease.touch()
+
+    async def _stay_known(self) -> None:
+        """Hold the lease; lost, it is taken again."""
+        await self._listening.wait()
+        while True:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    self._lease = self.board.lease(self.id, lambda: encode_record(self.record()))
+                    tasks.create_task(self._hold(self._lease))
+                    await self._lease.held.wait()
+                    self._here.set()
+                    self._away.clear()
+                    await self._keep_last()
+                    await self._learn()
+                    self.started.set()
+            except* InternalError as group:
+                log.warning(
+                    "This process is not known to others", action="instance_lease_lost", error=str(group.exceptions[0])
+                )
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _hold(self, lease: Lease) -> None:
+        try:
+            await lease.run()
+        finally:
+            self._here.clear()
+            self._away.set()
+
+    async def _learn(self) -> None:
+        """Read what is asked for from the leader."""
+        for mode in self.modes.values():
+            subject = f"$KV.{self._control}.{maintenance_key(mode.service)}"
+            found = await last_message(self._nc, f"KV_{self._control}", subject)
+            if found is None:
+                mode.hear(None, 0)
+            else:
+                mode.hear(decode_requested(found.data, found.time) if found.data else None, found.sequence)
+
+    async def _listen(self) -> None:
+        """Follow what is asked for; a change that was missed is found when the watch is there again."""
+        watch = LeaseWatch(self._nc, self._control, maintenance_key("*"))
+        await watch.open()
+        self._listening.set()
+        try:
+            async for change in watch:
+                mode = self.modes.get(change.key.partition(".")[2])
+                if mode is not None:
+                    said = decode_requested(change.value, datetime.now(UTC)) if change.what == "held" else None
+                    mode.hear(said, change.sequence)
+        finally:
+            await watch.close()
+
+    async def _keep(self) -> None:
+        """Write the record that outlives the lease whenever a state changes, and long before it ends."""
+        while True:
+            self._to_keep.clear()
+            try:
+                await self._keep_last()
+            except InternalError as error:
+                log.debug("the record of this process waits", action="record_waits", why=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            await wait_for_event(self._to_keep, _REFRESH_SECONDS)
+
+    async def _keep_last(self) -> None:
+        await self.board.keep(LAST + self.id, encode_record(self.record()), KEEP_SECONDS)
+
+    async def _say_goodbye(self) -> None:
+        try:
+            await self.board.forget(LAST + self.id)
+        except InternalError as error:
+            log.debug("this process ends without goodbye", action="record_left", why=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One instance, and whether it holds its lease."""
+
+    record: InstanceRecord
+    lost: bool
+
+    def state(self, service: str) -> State | None:
+        """How far it is with the service; None when it has nothing to do with it."""
+        if self.lost:
+            return State.LOST
+        of = self.record.services.get(service)
+        return of.state if of is not None else None
+
+    def is_parked(self, service: str, request: str) -> bool:
+        """Whether it is, or was when it died, parked for this request, or has nothing to do with the service."""
+        of = self.record.services.get(service)
+        if of is None:
+            return bool(self.record.services)
+        return of.state is State.PARKED and of.request == request
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        record = self.record
+        return f"{'+'.join(record.components) or 'unreadable'} {record.id} (process {record.pid} on {record.host})"
+
+
+class Roster(Component):
+    """Follows the leases and the records that outlive them."""
+
+    name = "roster"
+
+    def __init__(self, board: LeaseBucket) -> None:
+        """`board` is that of `<namespace>_instances`."""
+        super().__init__()
+        self._board = board
+        self._living: dict[str, InstanceRecord] = {}
+        self._last: dict[str, InstanceRecord] = {}
+        self._change = asyncio.Event()
+
+    @property
+    def change(self) -> asyncio.Event:
+        """Set at the next change."""
+        return self._change
+
+    @property
+    def known(self) -> tuple[Known, ...]:
+        """Everybody, by components and id; the lost ones last."""
+        return everybody(self._living, self._last)
+
+    async def run(self) -> None:
+        """Follow until `stopping` is set."""
+        async with (
+            asyncio.TaskGroup() as tasks,
+            self._board.watching() as living,
+            self._board.watching(f"{LAST}*") as last,
+        ):
+            self._living = {key: decode_record(key, value) for key, value in living.held.items()}
+            self._last = {_id(key): decode_record(_id(key), value) for key, value in last.held.items()}
+            self.started.set()
+            following = [
+                tasks.create_task(self._follow(living, self._living, lambda key: key)),
+                tasks.create_task(self._follow(last, self._last, _id)),
+            ]
+            await self.stopping.wait()
+            for task in following:
+                task.cancel()
+            await asyncio.wait(following)
+
+    async def forget(self, instance_id: str) -> None:
+        """Take a lost instance away. Raises NotExistError, BadRequestError for one that is there."""
+        if instance_id in self._living:
+            raise BadRequestError(
+                f"instance {instance_id} is not lost",
+                code="instanceNotLost",
+                hint="stop it: then it says goodbye itself",
+            )
+        if instance_id not in self._last:
+            raise NotExistError(f"instance {instance_id} doesn't exist", code="instanceDoesNotExist")
+        await self._board.forget(LAST + instance_id)
+        log.warning("A lost instance is forgotten", action="instance_forgotten", instance=instance_id)
+
+    async def _follow(self, watch: LeaseWatch, records: dict[str, InstanceRecord], name: Callable[[str], str]) -> None:
+        async for change in watch:
+            if _taken_in(records, name(change.key), change):
+                changed, self._change = self._change, asyncio.Event()
+                changed.set()
+
+
+def everybody(living: dict[str, InstanceRecord], last: dict[str, InstanceRecord]) -> tuple[Known, ...]:
+    """Who is there, and who should be."""
+    there = [Known(record, lost=False) for record in living.values()]
+    missing = [Known(record, lost=True) for key, record in last.items() if key not in living]
+    return tuple(sorted((*there, *missing), key=lambda one: (one.lost, one.record.components, one.record.id)))
+
+
+async def read_everybody(board: LeaseBucket) -> tuple[Known, ...]:
+    """Who is there now, read anew. Raises UnavailableError."""
+    async with board.watching() as living, board.watching(f"{LAST}*") as last:
+        return everybody(
+            {key: decode_record(key, value) for key, value in living.held.items()},
+            {_id(key): decode_record(_id(key), value) for key, value in last.held.items()},
+        )
+
+
+def _taken_in(records: dict[str, InstanceRecord], key: str, change: LeaseChange) -> bool:
+    """Whether there is something new."""
+    before = records.get(key)
+    if change.what != "held":
+        return records.pop(key, None) is not None
+    records[key] = decode_record(key, change.value)
+    return before is None or _without_positions(before) != _without_positions(records[key])
+
+
+def _without_positions(record: InstanceRecord) -> InstanceRecord:
+    return replace(record, services={name: replace(of, positions={}) for name, of in record.services.items()})
+
+
+def _id(key: str) -> str:
+    return key.removeprefix(LAST)
+
+
+class InstanceShape(msgspec.Struct, frozen=True):
+    """One process."""
+
+    id: str
+    components: tuple[str, ...]
+    host: str
+    pid: int
+    version: str
+    state: str
+    """running, requested, draining, parked, resumed or lost."""
+    last_state: str
+    """Its state when it was heard last: of a lost one what it was."""
+    since: datetime | None
+    """When that state began."""
+    parked: bool
+    """Whether it is parked for what is asked for now, or was when it was lost."""
+    epoch: int
+    parts: dict[str, PartRecord]
+    positions: dict[int, int]
+
+
+class MaintenanceAnswer(
+    msgspec.Struct, frozen=True, rename={"requested": "RequestedStatus", "current": "CurrentStatus"}
+):
+    """One service."""
+
+    requested: bool
+    """What is asked for."""
+    current: bool
+    """Whether the process that answers is parked."""
+    service: str
+    parked: bool
+    """Whether everybody who is not lost is parked."""
+    by: str
+    reason: str
+    since: datetime | None
+    deadline: datetime | None
+    instances: list[InstanceShape]
+    history: list[Change]
+    """The last changes, the oldest first."""
+    tag: str = ""
+    """Another one when anything but positions is different."""
+
+
+class Overview:
+    """Answers about the services of this process."""
+
+    def __init__(self, control: MaintenanceControl, roster: Roster, modes: Mapping[str, Mode]) -> None:
+        self.control = control
+        self.roster = roster
+        self._modes = modes
+        self.ending = asyncio.Event()
+        """Set when nobody is to wait any longer: the process stops."""
+
+    async def status(self, service: str, *, unlike: str = "", seconds: float = 0.0) -> MaintenanceAnswer:
+        """The answer; when its tag is `unlike` the next one, for which it waits so long. Raises UnavailableError."""
+        answer = await self._answer(service)
+        try:
+            async with asyncio.timeout(seconds):
+                while answer.tag == unlike:
+                    change = self.roster.change
+                    answer = await self._answer(service)
+                    if answer.tag == unlike and not await self._changed(change):
+                        break
+        except TimeoutError:
+            pass  # Nothing has changed: that is the answer.
+        return answer
+
+    async def _changed(self, change: asyncio.Event) -> bool:
+        """Wait for the change; False when the process stops instead."""
+        waits = [asyncio.create_task(event.wait()) for event in (change, self.ending)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return not self.ending.is_set()
+
+    async def _answer(self, service: str) -> MaintenanceAnswer:
+        requested = await self.control.requested(service)
+        return _tagged(answer_of(service, requested, self.roster.known, self._modes[service].state))
+
+
+def answer_of(service: str, requested: Requested | None, known: tuple[Known, ...], own: State) -> MaintenanceAnswer:
+    """The answer, without its tag."""
+    request = requested.id if requested is not None else ""
+    shapes = [_instance(one, service, request) for one in known if one.state(service) is not None]
+    enabled = requested is not None and requested.enabled
+    return MaintenanceAnswer(
+        requested=enabled,
+        current=own is State.PARKED,
+        service=service,
+        parked=enabled and all(shape.parked for shape in shapes if shape.state != State.LOST),
+        by=requested.by if requested is not None else "",
+        reason=requested.why if requested is not None else "",
+        since=requested.since if requested is not None else None,
+        deadline=requested.deadline if requested is not None else None,
+        instances=shapes,
+        history=list(requested.history) if requested is not None else [],
+    )
+
+
+def _instance(known: Known, service: str, request: str) -> InstanceShape:
+    record, of = known.record, known.record.services.get(service)
+    return InstanceShape(
+        id=record.id,
+        components=record.components,
+        host=record.host,
+        pid=record.pid,
+        version=record.version,
+        state=known.state(service) or "",
+        last_state=of.state if of is not None else "",
+        since=of.since if of is not None else None,
+        parked=known.is_parked(service, request),
+        epoch=of.epoch if of is not None else 0,
+        parts=of.parts if of is not None else {},
+        positions=of.positions if of is not None else {},
+    )
+
+
+def _tagged(answer: MaintenanceAnswer) -> MaintenanceAnswer:
+    still = [msgspec.structs.replace(instance, positions={}) for instance in answer.instances]
+    content = msgspec.json.encode(msgspec.structs.replace(answer, instances=still))
+    return msgspec.structs.replace(answer, tag=hashlib.blake2b(content, digest_size=12).hexdigest())
