@@ -47,11 +47,11 @@ class ListedEpoch:
     commits: int
     created: datetime
     origin: str
-    """Where its commits came from, for people; empty for those that were made here."""
+    """The source of its commits, as text; empty for those appended here."""
 
 
 async def listed_epochs(place: ServicePlace) -> list[ListedEpoch]:
-    """All epochs that are not deleted, in order."""
+    """List all epochs that are not deleted, in order."""
     found = []
     for epoch in await list_epochs(place.database, place.service):
         if epoch.state != "deleted":
@@ -66,7 +66,7 @@ log = structlog.get_logger()
 
 
 class Occupied(Protocol):
-    """The right to work while everybody is parked (`runstream.maintenance.Occupation`)."""
+    """The right to work while all instances are parked (`runstream.maintenance.Occupation`)."""
 
     async def require(self) -> None:
         """Raises ConflictError when it has ended."""
@@ -74,12 +74,12 @@ class Occupied(Protocol):
 
 
 Occupy = Callable[[str], AbstractAsyncContextManager[Occupied]]
-"""Makes sure that everybody is parked and stays so, for what it is told is to be done. Raises when they are not."""
+"""Keeps all instances parked during the named operation. Raises when they are not."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePlace:
-    """Where a service's log and its projection are."""
+    """The place of a service: its log and its projection."""
 
     nats: Client
     nats_url: str
@@ -87,20 +87,20 @@ class ServicePlace:
     namespace: str
     service: str
     replicas: int
-    """How many servers of a NATS cluster keep each new stream."""
+    """Replicas of each new stream in a NATS cluster."""
 
     def subjects(self, epoch: int) -> Subjects:
-        """The names in one epoch."""
+        """Return the subjects of an epoch."""
         return Subjects(self.namespace, self.service, epoch)
 
 
 async def switch(
     place: ServicePlace, old: Epoch, new: Epoch, beside: str, require: Callable[[], Awaitable[None]]
 ) -> None:
-    """Serve another epoch with the rows of the schema `beside`. All or nothing, and on disk when this returns.
+    """Switch to another epoch and the rows of the schema `beside`. All or nothing, and on disk when this returns.
 
-    `require` is called last before it, and raises when it must not be done any more. Raises ConflictError when the old
-    epoch is not current any more, InternalError when the database fails.
+    Calls `require` right before the switch; it raises when the switch must not happen any more. Raises ConflictError
+    when the old epoch is not current any more, InternalError when the database fails.
     """
     database = place.database
     partitions = max(old.partitions, new.partitions)
@@ -111,7 +111,7 @@ async def switch(
                 database, beside, lambda connection: make_current(connection, place.service, new.number, old.number)
             )
         except InternalError:
-            # The answer of the commit may be all that was lost.
+            # The commit may have happened and only its answer been lost.
             if (await current_epoch(database, place.service)).number != new.number:
                 raise
     log.info("another epoch is served", action="epoch_switched", epoch=new.number, before=old.number)
@@ -122,10 +122,10 @@ async def switch(
 
 
 async def tell_nats(nc: Client, database: Database, namespace: str, service: str) -> None:
-    """Have NATS name the epoch that the database names as current, if it names another one.
+    """Make NATS name the epoch that is current in the database, if it names another one.
 
-    What comes due of the epoch before is forgotten: workers set the time-outs of their running tasks anew. Raises
-    NotExistError when the streams of the current epoch are missing, InternalError when NATS or the database fails.
+    Drops the timers of the previous epoch: workers schedule the timeouts of running tasks again. Raises NotExistError
+    when streams of the current epoch are missing, InternalError when NATS or the database fails.
     """
     current = next((epoch for epoch in await list_epochs(database, service) if epoch.current), None)
     said = await streams.described(nc, namespace, service)
@@ -152,9 +152,9 @@ async def _forget_timers(nc: Client, namespace: str) -> None:
 
 
 async def remove_killed(place: ServicePlace) -> None:
-    """When a process starts: remove what rebuilds, imports and deletions have left that were killed.
+    """Remove the leftovers of killed rebuilds, imports and deletions, when a process starts.
 
-    One that is under way is left alone, and what fails is left to the next one who tries.
+    Does nothing while one of them runs. What fails here is left to the next start.
     """
     try:
         async with rebuild_lock(place.database, seconds=0):
@@ -166,7 +166,7 @@ async def remove_killed(place: ServicePlace) -> None:
 
 
 async def remove_leftovers(place: ServicePlace) -> None:
-    """Delete what imports and deletions that were killed have left. Only while none of them can be under way."""
+    """Remove the leftovers of killed imports and deletions; the caller holds the `rebuild_lock`."""
     there = await epochs_in_nats(place)
     for epoch in await list_epochs(place.database, place.service):
         if epoch.state == "loading" or (epoch.state == "deleted" and epoch.number in there):
@@ -176,14 +176,14 @@ async def remove_leftovers(place: ServicePlace) -> None:
 
 
 async def remove_epoch(place: ServicePlace, epoch: Epoch) -> None:
-    """Delete an epoch's streams with all that is in them. Raises ConflictError for the current one."""
+    """Delete an epoch's streams with all their commits. Raises ConflictError for the current epoch."""
     await mark_deleted(place.database, place.service, epoch.number)
     subjects = place.subjects(epoch.number)
     await asyncio.gather(*(delete_stream(place.nats, subjects, partition) for partition in range(epoch.partitions)))
 
 
 async def epochs_in_nats(place: ServicePlace) -> set[int]:
-    """The epochs of which there are streams, whoever made them."""
+    """Return the epochs that have streams in NATS."""
     prefix = f"{place.namespace}_{place.service}_"
     found: set[int] = set()
     offset = 0
@@ -201,10 +201,10 @@ async def epochs_in_nats(place: ServicePlace) -> set[int]:
 
 
 async def activate(place: ServicePlace, number: int, occupy: Occupy, say: OnStage) -> int:
-    """Serve this epoch instead of the current one, from where it was left. How many of its commits are parked.
+    """Make this epoch current, as it was left; return the number of its parked commits.
 
-    Raises NotExistError for no such epoch, BadRequestError for the current one or outside maintenance, ConflictError
-    that names who is not parked, InternalError.
+    Raises NotExistError when it does not exist, BadRequestError for the current epoch or outside maintenance,
+    ConflictError with the instances that are not parked, InternalError.
     """
     async with occupy(f"the activation of epoch {number}") as occupied, rebuild_lock(place.database):
         await remove_leftovers(place)
@@ -228,7 +228,7 @@ async def activate(place: ServicePlace, number: int, occupy: Occupy, say: OnStag
 async def delete(place: ServicePlace, number: int) -> Epoch:
     """Delete an epoch with its streams, for ever. Its archive in the object storage stays.
 
-    Raises NotExistError for no such epoch, ConflictError for the current one.
+    Raises NotExistError when it does not exist, ConflictError for the current epoch.
     """
     async with rebuild_lock(place.database):
         await remove_leftovers(place)

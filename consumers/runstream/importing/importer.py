@@ -64,32 +64,32 @@ _IMPORTED = re.compile(r"import of .*: (\S+), \S+, exported (\S+)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A snapshot with which nothing is wrong."""
+    """A snapshot that passed verification."""
 
     path: Path
     name: str
-    """What it is called, for people."""
+    """Its name in messages."""
     header: SnapshotHeader
     manifest: Manifest
     signer: str
     """Fingerprint of the signing key; empty when the snapshot is not signed."""
     parked: int
-    """How many of its commits were parked where it was exported."""
+    """Number of its commits that were parked in the source."""
 
     @property
     def objects(self) -> int:
-        """How many objects it has."""
+        """Number of its objects."""
         return sum(listed.objects for listed in self.manifest.objects)
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import has done, or would do."""
+    """The result of an import, or of a dry run."""
 
     dry: bool
-    """Whether nothing was changed."""
+    """True for a dry run."""
     namespace: str
-    """Of the snapshot, like what follows."""
+    """Of the snapshot, like the next fields."""
     epoch: int
     position: str
     created: str
@@ -99,27 +99,27 @@ class Imported:
     runs: int
     partitions: int
     here_epoch: int
-    """The epoch that is served after it; of a dry run the one that is served now."""
+    """The epoch served after the import; for a dry run the current one."""
     here_partitions: int
     replaced_commits: int
-    """How many commits the epoch has that is no longer served."""
+    """Number of commits of the epoch that is no longer served."""
     objects: int
-    """How many objects the snapshot has."""
+    """Number of objects in the snapshot."""
     objects_added: int
-    """How many of them were not there."""
+    """Number of objects that the storage did not have."""
     parked: int
     """Commits that could not be applied."""
     parked_in_source: int
-    """Commits that could not be applied where the snapshot was exported."""
+    """Commits that were parked in the source."""
     older: str
-    """Which later snapshot of the same log was imported or exported here; empty when there was none."""
+    """The later snapshot of the same log that was imported or exported here; empty without one."""
 
 
 def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trusted: Sequence[str] = ()) -> Verified:
-    """Check all of the snapshot, which is called `name` if not as its file.
+    """Verify a whole snapshot, called `name` in messages (default: the name of its file).
 
-    With `trusted` it has to be signed with one of these keys: paths of PEM files. Takes its time, and other processes.
-    Raises SnapshotError that says what is wrong, BadRequestError for a key that cannot be read.
+    With `trusted` (paths of PEM files), it must be signed with one of these keys. CPU-bound, in several processes.
+    Raises SnapshotError with the first problem, BadRequestError for a key that cannot be read.
     """
     _require_trusted(path, trusted)
     report = verify(path, public_key=public_key, tell=lambda done, total: say("verifying", done, total))
@@ -130,7 +130,7 @@ def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trust
 
 
 def _require_trusted(path: Path, trusted: Sequence[str]) -> None:
-    """Raises SnapshotError unless the snapshot is signed with one of these keys; nothing is asked without keys."""
+    """Raise SnapshotError unless the snapshot is signed with one of these keys, if there are any."""
     if not trusted:
         return
     keys = {fingerprint(read_public_key(Path(one).expanduser())) for one in trusted}
@@ -146,7 +146,7 @@ def _require_trusted(path: Path, trusted: Sequence[str]) -> None:
 
 
 async def older_than(place: ServicePlace, snapshot: Verified) -> str:
-    """Say which later snapshot of the same log was imported or exported here; empty when there was none."""
+    """Return the later snapshot of the same log that was imported or exported here; empty without one."""
     namespace = snapshot.header.namespace
     times = [
         (datetime.fromisoformat(found[2]), "imported")
@@ -166,7 +166,7 @@ async def older_than(place: ServicePlace, snapshot: Verified) -> str:
 
 
 async def preview_import(place: ServicePlace, snapshot: Verified) -> Imported:
-    """What an import would change; nothing is changed."""
+    """Return what an import would change, without changing anything."""
     old = await current_epoch(place.database, place.service)
     found = _told(snapshot, old, old, await _commits_of(place, old), StoredObjects(0, 0), 0, dry=True)
     return replace(found, older=await older_than(place, snapshot))
@@ -175,10 +175,10 @@ async def preview_import(place: ServicePlace, snapshot: Verified) -> Imported:
 async def import_snapshot(
     place: ServicePlace, snapshot: Verified, occupy: Occupy, storage: ObjectStorage | None, say: OnStage
 ) -> Imported:
-    """Put the snapshot in the place of the log. All or nothing.
+    """Replace the log by the snapshot. All or nothing.
 
-    `storage` is needed for a snapshot that has objects. Raises BadRequestError when the service is not in maintenance,
-    ConflictError that names who is not parked or says what else goes on, SnapshotError, InternalError.
+    A snapshot with objects needs `storage`. Raises BadRequestError when the service is not in maintenance,
+    ConflictError with the instances that are not parked or the operation that runs, SnapshotError, InternalError.
     """
     async with occupy(f"the import of {snapshot.name}") as occupied, rebuild_lock(place.database):
         if older := await older_than(place, snapshot):
@@ -198,7 +198,7 @@ async def import_snapshot(
 
 @contextlib.asynccontextmanager
 async def _new_epoch(place: ServicePlace, old: Epoch, snapshot: Verified) -> AsyncIterator[Epoch]:
-    """A new epoch with empty streams; taken away again when the block fails before it was switched to."""
+    """Create a new epoch with empty streams; remove it when the block fails before the switch."""
     header, manifest = snapshot.header, snapshot.manifest
     origin = f"import of {snapshot.name}: {header.namespace}, {_position(header, manifest)}"
     origin += f", exported {header.created.isoformat()}"
@@ -208,7 +208,7 @@ async def _new_epoch(place: ServicePlace, old: Epoch, snapshot: Verified) -> Asy
         await streams.create_streams(place.nats, place.subjects(new.number), new.partitions, place.replicas)
         yield new
     except BaseException:
-        with contextlib.suppress(RunstreamError):  # what is left is removed by the next import; the first error counts
+        with contextlib.suppress(RunstreamError):  # the next import removes what is left; the first error counts
             await asyncio.shield(_taken_back(place, new))
         raise
 
@@ -238,7 +238,7 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
             load_from_snapshot, works, sizes, Filled, available_cpus() if total > MANY else 1, tell
         )
     else:
-        # In another process where it takes long: this one has its lease to renew, and may serve an API.
+        # A long load runs in another process: this one has a lease to renew, and may serve an API.
         (filled,) = await run_in_processes(repartition, [target], [total], list[Filled], 2 if total > MANY else 1, tell)
     await _require_whole(place, new, filled)
     say("making indexes", 0, 0)
@@ -273,7 +273,7 @@ async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: OnStag
     if not snapshot.objects:
         return StoredObjects(0, 0)
     if storage is None:
-        raise InternalError("there is no object storage for the objects of the snapshot", code="noObjectStorage")
+        raise InternalError("the snapshot has objects, and there is no object storage for them", code="noObjectStorage")
     done = 0
 
     def tell(further: int) -> None:
@@ -321,7 +321,7 @@ def _told(
 
 
 _ROOM_BYTES = 256 << 20
-"""Left on the disk by the file of an import: a service whose log cannot grow is none."""
+"""Free bytes that an import's file leaves on the disk, so that the service's log can grow."""
 
 
 @dataclass(slots=True)
@@ -331,12 +331,12 @@ class ServedImports:
     place: ServicePlace
     occupy: Occupy
     require_parked: Callable[[], Awaitable[None]]
-    """Raises what `occupy` would raise, before a large file is sent for nothing."""
+    """Raises what `occupy` would raise, before a large file is uploaded in vain."""
     storage: ObjectStorage
     spool: Path
-    """The folder in which files are kept while they are imported; nothing else is in it."""
+    """The folder of uploaded files during their import; it holds nothing else."""
     trusted_keys: Sequence[str] = ()
-    """Files of the keys with one of which a snapshot has to be signed; none: with any, or not at all."""
+    """PEM files of trusted keys, one of which must have signed a snapshot; without any, no signature is needed."""
 
     def __post_init__(self) -> None:
         if self.spool.is_dir():
@@ -344,7 +344,7 @@ class ServedImports:
                 left.unlink()
 
     async def run(self, content: AsyncIterator[bytes], name: str, say: OnStage, *, dry_run: bool) -> Imported:
-        """Import what is sent, or say what that would change."""
+        """Import an uploaded snapshot, or return what the import would change."""
         await self.require_parked()
         with self._spooled() as path:
             await _take_in(content, path)
@@ -355,7 +355,7 @@ class ServedImports:
             return await import_snapshot(self.place, snapshot, self.occupy, self.storage, say)
 
     async def epochs(self) -> list[ListedEpoch]:
-        """All epochs that are not deleted."""
+        """List all epochs that are not deleted."""
         return await listed_epochs(self.place)
 
     @contextmanager
@@ -369,7 +369,7 @@ class ServedImports:
 
 
 def _write(file: BinaryIO, chunk: bytes) -> None:
-    """Write, as long as that leaves the service room for its log."""
+    """Write a chunk, if the disk keeps `_ROOM_BYTES` free for the service's log."""
     if shutil.disk_usage(file.name).free < _ROOM_BYTES + len(chunk):
         raise OSError(errno.ENOSPC, f"less than {_ROOM_BYTES >> 20} MiB would be left for the service")
     file.write(chunk)

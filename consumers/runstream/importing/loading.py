@@ -35,15 +35,15 @@ from runstream.subjects import Subjects
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A verified snapshot, and the new epoch that it is loaded into."""
+    """A verified snapshot and the new epoch to load it into."""
 
     path: str
     manifest: str
-    """The hash of the manifest that was verified."""
+    """Hash of the verified manifest."""
     nats_url: str
     database_url: str
     schema: str
-    """In which the rows are made."""
+    """Schema of the new rows."""
     namespace: str
     service: str
     epoch: int
@@ -51,12 +51,12 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def subjects(self) -> Subjects:
-        """The names in the new epoch."""
+        """The subjects of the new epoch."""
         return Subjects(self.namespace, self.service, self.epoch)
 
 
 class LoadFromSnapshot(msgspec.Struct, frozen=True):
-    """One partition that is to be loaded and filled; the snapshot has as many of them as the new epoch."""
+    """One partition to load and fill; the snapshot and the new epoch have the same number of partitions."""
 
     target: Target
     partition: int
@@ -79,7 +79,7 @@ async def load_from_snapshot(work: LoadFromSnapshot, tell: OnDone) -> Filled:
 
 @contextmanager
 def open_verified(path: Path, manifest: str) -> Iterator[Snapshot]:
-    """The snapshot, if it still is the one that was verified. Raises SnapshotError."""
+    """Open the snapshot, if it still is the verified one. Raises SnapshotError."""
     with open_snapshot(path) as snapshot:
         if hash_of(snapshot.manifest) != manifest:
             raise SnapshotError("the file", "it was replaced by another one while it was imported", code="otherFile")
@@ -87,13 +87,13 @@ def open_verified(path: Path, manifest: str) -> Iterator[Snapshot]:
 
 
 def hash_of(manifest: Manifest) -> str:
-    """What stands for all that a snapshot holds."""
+    """Return the hash of a manifest, which covers the whole snapshot."""
     return hashlib.sha256(to_json(manifest)).hexdigest()
 
 
 @asynccontextmanager
 async def loading(target: Target) -> AsyncIterator[tuple[Client, Publisher, Database]]:
-    """What a process needs that loads partitions."""
+    """Connect a loader to NATS and Postgres."""
     database = Database(target.database_url, target.schema, application="runstream import")
     try:
         async with nats_connection(target.nats_url, "runstream import") as client:
@@ -108,7 +108,7 @@ async def loading(target: Target) -> AsyncIterator[tuple[Client, Publisher, Data
 
 
 def _batches(messages: Iterator[RawMessage], after: int) -> Iterator[list[RawMessage]]:
-    """The messages behind a sequence."""
+    """Yield the messages behind a sequence in batches."""
     wanted = (message for message in messages if message.position.sequence > after)
     while batch := [*islice(wanted, BATCH_COMMITS)]:
         yield batch
@@ -116,7 +116,7 @@ def _batches(messages: Iterator[RawMessage], after: int) -> Iterator[list[RawMes
 
 @asynccontextmanager
 async def loaded_meanwhile(loader: StreamLoader, messages: Sequence[RawMessage]) -> AsyncIterator[None]:
-    """Have the messages of one partition in its stream when the block ends, if they are not yet."""
+    """Load the messages into the partition's stream while the block runs, unless it has them."""
     new = [message for message in messages if message.position.sequence > loader.end]
     task = asyncio.create_task(loader.load([as_load(message) for message in new]))
     try:
@@ -133,15 +133,15 @@ async def loaded_meanwhile(loader: StreamLoader, messages: Sequence[RawMessage])
 
 @dataclass(frozen=True, slots=True)
 class StoredObjects:
-    """What became of the objects."""
+    """Number of objects that were added and that existed."""
 
     added: int
     kept: int
-    """How many were there already."""
+    """Number of objects that existed."""
 
 
 async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: Callable[[int], None]) -> StoredObjects:
-    """Store what is missing; `tell` is told after each object. Raises SnapshotError, InternalError."""
+    """Store missing objects; call `tell` after each one. Raises SnapshotError, InternalError."""
     added = kept = 0
     for found in objects(snapshot):
         if await _is_there(storage, found):
@@ -156,13 +156,13 @@ async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: Callab
 async def _is_there(storage: ObjectStorage, found: SnapshotObject) -> bool:
     try:
         await storage.stat(found.path)
-    except NotExistError:  # which is the usual case: it is added
+    except NotExistError:  # the usual case: it is added
         return False
     return True
 
 
 class _Content:
-    """The bytes of one object; that they are right is known before the end of them is given."""
+    """The bytes of one object; a wrong hash raises before the end, so that nothing is stored."""
 
     def __init__(self, snapshot: Snapshot, found: SnapshotObject) -> None:
         self._chunks: Iterator[bytes] = object_chunks(snapshot, found)

@@ -39,7 +39,7 @@ from runstream.snapshots.reading import Snapshot
 from runstream.subjects import Subjects, aggregate_of, group_root, parse_subject, partition_of
 
 KEPT = 50_000
-"""Aggregates whose partition is kept in memory."""
+"""Aggregates whose partition stays in memory."""
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -49,14 +49,14 @@ CREATE TABLE sent (hash TEXT, partition INTEGER, PRIMARY KEY (hash, partition)) 
 """
 
 Routed: TypeAlias = tuple[int, RawMessage]
-"""A partition of the new log, and what comes next in it; the message's own position is still the old one."""
+"""A partition of the new log and its next message, which still has its old position."""
 _InOrder: TypeAlias = tuple[datetime, int, int, RawMessage, Commit | None, bool]
 """When it was made (never before the one before it), where it was, what it says if that can be read, and whether it was
 parked in the source."""
 
 
 def routed(snapshot: Snapshot, partitions: int) -> Iterator[Routed]:
-    """All commits of the snapshot, each with its partition. Raises SnapshotError."""
+    """Yield all commits of the snapshot, each with its new partition. Raises SnapshotError."""
     with _router(partitions) as router:
         skips = snapshot.skips()
         sources = []
@@ -74,7 +74,7 @@ def routed(snapshot: Snapshot, partitions: int) -> Iterator[Routed]:
 
 
 def _by_time(messages: Iterator[RawMessage], skips: Skips, parked: Mapping[str, int]) -> Iterator[_InOrder]:
-    """A partition's commits with times that never go back, so that merging keeps their order."""
+    """Yield a partition's commits with times that never decrease, so that merging keeps their order."""
     latest = datetime.min.replace(tzinfo=UTC)
     for message in messages:
         sequence = message.position.sequence
@@ -121,7 +121,7 @@ class _Router:
         self._sent: set[tuple[str, int]] = set()
 
     def route(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
-        """Where this goes, and what has to go there before it."""
+        """Yield a message with its partition, after the run config that it needs there."""
         address = commit.address
         if address.kind == "runconfig":
             self._keep(address.id, message)
@@ -138,7 +138,7 @@ class _Router:
         yield partition, message
 
     def route_parked(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
-        """The same of a commit that can be read, and was parked in the source: what it needs may be missing."""
+        """Route a readable commit that was parked in the source: what it refers to may be missing."""
         try:
             routed = [*self.route(message, commit)] if commit.address.kind != "runconfig" else [self.home(message)]
         except BadRequestError:
@@ -146,18 +146,18 @@ class _Router:
         yield from routed
 
     def home(self, message: RawMessage) -> Routed:
-        """Where a message goes of which nothing is known but its subject, or that is not applied."""
+        """Route a message by its subject alone: it is unreadable or not applied."""
         return self._home(message.subject.split(".", 4)[-1]), message
 
     def unused(self) -> Iterator[Routed]:
-        """The run configs that no run refers to."""
+        """Yield the run configs that no run refers to."""
         for content_hash, message in self._file.execute("SELECT hash, message FROM configs WHERE sent = 0"):
             yield partition_of(content_hash, self._partitions), _read(message)
 
     def _home(self, subject: str) -> int:
-        """The partition of what is known by nothing but its subject: that of its aggregate, as far as it has one.
+        """Return the partition for a subject: that of its aggregate, if it names one.
 
-        What is decided about a subject goes where its commits go.
+        A decision about a subject goes where the subject's commits go.
         """
         while subject.startswith("skip."):
             subject = subject.removeprefix("skip.")
@@ -174,14 +174,14 @@ class _Router:
         return place
 
     def _begun(self, commit: Commit) -> int:
-        """The partition of an aggregate that begins: its group says it."""
+        """Return the partition of a new aggregate, from its group."""
         for event in commit.events:
             if isinstance(event, RunCreated | ExecutorTaskAssigned):
                 partition = partition_of(group_root(event.group), self._partitions)
                 self._note(commit.address.aggregate, partition)
                 return partition
         raise BadRequestError(
-            f"{commit.address.aggregate} does not begin with an event that says its group", code="cannotRepartition"
+            f"{commit.address.aggregate} does not begin with an event that names its group", code="cannotRepartition"
         )
 
     def _note(self, aggregate: str, partition: int) -> None:
@@ -214,7 +214,7 @@ class _Router:
         )
 
     def _config(self, content_hash: str, partition: int) -> Iterator[Routed]:
-        """The run config, unless the partition has it already."""
+        """Yield the run config, unless the partition has it already."""
         key = (content_hash, partition)
         if (
             key in self._sent
@@ -241,11 +241,11 @@ def _read(message: bytes) -> RawMessage:
 
 
 _WAITING = 2
-"""Batches of a partition that may wait to be loaded."""
+"""Batches of a partition that may queue for loading."""
 
 
 async def repartition(target: Target, tell: OnDone) -> list[Filled]:
-    """Load all of the snapshot and fill the rows. Raises SnapshotError, InternalError."""
+    """Load the whole snapshot and fill its rows. Raises SnapshotError, InternalError."""
     with open_verified(Path(target.path), target.manifest) as snapshot:
         async with loading(target) as (client, publisher, database):
             lanes = [_PartitionLoader(partition, target, client, publisher) for partition in range(target.partitions)]
@@ -272,7 +272,7 @@ async def _loaded(
 
 @dataclass(slots=True)
 class _PartitionLoader:
-    """One partition of the new log."""
+    """The loader of one partition of the new log."""
 
     partition: int
     target: Target
@@ -283,7 +283,7 @@ class _PartitionLoader:
     _waiting: asyncio.Queue[list[RawMessage]] = field(default_factory=lambda: asyncio.Queue(_WAITING))
 
     async def add(self, message: RawMessage) -> None:
-        """The next message; waits while many wait already."""
+        """Add the next message; wait while `_WAITING` batches are queued."""
         self.sequence += 1
         position = Position(self.target.subjects.epoch, self.partition, self.sequence)
         self._batch.append(_moved_to(message, self.target.subjects, position))
@@ -291,19 +291,19 @@ class _PartitionLoader:
             await self._send()
 
     async def end(self) -> None:
-        """There are no more."""
+        """End the queue: no more messages follow."""
         if self._batch:
             await self._send()
         await self._waiting.put([])
 
     async def fill(self, database: Database, tell: OnDone, skips: Skips) -> Filled:
-        """Load what comes, and fill the rows."""
+        """Load queued messages and fill the rows."""
         subjects = self.target.subjects
         loader = StreamLoader(self.publisher, subjects.stream(self.partition))
         log = LogReader(self.client, subjects, self.target.partitions)
 
         async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
-            if after < loader.end:  # it begins anew: what was loaded is in the stream
+            if after < loader.end:  # a second pass: loaded messages are in the stream
                 async with log.read(self.partition, after) as reader:
                     while after < loader.end:
                         messages = await reader.next_batch(BATCH_COMMITS)
@@ -312,7 +312,7 @@ class _PartitionLoader:
             while messages := await self._waiting.get():
                 async with loaded_meanwhile(loader, messages):
                     yield messages
-            self._waiting.put_nowait([])  # for who begins anew
+            self._waiting.put_nowait([])  # for a second pass
 
         return await fill_partition(database, subjects, self.partition, source, tell, skips)
 
@@ -322,6 +322,6 @@ class _PartitionLoader:
 
 
 def _moved_to(message: RawMessage, subjects: Subjects, at: Position) -> RawMessage:
-    """The message at another position."""
+    """Return the message at another position."""
     subject = f"{subjects.prefix(at.partition)}.{message.subject.split('.', 4)[-1]}"
     return RawMessage(subject, at, message.data, message.headers, message.stored_at)

@@ -42,9 +42,9 @@ KINDS: tuple[ObjectKind, ...] = get_args(ObjectKind)
 
 
 def parse_until(text: str, *, local: bool) -> LogPosition | datetime | None:
-    """A position of the log, a time in UTC, or None for nothing. Raises BadRequestError.
+    """Parse a position of the log or a time; None for an empty text. Raises BadRequestError.
 
-    A time without a zone is local time where `local` says so, and refused elsewhere.
+    A time without a zone is local time if `local`, else refused.
     """
     if not text:
         return None
@@ -68,7 +68,7 @@ def _invalid(text: str) -> BadRequestError:
 
 
 def parse_kinds(text: str) -> tuple[ObjectKind, ...]:
-    """What of the object storage is to come along, separated by commas. Raises BadRequestError."""
+    """Parse the kinds of objects to include, separated by commas. Raises BadRequestError."""
     asked = [part.strip() for part in text.split(",") if part.strip()]
     unknown = next((part for part in asked if part not in KINDS), None)
     if unknown is not None:
@@ -81,7 +81,7 @@ def parse_kinds(text: str) -> tuple[ObjectKind, ...]:
 
 
 PARTITIONS_AT_ONCE = 4
-"""Partitions that are read side by side: each may hold two segments in memory."""
+"""Partitions read side by side; each may hold two segments in memory."""
 _BATCH = 1000
 MAX_PARKED = 100_000
 """Aggregates with parked commits that a manifest may name: about 30 MB."""
@@ -100,7 +100,7 @@ Remember = Callable[[str, str, datetime], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What is there already of an interrupted export."""
+    """The part of an interrupted export that is kept."""
 
     header: SnapshotHeader
     texts: dict[str, str]
@@ -109,11 +109,11 @@ class Resumed:
 
 @dataclass(slots=True)
 class ExportProgress:
-    """How far an export has come; changed while it goes on."""
+    """The progress of an export, updated while it runs."""
 
     commits: int = 0
     total: int = 0
-    """Commits up to the positions; fewer are exported when there is a time limit."""
+    """Commits up to the positions; a time limit exports fewer."""
     objects: int = 0
     bytes: int = 0
     """Of the file."""
@@ -129,9 +129,9 @@ class ExportProgress:
 async def plan(
     log: ReadableLog, now: datetime, until: LogPosition | datetime | None = None, objects: Sequence[ObjectKind] = ()
 ) -> SnapshotHeader:
-    """What will be exported: up to where each partition goes now, or to an earlier position, or to a time (UTC).
+    """Plan an export: up to the current end of each partition, to an earlier position, or to a time (UTC).
 
-    With a time, a partition ends before its first commit that was made later. Raises BadRequestError for a position
+    With a time, a partition ends before its first later commit. Raises BadRequestError for a position
     of another epoch, or behind the end.
     """
     asked = until.sequences if isinstance(until, LogPosition) else ()
@@ -157,7 +157,7 @@ def _require_reached(asked: LogPosition, end: LogPosition) -> tuple[int, ...]:
     same = asked.epoch == end.epoch and len(asked.sequences) == len(end.sequences)
     if not same or any(a > b for a, b in zip(asked.sequences, end.sequences, strict=True)):
         raise BadRequestError(
-            f"the log has not come to {asked}: it is at {end}",
+            f"the log has not reached {asked}: it is at {end}",
             code="positionAheadOfLog",
             details={"asked": str(asked), "end": str(end)},
             hint="a position has the log's epoch and one sequence for each partition, none behind its end",
@@ -179,8 +179,8 @@ async def export(
 ) -> Manifest:
     """Send a whole snapshot, or the rest of one that was interrupted. Raises InternalError when the log fails.
 
-    `planned` is what `plan` says, or the header of what was interrupted. What was sent without its last bytes is
-    recognised as incomplete by whoever reads it.
+    `planned` comes from `plan`, or is the header of the interrupted export. A reader recognises a file without its last
+    bytes as incomplete.
     """
     work = _Export(log, planned, send, progress or ExportProgress())
     if resumed is not None:
@@ -254,7 +254,7 @@ class _Export:
 
         async with asyncio.TaskGroup() as group:
             for partition, begin in begins.items():
-                # What was exported whole before an interruption refers to objects, too.
+                # A partition that was exported whole before an interruption refers to objects, too.
                 if begin < self.header.ends[partition] or (begin and self.header.objects):
                     group.create_task(work(partition))
 
@@ -265,7 +265,7 @@ class _Export:
             group.create_task(self._write(drafts, previous))
 
     async def _read(self, partition: int, after: int, drafts: asyncio.Queue[SegmentDraft | None]) -> None:
-        """Gather drafts of segments up to the partition's end."""
+        """Collect drafts of segments up to the partition's end."""
         writer = SegmentWriter(self.header.epoch, partition)
         if self.header.objects:
             await self._gather_references(partition, after)
@@ -288,7 +288,7 @@ class _Export:
         await drafts.put(None)
 
     async def _gather_references(self, partition: int, until: int) -> None:
-        """Take in what was exported before an interruption refers to."""
+        """Add the references of commits that were exported before an interruption."""
         after = 0
         while after < until:
             async with self.log.read(partition, after) as reader:
@@ -297,7 +297,7 @@ class _Export:
             after = batch[-1].position.sequence
 
     def _wanted(self, batch: list[RawMessage]) -> list[RawMessage]:
-        """The messages up to where the partition ends; nothing behind one that is not wanted is."""
+        """Return the messages of a batch up to the partition's end."""
         over = batch[-1].position.sequence - self.header.ends[batch[-1].position.partition]
         if over > 0:
             batch = batch[:-over]
@@ -353,9 +353,9 @@ AT_ONCE = 2
 
 
 class _Slot:
-    """Room for one export, taken when it is asked for: a third one is refused before its answer begins.
+    """A slot for one export, taken by the request: a third export is refused before its answer begins.
 
-    One that is never written, since its client has left, gives its room back when it is forgotten.
+    An export that is never written, because its client left, frees its slot when it is garbage-collected.
     """
 
     def __init__(self, exports: LogExports) -> None:
@@ -363,7 +363,7 @@ class _Slot:
         exports.running += 1
 
     def free(self) -> None:
-        """Give the room back, once."""
+        """Free the slot, once."""
         if self._exports is not None:
             self._exports.running -= 1
             self._exports = None
@@ -374,12 +374,12 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class ServedExport:
-    """An export that can begin."""
+    """An export that is ready to be sent."""
 
     name: str
-    """A name for its file."""
+    """Suggested file name."""
     write: Callable[[Send], Awaitable[None]]
-    """Sends the whole file; raises when the log fails on the way."""
+    """Sends the whole file. Raises InternalError when the log fails."""
 
 
 @dataclass(slots=True)
@@ -387,7 +387,7 @@ class LogExports:
     """Exports of one log, unsigned (the gateway's `Exports`)."""
 
     served: Callable[[], Awaitable[ReadableLog]]
-    """Gives the log in the epoch of now."""
+    """Opens the log in its current epoch."""
     objects: ObjectStorage
     now: Callable[[], datetime]
     """The time in UTC."""
@@ -396,7 +396,7 @@ class LogExports:
     running: int = field(default=0, init=False)
 
     async def open(self, until: str, include: str) -> ServedExport:
-        """An export that can begin. Raises BadRequestError, and ConflictError when two are under way."""
+        """Open an export. Raises BadRequestError, and ConflictError while two are running."""
         asked = parse_until(until, local=False), parse_kinds(include)
         self._require_room()
         slot = _Slot(self)
@@ -422,7 +422,7 @@ class LogExports:
     def _require_room(self) -> None:
         if self.running >= AT_ONCE:
             raise ConflictError(
-                f"{AT_ONCE} exports are under way already",
+                f"{AT_ONCE} exports are running already",
                 code="exportsBusy",
-                hint="try again when one of them has ended, or export with `runstream export` beside the service",
+                hint="try again when one of them has ended, or run `runstream export` beside the service",
             )

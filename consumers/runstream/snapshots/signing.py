@@ -36,7 +36,7 @@ class SigningKey:
 
     @classmethod
     def read(cls, path: Path) -> SigningKey:
-        """The key of a PEM file. Raises BadRequestError."""
+        """Read the private key of a PEM file. Raises BadRequestError."""
         try:
             key = load_pem_private_key(_content(path), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -47,18 +47,18 @@ class SigningKey:
 
     @property
     def public_key(self) -> str:
-        """What checks its signatures, as PEM."""
+        """The public key that checks its signatures, as PEM."""
         return _pem(self._key.public_key())
 
     def sign(self, content: bytes) -> bytes:
-        """The signature."""
+        """Return the signature of the content."""
         return self._key.sign(content)
 
 
 def make_keys(path: Path) -> Path:
-    """Write a new private key to `path` (mode 600) and its public key beside it; the path of the latter.
+    """Write a new private key to `path` (mode 600) and its public key beside it; return the path of the public key.
 
-    Raises ConflictError when one of the files is there, BadRequestError when they cannot be written.
+    Raises ConflictError when one of the files exists, BadRequestError when they cannot be written.
     """
     key = Ed25519PrivateKey.generate()
     public = path.with_name(f"{path.stem}.pub{path.suffix}")
@@ -77,7 +77,7 @@ def make_keys(path: Path) -> Path:
 
 
 def read_public_key(path: Path) -> str:
-    """The public key of a PEM file, as PEM in one form. Raises BadRequestError."""
+    """Read the public key of a PEM file, as PEM in one canonical form. Raises BadRequestError."""
     try:
         return _pem(_public(_content(path).decode()))
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -85,13 +85,13 @@ def read_public_key(path: Path) -> str:
 
 
 def fingerprint(public_key: str) -> str:
-    """How people compare keys: `SHA256:` and the hash of the raw key."""
+    """Return the fingerprint of a key: `SHA256:` and the hash of the raw key."""
     raw = _public(public_key).public_bytes(Encoding.Raw, PublicFormat.Raw)
     return "SHA256:" + base64.b64encode(hashlib.sha256(raw).digest()).decode().rstrip("=")
 
 
 def check_signature(part: str, public_key: str, content: bytes, signature: bytes) -> None:
-    """Raises SnapshotError unless the signature is the key's over the content."""
+    """Raise SnapshotError unless the key signed the content."""
     try:
         _public(public_key).verify(signature, content)
     except (ValueError, UnsupportedAlgorithm) as error:

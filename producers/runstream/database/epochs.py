@@ -36,7 +36,7 @@ class Epoch:
     current: bool
     state: EpochState
     origin: str
-    """Where its commits came from, for people; empty for those that were made here."""
+    """The source of its commits, as text; empty for those appended here."""
     created: datetime
     """In UTC."""
 
