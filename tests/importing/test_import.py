@@ -38,7 +38,7 @@ async def test_export_import_export_is_the_same(
 ) -> None:
     if processes > 1:
         monkeypatch.setattr("runstream.importing.importer.MANY", 0)
-        monkeypatch.setattr("runstream.importing.importer.processors", lambda: processes)
+        monkeypatch.setattr("runstream.importing.importer.available_cpus", lambda: processes)
     manifest = await written(tmp_path / "first", generated(60))
     async with rig(servers) as around:
         await used(around)

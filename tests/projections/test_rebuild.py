@@ -66,7 +66,7 @@ async def test_the_live_projection_is_made_anew(
 ) -> None:
     if processes > 1:
         monkeypatch.setattr("runstream.projections.rebuild.MANY", 0)
-        monkeypatch.setattr("runstream.projections.rebuild.processors", lambda: processes)
+        monkeypatch.setattr("runstream.projections.rebuild.available_cpus", lambda: processes)
     async with generated(servers) as (log, database):
         before = await indexes(database)
         said: list[tuple[str, int, int]] = []
@@ -97,7 +97,7 @@ async def test_what_an_earlier_attempt_left_is_made_anew(servers: Servers, monke
         assert (await rebuild_into(servers.nats_url, log, servers.database_url, beside, half, silent)).position == half
         monkeypatch.setattr("runstream.projections.rebuild.rebuild_lock", partial(rebuild_lock, seconds=0))
         async with rebuild_lock(database):
-            with pytest.raises(ConflictError, match="goes on already"):
+            with pytest.raises(ConflictError, match="is running already"):
                 await rebuild(servers.nats_url, log, database, silent)
         await rebuild(servers.nats_url, log, database, silent)
         assert (await fsck(database, log)).clean
@@ -121,7 +121,7 @@ async def test_the_projection_as_of_a_position_is_made_in_a_schema_of_its_own(se
             await rebuild_into(
                 servers.nats_url, log, servers.database_url, servers.schema, LogPosition(1, (1, 1, 1)), silent
             )
-        assert "was not made by a rebuild" in caught.value.message
+        assert "no rebuild created it" in caught.value.message
         assert (await fsck(database, log)).commits == 0
 
 

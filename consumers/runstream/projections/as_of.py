@@ -33,13 +33,13 @@ _BATCH = 1000
 
 
 class RunsAsOf:
-    """Reads the past of runs from the log (see `runstream.gateway.reads.PastRuns`)."""
+    """Runs in the past, read from the log (see `runstream.gateway.reads.PastRuns`)."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
 
     async def run(self, run_id: str, point: Point) -> ReadRun:
-        """The run as it was. Raises NotExistError when there was none yet, BadRequestError for no point of this log."""
+        """Return the run as it was. Raises NotExistError before its creation, BadRequestError for a foreign point."""
         scope = await scope_of_run(self._log, run_id)
         ((partition, _),) = scope.filters.items()
         bound = await self._bound(partition, point)
@@ -63,7 +63,7 @@ class RunsAsOf:
         return ReadRun(RunRecord(_numbered(tracked.state, commits), tracked.head, partition, present), config)
 
     async def _kept(self, partition: int, run: Run, skips: Skips) -> dict[str, ExecutorTask]:
-        """The executor tasks of the tasks that it kept of earlier runs: they had ended before it began."""
+        """Return the executor tasks of tasks kept from earlier runs, which ended before this run began."""
         ids = [task.executor_task_id for task in run.tasks.values() if task.kept and task.executor_task_id]
         if not ids:
             return {}
@@ -75,7 +75,7 @@ class RunsAsOf:
         return {key: task for key, task in found.items() if task is not None}
 
     async def _messages(self, partition: int, scope: TailScope) -> tuple[list[RawMessage], list[RawMessage]]:
-        """What decides that commits are skipped, and the run's messages."""
+        """Return the skip decisions of the partition and the messages of the run."""
         filters = (*scope.filters[partition], self._log.subjects.skips(partition))
         decisions: list[RawMessage] = []
         messages: list[RawMessage] = []
@@ -89,14 +89,15 @@ class RunsAsOf:
         return decisions, messages
 
     async def _bound(self, partition: int, point: Point) -> int | datetime:
-        """The last sequence that is included, or the time. Raises BadRequestError."""
+        """Return the last included sequence, or the time. Raises BadRequestError."""
         if isinstance(point, datetime):
             return point
         if isinstance(point, LogPosition):
             return (await resolve_position(self._log, str(point))).sequences[partition]
         if (point.epoch, point.partition) != (self._log.epoch, partition):
             raise BadRequestError(
-                f"{_said(point)} is no position of this run: it is on partition {partition} of epoch {self._log.epoch}",
+                f"{_said(point)} is not a position of this run, which is on partition {partition} "
+                f"of epoch {self._log.epoch}",
                 code="invalidPoint",
                 hint="`runstream events tail --run ID` shows the positions of its commits",
             )
@@ -104,9 +105,9 @@ class RunsAsOf:
 
 
 async def position_at(log: Log, moment: datetime) -> LogPosition:
-    """Up to where the log goes at a time: each partition up to its first commit that was made later.
+    """Return the log's position at a time: each partition ends before its first later commit.
 
-    Of a commit that cannot be read nobody knows, so it is not. Reads every partition up to there.
+    An unreadable commit has no time and does not count as later. Reads every partition up to its end.
     """
     ends = await asyncio.gather(*(_end_at(log, partition, moment) for partition in range(log.partitions)))
     return LogPosition(log.epoch, tuple(ends))
@@ -133,7 +134,7 @@ def _until(commits: Sequence[StoredCommit], bound: int | datetime) -> Sequence[S
 
 
 def _apply(fold: PartitionFold, commits: Sequence[StoredCommit]) -> None:
-    """Apply what fits; behind a commit that does not, its aggregate stays as it was, as in the projection."""
+    """Apply commits; an aggregate stays as it was from its first unfit commit on, as in the projection."""
     parked: set[str] = set()
     for stored in commits:
         aggregate = stored.commit.address.aggregate
@@ -145,7 +146,7 @@ def _apply(fold: PartitionFold, commits: Sequence[StoredCommit]) -> None:
 
 
 def _numbered(run: Run, commits: Sequence[StoredCommit]) -> Run:
-    """The run with the number that it was given: it had it from its creation, but the log says it a moment later."""
+    """Return the run with its number: it has it from its creation on, but the log records it a moment later."""
     if run.numbered:
         return run
     for stored in commits:

@@ -33,7 +33,7 @@ S = TypeVar("S")
 
 @dataclass(frozen=True, slots=True)
 class Tracked(Generic[S]):
-    """An aggregate's state and how far it has come."""
+    """An aggregate's state and its head."""
 
     state: S
     head: Head
@@ -41,7 +41,7 @@ class Tracked(Generic[S]):
 
 @dataclass(frozen=True, slots=True)
 class Changed(Generic[S]):
-    """An aggregate before and after a batch; `before` is None when it is new or was loaded for it."""
+    """An aggregate before and after a batch; `before` is None when it is new or was loaded for the batch."""
 
     now: Tracked[S]
     before: Tracked[S] | None
@@ -59,19 +59,19 @@ class Parked:
 
 @dataclass(slots=True)
 class Changes:
-    """What a batch changed in a partition, ready to be projected in one transaction."""
+    """The changes of a batch in one partition, to be projected in one transaction."""
 
     partition: int
     epoch: int
     before: int
-    """The checkpoint that the batch began behind."""
+    """The checkpoint before the batch."""
     after: int
     """The checkpoint after it."""
     runs: dict[str, Changed[Run]] = field(default_factory=dict)
     executor_tasks: dict[str, Changed[ExecutorTask]] = field(default_factory=dict)
     executors: dict[str, Changed[Executor]] = field(default_factory=dict)
     configs: dict[str, RunConfig] = field(default_factory=dict)
-    """New ones, by content hash."""
+    """New run configs, by content hash."""
     counters: dict[str, int] = field(default_factory=dict)
     """The last recorded number of each group root that changed."""
     run_sequence: int = 0
@@ -79,10 +79,10 @@ class Changes:
     parked: dict[int, Parked] = field(default_factory=dict)
     """By sequence."""
     unparked: set[int] = field(default_factory=set)
-    """Sequences of commits that were parked before, and are not any more."""
+    """Sequences of commits that are no longer parked."""
 
     def merge(self, later: Changes) -> None:
-        """Take in what the next batch changed, so that both are projected at once."""
+        """Merge the changes of the next batch, to project both at once."""
         self.after = later.after
         self.runs.update({key: _joined(self.runs.get(key), changed) for key, changed in later.runs.items()})
         self.executor_tasks.update(
@@ -102,7 +102,7 @@ def _joined(earlier: Changed[S] | None, later: Changed[S]) -> Changed[S]:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What has to be loaded before a batch can be applied."""
+    """The aggregates to load before a batch can be applied."""
 
     runs: frozenset[str]
     executor_tasks: frozenset[str]
@@ -128,7 +128,7 @@ class PartitionFold:
     run_sequence: int = 0
     """The highest run sequence that a `RunNumbered` records."""
     skips: Skips = field(default_factory=Skips)
-    """What is known to be skipped; more may be learned on the way."""
+    """The known skip decisions; the fold adds those that it meets."""
     _changes: Changes | None = None
     _proposed_counters: dict[str, int] = field(default_factory=dict)
     _proposed_sequence: int = 0
@@ -141,7 +141,7 @@ class PartitionFold:
                 self._propose(tracked.state)
 
     def needs(self, commits: Iterable[StoredCommit]) -> Needs:
-        """What these commits touch that is not in memory and was not begun by themselves."""
+        """Return the aggregates that these commits touch, do not begin, and that are not in memory."""
         run_ids: set[str] = set()
         task_ids: set[str] = set()
         hashes: set[str] = set()
@@ -168,7 +168,7 @@ class PartitionFold:
         )
 
     def apply(self, stored: StoredCommit) -> None:
-        """Apply one commit. Raises UnfitCommitError, and then nothing has changed but the position."""
+        """Apply one commit. Raises UnfitCommitError, with nothing changed but the position."""
         changes = self.changes
         changes.after = self.after = max(self.after, stored.position.sequence)
         if not stored.commit.events:
@@ -188,25 +188,25 @@ class PartitionFold:
                     self.skips.take(stored)
 
     def park(self, sequence: int, subject: str, aggregate: str, reason: str) -> None:
-        """Note that the commit at this sequence is parked, and go on behind it."""
+        """Park the commit at this sequence and move behind it."""
         self.changes.after = self.after = max(self.after, sequence)
         self.changes.parked[sequence] = Parked(sequence, subject, aggregate, reason)
 
     @property
     def changes(self) -> Changes:
-        """What has changed since `take_changes`."""
+        """The changes since the last `take_changes`."""
         if self._changes is None:
             self._changes = Changes(self.partition, self.epoch, self.after, self.after)
         return self._changes
 
     def take_changes(self) -> Changes:
-        """What has changed since the last call; begins anew."""
+        """Return the changes since the last call, and start over."""
         changes = self.changes
         self._changes = None
         return changes
 
     def _skip(self, address: Address, head: Head) -> None:
-        """A commit that is skipped changes nothing but how far its aggregate has come, if there is one."""
+        """Apply a skipped commit: it changes the head of its aggregate, if that exists, and nothing else."""
         if address.kind == "run" and (run := self.runs.get(address.id)) is not None:
             self._put_run(run.state, head)
         elif address.kind == "task" and (task := self.executor_tasks.get(address.id)) is not None:
@@ -297,7 +297,7 @@ class PartitionFold:
 
 
 def next_run_sequence(previous: int, at: datetime, partition: int) -> int:
-    """The place of a run among all: unique over the partitions, increasing in each, close to the order of time."""
+    """Return the sequence of a run: unique over all partitions, increasing in each, close to the order of time."""
     by_time = int(at.timestamp() * 1000) * MAX_PARTITIONS + partition
     return max(previous + MAX_PARTITIONS, by_time)
 
@@ -307,7 +307,7 @@ def _head(stored: StoredCommit) -> Head:
 
 
 def _put(kept: dict[str, Tracked[S]], changes: dict[str, Changed[S]], key: str, now: Tracked[S]) -> None:
-    """Keep what is now so, and that it has changed: since before the batch, however often within it."""
+    """Keep the new state, and the change from the state before the batch."""
     earlier = changes.get(key)
     changes[key] = Changed(now, kept.get(key) if earlier is None else earlier.before)
     kept[key] = now

@@ -48,12 +48,12 @@ D = TypeVar("D")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One value, or one row, that is not what the log says."""
+    """A value or a row that differs from the log."""
 
     table: str
     key: Key
     column: str
-    """Empty when the whole row is missing, or is there without a reason."""
+    """Empty when the whole row is missing or unexpected."""
     log: object
     database: object
 
@@ -64,64 +64,64 @@ class Difference:
 
 
 MAX_DIFFERENCES = 1000
-"""Differences that are listed; more are only counted."""
+"""Differences listed; further ones are only counted."""
 NO_ROW = "no row"
-"""What stands for a row that is not there."""
+"""Stands for a missing row."""
 A_ROW = "a row"
-"""What stands for a whole row whose values are not the point."""
+"""Stands for a whole row, whatever its values."""
 
 
 @dataclass(slots=True)
 class Differences(Generic[D]):
-    """What differs: all is counted, the first is listed."""
+    """Differences: all are counted, the first are listed."""
 
     count: int = 0
-    """How many differences there are."""
+    """Number of differences."""
     differences: list[D] = field(default_factory=list)
-    """The first of them."""
+    """The first differences."""
 
     @property
     def clean(self) -> bool:
-        """Whether nothing differs."""
+        """True when nothing differs."""
         return self.count == 0
 
     @property
     def exit_status(self) -> int:
-        """0 when it is clean, else 1."""
+        """0 without differences, else 1."""
         return 0 if self.clean else 1
 
     @property
     def verdict(self) -> str:
-        """How many differences there are, for people."""
+        """The number of differences, as text."""
         return "no difference" if self.clean else counted(self.count, "difference")
 
     def add(self, differences: Iterable[D]) -> None:
-        """Count differences, and list the first."""
+        """Count differences and list the first."""
         for difference in differences:
             self.count += 1
             if len(self.differences) < MAX_DIFFERENCES:
                 self.differences.append(difference)
 
     def told(self) -> list[str]:
-        """A line for each difference that is listed, and one for the others."""
+        """Return a line for each listed difference, and one for the rest."""
         hidden = self.count - len(self.differences)
         return [*map(str, self.differences), *([f"… and {hidden} more"] if hidden else [])]
 
 
 @dataclass(slots=True)
 class FsckReport(Differences[Difference]):
-    """What was compared of log and projection, and what differs."""
+    """The result of comparing log and projection."""
 
     commits: int = 0
     rows: int = 0
 
     def lines(self) -> list[str]:
-        """The report for people."""
+        """Return the report as lines of text."""
         return [*self.told(), f"{counted(self.commits, 'commit')}, {counted(self.rows, 'row')}: {self.verdict}"]
 
 
 def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> Iterator[Difference]:
-    """What differs between the rows of one table, by key."""
+    """Yield the differences between the rows of one table, by key."""
     for key, expected in log.items():
         found = database.get(key)
         if found is None:
@@ -132,7 +132,7 @@ def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> 
 
 
 def unexpected(table: str, keys: Iterable[Key]) -> Iterator[Difference]:
-    """Rows that the log does not know."""
+    """Yield a difference for each row that the log does not have."""
     for key in sorted(keys, key=str):
         yield Difference(table, key, "", NO_ROW, A_ROW)
 
@@ -156,7 +156,7 @@ PIECE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far the partition is projected."""
+    """The checkpoint of a partition."""
 
     epoch: int
     sequence: int
@@ -165,7 +165,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class RunRows:
-    """The rows of some runs, and of what belongs to them, by key."""
+    """The rows of some runs, their tasks and executor tasks, by key."""
 
     runs: dict[Key, Row]
     run_tasks: dict[Key, Row]
@@ -177,14 +177,14 @@ class RunRows:
 
 
 class PartitionRows:
-    """Reads the rows of one partition."""
+    """The rows of one partition, as one snapshot of the database has them."""
 
     def __init__(self, transaction: Transaction, partition: int) -> None:
         self._transaction = transaction
         self.partition = partition
 
     async def checkpoint(self) -> Checkpoint | None:
-        """The checkpoint; None when the partition was never projected."""
+        """Return the checkpoint; None when the partition was never projected."""
         columns = tables.checkpoints.c
         row = await self._transaction.first(
             select(columns.epoch, columns.sequence, columns.run_sequence).where(
@@ -194,7 +194,7 @@ class PartitionRows:
         return Checkpoint(**row) if row is not None else None
 
     async def runs(self, ids: Iterable[str]) -> RunRows:
-        """The rows of these runs; what is not there is missing."""
+        """Return the rows of these runs, those that exist."""
         wanted = any_of(ids)
         runs, tasks, executed = tables.runs, tables.run_tasks, tables.executor_tasks
         found = await self._transaction.rows(self._mine(runs).where(runs.c.id == wanted))
@@ -207,23 +207,23 @@ class PartitionRows:
         )
 
     async def configs(self, hashes: Iterable[str]) -> dict[Key, Row]:
-        """The rows of these run configs."""
+        """Return the rows of these run configs."""
         configs = tables.run_configs
         rows = await self._transaction.rows(self._mine(configs).where(configs.c.hash == any_of(hashes)))
         return {(row["hash"],): RunConfigRow(**row) for row in rows}
 
     async def executors(self) -> dict[Key, Row]:
-        """The rows of all executors."""
+        """Return the rows of all executors."""
         rows = await self._transaction.rows(self._mine(tables.executors))
         return {(row["id"],): ExecutorRow(**row) for row in rows}
 
     async def counters(self) -> dict[Key, Row]:
-        """The rows of all counters."""
+        """Return the rows of all counters."""
         rows = await self._transaction.rows(self._mine(tables.counters))
         return {(row["root"],): CounterRow(**row) for row in rows}
 
     async def parked(self) -> dict[Key, Row]:
-        """The rows of all parked commits."""
+        """Return the rows of all parked commits."""
         columns = [tables.parked.c[name] for name in ParkedRow._fields]
         mine = select(*columns).where(
             tables.parked.c.partition == self.partition, tables.parked.c.projection == tables.PROJECTION
@@ -232,7 +232,7 @@ class PartitionRows:
         return {(row["epoch"], row["sequence"]): ParkedRow(**row) for row in rows}
 
     async def ids(self, table: Table, column: str) -> AsyncIterator[str]:
-        """The ids of all rows of a table that has a partition."""
+        """Yield the ids of the partition's rows in a table."""
         connection = await self._transaction.driver()
         # Names are those of runstream.tables.
         asked = f'SELECT "{column}" FROM {table.name} WHERE partition = $1'  # noqa: S608
@@ -240,7 +240,7 @@ class PartitionRows:
             yield row[0]
 
     async def orphans(self) -> list[Key]:
-        """Rows of tasks whose run is in no partition."""
+        """Return the keys of run tasks whose run does not exist."""
         tasks = tables.run_tasks.c
         without = not_(exists().where(tables.runs.c.id == tasks.run_id))
         rows = await self._transaction.rows(select(tasks.run_id, tasks.name).where(without).limit(PIECE))
@@ -252,11 +252,11 @@ class PartitionRows:
 
 BATCH = 500
 MAX_CONFIGS = 2000
-"""Run configs kept in memory; one that is needed again is read from the log."""
+"""Run configs kept in memory; others are read from the log again when needed."""
 
 
 class PartitionCheck:
-    """Folds a partition up to its checkpoint, comparing what is final as soon as it is."""
+    """The check of one partition: folds it up to its checkpoint and compares aggregates as soon as they are final."""
 
     def __init__(self, rows: PartitionRows, log: Log, report: FsckReport) -> None:
         self._rows = rows
@@ -266,11 +266,11 @@ class PartitionCheck:
         self._parked_aggregates: set[str] = set()
         self._parked: dict[Key, Row] = {}
         self._unstorable: dict[int, str] = {}
-        """Commits that fold, but whose rows Postgres refuses: only the database can tell which they are."""
+        """Reasons of commits that fold but whose rows Postgres refuses, by sequence; only the database knows them."""
         self._runs: set[str] = set()
         self._executor_tasks: set[str] = set()
         self._of_run: dict[str, set[str]] = {}
-        """The executor tasks of each run that is not forgotten, whether it still names them or not."""
+        """The executor tasks of each run in memory, whether it still names them or not."""
         self._configs: set[str] = set()
 
     async def run(self) -> None:
@@ -370,7 +370,7 @@ class PartitionCheck:
             del self._fold.configs[key]
 
     def _is_final(self, run_id: str, found: RunRows) -> bool:
-        """Whether the rows have come exactly as far as the fold: no more of the run comes before the checkpoint."""
+        """Return whether the rows have the heads of the fold: the run has no more commits before the checkpoint."""
         row = cast("RunRow | None", found.runs.get((run_id,)))
         executed = {
             row.id: row.head
@@ -381,7 +381,7 @@ class PartitionCheck:
         return row is not None and row.head == self._fold.runs[run_id].head and executed == folded
 
     def _compare_runs(self, run_ids: Iterable[str], found: RunRows) -> None:
-        """Compare these runs and what belongs to them, and forget them."""
+        """Compare these runs with their tasks and executor tasks, and forget them."""
         expected = RunRows({}, {}, {})
         partition = self._rows.partition
         for run_id in run_ids:
@@ -406,7 +406,7 @@ class PartitionCheck:
         self._report.add(compare(table, log, database))
 
     async def _compare_rest(self, checkpoint: Checkpoint | None) -> None:
-        """Compare what is still active, what is not of a run, and look for rows that should not be there."""
+        """Compare active runs, executors, counters and parked commits, and look for unexpected rows."""
         remaining = list(self._fold.runs)
         for start in range(0, len(remaining), BATCH):
             piece = remaining[start : start + BATCH]
@@ -437,13 +437,13 @@ class PartitionCheck:
 
 
 def _without_reason(rows: Mapping[Key, Row]) -> dict[Key, Row]:
-    """Parked commits by what they are; the reason of those behind another depends on how batches were cut."""
+    """Return parked rows without their reason, which depends on how batches were cut for commits behind another."""
     parked = cast("Mapping[Key, ParkedRow]", rows)
     return {key: row._replace(reason="") for key, row in parked.items()}
 
 
 def _of_runs(rows: RunRows, run_ids: set[str]) -> RunRows:
-    """Those of the rows that belong to these runs."""
+    """Return the rows that belong to these runs."""
     return RunRows(
         {key: row for key, row in rows.runs.items() if key[0] in run_ids},
         {key: row for key, row in rows.run_tasks.items() if key[0] in run_ids},
@@ -461,7 +461,7 @@ FSCK_SECONDS = 4 * 3600.0
 async def fsck(database: Database, log: Log, partitions: Sequence[int] | None = None) -> FsckReport:
     """Compare the projection with the log, in all partitions or in these.
 
-    What is behind a partition's checkpoint is not looked at. Raises InternalError when log or database fail.
+    Ignores commits behind a partition's checkpoint. Raises InternalError when log or database fail.
     """
     report = FsckReport()
     for partition in range(log.partitions) if partitions is None else partitions:

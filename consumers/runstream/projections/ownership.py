@@ -36,7 +36,7 @@ from runstream.lifecycle import Component, wait_for_event
 
 
 def assign_partitions(partitions: int, instances: Collection[str]) -> dict[int, str]:
-    """The instance of each partition; empty when there is none.
+    """Return the instance of each partition; empty without instances.
 
     Even: instances differ by at most one partition. Steady: each partition ranks the instances in an order of its
     own (rendezvous hashing) and takes the first that has room, so that few partitions move when an instance
@@ -65,14 +65,14 @@ def _rank(partition: int, instance: str) -> bytes:
 
 RECONNECT_SECONDS = 0.2
 LOCK_SECONDS = 1.0
-"""How long a lock is waited for before its holder is looked at."""
+"""Seconds to wait for a lock before checking its holder."""
 GIVE_BACK_SECONDS = 8.0
-"""How long a living instance may take to give back a partition that is another one's."""
+"""Seconds that a live instance has to give back a peer's partition."""
 STOP_SECONDS = 3.0
-"""How long a worker may take to stop before the lock is released all the same."""
+"""Seconds that a worker has to stop before the lock is released anyway."""
 PING_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
-"""How often Postgres is asked whether it is there, and how long it may take to answer."""
+"""Seconds between pings of Postgres, and the limit for an answer."""
 
 log = structlog.get_logger()
 
@@ -80,10 +80,10 @@ Callback = Callable[[int], Awaitable[None]]
 
 
 class PartitionOwnership(Component):
-    """Acquires this instance's share of the partitions, and gives back what is no longer its.
+    """The partitions of this instance: acquires its share, and gives back what belongs to a peer.
 
     `live` yields the ids of all living scheduler instances, whenever they change. `on_acquired(partition)` is called
-    when the partition is owned; `on_lost(partition)` when it no longer is or is to be given back, and returns when
+    when the partition is owned; `on_lost(partition)` when it is lost or given back, and returns when
     its worker has stopped: only then is the lock released.
     """
 
@@ -124,7 +124,7 @@ class PartitionOwnership(Component):
 
     @property
     def owned(self) -> frozenset[int]:
-        """The partitions whose locks this process has now."""
+        """The partitions whose locks this process holds."""
         return frozenset(holder.partition for holder in self._holders if holder.owns)
 
     async def run(self) -> None:
@@ -149,7 +149,7 @@ class PartitionOwnership(Component):
             self._want({partition for partition, owner in shares.items() if owner == self._instance})
 
     def _reached(self, reached: bool) -> None:
-        """Tell others whether Postgres answers us."""
+        """Report to peers whether Postgres answers."""
         if reached:
             self._unreached.clear()
         else:
@@ -157,7 +157,7 @@ class PartitionOwnership(Component):
         self._on_reach(reached)
 
     async def _reach(self) -> None:
-        """While Postgres did not answer, find out when it does: nothing may be wanted of us until then."""
+        """While Postgres does not answer, probe it: peers hold this instance's share until it does."""
         while True:
             await self._unreached.wait()
             try:
@@ -179,7 +179,7 @@ class PeerSessions:
     application: str
     own: str
     living: Callable[[], Collection[str]]
-    """The ids of all that are there now."""
+    """Returns the ids of the live instances."""
 
     @property
     def name(self) -> str:
@@ -187,7 +187,7 @@ class PeerSessions:
         return f"{self.application}/{self.own}"[:63]
 
     def to_end(self, application: str, waited: float) -> bool:
-        """Whether the session of this name has to give up a lock that we have waited for, in seconds.
+        """Return whether to end the session of this name, after waiting `waited` seconds for its lock.
 
         A session of another kind (a rebuild, say) is never ended.
         """
@@ -199,7 +199,7 @@ class PeerSessions:
 
 
 class _Holder:
-    """Owns one partition for as long as it is wanted and its connection lives."""
+    """The owner of one partition, while it is wanted and its connection lives."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class _Holder:
         self.partition = partition
         self.owns = False
         self.idle = asyncio.Event()
-        """Set while the partition is not wanted and nothing of it is left."""
+        """Set while the partition is not wanted and its worker and connection are gone."""
         self._database = database
         self._key = key
         self._on_acquired = on_acquired
@@ -228,7 +228,7 @@ class _Holder:
         self.idle.set()
 
     def want(self, wanted: bool) -> None:
-        """Say whether the partition is to be owned from now on."""
+        """Set whether this process wants the partition."""
         now, before = (self._wanted, self._unwanted) if wanted else (self._unwanted, self._wanted)
         now.set()
         before.clear()
@@ -248,7 +248,7 @@ class _Holder:
                 await wait_for_event(self._unwanted, RECONNECT_SECONDS)
 
     def _tell(self, why: str) -> None:
-        """Say why the partition cannot be owned, once for each reason: it is tried again very soon."""
+        """Log why the partition cannot be owned, once for each reason: the next attempt follows at once."""
         if why != self._told:
             self._told = why
             log.warning("a partition cannot be owned now", action="lock_failed", partition=self.partition, error=why)
@@ -274,7 +274,7 @@ class _Holder:
                 await stopped
 
     async def _locked(self, connection: asyncpg.Connection[asyncpg.Record]) -> bool:
-        """Wait for the lock; False when the partition is no longer wanted before that."""
+        """Wait for the lock; return False when the partition is no longer wanted."""
         unwanted = asyncio.ensure_future(self._unwanted.wait())
         asking = asyncio.ensure_future(self._ask(connection))
         try:
@@ -319,7 +319,7 @@ class _Holder:
                 )
 
     async def _owned(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> asyncio.Future[None]:
-        """Own the partition until the lock is lost or unwanted. The returned future is done when its worker stopped."""
+        """Own the partition until the lock is lost or unwanted; return a future of its worker's stop."""
         self.owns = True
         self._told = ""
         log.info("partition acquired", action="partition_acquired", partition=self.partition)
@@ -337,7 +337,7 @@ class _Holder:
         return stopped
 
     async def _ping(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> None:
-        """Find out that Postgres does not answer though the connection seems to be there."""
+        """Detect a Postgres that does not answer on a connection that looks alive."""
         while not lost.is_set():
             await wait_for_event(lost, PING_SECONDS)
             try:

@@ -57,7 +57,7 @@ class ParkedCommit:
 async def list_parked(
     transaction: Transaction, partition: int | None = None, epoch: int | None = None
 ) -> tuple[ParkedCommit, ...]:
-    """What is parked (in one partition, in one epoch, or in all), in the order of the log."""
+    """List parked commits (of one partition, of one epoch, or all) in the order of the log."""
     listed = select(parked).where(parked.c.projection == PROJECTION)
     if partition is not None:
         listed = listed.where(parked.c.partition == partition)
@@ -77,7 +77,7 @@ async def list_parked(
 
 
 async def first_parked(transaction: Transaction, epoch: int) -> list[tuple[ParkedCommit, int]]:
-    """Return of each partition with parked commits the first of them, and their number."""
+    """Return the first parked commit of each partition that has some, with their number."""
     rows = await transaction.rows(
         text(
             "SELECT DISTINCT ON (partition) partition, sequence, subject, aggregate, reason, at,"
@@ -103,9 +103,9 @@ async def first_parked(transaction: Transaction, epoch: int) -> list[tuple[Parke
 
 @asynccontextmanager
 async def parked_lock(database: Database, partition: int) -> AsyncIterator[None]:
-    """For as long as the block lasts nobody else skips parked commits of the partition, or tries them again.
+    """Hold the lock on a partition's parked commits: no other process retries or skips them.
 
-    So nobody decides that a commit is skipped that another one is just about to apply. Raises InternalError.
+    This keeps a commit from being skipped while a scheduler applies it. Raises InternalError.
     """
     connection = await database.connect(watchful=True)
     try:
@@ -113,17 +113,18 @@ async def parked_lock(database: Database, partition: int) -> AsyncIterator[None]
         await connection.execute("SELECT pg_advisory_lock($1)", key, timeout=LOCK_SECONDS)
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        why = str(error) or f"another process held it for {LOCK_SECONDS:.0f} s"
         raise InternalError(
-            f"the lock on the parked commits of partition {partition} was not had: {str(error) or 'in time'}",
+            f"cannot acquire the lock on the parked commits of partition {partition}: {why}",
             code="parkedBusy",
-            hint="somebody else decides about them; try again in a moment",
+            hint="another process retries or skips them; try again in a moment",
         ) from error
     finally:
         await hang_up(connection)
 
 
 async def request_retry(database: Database, positions: Sequence[Position] = ()) -> int:
-    """Ask the owners of the partitions to try parked commits again (all, or these); how many are asked for."""
+    """Ask the owners of the partitions to retry parked commits (all, or these); return their number."""
 
     async def work(transaction: Transaction) -> int:
         asked = [one.position for one in await list_parked(transaction) if not positions or one.position in positions]
@@ -146,14 +147,14 @@ _TABLES: dict[AggregateKind, Table] = {
 
 @dataclass(frozen=True, slots=True)
 class SkipDecision:
-    """A decision that a commit is skipped."""
+    """A decision to skip a commit."""
 
     position: Position
     """Of the decision in the log."""
     subject: str
-    """Whose commit it is, without what comes before it in the log."""
+    """The commit's subject behind the partition."""
     skipped: str
-    """Where the commit was then (EPOCH/PARTITION/SEQUENCE)."""
+    """The commit's position at that time (EPOCH/PARTITION/SEQUENCE)."""
     version_after: int
     """Of the aggregate."""
     by: str
@@ -165,7 +166,7 @@ class SkipDecision:
 async def skip_commit(
     log: Log, database: Database, position: Position, *, actor: str, reason: str, at: datetime
 ) -> Position:
-    """Decide that a parked commit is never applied; where the decision is.
+    """Decide that a parked commit is never applied; return the position of the decision.
 
     Raises NotExistError when it is not parked (any more), ConflictError when an earlier one of its aggregate is parked,
     InternalError.
@@ -186,7 +187,7 @@ async def skip_commit(
 
 
 async def list_skip_decisions(log: ReadableLog) -> list[SkipDecision]:
-    """Everything that was decided to be skipped, in the order of each partition."""
+    """List all skip decisions, in the order of each partition."""
     decided: list[SkipDecision] = []
     for partition in range(log.partitions):
         end = await log.end(partition)
@@ -200,7 +201,7 @@ async def list_skip_decisions(log: ReadableLog) -> list[SkipDecision]:
 
 
 async def skip_decision_of(log: Log, message: RawMessage) -> SkipDecision | None:
-    """What was decided about a commit; None when nothing was."""
+    """Return the skip decision about a commit; None without one."""
     history = await log.history(skip_address(message.position.partition, message.subject))
     found = [one for stored in history for one in _decided(stored) if one.sha256 == hash_of(message)]
     return found[-1] if found else None
@@ -245,7 +246,7 @@ def _first_of_its_aggregate(parked: Sequence[ParkedCommit], position: Position) 
 
 
 async def _version_of(transaction: Transaction, one: ParkedCommit) -> int:
-    """The version that the rows have of the commit's aggregate; 0 when there is none."""
+    """Return the version of the commit's aggregate in the rows; 0 when it has no row."""
     try:
         address = parse_subject(one.subject)
     except BadRequestError:
@@ -259,7 +260,7 @@ async def _version_of(transaction: Transaction, one: ParkedCommit) -> int:
 
 
 async def _following(log: Log, message: RawMessage) -> int | None:
-    """The version that the next commit of the aggregate says; None without one, or one that says none."""
+    """Return the version of the aggregate's next commit; None without a next commit or without a version."""
     at = message.position
     async with log.read(at.partition, at.sequence, filters=[message.subject]) as reader:
         if not reader.pending():

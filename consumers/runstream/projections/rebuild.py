@@ -33,21 +33,21 @@ from runstream.projections.rebuild_schema import exchange, make_empty, make_inde
 from runstream.subjects import Subjects
 
 ALONE_SECONDS = 5.0
-"""How long the end of another one is waited for: Postgres needs two to notice that its process was killed."""
+"""Seconds to wait for another rebuild: Postgres takes two to notice that its process was killed."""
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
 @asynccontextmanager
 async def rebuild_lock(database: Database, seconds: float = ALONE_SECONDS) -> AsyncIterator[None]:
-    """Be the only one who makes a projection anew in this schema.
+    """Hold the lock for building a projection beside this schema.
 
-    Raises ConflictError when there still is another after so many seconds: one that was killed is over by then.
+    Raises ConflictError when another process still holds it after `seconds`; the lock of a killed one is free by then.
     """
     connection = await database.connect(watchful=True)
     try:
         if not await _locked(connection, lock_key(f"runstream rebuild {database.schema}"), seconds):
             raise ConflictError(
-                "a rebuild, an import or the activation of an epoch goes on already",
+                "a rebuild, an import or the activation of an epoch is running already",
                 code="rebuildGoesOn",
                 hint="wait for its end, or stop it; one that was killed is over within seconds",
             )
@@ -57,7 +57,7 @@ async def rebuild_lock(database: Database, seconds: float = ALONE_SECONDS) -> As
 
 
 async def _locked(connection: Connection, key: int, seconds: float) -> bool:
-    """Whether the lock was had within so many seconds."""
+    """Return whether the lock was acquired within `seconds`."""
     try:
         async with bounded(asyncio.get_running_loop().time() + seconds + CONNECT_SECONDS):
             await connection.execute(f"SET lock_timeout = {max(1, int(seconds * 1000))}")
@@ -71,19 +71,19 @@ async def _locked(connection: Connection, key: int, seconds: float) -> bool:
 
 BATCH = 1000
 NEAR = 2000
-"""Commits that may be missing when the workers are stopped: they take a moment."""
+"""Commits that may be missing when the workers stop; filling them takes a moment."""
 PASSES = 20
-"""How often it is caught up before the rest is filled with the workers stopped, however much it is."""
+"""Passes of catching up before the rest, whatever its size, is filled with the workers stopped."""
 MANY = 40_000
-"""Commits from which on other processes help: starting one takes half a second."""
+"""Commits from which worker processes pay off: starting one takes half a second."""
 log = structlog.get_logger()
 
 OnStage = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and of how much."""
+"""Called with the stage, the amount done and the total."""
 
 
 class FillFromLog(msgspec.Struct, frozen=True):
-    """One partition that is to be filled from its stream."""
+    """One partition to fill from its stream."""
 
     nats_url: str
     database_url: str
@@ -94,12 +94,12 @@ class FillFromLog(msgspec.Struct, frozen=True):
     partitions: int
     partition: int
     end: int
-    """The last sequence that is taken in."""
+    """The last sequence to fill."""
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildPlace:
-    """Where a log is, and the schema that is filled from it."""
+    """A log and the schema to fill from it."""
 
     nats_url: str
     database_url: str
@@ -108,7 +108,7 @@ class RebuildPlace:
     partitions: int
 
     def work(self, partition: int, end: int) -> FillFromLog:
-        """One partition's work."""
+        """Return the work of one partition."""
         subjects = self.subjects
         return FillFromLog(
             self.nats_url,
@@ -125,17 +125,17 @@ class RebuildPlace:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What was made."""
+    """The result of a rebuild."""
 
     schema: str
-    """Where it is."""
+    """The schema with the rows."""
     position: LogPosition
     parked: int
-    """Commits that could not be read or applied."""
+    """Number of parked commits."""
 
 
 async def rebuild(nats_url: str, source: LogReader, database: Database, say: OnStage) -> Rebuilt:
-    """Make the live projection anew. Raises ConflictError while another rebuild or an import goes on, InternalError."""
+    """Rebuild the live projection. Raises ConflictError while another rebuild or an import runs, InternalError."""
     beside = schema_beside(database.schema)
     place = RebuildPlace(nats_url, database.url, beside, source.subjects, source.partitions)
     async with rebuild_lock(database):
@@ -156,9 +156,9 @@ async def rebuild(nats_url: str, source: LogReader, database: Database, say: OnS
 async def rebuild_into(
     nats_url: str, source: LogReader, database_url: str, schema: str, until: LogPosition, say: OnStage
 ) -> Rebuilt:
-    """Make the projection as of a position in a schema of its own, to be looked at.
+    """Build the projection as of a position in a schema of its own, for inspection.
 
-    One that an earlier rebuild made is made anew. Raises ConflictError for a schema that is somebody else's.
+    Replaces the schema of an earlier rebuild. Raises ConflictError for any other schema of this name.
     """
     place = RebuildPlace(nats_url, database_url, schema, source.subjects, source.partitions)
     indexes = await make_empty(database_url, schema)
@@ -169,7 +169,7 @@ async def rebuild_into(
 
 
 async def fill(place: RebuildPlace, ends: Sequence[int], say: OnStage, filled: Sequence[Filled] = ()) -> list[Filled]:
-    """Fill all partitions up to these sequences, each from where it was filled to before."""
+    """Fill all partitions up to these sequences, each from where the previous fill ended."""
     begins = [one.sequence for one in filled] or [0] * len(ends)
     total, done = sum(ends), sum(begins)
 
@@ -208,12 +208,12 @@ async def fill_from_log(work: FillFromLog, tell: OnDone) -> Filled:
 
 
 async def ends_of(source: LogReader) -> tuple[int, ...]:
-    """The last sequence of each partition."""
+    """Return the last sequence of each partition."""
     return tuple(await asyncio.gather(*(source.end(partition) for partition in range(source.partitions))))
 
 
 async def _caught_up(place: RebuildPlace, source: LogReader, filled: list[Filled], say: OnStage) -> list[Filled]:
-    """Fill what was appended meanwhile, until little is missing."""
+    """Fill what was appended in the meantime, until at most `NEAR` commits are missing."""
     for _ in range(PASSES):
         ends = await ends_of(source)
         if sum(ends) - sum(one.sequence for one in filled) <= NEAR:

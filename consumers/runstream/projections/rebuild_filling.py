@@ -155,7 +155,7 @@ log = structlog.get_logger()
 Source = Callable[[int], AsyncIterator[Sequence[RawMessage]]]
 """Begins to read the partition behind a sequence, up to where it is to be filled."""
 OnDone = Callable[[int], None]
-"""Told how many further messages were taken in."""
+"""Called with the number of messages folded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,9 @@ _LINE_BYTES = 1 << 20
 _TELL_SECONDS = 0.2
 
 OnDone = Callable[[int], None]
-"""Told how much further has been done."""
+"""Called with the amount of further work done."""
 Work = Callable[[W, OnDone], Awaitable[E]]
-"""A function of a module, which takes and gives what JSON can carry."""
+"""A module-level function whose argument and result can be JSON."""
 
 
 class _Failed(msgspec.Struct):
@@ -50,17 +50,17 @@ class _ChildMessage(msgspec.Struct, omit_defaults=True):
 
 
 def available_cpus() -> int:
-    """How many processes can work at once here."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def run_in_processes(
     work: Work[W, E], works: Sequence[W], sizes: Sequence[int], answer: type[E], processes: int, tell: OnDone
 ) -> list[E]:
-    """What `work` makes of each of the works, in their order; in this process when `processes` is 1, else in others.
+    """Return the results of `work` for all works, in order; in this process when `processes` is 1, else in others.
 
-    `sizes` says how large each is, in any unit: the largest are begun first, so that all processes end at about one
-    time. Raises what the work raises (as InternalError from another process), and then ends all others.
+    `sizes` are the sizes of the works, in any unit: the largest start first, so that all processes end at about the
+    same time. Raises what the work raises (as InternalError from another process), and then ends all others.
     """
     if processes <= 1:
         return [await work(one, tell) for one in works]
@@ -104,10 +104,10 @@ async def _child(work: Work[W, E]) -> AsyncIterator[asyncio.subprocess.Process]:
 
 
 async def _done(child: asyncio.subprocess.Process, work: object, tell: OnDone) -> bytes:
-    """Have a work done; its answer as JSON."""
+    """Send a piece of work and return its result as JSON."""
     if child.stdin is None or child.stdout is None:
         raise RuntimeError("the child has no pipes")
-    with contextlib.suppress(ConnectionError):  # what follows tells that it has ended
+    with contextlib.suppress(ConnectionError):  # the read below finds that it has ended
         child.stdin.write(msgspec.json.encode(work) + b"\n")
         await child.stdin.drain()
     while line := await child.stdout.readline():
@@ -120,14 +120,14 @@ async def _done(child: asyncio.subprocess.Process, work: object, tell: OnDone) -
             return bytes(said.end)
         tell(said.done)
     raise InternalError(
-        f"a process that worked on a partition has ended: {await child.wait()}",
+        f"a worker process of a partition ended with exit status {await child.wait()}",
         code="workerProcessEnded",
         hint="it may have run out of memory: see the kernel log",
     )
 
 
 async def _serve(name: str) -> None:
-    """Be the child: do one work after the other until the input ends."""
+    """Run as the child: do one piece of work after the other until the input ends."""
     module, _, function = name.partition(":")
     work = getattr(import_module(module), function)
     collect_seldom()
@@ -139,7 +139,7 @@ async def _serve(name: str) -> None:
 
 
 async def _listen(works: asyncio.Queue[bytes]) -> None:
-    """Take in works, also while one is being done; nobody who could want its answer is there when the input ends."""
+    """Read works, also while one runs; the end of the input means that the parent is gone, so exit at once."""
     reader = asyncio.StreamReader(limit=_LINE_BYTES)
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -161,7 +161,7 @@ async def _worked(work: Work[W, E], one: W) -> None:
             end = await work(one, meter.add)
     except RunstreamError as error:
         _say(_ChildMessage(failed=_Failed(error.message, error.code, error.hint, error.details)))
-    except Exception as error:  # noqa: BLE001  whatever it is, the other process tells it
+    except Exception as error:  # noqa: BLE001  the parent reports it, whatever it is
         what = f"a process that worked on a partition failed: {type(error).__name__}: {error}"
         _say(_ChildMessage(failed=_Failed(what, "workerProcessFailed", "", {})))
     else:
@@ -169,7 +169,7 @@ async def _worked(work: Work[W, E], one: W) -> None:
 
 
 class _Meter:
-    """Says how much was done, a few times a second."""
+    """A report of progress, a few times a second."""
 
     def __init__(self) -> None:
         self._done = 0
@@ -204,5 +204,5 @@ def _say(said: _ChildMessage) -> None:
 
 if __name__ == "__main__":
     setup_logging("warning")
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole group: the command above tells it
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole process group: the parent reports it
         uvloop.run(_serve(sys.argv[1]))

@@ -23,18 +23,18 @@ from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.tables import PROJECTION
 
 EXCHANGED = ("runs", "run_tasks", "executor_tasks", "executors", "run_configs", "counters")
-"""Tables that hold nothing but this projection."""
+"""Tables that hold only this projection."""
 SHARED = ("checkpoints", "parked")
 """Tables in which each projection has its own rows."""
 _MARK = "Runstream: a projection beside the live one; nobody needs it"
 LOCK_MILLISECONDS = 500
-"""How long queries may queue behind an exchange that waits for its locks itself; less than it takes Postgres to find a
-deadlock, so that it is never a reader who is ended."""
+"""Limit for queries to queue behind an exchange that waits for its own locks; less than deadlock_timeout, so that
+Postgres never ends a reader."""
 EXCHANGE_SECONDS = 120.0
-"""How long an exchange is tried again."""
+"""Seconds during which an exchange is retried."""
 SCHEMA_SECONDS = 1800.0
 _IN_USE = frozenset({"55P03", "40P01"})
-"""A lock was not to be had in time, or only by a deadlock."""
+"""SQLSTATE of a lock that was not available in time, and of a deadlock."""
 _HAS_DEPENDENTS = "2BP01"
 _ANNOUNCE = """
 SELECT pg_notify($1, format('%s:%s:%s', epoch, partition, sequence)) FROM checkpoints WHERE projection = $2
@@ -42,25 +42,25 @@ SELECT pg_notify($1, format('%s:%s:%s', epoch, partition, sequence)) FROM checkp
 log = structlog.get_logger()
 
 Further = Callable[[Connection], Awaitable[None]]
-"""Does something more in the transaction of an exchange."""
+"""Further work in the transaction of an exchange."""
 
 
 def schema_beside(schema: str) -> str:
-    """The name of the schema in which the projection of a schema is made anew."""
+    """Return the name of the schema in which a schema's projection is rebuilt."""
     name = f"{schema}_beside"
     return name if len(name.encode()) <= 63 else f"beside_{hashlib.sha256(schema.encode()).hexdigest()[:32]}"
 
 
 async def make_empty(url: str, schema: str) -> list[str]:
-    """Make the schema with empty tables; the statements that make its secondary indexes, which it does not have yet.
+    """Create the schema with empty tables and no secondary indexes; return the statements that create those.
 
-    One that an earlier attempt left is made anew. Raises ConflictError for a schema that is somebody else's.
+    Replaces what an earlier attempt left. Raises ConflictError for a schema that no rebuild created.
     """
     await drop(url, schema)
     connection = await connect(url, schema, application="runstream rebuild")
     try:
         async with bounded(_deadline()):
-            # At once: a schema without the mark would be somebody else's for ever.
+            # In one transaction: a schema without the mark could never be dropped again.
             async with connection.transaction():
                 await connection.execute(f"CREATE SCHEMA {quoted(schema)}")
                 await connection.execute(f"COMMENT ON SCHEMA {quoted(schema)} IS '{_MARK}'")
@@ -71,7 +71,7 @@ async def make_empty(url: str, schema: str) -> list[str]:
 
 
 async def drop(url: str, schema: str) -> None:
-    """Remove the schema, if it is there. Raises ConflictError for one that was not made by `make_empty`."""
+    """Drop the schema, if it exists. Raises ConflictError for one that `make_empty` did not create."""
     connection = await connect(url, "public", application="runstream rebuild")
     try:
         async with bounded(_deadline()):
@@ -82,9 +82,9 @@ async def drop(url: str, schema: str) -> None:
                 return
             if marks[0]["mark"] != _MARK:
                 raise ConflictError(
-                    f"there is a schema {schema!r} already, and it was not made by a rebuild",
+                    f"there is a schema {schema!r} already, and no rebuild created it",
                     code="schemaExists",
-                    hint="name another one, or drop it first if nobody needs it",
+                    hint="name another one, or drop it first if it is not needed",
                 )
             await connection.execute(f"DROP SCHEMA {quoted(schema)} CASCADE")
     finally:
@@ -108,7 +108,7 @@ async def _indexes_away(connection: Connection, schema: str) -> list[str]:
 
 
 async def make_indexes(url: str, schema: str, statements: list[str]) -> None:
-    """Make the secondary indexes, several at once, and let the planner know the tables."""
+    """Create the secondary indexes, two at a time, and analyze the tables."""
 
     async def work(statement: str) -> None:
         connection = await connect(url, schema, application="runstream rebuild")
@@ -132,10 +132,10 @@ async def make_indexes(url: str, schema: str, statements: list[str]) -> None:
 
 
 async def exchange(database: Database, beside: str, further: Further | None = None) -> None:
-    """Put the projection of the schema `beside` in the place of the live one, and remove that schema; all or nothing.
+    """Replace the live projection by that of the schema `beside`, and drop that schema; all or nothing.
 
-    `further` is done in the same transaction, which is on disk when this returns. Raises ConflictError when readers do
-    not let go of the tables in time, InternalError when the database fails; what became of it is then not known.
+    Runs `further` in the same transaction, which is on disk when this returns. Raises ConflictError when readers hold
+    the tables for too long, InternalError when the database fails: the exchange may then have happened or not.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + EXCHANGE_SECONDS
@@ -144,7 +144,7 @@ async def exchange(database: Database, beside: str, further: Further | None = No
         while not await _exchanged(connection, database.schema, beside, further, deadline):
             if loop.time() > deadline:
                 raise ConflictError(
-                    "the tables of the projection are in use all the time",
+                    f"the tables of the projection stayed in use for {EXCHANGE_SECONDS:.0f} s",
                     code="tablesInUse",
                     hint="end what reads them for long (`runstream fsck`, pg_dump, an open psql): see pg_stat_activity",
                 )
@@ -156,7 +156,7 @@ async def exchange(database: Database, beside: str, further: Further | None = No
 async def _exchanged(
     connection: Connection, schema: str, beside: str, further: Further | None, deadline: float
 ) -> bool:
-    """Whether the exchange went through; False when a table stayed in use for `LOCK_MILLISECONDS`."""
+    """Return whether the exchange went through; False when a table stayed in use for `LOCK_MILLISECONDS`."""
     try:
         async with bounded(deadline + EXCHANGE_SECONDS), connection.transaction():
             await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}; SET LOCAL synchronous_commit = on")
@@ -169,9 +169,9 @@ async def _exchanged(
         state = sqlstate(error.__cause__) if error.__cause__ is not None else ""
         if state == _HAS_DEPENDENTS:
             raise BadRequestError(
-                f"something else in the database rests on the tables of the projection: {error.__cause__}",
+                f"other objects in the database depend on the tables of the projection: {error.__cause__}",
                 code="tablesReferenced",
-                hint="drop those views or keys first, and make them again afterwards",
+                hint="drop those views or keys first, and create them again afterwards",
             ) from error
         if state not in _IN_USE:
             raise
@@ -180,7 +180,7 @@ async def _exchanged(
 
 
 def _statements(schema: str, beside: str) -> list[str]:
-    # Checkpoints first: who reads rows as of a checkpoint, or writes behind one, takes that first.
+    # Checkpoints first: readers as of a checkpoint, and writers behind one, lock that table first.
     statements = [f"LOCK TABLE {', '.join(f'{schema}.{table}' for table in (*SHARED, *EXCHANGED))}"]
     for table in EXCHANGED:
         statements.append(f"DROP TABLE {schema}.{table}")

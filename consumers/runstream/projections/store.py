@@ -52,7 +52,7 @@ _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def upsert(table: Table, columns: Sequence[str]) -> str:
-    """Insert the rows; one whose key is there replaces what it was. A row that is only its key stays as it is."""
+    """Return a statement that inserts rows or replaces those with the same key."""
     key = [column.name for column in table.primary_key]
     changed = [name for name in columns if name not in key]
     assignments = ", ".join(f'"{name}" = excluded."{name}"' for name in changed)
@@ -60,12 +60,12 @@ def upsert(table: Table, columns: Sequence[str]) -> str:
 
 
 def insert_new(table: Table, columns: Sequence[str]) -> str:
-    """Insert the rows whose key is not there yet; the others never change."""
+    """Return a statement that inserts rows with new keys and leaves the others alone."""
     return f"{_insert(table, columns)} ON CONFLICT DO NOTHING"
 
 
 def by_columns(rows: Iterable[Row]) -> list[tuple[object, ...]]:
-    """The arguments of a set-based statement: the rows' values, column by column."""
+    """Return the arguments of a set-based statement: the rows' values, column by column."""
     return list(zip(*rows, strict=True))
 
 
@@ -118,7 +118,7 @@ _PARKED = upsert(tables.parked, ParkedRow._fields)
 
 
 class FencedError(ConflictError):
-    """The checkpoint is not where this worker left it: another one has taken the partition over."""
+    """The checkpoint moved: another worker has taken the partition over."""
 
     def __init__(self, changes: Changes, found: Position | None) -> None:
         at = f"{found.epoch}:{found.sequence}" if found is not None else "missing"
@@ -132,16 +132,16 @@ class FencedError(ConflictError):
 
 
 class ProjectionStore:
-    """Writes the projection of the runs service."""
+    """The writer of the projection of the runs service."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._channel = channel_of(database.schema)
 
     async def apply(self, changes: Changes, *, unparked: tuple[int, ...] = ()) -> None:
-        """Write what changed, and move the checkpoint from `before` to `after`; all or nothing.
+        """Write the changes and move the checkpoint from `before` to `after`, all or nothing.
 
-        `unparked` are sequences of parked commits that were applied after all. Applying the same changes again
+        `unparked` are sequences of parked commits that are applied now. Applying the same changes again
         after a lost connection is a success. Raises FencedError, UnstorableError for a value that Postgres
         cannot hold, and InternalError when the database fails.
         """
@@ -161,7 +161,7 @@ class ProjectionStore:
         await self._database.write(work, timeout=APPLY_SECONDS)
 
     async def _move(self, connection: Connection, changes: Changes) -> bool:
-        """Compare and set the checkpoint; False when these very changes are applied already."""
+        """Compare and set the checkpoint; return False when these changes are applied already."""
         moved = await connection.fetchrow(
             _MOVE,
             tables.PROJECTION,
@@ -183,7 +183,7 @@ class ProjectionStore:
 
 
 def _statements(changes: Changes) -> list[tuple[str, list[tuple[object, ...]]]]:
-    """The statements that write these changes, each with its columns; tables without a change have none."""
+    """Return the statements that write these changes, each with its columns, for the tables that change."""
     batches = (
         (_RUN_CONFIGS, [run_config_row(key, config, changes.partition) for key, config in changes.configs.items()]),
         (_COUNTERS, [CounterRow(changes.partition, root, last) for root, last in changes.counters.items()]),
@@ -253,7 +253,7 @@ LOAD_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What was looked up in the rows; what is not there is missing here."""
+    """Aggregates loaded from their rows, those that exist."""
 
     runs: dict[str, Tracked[Run]] = field(default_factory=dict)
     executor_tasks: dict[str, Tracked[ExecutorTask]] = field(default_factory=dict)
@@ -261,7 +261,7 @@ class Loaded:
 
 
 async def load_partition(database: Database, partition: int, epoch: int) -> PartitionFold:
-    """The state of a partition as of its checkpoint: all runs that are not archived, and what belongs to them.
+    """Load a partition as of its checkpoint: all runs that are not archived, with their tasks and executor tasks.
 
     A partition that was never projected begins at 0. Raises InternalError when the checkpoint is of another
     epoch than the log's.
@@ -308,7 +308,7 @@ def _other_epoch(partition: int, epoch: int, found: RowMapping | None) -> Intern
 
 
 async def load_needed(database: Database, partition: int, needs: Needs) -> Loaded:
-    """What a batch needs: runs (with everything that belongs to them), executor tasks with their runs, run configs."""
+    """Load what a batch needs: runs with all their parts, executor tasks with their runs, run configs."""
     tasks, runs = tables.executor_tasks.c, tables.runs.c
     owners = select(tasks.run_id).where(tasks.id == any_of(needs.executor_tasks))
     wanted = select(tables.runs).where(
@@ -325,7 +325,7 @@ async def _runs(transaction: Transaction, statement: Executable) -> list[RunRow]
 async def _with_what_belongs(
     transaction: Transaction, partition: int, runs: list[RunRow], configs: Iterable[str]
 ) -> Loaded:
-    """The runs with their tasks, executor tasks (executor_tasks_by_run) and run configs; and further run configs."""
+    """Load the runs with their tasks, executor tasks (executor_tasks_by_run) and run configs, and more run configs."""
     ids = [row.id for row in runs]
     tasks: defaultdict[str, list[RunTaskRow]] = defaultdict(list)
     of_runs = select(tables.run_tasks).where(tables.run_tasks.c.run_id == any_of(ids)).order_by(tables.run_tasks.c.name)

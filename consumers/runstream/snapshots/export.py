@@ -157,7 +157,7 @@ def _require_reached(asked: LogPosition, end: LogPosition) -> tuple[int, ...]:
     same = asked.epoch == end.epoch and len(asked.sequences) == len(end.sequences)
     if not same or any(a > b for a, b in zip(asked.sequences, end.sequences, strict=True)):
         raise BadRequestError(
-            f"the log has not reached {asked}: it is at {end}",
+            f"the log has not come to {asked}: it is at {end}",
             code="positionAheadOfLog",
             details={"asked": str(asked), "end": str(end)},
             hint="a position has the log's epoch and one sequence for each partition, none behind its end",

@@ -46,7 +46,7 @@ async def connect(
     watchful: bool = False,
     timeout: float = CONNECT_SECONDS,
 ) -> Connection:
-    """A connection of its own, outside any pool.
+    """Open a connection outside any pool.
 
     Both sides notice within seconds that the other's machine is gone. `watchful` is for a connection that is held and
     waited on: the server also looks for the end of this process while it runs a statement, and never ends the
@@ -75,7 +75,7 @@ async def connect(
 
 
 def _keep_alive(connection: Connection) -> None:
-    """Have our side notice a server that is gone; a Unix socket needs nothing."""
+    """Set keepalive on our side, to notice a server that is gone; a Unix socket needs none."""
     # Not public: asyncpg has no option for it. Where it is named otherwise, the server's side and our pings remain.
     transport = getattr(connection, "_transport", None)
     ours = transport.get_extra_info("socket") if transport is not None else None
@@ -95,12 +95,12 @@ def _keep_alive(connection: Connection) -> None:
 async def hang_up(connection: Connection) -> None:
     """Close the connection, in order where the server still answers."""
     with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        # Whatever goes wrong here, the connection is gone afterwards: that is what was asked for.
+        # An error here means that the connection is gone already.
         await connection.close(timeout=CLOSE_SECONDS)
 
 
 def plain_url(url: str) -> str:
-    """The URL without SQLAlchemy's `+asyncpg`. Raises BadRequestError for one of another database."""
+    """Return the URL without SQLAlchemy's `+asyncpg`. Raises BadRequestError for another kind of database."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
         raise BadRequestError(
@@ -112,7 +112,7 @@ def plain_url(url: str) -> str:
 
 
 def quoted(identifier: str) -> str:
-    """The identifier as it is written in SQL. Raises BadRequestError for one that Postgres cannot have."""
+    """Quote an SQL identifier. Raises BadRequestError for one that Postgres does not allow."""
     if not identifier or "\0" in identifier or len(identifier.encode()) > 63:
         raise BadRequestError(
             f"{identifier[:80]!r} cannot be the name of a schema",
@@ -124,13 +124,13 @@ def quoted(identifier: str) -> str:
 
 
 def lock_key(name: str) -> int:
-    """The number of the lock of this name, as Postgres's signed 64 bits. Locks are shared by a whole database."""
+    """Return the number of a named advisory lock, as signed 64 bits. All schemas of a database share its locks."""
     digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 
 
 def partition_lock_key(schema: str, namespace: str, service: str, partition: int) -> int:
-    """The number of the lock that whoever projects this partition holds."""
+    """Return the number of the lock that the owner of a partition holds."""
     return lock_key(f"{schema}/{namespace}/{service}/{partition}")
 
 
@@ -140,4 +140,4 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> pg_backend_p
     AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND (classid::bigint << 32) | objid::bigint = $1
 """
-"""The sessions that hold the lock of this number."""
+"""Selects the sessions that hold the lock with this number."""

@@ -23,7 +23,7 @@ DEFAULT_SECONDS = 10.0
 
 
 class Database:
-    """One schema of one Postgres. Connections are made when they are needed."""
+    """One schema of a Postgres database. Opens connections when they are needed."""
 
     def __init__(self, url: str, schema: str, *, pool_size: int = 8, application: str = "runstream") -> None:
         self.url = plain_url(url)
@@ -47,7 +47,7 @@ class Database:
     async def connect(
         self, *, watchful: bool = False, application: str = "", seconds: float = CONNECT_SECONDS
     ) -> asyncpg.Connection[asyncpg.Record]:
-        """A connection outside the pool, for locks and notifications; the caller closes it."""
+        """Open a connection outside the pool, for locks and notifications; the caller closes it."""
         named = application or self.application
         return await connect(self.url, self.schema, application=named, watchful=watchful, timeout=seconds)
 
@@ -57,10 +57,10 @@ class Database:
         await self._engine.dispose()
 
     async def transaction(self, work: Callable[[Transaction], Awaitable[T]], *, timeout: float = DEFAULT_SECONDS) -> T:
-        """Do the work in a transaction and commit; what the work returns is returned.
+        """Run `work` in a transaction, commit, and return its result.
 
-        On a serialization failure or a deadlock everything is done again, a bounded number of times: the work
-        must not have other effects. Raises InternalError when the database fails or `timeout` (seconds) is over.
+        Retries a serialization failure or a deadlock a bounded number of times, so the work must have no other
+        effects. Raises InternalError when the database fails or after `timeout` seconds.
         """
         deadline = asyncio.get_running_loop().time() + timeout
 
@@ -71,9 +71,9 @@ class Database:
         return await retried(attempt)
 
     async def write(self, work: Callable[[WriterTransaction], Awaitable[T]], *, timeout: float = DEFAULT_SECONDS) -> T:
-        """As `transaction`, on a connection of a writer, and without waiting for the disk (synchronous_commit off).
+        """Run `work` like `transaction`, on a writer's connection and with synchronous_commit off.
 
-        Only for what can be made again from the log.
+        Only for rows that can be rebuilt from the log.
         """
         deadline = asyncio.get_running_loop().time() + timeout
 
@@ -85,7 +85,7 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self, *, timeout: float = DEFAULT_SECONDS) -> AsyncIterator[Transaction]:
-        """A transaction that only reads, and sees one state of the database from its first to its last statement."""
+        """Open a read-only transaction that sees one state of the database throughout."""
         deadline = asyncio.get_running_loop().time() + timeout
         async with self._begun(self._reading, deadline) as transaction:
             yield transaction
@@ -99,6 +99,6 @@ class Database:
 
 
 def _refuse_closed(connection: DBAPIConnection, record: object, proxy: object) -> None:
-    """Have the pool make a new connection in the place of one that the server has closed meanwhile."""
+    """Make the pool replace a connection that the server has closed."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError

@@ -42,24 +42,24 @@ class Epoch:
 
 
 async def list_epochs(database: Database, service: str) -> tuple[Epoch, ...]:
-    """All epochs that there ever were, in order."""
+    """List all epochs, deleted ones too, in order."""
     listed = select(epochs).where(epochs.c.service == service).order_by(epochs.c.epoch)
     async with database.snapshot() as transaction:
         return tuple(_epoch(row) for row in await transaction.rows(listed))
 
 
 async def current_epoch(database: Database, service: str) -> Epoch:
-    """The epoch that is served. Raises NotExistError when no log was ever made."""
+    """Return the current epoch. Raises NotExistError when no log was ever created."""
     for epoch in await list_epochs(database, service):
         if epoch.current:
             return epoch
     raise NotExistError(
-        "the database knows of no log", code="noEpoch", hint="start the service once with this database: it makes one"
+        "the database knows of no log", code="noEpoch", hint="start the service once with this database: it creates one"
     )
 
 
 async def begin_epoch(database: Database, service: str, partitions: int, origin: str, after: int = 0) -> Epoch:
-    """Write down that an epoch is being loaded; its number is higher than every one before, and than `after`."""
+    """Record an epoch that is being loaded; its number is higher than all earlier ones and than `after`."""
     last = select(func.coalesce(func.max(epochs.c.epoch), 0)).where(epochs.c.service == service).scalar_subquery()
     row = insert(epochs).values(
         service=service,
@@ -76,7 +76,7 @@ async def begin_epoch(database: Database, service: str, partitions: int, origin:
 
 
 async def mark_deleted(database: Database, service: str, epoch: int) -> None:
-    """Write down that an epoch's streams are gone, or about to be. Raises ConflictError for the current one."""
+    """Mark an epoch deleted, before its streams go. Raises ConflictError for the current epoch."""
     change = update(epochs).where(epochs.c.service == service, epochs.c.epoch == epoch, ~epochs.c.current)
     if not await database.transaction(lambda transaction: transaction.execute(change.values(state="deleted"))):
         raise ConflictError(
@@ -87,7 +87,7 @@ async def mark_deleted(database: Database, service: str, epoch: int) -> None:
 
 
 async def make_current(connection: Connection, service: str, epoch: int, instead: int) -> None:
-    """In an open transaction: serve this epoch instead of that one. Raises ConflictError when that is not current."""
+    """Make this epoch current, in an open transaction. Raises ConflictError unless `instead` is current."""
     done = [await connection.execute(_ANOTHER, service, instead), await connection.execute(_CURRENT, service, epoch)]
     if done != ["UPDATE 1", "UPDATE 1"]:
         raise ConflictError(

@@ -16,10 +16,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 
 RETRYABLE = frozenset({"40001", "40P01"})
-"""Serialization failure and deadlock: the whole transaction may be done again."""
+"""Serialization failure and deadlock: the whole transaction may be retried."""
 
 POSTGRES_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
-"""What Postgres, its client library and SQLAlchemy raise."""
+"""The errors of Postgres, its client library and SQLAlchemy."""
 
 _DISCONNECTED = ("08", "57P")
 _SAME_AGAIN = ("21", "22", "23", "44", "54")
@@ -33,18 +33,18 @@ UNSTORABLE = "a value cannot be stored"
 
 
 class UnstorableError(BadRequestError):
-    """Values cannot be stored (a NUL in a text, a number out of range, too long for an index), however often tried."""
+    """Values that Postgres never stores: a NUL in a text, a number out of range, too long for an index."""
 
 
 def sqlstate(error: BaseException) -> str:
-    """Postgres's five-character code of the error; empty when it is not one of Postgres."""
+    """Return Postgres's five-character code of an error; empty for other errors."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         return str(getattr(error.orig, "sqlstate", None) or "")
     return str(getattr(error, "sqlstate", None) or "")
 
 
 def connect_failure(error: BaseException, url: str) -> InternalError:
-    """Why there is no connection: the server, the database, or the credentials."""
+    """Return why a connection failed: the server, the database or the credentials."""
     place = place_of(url)
     match sqlstate(error):
         case "28P01" | "28000":
@@ -79,7 +79,7 @@ def connect_failure(error: BaseException, url: str) -> InternalError:
 
 
 def failure(error: BaseException) -> RunstreamError | None:
-    """The error of ours that this one of Postgres, asyncpg or SQLAlchemy stands for; None for any other."""
+    """Translate an error of Postgres, asyncpg or SQLAlchemy; None for any other error."""
     if isinstance(error, RunstreamError):
         return None
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
@@ -119,7 +119,7 @@ def _lost_connection(error: BaseException, original: BaseException, state: str) 
 
 
 def place_of(url: str) -> str:
-    """Host, port and database of a URL, for people; never its password."""
+    """Return host, port and database of a URL, without its password."""
     parts = urlsplit(url)
     return f"{parts.netloc.rpartition('@')[2] or 'the local socket'}{parts.path}"
 
@@ -128,11 +128,11 @@ T = TypeVar("T")
 
 ATTEMPTS = 6
 FIRST_BACKOFF = 0.01
-"""Seconds; doubled for each further attempt, of which a random part is waited."""
+"""Seconds, doubled for each attempt; the wait is a random part of it."""
 
 
 class ContendedError(InternalError):
-    """Concurrent transactions kept each other from finishing: a serialization failure or a deadlock."""
+    """A serialization failure or a deadlock between concurrent transactions."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -141,7 +141,7 @@ class ContendedError(InternalError):
 
 
 async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
-    """What the attempt returns; it is made again while others keep it from finishing, a bounded number of times."""
+    """Return the result of `attempt`; retry it after contention, at most `ATTEMPTS` times in all."""
     for number in range(1, ATTEMPTS):
         try:
             return await attempt()
@@ -152,7 +152,7 @@ async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def bounded(deadline: float) -> AsyncIterator[None]:
-    """Give up at the deadline (on the event loop's clock), and raise errors of Postgres as errors of ours."""
+    """Stop at the deadline (on the event loop's clock), and translate errors of Postgres."""
     bound = asyncio.timeout_at(deadline)
     try:
         async with bound:

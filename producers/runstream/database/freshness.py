@@ -22,28 +22,28 @@ from runstream.lifecycle import Component, wait_for_event
 
 
 def channel_of(schema: str) -> str:
-    """The channel on which a schema's projected positions are announced."""
+    """Return the channel that announces a schema's projected positions."""
     return _channel("runstream", schema)
 
 
 def retry_channel_of(schema: str) -> str:
-    """The channel on which a partition's parked commits are asked to be tried again; the payload is the partition."""
+    """Return the channel of retry requests for parked commits; the payload is the partition."""
     return _channel("runstream_retry", schema)
 
 
 def announcement(position: Position) -> str:
-    """The payload that says how far a partition is projected: EPOCH:PARTITION:SEQUENCE."""
+    """Return the payload that announces a projected position: EPOCH:PARTITION:SEQUENCE."""
     return f"{position.epoch}:{position.partition}:{position.sequence}"
 
 
 def announced(payload: str) -> Position:
-    """The position that a payload says."""
+    """Parse the position of a payload."""
     epoch, partition, sequence = payload.split(":")
     return Position(int(epoch), int(partition), int(sequence))
 
 
 def _channel(prefix: str, schema: str) -> str:
-    """Channels are shared by a whole database, and their names are at most 63 bytes."""
+    """Return a channel name of at most 63 bytes; all schemas of a database share its channels."""
     name = f"{prefix}_{schema}"
     return name if len(name.encode()) <= 63 else f"{prefix}_{hashlib.sha256(schema.encode()).hexdigest()[:32]}"
 
@@ -54,7 +54,7 @@ log = structlog.get_logger()
 
 
 class Freshness(Component):
-    """Knows how far each partition is projected, as soon as it is."""
+    """The projected position of each partition, kept current by notifications."""
 
     name = "freshness"
 
@@ -76,7 +76,7 @@ class Freshness(Component):
             await wait_for_event(self.stopping, RECONNECT_SECONDS)
 
     async def wait_for(self, *positions: Position, timeout: float) -> None:
-        """Return when the projection includes all these positions.
+        """Wait until the projection includes all these positions.
 
         A partition of a later epoch includes every earlier one. Raises InternalError after `timeout` seconds.
         """
@@ -94,7 +94,7 @@ class Freshness(Component):
             ) from error
 
     def includes(self, position: Position) -> bool:
-        """Whether the projection is known to include the position."""
+        """Return whether the projection is known to include the position."""
         projected = self._projected.get(position.partition)
         return projected is not None and projected >= position
 
@@ -122,7 +122,7 @@ class Freshness(Component):
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise InternalError(f"listening failed: {error}", code="databaseDisconnected") from error
         finally:
-            # After a crash of Postgres the projection may be behind what it was: it does not wait for the disk.
+            # After a crash of Postgres the projection may have gone back: its commits do not wait for the disk.
             self._projected.clear()
             await hang_up(connection)
 
@@ -139,7 +139,7 @@ class Freshness(Component):
 
     def _note(self, position: Position) -> None:
         known = self._projected.get(position.partition)
-        # An epoch that is lower than the one before was gone back to: what is known of the other says nothing of it.
+        # A lower epoch means that an operator went back to it: positions of the other epoch do not count for it.
         if known is not None and known.epoch == position.epoch and known >= position:
             return
         self._projected[position.partition] = position

@@ -27,7 +27,7 @@ from runstream.database.failures import failure, sqlstate
 from runstream.errors import InternalError
 
 HEAD = "head"
-"""The last migration, whichever that is."""
+"""Alembic's name for the last migration."""
 _IN_WHEEL = Path(__file__).with_name("migrations")
 _IN_SOURCE = Path(__file__).resolve().parents[3] / "migrations"
 _REVISION = re.compile(r'^revision(?:: \w+)? = "(\w+)"$', re.MULTILINE)
@@ -39,12 +39,12 @@ class Revisions:
     """The migrations of this version, by their ids."""
 
     head: str
-    """The last one."""
+    """The last migration."""
     known: frozenset[str]
 
 
 def revisions(folder: Path) -> Revisions:
-    """Those in a folder of scripts. Raises InternalError when they are not one line of migrations."""
+    """Read the revisions of a folder of scripts. Raises InternalError unless they form a single line."""
     below: dict[str, str | None] = {}
     for script in sorted((folder / "versions").glob("*.py")):
         text = script.read_text()
@@ -59,7 +59,7 @@ def revisions(folder: Path) -> Revisions:
 
 
 def script_location() -> Path:
-    """Where the scripts are: in the installed package, or at the top of the source tree. Raises InternalError."""
+    """Return the folder of scripts: in the installed package or at the top of the source tree. Raises InternalError."""
     for path in (_IN_WHEEL, _IN_SOURCE):
         if (path / "env.py").is_file():
             return path
@@ -80,24 +80,24 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 @dataclass(frozen=True, slots=True)
 class MigrationState:
-    """Which migration a schema has, and which this version wants."""
+    """The migration of a schema, and the one that this version needs."""
 
     current: str | None
     """None for a schema without tables."""
     wanted: str
     known: bool
-    """Whether this version knows the current migration; if not, a newer version made it."""
+    """False when a newer version migrated the schema."""
 
     @property
     def up_to_date(self) -> bool:
-        """Whether nothing is to be done."""
+        """True when the schema has the tables of this version."""
         return self.current == self.wanted
 
 
 async def migrate(database_url: str, schema: str, *, timeout: float = MIGRATION_SECONDS) -> None:
-    """Bring the schema to this version's tables; it is made if it is not there.
+    """Bring the schema to this version's tables, and create it if it does not exist.
 
-    Processes that start at once take turns, and the later ones find nothing left to do. Raises InternalError.
+    Processes that start at once take turns; the later ones find an up-to-date schema. Raises InternalError.
     """
     await _bounded(database_url, schema, HEAD, timeout)
 
@@ -110,7 +110,7 @@ async def migrate_down(
 
 
 async def migration_state(database_url: str, schema: str) -> MigrationState:
-    """Which migration the schema has; nothing is changed. Raises InternalError when the database fails."""
+    """Return the migration state of the schema, without changing it. Raises InternalError when the database fails."""
     async with _connection(database_url, schema) as connection:
         return await _state(connection, schema)
 
@@ -152,7 +152,7 @@ async def _bounded(database_url: str, schema: str, target: str, timeout: float) 
 
 
 async def _locked(connection: AsyncConnection, schema: str, target: str) -> None:
-    """Move under a lock of the session, which ends with the connection, however this process ends."""
+    """Migrate under a session lock, which ends with the connection however this process ends."""
     await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": lock_key(f"runstream migrate {schema}")})
     await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}"))
     await connection.execute(text(f"SET lock_timeout = '{LOCK_MILLISECONDS}ms'"))
@@ -167,7 +167,7 @@ async def _locked(connection: AsyncConnection, schema: str, target: str) -> None
 
 
 async def _moved(connection: AsyncConnection, target: str) -> bool:
-    """Whether the move went through; False when a table stayed locked by others for `LOCK_MILLISECONDS`."""
+    """Return whether the migration went through; False when a table stayed locked for `LOCK_MILLISECONDS`."""
     try:
         await connection.run_sync(_move, target)
     except SQLAlchemyError as error:

@@ -1,4 +1,4 @@
-"""What a row says and which state it stands for: the one translation that projecting, loading, reading and fsck share.
+"""Rows and states: the one translation between them, shared by projecting, loading, reading and fsck.
 
 A row type has the columns of its table, in their order. Values of `json` columns are their text, so that rows
 compare exactly. `X_row` makes the row of a state, `X_of` the state of a row; nothing is lost in between.
@@ -27,7 +27,7 @@ from runstream.subjects import group_root
 
 
 def any_of(keys: Iterable[str]) -> ColumnElement[str]:
-    """Any of these keys: one array, however many they are."""
+    """Return `ANY` of these keys as one array parameter."""
     return func.any(literal(sorted(keys), ARRAY(Text)))
 
 
@@ -77,7 +77,7 @@ class RunRow(NamedTuple):
 
     @property
     def head(self) -> Head:
-        """How far the run has come."""
+        """The head of the run."""
         return Head(self.version, self.position)
 
 
@@ -139,7 +139,7 @@ class ExecutorTaskRow(NamedTuple):
 
     @property
     def head(self) -> Head:
-        """How far the executor task has come."""
+        """The head of the executor task."""
         return Head(self.version, self.position)
 
 
@@ -157,7 +157,7 @@ class ExecutorRow(NamedTuple):
 
     @property
     def head(self) -> Head:
-        """How far the executor has come."""
+        """The head of the executor."""
         return Head(self.version, self.position)
 
 
@@ -193,7 +193,7 @@ Row = RunRow | RunTaskRow | ExecutorTaskRow | ExecutorRow | RunConfigRow | Count
 
 
 def run_row(run: Run, head: Head, partition: int) -> RunRow:
-    """The row of the run itself; its tasks have rows of their own."""
+    """Return the row of a run; its tasks have rows of their own."""
     return RunRow(
         run.id,
         partition,
@@ -226,7 +226,7 @@ def run_row(run: Run, head: Head, partition: int) -> RunRow:
 
 
 def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
-    """The run that these rows stand for."""
+    """Return the run of these rows."""
     return Run(
         id=row.id,
         name=row.name,
@@ -256,7 +256,7 @@ def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
 
 
 def run_task_row(run_id: str, task: RunTask) -> RunTaskRow:
-    """The row of a task of a run."""
+    """Return the row of a run task."""
     return RunTaskRow(
         run_id,
         task.name,
@@ -285,7 +285,7 @@ def run_task_row(run_id: str, task: RunTask) -> RunTaskRow:
 
 
 def run_task_of(row: RunTaskRow) -> RunTask:
-    """The task that the row stands for."""
+    """Return the run task of a row."""
     return RunTask(
         id=row.id,
         name=row.name,
@@ -313,7 +313,7 @@ def run_task_of(row: RunTaskRow) -> RunTask:
 
 
 def executor_task_row(task: ExecutorTask, head: Head, partition: int) -> ExecutorTaskRow:
-    """The row of an executor task."""
+    """Return the row of an executor task."""
     return ExecutorTaskRow(
         task.id,
         partition,
@@ -343,7 +343,7 @@ def executor_task_row(task: ExecutorTask, head: Head, partition: int) -> Executo
 
 
 def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
-    """The executor task that the row stands for."""
+    """Return the executor task of a row."""
     return ExecutorTask(
         id=row.id,
         executor_id=row.executor_id,
@@ -370,7 +370,7 @@ def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
 
 
 def executor_row(executor: Executor, head: Head, partition: int) -> ExecutorRow:
-    """The row of an executor."""
+    """Return the row of an executor."""
     return ExecutorRow(
         executor.id,
         partition,
@@ -384,19 +384,19 @@ def executor_row(executor: Executor, head: Head, partition: int) -> ExecutorRow:
 
 
 def executor_of(row: ExecutorRow) -> Executor:
-    """The executor that the row stands for."""
+    """Return the executor of a row."""
     return Executor(
         row.id, _REGISTRATION.decode(row.registration), ExecutorState(row.state), row.draining, row.last_seen
     )
 
 
 def run_config_row(content_hash: str, config: RunConfig, partition: int) -> RunConfigRow:
-    """The row of a run config."""
+    """Return the row of a run config."""
     return RunConfigRow(content_hash, partition, _json(config))
 
 
 def run_config_of(content: str) -> RunConfig:
-    """The run config that the content of a row stands for."""
+    """Return the run config of a row's content."""
     return _CONFIG.decode(content)
 
 

@@ -1,4 +1,4 @@
-"""What the projection tells about runs, tasks and executors; each question is one function of a transaction."""
+"""Queries of the projection about runs, tasks and executors; each one is a function of a transaction."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class ReadRun:
-    """A run as the projection has it, and what it is to do."""
+    """A run of the projection with its run config."""
 
     record: RunRecord
     config: RunConfig
@@ -55,7 +55,7 @@ class ReadRun:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run as lists show it, without its tasks."""
+    """A run in a list, without its tasks."""
 
     id: str
     sequence: int
@@ -82,7 +82,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunQuery:
-    """Which runs to list. What is empty does not filter."""
+    """A query of runs; empty fields do not filter."""
 
     groups: Sequence[str] = ()
     """Each names itself and everything below it: `/project/a` has `/project/a/branch/b`, but not `/project/ab`."""
@@ -104,27 +104,27 @@ class RunQuery:
 
 @dataclass(frozen=True, slots=True)
 class RunPage:
-    """Some runs in the order asked for."""
+    """A page of runs, in the order of the query."""
 
     runs: tuple[RunSummary, ...] = field(default=())
     next_start: int | None = None
-    """The `start` of the next page; None when there is none."""
+    """The `start` of the next page; None on the last one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutorRecord:
-    """An executor, and how many of its tasks are open."""
+    """An executor with the number of its open tasks."""
 
     executor: Executor
     head: Head
     partition: int
     open_tasks: int
     last_task: datetime | None = None
-    """When the last of its tasks that the rows know began or ended."""
+    """The latest start or end of a task in the rows."""
 
 
 async def get_run(transaction: Transaction, run_id: str) -> RunRecord:
-    """The run. Raises NotExistError."""
+    """Return the run. Raises NotExistError."""
     row = await transaction.first(select(tables.runs).where(tables.runs.c.id == run_id))
     if row is None:
         raise _no_run(run_id)
@@ -132,9 +132,9 @@ async def get_run(transaction: Transaction, run_id: str) -> RunRecord:
 
 
 async def get_run_by_counter(transaction: Transaction, group: str, counter: int) -> RunRecord:
-    """The run of this number in the root of the group, if it is in the group or below.
+    """Return the run with this number in the group's root, if it is in the group or below.
 
-    Raises NotExistError, and BadRequestError for a group that is none.
+    Raises NotExistError, and BadRequestError for an invalid group.
     """
     runs = tables.runs.c
     found = select(tables.runs).where(
@@ -161,7 +161,7 @@ async def _with_tasks(transaction: Transaction, run: RunRow) -> RunRecord:
 
 
 async def list_runs(transaction: Transaction, query: RunQuery) -> RunPage:
-    """The runs that match, by sequence. Raises BadRequestError for a limit that is out of bounds."""
+    """List the matching runs by sequence. Raises BadRequestError for a limit that is out of bounds."""
     if not 1 <= query.limit <= MAX_LIMIT:
         raise BadRequestError(
             f"limit {query.limit} is out of bounds", code="invalidLimit", hint=f"use 1 to {MAX_LIMIT}"
@@ -172,7 +172,7 @@ async def list_runs(transaction: Transaction, query: RunQuery) -> RunPage:
 
 
 def _listing(query: RunQuery) -> Select[tuple[object, ...]]:
-    """One more than the limit, so that it is known whether there is a next page (runs_by_sequence, runs_by_group)."""
+    """Select one run more than the limit, to know whether there is a next page (runs_by_sequence, runs_by_group)."""
     runs = tables.runs.c
     tasks = tables.run_tasks.c
     waiting = select(tasks.name).where(tasks.run_id == runs.id, tasks.waiting_approval).order_by(tasks.name)
@@ -213,7 +213,7 @@ def _matching(query: RunQuery) -> list[ColumnElement[bool]]:
 
 
 def _within(group: str) -> ColumnElement[bool]:
-    """The group itself or below it, as a range of the index: `0` is the character after `/`."""
+    """Match the group itself or below it, as a range of the index: `0` is the character after `/`."""
     column = tables.runs.c.group
     group = group.rstrip("/")
     return or_(column == group, and_(column >= f"{group}/", column < f"{group}0"))
@@ -225,7 +225,7 @@ def _summary(row: RowMapping) -> RunSummary:
 
 
 def summary_of(run: Run, waiting: tuple[str, ...]) -> RunSummary:
-    """A run as lists have it; `waiting` are the names of its tasks that wait for an approval."""
+    """Return the summary of a run; `waiting` are the names of its tasks that wait for an approval."""
     return RunSummary(
         id=run.id,
         sequence=run.sequence,
@@ -251,7 +251,7 @@ def summary_of(run: Run, waiting: tuple[str, ...]) -> RunSummary:
 
 
 async def get_run_config(transaction: Transaction, partition: int, content_hash: str) -> RunConfig:
-    """The run config (it is on the partition of its runs). Raises NotExistError."""
+    """Return a run config, from the partition of its runs. Raises NotExistError."""
     configs = tables.run_configs.c
     found = select(configs.content).where(configs.partition == partition, configs.hash == content_hash)
     row = await transaction.first(found)
@@ -263,14 +263,14 @@ async def get_run_config(transaction: Transaction, partition: int, content_hash:
 
 
 async def list_executors(transaction: Transaction) -> tuple[ExecutorRecord, ...]:
-    """All executors that were not deleted, by id."""
+    """List all executors that are not deleted, by id."""
     executors = tables.executors.c
     existing = select(tables.executors).where(executors.state != ExecutorState.DELETED.value).order_by(executors.id)
     return await _with_open_tasks(transaction, await transaction.rows(existing))
 
 
 async def _with_open_tasks(transaction: Transaction, rows: Sequence[RowMapping]) -> tuple[ExecutorRecord, ...]:
-    """Open tasks are looked for among the active runs only (runs_active, executor_tasks_by_run)."""
+    """Count open tasks among active runs only (runs_active, executor_tasks_by_run)."""
     tasks, runs = tables.executor_tasks.c, tables.runs.c
     counting = (
         select(tasks.executor_id, func.count().label("open"))
@@ -291,7 +291,7 @@ async def _with_open_tasks(transaction: Transaction, rows: Sequence[RowMapping])
 
 
 async def get_positions(transaction: Transaction) -> dict[int, Position]:
-    """How far each partition is projected."""
+    """Return the projected position of each partition."""
     checkpoints = tables.checkpoints.c
     rows = await transaction.rows(
         select(tables.checkpoints).where(checkpoints.projection == tables.PROJECTION).order_by(checkpoints.partition)

@@ -30,7 +30,7 @@ class Transaction:
     def __init__(self, connection: AsyncConnection, deadline: float) -> None:
         self._connection = connection
         self.deadline = deadline
-        """When it is given up, on the event loop's clock (seconds)."""
+        """End of the transaction, on the event loop's clock (seconds)."""
 
     @property
     def remaining(self) -> float:
@@ -38,52 +38,52 @@ class Transaction:
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
     async def rows(self, statement: Executable, values: Mapping[str, object] | None = None) -> Sequence[RowMapping]:
-        """All rows that the statement gives, each by the names of its columns."""
+        """Return all rows of the statement's result."""
         result = await self._connection.execute(statement, values)
         return result.mappings().all()
 
     async def first(self, statement: Executable, values: Mapping[str, object] | None = None) -> RowMapping | None:
-        """The first row that the statement gives, or None."""
+        """Return the first row of the statement's result, or None."""
         result = await self._connection.execute(statement, values)
         return result.mappings().first()
 
     async def execute(self, statement: Executable, values: Mapping[str, object] | None = None) -> int:
-        """Run the statement; how many rows it changed."""
+        """Run the statement and return the number of rows that it changed."""
         result = await self._connection.execute(statement, values)
         return result.rowcount
 
     async def run(self, work: Callable[[SyncConnection], T]) -> T:
-        """Have a function that knows only SQLAlchemy's synchronous connection do its work in this transaction."""
+        """Run a function of SQLAlchemy's synchronous connection in this transaction."""
         return await self._connection.run_sync(work)
 
     async def driver(self) -> Connection:
-        """The driver's connection inside this transaction: for prepared statements with arrays, COPY and cursors."""
+        """Return the driver's connection in this transaction, for prepared statements with arrays, COPY and cursors."""
         raw = await self._connection.get_raw_connection()
         return cast("Connection", raw.driver_connection)
 
     async def begin(self) -> None:
-        """Begin on the server: no statement outlasts the deadline."""
+        """Begin on the server, with a statement timeout at the deadline."""
         milliseconds = max(1, int(self.remaining * 1000))
         await self._connection.execute(_BEGIN, {"timeout": f"{milliseconds}ms"})
 
 
 IDLE_SECONDS = 5.0
-"""How long a transaction may wait for its writer: a process that stands still holds the checkpoint's row no longer."""
+"""Seconds that a transaction may wait for its writer, so that a stalled process releases the checkpoint's row."""
 MAX_IDLE = 16
-"""Connections that are kept for the next writer."""
+"""Idle connections kept for the next writer."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriterTransaction:
-    """An open transaction that writes what can be made again from the log: it does not wait for the disk."""
+    """An open transaction of rows that can be rebuilt from the log: its commit does not wait for the disk."""
 
     connection: Connection
     deadline: float
-    """When it is given up, on the event loop's clock (seconds)."""
+    """End of the transaction, on the event loop's clock (seconds)."""
 
 
 class Writers:
-    """The connections of the writers of one process."""
+    """The writer connections of one process."""
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
         self._connect = connect
@@ -91,7 +91,7 @@ class Writers:
 
     @asynccontextmanager
     async def begun(self, deadline: float) -> AsyncIterator[WriterTransaction]:
-        """A transaction, committed when the block ends, rolled back (with its connection) when it fails."""
+        """Open a transaction; commit it when the block ends, close its connection when the block fails."""
         async with bounded(deadline):
             connection = self._kept() or await self._connect()
             try:
@@ -108,7 +108,7 @@ class Writers:
             await self._keep(connection)
 
     async def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the idle connections."""
         while self._idle:
             await hang_up(self._idle.pop())
 
