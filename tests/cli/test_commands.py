@@ -9,10 +9,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import AsyncMock
 
 import pytest
 
 from runstream.cli.app import EXAMPLES
+from runstream.cli.executor_commands import find_executor
+from runstream.client import Client
+from runstream.errors import BadRequestError
 from runstream.service.main import app
 from tests.cli.conftest import Command
 from tests.docs.cli_reference import all_commands
@@ -352,6 +358,20 @@ def test_logs_that_are_not_there(runstream: Command, config: Config, arguments: 
     done = runstream("log", "get", _create(runstream, config("build")), *arguments)
     assert (done.code, done.out) == (1, "")
     assert _without_ids(done.err).startswith(says)
+
+
+async def test_an_executor_is_named_by_the_beginning_of_its_id() -> None:
+    ids = ["6fd7960a", "6fd7aaaa", "0b9f7f6e"]
+    executors = SimpleNamespace(list=AsyncMock(return_value=[SimpleNamespace(executor_id=each) for each in ids]))
+    client = cast("Client", SimpleNamespace(executors=executors))
+    assert [await find_executor(client, text) for text in ("0b", "6fd796", "6fd7aaaa", "none")] == [
+        "0b9f7f6e",
+        "6fd7960a",
+        "6fd7aaaa",
+        "none",
+    ]
+    with pytest.raises(BadRequestError, match="'6fd7' begins 2 ids of executors"):
+        await find_executor(client, "6fd7")
 
 
 def test_executors(runstream: Command) -> None:

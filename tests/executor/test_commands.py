@@ -254,6 +254,7 @@ async def test_the_limits_of_a_task_hold_and_say_so(tmp_path: Path, settings: Ex
         assert log.startswith("1\n2\n")
         assert log.endswith("\nThe log ends here: it has 1000 bytes, the limit (executor.step_log_bytes).\n")
         assert await done.log(1) == "64\n"
+        assert (await done.log(2)).splitlines()[-1].endswith("(executor.task_file_bytes).")
         assert "Limits: " in await done.log(None)
 
 

@@ -308,12 +308,17 @@ def _unicode(match: re.Match[str]) -> str:
 
 def _xml(text: str) -> Iterator[str]:
     plain = html.escape(text, quote=False)
-    for double in ('"', "&quot;", "&#34;"):
-        for single in ("'", "&#39;", "&#x27;", "&apos;"):
-            yield plain.replace('"', double).replace("'", single)
+    for escaped in dict.fromkeys((plain, plain.replace("&gt;", ">"))):  # `>` needs no escaping
+        for double in ('"', "&quot;", "&#34;"):
+            for single in ("'", "&#39;", "&#039;", "&#x27;", "&apos;"):
+                one = escaped.replace('"', double).replace("'", single)
+                yield one
+                yield one.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _url(text: str) -> Iterator[str]:
+    every = "".join(f"%{byte:02X}" for byte in text.encode(errors="replace"))
+    yield from (every, every.lower())
     for safe in _SAFE_IN_URLS:
         for tilde in ("~", "%7E"):
             upper = quote(text, safe=safe, errors="replace").replace("~", tilde)

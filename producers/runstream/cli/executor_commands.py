@@ -10,6 +10,7 @@ from runstream.cli.client_session import with_client
 from runstream.cli.connection import program_command
 from runstream.cli.output import Column, Output, print_json, print_table, say, styled, timestamp, warn
 from runstream.client import Client, Executor
+from runstream.errors import BadRequestError
 
 SKEW_SECONDS = 2.0
 """Clock skew above which a note is printed."""
@@ -53,12 +54,13 @@ def drain_executor(executor: str, /) -> int:
     Parameters
     ----------
     executor
-        Its id.
+        Its id, or the beginning of it.
     """
 
     async def work(client: Client) -> None:
-        await client.executors.drain(executor)
-        say(f"executor {executor} gets no new tasks; `{program_command()} executor undrain {executor}` ends the drain")
+        found = await find_executor(client, executor)
+        await client.executors.drain(found)
+        say(f"executor {found} gets no new tasks; `{program_command()} executor undrain {found}` ends the drain")
 
     return with_client(work)
 
@@ -69,12 +71,13 @@ def undrain_executor(executor: str, /) -> int:
     Parameters
     ----------
     executor
-        Its id.
+        Its id, or the beginning of it.
     """
 
     async def work(client: Client) -> None:
-        await client.executors.undrain(executor)
-        say(f"executor {executor} gets new tasks again")
+        found = await find_executor(client, executor)
+        await client.executors.undrain(found)
+        say(f"executor {found} gets new tasks again")
 
     return with_client(work)
 
@@ -85,14 +88,27 @@ def delete_executor(executor: str, /) -> int:
     Parameters
     ----------
     executor
-        Its id.
+        Its id, or the beginning of it.
     """
 
     async def work(client: Client) -> None:
-        await client.executors.delete(executor)
-        say(f"executor {executor} is removed")
+        found = await find_executor(client, executor)
+        await client.executors.delete(found)
+        say(f"executor {found} is removed")
 
     return with_client(work)
+
+
+async def find_executor(client: Client, text: str) -> str:
+    """Return the id of the executor with an id, or with the beginning of one. Raises BadRequestError, ClientError."""
+    found = [each.executor_id for each in await client.executors.list() if each.executor_id.startswith(text)]
+    if len(found) > 1 and text not in found:
+        raise BadRequestError(
+            f"{text[:80]!r} begins {len(found)} ids of executors",
+            code="invalidExecutor",
+            hint=f"name one of {', '.join(found[:5])}",
+        )
+    return found[0] if len(found) == 1 else text
 
 
 def _row(executor: Executor) -> tuple[str | Text, ...]:

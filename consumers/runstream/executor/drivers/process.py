@@ -10,6 +10,7 @@ import fcntl
 import os
 import pwd
 import secrets
+import signal
 import tempfile
 import termios
 from collections.abc import Awaitable, Callable, Iterable
@@ -33,7 +34,8 @@ from runstream.lifecycle import wait_for_event
 
 log = structlog.get_logger()
 
-_KILLED = 137
+_KILLED = 128 + signal.SIGKILL
+_FILE_TOO_LARGE = 128 + signal.SIGXFSZ
 
 Mode = Literal["auto", "require", "off"]
 
@@ -249,6 +251,8 @@ class ProcessPod:
         await command_output.finish(lambda: [process.pid for process in self._tree.members()])
         if status and self._group is not None and self._group.out_of_memory():
             output(b"A process was killed: the task used all the memory that it may (executor.task_memory_bytes).\n")
+        if status == _FILE_TOO_LARGE:
+            output(b"A file would have become larger than a task's files may be (executor.task_file_bytes).\n")
         return status
 
     async def _agent_for(self, seen: tuple[Path, ...]) -> Agent:
