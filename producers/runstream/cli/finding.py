@@ -20,6 +20,7 @@ from cyclopts import Parameter
 from runstream.cli.repository import enclosing_commit
 from runstream.client import Client, ClientError, Run, RunSummary, Task
 from runstream.client.runs import MAX_PAGE
+from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.names import numbered_name, project_of
 
@@ -113,7 +114,7 @@ async def _by_beginning(client: Client, beginning: str) -> Run:
         return await client.runs.get(found[0].id)
     if found:
         raise BadRequestError(
-            f"{beginning!r} is ambiguous: the ids of {len(found)} runs begin with it",
+            f"{beginning!r} is ambiguous: the ids of {counted(len(found), 'run')} begin with it",
             code="invalidRun",
             hint=f"name one of {_listed(found[:_SHOWN])}",
         )
