@@ -40,15 +40,15 @@ Formatter = Callable[[TailedMessage], Awaitable[bytes]]
 
 
 async def write_events(
-    source: Log, scope: TailScope, place: LogPosition, format_message: Formatter, send: SendBytes
+    source: Log, scope: TailScope, position: LogPosition, format_message: Formatter, send: SendBytes
 ) -> None:
     """Send each message as `format_message` renders it, until cancelled; a comment while the log is quiet.
 
     A failure ends the stream with an event `error`.
     """
     try:
-        async with tail(source, scope, place) as take:
-            await send(f": from {place}\n\n".encode())
+        async with tail(source, scope, position) as take:
+            await send(f": from {position}\n\n".encode())
             while True:
                 await send(b"".join([await format_message(seen) for seen in await _next(take, send)]))
     except Exception as error:
@@ -113,7 +113,7 @@ class RunPhases:
         said = await self._changes(seen.commit, seen.position)
         return b"".join(_sse(seen.position, "run_phase_changed", change) for change in said)
 
-    async def _changes(self, stored: StoredCommit, place: LogPosition) -> list[dict[str, object]]:
+    async def _changes(self, stored: StoredCommit, position: LogPosition) -> list[dict[str, object]]:
         commit = stored.commit
         said: list[dict[str, object]] = []
         for number, event in enumerate(commit.events):
@@ -128,7 +128,7 @@ class RunPhases:
             said.append(
                 {
                     "id": f"{commit.id}.{number}",
-                    "Sequence": str(place),
+                    "Sequence": str(position),
                     "RunEventType": "run_phase_changed",
                     "RunID": commit.address.id,
                     "Phase": phase.value,

@@ -87,46 +87,46 @@ async def resolve_position(log: Log, text: str) -> LogPosition:
         return LogPosition(log.epoch, (0,) * log.partitions)
     if text == "end":
         return LogPosition(log.epoch, tuple(await asyncio.gather(*map(log.end, range(log.partitions)))))
-    place = LogPosition.parse(text)
-    if place.epoch != log.epoch or len(place.sequences) != log.partitions:
+    position = LogPosition.parse(text)
+    if position.epoch != log.epoch or len(position.sequences) != log.partitions:
         raise BadRequestError(
             f"position {text} is of another log: this one has "
             f"{counted(log.partitions, 'partition')} and is in epoch {log.epoch}",
             code="invalidPosition",
             hint="begin at start or end",
         )
-    reached = enumerate(place.sequences)
+    reached = enumerate(position.sequences)
     ends = await asyncio.gather(*(log.end(partition, at_least=sequence) for partition, sequence in reached))
-    if any(sequence > end for sequence, end in zip(place.sequences, ends, strict=True)):
+    if any(sequence > end for sequence, end in zip(position.sequences, ends, strict=True)):
         raise BadRequestError(
             f"position {text} is ahead of the log, which ends at {LogPosition(log.epoch, tuple(ends))}",
             code="invalidPosition",
             hint="begin at end",
         )
-    return place
+    return position
 
 
 @asynccontextmanager
-async def tail(log: Log, scope: TailScope, place: LogPosition) -> AsyncIterator[Take]:
+async def tail(log: Log, scope: TailScope, position: LogPosition) -> AsyncIterator[Take]:
     """Follow the log behind a position; `take()` waits for the next messages, at least one. Raises as `read` does."""
     queue: asyncio.Queue[RawMessage] = asyncio.Queue(BUFFERED_MESSAGES)
 
     async def read(partition: int, filters: Sequence[str]) -> None:
-        async with log.read(partition, place.sequences[partition], filters=filters) as reader:
+        async with log.read(partition, position.sequences[partition], filters=filters) as reader:
             while True:
                 for message in await reader.next_batch(_AT_ONCE):
                     if not scope.ids or message.subject.rpartition(".")[2] in scope.ids:
                         await queue.put(message)
 
     async def take() -> list[TailedMessage]:
-        nonlocal place
+        nonlocal position
         messages = [await queue.get()]
         while len(messages) < _AT_ONCE and not queue.empty():
             messages.append(queue.get_nowait())
         seen = []
         for message in messages:
-            place = place.including(message.position)
-            seen.append(_seen(place, message))
+            position = position.including(message.position)
+            seen.append(_seen(position, message))
         return seen
 
     async with asyncio.TaskGroup() as group:
@@ -138,8 +138,8 @@ async def tail(log: Log, scope: TailScope, place: LogPosition) -> AsyncIterator[
                 reader.cancel()
 
 
-def _seen(place: LogPosition, message: RawMessage) -> TailedMessage:
+def _seen(position: LogPosition, message: RawMessage) -> TailedMessage:
     try:
-        return TailedMessage(place, message, codec.decode(message), None)
+        return TailedMessage(position, message, codec.decode(message), None)
     except RunstreamError as error:
-        return TailedMessage(place, message, None, error)
+        return TailedMessage(position, message, None, error)

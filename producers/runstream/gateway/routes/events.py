@@ -23,8 +23,8 @@ def event_routes(context: GatewayContext) -> APIRouter:
     """Return the two event streams. They end when the client leaves; Last-Event-ID resumes."""
     router = APIRouter(tags=["events"])
 
-    def stream(scope: TailScope, place: LogPosition, format_message: Formatter) -> Response:
-        writer = partial(write_events, context.log, scope, place, format_message)
+    def stream(scope: TailScope, start: LogPosition, format_message: Formatter) -> Response:
+        writer = partial(write_events, context.log, scope, start, format_message)
         return LiveResponse(writer, media_type="text/event-stream", headers={}, stopping=context.stopping)
 
     @router.get("/events", openapi_extra=_STREAM)
@@ -39,8 +39,8 @@ def event_routes(context: GatewayContext) -> APIRouter:
     ) -> Response:
         """Stream every commit from the end of the log, or of one run from its start; `id` is the position behind it."""
         scope = await scope_of_run(context.log, run)
-        place = await resolve_position(context.log, last_event_id or begin or ("start" if run else "end"))
-        return stream(scope, place, commit_event)
+        start = await resolve_position(context.log, last_event_id or begin or ("start" if run else "end"))
+        return stream(scope, start, commit_event)
 
     @router.get("/runs/events", openapi_extra=_STREAM)
     async def run_events(
@@ -53,13 +53,13 @@ def event_routes(context: GatewayContext) -> APIRouter:
         ] = "",
     ) -> Response:
         """Stream an event for each change of the phase or the result of a run."""
-        place = await _place_after(context, last_event_id or after)
-        return stream(await scope_of_run(context.log, ""), place, RunPhases(context.log, context.past).format_message)
+        start = await _start_after(context, last_event_id or after)
+        return stream(await scope_of_run(context.log, ""), start, RunPhases(context.log, context.past).format_message)
 
     return router
 
 
-async def _place_after(context: GatewayContext, text: str) -> LogPosition:
+async def _start_after(context: GatewayContext, text: str) -> LogPosition:
     if text in ("", "0"):
         return await resolve_position(context.log, "end")
     if "/" not in text:
