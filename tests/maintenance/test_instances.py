@@ -93,44 +93,44 @@ async def test_who_waits_is_told_of_a_change(nats_url: str, namespace: str) -> N
         assert [change.why for change in second.history] == ["a test"]
 
 
-async def test_only_those_who_work_are_fellows(nats_url: str, namespace: str) -> None:
+async def test_only_those_who_work_are_members(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         one = await around.member("scheduler")
         await around.member("executor")
-        fellows = one.instance.fellows("scheduler")
-        assert await anext(fellows) == {one.instance.id}
+        members = one.instance.members("scheduler")
+        assert await anext(members) == {one.instance.id}
         two = await around.member("scheduler")
-        assert await anext(fellows) == {one.instance.id, two.instance.id}
+        assert await anext(members) == {one.instance.id, two.instance.id}
         await two.stop()
-        assert await anext(fellows) == {one.instance.id}
+        assert await anext(members) == {one.instance.id}
 
 
-async def test_a_process_that_cannot_renew_its_presence_has_no_fellows(nats_url: str, namespace: str) -> None:
+async def test_a_process_that_cannot_renew_its_presence_has_no_members(nats_url: str, namespace: str) -> None:
     """It gives its share up, also where the connection stays open and nothing arrives."""
     async with world(nats_url, namespace) as around, link(nats_url) as cable:
         other = await around.member("scheduler")
         cut = await around.member("scheduler", url=cable.url)
         both = {other.instance.id, cut.instance.id}
-        fellows, of_the_other = cut.instance.fellows("scheduler"), other.instance.fellows("scheduler")
-        assert await anext(fellows) == await anext(of_the_other) == both
+        members, of_the_other = cut.instance.members("scheduler"), other.instance.members("scheduler")
+        assert await anext(members) == await anext(of_the_other) == both
         cable.cut()
-        assert await anext(fellows) == set()
+        assert await anext(members) == set()
         assert await anext(of_the_other) == {other.instance.id}
         cable.mend()
         assert await anext(of_the_other) == both
-        while await anext(fellows) != both:
+        while await anext(members) != both:
             pass
 
 
-async def test_a_part_that_does_not_reach_what_it_needs_is_no_fellow(nats_url: str, namespace: str) -> None:
+async def test_a_part_that_does_not_reach_what_it_needs_is_no_member(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         one, two = await around.member("scheduler"), await around.member("scheduler")
-        fellows = one.instance.fellows("scheduler")
-        both = await anext(fellows)
+        members = one.instance.members("scheduler")
+        both = await anext(members)
         two.instance.can("scheduler", False)
-        assert await anext(fellows) == {one.instance.id}
+        assert await anext(members) == {one.instance.id}
         two.instance.can("scheduler", True)
-        assert await anext(fellows) == both
+        assert await anext(members) == both
 
 
 async def test_a_new_epoch_is_found_when_maintenance_ends(nats_url: str, namespace: str) -> None:

@@ -46,14 +46,14 @@ from tests.domain.world import offer
 from tests.servers import Servers
 
 
-class Fellows:
+class Members:
     """A scheduler among those of these ids; alone when none are given."""
 
     def __init__(self, own: str = "", everybody: Collection[str] = ()) -> None:
         self.id = own or new_id()
         self._everybody = {self.id, *everybody}
 
-    async def fellows(self, part: str) -> AsyncIterator[Collection[str]]:
+    async def members(self, part: str) -> AsyncIterator[Collection[str]]:
         yield self._everybody
         await asyncio.Event().wait()
 
@@ -82,12 +82,12 @@ class Standing:
     configs: dict[str, str] = field(default_factory=dict)
     """The run config of each run."""
 
-    async def scheduler(self, fellows: Fellows | None = None) -> Scheduler:
+    async def scheduler(self, members: Members | None = None) -> Scheduler:
         return Scheduler(
             self.log,
             self.database,
             self.executors,
-            fellows or Fellows(),
+            members or Members(),
             await open_timers(self.nats, self.log.subjects.namespace),
             Questions(self.nats),
             Notices(self.nats),

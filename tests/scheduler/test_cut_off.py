@@ -16,7 +16,7 @@ from tests.domain.world import config, task
 from tests.links import link
 from tests.servers import Servers
 
-from .standing import FakeExecutor, Fellows, running, standing
+from .standing import FakeExecutor, Members, running, standing
 
 ONE = config(task("a"))
 
@@ -33,7 +33,7 @@ class Deployment:
             await self.changed.wait_for(lambda: self.able == set(names))
 
 
-class Fellow(Fellows):
+class Member(Members):
     """One of them."""
 
     def __init__(self, deployment: Deployment, own: str) -> None:
@@ -41,7 +41,7 @@ class Fellow(Fellows):
         self._deployment = deployment
         self._telling: set[asyncio.Task[None]] = set()
 
-    async def fellows(self, part: str) -> AsyncIterator[Collection[str]]:
+    async def members(self, part: str) -> AsyncIterator[Collection[str]]:
         while True:
             yield (seen := frozenset(self._deployment.able))
             async with self._deployment.changed:
@@ -67,8 +67,8 @@ async def test_the_partitions_of_a_scheduler_that_postgres_does_not_answer_go_on
         groups = (f"/project/{n}/branch/main" for n in range(100))
         group = next(one for one in groups if partition_of(group_root(one), 2) == partition)
         away = Database(cable.url, servers.schema)
-        cut_off = await replace(around, database=away).scheduler(Fellow(deployment, "a"))
-        another = await around.scheduler(Fellow(deployment, "b"))
+        cut_off = await replace(around, database=away).scheduler(Member(deployment, "a"))
+        another = await around.scheduler(Member(deployment, "b"))
         async with running(another), running(cut_off), FakeExecutor(around, "e1").alive():
             before = await around.create(ONE, group)
             await around.ended(before)

@@ -24,7 +24,7 @@ from runstream.subjects import partition_of
 from tests.domain.world import config, task
 from tests.servers import Servers
 
-from .standing import FakeExecutor, Fellows, Standing, running, standing
+from .standing import FakeExecutor, Members, Standing, running, standing
 
 ONE = config(task("a"))
 BOTH = ("first", "second")
@@ -57,7 +57,7 @@ def root_of(owner: str, everybody: Collection[str] = BOTH) -> str:
 
 @asynccontextmanager
 async def two_schedulers(around: Standing) -> AsyncIterator[None]:
-    first, second = [await around.scheduler(Fellows(one, BOTH)) for one in BOTH]
+    first, second = [await around.scheduler(Members(one, BOTH)) for one in BOTH]
     async with running(first), running(second):
         yield
 
@@ -107,7 +107,7 @@ async def test_what_a_process_said_that_is_silent_is_forgotten(
         claim = Claim(Demand("host", "", False, ()), 0, "/project/ghost", (0, 0, 1), 5)
         said = encode("ghost", PeerReport((7,), (claim,)))
         root = root_of("first", ("first", "ghost"))
-        async with running(await around.scheduler(Fellows("first", ("ghost",)))), executor.alive():
+        async with running(await around.scheduler(Members("first", ("ghost",)))), executor.alive():
             runs = [await around.create(ONE, f"{root}/branch/b{n}") for n in range(2)]
             begun = await executor.begun.get()
             (waiting,) = [run for run in runs if run != begun[2].run_id]

@@ -49,7 +49,7 @@ class Membership(Protocol):
         """This process's id."""
         ...
 
-    def fellows(self, part: str) -> AsyncIterator[Collection[str]]:
+    def members(self, part: str) -> AsyncIterator[Collection[str]]:
         """Yield the ids of all instances that work, on each change, once this one is among them."""
         ...
 
@@ -127,7 +127,7 @@ class Scheduler(Component):
         return self._drained | {partition: position for partition, position in working.items() if position is not None}
 
     async def _live(self) -> AsyncIterator[Collection[str]]:
-        async for processes in self._membership.fellows(self.name):
+        async for processes in self._membership.members(self.name):
             self._gossip.members(processes)
             yield processes
 

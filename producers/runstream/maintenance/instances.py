@@ -118,7 +118,7 @@ class Instance(Component):
             if self._lease is not None:
                 self._lease.touch()
 
-    async def fellows(self, part: str, service: str = "runs") -> AsyncIterator[Collection[str]]:
+    async def members(self, part: str, service: str = "runs") -> AsyncIterator[Collection[str]]:
         """The ids of the instances whose part of this name works, from the moment when this one is among them.
 
         Nobody while this process does not hold its lease: others share its work out among themselves then.
