@@ -118,7 +118,11 @@ async def switch(
     try:
         await tell_nats(place.nats, database, place.namespace, place.service)
     except RunstreamError as error:
-        log.warning("NATS is told of the epoch before maintenance ends", action="epoch_untold", error=str(error))
+        log.warning(
+            "NATS names the new epoch only when maintenance ends",
+            action="epoch_untold",
+            error=str(error),
+        )
 
 
 async def tell_nats(nc: Client, database: Database, namespace: str, service: str) -> None:

@@ -362,12 +362,7 @@ async def _either(*events: asyncio.Event) -> None:
 
 OWN_SECONDS = 30.0
 _AGAIN_SECONDS = 2.0
-_END_HOLDER = """
-SELECT pg_terminate_backend(pid) FROM pg_locks
-WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND pid <> $2 AND pid <> pg_backend_pid()
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND (classid::bigint << 32) | objid::bigint = $1
-"""
+_END_HOLDER = f"SELECT pg_terminate_backend(pid) FROM ({HOLDERS}) AS holders WHERE pid <> $2"  # noqa: S608
 
 
 @asynccontextmanager
@@ -398,7 +393,7 @@ async def _own(owner: Connection, other: Connection, keys: Sequence[int]) -> Non
             while not waiting.done():
                 ended = await other.fetch(_END_HOLDER, key, owner_pid)
                 if ended:
-                    log.info("a worker is asked to begin anew", action="worker_ended", sessions=len(ended))
+                    log.info("a worker is asked to restart", action="worker_ended", sessions=len(ended))
                 await asyncio.wait({waiting}, timeout=_AGAIN_SECONDS)
             waiting.result()
         finally:

@@ -18,7 +18,7 @@ from datetime import datetime
 
 import asyncpg
 import structlog
-from sqlalchemy import Table, select, text
+from sqlalchemy import RowMapping, Table, select, text
 
 from runstream import tables
 from runstream.commits import Position, StoredCommit
@@ -64,41 +64,25 @@ async def list_parked(
     if epoch is not None:
         listed = listed.where(parked.c.epoch == epoch)
     rows = await transaction.rows(listed.order_by(parked.c.epoch, parked.c.partition, parked.c.sequence))
-    return tuple(
-        ParkedCommit(
-            Position(row["epoch"], row["partition"], row["sequence"]),
-            row["subject"],
-            row["aggregate"],
-            row["reason"],
-            row["at"],
-        )
-        for row in rows
-    )
+    return tuple(_parked_commit(row) for row in rows)
 
 
 async def first_parked(transaction: Transaction, epoch: int) -> list[tuple[ParkedCommit, int]]:
     """Return the first parked commit of each partition that has some, with their number."""
     rows = await transaction.rows(
         text(
-            "SELECT DISTINCT ON (partition) partition, sequence, subject, aggregate, reason, at,"
+            "SELECT DISTINCT ON (partition) epoch, partition, sequence, subject, aggregate, reason, at,"
             " count(*) OVER (PARTITION BY partition) AS count"
             " FROM parked WHERE projection = :projection AND epoch = :epoch ORDER BY partition, sequence"
         ),
         {"projection": PROJECTION, "epoch": epoch},
     )
-    return [
-        (
-            ParkedCommit(
-                Position(epoch, row["partition"], row["sequence"]),
-                row["subject"],
-                row["aggregate"],
-                row["reason"],
-                row["at"],
-            ),
-            row["count"],
-        )
-        for row in rows
-    ]
+    return [(_parked_commit(row), row["count"]) for row in rows]
+
+
+def _parked_commit(row: RowMapping) -> ParkedCommit:
+    position = Position(row["epoch"], row["partition"], row["sequence"])
+    return ParkedCommit(position, row["subject"], row["aggregate"], row["reason"], row["at"])
 
 
 @asynccontextmanager

@@ -149,7 +149,7 @@ async def rebuild(nats_url: str, source: LogReader, database: Database, say: OnS
             filled = await fill(place, await ends_of(source), say, filled)
             await exchange(database, beside)
     parked = sum(one.parked for one in filled)
-    log.info("The projection was made anew", action="projection_rebuilt", schema=database.schema, parked=parked)
+    log.info("The projection was rebuilt", action="projection_rebuilt", schema=database.schema, parked=parked)
     return Rebuilt(database.schema, _position(place, filled), parked)
 
 

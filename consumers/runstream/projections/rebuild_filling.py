@@ -187,7 +187,7 @@ async def fill_partition(
     """Fill a partition, from its checkpoint if it has one, with everything that the source has.
 
     `skips` is all that the source decides to be skipped. A commit with a value that Postgres cannot hold is parked, as
-    it is by a worker: it is looked for, and the partition is filled anew without it. Raises InternalError when log or
+    it is by a worker: the partition is filled again without it. Raises InternalError when log or
     database fail.
     """
     refused: dict[int, str] = {}
@@ -206,7 +206,7 @@ async def fill_partition(
                 tell(len(messages))
             return await filling.finish()
         except _SkippedLateError:
-            log.info("a partition is filled anew: a commit is skipped", action="rebuild_skipped", partition=partition)
+            log.info("a partition is filled again: a commit is skipped", action="rebuild_skipped", partition=partition)
         except _CannotBeStoredError as found:
             refused[found.sequence] = found.reason
             careful = False

@@ -23,7 +23,7 @@ END = bytes(2 * BLOCK)
 MAX_NAME = 99
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _CHUNK = 1 << 20
-_NOT_OURS = "it was not written by `runstream export`; another program's tar, also one packed anew, is not a snapshot"
+_NOT_OURS = "it was not written by `runstream export`; another program's tar, also one packed again, is not a snapshot"
 
 
 Send = Callable[[bytes], Awaitable[None]]
