@@ -17,7 +17,7 @@ from runstream.maintenance.request import (
     disabled,
     enabled,
     encode_requested,
-    require_said,
+    require_author_and_reason,
     require_service,
 )
 
@@ -78,7 +78,7 @@ def test_names_of_services() -> None:
 @pytest.mark.parametrize("text", ["a\nb", "\x1b[31m", "x" * 1001])
 def test_texts_that_are_not_kept(text: str) -> None:
     with pytest.raises(BadRequestError, match="reason"):
-        require_said("ada", text)
+        require_author_and_reason("ada", text)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.maintenance import Instance, MaintenanceControl, Mode, Order, Overview, Parkable, Roster
-from runstream.maintenance.instances import Known
+from runstream.maintenance.instances import KnownInstance
 from tests.log.servers import Connection, connected
 
 LEASE_SECONDS = 2
@@ -83,7 +83,7 @@ class World:
         await member.start()
         return member
 
-    async def until(self, reached: Callable[[tuple[Known, ...]], bool]) -> tuple[Known, ...]:
+    async def until(self, reached: Callable[[tuple[KnownInstance, ...]], bool]) -> tuple[KnownInstance, ...]:
         """Everybody, as soon as they are as asked for."""
         while True:
             change = self.roster.change
@@ -92,7 +92,7 @@ class World:
                 return known
             await change.wait()
 
-    async def all_are(self, state: str) -> tuple[Known, ...]:
+    async def all_are(self, state: str) -> tuple[KnownInstance, ...]:
         return await self.until(lambda known: all(one.state("runs") == state for one in known))
 
     def overview(self, member: Member) -> Overview:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _SECONDS = 2.0
-"""How long the service may take; then nothing of it is offered."""
+"""Bound, in seconds, of asking the service for names; after it, none is offered."""
 _RUNS = 40
 _GLOBAL = ("--data-dir", "--url", "--token")
 _FLAGS = ("--detailed-errors",)
@@ -47,10 +47,10 @@ compdef _runstream runstream
 
 
 def complete(app: App, words: Sequence[str]) -> int:
-    """Print what may stand in place of the last word, a line each."""
+    """Print the completions of the last word, one a line."""
     try:
         found = _candidates(app, words)
-    except Exception:  # noqa: BLE001  whatever it is, it must not disturb the line that is being typed
+    except Exception:  # noqa: BLE001  an error must not disturb the command line
         return 1
     prefix = words[-1] if words else ""
     sys.stdout.write("".join(f"{one}\n" for one in dict.fromkeys(found) if one.startswith(prefix)))
@@ -79,7 +79,7 @@ def _candidates(app: App, words: Sequence[str]) -> list[str]:
 
 
 def _without_global(words: Sequence[str]) -> list[str] | None:
-    """Take the options of all commands from the words, and remember them; None behind one whose value is typed."""
+    """Return the words without the global options, which are remembered; None while one's value is typed."""
     values: dict[str, str] = {}
     rest = list(words)
     while rest and rest[0].startswith("--"):
@@ -112,7 +112,7 @@ def _positional(words: Iterable[str], options: dict[str, Argument]) -> list[str]
 
 
 def _values(argument: Argument, name: str, given: Sequence[str]) -> list[str]:
-    """Return the values of an option or argument: its choices, or the names of what the service has."""
+    """Return the values of an option or argument: its choices, or names that the service knows."""
     if choices := argument.get_choices():
         return list(choices)
     if name not in ("run", "task", "executor", "group", "project"):

@@ -36,13 +36,13 @@ from runstream.settings import COMPONENTS, ExecutorSettings, Settings
 from runstream.subjects import MAX_PARTITIONS
 
 SECTIONS = ("executor",)
-"""Settings that have settings of their own."""
+"""Settings that group further settings."""
 _MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A value that somebody gave for a setting, and where."""
+    """A value given for a setting, and where."""
 
     key: str
     """`port`, `executor.lease_seconds`."""
@@ -50,11 +50,11 @@ class Assignment:
     where: str
     """For people: `settings.yml line 3`, `RUNSTREAM_PORT`, `--port`."""
     text: bool = False
-    """Whether it came as text that has to be parsed (environment), not as a typed value."""
+    """Whether it is text that has to be parsed (from the environment), not a typed value."""
 
 
 def read_settings_file(path: Path) -> list[Assignment]:
-    """All values of the file. Raises BadRequestError when it cannot be read or parsed."""
+    """Return all values of the file. Raise BadRequestError when it cannot be read or parsed."""
     try:
         content = path.read_bytes()[: _MAX_BYTES + 1]
         text = content.decode()
@@ -66,7 +66,7 @@ def read_settings_file(path: Path) -> list[Assignment]:
 
 
 def _yaml(path: Path, text: str) -> Iterator[Assignment]:
-    # Imported here: most processes have no file.
+    # Most processes have no file.
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedMap
     from ruamel.yaml.error import MarkedYAMLError
@@ -102,7 +102,7 @@ def _flat(path: Path, document: Mapping[str, object], prefix: str = "") -> Itera
 
 
 def _line(document: Mapping[str, object], name: str) -> str:
-    places = getattr(document, "lc", None)  # YAML's maps have them, TOML's have not
+    places = getattr(document, "lc", None)  # only the maps of YAML have them
     return f" line {places.key(name)[0] + 1}" if places is not None else ""
 
 
@@ -125,7 +125,7 @@ def _unreadable(path: Path, why: str) -> BadRequestError:
 
 ENVIRONMENT_PREFIX = "RUNSTREAM_"
 _OF_COMMANDS = frozenset({"RUNSTREAM_NATS_ADMIN_URL"})
-"""Options of single commands: no settings, and no misspelt ones either."""
+"""Options of single commands, which are no settings."""
 _HINTS: dict[str, Any] = {
     name: kind for name, kind in get_type_hints(Settings).items() if name in {f.name for f in fields(Settings)}
 }
@@ -165,10 +165,10 @@ _URLS: Mapping[str, tuple[str, ...]] = {
 
 
 def load_settings(options: Mapping[str, object], environ: Mapping[str, str], file: Path | None) -> Settings:
-    """The settings of this process.
+    """Return the settings of this process.
 
-    `options` are those given on the command line by their setting's name; None is not given. Raises
-    BadRequestError that names every wrong value, where it was given, and what is allowed.
+    `options` are those of the command line, by the setting's name; None is not given. Raise BadRequestError that names
+    every wrong value, where it was given, and what is allowed.
     """
     given = [
         *(read_settings_file(file) if file is not None else ()),
@@ -205,14 +205,14 @@ def _built(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> Path:
-    # Imported here: the client is needed by nothing else of a service, and costs its start.
+    # A service needs the client for nothing else, and importing it is slow.
     from runstream.client.client import default_data_dir
 
     return default_data_dir(environ)
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Assignment]:
-    """What the environment gives. Other names that begin alike are not ours to judge: tasks and clients have some."""
+    """Yield the settings in the environment. Other RUNSTREAM_ names belong to tasks and clients."""
     for key in KEYS:
         name = f"{ENVIRONMENT_PREFIX}{key.replace('.', '_').upper()}"
         if environ.get(name):
@@ -220,7 +220,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterable[Assignment]:
 
 
 def _checked(given: Assignment) -> object:
-    """The value in its type. Raises ValueError or BadRequestError that says what is allowed."""
+    """Return the value in its type. Raise ValueError or BadRequestError that says what is allowed."""
     if given.key not in KEYS:
         near = difflib.get_close_matches(given.key, KEYS, 1)
         raise ValueError(f"unknown setting {given.key!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
@@ -252,7 +252,7 @@ def _wrong_type(key: str, value: object) -> str:
 
 
 def _parsed(given: Assignment) -> object:
-    """The value that a text of the environment stands for."""
+    """Return the value of a text from the environment."""
     text = str(given.value)
     if _HINTS[given.key] == tuple[str, ...]:
         return [part.strip() for part in text.split(",") if part.strip()]
@@ -302,7 +302,7 @@ def _check_wait(key: str, value: object) -> None:
 
 
 def _contradictions(values: Mapping[str, object]) -> Iterable[str]:
-    """What is wrong with values that are right one by one."""
+    """Yield contradictions between values that are each valid."""
     if values.get("objects_dir") and values.get("objects_url"):
         yield "objects_dir and objects_url are both given; objects are kept in one place"
     if bool(values.get("objects_access_key")) != bool(values.get("objects_secret_key")):
@@ -354,7 +354,7 @@ _WATCHING = Group("Watching", sort_key=5)
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Which servers, and what on them; None is not given, so that environment, file and default decide."""
+    """The options of commands that use the servers; None is not given: environment, file or default apply."""
 
     config: Annotated[Path | None, Parameter(group=_WHAT, env_var="RUNSTREAM_CONFIG")] = None
     """A settings file (YAML or TOML); options and RUNSTREAM_* variables take precedence over it."""
@@ -371,7 +371,7 @@ class ServerOptions:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class StorageOptions(ServerOptions):
-    """Which servers, and which object storage."""
+    """The options of commands that use the servers and the object storage."""
 
     objects_dir: Annotated[Path | None, Parameter(group=_SERVERS)] = None
     """Where logs and archives are kept; executors and gateways of one service share it. Default: in the data dir."""
@@ -382,7 +382,7 @@ class StorageOptions(ServerOptions):
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions(StorageOptions):
-    """What can be set for a process that serves."""
+    """The options of `runstream serve`."""
 
     components: Annotated[str | None, Parameter(group=_WHAT)] = None
     """Which parts run in this process, separated by commas: gateway, scheduler, executor, datamanager. Default: all."""

@@ -28,13 +28,13 @@ from runstream.settings import Settings
 
 FORMAT = 1
 RECORDS = "serve.log"
-"""The log of a service in the background; that of the one before it ends in .1."""
+"""The log of a service in the background; the log of the one before it ends in .1."""
 _BEFORE_MARKED = frozenset({"lock", RECORDS, f"{RECORDS}.1"})
-"""What may be there before the folder is marked as ours."""
+"""Files that may exist before the folder is marked."""
 NEEDED_BYTES = 64 << 20
-"""Below this a start is refused: a log that cannot grow is no use to anybody."""
+"""Free bytes that a start requires: a log that cannot grow is useless."""
 LOCK_VARIABLE = "RUNSTREAM_DATA_DIR_LOCK"
-"""The number of the open file that has the lock, in the environment of a service in the background."""
+"""The environment variable with the number of the inherited open lock file, in a background service."""
 
 
 class DataDir:
@@ -46,10 +46,10 @@ class DataDir:
     @classmethod
     @contextmanager
     def hold(cls, path: Path, needed: int = NEEDED_BYTES) -> Iterator[DataDir]:
-        """Make the folder if need be, check that it is ours and has `needed` free bytes, and hold it alone.
+        """Hold the folder exclusively; make it if it does not exist, and require `needed` free bytes.
 
-        Raises ConflictError when another process holds it, BadRequestError when it is somebody else's folder or
-        of another format, InternalError when it cannot be written.
+        Raise ConflictError when another process holds it, BadRequestError for a folder with other files or of another
+        format, InternalError when it cannot be written.
         """
         path = path.expanduser().resolve()
         with locked(path):
@@ -59,14 +59,14 @@ class DataDir:
             yield cls(path)
 
     def token(self) -> str:
-        """The token of the local API: made once."""
+        """Return the token of the local API; make it the first time."""
         path = self.path / "token"
         if not path.exists():
             replace_file(path, secrets.token_urlsafe(24).encode())
         return path.read_text().strip()
 
     def instance(self) -> str:
-        """The id of the process that uses this folder: made once, so that a restart takes the place of what it was."""
+        """Return the id of the process that uses this folder; made once, so that a restart keeps its identity."""
         path = self.path / "instance"
         if not path.exists():
             replace_file(path, new_id().encode())
@@ -74,7 +74,7 @@ class DataDir:
 
     @contextmanager
     def announced(self, url: str, token: str) -> Iterator[None]:
-        """Let client commands find the service here."""
+        """Let client commands find the service while the block lasts."""
         path = self.path / "service.json"
         replace_file(path, json.dumps({"url": url, "token": token, "pid": os.getpid()}).encode())
         try:
@@ -83,26 +83,26 @@ class DataDir:
             path.unlink(missing_ok=True)
 
     def remembered_port(self) -> int:
-        """The gateway's port the last time; 0 when there was none."""
+        """Return the gateway's last port; 0 for none."""
         path = self.path / "port"
         text = path.read_text().strip() if path.exists() else ""
         return int(text) if text.isdigit() else 0
 
     def remember_port(self, port: int) -> None:
-        """Keep the gateway's port, so that its URL stays the same."""
+        """Store the gateway's port, so that its URL survives a restart."""
         replace_file(self.path / "port", str(port).encode())
 
 
 def needed_bytes(settings: Settings) -> int:
-    """Return how much room a start needs. An executor alone takes no tasks on a full disk, and says so."""
+    """Return the free bytes that a start needs. An executor alone starts on a full disk, and takes no tasks."""
     return 0 if settings.components == ("executor",) else NEEDED_BYTES
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[int]:
-    """Make the folder if need be, check that it is ours, and lock it for this process. Yields the open lock file.
+    """Lock the folder for this process; make it if it does not exist. Yield the open lock file.
 
-    A process that was started with the lock keeps that one. Raises as `DataDir.hold` does.
+    A process that inherited the lock keeps it. Raise as `DataDir.hold` does.
     """
     make_folder(path)
     with _writing(path):
@@ -120,7 +120,7 @@ def locked(path: Path) -> Iterator[int]:
 
 
 def write_holder(lock: int, pid: int) -> None:
-    """Say in the lock file which process holds the folder."""
+    """Write the holder's pid into the lock file."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(pid).encode(), 0)
 
@@ -145,9 +145,9 @@ def make_folder(path: Path) -> None:
 
 
 def holder(path: Path) -> int | None:
-    """The pid of the process that holds the folder; None when nobody does.
+    """Return the pid of the process that holds the folder; None when it is free.
 
-    0, or the pid of an earlier holder, for a moment after a process has taken the lock.
+    For a moment after a process has taken the lock this is 0, or the pid of an earlier holder.
     """
     try:
         lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -181,7 +181,7 @@ def _check_format(path: Path) -> None:
     if not marker.exists():
         if any(entry.name not in _BEFORE_MARKED for entry in path.iterdir()):
             raise BadRequestError(
-                f"{path} has other things in it and is not a data directory of Runstream",
+                f"{path} has other files and is not a data directory of Runstream",
                 code="foreignDataDir",
                 details={"data_dir": str(path)},
                 hint="give an empty folder, or one that does not exist yet, with --data-dir",
@@ -218,7 +218,7 @@ def _check_space(path: Path, needed: int) -> None:
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
-    """Turn what the file system refuses into one sentence with a way out."""
+    """Turn an OSError into an InternalError with a hint."""
     try:
         yield
     except RunstreamError:

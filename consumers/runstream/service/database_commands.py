@@ -43,9 +43,9 @@ from runstream.snapshots.export import parse_until
 class _Found:
     rows: FsckReport
     archive: ArchiveReport | None
-    """None when it was left out."""
+    """None with --no-archive."""
     stalls: list[Stall]
-    """Consumers that stand still. They are no difference: rows and archive are compared as far as they go."""
+    """Stalled consumers; not a difference, because rows and archive are compared only up to their positions."""
 
 
 def fsck_command(

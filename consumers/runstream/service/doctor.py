@@ -62,7 +62,7 @@ Status = Literal["ok", "warning", "problem", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at, how it is, and what to do about it."""
+    """The result of one check: what was found, and what to do about it."""
 
     what: str
     status: Status
@@ -71,12 +71,12 @@ class Finding:
 
 
 def judged(what: str, found: str, *, good: bool, todo: str, otherwise: Status = "problem") -> Finding:
-    """A finding that is ok when `good`; else `otherwise`, with what to do."""
+    """Return a finding that is ok when `good`, else `otherwise` with what to do."""
     return Finding(what, "ok", found) if good else Finding(what, otherwise, found, todo)
 
 
 async def guarded(what: str, findings: AsyncIterator[Finding]) -> AsyncIterator[Finding]:
-    """These findings; when looking fails, a problem that says why instead of the rest."""
+    """Yield the findings; a check that fails yields a problem instead of the rest."""
     try:
         async for finding in findings:
             yield finding
@@ -85,7 +85,7 @@ async def guarded(what: str, findings: AsyncIterator[Finding]) -> AsyncIterator[
 
 
 def running_service(settings: Settings) -> Finding:
-    """Return whether a process holds the data directory, and which."""
+    """Check whether a process holds the data directory."""
     pid = holder(settings.data_dir)
     if pid is not None:
         return Finding("service", "ok", f"running in {settings.data_dir} (process {pid})")
@@ -96,7 +96,7 @@ LOW_BYTES = 2 << 30
 
 
 async def machine(settings: Settings) -> AsyncIterator[Finding]:
-    """What was found on this machine."""
+    """Check Python, disks, and what an executor needs."""
     yield judged(
         "Python",
         f"{platform.python_version()} ({sys.executable})",
@@ -119,13 +119,13 @@ def _disk(folder: Path) -> Finding:
         f"disk of {folder}",
         f"{free / (1 << 30):.1f} GB free",
         good=free >= LOW_BYTES,
-        todo="free some space: when it is full, nothing can be appended any more",
+        todo="free some space: on a full disk no commit can be appended",
         otherwise="problem" if free < NEEDED_BYTES else "warning",
     )
 
 
 async def _sandbox(settings: Settings) -> Finding:
-    """Make a sandbox, as an executor does when it starts."""
+    """Try to make a sandbox, as an executor does when it starts."""
     if settings.executor.sandbox == "off":
         return Finding("sandbox", "warning", "it is off", "tasks can read and change all that this user can")
     reason = await missing_sandbox()
@@ -143,7 +143,7 @@ def _user() -> Finding:
         "user",
         "root" if os.geteuid() == 0 else getpass.getuser(),
         good=os.geteuid() != 0,
-        todo="run the service as a user of its own: what escapes from it then is not root",
+        todo="run the service as its own user, so that a task that escapes is not root",
         otherwise="warning",
     )
 
@@ -163,7 +163,7 @@ _WHAT = "secrets keys"
 
 
 async def secrets_keys(settings: Settings) -> AsyncIterator[Finding]:
-    """Check the file of keys."""
+    """Check that the keys of secrets can be read, by this user alone."""
     path = settings.secrets_key_path
     if settings.secrets_key_file is None and not path.exists():
         if "gateway" in settings.components:
@@ -181,26 +181,26 @@ async def secrets_keys(settings: Settings) -> AsyncIterator[Finding]:
 
 
 SAMPLES = 16
-"""Messages of a stream that are read, from its first to its last; `runstream fsck` reads all of them."""
+"""Number of messages read of each stream, evenly from first to last; `runstream fsck` reads all."""
 _REQUEST_SECONDS = 3.0
 
 
 @dataclass(slots=True)
 class _Streams:
-    """What was found, by name of the stream."""
+    """What was found in the streams of the log, by stream name."""
 
     messages: int = 0
     few: list[str] = field(default_factory=list)
-    """Those with fewer replicas than the settings say."""
+    """Streams with fewer replicas than the settings say."""
     away: list[str] = field(default_factory=list)
     """Replicas that do not follow their leader."""
     compressed: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    """Those that cannot be read, each with the reason."""
+    """Streams that cannot be read, with the reason."""
 
 
 async def log_streams(client: Client, settings: Settings) -> AsyncIterator[Finding]:
-    """Findings on the streams of the epoch that is served."""
+    """Check that every stream of the current epoch has a leader and its replicas, and can be read."""
     description = await streams.described(client, settings.namespace, "runs")
     if description is None:
         yield Finding("log", "ok", f"none yet in namespace {settings.namespace!r}; the first `serve` makes it")
@@ -256,12 +256,12 @@ async def _look_at(client: Client, stream: str, replicas: int, found: _Streams) 
 
 
 def _away(cluster: Mapping[str, Any]) -> list[str]:
-    """The replicas that are offline or behind."""
+    """Return the replicas that are offline or behind."""
     return [peer["name"] for peer in cluster.get("replicas") or () if peer.get("offline") or not peer.get("current")]
 
 
 def _samples(first: int, last: int) -> list[int]:
-    """Sequences spread evenly from the first to the last; none of an empty stream."""
+    """Return sequences spread evenly from the first to the last; empty for an empty stream."""
     if last < first or last == 0:
         return []
     return sorted({first + (last - first) * at // (SAMPLES - 1) for at in range(SAMPLES)})
@@ -288,14 +288,14 @@ OLDEST_NATS = (2, 14)
 SMALLEST_PAYLOAD = 1 << 20
 _CLOCK_SECONDS = 1.0
 _NEARLY_FULL = 0.1
-"""Of the limit."""
+"""Free fraction of the limit below which the store is nearly full."""
 _ALWAYS = "set `sync_interval: always` in the jetstream block of the server's configuration"
 
 
 async def nats_server(settings: Settings, admin_url: str | None, folder: Path | None) -> AsyncIterator[Finding]:
-    """Return what was found at the NATS of the settings.
+    """Check version, durability, limits, clocks and the log's streams at the NATS of the settings.
 
-    `admin_url` is a user of its system account, where there is one; `folder` is that of an embedded server.
+    `admin_url` is a user of its system account, if known; `folder` is the folder of an embedded server.
     """
     async with nats_connection(settings.nats_url, "runstream doctor", 5.0) as client:
         yield _version(client)
@@ -351,7 +351,7 @@ async def _durability(settings: Settings, admin_url: str | None, folder: Path | 
 
 
 async def _all_servers(client: Client) -> list[tuple[str, Mapping[str, Any]]]:
-    """What every server says of its JetStream, by name: the answers that come until half a second is silent."""
+    """Ask all servers about their JetStream; return the answers by name, until none comes for half a second."""
     inbox = client.new_inbox()
     answers = await client.subscribe(inbox)
     await client.publish("$SYS.REQ.SERVER.PING.JSZ", b'{"config":true}', reply=inbox)
@@ -382,7 +382,7 @@ def _server_store(server: str, data: Mapping[str, Any], folder: Path | None) -> 
     used, limit = int(data.get("storage", 0)), int(data.get("config", {}).get("max_storage", 0))
     free = None if folder is None else shutil.disk_usage(folder).free
     store = StoreUse(used, limit if limit > 0 else None, free)
-    again = "it is restarted by itself then" if folder is not None else "then restart it: it refuses writes until then"
+    again = "it then restarts by itself" if folder is not None else "then restart it: it refuses writes until then"
     return judged(
         "NATS store",
         f"{server}: {store}",
@@ -392,7 +392,7 @@ def _server_store(server: str, data: Mapping[str, Any], folder: Path | None) -> 
 
 
 def _nearly_full(store: StoreUse) -> bool:
-    """Return whether less is left than a tenth of the limit."""
+    """Return whether less than a tenth of the limit is left."""
     return store.full or (store.limit is not None and (store.left or 0) < _NEARLY_FULL * store.limit)
 
 
@@ -408,11 +408,11 @@ async def _clock(client: Client) -> Finding:
 
 
 async def _executor_clocks(client: Client, namespace: str) -> AsyncIterator[Finding]:
-    """Compare the clock of each living executor with the server's, as its lease shows it."""
+    """Compare the clock of each living executor with the server's, by its lease."""
     try:
         seen = await ExecutorSightings(LeaseBucket(client, f"{namespace}_executors", 0)).seen()
     except InternalError:
-        return  # no executor was ever here
+        return  # no executor has ever started
     for executor_id, sighting in sorted(seen.items()):
         if abs(sighting.skew) > SKEW_SECONDS:
             yield Finding(
@@ -445,7 +445,7 @@ _DURABLE = {
 
 
 async def postgres(settings: Settings) -> AsyncIterator[Finding]:
-    """What was found at the Postgres of the settings."""
+    """Check version, durability, connections, clock and migrations of Postgres."""
     connection = await connect(settings.database_url, settings.database_schema, application="runstream doctor")
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(connection.close)
@@ -502,7 +502,7 @@ _PROBES = "probes/"
 
 
 async def object_storage(settings: Settings) -> AsyncIterator[Finding]:
-    """What was found at the object storage of the settings. Nothing is left in it."""
+    """Write, list, read and delete a small object."""
     storage = await open_objects(settings, make=False)
     began = time.perf_counter()
     await _probe(storage)
@@ -529,7 +529,7 @@ async def _probe(storage: ObjectStorage) -> None:
 
 
 async def consumers(settings: Settings) -> AsyncIterator[Finding]:
-    """Return a finding for each stall; nothing before the first `serve` has made log and rows."""
+    """Check that every consumer of the log moves; no stalls before the first `serve` has made log and rows."""
     stalls = await _stalls(settings)
     for stall in stalls:
         yield Finding(f"{stall.component} of partition {stall.partition}", "problem", str(stall), stall.todo)
@@ -575,7 +575,7 @@ def doctor_command(
 
 
 async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
-    """All findings. `admin_url` is a user of NATS's system account, where the user gave one."""
+    """Run all checks. `admin_url` is a user of NATS's system account, if the user gave one."""
     findings = [running_service(settings), *[finding async for finding in machine(settings)]]
     findings += [finding async for finding in guarded("secrets keys", secrets_keys(settings))]
     try:
@@ -600,7 +600,7 @@ async def _servers(settings: Settings, admin_url: str | None, nats_folder: Path 
 
 
 def show(findings: Sequence[Finding], output: str) -> int:
-    """Print them; 1 when something is wrong, else 0."""
+    """Print the findings; return 1 for a problem, else 0."""
     if output == "json":
         print_json([{"what": f.what, "status": f.status, "found": f.found, "todo": f.todo} for f in findings])
     else:

@@ -49,7 +49,7 @@ SYNONYMS = {
     "backup": "export",
     "restore": "import",
 }
-"""Words of other tools, and where they are wanted one level deeper, by what they mean here."""
+"""Commands of other tools, and subcommands typed without their group, by the command they mean here."""
 _CONFIG_SUFFIXES = (".yml", ".yaml", ".json", ".jsonnet", ".star")
 
 
@@ -77,16 +77,16 @@ def _command_hint(error: CycloptsError, word: str, command: str) -> str:
 
 
 BROKEN_PIPE = 141
-"""What shells report of a program that SIGPIPE ended: the reader of its output had enough."""
+"""The exit code that shells report for a program ended by SIGPIPE: the reader of its output has closed it."""
 INTERRUPTED = 130
 MISTYPED = 2
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
-"""Numbers of the system's errors, which say nothing to people beside the words that follow."""
+"""Error numbers of the system, redundant beside the text that follows."""
 _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 def run_command(command: Callable[[], object], *, detailed: bool) -> int:
-    """Run a command; its exit code is what it returns, or 1 after an error that was told on stderr."""
+    """Run a command; return its exit code, or 1 after an error that is reported on stderr."""
     prepare_streams()
     try:
         answer = command()
@@ -101,7 +101,7 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
         if isinstance(end.__context__, BrokenPipeError):  # rich ends the process with 1 when it prints help
             return BROKEN_PIPE
         raise
-    except Exception as error:  # noqa: BLE001 - this is the edge: everything is told here, once
+    except Exception as error:  # noqa: BLE001 - the edge reports every error, once
         failed = _of_output(error)
         if failed is not None:
             _give_up(sys.stdout)
@@ -113,8 +113,8 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
 
 
 def tell(error: BaseException, *, detailed: bool) -> None:
-    """Say on stderr what went wrong and what to do; with `detailed` also the chain of causes."""
-    # Here, because most commands end well, and the module brings all of telemetry with it.
+    """Report an error and its hint on stderr; with `detailed` also the chain of causes."""
+    # Imported only on an error, because it loads all of telemetry.
     from runstream.telemetry.logs import without_secrets
 
     known = outermost(error)
@@ -136,12 +136,12 @@ def _write(lines: list[str]) -> None:
     try:
         sys.stderr.write(printable_lines("\n".join(lines)) + "\n")
         sys.stderr.flush()
-    except OSError:  # it cannot be read any more
+    except OSError:  # the reader has closed it
         _give_up(sys.stderr)
 
 
 def sentence(error: BaseException) -> str:
-    """What to tell people of an error, whoever raised it: our own words where there are some."""
+    """Return the message of an error for people: of the outermost RunstreamError, else of the first cause."""
     known = outermost(error)
     if known is not None:
         return _ERRNO.sub("", known.message)
@@ -152,7 +152,7 @@ def sentence(error: BaseException) -> str:
 
 
 def _of_output(error: BaseException) -> OSError | None:
-    """Return why stdout cannot be written to, where that is the error: it names no file, and nobody translated it."""
+    """Return the error of a write to stdout: an OSError without file name that was not translated; else None."""
     if outermost(error) is not None:
         return None
     told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
@@ -164,7 +164,7 @@ def _of_output(error: BaseException) -> OSError | None:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Drop what is still buffered, so that the interpreter does not try to write it at its end."""
+    """Drop the buffered output, so that the interpreter does not try to write it at exit."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

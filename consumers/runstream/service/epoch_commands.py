@@ -40,8 +40,8 @@ from runstream.snapshots.signing import read_public_key
 
 
 @contextlib.asynccontextmanager
-async def importing_place(settings: Settings) -> AsyncIterator[tuple[ServicePlace, Occupy]]:
-    """Connect; everything is closed when the block ends. Raises InternalError for what cannot be reached."""
+async def connected_place(settings: Settings) -> AsyncIterator[tuple[ServicePlace, Occupy]]:
+    """Connect to what importing needs until the block ends. Raise InternalError for a server that is unreachable."""
     await require_migrated(settings.database_url, settings.database_schema)
     database = Database(settings.database_url, settings.database_schema, pool_size=4, application="runstream import")
     try:
@@ -108,7 +108,7 @@ def import_command(
 
 
 def _told(done: Imported | ImportReport, output: str) -> None:
-    if isinstance(done, ImportReport) and done.older:  # what is imported here has said it before it begins
+    if isinstance(done, ImportReport) and done.older:  # a local import has warned before it began
         warn(f"warning: {done.older}")
     if output == "json":
         print_json(done)
@@ -119,7 +119,7 @@ def _told(done: Imported | ImportReport, output: str) -> None:
 async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportReport:
     if key is not None:
         with name_file_in_errors(file), open_snapshot(file, public_key=read_public_key(key)):
-            pass  # whose it is was asked; all the rest the service verifies itself
+            pass  # only the signature: the service verifies everything else
     with service_errors(), _shown() as (step, tell):
         async with connect() as client:
             return await client.snapshots.load(_pieces(file, step), name=file.name, dry_run=dry, tell=tell)
@@ -133,7 +133,7 @@ async def _followed() -> ImportReport:
 
 @contextlib.contextmanager
 def _shown() -> Iterator[tuple[Step, Callable[[ImportProgress], None]]]:
-    """How far the sending is, and then how far the service is."""
+    """Show the progress of the upload, then of the service."""
     with contextlib.ExitStack() as sending, steps() as tell:
         step = sending.enter_context(progress("sending", "MiB"))
 
@@ -159,15 +159,15 @@ async def _pieces(file: Path, step: Step) -> AsyncIterator[bytes]:
 
 def _no_merging() -> BadRequestError:
     return BadRequestError(
-        "two logs cannot be merged: each has given its own numbers to its runs and its own order to its commits, and "
-        "what was decided in one did not know of the other",
+        "two logs cannot be merged: each numbers its own runs and orders its own commits, and decisions in one are "
+        "made without the other",
         code="mergeNotOffered",
         hint="import into a deployment of its own (another namespace and database schema), or replace this one's log",
     )
 
 
 async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Imported:
-    async with reached(settings) as (complete, _), importing_place(complete) as (place, occupy):
+    async with reached(settings) as (complete, _), connected_place(complete) as (place, occupy):
         if older := await older_than(place, snapshot):
             warn(f"warning: {older}")
         if dry:
@@ -178,7 +178,7 @@ async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Impor
 
 
 def lines_of(done: Imported | ImportReport) -> list[str]:
-    """What was done, or would be, for people."""
+    """Return what was imported, or would be, as lines for people."""
     where = f"{done.namespace}, {done.position}, exported {done.created}"
     signed = f", signed by {done.signer}" if done.signer else ", not signed"
     holds = f"{counted(done.commits, 'commit')}, {counted(done.runs, 'run')}"
@@ -275,16 +275,16 @@ def _settings(options: ServerOptions | None) -> Settings:
 
 
 async def _list(settings: Settings) -> list[ListedEpoch]:
-    async with reached(settings) as (complete, _), importing_place(complete) as (place, _):
+    async with reached(settings) as (complete, _), connected_place(complete) as (place, _):
         return await listed_epochs(place)
 
 
 async def _activate(settings: Settings, epoch: int) -> int:
-    async with reached(settings) as (complete, _), importing_place(complete) as (place, occupy):
+    async with reached(settings) as (complete, _), connected_place(complete) as (place, occupy):
         with steps() as tell:
             return await activate(place, epoch, occupy, tell)
 
 
 async def _delete(settings: Settings, epoch: int) -> Epoch:
-    async with reached(settings) as (complete, _), importing_place(complete) as (place, _):
+    async with reached(settings) as (complete, _), connected_place(complete) as (place, _):
         return await delete(place, epoch)

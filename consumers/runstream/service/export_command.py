@@ -43,8 +43,8 @@ STDOUT = "-"
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is to be exported."""
+class _Request:
+    """The options of an export."""
 
     until: LogPosition | datetime | None
     kinds: tuple[ObjectKind, ...]
@@ -82,7 +82,7 @@ def export_command(
         Go on with an interrupted export to this file: its whole segments are kept.
     """
     collect_seldom()
-    asked = _Asked(
+    asked = _Request(
         parse_until(until or "", local=True), parse_kinds(include), SigningKey.read(sign) if sign is not None else None
     )
     options = options or StorageOptions()
@@ -102,7 +102,7 @@ def _require_possible(*, resume: bool, sign: Path | None) -> None:
         )
 
 
-async def _from_log(settings: Settings, asked: _Asked, output: str | None, *, resume: bool) -> None:
+async def _from_log(settings: Settings, asked: _Request, output: str | None, *, resume: bool) -> None:
     if output == STDOUT:
         if resume:
             raise BadRequestError("stdout cannot be resumed", code="exportNotPossible", hint="name a file with -o")
@@ -116,11 +116,11 @@ async def _from_log(settings: Settings, asked: _Asked, output: str | None, *, re
             await file.finish()
     finally:
         if file.begun:
-            sys.stderr.write(f"what was exported is in {file.part}: go on with -o {file.path} --resume\n")
+            sys.stderr.write(f"the partial export is in {file.part}; continue with -o {file.path} --resume\n")
     _say(manifest, str(file.path))
 
 
-async def _export(settings: Settings, asked: _Asked, send: Send, resumed: Resumed | None) -> Manifest:
+async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resumed | None) -> Manifest:
     async with (
         reached(settings) as (complete, _),
         nats_connection(complete.nats_url, "runstream export") as client,
@@ -156,14 +156,14 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
         await database.close()
 
 
-def _require_same(resumed: Resumed, same_log: bool, asked: _Asked) -> None:
-    """What is resumed is what was begun, from the same log."""
+def _require_same(resumed: Resumed, same_log: bool, asked: _Request) -> None:
+    """Raise BadRequestError unless the resumed export has the same log and the same options."""
     header = resumed.header
     if not same_log:
         raise BadRequestError(
             f"the file was begun from another log: {header.namespace}, epoch {header.epoch}",
             code="otherLog",
-            hint="remove the part that is there, and export anew",
+            hint="delete the partial file and export again",
         )
     until = asked.until if isinstance(asked.until, datetime) else None
     begun_so = asked.until is None or until == header.until or asked.until == LogPosition(header.epoch, header.ends)
@@ -171,7 +171,7 @@ def _require_same(resumed: Resumed, same_log: bool, asked: _Asked) -> None:
         raise BadRequestError(
             "the file was begun with another --until or --with",
             code="otherExport",
-            hint="say the same as then, or nothing: what was begun is gone on with",
+            hint="repeat the options of the first export, or leave them out",
         )
 
 
@@ -208,7 +208,7 @@ async def _stdout(content: bytes) -> None:
 
 
 def _say(manifest: Manifest, where: str) -> None:
-    """On stderr: stdout may be the snapshot."""
+    """Report on stderr, because stdout may be the snapshot."""
     objects = sum(found.objects for found in manifest.objects)
     more = f", {counted(objects, 'object')}" if objects else ""
     if manifest.parked:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 ASK = "__complete"
-"""Asks for what completes a command line; the scripts of `runstream completion` do."""
+"""The hidden command that completion scripts call."""
 _SERVICE = Group("The service", sort_key=2)
 
 
 class _OnlyAtTheRoot:
-    """Shows the options of all commands in `runstream --help`, and not again in the help of each command."""
+    """A formatter that shows the global options in `runstream --help` only."""
 
     at_root = True
 
@@ -43,7 +43,7 @@ _GLOBAL = Group("Options of all commands", sort_key=0, help_formatter=_only_at_r
 
 
 def _shown_default(value: object) -> str | None:
-    """Return the default as help shows it; None for one that says nothing."""
+    """Return the default as help shows it; None for an empty one."""
     return None if value in (False, "", None) else str(value)
 
 
@@ -94,7 +94,7 @@ def launch(
 
 
 def _meant(tokens: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the words with `help` and `version` as the options that they mean."""
+    """Return the words with `help` and `version` turned into options."""
     match tokens:
         case ("help", *command):
             return (*command, "--help")
@@ -107,7 +107,7 @@ def _run(tokens: tuple[str, ...]) -> object:
     return app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
 
 
-# Named, not imported: a command costs only what it needs itself.
+# Named, not imported, so that a command loads only what it needs.
 app.command(
     "runstream.cli.init_command:init",
     name="init",
@@ -222,7 +222,7 @@ def command_line(words: Sequence[str]) -> int:
 
 
 def _prepare_help(words: Sequence[str]) -> None:
-    """Let the help of a command end with its examples, and leave out the options of all commands."""
+    """Let the help of a command end with its examples and leave out the global options."""
     rest = [word for word in words if word not in ("--help", "-h", "help", "--detailed-errors")]
     while rest and rest[0].startswith("--"):
         del rest[: 1 if "=" in rest[0] else 2]

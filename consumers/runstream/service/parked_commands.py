@@ -49,19 +49,19 @@ _SHOWN_BEHIND = 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A commit that is parked, or was skipped."""
+    """A commit that is parked or was skipped."""
 
     message: RawMessage
     parked: ParkedCommit | None
-    """None when it is not parked any more."""
+    """None when it is no longer parked."""
     behind: tuple[Position, ...]
-    """The commits of its aggregate that wait behind it."""
+    """Later commits of its aggregate, parked behind it."""
     decided: SkipDecision | None
-    """None when nothing was decided about it."""
+    """None unless it was skipped."""
 
 
 async def find(log: Log, database: Database, position: Position) -> Found:
-    """The commit. Raises NotExistError when it is neither parked nor skipped."""
+    """Return the commit. Raise NotExistError when it is neither parked nor skipped."""
     async with database.snapshot() as transaction:
         parked = await list_parked(transaction, position.partition, position.epoch)
     one = next((each for each in parked if each.position == position), None)
@@ -82,7 +82,7 @@ async def find(log: Log, database: Database, position: Position) -> Found:
 
 
 def lines_of(found: Found) -> list[str]:
-    """For people."""
+    """Return the commit as lines for people."""
     message = found.message
     lines = [
         f"position   {message.position}",
@@ -107,7 +107,7 @@ def lines_of(found: Found) -> list[str]:
 
 
 def json_of(found: Found) -> dict[str, object]:
-    """For programs: of the body one of `json`, `text` and `base64`."""
+    """Return the commit as JSON values; one of `json`, `text` and `base64` of the body is not null."""
     message, parked, one = found.message, found.parked, found.decided
     json, text, base64 = body_of(message)
     return {
@@ -126,7 +126,7 @@ def json_of(found: Found) -> dict[str, object]:
 
 
 def body_of(message: RawMessage) -> tuple[bytes | None, str | None, str | None]:
-    """The body as JSON, as text or in base64: the first of these that it is. What is corrupt is as it was stored."""
+    """Return the body as JSON, else as text, else in base64; a corrupt body as it was stored."""
     body = glance.body_of(message)
     if _is_json(body):
         return body, None, None

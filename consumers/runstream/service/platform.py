@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 _CONNECT_SECONDS = 3.0
-"""How long one attempt to reach NATS takes; a process that serves attempts it again and again."""
+"""Bound of one attempt to reach NATS, in seconds; a serving process keeps trying."""
 _LOG_SECONDS = 10.0
-"""How long a process without database waits at once for a log that another one makes."""
+"""Bound of one wait for the log, in seconds, in a process without database: another process makes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,16 @@ class Platform:
     log: JetStreamLog
     objects: ObjectStorage
     database: Database | None
-    """None in a process that has executors alone."""
+    """None in a process with executors only."""
     deployment: str
-    """Its id; empty in a process without database."""
+    """The deployment's id; empty in a process without database."""
     nats_folder: Path | None = None
-    """Of the NATS server that this process has embedded, if it has."""
-    told: dict[str, Fact] = field(default_factory=dict)
-    """What components add to /readyz."""
+    """The folder of the embedded NATS server; None where a URL is given."""
+    component_facts: dict[str, Fact] = field(default_factory=dict)
+    """Facts that components add to /readyz."""
 
     def pool(self) -> Database:
-        """The database, for a component that has one. Raises InternalError in a process without."""
+        """Return the database. Raise InternalError in a process without one."""
         if self.database is None:
             raise InternalError("this process has no database", code="noDatabase")
         return self.database
@@ -67,21 +67,21 @@ class Platform:
         return ServicePlace(self.nats, settings.nats_url, self.pool(), settings.namespace, SERVICE, settings.replicas)
 
     def checks(self) -> Mapping[str, Check]:
-        """What has to be there for this process to be ready."""
+        """Return the checks that must pass for this process to be ready."""
         checks: dict[str, Check] = {"nats": self._check_nats}
         if self.database is not None:
             checks["database"] = self._check_database
         return checks
 
     def facts(self) -> Mapping[str, Fact]:
-        """What else there is to know of whether this process can work."""
-        return {"nats_store": self._nats_store, **self.told}
+        """Return further facts for /readyz."""
+        return {"nats_store": self._nats_store, **self.component_facts}
 
     async def _check_nats(self) -> None:
         if not self.nats.is_connected:
             raise InternalError("NATS is not connected", code="natsUnreachable")
         await self.nats.flush(timeout=1)
-        store = await self._store()  # JetStream needs a quorum: a server that is alone in its cluster does not answer
+        store = await self._store()  # JetStream needs a quorum: one server of a cluster alone does not answer
         full = answers_of(self.nats).full or ("it is full" if store.full else "")
         if full:
             raise InternalError(f"the store of NATS takes no more: {full} ({store})", code="notStored")
@@ -107,9 +107,9 @@ class Platform:
 async def open_platform(
     settings: Settings, telemetry: Telemetry, *, database: bool, nats_folder: Path | None = None
 ) -> AsyncIterator[Platform]:
-    """Connect; everything is closed when the block ends. Raises InternalError for what cannot be reached.
+    """Connect to NATS, Postgres and the object storage until the block ends.
 
-    `nats_folder` is that of an embedded NATS server.
+    `nats_folder` is the folder of an embedded NATS server. Raise InternalError for a server that cannot be reached.
     """
     async with contextlib.AsyncExitStack() as stack:
         nats = await stack.enter_async_context(nats_connection(settings.nats_url, seconds=_CONNECT_SECONDS))
@@ -117,7 +117,7 @@ async def open_platform(
         pool: Database | None = None
         deployment = ""
         if database:
-            # Imported where they are wanted: a process that has executors alone does not pay for a database.
+            # A process with executors only does not pay for these imports.
             from runstream.database import Database
             from runstream.datamanager.startup import LogPlace, prepare_log
 

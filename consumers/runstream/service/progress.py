@@ -12,19 +12,19 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 SAY_SECONDS = 10.0
-"""Between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 _UNITS = {"storing objects": "objects"}
 
 Step = Callable[[int, int], None]
-"""Told how much is done, and of how much."""
+"""Called with the amount done, and the total."""
 Tell = Callable[[str, int, int], None]
-"""Told what is done, how much of it is done, and of how much; 0 when nobody knows."""
+"""Called with the name of the step, the amount done, and the total; 0 for an unknown total."""
 
 
 @contextlib.contextmanager
 def progress(what: str, unit: str = "commits") -> Iterator[Step]:
-    """Show how far something is while the block lasts: `what` it does, with which `unit`."""
+    """Show the progress of `what`, counted in `unit`, while the block lasts."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield _Lines(what, unit).step
@@ -43,7 +43,7 @@ def progress(what: str, unit: str = "commits") -> Iterator[Step]:
 
 @contextlib.contextmanager
 def steps() -> Iterator[Tell]:
-    """Show how far a work is that is done in steps, one after the other, each with a bar or lines of its own."""
+    """Show the progress of successive steps, each with its own bar or lines."""
     with contextlib.ExitStack() as shown:
         current = ""
         step: Step = _nothing
@@ -69,7 +69,7 @@ class _Rate(ProgressColumn):
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        """What was done, and how much of it a second."""
+        """Return the amount done, and the rate."""
         speed = task.finished_speed or task.speed
         return Text(f"{task.completed:,.0f} {self._unit}" + (f", {speed:,.0f}/s" if speed else ""))
 
@@ -81,7 +81,7 @@ class _Lines:
         self._before = -1
 
     def step(self, done: int, total: int) -> None:
-        """Say it, if nothing was said lately."""
+        """Write a line, at most one every `SAY_SECONDS`."""
         now = time.monotonic()
         if self._before < 0:
             self._before = done

@@ -39,33 +39,33 @@ from runstream.telemetry.process import Telemetry, setup_telemetry
 
 log = structlog.get_logger()
 STOP_SECONDS = 9.5
-"""All that a stop may take, from the first signal to the end of the last server."""
+"""Bound of a stop, in seconds, from the first signal to the end of the last server."""
 
 
 class StopRequest:
-    """Whether somebody wants this process to stop, and how urgently."""
+    """The request to stop this process, and its urgency."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.insisted = asyncio.Event()
         self._asked_at: float | None = None
         self.serving = False
-        """Whether the process has started and waits for the request itself."""
+        """Whether the process has started; then it handles the request itself."""
 
     def stopped_by_itself(self) -> None:
-        """Forget how long a stop took that was not asked for: the process goes on."""
+        """Reset the time of a stop that no signal requested: the process continues."""
         self.serving = False
         if not self.asked.is_set():
             self._asked_at = None
 
     def remaining(self, least: float) -> float:
-        """Seconds that are left for stopping, but at least these; all of them when nobody has asked."""
+        """Return the seconds left for stopping, at least `least`. The time starts with the signal or the first call."""
         if self._asked_at is None:
             self._asked_at = asyncio.get_running_loop().time()
         return max(least, self._asked_at + STOP_SECONDS - asyncio.get_running_loop().time())
 
     def on_signal(self, number: signal.Signals) -> None:
-        """Take a signal."""
+        """Handle a signal."""
         if self.asked.is_set():
             log.warning("stopping at once", action="stop_forced", signal=number.name)
             self.insisted.set()
@@ -76,7 +76,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Take the signals of this process while the block lasts. In its main thread."""
+        """Handle the signals of this process while the block lasts; main thread only."""
         loop = asyncio.get_running_loop()
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means: go on without the terminal
@@ -91,7 +91,7 @@ class StopRequest:
 
 
 SERVERS_SECONDS = 2.0
-"""What is kept of the time for stopping for telemetry and the servers."""
+"""Seconds of a stop that are reserved for telemetry and the servers."""
 START_SECONDS = 60.0
 _FORCED_COMPONENT_SECONDS = 0.2
 
@@ -100,9 +100,9 @@ _FORCED_COMPONENT_SECONDS = 0.2
 async def running(
     components: Sequence[Component], request: StopRequest, checks: Mapping[str, Check] = MappingProxyType({})
 ) -> AsyncIterator[None]:
-    """Start these, one after the other; stop them when the block ends.
+    """Start the components in order; stop them in the opposite order when the block ends.
 
-    `checks` tell what is away when a component does not start in time.
+    `checks` name what is missing when a component does not start in time.
     """
     started: list[Component] = []
     try:
@@ -115,7 +115,7 @@ async def running(
 
 
 async def first_end(components: Sequence[Component]) -> InternalError:
-    """Wait until one of them ends by itself, and say which and why."""
+    """Wait until a component ends by itself; return the error that says which and why."""
     waiting = {asyncio.create_task(component.wait()): component for component in components}
     try:
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -133,7 +133,7 @@ def _ended(component: Component, cause: BaseException | None) -> InternalError:
         f"the {component.name} has ended{why}",
         code="componentEnded",
         details={"component": component.name},
-        hint=(known.hint if known is not None else "") or "its last log records say what happened; start it again",
+        hint=(known.hint if known is not None else "") or "see its last log records; then start it again",
     )
     error.__cause__ = cause
     return error
@@ -150,7 +150,7 @@ async def _start(component: Component, checks: Mapping[str, Check]) -> None:
             f"the {component.name} has not started within {START_SECONDS:.0f} seconds",
             code="componentNotStarted",
             details={"failing": failing},
-            hint="its log records say what it waits for",
+            hint="see its log records for what it waits for",
         ) from error
     except RunstreamError:
         raise
@@ -187,14 +187,14 @@ _TELEMETRY_SECONDS = 1.0
 _FORCED_SERVER_SECONDS = 0.5
 
 Ready = Callable[[Settings, Parts], None]
-"""Told when all components serve, with the complete settings."""
+"""Called when all components serve, with the complete settings."""
 
 
 async def serve(settings: Settings, data_dir: DataDir, ready: Ready) -> None:
-    """Run the components of the settings in a data directory that is held, until a signal stops them.
+    """Run the components of the settings in a held data directory until a signal stops them.
 
-    Raises BadRequestError or ConflictError for settings that cannot work here, InternalError when a component or
-    an embedded server ends by itself or what is needed cannot be reached.
+    Raise BadRequestError or ConflictError for settings that cannot work here, InternalError when a component or an
+    embedded server ends by itself, or a server cannot be reached.
     """
     _check_servers(settings)
     if settings.secrets_key_file is not None and {"gateway", "executor"} & set(settings.components):
@@ -216,7 +216,7 @@ async def serve(settings: Settings, data_dir: DataDir, ready: Ready) -> None:
 
 
 def needs_database(settings: Settings) -> bool:
-    """Whether a component of this process uses Postgres; an executor does not."""
+    """Return whether a component of this process uses Postgres; an executor does not."""
     return not _NEED_DATABASE.isdisjoint(settings.components)
 
 
@@ -228,7 +228,7 @@ class _Process:
     request: StopRequest
     ready: Ready
     said: list[str] = field(default_factory=list)
-    """The URL that was told; a process that goes on after it waited tells it once."""
+    """The announced URL: announced once, also when the process waits and continues."""
 
     async def run(self) -> None:
         database = needs_database(self.settings)
@@ -246,7 +246,7 @@ class _Process:
                         await waiting.until_next_attempt(error)
 
     async def _serve(self, settings: Settings, servers: Servers, waiting: Waiting) -> None:
-        """Start all components and serve until the end. Raises what keeps them from it."""
+        """Start all components and serve until the end. Raise what prevents it."""
         database = needs_database(self.settings)
         if database:
             await _migrate(settings)
@@ -264,7 +264,7 @@ class _Process:
                     await self._until_the_end(parts, servers, platform)
 
     def _stop_seconds(self) -> float:
-        """How long the servers may take to stop: what is left, or little when somebody insists."""
+        """Return the bound of the servers' stop: the time left, or very little after a second signal."""
         return _FORCED_SERVER_SECONDS if self.request.insisted.is_set() else self.request.remaining(SERVERS_SECONDS)
 
     @contextlib.contextmanager
@@ -277,7 +277,7 @@ class _Process:
             yield
 
     async def _until_the_end(self, parts: Parts, servers: Servers, platform: Platform) -> None:
-        """Wait until somebody asks to stop. Raises the error of a part that ends by itself."""
+        """Wait for a request to stop. Raise the error of a component or server that ends by itself."""
         self.request.serving = True
         asked = asyncio.create_task(self.request.asked.wait())
         deaths = [
@@ -296,7 +296,7 @@ class _Process:
 
 
 async def _no_restart(servers: Servers, platform: Platform) -> InternalError:
-    """Restart the embedded NATS where its store needs it; wait until that fails, and say so."""
+    """Restart the embedded NATS when its store needs it; return the error of a restart that fails."""
     if servers.nats is not None:
         try:
             await keep_room(servers.nats, platform.nats)
@@ -306,7 +306,7 @@ async def _no_restart(servers: Servers, platform: Platform) -> InternalError:
     return await ended
 
 
-# A process that has executors alone does not import what is for the database.
+# A process with executors only does not import what is for the database.
 
 
 async def _migrate(settings: Settings) -> None:
@@ -331,7 +331,7 @@ async def _telemetry(settings: Settings) -> AsyncIterator[Telemetry]:
 
 
 def _check_servers(settings: Settings) -> None:
-    """Embedded servers listen on this machine alone, with credentials of their own: other processes cannot use them."""
+    """Raise BadRequestError for part of a service without URLs: other processes cannot reach embedded servers."""
     alone = {"gateway", "scheduler"} <= set(settings.components)
     missing = [
         option

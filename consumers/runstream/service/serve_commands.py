@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from runstream.service.wiring import Parts
 
 STOP_SECONDS = 15
-"""How long a stop may take before this is an error: longer than the service gives itself."""
+"""Bound of `runstream stop`, in seconds: longer than the service gives itself."""
 _HOLDER_SECONDS = 2.0
-"""How long a process may take to say that it holds the directory."""
+"""Bound, in seconds, between taking the lock and writing the pid into it."""
 _LOOK_AGAIN_SECONDS = 0.01
 _TOLD = 20
-"""How many lines of its records are shown when it does not start."""
+"""Number of lines of its log that are shown when it does not start."""
 
 
 def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
-    """Start `runstream serve` in the background, with its records in `serve.log`; returns when it serves.
+    """Start `runstream serve` in the background, logging to `serve.log`; return when it serves.
 
-    One that serves from this directory already is left as it is. Raises InternalError when it does not start.
+    A service that already runs in this directory stays as it is. Raise InternalError when it does not start.
     """
     pid = holder(data_dir)
     if pid is not None:
@@ -53,7 +53,7 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
         lines = _ready_lines(process)
         if not lines:
             raise not_started(process, records)
-        process.returncode = 0  # it goes on without us: nothing is to wait for it
+        process.returncode = 0  # it outlives us; without this, Popen warns
     sys.stdout.write("".join(lines))
     sys.stdout.write(f"  stop      {program_command()} stop\n  log       {records}\n")
     return 0
@@ -86,7 +86,7 @@ def _program(called: str) -> list[str]:
 
 
 def _ready_lines(process: subprocess.Popen[str]) -> list[str]:
-    """What it says when it serves, without how to stop it; nothing when it ended instead."""
+    """Return the lines that it prints when it serves, without the last; empty when it ended instead."""
     lines: list[str] = []
     if process.stdout is not None:
         for line in process.stdout:
@@ -121,7 +121,7 @@ def stop_detached(data_dir: Path) -> int:
     if pid is None:
         sys.stdout.write(f"no service is running in {data_dir}\n")
         return 0
-    with contextlib.suppress(ProcessLookupError):  # it ends by itself
+    with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
         os.kill(pid, signal.SIGTERM)
     _wait_until_free(data_dir, pid)
     sys.stdout.write(f"the service in {data_dir} has stopped\n")
@@ -155,7 +155,7 @@ def _has_lock_open(data_dir: Path, pid: int) -> bool:
 
 
 def _wait_until_free(data_dir: Path, pid: int) -> None:
-    """The lock of the directory is free once its process has ended."""
+    """Wait until the lock of the directory is free, which it is once its process has ended."""
     previous = signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(STOP_SECONDS)
     lock = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -165,7 +165,7 @@ def _wait_until_free(data_dir: Path, pid: int) -> None:
         raise InternalError(
             f"process {pid} has not stopped within {STOP_SECONDS} seconds",
             code="serviceNotStopped",
-            hint=f"see what it does, or end it with: kill -9 {pid}",
+            hint=f"look at its log, or end it with: kill -9 {pid}",
         ) from error
     finally:
         signal.alarm(0)
@@ -196,7 +196,7 @@ def serve_command(
         after = sys.argv[sys.argv.index("serve") + 1 :]
         return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
     with DataDir.hold(settings.data_dir, needed_bytes(settings)) as data_dir:
-        # Importing takes a second; `runstream stop` finds the process meanwhile.
+        # Importing takes a second; `runstream stop` finds the process by its lock meanwhile.
         from runstream.service.serve import serve
 
         collect_seldom()
@@ -210,7 +210,7 @@ def stop_command() -> int:
 
 
 def say_ready(settings: Settings, parts: Parts) -> None:
-    """Say what to do next, on stdout, which is otherwise silent."""
+    """Print where the service is and what to do next; nothing else is printed on stdout."""
     lines = [f"runstream serves {', '.join(settings.components)} at {parts.web.url}"]
     if parts.gateway:
         us = program_command()

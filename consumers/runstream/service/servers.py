@@ -27,7 +27,7 @@ from runstream.telemetry import setup_logging
 
 
 def require_port(host: str, port: int) -> None:
-    """Raise ConflictError unless something could listen there now; 0 stands for any port."""
+    """Raise ConflictError unless a server can listen on this address now; port 0 is any free port."""
     try:
         found = free_port(host, port)
     except OSError as error:
@@ -52,13 +52,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What is embedded in this process; None is somebody else's, reached by URL."""
+    """The embedded servers of this process; None where a URL is given."""
 
     nats: NatsServer | None
     postgres: PostgresServer | None
 
     async def first_death(self) -> InternalError:
-        """Wait until one of them ends by itself, and say so."""
+        """Wait until one of them ends by itself; return the error that says so."""
         if not self._all():
             await asyncio.Event().wait()
         waiting = [asyncio.create_task(_death(server)) for server in self._all()]
@@ -70,7 +70,7 @@ class Servers:
                 task.cancel()
 
     async def stop(self, seconds: float) -> None:
-        """Stop them; after these seconds, kill them."""
+        """Stop them; kill them after this many seconds."""
         async with asyncio.TaskGroup() as group:
             for server in self._all():
                 group.create_task(server.stop(seconds))
@@ -83,10 +83,10 @@ class Servers:
 async def embedded_servers(
     settings: Settings, *, database: bool, stop_seconds: Callable[[], float]
 ) -> AsyncIterator[tuple[Servers, Settings]]:
-    """Start what has no URL; gives the servers and the settings with all URLs in place.
+    """Start a server for each missing URL; yield the servers, and the settings with all URLs.
 
-    `database`: whether any component of this process needs Postgres at all. `stop_seconds` is asked at the end:
-    how long the servers may take to stop.
+    `database`: whether a component of this process uses Postgres. `stop_seconds` is called at the end and bounds the
+    stop of the servers.
     """
     nats = NatsServer(settings.data_dir / "nats") if not settings.nats_url else None
     postgres = PostgresServer(settings.data_dir / "postgres") if database and not settings.database_url else None
@@ -129,7 +129,7 @@ MAX_PAUSE_SECONDS = 300.0
 async def keep_room(
     server: NatsServer, nc: Client, *, room: int = ROOM_BYTES, look_seconds: float = LOOK_SECONDS
 ) -> None:
-    """Restart the server whenever it refuses to store and there is room, until cancelled."""
+    """Restart the server whenever it refuses writes although there is room, until cancelled."""
     pause = look_seconds
     while True:
         await asyncio.sleep(pause)
@@ -164,12 +164,12 @@ def _left(server: NatsServer) -> int:
 
 @contextlib.asynccontextmanager
 async def reached(settings: Settings) -> AsyncIterator[tuple[Settings, str | None]]:
-    """The settings with all URLs in place, and the URL of a user of NATS's system account where we have one.
+    """Yield the settings with all URLs, and the URL of a user of NATS's system account where one is known.
 
-    Servers that are embedded and do not run are started for as long as the block lasts. Raises NotExistError when
-    there is nothing in the data directory.
+    Embedded servers that are not running run while the block lasts. Raise NotExistError when the data directory is
+    empty.
     """
-    setup_logging("warning")  # on stderr: what a command prints may be read by a program
+    setup_logging("warning")  # on stderr, because programs may read stdout
     if settings.nats_url and settings.database_url:
         yield settings, None
     elif holder(settings.data_dir) is not None:
@@ -189,7 +189,7 @@ async def reached(settings: Settings) -> AsyncIterator[tuple[Settings, str | Non
 
 
 def _of_running(settings: Settings) -> tuple[Settings, str | None]:
-    """What the process that holds the data directory has started."""
+    """Return the URLs of the servers that the holder of the data directory has started."""
     admin_url = None
     try:
         if not settings.nats_url:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
-from runstream.cli.output import Column, print_json, print_table, say
+from runstream.cli.output import Column, Output, print_json, print_table, say
 from runstream.commits import LogPosition
 from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
@@ -23,7 +20,6 @@ from runstream.snapshots.signing import fingerprint, make_keys, read_public_key
 from runstream.snapshots.verify import VerifyReport, verify
 
 _SHOWN = 20
-Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
 
 
 def verify_command(file: Path, /, *, key: Path | None = None, output: Output = "table") -> int:
@@ -153,11 +149,7 @@ def _show(snapshot: Snapshot) -> None:
         ("objects", f"{sum(found.objects for found in manifest.objects):,}"),
         ("size", counted(snapshot.size, "byte")),
         ("signed with", snapshot.signer or "nothing"),
-        *(
-            ("parked", f"{one.partition}/{one.sequence} {one.subject}: {one.reason}")
-            for one in manifest.parked[:_SHOWN]
-        ),
-        *((("parked", f"and {len(manifest.parked) - _SHOWN:,} more"),) if len(manifest.parked) > _SHOWN else ()),
+        *(("parked", line) for line in _parked(manifest)),
         *(("left out", what) for what in manifest.left_out),
     )
     print_table((Column(""), Column("", wraps=True)), facts, "")

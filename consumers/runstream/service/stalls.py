@@ -31,16 +31,16 @@ from runstream.telemetry.logs import without_secrets
 from runstream.telemetry.metrics import ARCHIVE_STALLED_SECONDS, PARKED_SECONDS, PROJECTION_STALLED_SECONDS
 
 PROJECTION_SECONDS = 10.0
-"""No partition stands still for longer by any single fault: a new owner has it by then."""
+"""Bound for a projection, in seconds: after any single fault, a new owner has the partition by then."""
 ARCHIVE_SECONDS = 60.0
-"""The archive closes a segment every 4 s, and a storage that is busy may take longer."""
+"""Bound for the archive, in seconds: it closes a segment every 4 s, and a busy storage takes longer."""
 LOOK_SECONDS = 5.0
-"""Nothing tells of a consumer that does nothing, so it has to be looked for."""
+"""Interval of checks, in seconds; a stall raises no event."""
 FRESH_SECONDS = 1.0
-"""Probes that come within so long of a look are answered with what it found."""
+"""Age, in seconds, up to which a probe gets the last result."""
 _LOOKING_SECONDS = 10.0
 _PARTS = {"projection": "scheduler", "archive": "datamanager"}
-"""Which component of a process is the consumer."""
+"""The component that runs each consumer."""
 log = structlog.get_logger()
 
 Consumer: TypeAlias = Literal["projection", "archive"]
@@ -52,13 +52,13 @@ class Stall:
 
     component: Consumer
     kind: Literal["parked", "behind"]
-    """`parked`: some commits are left out, the others go on. `behind`: nothing goes on."""
+    """`parked`: some commits are left out, the others are applied. `behind`: none is applied."""
     partition: int
     position: str
-    """EPOCH/PARTITION/SEQUENCE of the first commit that waits."""
+    """EPOCH/PARTITION/SEQUENCE of the first pending commit."""
     since: datetime
     commits: int
-    """How many commits wait."""
+    """Number of pending commits."""
     why: str
     todo: str
 
@@ -73,13 +73,13 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
-    """A log, and where its consumers keep how far they are."""
+    """A log and the positions of its consumers: in the database, the archive and their processes."""
 
     log: ReadableLog
     database: Database
     questions: Questions
     objects: ObjectStorage | None = None
-    """Where the archive is; None leaves the archive out."""
+    """The storage of the archive; None ignores the archive."""
 
     async def stalls(self, now: datetime | None = None) -> list[Stall]:
         """Return all consumers that stand still at `now` (UTC), the projections first.
@@ -97,7 +97,7 @@ class Consumed:
         return [*parked, *(stall for stall in behind if stall is not None)]
 
     async def _rows(self) -> tuple[list[Stall], dict[int, int]]:
-        """Return what is parked, and how far each partition is projected."""
+        """Return the stalls of parked commits, and the projected sequence of each partition."""
         epoch = self.log.subjects.epoch
         where = (checkpoints.c.projection == PROJECTION, checkpoints.c.epoch == epoch)
         async with self.database.snapshot() as transaction:
@@ -118,8 +118,8 @@ class Consumed:
         waiting = await self._waiting(partition, reached, now, ARCHIVE_SECONDS)
         return None if waiting is None else _behind("archive", waiting, said, now, ARCHIVE_SECONDS)
 
-    async def _waiting(self, partition: int, reached: int, now: datetime, seconds: float) -> Waiting | None:
-        """Return what waits behind `reached`; None when nothing has waited for `seconds`."""
+    async def _waiting(self, partition: int, reached: int, now: datetime, seconds: float) -> Backlog | None:
+        """Return the commits after `reached`; None when none has been pending for `seconds`."""
         end = await self.log.end(partition)
         if end <= reached:
             return None
@@ -127,17 +127,17 @@ class Consumed:
             (first,) = await reader.next_batch(1)
         if now - first.stored_at < timedelta(seconds=seconds):
             return None
-        return Waiting(first.position, first.stored_at, end - reached)
+        return Backlog(first.position, first.stored_at, end - reached)
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Commits that a consumer has not taken in."""
+class Backlog:
+    """Commits that a consumer has not processed."""
 
     position: Position
-    """Of the first."""
+    """The position of the first."""
     since: datetime
-    """When the first was stored in the log."""
+    """When the first was stored (UTC)."""
     commits: int
 
 
@@ -152,9 +152,9 @@ def _parked(first: ParkedCommit, count: int) -> Stall:
 
 
 def _behind(
-    component: Consumer, waiting: Waiting, said: ConsumerProgress | NoAnswer, now: datetime, seconds: float
+    component: Consumer, waiting: Backlog, said: ConsumerProgress | NoAnswer, now: datetime, seconds: float
 ) -> Stall | None:
-    """Return the stall of a consumer for which commits wait; None when it moves, however slowly."""
+    """Return the stall of a consumer with pending commits; None when it moves, however slowly."""
     part, since = _PARTS[component], waiting.since
     if said is NoAnswer.NO_RESPONDERS:
         why = f"no {part} has it"
@@ -181,10 +181,10 @@ def _behind(
 
 
 async def _archived(said: ConsumerProgress | NoAnswer, archive: Archive) -> dict[int, int]:
-    """Return how far each partition is archived; nothing where there is no archive.
+    """Return the archived sequence of each partition; empty without an archive.
 
-    The datamanager knows it even while the object storage, which may be why it stands still, does not answer. Where
-    neither says it, `runstream doctor` tells of the storage, and `runstream fsck` of a damaged archive.
+    The datamanager knows it even while the object storage, a likely cause of the stall, does not answer. Where neither
+    answers, `runstream doctor` reports the storage, and `runstream fsck` a damaged archive.
     """
     if isinstance(said, ConsumerProgress) and said.reached:
         return said.reached
@@ -196,27 +196,27 @@ async def _archived(said: ConsumerProgress | NoAnswer, archive: Archive) -> dict
 
 
 class StallWatch(Component):
-    """Keeps the metrics of stalls, and answers which there are."""
+    """A component that keeps the metrics of stalls and answers which there are."""
 
     name = "stall watch"
 
     def __init__(self, consumed: Callable[[], Consumed]) -> None:
-        """`consumed` gives the log in the epoch that is served."""
+        """`consumed` returns the log of the current epoch."""
         super().__init__()
         self._consumed = consumed
         self._last: list[Stall] = []
         self._looked_at = -FRESH_SECONDS
-        """By the loop's clock."""
+        """Time of the last check, by the loop's clock."""
         self._looking = asyncio.Lock()
 
     async def run(self) -> None:
-        """Look again and again until `stopping` is set."""
+        """Check every `LOOK_SECONDS` until `stopping` is set."""
         self.started.set()
         while not await wait_for_event(self.stopping, LOOK_SECONDS):
             await self.stalls()
 
     async def stalls(self) -> list[Stall]:
-        """Return the stalls of now; those found last where NATS or Postgres cannot be reached."""
+        """Return the current stalls; the last ones when NATS or Postgres cannot be reached."""
         clock = asyncio.get_running_loop().time
         async with self._looking:
             if clock() - self._looked_at < FRESH_SECONDS:
@@ -226,18 +226,18 @@ class StallWatch(Component):
                 async with asyncio.timeout(_LOOKING_SECONDS):
                     self._last = await consumed.stalls()
             except (RunstreamError, TimeoutError) as error:
-                log.debug("stalls cannot be looked for", action="stalls_unknown", error=str(error))
+                log.debug("stalls cannot be checked now", action="stalls_unknown", error=str(error))
             self._looked_at = clock()
             measure(self._last, consumed.log.partitions)
         return self._last
 
     async def told(self) -> list[dict[str, object]]:
-        """Return the stalls of now as JSON has them, for /readyz."""
+        """Return the current stalls as JSON values, for /readyz."""
         return [{**asdict(stall), "since": stall.since.isoformat()} for stall in await self.stalls()]
 
 
 def measure(stalls: Iterable[Stall], partitions: int) -> None:
-    """Set the metrics: for each partition the seconds since it stands still, 0 where it does not."""
+    """Set the metrics: the seconds of each partition's stall, 0 without one."""
     now = datetime.now(UTC)
     seconds = {(stall.component, stall.kind, stall.partition): (now - stall.since).total_seconds() for stall in stalls}
     for partition in range(partitions):

@@ -19,7 +19,7 @@ from runstream.client import Client, ClientError, ConnectionFailedError, Stall
 from runstream.service.data_dir import holder
 
 _COUNTED = 40
-"""Runs of one phase are counted up to here: one page."""
+"""Bound of counted runs in one phase: one page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ async def _status() -> tuple[bool, list[_Line]]:
 
 
 def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_Line]:
-    """Two lines for each consumer of the log that stands still, or has parked commits."""
+    """Yield two lines for each stalled consumer of the log."""
     for stall in stalls:
         state = "has parked commits" if stall.kind == "parked" else "stands still"
         found = f"{state} at {stall.position} since {timestamp(stall.since)} ({stall.commits} waiting): {stall.why}"
@@ -80,7 +80,7 @@ def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_Line]:
 
 
 def _without_file(data_dir: Path) -> Iterator[_Line]:
-    """No gateway has announced itself in this data directory."""
+    """Yield the lines for a data directory without an announced gateway."""
     pid = holder(data_dir)
     if pid is None:
         yield _Line("service", "not running")
@@ -91,7 +91,7 @@ def _without_file(data_dir: Path) -> Iterator[_Line]:
 
 
 def _unreachable(service: ServiceAddress, data_dir: Path) -> Iterator[_Line]:
-    """A gateway has announced itself, and does not answer: killed, or about to start or stop."""
+    """Yield the lines for an announced gateway that does not answer: killed, starting or stopping."""
     pid = holder(data_dir)
     if pid is None:
         yield _Line("service", f"not running: process {service.pid} ended without stopping")
@@ -112,7 +112,7 @@ def _whereabouts(service: ServiceAddress) -> Iterator[_Line]:
 
 
 async def _of_api(client: Client) -> list[_Line]:
-    """What the API says. In maintenance it answers little else."""
+    """Return the lines from the API, which in maintenance answers little else than its status."""
     mode = await client.maintenance.status()
     if mode.requested:
         reason = f": {mode.reason}" if mode.reason else ""

@@ -31,18 +31,18 @@ from runstream.telemetry.process import Telemetry
 TELL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.5
 _CODES = {"postgres": "databaseUnreachable", "objects": "objectsUnreachable"}
-"""What requests are answered with meanwhile; `logUnreachable` for all else."""
+"""The error code of requests meanwhile; `logUnreachable` for any other."""
 _FOR_GOOD = frozenset({"databaseCredentialsRefused", "databaseMissing"})
-"""Waiting does not mend a setting."""
+"""Errors of a setting, which waiting does not repair."""
 _WRAPPERS = frozenset({"componentEnded", "componentNotStarted"})
 log = structlog.get_logger()
 
 
 class Waiting:
-    """What a process waits for; `end` when it is there. Nothing is served after the block."""
+    """The wait for missing dependencies; `end` it when they are back. Its server stops with the block."""
 
     def __init__(self, settings: Settings, telemetry: Telemetry, remembered_port: int) -> None:
-        """`remembered_port` is the gateway's of last time."""
+        """`remembered_port` is the gateway's last port."""
         self._gateway = "gateway" in settings.components
         self._host = settings.host
         self._port = (settings.port or remembered_port) if self._gateway else settings.metrics_port
@@ -63,7 +63,7 @@ class Waiting:
         await self.end()
 
     async def until_next_attempt(self, error: Exception) -> None:
-        """Return when it is time to try again. Raises the error when waiting is of no use, or has lasted too long."""
+        """Return when it is time to try again. Raise the error when waiting does not help, or has lasted too long."""
         name = dependency_of(error)
         now = asyncio.get_running_loop().time()
         begun = self._since if self._since is not None else now
@@ -74,7 +74,7 @@ class Waiting:
         self._since = begun
         self._missing.clear()
         self._missing[name] = InternalError(f"waiting for {name}: {why}", code=_CODES.get(name, "logUnreachable"))
-        if new:  # said at once, and then every ten seconds, however long an attempt takes
+        if new:  # logged at once and then every ten seconds, however long an attempt takes
             self._end_telling()
             self._telling = asyncio.create_task(self._tell(name, begun), name="waiting")
         if self._server is None:
@@ -94,12 +94,12 @@ class Waiting:
             telling.cancel()
 
     async def end(self) -> None:
-        """Free the port: what was missing is there."""
+        """Free the port: all dependencies are back."""
         self._end_telling()
         server, self._server = self._server, None
         if server is not None:
             await server.stop()
-            log.info("the wait is over", action="dependencies_there")
+            log.info("all dependencies are back", action="dependencies_there")
         self._since = None
         self._missing.clear()
 
@@ -110,13 +110,13 @@ class Waiting:
         return Starlette(routes=routes)
 
     async def _refuse(self, _request: Request) -> Response:
-        from runstream.gateway.errors import error_response  # of a gateway only: it brings all of FastAPI
+        from runstream.gateway.errors import error_response  # only with a gateway: it loads all of FastAPI
 
         return error_response(next(iter(self._missing.values())))
 
 
 class _Checks(Mapping[str, Check]):
-    """A check for each thing that is missing now, under the name that it has on /readyz."""
+    """A failing check for each missing dependency, by its name on /readyz."""
 
     def __init__(self, missing: Mapping[str, InternalError]) -> None:
         self._missing = missing
@@ -141,7 +141,7 @@ def _check_name(dependency: str) -> str:
 
 
 def dependency_of(error: BaseException) -> str | None:
-    """Return what is away where an error says so, in whatever it is wrapped; None for any other error."""
+    """Return the dependency that an error, or one of its causes, says is unreachable; else None."""
     for cause in causes(error):
         if isinstance(cause, RunstreamError):
             if cause.code == "componentNotStarted" and cause.details.get("failing"):
@@ -151,7 +151,7 @@ def dependency_of(error: BaseException) -> str | None:
             if cause.code in DEPENDENCY_OF_CODE and cause.code not in _FOR_GOOD:
                 return DEPENDENCY_OF_CODE[cause.code]
             if cause.code not in _WRAPPERS:
-                return None  # It knows better than what led to it.
+                return None  # an error of our own is more specific than its causes
         elif isinstance(cause, nats.errors.Error):
             return "nats"
         elif (name := _of_postgres(cause)) is not None:

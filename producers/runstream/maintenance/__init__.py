@@ -30,7 +30,7 @@ from runstream.maintenance.request import (
     MaintenanceControl,
     Order,
     Requested,
-    require_said,
+    require_author_and_reason,
     require_service,
 )
 
@@ -54,7 +54,7 @@ __all__ = [
     "maintained_service",
     "occupied",
     "open_instance_leases",
+    "require_author_and_reason",
     "require_parked",
-    "require_said",
     "require_service",
 ]

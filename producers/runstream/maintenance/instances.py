@@ -44,9 +44,9 @@ from runstream.settings import Settings
 INSTANCE_SECONDS = 3
 """Length of an instance's lease, in seconds; partitions are free earlier, when its database session ends."""
 LAST = "last."
-"""Begins the keys of the records that outlive a lease."""
+"""Prefix of the keys of records that outlive a lease."""
 KEEP_SECONDS = 86_400
-"""How long a lost process is remembered."""
+"""Lifetime of a lost process's record, in seconds."""
 _REFRESH_SECONDS = KEEP_SECONDS / 24
 _RETRY_SECONDS = 0.5
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ class Instance(Component):
     def __init__(
         self, nc: Client, board: LeaseBucket, namespace: str, instance_id: str, components: Sequence[str], *modes: Mode
     ) -> None:
-        """`board` is that of `<namespace>_instances`."""
+        """`board` is the bucket `<namespace>_instances`."""
         super().__init__()
         self.id = instance_id
         self.board = board
@@ -80,16 +80,16 @@ class Instance(Component):
         self._states: Collection[object] = ()
         self._unable: set[str] = set()
         self._here, self._away = asyncio.Event(), asyncio.Event()
-        """Whether the lease is held; one of them is set."""
+        """Whether the lease is held; exactly one of them is set."""
         self._away.set()
         self._listening = asyncio.Event()
-        """Set before anything is read: no change falls between."""
+        """Set before the request is read, so that no change is missed in between."""
         self._to_keep = asyncio.Event()
         for mode in modes:
             mode.on_change = self._changed
 
     async def run(self) -> None:
-        """Be known and listen until `stopping` is set; then say goodbye."""
+        """Hold the lease and follow the request until `stopping` is set; then delete the record."""
         async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(self._keep())
             parts = [
@@ -105,23 +105,23 @@ class Instance(Component):
                 part.cancel()
 
     def record(self) -> InstanceRecord:
-        """What is said of this process now."""
+        """Return what this process publishes now."""
         services = {name: self._as_able(mode.record()) for name, mode in self.modes.items()}
         return InstanceRecord(
             self.id, self._components, socket.gethostname(), os.getpid(), version(), self._begun, services
         )
 
     def can(self, part: str, able: bool) -> None:
-        """Say whether a part of this process reaches what it needs; one that does not counts as starting."""
+        """Report whether a component reaches what it needs; one that does not is published as starting."""
         if able is (part in self._unable):
             (self._unable.discard if able else self._unable.add)(part)
             if self._lease is not None:
                 self._lease.touch()
 
     async def members(self, part: str, service: str = "runs") -> AsyncIterator[Collection[str]]:
-        """The ids of the instances whose part of this name works, from the moment when this one is among them.
+        """Yield the ids of the instances whose component of this name works, from when this one is among them.
 
-        Nobody while this process does not hold its lease: others share its work out among themselves then.
+        Empty while this process does not hold its lease: its peers divide its work among themselves then.
         """
         known = False
         async with self.board.watching() as watch:
@@ -166,7 +166,7 @@ class Instance(Component):
             self._lease.touch()
 
     async def _stay_known(self) -> None:
-        """Hold the lease; lost, it is taken again."""
+        """Hold the lease; take it again when it is lost."""
         await self._listening.wait()
         while True:
             try:
@@ -181,7 +181,9 @@ class Instance(Component):
                     self.started.set()
             except* InternalError as group:
                 log.warning(
-                    "This process is not known to others", action="instance_lease_lost", error=str(group.exceptions[0])
+                    "This process has lost its lease; taking it again",
+                    action="instance_lease_lost",
+                    error=str(group.exceptions[0]),
                 )
             await asyncio.sleep(_RETRY_SECONDS)
 
@@ -193,7 +195,7 @@ class Instance(Component):
             self._away.set()
 
     async def _learn(self) -> None:
-        """Read what is asked for from the leader."""
+        """Read the request from the bucket's leader."""
         for mode in self.modes.values():
             subject = f"$KV.{self._control}.{maintenance_key(mode.service)}"
             found = await last_message(self._nc, f"KV_{self._control}", subject)
@@ -203,7 +205,7 @@ class Instance(Component):
                 mode.hear(decode_requested(found.data, found.time) if found.data else None, found.sequence)
 
     async def _listen(self) -> None:
-        """Follow what is asked for; a change that was missed is found when the watch is there again."""
+        """Follow the request; a watch that was interrupted finds a missed change when it is back."""
         watch = LeaseWatch(self._nc, self._control, maintenance_key("*"))
         await watch.open()
         self._listening.set()
@@ -217,13 +219,17 @@ class Instance(Component):
             await watch.close()
 
     async def _keep(self) -> None:
-        """Write the record that outlives the lease whenever a state changes, and long before it ends."""
+        """Write the record that outlives the lease at each change of state, and long before it expires."""
         while True:
             self._to_keep.clear()
             try:
                 await self._keep_last()
             except InternalError as error:
-                log.debug("the record of this process waits", action="record_waits", why=str(error))
+                log.debug(
+                    "the record of this process cannot be written yet; trying again",
+                    action="record_waits",
+                    why=str(error),
+                )
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             await wait_for_event(self._to_keep, _REFRESH_SECONDS)
@@ -235,25 +241,29 @@ class Instance(Component):
         try:
             await self.board.forget(LAST + self.id)
         except InternalError as error:
-            log.debug("this process ends without goodbye", action="record_left", why=str(error))
+            log.debug(
+                "the record of this process could not be deleted; it shows as lost",
+                action="record_left",
+                why=str(error),
+            )
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """One instance, and whether it holds its lease."""
+class KnownInstance:
+    """An instance, and whether it is lost."""
 
     record: InstanceRecord
     lost: bool
 
     def state(self, service: str) -> State | None:
-        """How far it is with the service; None when it has nothing to do with it."""
+        """Return its state; None where it does not work for the service."""
         if self.lost:
             return State.LOST
         of = self.record.services.get(service)
         return of.state if of is not None else None
 
     def is_parked(self, service: str, request: str) -> bool:
-        """Whether it is, or was when it died, parked for this request, or has nothing to do with the service."""
+        """Return whether it is, or died, parked for this request, or does not work for the service."""
         of = self.record.services.get(service)
         if of is None:
             return bool(self.record.services)
@@ -261,18 +271,18 @@ class Known:
 
     @property
     def title(self) -> str:
-        """What people call it."""
+        """Its components, id, process and host, for messages."""
         record = self.record
         return f"{'+'.join(record.components) or 'unreadable'} {record.id} (process {record.pid} on {record.host})"
 
 
 class Roster(Component):
-    """Follows the leases and the records that outlive them."""
+    """The known instances, from their leases and the records that outlive them."""
 
     name = "roster"
 
     def __init__(self, board: LeaseBucket) -> None:
-        """`board` is that of `<namespace>_instances`."""
+        """`board` is the bucket `<namespace>_instances`."""
         super().__init__()
         self._board = board
         self._living: dict[str, InstanceRecord] = {}
@@ -281,13 +291,13 @@ class Roster(Component):
 
     @property
     def change(self) -> asyncio.Event:
-        """Set at the next change."""
+        """The event of the next change."""
         return self._change
 
     @property
-    def known(self) -> tuple[Known, ...]:
-        """Everybody, by components and id; the lost ones last."""
-        return everybody(self._living, self._last)
+    def known(self) -> tuple[KnownInstance, ...]:
+        """All instances by components and id, lost ones last."""
+        return all_instances(self._living, self._last)
 
     async def run(self) -> None:
         """Follow until `stopping` is set."""
@@ -309,12 +319,12 @@ class Roster(Component):
             await asyncio.wait(following)
 
     async def forget(self, instance_id: str) -> None:
-        """Take a lost instance away. Raises NotExistError, BadRequestError for one that is there."""
+        """Delete the record of a lost instance. Raise NotExistError, BadRequestError for a living one."""
         if instance_id in self._living:
             raise BadRequestError(
                 f"instance {instance_id} is not lost",
                 code="instanceNotLost",
-                hint="stop it: then it says goodbye itself",
+                hint="stop it: it then deletes its record itself",
             )
         if instance_id not in self._last:
             raise NotExistError(f"instance {instance_id} doesn't exist", code="instanceDoesNotExist")
@@ -328,24 +338,24 @@ class Roster(Component):
                 changed.set()
 
 
-def everybody(living: dict[str, InstanceRecord], last: dict[str, InstanceRecord]) -> tuple[Known, ...]:
-    """Who is there, and who should be."""
-    there = [Known(record, lost=False) for record in living.values()]
-    missing = [Known(record, lost=True) for key, record in last.items() if key not in living]
+def all_instances(living: dict[str, InstanceRecord], last: dict[str, InstanceRecord]) -> tuple[KnownInstance, ...]:
+    """Return living and lost instances by components and id, lost ones last."""
+    there = [KnownInstance(record, lost=False) for record in living.values()]
+    missing = [KnownInstance(record, lost=True) for key, record in last.items() if key not in living]
     return tuple(sorted((*there, *missing), key=lambda one: (one.lost, one.record.components, one.record.id)))
 
 
-async def read_everybody(board: LeaseBucket) -> tuple[Known, ...]:
-    """Who is there now, read anew. Raises UnavailableError."""
+async def read_instances(board: LeaseBucket) -> tuple[KnownInstance, ...]:
+    """Read all instances from NATS. Raise UnavailableError."""
     async with board.watching() as living, board.watching(f"{LAST}*") as last:
-        return everybody(
+        return all_instances(
             {key: decode_record(key, value) for key, value in living.held.items()},
             {_id(key): decode_record(_id(key), value) for key, value in last.held.items()},
         )
 
 
 def _taken_in(records: dict[str, InstanceRecord], key: str, change: LeaseChange) -> bool:
-    """Whether there is something new."""
+    """Apply a change of a lease; return whether anything but positions differs."""
     before = records.get(key)
     if change.what != "held":
         return records.pop(key, None) is not None
@@ -362,7 +372,7 @@ def _id(key: str) -> str:
 
 
 class InstanceShape(msgspec.Struct, frozen=True):
-    """One process."""
+    """One instance, as the API shows it."""
 
     id: str
     components: tuple[str, ...]
@@ -372,11 +382,11 @@ class InstanceShape(msgspec.Struct, frozen=True):
     state: str
     """running, requested, draining, parked, resumed or lost."""
     last_state: str
-    """Its state when it was heard last: of a lost one what it was."""
+    """The state of its last record; of a lost instance, its state before."""
     since: datetime | None
-    """When that state began."""
+    """Start of that state."""
     parked: bool
-    """Whether it is parked for what is asked for now, or was when it was lost."""
+    """Whether it is parked for the current request, or was when it was lost."""
     epoch: int
     parts: dict[str, PartRecord]
     positions: dict[int, int]
@@ -385,38 +395,38 @@ class InstanceShape(msgspec.Struct, frozen=True):
 class MaintenanceAnswer(
     msgspec.Struct, frozen=True, rename={"requested": "RequestedStatus", "current": "CurrentStatus"}
 ):
-    """One service."""
+    """The maintenance of one service, as the API shows it."""
 
     requested: bool
-    """What is asked for."""
+    """Whether maintenance is requested."""
     current: bool
-    """Whether the process that answers is parked."""
+    """Whether the answering process is parked."""
     service: str
     parked: bool
-    """Whether everybody who is not lost is parked."""
+    """Whether all instances that are not lost are parked."""
     by: str
     reason: str
     since: datetime | None
     deadline: datetime | None
     instances: list[InstanceShape]
     history: list[Change]
-    """The last changes, the oldest first."""
+    """The last changes, oldest first."""
     tag: str = ""
-    """Another one when anything but positions is different."""
+    """Changes when anything but a position changes."""
 
 
 class Overview:
-    """Answers about the services of this process."""
+    """The source of answers about maintenance of the services of this process."""
 
     def __init__(self, control: MaintenanceControl, roster: Roster, modes: Mapping[str, Mode]) -> None:
         self.control = control
         self.roster = roster
         self._modes = modes
         self.ending = asyncio.Event()
-        """Set when nobody is to wait any longer: the process stops."""
+        """Set when the process stops, so that no request waits any longer."""
 
     async def status(self, service: str, *, unlike: str = "", seconds: float = 0.0) -> MaintenanceAnswer:
-        """The answer; when its tag is `unlike` the next one, for which it waits so long. Raises UnavailableError."""
+        """Return the answer; while its tag is `unlike`, wait up to `seconds` for another. Raise UnavailableError."""
         answer = await self._answer(service)
         try:
             async with asyncio.timeout(seconds):
@@ -426,11 +436,11 @@ class Overview:
                     if answer.tag == unlike and not await self._changed(change):
                         break
         except TimeoutError:
-            pass  # Nothing has changed: that is the answer.
+            pass  # nothing has changed: return the same answer
         return answer
 
     async def _changed(self, change: asyncio.Event) -> bool:
-        """Wait for the change; False when the process stops instead."""
+        """Wait for the change; return False when the process stops instead."""
         waits = [asyncio.create_task(event.wait()) for event in (change, self.ending)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -444,8 +454,10 @@ class Overview:
         return _tagged(answer_of(service, requested, self.roster.known, self._modes[service].state))
 
 
-def answer_of(service: str, requested: Requested | None, known: tuple[Known, ...], own: State) -> MaintenanceAnswer:
-    """The answer, without its tag."""
+def answer_of(
+    service: str, requested: Requested | None, known: tuple[KnownInstance, ...], own: State
+) -> MaintenanceAnswer:
+    """Return the answer, without its tag."""
     request = requested.id if requested is not None else ""
     shapes = [_instance(one, service, request) for one in known if one.state(service) is not None]
     enabled = requested is not None and requested.enabled
@@ -463,7 +475,7 @@ def answer_of(service: str, requested: Requested | None, known: tuple[Known, ...
     )
 
 
-def _instance(known: Known, service: str, request: str) -> InstanceShape:
+def _instance(known: KnownInstance, service: str, request: str) -> InstanceShape:
     record, of = known.record, known.record.services.get(service)
     return InstanceShape(
         id=record.id,

@@ -37,25 +37,25 @@ log = structlog.get_logger()
 
 
 class RestingLog(Protocol):
-    """The log of the service, as far as it is to rest (`runstream.log.jetstream.JetStreamLog`)."""
+    """A log that can refuse appends for a while (`runstream.log.jetstream.JetStreamLog`)."""
 
     @property
     def epoch(self) -> int:
-        """The epoch that is read and appended to."""
+        """The epoch in use."""
         ...
 
     async def rest(self) -> None:
-        """Refuse appends from now on; returns when none is under way."""
+        """Refuse appends from now on; return when none is under way."""
         ...
 
     async def resume(self) -> None:
-        """Accept appends again, in the epoch that is current now. Raises a RunstreamError when that is not possible."""
+        """Accept appends again, in the current epoch. Raise a RunstreamError when that is not possible."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """One part of the process that works for the service; made by `Mode.join`."""
+    """One component of the process that works for the service; made by `Mode.join`."""
 
     name: str
     _changed: Callable[[], None]
@@ -64,68 +64,68 @@ class Part:
 
     @property
     def under_way(self) -> int:
-        """How much it still has to do before it is parked."""
+        """Number of tasks or requests to finish before it is parked."""
         return self._component.under_way if self._component is not None else 0
 
     def positions(self) -> Mapping[int, int]:
-        """How far it has read, or had when it was parked."""
+        """Return the last position it has read of each partition."""
         return self._component.positions() if self._component is not None else {}
 
     def follow(self, component: Component) -> None:
-        """This is what works now; asked whenever the lease is renewed."""
+        """Report the state of this component from now on; it is read whenever the lease is renewed."""
         self._component = component
 
     def become(self, doing: Doing) -> None:
-        """Say what the part does now."""
+        """Set what the component does, and publish it."""
         self.doing = doing
         self._changed()
 
 
 class Mode:
-    """The mode of one service in this process."""
+    """The mode of one service in this process: at work, or in maintenance."""
 
     def __init__(self, service: str, log: RestingLog) -> None:
         self.service = service
         self.request: Requested | None = None
-        """The maintenance that is asked for; None when there is none, or nothing is known yet."""
+        """The maintenance that is requested; None without one, or before the request was read."""
         self._log = log
         self._said: Requested | None = None
         self._heard = -1
         self._parts: dict[str, Part] = {}
         self._shut = True
-        """Whether no part may begin: from the moment when all were parked until the log is in use again."""
+        """Whether no component may start: from all parked until the log is in use again."""
         self._at_rest = True
         self._state = State.RESUMED
         self._since = _now()
         self._changed = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
-        """Called whenever there is something new to publish."""
+        """Called whenever there is a change to publish."""
 
     @property
     def open(self) -> bool:
-        """Whether the parts are to work."""
+        """Whether the components may work."""
         return not self._shut and self.request is None
 
     @property
     def state(self) -> State:
-        """How far this process is."""
+        """The state of this process."""
         doings = [part.doing for part in self._parts.values()]
         return state_of(requested=self.request is not None, at_rest=self._at_rest, parts=doings)
 
     def why(self) -> str:
-        """What to tell somebody who is refused: since when, and the reason; begins with a space or is empty."""
+        """Return since when and why, for a message of refusal; empty, or begins with a space."""
         asked = self.request
         if asked is None:
             return ""
         return f" since {asked.since:%Y-%m-%d %H:%M} UTC{f': {asked.why}' if asked.why else ''}"
 
     def join(self, name: str) -> Part:
-        """A part of this process that works for the service; parked until it says otherwise."""
+        """Add a component of this process; it is parked until it says otherwise."""
         part = self._parts[name] = Part(name, self._notify)
         return part
 
     def hear(self, said: Requested | None, sequence: int) -> None:
-        """Take in what the key says; `sequence` is the key's: what is older than what was heard is left out."""
+        """Take the value of the key, unless a later one was seen; `sequence` is the key's."""
         if sequence <= self._heard:
             return
         self._heard, self._said = sequence, said
@@ -133,12 +133,12 @@ class Mode:
         self._notify()
 
     async def until(self, reached: Callable[[], bool]) -> None:
-        """Wait until something holds of this mode or its parts."""
+        """Wait until a condition holds; it is evaluated after each change of the mode or its components."""
         while not reached():
             await self._changed.wait()
 
     async def run(self) -> None:
-        """Let the log rest and work as the parts do, until cancelled."""
+        """Close the log when all components are parked and open it when they may resume, until cancelled."""
         await self._log.rest()
         while True:
             await self.until(lambda: self._heard >= 0 and self.request is None)
@@ -152,9 +152,9 @@ class Mode:
             self._notify()
 
     def record(self) -> ServiceRecord:
-        """What this process says about the service."""
+        """Return what this process publishes about the service."""
         parts = {part.name: PartRecord(part.doing, part.under_way) for part in self._parts.values()}
-        # Where several parts read the same partition, the first that joined speaks for the process.
+        # Where several components read the same partition, the position of the first that joined counts.
         positions = dict(ChainMap(*(dict(part.positions()) for part in self._parts.values())))
         obeyed = self._said.id if self._said is not None else ""
         return ServiceRecord(self.state, obeyed, self._since, self._log.epoch, parts, positions)
@@ -167,17 +167,22 @@ class Mode:
             try:
                 return await self._log.resume()
             except RunstreamError as error:
-                log.warning("The log cannot be used yet", action="resume_waits", service=self.service, error=str(error))
+                log.warning(
+                    "The log cannot be used yet; trying again",
+                    action="resume_waits",
+                    service=self.service,
+                    error=str(error),
+                )
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _notify(self) -> None:
         state = self.state
         if state is not self._state:
             self._state, self._since = state, _now()
-            # Where nobody ever asked for maintenance there is nothing to tell.
+            # Before the first request, a start is no news.
             tell = log.info if self._said is not None else log.debug
             tell(
-                f"Maintenance of {self.service}: this process says {state.value}",
+                f"Maintenance of {self.service}: this process is {state.value}",
                 action=f"instance_{state.value}",
                 service=self.service,
             )
@@ -194,7 +199,7 @@ Make = Callable[[], Awaitable[Component]]
 
 
 class Parkable(Component):
-    """Runs what `make` makes, whenever the mode is open."""
+    """A component that runs what `make` makes whenever the mode is open."""
 
     def __init__(self, name: str, mode: Mode, make: Make) -> None:
         super().__init__()
@@ -204,7 +209,7 @@ class Parkable(Component):
         self._part: Part = mode.join(name)
 
     async def run(self) -> None:
-        """Work and park until `stopping` is set. Raises what the component raises."""
+        """Work and park until `stopping` is set. Raise what the component raises."""
         while await self._may_work():
             try:
                 if await self._served():
@@ -213,11 +218,11 @@ class Parkable(Component):
                 self._part.become(self._unless_stopping(Doing.PARKED))
 
     async def _may_work(self) -> bool:
-        """Wait for the mode to be open; False when the process stops instead."""
+        """Wait until the mode is open; return False when the process stops instead."""
         mode = self._mode
         while not self.stopping.is_set():
             if mode.open:
-                # Said before anything is awaited: nobody may take this process for parked from here on.
+                # Before the first await: from here on no reader may take this process for parked.
                 self._part.become(Doing.STARTING)
                 return True
             if mode.request is not None:
@@ -226,7 +231,7 @@ class Parkable(Component):
         return False
 
     async def _served(self) -> bool:
-        """Make a component and let it work for as long as it is to; True when it has ended by itself."""
+        """Make a component and let it work until maintenance or stop; return True when it ended by itself."""
         component = await self._made()
         if component is None:
             return False
@@ -241,18 +246,18 @@ class Parkable(Component):
         return Doing.STOPPING if self.stopping.is_set() else doing
 
     async def _made(self) -> Component | None:
-        """A new one; None when what it needs cannot be reached now. Raises that when the process has just started."""
+        """Return a new component; None when NATS is away. Raise UnavailableError while the process starts."""
         try:
             return await self._make()
         except UnavailableError as error:
             if not self.started.is_set():
                 raise
-            log.warning(f"The {self.name} goes on later", action="component_waits", why=error.message)
+            log.warning(f"The {self.name} cannot resume yet; trying again", action="component_waits", why=error.message)
         await self._first(asyncio.sleep(_RETRY_SECONDS))
         return None
 
     async def _ended(self, component: Component) -> None:
-        """Stop it, at once when the process cannot wait any longer."""
+        """Stop it; at once when the process cannot wait any longer."""
         component.stop_seconds = min(component.stop_seconds, self.stop_seconds)
         try:
             await component.stop()
@@ -262,7 +267,7 @@ class Parkable(Component):
             raise
 
     async def _begun(self, component: Component) -> bool:
-        """Start it; False when it is not to work any more before it has."""
+        """Start it; return False when maintenance or a stop comes first."""
         starting = asyncio.ensure_future(component.start())
         try:
             await self._first(_done(starting), self._closed())
@@ -276,7 +281,7 @@ class Parkable(Component):
         return True
 
     async def _worked(self, component: Component) -> bool:
-        """Let it work until it is drained, or the process stops; True when it has ended by itself."""
+        """Let it work until it is drained or the process stops; return True when it ended by itself."""
         ended = asyncio.ensure_future(component.wait())
         try:
             while True:
@@ -293,7 +298,7 @@ class Parkable(Component):
             ended.cancel()
 
     async def _drained(self, component: Component, request: Requested, ended: asyncio.Future[None]) -> bool:
-        """Drain it; False when something else is asked for, or it ended, before it is drained."""
+        """Drain it; return False when the request changes, or it ends, before it is drained."""
         self._part.become(Doing.DRAINING)
         draining = asyncio.ensure_future(component.drain(_seconds_left(request)))
 
@@ -315,7 +320,7 @@ class Parkable(Component):
         await self._mode.until(lambda: not self._mode.open)
 
     async def _first(self, *waits: Coroutine[None, None, None]) -> None:
-        """Return when one of these does, or the process is to stop."""
+        """Return when one of these does, or when the process stops."""
         async with _tasks(*waits, self._stopped()) as tasks:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
 

@@ -19,7 +19,7 @@ from runstream.errors import BadRequestError, ConflictError
 from runstream.ids import new_id
 from runstream.leases import Lease, LeaseBucket
 from runstream.log.streams import create_control_bucket
-from runstream.maintenance.instances import Known, open_instance_leases, read_everybody
+from runstream.maintenance.instances import KnownInstance, open_instance_leases, read_instances
 from runstream.maintenance.request import SERVICE, MaintenanceControl, Requested, occupied_key
 from runstream.settings import Settings
 
@@ -27,11 +27,11 @@ from runstream.settings import Settings
 async def require_parked(
     control: MaintenanceControl, board: LeaseBucket, service: str = "runs", *, without_lost: bool = False
 ) -> Requested:
-    """What was asked for, if every instance is parked for it.
+    """Return the current request, read from NATS, if every instance is parked for it.
 
-    Read anew from NATS. An instance that was lost before it was parked counts as not parked, because it may only be
-    out of reach; `without_lost` leaves those out. Raises BadRequestError when maintenance is not enabled,
-    ConflictError that names each instance that is not parked, UnavailableError.
+    An instance that was lost before it parked counts as not parked, because it may only be unreachable;
+    `without_lost` ignores lost instances. Raise BadRequestError when maintenance is not enabled, ConflictError that
+    names each instance that is not parked, UnavailableError.
     """
     requested = await control.requested(service)
     if requested is None or not requested.enabled:
@@ -42,7 +42,7 @@ async def require_parked(
         )
     missing = [
         known
-        for known in await read_everybody(board)
+        for known in await read_instances(board)
         if not known.is_parked(service, requested.id) and not (known.lost and without_lost)
     ]
     if missing:
@@ -50,12 +50,12 @@ async def require_parked(
     return requested
 
 
-def _not_parked(service: str, missing: Iterable[Known]) -> ConflictError:
+def _not_parked(service: str, missing: Iterable[KnownInstance]) -> ConflictError:
     said = [f"{known.title} is {_word(known, service)}" for known in missing]
     lost = [known.record.id for known in missing if known.lost]
-    hint = "runstream maintenance enable --wait waits for all; status shows how far each is"
+    hint = "wait for all with `runstream maintenance enable --wait`; `runstream maintenance status` shows each"
     if lost:
-        hint = f"make sure that a lost process has ended; then: runstream maintenance forget {lost[0]}"
+        hint = f"make sure that the lost process has ended, then: runstream maintenance forget {lost[0]}"
     return ConflictError(
         f"not every instance is parked: {'; '.join(said)}",
         code="notParked",
@@ -64,14 +64,14 @@ def _not_parked(service: str, missing: Iterable[Known]) -> ConflictError:
     )
 
 
-def _word(known: Known, service: str) -> str:
+def _word(known: KnownInstance, service: str) -> str:
     state = known.state(service)
     return state.value if state is not None else "of another version"
 
 
 @dataclass(frozen=True, slots=True)
 class Occupation:
-    """The right to work while everybody is parked; `require` before every step that cannot be taken back."""
+    """The right to work while all instances are parked; call `require` before each irreversible step."""
 
     _control: MaintenanceControl
     _lease: Lease
@@ -80,13 +80,13 @@ class Occupation:
     requested: Requested
 
     async def require(self) -> None:
-        """Raises ConflictError when the maintenance that this rests on may have ended, UnavailableError."""
+        """Raise ConflictError when the maintenance may have ended meanwhile, UnavailableError."""
         now = await self._control.requested(self.service)
         if not self._lease.trusted or now is None or not now.enabled or now.occupied != self._id:
             raise ConflictError(
-                f"the maintenance of {self.service} has ended in between, or this process was cut off",
+                f"maintenance of {self.service} has ended meanwhile, or this process was cut off",
                 code="occupationLost",
-                hint="nothing was switched; begin again",
+                hint="nothing was switched; start again",
             )
 
 
@@ -100,10 +100,10 @@ async def occupied(
     *,
     without_lost: bool = False,
 ) -> AsyncIterator[Occupation]:
-    """Keep the service in maintenance while the block lasts; `what` is said to those who want to end it.
+    """Keep the service in maintenance while the block lasts; `what` names the work to users who try to end it.
 
-    Raises what `require_parked` raises, and ConflictError while other work occupies the service. When the lease is
-    lost the block is cancelled, and that is raised as InternalError.
+    Raise what `require_parked` raises, and ConflictError while other work occupies the service. When the lease is
+    lost, the block is cancelled and InternalError is raised.
     """
     await require_parked(control, board, service, without_lost=without_lost)
     await _require_free(board, service)
@@ -122,7 +122,7 @@ async def occupied(
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What went wrong first: the block's own error, or that the lease was lost."""
+    """Return the first error: the block's own, or the loss of the lease."""
     first = group.exceptions[0]
     return _only(first) if isinstance(first, BaseExceptionGroup) else first
 
@@ -139,7 +139,7 @@ async def _require_free(board: LeaseBucket, service: str) -> None:
             raise ConflictError(
                 f"{what.decode()} goes on already",
                 code="maintenanceOccupied",
-                hint=f"wait for its end, or stop it; if it was killed, this works within {board.seconds} seconds",
+                hint=f"wait until it ends, or stop it; after a kill its lease expires within {board.seconds} seconds",
             )
 
 

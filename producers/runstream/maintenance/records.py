@@ -17,59 +17,59 @@ import msgspec
 
 
 class Doing(StrEnum):
-    """What one part of a process does."""
+    """What one component of a process does."""
 
     STARTING = "starting"
     RUNNING = "running"
     DRAINING = "draining"
-    """It begins nothing more; what it had begun goes on."""
+    """It starts no new work; work that it has started goes on."""
     PARKED = "parked"
     STOPPING = "stopping"
-    """Its process stops; it does not come back."""
+    """Its process stops; it does not resume."""
 
 
 class State(StrEnum):
-    """How far a process is with one service."""
+    """The state of a process with regard to one service."""
 
     RUNNING = "running"
     REQUESTED = "requested"
-    """It knows that maintenance is asked for."""
+    """It has seen the request for maintenance."""
     DRAINING = "draining"
     PARKED = "parked"
-    """Nothing of it reads, projects or runs, and its log refuses appends."""
+    """None of its components reads, projects or runs, and its log refuses appends."""
     RESUMED = "resumed"
-    """Maintenance has ended, or the process has just started; its parts begin to work."""
+    """Maintenance has ended, or the process has just started; its components start to work."""
     LOST = "lost"
-    """It has not renewed its lease, and did not say goodbye."""
+    """Its lease has expired without a clean stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartRecord:
-    """One part."""
+    """The state of one component."""
 
     doing: Doing
     under_way: int = 0
-    """How much it still has to do before it is parked: tasks, requests."""
+    """Number of tasks or requests to finish before it is parked."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceRecord:
-    """What a process says about one service."""
+    """The state of one service in a process."""
 
     state: State
     request: str
-    """The id of the change that it obeys; empty when it knows of none."""
+    """The id of the change that it obeys; empty before the first."""
     since: datetime
-    """When this state began, by the process's own clock."""
+    """Start of this state, by the process's own clock."""
     epoch: int
     parts: dict[str, PartRecord]
     positions: dict[int, int]
-    """By partition: how far it has read, where it reads."""
+    """The last position read, by partition; only partitions that it reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """One process."""
+    """What one process publishes about itself."""
 
     id: str
     components: tuple[str, ...]
@@ -80,13 +80,13 @@ class InstanceRecord:
     services: dict[str, ServiceRecord]
 
     def does(self, service: str, part: str) -> bool:
-        """Whether a part of it works for a service now."""
+        """Return whether a component of it works for a service now."""
         of = self.services.get(service)
         return of is not None and part in of.parts and of.parts[part].doing is Doing.RUNNING
 
 
 def state_of(*, requested: bool, at_rest: bool, parts: Collection[Doing]) -> State:
-    """The state of a process; `at_rest` says that all its parts are parked and its log refuses appends."""
+    """Return the state of a process; `at_rest`: all its components are parked and its log refuses appends."""
     if requested:
         if at_rest:
             return State.PARKED
@@ -97,12 +97,12 @@ def state_of(*, requested: bool, at_rest: bool, parts: Collection[Doing]) -> Sta
 
 
 def encode_record(record: InstanceRecord) -> bytes:
-    """The lease's value."""
+    """Return the lease's value."""
     return msgspec.json.encode(record)
 
 
 def decode_record(key: str, value: bytes) -> InstanceRecord:
-    """What a lease's value says; of one that cannot be read only the key is known, and no service."""
+    """Return the record in a lease's value; of an unreadable value only the key, without services."""
     try:
         return msgspec.json.decode(value, type=InstanceRecord)
     except (ValueError, RecursionError):  # of msgspec, and of texts that are no UTF-8

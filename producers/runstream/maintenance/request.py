@@ -24,14 +24,14 @@ SERVICES = (SERVICE,)
 """The services that can be in maintenance."""
 _LATER = frozenset({"config"})
 HISTORY = 20
-"""How many changes are kept."""
+"""Number of changes that the key keeps."""
 _MAX_BY = 200
 _MAX_WHY = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One time that maintenance was enabled or disabled."""
+    """One change: maintenance enabled or disabled."""
 
     enabled: bool
     by: str
@@ -41,25 +41,25 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """What is asked for now."""
+    """The current request: whether maintenance is enabled, since when, by whom and why."""
 
     id: str
-    """Of the last change."""
+    """The id of the last change."""
     enabled: bool
     by: str
     why: str
     since: datetime
     deadline: datetime | None = None
-    """When executors stop the tasks that still run; None lets them end."""
+    """When executors stop the tasks that still run; None lets the tasks end."""
     occupied: str = ""
-    """Which work needs the service to stay in maintenance; only its lease says whether it still goes on."""
+    """The id of the occupation that needs the maintenance; only its lease says whether it still lasts."""
     history: tuple[Change, ...] = ()
-    """The last changes with this one, the oldest first."""
+    """The last changes, this one included, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What somebody wants to change."""
+    """A user's order to enable or disable maintenance."""
 
     id: str
     by: str
@@ -69,7 +69,7 @@ class Order:
 
 
 def enabled(before: Requested | None, order: Order) -> Requested:
-    """What the key says after maintenance was enabled. Raises BadRequestError when it was before."""
+    """Return the request after enabling maintenance. Raise BadRequestError when it is enabled already."""
     if before is not None and before.enabled:
         raise BadRequestError(
             "maintenance mode already enabled",
@@ -81,7 +81,7 @@ def enabled(before: Requested | None, order: Order) -> Requested:
 
 
 def disabled(before: Requested | None, order: Order) -> Requested:
-    """What the key says after maintenance was disabled. Raises BadRequestError when it was not enabled."""
+    """Return the request after disabling maintenance. Raise BadRequestError when it is disabled already."""
     if before is None or not before.enabled:
         raise BadRequestError("maintenance mode already disabled", code="maintenanceAlreadyDisabled")
     return _changed(before, replace(order, deadline=None), enabled=False)
@@ -94,9 +94,9 @@ def _changed(before: Requested | None, order: Order, *, enabled: bool) -> Reques
 
 
 def require_service(name: str) -> str:
-    """The name, if a service of this name can be in maintenance.
+    """Return the name of a service that can be in maintenance.
 
-    Raises NotExistError for one that this version does not have, BadRequestError for what is no service.
+    Raise NotExistError for a service that this version lacks, BadRequestError for any other name.
     """
     if name in SERVICES:
         return name
@@ -109,8 +109,8 @@ def require_service(name: str) -> str:
     )
 
 
-def require_said(by: str, why: str) -> None:
-    """Raises BadRequestError unless who and why are short texts of one line."""
+def require_author_and_reason(by: str, why: str) -> None:
+    """Raise BadRequestError unless author and reason are short texts of one line."""
     for what, text, limit in (("by", by, _MAX_BY), ("reason", why, _MAX_WHY)):
         if len(text) > limit or not text.isprintable():
             raise BadRequestError(
@@ -119,12 +119,12 @@ def require_said(by: str, why: str) -> None:
 
 
 def encode_requested(requested: Requested) -> bytes:
-    """The key's value."""
+    """Return the key's value."""
     return msgspec.json.encode(requested)
 
 
 def decode_requested(value: bytes, stored_at: datetime) -> Requested:
-    """What the value says; one that cannot be read asks for maintenance, because that harms nothing."""
+    """Return the request in a value. An unreadable value requests maintenance, which is the safe side."""
     try:
         return msgspec.json.decode(value, type=Requested)
     except (ValueError, RecursionError) as error:
@@ -137,22 +137,22 @@ log = structlog.get_logger()
 
 
 class MaintenanceControl:
-    """Reads and changes what is asked for, in the KV bucket `<namespace>_control`."""
+    """The reader and writer of the request, in the KV bucket `<namespace>_control`."""
 
     def __init__(
         self, nc: Client, namespace: str, *, before_disabling: Callable[[str], Awaitable[None]] | None = None
     ) -> None:
-        """`before_disabling` is called with the service: what has to be in order before instances go on."""
+        """`before_disabling` is called with the service, and repairs what instances need before they resume."""
         self._nc = nc
         self._namespace = namespace
         self._before_disabling = before_disabling
 
     async def requested(self, service: str) -> Requested | None:
-        """What the leader of the bucket has; None when nobody ever asked. Raises UnavailableError."""
+        """Return the request from the bucket's leader; None before the first one. Raise UnavailableError."""
         return (await self._read(service))[0]
 
     async def enable(self, service: str, order: Order) -> Requested:
-        """Ask for maintenance. Raises BadRequestError when it is enabled already, UnavailableError."""
+        """Enable maintenance. Raise BadRequestError when it is enabled already, UnavailableError."""
         done = await self.change(service, order.id, lambda before: enabled(before, order))
         log.info(
             f"Maintenance of {service} is enabled",
@@ -164,8 +164,10 @@ class MaintenanceControl:
         return done
 
     async def disable(self, service: str, order: Order) -> Requested:
-        """Ask for its end. Raises BadRequestError when it is disabled already, ConflictError while work goes on
-        that needs it, UnavailableError."""
+        """Disable maintenance.
+
+        Raise BadRequestError when it is disabled already, ConflictError while an occupation needs it, UnavailableError.
+        """
         before, _ = await self._read(service)
         disabled(before, order)
         if self._before_disabling is not None:
@@ -188,15 +190,15 @@ class MaintenanceControl:
         *,
         free: bool = False,
     ) -> Requested:
-        """Change the key from what it says now; again when somebody else was first.
+        """Change the key from its current value; try again when another writer won.
 
-        With `free` only while nothing needs the maintenance. Raises what `change` raises, ConflictError, and
+        With `free`, only while no occupation needs the maintenance. Raise what `change` raises, ConflictError, and
         UnavailableError.
         """
         for _ in range(_ATTEMPTS):
             before, sequence = await self._read(service)
             if before is not None and change_id in (before.id, before.occupied):
-                return before  # An earlier attempt of this change was stored, and its answer was lost.
+                return before  # an earlier attempt was stored, and its acknowledgement was lost
             after = change(before)
             if free and before is not None:
                 await self._require_free(service, before)
@@ -207,13 +209,17 @@ class MaintenanceControl:
                 if error.number not in WRONG_SEQUENCE:
                     raise
             except UnavailableError as error:
-                log.debug("whether maintenance changed is looked up", action="maintenance_unsure", why=error.message)
+                log.debug(
+                    "the answer to a change of maintenance was lost: reading the key again",
+                    action="maintenance_unsure",
+                    why=error.message,
+                )
             else:
                 return after
         raise InternalError(
-            f"maintenance of {service} could not be changed: others change it all the time, or NATS does not answer",
+            f"cannot change maintenance of {service}: other changes won {_ATTEMPTS} times, or NATS does not answer",
             code="maintenanceUnchanged",
-            hint="`runstream maintenance status` shows what holds; then try again",
+            hint="see `runstream maintenance status`, then try again",
         )
 
     async def _read(self, service: str) -> tuple[Requested | None, int]:
@@ -229,9 +235,9 @@ class MaintenanceControl:
         found = await last_message(self._nc, f"KV_{bucket}", f"$KV.{bucket}.{occupied_key(service)}")
         if found is not None and found.data:
             raise ConflictError(
-                f"maintenance of {service} cannot end now: {found.data.decode()} needs it",
+                f"cannot disable maintenance of {service}: {found.data.decode()} needs it",
                 code="maintenanceOccupied",
-                hint="wait for its end, or stop it; if it is dead, this works within seconds",
+                hint="wait until it ends, or stop it; after a kill its lease expires within seconds",
             )
 
     def _subject(self, service: str) -> str:
@@ -239,10 +245,10 @@ class MaintenanceControl:
 
 
 def maintenance_key(service: str) -> str:
-    """The key in the bucket `<namespace>_control`."""
+    """Return the request's key in the bucket `<namespace>_control`."""
     return f"maintenance.{service}"
 
 
 def occupied_key(service: str) -> str:
-    """The key of the lease, in the bucket `<namespace>_instances`, of work that needs a service in maintenance."""
+    """Return the key of an occupation's lease in the bucket `<namespace>_instances`."""
     return f"occupied.{service}"

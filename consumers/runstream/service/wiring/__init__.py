@@ -32,16 +32,15 @@ class Parts:
 
     components: list[Component]
     web: HttpServer
-    """The gateway, or what answers /healthz, /readyz and /metrics in a process without one."""
+    """The gateway, or the server of /healthz, /readyz and /metrics in a process without one."""
     gateway: bool
     """Whether `web` is the gateway."""
     executors: list[Executor]
-    """The executor, once it was made."""
+    """The current executor, once it is made."""
 
 
 async def build(platform: Platform, data_dir: DataDir) -> Parts:
-    """The components that the settings name, not started yet. The gateway is last: it lets the world in."""
-    # Imported where they are wanted: a process costs only what it has.
+    """Make the components that the settings name. The gateway is last, because it accepts requests once it starts."""
     settings = platform.settings
     mode = Mode(platform.log.subjects.service, platform.log)
     instance = await _instance(platform, data_dir, mode)
@@ -49,7 +48,7 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     if platform.database is not None:
         watch = _stall_watch(platform)
         components.append(watch)
-        platform.told["stalls"] = watch.told
+        platform.component_facts["stalls"] = watch.told
     if "datamanager" in settings.components:
         from runstream.service.wiring.datamanager import make_datamanager
 

@@ -9,7 +9,7 @@ from runstream.service.platform import Platform
 
 
 def make_datamanager(platform: Platform, mode: Mode) -> DataManager:
-    """It goes on in maintenance: what others append while they drain is archived too."""
+    """Make the datamanager. It works on in maintenance, to archive commits of components that drain."""
 
     async def moved(epoch: int) -> None:
         await mode.until(lambda: platform.log.epoch != epoch)

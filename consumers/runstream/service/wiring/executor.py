@@ -10,9 +10,9 @@ from runstream.service.wiring import executor_leases, keyring_of
 
 
 def executor_maker(platform: Platform, made: list[Executor]) -> Callable[[], Awaitable[Executor]]:
-    """Makes executors that are not started yet; keys are read once. Raises BadRequestError for a bad file of keys.
+    """Return a function that makes an executor and puts it in `made`. Keys are read once.
 
-    `made` has the newest one then.
+    Raise BadRequestError for a bad file of keys.
     """
     keyring = keyring_of(platform.settings)
 

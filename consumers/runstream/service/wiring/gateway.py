@@ -30,7 +30,7 @@ from runstream.subjects import Subjects
 
 
 async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instance: Instance) -> tuple[Roster, Gateway]:
-    """A gateway that is not started yet, and the roster that has to serve before it."""
+    """Make a gateway, and the roster of instances, which has to start before it."""
     overview = _overview(platform, instance)
     gateway = await _gateway(platform, data_dir, mode, overview)
     overview.ending = gateway.stopping
@@ -83,7 +83,7 @@ async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
 
 
 async def _served_log(platform: Platform) -> LogReader:
-    """The log that NATS names now, to be read: in maintenance another epoch may have taken the place of ours."""
+    """Return a reader of the epoch that NATS names now: in maintenance another epoch may have replaced ours."""
     namespace, service = platform.log.subjects.namespace, platform.log.subjects.service
     said = await described(platform.nats, namespace, service)
     if said is None:
@@ -92,6 +92,6 @@ async def _served_log(platform: Platform) -> LogReader:
 
 
 async def _parked_at(platform: Platform, subjects: Subjects, positions: tuple[int, ...]) -> Sequence[ParkedCommit]:
-    """What is parked of a log, as of these positions."""
+    """Return the parked commits of a log, as of these positions."""
     log = LogReader(platform.nats, subjects, len(positions))
     return await parked_at(log, platform.pool(), positions)

@@ -11,7 +11,7 @@ from runstream.timers import open_timers
 
 
 async def make_scheduler(platform: Platform, instance: Instance) -> Scheduler:
-    """A scheduler that is not started yet."""
+    """Make a scheduler."""
     settings = platform.settings
     return Scheduler(
         platform.log,

@@ -23,7 +23,7 @@ from runstream.gateway.requests import MaintenanceBody, read_body
 from runstream.gateway.streaming import JSON_LINES, BackgroundJob, LiveResponse, ReportProgress, Writer
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
-from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_said, require_service
+from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_author_and_reason, require_service
 from runstream.runconfig.amounts import parse_duration
 
 _MAX_BODY = 16_384
@@ -79,7 +79,7 @@ def maintenance_routes(overview: Overview) -> APIRouter:
 async def _order(request: Request) -> Order:
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
     body = await read_body(request, MaintenanceBody, _MAX_BODY) if has_body else MaintenanceBody()
-    require_said(body.by, body.reason)
+    require_author_and_reason(body.by, body.reason)
     now = datetime.now(UTC)
     return Order(new_id(), body.by or "api", body.reason, now, _deadline(body.deadline, now))
 
