@@ -45,7 +45,7 @@ system_account: SYS
 """
 _NOT_STORED = b"JetStream failed to store a msg on stream "
 _LOG_BYTES = 64 << 10
-"""How much of the end of its log is searched for that."""
+"""Bytes at the end of the log that are searched for it."""
 
 
 class NatsServer:
@@ -119,9 +119,9 @@ class NatsServer:
         return sizes
 
     def refused_write(self) -> str:
-        """Return the server's last report since the last call that it could not store a message; empty if none.
+        """Return the last report in the server's log, since the last call, of a message that it failed to store, or "".
 
-        It gives no answer to such a message, and goes on refusing those of the same stream until it is restarted.
+        The server does not answer such a message, and refuses all later ones of the same stream until it is restarted.
         """
         try:
             with self._log.open("rb") as file:
@@ -129,7 +129,7 @@ class NatsServer:
                 begin = self._log_read if self._log_read <= end else 0
                 file.seek(max(begin, end - _LOG_BYTES))
                 text = file.read(_LOG_BYTES)
-        except FileNotFoundError:
+        except OSError:  # no log yet, or no file descriptor left: the next call reads from the same place
             return ""
         self._log_read = end
         reports = [line for line in text.splitlines() if _NOT_STORED in line]
