@@ -418,7 +418,7 @@ _OF_EXECUTOR = ("driver", "active_tasks_limit", "sandbox")
 
 
 def settings_of(options: ServerOptions, said: GlobalOptions) -> Settings:
-    """The settings that a command works with. Raises BadRequestError that names every wrong value."""
+    """Return the settings of a command. Raise BadRequestError that names every wrong value."""
     given = {
         f"executor.{name}" if name in _OF_EXECUTOR else name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(options).items()

@@ -58,6 +58,27 @@ from runstream.settings import Settings
 from runstream.subjects import Subjects
 
 Status = Literal["ok", "warning", "problem", "unknown"]
+LOW_BYTES = 2 << 30
+_SECRETS_KEYS = "secrets keys"
+SAMPLES = 16
+"""Number of messages read of each stream, evenly from first to last; `runstream fsck` reads all."""
+_REQUEST_SECONDS = 3.0
+OLDEST_NATS = (2, 14)
+SMALLEST_PAYLOAD = 1 << 20
+_CLOCK_SECONDS = 1.0
+_NEARLY_FULL = 0.1
+"""Free fraction of the limit below which the store is nearly full."""
+_ALWAYS = "set `sync_interval: always` in the jetstream block of the server's configuration"
+OLDEST_POSTGRES = 140000
+FEWEST_CONNECTIONS = 40
+_DURABLE = {
+    "fsync": "a power cut may destroy the database (it can be made again from the log, but that takes time)",
+    "full_page_writes": "a power cut may destroy the database (it can be made again from the log)",
+    "synchronous_commit": "migrations and parked commits may be lost in a power cut",
+}
+_PROBES = "probes/"
+_COLUMNS = (Column(""), Column("what", wraps=True), Column("found", wraps=True), Column("what to do", wraps=True))
+_STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +111,6 @@ def running_service(settings: Settings) -> Finding:
     if pid is not None:
         return Finding("service", "ok", f"running in {settings.data_dir} (process {pid})")
     return Finding("service", "warning", f"not running in {settings.data_dir}", "start it with `runstream serve`")
-
-
-LOW_BYTES = 2 << 30
 
 
 async def machine(settings: Settings) -> AsyncIterator[Finding]:
@@ -159,30 +177,22 @@ def _program(name: str, consequence: str, todo: str, *, required: bool) -> Findi
     )
 
 
-_WHAT = "secrets keys"
-
-
 async def secrets_keys(settings: Settings) -> AsyncIterator[Finding]:
     """Check that the keys of secrets can be read, by this user alone."""
     path = settings.secrets_key_path
     if settings.secrets_key_file is None and not path.exists():
         if "gateway" in settings.components:
-            yield Finding(_WHAT, "ok", f"{path} is made when a gateway starts for the first time")
+            yield Finding(_SECRETS_KEYS, "ok", f"{path} is made when a gateway starts for the first time")
         else:
             todo = "give all gateways and executors the same --secrets-key-file"
-            yield Finding(_WHAT, "warning", "none: tasks that use secrets fail in their setup", todo)
+            yield Finding(_SECRETS_KEYS, "warning", "none: tasks that use secrets fail in their setup", todo)
         return
     ids = Keyring.read(path).ids
     found = f"{path}: encrypts with key {ids[0]}" + (f", decrypts also with {', '.join(ids[1:])}" if ids[1:] else "")
     if stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-        yield Finding(_WHAT, "problem", f"others may read {path}", f"chmod 600 {path}")
+        yield Finding(_SECRETS_KEYS, "problem", f"others may read {path}", f"chmod 600 {path}")
     else:
-        yield Finding(_WHAT, "ok", found)
-
-
-SAMPLES = 16
-"""Number of messages read of each stream, evenly from first to last; `runstream fsck` reads all."""
-_REQUEST_SECONDS = 3.0
+        yield Finding(_SECRETS_KEYS, "ok", found)
 
 
 @dataclass(slots=True)
@@ -282,14 +292,6 @@ def _replicas(found: _Streams, partitions: int, wanted: int) -> Finding:
         todo="start the servers that are away; a replica that is behind catches up by itself",
         otherwise="warning",
     )
-
-
-OLDEST_NATS = (2, 14)
-SMALLEST_PAYLOAD = 1 << 20
-_CLOCK_SECONDS = 1.0
-_NEARLY_FULL = 0.1
-"""Free fraction of the limit below which the store is nearly full."""
-_ALWAYS = "set `sync_interval: always` in the jetstream block of the server's configuration"
 
 
 async def nats_server(settings: Settings, admin_url: str | None, folder: Path | None) -> AsyncIterator[Finding]:
@@ -435,15 +437,6 @@ def clock(what: str, seconds: float) -> Finding:
     )
 
 
-OLDEST_POSTGRES = 140000
-FEWEST_CONNECTIONS = 40
-_DURABLE = {
-    "fsync": "a power cut may destroy the database (it can be made again from the log, but that takes time)",
-    "full_page_writes": "a power cut may destroy the database (it can be made again from the log)",
-    "synchronous_commit": "migrations and parked commits may be lost in a power cut",
-}
-
-
 async def postgres(settings: Settings) -> AsyncIterator[Finding]:
     """Check version, durability, connections, clock and migrations of Postgres."""
     connection = await connect(settings.database_url, settings.database_schema, application="runstream doctor")
@@ -498,9 +491,6 @@ async def _migrations(settings: Settings) -> Finding:
     )
 
 
-_PROBES = "probes/"
-
-
 async def object_storage(settings: Settings) -> AsyncIterator[Finding]:
     """Write, list, read and delete a small object."""
     storage = await open_objects(settings, make=False)
@@ -550,10 +540,6 @@ async def _stalls(settings: Settings) -> list[Stall]:
                 return await Consumed(log, database, Questions(client), objects).stalls()
         finally:
             await database.close()
-
-
-_COLUMNS = (Column(""), Column("what", wraps=True), Column("found", wraps=True), Column("what to do", wraps=True))
-_STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
 
 
 def doctor_command(

@@ -51,6 +51,13 @@ SYNONYMS = {
 }
 """Commands of other tools, and subcommands typed without their group, by the command they mean here."""
 _CONFIG_SUFFIXES = (".yml", ".yaml", ".json", ".jsonnet", ".star")
+BROKEN_PIPE = 141
+"""The exit code that shells report for a program ended by SIGPIPE: the reader of its output has closed it."""
+INTERRUPTED = 130
+MISTYPED = 2
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
+"""Error numbers of the system, redundant beside the text that follows."""
+_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 def usage_error(error: CycloptsError) -> tuple[str, str]:
@@ -74,15 +81,6 @@ def _command_hint(error: CycloptsError, word: str, command: str) -> str:
     if word in SYNONYMS and command == "runstream":
         return f"did you mean `runstream {SYNONYMS[word]}`?"
     return f"its commands are: {', '.join(sorted(names))}"
-
-
-BROKEN_PIPE = 141
-"""The exit code that shells report for a program ended by SIGPIPE: the reader of its output has closed it."""
-INTERRUPTED = 130
-MISTYPED = 2
-_ERRNO = re.compile(r"\[Errno -?\d+\] ")
-"""Error numbers of the system, redundant beside the text that follows."""
-_NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 def run_command(command: Callable[[], object], *, detailed: bool) -> int:

@@ -38,6 +38,16 @@ from runstream.snapshots.errors import name_file_in_errors
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
 
+_PIECE_BYTES = 1 << 20
+_COLUMNS = (
+    Column("epoch"),
+    Column("state"),
+    Column("partitions", drop=1),
+    Column("commits"),
+    Column("made"),
+    Column("from", wraps=True),
+)
+
 
 @contextlib.asynccontextmanager
 async def connected_place(settings: Settings) -> AsyncIterator[tuple[ServicePlace, Occupy]]:
@@ -50,9 +60,6 @@ async def connected_place(settings: Settings) -> AsyncIterator[tuple[ServicePlac
             yield place, (await maintained_service(client, settings)).occupy
     finally:
         await database.close()
-
-
-_PIECE_BYTES = 1 << 20
 
 
 def import_command(
@@ -197,16 +204,6 @@ def lines_of(done: Imported | ImportReport) -> list[str]:
     if done.parked:
         lines.append(f"parked     {counted(done.parked, 'commit')} could not be applied: runstream parked list")
     return [*lines, "next       runstream maintenance disable"]
-
-
-_COLUMNS = (
-    Column("epoch"),
-    Column("state"),
-    Column("partitions", drop=1),
-    Column("commits"),
-    Column("made"),
-    Column("from", wraps=True),
-)
 
 
 def list_command(*, output: Output = "table", options: ServerOptions | None = None) -> None:

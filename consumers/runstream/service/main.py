@@ -233,5 +233,5 @@ def _prepare_help(words: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line of this process and exit with its code."""
     sys.exit(command_line(sys.argv[1:]))

@@ -45,6 +45,14 @@ from runstream.settings import Settings
 from runstream.subjects import aggregate_of
 
 _SHOWN_BEHIND = 20
+_SKIPPED = (
+    Column("decided"),
+    Column("subject"),
+    Column("it was at"),
+    Column("when", drop=1),
+    Column("by", drop=2),
+    Column("why", wraps=True),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +158,6 @@ def _behind(positions: tuple[Position, ...]) -> str:
     shown = ", ".join(map(str, positions[:_SHOWN_BEHIND]))
     more = f", and {len(positions) - _SHOWN_BEHIND} more" if len(positions) > _SHOWN_BEHIND else ""
     return f"{counted(len(positions), 'commit')}: {shown}{more}"
-
-
-_SKIPPED = (
-    Column("decided"),
-    Column("subject"),
-    Column("it was at"),
-    Column("when", drop=1),
-    Column("by", drop=2),
-    Column("why", wraps=True),
-)
 
 
 def list_command(

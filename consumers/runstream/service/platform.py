@@ -99,7 +99,7 @@ class Platform:
                 return
 
     def reading_log(self) -> LogReader:
-        """A read-only view of the current epoch, for readers that outlive an epoch switch."""
+        """Return a read-only view of the current epoch, for readers that outlive an epoch switch."""
         return LogReader(self.nats, self.log.subjects, self.log.partitions)
 
 

@@ -40,6 +40,15 @@ from runstream.telemetry.process import Telemetry, setup_telemetry
 log = structlog.get_logger()
 STOP_SECONDS = 9.5
 """Bound of a stop, in seconds, from the first signal to the end of the last server."""
+SERVERS_SECONDS = 2.0
+"""Seconds of a stop that are reserved for telemetry and the servers."""
+START_SECONDS = 60.0
+_FORCED_COMPONENT_SECONDS = 0.2
+_NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager"})
+_TELEMETRY_SECONDS = 1.0
+_FORCED_SERVER_SECONDS = 0.5
+Ready = Callable[[Settings, Parts], None]
+"""Called when all components serve, with the complete settings."""
 
 
 class StopRequest:
@@ -88,12 +97,6 @@ class StopRequest:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
-
-
-SERVERS_SECONDS = 2.0
-"""Seconds of a stop that are reserved for telemetry and the servers."""
-START_SECONDS = 60.0
-_FORCED_COMPONENT_SECONDS = 0.2
 
 
 @contextlib.asynccontextmanager
@@ -180,14 +183,6 @@ async def _stop_in_order(started: Sequence[Component], request: StopRequest) -> 
         component.stop_seconds = min(component.stop_seconds, request.remaining(SERVERS_SECONDS) - SERVERS_SECONDS)
         await component.stop()
         log.info(f"{component.name} stopped", action="component_stopped", component=component.name)
-
-
-_NEED_DATABASE = frozenset({"gateway", "scheduler", "datamanager"})
-_TELEMETRY_SECONDS = 1.0
-_FORCED_SERVER_SECONDS = 0.5
-
-Ready = Callable[[Settings, Parts], None]
-"""Called when all components serve, with the complete settings."""
 
 
 async def serve(settings: Settings, data_dir: DataDir, ready: Ready) -> None:

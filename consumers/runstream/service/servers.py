@@ -25,6 +25,13 @@ from runstream.service.data_dir import DataDir, holder
 from runstream.settings import Settings
 from runstream.telemetry import setup_logging
 
+_RESTART_SECONDS = 0.1
+log = structlog.get_logger()
+LOOK_SECONDS = 2.0
+ROOM_BYTES = 16 << 20
+"""How much more than it has stored a server must be able to store, to be worth a restart."""
+MAX_PAUSE_SECONDS = 300.0
+
 
 def require_port(host: str, port: int) -> None:
     """Raise ConflictError unless a server can listen on this address now; port 0 is any free port."""
@@ -44,10 +51,6 @@ def require_port(host: str, port: int) -> None:
             details={"host": host, "port": port},
             hint="choose another port, or 0 for any free one",
         )
-
-
-_RESTART_SECONDS = 0.1
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,6 @@ async def _death(server: NatsServer | PostgresServer) -> InternalError:
             break
         await asyncio.sleep(_RESTART_SECONDS)
     return server.process.failure(f"the embedded {server.process.command.name} has ended")
-
-
-LOOK_SECONDS = 2.0
-ROOM_BYTES = 16 << 20
-"""How much more than it has stored a server must be able to store, to be worth a restart."""
-MAX_PAUSE_SECONDS = 300.0
 
 
 async def keep_room(

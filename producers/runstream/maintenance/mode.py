@@ -33,6 +33,7 @@ from runstream.maintenance.records import Doing, PartRecord, ServiceRecord, Stat
 from runstream.maintenance.request import Requested
 
 _RETRY_SECONDS = 0.5
+Make = Callable[[], Awaitable[Component]]
 log = structlog.get_logger()
 
 
@@ -193,9 +194,6 @@ class Mode:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-Make = Callable[[], Awaitable[Component]]
 
 
 class Parkable(Component):

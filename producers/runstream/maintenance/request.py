@@ -27,6 +27,8 @@ HISTORY = 20
 """Number of changes that the key keeps."""
 _MAX_BY = 200
 _MAX_WHY = 1000
+_ATTEMPTS = 10
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +132,6 @@ def decode_requested(value: bytes, stored_at: datetime) -> Requested:
     except (ValueError, RecursionError) as error:
         why = f"the key of maintenance cannot be read: {error}"
         return Requested("unreadable", enabled=True, by="", why=why, since=stored_at)
-
-
-_ATTEMPTS = 10
-log = structlog.get_logger()
 
 
 class MaintenanceControl:
