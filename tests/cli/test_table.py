@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
-from runstream.cli.output import Column, render
+from runstream.cli.output import Column, print_rows, render
 from runstream.cli.terminal_text import printable, printable_json, printable_lines
 
 ID = "6371376a-53bf-4553-ba79-5bce7a3c0f11"
@@ -38,6 +41,14 @@ def test_it_fits_and_cuts_no_name_and_no_state(width: int) -> None:
     for row in ROWS:
         assert row[0] in text
         assert row[2] in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_is_printed_fits_the_terminal_and_is_whole_in_a_file(terminal: bool) -> None:
+    out = Console(file=io.StringIO(), width=80, force_terminal=terminal, color_system=None, soft_wrap=not terminal)
+    with out.capture() as printed:
+        print_rows(out, COLUMNS, ROWS)
+    assert printed.get().splitlines() == plain(80 if terminal else None)
 
 
 def test_the_least_important_columns_go_first() -> None:

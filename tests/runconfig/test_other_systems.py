@@ -79,6 +79,27 @@ def of_task(fields: str) -> str:
     return f"runs: [{{name: r, tasks: [{{name: u, {HOST}}}, {{name: t, {HOST}, {fields}}}]}}]"
 
 
+@pytest.mark.parametrize(
+    ("word", "ours"),
+    [
+        ("needs", "depends"),
+        ("if", "when"),
+        ("env", "environment"),
+        ("image", "runtime"),
+        ("script", "steps"),
+        ("uses", "steps"),
+        ("stage", "depends"),
+        ("services", "runtime"),
+    ],
+)
+def test_a_common_word_of_another_system_names_the_word_to_write(word: str, ours: str) -> None:
+    (problem,) = problems(of_task(f"{word}: x"))
+    assert f'"{word}"' in problem.message
+    assert ours in problem.hint
+    parsed = parse_config(of_task(f"{word}: x"), source=".agola/config.yml")
+    assert any(f'"{word}"' in warning.message and ours in warning.hint for warning in parsed.warnings)
+
+
 PLACES: list[tuple[Mapping[str, str], tuple[FieldTable, ...], str]] = [
     (FOREIGN_TOP, (TOP,), "runs: [{name: r}]\nWORD: x"),
     (FOREIGN_RUN, (RUN,), "runs: [{name: r, WORD: x}]"),
