@@ -197,8 +197,9 @@ class Scheduler(Component):
 
     async def _follow_requests(self, requests: asyncio.Queue[int | None]) -> None:
         def offer(request: int | None) -> None:
-            if not requests.full():
-                requests.put_nowait(request)
+            if requests.full():
+                requests.get_nowait()  # so many requests repeat each other; a lost connection is never dropped
+            requests.put_nowait(request)
 
         connection = await self._database.connect(watchful=True)
         try:
