@@ -107,7 +107,7 @@ async def test_while_an_instance_drains_it_is_refused_and_names_it(open_path: Pa
             assert "not every instance is parked" in refused.err
             assert f"{instance.id} (process {instance.pid}" in refused.err
             assert "is draining" in refused.err
-            assert "maintenance enable --wait waits for all" in refused.err
+            assert "wait for all with `runstream maintenance enable --wait`" in refused.err
         listed = json.loads((await deployment.beside("epochs", "list", "-o", "json")).out)
         assert [one["epoch"] for one in listed] == [1]
         gate.touch()
