@@ -258,6 +258,18 @@ async def test_the_limits_of_a_task_hold_and_say_so(tmp_path: Path, settings: Ex
         assert "Limits: " in await done.log(None)
 
 
+async def test_a_limit_that_a_program_meets_is_named_at_the_end_of_the_log(
+    tmp_path: Path, settings: ExecutorSettings
+) -> None:
+    opens = "python3 -c 'import os; [os.dup(0) for _ in range(99)]'"
+    async with rig(tmp_path, settings=replace(settings, task_open_files=64)) as it:
+        done = await it.run(run_step(f"{opens} || true; echo went on"), run_step(opens))
+        assert (await done.log(0)).endswith("went on\n")
+        assert (await done.log(1)).splitlines()[-1] == (
+            "The task has probably reached a limit (executor.task_open_files)."
+        )
+
+
 async def test_a_fork_bomb_ends_at_the_limit_of_processes(tmp_path: Path) -> None:
     if missing():
         pytest.skip(f"no sandbox on this machine: {missing()}")
@@ -265,6 +277,7 @@ async def test_a_fork_bomb_ends_at_the_limit_of_processes(tmp_path: Path) -> Non
         done = await it.run(run_step("for i in $(seq 40); do sleep 1000 & done; echo more", tty=False))
         assert done.task.steps[0].exit_status != 0
         assert "fork" in await done.log()
+        assert (await done.log()).endswith("(executor.task_processes).\n")
 
 
 def test_the_control_group_of_a_task_has_its_limits_and_tells_of_a_lack_of_memory(tmp_path: Path) -> None:

@@ -36,6 +36,14 @@ log = structlog.get_logger()
 
 _KILLED = 128 + signal.SIGKILL
 _FILE_TOO_LARGE = 128 + signal.SIGXFSZ
+_SIGNS_OF_LIMITS = (
+    (b"Too many open files", "executor.task_open_files"),
+    (b"Cannot fork", "executor.task_processes"),
+    (b"fork: Resource temporarily unavailable", "executor.task_processes"),
+    (b"fork: retry: Resource temporarily unavailable", "executor.task_processes"),
+)
+"""What programs say last when the kernel refuses them a descriptor or a process."""
+_TAIL_BYTES = 4096
 
 Mode = Literal["auto", "require", "off"]
 
@@ -253,6 +261,10 @@ class ProcessPod:
             output(b"A process was killed: the task used all the memory that it may (executor.task_memory_bytes).\n")
         if status == _FILE_TOO_LARGE:
             output(b"A file would have become larger than a task's files may be (executor.task_file_bytes).\n")
+        for sign, setting in _SIGNS_OF_LIMITS if status else ():
+            if sign in command_output.tail:
+                output(f"The task has probably reached a limit ({setting}).\n".encode())
+                break
         return status
 
     async def _agent_for(self, seen: tuple[Path, ...]) -> Agent:
@@ -344,6 +356,8 @@ class CommandOutput:
         self._drained = asyncio.Event()
         self._open = True
         self._count = 0
+        self.tail = b""
+        """The last bytes of the output."""
         self._nudge: asyncio.TimerHandle | None = None
         os.set_blocking(descriptor, False)
         self._loop = asyncio.get_running_loop()
@@ -385,6 +399,7 @@ class CommandOutput:
             return
         self._count += len(chunk)
         if self._output is not None:
+            self.tail = (self.tail + chunk)[-_TAIL_BYTES:]
             self._output(chunk)
 
     def _end_input(self) -> None:
