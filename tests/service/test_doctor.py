@@ -12,7 +12,7 @@ from nats.aio.client import Client
 from runstream.jetstream.api import request
 from runstream.log.jetstream import open_log
 from runstream.service import doctor
-from runstream.service.doctor import Finding, log_streams
+from runstream.service.doctor import Finding, log_streams, running_service
 from runstream.settings import ExecutorSettings, Settings
 from tests.log.commits import created, run_address
 from tests.log.servers import connected
@@ -21,6 +21,11 @@ from tests.log.servers import connected
 async def findings(nc: Client, namespace: str) -> dict[str, Finding]:
     settings = Settings(data_dir=Path("/nowhere"), namespace=namespace)
     return {finding.what: finding async for finding in log_streams(nc, settings)}
+
+
+@pytest.mark.parametrize(("nats_url", "status"), [("", "warning"), ("nats://nats.example.com", "ok")])
+def test_a_service_is_missed_only_where_it_would_be_here(tmp_path: Path, nats_url: str, status: str) -> None:
+    assert running_service(Settings(data_dir=tmp_path, nats_url=nats_url)).status == status
 
 
 async def test_streams_as_they_are_made_are_well(nats_url: str, namespace: str) -> None:

@@ -110,6 +110,8 @@ def running_service(settings: Settings) -> Finding:
     pid = holder(settings.data_dir)
     if pid is not None:
         return Finding("service", "ok", f"running in {settings.data_dir} (process {pid})")
+    if settings.nats_url:
+        return Finding("service", "ok", f"not running in {settings.data_dir}; the settings name servers of their own")
     return Finding("service", "warning", f"not running in {settings.data_dir}", "start it with `runstream serve`")
 
 
