@@ -9,6 +9,7 @@ How NATS syncs to disk can be asked only in its system account; the embedded ser
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import getpass
 import os
@@ -62,6 +63,7 @@ LOW_BYTES = 2 << 30
 _SECRETS_KEYS = "secrets keys"
 SAMPLES = 16
 """Number of messages read of each stream, evenly from first to last; `runstream fsck` reads all."""
+_REPLICA_ATTEMPTS, _REPLICA_SECONDS = 20, 0.1
 _REQUEST_SECONDS = 3.0
 OLDEST_NATS = (2, 14)
 SMALLEST_PAYLOAD = 1 << 20
@@ -248,6 +250,17 @@ async def log_streams(client: Client, settings: Settings) -> AsyncIterator[Findi
     )
 
 
+async def _is_at_replicas(client: Client, stream: str, sequence: int) -> bool:
+    """Return whether a replica answers with a message; one that was restarted gets time to catch up."""
+    body = orjson.dumps({"seq": sequence})
+    for _ in range(_REPLICA_ATTEMPTS):
+        answer = await client.request(f"$JS.API.DIRECT.GET.{stream}", body, timeout=_REQUEST_SECONDS)
+        if not (answer.headers or {}).get("Status"):
+            return True
+        await asyncio.sleep(_REPLICA_SECONDS)
+    return False
+
+
 async def _look_at(client: Client, stream: str, replicas: int, found: _Streams) -> None:
     info = await request(client, f"STREAM.INFO.{stream}", seconds=_REQUEST_SECONDS)
     config, state = info["config"], info["state"]
@@ -260,9 +273,7 @@ async def _look_at(client: Client, stream: str, replicas: int, found: _Streams) 
     for sequence in _samples(state["first_seq"], state["last_seq"]):
         # The leader answers the first, any replica the second.
         await request(client, f"STREAM.MSG.GET.{stream}", {"seq": sequence}, seconds=_REQUEST_SECONDS)
-        body = orjson.dumps({"seq": sequence})
-        answer = await client.request(f"$JS.API.DIRECT.GET.{stream}", body, timeout=_REQUEST_SECONDS)
-        if (answer.headers or {}).get("Status"):
+        if not await _is_at_replicas(client, stream, sequence):
             found.broken.append(f"{stream} (a replica has no message {sequence})")
             return
 
