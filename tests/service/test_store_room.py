@@ -194,6 +194,9 @@ async def test_a_server_that_refuses_leases_alone_is_restarted_when_it_has_room(
             await publish(nc, f"$KV.{leases.bucket}.a", b"small", {}, seconds=1)
         await log.append(created(run_address()))  # another stream is not
         assert not answers_of(nc).full
+        assert NatsServer(small_disk / "nats").refused_write() == server.refused_write() != ""
+        with pytest.raises(InternalError):
+            await publish(nc, f"$KV.{leases.bucket}.a", b"small", {}, seconds=1)
         keeping = asyncio.create_task(keep_room(server, nc, room=4 << 20, look_seconds=0.1))
         try:
             while True:
@@ -202,6 +205,7 @@ async def test_a_server_that_refuses_leases_alone_is_restarted_when_it_has_room(
                     break
         finally:
             keeping.cancel()
+        assert server.refused_write() == ""  # reports of the process before the restart are no reason for another one
 
 
 async def _goes_on(server: NatsServer, nc: Client, log: JetStreamLog) -> None:

@@ -130,13 +130,12 @@ class StepLogReader:
         watcher = asyncio.create_task(watch(self._log, state, after, follower.wake.set))
         watcher.add_done_callback(lambda _: follower.wake.set())
         try:
-            away, last = 0, b""
+            away = 0
             while True:
                 follower.wake.clear()
                 try:
                     async for chunk in follower.next_pieces():
                         if chunk:
-                            last = chunk
                             yield chunk
                 except RemoteError:
                     away += 1
@@ -152,8 +151,10 @@ class StepLogReader:
                     if stored is not None:
                         async for chunk in _object(stored, follower.have):
                             yield chunk
-                    elif state.lost:
-                        yield _mark(last)
+                    else:
+                        with contextlib.suppress(NotExistError):  # the step never began, or its live log is gone
+                            async for chunk in await self._cut_off(state, follower.have):
+                                yield chunk
                     return
                 if watcher.done():
                     watcher.result()

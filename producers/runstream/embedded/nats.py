@@ -137,6 +137,7 @@ class NatsServer:
 
     def _launched(self, port: int) -> ServerProcess:
         self._port = port
+        self._log_read = self._log.stat().st_size if self._log.exists() else 0  # earlier reports are of another process
         self._write_config()
         self.process = ServerProcess(self._command())
         return self.process
