@@ -171,7 +171,7 @@ class GeneratedReader:
         return [*islice(self._messages, limit)]
 
     def pending(self) -> int:
-        """Nobody counts them."""
+        """Count nothing."""
         return 0
 
 

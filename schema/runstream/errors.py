@@ -108,7 +108,7 @@ class ForbiddenError(RunstreamError):
 
 
 class ConflictError(RunstreamError):
-    """Somebody else changed it first."""
+    """Another writer changed it first."""
 
     kind = Kind.CONFLICT
 
@@ -123,7 +123,7 @@ class RemoteError(RunstreamError):
     """Another service answered with an error.
 
     It is kept as a cause and never taken for an error of our own: `remote_kind` is what the other service
-    said, while `kind` stays `remote` until somebody re-labels it on purpose.
+    said, while `kind` stays `remote` until it is re-labelled on purpose.
     """
 
     kind = Kind.REMOTE

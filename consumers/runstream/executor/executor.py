@@ -156,7 +156,7 @@ class Executor(Component):
 
     @property
     def under_way(self) -> int:
-        """How many tasks are not seen through."""
+        """Number of tasks that are not settled."""
         return len(self._works)
 
     def positions(self) -> dict[int, int]:
@@ -237,7 +237,7 @@ class Executor(Component):
             elif (held := self._holdings.take_in(stored)) is not None:
                 task = held.known.task
                 if task.settled and held.stage is Stage.SEEN and not (task.lost and self._runner.kept(held.id)):
-                    self._drop(held)  # It was seen through by an earlier process.
+                    self._drop(held)  # an earlier process settled it
                 else:
                     touched[held.id] = held
         self._changed.set()
@@ -319,7 +319,7 @@ class Executor(Component):
     async def _watch_room(self) -> None:
         """Take no tasks while the disk is full, and go on when it has room.
 
-        It looks once in ROOM_SECONDS: a file system tells nobody that another program filled or freed it. One look is
+        It looks once in ROOM_SECONDS: a file system sends no event when another program fills or frees it. One look is
         one system call. A write that fails in between fails its own step, whatever this says.
         """
         while True:

@@ -71,7 +71,7 @@ class Reporter:
     def __init__(
         self, log: Log, known: Known, actor: str, clock: Clock, changed: Callable[[ExecutorTask], None]
     ) -> None:
-        """`changed` is called when somebody else's commit was read."""
+        """`changed` is called when a commit by another writer was read."""
         self.known = known
         self._log = log
         self._actor = actor
@@ -86,7 +86,7 @@ class Reporter:
         """What was raised when events were appended in the background: they are not in the log."""
 
     def observe(self, stored: StoredCommit) -> None:
-        """A commit of the task came from the log: ours, or somebody else's."""
+        """A commit of the task came from the log: ours, or another writer's."""
         self._observed.append(stored)
         if not self._appending.locked():
             self._take_in()
@@ -120,7 +120,7 @@ class Reporter:
     async def append(self, decide: Callable[[ExecutorTask], Events]) -> Events:
         """Append what is decided on the newest state; what was appended, nothing when nothing was decided.
 
-        Raises AppendConflictError when somebody else was first each of many times, BadRequestError when the
+        Raises AppendConflictError when other writers were first many times in a row, BadRequestError when the
         commit cannot be one. Waits as long as the log is away.
         """
         async with self._exclusive():

@@ -30,7 +30,7 @@ _WAITING_BYTES = 1 << 20
 
 
 def _nobody() -> None:
-    """Nobody waits for output."""
+    """Ignore that there was output."""
 
 
 def _no_room() -> bool:

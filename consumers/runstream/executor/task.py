@@ -75,7 +75,7 @@ class Execution:
         self._reporter = held.reporter = Reporter(log, held.known, actor, clock, self.changed)
 
     def changed(self, task: ExecutorTask) -> None:
-        """Somebody else said something of the task."""
+        """Take note of a commit of the task by another writer."""
         if task.lost:
             self.ending.tell(Reason.LOST)
         elif task.open and task.timedout:
@@ -214,7 +214,7 @@ class Ending:
     def grace(self, seconds: float) -> float:
         """How long the task may take to end, when `seconds` is what it is usually given."""
         if self.reason is Reason.LEASE:
-            return 0.0  # somebody else may be told at any moment that it has ended
+            return 0.0  # the scheduler may declare it lost at any moment
         return min(seconds, _SHUTDOWN_GRACE_SECONDS) if self.reason is Reason.SHUTDOWN else seconds
 
     @property

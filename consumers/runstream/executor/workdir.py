@@ -275,7 +275,7 @@ def spread(folder: Path) -> bool:
     try:
         fcntl.ioctl(descriptor, _SET_FLAGS, _INT.pack(_flags(descriptor) | _TOP_OF_HIERARCHIES))
         return bool(_flags(descriptor) & _TOP_OF_HIERARCHIES)
-    except OSError:  # it has no such hint, or the folder is somebody else's
+    except OSError:  # it has no such hint, or the folder belongs to another user
         return False
     finally:
         os.close(descriptor)

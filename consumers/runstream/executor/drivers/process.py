@@ -392,7 +392,7 @@ class CommandOutput:
             chunk = os.read(self._descriptor, _READ_BYTES)
         except BlockingIOError:  # it has written nothing more yet
             return
-        except OSError:  # a terminal says so when nobody holds its other side any more
+        except OSError:  # a terminal says so when no process holds its other side any more
             chunk = b""
         if not chunk:
             self.close()
@@ -412,7 +412,7 @@ class CommandOutput:
 
 
 def _unread(pids: Iterable[int]) -> int | None:
-    """Return the bytes in pipes that processes read from and nobody writes to; None without such a reader."""
+    """Return the bytes in pipes that processes read from and none writes to; None without such a reader."""
     readers: dict[str, str] = {}
     written: set[str] = set()
     for pid in pids:
