@@ -18,7 +18,7 @@ _BEGIN = """\
 
     runstream [OPTIONS OF ALL COMMANDS] COMMAND [ARGUMENTS] [OPTIONS]
 
-`runstream COMMAND --help` says the same. This page is generated from the commands.
+`runstream COMMAND --help` prints the same text. This page is generated from the commands.
 
 Commands for runs talk to the service of `--url`, or else to the local one of `--data-dir`. `RUN` is `PROJECT/NUMBER`
 such as `/project/web/12`, an id or the beginning of one, or `latest`; inside a clone of the project's repository its
@@ -26,24 +26,29 @@ number is enough. Results go to stdout, errors to stderr.
 
 | exit code | |
 |---|---|
-| 0 | all went well; with `--follow`, every run succeeded |
+| 0 | success; with `--follow`, every run succeeded |
 | 1 | an error; with `--follow`, a run failed |
-| 2 | the command was mistyped |
+| 2 | the command line is invalid |
 | 3 | with `--follow`: a run was stopped or cancelled, and none failed |
 | 130 | Ctrl-C |
-| 141 | the reader of the output left, as in `runstream … \\| head` |
+| 141 | the reader of the output closed it, as in `runstream … \\| head` |
 
-On a terminal, tables fit its width: texts wrap, and the columns that matter least are left out. In a pipe everything is
-printed; `--output json` is for programs.
+On a terminal, tables fit its width: text wraps, and the least important columns are dropped. In a pipe, all columns are
+printed. Programs should use `--output json`.
 """
 
 _SERVERS = frozenset({"--config", "--namespace", "--nats-url", "--database-url", "--database-schema"})
-"""Options of all commands that work with the servers: told once, with `serve`."""
+"""Options of all commands that work with the servers: described once, with `serve`."""
 
 
 def reference() -> str:
     """The whole page."""
-    sections = [_BEGIN, "## Options of all commands\n", "Given before the command.\n", _table(_arguments(app.meta))]
+    sections = [
+        _BEGIN,
+        "## Options of all commands\n",
+        "Place these before the command.\n",
+        _table(_arguments(app.meta)),
+    ]
     for name, command in all_commands(app, "runstream"):
         sections += _section(name, command)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(sections)).rstrip("\n") + "\n"
@@ -59,7 +64,7 @@ def all_commands(parent: App, path: str) -> Iterator[tuple[str, App]]:
 
 
 def _arguments(command: App) -> list[Argument]:
-    """The arguments and options of a command, as they are shown."""
+    """Return the arguments and options that a command shows."""
     return [argument for argument in command.assemble_argument_collection(parse_docstring=True) if argument.show]
 
 

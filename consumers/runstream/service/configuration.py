@@ -359,13 +359,13 @@ class ServerOptions:
     config: Annotated[Path | None, Parameter(group=_WHAT, env_var="RUNSTREAM_CONFIG")] = None
     """A settings file (YAML or TOML); options and RUNSTREAM_* variables take precedence over it."""
     namespace: Annotated[str | None, Parameter(group=_WHAT)] = None
-    """First token of every NATS subject; deployments that share a NATS account differ in it. Default: runstream."""
+    """First token of every NATS subject, unique to each deployment that shares a NATS account. Default: runstream."""
     nats_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
-    """nats://USER:PASSWORD@HOST:PORT, several separated by commas."""
+    """URL of the NATS server, nats://USER:PASSWORD@HOST:PORT; several URLs are separated by commas."""
     database_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
-    """postgresql://USER:PASSWORD@HOST:PORT/DATABASE."""
+    """URL of the Postgres database, postgresql://USER:PASSWORD@HOST:PORT/DATABASE."""
     database_schema: Annotated[str | None, Parameter(group=_SERVERS)] = None
-    """The schema of the tables. Default: runstream."""
+    """Postgres schema for the tables. Default: runstream."""
 
 
 @Parameter(name="*")
@@ -374,9 +374,9 @@ class StorageOptions(ServerOptions):
     """The options of commands that use the servers and the object storage."""
 
     objects_dir: Annotated[Path | None, Parameter(group=_SERVERS)] = None
-    """Where logs and archives are kept; executors and gateways of one service share it. Default: in the data dir."""
+    """Directory for logs and archives, shared by all executors and gateways of a service. Default: in the data dir."""
     objects_url: Annotated[str | None, Parameter(group=_SERVERS)] = None
-    """s3://BUCKET[/PREFIX][?endpoint=HOST:PORT&region=REGION&style=path&tls=off]: keep them in a bucket instead."""
+    """Bucket to use instead: s3://BUCKET[/PREFIX][?endpoint=HOST:PORT&region=REGION&style=path&tls=off]."""
 
 
 @Parameter(name="*")
@@ -385,33 +385,33 @@ class ServeOptions(StorageOptions):
     """The options of `runstream serve`."""
 
     components: Annotated[str | None, Parameter(group=_WHAT)] = None
-    """Which parts run in this process, separated by commas: gateway, scheduler, executor, datamanager. Default: all."""
+    """Components to run here, separated by commas: gateway, scheduler, executor, datamanager. Default: all."""
     partitions: Annotated[int | None, Parameter(group=_WHAT)] = None
     """Number of partitions (independent streams) of the log; fixed when it is created. Default: 4."""
     secrets_key_file: Annotated[Path | None, Parameter(group=_SERVERS)] = None
-    """The keys for secrets; gateways and executors of one service share it. Default: in the data dir."""
+    """File of the keys for secrets, shared by all gateways and executors of a service. Default: in the data dir."""
     replicas: Annotated[int | None, Parameter(group=_SERVERS)] = None
-    """How many servers of a NATS cluster keep each stream: 1, 3 or 5. Default: 1."""
+    """Number of NATS servers that keep each stream: 1, 3 or 5. Default: 1."""
     wait_for_dependencies: Annotated[str | None, Parameter(group=_SERVERS)] = None
-    """How long to wait for a NATS or Postgres that is away, such as 5m; 0s not at all. Default: for ever."""
+    """How long to wait for NATS and Postgres at startup, such as 5m; 0s does not wait. Default: no limit."""
     host: Annotated[str | None, Parameter(group=_HTTP)] = None
-    """Where to listen. Default: 127.0.0.1."""
+    """Address to listen on. Default: 127.0.0.1."""
     port: Annotated[int | None, Parameter(group=_HTTP)] = None
-    """The gateway's port. Default: the one used last, or any free one."""
+    """Port of the gateway. Default: the last one used, or any free port."""
     metrics_port: Annotated[int | None, Parameter(group=_HTTP)] = None
-    """Port for /healthz, /readyz and /metrics when this process has no gateway. Default: any free one."""
+    """Port for /healthz, /readyz and /metrics when this process has no gateway. Default: any free port."""
     driver: Annotated[Literal["process", "noop"] | None, Parameter(group=_EXECUTOR)] = None
-    """How tasks are run. Default: process."""
+    """How to run tasks: as processes, or not at all (for tests). Default: process."""
     active_tasks_limit: Annotated[int | None, Parameter(group=_EXECUTOR)] = None
-    """How many tasks this executor runs at once; 0 for no limit. Default: 2."""
+    """Maximum number of tasks that this executor runs at once; 0 for no limit. Default: 2."""
     sandbox: Annotated[Literal["auto", "require", "off"] | None, Parameter(group=_EXECUTOR)] = None
-    """Whether host tasks run in a sandbox: where that works, always (or not at all), never. Default: auto."""
+    """Sandbox for host tasks: used where available, required (tasks fail without one), or off. Default: auto."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"] | None, Parameter(group=_WATCHING)] = None
     """Default: info."""
     log_format: Annotated[Literal["console", "json"] | None, Parameter(group=_WATCHING)] = None
     """Default: console."""
     otlp_endpoint: Annotated[str | None, Parameter(group=_WATCHING)] = None
-    """Where traces and metrics are sent (OTLP over HTTP), such as http://localhost:4318. Default: nowhere."""
+    """Endpoint for traces and metrics (OTLP over HTTP), such as http://localhost:4318. Default: none."""
 
 
 _OF_EXECUTOR = ("driver", "active_tasks_limit", "sandbox")

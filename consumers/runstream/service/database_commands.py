@@ -64,9 +64,9 @@ def fsck_command(
     Parameters
     ----------
     partition
-        Only this partition; can be repeated.
+        Only this partition; repeatable.
     archive
-        Whether the archive is looked at.
+        Whether to check the archive.
     output
         Lines, or JSON for programs.
     """
@@ -137,7 +137,7 @@ def _json(found: _Found) -> dict[str, object]:
 
 
 def rebuild_command(*, at: str | None = None, into: str | None = None, options: ServerOptions | None = None) -> None:
-    """Make the rows of the database anew from the log, while everything goes on.
+    """Rebuild the rows of the database from the log without downtime.
 
     They are made in a schema beside the live one, and take its place in one step. With --into they stay where they are,
     to be looked at.
@@ -145,9 +145,9 @@ def rebuild_command(*, at: str | None = None, into: str | None = None, options: 
     Parameters
     ----------
     at
-        As of a position (EPOCH:SEQUENCE,…) or of a time such as 2026-11-23T02:16:40Z; local without a zone.
+        Rebuild as of a position (EPOCH:SEQUENCE,…) or a time such as 2026-11-23T02:16:40Z; local without a zone.
     into
-        The schema to make. One that an earlier rebuild made is made anew; any other has to be dropped first.
+        Schema to create. A schema from an earlier rebuild is replaced; drop any other schema first.
     """
     until = parse_until(at or "", local=True)
     if until is not None and into is None:

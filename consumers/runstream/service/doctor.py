@@ -568,7 +568,7 @@ def doctor_command(
     output
         A table, or JSON for programs.
     nats_admin_url
-        A user of NATS's system account, who may ask how the server syncs to disk.
+        URL with a user of NATS's system account, needed to check how the server syncs to disk.
     """
     return show(uvloop.run(examine(settings_of(options or ServerOptions(), global_options()), nats_admin_url)), output)
 

@@ -77,21 +77,22 @@ def import_command(
     """Replace the log with a snapshot. Requires maintenance mode, with every process parked (waiting, nothing running).
 
     The whole file is verified before anything changes. It is loaded beside the current log and replaces it in one step:
-    killed at any timestamp, the service has all of the old state or all of the new one, and the import can be repeated.
-    The old log stays: `runstream epochs activate` goes back to it, `runstream epochs delete` deletes it.
+    whenever it is killed, the service has all of the old state or all of the new one, and the import can be repeated.
+    The old log is kept: `runstream epochs activate` goes back to it, `runstream epochs delete` deletes it.
 
     Parameters
     ----------
     file
-        The snapshot.
+        The snapshot file.
     follow
         Reattach to an import that is still running on the service, instead of giving a file.
     dry_run
-        Verify it and say what would change, without changing anything. With --url this requires maintenance mode.
+        Verify the snapshot and show what would change, without changing anything. With --url this requires maintenance
+        mode.
     key
         Require a signature by this public key (PEM).
     service
-        Whose log.
+        The service to import into.
     output
         Lines, or JSON for programs.
     """
@@ -238,7 +239,7 @@ def activate_command(epoch: int, /, *, options: ServerOptions | None = None) -> 
     Parameters
     ----------
     epoch
-        Its number, as `runstream epochs list` shows it.
+        Number of the epoch, as `runstream epochs list` shows it.
     """
     parked = uvloop.run(_activate(_settings(options), epoch))
     told = f"; {counted(parked, 'commit')} could not be applied, see `runstream parked list`" if parked else ""
@@ -253,15 +254,15 @@ def delete_command(
     Parameters
     ----------
     epoch
-        Its number, as `runstream epochs list` shows it.
+        Number of the epoch, as `runstream epochs list` shows it.
     yes
-        That this is meant.
+        Confirm the deletion.
     """
     if not yes:
         raise BadRequestError(
-            f"all commits of epoch {epoch} would be deleted, and nothing brings them back",
+            f"this would delete all commits of epoch {epoch}, and cannot be undone",
             code="notConfirmed",
-            hint="say --yes if this is meant; `runstream epochs list` shows what it is",
+            hint="pass --yes to confirm; `runstream epochs list` shows what would be deleted",
         )
     gone = uvloop.run(_delete(_settings(options), epoch))
     say(f"epoch {gone.number} is deleted; its archive in the object storage, if it has one, stays")

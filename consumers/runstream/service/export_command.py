@@ -69,17 +69,17 @@ def export_command(
     Parameters
     ----------
     output
-        The file to write; - for stdout. Default: a name with the namespace and the time.
+        File to write; - for stdout. Default: a name with the namespace and the time.
     service
-        Whose log.
+        The service to export.
     until
-        Only up to a position (EPOCH:SEQUENCE,…) or to a time such as 2026-11-23T02:16:40Z; local without a zone.
+        Export only up to a position (EPOCH:SEQUENCE,…) or a time such as 2026-11-23T02:16:40Z; local without a zone.
     include
-        What of the object storage comes along: logs, archives, or both separated by a comma.
+        Objects to include: logs, archives, or both separated by a comma.
     sign
-        The private key that signs it, as `runstream snapshot keygen` makes them.
+        Sign with this private key, made by `runstream snapshot keygen`.
     resume
-        Go on with an interrupted export to this file: its whole segments are kept.
+        Continue an interrupted export to this file; its complete segments are kept.
     """
     collect_seldom()
     asked = _Request(

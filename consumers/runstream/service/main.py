@@ -55,7 +55,7 @@ def _version() -> str:
 
 app = App(
     name="runstream",
-    help="An event-sourced CI/CD system. Begin with `runstream serve`.",
+    help="An event-sourced CI/CD system. Start with `runstream serve`.",
     version=_version,
     default_parameter=Parameter(show_default=_shown_default),
 )
@@ -81,13 +81,13 @@ def launch(
     Parameters
     ----------
     data_dir
-        The local service's data directory. Default: runstream in the user's data folder.
+        Data directory of the local service. Default: runstream in the user's data folder.
     url
-        A service elsewhere, such as https://ci.example.com.
+        URL of a remote service, such as https://ci.example.com.
     token
-        The token of its API.
+        API token of that service.
     detailed_errors
-        Show the whole chain of an error's causes with file and line.
+        Show the full chain of causes of an error, with file and line.
     """
     set_global_options(GlobalOptions(data_dir, url, token, detailed_errors))
     return run_command(lambda: _run(_meant(tokens)), detailed=detailed_errors)
@@ -112,13 +112,13 @@ app.command(
     "runstream.cli.init_command:init",
     name="init",
     group=CLIENT,
-    help="Write a first configuration for this repository. No service is needed.",
+    help="Write a starter configuration for this repository. Needs no running service.",
 )
 app.command(
     "runstream.service.serve_commands:serve_command",
     name="serve",
     group=_SERVICE,
-    help="Run the service: everything on this machine, or some of its parts.",
+    help="Run the service: all components, or some of them.",
 )
 app.command(
     "runstream.service.serve_commands:stop_command",
@@ -142,13 +142,13 @@ app.command(
     "runstream.service.doctor:doctor_command",
     name="doctor",
     group=_SERVICE,
-    help="Check servers, durability, migrations, clocks and disk, and say what to do.",
+    help="Check servers, durability, migrations, clocks and disk, and suggest fixes.",
 )
 app.command(
     "runstream.service.database_commands:fsck_command",
     name="fsck",
     group=_SERVICE,
-    help="Compare the whole log with every row of the database, and with the archive.",
+    help="Check every row of the database, and the archive, against the log.",
 )
 app.command(
     "runstream.service.database_commands:rebuild_command",
@@ -157,12 +157,17 @@ app.command(
     help="Rebuild the database from the log without downtime.",
 )
 
-parked_app = App(name="parked", help="Commits that could not be read or applied.", version_flags=[], group=_SERVICE)
+parked_app = App(
+    name="parked",
+    help="Inspect, retry and skip parked commits: those that could not be read or applied.",
+    version_flags=[],
+    group=_SERVICE,
+)
 for name, says in (
-    ("list", "List them: where they are, and why."),
-    ("show", "Show one as it is in the log."),
-    ("retry", "Ask the scheduler to try them again."),
-    ("skip", "Decide that one is never applied."),
+    ("list", "List parked commits with their positions and reasons."),
+    ("show", "Show a parked commit as it is stored in the log."),
+    ("retry", "Ask the scheduler to apply parked commits again."),
+    ("skip", "Skip a parked commit for good."),
 ):
     parked_app.command(f"runstream.service.parked_commands:{name}_command", name=name, help=says)
 app.command(parked_app)
@@ -171,7 +176,7 @@ app.command(
     "runstream.service.export_command:export_command",
     name="export",
     group=_SERVICE,
-    help="Export the log as one file, at any time, without stopping anything.",
+    help="Export the log to a file while the service keeps running.",
 )
 app.command(
     "runstream.service.epoch_commands:import_command",
@@ -183,18 +188,18 @@ epochs_app = App(
     name="epochs", help="List, activate and delete epochs (generations of the log).", version_flags=[], group=_SERVICE
 )
 for name, says in (
-    ("list", "List the epochs, and which one is served."),
-    ("activate", "Serve another epoch, in maintenance."),
-    ("delete", "Delete an epoch that is not served."),
+    ("list", "List epochs and show which one is active."),
+    ("activate", "Switch to another epoch (requires maintenance mode)."),
+    ("delete", "Delete an epoch that is not active."),
 ):
     epochs_app.command(f"runstream.service.epoch_commands:{name}_command", name=name, help=says)
 app.command(epochs_app)
-snapshot_app = App(name="snapshot", help="Check, show and compare snapshot files.", version_flags=[], group=_SERVICE)
+snapshot_app = App(name="snapshot", help="Verify, show and compare snapshot files.", version_flags=[], group=_SERVICE)
 for name, says in (
-    ("verify", "Check a snapshot: every hash, commit and reference."),
-    ("show", "Show what a snapshot holds, or one commit of it."),
+    ("verify", "Verify a snapshot: every hash, commit and reference."),
+    ("show", "Show the contents of a snapshot, or one of its commits."),
     ("diff", "Compare the commits of two snapshots."),
-    ("keygen", "Make the keys that sign snapshots and check them."),
+    ("keygen", "Generate a key pair for signing snapshots."),
 ):
     snapshot_app.command(f"runstream.service.snapshot_commands:{name}_command", name=name, help=says)
 app.command(snapshot_app)

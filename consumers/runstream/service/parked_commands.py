@@ -171,7 +171,7 @@ def list_command(
     Parameters
     ----------
     skipped
-        List instead those of which it was decided that they are never applied: by whom, when and why.
+        List skipped commits instead: who skipped them, when and why.
     output
         A table, or JSON for programs.
     """
@@ -196,7 +196,7 @@ def show_command(position: str, /, *, output: Output = "table", options: ServerO
     Parameters
     ----------
     position
-        EPOCH/PARTITION/SEQUENCE, as `parked list` shows it; of a commit that was skipped, too.
+        EPOCH/PARTITION/SEQUENCE of a parked or skipped commit, as `parked list` shows it.
     output
         Lines, or JSON for programs.
     """
@@ -213,7 +213,7 @@ def retry_command(*positions: str, options: ServerOptions | None = None) -> None
     Parameters
     ----------
     positions
-        Which, as EPOCH/PARTITION/SEQUENCE, as `parked list` shows them; none for all.
+        EPOCH/PARTITION/SEQUENCE of each commit, as `parked list` shows them. Default: all parked commits.
     """
     asked = uvloop.run(_retry(_settings(options), [_position(text) for text in positions]))
     say(
@@ -224,21 +224,21 @@ def retry_command(*positions: str, options: ServerOptions | None = None) -> None
 
 
 def skip_command(position: str, /, *, reason: str, options: ServerOptions | None = None) -> None:
-    """Decide that a parked commit is never applied, whatever can be read later. Nothing takes that back.
+    """Skip a parked commit for good. This cannot be undone, even when a later version could read the commit.
 
-    It is recorded in the log. The later commits of the same run or task, which waited behind it, are tried again.
+    The decision is recorded in the log, and the commits of the same run or task that waited behind it are retried.
 
     Parameters
     ----------
     position
-        EPOCH/PARTITION/SEQUENCE, as `parked list` shows it: the first that is parked of its run or task.
+        EPOCH/PARTITION/SEQUENCE, as `parked list` shows it. It must be the first parked commit of its run or task.
     reason
-        Why; it is recorded with who decided it.
+        Reason; recorded in the log with your name.
     """
     if not reason.strip():
         raise BadRequestError("a reason is empty", code="reasonMissing", hint="say why with --reason")
     decided = uvloop.run(_skip(_settings(options), _position(position), reason))
-    say(f"the commit at {position} is never applied; that was recorded at {decided}")
+    say(f"skipped the commit at {position} (recorded at {decided})")
 
 
 def _list_skipped(decided: list[SkipDecision], output: Output) -> None:

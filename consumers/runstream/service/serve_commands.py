@@ -189,7 +189,7 @@ def serve_command(
     Parameters
     ----------
     detach
-        Return once it serves, and let it go on in the background; `runstream stop` ends it.
+        Run in the background: return once the service is ready. `runstream stop` stops it.
     """
     settings = settings_of(options or ServeOptions(), global_options())
     if detach:

@@ -28,7 +28,7 @@ def verify_command(file: Path, /, *, key: Path | None = None, output: Output = "
     Parameters
     ----------
     file
-        The snapshot.
+        The snapshot file.
     key
         Require a signature by this public key (PEM).
     output
@@ -50,7 +50,7 @@ def show_command(file: Path, position: str = "", /, *, output: Output = "table")
     Parameters
     ----------
     file
-        The snapshot. Its hashes are not checked, but those of the commit that is shown.
+        The snapshot file. Only the hashes of the commit that is shown are checked.
     position
         PARTITION/SEQUENCE of a commit.
     output
@@ -71,9 +71,9 @@ def diff_command(first: Path, second: Path, /, *, output: Output = "table") -> i
     Parameters
     ----------
     first
-        A snapshot.
+        A snapshot file.
     second
-        Another one.
+        The snapshot file to compare it with.
     output
         Lines, or JSON for programs.
     """
@@ -97,10 +97,10 @@ def keygen_command(file: Path, /) -> None:
     Parameters
     ----------
     file
-        The private key's file, such as snapshots.pem; it must not be there yet.
+        File for the private key, such as snapshots.pem; it must not exist yet.
     """
     public = make_keys(file)
-    say(f"{file} is the private key: keep it to yourself")
+    say(f"{file} is the private key: keep it secret")
     say(f"{public} is the public key, {fingerprint(read_public_key(public))}")
 
 

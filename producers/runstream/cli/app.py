@@ -8,7 +8,7 @@ CLIENT = Group("Runs", sort_key=1)
 
 app = App(name="runstream", help="Create runs, follow them, read their logs.", version_flags=[])
 
-runs = App(name="run", help="Create, watch and steer runs.", group=CLIENT)
+runs = App(name="run", help="Create, watch and control runs.", group=CLIENT)
 runs.command(
     "runstream.cli.run_commands:create",
     name="create",
@@ -29,38 +29,44 @@ runs.command(
     help="Follow a run until it ends.\n\n"
     "The exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.",
 )
-runs.command("runstream.cli.run_commands:why", name="why", help="Say why a run waits.")
+runs.command("runstream.cli.run_commands:why", name="why", help="Explain why a run is waiting.")
 runs.command("runstream.cli.run_commands:stop_run", name="stop", help="Stop a running run.")
-runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Withdraw a queued run.")
+runs.command("runstream.cli.run_commands:cancel_run", name="cancel", help="Cancel a queued run.")
 runs.command("runstream.cli.run_commands:pause_run", name="pause", help="Pause a run: no new tasks start.")
 runs.command("runstream.cli.run_commands:resume_run", name="resume", help="Resume a paused run.")
-runs.command("runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that waits for it.")
+runs.command(
+    "runstream.cli.run_commands:approve_task", name="approve", help="Approve a task that is waiting for approval."
+)
 runs.command("runstream.cli.run_commands:annotate_task", name="annotate", help="Attach notes to a task.")
 
 configs = App(name="config", help="Check configuration files.", group=CLIENT)
 configs.command(
     "runstream.cli.config_commands:print_schema",
     name="schema",
-    help="Print the JSON Schema of configuration files, for editors.",
+    help="Print the JSON Schema of configuration files, for use in editors.",
 )
 configs.command(
     "runstream.cli.config_commands:check",
     name="check",
-    help="Show what a configuration file would run, or everything that is wrong with it. No service is needed.",
+    help="Show what a configuration file would run, or every mistake in it. Needs no running service.",
 )
 
-logs = App(name="log", help="Read what tasks wrote.", group=CLIENT)
+logs = App(name="log", help="Read the logs of tasks.", group=CLIENT)
 logs.command("runstream.cli.log_commands:get_log", name="get", help="Print the logs of a run, a task or a step.")
 
 executors = App(name="executor", help="List, drain and remove executors.", group=CLIENT)
 executors.command("runstream.cli.executor_commands:list_executors", name="list", help="List executors.")
-executors.command("runstream.cli.executor_commands:drain_executor", name="drain", help="Give an executor no new tasks.")
 executors.command(
-    "runstream.cli.executor_commands:undrain_executor", name="undrain", help="Give an executor tasks again."
+    "runstream.cli.executor_commands:drain_executor",
+    name="drain",
+    help="Stop giving an executor new tasks; running tasks finish.",
+)
+executors.command(
+    "runstream.cli.executor_commands:undrain_executor", name="undrain", help="Let a drained executor take tasks again."
 )
 executors.command("runstream.cli.executor_commands:delete_executor", name="delete", help="Remove an executor.")
 
-events = App(name="events", help="Follow the log.", group=CLIENT)
+events = App(name="events", help="Follow the event log.", group=CLIENT)
 events.command(
     "runstream.cli.events_commands:tail_events", name="tail", help="Print commits of the log as they are appended."
 )
@@ -69,14 +75,14 @@ maintenance = App(name="maintenance", help="Put a service into maintenance mode.
 maintenance.command(
     "runstream.cli.maintenance_commands:enable",
     name="enable",
-    help="Stop all work of a service: running tasks end, nothing new begins, the API answers 503.",
+    help="Stop all work of a service: running tasks finish, nothing new starts, the API answers 503.",
 )
 maintenance.command("runstream.cli.maintenance_commands:disable", name="disable", help="End maintenance: work resumes.")
 maintenance.command("runstream.cli.maintenance_commands:status", name="status", help="Show the state of every process.")
 maintenance.command(
     "runstream.cli.maintenance_commands:forget",
     name="forget",
-    help="Forget a lost process, when it is certain that it has ended.",
+    help="Remove a lost process from the list, once you are certain that it has ended.",
 )
 
 for part in (runs, configs, logs, executors, events, maintenance):

@@ -132,7 +132,7 @@ def print_environment(*, shell: Literal["sh", "fish"] = "sh") -> None:
     Parameters
     ----------
     shell
-        sh also fits bash and zsh.
+        The shell's syntax; sh also works for bash and zsh.
     """
     with service_errors():
         service = find_service(global_options(), os.environ)

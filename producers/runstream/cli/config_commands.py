@@ -45,13 +45,13 @@ class SourceOptions:
     """The branch, tag, ref or commit that the file would run for."""
 
     branch: str = ""
-    """The branch that it would run for. Default: what is checked out."""
+    """Check for this branch. Default: the ref that is checked out."""
     tag: str = ""
-    """Or the tag."""
+    """Check for this tag."""
     ref: str = ""
-    """Or the full ref, such as refs/pull/1/head."""
+    """Check for this full ref, such as refs/pull/1/head."""
     commit: str = ""
-    """The commit."""
+    """Check for this commit."""
 
     def context(self, path: Path) -> RefContext:
         """Return the ref of the options, else the one checked out around the file. Raises BadRequestError for two."""
@@ -73,14 +73,14 @@ def check(
     strict: Annotated[bool, Parameter(negative="")] = False,
     output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
 ) -> int:
-    """Show what a configuration file would run, or everything that is wrong with it. No service is needed.
+    """Show what a configuration file would run, or every mistake in it. Needs no running service.
 
     Parameters
     ----------
     file
-        The configuration file. Default: the first that is found in .runstream or .agola.
+        The configuration file. Default: the first one found in .runstream or .agola.
     strict
-        Refuse what is only worth a warning, too.
+        Treat warnings as errors.
     output
         How to print it.
     """

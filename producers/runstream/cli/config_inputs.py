@@ -106,9 +106,10 @@ class InputOptions:
     var: Texts = None
     """NAME=VALUE for `from_variable` in the file; repeatable. Not for secrets."""
     var_file: Paths = None
-    """A file of variables in YAML or JSON; repeatable, the last wins, and --var before it."""
+    """A YAML or JSON file of variables; repeatable. Later files win over earlier ones, and --var wins over all
+    files."""
     secret_file: Paths = None
-    """A file of secrets in YAML or JSON; repeatable. They are encrypted before anything is stored, and never shown."""
+    """A YAML or JSON file of secrets; repeatable. Secrets are encrypted before they are stored, and are never shown."""
 
     def __bool__(self) -> bool:
         """Return whether any option is given."""

@@ -24,11 +24,11 @@ def tail_events(
     Parameters
     ----------
     begin
-        Where to begin: start, end, or a position such as 1:812,40,0,97. Default: end; with --run: start.
+        Where to start: start, end, or a position such as 1:812,40,0,97. Default: end; with --run: start.
     run
         Only this run and its tasks: PROJECT/NUMBER, an id, or `latest`.
     output
-        A line for each commit: for people, or JSON.
+        Print each commit as a readable line or as a line of JSON.
     """
 
     async def work(client: Client) -> None:

@@ -43,9 +43,9 @@ class LogFilter:
     """Which logs of the run or task to print."""
 
     step: str | None = None
-    """A step by its name or its number, from 0. Default: all steps."""
+    """Only this step, by name or by number (from 0). Default: all steps."""
     setup: Flag = False
-    """The log of the setup."""
+    """Only the log of the task's setup."""
     failed: Flag = False
     """Only the steps that failed."""
     attempt: Annotated[int | None, Parameter(validator=Number(gte=1))] = None

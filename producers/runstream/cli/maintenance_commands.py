@@ -42,7 +42,7 @@ def enable(
     Parameters
     ----------
     service
-        Which service.
+                The service to address.
     wait
         Wait until every process is parked.
     deadline
@@ -74,9 +74,9 @@ def disable(*, service: str = "runs", wait: bool = False, reason: str = "", outp
     Parameters
     ----------
     service
-        Which service.
+                The service to address.
     wait
-        Wait until every process works again.
+        Wait until every process has resumed work.
     reason
         Reason, recorded with the change.
     output
@@ -96,7 +96,7 @@ def status(*, service: str = "runs", wait: bool = False, output: Output = "table
     Parameters
     ----------
     service
-        Which service.
+                The service to address.
     wait
         Wait until every process has reached the requested state: parked, or working.
     output
@@ -116,9 +116,9 @@ def forget(instance: str, /, *, service: str = "runs") -> int:
     Parameters
     ----------
     instance
-        Its id, as the status shows it.
+        Id of the process, as `maintenance status` shows it.
     service
-        Which service.
+                The service to address.
     """
 
     async def work(client: Client) -> None:

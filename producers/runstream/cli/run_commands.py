@@ -111,7 +111,7 @@ class RunFilter:
     project: str | None = None
     """Only runs of this project, such as web or /project/web."""
     branch: str | None = None
-    """Only runs of this branch; of --project, or else of the repository around you."""
+    """Only runs of this branch of --project. Default project: the repository you are in."""
     group: Annotated[list[str] | None, Parameter(negative="")] = None
     """Only this group and those below it; repeatable."""
     name: str = ""
@@ -121,7 +121,7 @@ class RunFilter:
     result: Annotated[list[Result] | None, Parameter(negative="")] = None
     """Only runs with this result; repeatable."""
     waiting_approval: Flag = False
-    """Only runs with a task that waits for approval."""
+    """Only runs with a task that is waiting for approval."""
 
     def groups(self) -> list[str]:
         """Return the selected groups. Raises BadRequestError for an invalid one."""
@@ -154,11 +154,11 @@ def list_runs(
     Parameters
     ----------
     limit
-        How many, 1 to 40.
+                Maximum number of runs to list, 1 to 40.
     start
-        The sequence of the last run of the previous page.
+        Sequence of the last run on the previous page.
     cursor
-        Continue a list: the cursor that the previous page printed. Can only be combined with --limit and --output.
+        Cursor printed by the previous page, to continue its list. Can only be combined with --limit and --output.
     output
         How to print them.
     """
@@ -197,8 +197,8 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
     Parameters
     ----------
     at
-        As it was: a time such as 2026-11-23T09:30 (of this machine's zone unless it has one), or a position of the
-        log such as 1:812,40,0,97 or, of one commit, 1/0/812.
+        Show the run as of a time such as 2026-11-23T09:30 (in this machine's time zone unless it names one), or as of a
+        position in the log such as 1:812,40,0,97 or, for one commit, 1/0/812.
     output
         How to print it.
     """
@@ -435,15 +435,15 @@ class NewRunOptions:
     """Options of the new runs beside the configuration file."""
 
     repo: str | None = None
-    """Repository for the clone step: a path or a URL. Default: the one that contains the file."""
+    """Repository for the clone step: a path or a URL. Default: the one that contains the configuration file."""
     ref: str = ""
-    """A branch, tag, ref or commit of it. Default: what is checked out."""
+    """Branch, tag, ref or commit to run. Default: the one that is checked out."""
     group: str = ""
     """Runs of one group run one at a time. Default: /project/REPOSITORY/branch/BRANCH."""
     env: Texts = None
     """NAME=VALUE for all tasks; repeatable."""
     priority: Annotated[int | None, Parameter(validator=Number(gte=-MAX_PRIORITY, lte=MAX_PRIORITY))] = None
-    """-100 to 100, in place of the file's: where executors are short, higher goes first."""
+    """Overrides the file's priority: -100 to 100; when executors are busy, higher runs first."""
     on_setup_error: Literal["refuse", "run"] = "refuse"
     """What to do with an invalid file: refuse it, or create a run that shows the errors."""
 
@@ -473,11 +473,11 @@ def create(
     Parameters
     ----------
     config
-        The configuration file. Default: the first that is found in .runstream or .agola.
+        The configuration file. Default: the first one found in .runstream or .agola.
     idempotency_key
-        Any text of your choice: the same command with the same key gives the same runs, and creates nothing again.
+        Any text of your choice; repeating the command with the same key returns the same runs and creates no new ones.
     strict
-        Create nothing where there is a warning: of the file, its inputs, executors, or changes that are not committed.
+        Treat warnings as errors and create nothing: about the file, its inputs, executors or uncommitted changes.
     follow
         Watch the runs until they end.
     output
@@ -558,13 +558,13 @@ class RestartOptions:
     """Which tasks of the earlier run to re-run, and with which environment."""
 
     from_failed: Flag = False
-    """Only what did not succeed, and what depends on it. Default: everything."""
+    """Only tasks that did not succeed, and those that depend on them. Default: all tasks."""
     task: Texts = None
-    """Only this task, also one that succeeded, by its name or id; repeatable."""
+    """Only this task, even if it succeeded, by name or id; repeatable."""
     and_descendants: Flag = False
-    """With --task: what depends on these tasks, too. Without it, that keeps its outcome."""
+    """With --task: also the tasks that depend on them. Without it, those keep their outcome."""
     env: Texts = None
-    """NAME=VALUE for all tasks, in place of those of the earlier run; repeatable."""
+    """NAME=VALUE for all tasks, replacing the environment of the earlier run; repeatable."""
 
     @property
     def environment(self) -> dict[str, str] | None:
@@ -604,12 +604,12 @@ def restart(
     Parameters
     ----------
     fresh
-        Resolve variables and secrets again, from the same file (--config) with other inputs (--var, --var-file,
-        --secret-file). Default: as they were.
+        Resolve variables and secrets again, from the same file (--config) with new inputs (--var, --var-file,
+        --secret-file). Default: reuse the earlier values.
     config
-        The configuration file. Default: the first that is found in .runstream or .agola.
+        The configuration file. Default: the first one found in .runstream or .agola.
     idempotency_key
-        Any text of your choice: the same command with the same key gives the same run, and creates nothing again.
+        Any text of your choice; repeating the command with the same key returns the same run and creates no new one.
     follow
         Watch the run until it ends.
     output
