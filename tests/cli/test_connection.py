@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
-from runstream.cli.connection import GlobalOptions, find_service
+import pytest
+
+from runstream.cli.app import EXAMPLES
+from runstream.cli.connection import (
+    COMMANDS,
+    GlobalOptions,
+    find_service,
+    program_command,
+    set_global_options,
+    with_program,
+)
 from tests.cli.conftest import Command
 from tests.cli.service import Service
 from tests.gateway.world import TOKEN
@@ -33,6 +45,87 @@ def test_what_is_said_goes_before_the_environment_and_that_before_the_local_serv
     assert find_service(GlobalOptions(data_dir=there), {}).pid == 4711
 
 
+def test_a_data_directory_that_is_named_goes_before_a_url_of_the_environment(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNSTREAM_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("RUNSTREAM_DATA_DIR", str(tmp_path / "other"))
+    folder = tmp_path / "data dir"
+    done = command("--data-dir", str(folder), "run", "list")
+    assert done.err.splitlines()[0] == f"error: no service is running in {folder}"
+    assert f"hint: start one with `runstream --data-dir '{folder}' serve`" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "text", "shown"),
+    [
+        ({}, {}, "see `runstream run list`", "see `runstream run list`"),
+        ({"data_dir": Path("a b")}, {}, "see `runstream run list`", "see `runstream --data-dir 'a b' run list`"),
+        ({"data_dir": Path("a")}, {}, "then: runstream doctor", "then: runstream --data-dir a doctor"),
+        ({"data_dir": Path("a")}, {}, "`runstream init` or `runstream config check`", ""),
+        ({"data_dir": Path("a")}, {}, "a runstream of events, /bin/runstream run get", ""),
+        ({"data_dir": Path("a")}, {}, "`runstream --data-dir a run list`", ""),
+        ({"data_dir": Path("a")}, {"RUNSTREAM_DATA_DIR": "a"}, "`runstream run list`", ""),
+        (
+            {"data_dir": Path("a")},
+            {"RUNSTREAM_DATA_DIR": "a", "RUNSTREAM_URL": "http://x"},
+            "`runstream run list`, `runstream fsck`",
+            "`runstream --data-dir a run list`, `runstream fsck`",
+        ),
+        ({"url": "http://x"}, {}, "`runstream status`", "`runstream --url http://x status`"),
+        ({"url": "http://x"}, {}, "`runstream serve`, `runstream fsck`", ""),
+        ({"url": "http://x"}, {"RUNSTREAM_URL": "http://x"}, "`runstream status`", ""),
+        (
+            {"url": "http://x", "data_dir": Path("a")},
+            {},
+            "`runstream run list`, `runstream fsck`",
+            "`runstream --url http://x run list`, `runstream --data-dir a fsck`",
+        ),
+    ],
+)
+def test_a_command_in_a_text_has_the_options_that_it_needs(
+    options: dict[str, Any],
+    environment: dict[str, str],
+    text: str,
+    shown: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RUNSTREAM_URL", "RUNSTREAM_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["runstream"])
+    monkeypatch.setattr("runstream.cli.connection._program", lambda _: "runstream")
+    set_global_options(GlobalOptions(**options))
+    try:
+        assert with_program(text) == (shown or text)
+    finally:
+        set_global_options(GlobalOptions())
+
+
+def test_a_program_is_named_as_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed, clone = tmp_path / "bin", tmp_path / "a clone"
+    for folder in (installed, clone):
+        folder.mkdir()
+        (folder / "runstream").touch(mode=0o755)
+    called = str(clone / "runstream")
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program_command() == f"'{called}'"
+    monkeypatch.setenv("PATH", str(installed))
+    assert program_command() == f"'{called}'"
+    monkeypatch.setenv("PATH", str(clone))
+    assert program_command() == "runstream"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "runstream" / "__main__.py")])
+    assert program_command() == with_program("runstream run").removesuffix(" run") == f"{sys.executable} -m runstream"
+    assert with_program(f"`{program_command()} run list`") == f"`{program_command()} run list`"
+
+
+def test_every_command_is_known_with_what_it_needs() -> None:
+    assert {name.split()[0] for name in EXAMPLES} == COMMANDS
+
+
 def test_the_local_service_is_found_by_its_folder(command: Command, served: Service, tmp_path: Path) -> None:
     folder = _local(tmp_path / "data", served.url)
     assert command("--data-dir", str(folder), "run", "list").code == 0
@@ -42,7 +135,7 @@ def test_no_service(command: Command, tmp_path: Path) -> None:
     done = command("--data-dir", str(tmp_path / "data"), "run", "list")
     assert (done.code, done.out) == (1, "")
     assert done.err.splitlines()[0] == f"error: no service is running in {tmp_path / 'data'}"
-    assert "runstream serve" in done.err
+    assert f"`runstream --data-dir {tmp_path / 'data'} serve`" in done.err
 
 
 def test_a_service_that_was_killed(command: Command, tmp_path: Path) -> None:

@@ -27,6 +27,21 @@ def test_serve_warns_of_tasks_without_a_sandbox(capsys: pytest.CaptureFixture[st
     assert (f"WITHOUT a sandbox ({lack})" in said) is told
 
 
+@pytest.mark.parametrize(("file", "first"), [("", "begin     "), (".runstream/config.yml", "try       ")])
+def test_serve_proposes_to_write_a_configuration_where_there_is_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, first: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if file:
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text("runs: []")
+    web = cast("Any", SimpleNamespace(url="http://127.0.0.1:1"))
+    say_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=[]))
+    line = capsys.readouterr().out.splitlines()[2]
+    assert line.startswith(f"  {first}")
+    assert line.endswith("run create --follow" if file else "init")
+
+
 def test_a_list_of_executors_names_those_without_a_sandbox() -> None:
     assert list(what_runs(EXECUTOR)) == ["host"]
     assert list(what_runs(replace(EXECUTOR, sandbox="missing: no user namespaces"))) == ["host WITHOUT a sandbox"]

@@ -30,7 +30,7 @@ def test_no_service(command: Command, tmp_path: Path) -> None:
     done = command("--data-dir", str(tmp_path / "nothing"), "status")
     assert (done.code, done.err) == (1, "")
     assert "not running" in done.out
-    assert "runstream serve" in done.out
+    assert f"start it  runstream --data-dir {tmp_path / 'nothing'} serve" in done.out
 
 
 def test_a_service_that_was_killed(command: Command, tmp_path: Path) -> None:
@@ -38,6 +38,7 @@ def test_a_service_that_was_killed(command: Command, tmp_path: Path) -> None:
     done = command("--data-dir", str(tmp_path), "status")
     assert (done.code, done.err) == (1, "")
     assert "process 4711 ended without stopping" in done.out
+    assert f"start it  runstream --data-dir {tmp_path} serve (it goes on where it was)" in done.out
 
 
 def test_a_shell_evaluates_what_env_prints(command: Command, announced: Path, served: Service) -> None:

@@ -11,7 +11,7 @@ import uvloop
 from cyclopts import Parameter
 from nats.aio.client import Client
 
-from runstream.cli.connection import global_options
+from runstream.cli.connection import global_options, with_program
 from runstream.cli.output import Output, print_json, say
 from runstream.commits import LogPosition
 from runstream.counting import counted
@@ -76,7 +76,7 @@ def fsck_command(
         print_json(_json(found))
     else:
         archived = found.archive.lines() if found.archive is not None else []
-        stalled = [line for stall in found.stalls for line in (str(stall), f"  {stall.todo}")]
+        stalled = [line for stall in found.stalls for line in (str(stall), f"  {with_program(stall.todo)}")]
         say("\n".join([*found.rows.lines(), *archived, *stalled]))
     return max(found.rows.exit_status, found.archive.exit_status if found.archive is not None else 0)
 
@@ -160,7 +160,7 @@ def rebuild_command(*, at: str | None = None, into: str | None = None, options: 
     parked = (
         f"; {counted(done.parked, 'commit')} could not be applied, see `runstream parked list`" if done.parked else ""
     )
-    say(f"made anew in schema {done.schema}, as of {done.position}{parked}")
+    say(with_program(f"made anew in schema {done.schema}, as of {done.position}{parked}"))
 
 
 async def _rebuild(settings: Settings, until: LogPosition | datetime | None, into: str | None) -> Rebuilt:

@@ -20,7 +20,7 @@ import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,7 +32,7 @@ from cyclopts import Parameter
 from nats.aio.client import Client
 from rich.text import Text
 
-from runstream.cli.connection import global_options
+from runstream.cli.connection import global_options, with_program
 from runstream.cli.output import Column, Output, print_json, print_table
 from runstream.counting import counted
 from runstream.database import Database
@@ -600,6 +600,7 @@ async def _servers(settings: Settings, admin_url: str | None, nats_folder: Path 
 
 def show(findings: Sequence[Finding], output: str) -> int:
     """Print the findings; return 1 for a problem, else 0."""
+    findings = [replace(finding, todo=with_program(finding.todo)) for finding in findings]
     if output == "json":
         print_json([{"what": f.what, "status": f.status, "found": f.found, "todo": f.todo} for f in findings])
     else:

@@ -13,6 +13,7 @@ from typing import TextIO
 
 from cyclopts import CycloptsError, UnknownCommandError, UnusedCliTokensError
 
+from runstream.cli.connection import with_program
 from runstream.cli.terminal_text import prepare_streams, printable_lines
 from runstream.errors import causes, chain_lines, outermost
 
@@ -76,10 +77,10 @@ def usage_error(error: CycloptsError) -> tuple[str, str]:
 
 def _command_hint(error: CycloptsError, word: str, command: str) -> str:
     names = [name for name in (error.app or ()) if not name.startswith("-")]
-    if near := difflib.get_close_matches(word, names, 1):
-        return f"did you mean `{command} {near[0]}`?"
     if word in SYNONYMS and command == "runstream":
-        return f"did you mean `runstream {SYNONYMS[word]}`?"
+        return with_program(f"did you mean `runstream {SYNONYMS[word]}`?")
+    if near := difflib.get_close_matches(word, names, 1):
+        return with_program(f"did you mean `{command} {near[0]}`?")
     return f"its commands are: {', '.join(sorted(names))}"
 
 
@@ -121,7 +122,7 @@ def tell(error: BaseException, *, detailed: bool) -> None:
     if failed is not None:
         lines.append("hint: make room where the output goes, or send it elsewhere")
     elif known is not None and known.hint:
-        lines.append(f"hint: {known.hint}")
+        lines.append(f"hint: {with_program(known.hint)}")
     elif known is None and not detailed:
         lines.append("hint: this is a bug in Runstream; please report it with the output of --detailed-errors")
     if detailed:

@@ -16,7 +16,7 @@ import uvloop
 from cyclopts import Parameter
 
 from runstream.cli.client_session import service_errors
-from runstream.cli.connection import connect, global_options
+from runstream.cli.connection import connect, global_options, named_url, with_program
 from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp, warn
 from runstream.client.operations import ImportProgress, ImportReport
 from runstream.counting import counted
@@ -105,7 +105,7 @@ def import_command(
         return
     if file is None:
         raise BadRequestError("no snapshot is named", code="noSnapshot", hint="runstream import FILE")
-    if global_options().url is not None and options.nats_url is None:
+    if options.nats_url is None and named_url(global_options(), os.environ):
         _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""
@@ -121,7 +121,7 @@ def _told(done: Imported | ImportReport, output: str) -> None:
     if output == "json":
         print_json(done)
     else:
-        say("\n".join(lines_of(done)))
+        say(with_program("\n".join(lines_of(done))))
 
 
 async def _by_service(file: Path, *, dry: bool, key: Path | None) -> ImportReport:
@@ -243,7 +243,7 @@ def activate_command(epoch: int, /, *, options: ServerOptions | None = None) -> 
     """
     parked = uvloop.run(_activate(_settings(options), epoch))
     told = f"; {counted(parked, 'commit')} could not be applied, see `runstream parked list`" if parked else ""
-    say(f"epoch {epoch} is the current one{told}\nnext       runstream maintenance disable")
+    say(with_program(f"epoch {epoch} is the current one{told}\nnext       runstream maintenance disable"))
 
 
 def delete_command(

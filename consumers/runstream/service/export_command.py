@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import uvloop
 from cyclopts import Parameter
 
 from runstream.cli.client_session import service_errors
-from runstream.cli.connection import connect, global_options
+from runstream.cli.connection import connect, global_options, named_url
 from runstream.commits import LogPosition
 from runstream.counting import counted
 from runstream.database import Database
@@ -86,7 +87,7 @@ def export_command(
         parse_until(until or "", local=True), parse_kinds(include), SigningKey.read(sign) if sign is not None else None
     )
     options = options or StorageOptions()
-    if global_options().url is not None and options.nats_url is None:
+    if options.nats_url is None and named_url(global_options(), os.environ):
         _require_possible(resume=resume, sign=sign)
         uvloop.run(_from_service(output, until or "", include))
     else:

@@ -71,9 +71,9 @@ for command in client_app:
 @app.meta.default
 def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    data_dir: Annotated[Path | None, Parameter(group=_GLOBAL, env_var="RUNSTREAM_DATA_DIR")] = None,
-    url: Annotated[str | None, Parameter(group=_GLOBAL, env_var="RUNSTREAM_URL")] = None,
-    token: Annotated[str | None, Parameter(group=_GLOBAL, env_var="RUNSTREAM_TOKEN", show_env_var=True)] = None,
+    data_dir: Annotated[Path | None, Parameter(group=_GLOBAL)] = None,
+    url: Annotated[str | None, Parameter(group=_GLOBAL)] = None,
+    token: Annotated[str | None, Parameter(group=_GLOBAL)] = None,
     detailed_errors: Annotated[bool, Parameter(group=_GLOBAL, negative="")] = False,
 ) -> int:
     """Run a command.
@@ -81,11 +81,11 @@ def launch(
     Parameters
     ----------
     data_dir
-        Data directory of the local service. Default: runstream in the user's data folder.
+        Data directory of the local service. Default: RUNSTREAM_DATA_DIR, else runstream in the user's data folder.
     url
-        URL of a remote service, such as https://ci.example.com.
+        URL of a remote service, such as https://ci.example.com. Default: RUNSTREAM_URL, unless --data-dir is given.
     token
-        API token of that service.
+        API token of that service. Default: RUNSTREAM_TOKEN, or that of the local service.
     detailed_errors
         Show the full chain of causes of an error, with file and line.
     """

@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from nats.aio.client import Client
 
 from runstream import glance
-from runstream.cli.connection import global_options
+from runstream.cli.connection import global_options, with_program
 from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp
 from runstream.commits import Position
 from runstream.counting import counted
@@ -217,7 +217,7 @@ def retry_command(*positions: str, options: ServerOptions | None = None) -> None
     """
     asked = uvloop.run(_retry(_settings(options), [_position(text) for text in positions]))
     say(
-        f"trying {counted(asked, 'parked commit')} again; `runstream parked list` shows what is left"
+        with_program(f"trying {counted(asked, 'parked commit')} again; `runstream parked list` shows what is left")
         if asked
         else "nothing to retry"
     )

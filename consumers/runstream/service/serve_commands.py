@@ -20,7 +20,8 @@ import psutil
 import uvloop
 from cyclopts import Parameter
 
-from runstream.cli.connection import global_options, program_command
+from runstream.cli.config_inputs import find_config
+from runstream.cli.connection import global_options, with_program
 from runstream.errors import InternalError
 from runstream.garbage import collect_seldom
 from runstream.service.configuration import ServeOptions, settings_of
@@ -55,7 +56,7 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
             raise not_started(process, records)
         process.returncode = 0  # it outlives us; without this, Popen warns
     sys.stdout.write("".join(lines))
-    sys.stdout.write(f"  stop      {program_command()} stop\n  log       {records}\n")
+    sys.stdout.write(f"  stop      {with_program('runstream stop')}\n  log       {records}\n")
     return 0
 
 
@@ -213,12 +214,13 @@ def say_ready(settings: Settings, parts: Parts) -> None:
     """Print where the service is and what to do next; nothing else is printed on stdout."""
     lines = [f"runstream serves {', '.join(settings.components)} at {parts.web.url}"]
     if parts.gateway:
-        us = program_command()
+        configured = find_config(Path.cwd()) is not None
+        first = "runstream run create --follow" if configured else "runstream init"
         lines += [
             f"  data      {settings.data_dir}",
-            f"  try       {us} run create --config .runstream/config.yml --follow",
-            f"  look      {us} run list",
-            f"  check     {us} doctor",
+            f"  {'try  ' if configured else 'begin'}     {with_program(first)}",
+            f"  look      {with_program('runstream run list')}",
+            f"  check     {with_program('runstream doctor')}",
         ]
     for executor in parts.executors:
         if lack := executor.lack_of_sandbox:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from runstream.cli.client_session import service_errors
-from runstream.cli.connection import ServiceAddress, find_service, global_options
+from runstream.cli.connection import ServiceAddress, find_service, global_options, with_program
 from runstream.cli.output import Output, duration, print_json, say, timestamp
 from runstream.client import Client, ClientError, ConnectionFailedError, Stall
 from runstream.service.data_dir import holder
@@ -76,7 +76,7 @@ def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_Line]:
         state = "has parked commits" if stall.kind == "parked" else "stands still"
         found = f"{state} at {stall.position} since {timestamp(stall.since)} ({stall.commits} waiting): {stall.why}"
         yield _Line(f"{stall.component} {stall.partition}", found)
-        yield _Line("  what to do", stall.todo)
+        yield _Line("  what to do", with_program(stall.todo))
 
 
 def _without_file(data_dir: Path) -> Iterator[_Line]:
@@ -84,7 +84,7 @@ def _without_file(data_dir: Path) -> Iterator[_Line]:
     pid = holder(data_dir)
     if pid is None:
         yield _Line("service", "not running")
-        yield _Line("start it", "runstream serve")
+        yield _Line("start it", with_program("runstream serve"))
     else:
         yield _Line("service", f"process {pid} is starting, stopping, or has no gateway")
     yield _Line("data", str(data_dir))
@@ -95,7 +95,7 @@ def _unreachable(service: ServiceAddress, data_dir: Path) -> Iterator[_Line]:
     pid = holder(data_dir)
     if pid is None:
         yield _Line("service", f"not running: process {service.pid} ended without stopping")
-        yield _Line("start it", "runstream serve (it goes on where it was)")
+        yield _Line("start it", with_program("runstream serve (it goes on where it was)"))
     else:
         yield _Line("service", f"process {pid} does not answer at {service.url}")
     yield _Line("data", str(data_dir))

@@ -111,7 +111,7 @@ def _unreachable_hint(hint: str) -> str:
         return "check the URL, and whether the service runs"
     return (
         f"the service of {service.data_dir} (process {service.pid}) is not there any more: "
-        f"start it again with `runstream --data-dir {service.data_dir} serve`"
+        "start it again with `runstream serve`"
     )
 
 

@@ -43,7 +43,7 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
 
     Raises NotExistError, BadRequestError.
     """
-    path = given or _find_config(folder)
+    path = given or _require_config(folder)
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -71,8 +71,21 @@ def read_config(given: Path | None, folder: Path) -> ConfigFile:
     return ConfigFile(path, name, text, gather_imports(path, text) if name == "config.jsonnet" else {})
 
 
-def _find_config(folder: Path) -> Path:
+def _require_config(folder: Path) -> Path:
     """Return the first configuration file in this folder, else in those above it up to the top of the repository."""
+    if (found := find_config(folder)) is not None:
+        return found
+    top = repository_top(folder)
+    raise NotExistError(
+        f"there is no configuration file in {folder}"
+        + (f", or above it up to {top}" if top not in (None, folder) else ""),
+        code="configDoesNotExist",
+        hint="name one, or write a first one: `runstream init`",
+    )
+
+
+def find_config(folder: Path) -> Path | None:
+    """Return the first configuration file in this folder or above it, up to the top of the repository; else None."""
     top = repository_top(folder)
     for above in (folder, *folder.parents):
         for candidate in candidates():
@@ -80,12 +93,7 @@ def _find_config(folder: Path) -> Path:
                 return Path(candidate) if above == Path.cwd() else above / candidate
         if above == top or top is None:
             break
-    raise NotExistError(
-        f"there is no configuration file in {folder}"
-        + (f", or above it up to {top}" if top not in (None, folder) else ""),
-        code="configDoesNotExist",
-        hint="name one, or write a first one: `runstream init`",
-    )
+    return None
 
 
 def _config_format(path: Path) -> ConfigName:

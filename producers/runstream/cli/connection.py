@@ -8,6 +8,7 @@ The local service is that of RUNSTREAM_DATA_DIR, else of the user's data folder;
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -22,6 +23,13 @@ from runstream.errors import BadRequestError
 if TYPE_CHECKING:  # only commands that talk to a service import HTTP
     from runstream.client import Client
 
+_OF_ANY_SERVICE = frozenset(("run", "log", "executor", "events", "maintenance", "env", "status", "export", "import"))
+"""The first words of commands that take --url or --data-dir."""
+_OF_LOCAL_SERVICE = frozenset(("serve", "stop", "doctor", "fsck", "rebuild", "parked", "epochs"))
+"""The first words of commands that take --data-dir alone."""
+_OF_NO_SERVICE = frozenset(("init", "config", "snapshot", "completion"))
+COMMANDS = _OF_ANY_SERVICE | _OF_LOCAL_SERVICE | _OF_NO_SERVICE
+_NAMED_COMMAND = re.compile(rf"(?<![\w./-])(?<!-m )runstream ({'|'.join(sorted(COMMANDS))})\b")
 _AS_MODULE = f"{shlex.quote(sys.executable)} -m runstream"
 _global_options: ContextVar[GlobalOptions | None] = ContextVar("runstream_global_options", default=None)
 
@@ -59,9 +67,9 @@ def global_options() -> GlobalOptions:
 
 def find_service(options: GlobalOptions, environ: Mapping[str, str]) -> ServiceAddress:
     """Return the service to talk to. Raises ClientError (not-exist) when there is none."""
-    if options.data_dir is not None and not options.url:  # options win over the environment
+    url = named_url(options, environ)
+    if options.data_dir is not None and not url:  # options win over the environment
         environ = {}
-    url = options.url or environ.get("RUNSTREAM_URL", "")
     token = options.token or environ.get("RUNSTREAM_TOKEN", "")
     if not url:
         local = _local_service(data_dir_of(options, environ))
@@ -71,6 +79,11 @@ def find_service(options: GlobalOptions, environ: Mapping[str, str]) -> ServiceA
             f"{url[:200]!r} is not the URL of a service", code="invalidURL", hint="it is like http://127.0.0.1:8000"
         )
     return ServiceAddress(url, token or _token_of_local(url, data_dir_of(options, environ)), None)
+
+
+def named_url(options: GlobalOptions, environ: Mapping[str, str]) -> str:
+    """Return the URL of --url or RUNSTREAM_URL; empty where the local service is meant."""
+    return options.url or ("" if options.data_dir is not None else environ.get("RUNSTREAM_URL", ""))
 
 
 def connect() -> Client:
@@ -96,14 +109,25 @@ def _waiting_printer() -> Callable[[str], None]:
     return show
 
 
-def program_command() -> str:
-    """Return the program with the options that reach the same service, to be pasted into a shell."""
-    options, program = global_options(), _program(sys.argv[0])
-    if options.data_dir is not None and str(options.data_dir) != os.environ.get("RUNSTREAM_DATA_DIR"):
-        return f"{program} --data-dir {shlex.quote(str(options.data_dir))}"
-    if options.url and options.url != os.environ.get("RUNSTREAM_URL"):
-        return f"{program} --url {shlex.quote(options.url)}"
-    return program
+def program_command(command: str = "run") -> str:
+    """Return the program with the options that reach the same service, to be pasted into a shell before a command.
+
+    `command` is the first word of that command: some take no service, some only one of this machine.
+    """
+    options, words = global_options(), [_program(sys.argv[0])]
+    takes_url = command in _OF_ANY_SERVICE
+    if takes_url and options.url and options.url != os.environ.get("RUNSTREAM_URL"):
+        words += ["--url", shlex.quote(options.url)]
+    elif options.data_dir is not None and command not in _OF_NO_SERVICE and not (takes_url and options.url):
+        known = str(options.data_dir) == os.environ.get("RUNSTREAM_DATA_DIR")
+        if not known or (takes_url and "RUNSTREAM_URL" in os.environ):
+            words += ["--data-dir", shlex.quote(str(options.data_dir))]
+    return " ".join(words)
+
+
+def with_program(text: str) -> str:
+    """Return a text with each command that it names as this user has to type it: `runstream run list` and the like."""
+    return _NAMED_COMMAND.sub(lambda found: f"{program_command(found[1])} {found[1]}", text)
 
 
 def _program(called: str) -> str:

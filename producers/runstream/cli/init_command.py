@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runstream.cli.connection import with_program
 from runstream.cli.output import say
 from runstream.cli.repository import repository_top
 from runstream.errors import BadRequestError, ConflictError
@@ -48,9 +49,15 @@ def init() -> None:
         raise BadRequestError(f"cannot write {file}: {error.strerror or error}", code="configUnwritable") from error
     say(f"wrote {file.relative_to(folder) if file.is_relative_to(folder) else file}: {_listed(tasks)}")
     say("next:")
-    say("  runstream config check          # what it would run")
-    say("  runstream serve --detach        # start the service on this machine, if none is running")
-    say("  runstream run create --follow   # run it, for the commit that is checked out")
+    next_commands = {
+        "runstream config check": "what it would run",
+        "runstream serve --detach": "start the service on this machine, if none is running",
+        "runstream run create --follow": "run it, for the commit that is checked out",
+    }
+    shown = {with_program(command): comment for command, comment in next_commands.items()}
+    width = max(map(len, shown))
+    for command, comment in shown.items():
+        say(f"  {command:{width}}   # {comment}")
 
 
 def configuration(tasks: list[_Task], *, clone: bool) -> str:

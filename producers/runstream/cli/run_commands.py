@@ -14,7 +14,7 @@ from rich.text import Text
 
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import ConfigFile, ConfigPath, InputOptions, Texts, pairs, read_config
-from runstream.cli.connection import program_command
+from runstream.cli.connection import program_command, with_program
 from runstream.cli.finding import (
     RunName,
     find_run,
@@ -485,9 +485,8 @@ def create(
     """
     file = read_config(config, Path.cwd())
     inputs, source, environment = given.inputs(file), new.source(file), pairs(new.env or (), "--env")
-    if changes := _uncommitted(source):
-        if strict:
-            raise BadRequestError(changes, code="uncommittedChanges", hint="commit them, or leave --strict out")
+    changes = _uncommitted(source)
+    if changes and not strict:  # with --strict the service refuses them together with its own warnings
         warn(f"warning: {changes}")
 
     async def work(client: Client) -> int:
@@ -499,6 +498,7 @@ def create(
             priority=new.priority,
             on_setup_error=new.on_setup_error,
             strict=strict,
+            warnings=[changes] if changes and strict else (),
             idempotency_key=idempotency_key or new_id(),
         )
         _print_warnings(runs)
@@ -531,7 +531,8 @@ def _group_of(source: RepositoryCommit | None) -> str:
 
 def _print_warnings(runs: CreatedRuns) -> None:
     for warning in runs.warnings:
-        warn(f"warning: {Problem(warning.path, warning.line or 0, warning.message, warning.hint)}")
+        hint = with_program(warning.hint)
+        warn(f"warning: {Problem(warning.path, warning.line or 0, warning.message, hint)}")
 
 
 def _uncommitted(source: RepositoryCommit | None) -> str:

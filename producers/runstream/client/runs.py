@@ -114,12 +114,14 @@ class Runs:
         priority: int | None = None,
         on_setup_error: Literal["refuse", "run"] = "refuse",
         strict: bool = False,
+        warnings: Sequence[str] = (),
         idempotency_key: str = "",
     ) -> CreatedRuns:
         """Create all runs of a configuration file whose `when` matches the source's branch, tag or ref.
 
         A `priority` (-100 to 100) overrides those of the file. Raises ClientError, also for an invalid file, unless
-        `on_setup_error` is `run`, which creates a run in phase setuperror instead. `strict` turns warnings into errors.
+        `on_setup_error` is `run`, which creates a run in phase setuperror instead. `strict` turns warnings into errors,
+        also `warnings`: those of the caller, which the answer names with those of the service.
         `idempotency_key` works as in `create`.
         """
         body = {
@@ -136,6 +138,7 @@ class Runs:
             "priority": priority,
             "on_setup_error": on_setup_error,
             "strict": strict,
+            **({"warnings": list(warnings)} if warnings else {}),
         }
         answer = await self._session.write("POST", "/createruns", body, _RunsAnswer, idempotency_key=idempotency_key)
         return CreatedRuns(tuple(one.run for one in answer.runs), answer.skipped, answer.warnings)

@@ -358,6 +358,8 @@ class CreateRunsBody(Body, frozen=True):
     """What an invalid file makes: an error, or a run in phase setuperror that shows its problems."""
     strict: bool = False
     """Whether warnings are errors."""
+    warnings: list[Text] = []
+    """Warnings of the client, named with those of the service."""
 
 
 class RunActionBody(Body, frozen=True):

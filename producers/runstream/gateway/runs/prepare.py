@@ -285,6 +285,7 @@ async def prepare_runs(body: CreateRunsBody, configs: ConfigReader, offers: Mapp
     path = file.path[:MAX_PATH]
     try:
         requested = await configs.read(file.name, file.content, context, then, file.imports, path)
+        requested.warnings[:0] = [Problem("", 0, warning) for warning in body.warnings]
         if body.strict and requested.warnings:
             raise ConfigError(path or file.name, requested.warnings)
         return requested
