@@ -23,6 +23,7 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 
+from runstream.backoff import Backoff, retry
 from runstream.domain.executor import Offer, Sighting
 from runstream.errors import BadRequestError, InternalError
 from runstream.ids import require_token
@@ -344,14 +345,12 @@ class LeaseWatch:
             await self._reopen()
 
     async def _reopen(self) -> None:
-        while True:
-            try:
-                return await self.open()
-            except (UnavailableError, ConsumerLostError) as error:
-                if self._nc.is_closed:
-                    raise
-                log.warning("Leases cannot be watched", action="watch_waits", bucket=self._bucket, why=error.message)
-            await asyncio.sleep(_WATCH_RETRY_SECONDS)
+        def note(error: InternalError, _: float) -> None:
+            if self._nc.is_closed:
+                raise error
+            log.warning("Leases cannot be watched", action="watch_waits", bucket=self._bucket, why=error.message)
+
+        await retry(self.open, (UnavailableError, ConsumerLostError), Backoff(_WATCH_RETRY_SECONDS), note)
 
     def _apply(self, delivery: Delivery) -> LeaseChange:
         message = delivery.message

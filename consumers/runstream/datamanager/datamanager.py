@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 
 import structlog
 
+from runstream.backoff import Backoff
 from runstream.database.database import Database
 from runstream.datamanager.errors import ContradictionError
 from runstream.datamanager.fence import PostgresFence
@@ -26,8 +27,7 @@ from runstream.projections.ownership import PartitionOwnership
 
 FINISH_SECONDS = 4.0
 """Time that an orderly stop allows for archiving the last commits."""
-_FIRST_BACKOFF = 0.5
-_LAST_BACKOFF = 10.0
+_BACKOFF = Backoff(0.5, 10.0)
 log = structlog.get_logger()
 
 
@@ -125,7 +125,7 @@ class DataManager(Component):
             await self._ship_with_retries(failed)
 
     async def _ship_with_retries(self, failed: asyncio.Future[None]) -> None:
-        backoff = _FIRST_BACKOFF
+        delays = _BACKOFF.delays()
         while True:
             shipper = self._shipper = self._new_shipper()
             try:
@@ -144,8 +144,9 @@ class DataManager(Component):
                 )
             if self._ending.is_set():
                 return
-            backoff = _FIRST_BACKOFF if shipper.began.is_set() else min(backoff * 2, _LAST_BACKOFF)
-            await asyncio.sleep(backoff)
+            if shipper.began.is_set():
+                delays = _BACKOFF.delays()
+            await asyncio.sleep(next(delays))
 
     def _new_shipper(self) -> Shipper:
         subjects = self._log.subjects

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from runstream.backoff import Backoff, retry
 from runstream.datamanager.agreement import require_agreement
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.compaction import GRACE_SECONDS, Compaction
@@ -49,8 +50,7 @@ _BATCH = 100
 """Encoding a commit takes 10 microseconds: a batch holds up the event loop for a millisecond."""
 _MEMORY_BYTES = 64 << 20
 """Bytes of the drafts of all partitions; as much again while they are stored."""
-_FIRST_BACKOFF = 0.25
-_LAST_BACKOFF = 5.0
+_BACKOFF = Backoff(0.25, 5.0)
 log = structlog.get_logger()
 
 
@@ -217,21 +217,17 @@ class Shipper:
     async def _write_with_retries(
         self, buffer: CommitBuffer, status: DataStatus, contents: Mapping[str, bytes]
     ) -> DataStatus:
-        backoff = _FIRST_BACKOFF
-        while True:
-            try:
-                return await self._write(status, contents)
-            except InternalError as error:
-                buffer.note_lag()
-                self._progress.failed(str(error))
-                log.warning(
-                    "cannot write the archive: object storage or database fail; trying again",
-                    action="archive_waits",
-                    error=str(error),
-                    seconds=backoff,
-                )
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _LAST_BACKOFF)
+        def note(error: InternalError, delay: float) -> None:
+            buffer.note_lag()
+            self._progress.failed(str(error))
+            log.warning(
+                "cannot write the archive: object storage or database fail; trying again",
+                action="archive_waits",
+                error=str(error),
+                seconds=delay,
+            )
+
+        return await retry(lambda: self._write(status, contents), InternalError, _BACKOFF, note)
 
     async def _write(self, status: DataStatus, contents: Mapping[str, bytes]) -> DataStatus:
         """Store segments, then the data status that names them. Raises ArchiveFencedError when it is not valid."""

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
-from runstream.commits import Head, NewCommit, Position, StoredCommit
+from runstream.backoff import Backoff, retry
+from runstream.commits import Head, StoredCommit
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask, decide_report
 from runstream.errors import InternalError, RemoteError, RunstreamError
@@ -30,11 +33,11 @@ Clock = Callable[[], datetime]
 
 GATHER_SECONDS = 0.1
 """How long events are gathered while a task runs."""
-_FIRST_DELAY_SECONDS = 0.05
-_MAX_DELAY_SECONDS = 2.0
+_BACKOFF = Backoff(0.05, 2.0)
 _ATTEMPTS = 20
 
 log = structlog.get_logger()
+T = TypeVar("T")
 Events = tuple[ExecutorTaskEvent, ...]
 
 
@@ -140,7 +143,7 @@ class Reporter:
                     identity=new_id(),
                 )
                 try:
-                    position = await self._append_surely(commit)
+                    position = await self._until_there(partial(self._log.append, commit))
                 except AppendConflictError as error:
                     conflict = error
                     await self._reload()
@@ -182,33 +185,19 @@ class Reporter:
                 task=self.known.task.id,
             )
 
-    async def _append_surely(self, commit: NewCommit) -> Position:
-        delay = _FIRST_DELAY_SECONDS
-        while True:
-            try:
-                return await self._log.append(commit)
-            except (InternalError, RemoteError) as error:
-                self._say_away(error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MAX_DELAY_SECONDS)
-
     async def _reload(self) -> None:
-        delay = _FIRST_DELAY_SECONDS
-        while True:
-            try:
-                history = await self._log.history(self.known.address)
-                break
-            except (InternalError, RemoteError) as error:
-                self._say_away(error)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MAX_DELAY_SECONDS)
-        for stored in history:
+        for stored in await self._until_there(partial(self._log.history, self.known.address)):
             self.known.apply(stored)
         self._changed(self.known.task)
 
-    def _say_away(self, error: RunstreamError) -> None:
+    async def _until_there(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what the log answers, as soon as it can be reached."""
         task = self.known.task.id
-        log.warning(f"a report of task {task} waits: {error}", action="report_waits", task=task, error=str(error))
+
+        def note(error: RunstreamError, _: float) -> None:
+            log.warning(f"a report of task {task} waits: {error}", action="report_waits", task=task, error=str(error))
+
+        return await retry(ask, (InternalError, RemoteError), _BACKOFF, note)
 
 
 def _folded(task: ExecutorTask, events: Events) -> ExecutorTask:

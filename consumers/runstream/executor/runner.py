@@ -12,11 +12,13 @@ import contextlib
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import structlog
 
+from runstream.backoff import Backoff
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError, RunstreamError
 from runstream.events.executor_task import (
@@ -433,8 +435,7 @@ def _said(failure: BaseException) -> str:
 
 GATHER_SECONDS = 0.2
 _TRIES = 3
-_FIRST_DELAY_SECONDS = 0.2
-_MAX_DELAY_SECONDS = 30.0
+_BACKOFF = Backoff(0.2, 30.0)
 GIVE_UP_SECONDS = 600.0
 """How long after a task's end its logs are tried to be stored."""
 
@@ -465,22 +466,20 @@ class Settling:
         """Store what waits now, with a few tries; what was not stored still waits."""
         if self._gathering is not None:
             self._gathering.cancel()
-        delay = _FIRST_DELAY_SECONDS
-        for attempt in range(_TRIES):
-            if attempt:
-                await asyncio.sleep(delay)
-                delay *= 2
+        for delay in islice(_BACKOFF.delays(), _TRIES - 1):
             if await self._store():
                 return
+            await asyncio.sleep(delay)
+        await self._store()
 
     async def persevere(self) -> None:
         """Go on until everything is stored, or is given up as lost."""
-        delay = _FIRST_DELAY_SECONDS
         try:
             async with asyncio.timeout(GIVE_UP_SECONDS):
-                while not await self._store():
+                for delay in _BACKOFF.delays():
+                    if await self._store():
+                        return
                     await asyncio.sleep(delay)
-                    delay = min(delay * 2, _MAX_DELAY_SECONDS)
         except TimeoutError:
             self.lose(self._waiting)
             self._waiting = []

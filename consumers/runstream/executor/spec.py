@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import structlog
+from cachetools import LRUCache
 
+from runstream.backoff import Backoff, retry
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
@@ -72,7 +73,7 @@ class Specs:
         """`keyring` opens the secrets of tasks."""
         self._log = log
         self._keyring = keyring
-        self._configs: OrderedDict[str, RunConfig] = OrderedDict()
+        self._configs: LRUCache[str, RunConfig] = LRUCache(_KEPT)
 
     async def spec(self, task: ExecutorTask, partition: int) -> ExecutorTaskSpec:
         """The spec of an assigned task.
@@ -115,9 +116,6 @@ class Specs:
             if not isinstance(event, RunConfigStored):
                 raise InternalError(f"run config {content_hash} is not in the log", code="runConfigMissing")
             config = self._configs[content_hash] = event.content
-            if len(self._configs) > _KEPT:
-                self._configs.popitem(last=False)
-        self._configs.move_to_end(content_hash)
         return config
 
 
@@ -226,8 +224,6 @@ def marked(environment: Mapping[str, str], mark: str) -> dict[str, str]:
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 60.0
-_FIRST_DELAY_SECONDS = 0.1
-_MAX_DELAY_SECONDS = 2.0
 
 log = structlog.get_logger()
 
@@ -236,13 +232,10 @@ async def asked(ask: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECON
     """What the log answers; while it cannot be reached it is asked again. Raises InternalError after that long."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    delay = _FIRST_DELAY_SECONDS
-    while True:
-        try:
-            return await ask()
-        except InternalError as error:
-            if error.code != "logUnreachable" or loop.time() + delay > deadline:
-                raise
-            log.warning("a task waits for the log", action="task_waits_for_log", error=str(error))
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, _MAX_DELAY_SECONDS)
+
+    def note(error: InternalError, delay: float) -> None:
+        if error.code != "logUnreachable" or loop.time() + delay > deadline:
+            raise error
+        log.warning("a task waits for the log", action="task_waits_for_log", error=str(error))
+
+    return await retry(ask, InternalError, Backoff(0.1, 2.0), note)

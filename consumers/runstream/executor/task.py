@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from runstream.backoff import Backoff, retry
 from runstream.domain.executor_task import (
     ExecutorTask,
     decide_abandoned,
@@ -33,8 +34,7 @@ from runstream.executor.reporter import Clock, Known, Reporter
 from runstream.executor.workdir import is_full
 from runstream.log.port import Log
 
-_FIRST_DELAY_SECONDS = 0.1
-_MAX_DELAY_SECONDS = 2.0
+_BACKOFF = Backoff(0.1, 2.0)
 log = structlog.get_logger()
 
 
@@ -115,17 +115,16 @@ class Execution:
         """
         error = fault_text(fault)
         ended = await self._cleared()
-        delay = _FIRST_DELAY_SECONDS
-        while True:
-            try:
-                await self._reporter.reload()
-                await self._reporter.append(lambda task: decide_failed(task, self._clock(), error))
-                await self._reporter.append(lambda task: decide_report(task, lost_logs(task)) if ended is None else ())
-                break
-            except Exception:
-                log.exception("a task's end is tried again", action="task_end_waits", task=self._held.id)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+
+        async def end() -> None:
+            await self._reporter.reload()
+            await self._reporter.append(lambda task: decide_failed(task, self._clock(), error))
+            await self._reporter.append(lambda task: decide_report(task, lost_logs(task)) if ended is None else ())
+
+        def note(_error: Exception, _: float) -> None:
+            log.exception("a task's end is tried again", action="task_end_waits", task=self._held.id)
+
+        await retry(end, Exception, _BACKOFF, note)
         if ended is not None:
             await self._see_off(ended)
 

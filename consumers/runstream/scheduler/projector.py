@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 
 import structlog
 
+from runstream.backoff import Backoff, retry
 from runstream.errors import InternalError
 from runstream.projections.fold import Changes
 from runstream.projections.store import ProjectionStore
@@ -26,8 +27,7 @@ MAX_BEHIND = 20_000
 PACE_SECONDS = 0.1
 """Minimum interval between the starts of transactions. After a quiet moment a change is applied at once; under load
 the changes of one interval are one transaction, which costs little more than that of a single commit."""
-FIRST_BACKOFF = 0.1
-LAST_BACKOFF = 2.0
+BACKOFF = Backoff(0.1, 2.0)
 """Shortest and longest time between attempts while the database fails, in seconds."""
 
 
@@ -111,23 +111,19 @@ class Projector:
                 await self._changed.wait_for(lambda: self._hurried)
 
     async def _apply(self, changes: Changes) -> None:
-        backoff = FIRST_BACKOFF
         started = time.perf_counter()
-        while True:
-            try:
-                await self._store.apply(changes, unparked=tuple(changes.unparked))
-                break
-            except InternalError as error:
-                self._on_failed(str(error))
-                logger.warning(
-                    "The projection waits for the database",
-                    action="projection_waits",
-                    partition=changes.partition,
-                    error=str(error),
-                    seconds=backoff,
-                )
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, LAST_BACKOFF)
+
+        def note(error: InternalError, delay: float) -> None:
+            self._on_failed(str(error))
+            logger.warning(
+                "The projection waits for the database",
+                action="projection_waits",
+                partition=changes.partition,
+                error=str(error),
+                seconds=delay,
+            )
+
+        await retry(lambda: self._store.apply(changes, unparked=tuple(changes.unparked)), InternalError, BACKOFF, note)
         partition = str(changes.partition)
         PROJECTION_DURATION.record(time.perf_counter() - started, PROJECTION, partition)
         PROJECTED_COMMITS.add(changes.after - changes.before, PROJECTION, partition)

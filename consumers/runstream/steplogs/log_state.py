@@ -5,11 +5,11 @@ The state is folded from the commits of the executor task and its run, so a wait
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from runstream.backoff import Backoff, retry
 from runstream.codec import decode
 from runstream.commits import StoredCommit
 from runstream.domain.executor_task import ExecutorTask, StepState
@@ -26,9 +26,7 @@ from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.log.port import Log
 from runstream.subjects import Address, StepLogKey
 
-_READ_ATTEMPTS = 60
-_READ_SECONDS = 0.5
-"""Attempts to read an event log that is away, and the pause between them."""
+_BACKOFF = Backoff(0.5, attempts=60)
 
 
 CUT_OFF = "The log is cut off here: the executor did not finish the step."
@@ -115,14 +113,8 @@ async def watch(log: Log, state: LogState, after: int, changed: Callable[[], Non
 
     Raises InternalError when the log stays away.
     """
-    for attempt in range(1, _READ_ATTEMPTS + 1):
-        try:
-            await _watch(log, state, after, changed)
-        except InternalError:
-            if attempt == _READ_ATTEMPTS:
-                raise
-            # Restarting after the same sequence is safe: `apply` skips applied commits.
-            await asyncio.sleep(_READ_SECONDS)
+    # Restarting after the same sequence is safe: `apply` skips applied commits.
+    await retry(lambda: _watch(log, state, after, changed), InternalError, _BACKOFF)
 
 
 async def _watch(log: Log, state: LogState, after: int, changed: Callable[[], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -13,6 +12,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from runstream.backoff import Backoff, retry
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 
 RETRYABLE = frozenset({"40001", "40P01"})
@@ -126,9 +126,7 @@ def place_of(url: str) -> str:
 
 T = TypeVar("T")
 
-ATTEMPTS = 6
-FIRST_BACKOFF = 0.01
-"""Seconds, doubled for each attempt; the wait is a random part of it."""
+BACKOFF = Backoff(0.02, 1.0, attempts=6, jitter=True)
 
 
 class ContendedError(InternalError):
@@ -141,13 +139,8 @@ class ContendedError(InternalError):
 
 
 async def retried(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `attempt`; retry it after contention, at most `ATTEMPTS` times in all."""
-    for number in range(1, ATTEMPTS):
-        try:
-            return await attempt()
-        except ContendedError:
-            await asyncio.sleep(random.uniform(0, FIRST_BACKOFF * 2**number))  # noqa: S311  # jitter, not a secret
-    return await attempt()
+    """Return the result of `attempt`; retry it after contention, with `BACKOFF`."""
+    return await retry(attempt, ContendedError, BACKOFF)
 
 
 @asynccontextmanager

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
 import structlog
+from cachetools import LRUCache
 from msgspec.structs import asdict
 
 from runstream.commits import Commit, LogPosition, StoredCommit
@@ -103,7 +103,7 @@ class RunPhases:
 
     log: Log
     past: PastRuns
-    _results: OrderedDict[str, RunResult] = field(default_factory=OrderedDict)
+    _results: LRUCache[str, RunResult] = field(default_factory=lambda: LRUCache(_KNOWN_RUNS))
     """Results of the most recent runs; others are read from their history."""
 
     async def format_message(self, seen: TailedMessage) -> bytes:
@@ -121,9 +121,9 @@ class RunPhases:
             if phase is None:
                 continue
             if isinstance(event, RunResultSet):
-                self._remember(commit.address.id, event.result)
+                self._results[commit.address.id] = event.result
             elif isinstance(event, RunCreated):
-                self._remember(commit.address.id, RunResult.UNKNOWN)
+                self._results[commit.address.id] = RunResult.UNKNOWN
             result = await self._result(commit)
             said.append(
                 {
@@ -151,12 +151,6 @@ class RunPhases:
         except NotExistError:
             return None
 
-    def _remember(self, run: str, result: RunResult) -> None:
-        self._results[run] = result
-        self._results.move_to_end(run)
-        if len(self._results) > _KNOWN_RUNS:
-            self._results.popitem(last=False)
-
     async def _result(self, commit: Commit) -> RunResult:
         run = commit.address.id
         if run not in self._results:
@@ -164,7 +158,7 @@ class RunPhases:
             for stored in await self.log.history(commit.address):
                 for event in stored.commit.events if stored.commit.version <= commit.version else ():
                     result = event.result if isinstance(event, RunResultSet) else result
-            self._remember(run, result)
+            self._results[run] = result
         return self._results[run]
 
 

@@ -5,13 +5,13 @@ A cursor says where the next page begins, and which runs the list is of. It is o
 from __future__ import annotations
 
 import base64
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
 import msgspec
+from cachetools import LRUCache
 
 from runstream.commits import LogPosition, Position
 from runstream.counting import counted
@@ -79,7 +79,7 @@ class DatabaseReads:
         self._database = database
         self._freshness = freshness
         self._log = log
-        self._configs: OrderedDict[tuple[int, str], RunConfig] = OrderedDict()
+        self._configs: LRUCache[tuple[int, str], RunConfig] = LRUCache(_CONFIGS)
         """The run configs used last; they never change."""
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
@@ -139,12 +139,7 @@ class DatabaseReads:
         key = (record.partition, record.run.run_config)
         config = self._configs.get(key)
         if config is None:
-            config = await get_run_config(transaction, *key)
-            self._configs[key] = config
-            if len(self._configs) > _CONFIGS:
-                self._configs.popitem(last=False)
-        else:
-            self._configs.move_to_end(key)
+            config = self._configs[key] = await get_run_config(transaction, *key)
         return config
 
 

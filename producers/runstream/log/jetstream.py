@@ -8,7 +8,6 @@ cannot be trusted: a standalone server checks the expected sequence first, a clu
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -17,6 +16,7 @@ from typing import Self
 import structlog
 from nats.aio.client import Client
 
+from runstream.backoff import Backoff
 from runstream.codec import ID_HEADER, decode, encode
 from runstream.commits import NewCommit, Position, StoredCommit
 from runstream.counting import counted
@@ -51,8 +51,7 @@ _HISTORY_SECONDS = 10.0
 """How long reading the history of one aggregate may take."""
 _LOOK_UP_SECONDS = 1.0
 """How long one look-up at the leader may take; during an election there is no leader, and the next look-up follows."""
-_FIRST_DELAY_SECONDS = 0.01
-_MAX_DELAY_SECONDS = 0.5
+_BACKOFF = Backoff(0.01, 0.5, jitter=True)
 _SILENT_GROUPS = 2
 """Number of consecutive groups without an answer after which the server's store counts as broken."""
 log = structlog.get_logger()
@@ -282,7 +281,7 @@ class JetStreamLog(LogReader):
     ) -> Position | AppendConflictError:
         """Wait for the outcome of a commit; send it again while the outcome is unknown and there is time."""
         loop, committer = asyncio.get_running_loop(), self._committers[commit.address.partition]
-        delay = _FIRST_DELAY_SECONDS
+        delays = _BACKOFF.delays()
         sent, give_up = False, min(deadline, loop.time() + UNSENT_SECONDS)
         while True:
             match await pending.outcome:
@@ -301,14 +300,14 @@ class JetStreamLog(LogReader):
                 why, found, committer.silent = error.message, None, 0
             if found is not None:
                 return found
+            delay = next(delays)
             if self._closed or loop.time() + delay > give_up:
                 raise self._unknown(commit, why, sent=sent)
             # With a full disk the server answers reads, but never a publish that it cannot write.
             enough = 1 if answers_of(self._nc).full else _SILENT_GROUPS
             if committer.silent >= enough and not await self._is_replicated(commit):
                 raise self._not_stored(commit, "NATS answers, but does not acknowledge publishes", uncertain=True)
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads commits that collided
-            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+            await asyncio.sleep(delay)
             APPEND_RETRIES.add(1, str(commit.address.partition))
             pending.outcome = loop.create_future()
             await committer.submit(pending)

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from nats.aio.client import Client
 
+from runstream.backoff import Backoff, retry
 from runstream.commits import Position
 from runstream.errors import InternalError
 from runstream.jetstream.api import REQUEST_SECONDS, StreamMessage, UnavailableError, request
@@ -76,8 +77,7 @@ def of_stream(message: StreamMessage, epoch: int, partition: int) -> RawMessage:
     return RawMessage(message.subject, position, message.data, message.headers, message.time)
 
 
-_FIRST_DELAY_SECONDS = 0.05
-_MAX_DELAY_SECONDS = 2.0
+_BACKOFF = Backoff(0.05, 2.0)
 
 
 class JetStreamReader:
@@ -152,16 +152,12 @@ class JetStreamReader:
 
     async def open_when_there(self) -> None:
         """Start to read once a server answers. Raises as `open` does for other failures."""
-        delay = _FIRST_DELAY_SECONDS
-        while True:
-            try:
-                return await self.open()
-            except UnavailableError as error:
-                if self._nc.is_closed:
-                    raise
-                log.warning("the log is away; trying again", action="log_away", stream=self._stream, why=error.message)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, _MAX_DELAY_SECONDS)
+        await retry(self.open, UnavailableError, _BACKOFF, self._note_away)
+
+    def _note_away(self, error: UnavailableError, _: float) -> None:
+        if self._nc.is_closed:
+            raise error
+        log.warning("the log is away; trying again", action="log_away", stream=self._stream, why=error.message)
 
     def _messages(self, deliveries: list[Delivery]) -> list[RawMessage]:
         if not self._filters:

@@ -26,6 +26,7 @@ from typing import Protocol
 
 import structlog
 
+from runstream.backoff import Backoff, retry
 from runstream.errors import RunstreamError
 from runstream.jetstream.api import UnavailableError
 from runstream.lifecycle import Component
@@ -164,17 +165,13 @@ class Mode:
         return all(part.doing is Doing.PARKED for part in self._parts.values())
 
     async def _resume(self) -> None:
-        while True:
-            try:
-                return await self._log.resume()
-            except RunstreamError as error:
-                log.warning(
-                    "The log cannot be used yet; trying again",
-                    action="resume_waits",
-                    service=self.service,
-                    error=str(error),
-                )
-            await asyncio.sleep(_RETRY_SECONDS)
+        def note(error: RunstreamError, _: float) -> None:
+            why = str(error)
+            log.warning(
+                "The log cannot be used yet; trying again", action="resume_waits", service=self.service, error=why
+            )
+
+        await retry(self._log.resume, RunstreamError, Backoff(_RETRY_SECONDS), note)
 
     def _notify(self) -> None:
         state = self.state

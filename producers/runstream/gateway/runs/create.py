@@ -9,11 +9,12 @@ before it exists, so that they cannot be deleted in between.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
+
+from cachetools import LRUCache
 
 from runstream.commits import Head, NewCommit, Position
 from runstream.domain.run import Run, created, evolve
@@ -80,8 +81,8 @@ class RunCreation:
     """Takes the references of restarts; without it, a restart can keep no task."""
     keyring: Keyring = field(default_factory=Keyring)
     """Seals the secrets of run configs."""
-    _known: OrderedDict[tuple[int, int, str], None] = field(default_factory=OrderedDict)
-    """Stored run configs by epoch, partition and hash, the last used at the end."""
+    _known: LRUCache[tuple[int, int, str], bool] = field(default_factory=lambda: LRUCache(KNOWN_CONFIGS))
+    """Stored run configs, by epoch, partition and hash."""
 
     async def create(self, new: PreparedRun, key: IdempotencyKey | None = None) -> CreatedRun:
         """Append a run and return once it is durable; with a key that has a run already, return that run.
@@ -157,12 +158,9 @@ class RunCreation:
 
     async def _store(self, partition: int, digest: str, config: RunConfig) -> None:
         key = (self.log.epoch, partition, digest)
-        if key not in self._known:
+        if not self._known.get(key):
             await self._append_config(Address(partition, "runconfig", digest), config)
-        self._known[key] = None
-        self._known.move_to_end(key)
-        if len(self._known) > KNOWN_CONFIGS:
-            self._known.popitem(last=False)
+            self._known[key] = True
 
     async def _append_config(self, address: Address, config: RunConfig) -> None:
         commit = NewCommit(
