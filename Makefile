@@ -78,6 +78,7 @@ docs: setup ## make what is generated again, and check the documents' snippets
 	$(BIN)/python -m runstream.json_schemas
 	$(BIN)/python -m tests.docs.cli_reference
 	$(BIN)/python -m tests.docs.python_reference
+	$(BIN)/python -m tests.docs.settings_reference
 	$(BIN)/runstream config schema > docs/formats/run-config.schema.json
 	$(BIN)/python -m pytest -q tests/docs
 

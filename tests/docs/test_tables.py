@@ -22,6 +22,8 @@ from runstream.telemetry.metrics import Counter, Gauge, Histogram
 from tests.docs import python_reference
 from tests.docs.blocks import ROOT
 from tests.docs.cli_reference import REFERENCE, reference
+from tests.docs.settings_reference import REFERENCE as SETTINGS_PAGE
+from tests.docs.settings_reference import reference as settings_page
 from tests.docs.tables import DOCS, code, rows
 from tests.gateway.world import World
 
@@ -38,6 +40,10 @@ def test_commands() -> None:
 
 def test_the_python_client() -> None:
     assert python_reference.REFERENCE.read_text() == python_reference.reference(), "run: make docs"
+
+
+def test_the_table_of_settings_is_made_of_their_declarations() -> None:
+    assert SETTINGS_PAGE.read_text() == settings_page(), "run: make docs"
 
 
 def test_settings() -> None:

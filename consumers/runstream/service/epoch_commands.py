@@ -105,7 +105,7 @@ def import_command(
         return
     if file is None:
         raise BadRequestError("no snapshot is named", code="noSnapshot", hint="runstream import FILE")
-    if options.nats_url is None and named_url(global_options(), os.environ):
+    if "nats_url" not in options.given() and named_url(global_options(), os.environ):
         _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""

@@ -87,7 +87,7 @@ def export_command(
         parse_until(until or "", local=True), parse_kinds(include), SigningKey.read(sign) if sign is not None else None
     )
     options = options or StorageOptions()
-    if options.nats_url is None and named_url(global_options(), os.environ):
+    if "nats_url" not in options.given() and named_url(global_options(), os.environ):
         _require_possible(resume=resume, sign=sign)
         uvloop.run(_from_service(output, until or "", include))
     else:
