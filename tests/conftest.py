@@ -1,6 +1,6 @@
 """What every test may ask for: real servers, one pair for all workers; a namespace and a schema of its own.
 
-A test that is a coroutine function is run by uvloop, for at most a minute, or for as long as its mark `seconds` says.
+anyio runs coroutine tests on uvloop: for at most a minute, or for as long as the mark `seconds` says.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import faulthandler
 import fcntl
+import functools
 import inspect
 import json
 import logging
@@ -45,15 +46,31 @@ class _Server(Protocol):
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test that is a coroutine function."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    names = inspect.signature(pyfuncitem.obj).parameters
-    mark = pyfuncitem.get_closest_marker("seconds")
-    seconds = TEST_SECONDS if mark is None else int(mark.args[0])
-    _run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}), seconds)
-    return True
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Bound a test that is a coroutine function; anyio runs it."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        mark = pyfuncitem.get_closest_marker("seconds")
+        pyfuncitem.obj = _bounded(pyfuncitem.obj, TEST_SECONDS if mark is None else int(mark.args[0]))
+
+
+def _bounded(test: Callable[..., Coroutine[Any, Any, None]], seconds: int) -> Callable[..., Coroutine[Any, Any, None]]:
+    @functools.wraps(test)
+    async def bounded(**arguments: object) -> None:
+        # A test that blocks the loop, or a task of it that ignores its end, would hang for ever: that ends the session.
+        faulthandler.dump_traceback_later(seconds + CLOSING_SECONDS, exit=True)
+        try:
+            async with asyncio.timeout(seconds):
+                await test(**arguments)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    return bounded
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """What runs coroutine tests and fixtures: the loop that the product runs on."""
+    return "asyncio", {"use_uvloop": True}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,19 +85,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Tests wait for servers about a third of their time: let others work meanwhile."""
     return len(os.sched_getaffinity(0)) * 3 // 2 or 1
-
-
-def _run(test: Coroutine[Any, Any, None], seconds: int) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(seconds):
-            await test
-
-    # A test that blocks the loop, or leaves it something that never closes, would hang for ever: then all is ended.
-    faulthandler.dump_traceback_later(seconds + CLOSING_SECONDS, exit=True)
-    try:
-        uvloop.run(bounded())
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture(autouse=True)

@@ -60,7 +60,7 @@ class Terminal:
 
     _open = True
 
-    def _read(self) -> None:
+    def read(self) -> None:
         try:
             chunk = os.read(self._descriptor, 65536)
         except OSError:  # the program has ended
@@ -85,7 +85,7 @@ async def on_terminal(
     )
     os.close(theirs)
     terminal = Terminal(ours, process)
-    asyncio.get_running_loop().add_reader(ours, terminal._read)
+    asyncio.get_running_loop().add_reader(ours, terminal.read)
     try:
         yield terminal
     finally:

@@ -157,7 +157,7 @@ async def test_a_commit_that_the_log_says_otherwise(tmp_path: Path) -> None:
     """Both are whole by their hashes."""
     log, storage = MemoryLog(partitions=1), PosixObjects(tmp_path)
     await in_pieces(log, storage, 3)
-    stream = log._streams[0]
+    stream = log.streams[0]
     message = stream.messages[2]
     for other in (
         replace(message, data=message.data.replace(b"build 0", b"build 9")),
@@ -174,7 +174,7 @@ async def test_a_commit_that_the_log_says_otherwise(tmp_path: Path) -> None:
 async def test_an_archive_beyond_the_log(tmp_path: Path) -> None:
     log, storage = MemoryLog(partitions=1), PosixObjects(tmp_path)
     await in_pieces(log, storage, 3)
-    stream = log._streams[0]
+    stream = log.streams[0]
     stream.messages = stream.messages[:3]
     assert "commits 1/0/4 to 1/0/6: they are not in the log, which ends at 3" in await only(log, storage)
     stream.messages = []

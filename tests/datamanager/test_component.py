@@ -40,11 +40,11 @@ class Several:
         self.storage = storage
         self.moved = asyncio.Event()
         self._url, self._schema = url, schema
-        self._databases: list[Database] = []
+        self.databases: list[Database] = []
 
     def one(self, name: str, *, close_seconds: float = 0.0, questions: Questions | None = None) -> DataManager:
         database = Database(self._url, self._schema, application=f"{self._schema} {name}")
-        self._databases.append(database)
+        self.databases.append(database)
         return DataManager(
             lambda: self.log,
             self.storage,
@@ -65,7 +65,7 @@ class Several:
                 return
 
     async def close(self) -> None:
-        for database in self._databases:
+        for database in self.databases:
             await database.close()
 
     async def _moved(self, epoch: int) -> None:
@@ -120,7 +120,7 @@ async def test_a_lost_connection_is_a_lost_archive(
         await first.start()
         await all_of_them.shipped()
         await second.start()
-        await killed_backends(all_of_them._databases[1], f"{database_schema} first")
+        await killed_backends(all_of_them.databases[1], f"{database_schema} first")
         await fill(all_of_them.log, 5)
         await all_of_them.shipped()
         while not {**first.positions(), **second.positions()}:
@@ -202,7 +202,7 @@ async def test_an_archive_without_room_stands_still_and_says_why(
     ):
         all_of_them.log.subjects = Subjects(servers.namespace, "runs", 1)
         questions, database = Questions(client), Database(database_url, database_schema, pool_size=1)
-        all_of_them._databases.append(database)
+        all_of_them.databases.append(database)
 
         async def stalls(objects: ObjectStorage = storage) -> list[Stall]:
             consumed = Consumed(all_of_them.log, database, questions, objects)

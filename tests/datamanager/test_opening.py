@@ -107,7 +107,7 @@ async def test_an_interrupted_restore_is_begun_again(
 
 def _break_after(patched: pytest.MonkeyPatch, batches: int) -> None:
     """Have the process end, as it were, when it has loaded some batches."""
-    sent = StreamLoader._sent
+    sent = StreamLoader.send
     left = [batches]
 
     async def broken(self: StreamLoader, messages: list[Load]) -> Outcome:
@@ -118,7 +118,7 @@ def _break_after(patched: pytest.MonkeyPatch, batches: int) -> None:
         left[0] -= 1
         return await sent(self, messages)
 
-    patched.setattr(StreamLoader, "_sent", broken)
+    patched.setattr(StreamLoader, "send", broken)
 
 
 async def test_what_cannot_be_loaded_is_an_error_and_tried_again(
@@ -134,7 +134,7 @@ async def test_what_cannot_be_loaded_is_an_error_and_tried_again(
             return Unanswered("the disk is full")
 
         with monkeypatch.context() as patched:
-            patched.setattr(StreamLoader, "_sent", unanswered)
+            patched.setattr(StreamLoader, "send", unanswered)
             with pytest.raises(Exception, match="the disk is full"):
                 await place.prepare()
         assert (await place.prepare()).restored is not None

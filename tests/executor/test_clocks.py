@@ -40,13 +40,13 @@ async def test_an_executor_times_its_tasks_out_by_its_monotonic_clock(tmp_path: 
 def test_a_scheduler_times_out_by_the_clock_of_the_log(skew: timedelta) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     deadlines = TaskTimeouts(cast("Timers", None), MemoryLog(), lambda: now, lambda _: skew.total_seconds())
-    assert deadlines._due(running(now + skew)) == now + timedelta(minutes=1)
+    assert deadlines.due(running(now + skew)) == now + timedelta(minutes=1)
 
 
 def test_a_clock_that_is_not_known_times_nothing_out_early() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     deadlines = TaskTimeouts(cast("Timers", None), MemoryLog(), lambda: now, lambda _: None)
-    assert deadlines._due(running(now - timedelta(hours=1))) == now + timedelta(minutes=1)
+    assert deadlines.due(running(now - timedelta(hours=1))) == now + timedelta(minutes=1)
 
 
 def running(at: datetime) -> ExecutorTask:

@@ -82,7 +82,7 @@ def _factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyn
 @pytest.mark.usefixtures("quiet")
 async def test_a_task_ends_whatever_is_raised_wherever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points: dict[str, Point] = {}
-    work = Executor._work
+    work = Executor.begin
 
     def faulty_work(self: Executor, held: Any, doing: Any) -> None:
         token = POINT.set(points.get(held.known.task.task))
@@ -91,8 +91,10 @@ async def test_a_task_ends_whatever_is_raised_wherever(tmp_path: Path, monkeypat
         finally:
             POINT.reset(token)
 
-    monkeypatch.setattr(Executor, "_work", faulty_work)
-    asyncio.get_running_loop().set_task_factory(_factory)
+    monkeypatch.setattr(Executor, "begin", faulty_work)
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(_factory)
+    loop.set_exception_handler(lambda *_: None)  # a fault in a task that nothing waits for any more
     async with rig(tmp_path) as it:
         for number in itertools.count():
             point = points[f"task {number}"] = Point(number)

@@ -172,7 +172,7 @@ def test_what_is_held_back_is_bounded() -> None:
     masker = Masker(Masking.of([secret]))
     shown = [masker.feed(b"x1" * 50) for _ in range(80)]
     assert b"".join(shown) + masker.end() == b"***"
-    assert len(masker._held) <= LONGEST
+    assert len(masker.held) <= LONGEST
 
 
 async def test_much_output_is_masked_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

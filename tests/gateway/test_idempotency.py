@@ -200,7 +200,7 @@ class Dying(MemoryLog):
 
     def __init__(self, inner: MemoryLog, after: int) -> None:
         super().__init__()
-        self._streams = inner._streams
+        self.streams = inner.streams
         self.after = after
 
     async def append_all(self, commits: Any) -> list[Position | AppendConflictError]:
@@ -217,7 +217,7 @@ class Raced(MemoryLog):
     def __init__(self) -> None:
         super().__init__()
         self.inner = MemoryLog()
-        self.inner._streams = self._streams
+        self.inner.streams = self.streams
         self.before: Any = None
         self.expected = ""
 

@@ -231,7 +231,7 @@ async def test_an_export_succeeds_although_it_cannot_be_remembered(
     async def away(*_: object) -> None:
         raise InternalError("the database is away", code="databaseAway")
 
-    monkeypatch.setattr("runstream.database.epochs._note_export", away)
+    monkeypatch.setattr("runstream.database.epochs.note_export", away)
     async with rig(servers) as around:
         with capture_logs() as told:
             verify_file(await around.export(tmp_path / "s", remembered=True), "", silent)

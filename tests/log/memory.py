@@ -47,7 +47,7 @@ class MemoryLog:
     def __init__(self, namespace: str = "memory", service: str = "runs", *, partitions: int = 4) -> None:
         self.subjects = Subjects(namespace, service, 1)
         self.partitions = partitions
-        self._streams = [_Stream() for _ in range(partitions)]
+        self.streams = [_Stream() for _ in range(partitions)]
 
     @property
     def epoch(self) -> int:
@@ -82,16 +82,16 @@ class MemoryLog:
 
     async def end(self, partition: int, *, at_least: int = 0) -> int:
         """The last sequence of the partition; 0 when it is empty."""
-        return len(self._streams[partition].messages)
+        return len(self.streams[partition].messages)
 
     async def origin(self, partition: int) -> str:
         """What tells the partition from one that was made anew in its place (see the port)."""
-        return self._streams[partition].origin
+        return self.streams[partition].origin
 
     @asynccontextmanager
     async def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AsyncIterator[MemoryReader]:
         """Read a partition from the first message behind `after` (see the port)."""
-        stream = self._streams[partition]
+        stream = self.streams[partition]
         if after > len(stream.messages):
             raise InternalError(
                 f"position {after} is ahead of partition {partition}, which ends at {len(stream.messages)}",
@@ -101,14 +101,14 @@ class MemoryLog:
 
     def put(self, partition: int, subject: str, data: bytes, headers: dict[str, str] | None = None) -> Position:
         """Store any message, as something else than Runstream might: for tests of what cannot be read."""
-        stream = self._streams[partition]
+        stream = self.streams[partition]
         position = Position(self.epoch, partition, len(stream.messages) + 1)
         stream.add(subject, RawMessage(subject, position, data, headers or {}, datetime.now(UTC)))
         return position
 
     def _append(self, commit: NewCommit, body: bytes, headers: dict[str, str]) -> Position | AppendConflictError:
         address = commit.address
-        stream, guard, history = self._streams[address.partition], self.subjects.guard(address), self._of(address)
+        stream, guard, history = self.streams[address.partition], self.subjects.guard(address), self._of(address)
         for message in history:
             if message.headers.get(ID_HEADER) == commit.id:
                 return message.position
@@ -120,12 +120,12 @@ class MemoryLog:
 
     def _history(self, messages: Sequence[RawMessage], address: Address) -> list[StoredCommit]:
         pattern = self.subjects.skips_of(address).split(".")
-        decided = self._streams[address.partition].skips
+        decided = self.streams[address.partition].skips
         skips = Skips.of(decode(one) for one in decided if _matches(pattern, one.subject.split(".")))
         return [skips.find(message) or decode(message) for message in messages]
 
     def _of(self, address: Address) -> list[RawMessage]:
-        return self._streams[address.partition].aggregates.get(self.subjects.guard(address), [])
+        return self.streams[address.partition].aggregates.get(self.subjects.guard(address), [])
 
 
 class MemoryReader:

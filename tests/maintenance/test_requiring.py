@@ -71,7 +71,7 @@ async def test_who_was_parked_before_it_died_is_no_hindrance(nats_url: str, name
 
 def _is_kept(around: World) -> bool:
     """Whether the record that outlives the lease says parked."""
-    records = around.roster._last.values()
+    records = around.roster.last_records.values()
     return bool(records) and all(record.services["runs"].state == "parked" for record in records)
 
 

@@ -109,7 +109,7 @@ async def test_it_is_as_if_they_had_not_been_there(
 
 def log_before(log: MemoryLog, decisions: list[NewCommit]) -> int:
     """A position between some of the decisions."""
-    return len(log._streams[0].messages) - len(decisions) // 2
+    return len(log.streams[0].messages) - len(decisions) // 2
 
 
 async def drop(database: Database, schema: str) -> None:

@@ -82,7 +82,7 @@ def test_a_process_that_has_not_said_that_it_holds_the_directory_is_waited_for(
 def test_a_process_that_never_says_that_it_holds_the_directory_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve_commands, "_HOLDER_SECONDS", 0)
+    monkeypatch.setattr(serve_commands, "HOLDER_SECONDS", 0)
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InternalError, match="in use by a process that does not say which it is"):

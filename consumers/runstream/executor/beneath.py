@@ -75,13 +75,13 @@ def open_beneath(
     """
     flags |= os.O_CLOEXEC
     if len(os.fsencode(path)) < _PATH_MAX:
-        descriptor = _openat2(directory, path, flags, mode, links | (_RESOLVE_NO_XDEV if same_mount else 0))
+        descriptor = openat2(directory, path, flags, mode, links | (_RESOLVE_NO_XDEV if same_mount else 0))
         if descriptor >= 0:
             return descriptor
     return walk_beneath(directory, path, flags, mode, links=links, same_mount=same_mount)
 
 
-def _openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
+def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
     """Return the descriptor, or -1 where the kernel cannot say. Raises OSError for what it refuses."""
     name = os.fsencode(path)
     if b"\0" in name:

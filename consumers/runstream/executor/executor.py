@@ -250,13 +250,13 @@ class Executor(Component):
             return  # Its reporter was told.
         if held.stage is Stage.SEEN and task.phase is not ExecutorTaskPhase.NOT_STARTED:
             held.stage = Stage.ACTIVE
-            self._work(held, self._execution(held).recover())
+            self.begin(held, self._execution(held).recover())
         elif not task.open:
             self._drop(held)
         elif task.stop or task.timedout:
             # It is not started any more, so it needs no room.
             held.stage = Stage.ACTIVE
-            self._work(held, self._execution(held).start(_nothing))
+            self.begin(held, self._execution(held).start(_nothing))
         elif held.stage is Stage.SEEN:
             held.stage = Stage.WAITING
             self._queue.append(held)
@@ -276,7 +276,7 @@ class Executor(Component):
             held.stage = Stage.ACTIVE
             self._active += 1
             RUNNING_TASKS.set(self._active, self.id)
-            self._work(held, self._execution(held).start(self._release))
+            self.begin(held, self._execution(held).start(self._release))
         self._presence.touch()
 
     def _release(self) -> None:
@@ -289,7 +289,8 @@ class Executor(Component):
         self._executions[held.id] = execution
         return execution
 
-    def _work(self, held: Held, work: Coroutine[None, None, None]) -> None:
+    def begin(self, held: Held, work: Coroutine[None, None, None]) -> None:
+        """Work on a held task in an asyncio task of its own; whatever is raised fails this task alone."""
         task = asyncio.create_task(self._see_through(held, work), name=f"task {held.id}")
         self._works.add(task)
         task.add_done_callback(self._works.discard)

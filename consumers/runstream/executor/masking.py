@@ -129,7 +129,8 @@ class Masker:
 
     def __init__(self, masking: Masking) -> None:
         self._masking = masking
-        self._held = b""
+        self.held = b""
+        """Bytes that may be the beginning of a secret: shown once it is certain that they are not."""
         self._before: int | None = None
         """The byte before the held ones."""
         self._covered = -1
@@ -142,11 +143,11 @@ class Masker:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take a chunk; return what may be shown now."""
-        return self._take(self._held + chunk, last=False) if self._masking and chunk else chunk
+        return self._take(self.held + chunk, last=False) if self._masking and chunk else chunk
 
     def end(self) -> bytes:
         """Return what is left."""
-        return self._take(self._held, last=True)
+        return self._take(self.held, last=True)
 
     def _take(self, data: bytes, *, last: bool) -> bytes:
         found, until = self._masking.find(data, self._before, last=last)
@@ -160,7 +161,7 @@ class Masker:
             covered = max(covered, end)
         if covered < until:
             shown.append(data[max(covered, 0) : until])
-        self._held = data[until:]
+        self.held = data[until:]
         self._covered = covered - until if covered >= until else -1
         if until:
             self._before = data[until - 1]

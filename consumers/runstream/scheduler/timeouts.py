@@ -74,7 +74,7 @@ class TaskTimeouts:
                 self._to_arm.pop(task_id)
                 try:
                     await self._timers.schedule(
-                        task_id, self._due(task), orjson.dumps({"task": task_id, **self._place(task)})
+                        task_id, self.due(task), orjson.dumps({"task": task_id, **self._place(task)})
                     )
                 except InternalError as error:
                     logger.warning("A timeout is scheduled later", action="timer_postponed", error=str(error))
@@ -84,7 +84,7 @@ class TaskTimeouts:
                 except Exception:  # permanent: a time after the last datetime, an invalid id
                     logger.exception("A timeout cannot be scheduled", action="timer_impossible", executor_task=task_id)
 
-    def _due(self, task: ExecutorTask) -> datetime:
+    def due(self, task: ExecutorTask) -> datetime:
         """Return when the task's timer is due, by the clock of the log's server, which delivers timers.
 
         The end of the task's setup is a time of its executor's clock. If that clock is not known the whole timeout

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 15
 """Bound of `runstream stop`, in seconds: longer than the service gives itself."""
-_HOLDER_SECONDS = 2.0
+HOLDER_SECONDS = 2.0
 """Bound, in seconds, between taking the lock and writing the pid into it."""
 _LOOK_AGAIN_SECONDS = 0.01
 _TOLD = 20
@@ -135,7 +135,7 @@ def _holder_of(data_dir: Path) -> int | None:
     Between a lock and the pid in it are microseconds of the process that takes it. Until then the file has the pid of
     an earlier process, which may be another program's by now: it must not be stopped.
     """
-    deadline = time.monotonic() + _HOLDER_SECONDS
+    deadline = time.monotonic() + HOLDER_SECONDS
     while (pid := holder(data_dir)) is not None and not _has_lock_open(data_dir, pid):
         if time.monotonic() > deadline:
             raise InternalError(

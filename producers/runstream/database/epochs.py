@@ -107,7 +107,7 @@ async def remember_export(database: Database, service: str, namespace: str, crea
     An export succeeds without the database: an error is logged, not raised.
     """
     try:
-        await _note_export(database, service, namespace, created)
+        await note_export(database, service, namespace, created)
     except InternalError as error:
         log.warning(
             f"the export is not recorded, so an import of an older snapshot will not say so: {error.message}",
@@ -115,7 +115,7 @@ async def remember_export(database: Database, service: str, namespace: str, crea
         )
 
 
-async def _note_export(database: Database, service: str, namespace: str, created: datetime) -> None:
+async def note_export(database: Database, service: str, namespace: str, created: datetime) -> None:
     """Record the time of an export; the latest one wins."""
     row = insert(exports).values(service=service, namespace=namespace, created=created)
     later = {"created": func.greatest(exports.c.created, row.excluded.created)}

@@ -53,7 +53,7 @@ class StreamLoader:
             await self._batch(messages[begin:])
 
     async def _batch(self, messages: Sequence[Load]) -> None:
-        outcome = await self._sent(messages)
+        outcome = await self.send(messages)
         last = self.end + len(messages)
         if not isinstance(outcome, Ack) or outcome.sequence != last:
             why = f"it ends at {outcome.sequence}" if isinstance(outcome, Ack) else outcome.why
@@ -65,7 +65,8 @@ class StreamLoader:
             )
         self.end = last
 
-    async def _sent(self, messages: Sequence[Load]) -> Outcome:
+    async def send(self, messages: Sequence[Load]) -> Outcome:
+        """Send messages as one atomic batch; return the answer to its last message."""
         batch = {"Nats-Batch-Id": secrets.token_hex(8)}
         expected = {"Nats-Expected-Last-Sequence": str(self.end)}
         commit = {"Nats-Batch-Commit": "1"}

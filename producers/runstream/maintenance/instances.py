@@ -286,7 +286,8 @@ class Roster(Component):
         super().__init__()
         self._board = board
         self._living: dict[str, InstanceRecord] = {}
-        self._last: dict[str, InstanceRecord] = {}
+        self.last_records: dict[str, InstanceRecord] = {}
+        """The latest record of each instance by its id: it outlives the lease."""
         self._change = asyncio.Event()
 
     @property
@@ -297,7 +298,7 @@ class Roster(Component):
     @property
     def known(self) -> tuple[KnownInstance, ...]:
         """All instances by components and id, lost ones last."""
-        return all_instances(self._living, self._last)
+        return all_instances(self._living, self.last_records)
 
     async def run(self) -> None:
         """Follow until `stopping` is set."""
@@ -307,11 +308,11 @@ class Roster(Component):
             self._board.watching(f"{LAST}*") as last,
         ):
             self._living = {key: decode_record(key, value) for key, value in living.held.items()}
-            self._last = {_id(key): decode_record(_id(key), value) for key, value in last.held.items()}
+            self.last_records = {_id(key): decode_record(_id(key), value) for key, value in last.held.items()}
             self.started.set()
             following = [
                 tasks.create_task(self._follow(living, self._living, lambda key: key)),
-                tasks.create_task(self._follow(last, self._last, _id)),
+                tasks.create_task(self._follow(last, self.last_records, _id)),
             ]
             await self.stopping.wait()
             for task in following:
@@ -326,7 +327,7 @@ class Roster(Component):
                 code="instanceNotLost",
                 hint="stop it: it then deletes its record itself",
             )
-        if instance_id not in self._last:
+        if instance_id not in self.last_records:
             raise NotExistError(f"instance {instance_id} doesn't exist", code="instanceDoesNotExist")
         await self._board.forget(LAST + instance_id)
         log.warning("A lost instance is forgotten", action="instance_forgotten", instance=instance_id)

@@ -158,18 +158,19 @@ class Cursor:
             elif name in known:
                 found[name] = place
             elif key in foreign:
-                place._report_foreign(key, foreign[key], known, strict=strict)
+                place.report_foreign(key, foreign[key], known, strict=strict)
             elif name not in ignored:
-                place._report_unknown(key, known, strict=strict)
+                place.report_unknown(key, known, strict=strict)
         return Fields(self, {name: place for name, place in found.items() if not place.is_null})
 
-    def _report_foreign(self, key: str, hint: str, known: FieldTable, *, strict: bool) -> None:
+    def report_foreign(self, key: str, hint: str, known: FieldTable, *, strict: bool) -> None:
         """Report a word of another CI system; in a file for Agola it is an unknown field like any other."""
         lenient = self.problems.lenient and not strict and not self.problems.typos.of(key, tuple(known))
         report = self.warn if lenient else self.error
         report(foreign_word(key), hint)
 
-    def _report_unknown(self, key: str, known: FieldTable, *, strict: bool) -> None:
+    def report_unknown(self, key: str, known: FieldTable, *, strict: bool) -> None:
+        """Report an unknown key: as a problem if it is a typo of a known field, or if `strict`; else as a warning."""
         typo = self.problems.typos.of(key, tuple(known))
         if typo is None:
             self.error(f"more than {MAX_UNKNOWN} different fields are unknown", "this is not a Runstream configuration")
