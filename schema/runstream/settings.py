@@ -178,7 +178,8 @@ class Settings:
         help="File of the keys that seal and open secrets, shared by gateways and executors; "
              "none: `secrets.key` in the data directory, made by a gateway.")
     import_trusted_keys: tuple[str, ...] = _setting((), components=_GATEWAY, page="how-to/export-and-import.md",
-        help="Files of public keys (PEM); with some, an import takes only snapshots signed with one of them.")
+        help="Files of public keys (PEM), the same for all gateways; with some, an import takes only snapshots signed "
+             "with one of them.")
     executor: ExecutorSettings = field(default_factory=ExecutorSettings)
     log_level: Literal["debug", "info", "warning", "error"] = _setting("info", _WATCHING,
         help="Lowest level of messages to log.")

@@ -382,9 +382,10 @@ async def test_snapshots_are_private_and_imported_only_when_a_trusted_key_signed
         assert stat.S_IMODE((signed / f"{key}.tar").stat().st_mode) == 0o600
     assert await stage.command("maintenance", "enable", "--wait") == (0, "")
     try:
-        code, told = await stage.command("import", "--dry-run", str(signed / "theirs.tar"))
-        assert code == 1
-        assert "import_trusted_keys" in told
+        for beside in (False, True):  # by the service, and by a shell that does not have its settings
+            code, told = await stage.command("import", "--dry-run", str(signed / "theirs.tar"), beside=beside)
+            assert code == 1
+            assert "import_trusted_keys" in told
         code, told = await stage.command("import", "--dry-run", str(signed / "ours.tar"))
         assert code == 0, told
     finally:

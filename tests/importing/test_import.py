@@ -13,11 +13,12 @@ from runstream.database.epochs import remember_export
 from runstream.errors import ConflictError, InternalError
 from runstream.importing.epochs import tell_nats
 from runstream.importing.importer import older_than, preview_import, verify_file
+from runstream.importing.trusted_keys import announce_trusted_keys
 from runstream.log.streams import described
 from runstream.objects import ObjectStorage
 from runstream.projections.rebuild_schema import schema_beside
 from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.signing import SigningKey, make_keys
+from runstream.snapshots.signing import SigningKey, fingerprint, make_keys, read_public_key
 from tests.projections.test_rebuild import schemas
 from tests.servers import Servers
 from tests.snapshots.files import generated, memory_log, write, written
@@ -193,6 +194,25 @@ def test_only_a_snapshot_of_a_trusted_key_is_taken(tmp_path: Path) -> None:
         with pytest.raises(SnapshotError, match="takes only what is signed") as raised:
             verify_file(tmp_path / name, "", silent, trusted=trusted)
         assert raised.value.code == "notTrusted"
+
+
+async def test_an_import_that_does_not_know_the_gateways_settings_requires_their_keys_all_the_same(
+    servers: Servers, tmp_path: Path
+) -> None:
+    trusted = fingerprint(read_public_key(make_keys(tmp_path / "own.pem")))
+    await written(tmp_path / "signed", key=SigningKey.read(tmp_path / "own.pem"))
+    await written(tmp_path / "unsigned")
+    signed, unsigned = (verify_file(tmp_path / name, "", silent) for name in ("signed", "unsigned"))
+    async with rig(servers) as around:
+        nats, namespace = around.place.nats, around.place.namespace
+        await announce_trusted_keys(nats, namespace, "runs", [trusted])
+        for taking_in in (preview_import(around.place, unsigned), around.run_import(tmp_path / "unsigned")):
+            with pytest.raises(SnapshotError, match="takes only what is signed"):
+                await taking_in
+        assert len(await around.epochs()) == 1
+        assert (await preview_import(around.place, signed)).signer == trusted
+        await announce_trusted_keys(nats, namespace, "runs", [])
+        assert (await preview_import(around.place, unsigned)).signer == ""
 
 
 async def test_an_older_snapshot_than_one_before_is_named(servers: Servers, tmp_path: Path) -> None:

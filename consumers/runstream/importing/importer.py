@@ -45,16 +45,15 @@ from runstream.importing.loading import (
     store_objects,
 )
 from runstream.importing.repartition import repartition
+from runstream.importing.trusted_keys import announced_trusted_keys, fingerprints, require_signer
 from runstream.log import streams
 from runstream.objects.port import ObjectStorage
 from runstream.projections.rebuild import MANY, OnStage, rebuild_lock
 from runstream.projections.rebuild_filling import Filled
 from runstream.projections.rebuild_processes import available_cpus, run_in_processes
 from runstream.projections.rebuild_schema import drop, make_empty, make_indexes, schema_beside
-from runstream.snapshots.errors import SnapshotError
-from runstream.snapshots.manifest import SIGNATURE, Manifest, SnapshotHeader
+from runstream.snapshots.manifest import Manifest, SnapshotHeader
 from runstream.snapshots.reading import open_snapshot
-from runstream.snapshots.signing import fingerprint, read_public_key
 from runstream.snapshots.verify import verify
 
 log = structlog.get_logger()
@@ -129,20 +128,16 @@ def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trust
     return Verified(path, name or path.name, report.header, report.manifest, report.signer, report.parked)
 
 
-def _require_trusted(path: Path, trusted: Sequence[str]) -> None:
-    """Raise SnapshotError unless the snapshot is signed with one of these keys, if there are any."""
-    if not trusted:
-        return
-    keys = {fingerprint(read_public_key(Path(one).expanduser())) for one in trusted}
-    with open_snapshot(path) as snapshot:
-        if snapshot.signer not in keys:
-            signed = f"it is signed with {snapshot.signer}" if snapshot.signer else "it is not signed"
-            raise SnapshotError(
-                SIGNATURE,
-                f"{signed}, and this service takes only what is signed with {' or '.join(sorted(keys))}",
-                code="notTrusted",
-                hint="sign it when you export (--sign), or add the key's file to import_trusted_keys",
-            )
+def _require_trusted(path: Path, files: Sequence[str]) -> None:
+    """Raise SnapshotError unless the snapshot is signed with a key in one of these files, if there are any."""
+    if files:
+        with open_snapshot(path) as snapshot:
+            require_signer(snapshot.signer, fingerprints(files))
+
+
+async def _require_announced(place: ServicePlace, snapshot: Verified) -> None:
+    """Raise SnapshotError unless the snapshot is signed as the service's gateways require."""
+    require_signer(snapshot.signer, await announced_trusted_keys(place.nats, place.namespace, place.service))
 
 
 async def older_than(place: ServicePlace, snapshot: Verified) -> str:
@@ -167,6 +162,7 @@ async def older_than(place: ServicePlace, snapshot: Verified) -> str:
 
 async def preview_import(place: ServicePlace, snapshot: Verified) -> Imported:
     """Return what an import would change, without changing anything."""
+    await _require_announced(place, snapshot)
     old = await current_epoch(place.database, place.service)
     found = _told(snapshot, old, old, await _commits_of(place, old), StoredObjects(0, 0), 0, dry=True)
     return replace(found, older=await older_than(place, snapshot))
@@ -180,6 +176,7 @@ async def import_snapshot(
     A snapshot with objects needs `storage`. Raises BadRequestError when the service is not in maintenance,
     ConflictError with the instances that are not parked or the operation that runs, SnapshotError, InternalError.
     """
+    await _require_announced(place, snapshot)
     async with occupy(f"the import of {snapshot.name}") as occupied, rebuild_lock(place.database):
         if older := await older_than(place, snapshot):
             log.warning(f"an older snapshot is imported: {older}", action="snapshot_older")

@@ -112,7 +112,8 @@ def import_command(
     settings = settings_of(options, global_options())
     with name_file_in_errors(file), steps() as tell:
         snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
-    _told(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
+    with name_file_in_errors(file):
+        _told(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
 
 
 def _told(done: Imported | ImportReport, output: str) -> None:

@@ -13,6 +13,7 @@ from runstream.gateway.app import Backends, Gateway
 from runstream.gateway.routes.maintenance import export_routes, import_routes, maintenance_routes
 from runstream.importing.epochs import tell_nats
 from runstream.importing.importer import ServedImports
+from runstream.importing.trusted_keys import announce_trusted_keys, fingerprints
 from runstream.jetstream.messaging import Questions
 from runstream.leases import ExecutorSightings
 from runstream.log.jetstream import LogReader
@@ -79,6 +80,7 @@ async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
     spool = data_dir.path / "imports"
     place = platform.service_place()
     trusted = platform.settings.import_trusted_keys
+    await announce_trusted_keys(platform.nats, place.namespace, place.service, fingerprints(trusted))
     return ServedImports(place, maintained.occupy, maintained.require_parked, platform.objects, spool, trusted)
 
 
