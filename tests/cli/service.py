@@ -13,7 +13,6 @@ from runstream import codec
 from runstream.commits import StoredCommit
 from runstream.events.event import Event
 from runstream.events.executor_task import (
-    ExecutorTaskAssigned,
     ExecutorTaskFinished,
     ExecutorTaskLogStored,
     ExecutorTaskPhase,
@@ -38,6 +37,7 @@ from runstream.events.run import (
 from runstream.ids import executor_task_id, run_task_id
 from runstream.log.runs import find_run
 from runstream.subjects import Address
+from tests.factories import task_assigned
 from tests.gateway.folding import FoldedLog
 from tests.gateway.world import BEGUN, World
 
@@ -136,7 +136,14 @@ async def _run_task(
     success = ExecutorTaskPhase.SUCCESS
     status = 0 if phase is success else 3
     happened: list[Event] = [
-        ExecutorTaskAssigned("e1", run.id, run_task, name, config, "/project/web/branch/main", 1, 1, 0, attempt, {}),
+        task_assigned(
+            run_id=run.id,
+            run_task_id=run_task,
+            task=name,
+            run_config=config,
+            group="/project/web/branch/main",
+            attempt=attempt,
+        ),
         ExecutorTaskStarted(BEGUN),
         ExecutorTaskSetupFinished(BEGUN, success),
         ExecutorTaskStepStarted(0, BEGUN),

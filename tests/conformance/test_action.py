@@ -13,16 +13,17 @@ from msgspec.structs import replace
 
 from runstream.domain.restart import decide_restart
 from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus, created, evolve
-from runstream.events.run import RunCreated, RunResult
+from runstream.events.run import RunResult
 from runstream.events.run_config import Depend, RunConfig
 from runstream.gateway.responses import run_answer
 from runstream.runconfig import with_levels
+from tests.factories import run_created
 
 from .cases import cases
 from .test_scheduler import config_task
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-CREATED = RunCreated("run", "/project/p/branch/main", "", {}, (), "")
+CREATED = run_created(run_config="")
 
 
 def config_of(given: dict[str, Any]) -> RunConfig:

@@ -33,10 +33,9 @@ from runstream.domain.executor import (
 )
 from runstream.domain.run import RunPhase, RunTaskStatus, created
 from runstream.domain.run import evolve as evolve_run
-from runstream.events.executor import ExecutorDeleted, ExecutorLost, ExecutorRegistered
+from runstream.events.executor import ExecutorDeleted, ExecutorLost
 from runstream.events.run import (
     RunCancelled,
-    RunCreated,
     RunFinished,
     RunNumbered,
     RunPaused,
@@ -48,6 +47,7 @@ from runstream.events.run import (
     RunTaskApproved,
 )
 from runstream.events.run_config import Container, Runtime
+from tests.factories import executor_registered, run_created
 
 from .test_advance import run_of
 from .world import config, offer, task
@@ -148,7 +148,7 @@ def test_what_has_ended_can_be_restarted_unless_it_never_was_a_run() -> None:
 
 
 def test_creation_number_and_start() -> None:
-    event = RunCreated("run", "/project/p/branch/main", "hash", {"by": "me"}, ("no such file",), "")
+    event = run_created(run_config="hash", annotations={"by": "me"}, setup_errors=("no such file",))
     failed = created("r", event, CONTENT, AT, lambda _run, name: name)
     assert (failed.phase, failed.tasks, failed.finished) == (RunPhase.SETUP_ERROR, {}, True)
     skipped = created("r", replace(event, setup_errors=()), config(task("a", skip=True)), AT, lambda _run, name: name)
@@ -159,7 +159,7 @@ def test_creation_number_and_start() -> None:
 
 
 def test_an_executor_comes_and_goes() -> None:
-    registered = ExecutorRegistered(("amd64",), {}, False, True, False, 2, False, "", "0.1.0")
+    registered = executor_registered()
     assert evolve(None, "e", ExecutorLost()) is None
     assert evolve(None, "e", ExecutorDeleted()) is None
     executor = evolve(None, "e", registered)

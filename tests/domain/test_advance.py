@@ -11,7 +11,6 @@ from runstream.domain.advance import advance, advance_run, advance_run_tasks, ta
 from runstream.domain.run import FINAL_STATUSES, Run, RunPhase, RunTaskStatus, created, with_tasks
 from runstream.events.run import (
     RunArchived,
-    RunCreated,
     RunFinished,
     RunResult,
     RunResultSet,
@@ -20,6 +19,7 @@ from runstream.events.run import (
     RunTasksSkipped,
 )
 from runstream.events.run_config import Condition, Depend, RunConfig
+from tests.factories import run_created
 
 from .world import config, task
 
@@ -32,7 +32,7 @@ UNMET: tuple[tuple[str, Condition], ...] = (("undo", "on_failure"), ("else", "on
 
 
 def run_of(content: RunConfig, *, phase: RunPhase = RunPhase.RUNNING, **statuses: RunTaskStatus) -> Run:
-    event = RunCreated(content.name, "/project/p/branch/main", "hash", {}, (), "")
+    event = run_created(content.name, run_config="hash")
     run = replace(created("r", event, content, AT, lambda run, name: f"{run}-{name}"), phase=phase)
     tasks = {name: replace(run.tasks[name], status=status) for name, status in statuses.items()}
     return replace(run, tasks={**run.tasks, **tasks})

@@ -23,7 +23,6 @@ from runstream.domain.executor_task import (
 from runstream.domain.run import RunTaskStatus
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
-    ExecutorTaskAssigned,
     ExecutorTaskCancelled,
     ExecutorTaskEvent,
     ExecutorTaskFinished,
@@ -40,13 +39,14 @@ from runstream.events.executor_task import (
     ExecutorTaskStopRequested,
     ExecutorTaskTimedOut,
 )
+from tests.factories import task_assigned
 
 from .test_advance import run_of
 from .world import config, task
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = datetime(2026, 1, 2, tzinfo=UTC)
-ASSIGNED = ExecutorTaskAssigned("e", "r", "r-a", "a", "hash", "/project/p/branch/main", 1, 2, 0, 1, {})
+ASSIGNED = task_assigned("e", "r", "r-a", task="a", run_config="hash", steps=2)
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
 
 

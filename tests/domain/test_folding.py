@@ -14,7 +14,6 @@ from runstream.commits import Commit, Position, StoredCommit
 from runstream.events.event import Event
 from runstream.events.executor_task import EXECUTOR_TASK_EVENTS, ExecutorTaskAssigned, ExecutorTaskStepFinished
 from runstream.events.registry import EVENT_TYPES
-from runstream.events.run import RunCreated
 from runstream.executor.executor import Holdings
 from runstream.folding import MAX_STEPS, UnfitCommitError, executor_task_of, fold_executor_task
 from runstream.log.runs import fold_run
@@ -22,6 +21,7 @@ from runstream.projections.fold import PartitionFold
 from runstream.steplogs.log_state import LogState
 from runstream.subjects import Address, StepLogKey
 from tests.domain.world import START, config, task
+from tests.factories import run_created, task_assigned
 
 ID = "8a5b0f2e-0000-4000-8000-000000000001"
 KINDS = ("run", "task", "executor", "runconfig")
@@ -56,7 +56,7 @@ def commits(kind: str, history: list[list[Event]]) -> list[StoredCommit]:
 def test_a_partition_takes_any_events_or_parks_them(kind: str, history: list[list[Event]], begun: bool) -> None:
     fold = PartitionFold(0, 1, configs={"a": config(task("a")), "": config()})
     if begun and kind == "run":
-        history = [[RunCreated("main", "/project/p/branch/main", "a", {}, (), "")], *history]
+        history = [[run_created("main", run_config="a")], *history]
     for stored in commits(kind, history):
         with contextlib.suppress(UnfitCommitError):
             fold.apply(stored)
@@ -76,7 +76,7 @@ def test_a_task_is_folded_by_everyone_or_left_as_it_was(history: list[list[Event
 @given(st.lists(st.lists(EVENTS, min_size=1, max_size=3), max_size=4))
 @ANY_ORDER
 def test_the_gateway_reads_a_run_or_says_that_it_cannot(history: list[list[Event]]) -> None:
-    first = RunCreated("main", "/project/p/branch/main", "a", {}, (), "")
+    first = run_created("main", run_config="a")
     stored = commits("run", [[first], *history])
     with contextlib.suppress(UnfitCommitError):
         fold_run(stored[0].commit.address, first, config(task("a")), stored)
@@ -101,4 +101,4 @@ def test_steps_without_number_are_not_made() -> None:
 
 
 def assignment(steps: int = 2) -> ExecutorTaskAssigned:
-    return ExecutorTaskAssigned("e1", ID, ID, "a", "a", "/project/p/branch/main", 1, steps, 0, 1, {})
+    return task_assigned(run_id=ID, run_task_id=ID, task="a", run_config="a", steps=steps)

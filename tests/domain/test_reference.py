@@ -15,9 +15,10 @@ from runstream.domain.advance import advance, tasks_to_run
 from runstream.domain.execution import with_executor_task
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.events.executor_task import ExecutorTaskPhase
-from runstream.events.run import RunCreated, RunStarted
+from runstream.events.run import RunStarted
 from runstream.events.run_config import Condition, Depend, RunConfig
 from runstream.runconfig import ancestors, check_graph
+from tests.factories import run_created
 
 from .reference import Run as Reference
 from .world import CONDITIONS, config, task
@@ -63,7 +64,7 @@ class Agreement(RuleBasedStateMachine):
     def begin(self, content: RunConfig) -> None:
         assert check_graph(content.tasks) == []
         self.content = content
-        event = RunCreated(content.name, "/project/p/branch/main", "hash", {}, (), "")
+        event = run_created(content.name, run_config="hash")
         created = runs.created("r", event, content, AT, lambda run, name: f"{run}-{name}")
         self.run = runs.evolve(created, RunStarted(), AT)
         self.reference = Reference.of(content)

@@ -14,8 +14,9 @@ from runstream.domain.actions import NotAllowed
 from runstream.domain.advance import advance, tasks_to_run
 from runstream.domain.restart import can_restart, decide_restart
 from runstream.domain.run import Restart, Run, RunPhase, RunTaskStatus, created, evolve
-from runstream.events.run import RunCreated, RunRestarted, RunResult, RunResultSet, RunStarted
+from runstream.events.run import RunRestarted, RunResult, RunResultSet, RunStarted
 from runstream.events.run_config import Depend, RunConfig
+from tests.factories import run_created
 
 from .test_advance import run_of
 from .world import config, random_config, task
@@ -44,7 +45,7 @@ def again(run: Run, content: RunConfig, asked: Restart) -> list[str]:
 
 def started(restart: RunRestarted, content: RunConfig) -> Run:
     """The new run, once it has started and all that follows at once has happened."""
-    event = RunCreated("run", "/project/p/branch/main", "hash", {}, (), "")
+    event = run_created(run_config="hash")
     run = created("new", event, content, AT, lambda run, name: f"{run}-{name}")
     for happened in (restart, RunStarted()):
         run = evolve(run, happened, AT)

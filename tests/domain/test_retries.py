@@ -13,7 +13,6 @@ from runstream.domain.clocks import next_due
 from runstream.domain.retries import MAX_BACKOFF, backoff, decide_retries
 from runstream.domain.run import Attempt, Run, RunPhase, RunTaskStatus, created, evolve
 from runstream.events.run import (
-    RunCreated,
     RunEvent,
     RunFinished,
     RunPaused,
@@ -28,6 +27,7 @@ from runstream.events.run import (
     RunTimedOut,
 )
 from runstream.events.run_config import Depend, Retry, RetryReason, RunConfig
+from tests.factories import run_created
 
 from .world import SECOND, config, task
 
@@ -41,7 +41,7 @@ def after(seconds: float) -> datetime:
 
 
 def started(content: RunConfig) -> Run:
-    event = RunCreated(content.name, "/project/p/branch/main", "hash", {}, (), "")
+    event = run_created(content.name, run_config="hash")
     return evolve(created("r", event, content, AT, lambda run, name: f"{run}-{name}"), RunStarted(), AT)
 
 

@@ -11,7 +11,6 @@ from runstream.domain.executor_task import assigned
 from runstream.domain.executor_task import evolve as evolve_executor_task
 from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTaskStatus, created, evolve
 from runstream.events.executor_task import (
-    ExecutorTaskAssigned,
     ExecutorTaskFinished,
     ExecutorTaskLogStored,
     ExecutorTaskPhase,
@@ -20,7 +19,6 @@ from runstream.events.executor_task import (
 from runstream.events.run import (
     KeptTask,
     RunCancelled,
-    RunCreated,
     RunPaused,
     RunRestarted,
     RunResumed,
@@ -32,6 +30,7 @@ from runstream.events.run import (
     RunTasksCancelled,
     RunTimedOut,
 )
+from tests.factories import run_created, task_assigned
 
 from .world import config, task
 
@@ -42,14 +41,14 @@ CONTENT = replace(config(task("a", save=True), task("b")), priority=7)
 
 
 def new_run() -> Run:
-    event = RunCreated("run", GROUP, "hash", {}, (), "digest")
+    event = run_created(group=GROUP, run_config="hash", request="digest")
     return created("r", event, CONTENT, AT, lambda run, name: f"{run}-{name}")
 
 
 def failed_attempt(number: int, executor_task: str) -> list[Run]:
     """The run after each event of an attempt at task a that fails, before its log is stored."""
     run = replace(new_run(), phase=RunPhase.RUNNING)
-    event = ExecutorTaskAssigned("e", "r", "r-a", "a", "hash", GROUP, 1, 1, 0, number, {})
+    event = task_assigned("e", "r", "r-a", task="a", run_config="hash", group=GROUP, attempt=number)
     state = assigned(executor_task, event)
     states = [with_executor_task(run, state)]
     for happened in (ExecutorTaskStarted(AT), ExecutorTaskFinished(LATER, ExecutorTaskPhase.FAILED, "")):
@@ -124,7 +123,7 @@ def test_another_attempt_begins_anew_and_the_earlier_one_is_kept() -> None:
 def test_what_is_left_of_an_earlier_attempt_changes_nothing_else() -> None:
     run = evolve(failed_attempt(1, "t1")[-1], RunTaskRetried("a", 2, "failure", LATER), LATER)
     run = evolve(run, RunTaskRetried("a", 3, "lost", LATER), LATER)
-    event = ExecutorTaskAssigned("e", "r", "r-a", "a", "hash", GROUP, 1, 1, 0, 1, {})
+    event = task_assigned("e", "r", "r-a", task="a", run_config="hash", group=GROUP)
     state = assigned("t1", event)
     for happened in (
         ExecutorTaskStarted(AT),

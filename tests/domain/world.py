@@ -31,7 +31,6 @@ from runstream.events.executor_task import (
     ExecutorTaskStepStarted,
     ExecutorTaskStepTimedOut,
 )
-from runstream.events.run import RunCreated
 from runstream.events.run_config import (
     Concurrency,
     Condition,
@@ -51,6 +50,7 @@ from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.decisions import Cause, Decider, Decision
 from runstream.scheduler.fair_queue import FairQueue
 from runstream.subjects import Address
+from tests.factories import run_created
 
 SECOND = 1_000_000_000
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -235,7 +235,7 @@ class World:
             Address(0, "runconfig", content_id), (RunConfigStored(content),), time=self.now(), actor="user"
         )
         assert self.append(stored)
-        event = RunCreated(content.name, group, content_id, {}, (), "")
+        event = run_created(content.name, group, content_id)
         assert self.append(Head().next_commit(Address(0, "run", run_id), (event,), time=self.now(), actor="user"))
         return run_id
 
@@ -250,7 +250,7 @@ class World:
         except NotAllowed:
             return
         new_id = f"r{sum(1 for aggregate in self.heads if aggregate.startswith('run/'))}"
-        events = (RunCreated(run.name, run.group, run.run_config, {}, (), ""), restarted)
+        events = (run_created(run.name, run.group, run.run_config), restarted)
         assert self.append(Head().next_commit(Address(0, "run", new_id), events, time=self.now(), actor="user"))
 
     def ask(self, run_id: str, what: str) -> None:

@@ -17,7 +17,7 @@ from runstream.commits import Head, StoredCommit
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import NotExistError
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
+from runstream.events.executor_task import ExecutorTaskEvent
 from runstream.events.run_config import Depend, RunConfig, RunConfigStored, RunConfigTask, Runtime, SaveContent, Step
 from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.executor import Executor, host_rules
@@ -34,6 +34,7 @@ from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.live import LiveLogs
 from runstream.subjects import Address
+from tests.factories import task_assigned
 from tests.log.memory import MemoryLog
 
 HOST = Runtime("host", "", ())
@@ -205,18 +206,17 @@ class Rig:
             await self.log.append(commit)
         run_task = run_task_id(run_id, task.name)
         address = Address(partition, "task", executor_task_id(run_id, run_task, attempt), executor_id)
-        event = ExecutorTaskAssigned(
+        event = task_assigned(
             executor_id,
             run_id,
             run_task,
-            task.name,
-            digest,
-            "/project/p/branch/main",
-            7,
-            len(task.steps),
-            timeout,
-            attempt,
-            workspaces or {},
+            task=task.name,
+            run_config=digest,
+            counter=7,
+            steps=len(task.steps),
+            timeout=timeout,
+            attempt=attempt,
+            workspaces=workspaces or {},
         )
         assignment = Head().next_commit(address, (event,), time=datetime.now(UTC), actor="scheduler", trace=trace)
         position = await self.log.append(assignment)

@@ -11,7 +11,6 @@ import pytest
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask
 from runstream.events.executor_task import (
-    ExecutorTaskAssigned,
     ExecutorTaskPhase,
     ExecutorTaskSetupFinished,
     ExecutorTaskStarted,
@@ -19,6 +18,7 @@ from runstream.events.executor_task import (
 from runstream.scheduler.timeouts import TaskTimeouts
 from runstream.timers import Timers
 from tests.executor.rig import rig, run_step, task_of
+from tests.factories import task_assigned
 from tests.log.memory import MemoryLog
 
 MILLISECOND = 1_000_000
@@ -51,7 +51,9 @@ def test_a_clock_that_is_not_known_times_nothing_out_early() -> None:
 
 def running(at: datetime) -> ExecutorTask:
     group = "/project/p/branch/main"
-    task = executor_tasks.assigned("t", ExecutorTaskAssigned("e", "r", "rt", "t", "c", group, 1, 1, MINUTE, 1, {}))
+    task = executor_tasks.assigned(
+        "t", task_assigned("e", "r", "rt", task="t", run_config="c", group=group, timeout=MINUTE)
+    )
     for event in (ExecutorTaskStarted(at), ExecutorTaskSetupFinished(at, ExecutorTaskPhase.SUCCESS)):
         task = executor_tasks.evolve(task, event)
     return task

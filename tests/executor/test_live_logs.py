@@ -21,7 +21,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStarted,
     ExecutorTaskStepStarted,
 )
-from runstream.events.run import KeptTask, RunCancelled, RunCreated, RunRestarted
+from runstream.events.run import KeptTask, RunCancelled, RunRestarted
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.log.jetstream import open_log
 from runstream.objects import paths
@@ -31,6 +31,7 @@ from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Address, StepLogKey
 from tests.executor.rig import Rig, Watched, rig, run_step, task_of
 from tests.executor.test_life import appears
+from tests.factories import run_created
 
 GATED = "mkfifo ~/gate; echo > ~/ready; {before}; cat ~/gate > /dev/null; {after}"
 
@@ -223,7 +224,7 @@ async def test_following_a_task_that_is_not_assigned_yet(nats_url: str, namespac
         partition = int(run_id[:8], 16) % log.partitions
         run_task = run_task_id(run_id, "task")
         key = StepLogKey(partition, run_id, "task", run_task, executor_task_id(run_id, run_task), 0)
-        created = RunCreated("run", "/project/p/branch/b", "0" * 64, {}, (), "")
+        created = run_created(group="/project/p/branch/b")
         address = Address(partition, "run", run_id)
         commit = Head().next_commit(address, (created,), time=datetime.now(UTC), actor="test")
         position = await log.append(commit)
@@ -252,7 +253,7 @@ async def test_the_log_of_a_task_that_a_restart_kept(nats_url: str, namespace: s
             KeptTask("other", new_id(), "skipped", "", 1, False, {}, (), None, None, None),
         )
         events = (
-            RunCreated("run", "/project/p/branch/b", "0" * 64, {}, (), ""),
+            run_created(group="/project/p/branch/b"),
             RunRestarted(earlier.task.run_id, "failed", (), descendants=False, fresh=False, kept=kept),
         )
         commit = Head().next_commit(Address(partition, "run", run_id), events, time=datetime.now(UTC), actor="test")

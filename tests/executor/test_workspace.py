@@ -19,7 +19,7 @@ from runstream.events.executor_task import (
     ExecutorTaskPhase,
     ExecutorTaskStepFinished,
 )
-from runstream.events.run import KeptTask, RunCreated, RunRestarted
+from runstream.events.run import KeptTask, RunRestarted
 from runstream.events.run_config import Step
 from runstream.executor.masking import Masking
 from runstream.executor.steps.workspace import shown_warnings
@@ -27,6 +27,7 @@ from runstream.ids import new_id, run_task_id
 from runstream.objects import ByteSource, PosixObjects, paths
 from runstream.subjects import Address
 from tests.executor.rig import SETTINGS, Watched, config_of, rig, run_step, save_step, task_of
+from tests.factories import run_created
 from tests.sandboxes import needs_sandbox
 
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
@@ -187,7 +188,7 @@ async def test_restoring_what_a_task_of_an_earlier_run_saved(tmp_path: Path) -> 
             KeptTask("lint", run_task_id(earlier, "lint"), "skipped", "", 1, False, {}, (), None, None, None),
         )
         restarted = RunRestarted(earlier, "chosen", ("child",), descendants=False, fresh=False, kept=kept)
-        created = RunCreated("test", "/project/p/branch/main", "", {}, (), "")
+        created = run_created("test", run_config="")
         address = Address(parent.address.partition, "run", run_id)
         await it.log.append(Head().next_commit(address, (created, restarted), time=datetime.now(UTC), actor="user"))
 

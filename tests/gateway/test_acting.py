@@ -27,21 +27,12 @@ from runstream.events.run import (
 )
 from runstream.ids import run_task_id
 from runstream.subjects import Address, partition_of
+from tests.factories import executor_registered
 from tests.gateway.world import World, run_body
 from tests.log.memory import MemoryLog
 
 P = partition_of("/project/web", 4)
-REGISTERED = ExecutorRegistered(
-    archs=("amd64",),
-    labels={},
-    allow_privileged_containers=False,
-    allow_host=True,
-    allow_pod=False,
-    active_tasks_limit=2,
-    dynamic=False,
-    executor_group="",
-    runstream_version="0.1.0",
-)
+REGISTERED = executor_registered()
 
 
 async def _created(world: World) -> Address:

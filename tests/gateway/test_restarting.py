@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from runstream.errors import InternalError
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskFinished, ExecutorTaskPhase
+from runstream.events.executor_task import ExecutorTaskFinished, ExecutorTaskPhase
 from runstream.events.run import (
     KeptTask,
     RunCancelled,
@@ -22,6 +22,7 @@ from runstream.events.run import (
 )
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.subjects import Address, partition_of
+from tests.factories import task_assigned
 from tests.gateway.world import BEGUN, World, run_body, task
 
 GROUP = "/project/web/branch/main"
@@ -50,7 +51,7 @@ async def ended(world: World, http: httpx2.AsyncClient) -> str:
 async def _executed(world: World, run: str, config: str, name: str, phase: ExecutorTaskPhase) -> None:
     made = run_task_id(run, name)
     address = Address(P, "task", executor_task_id(run, made), "e1")
-    assigned = ExecutorTaskAssigned("e1", run, made, name, config, GROUP, 1, 1, 0, 1, {})
+    assigned = task_assigned(run_id=run, run_task_id=made, task=name, run_config=config, group=GROUP)
     await world.append(address, assigned)
     await world.append(address, ExecutorTaskFinished(BEGUN, phase, ""))
 

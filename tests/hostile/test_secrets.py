@@ -33,7 +33,6 @@ from msgspec.structs import replace
 
 from runstream.client import Client, Inputs, Run, Source
 from runstream.commits import Head
-from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfigStored, RunConfigTask
 from runstream.ids import new_id
 from runstream.jetstream.connection import nats_connection
@@ -45,6 +44,7 @@ from runstream.subjects import Address
 from tests.conftest import drop_schema
 from tests.executor.test_clone import made, serving
 from tests.executor.test_workspace import git
+from tests.factories import run_created
 from tests.hostile.executor_as import ROOT
 from tests.leftovers import contents, messages, processes, rows
 from tests.sandboxes import missing
@@ -365,7 +365,7 @@ async def _planted(log: Log, found: FoundRun, task: RunConfigTask) -> str:
     config = replace(found.config, tasks={task.name: task})
     address = replace(found.address, id=new_id())
     stored = Address(address.partition, "runconfig", config_hash(config))
-    created = RunCreated("planted", found.run.group, stored.id, {}, (), "")
+    created = run_created("planted", found.run.group, stored.id)
     for target, event in ((stored, RunConfigStored(config)), (address, created)):
         await log.append(Head().next_commit(target, (event,), time=datetime.now(UTC), actor="attacker"))
     return address.id

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 
 from runstream.commits import Head, NewCommit
 from runstream.events.event import Event
-from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskStopRequested
-from runstream.events.run import RunCreated, RunNumbered, RunStarted
+from runstream.events.executor_task import ExecutorTaskStopRequested
+from runstream.events.run import RunNumbered, RunStarted
 from runstream.ids import new_id
 from runstream.subjects import Address
+from tests.factories import run_created, task_assigned
 
 NOW = datetime(2026, 11, 23, 2, 16, 40, tzinfo=UTC)
 
@@ -23,7 +24,7 @@ def task_address(executor_id: str, task_id: str, partition: int = 0) -> Address:
 
 
 def created(address: Address, *, cause: str = "", name: str = "build") -> NewCommit:
-    event = RunCreated(name, "/project/web", "hash", {}, (), "")
+    event = run_created(name, "/project/web", "hash")
     return Head().next_commit(address, [event], time=NOW, actor="user:ada", cause=cause)
 
 
@@ -37,7 +38,7 @@ def numbered(earlier: NewCommit, sequence: int, number: int) -> NewCommit:
 
 
 def assigned(address: Address) -> NewCommit:
-    event = ExecutorTaskAssigned(address.executor_id, "run", "task", "build", "hash", "/project/web", 1, 2, 0, 1, {})
+    event = task_assigned(address.executor_id, run_task_id="task", run_config="hash", group="/project/web", steps=2)
     return Head().next_commit(address, [event], time=NOW, actor="scheduler")
 
 

@@ -10,12 +10,12 @@ from sqlalchemy import text
 from runstream.commits import Head, NewCommit, StoredCommit
 from runstream.database import Database, Transaction
 from runstream.database.failures import UNSTORABLE, UnstorableError
-from runstream.events.executor import ExecutorRegistered
-from runstream.events.run import RunCreated, RunStarted
+from runstream.events.run import RunStarted
 from runstream.projections.fsck import FsckReport, fsck
 from runstream.projections.store import ProjectionStore, load_partition
 from runstream.subjects import Address
 from tests.domain.world import START, World
+from tests.factories import executor_registered, run_created
 from tests.log.memory import MemoryLog
 
 from .playing import batches, folded, migrated, played
@@ -90,7 +90,7 @@ async def projected(url: str, schema: str, world: World, up_to: int | None = Non
     world.append(
         Head().next_commit(
             Address(0, "executor", "e1"),
-            (ExecutorRegistered(("amd64",), {"a": "b"}, False, True, False, 2, False, "", "1"),),
+            (executor_registered(labels={"a": "b"}),),
             time=START,
             actor="executor:e1",
         )
@@ -210,7 +210,7 @@ async def test_parked_commits_are_compared_by_position_and_not_by_reason(
 
 async def test_what_postgres_could_not_hold_is_parked_for_fsck_too(database_url: str, database_schema: str) -> None:
     async with projected(database_url, database_schema, played(2)) as held:
-        created = RunCreated("a\0b", "/project/p/branch/main", "c0", {}, (), "")
+        created = run_created("a\0b", run_config="c0")
         commit = Head().next_commit(Address(0, "run", "r-nul"), (created,), time=START, actor="somebody")
         await held.log.append(commit)
         fold = await load_partition(held.database, 0, 1)

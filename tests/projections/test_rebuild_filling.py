@@ -10,7 +10,7 @@ import pytest
 from runstream.commits import Head
 from runstream.database import Database
 from runstream.events.executor_task import ExecutorTaskLogStored
-from runstream.events.run import RunCreated, RunStarted
+from runstream.events.run import RunStarted
 from runstream.feed import read_skips
 from runstream.log.port import RawMessage
 from runstream.projections.fold import PartitionFold
@@ -19,6 +19,7 @@ from runstream.projections.rebuild_filling import Filled, Filling, fill_partitio
 from runstream.projections.store import ProjectionStore, load_partition
 from runstream.subjects import Address
 from tests.domain.world import START, World
+from tests.factories import run_created
 from tests.log.memory import MemoryLog
 
 from .playing import migrated, played
@@ -144,5 +145,5 @@ async def test_what_postgres_cannot_hold_is_parked(database_url: str, database_s
 
 
 async def _created(log: MemoryLog, world: World, name: str, run_id: str) -> None:
-    created = RunCreated(name, "/project/p/branch/main", "c0", {}, (), "")
+    created = run_created(name, run_config="c0")
     await log.append(Head().next_commit(Address(0, "run", run_id), (created,), time=START, actor="somebody"))

@@ -27,6 +27,7 @@ from runstream.projections.store import ProjectionStore, load_partition
 from runstream.subjects import Address
 from tests.domain.test_world import play
 from tests.domain.world import START, World, config, random_config, task
+from tests.factories import executor_registered
 
 from .playing import migrated, played, project
 
@@ -178,7 +179,7 @@ async def test_a_summary_names_what_waits_for_approval(database_url: str, databa
 
 async def test_executors_are_listed_with_their_open_tasks(database_url: str, database_schema: str) -> None:
     world = played(6)
-    registered = ExecutorRegistered(("amd64",), {"a": "b"}, False, True, False, 2, False, "", "1")
+    registered = executor_registered(labels={"a": "b"})
     for name in ("e0", "e1", "gone"):
         assert world.append(_commit(world, name, registered))
     assert world.append(_commit(world, "gone", ExecutorDeleted()))

@@ -11,13 +11,13 @@ from sqlalchemy import select, text
 from runstream import tables
 from runstream.commits import Head, NewCommit, Position
 from runstream.database import Database
-from runstream.events.executor import ExecutorRegistered
 from runstream.events.skip import CommitSkipped
 from runstream.feed import read_again
 from runstream.projections.fsck import fsck
 from runstream.skips import hash_of, version_after
 from runstream.subjects import Address, skip_address
 from tests.domain.world import START, World
+from tests.factories import executor_registered
 from tests.log.memory import MemoryLog
 
 from .playing import migrated, played
@@ -122,7 +122,7 @@ async def test_an_executor_begins_behind_a_registration_that_is_skipped(
     log = MemoryLog(partitions=1)
     address = Address(0, "executor", "e1")
     place = log.put(0, log.subjects.of(address), b"moo")
-    registered = ExecutorRegistered(("amd64",), {}, False, True, False, 2, False, "", "1")
+    registered = executor_registered()
     await decide(log, [await decision(log, place, 0, None)])
     last = await log.last(address)
     assert last is not None

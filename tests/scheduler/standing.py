@@ -31,7 +31,6 @@ from runstream.events.executor_task import (
     ExecutorTaskStepFinished,
     ExecutorTaskStepStarted,
 )
-from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.ids import new_id
 from runstream.jetstream.messaging import Notices, Questions
@@ -43,6 +42,7 @@ from runstream.scheduler.scheduler import Scheduler
 from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import open_timers
 from tests.domain.world import offer
+from tests.factories import run_created
 from tests.servers import Servers
 
 
@@ -102,7 +102,7 @@ class Standing:
             Address(partition, "runconfig", key), (RunConfigStored(content),), time=now, actor="user"
         )
         await self.log.append(config)
-        event = RunCreated(content.name, group, key, {}, (), "")
+        event = run_created(content.name, group, key)
         await self.log.append(Head().next_commit(Address(partition, "run", run_id), (event,), time=now, actor="user"))
         self.runs[run_id] = partition
         self.configs[run_id] = key

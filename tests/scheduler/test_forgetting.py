@@ -12,12 +12,12 @@ from runstream.commits import Head
 from runstream.database import Transaction
 from runstream.domain.run import RunPhase
 from runstream.events.event import Event
-from runstream.events.run import RunCreated
 from runstream.events.run_config import RunConfigStored
 from runstream.ids import new_id
 from runstream.scheduler.scheduler import Scheduler
 from runstream.subjects import Address, group_root, partition_of
 from tests.domain.world import config, task
+from tests.factories import run_created
 from tests.scheduler.standing import Standing, running, standing
 from tests.servers import Servers
 
@@ -57,7 +57,7 @@ async def test_a_config_stays_until_it_is_in_the_rows(servers: Servers, monkeypa
         async def while_nothing_is_projected(transaction: Transaction) -> str:
             await transaction.execute(text("LOCK TABLE run_configs IN EXCLUSIVE MODE"))
             used = await begun(around, "runconfig", stored)
-            await begun(around, "run", RunCreated("first", GROUP, used, {}, (), ""))
+            await begun(around, "run", run_created("first", GROUP, used))
             await taken_in(around, scheduler)
             waiting = await begun(around, "runconfig", stored)
             await begun(around, "runconfig", stored)
@@ -70,7 +70,7 @@ async def test_a_config_stays_until_it_is_in_the_rows(servers: Servers, monkeypa
             while not await rows(around):
                 pass
             await taken_in(around, scheduler)
-            run = await begun(around, "run", RunCreated("second", GROUP.replace("main", "other"), waiting, {}, (), ""))
+            run = await begun(around, "run", run_created("second", GROUP.replace("main", "other"), waiting))
             partition = partition_of(group_root(GROUP), around.log.partitions)
             await around.folded_until(
                 partition, lambda fold: run in fold.runs and fold.runs[run].state.phase is RunPhase.RUNNING

@@ -16,13 +16,13 @@ from runstream.database.freshness import channel_of
 from runstream.database.runs import RunQuery, list_runs
 from runstream.errors import BadRequestError
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStepFinished
-from runstream.events.run import RunCreated
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.projections.parked import list_parked, request_retry
 from runstream.subjects import Address
 from runstream.timers import open_timers
 from runstream.upcasters import UPCASTERS
 from tests.domain.world import START, config, task
+from tests.factories import run_created
 from tests.servers import Servers
 
 from .standing import FakeExecutor, running, standing
@@ -89,7 +89,7 @@ async def test_a_value_that_postgres_cannot_hold_is_parked(servers: Servers) -> 
         good = await around.create(ONE)
         partition = around.runs[good]
         bad = new_id()
-        event = RunCreated("a\0b", GROUP, around.configs[good], {}, (), "")
+        event = run_created("a\0b", GROUP, around.configs[good])
         commit = Head().next_commit(Address(partition, "run", bad), (event,), time=START, actor="user")
         position = await around.log.append(commit)
         later = await around.create(ONE, "/project/p/branch/dev")
@@ -121,11 +121,11 @@ async def test_hostile_texts_are_projected_or_parked_and_the_partition_goes_on(s
         bad: dict[str, str] = {}
         for text in HOSTILE.values():
             for event in (
-                RunCreated(text, GROUP, key, {}, (), ""),
-                RunCreated("main", f"{GROUP}/{text}", key, {}, (), ""),
-                RunCreated("main", GROUP, key, {text: text}, (), ""),
-                RunCreated("main", GROUP, text, {}, (), ""),
-                RunCreated("main", GROUP, key, {}, (text,), text),
+                run_created(text, GROUP, key),
+                run_created("main", f"{GROUP}/{text}", key),
+                run_created("main", GROUP, key, annotations={text: text}),
+                run_created("main", GROUP, text),
+                run_created("main", GROUP, key, setup_errors=(text,), request=text),
             ):
                 run_id = new_id()
                 commit = Head().next_commit(Address(partition, "run", run_id), (event,), time=START, actor="user")

@@ -16,7 +16,6 @@ from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
 from runstream.events.executor_task import (
-    ExecutorTaskAssigned,
     ExecutorTaskPhase,
     ExecutorTaskSetupFinished,
     ExecutorTaskStarted,
@@ -25,6 +24,7 @@ from runstream.scheduler import timeouts
 from runstream.scheduler.timeouts import MAX_CONCURRENT, TaskTimeouts
 from runstream.subjects import Address
 from runstream.timers import Timers
+from tests.factories import task_assigned
 from tests.log.memory import MemoryLog
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -99,7 +99,7 @@ async def test_a_timer_that_waits_for_the_log_holds_up_no_other() -> None:
 
 def begun(task_id: str) -> ExecutorTask:
     group = "/project/p/branch/main"
-    assignment = ExecutorTaskAssigned("e", "r", "rt", "t", "c", group, 1, 1, 60_000_000_000, 1, {})
+    assignment = task_assigned("e", "r", "rt", task="t", run_config="c", group=group, timeout=60_000_000_000)
     task = executor_tasks.assigned(task_id, assignment)
     for event in (ExecutorTaskStarted(NOW), ExecutorTaskSetupFinished(NOW, ExecutorTaskPhase.SUCCESS)):
         task = executor_tasks.evolve(task, event)

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from runstream.domain.run import Run, created
-from runstream.events.run import RunCreated
 from runstream.events.run_config import Depend, RunConfig
 from runstream.ids import attempt_id, run_task_id
 from runstream.runconfig import ancestors_of
 from runstream.scheduler.decisions import WorkspaceArchives
 from tests.domain.world import config, task
+from tests.factories import run_created
 
 Graph = dict[str, list[str]]
 
@@ -41,7 +41,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 def run_of(graph: Graph) -> tuple[Run, RunConfig]:
     content = config(*(task(name, *(Depend(one, ()) for one in parents)) for name, parents in graph.items()))
-    event = RunCreated("run", "/project/p/branch/main", "c", {}, (), "")
+    event = run_created(run_config="c")
     return created("r", event, content, datetime.now(UTC), run_task_id), content
 
 

@@ -12,7 +12,6 @@ from runstream.commits import Head
 from runstream.errors import InternalError
 from runstream.events.executor_task import (
     ExecutorTaskArchiveStored,
-    ExecutorTaskAssigned,
     ExecutorTaskLogLost,
     ExecutorTaskLogStored,
 )
@@ -24,6 +23,7 @@ from runstream.snapshots.partial_file import SnapshotFile
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verify import verify
 from runstream.subjects import Address
+from tests.factories import task_assigned
 from tests.log.memory import MemoryLog
 from tests.snapshots.files import described_anew, pack, parts, write
 
@@ -113,9 +113,7 @@ def test_an_export_without_an_object_that_the_log_refers_to_fails(storage: Objec
     executor_task = executor_task_id(TASKS[1], run_task, 2)
     address = Address(0, "task", executor_task, "executor")
     time = datetime(2026, 1, 1, tzinfo=UTC)
-    assigned = ExecutorTaskAssigned(
-        "executor", TASKS[1], run_task, "build", "0" * 64, "/project/p/branch/main", 1, 2, 0, 2, {}
-    )  # fmt: skip
+    assigned = task_assigned("executor", TASKS[1], run_task, steps=2, attempt=2)
     events = (assigned, ExecutorTaskLogStored(None), ExecutorTaskLogLost(0), ExecutorTaskArchiveStored(1, ()))
     log = MemoryLog()
     uvloop.run(log.append(Head().next_commit(address, events, time=time, actor="test")))
