@@ -18,7 +18,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +28,9 @@ import structlog
 import uvloop
 
 from runstream.embedded import NatsServer, PostgresServer
+from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
+from tests.log.servers import Connection, connected
 from tests.objects.backends import Open, opener
 from tests.s3_server import S3Server
 from tests.servers import Servers
@@ -205,6 +207,20 @@ def database_schema(database_url: str) -> Iterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     yield name
     uvloop.run(drop_schema(database_url, name))
+
+
+@pytest.fixture
+async def nc(nats_url: str) -> AsyncIterator[Connection]:
+    """A connection to NATS."""
+    async with connected(nats_url) as nc:
+        yield nc
+
+
+@pytest.fixture
+async def log(nc: Connection, namespace: str) -> AsyncIterator[JetStreamLog]:
+    """A real, empty log of one partition, opened."""
+    async with await open_log(nc, namespace, create=True, partitions=1) as log:
+        yield log
 
 
 @pytest.fixture

@@ -13,42 +13,39 @@ from runstream.commits import Position
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import request
 from runstream.log.group_commit import PLAIN_COMMITS
-from runstream.log.jetstream import open_log
+from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import AppendConflictError, Log, RawMessage
 from tests.log.commits import after, created, run_address
-from tests.log.servers import connected, killed_and_started, own_server
+from tests.log.servers import Connection, connected, killed_and_started, own_server
 
 MANY = PLAIN_COMMITS + 5
 
 
-async def test_a_refused_batch_falls_back_to_one_by_one(nats_url: str, namespace: str) -> None:
-    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
-        taken = created(run_address())
-        await log.append(taken)
-        commits = [created(run_address()) for _ in range(MANY)]
-        commits[3] = created(taken.address)
-        answers = await log.append_all(commits)
-        assert [isinstance(a, AppendConflictError) for a in answers] == [n == 3 for n in range(MANY)]
-        assert await log.end(0) == MANY
+async def test_a_refused_batch_falls_back_to_one_by_one(log: JetStreamLog) -> None:
+    taken = created(run_address())
+    await log.append(taken)
+    commits = [created(run_address()) for _ in range(MANY)]
+    commits[3] = created(taken.address)
+    answers = await log.append_all(commits)
+    assert [isinstance(a, AppendConflictError) for a in answers] == [n == 3 for n in range(MANY)]
+    assert await log.end(0) == MANY
 
 
-async def test_a_batch_that_holds_a_commit_again_answers_with_its_position(nats_url: str, namespace: str) -> None:
-    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
-        known = created(run_address())
-        position = await log.append(known)
-        answers = await log.append_all([known, *(created(run_address()) for _ in range(MANY))])
-        assert answers[0] == position
-        assert all(isinstance(a, Position) for a in answers)
-        assert await log.end(0) == MANY + 1
+async def test_a_batch_that_holds_a_commit_again_answers_with_its_position(log: JetStreamLog) -> None:
+    known = created(run_address())
+    position = await log.append(known)
+    answers = await log.append_all([known, *(created(run_address()) for _ in range(MANY))])
+    assert answers[0] == position
+    assert all(isinstance(a, Position) for a in answers)
+    assert await log.end(0) == MANY + 1
 
 
-async def test_a_batch_is_one_batch_and_its_commits_follow_each_other(nats_url: str, namespace: str) -> None:
-    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
-        answers = await log.append_all([created(run_address()) for _ in range(MANY)])
-        assert answers == [Position(1, 0, n) for n in range(1, MANY + 1)]
-        async with log.read(0, 0) as reader:
-            batch = await reader.next_batch()
-        assert len({message.headers["Nats-Batch-Id"] for message in batch}) == 1
+async def test_a_batch_is_one_batch_and_its_commits_follow_each_other(log: JetStreamLog) -> None:
+    answers = await log.append_all([created(run_address()) for _ in range(MANY)])
+    assert answers == [Position(1, 0, n) for n in range(1, MANY + 1)]
+    async with log.read(0, 0) as reader:
+        batch = await reader.next_batch()
+    assert len({message.headers["Nats-Batch-Id"] for message in batch}) == 1
 
 
 async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
@@ -178,49 +175,46 @@ async def test_bad_settings_are_refused_before_anything_is_made(nats_url: str, b
             await open_log(nc, bad, create=True, partitions=partitions)
 
 
-async def test_a_reader_goes_on_when_its_consumer_is_deleted(nats_url: str, namespace: str) -> None:
-    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
-        await log.append(created(run_address()))
-        async with log.read(0, 0) as reader:
-            await reader.next_batch()
-            stream = log.subjects.stream(0)
-            for name in (await request(nc, f"CONSUMER.NAMES.{stream}"))["consumers"]:
-                await request(nc, f"CONSUMER.DELETE.{stream}.{name}")
-            commit = created(run_address())
-            await log.append(commit)
-            (message,) = await reader.next_batch()
-            assert orjson.loads(message.data)["id"] == commit.id
-
-
-async def test_a_message_that_is_missing_is_an_error(nats_url: str, namespace: str) -> None:
-    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
+async def test_a_reader_goes_on_when_its_consumer_is_deleted(log: JetStreamLog, nc: Connection) -> None:
+    await log.append(created(run_address()))
+    async with log.read(0, 0) as reader:
+        await reader.next_batch()
         stream = log.subjects.stream(0)
+        for name in (await request(nc, f"CONSUMER.NAMES.{stream}"))["consumers"]:
+            await request(nc, f"CONSUMER.DELETE.{stream}.{name}")
+        commit = created(run_address())
+        await log.append(commit)
+        (message,) = await reader.next_batch()
+        assert orjson.loads(message.data)["id"] == commit.id
+
+
+async def test_a_message_that_is_missing_is_an_error(log: JetStreamLog, nc: Connection) -> None:
+    stream = log.subjects.stream(0)
+    config = (await request(nc, f"STREAM.INFO.{stream}"))["config"]
+    await request(nc, f"STREAM.DELETE.{stream}")
+    await request(nc, f"STREAM.CREATE.{stream}", config | {"deny_delete": False})
+    await log.append_all([created(run_address()) for _ in range(3)])
+    await request(nc, f"STREAM.MSG.DELETE.{stream}", {"seq": 2})
+    async with log.read(0, 0) as reader:
+        await reader.next_batch(1)
+        with pytest.raises(InternalError, match="has no message 2: after it comes 3") as caught:
+            await reader.next_batch(1)
+        assert caught.value.code == "gapInLog"
+
+
+async def test_a_reader_does_not_go_on_in_a_log_that_was_made_anew(log: JetStreamLog, nc: Connection) -> None:
+    await log.append(created(run_address()))
+    async with log.read(0, 0) as reader:
+        await reader.next_batch()
+        stream, origin = log.subjects.stream(0), await log.origin(0)
         config = (await request(nc, f"STREAM.INFO.{stream}"))["config"]
         await request(nc, f"STREAM.DELETE.{stream}")
-        await request(nc, f"STREAM.CREATE.{stream}", config | {"deny_delete": False})
+        await request(nc, f"STREAM.CREATE.{stream}", config)
         await log.append_all([created(run_address()) for _ in range(3)])
-        await request(nc, f"STREAM.MSG.DELETE.{stream}", {"seq": 2})
-        async with log.read(0, 0) as reader:
-            await reader.next_batch(1)
-            with pytest.raises(InternalError, match="has no message 2: after it comes 3") as caught:
-                await reader.next_batch(1)
-            assert caught.value.code == "gapInLog"
-
-
-async def test_a_reader_does_not_go_on_in_a_log_that_was_made_anew(nats_url: str, namespace: str) -> None:
-    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
-        await log.append(created(run_address()))
-        async with log.read(0, 0) as reader:
+        with pytest.raises(InternalError) as caught:
             await reader.next_batch()
-            stream, origin = log.subjects.stream(0), await log.origin(0)
-            config = (await request(nc, f"STREAM.INFO.{stream}"))["config"]
-            await request(nc, f"STREAM.DELETE.{stream}")
-            await request(nc, f"STREAM.CREATE.{stream}", config)
-            await log.append_all([created(run_address()) for _ in range(3)])
-            with pytest.raises(InternalError) as caught:
-                await reader.next_batch()
-        assert caught.value.code == "logRestored"
-        assert await log.origin(0) != origin
+    assert caught.value.code == "logRestored"
+    assert await log.origin(0) != origin
 
 
 async def test_compression_of_a_stream_is_turned_off_when_its_log_is_taken_into_use(
