@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -162,6 +163,18 @@ def test_get_list_and_by_number(runstream: Command, config: Config) -> None:
     listed = runstream("run", "list", "--limit", "40")
     assert any(run in line and "failed" in line for line in listed.out.splitlines())
     assert any(one["id"] == run for one in json.loads(runstream("run", "list", "-o", "json").out)["runs"])
+
+
+def test_a_number_alone_is_of_the_project_around(runstream: Command, config: Config, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    path = Path(config("build")).rename(tmp_path / "own" / "config.yml")
+    _commit(tmp_path / "own")
+    run = _create(runstream, str(path))
+    refused = runstream("run", "get", "1")
+    assert "a number alone needs a clone of the project's repository around you" in refused.err
+    os.chdir(tmp_path / "own")
+    found = json.loads(runstream("run", "get", "1", "-o", "json").out)
+    assert (found["id"], found["group"]) == (run, "/project/own/branch/main")
 
 
 def test_approve(runstream: Command, config: Config) -> None:

@@ -90,3 +90,20 @@ def test_commands_are_found() -> None:
     found = [words for block in [*of("run", "sh"), *of("untested", "sh")] for words in commands(block)]
     assert ["stop"] in found
     assert len(found) >= 30
+
+
+def test_a_unit_of_systemd_starts_a_command_that_exists() -> None:
+    started = [line for block in BLOCKS for line in block.text.splitlines() if line.startswith("ExecStart=")]
+    assert started
+    for line in started:
+        program, *words = shlex.split(line.removeprefix("ExecStart="))
+        assert program.endswith("/bin/runstream")
+        app.parse_args(words, print_error=False, exit_on_error=False)
+
+
+@pytest.mark.parametrize("document", sorted({block.document for block in BLOCKS}), ids=lambda path: path.stem)
+def test_a_document_sets_the_variables_of_a_service_before_it_uses_them(document: Path) -> None:
+    known = False
+    for block in (block for block in BLOCKS if block.document == document and block.language in ("sh", "python")):
+        known = known or "runstream env" in block.text or "export RUNSTREAM_URL" in block.text
+        assert known or not re.search(r"[$\[{\"]+RUNSTREAM_(URL|TOKEN)", block.text), block

@@ -58,6 +58,16 @@ async def test_a_token_has_either_scheme_in_any_case(scheme: str) -> None:
         assert (await http.get("/runs")).status_code == 200
 
 
+async def test_the_root_page_says_what_the_service_is_without_a_token() -> None:
+    world = World.make()
+    async with world.http() as http:
+        http.headers.pop("Authorization")
+        answer = await http.get("http://gateway/")
+    assert answer.status_code == 200
+    assert "no web interface" in answer.text
+    assert "runstream --url http://gateway/ --token TOKEN run list" in answer.text
+
+
 async def test_version_health_and_description_need_no_token() -> None:
     world = World.make()
     async with world.http() as http:

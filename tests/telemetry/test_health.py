@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from runstream.errors import ConflictError, InternalError
 from runstream.settings import Settings
@@ -80,6 +81,24 @@ async def test_a_port_in_use_is_a_clear_error() -> None:
         server = HttpServer(Starlette(), port=taken.getsockname()[1])
         with pytest.raises(ConflictError, match="cannot listen on 127"):
             await server.start()
+
+
+async def test_an_answer_that_is_broken_off_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    """The application broke it off on purpose, and has said why."""
+
+    async def break_off(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    server = HttpServer(break_off)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = await reader.read()
+    writer.close()
+    await server.stop()
+    assert answer.endswith(b"\r\n\r\nhalf")
+    assert [record.message for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 async def test_an_app_that_cannot_start_is_an_error() -> None:
