@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import appends, comparison, graphs, latency, projection, report, snapshots, throughput
+from benchmarks import against, appends, comparison, graphs, latency, projection, report, snapshots, throughput
 from benchmarks.figures import Figures
 from benchmarks.machine import facts, load
 from benchmarks.standing import Deployment, Servers, servers
@@ -36,6 +36,9 @@ def main() -> int:
     options = _options()
     setup_logging("warning")
     console = Console(width=None if sys.stdout.isatty() else 120)
+    if options.against is not None:
+        against.compare(options.against, options.parts, options.repetitions, console)
+        return 0
     figures = Figures(lambda figure: console.print("  ", *report.cells(figure)[:3]))
     machine: dict[str, object] = {"load_before": load()}
     uvloop.run(_measure(options, figures, machine, console))
@@ -55,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--profile", default="", choices=["gateway", "scheduler", "executor"], help="of parts c, d, g, h"
     )
+    parser.add_argument("--against", type=Path, help="another checkout: measure both by turns, and print ratios")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when an aim is missed")
     return parser.parse_args()
 

@@ -43,13 +43,14 @@ def show(figures: Figures, console: Console) -> None:
 
 def cells(figure: Figure) -> tuple[str, ...]:
     """A figure's row: what, median, unit, repetitions, aim, whether it is reached."""
-    aim = "" if figure.aim is None else f"{'>=' if figure.better == 'more' else '<='} {_number(figure.aim)}"
+    aim = "" if figure.aim is None else f"{'>=' if figure.better == 'more' else '<='} {number(figure.aim)}"
     reached = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[figure.reached]
-    repetitions = " ".join(_number(value) for value in figure.values)
-    return figure.name, _number(figure.median), figure.unit, repetitions, aim, reached
+    repetitions = " ".join(number(value) for value in figure.values)
+    return figure.name, number(figure.median), figure.unit, repetitions, aim, reached
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a figure with three or more digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
