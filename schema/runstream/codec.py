@@ -129,6 +129,17 @@ def encode(commit: NewCommit) -> tuple[bytes, dict[str, str]]:
 
 def decode(message: Message, upcasters: Upcasters = UPCASTERS) -> StoredCommit:
     """The commit that a message of the log says. Raises BadRequestError that says where it cannot be read."""
+    return _decode(message, upcasters)[0]
+
+
+def decode_with_types(message: Message) -> tuple[StoredCommit, list[str]]:
+    """Decode a message; return also the types of its events as they were written, before upcasting."""
+    stored, written = _decode(message, UPCASTERS)
+    return stored, [str(event["type"]) if isinstance(event, dict) else type(event).__name__ for event in written]
+
+
+def _decode(message: Message, upcasters: Upcasters) -> tuple[StoredCommit, tuple[EventData | msgspec.Struct, ...]]:
+    """Return the commit and its events as written: of today's version, or else as JSON."""
     try:
         address = _parse_subject(message.subject)
         plain = plain_body(message)
@@ -147,7 +158,7 @@ def decode(message: Message, upcasters: Upcasters = UPCASTERS) -> StoredCommit:
         raise _unreadable(message, error) from error
     trace = message.headers.get(TRACE_HEADER, "") if message.headers else ""
     commit = Commit(body.id, address, body.version, body.time, body.actor, body.cause, events, trace)
-    return StoredCommit(commit, message.position, message.stored_at)
+    return StoredCommit(commit, message.position, message.stored_at), body.events
 
 
 def _decode_any(plain: bytes, upcasters: Upcasters) -> tuple[_Body[EventData], tuple[Event, ...]]:

@@ -6,8 +6,8 @@ a task. Everyone who folds does it here, so that a commit that is parked in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from types import TracebackType
 from typing import cast
 
 from runstream.commits import Commit, StoredCommit
@@ -35,19 +35,29 @@ class UnfitCommitError(ConflictError):
         )
 
 
-@contextmanager
-def fitting(commit: Commit) -> Iterator[None]:
-    """Raise UnfitCommitError for whatever folding the commit raises."""
-    try:
-        yield
-    except UnfitCommitError:
-        raise
-    except Exception as error:
-        aggregate = commit.address.aggregate
+class fitting:  # noqa: N801  it reads as `with fitting(commit)`
+    """A context that raises UnfitCommitError for whatever folding the commit raises.
+
+    A class, because each commit of the log passes here: it takes a third of the time of a generator.
+    """
+
+    __slots__ = ("_commit",)
+
+    def __init__(self, commit: Commit) -> None:
+        self._commit = commit
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, UnfitCommitError):
+            return
         raise UnfitCommitError(
             f"the commit does not fit its aggregate: {type(error).__name__}: {error}",
-            aggregate=aggregate,
-            version=commit.version,
+            aggregate=self._commit.address.aggregate,
+            version=self._commit.version,
         ) from error
 
 

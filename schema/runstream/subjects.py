@@ -35,13 +35,13 @@ def group_root(group: str) -> str:
     Raises BadRequestError for a group that is not absolute or has fewer than two elements (rule group-1).
     """
     elements = group.strip("/").split("/")
-    if not group.startswith("/") or len(elements) < 2 or not all(elements):
+    if not group.startswith("/") or len(elements) < 2 or "" in elements:
         raise BadRequestError(
             f"run group {group[:200]!r} is not valid",
             code="invalidRunGroup",
             hint="a group is an absolute path of at least two elements, such as /project/web/branch/main",
         )
-    return "/" + "/".join(elements[:2])
+    return f"/{elements[0]}/{elements[1]}"
 
 
 class Address(Struct, frozen=True, gc=False):

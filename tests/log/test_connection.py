@@ -8,10 +8,13 @@ import socket
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nats import connect
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
-from runstream.jetstream.api import request
+from runstream.jetstream.api import header_lines, header_text, request
 from runstream.jetstream.connection import nats_connection
 from tests.links import link
 
@@ -63,3 +66,33 @@ async def test_a_link_that_swallows_everything_is_noticed_whatever_waits_to_be_s
 async def _until(nc: Client, *, connected: bool) -> None:
     while nc.is_connected is not connected:  # noqa: ASYNC110 - the library has no event for it
         await asyncio.sleep(0.05)  # sleeps: the client has no event for it
+
+
+_VALUES = st.text() | st.sampled_from(["", " padded ", "1\r\n2", "a: b\r\n\r\nMSG x 1 0\r\n", "\u2028", "\x0b1\x0c"])
+
+
+@given(st.dictionaries(st.sampled_from(["Nats-Msg-Id", "traceparent", "Runstream-Encoding", "Other"]), _VALUES))
+def test_a_header_never_makes_another_one(headers: dict[str, str]) -> None:
+    text = header_text(headers)
+    if text is not None:
+        lines = text.split(b"\r\n")
+        assert (lines[0], lines[-2:], len(lines)) == (b"NATS/1.0", [b"", b""], len(headers) + 3)
+        assert header_lines(b"\r\n".join(lines[1:])) == {name: value.strip() for name, value in headers.items()}
+    else:
+        assert "Other" in headers or any("\r" in value or "\n" in value for value in headers.values())
+
+
+async def test_headers_arrive_as_the_library_sends_them(nats_url: str) -> None:
+    odd = {"Nats-Msg-Id": " 1 ", "traceparent": "00-ü\t-1", "Runstream-Encoding": "zstd"}
+    broken = {"Nats-Msg-Id": "1\r\n2", "Other": "x"}
+    arrived: list[list[dict[str, str] | None]] = []
+    async with nats_connection(nats_url) as ours:
+        theirs = await connect(nats_url)
+        for sender in (ours, theirs):
+            inbox = await ours.subscribe(ours.new_inbox())
+            await ours.flush()
+            for headers in (odd, broken, {}):
+                await sender.publish(inbox.subject, b"data", headers=headers)
+            arrived.append([(await inbox.next_msg(5)).headers for _ in range(3)])
+        await theirs.close()
+    assert arrived[0] == arrived[1]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from runstream.commits import Commit, Head, StoredCommit
@@ -31,16 +32,14 @@ from runstream.subjects import MAX_PARTITIONS, Address, group_root
 S = TypeVar("S")
 
 
-@dataclass(frozen=True, slots=True)
-class Tracked(Generic[S]):
+class Tracked(Struct, Generic[S], frozen=True, gc=False):
     """An aggregate's state and its head."""
 
     state: S
     head: Head
 
 
-@dataclass(frozen=True, slots=True)
-class Changed(Generic[S]):
+class Changed(Struct, Generic[S], frozen=True, gc=False):
     """An aggregate before and after a batch; `before` is None when it is new or was loaded for the batch."""
 
     now: Tracked[S]
@@ -145,26 +144,29 @@ class PartitionFold:
         run_ids: set[str] = set()
         task_ids: set[str] = set()
         hashes: set[str] = set()
-        new: set[str] = set()
-        for commit in (stored.commit for stored in commits):
-            address = commit.address
+        new: set[tuple[str, str]] = set()
+        for stored in commits:
+            commit = stored.commit
+            kind, key = commit.address.kind, commit.address.id
             begins = commit.version == 1 and commit.events
             if begins:
-                new.add(address.aggregate)
-            if address.kind == "run":
-                hashes.update(e.run_config for e in commit.events if isinstance(e, RunCreated))
-                if not begins and address.id not in self.runs:
-                    run_ids.add(address.id)
-            elif address.kind == "task":
-                run_ids.update(
-                    e.run_id for e in commit.events if isinstance(e, ExecutorTaskAssigned) and e.run_id not in self.runs
-                )
-                if not begins and address.id not in self.executor_tasks:
-                    task_ids.add(address.id)
+                new.add((kind, key))
+            if kind == "run":
+                if not begins and key not in self.runs:
+                    run_ids.add(key)
+                for event in commit.events:
+                    if isinstance(event, RunCreated) and event.run_config not in self.configs:
+                        hashes.add(event.run_config)
+            elif kind == "task":
+                if not begins and key not in self.executor_tasks:
+                    task_ids.add(key)
+                for event in commit.events:
+                    if isinstance(event, ExecutorTaskAssigned) and event.run_id not in self.runs:
+                        run_ids.add(event.run_id)
         return Needs(
-            frozenset(run for run in run_ids if f"run/{run}" not in new),
-            frozenset(task for task in task_ids if f"task/{task}" not in new),
-            frozenset(h for h in hashes if h not in self.configs and f"runconfig/{h}" not in new),
+            frozenset(key for key in run_ids if ("run", key) not in new),
+            frozenset(key for key in task_ids if ("task", key) not in new),
+            frozenset(key for key in hashes if ("runconfig", key) not in new),
         )
 
     def apply(self, stored: StoredCommit) -> None:
@@ -248,7 +250,7 @@ class PartitionFold:
             raise UnfitCommitError(f"{commit.address.aggregate} has no events")
         if not run.numbered:
             self._propose(run)
-        elif any(isinstance(event, RunNumbered) for event in commit.events):
+        elif RunNumbered in map(type, commit.events):
             self._record(run)
         self._put_run(run, _head(stored))
 

@@ -280,9 +280,10 @@ class Filling:
         items = classify(messages, self._parked_aggregates, self._fold.skips)
         items = refuse(items, self._refused, self._subjects)
         commits = commits_of(items)
-        addresses = (stored.commit.address for stored in commits if stored.commit.address.kind == "skip")
-        if any(skipped_aggregate(self._subjects, address) in self._parked_before for address in addresses):
-            raise _SkippedLateError
+        if self._parked_before:
+            addresses = (stored.commit.address for stored in commits if stored.commit.address.kind == "skip")
+            if any(skipped_aggregate(self._subjects, address) in self._parked_before for address in addresses):
+                raise _SkippedLateError
         await self._bring_back(commits)
         # Nothing is awaited until all is folded: a piece that is written would forget what was found in memory.
         for item in fold_or_park(self._fold, items, self._subjects):

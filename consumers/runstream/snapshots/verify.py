@@ -18,6 +18,7 @@ import os
 import struct
 import tempfile
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -30,9 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import msgspec
-
-from runstream.codec import decode
+from runstream.codec import decode, decode_with_types
 from runstream.commits import Commit
 from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError
@@ -244,15 +243,6 @@ class CheckedSegment:
             self.problems.append(problem)
 
 
-class _EventType(msgspec.Struct, gc=False):
-    type: str
-
-
-class _EventTypes(msgspec.Struct, gc=False):
-    events: list[_EventType]
-
-
-_types = msgspec.json.Decoder(_EventTypes).decode
 _partition_of = lru_cache(maxsize=4096)(partition_of)
 
 
@@ -272,7 +262,7 @@ def _check_commits(asked: SegmentToCheck, data: bytes, checked: CheckedSegment) 
     description = asked.description
     records = SegmentRecords(description.partition)
     checked.records = records.buckets
-    counts: dict[str, int] = {}
+    types: list[str] = []
     unreadable = 0
     for message in read_segment(description, data, asked.subjects):
         checked.commits += 1
@@ -285,10 +275,11 @@ def _check_commits(asked: SegmentToCheck, data: bytes, checked: CheckedSegment) 
             found = types_of(message)
         else:
             found = _types_of_commit(asked, message, records, checked)
-        unreadable += found is None
-        types = found or []
-        for kind in types:
-            counts[kind] = counts.get(kind, 0) + 1
+        if found is None:
+            unreadable += 1
+        else:
+            types += found
+    counts = dict(Counter(types))
     if (counts, unreadable) != (description.events, description.unreadable):
         checked.add(SnapshotProblem(description.name, 0, "", _difference(counts, description.events)))
 
@@ -313,12 +304,12 @@ def _types_of_commit(
 ) -> list[str] | None:
     """Check a commit and return the types of its events; None when its body is not JSON."""
     try:
-        commit = decode(message).commit
-        types = [event.type for event in _types(message.data).events]
+        stored, types = decode_with_types(message)
     except BadRequestError as error:
         records.unreadable(message)
         checked.add(_problem(asked, message, "", f"it cannot be read: {error.message}"))
         return types_of(message)
+    commit = stored.commit
     records.commit(commit, message.position.sequence)
     for what in _misplaced(commit, asked.partitions):
         checked.add(_problem(asked, message, commit.address.aggregate, what))

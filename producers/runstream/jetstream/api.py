@@ -193,6 +193,32 @@ def header_lines(raw: bytes) -> dict[str, str]:
     return headers
 
 
+_OWN_HEADERS = frozenset(
+    {
+        "Nats-Msg-Id",
+        "Nats-Batch-Commit",
+        "Nats-Batch-Id",
+        "Nats-Batch-Sequence",
+        "Nats-Expected-Last-Sequence",
+        "Nats-Expected-Last-Subject-Sequence",
+        "Nats-Expected-Last-Subject-Sequence-Subject",
+        "Runstream-Encoding",
+        "traceparent",
+    }
+)
+"""Headers of commits."""
+
+
+def header_text(headers: Mapping[str, str]) -> bytes | None:
+    """Return the block of headers of a message; None unless all are those of commits, each on one line."""
+    if not headers.keys() <= _OWN_HEADERS:
+        return None
+    text = "".join([f"{name}: {value.strip()}\r\n" for name, value in headers.items()])
+    if text.count("\r") != len(headers) or text.count("\n") != len(headers):
+        return None
+    return f"NATS/1.0\r\n{text}\r\n".encode()
+
+
 _CREATE_SECONDS = 15.0
 
 

@@ -18,7 +18,7 @@ import structlog
 from nats.aio.client import Client, Server
 
 from runstream.errors import InternalError
-from runstream.jetstream.api import header_lines
+from runstream.jetstream.api import header_lines, header_text
 from runstream.jetstream.failover import Answers
 from runstream.telemetry.logs import without_secrets
 
@@ -152,7 +152,7 @@ def _servers(url: str) -> list[str]:
 
 
 class _Client(Client):
-    """A client that leaves silent servers, and parses headers (four or more for each commit) four times faster."""
+    """A client that leaves silent servers, and reads and writes headers (four or more a commit) four times faster."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,6 +198,23 @@ class _Client(Client):
         if writer is not None:
             writer.transport.abort()
         await super()._attempt_reconnect()
+
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, str] | None
+    ) -> None:
+        # Not public, as below. The library looks at every character of every header.
+        lines = header_text(headers) if headers else None
+        if lines is None:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(
+            b"HPUB %b %d %d\r\n%b%b\r\n"
+            % (f"{subject} {reply}".encode(), len(lines), len(lines) + payload_size, lines, payload)
+        )
+        if self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

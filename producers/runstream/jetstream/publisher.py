@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -71,22 +71,22 @@ class Publisher:
         if inbox is not None and not (self._nc.is_closed or self._nc.is_draining):
             await inbox.unsubscribe()
 
-    async def publish(self, subject: str, data: bytes, headers: Mapping[str, str]) -> asyncio.Future[Outcome]:
+    async def publish(self, subject: str, data: bytes, headers: dict[str, str]) -> asyncio.Future[Outcome]:
         """Send a message; the future resolves to its outcome (pass it to `outcomes`, which bounds the wait)."""
         token = format(next(self._tokens), "x")
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         future.add_done_callback(lambda _: self._waiting.pop(token, None))
         self._waiting[token] = future
         try:
-            await self._nc.publish(subject, data, reply=self._prefix + token, headers=dict(headers))
+            await self._nc.publish(subject, data, reply=self._prefix + token, headers=headers)
         except BaseException:
             future.cancel()
             raise
         return future
 
-    async def send(self, subject: str, data: bytes, headers: Mapping[str, str]) -> None:
+    async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         """Send a message without an acknowledgement."""
-        await self._nc.publish(subject, data, headers=dict(headers))
+        await self._nc.publish(subject, data, headers=headers)
 
     async def outcomes(self, futures: Sequence[asyncio.Future[Outcome]], seconds: float) -> list[Outcome]:
         """Wait for the outcomes of messages; those pending after `seconds` or a lost connection are unanswered."""

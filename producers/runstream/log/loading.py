@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import nats.errors
+from msgspec import Struct
 
 from runstream.errors import InternalError
 from runstream.jetstream.publisher import Ack, Outcome, Publisher, Unanswered
@@ -21,8 +21,7 @@ BATCH_BYTES = 4 << 20
 ANSWER_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True, gc=False):
     """A message to load."""
 
     subject: str
@@ -67,18 +66,18 @@ class StreamLoader:
 
     async def send(self, messages: Sequence[Load]) -> Outcome:
         """Send messages as one atomic batch; return the answer to its last message."""
-        batch = {"Nats-Batch-Id": secrets.token_hex(8)}
-        expected = {"Nats-Expected-Last-Sequence": str(self.end)}
-        commit = {"Nats-Batch-Commit": "1"}
+        batch = secrets.token_hex(8)
         answers: list[asyncio.Future[Outcome]] = []
         try:
             for number, message in enumerate(messages, 1):
-                headers = message.headers | batch | (expected if number == 1 else {})
-                headers["Nats-Batch-Sequence"] = str(number)
+                headers = {**message.headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+                if number == 1:
+                    headers["Nats-Expected-Last-Sequence"] = str(self.end)
                 if number < len(messages):
                     await self._publisher.send(message.subject, message.body, headers)
                 else:
-                    answers.append(await self._publisher.publish(message.subject, message.body, headers | commit))
+                    headers["Nats-Batch-Commit"] = "1"
+                    answers.append(await self._publisher.publish(message.subject, message.body, headers))
         except (nats.errors.Error, OSError) as error:
             return Unanswered(str(error) or type(error).__name__)
         return (await self._publisher.outcomes(answers, ANSWER_SECONDS))[0]

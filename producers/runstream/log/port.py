@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, TypeVar
 
+from msgspec import Struct
+
 from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.errors import ConflictError
 from runstream.subjects import Address, Subjects
@@ -30,8 +32,7 @@ class AppendConflictError(ConflictError):
         """The aggregate's last commit at the leader; None where it is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawMessage:
+class RawMessage(Struct, frozen=True, gc=False):
     """A message of the log, not yet decoded."""
 
     subject: str

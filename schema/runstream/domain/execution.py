@@ -10,15 +10,19 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Attempt, Run, RunTaskStatus, with_tasks
 from runstream.events.executor_task import ExecutorTaskPhase
 
-_ACCEPTED_FROM: Mapping[ExecutorTaskPhase, frozenset[RunTaskStatus]] = {
-    ExecutorTaskPhase.NOT_STARTED: frozenset({RunTaskStatus.NOT_STARTED}),
-    ExecutorTaskPhase.CANCELLED: frozenset({RunTaskStatus.CANCELLED, RunTaskStatus.NOT_STARTED}),
-    ExecutorTaskPhase.RUNNING: frozenset({RunTaskStatus.RUNNING, RunTaskStatus.NOT_STARTED}),
-    ExecutorTaskPhase.STOPPED: frozenset({RunTaskStatus.STOPPED, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
-    ExecutorTaskPhase.SUCCESS: frozenset({RunTaskStatus.SUCCESS, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
-    ExecutorTaskPhase.FAILED: frozenset({RunTaskStatus.FAILED, RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING}),
+_OPEN = frozenset({RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING})
+_STATUS: Mapping[ExecutorTaskPhase, tuple[RunTaskStatus, frozenset[RunTaskStatus]]] = {
+    ExecutorTaskPhase.NOT_STARTED: (RunTaskStatus.NOT_STARTED, frozenset({RunTaskStatus.NOT_STARTED})),
+    ExecutorTaskPhase.CANCELLED: (
+        RunTaskStatus.CANCELLED,
+        frozenset({RunTaskStatus.CANCELLED, RunTaskStatus.NOT_STARTED}),
+    ),
+    ExecutorTaskPhase.RUNNING: (RunTaskStatus.RUNNING, _OPEN),
+    ExecutorTaskPhase.STOPPED: (RunTaskStatus.STOPPED, _OPEN | {RunTaskStatus.STOPPED}),
+    ExecutorTaskPhase.SUCCESS: (RunTaskStatus.SUCCESS, _OPEN | {RunTaskStatus.SUCCESS}),
+    ExecutorTaskPhase.FAILED: (RunTaskStatus.FAILED, _OPEN | {RunTaskStatus.FAILED}),
 }
-"""From which status an executor task's phase may change the run task (rule task-5)."""
+"""The status that an executor task's phase gives the run task, and from which ones it may (rule task-5)."""
 
 
 def with_executor_task(run: Run, task: ExecutorTask) -> Run:
@@ -31,7 +35,8 @@ def with_executor_task(run: Run, task: ExecutorTask) -> Run:
     changes: dict[str, object] = {
         "executor_task_id": task.id,
         "executor_task_open": not task.settled,
-        "archives_pending": not task.lost
+        "archives_pending": bool(current.archive_steps)
+        and not task.lost
         and any(
             task.steps[index].phase is ExecutorTaskPhase.SUCCESS and not task.steps[index].archive_stored
             for index in current.archive_steps
@@ -39,8 +44,9 @@ def with_executor_task(run: Run, task: ExecutorTask) -> Run:
         "start_time": task.start_time,
         "end_time": task.end_time,
     }
-    if current.status in _ACCEPTED_FROM[task.phase]:
-        changes["status"] = RunTaskStatus(task.phase.value)
+    status, accepted_from = _STATUS[task.phase]
+    if current.status in accepted_from:
+        changes["status"] = status
         changes["timedout"] = task.timedout and task.phase is ExecutorTaskPhase.FAILED
         changes["failure"] = task.failure
     return with_tasks(run, (task.task,), **changes)

@@ -136,13 +136,9 @@ def assigned(task_id: str, event: ExecutorTaskAssigned) -> ExecutorTask:
 
 def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
     """The executor task after the event; an assignment is handled by `assigned`."""
-    match event:
+    match event:  # the events of every task come first, since cases are tried in order
         case ExecutorTaskAssigned():
             return task
-        case ExecutorTaskStopRequested():
-            return replace(task, stop=True)
-        case ExecutorTaskTimedOut():
-            return replace(task, timedout=True)
         case ExecutorTaskStarted(at):
             setup = replace(task.setup_step, phase=ExecutorTaskPhase.RUNNING, start_time=at)
             return replace(task, phase=ExecutorTaskPhase.RUNNING, start_time=at, setup_step=setup)
@@ -152,18 +148,22 @@ def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
             return _with_step(task, step, phase=ExecutorTaskPhase.RUNNING, start_time=at)
         case ExecutorTaskStepFinished(step, at, phase, exit_status):
             return _with_step(task, step, phase=phase, end_time=at, exit_status=exit_status)
-        case ExecutorTaskStepTimedOut(step, _, limit):
-            return replace(_with_step(task, step, timedout=limit), timedout=True)
-        case ExecutorTaskInterrupted():
-            return replace(task, interrupted=True)
         case ExecutorTaskLogStored(step) | ExecutorTaskLogLost(step):
             if step is None:
                 return replace(task, setup_step=replace(task.setup_step, log_settled=True))
             return _with_step(task, step, log_settled=True)
-        case ExecutorTaskArchiveStored(step, warnings):
-            return _with_step(task, step, archive_stored=True, warnings=warnings)
         case ExecutorTaskFinished(at, phase, error):
             return replace(task, phase=phase, end_time=at, fail_error=error)
+        case ExecutorTaskArchiveStored(step, warnings):
+            return _with_step(task, step, archive_stored=True, warnings=warnings)
+        case ExecutorTaskStopRequested():
+            return replace(task, stop=True)
+        case ExecutorTaskTimedOut():
+            return replace(task, timedout=True)
+        case ExecutorTaskStepTimedOut(step, _, limit):
+            return replace(_with_step(task, step, timedout=limit), timedout=True)
+        case ExecutorTaskInterrupted():
+            return replace(task, interrupted=True)
         case ExecutorTaskCancelled(at):
             return replace(task, phase=ExecutorTaskPhase.CANCELLED, end_time=at)
         case ExecutorTaskLost(at, error):

@@ -222,15 +222,21 @@ def _new_task(task_id: str, config: RunConfig, name: str) -> RunTask:
 
 def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
     """The run after the event of a commit made at `at` by `actor`; a creation is handled by `created`."""
-    match event:
+    match event:  # the events of every run come first, since cases are tried in order
         case RunCreated():
             return run
         case RunNumbered(counter, sequence):
             return replace(run, counter=counter, sequence=sequence, numbered=True)
-        case RunRestarted():
-            return _restarted(run, event)
         case RunStarted():
             return replace(run, phase=RunPhase.RUNNING, start_time=at, paused_for=0)
+        case RunResultSet(result):
+            return replace(run, result=result)
+        case RunFinished():
+            return replace(_resumed(run, at), phase=RunPhase.FINISHED, end_time=at)
+        case RunArchived():
+            return replace(run, archived=True)
+        case RunRestarted():
+            return _restarted(run, event)
         case RunCancelled(reason):
             return replace(_resumed(run, at), phase=RunPhase.CANCELLED, end_time=at, reason=reason)
         case RunStopRequested(reason):
@@ -255,19 +261,15 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
             return _retried(run, event)
         case RunTaskRetryDropped(task):
             return with_tasks(run, (task,), **_before_retry(run.tasks[task]))
-        case RunResultSet(result):
-            return replace(run, result=result)
-        case RunFinished():
-            return replace(_resumed(run, at), phase=RunPhase.FINISHED, end_time=at)
-        case RunArchived():
-            return replace(run, archived=True)
     assert_never(event)
 
 
 def with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
     """The run with these fields of these tasks changed."""
-    changed = {name: replace(run.tasks[name], **changes) for name in names}
-    return replace(run, tasks={**run.tasks, **changed})
+    tasks = run.tasks.copy()
+    for name in names:
+        tasks[name] = replace(tasks[name], **changes)
+    return replace(run, tasks=tasks)
 
 
 def _restarted(run: Run, event: RunRestarted) -> Run:
