@@ -17,7 +17,7 @@ from runstream.datamanager.startup import record_epoch
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import open_log
-from runstream.maintenance import MaintenanceControl, Order
+from runstream.maintenance.request import MaintenanceControl, Order
 
 _SECONDS = 300.0
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class Component(ABC):
@@ -69,6 +72,17 @@ class Component(ABC):
         if pending:
             self._task.cancel()
             await asyncio.wait({self._task})
+
+
+async def wait_for_first(*waits: Coroutine[Any, Any, T]) -> T:
+    """Wait until one of these coroutines returns, cancel the others, and return or raise what it did."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float | None) -> bool:

@@ -31,6 +31,18 @@ class Position(Struct, frozen=True, order=True, gc=False):
     def __str__(self) -> str:
         return f"{self.epoch}/{self.partition}/{self.sequence}"
 
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """The position that `EPOCH/PARTITION/SEQUENCE` names. Raises BadRequestError."""
+        match = _PLACE.fullmatch(text)
+        if match is None:
+            raise BadRequestError(
+                f"{text[:80]!r} is not the position of a commit",
+                code="invalidPosition",
+                hint="a position is EPOCH/PARTITION/SEQUENCE, as in 1/0/812",
+            )
+        return cls(*map(int, match.groups()))
+
 
 class LogPosition(Struct, frozen=True, gc=False):
     """A place in the whole log: for each partition the last sequence that is included (0: nothing)."""
@@ -67,8 +79,8 @@ def parse_point(text: str) -> LogPosition | Position | datetime:
     """
     if _TOKEN.fullmatch(text):
         return LogPosition.parse(text)
-    if commit := _PLACE.fullmatch(text):
-        return Position(int(commit[1]), int(commit[2]), int(commit[3]))
+    if _PLACE.fullmatch(text):
+        return Position.parse(text)
     try:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None:

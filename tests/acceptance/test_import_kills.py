@@ -13,7 +13,7 @@ import pytest
 from runstream.database import Database
 from runstream.importing.epochs import ServicePlace, epochs_in_nats
 from runstream.leases import LeaseBucket
-from runstream.maintenance import INSTANCE_SECONDS
+from runstream.maintenance.instances import INSTANCE_SECONDS
 from runstream.maintenance.request import occupied_key
 from runstream.projections.rebuild_schema import schema_beside
 from tests.acceptance.deployment import Deployment, environment, in_one_process

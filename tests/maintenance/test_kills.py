@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.maintenance import MaintenanceControl
+from runstream.maintenance.request import MaintenanceControl
 from tests.acceptance.deployment import TOKEN, Deployment, deployed, environment
 from tests.chaos.kills import Chaos, Victim, kills, say
 from tests.log.servers import connected

@@ -13,9 +13,9 @@ import pytest
 from runstream.errors import InternalError
 from runstream.jetstream.api import UnavailableError
 from runstream.lifecycle import Component
-from runstream.maintenance import Mode, Order, Parkable, Requested
+from runstream.maintenance.mode import Mode, Parkable
 from runstream.maintenance.records import State
-from runstream.maintenance.request import disabled, enabled
+from runstream.maintenance.request import Order, Requested, disabled, enabled
 
 NOW = datetime.now(UTC)
 

@@ -9,7 +9,7 @@ import pytest
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.ids import new_id
 from runstream.leases import LeaseLostError
-from runstream.maintenance import occupied, require_parked
+from runstream.maintenance.occupation import occupied, require_parked
 from runstream.maintenance.request import occupied_key
 
 from .world import World, order, world

@@ -13,8 +13,9 @@ from runstream.ids import new_id
 from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
 from runstream.log.jetstream import JetStreamLog, open_log
-from runstream.maintenance import Instance, MaintenanceControl, Mode, Order, Overview, Parkable, Roster
-from runstream.maintenance.instances import KnownInstance
+from runstream.maintenance.instances import Instance, KnownInstance, Overview, Roster
+from runstream.maintenance.mode import Mode, Parkable
+from runstream.maintenance.request import MaintenanceControl, Order
 from tests.log.servers import Connection, connected
 
 LEASE_SECONDS = 2

@@ -48,7 +48,7 @@ async def test_the_smallest_is_nobodys_first_and_answers_are_in_order(tmp_path: 
     begun = tmp_path / "begun"
     works = [Written(str(begun), name) for name in ("a", "much", "more")]
     told: list[int] = []
-    answers = await run_in_processes(write, works, [1, 4, 5], Length, 2, told.append)
+    answers = await run_in_processes(write, works, [1, 4, 5], 2, told.append)
     assert answers == [Length("a", 1), Length("much", 4), Length("more", 4)]
     by_process: dict[str, list[str]] = {}
     for process, name in (line.split() for line in begun.read_text().splitlines()):
@@ -60,10 +60,10 @@ async def test_the_smallest_is_nobodys_first_and_answers_are_in_order(tmp_path: 
 async def test_what_fails_in_a_process_is_told_as_what_it_is(tmp_path: Path) -> None:
     works = [Written(str(tmp_path / "begun"), name) for name in ("good", "broken")]
     with pytest.raises(InternalError, match="it is broken") as caught:
-        await run_in_processes(write, works, [1, 1], Length, 2, silent)
+        await run_in_processes(write, works, [1, 1], 2, silent)
     assert (caught.value.code, caught.value.hint) == ("broken", "mend it")
 
 
 async def test_one_process_is_this_one(tmp_path: Path) -> None:
     works = [Written(str(tmp_path / "begun"), name) for name in ("a", "bb")]
-    assert await run_in_processes(write, works, [1, 2], Length, 1, silent) == [Length("a", 1), Length("bb", 2)]
+    assert await run_in_processes(write, works, [1, 2], 1, silent) == [Length("a", 1), Length("bb", 2)]

@@ -231,12 +231,10 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
     if snapshot.header.partitions == new.partitions:
         works = [LoadFromSnapshot(target, partition) for partition in range(new.partitions)]
         sizes = snapshot.manifest.positions
-        filled = await run_in_processes(
-            load_from_snapshot, works, sizes, Filled, available_cpus() if total > MANY else 1, tell
-        )
+        filled = await run_in_processes(load_from_snapshot, works, sizes, available_cpus() if total > MANY else 1, tell)
     else:
         # A long load runs in another process: this one has a lease to renew, and may serve an API.
-        (filled,) = await run_in_processes(repartition, [target], [total], list[Filled], 2 if total > MANY else 1, tell)
+        (filled,) = await run_in_processes(repartition, [target], [total], 2 if total > MANY else 1, tell)
     await _require_whole(place, new, filled)
     say("making indexes", 0, 0)
     await make_indexes(place.database.url, beside, indexes)

@@ -94,17 +94,16 @@ def hash_of(manifest: Manifest) -> str:
 @asynccontextmanager
 async def loading(target: Target) -> AsyncIterator[tuple[Client, Publisher, Database]]:
     """Connect a loader to NATS and Postgres."""
-    database = Database(target.database_url, target.schema, application="runstream import")
-    try:
-        async with nats_connection(target.nats_url, "runstream import") as client:
-            publisher = Publisher(client)
-            await publisher.start()
-            try:
-                yield client, publisher, database
-            finally:
-                await publisher.close()
-    finally:
-        await database.close()
+    async with (
+        Database(target.database_url, target.schema, application="runstream import") as database,
+        nats_connection(target.nats_url, "runstream import") as client,
+    ):
+        publisher = Publisher(client)
+        await publisher.start()
+        try:
+            yield client, publisher, database
+        finally:
+            await publisher.close()
 
 
 def _batches(messages: Iterator[RawMessage], after: int) -> Iterator[list[RawMessage]]:

@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
-from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 
 from runstream.atomic_files import TemporaryFile, sweep, sync_file, sync_folder
@@ -309,9 +308,7 @@ class _FileReader:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._file.close()
 
 

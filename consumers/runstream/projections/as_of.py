@@ -157,9 +157,4 @@ def _numbered(run: Run, commits: Sequence[StoredCommit]) -> Run:
 
 
 def _said(point: Point) -> str:
-    match point:
-        case Position(epoch, partition, sequence):
-            return f"{epoch}/{partition}/{sequence}"
-        case LogPosition():
-            return str(point)
-    return point.isoformat()
+    return point.isoformat() if isinstance(point, datetime) else str(point)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Select, Table, exists, not_, select
 
@@ -167,13 +167,21 @@ class Checkpoint:
 class RunRows:
     """The rows of some runs, their tasks and executor tasks, by key."""
 
-    runs: dict[Key, Row]
-    run_tasks: dict[Key, Row]
-    executor_tasks: dict[Key, Row]
+    runs: dict[Key, RunRow] = field(default_factory=dict)
+    run_tasks: dict[Key, RunTaskRow] = field(default_factory=dict)
+    executor_tasks: dict[Key, ExecutorTaskRow] = field(default_factory=dict)
 
-    def tables(self) -> Mapping[str, dict[Key, Row]]:
+    def tables(self) -> Mapping[str, Mapping[Key, Row]]:
         """The rows of each table."""
         return {"runs": self.runs, "run_tasks": self.run_tasks, "executor_tasks": self.executor_tasks}
+
+    def of(self, run_ids: set[str]) -> RunRows:
+        """Return the rows that belong to these runs."""
+        return RunRows(
+            {key: row for key, row in self.runs.items() if row.id in run_ids},
+            {key: row for key, row in self.run_tasks.items() if row.run_id in run_ids},
+            {key: row for key, row in self.executor_tasks.items() if row.run_id in run_ids},
+        )
 
 
 class PartitionRows:
@@ -222,7 +230,7 @@ class PartitionRows:
         rows = await self._transaction.rows(self._mine(tables.counters))
         return {(row["root"],): CounterRow(**row) for row in rows}
 
-    async def parked(self) -> dict[Key, Row]:
+    async def parked(self) -> dict[Key, ParkedRow]:
         """Return the rows of all parked commits."""
         columns = [tables.parked.c[name] for name in ParkedRow._fields]
         mine = select(*columns).where(
@@ -264,7 +272,7 @@ class PartitionCheck:
         self._report = report
         self._fold = PartitionFold(rows.partition, log.epoch)
         self._parked_aggregates: set[str] = set()
-        self._parked: dict[Key, Row] = {}
+        self._parked: dict[Key, ParkedRow] = {}
         self._unstorable: dict[int, str] = {}
         """Reasons of commits that fold but whose rows Postgres refuses, by sequence; only the database knows them."""
         self._runs: set[str] = set()
@@ -276,7 +284,7 @@ class PartitionCheck:
     async def run(self) -> None:
         """Fold and compare."""
         checkpoint = await self._rows.checkpoint()
-        parked = cast("Mapping[Key, ParkedRow]", await self._rows.parked())
+        parked = await self._rows.parked()
         self._unstorable = {row.sequence: row.reason for row in parked.values() if row.reason.startswith(UNSTORABLE)}
         if await self._readable(checkpoint):
             await self._fold_up_to(checkpoint.sequence if checkpoint is not None else 0)
@@ -353,9 +361,9 @@ class PartitionCheck:
             self._of_run.setdefault(changed.now.state.run_id, set()).add(key)
         await self._compare_configs(changes)
         archived = {key for key in changes.runs if self._fold.runs[key].state.archived}
-        found = await self._rows.runs(archived) if archived else RunRows({}, {}, {})
+        found = await self._rows.runs(archived) if archived else RunRows()
         final = {key for key in archived if self._is_final(key, found)}
-        self._compare_runs(final, _of_runs(found, final))
+        self._compare_runs(final, found.of(final))
 
     async def _compare_configs(self, changes: Changes) -> None:
         if not changes.configs:
@@ -371,24 +379,20 @@ class PartitionCheck:
 
     def _is_final(self, run_id: str, found: RunRows) -> bool:
         """Return whether the rows have the heads of the fold: the run has no more commits before the checkpoint."""
-        row = cast("RunRow | None", found.runs.get((run_id,)))
-        executed = {
-            row.id: row.head
-            for row in cast("Mapping[Key, ExecutorTaskRow]", found.executor_tasks).values()
-            if row.run_id == run_id
-        }
+        row = found.runs.get((run_id,))
+        executed = {row.id: row.head for row in found.executor_tasks.values() if row.run_id == run_id}
         folded = {key: self._fold.executor_tasks[key].head for key in self._of_run.get(run_id, ())}
         return row is not None and row.head == self._fold.runs[run_id].head and executed == folded
 
     def _compare_runs(self, run_ids: Iterable[str], found: RunRows) -> None:
         """Compare these runs with their tasks and executor tasks, and forget them."""
-        expected = RunRows({}, {}, {})
+        expected = RunRows()
         partition = self._rows.partition
         for run_id in run_ids:
             tasks = [self._fold.executor_tasks.pop(key) for key in self._of_run.pop(run_id, ())]
             tracked = self._fold.runs.pop(run_id)
             row = run_row(tracked.state, tracked.head, partition)
-            if not tracked.state.numbered and (live := cast("RunRow | None", found.runs.get((run_id,)))) is not None:
+            if not tracked.state.numbered and (live := found.runs.get((run_id,))) is not None:
                 # Proposed, not recorded: a `RunCreated` that was parked gets another proposal than in the log's order.
                 row = row._replace(counter=live.counter, sequence=live.sequence)
             expected.runs[run_id,] = row
@@ -436,23 +440,9 @@ class PartitionCheck:
         self._report.add(unexpected("run_tasks", await self._rows.orphans()))
 
 
-def _without_reason(rows: Mapping[Key, Row]) -> dict[Key, Row]:
+def _without_reason(rows: Mapping[Key, ParkedRow]) -> dict[Key, Row]:
     """Return parked rows without their reason, which depends on how batches were cut for commits behind another."""
-    parked = cast("Mapping[Key, ParkedRow]", rows)
-    return {key: row._replace(reason="") for key, row in parked.items()}
-
-
-def _of_runs(rows: RunRows, run_ids: set[str]) -> RunRows:
-    """Return the rows that belong to these runs."""
-    return RunRows(
-        {key: row for key, row in rows.runs.items() if key[0] in run_ids},
-        {key: row for key, row in rows.run_tasks.items() if key[0] in run_ids},
-        {
-            key: row
-            for key, row in cast("Mapping[Key, ExecutorTaskRow]", rows.executor_tasks).items()
-            if row.run_id in run_ids
-        },
-    )
+    return {key: row._replace(reason="") for key, row in rows.items()}
 
 
 FSCK_SECONDS = 4 * 3600.0

@@ -32,7 +32,7 @@ import structlog
 from runstream.database.connection import HOLDERS, Connection, hang_up, partition_lock_key
 from runstream.database.database import Database
 from runstream.errors import InternalError
-from runstream.lifecycle import Component, wait_for_event
+from runstream.lifecycle import Component, wait_for_event, wait_for_first
 
 
 def assign_partitions(partitions: int, instances: Collection[str]) -> dict[int, str]:
@@ -326,7 +326,7 @@ class _Holder:
         pinging = asyncio.ensure_future(self._ping(connection, lost))
         try:
             await self._on_acquired(self.partition)
-            await _either(lost, self._unwanted)
+            await wait_for_first(lost.wait(), self._unwanted.wait())
         finally:
             pinging.cancel()
             self.owns = False
@@ -348,16 +348,6 @@ class _Holder:
                     self._reached(False)
                 connection.terminate()
                 lost.set()
-
-
-async def _either(*events: asyncio.Event) -> None:
-    """Wait until one of the events is set."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
 
 
 OWN_SECONDS = 30.0

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import msgspec
 import structlog
 
 from runstream.commits import LogPosition
@@ -82,21 +81,6 @@ OnStage = Callable[[str, int, int], None]
 """Called with the stage, the amount done and the total."""
 
 
-class FillFromLog(msgspec.Struct, frozen=True):
-    """One partition to fill from its stream."""
-
-    nats_url: str
-    database_url: str
-    schema: str
-    namespace: str
-    service: str
-    epoch: int
-    partitions: int
-    partition: int
-    end: int
-    """The last sequence to fill."""
-
-
 @dataclass(frozen=True, slots=True)
 class RebuildPlace:
     """A log and the schema to fill from it."""
@@ -107,20 +91,15 @@ class RebuildPlace:
     subjects: Subjects
     partitions: int
 
-    def work(self, partition: int, end: int) -> FillFromLog:
-        """Return the work of one partition."""
-        subjects = self.subjects
-        return FillFromLog(
-            self.nats_url,
-            self.database_url,
-            self.schema,
-            subjects.namespace,
-            subjects.service,
-            subjects.epoch,
-            self.partitions,
-            partition,
-            end,
-        )
+
+@dataclass(frozen=True, slots=True)
+class FillFromLog:
+    """One partition to fill from its stream."""
+
+    place: RebuildPlace
+    partition: int
+    end: int
+    """The last sequence to fill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,33 +157,30 @@ async def fill(place: RebuildPlace, ends: Sequence[int], say: OnStage, filled: S
         done += further
         say("folding", done, total)
 
-    works = [place.work(partition, end) for partition, end in enumerate(ends)]
+    works = [FillFromLog(place, partition, end) for partition, end in enumerate(ends)]
     sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
-    return await run_in_processes(
-        fill_from_log, works, sizes, Filled, available_cpus() if sum(sizes) > MANY else 1, tell
-    )
+    return await run_in_processes(fill_from_log, works, sizes, available_cpus() if sum(sizes) > MANY else 1, tell)
 
 
 async def fill_from_log(work: FillFromLog, tell: OnDone) -> Filled:
     """Fill one partition from its stream."""
-    subjects = Subjects(work.namespace, work.service, work.epoch)
-    database = Database(work.database_url, work.schema, pool_size=1, application="runstream rebuild")
-    try:
-        async with nats_connection(work.nats_url, "runstream rebuild") as client:
-            log = LogReader(client, subjects, work.partitions)
+    place = work.place
+    async with (
+        Database(place.database_url, place.schema, pool_size=1, application="runstream rebuild") as database,
+        nats_connection(place.nats_url, "runstream rebuild") as client,
+    ):
+        log = LogReader(client, place.subjects, place.partitions)
 
-            async def source(after: int) -> AsyncIterator[list[RawMessage]]:
-                while after < work.end:
-                    async with log.read(work.partition, after) as reader:
-                        while after < work.end:
-                            messages = (await reader.next_batch(BATCH))[: work.end - after]
-                            after += len(messages)
-                            yield messages
+        async def source(after: int) -> AsyncIterator[list[RawMessage]]:
+            while after < work.end:
+                async with log.read(work.partition, after) as reader:
+                    while after < work.end:
+                        messages = (await reader.next_batch(BATCH))[: work.end - after]
+                        after += len(messages)
+                        yield messages
 
-            skips = await read_skips(log, work.partition, work.end)
-            return await fill_partition(database, subjects, work.partition, source, tell, skips)
-    finally:
-        await database.close()
+        skips = await read_skips(log, work.partition, work.end)
+        return await fill_partition(database, place.subjects, work.partition, source, tell, skips)
 
 
 async def ends_of(source: LogReader) -> tuple[int, ...]:

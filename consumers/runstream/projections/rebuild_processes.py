@@ -1,9 +1,9 @@
 """Worker processes for partitions: each takes the next piece of work when it has finished one.
 
-    parent -> child    a piece of work, as one line of JSON
-    child -> parent    {"done": 500} … then {"end": …} or {"failed": …}
+    parent -> child    a piece of work
+    child -> parent    an amount of work done … then the result, or the error
 
-A child ends when its input does, so that it never outlives its parent, however that ended. Passwords are in the work,
+A child ends when its pipe does, so that it never outlives its parent, however that ended. Passwords are in the work,
 never in the arguments.
 """
 
@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from importlib import import_module
-from typing import Any, TypeVar, get_type_hints
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
 
-import msgspec
 import uvloop
 
 from runstream.errors import InternalError, RunstreamError
@@ -27,26 +29,26 @@ from runstream.telemetry import setup_logging
 W = TypeVar("W")
 E = TypeVar("E")
 
-_LINE_BYTES = 1 << 20
 _TELL_SECONDS = 0.2
+_SPAWN = multiprocessing.get_context("spawn")
 
 OnDone = Callable[[int], None]
 """Called with the amount of further work done."""
 Work = Callable[[W, OnDone], Awaitable[E]]
-"""A module-level function whose argument and result can be JSON."""
+"""A module-level function whose argument and result can be pickled."""
 
 
-class _Failed(msgspec.Struct):
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    result: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
     message: str
     code: str
-    hint: str
-    details: dict[str, Any]
-
-
-class _ChildMessage(msgspec.Struct, omit_defaults=True):
-    done: int = 0
-    end: msgspec.Raw = msgspec.Raw()
-    failed: _Failed | None = None
+    hint: str = ""
+    details: dict[str, Any] | None = None
 
 
 def available_cpus() -> int:
@@ -55,7 +57,7 @@ def available_cpus() -> int:
 
 
 async def run_in_processes(
-    work: Work[W, E], works: Sequence[W], sizes: Sequence[int], answer: type[E], processes: int, tell: OnDone
+    work: Work[W, E], works: Sequence[W], sizes: Sequence[int], processes: int, tell: OnDone
 ) -> list[E]:
     """Return the results of `work` for all works, in order; in this process when `processes` is 1, else in others.
 
@@ -65,13 +67,13 @@ async def run_in_processes(
     if processes <= 1:
         return [await work(one, tell) for one in works]
     waiting = sorted(range(len(works)), key=lambda number: sizes[number])
-    answers: dict[int, E] = {}
+    answers: dict[int, Any] = {}
 
     async def take() -> None:
-        async with _child(work) as child:
+        with _child(work) as child:
             while waiting:
                 number = waiting.pop()
-                answers[number] = msgspec.json.decode(await _done(child, works[number], tell), type=answer)
+                answers[number] = await _result(child, works[number], tell)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -82,127 +84,82 @@ async def run_in_processes(
     return [answers[number] for number in range(len(works))]
 
 
-@contextlib.asynccontextmanager
-async def _child(work: Work[W, E]) -> AsyncIterator[asyncio.subprocess.Process]:
-    name = f"{work.__module__}:{work.__qualname__}"
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        __name__,
-        name,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LINE_BYTES,
-    )
+@contextlib.contextmanager
+def _child(work: Work[W, E]) -> Iterator[Connection]:
+    ours, theirs = _SPAWN.Pipe()
+    child = _SPAWN.Process(target=_serve, args=(work, theirs), daemon=True)
+    child.start()
+    theirs.close()
     try:
-        yield child
+        yield ours
     finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-                child.kill()
-            await child.wait()
+        child.kill()
+        child.join()
 
 
-async def _done(child: asyncio.subprocess.Process, work: object, tell: OnDone) -> bytes:
-    """Send a piece of work and return its result as JSON."""
-    if child.stdin is None or child.stdout is None:
-        raise RuntimeError("the child has no pipes")
-    with contextlib.suppress(ConnectionError):  # the read below finds that it has ended
-        child.stdin.write(msgspec.json.encode(work) + b"\n")
-        await child.stdin.drain()
-    while line := await child.stdout.readline():
-        said = msgspec.json.decode(line, type=_ChildMessage)
-        if said.failed is not None:
+async def _result(child: Connection, work: object, tell: OnDone) -> object:
+    """Send a piece of work and wait for its result."""
+    with contextlib.suppress(ConnectionError):  # receiving below finds that it has ended
+        child.send(work)
+    while True:
+        try:
+            said = await asyncio.to_thread(child.recv)
+        except (EOFError, ConnectionError) as error:
             raise InternalError(
-                said.failed.message, code=said.failed.code, details=said.failed.details, hint=said.failed.hint
-            )
-        if said.end:
-            return bytes(said.end)
-        tell(said.done)
-    raise InternalError(
-        f"a worker process of a partition ended with exit status {await child.wait()}",
-        code="workerProcessEnded",
-        hint="it may have run out of memory: see the kernel log",
-    )
+                "a worker process of a partition has ended",
+                code="workerProcessEnded",
+                hint="it may have run out of memory: see the kernel log",
+            ) from error
+        match said:
+            case _Ended(result):
+                return result
+            case _Failed():
+                raise InternalError(said.message, code=said.code, details=said.details or {}, hint=said.hint)
+            case int(done):
+                tell(done)
 
 
-async def _serve(name: str) -> None:
-    """Run as the child: do one piece of work after the other until the input ends."""
-    module, _, function = name.partition(":")
-    work = getattr(import_module(module), function)
+def _serve(work: Work[W, E], parent: Connection) -> None:
+    """Run as the child: do one piece of work after the other until the parent ends."""
+    setup_logging("warning")
     collect_seldom()
-    kind = _kind_of(work)
-    works: asyncio.Queue[bytes] = asyncio.Queue()
-    listening = asyncio.create_task(_listen(works))
-    while not listening.done():
-        await _worked(work, msgspec.json.decode(await works.get(), type=kind))
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole process group: the parent reports it
+        uvloop.run(_work_on(work, parent))
 
 
-async def _listen(works: asyncio.Queue[bytes]) -> None:
-    """Read works, also while one runs; the end of the input means that the parent is gone, so exit at once."""
-    reader = asyncio.StreamReader(limit=_LINE_BYTES)
+async def _work_on(work: Work[W, E], parent: Connection) -> None:
+    works: asyncio.Queue[W] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := await reader.readline():
-        works.put_nowait(line)
-    os._exit(1)
+
+    def listen() -> None:
+        """Receive works, also while one runs; the end of the pipe means that the parent is gone, so exit at once."""
+        try:
+            while True:
+                loop.call_soon_threadsafe(works.put_nowait, parent.recv())
+        except (EOFError, ConnectionError):
+            os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        parent.send(await _outcome(work, await works.get(), parent))
 
 
-def _kind_of(work: Work[W, E]) -> type[W]:
-    """The type of its first parameter."""
-    kind: type[W] = next(iter(get_type_hints(work).values()))
-    return kind
+async def _outcome(work: Work[W, E], one: W, parent: Connection) -> _Ended | _Failed:
+    done, told = 0, time.monotonic()
 
+    def tell(further: int) -> None:
+        nonlocal done, told
+        done += further
+        if time.monotonic() - told > _TELL_SECONDS:
+            parent.send(done)
+            done, told = 0, time.monotonic()
 
-async def _worked(work: Work[W, E], one: W) -> None:
-    meter = _Meter()
     try:
-        async with meter.telling():
-            end = await work(one, meter.add)
+        return _Ended(await work(one, tell))
     except RunstreamError as error:
-        _say(_ChildMessage(failed=_Failed(error.message, error.code, error.hint, error.details)))
+        return _Failed(error.message, error.code, error.hint, error.details)
     except Exception as error:  # noqa: BLE001  the parent reports it, whatever it is
         what = f"a process that worked on a partition failed: {type(error).__name__}: {error}"
-        _say(_ChildMessage(failed=_Failed(what, "workerProcessFailed", "", {})))
-    else:
-        _say(_ChildMessage(end=msgspec.Raw(msgspec.json.encode(end))))
-
-
-class _Meter:
-    """A report of progress, a few times a second."""
-
-    def __init__(self) -> None:
-        self._done = 0
-
-    def add(self, done: int) -> None:
-        self._done += done
-
-    @contextlib.asynccontextmanager
-    async def telling(self) -> AsyncIterator[None]:
-        task = asyncio.ensure_future(self._tell())
-        try:
-            yield
-        finally:
-            task.cancel()
-            self._flush()
-
-    async def _tell(self) -> None:
-        while True:
-            await asyncio.sleep(_TELL_SECONDS)
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._done:
-            _say(_ChildMessage(done=self._done))
-            self._done = 0
-
-
-def _say(said: _ChildMessage) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(said) + b"\n")
-    sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    setup_logging("warning")
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C reaches the whole process group: the parent reports it
-        uvloop.run(_serve(sys.argv[1]))
+        return _Failed(what, "workerProcessFailed")
+    finally:
+        parent.send(done)

@@ -9,14 +9,11 @@ from typing import Annotated
 
 import uvloop
 from cyclopts import Parameter
-from nats.aio.client import Client
 
 from runstream.cli.connection import global_options, with_program
 from runstream.cli.output import Output, print_json, say
 from runstream.commits import LogPosition
 from runstream.counting import counted
-from runstream.database import Database
-from runstream.database.migrating import require_migrated
 from runstream.datamanager.agreement import ArchiveReport, check_archive
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.fence import PostgresFence
@@ -32,6 +29,7 @@ from runstream.projections.as_of import position_at
 from runstream.projections.fsck import FsckReport, fsck
 from runstream.projections.rebuild import Rebuilt, ends_of, rebuild, rebuild_into
 from runstream.service.configuration import ServerOptions, StorageOptions, settings_of
+from runstream.service.connections import Connections, connected, migrated_database
 from runstream.service.progress import steps
 from runstream.service.servers import reached
 from runstream.service.stalls import Consumed, Stall
@@ -82,19 +80,12 @@ def fsck_command(
 
 
 async def _fsck(settings: Settings, partitions: list[int] | None, *, with_archive: bool) -> _Found:
-    async with reached(settings) as (complete, _), nats_connection(complete.nats_url, "runstream fsck") as client:
-        await require_migrated(complete.database_url, complete.database_schema)
-        storage = await _storage(complete) if with_archive else None
-        database = Database(complete.database_url, complete.database_schema, pool_size=2)
-        try:
-            async with await open_log(client, complete.namespace) as log:
-                _require_partitions(log, partitions)
-                rows = await fsck(database, log, partitions)
-                archive = None if storage is None else await _archive(storage, client, log, database, partitions)
-                stalls = await Consumed(log, database, Questions(client), storage).stalls()
-                return _Found(rows, archive, stalls)
-        finally:
-            await database.close()
+    async with connected(settings, "runstream fsck", pool_size=2) as at:
+        storage = await _storage(at.settings) if with_archive else None
+        _require_partitions(at.log, partitions)
+        rows = await fsck(at.database, at.log, partitions)
+        archive = None if storage is None else await _archive(storage, at, partitions)
+        return _Found(rows, archive, await Consumed(at.log, at.database, Questions(at.nats), storage).stalls())
 
 
 async def _storage(settings: Settings) -> ObjectStorage:
@@ -105,13 +96,11 @@ async def _storage(settings: Settings) -> ObjectStorage:
         raise InternalError(error.message, code=error.code, details=error.details, hint=hint) from error
 
 
-async def _archive(
-    storage: ObjectStorage, client: Client, log: JetStreamLog, database: Database, partitions: list[int] | None
-) -> ArchiveReport:
-    subjects = log.subjects
-    deployment = await deployment_in_nats(client, subjects.namespace)
-    fence = PostgresFence(database, subjects.service, subjects.epoch)
-    return await check_archive(Archive(storage, subjects), log, deployment, fence, partitions)
+async def _archive(storage: ObjectStorage, at: Connections, partitions: list[int] | None) -> ArchiveReport:
+    subjects = at.log.subjects
+    deployment = await deployment_in_nats(at.nats, subjects.namespace)
+    fence = PostgresFence(at.database, subjects.service, subjects.epoch)
+    return await check_archive(Archive(storage, subjects), at.log, deployment, fence, partitions)
 
 
 def _require_partitions(log: JetStreamLog, partitions: list[int] | None) -> None:
@@ -177,12 +166,8 @@ async def _rebuild(settings: Settings, until: LogPosition | datetime | None, int
 
 
 async def _live(settings: Settings, log: JetStreamLog, tell: Callable[[str, int, int], None]) -> Rebuilt:
-    await require_migrated(settings.database_url, settings.database_schema)
-    database = Database(settings.database_url, settings.database_schema, pool_size=2)
-    try:
+    async with migrated_database(settings, "runstream rebuild", pool_size=2) as database:
         return await rebuild(settings.nats_url, log, database, tell)
-    finally:
-        await database.close()
 
 
 async def _position(log: JetStreamLog, until: LogPosition | datetime | None) -> LogPosition:

@@ -546,13 +546,12 @@ async def _stalls(settings: Settings) -> list[Stall]:
             return []
         if not (await migration_state(settings.database_url, settings.database_schema)).up_to_date:
             return []
-        database = Database(settings.database_url, settings.database_schema, pool_size=1)
-        try:
-            async with await open_log(client, settings.namespace) as log:
-                objects = await open_objects(settings, make=False)
-                return await Consumed(log, database, Questions(client), objects).stalls()
-        finally:
-            await database.close()
+        async with (
+            Database(settings.database_url, settings.database_schema, pool_size=1) as database,
+            await open_log(client, settings.namespace) as log,
+        ):
+            objects = await open_objects(settings, make=False)
+            return await Consumed(log, database, Questions(client), objects).stalls()
 
 
 def doctor_command(

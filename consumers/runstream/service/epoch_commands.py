@@ -20,17 +20,17 @@ from runstream.cli.connection import connect, global_options, named_url, with_pr
 from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp, warn
 from runstream.client.operations import ImportProgress, ImportReport
 from runstream.counting import counted
-from runstream.database import Database
 from runstream.database.epochs import Epoch
-from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.importing.epochs import ListedEpoch, Occupy, ServicePlace, activate, delete, listed_epochs
 from runstream.importing.importer import Imported, Verified, import_snapshot, older_than, preview_import, verify_file
 from runstream.jetstream.connection import nats_connection
-from runstream.maintenance import SERVICE, maintained_service
+from runstream.maintenance.occupation import maintained_service
+from runstream.maintenance.request import SERVICE
 from runstream.objects.open import open_objects
 from runstream.service.configuration import ServerOptions, StorageOptions, settings_of
+from runstream.service.connections import migrated_database
 from runstream.service.progress import Step, progress, steps
 from runstream.service.servers import reached
 from runstream.settings import Settings
@@ -52,14 +52,12 @@ _COLUMNS = (
 @contextlib.asynccontextmanager
 async def connected_place(settings: Settings) -> AsyncIterator[tuple[ServicePlace, Occupy]]:
     """Connect to what importing needs until the block ends. Raise InternalError for a server that is unreachable."""
-    await require_migrated(settings.database_url, settings.database_schema)
-    database = Database(settings.database_url, settings.database_schema, pool_size=4, application="runstream import")
-    try:
-        async with nats_connection(settings.nats_url, "runstream import") as client:
-            place = ServicePlace(client, settings.nats_url, database, settings.namespace, SERVICE, settings.replicas)
-            yield place, (await maintained_service(client, settings)).occupy
-    finally:
-        await database.close()
+    async with (
+        migrated_database(settings, "runstream import", pool_size=4) as database,
+        nats_connection(settings.nats_url, "runstream import") as client,
+    ):
+        place = ServicePlace(client, settings.nats_url, database, settings.namespace, SERVICE, settings.replicas)
+        yield place, (await maintained_service(client, settings)).occupy
 
 
 def import_command(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -41,6 +39,7 @@ from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import SigningKey
 
 STDOUT = "-"
+_CLIENT = "runstream export"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +123,9 @@ async def _from_log(settings: Settings, asked: _Request, output: str | None, *, 
 async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resumed | None) -> Manifest:
     async with (
         reached(settings) as (complete, _),
-        nats_connection(complete.nats_url, "runstream export") as client,
+        nats_connection(complete.nats_url, _CLIENT) as client,
         await open_log(client, complete.namespace) as log,
-        _database(complete) as database,
+        Database(complete.database_url, complete.database_schema, pool_size=1, application=_CLIENT) as database,
     ):
         if resumed is not None:
             _require_same(resumed, log.subjects == resumed.header.subjects, asked)
@@ -146,15 +145,6 @@ async def _export(settings: Settings, asked: _Request, send: Send, resumed: Resu
                 resumed=resumed,
                 progress=state,
             )
-
-
-@contextlib.asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    database = Database(settings.database_url, settings.database_schema, pool_size=1, application="runstream export")
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 def _require_same(resumed: Resumed, same_log: bool, asked: _Request) -> None:

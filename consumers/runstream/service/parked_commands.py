@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import socket
 from base64 import b64encode
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,7 +13,6 @@ import msgspec
 import orjson
 import uvloop
 from cyclopts import Parameter
-from nats.aio.client import Client
 
 from runstream import glance
 from runstream.cli.connection import global_options, with_program
@@ -23,13 +20,10 @@ from runstream.cli.output import Column, Output, print_json, print_table, say, t
 from runstream.commits import Position
 from runstream.counting import counted
 from runstream.database import Database
-from runstream.database.migrating import require_migrated
 from runstream.errors import BadRequestError, NotExistError
 from runstream.feed import read_again
-from runstream.jetstream.connection import nats_connection
-from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import Log, RawMessage
-from runstream.maintenance import SERVICE, MaintenanceControl
+from runstream.maintenance.request import SERVICE, MaintenanceControl
 from runstream.projections.parked import (
     ParkedCommit,
     SkipDecision,
@@ -40,10 +34,12 @@ from runstream.projections.parked import (
     skip_decision_of,
 )
 from runstream.service.configuration import ServerOptions, settings_of
+from runstream.service.connections import connected, migrated_database
 from runstream.service.servers import reached
 from runstream.settings import Settings
 from runstream.subjects import aggregate_of
 
+_CLIENT = "runstream parked"
 _SHOWN_BEHIND = 20
 _SKIPPED = (
     Column("decided"),
@@ -126,9 +122,7 @@ def json_of(found: Found) -> dict[str, object]:
         "headers": message.headers,
         "parked": None if parked is None else {"at": parked.at, "reason": parked.reason},
         "behind": [str(position) for position in found.behind],
-        "skipped": None
-        if one is None
-        else {"position": str(one.position), "by": one.by, "at": one.at, "reason": one.reason},
+        "skipped": None if one is None else _values(one, "position", "by", "at", "reason"),
         "body": {"json": None if json is None else msgspec.Raw(json), "text": text, "base64": base64},
     }
 
@@ -180,7 +174,7 @@ def list_command(
         return
     commits = uvloop.run(_parked(_settings(options)))
     if output == "json":
-        print_json([_parked_json(commit) for commit in commits])
+        print_json([_values(one, "position", "subject", "aggregate", "reason", "at") for one in commits])
         return
     rows = [(str(commit.position), commit.aggregate, timestamp(commit.at), commit.reason) for commit in commits]
     print_table(
@@ -200,7 +194,7 @@ def show_command(position: str, /, *, output: Output = "table", options: ServerO
     output
         Lines, or JSON for programs.
     """
-    found = uvloop.run(_find(_settings(options), _position(position)))
+    found = uvloop.run(_find(_settings(options), Position.parse(position)))
     if output == "json":
         print_json(json_of(found))
     else:
@@ -215,7 +209,7 @@ def retry_command(*positions: str, options: ServerOptions | None = None) -> None
     positions
         EPOCH/PARTITION/SEQUENCE of each commit, as `parked list` shows them. Default: all parked commits.
     """
-    asked = uvloop.run(_retry(_settings(options), [_position(text) for text in positions]))
+    asked = uvloop.run(_retry(_settings(options), [Position.parse(text) for text in positions]))
     say(
         with_program(f"trying {counted(asked, 'parked commit')} again; `runstream parked list` shows what is left")
         if asked
@@ -237,110 +231,55 @@ def skip_command(position: str, /, *, reason: str, options: ServerOptions | None
     """
     if not reason.strip():
         raise BadRequestError("a reason is empty", code="reasonMissing", hint="say why with --reason")
-    decided = uvloop.run(_skip(_settings(options), _position(position), reason))
+    decided = uvloop.run(_skip(_settings(options), Position.parse(position), reason))
     say(f"skipped the commit at {position} (recorded at {decided})")
 
 
 def _list_skipped(decided: list[SkipDecision], output: Output) -> None:
     if output == "json":
-        print_json([{**_decided_json(one), "aggregate_version": one.version_after} for one in decided])
+        names = ("position", "subject", "skipped", "by", "at", "reason", "sha256")
+        print_json([{**_values(one, *names), "aggregate_version": one.version_after} for one in decided])
         return
     rows = [(str(one.position), one.subject, one.skipped, timestamp(one.at), one.by, one.reason) for one in decided]
     print_table(_SKIPPED, rows, "nothing was skipped")
 
 
-def _decided_json(one: SkipDecision) -> dict[str, object]:
-    return {
-        "position": str(one.position),
-        "subject": one.subject,
-        "skipped": one.skipped,
-        "by": one.by,
-        "at": one.at,
-        "reason": one.reason,
-        "sha256": one.sha256,
-    }
-
-
-def _parked_json(commit: ParkedCommit) -> dict[str, object]:
-    return {
-        "position": str(commit.position),
-        "subject": commit.subject,
-        "aggregate": commit.aggregate,
-        "reason": commit.reason,
-        "at": commit.at,
-    }
+def _values(one: ParkedCommit | SkipDecision, *names: str) -> dict[str, object]:
+    """Return these values as JSON values."""
+    return {name: getattr(one, name) for name in names} | {"position": str(one.position)}
 
 
 def _settings(options: ServerOptions | None) -> Settings:
     return settings_of(options or ServerOptions(), global_options())
 
 
-def _position(text: str) -> Position:
-    parts = text.split("/")
-    if len(parts) != 3 or not all(part.isdigit() and len(part) < 19 for part in parts):
-        raise BadRequestError(
-            f"{text[:80]!r} is not the position of a commit",
-            code="invalidPosition",
-            hint="it is EPOCH/PARTITION/SEQUENCE, as `runstream parked list` shows it: 1/0/812",
-        )
-    return Position(*map(int, parts))
-
-
-@dataclass(frozen=True, slots=True)
-class _Servers:
-    nats: Client
-    log: JetStreamLog
-    database: Database
-
-
-@contextlib.asynccontextmanager
-async def _servers(settings: Settings) -> AsyncIterator[_Servers]:
-    async with (
-        reached(settings) as (complete, _),
-        nats_connection(complete.nats_url, "runstream parked") as client,
-        await open_log(client, complete.namespace) as log,
-        _database(complete) as database,
-    ):
-        yield _Servers(client, log, database)
-
-
-@contextlib.asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    await require_migrated(settings.database_url, settings.database_schema)
-    database = Database(settings.database_url, settings.database_schema, pool_size=1)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
 async def _parked(settings: Settings) -> tuple[ParkedCommit, ...]:
     async with (
         reached(settings) as (complete, _),
-        _database(complete) as database,
+        migrated_database(complete, _CLIENT) as database,
         database.snapshot() as transaction,
     ):
         return await list_parked(transaction)
 
 
 async def _retry(settings: Settings, positions: list[Position]) -> int:
-    async with reached(settings) as (complete, _), _database(complete) as database:
+    async with reached(settings) as (complete, _), migrated_database(complete, _CLIENT) as database:
         return await request_retry(database, positions)
 
 
 async def _decided(settings: Settings) -> list[SkipDecision]:
-    async with _servers(settings) as servers:
+    async with connected(settings, _CLIENT) as servers:
         return await list_skip_decisions(servers.log)
 
 
 async def _find(settings: Settings, position: Position) -> Found:
-    async with _servers(settings) as servers:
+    async with connected(settings, _CLIENT) as servers:
         return await find(servers.log, servers.database, position)
 
 
 async def _skip(settings: Settings, position: Position, reason: str) -> Position:
     actor = f"user:{getpass.getuser()}@{socket.gethostname()}"
-    async with _servers(settings) as servers:
+    async with connected(settings, _CLIENT) as servers:
         requested = await MaintenanceControl(servers.nats, servers.log.subjects.namespace).requested(SERVICE)
         if requested is not None and requested.enabled:
             raise BadRequestError(

@@ -16,7 +16,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.failover import answers_of
 from runstream.log.jetstream import JetStreamLog, LogReader, open_log
 from runstream.log.streams import wait_for_log
-from runstream.maintenance import SERVICE
+from runstream.maintenance.request import SERVICE
 from runstream.objects import ObjectStorage
 from runstream.objects.open import open_objects
 from runstream.settings import Settings

@@ -23,7 +23,7 @@ from types import MappingProxyType
 import structlog
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError, outermost
-from runstream.lifecycle import Component
+from runstream.lifecycle import Component, wait_for_first
 from runstream.sealing import Keyring
 from runstream.service.data_dir import DataDir
 from runstream.service.edge import sentence
@@ -274,20 +274,10 @@ class _Process:
     async def _until_the_end(self, parts: Parts, servers: Servers, platform: Platform) -> None:
         """Wait for a request to stop. Raise the error of a component or server that ends by itself."""
         self.request.serving = True
-        asked = asyncio.create_task(self.request.asked.wait())
-        deaths = [
-            asyncio.create_task(first_end(parts.components)),
-            asyncio.create_task(servers.first_death()),
-            asyncio.create_task(_no_restart(servers, platform)),
-        ]
-        try:
-            done, _ = await asyncio.wait({asked, *deaths}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (asked, *deaths):
-                task.cancel()
-        for death in deaths:
-            if death in done and not self.request.asked.is_set():
-                raise death.result()
+        ends = (first_end(parts.components), servers.first_death(), _no_restart(servers, platform))
+        end = await wait_for_first(self.request.asked.wait(), *ends)
+        if isinstance(end, InternalError) and not self.request.asked.is_set():
+            raise end
 
 
 async def _no_restart(servers: Servers, platform: Platform) -> InternalError:

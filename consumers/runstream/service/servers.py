@@ -21,6 +21,7 @@ from runstream.embedded import NatsServer, PostgresServer
 from runstream.embedded.process import free_port
 from runstream.errors import ConflictError, InternalError, NotExistError
 from runstream.jetstream.failover import answers_of
+from runstream.lifecycle import wait_for_first
 from runstream.service.data_dir import DataDir, holder
 from runstream.settings import Settings
 from runstream.telemetry import setup_logging
@@ -64,13 +65,7 @@ class Servers:
         """Wait until one of them ends by itself; return the error that says so."""
         if not self._all():
             await asyncio.Event().wait()
-        waiting = [asyncio.create_task(_death(server)) for server in self._all()]
-        try:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return next(iter(done)).result()
-        finally:
-            for task in waiting:
-                task.cancel()
+        return await wait_for_first(*map(_death, self._all()))
 
     async def stop(self, seconds: float) -> None:
         """Stop them; kill them after this many seconds."""

@@ -28,7 +28,6 @@ from functools import lru_cache
 from heapq import nsmallest
 from itertools import count
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 from runstream.codec import decode, decode_with_types
@@ -122,9 +121,7 @@ class AggregateRecords:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def add(self, buckets: Sequence[bytes | bytearray]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from rich.text import Text
 
@@ -10,6 +10,7 @@ from runstream.cli.client_session import with_client
 from runstream.cli.connection import program_command
 from runstream.cli.output import Column, Output, print_json, print_table, say, styled, timestamp, warn
 from runstream.client import Client, Executor
+from runstream.client.operations import Executors
 from runstream.errors import BadRequestError
 
 SKEW_SECONDS = 2.0
@@ -56,13 +57,8 @@ def drain_executor(executor: str, /) -> int:
     executor
         Its id, or the beginning of it.
     """
-
-    async def work(client: Client) -> None:
-        found = await find_executor(client, executor)
-        await client.executors.drain(found)
-        say(f"executor {found} gets no new tasks; `{program_command()} executor undrain {found}` ends the drain")
-
-    return with_client(work)
+    undrain = f"{program_command()} executor undrain"
+    return _act(executor, Executors.drain, lambda found: f"gets no new tasks; `{undrain} {found}` ends the drain")
 
 
 def undrain_executor(executor: str, /) -> int:
@@ -73,13 +69,7 @@ def undrain_executor(executor: str, /) -> int:
     executor
         Its id, or the beginning of it.
     """
-
-    async def work(client: Client) -> None:
-        found = await find_executor(client, executor)
-        await client.executors.undrain(found)
-        say(f"executor {found} gets new tasks again")
-
-    return with_client(work)
+    return _act(executor, Executors.undrain, lambda _: "gets new tasks again")
 
 
 def delete_executor(executor: str, /) -> int:
@@ -90,11 +80,16 @@ def delete_executor(executor: str, /) -> int:
     executor
         Its id, or the beginning of it.
     """
+    return _act(executor, Executors.delete, lambda _: "is removed")
+
+
+def _act(executor: str, act: Callable[[Executors, str], Awaitable[None]], outcome: Callable[[str], str]) -> int:
+    """Act on the executor, then print the outcome."""
 
     async def work(client: Client) -> None:
         found = await find_executor(client, executor)
-        await client.executors.delete(found)
-        say(f"executor {found} is removed")
+        await act(client.executors, found)
+        say(f"executor {found} {outcome(found)}")
 
     return with_client(work)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import asyncpg
 from sqlalchemy import event
@@ -50,6 +50,12 @@ class Database:
         """Open a connection outside the pool, for locks and notifications; the caller closes it."""
         named = application or self.application
         return await connect(self.url, self.schema, application=named, watchful=watchful, timeout=seconds)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Close all connections, of the pool and of writers."""

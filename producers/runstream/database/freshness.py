@@ -18,7 +18,7 @@ from runstream.database.connection import hang_up
 from runstream.database.database import Database
 from runstream.database.runs import get_positions
 from runstream.errors import InternalError
-from runstream.lifecycle import Component, wait_for_event
+from runstream.lifecycle import Component, wait_for_event, wait_for_first
 
 
 def channel_of(schema: str) -> str:
@@ -118,21 +118,13 @@ class Freshness(Component):
                 for position in (await get_positions(transaction)).values():
                     self._note(position)
             self.started.set()
-            await self._until(lost)
+            await wait_for_first(lost.wait(), self.stopping.wait())
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise InternalError(f"listening failed: {error}", code="databaseDisconnected") from error
         finally:
             # After a crash of Postgres the projection may have gone back: its commits do not wait for the disk.
             self._projected.clear()
             await hang_up(connection)
-
-    async def _until(self, lost: asyncio.Event) -> None:
-        waits = [asyncio.create_task(event.wait()) for event in (lost, self.stopping)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._note(announced(str(payload)))

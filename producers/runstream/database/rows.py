@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -22,7 +22,7 @@ from runstream.domain.run import Attempt, Restart, Run, RunPhase, RunTask, RunTa
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunResult
-from runstream.events.run_config import RetryReason, RunConfig
+from runstream.events.run_config import RunConfig
 from runstream.subjects import group_root
 
 
@@ -41,7 +41,6 @@ _RESTART = msgspec.json.Decoder(Restart | None)
 _ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
 _WORKSPACES = msgspec.json.Decoder(dict[str, str])
 _CONFIG = msgspec.json.Decoder(RunConfig)
-_FAILURES: dict[str, RetryReason | Literal[""]] = {"": "", **{reason: reason for reason in get_args(RetryReason)}}
 
 
 class RunRow(NamedTuple):
@@ -228,30 +227,16 @@ def run_row(run: Run, head: Head, partition: int) -> RunRow:
 def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
     """Return the run of these rows."""
     return Run(
-        id=row.id,
-        name=row.name,
-        group=row.group,
-        run_config=row.run_config,
-        annotations=_ANNOTATIONS.decode(row.annotations),
-        setup_errors=_TEXTS.decode(row.setup_errors),
-        phase=RunPhase(row.phase),
         tasks={task.name: run_task_of(task) for task in tasks},
-        enqueue_time=row.enqueue_time,
-        result=RunResult(row.result),
-        stop=row.stop,
-        timedout=row.timedout,
-        reason=row.reason,
-        priority=row.priority,
-        request=row.request,
-        restart=_RESTART.decode(row.restart),
-        paused_at=row.paused_at,
-        paused_for=row.paused_for,
-        counter=row.counter,
-        sequence=row.sequence,
-        numbered=row.numbered,
-        start_time=row.start_time,
-        end_time=row.end_time,
-        archived=row.archived,
+        **_values(
+            row,
+            Run,
+            annotations=_ANNOTATIONS.decode(row.annotations),
+            setup_errors=_TEXTS.decode(row.setup_errors),
+            phase=RunPhase(row.phase),
+            result=RunResult(row.result),
+            restart=_RESTART.decode(row.restart),
+        ),
     )
 
 
@@ -287,28 +272,15 @@ def run_task_row(run_id: str, task: RunTask) -> RunTaskRow:
 def run_task_of(row: RunTaskRow) -> RunTask:
     """Return the run task of a row."""
     return RunTask(
-        id=row.id,
-        name=row.name,
-        status=RunTaskStatus(row.status),
-        skip=row.skip,
-        archive_steps=_NUMBERS.decode(row.archive_steps),
-        waiting_approval=row.waiting_approval,
-        approved=row.approved,
-        approvers=_TEXTS.decode(row.approvers),
-        approved_at=row.approved_at,
-        annotations=_ANNOTATIONS.decode(row.annotations),
-        kept=row.kept,
-        timedout=row.timedout,
-        failure=_FAILURES[row.failure],
-        attempt=row.attempt,
-        attempts=_ATTEMPTS.decode(row.attempts),
-        not_before=row.not_before,
-        executor_task_id=row.executor_task_id,
-        executor_task_open=row.executor_task_open,
-        withdrawn=row.withdrawn,
-        archives_pending=row.archives_pending,
-        start_time=row.start_time,
-        end_time=row.end_time,
+        **_values(
+            row,
+            RunTask,
+            status=RunTaskStatus(row.status),
+            archive_steps=_NUMBERS.decode(row.archive_steps),
+            approvers=_TEXTS.decode(row.approvers),
+            annotations=_ANNOTATIONS.decode(row.annotations),
+            attempts=_ATTEMPTS.decode(row.attempts),
+        )
     )
 
 
@@ -345,27 +317,14 @@ def executor_task_row(task: ExecutorTask, head: Head, partition: int) -> Executo
 def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
     """Return the executor task of a row."""
     return ExecutorTask(
-        id=row.id,
-        executor_id=row.executor_id,
-        run_id=row.run_id,
-        run_task_id=row.run_task_id,
-        task=row.task,
-        run_config=row.run_config,
-        group=row.group,
-        counter=row.counter,
-        timeout=row.timeout,
-        setup_step=_STEP.decode(row.setup_step),
-        steps=_STEPS.decode(row.steps),
-        attempt=row.attempt,
-        workspaces=_WORKSPACES.decode(row.workspaces),
-        phase=ExecutorTaskPhase(row.phase),
-        stop=row.stop,
-        timedout=row.timedout,
-        interrupted=row.interrupted,
-        lost=row.lost,
-        fail_error=row.fail_error,
-        start_time=row.start_time,
-        end_time=row.end_time,
+        **_values(
+            row,
+            ExecutorTask,
+            setup_step=_STEP.decode(row.setup_step),
+            steps=_STEPS.decode(row.steps),
+            workspaces=_WORKSPACES.decode(row.workspaces),
+            phase=ExecutorTaskPhase(row.phase),
+        )
     )
 
 
@@ -398,6 +357,12 @@ def run_config_row(content_hash: str, config: RunConfig, partition: int) -> RunC
 def run_config_of(content: str) -> RunConfig:
     """Return the run config of a row's content."""
     return _CONFIG.decode(content)
+
+
+def _values(row: Row, kind: type[msgspec.Struct], **decoded: object) -> dict[str, Any]:
+    """Return the values of a state of this kind: the columns of the same names, and those that were decoded."""
+    values = row._asdict()
+    return {name: values[name] for name in kind.__struct_fields__ if name in values} | decoded
 
 
 def _json(value: object) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
 from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, func, literal_column, not_, or_, select
 
 from runstream import tables
@@ -53,8 +54,7 @@ class ReadRun:
     config: RunConfig
 
 
-@dataclass(frozen=True, slots=True)
-class RunSummary:
+class RunSummary(msgspec.Struct, frozen=True):
     """A run in a list, without its tasks."""
 
     id: str
@@ -84,10 +84,10 @@ class RunSummary:
 class RunQuery:
     """A query of runs; empty fields do not filter."""
 
-    groups: Sequence[str] = ()
+    groups: tuple[str, ...] = ()
     """Each names itself and everything below it: `/project/a` has `/project/a/branch/b`, but not `/project/ab`."""
-    phases: Iterable[RunPhase] = ()
-    results: Iterable[RunResult] = ()
+    phases: tuple[RunPhase, ...] = ()
+    results: tuple[RunResult, ...] = ()
     name: str = ""
     waiting_approval: bool = False
     """Only runs with a task that waits for an approval."""
@@ -226,28 +226,8 @@ def _summary(row: RowMapping) -> RunSummary:
 
 def summary_of(run: Run, waiting: tuple[str, ...]) -> RunSummary:
     """Return the summary of a run; `waiting` are the names of its tasks that wait for an approval."""
-    return RunSummary(
-        id=run.id,
-        sequence=run.sequence,
-        counter=run.counter,
-        group=run.group,
-        name=run.name,
-        run_config=run.run_config,
-        annotations=run.annotations,
-        setup_errors=run.setup_errors,
-        phase=run.phase,
-        result=run.result,
-        stop=run.stop,
-        timedout=run.timedout,
-        reason=run.reason,
-        priority=run.priority,
-        paused_at=run.paused_at,
-        enqueue_time=run.enqueue_time,
-        start_time=run.start_time,
-        end_time=run.end_time,
-        archived=run.archived,
-        tasks_waiting_approval=waiting,
-    )
+    *names, _ = RunSummary.__struct_fields__
+    return RunSummary(**{name: getattr(run, name) for name in names}, tasks_waiting_approval=waiting)
 
 
 async def get_run_config(transaction: Transaction, partition: int, content_hash: str) -> RunConfig:

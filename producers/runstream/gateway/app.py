@@ -43,7 +43,7 @@ from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Asker, Explainer
 from runstream.lifecycle import Component
 from runstream.log.port import Log
-from runstream.maintenance import Mode, Parkable
+from runstream.maintenance.mode import Mode, Parkable
 from runstream.release import version
 from runstream.sealing import Keyring
 from runstream.settings import Settings

@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from runstream.commits import Position
 from runstream.domain.executor import Offer, Sighting
-from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.reads import PastRuns, Reads
@@ -77,7 +76,8 @@ async def _named_positions(
         str, Header(max_length=MAX_WORD_BYTES, alias=POSITION_HEADER, description="the same as at_least")
     ] = "",
 ) -> tuple[Position, ...]:
-    return parse_positions(at_least or runstream_position)
+    said = at_least or runstream_position
+    return tuple(Position.parse(one.strip()) for one in said.split(",")) if said else ()
 
 
 AtLeast = Annotated[tuple[Position, ...], Depends(_named_positions)]
@@ -146,30 +146,8 @@ def no_content(positions: Iterable[Position]) -> Response:
 def _with_positions(headers: Mapping[str, str], positions: Iterable[Position]) -> dict[str, str]:
     """Add the last position of each partition, which includes those before it."""
     last = {position.partition: position for position in positions}
-    texts = {POSITION_HEADER: ",".join(map(position_text, last.values()))} if last else {}
+    texts = {POSITION_HEADER: ",".join(map(str, last.values()))} if last else {}
     return {**headers, **texts}
-
-
-def position_text(position: Position) -> str:
-    """Format a position as `epoch/partition/sequence`."""
-    return f"{position.epoch}/{position.partition}/{position.sequence}"
-
-
-def parse_positions(text: str) -> tuple[Position, ...]:
-    """Parse positions separated by commas; none for an empty text. Raises BadRequestError."""
-    return tuple(parse_position(one) for one in text.split(",")) if text else ()
-
-
-def parse_position(text: str) -> Position:
-    """Parse one position. Raises BadRequestError."""
-    parts = text.strip().split("/")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
-        raise BadRequestError(
-            f"{text[:80]!r} is not a position",
-            code="invalidPosition",
-            hint=f"a position is EPOCH/PARTITION/SEQUENCE, as in the header {POSITION_HEADER} of a response",
-        )
-    return Position(*map(int, parts))
 
 
 def flag(value: str | None) -> bool:

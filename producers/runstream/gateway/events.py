@@ -71,7 +71,7 @@ async def _next(take: Take, send: SendBytes) -> list[TailedMessage]:
 async def commit_event(seen: TailedMessage) -> bytes:
     """Render one message of the log; its id is the position behind it, from which a client resumes."""
     at = seen.raw.position
-    body: dict[str, object] = {"position": f"{at.epoch}/{at.partition}/{at.sequence}"}
+    body: dict[str, object] = {"position": str(at)}
     if seen.commit is None:
         body["subject"] = seen.raw.subject
         body["error"] = error_entry(seen.error, detailed=False) if seen.error else None

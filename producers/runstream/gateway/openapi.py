@@ -14,7 +14,7 @@ from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.middleware import OPEN_PATHS
 from runstream.gateway.requests import MaintenanceBody
 from runstream.limits import MAX_GROUP_BYTES, MAX_WORD_BYTES
-from runstream.maintenance import MaintenanceAnswer
+from runstream.maintenance.instances import MaintenanceAnswer
 from runstream.maintenance.request import SERVICES
 
 _SHAPES: tuple[type[msgspec.Struct], ...] = (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
 
@@ -29,9 +29,7 @@ from runstream.database.runs import (
     list_executors,
     list_runs,
 )
-from runstream.domain.run import RunPhase
 from runstream.errors import BadRequestError, NotExistError
-from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig
 from runstream.log.port import Log
 from runstream.log.runs import locate_run
@@ -121,7 +119,7 @@ class DatabaseReads:
     async def _require_ours(self, position: Position) -> None:
         if position.partition >= self._log.partitions or position.epoch > self._log.epoch:
             raise BadRequestError(
-                f"position {position.epoch}/{position.partition}/{position.sequence} is not one of this log",
+                f"position {position} is not one of this log",
                 code="invalidPosition",
                 hint=f"it has {counted(self._log.partitions, 'partition')} and is in epoch {self._log.epoch}",
             )
@@ -129,8 +127,7 @@ class DatabaseReads:
             return
         if position.sequence > (end := await self._log.end(position.partition)):
             raise BadRequestError(
-                f"position {position.epoch}/{position.partition}/{position.sequence} is ahead of the log, which ends "
-                f"at {end} there",
+                f"position {position} is ahead of the log, which ends at {end} there",
                 code="invalidPosition",
                 hint="give a position that a response of this service had",
             )
@@ -143,32 +140,14 @@ class DatabaseReads:
         return config
 
 
-class _Cursor(msgspec.Struct, omit_defaults=True):
-    groups: list[str] = []
-    phases: list[RunPhase] = []
-    results: list[RunResult] = []
-    name: str = ""
-    waiting_approval: bool = False
-    last_run: bool = False
-    ascending: bool = False
-    start: int = 0
-
-
 def next_cursor(query: RunQuery, page: RunPage) -> str:
     """Return the cursor of the next page; empty when this is the last."""
     if page.next_start is None:
         return ""
-    cursor = _Cursor(
-        groups=list(query.groups),
-        phases=list(query.phases),
-        results=list(query.results),
-        name=query.name,
-        waiting_approval=query.waiting_approval,
-        last_run=query.last_run,
-        ascending=query.ascending,
-        start=page.next_start,
-    )
-    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode()
+    default = RunQuery()
+    there = asdict(replace(query, start=page.next_start, start_counter=0, limit=default.limit))
+    said = {name: value for name, value in there.items() if value != getattr(default, name)}
+    return base64.urlsafe_b64encode(msgspec.json.encode(said)).decode()
 
 
 def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
@@ -176,8 +155,8 @@ def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
     if replace(given, limit=1, groups=()) != RunQuery(limit=1):
         raise cursor_with_parameters()
     try:
-        found = msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=_Cursor)
-        if not 0 <= found.start < 1 << 63 or (given.groups and found.groups != list(given.groups)):
+        found = msgspec.json.decode(base64.b64decode(cursor, altchars=b"-_", validate=True), type=RunQuery)
+        if not 0 <= found.start < 1 << 63 or (given.groups and found.groups != given.groups):
             raise ValueError("it is of another list")
     except (ValueError, RecursionError) as error:
         raise BadRequestError(
@@ -185,17 +164,7 @@ def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:
             code="invalidCursor",
             hint="take it from the header X-Agola-Cursor, or the field cursor, of the page before",
         ) from error
-    return RunQuery(
-        groups=tuple(found.groups),
-        phases=tuple(found.phases),
-        results=tuple(found.results),
-        name=found.name,
-        waiting_approval=found.waiting_approval,
-        last_run=found.last_run,
-        start=found.start,
-        limit=given.limit,
-        ascending=found.ascending,
-    )
+    return replace(found, start_counter=0, limit=given.limit)
 
 
 def cursor_with_parameters() -> BadRequestError:

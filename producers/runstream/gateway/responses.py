@@ -363,28 +363,13 @@ def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTas
 
 def run_summary(run: RunSummary) -> RunSummaryShape:
     """Return a run as lists show it."""
-    return RunSummaryShape(
-        id=run.id,
+    return converted(
+        run,
+        RunSummaryShape,
         creationTime=run.enqueue_time,
-        sequence=run.sequence,
-        name=run.name,
         run_config_id=run.run_config,
-        counter=run.counter,
-        group=run.group,
-        annotations=run.annotations,
         phase=run.phase.value,
         result=run.result.value,
-        stop=run.stop,
-        timedout=run.timedout,
-        reason=run.reason,
-        priority=run.priority,
-        paused_at=run.paused_at,
-        setup_errors=list(run.setup_errors),
-        tasks_waiting_approval=list(run.tasks_waiting_approval),
-        enqueue_time=run.enqueue_time,
-        start_time=run.start_time,
-        end_time=run.end_time,
-        archived=run.archived,
     )
 
 
@@ -396,23 +381,16 @@ def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> Executo
     """Return an executor, from its registration and its lease."""
     said = record.executor.registration
     known = [seen for seen in (record.executor.last_seen, record.last_task) if seen is not None]
-    return ExecutorShape(
+    return converted(
+        said,
+        ExecutorShape,
         executor_id=record.executor.id,
         state=standing(record.executor, sighting, record.open_tasks),
         last_seen=sighting.seen if sighting is not None else max(known, default=None),
         full=sighting.offer.full if sighting is not None else "",
         clock_skew=round(sighting.skew, 3) if sighting is not None else 0.0,
-        archs=list(said.archs),
-        labels=said.labels,
-        allow_privileged_containers=said.allow_privileged_containers,
-        allow_host=said.allow_host,
-        allow_pod=said.allow_pod,
-        active_tasks_limit=said.active_tasks_limit,
         active_tasks=record.open_tasks,
-        dynamic=said.dynamic,
-        executor_group=said.executor_group,
         version=said.runstream_version,
-        sandbox=said.sandbox,
     )
 
 
@@ -424,68 +402,42 @@ def step_name(step: Step) -> str:
 def _task(run: Run, task: RunTask, config: RunConfigTask, executions: Mapping[str, ExecutorTask]) -> RunTaskShape:
     execution = executions.get(task.executor_task_id)
     approvers = {APPROVERS: msgspec.json.encode(task.approvers).decode()} if task.approvers else {}
-    return RunTaskShape(
-        id=task.id,
-        name=task.name,
+    return converted(
+        task,
+        RunTaskShape,
         level=config.level,
         depends=_depends(run, config),
         status=task.status.value,
-        kept=task.kept,
-        timedout=task.timedout,
-        failure=task.failure,
-        attempt=task.attempt,
         max_attempts=1 + (config.retry.max if config.retry is not None else 0),
-        not_before=task.not_before,
         attempts=[
             _attempt(number, attempt, config, executions.get(attempt.executor_task_id))
             for number, attempt in enumerate(task.attempts, 1)
         ],
         annotations=task.annotations | approvers,
-        skip=task.skip,
-        waiting_approval=task.waiting_approval,
-        approved=task.approved,
         approval_time=task.approved_at,
-        executor_task_id=task.executor_task_id,
-        executor_id=execution.executor_id if execution else "",
-        fail_error=execution.fail_error if execution else "",
-        workspace_archives=list(task.archive_steps),
-        setup_step=_step(execution.setup_step if execution else _NO_STEP, "setup"),
-        steps=_steps(config, execution),
-        start_time=task.start_time,
-        end_time=task.end_time,
+        workspace_archives=task.archive_steps,
+        **_of_execution(config, execution),
     )
 
 
 def _attempt(number: int, attempt: Attempt, config: RunConfigTask, execution: ExecutorTask | None) -> AttemptShape:
-    return AttemptShape(
-        attempt=number,
-        failure=attempt.reason,
-        executor_task_id=attempt.executor_task_id,
-        executor_id=execution.executor_id if execution else "",
-        fail_error=execution.fail_error if execution else "",
-        setup_step=_step(execution.setup_step if execution else _NO_STEP, "setup"),
-        steps=_steps(config, execution),
-        start_time=attempt.start_time,
-        end_time=attempt.end_time,
-    )
+    return converted(attempt, AttemptShape, attempt=number, failure=attempt.reason, **_of_execution(config, execution))
 
 
-def _steps(config: RunConfigTask, execution: ExecutorTask | None) -> list[StepShape]:
+def _of_execution(config: RunConfigTask, execution: ExecutorTask | None) -> dict[str, object]:
+    """Return the fields that say what an executor did; of a task that none has begun, the empty ones."""
     states = execution.steps if execution else (_NO_STEP,) * len(config.steps)
-    return [_step(state, step_name(step)) for state, step in zip(states, config.steps, strict=False)]
+    return {
+        "executor_id": execution.executor_id if execution else "",
+        "fail_error": execution.fail_error if execution else "",
+        "setup_step": _step(execution.setup_step if execution else _NO_STEP, "setup"),
+        "steps": [_step(state, step_name(step)) for state, step in zip(states, config.steps, strict=False)],
+    }
 
 
 def _step(state: StepState, name: str) -> StepShape:
-    return StepShape(
-        name=name,
-        phase=state.phase.value,
-        log_phase="finished" if state.log_settled else "notstarted",
-        exit_status=state.exit_status,
-        start_time=state.start_time,
-        end_time=state.end_time,
-        timedout=state.timedout,
-        warnings=list(state.warnings),
-    )
+    log_phase = "finished" if state.log_settled else "notstarted"
+    return converted(state, StepShape, name=name, phase=state.phase.value, log_phase=log_phase)
 
 
 def _depends(run: Run, task: RunConfigTask) -> dict[str, DependBody]:

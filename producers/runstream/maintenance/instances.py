@@ -26,7 +26,7 @@ from nats.aio.client import Client
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import last_message
 from runstream.leases import Lease, LeaseBucket, LeaseChange, LeaseWatch, open_leases
-from runstream.lifecycle import Component, wait_for_event
+from runstream.lifecycle import Component, wait_for_event, wait_for_first
 from runstream.maintenance.mode import Mode
 from runstream.maintenance.records import (
     Doing,
@@ -434,21 +434,13 @@ class Overview:
                 while answer.tag == unlike:
                     change = self.roster.change
                     answer = await self._answer(service)
-                    if answer.tag == unlike and not await self._changed(change):
-                        break
+                    if answer.tag == unlike:
+                        await wait_for_first(change.wait(), self.ending.wait())
+                        if self.ending.is_set():
+                            break
         except TimeoutError:
             pass  # nothing has changed: return the same answer
         return answer
-
-    async def _changed(self, change: asyncio.Event) -> bool:
-        """Wait for the change; return False when the process stops instead."""
-        waits = [asyncio.create_task(event.wait()) for event in (change, self.ending)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        return not self.ending.is_set()
 
     async def _answer(self, service: str) -> MaintenanceAnswer:
         requested = await self.control.requested(service)

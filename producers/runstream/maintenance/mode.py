@@ -17,9 +17,8 @@ the one before:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import ChainMap
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
@@ -29,7 +28,7 @@ import structlog
 from runstream.backoff import Backoff, retry
 from runstream.errors import RunstreamError
 from runstream.jetstream.api import UnavailableError
-from runstream.lifecycle import Component
+from runstream.lifecycle import Component, wait_for_first
 from runstream.maintenance.records import Doing, PartRecord, ServiceRecord, State, state_of
 from runstream.maintenance.request import Requested
 
@@ -316,21 +315,7 @@ class Parkable(Component):
 
     async def _first(self, *waits: Coroutine[None, None, None]) -> None:
         """Return when one of these does, or when the process stops."""
-        async with _tasks(*waits, self._stopped()) as tasks:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-
-    async def _stopped(self) -> None:
-        await self.stopping.wait()
-
-
-@contextlib.asynccontextmanager
-async def _tasks(*waits: Coroutine[None, None, None]) -> AsyncIterator[set[asyncio.Task[None]]]:
-    tasks = {asyncio.create_task(wait) for wait in waits}
-    try:
-        yield tasks
-    finally:
-        for task in tasks:
-            task.cancel()
+        await wait_for_first(*waits, self.stopping.wait())
 
 
 async def _done(future: asyncio.Future[None]) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from runstream.jetstream.messaging import Questions
 from runstream.leases import LeaseBucket, open_leases
 from runstream.lifecycle import Component
-from runstream.maintenance import Instance, Mode, Parkable, open_instance_leases
+from runstream.maintenance.instances import Instance, open_instance_leases
+from runstream.maintenance.mode import Mode, Parkable
 from runstream.service.data_dir import DataDir
 from runstream.service.platform import Platform
 from runstream.settings import Settings

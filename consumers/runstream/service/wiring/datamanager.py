@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runstream.datamanager.datamanager import DataManager
 from runstream.jetstream.messaging import Questions
-from runstream.maintenance import Mode
+from runstream.maintenance.mode import Mode
 from runstream.service.platform import Platform
 
 

@@ -18,7 +18,10 @@ from runstream.jetstream.messaging import Questions
 from runstream.leases import ExecutorSightings
 from runstream.log.jetstream import LogReader
 from runstream.log.streams import described
-from runstream.maintenance import Instance, MaintenanceControl, Mode, Overview, Roster, maintained_service
+from runstream.maintenance.instances import Instance, Overview, Roster
+from runstream.maintenance.mode import Mode
+from runstream.maintenance.occupation import maintained_service
+from runstream.maintenance.request import MaintenanceControl
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
 from runstream.projections.parked import ParkedCommit, parked_at

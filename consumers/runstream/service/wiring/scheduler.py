@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runstream.jetstream.messaging import Notices, Questions
-from runstream.maintenance import Instance
+from runstream.maintenance.instances import Instance
 from runstream.scheduler.scheduler import Scheduler
 from runstream.service.platform import Platform
 from runstream.service.wiring import executor_leases

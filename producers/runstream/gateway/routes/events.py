@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from starlette.responses import Response
 
-from runstream.commits import LogPosition
+from runstream.commits import LogPosition, Position
 from runstream.errors import BadRequestError
-from runstream.gateway.context import GatewayContext, parse_position
+from runstream.gateway.context import GatewayContext
 from runstream.gateway.events import Formatter, RunPhases, commit_event, write_events
 from runstream.gateway.streaming import LiveResponse
 from runstream.limits import MAX_WORD_BYTES
@@ -64,7 +64,7 @@ async def _start_after(context: GatewayContext, text: str) -> LogPosition:
         return await resolve_position(context.log, "end")
     if "/" not in text:
         return await resolve_position(context.log, text)
-    position = parse_position(text)
+    position = Position.parse(text.strip())
     if position.epoch != context.log.epoch or position.partition >= context.log.partitions:
         raise BadRequestError(
             f"position {text[:80]} is not one of this log",

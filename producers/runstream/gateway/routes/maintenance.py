@@ -23,7 +23,8 @@ from runstream.gateway.requests import MaintenanceBody, read_body
 from runstream.gateway.streaming import JSON_LINES, BackgroundJob, LiveResponse, ReportProgress, Writer
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
-from runstream.maintenance import MaintenanceAnswer, Order, Overview, require_author_and_reason, require_service
+from runstream.maintenance.instances import MaintenanceAnswer, Overview
+from runstream.maintenance.request import Order, require_author_and_reason, require_service
 from runstream.runconfig.amounts import parse_duration
 
 _MAX_BODY = 16_384

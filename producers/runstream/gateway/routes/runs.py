@@ -34,7 +34,7 @@ from runstream.domain.run import Run, RunPhase
 from runstream.domain.why import Explanation
 from runstream.errors import BadRequestError
 from runstream.events.run import RunEvent, RunResult
-from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, position_text
+from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
 from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
 from runstream.gateway.responses import (
@@ -359,5 +359,4 @@ async def _act(
     except NotAllowed as refusal:
         details = {"run": run_id, "phase": phase}
         raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal
-    text = position_text(position) if position else ""
-    return json_response(ActionAnswer(text), positions=[position] if position else [])
+    return json_response(ActionAnswer(str(position or "")), positions=[position] if position else [])
