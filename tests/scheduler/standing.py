@@ -195,8 +195,8 @@ class FakeExecutor:
 
 
 @asynccontextmanager
-async def standing(servers: Servers) -> AsyncIterator[Standing]:
-    """Servers with an empty log and empty tables."""
+async def standing(servers: Servers, *, lease_seconds: int = 15) -> AsyncIterator[Standing]:
+    """Servers with an empty log and empty tables; a short lease is for a test in which an executor is lost."""
     await migrate(servers.database_url, servers.schema)
     async with AsyncExitStack() as stack:
         client = Client()
@@ -207,7 +207,7 @@ async def standing(servers: Servers) -> AsyncIterator[Standing]:
         database = Database(servers.database_url, servers.schema)
         stack.push_async_callback(database.close)
         freshness = Freshness(database)
-        executors = await open_leases(client, f"{servers.namespace}_executors", seconds=2)
+        executors = await open_leases(client, f"{servers.namespace}_executors", seconds=lease_seconds)
         yield Standing(log, database, executors, client, freshness)
 
 
