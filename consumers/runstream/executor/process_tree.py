@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,43 +65,50 @@ class ProcessTree:
         self._folder = str(folder)
         self._record = record
         self._sessions: dict[int, int] = {}
-        self._agents: dict[int, int] = {}
-        """The processes of ours among them, which are not told to end: what they start is."""
-        self._init = 0
+        self._agent: Process | None = None
+        """The process of ours among them, which is not told to end: what it starts is."""
+        self._handle = -1
+        """Of the agent where it is the first process of a sandbox; else -1."""
         self._group: ControlGroup | None = None
         self._first_pid = 0
-        self._first_time = 0.0
+        self._first_time = float("-inf")
 
-    def started(self, agent: int, init: int = 0, group: ControlGroup | None = None) -> None:
-        """Record the task's agent and the first process of its sandbox, here and on disk for after a restart."""
-        self._init = init
+    def started(self, agent: Process, group: ControlGroup | None = None, *, first: bool, new: bool) -> None:
+        """Record the task's agent, here and on disk for after a restart.
+
+        `first` says that it is the first process of a sandbox, `new` that it was made for this task.
+        """
+        self._agent = agent
         self._group = group
-        if not self._sessions:
-            self._first_pid, self._first_time = agent, time.monotonic()
-        lines = ""
-        for pid in filter(None, (agent, init)):
-            process = find_process(pid)
-            self._sessions[pid] = self._agents[pid] = process.started if process is not None else -1
-            lines += f"{_boot_id()} {pid} {self._sessions[pid]}\n"
+        if first:
+            self._handle = _handle_of(agent)
+        if new:
+            self._first_pid, self._first_time = agent.pid, time.monotonic()
+        self._sessions[agent.pid] = agent.started
         descriptor = os.open(self._record, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, lines.encode())
+            os.write(descriptor, f"{_boot_id()} {agent.pid} {agent.started}\n".encode())
         finally:
             os.close(descriptor)
 
-    def recall(self) -> None:
-        """Know the sessions that were recorded before a restart of the executor."""
+    def close(self) -> None:
+        """Let go of the agent."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def recall(self, living: Container[int]) -> None:
+        """Know the sessions that were recorded, except those of living agents, which may serve other tasks by now."""
         with contextlib.suppress(FileNotFoundError):  # it died before it had recorded one
             for line in self._record.read_text().splitlines():
                 boot, _, rest = line.partition(" ")
                 pid, _, started = rest.partition(" ")
-                if boot == _boot_id() and pid.isdigit() and started.isdigit():
+                if boot == _boot_id() and pid.isdigit() and started.isdigit() and int(pid) not in living:
                     self._sessions[int(pid)] = int(started)
-        self._first_time = float("-inf")
 
     def members(self) -> list[Process]:
-        """The living processes of the task, without those of ours."""
-        if self._agents and self._is_childless():
+        """The living processes of the task, without the agent."""
+        if self._is_childless():
             return []
         found: dict[int, Process] = {}
         others: list[Process] = []
@@ -120,33 +127,35 @@ class ProcessTree:
                 if process.parent in found and process.pid not in found:
                     found[process.pid] = process
                     grew = True
-        return [process for process in found.values() if process.pid not in self._agents]
-
-    async def agents_gone(self) -> None:
-        """Wait until the agent has ended, bounded; it ends when its socket is closed."""
-        agents = [process for pid in self._agents if (process := find_process(pid)) is not None]
-        await _end(agents, signal.SIGCONT, _KILL_SECONDS)
+        return [process for process in found.values() if self._agent is None or process.pid != self._agent.pid]
 
     def _is_childless(self) -> bool:
-        """Whether neither the agent nor the first process has a child; False where the kernel does not say."""
+        """Whether the agent has no child, and so the task no process; False where the kernel does not say."""
+        if self._agent is None:
+            return False
         try:
-            children = b" ".join(_read(f"/proc/{pid}/task/{pid}/children") for pid in self._agents)
+            return not _read(f"/proc/{self._agent.pid}/task/{self._agent.pid}/children")
         except OSError:
             return False
-        return not {int(pid) for pid in children.split()} - self._agents.keys()
 
-    async def end(self, grace_seconds: float) -> None:
-        """End all processes: TERM, and after the grace KILL. Raises InternalError for one that cannot be killed."""
+    async def end(self, grace_seconds: float) -> bool:
+        """End all processes; return False when there was none, as far as the agent's children say.
+
+        Raises InternalError for one that cannot be killed.
+        """
         # A thread costs more than asking for the children; most tasks leave none.
-        members = [] if self._agents and self._is_childless() else await asyncio.to_thread(self.members)
-        if grace_seconds > 0 and members:
+        childless = self._is_childless()
+        if not childless and grace_seconds > 0 and (members := await asyncio.to_thread(self.members)):
             await _end(members, signal.SIGTERM, grace_seconds)
-        if self._init and (init := find_process(self._init)) is not None:
-            await _end([init], signal.SIGKILL, _KILL_SECONDS)
-            if find_process(self._init) is None:  # the kernel has ended all others before
-                return
-        if self._agents and self._is_childless():
-            return
+        if self._handle >= 0:
+            if await _killed(self._handle):  # the kernel has ended all others before
+                return not childless
+        elif childless:
+            return False
+        await self._end_members()
+        return True
+
+    async def _end_members(self) -> None:
         members = await asyncio.to_thread(self.members)
         if members:
             await _end(members, signal.SIGKILL, _KILL_SECONDS)
@@ -190,6 +199,11 @@ class ProcessTree:
         return process.started >= leader_started
 
 
+async def agent_gone(agent: Process) -> None:
+    """Wait until an agent has ended, bounded; it ends when its socket is closed."""
+    await _end([agent], signal.SIGCONT, _KILL_SECONDS)
+
+
 async def _end(processes: Iterable[Process], what: signal.Signals, seconds: float) -> None:
     """Send a signal to each, and wait until they are gone, bounded."""
     handles: list[int] = []
@@ -208,6 +222,23 @@ async def _end(processes: Iterable[Process], what: signal.Signals, seconds: floa
     finally:
         for handle in handles:
             os.close(handle)
+
+
+async def _killed(handle: int) -> bool:
+    """Kill a process, and wait for its end, bounded; return whether it has ended."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_KILL_SECONDS):
+            await readable(handle)
+            return True
+    return False
+
+
+def _handle_of(process: Process) -> int:
+    """A handle of a process; -1 when it is gone."""
+    handle = _handle(process)
+    return -1 if handle is None else handle
 
 
 def _handle(process: Process) -> int | None:

@@ -16,14 +16,14 @@ import termios
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import structlog
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
-from runstream.executor.process_tree import ProcessTree
+from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
 from runstream.executor.sandbox import HOME, INSIDE_UID, USER_NAME, Visible, accounts, task_user
 from runstream.executor.spawner.client import Agent, Spawner, StartError
 from runstream.executor.spawner.plan import Command, Join, Plan, Sandbox
@@ -44,6 +44,8 @@ _SIGNS_OF_LIMITS = (
 )
 """What programs say last when the kernel refuses them a descriptor or a process."""
 _TAIL_BYTES = 4096
+_MAX_READY = 32
+"""Agents that are kept for the next tasks."""
 
 Mode = Literal["auto", "require", "off"]
 
@@ -62,6 +64,25 @@ class HostRules:
     allow: bool = True
 
 
+@dataclass(slots=True)
+class Host:
+    """An agent, with what it has beside the task that it serves."""
+
+    agent: Agent
+    process: Process
+    group: ControlGroup | None
+    tasks: int = 1
+    """How many it has served, the present one included."""
+
+
+class Release(Protocol):
+    """Takes an agent back from a task."""
+
+    async def __call__(self, host: Host, *, clean: bool) -> None:
+        """`clean` says that nothing of the task is left."""
+        ...
+
+
 class ProcessDriver:
     """Runs host tasks as processes of this machine."""
 
@@ -77,6 +98,10 @@ class ProcessDriver:
         self._accounts: tuple[tuple[str, str], ...] = ()
         self._groups = ControlGroups()
         self._sandboxed = False
+        self._ready: list[Host] = []
+        """Agents that have no task now; without a sandbox."""
+        self._living: set[int] = set()
+        """The ids of all agents without a sandbox."""
         self._inherited = inherited(os.environ, rules.passed, own_virtual_environment())
 
     async def setup(self) -> None:
@@ -106,9 +131,9 @@ class ProcessDriver:
             place = TaskFolder(Path(folder) / "task")
             place.make()
             try:
-                agent = await self._open(place, task_user("probe"), None)
-                os.close(agent.root)
-                agent.close()
+                host = await self._open(place, task_user("probe"), None)
+                os.close(host.agent.root)
+                host.agent.close()
             except RunstreamError as error:
                 return str(error)
         return ""
@@ -127,24 +152,66 @@ class ProcessDriver:
             output(
                 f"WITHOUT a sandbox: the task can read and change all that its user can ({self.sandbox}).\n".encode()
             )
-        group = self._group()
         if self._sandboxed:
             user = task_user(task_id)
-            agent = await self._open(folder, user, group)
+            host = await self._open(folder, user, self._group())
             output(b"In a sandbox of its own.\n")
-            files = TaskRoot(HOME, {"/": agent.root}, user if user.uid != os.geteuid() else None)
+            files = TaskRoot(HOME, {"/": host.agent.root}, user if user.uid != os.geteuid() else None)
             place = placed(HOME, "/tmp", USER_NAME)  # noqa: S108
         else:
-            agent = await self._spawner.open(self._plan(group))
+            host = await self._host()
             files = TaskRoot.of_folders(folder.home, folder.tmp)
             place = placed(str(folder.home), str(folder.tmp), _user_name())
         limits = self._rules.limits.described(sandboxed=self._sandboxed, controllers=self._groups.controllers)
         output(f"{limits}\n".encode() if limits else b"")
-        tree.started(agent.pid, agent.init, group)
+        try:
+            tree.started(host.process, host.group, first=self._sandboxed, new=host.tasks == 1)
+        except OSError:  # the disk is full
+            files.close()
+            await self._close(host)
+            raise
         environment = {**self._inherited, **place, **spec.environment}
         return ProcessPod(
-            tree, folder, group, files, environment, self._mark(task_id), agent, self._join, self._rules.visible
+            tree, folder, host, files, environment, self._mark(task_id), self._join, self._release, self._rules.visible
         )
+
+    async def _host(self) -> Host:
+        """Return an agent for a task without a sandbox: one that has served others, if there is one."""
+        while self._ready:
+            host = self._ready.pop()
+            if host.agent.alive:
+                host.tasks += 1
+                host.agent.next_task()
+                return host
+            await self._close(host)
+        group = self._group()
+        return await self._opened(self._plan(group), group)
+
+    async def _opened(self, plan: Plan, group: ControlGroup | None) -> Host:
+        agent = await self._spawner.open(plan)
+        process = find_process(agent.pid)
+        if process is None:
+            agent.close()
+            raise InternalError("the processes of the task were ended from outside", code="taskProcessesGone")
+        if plan.sandbox is None:
+            self._living.add(agent.pid)
+        return Host(agent, process, group)
+
+    async def _release(self, host: Host, *, clean: bool) -> None:
+        """Take an agent back from a task; keep it for the next one, if nothing of this one is left."""
+        # What a group counts of memory stays: files in /dev/shm, kills.
+        kept = clean and not self._sandboxed and not self._groups.controllers and len(self._ready) < _MAX_READY
+        if kept and host.agent.alive:
+            self._ready.append(host)
+        else:
+            await self._close(host)
+
+    async def _close(self, host: Host) -> None:
+        host.agent.close()
+        if host.group is not None:
+            await agent_gone(host.process)  # a group with a process cannot be removed
+            host.group.remove()
+        self._living.discard(host.process.pid)
 
     def _group(self) -> ControlGroup | None:
         """A control group for a task, where it is of use: for limits, or for the end of a task without a sandbox."""
@@ -171,30 +238,33 @@ class ProcessDriver:
                 hint="leave `user` out",
             )
 
-    async def _open(self, folder: TaskFolder, user: User, group: ControlGroup | None) -> Agent:
+    async def _open(self, folder: TaskFolder, user: User, group: ControlGroup | None) -> Host:
         if user.uid != os.geteuid():
             for path in (folder.home, folder.tmp):
                 os.chown(path, user.uid, user.gid, follow_symlinks=False)
         sandbox = self._rules.visible.sandbox(folder, user, self._accounts)
-        return await self._spawner.open(self._plan(group, sandbox))
+        return await self._opened(self._plan(group, sandbox), group)
 
-    async def _join(self, init: int, group: ControlGroup | None, seen: tuple[Path, ...]) -> Agent:
+    async def _join(self, host: Host, seen: tuple[Path, ...]) -> Agent:
         """Open a second agent in the sandbox of a task, which sees these places too."""
-        join = Join(INSIDE_UID, tuple(str(path) for path in seen), self._rules.visible.network)
-        handle = os.pidfd_open(init)
+        join = Join(INSIDE_UID, tuple(str(path) for path in seen))
+        namespaces = await host.agent.namespaces()
         try:
-            return await self._spawner.open(self._plan(group, join=join), handle)
+            return await self._spawner.open(self._plan(host.group, join=join), namespaces)
         finally:
-            os.close(handle)
+            for namespace in namespaces:
+                os.close(namespace)
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
         """Kill the processes that an earlier process of this executor left."""
         tree = self._tree(task_id, folder)
-        await asyncio.to_thread(tree.recall)
+        await asyncio.to_thread(tree.recall, frozenset(self._living))
         await tree.end(0)
 
     async def close(self) -> None:
-        """End the spawner."""
+        """End the agents and the spawner."""
+        while self._ready:
+            await self._close(self._ready.pop())
         await asyncio.to_thread(self._spawner.close)
         self._groups.remove()
 
@@ -212,26 +282,30 @@ class ProcessPod:
         self,
         tree: ProcessTree,
         folder: TaskFolder,
-        group: ControlGroup | None,
+        host: Host,
         files: TaskRoot,
         environment: dict[str, str],
         mark: str,
-        agent: Agent,
-        join: Callable[[int, ControlGroup | None, tuple[Path, ...]], Awaitable[Agent]],
+        join: Callable[[Host, tuple[Path, ...]], Awaitable[Agent]],
+        release: Release,
         visible: Visible,
     ) -> None:
         self.files = files
         self._mark = mark
         self._tree = tree
         self._tmp = environment["TMPDIR"]
-        self._group = group
+        self._host = host
         self._environment = environment
-        self._agent = agent
         self._join = join
+        self._release = release
         self._visible = visible
         self._joined: dict[tuple[Path, ...], Agent] = {}
         self._outputs: list[CommandOutput] = []
         self._scripts: list[tuple[str, str]] = []
+        self._running = 0
+        """Commands whose end is not known."""
+        self._clean = False
+        """Whether the task has ended, and left nothing to be ended."""
         self._ending: asyncio.Task[None] | None = None
 
     async def exec(self, command: Exec, output: Output) -> int:
@@ -244,20 +318,26 @@ class ProcessPod:
             environment = for_terminal(environment)
         folder = self.files.path(command.folder)
         scripts, self._scripts = tuple(self._scripts), []
+        self._running += 1
         try:
-            _, descriptor = await agent.start(Command(command.arguments, folder, environment, command.tty, scripts))
+            descriptor = await agent.start(
+                Command(command.arguments, folder, environment, command.tty, scripts), self.files.user
+            )
+            command_output = CommandOutput(descriptor, output, tty=command.tty)
+            self._outputs.append(command_output)
+            try:
+                status = await agent.ended()
+            except InternalError:
+                if not self._is_ending():
+                    raise
+                status = _KILLED
         except StartError as error:
+            self._running -= 1
             raise NotStartedError(_reason(command, error)) from error
-        command_output = CommandOutput(descriptor, output, tty=command.tty)
-        self._outputs.append(command_output)
-        try:
-            status = await agent.ended()
-        except InternalError:
-            if not self._is_ending():
-                raise
-            status = _KILLED
+        self._running -= 1
         await command_output.finish(lambda: [process.pid for process in self._tree.members()])
-        if status and self._group is not None and self._group.out_of_memory():
+        group = self._host.group
+        if status and group is not None and group.out_of_memory():
             output(b"A process was killed: the task used all the memory that it may (executor.task_memory_bytes).\n")
         if status == _FILE_TOO_LARGE:
             output(b"A file would have become larger than a task's files may be (executor.task_file_bytes).\n")
@@ -268,10 +348,10 @@ class ProcessPod:
         return status
 
     async def _agent_for(self, seen: tuple[Path, ...]) -> Agent:
-        if not seen or not self._agent.init:
-            return self._agent
+        if not seen or self._host.agent.root < 0:
+            return self._host.agent
         if seen not in self._joined:
-            self._joined[seen] = await self._join(self._agent.init, self._group, seen)
+            self._joined[seen] = await self._join(self._host, seen)
         return self._joined[seen]
 
     def _is_ending(self) -> bool:
@@ -290,19 +370,22 @@ class ProcessPod:
     async def end(self, grace_seconds: float) -> None:
         """End all processes of the task."""
         if self._ending is None:
-            self._ending = asyncio.create_task(self._tree.end(grace_seconds))
+            self._ending = asyncio.create_task(self._end(grace_seconds))
         await asyncio.shield(self._ending)
+
+    async def _end(self, grace_seconds: float) -> None:
+        running = self._running
+        self._clean = not await self._tree.end(grace_seconds) and not running
 
     async def close(self) -> None:
         """Close what the commands left open."""
-        for agent in (self._agent, *self._joined.values()):
+        for agent in self._joined.values():
             agent.close()
         for output in self._outputs:
             output.close()
         self.files.close()
-        if self._group is not None:
-            await self._tree.agents_gone()  # a group with a process cannot be removed
-            self._group.remove()
+        self._tree.close()
+        await self._release(self._host, clean=self._clean)
 
 
 def _user_name() -> str:

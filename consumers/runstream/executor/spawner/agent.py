@@ -1,12 +1,15 @@
-"""The agent of one task: starts its commands, one after the other, and says how they end.
+"""The agent of a task: starts its commands, one after the other, and says how they end.
 
-    socket ->  a command (a file of memory)               one packet
-    socket <-  {"pid": n} and the command's output        the read end of a pipe, or a terminal's
+    socket ->  "c" and a command, or "m" and the command in a file of memory; the write end of a pipe for the output
+    socket <-  {"terminal": n} and the descriptor         a command with a terminal has begun
                {"failed": "folder", "errno": 2}           it could not be started
     socket <-  {"status": n}                              it ended; 128 + n when signal n ended it
+    socket ->  "t"                                        the next task begins; nothing of the last one is left
+    socket ->  "n"                                        the namespaces of the sandbox are wanted
+    socket <-  {"namespaces": n} and their descriptors
 
-When the executor's end of the socket is closed, everything that the task started is killed. Orphans of the task are
-adopted: by the first process of its namespace, or without a sandbox by the agent, which therefore finds them all.
+When the executor's end of the socket is closed, everything that the task started is killed. The agent adopts orphans of
+the task: as the first process of the sandbox, or as a subreaper. So it finds them all.
 
 A terminal belongs to the agent's session, with the command in the foreground. So what a command leaves running is not
 hung up when the command ends, and `tee` writes the last lines. It never has input: a read meets the end at once.
@@ -26,55 +29,65 @@ import socket
 import struct
 import subprocess
 import termios
+from collections.abc import Sequence
 from typing import NoReturn
 
 from runstream.executor.spawner import kernel
-from runstream.executor.spawner.namespaces import Boundary, describe, join
-from runstream.executor.spawner.plan import Command, Plan, read_command, read_plan
+from runstream.executor.spawner.namespaces import NAMESPACES, Boundary, describe, join, new_namespaces
+from runstream.executor.spawner.plan import (
+    COMMAND,
+    LARGE,
+    NAMESPACES_WANTED,
+    NEXT_TASK,
+    PACKET_BYTES,
+    Command,
+    Plan,
+    content_of,
+    read_command,
+    read_plan,
+)
 
 ROWS, COLUMNS = 40, 120
-_PACKET_BYTES = 1 << 16
 _STOPS_OF_TERMINALS = (signal.SIGTTIN, signal.SIGTTOU)
 _OUT_OF_MEMORY_SCORE = b"500"
 """The task's processes go before the service does."""
 
 
-def serve_task(channel: socket.socket, plan: Plan, init: int) -> NoReturn:
-    """Be the agent of a task until the socket is closed; `init` is the first process of the sandbox to join, or -1."""
+def serve_task(channel: socket.socket, plan: Plan, boundary: Boundary | None, namespaces: Sequence[int]) -> NoReturn:
+    """Be the agent of a task until the socket is closed; `namespaces` are those of the sandbox to join."""
     try:
         with contextlib.suppress(OSError):  # it is only an advice
             write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
-        _enter(channel, plan, init)
+        _enter(channel, plan, boundary, namespaces)
     except BaseException as error:  # noqa: BLE001  (whatever it is: the task cannot run, and has to know why)
-        with contextlib.suppress(OSError):
-            channel.send(json.dumps({"error": describe(error)}).encode())
+        _refuse(channel, error)
         os._exit(1)
     Agent(channel, orphans=plan.sandbox is None and plan.join is None).serve()
 
 
-def _enter(channel: socket.socket, plan: Plan, init: int) -> None:
+def _refuse(channel: socket.socket, error: BaseException) -> None:
+    with contextlib.suppress(OSError):  # the executor has given up
+        channel.send(json.dumps({"error": describe(error)}).encode())
+
+
+def _enter(channel: socket.socket, plan: Plan, boundary: Boundary | None, namespaces: Sequence[int]) -> None:
     """Be where the plan says, and tell that."""
     os.setsid()
     os.umask(0o022)
     signal.signal(signal.SIGHUP, _nothing)  # not ignored: commands would inherit that
     kernel.leave_keyring()
-    ready: dict[str, object] = {"pid": os.getpid()}
-    roots = []
-    if plan.sandbox is not None:
-        boundary = Boundary(plan.sandbox)
-        boundary.enter()
-        boundary.finish()
-        ready["init"] = boundary.init
+    pid, scoped, roots = os.getpid(), False, []
+    if boundary is not None:
+        pid = boundary.make()
         roots.append(os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     elif plan.join is not None:
-        join(init, plan.join.seen, plan.join.inside_uid, network=plan.join.network)
-        os.close(init)
+        join(namespaces, plan.join.seen, plan.join.inside_uid)
     else:
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    if plan.sandbox is not None or plan.join is not None:
-        ready["scoped"] = kernel.scope_abstract_sockets()
+    if boundary is not None or plan.join is not None:
+        scoped = kernel.scope_abstract_sockets()
     _limit(plan)
-    socket.send_fds(channel, [json.dumps(ready).encode()], roots)
+    socket.send_fds(channel, [b'{"pid": %d, "scoped": %s}' % (pid, b"true" if scoped else b"false")], roots)
     for root in roots:
         os.close(root)
 
@@ -121,39 +134,58 @@ class Agent:
             os._exit(1)
 
     def _receive(self) -> bool:
-        """Take a command; return False when the other side is gone."""
-        _, descriptors, _, _ = socket.recv_fds(self._channel, _PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
-        if not descriptors:
-            return False
-        command = read_command(descriptors[0])
-        try:
-            for path, text in command.scripts:
-                write(path, text.encode(), os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
-            self._start(command)
-        except OSError as error:  # the disk is full, no terminal, no pipe, no descriptor is left
-            self._say({"failed": "start", "errno": error.errno or 0})
-        return True
+        """Do what a packet asks for; return False when the other side is gone."""
+        packet, descriptors, _, _ = socket.recv_fds(self._channel, PACKET_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
+        kind = packet[:1]
+        if kind == NEXT_TASK:
+            kernel.leave_keyring()
+        elif kind == NAMESPACES_WANTED:
+            self._send_namespaces()
+        elif packet:
+            try:
+                command = read_command(packet[1:] if kind == COMMAND else content_of(descriptors[-1]))
+                for path, text in command.scripts:
+                    write(path, text.encode(), os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
+                self._start(command, descriptors[0] if descriptors else -1)
+            except OSError as error:  # the disk is full, no terminal, no descriptor is left
+                self._say({"failed": "start", "errno": error.errno or 0})
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return bool(packet)
 
-    def _start(self, command: Command) -> None:
-        if command.tty:
-            ours, theirs = _open_terminal()
-            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
-        else:
-            ours, theirs = os.pipe()
+    def _send_namespaces(self) -> None:
+        descriptors = []
+        with contextlib.suppress(OSError):  # no descriptor is left: the executor sees that some are missing
+            for name, _ in NAMESPACES:
+                descriptors.append(os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
+        with contextlib.suppress(OSError):  # the other side is gone
+            socket.send_fds(self._channel, [b'{"namespaces": %d}' % len(descriptors)], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def _start(self, command: Command, output: int) -> None:
+        """Start a command, whose output goes to a pipe or to a terminal that is made for it."""
+        if not command.tty:
+            try:
+                self._command = self._execute(command, output)
+            except Exception as error:  # noqa: BLE001  (the executor is told)
+                self._say(_failure(command, error))
+            return
+        ours, theirs = _open_terminal()
         try:
-            pid = self._execute(command, theirs)
-        except BaseException as error:  # noqa: BLE001  (the executor is told)
-            if command.tty:
+            fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+            try:
+                self._command = self._execute(command, theirs)
+            except Exception as error:  # noqa: BLE001  (the executor is told)
                 fcntl.ioctl(theirs, termios.TIOCNOTTY)
-            os.close(theirs)
-            self._say(_failure(command, error))
-        else:
-            if command.tty:
-                self._terminal = theirs
-            else:
                 os.close(theirs)
-            self._command = pid
-            socket.send_fds(self._channel, [b'{"pid": %d}' % pid], [ours])
+                self._say(_failure(command, error))
+            else:
+                self._terminal = theirs
+                # Refused when a shell with job control was quicker, and has put a job of its own in the foreground.
+                with contextlib.suppress(OSError):
+                    os.tcsetpgrp(theirs, self._command)
+                socket.send_fds(self._channel, [b'{"terminal": %d}' % self._command], [ours])
         finally:
             os.close(ours)
 
@@ -170,10 +202,6 @@ class Agent:
             process_group=0 if command.tty else None,
         )
         process.returncode = 0  # it is waited for here
-        if command.tty:
-            # Refused when a shell with job control was quicker, and has put a job of its own in the foreground.
-            with contextlib.suppress(OSError):
-                os.tcsetpgrp(output, process.pid)
         return process.pid
 
     def _reap(self) -> None:
@@ -192,7 +220,7 @@ class Agent:
                 if self._terminal >= 0:
                     self._take_terminal_back()
                 code = os.waitstatus_to_exitcode(status)
-                self._say({"status": code if code >= 0 else 128 - code})
+                self._send(b'{"status": %d}' % (code if code >= 0 else 128 - code))
 
     def _continue(self, pid: int) -> None:
         """Put a command in the foreground that was stopped because it used the terminal from the background.
@@ -219,8 +247,11 @@ class Agent:
         self._terminal = -1
 
     def _say(self, what: dict[str, object]) -> None:
+        self._send(json.dumps(what).encode())
+
+    def _send(self, packet: bytes) -> None:
         with contextlib.suppress(OSError):  # the other side is gone: that is found out by reading
-            self._channel.send(json.dumps(what).encode())
+            self._channel.send(packet)
 
     def _end(self) -> NoReturn:
         """Kill all that is left, and go."""
@@ -283,26 +314,32 @@ def write(path: str, text: bytes, flags: int = 0) -> None:
         os.close(descriptor)
 
 
-MAX_DESCRIPTORS = 3
-
-
 def main(descriptor: int) -> None:
     """Serve the socket that was inherited as this descriptor."""
     _reset_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    uid, gid = os.geteuid(), os.getegid()
     gc.disable()
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=descriptor) as channel:
         while True:
-            _, descriptors, _, _ = socket.recv_fds(channel, 1, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
-            if len(descriptors) < MAX_DESCRIPTORS - 1:
+            packet, descriptors, _, _ = socket.recv_fds(
+                channel, PACKET_BYTES, 2 + len(NAMESPACES), socket.MSG_CMSG_CLOEXEC
+            )
+            if not packet or not descriptors:
                 return
-            plan = read_plan(descriptors[0])
-            if _fork(plan) == 0:
-                channel.close()
-                agent = socket.socket(fileno=descriptors[1])
-                serve_task(agent, plan, descriptors[2] if descriptors[2:] else -1)
+            plan = read_plan(content_of(descriptors[-1]) if packet[:1] == LARGE else packet[1:])
+            boundary = Boundary(plan.sandbox, uid, gid) if plan.sandbox is not None else None
+            with socket.socket(fileno=descriptors[0]) as agent:
+                try:
+                    pid = _fork(plan)
+                except OSError as error:
+                    _refuse(agent, error)
+                else:
+                    if pid == 0:
+                        channel.close()
+                        serve_task(agent, plan, boundary, descriptors[1:])
             for each in descriptors[1:]:
                 os.close(each)
 
@@ -318,13 +355,14 @@ def _reset_signals() -> None:
 
 
 def _fork(plan: Plan) -> int:
-    """Fork, into the control group of the task where it has one."""
+    """Fork into the namespaces of the task's sandbox, and into its control group, where it has them."""
+    namespaces = new_namespaces(plan.sandbox) if plan.sandbox is not None else 0
     if not plan.cgroup:
-        return os.fork()
+        return kernel.fork(namespaces)
     try:
-        return kernel.fork_into(plan.cgroup)
+        return kernel.fork(namespaces, plan.cgroup)
     except OSError:  # a kernel before 5.7, or a filter
-        if (pid := os.fork()) == 0:
+        if (pid := kernel.fork(namespaces)) == 0:
             with contextlib.suppress(OSError):  # the group was removed: limits are not enforced then
                 write(f"{plan.cgroup}/cgroup.procs", b"0")
         return pid

@@ -9,12 +9,23 @@ import os
 import socket
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 from runstream.errors import InternalError
-from runstream.executor.process_tree import readable
-from runstream.executor.spawner.plan import Command, Plan, packed
+from runstream.executor.spawner.namespaces import NAMESPACES
+from runstream.executor.spawner.plan import (
+    COMMAND,
+    LARGE,
+    NAMESPACES_WANTED,
+    NEXT_TASK,
+    PACKET_BYTES,
+    Command,
+    Plan,
+    packed,
+)
+from runstream.executor.task_root import User
 
 _ROOTS = Path(__file__).parents[3]
 """What the spawner needs on its path to import its own package."""
@@ -22,7 +33,8 @@ _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from runstream.executor.spawner.agent import main; main(int(sys.argv[2]))"
 )
-_PACKET_BYTES = 1 << 16
+_MAX_PACKETS = 4
+"""Answers that may wait; an agent answers one thing at a time."""
 _OPEN_SECONDS = 30.0
 
 
@@ -38,51 +50,144 @@ class StartError(Exception):
 
 
 class Agent:
-    """The process that starts the commands of one task."""
+    """The process that starts the commands of one task at a time. All methods are called by one event loop."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
+        self._packets: deque[tuple[dict[str, Any], list[int]]] = deque()
+        self._waiting: asyncio.Future[None] | None = None
+        self._open = True
+        self._loop = asyncio.get_running_loop()
         self.pid = 0
-        self.init = 0
-        """The first process of the sandbox; 0 without one."""
         self.scoped = False
         """Whether the machine's abstract sockets are out of reach."""
         self.root = -1
         """A descriptor of the sandbox's root; -1 without a sandbox. It belongs to the caller."""
+        channel.setblocking(False)
+        self._loop.add_reader(channel.fileno(), self._read)
+
+    @property
+    def alive(self) -> bool:
+        """False when it has ended, as far as is known."""
+        return self._open
 
     async def opened(self) -> None:
         """Wait until it is ready. Raises InternalError with the reason when it cannot be."""
-        said, descriptor = await _receive(self._channel)
+        said, descriptors = await self._receive()
         if "error" in said:
             raise InternalError(f"the sandbox cannot be made: {said['error']}", code="sandboxUnavailable")
-        self.pid, self.init, self.scoped = said["pid"], said.get("init", 0), said.get("scoped", False)
-        self.root = descriptor
+        self.pid, self.scoped = said["pid"], said["scoped"]
+        self.root = descriptors[0] if descriptors else -1
 
-    async def start(self, command: Command) -> tuple[int, int]:
-        """Start a command; return its process id and the end from which its output is read.
+    async def start(self, command: Command, user: User | None) -> int:
+        """Start a command; return the end from which its output is read.
 
-        The id is that of the machine only without a sandbox. Raises StartError.
+        The pipe is `user`'s, where that is not the executor's own, so that the command can open /dev/stdout.
+        Raises StartError for a command with a terminal that cannot be started; for others `ended` does.
         """
-        descriptor = _file(packed(command))
+        if command.tty:
+            self._send(packed(command), [])
+            said, descriptors = await self._receive()
+            _require_started(said)
+            return descriptors[0]
+        ours, theirs = os.pipe()
         try:
-            socket.send_fds(self._channel, [b"+"], [descriptor])
-        except OSError as error:
-            raise _gone() from error
+            if user is not None:
+                os.chown(theirs, user.uid, user.gid)
+            self._send(packed(command), [theirs])
+        except BaseException:
+            os.close(ours)
+            raise
         finally:
-            os.close(descriptor)
-        said, output = await _receive(self._channel)
-        if "failed" in said:
-            raise StartError(said["failed"], said["errno"], said.get("error", ""))
-        return said["pid"], output
+            os.close(theirs)
+        return ours
 
     async def ended(self) -> int:
-        """Wait until the started command has ended; its exit status."""
-        said, _ = await _receive(self._channel)
+        """Wait until the command has ended; its exit status. Raises StartError."""
+        said, _ = await self._receive()
+        _require_started(said)
         return int(said["status"])
+
+    async def namespaces(self) -> list[int]:
+        """Return descriptors of the sandbox's namespaces, which belong to the caller."""
+        try:
+            self._channel.send(NAMESPACES_WANTED)
+        except OSError as error:
+            raise _gone() from error
+        return (await self._receive())[1]
+
+    def next_task(self) -> None:
+        """Say that what comes now belongs to another task."""
+        with contextlib.suppress(OSError):  # it has ended: the first command finds out
+            self._channel.send(NEXT_TASK)
 
     def close(self) -> None:
         """Let the agent go, and with it everything that it started; a second close does nothing."""
+        self._lose()
+        while self._packets:
+            _close_all(self._packets.popleft()[1])
         self._channel.close()
+
+    def _send(self, content: bytes, descriptors: list[int]) -> None:
+        try:
+            send(self._channel, COMMAND, content, descriptors)
+        except OSError as error:
+            raise _gone() from error
+
+    async def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        """Wait for a packet; return it, with the descriptors that came along."""
+        while not self._packets:
+            if not self._open:
+                raise _gone()
+            self._waiting = self._loop.create_future()
+            await self._waiting
+        return self._packets.popleft()
+
+    def _read(self) -> None:
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(
+                self._channel, PACKET_BYTES, len(NAMESPACES), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            packet, descriptors = b"", []
+        if packet and len(self._packets) < _MAX_PACKETS:
+            self._packets.append((json.loads(packet), descriptors))
+        else:
+            _close_all(descriptors)
+            self._lose()
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def _lose(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._channel.fileno())
+
+
+def send(channel: socket.socket, kind: bytes, content: bytes, descriptors: list[int]) -> None:
+    """Send a packet, its content in a file of memory where it is large. Raises OSError."""
+    if len(content) < PACKET_BYTES:
+        socket.send_fds(channel, [kind, content], descriptors)
+        return
+    file = os.memfd_create("runstream", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(file, "wb", closefd=False) as writer:
+            writer.write(content)
+        socket.send_fds(channel, [LARGE], [*descriptors, file])
+    finally:
+        os.close(file)
+
+
+def _require_started(said: dict[str, Any]) -> None:
+    if "failed" in said:
+        raise StartError(said["failed"], said["errno"], said.get("error", ""))
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 class Spawner:
@@ -93,17 +198,16 @@ class Spawner:
         self._channel: socket.socket | None = None
         self._starting = asyncio.Lock()
 
-    async def open(self, plan: Plan, init: int = -1) -> Agent:
-        """Make an agent, `init` being the first process of the sandbox that it joins (a pidfd).
+    async def open(self, plan: Plan, namespaces: list[int] | None = None) -> Agent:
+        """Make an agent, which joins the sandbox of these namespaces where the plan says so.
 
         Raises InternalError that says why there cannot be one.
         """
         spawner = await self._running()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         agent = Agent(ours)
-        descriptor = _file(packed(plan))
         try:
-            socket.send_fds(spawner, [b"+"], [descriptor, theirs.fileno(), *([init] if init >= 0 else [])])
+            send(spawner, COMMAND, packed(plan), [theirs.fileno(), *(namespaces or [])])
             theirs.close()
             async with asyncio.timeout(_OPEN_SECONDS):
                 await agent.opened()
@@ -113,7 +217,6 @@ class Spawner:
                 raise _gone() from error
             raise
         finally:
-            os.close(descriptor)
             theirs.close()
         return agent
 
@@ -148,29 +251,5 @@ class Spawner:
         return ours
 
 
-async def _receive(channel: socket.socket) -> tuple[dict[str, Any], int]:
-    """Wait for a packet; return it, with the descriptor that came along, or -1."""
-    channel.setblocking(False)
-    while True:
-        with contextlib.suppress(BlockingIOError):
-            try:
-                content, descriptors, _, _ = socket.recv_fds(channel, _PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
-            except ConnectionError:
-                content, descriptors = b"", []
-            if not content:
-                raise _gone()
-            return json.loads(content), descriptors[0] if descriptors else -1
-        await readable(channel.fileno())
-
-
 def _gone() -> InternalError:
     return InternalError("the processes of the task were ended from outside", code="taskProcessesGone")
-
-
-def _file(content: bytes) -> int:
-    """A file of memory with this content, to be read from its beginning."""
-    descriptor = os.memfd_create("runstream", os.MFD_CLOEXEC)
-    with os.fdopen(descriptor, "wb", closefd=False) as file:
-        file.write(content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 from typing import Final
@@ -31,18 +32,12 @@ PR_CAPBSET_DROP: Final = 24
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NO_NEW_PRIVS: Final = 38
 
-_OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = (
-    428,
-    429,
-    436,
-    442,
-    444,
-    446,
-)
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR, _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 428, 429, 442, 444, 446
 """The same numbers on every architecture."""
 _MACHINE = os.uname().machine
 _SIGACTION = {"x86_64": 13, "aarch64": 134, "riscv64": 134}.get(_MACHINE)
 _KERNEL_SIGACTION_BYTES, _SIGSET_BYTES = 32, 8
+_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}.get(_MACHINE)
 _CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91}.get(_MACHINE)
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219}.get(_MACHINE)
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -55,7 +50,6 @@ _LANDLOCK_ABI_OF_SCOPES = 6
 _SCOPE_ABSTRACT_UNIX_SOCKET = 1
 _CLONE3 = 435
 _LAST_CAPABILITY = 63
-_LAST_DESCRIPTOR = 0xFFFFFFFF
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)  # once: a fork pays for each object that it makes
@@ -76,21 +70,32 @@ class _CloneArgs(ctypes.Structure):
     )
 
 
-def fork_into(group: str) -> int:
-    """Fork into a control group (its folder). Moving there afterwards waits for the whole machine, some milliseconds.
+def fork(namespaces: int = 0, group: str = "") -> int:
+    """Fork into new namespaces, and into a control group (its folder); return 0 in the child.
 
-    Only for a process of one thread: Python does not know of this fork, and need not.
+    Moving into a group afterwards waits for the whole machine, some milliseconds. Only for a process of one thread:
+    Python does not know of this fork, and need not.
     """
-    descriptor = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    flags = namespaces
+    descriptor = -1
+    if group:
+        flags |= _CLONE_INTO_CGROUP
+        descriptor = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        how = _CloneArgs(flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=descriptor)
-        return _check(_libc.syscall(_CLONE3, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))), group)
+        how = _CloneArgs(flags=flags, exit_signal=signal.SIGCHLD, cgroup=max(descriptor, 0))
+        return _check(_libc.syscall(_CLONE3, ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))), group or "clone3")
+    except OSError as error:
+        if error.errno != errno.ENOSYS or group or _CLONE is None:  # a filter that cannot look into its arguments
+            raise
+        none = ctypes.c_void_p()
+        return _check(_libc.syscall(_CLONE, ctypes.c_ulong(flags | signal.SIGCHLD), none, none, none, none), "clone")
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def setns(descriptor: int, kind: int) -> None:
-    """Enter the namespaces of a process (a pidfd), those of these kinds."""
+    """Enter a namespace of this kind, given as a descriptor of it."""
     _check(_libc.setns(descriptor, ctypes.c_int(kind)), "setns")
 
 
@@ -152,15 +157,6 @@ def attach(tree: int, path: str) -> None:
     """Attach a tree of mounts at a path."""
     flags = ctypes.c_uint(_MOVE_MOUNT_FROM_EMPTY_PATH)
     _check(_libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(path), flags), path)
-
-
-def close_others(kept: int) -> None:
-    """Close all descriptors but the standard ones and one more."""
-    for first, last in ((3, kept - 1), (kept + 1, _LAST_DESCRIPTOR)):
-        if first <= last:
-            _check(
-                _libc.syscall(_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), ctypes.c_uint(0)), "close_range"
-            )
 
 
 def drop_capabilities() -> None:

@@ -5,19 +5,19 @@ task's user namespace begins, as an unprivileged user of the machine: no process
 its mounts. As an ordinary user the user namespace comes first, since it is what allows the rest; all capabilities in it
 are dropped at the end, and the kernel locks the mounts against user namespaces that a task might make.
 
-The first process of the process namespace does nothing but be there: when it ends, the kernel ends all others.
+The first process of the process namespace is the task's agent: when it ends, the kernel ends all others. Signals of the
+task do not end it, and since it is not dumpable, no process of the task can trace it or read its memory.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import signal
 import socket
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from runstream.executor.spawner import kernel
 from runstream.executor.spawner.plan import Sandbox
@@ -39,52 +39,47 @@ _SHARED_MEMORY = "1g"
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
+NAMESPACES = (
+    ("user", kernel.CLONE_NEWUSER),
+    ("mnt", kernel.CLONE_NEWNS),
+    ("pid", kernel.CLONE_NEWPID),
+    ("ipc", kernel.CLONE_NEWIPC),
+    ("net", kernel.CLONE_NEWNET),
+)
+"""What a sandbox has of its own, by the name in /proc, in the order in which an ordinary user can enter it."""
+
+
+def new_namespaces(sandbox: Sandbox) -> int:
+    """Return the namespaces that a sandbox's first process begins in. As root it begins its user namespace later."""
+    kinds = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
+    if not sandbox.network:
+        kinds |= kernel.CLONE_NEWNET
+    return kinds if os.geteuid() == 0 else kinds | kernel.CLONE_NEWUSER
+
+
 class Boundary:
-    """The namespaces of one task, made by `enter` and `finish` in the agent's process."""
+    """The sandbox of one task, made by its first process."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, uid: int, gid: int) -> None:
+        """`uid` and `gid` are the spawner's: a new user namespace shows them only when they are mapped."""
         self._sandbox = sandbox
-        self._root = os.geteuid() == 0
-        self.init = 0
-        """The id that the first process has outside of its namespace."""
+        self._root = uid == 0
+        self._uid, self._gid = uid, gid
 
-    def enter(self) -> None:
-        """Be in the new namespaces and in the new root; the old root is still there."""
-        wanted = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
-        if not self._sandbox.network:
-            wanted |= kernel.CLONE_NEWNET
-        if self._root:
-            kernel.unshare(wanted)
-        else:
-            uid, gid = os.geteuid(), os.getegid()
-            kernel.unshare(wanted | kernel.CLONE_NEWUSER)
-            self._map_ids(uid, gid)
+    def make(self) -> int:
+        """Be in the new root as the task's user, without capabilities; return this process's id on the machine."""
+        pid = int(os.readlink("/proc/self"))  # the machine's /proc is still there
+        if not self._root:
+            self._map_ids(self._uid, self._gid)
         kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
         if not self._sandbox.network:
             _raise_loopback()
         self._build()
         kernel.pivot_root(".", ".")
-        if self._root:
-            kernel.detach(".")  # a process whose root is covered cannot begin a user namespace
-        self.init = _fork(self._be_init)
-
-    def finish(self) -> None:
-        """Leave the old root; become the task's user, without capabilities."""
+        kernel.mount("proc", "/proc", "proc", _PLAIN | kernel.MS_NOEXEC)  # only where one is seen already
         _set_root_read_only(True)
-        if not self._root:
-            kernel.detach(".")  # not before: a user namespace may mount only a /proc that it sees already
+        kernel.detach(".")  # a process whose root is covered cannot begin a user namespace
         os.chdir("/")
-        if self._root:
-            os.setgroups([])
-            handle = os.pidfd_open(self.init)
-            kernel.setns(handle, kernel.CLONE_NEWUSER)
-            os.close(handle)
-            _become(self._sandbox.inside_uid, self._sandbox.inside_uid)
-        _give_up_privileges()
-
-    def _be_init(self, tell: Callable[[], None]) -> None:
-        os.chdir("/")
-        kernel.mount("proc", "/proc", "proc", _PLAIN | kernel.MS_NOEXEC)
         if self._root:
             os.setgroups([])
             _become(self._sandbox.uid, self._sandbox.gid)
@@ -93,15 +88,7 @@ class Boundary:
             self._map_ids(self._sandbox.uid, self._sandbox.gid)
         _write("/proc/sys/user/max_user_namespaces", "0")
         _give_up_privileges()
-        kernel.scope_abstract_sockets()  # a domain of its own: no process of the task can trace this one
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
-        null = os.open("/dev/null", os.O_RDWR)
-        for descriptor in range(3):
-            os.dup2(null, descriptor)
-        tell()
-        kernel.close_others(2)
-        while True:
-            signal.pause()
+        return pid
 
     def _map_ids(self, uid: int, gid: int) -> None:
         inside = self._sandbox.inside_uid
@@ -146,17 +133,18 @@ class Boundary:
             yield inside, _tree(outside, _READ_ONLY)
 
 
-def join(handle: int, seen: Sequence[str], inside_uid: int, *, network: bool) -> None:
-    """Enter the sandbox whose first process this is (a pidfd), with more places to see there, read-only."""
+def join(namespaces: Sequence[int], seen: Sequence[str], inside_uid: int) -> None:
+    """Enter the sandbox with these namespaces, in the order of `NAMESPACES`; see more places there, read-only."""
     root = os.geteuid() == 0
+    (user, _), *others = entered = list(zip(namespaces, (kind for _, kind in NAMESPACES), strict=False))
     if root:
         os.setgroups([])
     else:
-        kernel.setns(handle, kernel.CLONE_NEWUSER)
+        kernel.setns(user, kernel.CLONE_NEWUSER)
         kernel.unshare(kernel.CLONE_NEWNS)  # copying mounts takes a mount namespace of one's own
     trees = [(path, _tree(path, _READ_ONLY)) for path in seen]
-    kinds = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
-    kernel.setns(handle, kinds if network else kinds | kernel.CLONE_NEWNET)
+    for namespace, kind in others:
+        kernel.setns(namespace, kind)
     kernel.unshare(kernel.CLONE_NEWNS)
     os.chdir("/")
     _set_root_read_only(False)
@@ -164,9 +152,11 @@ def join(handle: int, seen: Sequence[str], inside_uid: int, *, network: bool) ->
         _attach(tree, path)
     _set_root_read_only(True)
     if root:
-        kernel.setns(handle, kernel.CLONE_NEWUSER)
+        kernel.setns(user, kernel.CLONE_NEWUSER)
         _become(inside_uid, inside_uid)
     _give_up_privileges()
+    for namespace, _ in entered:
+        os.close(namespace)
 
 
 def _set_root_read_only(read_only: bool) -> None:
@@ -174,26 +164,6 @@ def _set_root_read_only(read_only: bool) -> None:
     root = os.open(".", os.O_PATH | os.O_CLOEXEC)
     kernel.change_mount(root, kernel.ATTR_RDONLY, "/", add=read_only)
     os.close(root)
-
-
-def _fork(run: Callable[[Callable[[], None]], None]) -> int:
-    """Run a function in a fork that never returns; wait until it tells that it is ready, and return its id."""
-    ours, theirs = os.pipe()
-    if (pid := os.fork()) == 0:
-        try:
-            os.close(ours)
-            run(lambda: os.close(theirs) if os.write(theirs, b"+") else None)
-        except BaseException as error:  # noqa: BLE001  (it is for the other side)
-            with contextlib.suppress(OSError):
-                os.write(theirs, describe(error).encode())
-        finally:
-            os._exit(1)
-    os.close(theirs)
-    said = os.read(ours, 4096)
-    os.close(ours)
-    if said != b"+":
-        raise OSError(said.decode(errors="replace") or "the first process of the sandbox ended")
-    return pid
 
 
 def describe(error: BaseException) -> str:
@@ -244,7 +214,7 @@ def _become(uid: int, gid: int) -> None:
 def _give_up_privileges() -> None:
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.drop_capabilities()
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # a change of user clears it, and `join` needs it
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no process of the task traces this one; a command's exec sets it
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user clears this too
 
 

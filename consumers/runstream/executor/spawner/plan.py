@@ -6,6 +6,11 @@ import marshal  # of the executor, whom the spawner trusts; and no copy of a JSO
 import os
 from typing import Any, NamedTuple
 
+COMMAND, LARGE, NEXT_TASK, NAMESPACES_WANTED = b"c", b"m", b"t", b"n"
+"""What the first byte of a packet to the spawner or to an agent says; see `runstream.executor.spawner.agent`."""
+PACKET_BYTES = 1 << 15
+"""Of a packet; what is larger goes in a file of memory (`LARGE`)."""
+
 
 class Sandbox(NamedTuple):
     """What a sandboxed task may see. Paths are absolute."""
@@ -31,12 +36,11 @@ class Sandbox(NamedTuple):
 
 
 class Join(NamedTuple):
-    """A sandbox that is there already, whose first process comes along as a descriptor."""
+    """A sandbox that is there already, whose namespaces come along as descriptors."""
 
     inside_uid: int
     seen: tuple[str, ...]
     """Places that only these commands see, read-only."""
-    network: bool
 
 
 class Plan(NamedTuple):
@@ -70,21 +74,19 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, tuple) else value
 
 
-def read_plan(descriptor: int) -> Plan:
-    """Decode the plan in a file of memory, and close it."""
-    sandbox, join, limits, cgroup = marshal.loads(_content(descriptor))  # noqa: S302  (only the executor writes it)
+def read_plan(content: bytes) -> Plan:
+    """Decode a plan."""
+    sandbox, join, limits, cgroup = marshal.loads(content)  # noqa: S302  (only the executor writes it)
     return Plan(
         Sandbox(*sandbox) if sandbox is not None else None, Join(*join) if join is not None else None, limits, cgroup
     )
 
 
-def read_command(descriptor: int) -> Command:
-    """Decode the command in a file of memory, and close it."""
-    return Command(*marshal.loads(_content(descriptor)))  # noqa: S302  (as above)
+def read_command(content: bytes) -> Command:
+    """Decode a command."""
+    return Command(*marshal.loads(content))  # noqa: S302  (as above)
 
 
-def _content(descriptor: int) -> bytes:
-    try:
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    finally:
-        os.close(descriptor)
+def content_of(descriptor: int) -> bytes:
+    """Return what is in a file of memory."""
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
