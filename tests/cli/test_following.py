@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from runstream.cli.connection import GlobalOptions, set_global_options
 from runstream.cli.screen import PlainScreen
@@ -150,7 +151,7 @@ async def test_what_ended_because_of_a_failure_comes_after_it(capfd: pytest.Capt
     logs = Logs()
     never = {"start_time": None, "end_time": None, "steps": ()}
     run = run_of(task("a", status="cancelled"), task("b", "a", status="skipped"), task("c"), task("z", status="failed"))
-    tasks = {id_: replace(one, **never) if one.status in ("cancelled", "skipped") else one  # type: ignore[arg-type]
+    tasks = {id_: replace(one, **never) if one.status in ("cancelled", "skipped") else one
              for id_, one in run.tasks.items()}  # fmt: skip
     async with asyncio.TaskGroup() as group:
         shown = output(logs, group)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.cli.graph import detail, failure_text, folded, graph_lines, graph_rows, headline, status_text, warnings
 from runstream.cli.output import timestamp
@@ -93,7 +93,7 @@ SOON = datetime(2999, 1, 1, tzinfo=UTC)
     ],
 )
 def test_which_attempt_it_is_and_what_became_of_the_last(changes: dict[str, object], word: str, said: str) -> None:
-    task = replace(TASK, **changes)  # type: ignore[arg-type]
+    task = replace(TASK, **changes)
     assert (status_text(task), detail(task)) == (word, said)
 
 

@@ -6,14 +6,12 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
-from runstream.client import Client, Maintenance, Run
-from runstream.client.operations import Instance, Part
-from runstream.client.types import Page
+from runstream.client import Client, Instance, Maintenance, Page, Part, Run
 from tests.cli.conftest import Command
 from tests.cli.test_graph import RUN, TASK
 

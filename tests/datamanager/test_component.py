@@ -13,6 +13,7 @@ from typing import NoReturn, cast
 import pytest
 from sqlalchemy import text
 
+from runstream.api import Stall
 from runstream.database import Database
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.datamanager import DataManager
@@ -22,7 +23,7 @@ from runstream.errors import InternalError
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.messaging import Questions
 from runstream.objects import ObjectStorage, PosixObjects
-from runstream.service.stalls import Consumed, Stall
+from runstream.service.stalls import Consumed
 from runstream.subjects import Subjects
 from runstream.telemetry.metrics import ARCHIVE_LAG_COMMITS, ARCHIVE_LAG_SECONDS
 from tests.datamanager.rig import DEPLOYMENT, archived, fill, logged, paths, same

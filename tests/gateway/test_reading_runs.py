@@ -6,6 +6,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from runstream.client import NewRun
@@ -146,7 +147,7 @@ async def test_the_client_reads_what_it_wrote() -> None:
         tasks = run_body()["run_config_tasks"]
         run = await client.runs.create(NewRun("/project/web/branch/main", "main", tasks))
         read = await client.runs.get(run.id)
-    assert replace(read, counter=0, sequence=0) == run  # its number was given meanwhile
+    assert msgspec.structs.replace(read, counter=0, sequence=0) == run  # its number was given meanwhile
     assert len(world.reads.asked[-1]) == 1
 
 

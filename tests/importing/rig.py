@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
+from runstream.api import ImportReport
 from runstream.commits import LogPosition
 from runstream.database import Database
 from runstream.database.epochs import Epoch, list_epochs, remember_export
@@ -18,7 +19,7 @@ from runstream.database.migrating import migrate
 from runstream.datamanager.startup import record_epoch
 from runstream.errors import RunstreamError
 from runstream.importing.epochs import ServicePlace
-from runstream.importing.importer import Imported, import_snapshot, verify_file
+from runstream.importing.importer import import_snapshot, verify_file
 from runstream.jetstream.connection import nats_connection
 from runstream.log import streams
 from runstream.log.jetstream import JetStreamLog, open_log
@@ -74,7 +75,7 @@ class Rig:
         async with self.log() as log:
             await rebuild(self.place.nats_url, log, self.database, silent)
 
-    async def run_import(self, path: Path, storage: ObjectStorage | None = None) -> Imported:
+    async def run_import(self, path: Path, storage: ObjectStorage | None = None) -> ImportReport:
         snapshot = verify_file(path, "", silent)
         return await import_snapshot(self.place, snapshot, self.parked.occupy, storage, silent)
 

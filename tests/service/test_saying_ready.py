@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from runstream.cli.executor_commands import _notes, what_runs
 from runstream.client import Executor
@@ -15,7 +15,19 @@ from runstream.service.serve_commands import say_ready
 from runstream.service.wiring import Parts
 from runstream.settings import Settings
 
-EXECUTOR = Executor("e1", "registered", ("amd64",), {}, False, True, False, 2, 0, "0.2.0", "sandboxed")
+EXECUTOR = Executor(
+    executor_id="e1",
+    state="registered",
+    archs=("amd64",),
+    labels={},
+    allow_privileged_containers=False,
+    allow_host=True,
+    allow_pod=False,
+    active_tasks_limit=2,
+    active_tasks=0,
+    version="0.2.0",
+    sandbox="sandboxed",
+)
 
 
 @pytest.mark.parametrize(("lack", "told"), [("", False), ("off", True), ("missing: no user namespaces", True)])

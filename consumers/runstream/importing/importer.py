@@ -15,13 +15,15 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import structlog
+from msgspec.structs import replace
 
+from runstream.api import ImportReport
 from runstream.database.epochs import Epoch, begin_epoch, current_epoch, last_export, list_epochs
 from runstream.errors import InternalError, RunstreamError
 from runstream.ids import new_id
@@ -81,39 +83,6 @@ class Verified:
         return sum(listed.objects for listed in self.manifest.objects)
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """The result of an import, or of a dry run."""
-
-    dry: bool
-    """True for a dry run."""
-    namespace: str
-    """Of the snapshot, like the next fields."""
-    epoch: int
-    position: str
-    created: str
-    signer: str
-    commits: int
-    events: int
-    runs: int
-    partitions: int
-    here_epoch: int
-    """The epoch served after the import; for a dry run the current one."""
-    here_partitions: int
-    replaced_commits: int
-    """Number of commits of the epoch that is no longer served."""
-    objects: int
-    """Number of objects in the snapshot."""
-    objects_added: int
-    """Number of objects that the storage did not have."""
-    parked: int
-    """Commits that could not be applied."""
-    parked_in_source: int
-    """Commits that were parked in the source."""
-    older: str
-    """The later snapshot of the same log that was imported or exported here; empty without one."""
-
-
 def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trusted: Sequence[str] = ()) -> Verified:
     """Verify a whole snapshot, called `name` in messages (default: the name of its file).
 
@@ -160,7 +129,7 @@ async def older_than(place: ServicePlace, snapshot: Verified) -> str:
     )
 
 
-async def preview_import(place: ServicePlace, snapshot: Verified) -> Imported:
+async def preview_import(place: ServicePlace, snapshot: Verified) -> ImportReport:
     """Return what an import would change, without changing anything."""
     await _require_announced(place, snapshot)
     old = await current_epoch(place.database, place.service)
@@ -170,7 +139,7 @@ async def preview_import(place: ServicePlace, snapshot: Verified) -> Imported:
 
 async def import_snapshot(
     place: ServicePlace, snapshot: Verified, occupy: Occupy, storage: ObjectStorage | None, say: OnStage
-) -> Imported:
+) -> ImportReport:
     """Replace the log by the snapshot. All or nothing.
 
     A snapshot with objects needs `storage`. Raises BadRequestError when the service is not in maintenance,
@@ -291,9 +260,9 @@ def _position(header: SnapshotHeader, manifest: Manifest) -> str:
 
 def _told(
     snapshot: Verified, old: Epoch, new: Epoch, replaced: int, stored: StoredObjects, parked: int, *, dry: bool
-) -> Imported:
+) -> ImportReport:
     header, manifest = snapshot.header, snapshot.manifest
-    return Imported(
+    return ImportReport(
         dry=dry,
         namespace=header.namespace,
         epoch=header.epoch,
@@ -338,7 +307,7 @@ class ServedImports:
             for left in self.spool.iterdir():
                 left.unlink()
 
-    async def run(self, content: AsyncIterator[bytes], name: str, say: OnStage, *, dry_run: bool) -> Imported:
+    async def run(self, content: AsyncIterator[bytes], name: str, say: OnStage, *, dry_run: bool) -> ImportReport:
         """Import an uploaded snapshot, or return what the import would change."""
         await self.require_parked()
         with self._spooled() as path:

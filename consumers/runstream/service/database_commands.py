@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated
 
+import msgspec
 import uvloop
 from cyclopts import Parameter
 
+from runstream.api import Stall
 from runstream.cli.connection import global_options, with_program
 from runstream.cli.output import Output, print_json, say
 from runstream.commits import LogPosition
@@ -32,7 +34,7 @@ from runstream.service.configuration import ServerOptions, StorageOptions, setti
 from runstream.service.connections import Connections, connected, migrated_database
 from runstream.service.progress import steps
 from runstream.service.servers import reached
-from runstream.service.stalls import Consumed, Stall
+from runstream.service.stalls import Consumed
 from runstream.settings import Settings
 from runstream.snapshots.export import parse_until
 
@@ -121,7 +123,7 @@ def _json(found: _Found) -> dict[str, object]:
         "count": rows.count,
         "differences": [str(difference) for difference in rows.differences],
         "archive": None if archive is None else asdict(archive),
-        "stalls": [asdict(stall) for stall in found.stalls],
+        "stalls": [msgspec.structs.asdict(stall) for stall in found.stalls],
     }
 
 

@@ -32,6 +32,7 @@ from cyclopts import Parameter
 from nats.aio.client import Client
 from rich.text import Text
 
+from runstream.api import Stall
 from runstream.cli.connection import global_options, with_program
 from runstream.cli.output import Column, Output, print_json, print_table
 from runstream.counting import counted
@@ -54,7 +55,7 @@ from runstream.service.configuration import ServerOptions, settings_of
 from runstream.service.data_dir import NEEDED_BYTES, holder
 from runstream.service.serve import needs_database
 from runstream.service.servers import reached
-from runstream.service.stalls import Consumed, Stall
+from runstream.service.stalls import Consumed
 from runstream.settings import Settings
 from runstream.subjects import Subjects
 

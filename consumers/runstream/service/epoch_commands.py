@@ -15,16 +15,17 @@ from typing import Annotated, Literal
 import uvloop
 from cyclopts import Parameter
 
+from runstream.api import ImportReport
 from runstream.cli.client_session import service_errors
 from runstream.cli.connection import connect, global_options, named_url, with_program
 from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp, warn
-from runstream.client.operations import ImportProgress, ImportReport
+from runstream.client import ImportProgress
 from runstream.counting import counted
 from runstream.database.epochs import Epoch
 from runstream.errors import BadRequestError
 from runstream.garbage import collect_seldom
 from runstream.importing.epochs import ListedEpoch, Occupy, ServicePlace, activate, delete, listed_epochs
-from runstream.importing.importer import Imported, Verified, import_snapshot, older_than, preview_import, verify_file
+from runstream.importing.importer import Verified, import_snapshot, older_than, preview_import, verify_file
 from runstream.jetstream.connection import nats_connection
 from runstream.maintenance.occupation import maintained_service
 from runstream.maintenance.request import SERVICE
@@ -114,7 +115,7 @@ def import_command(
         _told(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
 
 
-def _told(done: Imported | ImportReport, output: str) -> None:
+def _told(done: ImportReport, output: str) -> None:
     if isinstance(done, ImportReport) and done.older:  # a local import has warned before it began
         warn(f"warning: {done.older}")
     if output == "json":
@@ -173,7 +174,7 @@ def _no_merging() -> BadRequestError:
     )
 
 
-async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Imported:
+async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> ImportReport:
     async with reached(settings) as (complete, _), connected_place(complete) as (place, occupy):
         if older := await older_than(place, snapshot):
             warn(f"warning: {older}")
@@ -184,7 +185,7 @@ async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> Impor
             return await import_snapshot(place, snapshot, occupy, storage, tell)
 
 
-def lines_of(done: Imported | ImportReport) -> list[str]:
+def lines_of(done: ImportReport) -> list[str]:
     """Return what was imported, or would be, as lines for people."""
     where = f"{done.namespace}, {done.position}, exported {done.created}"
     signed = f", signed by {done.signer}" if done.signer else ", not signed"

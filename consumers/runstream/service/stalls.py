@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeAlias
 
 import structlog
+from msgspec.structs import asdict
 from sqlalchemy import select
 
+from runstream.api import Stall
 from runstream.commits import Position
 from runstream.database import Database
 from runstream.datamanager.archive import Archive
@@ -44,31 +46,6 @@ _PARTS = {"projection": "scheduler", "archive": "datamanager"}
 log = structlog.get_logger()
 
 Consumer: TypeAlias = Literal["projection", "archive"]
-
-
-@dataclass(frozen=True, slots=True)
-class Stall:
-    """A consumer that stands still in one partition."""
-
-    component: Consumer
-    kind: Literal["parked", "behind"]
-    """`parked`: some commits are left out, the others are applied. `behind`: none is applied."""
-    partition: int
-    position: str
-    """EPOCH/PARTITION/SEQUENCE of the first pending commit."""
-    since: datetime
-    commits: int
-    """Number of pending commits."""
-    why: str
-    todo: str
-
-    def __str__(self) -> str:
-        state = "has parked commits" if self.kind == "parked" else "stands still"
-        since = f"{self.since:%Y-%m-%d %H:%M:%S}"
-        return (
-            f"the {self.component} of partition {self.partition} {state} at {self.position} since {since} UTC "
-            f"({self.commits} waiting): {self.why}"
-        )
 
 
 @dataclass(frozen=True, slots=True)

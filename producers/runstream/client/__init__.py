@@ -10,20 +10,17 @@ writes with an idempotency key, are retried when the connection fails or the ser
 writes never are. A followed log that breaks off is resumed at the next byte.
 """
 
-from runstream.client.client import Client
-from runstream.client.errors import ClientError, ConnectionFailedError
-from runstream.client.operations import ImportProgress, ImportReport, Instance, Maintenance, ModeChange, Part
-from runstream.client.types import (
+from runstream.api import (
     Attempt,
-    Commit,
     ConfigWarning,
-    CreatedRuns,
     Depend,
-    Event,
     Executor,
-    Inputs,
-    NewRun,
+    ImportReport,
+    Instance,
+    Maintenance,
+    ModeChange,
     Page,
+    Part,
     Readiness,
     Reason,
     Restart,
@@ -33,12 +30,15 @@ from runstream.client.types import (
     RunSummary,
     Service,
     SkippedRun,
-    Source,
     Stall,
     Step,
     Task,
     Why,
 )
+from runstream.client.client import Client
+from runstream.client.errors import ClientError, ConnectionFailedError
+from runstream.client.operations import ImportProgress
+from runstream.client.types import Commit, CreatedRuns, Event, Inputs, NewRun, Source
 
 __all__ = [
     "Attempt",

@@ -11,12 +11,12 @@ from typing import Self
 
 import httpx2
 
+from runstream.api import Readiness, Service
 from runstream.client.errors import ClientError
 from runstream.client.following import Events, Logs
 from runstream.client.operations import Executors, MaintenanceMode, Snapshots
 from runstream.client.runs import Runs
 from runstream.client.session import WAIT_SECONDS, Session, Waiting, silent
-from runstream.client.types import Readiness, Service
 
 
 class Client:

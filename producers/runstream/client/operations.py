@@ -5,27 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from datetime import datetime
 from urllib.parse import quote
 
 import httpx2
 import msgspec
 
+from runstream.api import Executor, ExecutorList, ImportReport, Maintenance
 from runstream.client.errors import ConnectionFailedError
 from runstream.client.session import Session, Stream, decoded, lines_of, refusal
-from runstream.client.types import Executor
 
 STATUS_WAIT_SECONDS = 20.0
 """How long one request waits for a change of the status."""
 _SILENCE_SECONDS = 60.0
 _NDJSON = {"Accept": "application/x-ndjson"}
 _IMPORT_CONTINUES = "it continues at the service: follow it again, or see `runstream epochs list`"
-
-
-@dataclass(frozen=True, slots=True)
-class _ExecutorsAnswer:
-    executors: tuple[Executor, ...]
 
 
 class Executors:
@@ -36,7 +29,7 @@ class Executors:
 
     async def list(self) -> tuple[Executor, ...]:
         """Return all executors that were not deleted, by id."""
-        return (await self._session.read("/executors", _ExecutorsAnswer)).executors
+        return (await self._session.read("/executors", ExecutorList)).executors
 
     async def drain(self, executor_id: str) -> None:
         """Give an executor no new tasks; its running ones continue. Raises ClientError (not-exist)."""
@@ -53,65 +46,6 @@ class Executors:
     async def delete(self, executor_id: str) -> None:
         """Remove an executor; its unfinished tasks fail once it is found to be gone. Raises ClientError (not-exist)."""
         await self._session.write("DELETE", f"/executors/{quote(executor_id, safe='')}", None, type(None))
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One component of a process."""
-
-    doing: str
-    """starting, running, draining, parked or stopping."""
-    under_way: int
-    """Tasks or requests that have to end before it is parked."""
-
-
-class Instance(msgspec.Struct, frozen=True):
-    """One process of the deployment."""
-
-    id: str
-    components: tuple[str, ...]
-    host: str
-    pid: int
-    version: str
-    state: str
-    """running, requested, draining, parked, resumed or lost."""
-    last_state: str
-    since: datetime | None
-    parked: bool
-    epoch: int
-    parts: dict[str, Part]
-    positions: dict[str, int]
-
-
-class ModeChange(msgspec.Struct, frozen=True):
-    """One change of the mode: maintenance was enabled or disabled."""
-
-    enabled: bool
-    by: str
-    why: str
-    at: datetime
-
-
-class Maintenance(msgspec.Struct, frozen=True, rename={"requested": "RequestedStatus", "current": "CurrentStatus"}):
-    """The maintenance status of one service: the requested mode, and the state of each process."""
-
-    requested: bool
-    current: bool
-    """Whether the process that answered is parked."""
-    service: str
-    parked: bool
-    """Whether all processes that are not lost are parked."""
-    by: str
-    reason: str
-    since: datetime | None
-    deadline: datetime | None
-    instances: tuple[Instance, ...]
-    history: tuple[ModeChange, ...]
-    tag: str
-
-    @property
-    def resumed(self) -> bool:
-        """True when maintenance is over and all processes that are not lost work."""
-        return not self.requested and all(one.state in ("running", "lost") for one in self.instances)
 
 
 class _ModeRequest(msgspec.Struct, omit_defaults=True):
@@ -152,33 +86,6 @@ class MaintenanceMode:
 
 def _maintenance_path(service: str) -> str:
     return f"/maintenance/{quote(service, safe='')}"
-
-
-class ImportReport(msgspec.Struct, frozen=True):
-    """The result of an import, or of its dry run; the first fields describe the snapshot."""
-
-    dry: bool
-    namespace: str
-    epoch: int
-    position: str
-    created: str
-    signer: str
-    commits: int
-    events: int
-    runs: int
-    partitions: int
-    here_epoch: int
-    """The epoch that is served after the import; for a dry run, the one that is served now."""
-    here_partitions: int
-    replaced_commits: int
-    objects: int
-    objects_added: int
-    parked: int
-    """Commits that could not be applied."""
-    parked_in_source: int = 0
-    """Commits that could not be applied where the snapshot was exported."""
-    older: str = ""
-    """A later snapshot of the same log that was imported or exported at the service; empty without one."""
 
 
 class ImportProgress(msgspec.Struct, frozen=True):

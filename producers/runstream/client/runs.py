@@ -7,23 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
+from runstream.api import ConfigWarning, Page, Run, RunPhase, RunResult, RunSummary, SkippedRun, Why
 from runstream.client.errors import ClientError
 from runstream.client.session import Session
-from runstream.client.types import (
-    NO_SOURCE,
-    ConfigWarning,
-    CreatedRuns,
-    Inputs,
-    NewRun,
-    Page,
-    Run,
-    RunPhase,
-    RunResult,
-    RunSummary,
-    SkippedRun,
-    Source,
-    Why,
-)
+from runstream.client.types import NO_SOURCE, CreatedRuns, Inputs, NewRun, Source
 
 MAX_PAGE = 40
 _CHANGES = 10

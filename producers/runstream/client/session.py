@@ -14,8 +14,8 @@ from typing import Any, Generic, Self, TypeVar
 import httpx2
 import msgspec
 
+from runstream.api import ErrorEntry, Readiness
 from runstream.client.errors import ClientError, ConnectionFailedError
-from runstream.client.types import Readiness
 
 T = TypeVar("T")
 
@@ -166,17 +166,6 @@ class Stream(Generic[T]):
     def __del__(self) -> None:
         if self._loop is not None:  # started, and not closed
             self._streams.leave(self._items, self._loop)
-
-
-class _Entry(msgspec.Struct):
-    """One entry of an error's body."""
-
-    code: str = ""
-    message: str = ""
-    hint: str = ""
-    kind: str = ""
-    details: Any = None
-    chain: list[str] = []
 
 
 class Session:
@@ -358,7 +347,7 @@ def decoded(content: bytes, answer: httpx2.Response, kind: type[T]) -> T:
 def refusal(content: bytes, answer: httpx2.Response) -> ClientError:
     """Return the error that a response carries."""
     try:
-        entries = msgspec.json.decode(content, type=list[_Entry])
+        entries = msgspec.json.decode(content, type=list[ErrorEntry])
     except (ValueError, RecursionError):
         entries = []  # a proxy's response: all there is, is its status
     if not entries:

@@ -18,6 +18,7 @@ from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.reads import PastRuns, Reads
 from runstream.gateway.requests import decoded, read_content
+from runstream.gateway.responses import SCHEMA_NAMES
 from runstream.gateway.runs.actions import Actions
 from runstream.gateway.runs.create import RunCreation
 from runstream.gateway.runs.idempotency import IdempotencyKey, idempotency_key
@@ -159,13 +160,16 @@ def documented(body: type | None, *answered: type | None, statuses: tuple[int, .
     """Return the OpenAPI entry of a route with these request and response models, which `openapi` describes."""
     extra: dict[str, Any] = {}
     if body is not None:
-        schema = {"$ref": f"#/components/schemas/{body.__name__}"}
-        extra["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": schema}}}
-    schemas = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in answered if one is not None]
+        extra["requestBody"] = {"required": True, "content": {JSON_TYPE: {"schema": _reference(body)}}}
+    schemas = [_reference(one) for one in answered if one is not None]
     if schemas:
         content = {JSON_TYPE: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
         extra["responses"] = {str(status): {"description": _DONE[status], "content": content} for status in statuses}
     return extra
+
+
+def _reference(kind: type) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{SCHEMA_NAMES.get(kind.__name__, kind.__name__)}"}
 
 
 _DONE = {200: "done", 201: "created"}

@@ -12,6 +12,7 @@ import structlog
 from cachetools import LRUCache
 from msgspec.structs import asdict
 
+from runstream.api import Step, Task
 from runstream.commits import Commit, LogPosition, StoredCommit
 from runstream.database.runs import ReadRun
 from runstream.domain.run import RunPhase
@@ -26,7 +27,7 @@ from runstream.events.run import (
 )
 from runstream.gateway.errors import error_entry
 from runstream.gateway.reads import PastRuns
-from runstream.gateway.responses import RunTaskShape, StepShape, run_answer
+from runstream.gateway.responses import run_answer
 from runstream.gateway.streaming import SendBytes
 from runstream.log.port import Log
 from runstream.log.tail import TailedMessage, TailScope, Take, tail
@@ -193,7 +194,7 @@ def run_data(read: ReadRun) -> dict[str, object]:
     }
 
 
-def _task(task: RunTaskShape) -> dict[str, object]:
+def _task(task: Task) -> dict[str, object]:
     return {
         **{name: getattr(task, name) for name in _TASK},
         "depends": {key: asdict(depend) for key, depend in task.depends.items()},
@@ -202,5 +203,5 @@ def _task(task: RunTaskShape) -> dict[str, object]:
     }
 
 
-def _step(step: StepShape) -> dict[str, object]:
+def _step(step: Step) -> dict[str, object]:
     return {name: getattr(step, name) for name in _STEP}

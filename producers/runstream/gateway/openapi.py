@@ -9,12 +9,13 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from runstream import api
 from runstream.gateway import requests, responses
 from runstream.gateway.errors import JSON_TYPE
 from runstream.gateway.middleware import OPEN_PATHS
 from runstream.gateway.requests import MaintenanceBody
 from runstream.limits import MAX_GROUP_BYTES, MAX_WORD_BYTES
-from runstream.maintenance.instances import MaintenanceAnswer
+from runstream.maintenance.records import Doing
 from runstream.maintenance.request import SERVICES
 
 _SHAPES: tuple[type[msgspec.Struct], ...] = (
@@ -25,15 +26,19 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     requests.ExecutorActionBody,
     responses.RunAnswer,
     responses.RunsCreatedAnswer,
-    responses.RunsAnswer,
-    responses.ExecutorsAnswer,
+    api.Page,
+    api.ExecutorList,
     responses.ActionAnswer,
-    responses.WhyAnswer,
-    responses.VersionAnswer,
-    responses.ErrorShape,
+    api.Why,
+    api.Service,
+    api.ErrorEntry,
     MaintenanceBody,
-    MaintenanceAnswer,
+    api.Maintenance,
 )
+_OPTIONAL = frozenset({("Why", "omitted"), ("ErrorEntry", "chain"), ("Part", "under_way"), ("Maintenance", "tag")})
+"""Fields that a service may leave out."""
+_TEXTS = frozenset({"RunPhase", "RunResult"})
+"""Enumerations that are described as texts."""
 
 
 _OF_FASTAPI = frozenset({"HTTPValidationError", "ValidationError"})
@@ -45,7 +50,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         components = document.setdefault("components", {})
-        _, shapes_by_name = msgspec.json.schema_components(_SHAPES, ref_template="#/components/schemas/{name}")
+        shapes_by_name = _schemas()
         known = {name: schema for name, schema in components.get("schemas", {}).items() if name not in _OF_FASTAPI}
         components["schemas"] = known | shapes_by_name
         components["securitySchemes"] = {
@@ -59,6 +64,41 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 _complete(path, operation)
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _schemas() -> dict[str, Any]:
+    """Return the schemas of requests and responses under their released names."""
+    _, found = msgspec.json.schema_components((*_SHAPES, Doing), ref_template="#/components/schemas/{name}")
+    schemas: dict[str, Any] = {}
+    for name, schema in found.items():
+        if name not in _TEXTS:
+            kind = getattr(api, name, None)
+            if isinstance(kind, type) and issubclass(kind, api.Answer):
+                _require_all(name, schema)
+            released = responses.SCHEMA_NAMES.get(name, name)
+            schemas.setdefault(released, _released({**schema, "title": released}))
+    return schemas
+
+
+def _require_all(name: str, schema: dict[str, Any]) -> None:
+    """Say that each field is sent: defaults are those of the client."""
+    schema["required"] = [field for field in schema["properties"] if (name, field) not in _OPTIONAL]
+    for field, described in schema["properties"].items():
+        if (name, field) not in _OPTIONAL:
+            described.pop("default", None)
+
+
+def _released(schema: Any) -> Any:
+    """Return a schema that refers to others by their released names."""
+    if isinstance(schema, list):
+        return [_released(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        released = responses.SCHEMA_NAMES.get(name, name)
+        return {"type": "string"} if name in _TEXTS else {"$ref": f"#/components/schemas/{released}"}
+    return {key: _released(value) for key, value in schema.items() if key != "type" or "enum" not in schema}
 
 
 def _complete(path: str, operation: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 
+from runstream import api
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import last_message
 from runstream.leases import Lease, LeaseBucket, LeaseChange, LeaseWatch, open_leases
@@ -31,13 +32,12 @@ from runstream.maintenance.mode import Mode
 from runstream.maintenance.records import (
     Doing,
     InstanceRecord,
-    PartRecord,
     ServiceRecord,
     State,
     decode_record,
     encode_record,
 )
-from runstream.maintenance.request import Change, MaintenanceControl, Requested, decode_requested, maintenance_key
+from runstream.maintenance.request import MaintenanceControl, Requested, decode_requested, maintenance_key
 from runstream.release import version
 from runstream.settings import Settings
 
@@ -372,50 +372,6 @@ def _id(key: str) -> str:
     return key.removeprefix(LAST)
 
 
-class InstanceShape(msgspec.Struct, frozen=True):
-    """One instance, as the API shows it."""
-
-    id: str
-    components: tuple[str, ...]
-    host: str
-    pid: int
-    version: str
-    state: str
-    """running, requested, draining, parked, resumed or lost."""
-    last_state: str
-    """The state of its last record; of a lost instance, its state before."""
-    since: datetime | None
-    """Start of that state."""
-    parked: bool
-    """Whether it is parked for the current request, or was when it was lost."""
-    epoch: int
-    parts: dict[str, PartRecord]
-    positions: dict[int, int]
-
-
-class MaintenanceAnswer(
-    msgspec.Struct, frozen=True, rename={"requested": "RequestedStatus", "current": "CurrentStatus"}
-):
-    """The maintenance of one service, as the API shows it."""
-
-    requested: bool
-    """Whether maintenance is requested."""
-    current: bool
-    """Whether the answering process is parked."""
-    service: str
-    parked: bool
-    """Whether all instances that are not lost are parked."""
-    by: str
-    reason: str
-    since: datetime | None
-    deadline: datetime | None
-    instances: list[InstanceShape]
-    history: list[Change]
-    """The last changes, oldest first."""
-    tag: str = ""
-    """Changes when anything but a position changes."""
-
-
 class Overview:
     """The source of answers about maintenance of the services of this process."""
 
@@ -426,7 +382,7 @@ class Overview:
         self.ending = asyncio.Event()
         """Set when the process stops, so that no request waits any longer."""
 
-    async def status(self, service: str, *, unlike: str = "", seconds: float = 0.0) -> MaintenanceAnswer:
+    async def status(self, service: str, *, unlike: str = "", seconds: float = 0.0) -> api.Maintenance:
         """Return the answer; while its tag is `unlike`, wait up to `seconds` for another. Raise UnavailableError."""
         answer = await self._answer(service)
         try:
@@ -442,19 +398,19 @@ class Overview:
             pass  # nothing has changed: return the same answer
         return answer
 
-    async def _answer(self, service: str) -> MaintenanceAnswer:
+    async def _answer(self, service: str) -> api.Maintenance:
         requested = await self.control.requested(service)
         return _tagged(answer_of(service, requested, self.roster.known, self._modes[service].state))
 
 
 def answer_of(
     service: str, requested: Requested | None, known: tuple[KnownInstance, ...], own: State
-) -> MaintenanceAnswer:
+) -> api.Maintenance:
     """Return the answer, without its tag."""
     request = requested.id if requested is not None else ""
     shapes = [_instance(one, service, request) for one in known if one.state(service) is not None]
     enabled = requested is not None and requested.enabled
-    return MaintenanceAnswer(
+    return api.Maintenance(
         requested=enabled,
         current=own is State.PARKED,
         service=service,
@@ -463,14 +419,14 @@ def answer_of(
         reason=requested.why if requested is not None else "",
         since=requested.since if requested is not None else None,
         deadline=requested.deadline if requested is not None else None,
-        instances=shapes,
-        history=list(requested.history) if requested is not None else [],
+        instances=tuple(shapes),
+        history=requested.history if requested is not None else (),
     )
 
 
-def _instance(known: KnownInstance, service: str, request: str) -> InstanceShape:
+def _instance(known: KnownInstance, service: str, request: str) -> api.Instance:
     record, of = known.record, known.record.services.get(service)
-    return InstanceShape(
+    return api.Instance(
         id=record.id,
         components=record.components,
         host=record.host,
@@ -481,12 +437,12 @@ def _instance(known: KnownInstance, service: str, request: str) -> InstanceShape
         since=of.since if of is not None else None,
         parked=known.is_parked(service, request),
         epoch=of.epoch if of is not None else 0,
-        parts=of.parts if of is not None else {},
+        parts={name: api.Part(part.doing, part.under_way) for name, part in of.parts.items()} if of is not None else {},
         positions=of.positions if of is not None else {},
     )
 
 
-def _tagged(answer: MaintenanceAnswer) -> MaintenanceAnswer:
-    still = [msgspec.structs.replace(instance, positions={}) for instance in answer.instances]
+def _tagged(answer: api.Maintenance) -> api.Maintenance:
+    still = tuple(msgspec.structs.replace(instance, positions={}) for instance in answer.instances)
     content = msgspec.json.encode(msgspec.structs.replace(answer, instances=still))
     return msgspec.structs.replace(answer, tag=hashlib.blake2b(content, digest_size=12).hexdigest())

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 
+from runstream.api import ModeChange
 from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
 from runstream.jetstream.api import WRONG_SEQUENCE, ApiError, UnavailableError, last_message, publish
 
@@ -32,16 +33,6 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One change: maintenance enabled or disabled."""
-
-    enabled: bool
-    by: str
-    why: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Requested:
     """The current request: whether maintenance is enabled, since when, by whom and why."""
 
@@ -55,7 +46,7 @@ class Requested:
     """When executors stop the tasks that still run; None lets the tasks end."""
     occupied: str = ""
     """The id of the occupation that needs the maintenance; only its lease says whether it still lasts."""
-    history: tuple[Change, ...] = ()
+    history: tuple[ModeChange, ...] = ()
     """The last changes, this one included, oldest first."""
 
 
@@ -90,7 +81,7 @@ def disabled(before: Requested | None, order: Order) -> Requested:
 
 
 def _changed(before: Requested | None, order: Order, *, enabled: bool) -> Requested:
-    change = Change(enabled, order.by, order.why, order.at)
+    change = ModeChange(enabled, order.by, order.why, order.at)
     history = (*(before.history if before is not None else ()), change)[-HISTORY:]
     return Requested(order.id, enabled, order.by, order.why, order.at, order.deadline, "", history)
 

@@ -17,13 +17,14 @@ from fastapi import APIRouter, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runstream.api import Maintenance
 from runstream.errors import BadRequestError, NotExistError
 from runstream.gateway.context import Flag, documented, flag, json_response
 from runstream.gateway.requests import MaintenanceBody, read_body
 from runstream.gateway.streaming import JSON_LINES, BackgroundJob, LiveResponse, ReportProgress, Writer
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
-from runstream.maintenance.instances import MaintenanceAnswer, Overview
+from runstream.maintenance.instances import Overview
 from runstream.maintenance.request import Order, require_author_and_reason, require_service
 from runstream.runconfig.amounts import parse_duration
 
@@ -35,11 +36,11 @@ def maintenance_routes(overview: Overview) -> APIRouter:
     """Return the routes of maintenance mode of each service; without a name, of `runs`."""
     router = APIRouter(tags=["maintenance"])
     control = overview.control
-    documentation = documented(MaintenanceBody, MaintenanceAnswer)
+    documentation = documented(MaintenanceBody, Maintenance)
     documentation["requestBody"]["required"] = False
 
-    @router.get("/maintenance", openapi_extra=documented(None, MaintenanceAnswer))
-    @router.get("/maintenance/{service}", openapi_extra=documented(None, MaintenanceAnswer))
+    @router.get("/maintenance", openapi_extra=documented(None, Maintenance))
+    @router.get("/maintenance/{service}", openapi_extra=documented(None, Maintenance))
     async def status(
         service: str = "runs",
         unlike: Annotated[

@@ -17,6 +17,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runstream.api import ConfigWarning, Page, Reason, Why
 from runstream.commits import parse_point
 from runstream.counting import counted
 from runstream.database.runs import DEFAULT_LIMIT, MAX_LIMIT, ReadRun, RunPage, RunQuery
@@ -37,18 +38,7 @@ from runstream.events.run import RunEvent, RunResult
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
 from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
-from runstream.gateway.responses import (
-    APPROVERS,
-    ActionAnswer,
-    ReasonShape,
-    RunAnswer,
-    RunsAnswer,
-    RunsCreatedAnswer,
-    WarningShape,
-    WhyAnswer,
-    run_answer,
-    run_summary,
-)
+from runstream.gateway.responses import APPROVERS, ActionAnswer, RunAnswer, RunsCreatedAnswer, run_answer, run_summary
 from runstream.gateway.runs.actions import parse_token, update_token
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.runs.prepare import prepare_run, prepare_runs
@@ -89,8 +79,8 @@ def creating_routes(context: GatewayContext) -> APIRouter:
         requested = await prepare_runs(body, context.configs, await context.offers())
         created = await context.creation.create_all(requested.runs, key)
         runs = [run_answer(one.run, one.config, {}) for one in created]
-        warnings = [WarningShape(one.path, one.line or None, one.message, one.hint) for one in requested.warnings]
-        shape = RunsCreatedAnswer(runs, requested.skipped, warnings)
+        warnings = tuple(ConfigWarning(one.path, one.line or None, one.message, one.hint) for one in requested.warnings)
+        shape = RunsCreatedAnswer(runs, tuple(requested.skipped), warnings)
         return json_response(shape, status=_status(created), positions=[one.position for one in created])
 
     return router
@@ -130,7 +120,7 @@ def run_routes(context: GatewayContext) -> APIRouter:
     """Return the routes that get and list runs."""
     router = APIRouter(tags=["runs"])
 
-    @router.get("/runs", openapi_extra=documented(None, RunsAnswer))
+    @router.get("/runs", openapi_extra=documented(None, Page))
     async def list_runs(
         at_least: AtLeast,
         group: Groups = [],  # noqa: B006  FastAPI copies it
@@ -184,7 +174,7 @@ def group_routes(context: GatewayContext) -> APIRouter:
     """Return the routes of a group's runs; the group is one escaped segment of the path."""
     router = APIRouter(tags=["runs"])
 
-    @router.get("/runs/group/{escaped_group:path}", openapi_extra=documented(None, RunsAnswer, RunAnswer))
+    @router.get("/runs/group/{escaped_group:path}", openapi_extra=documented(None, Page, RunAnswer))
     async def by_group(
         request: Request,
         at_least: AtLeast,
@@ -219,7 +209,7 @@ def group_routes(context: GatewayContext) -> APIRouter:
 
 
 def _page(page: RunPage, next_start: int | None, cursor: str) -> Response:
-    shape = RunsAnswer([run_summary(run) for run in page.runs], next_start, cursor)
+    shape = Page(tuple(run_summary(run) for run in page.runs), next_start, cursor)
     headers = {"X-Agola-HasMore": str(bool(cursor)).lower(), "X-Agola-Cursor": cursor}
     return json_response(shape, headers=headers)
 
@@ -254,7 +244,7 @@ def why_routes(context: GatewayContext) -> APIRouter:
     """Return the route that explains why a run waits."""
     router = APIRouter(tags=["runs"])
 
-    @router.get("/runs/{run_id}/why", openapi_extra=documented(None, WhyAnswer))
+    @router.get("/runs/{run_id}/why", openapi_extra=documented(None, Why))
     async def why(run_id: str) -> Response:
         """Return why a run waits, as the scheduler that decides about it explains it."""
         return json_response(_shape(run_id, await context.explainer.why(run_id)))
@@ -267,13 +257,13 @@ def in_maintenance(method: str, path: str, reason: str) -> Response | None:
     match = _PATH.fullmatch(path)
     if match is None or method != "GET":
         return None
-    found = ReasonShape("maintenance", f"the service is in maintenance{reason}: nothing is decided", [], {})
-    return json_response(WhyAnswer(match[1], "", "", [found]))
+    found = Reason("maintenance", f"the service is in maintenance{reason}: nothing is decided", (), {})
+    return json_response(Why(match[1], "", "", (found,)))
 
 
-def _shape(run_id: str, found: Explanation) -> WhyAnswer:
-    reasons = [ReasonShape(one.code, one.message, list(one.tasks), one.details) for one in found.reasons]
-    return WhyAnswer(run_id, found.phase.value, found.result.value, reasons, found.omitted)
+def _shape(run_id: str, found: Explanation) -> Why:
+    reasons = tuple(Reason(one.code, one.message, one.tasks, one.details) for one in found.reasons)
+    return Why(run_id, found.phase.value, found.result.value, reasons, found.omitted)
 
 
 MAX_ANNOTATIONS_BYTES = 16 << 10

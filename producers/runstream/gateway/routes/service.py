@@ -7,9 +7,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from runstream.api import ExecutorList, Service
 from runstream.gateway.context import AtLeast, GatewayContext, documented, json_response, no_content
 from runstream.gateway.requests import ExecutorActionBody
-from runstream.gateway.responses import ExecutorsAnswer, VersionAnswer, executor_shape
+from runstream.gateway.responses import executor_shape
 from runstream.release import version
 
 
@@ -17,12 +18,12 @@ def executor_routes(context: GatewayContext) -> APIRouter:
     """Return the routes that list, drain and delete executors."""
     router = APIRouter(tags=["executors"])
 
-    @router.get("/executors", openapi_extra=documented(None, ExecutorsAnswer))
+    @router.get("/executors", openapi_extra=documented(None, ExecutorList))
     async def list_executors(at_least: AtLeast) -> Response:
         """Return all executors that are not deleted, by id, lost ones included."""
         records = await context.reads.executors(at_least)
         seen = await context.sightings.seen() if context.sightings is not None else {}
-        return json_response(ExecutorsAnswer([executor_shape(one, seen.get(one.executor.id)) for one in records]))
+        return json_response(ExecutorList(tuple(executor_shape(one, seen.get(one.executor.id)) for one in records)))
 
     @router.put("/executors/{executor_id}/actions", status_code=204, openapi_extra=documented(ExecutorActionBody, None))
     async def act(executor_id: str, request: Request) -> Response:
@@ -45,13 +46,11 @@ def service_routes(context: GatewayContext) -> APIRouter:
     """Return the route of the service's version."""
     router = APIRouter(tags=["service"])
 
-    @router.get("/version", openapi_extra=documented(None, VersionAnswer))
+    @router.get("/version", openapi_extra=documented(None, Service))
     async def get_version() -> Response:
         """Return the service's version and its log. Needs no token."""
         log = context.log
-        return json_response(
-            VersionAnswer("runstream", version(), context.settings.namespace, log.epoch, log.partitions)
-        )
+        return json_response(Service("runstream", version(), context.settings.namespace, log.epoch, log.partitions))
 
     return router
 

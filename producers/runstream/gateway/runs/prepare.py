@@ -15,6 +15,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from runstream.api import SkippedRun
 from runstream.domain.executor import Demand, Offer, demand_of, lacks, listed, needed
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
@@ -42,7 +43,6 @@ from runstream.gateway.requests import (
     TaskBody,
     converted,
 )
-from runstream.gateway.responses import SkippedRunShape
 from runstream.gateway.runs.create import PreparedRun
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS, require_group
 from runstream.runconfig import (
@@ -262,7 +262,7 @@ class PreparedRuns:
     """The runs of a file: those to create, those that are skipped, and warnings."""
 
     runs: list[PreparedRun]
-    skipped: list[SkippedRunShape]
+    skipped: list[SkippedRun]
     warnings: list[Problem]
 
 
@@ -303,14 +303,14 @@ def _matching(
     annotations = _annotations(body, context) | body.annotations
     skip_all = bool(skip_mark(body.message))
     runs: list[PreparedRun] = []
-    skipped: list[SkippedRunShape] = []
+    skipped: list[SkippedRun] = []
     for run in run_configs(parsed, context, variables, environment=body.environment, priority=body.priority):
         if run.matches and not skip_all:
             _require_sources(run.config, body)
             require_fitting_environment(run.config)
             runs.append(PreparedRun(group, run.config, annotations, ()))
         else:
-            skipped.append(SkippedRunShape(run.name, "ci_skip" if skip_all else "when"))
+            skipped.append(SkippedRun(run.name, "ci_skip" if skip_all else "when"))
     cannot_run = capability_warnings((run.config for run in runs), offers)
     warnings = [*parsed.warnings, *notices(parsed, pods=not offers), *cannot_run, *inputs.warnings]
     return PreparedRuns(runs, skipped, warnings)

@@ -1,0 +1,425 @@
+"""What the API answers: one struct for each thing, which the gateway sends, OpenAPI describes and the client returns.
+
+Times are in UTC; None for what has not happened yet. The client also understands an older service, so a field that came
+later has a default, and a newer one, so a text with few values is no enumeration. A service sends every field, and
+OpenAPI says so (`runstream.gateway.openapi`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+
+class RunPhase(StrEnum):
+    """The phase of a run."""
+
+    SETUP_ERROR = "setuperror"
+    QUEUED = "queued"
+    CANCELLED = "cancelled"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class RunResult(StrEnum):
+    """The result of a run; it can be known while tasks still run."""
+
+    UNKNOWN = "unknown"
+    STOPPED = "stopped"
+    SUCCESS = "success"
+    FAILED = "failed"
+
+
+def _one_of(*values: str) -> Meta:
+    return Meta(extra_json_schema={"enum": sorted(values)})
+
+
+class Answer(Struct, frozen=True, gc=False):
+    """The base of all that the API answers."""
+
+
+class Depend(Answer, frozen=True):
+    """A task (by its id) that a task waits for, and the outcomes that let it run."""
+
+    task_id: str
+    conditions: tuple[str, ...]
+
+
+class Step(Answer, frozen=True):
+    """The state of a step."""
+
+    name: str
+    phase: str
+    """notstarted, cancelled, running, stopped, success or failed."""
+    log_phase: str
+    """`finished` once its log is stored."""
+    exit_status: int | None
+    start_time: datetime | None
+    end_time: datetime | None
+    timedout: Annotated[str, _one_of("", "timeout", "no_output")] = ""
+    """The limit of its own that it exceeded."""
+    warnings: tuple[str, ...] = ()
+    """What a successful step did not find, such as files for its patterns."""
+
+
+class Attempt(Answer, frozen=True):
+    """A failed attempt at a task, which another attempt followed."""
+
+    attempt: int
+    failure: Annotated[str, _one_of("failure", "lost", "timeout")]
+    executor_task_id: str
+    executor_id: str
+    fail_error: str
+    setup_step: Step
+    steps: tuple[Step, ...]
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+class Task(Answer, frozen=True, kw_only=True):
+    """A task of a run."""
+
+    id: str
+    name: str
+    level: int
+    """0 for a task without dependencies."""
+    depends: dict[str, Depend]
+    """By the id of the task that it depends on."""
+    status: str
+    """notstarted, skipped, cancelled, running, stopped, success or failed."""
+    kept: bool
+    """Whether a restart kept it: id, outcome, logs and archives are those of the earlier run."""
+    timedout: bool
+    failure: Annotated[str, _one_of("", "failure", "lost", "timeout")] = ""
+    """How its last attempt failed; empty when it did not."""
+    attempt: int = 1
+    """The number of its last attempt, from 1, which the other fields describe."""
+    max_attempts: int = 1
+    not_before: datetime | None = None
+    """When its last attempt may begin, if it has to wait."""
+    attempts: tuple[Attempt, ...] = ()
+    """Attempts before the last."""
+    annotations: dict[str, str] = field(default_factory=dict)
+    skip: bool
+    waiting_approval: bool
+    approved: bool
+    approval_time: datetime | None
+    executor_task_id: str = ""
+    executor_id: str
+    fail_error: str
+    """Why it failed, when the cause is not a step."""
+    workspace_archives: tuple[int, ...] = ()
+    setup_step: Step
+    steps: tuple[Step, ...]
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+class RunSummary(Answer, frozen=True, kw_only=True):
+    """A run in a list."""
+
+    id: str
+    creation_time: datetime | UnsetType = field(default=UNSET, name="creationTime")
+    sequence: int
+    """The order of lists; 0 until the scheduler has seen the run."""
+    name: str
+    run_config_id: str = ""
+    counter: int
+    """The number of the run in its project; 0 until the scheduler has seen the run."""
+    group: str
+    annotations: dict[str, str]
+    phase: RunPhase
+    result: RunResult
+    stop: bool
+    timedout: bool = False
+    """Whether it exceeded its timeout and failed."""
+    reason: str = ""
+    """Why it was stopped or cancelled without a user's request."""
+    priority: int = 0
+    """-100 to 100; when executors are short, higher goes first."""
+    paused_at: datetime | None = None
+    """When it was paused; None while it is not."""
+    setup_errors: tuple[str, ...]
+    tasks_waiting_approval: tuple[str, ...]
+    """Names of the tasks that wait for approval."""
+    enqueue_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    archived: bool
+
+    @property
+    def finished(self) -> bool:
+        """True once the run has ended."""
+        return self.phase in (RunPhase.SETUP_ERROR, RunPhase.CANCELLED, RunPhase.FINISHED)
+
+
+class Restart(Answer, frozen=True):
+    """Which run a restart repeats, and how."""
+
+    run_id: str
+    scope: Annotated[str, _one_of("all", "failed", "chosen")]
+    tasks: tuple[str, ...]
+    """Names of the chosen tasks."""
+    descendants: bool
+    """Whether tasks that depend on them run again, too."""
+    fresh: bool
+    """Whether variables and secrets were resolved again."""
+
+
+class Run(RunSummary, frozen=True, kw_only=True):
+    """A run with its tasks."""
+
+    tasks: dict[str, Task]
+    """By id; empty for a setup error."""
+    restart: Restart | None
+    """None for a run that is no restart of an earlier one."""
+    can_restart_from_scratch: bool
+    can_restart_from_failed_tasks: bool
+
+    def task(self, name_or_id: str) -> Task | None:
+        """Return the task with this name or id, or None."""
+        found = self.tasks.get(name_or_id)
+        return found or next((task for task in self.tasks.values() if task.name == name_or_id), None)
+
+
+class SkippedRun(Answer, frozen=True):
+    """A run of a configuration file that was not created."""
+
+    name: str
+    reason: Annotated[str, _one_of("when", "ci_skip")]
+    """Its `when` does not match, or the commit message has [ci skip]."""
+
+
+class ConfigWarning(Answer, frozen=True):
+    """A warning about a configuration file."""
+
+    path: str
+    line: int | None
+    """From 1; None in a file that a program generates."""
+    message: str
+    hint: str
+
+
+class Page(Answer, frozen=True):
+    """A page of runs."""
+
+    runs: tuple[RunSummary, ...]
+    next_start: int | None
+    """The `start` of the next page; None on the last page."""
+    cursor: str
+    """Requests the next page of this list; empty on the last page."""
+
+
+class Executor(Answer, frozen=True, kw_only=True):
+    """An executor, as it registered last."""
+
+    executor_id: str
+    state: Annotated[str, _one_of("ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted")]
+    last_seen: datetime | None = None
+    """When it last renewed its lease or appended to the log."""
+    full: str = ""
+    """Why its disk has no room for a task; empty when it has room."""
+    clock_skew: float = 0.0
+    """How far its clock is ahead of the clock of NATS, in seconds."""
+    archs: tuple[str, ...]
+    labels: dict[str, str]
+    allow_privileged_containers: bool
+    allow_host: bool
+    allow_pod: bool
+    active_tasks_limit: int
+    """0 for no limit."""
+    active_tasks: int
+    dynamic: bool = False
+    executor_group: str = ""
+    version: str
+    sandbox: str = ""
+    """How it isolates host tasks: `sandboxed`, `off`, or `missing: <why>`; empty if not known."""
+
+
+class ExecutorList(Answer, frozen=True):
+    """All executors, by id."""
+
+    executors: tuple[Executor, ...]
+
+
+class Reason(Answer, frozen=True):
+    """One reason why a run waits."""
+
+    code: str
+    """group, dependency, executorsFull …"""
+    message: str
+    tasks: tuple[str, ...]
+    """Names of the tasks that it concerns; none when it concerns the whole run."""
+    details: dict[str, Any]
+
+
+class Why(Answer, frozen=True):
+    """Why a run waits; phase and result are empty where they are unknown."""
+
+    run: str
+    phase: str
+    result: str
+    reasons: tuple[Reason, ...]
+    omitted: int = 0
+    """Number of further reasons."""
+
+
+class Service(Answer, frozen=True):
+    """The service's version and its log."""
+
+    service: str
+    version: str
+    namespace: str
+    epoch: int
+    partitions: int
+
+
+class ErrorEntry(Answer, frozen=True, kw_only=True):
+    """One entry of an error's body."""
+
+    code: str = ""
+    details: Annotated[Any, Meta(extra_json_schema={"type": "object"})] = None
+    message: str = ""
+    hint: str = ""
+    kind: str = ""
+    chain: tuple[str, ...] = ()
+    """Only with Runstream-Detailed-Errors: 1."""
+
+
+class Part(Answer, frozen=True):
+    """The state of one component."""
+
+    doing: Annotated[str, Meta(extra_json_schema={"$ref": "#/components/schemas/Doing"})]
+    """starting, running, draining, parked or stopping."""
+    under_way: int = 0
+    """Number of tasks or requests to finish before it is parked."""
+
+
+class Instance(Answer, frozen=True):
+    """One instance, as the API shows it."""
+
+    id: str
+    components: tuple[str, ...]
+    host: str
+    pid: int
+    version: str
+    state: str
+    """running, requested, draining, parked, resumed or lost."""
+    last_state: str
+    """The state of its last record; of a lost instance, its state before."""
+    since: datetime | None
+    """Start of that state."""
+    parked: bool
+    """Whether it is parked for the current request, or was when it was lost."""
+    epoch: int
+    parts: dict[str, Part]
+    positions: dict[int, int]
+
+
+class ModeChange(Answer, frozen=True):
+    """One change: maintenance enabled or disabled."""
+
+    enabled: bool
+    by: str
+    why: str
+    at: datetime
+
+
+class Maintenance(Answer, frozen=True, rename={"requested": "RequestedStatus", "current": "CurrentStatus"}):
+    """The maintenance of one service, as the API shows it."""
+
+    requested: bool
+    """Whether maintenance is requested."""
+    current: bool
+    """Whether the answering process is parked."""
+    service: str
+    parked: bool
+    """Whether all instances that are not lost are parked."""
+    by: str
+    reason: str
+    since: datetime | None
+    deadline: datetime | None
+    instances: tuple[Instance, ...]
+    history: tuple[ModeChange, ...]
+    """The last changes, oldest first."""
+    tag: str = ""
+    """Changes when anything but a position changes."""
+
+    @property
+    def resumed(self) -> bool:
+        """True when maintenance is over and all processes that are not lost work."""
+        return not self.requested and all(one.state in ("running", "lost") for one in self.instances)
+
+
+class ImportReport(Answer, frozen=True):
+    """The result of an import, or of its dry run; the first fields describe the snapshot."""
+
+    dry: bool
+    namespace: str
+    epoch: int
+    position: str
+    created: str
+    signer: str
+    commits: int
+    events: int
+    runs: int
+    partitions: int
+    here_epoch: int
+    """The epoch that is served after the import; for a dry run, the one that is served now."""
+    here_partitions: int
+    replaced_commits: int
+    """Number of commits of the epoch that is no longer served."""
+    objects: int
+    objects_added: int
+    """Number of objects that the storage did not have."""
+    parked: int
+    """Commits that could not be applied."""
+    parked_in_source: int = 0
+    """Commits that could not be applied where the snapshot was exported."""
+    older: str = ""
+    """A later snapshot of the same log that was imported or exported at the service; empty without one."""
+
+
+class Stall(Answer, frozen=True):
+    """A consumer of the log that makes no progress in one partition, or has parked commits."""
+
+    component: str
+    """`projection` or `archive`."""
+    kind: str
+    """`behind`: no progress; `parked`: some commits are set aside, the others are applied."""
+    partition: int
+    position: str
+    """EPOCH/PARTITION/SEQUENCE of the first waiting commit."""
+    since: datetime
+    commits: int
+    """Number of waiting commits."""
+    why: str
+    todo: str
+    """A command that shows more, or helps."""
+
+    def __str__(self) -> str:
+        state = "has parked commits" if self.kind == "parked" else "stands still"
+        since = f"{self.since:%Y-%m-%d %H:%M:%S}"
+        return (
+            f"the {self.component} of partition {self.partition} {state} at {self.position} since {since} UTC "
+            f"({self.commits} waiting): {self.why}"
+        )
+
+
+class Readiness(Answer, frozen=True):
+    """Whether a service is ready, and what keeps it from being so."""
+
+    status: str
+    """`ready` or `not ready`."""
+    checks: dict[str, str]
+    """Each dependency: `ok`, or what is wrong."""
+    stalls: tuple[Stall, ...] = ()
+    """Stalled consumers of the log, and parked commits; the service is ready all the same."""
+
+    @property
+    def ready(self) -> bool:
+        """True when every check is `ok`."""
+        return self.status == "ready"
