@@ -98,7 +98,7 @@ async def test_what_is_not_archived_yet_is_said(tmp_path: Path) -> None:
     await fill(log, 3)
     before = await check(log, storage)
     assert (before.clean, before.behind) == (True, {0: 3, 1: 0})
-    assert before.lines() == ["archive: 0 commits in 0 segments, 3 commits behind the log: no difference"]
+    assert before.lines() == ["archive: nothing is archived yet, 3 commits behind the log: no difference"]
     await ship(log, storage, Fence())
     await fill(log, 4, partition=1)
     report = await check(log, storage)

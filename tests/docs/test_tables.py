@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import pydoc
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from runstream.client import Client
 from runstream.domain.why import ReasonCode
 from runstream.errors import DEPENDENCY_OF_CODE, HTTP_STATUS
 from runstream.gateway.app import PREFIX
@@ -44,6 +46,12 @@ def test_the_python_client() -> None:
 
 def test_the_table_of_settings_is_made_of_their_declarations() -> None:
     assert SETTINGS_PAGE.read_text() == settings_page(), "run: make docs"
+
+
+def test_help_of_the_client_shows_what_it_can_do() -> None:
+    shown = pydoc.plain(pydoc.render_doc(Client))
+    for name, said in {"runs": "Create, restart,", "logs": "Read and follow", "events": "Follow the event"}.items():
+        assert re.search(rf"\|  {name}\n \|      {said}", shown), name
 
 
 def test_settings() -> None:

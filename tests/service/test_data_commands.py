@@ -106,7 +106,7 @@ async def test_no_service_at_all(tmp_path: Path) -> None:
     heading, first, *_ = (line for line in out.splitlines() if line.strip())
     assert "service" in first, heading
     assert "not running" in first
-    assert "runstream serve" in out
+    assert f"runstream --data-dir {tmp_path} serve" in " ".join(out.split())
 
 
 async def doctor(*words: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from runstream.log.jetstream import open_log
 from runstream.service import doctor
 from runstream.service.doctor import Finding, log_streams, running_service
 from runstream.settings import ExecutorSettings, Settings
+from tests.docs.blocks import ROOT
 from tests.log.commits import created, run_address
 from tests.log.servers import connected
 
@@ -75,3 +77,41 @@ async def test_the_sandbox_and_the_user_are_looked_at(tmp_path: Path, monkeypatc
 
 async def no_sandbox() -> str:
     return "no namespaces here"
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, ""),
+        ({"nats_url": "nats://127.0.0.1:4222,nats://[::1]:4223", "database_url": "postgresql://u@localhost/d"}, ""),
+        ({"nats_url": "nats://127.0.0.1:4222,nats://nats.example:4222"}, "NATS"),
+        ({"nats_url": "tls://nats.example:4222", "database_url": "postgresql://u@db.example/d"}, "Postgres"),
+        ({"database_url": "postgresql://u@db.example/d?sslmode=prefer"}, "Postgres"),
+        ({"database_url": "postgresql://u@db.example/d?sslmode=verify-full"}, ""),
+        ({"database_url": "postgresql://u@/d?host=/run/postgresql"}, ""),
+        ({"objects_url": "s3://bucket?endpoint=s3.example:9000&tls=off"}, "the object storage"),
+        ({"objects_url": "s3://bucket?endpoint=127.0.0.1:9000&tls=off"}, ""),
+        ({"objects_url": "s3://bucket"}, ""),
+    ],
+)
+def test_a_connection_to_another_machine_without_tls_is_named(
+    given: dict[str, str], found: str, tmp_path: Path
+) -> None:
+    (tls, _) = doctor.connections(Settings(data_dir=tmp_path, **given))  # type: ignore[arg-type]
+    assert (tls.status, found in tls.found) == ("warning" if found else "ok", True)
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", "ok"), ("::1", "ok"), ("0.0.0.0", "warning")])  # noqa: S104
+def test_an_api_that_others_reach_is_named(host: str, status: str, tmp_path: Path) -> None:
+    (_, api) = doctor.connections(Settings(data_dir=tmp_path, host=host))
+    assert (api.what, api.status) == ("API", status)
+
+
+async def test_the_findings_that_the_security_document_names_are_there(tmp_path: Path) -> None:
+    (listed,) = re.findall(r"^7\. .*?\n\n", (ROOT / "docs" / "security.md").read_text(), re.DOTALL | re.MULTILINE)
+    named = set(re.findall(r"`([^`]+)`\s+\(\d\)", listed))
+    settings = Settings(data_dir=tmp_path)
+    there = [finding async for finding in doctor.machine(settings)]
+    there += [finding async for finding in doctor.secrets_keys(settings)]
+    assert len(named) == 5
+    assert named <= {finding.what for finding in (*there, *doctor.connections(settings))}

@@ -27,6 +27,9 @@ async def test_a_signal_stops_everything(open_path: Path, number: signal.Signals
         async with asyncio.timeout(10):
             service.signal(number)
             assert await service.ended() == 0
+            assert service.process.stdout is not None
+            last = (await service.process.stdout.read()).splitlines()[-1]
+    assert last.decode() == f"the service in {open_path / 'data'} has stopped"
     assert not (open_path / "data" / "service.json").exists()
 
 

@@ -129,6 +129,8 @@ class ArchiveReport(Differences[ArchiveDifference]):
         behind = sum(self.behind.values())
         until = f", up to {self.until:%Y-%m-%d %H:%M:%S} UTC" if self.until is not None else ""
         there = f"{counted(self.commits, 'commit')} in {counted(self.segments, 'segment')}{until}"
+        if not self.commits and behind:
+            there = "nothing is archived yet"
         return [*self.told(), f"archive: {there}, {counted(behind, 'commit')} behind the log: {self.verdict}"]
 
 

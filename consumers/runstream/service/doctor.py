@@ -2,7 +2,8 @@
 
 A finding is `ok`, `warning` (works, but not as well as it should), `problem` (does not work, or loses data) or
 `unknown` (only another user can ask). Each check yields the findings of one thing: the running service, the machine,
-the keys of secrets, NATS with the streams of the log, Postgres, the object storage, the consumers of the log.
+the keys of secrets, what crosses the network, NATS with the streams of the log, Postgres, the object storage, the
+consumers of the log.
 
 How NATS syncs to disk can be asked only in its system account; the embedded server has a user there.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import ipaddress
 import os
 import platform
 import secrets
@@ -19,11 +21,12 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import nats.errors
 import orjson
@@ -50,6 +53,7 @@ from runstream.log import streams
 from runstream.log.jetstream import open_log
 from runstream.objects import BytesSource, ObjectStorage
 from runstream.objects.open import open_objects
+from runstream.objects.s3_location import parse_location
 from runstream.sealing import Keyring
 from runstream.service.configuration import ServerOptions, settings_of
 from runstream.service.data_dir import NEEDED_BYTES, holder
@@ -79,6 +83,7 @@ _DURABLE = {
     "full_page_writes": "a power cut may destroy the database (it can be made again from the log)",
     "synchronous_commit": "migrations and parked commits may be lost in a power cut",
 }
+_TLS_MODES = ("require", "verify-ca", "verify-full")
 _PROBES = "probes/"
 _COLUMNS = (Column(""), Column("what", wraps=True), Column("found", wraps=True), Column("what to do", wraps=True))
 _STYLES: dict[Status, str] = {"ok": "green", "warning": "yellow", "problem": "bold red", "unknown": "dim"}
@@ -116,6 +121,55 @@ def running_service(settings: Settings) -> Finding:
     if settings.nats_url:
         return Finding("service", "ok", f"not running in {settings.data_dir}; the settings name servers of their own")
     return Finding("service", "warning", f"not running in {settings.data_dir}", "start it with `runstream serve`")
+
+
+def connections(settings: Settings) -> Iterator[Finding]:
+    """Check that what crosses the network is encrypted, and that the API listens on this machine alone."""
+    yield judged(
+        "TLS",
+        f"not required for {', '.join(readable)}"
+        if (readable := _readable(settings))
+        else "nothing crosses a network without it",
+        good=not readable,
+        todo="use tls:// for NATS, ?sslmode=verify-full for Postgres, and no tls=off for the objects",
+        otherwise="warning",
+    )
+    if "gateway" in settings.components:
+        yield judged(
+            "API",
+            f"listens on {settings.host}" + ("" if _is_local(settings.host) else ", without TLS"),
+            good=_is_local(settings.host),
+            todo="listen on 127.0.0.1, and put a proxy with TLS in front: each request carries the token",
+            otherwise="warning",
+        )
+
+
+def _readable(settings: Settings) -> list[str]:
+    """Return the servers on other machines that are asked without requiring TLS."""
+    found = []
+    if any(
+        url.scheme in ("nats", "ws") and not _is_local(url.hostname or "")
+        for url in map(urlsplit, settings.nats_url.split(",") if settings.nats_url else ())
+    ):
+        found.append("NATS")
+    database = urlsplit(settings.database_url)
+    options = dict(parse_qsl(database.query))
+    if not _is_local(options.get("host") or database.hostname or "") and options.get("sslmode") not in _TLS_MODES:
+        found.append("Postgres")
+    if settings.objects_url:
+        location = parse_location(settings.objects_url)
+        if not location.tls and not _is_local(urlsplit(f"//{location.endpoint}").hostname or ""):
+            found.append("the object storage")
+    return found
+
+
+def _is_local(host: str) -> bool:
+    """Return whether a host is this machine: empty, a socket's path, or of the loopback."""
+    if host in ("", "localhost") or host.startswith("/"):
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
 
 
 async def machine(settings: Settings) -> AsyncIterator[Finding]:
@@ -577,6 +631,7 @@ async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
     """Run all checks. `admin_url` is a user of NATS's system account, if the user gave one."""
     findings = [running_service(settings), *[finding async for finding in machine(settings)]]
     findings += [finding async for finding in guarded("secrets keys", secrets_keys(settings))]
+    findings += connections(settings)
     try:
         async with reached(settings) as (complete, own_admin_url):
             nats_folder = None if settings.nats_url else settings.data_dir / "nats"

@@ -196,12 +196,16 @@ def serve_command(
     if detach:
         after = sys.argv[sys.argv.index("serve") + 1 :]
         return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
+    in_background = LOCK_VARIABLE in os.environ
     with DataDir.hold(settings.data_dir, needed_bytes(settings)) as data_dir:
         # Importing takes a second; `runstream stop` finds the process by its lock meanwhile.
         from runstream.service.serve import serve
 
         collect_seldom()
         uvloop.run(serve(settings, data_dir, say_ready))
+    if not in_background:
+        with contextlib.suppress(OSError):  # the reader of the output has left
+            os.write(1, f"the service in {settings.data_dir} has stopped\n".encode())
     return 0
 
 
@@ -211,7 +215,7 @@ def stop_command() -> int:
 
 
 def say_ready(settings: Settings, parts: Parts) -> None:
-    """Print where the service is and what to do next; nothing else is printed on stdout."""
+    """Print where the service is and what to do next."""
     lines = [f"runstream serves {', '.join(settings.components)} at {parts.web.url}"]
     if parts.gateway:
         configured = find_config(Path.cwd()) is not None

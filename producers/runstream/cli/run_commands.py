@@ -145,7 +145,7 @@ def list_runs(
     *,
     choice: RunFilter = RunFilter(),
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=MAX_PAGE))] = 25,
-    start: int = 0,
+    start: Annotated[int, Parameter(show=False)] = 0,
     cursor: str = "",
     output: Output = "table",
 ) -> int:
@@ -154,7 +154,7 @@ def list_runs(
     Parameters
     ----------
     limit
-                Maximum number of runs to list, 1 to 40.
+        Maximum number of runs to list, 1 to 40.
     start
         Sequence of the last run on the previous page.
     cursor

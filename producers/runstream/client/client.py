@@ -27,19 +27,6 @@ class Client:
     `detailed_errors` asks the service for the chain of causes of each error; `transport` replaces the network in tests.
     """
 
-    runs: Runs
-    """Create, restart, read, list, stop and approve runs."""
-    logs: Logs
-    """Read and follow the logs of tasks."""
-    events: Events
-    """Follow the event log from any position."""
-    executors: Executors
-    """List, drain and remove executors."""
-    snapshots: Snapshots
-    """Export the log, import a snapshot."""
-    maintenance: MaintenanceMode
-    """Enable and disable maintenance mode, and read its status."""
-
     def __init__(
         self,
         url: str,
@@ -58,12 +45,12 @@ class Client:
             wait_seconds=wait_seconds,
             waiting=waiting,
         )
-        self.runs = Runs(self._session)
-        self.logs = Logs(self._session)
-        self.events = Events(self._session)
-        self.executors = Executors(self._session)
-        self.snapshots = Snapshots(self._session)
-        self.maintenance = MaintenanceMode(self._session)
+        self._runs = Runs(self._session)
+        self._logs = Logs(self._session)
+        self._events = Events(self._session)
+        self._executors = Executors(self._session)
+        self._snapshots = Snapshots(self._session)
+        self._maintenance = MaintenanceMode(self._session)
 
     @classmethod
     def local(cls, data_dir: str | Path | None = None, *, detailed_errors: bool = False) -> Self:
@@ -77,6 +64,36 @@ class Client:
             return cls(url, token=os.environ.get("RUNSTREAM_TOKEN", ""), detailed_errors=detailed_errors)
         service = local_service(default_data_dir() if data_dir is None else Path(data_dir).expanduser())
         return cls(service.url, token=service.token, detailed_errors=detailed_errors)
+
+    @property
+    def runs(self) -> Runs:
+        """Create, restart, read, list, stop and approve runs."""
+        return self._runs
+
+    @property
+    def logs(self) -> Logs:
+        """Read and follow the logs of tasks."""
+        return self._logs
+
+    @property
+    def events(self) -> Events:
+        """Follow the event log from any position."""
+        return self._events
+
+    @property
+    def executors(self) -> Executors:
+        """List, drain and remove executors."""
+        return self._executors
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Export the log, import a snapshot."""
+        return self._snapshots
+
+    @property
+    def maintenance(self) -> MaintenanceMode:
+        """Enable and disable maintenance mode, and read its status."""
+        return self._maintenance
 
     @property
     def url(self) -> str:
