@@ -16,7 +16,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from runstream.cli.app import EXAMPLES
+from runstream.cli.commands import EXAMPLES
 from runstream.cli.executor_commands import find_executor
 from runstream.client import Client
 from runstream.errors import BadRequestError

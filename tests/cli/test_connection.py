@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runstream.cli.app import EXAMPLES
+from runstream.cli.commands import EXAMPLES
 from runstream.cli.connection import (
     COMMANDS,
     GlobalOptions,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cyclopts import App, Argument
 
-from runstream.cli.app import EXAMPLES
+from runstream.cli.commands import EXAMPLES
 from runstream.service.main import app
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"

@@ -10,7 +10,7 @@ import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from runstream.cli.connection import GlobalOptions, connect, set_global_options
 from runstream.service.main import ASK
@@ -44,6 +44,11 @@ compdef _runstream runstream
   '(runstream {ASK} (commandline --tokenize --cut-at-cursor --current-process)[2..] "$(commandline --current-token)")'
 """,
 }
+
+
+def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print a shell completion script."""
+    sys.stdout.write(SCRIPTS[shell])
 
 
 def complete(app: App, words: Sequence[str]) -> int:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Group, Parameter
 
-from runstream.cli.app import CLIENT, example_text
-from runstream.cli.app import app as client_app
+from runstream.cli.commands import COMMANDS, GROUPS, OF_RUNS, example_text
 from runstream.cli.connection import GlobalOptions, set_global_options
 from runstream.service.edge import run_command
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 ASK = "__complete"
 """The hidden command that completion scripts call."""
-_SERVICE = Group("The service", sort_key=2)
 
 
 class _OnlyAtTheRoot:
@@ -61,11 +59,6 @@ app = App(
 )
 app["--help"].group = _GLOBAL
 app["--version"].group = _GLOBAL
-
-
-for command in client_app:
-    if not command.startswith("-"):
-        app.command(client_app[command])
 
 
 @app.meta.default
@@ -107,110 +100,22 @@ def _run(tokens: tuple[str, ...]) -> object:
     return app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
 
 
-# Named, not imported, so that a command loads only what it needs.
-app.command(
-    "runstream.cli.init_command:init",
-    name="init",
-    group=CLIENT,
-    help="Write a starter configuration for this repository. Needs no running service.",
-)
-app.command(
-    "runstream.service.serve_commands:serve_command",
-    name="serve",
-    group=_SERVICE,
-    help="Run the service: all components, or some of them.",
-)
-app.command(
-    "runstream.service.serve_commands:stop_command",
-    name="stop",
-    group=_SERVICE,
-    help="Stop the service of this data directory.",
-)
-app.command(
-    "runstream.service.status_command:status_command",
-    name="status",
-    group=_SERVICE,
-    help="Show whether the service is running, where, since when, and what it is doing.",
-)
-app.command(
-    "runstream.cli.client_session:print_environment",
-    name="env",
-    group=_SERVICE,
-    help='Print RUNSTREAM_URL and RUNSTREAM_TOKEN for a shell: eval "$(runstream env)".',
-)
-app.command(
-    "runstream.service.doctor:doctor_command",
-    name="doctor",
-    group=_SERVICE,
-    help="Check servers, durability, migrations, clocks and disk, and suggest fixes.",
-)
-app.command(
-    "runstream.service.database_commands:fsck_command",
-    name="fsck",
-    group=_SERVICE,
-    help="Check every row of the database, and the archive, against the log.",
-)
-app.command(
-    "runstream.service.database_commands:rebuild_command",
-    name="rebuild",
-    group=_SERVICE,
-    help="Rebuild the database from the log without downtime.",
-)
-
-parked_app = App(
-    name="parked",
-    help="Inspect, retry and skip parked commits: those that could not be read or applied.",
-    version_flags=[],
-    group=_SERVICE,
-)
-for name, says in (
-    ("list", "List parked commits with their positions and reasons."),
-    ("show", "Show a parked commit as it is stored in the log."),
-    ("retry", "Ask the scheduler to apply parked commits again."),
-    ("skip", "Skip a parked commit for good."),
-):
-    parked_app.command(f"runstream.service.parked_commands:{name}_command", name=name, help=says)
-app.command(parked_app)
-
-app.command(
-    "runstream.service.export_command:export_command",
-    name="export",
-    group=_SERVICE,
-    help="Export the log to a file while the service keeps running.",
-)
-app.command(
-    "runstream.service.epoch_commands:import_command",
-    name="import",
-    group=_SERVICE,
-    help="Replace the log with a snapshot (requires maintenance mode).",
-)
-epochs_app = App(
-    name="epochs", help="List, activate and delete epochs (generations of the log).", version_flags=[], group=_SERVICE
-)
-for name, says in (
-    ("list", "List epochs and show which one is active."),
-    ("activate", "Switch to another epoch (requires maintenance mode)."),
-    ("delete", "Delete an epoch that is not active."),
-):
-    epochs_app.command(f"runstream.service.epoch_commands:{name}_command", name=name, help=says)
-app.command(epochs_app)
-snapshot_app = App(name="snapshot", help="Verify, show and compare snapshot files.", version_flags=[], group=_SERVICE)
-for name, says in (
-    ("verify", "Verify a snapshot: every hash, commit and reference."),
-    ("show", "Show the contents of a snapshot, or one of its commits."),
-    ("diff", "Compare the commits of two snapshots."),
-    ("keygen", "Generate a key pair for signing snapshots."),
-):
-    snapshot_app.command(f"runstream.service.snapshot_commands:{name}_command", name=name, help=says)
-app.command(snapshot_app)
+def _add_commands() -> None:
+    headings = {True: Group("Runs", sort_key=1), False: Group("The service", sort_key=2)}
+    parents: dict[str, App] = {}
+    for command in COMMANDS:
+        first, _, second = command.words.partition(" ")
+        heading = _GLOBAL if first == "completion" else headings[first in OF_RUNS]
+        if second and first not in parents:
+            parents[first] = App(name=first, help=GROUPS[first], version_flags=[], group=heading)
+            app.command(parents[first])
+        options: dict[str, Any] = {} if second else {"group": heading}
+        parents.get(first, app).command(
+            f"runstream.{command.function}", name=second or first, help=command.help, **options
+        )
 
 
-@app.command(name="completion", group=_GLOBAL)
-def completion_command(shell: Literal["bash", "zsh", "fish"], /) -> None:
-    """Print a shell completion script: eval "$(runstream completion bash)"."""
-    from runstream.service.completion import SCRIPTS
-
-    sys.stdout.write(SCRIPTS[shell])
+_add_commands()
 
 
 def command_line(words: Sequence[str]) -> int:
