@@ -1,1 +1,1 @@
-"""What a run, a task, an executor is, and every rule about them: pure functions of state, time and events."""
+"""Runs, tasks and executors, and all rules about them: pure functions of state, time and events."""

@@ -1,4 +1,4 @@
-"""What a user may ask of a run, and when (rules stop-1 to stop-7)."""
+"""The actions of users on runs, and the states that allow them (rules stop-1 to stop-7)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from runstream.events.run import (
 
 
 class NotAllowed(Exception):  # noqa: N818  it is an answer, not a failure
-    """The run's present state does not allow what was asked."""
+    """The current state of the run does not allow the action."""
 
     def __init__(self, message: str, code: str, allowed: str) -> None:
         super().__init__(message)
         self.code = code
         self.allowed = allowed
-        """What would be allowed instead."""
+        """The actions that are allowed instead."""
 
 
 def decide_stop(run: Run) -> tuple[RunEvent, ...]:
-    """Ask a running run to stop; nothing when it was asked already."""
+    """Ask a running run to stop; do nothing if it is stopping already."""
     if run.phase is not RunPhase.RUNNING:
         raise _not_in(run, "stopped", "runNotRunning")
     return () if run.stop else (RunStopRequested(reason=""),)
@@ -39,7 +39,7 @@ def decide_cancel(run: Run) -> tuple[RunEvent, ...]:
 
 
 def decide_pause(run: Run) -> tuple[RunEvent, ...]:
-    """Let a run start nothing more; nothing when it is paused already."""
+    """Pause a run: start no further tasks; do nothing if it is paused already."""
     if run.finished or run.stop:
         raise _not_in(run, "paused", "runCannotBePaused")
     return () if run.paused_at is not None else (RunPaused(),)
@@ -66,7 +66,7 @@ def decide_approve(run: Run, task: RunTask) -> tuple[RunEvent, ...]:
 
 
 def decide_annotate(task: RunTask, annotations: dict[str, str]) -> tuple[RunEvent, ...]:
-    """Note these with a task, in place of what was noted; nothing when they are there already."""
+    """Replace the annotations of a task; do nothing if it has exactly these already."""
     return () if annotations == task.annotations else (RunTaskAnnotated(task.name, annotations),)
 
 

@@ -1,6 +1,6 @@
 """How a run advances: retries, results, skips, approvals, and which tasks can run (rules schedule-1 to schedule-8).
 
-Each function looks at one state and says what follows from it; `advance` repeats them until nothing more does.
+Each function returns the events that follow from one state; `advance` repeats them until nothing more follows.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _CONDITIONS: dict[RunTaskStatus, Condition] = {
     RunTaskStatus.FAILED: "on_failure",
     RunTaskStatus.SKIPPED: "on_skipped",
 }
-"""Which condition each outcome meets, beside `always`."""
+"""The condition that each outcome meets, apart from `always`."""
 
 
 def advance(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEvent]]:
-    """Everything that follows from the run's state, and the run after it."""
+    """Return all events that follow from the run's state, and the run after them."""
     events: list[RunEvent] = []
     while following := _step(run, config, at):
         for event in following:
@@ -48,10 +48,10 @@ def _step(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
 
 
 def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
-    """The result, the end and the archiving of a run (rules run-4, run-5, result-2 to result-6).
+    """Set the result of a run, finish it, and archive it (rules run-4, run-5, result-2 to result-6).
 
-    Failed goes before success, success before stopped; a run whose time is up has failed. The run is finished only
-    when every executor task has really ended and all that it left is stored.
+    Failed takes precedence over success, and success over stopped; a run that has timed out has failed. A run finishes
+    only when every executor task has really ended, and all its logs and archives are stored.
     """
     unresolved = run.result is RunResult.UNKNOWN
     if run.phase is RunPhase.RUNNING and unresolved:
@@ -65,7 +65,7 @@ def advance_run(run: Run, config: RunConfig) -> list[RunEvent]:
 
 
 def _result(run: Run, config: RunConfig) -> RunResult | None:
-    """What failed in an earlier run counts only at the end: it keeps nothing from running."""
+    """Return the result, if it is known. A kept failure counts only once all tasks have ended, so it cancels none."""
     failed = [
         task
         for name, task in run.tasks.items()
@@ -82,8 +82,8 @@ def _result(run: Run, config: RunConfig) -> RunResult | None:
 def advance_run_tasks(run: Run, config: RunConfig) -> list[RunEvent]:
     """Skip tasks, cancel them, or let them wait for approval (rules schedule-4 to schedule-6, stop-2, stop-5).
 
-    A stop skips what has not started, but for tasks with an `always` dependency: those are decided as in any run. A
-    failure cancels nothing, unless the run is `fail_fast`.
+    A stop skips tasks that have not started, except those with an `always` dependency, which are decided as in any run.
+    A failure cancels no other task, unless the run is `fail_fast`.
     """
     skipped, cancelled, waiting = [], [], []
     for task in _not_started(run):
@@ -126,9 +126,8 @@ def tasks_to_run(run: Run, config: RunConfig, at: datetime) -> list[str]:
 
 
 def never_assigned(run: Run, config: RunConfig) -> list[str]:
-    """The tasks that have no executor task though they might have been given to an executor, in a run that ends.
-
-    Whoever decided on less of the log than there is may still do so.
+    """Return the tasks of an ending run that were never assigned, but could have been.  A scheduler that lags behind
+    the log may still assign them.
     """
     return [
         task.name
@@ -145,17 +144,17 @@ def _not_started(run: Run) -> Iterator[RunTask]:
 
 
 def _outlives_stop(config: RunConfig, task: RunTask) -> bool:
-    """Whether it runs in a stopped run. After a stop nothing waits for approval any more."""
+    """Return whether the task runs in a stopped run. After a stop no task waits for an approval."""
     return runs_always(config, task.name) and (task.approved or not config.tasks[task.name].needs_approval)
 
 
 def runs_always(config: RunConfig, name: str) -> bool:
-    """Whether a stop neither skips nor ends this task."""
+    """Return whether a stop neither skips nor ends this task."""
     return any("always" in depend.conditions for depend in config.tasks[name].depends)
 
 
 def _is_too_late(run: Run, config: RunConfig, task: RunTask) -> bool:
-    """Whether the run's result keeps it from starting. In a failed run only `fail_fast` does."""
+    """Return whether the run's result prevents the task from starting. In a failed run only `fail_fast` does."""
     depends = config.tasks[task.name].depends
     if run.result is RunResult.FAILED:
         return config.fail_fast and all(map(_expects_success, depends))
@@ -163,7 +162,7 @@ def _is_too_late(run: Run, config: RunConfig, task: RunTask) -> bool:
 
 
 def _expects_success(depend: Depend) -> bool:
-    """Whether it is no reaction to a failure: it goes on after a success, and maybe after a skip."""
+    """Return whether the task does not react to failures: it runs after a success, and possibly after a skip."""
     return "on_success" in depend.conditions and not {"on_failure", "always"}.intersection(depend.conditions)
 
 
@@ -176,14 +175,13 @@ def _conditions_met(run: Run, config: RunConfig, task: RunTask) -> bool:
 
 
 def condition_met(run: Run, config: RunConfig, depend: Depend) -> bool:
-    """Whether the outcome of the parent, which is done, is one of those that the dependency names."""
+    """Return whether the outcome of the parent, which is done, meets the dependency."""
     return "always" in depend.conditions or _CONDITIONS.get(outcome(run, config, depend.task)) in depend.conditions
 
 
 def outcome(run: Run, config: RunConfig, name: str) -> RunTaskStatus:
-    """The task's status as its children see it.
-
-    A failure that is ignored is a success; a task that `fail_fast` kept from starting was skipped.
+    """Return the task's status as its children see it.  An ignored failure counts as a success, and a task that
+    `fail_fast` cancelled as skipped.
     """
     status = run.tasks[name].status
     if status is RunTaskStatus.FAILED and config.tasks[name].ignore_failure:

@@ -1,7 +1,6 @@
-"""What the passing of time does to a run: its time-out, and when the next attempts at its tasks may begin.
-
-The clocks of a paused run stand still: its time-out counts from its start without its pauses, and what is left of
-the wait for an attempt is put off by a pause (`runstream.domain.run`).
+"""The clocks of a run: its timeout, and the earliest start of the next attempts at its tasks.  The clocks of a paused
+run stop: its timeout counts from its start without its pauses, and a pause postpones the remaining wait for an attempt
+(`runstream.domain.run`).
 """
 
 from __future__ import annotations
@@ -15,24 +14,25 @@ from runstream.events.run_config import RunConfig
 
 
 def decide_timeout(run: Run, config: RunConfig, at: datetime) -> list[RunTimedOut]:
-    """Its time is up: nothing, while it is not, or when the run ends already."""
+    """Time the run out; do nothing before its timeout, or if the run is ending already."""
     return [RunTimedOut()] if out_of_time(run, config, at) and _can_time_out(run) else []
 
 
 def out_of_time(run: Run, config: RunConfig, at: datetime) -> bool:
-    """Whether it has taken as long as it may, or longer."""
+    """Return whether the run has exceeded its timeout."""
     runs_out = _runs_out(run, config)
     return runs_out is not None and runs_out <= at
 
 
 def may_begin(run: Run, name: str, at: datetime) -> bool:
-    """Whether the next attempt at this task has not to wait any more."""
+    """Return whether the wait before the next attempt at this task is over."""
     not_before = run.tasks[name].not_before
     return not_before is None or not_before <= at
 
 
 def next_due(run: Run, config: RunConfig) -> datetime | None:
-    """When something follows from the time alone; it may have passed. None for a run that waits for no time."""
+    """Return the next time at which a decision is due without any event; it may be past. None if the run waits for no
+    time."""
     return min(_dues(run, config), default=None)
 
 

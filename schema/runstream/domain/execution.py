@@ -1,4 +1,4 @@
-"""What the progress of an executor task does to the task of its run (rules task-5 and task-6)."""
+"""How the progress of an executor task changes the task of its run (rules task-5 and task-6)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _STATUS: Mapping[ExecutorTaskPhase, tuple[RunTaskStatus, frozenset[RunTaskStatus
     ExecutorTaskPhase.SUCCESS: (RunTaskStatus.SUCCESS, _OPEN | {RunTaskStatus.SUCCESS}),
     ExecutorTaskPhase.FAILED: (RunTaskStatus.FAILED, _OPEN | {RunTaskStatus.FAILED}),
 }
-"""The status that an executor task's phase gives the run task, and from which ones it may (rule task-5)."""
+"""The status of the run task for each phase of its executor task, and the statuses that it may replace (rule
+task-5)."""
 
 
 def with_executor_task(run: Run, task: ExecutorTask) -> Run:
-    """The run after something happened to the executor task of one of its tasks (rule task-5)."""
+    """Return the run after an event of the executor task of one of its tasks (rule task-5)."""
     current = run.tasks[task.task]
     if task.withdrawn:
         return with_tasks(run, (task.task,), withdrawn=task.id)

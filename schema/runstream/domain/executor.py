@@ -22,7 +22,7 @@ from runstream.events.run_config import Runtime
 
 
 class ExecutorState(StrEnum):
-    """Whether an executor is to be counted on."""
+    """The liveness of an executor."""
 
     REGISTERED = "registered"
     LOST = "lost"
@@ -30,20 +30,20 @@ class ExecutorState(StrEnum):
 
 
 class Executor(Struct, frozen=True, gc=False):
-    """An executor as the log knows it."""
+    """An executor, folded from its events in the log."""
 
     id: str
     registration: ExecutorRegistered
-    """What it said last."""
+    """Its last registration."""
     state: ExecutorState
     draining: bool = False
     """Whether it is to get no new tasks."""
     last_seen: datetime | None = None
-    """When it registered, or was heard of last before it was lost; a living one is known by its lease."""
+    """When it registered, or was last seen before it was lost; the lease of a living executor has more."""
 
 
 class Offer(Struct, frozen=True, gc=False):
-    """What a living executor takes, as its lease says it."""
+    """The offer in a living executor's lease: the tasks that it accepts."""
 
     executor_id: str
     archs: tuple[str, ...]
@@ -54,40 +54,40 @@ class Offer(Struct, frozen=True, gc=False):
     active_tasks_limit: int
     """0 for no limit."""
     open_tasks: dict[str, int]
-    """How many open tasks it has, by partition (the key is the partition's number as text)."""
+    """Number of its open tasks, by partition (the key is the partition's number as text)."""
     draining: bool = False
     """Whether it is to get no new tasks."""
     full: str = ""
-    """Why it has no room on its disk for a task; empty when it has."""
+    """Why its disk has no space for a task; empty if it has."""
     at: float = 0.0
-    """Its wall clock when it said so, in seconds since 1970; 0 when it did not say."""
+    """Its wall clock at the time of the renewal, in seconds since 1970; 0 if unknown."""
 
 
 class Sighting(Struct, frozen=True, gc=False):
-    """The lease of a living executor, as it is now."""
+    """The current lease of a living executor."""
 
     offer: Offer
     seen: datetime
-    """When it was renewed last, by the clock of the log's server."""
+    """Time of the last renewal, by the clock of the log's server."""
     silent: float
-    """Seconds since then, by the same clock."""
+    """Seconds since the last renewal, by the same clock."""
     skew: float
-    """How far its wall clock is ahead of that clock, in seconds; negative when it is behind."""
+    """How far the executor's wall clock is ahead of that clock, in seconds; negative if it is behind."""
 
 
 SUSPECT_SECONDS = 5.0
-"""An executor that has not renewed its lease for this long gets no new tasks."""
+"""Time without a renewal, in seconds, after which an executor gets no new tasks."""
 SKEW_SECONDS = 2.0
-"""A clock that differs by more is worth telling."""
+"""Difference between clocks, in seconds, above which it is reported."""
 NAMED = 5
-"""How many executors, tasks or requirements a sentence names."""
+"""Maximum number of executors, tasks or requirements that a sentence names."""
 _SHOWN = 60
-"""Characters of an image or label in a sentence."""
+"""Maximum length of an image or label in a sentence, in characters."""
 Standing = Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
 
 
 def standing(executor: Executor, sighting: Sighting | None, open_tasks: int) -> Standing:
-    """What can be expected of an executor; `open_tasks` is how many the log knows."""
+    """Return the state of an executor for users; `open_tasks` is the number of its open tasks in the log."""
     if executor.state is ExecutorState.LOST:
         return "lost"
     if executor.state is ExecutorState.DELETED:
@@ -104,7 +104,7 @@ def standing(executor: Executor, sighting: Sighting | None, open_tasks: int) -> 
 def evolve(
     executor: Executor | None, executor_id: str, event: ExecutorEvent, at: datetime | None = None
 ) -> Executor | None:
-    """The executor after the event, which is of this time; None while it was never registered."""
+    """Return the executor after an event at this time; None while it has never registered."""
     match event:
         case ExecutorRegistered():
             draining = executor is not None and executor.draining
@@ -121,7 +121,7 @@ def evolve(
 
 
 class Demand(Struct, frozen=True, gc=False):
-    """What a task requires of the executor that is to run it."""
+    """The requirements of a task for its executor."""
 
     type: Literal["pod", "host"]
     arch: str
@@ -131,11 +131,11 @@ class Demand(Struct, frozen=True, gc=False):
 
 
 class Lack(Struct, frozen=True, gc=False):
-    """Something for which an executor cannot take a task."""
+    """A reason why an executor cannot take a task."""
 
     requirement: Literal["host", "pod", "privileged", "arch", "label", "limit", "draining", "disk"]
     sentence: str
-    """Without its subject, the executor."""
+    """A sentence without its subject, the executor."""
 
 
 def demand_of(runtime: Runtime) -> Demand:
@@ -145,7 +145,7 @@ def demand_of(runtime: Runtime) -> Demand:
 
 
 def needed(runtime: Runtime) -> str:
-    """Return what this runtime requires in words, such as `containers (python:3.12), label gpu=yes`."""
+    """Describe the requirements of this runtime, such as `containers (python:3.12), label gpu=yes`."""
     demand = demand_of(runtime)
     images = listed(container.image[:_SHOWN] for container in runtime.containers)
     parts = [
@@ -157,7 +157,7 @@ def needed(runtime: Runtime) -> str:
 
 
 def listed(texts: Iterable[str], separator: str = ", ") -> str:
-    """Return the first few, and how many more there are."""
+    """List the first few names, and the number of the others."""
     all_of_them = list(texts)
     more = len(all_of_them) - NAMED
     return separator.join(all_of_them[:NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -166,11 +166,10 @@ def listed(texts: Iterable[str], separator: str = ", ") -> str:
 def choose_executor(
     offers: Mapping[str, Offer], loads: Mapping[str, int], demand: Demand, failed_at: Sequence[str] = ()
 ) -> str | None:
-    """The executor that is to run a task: of those that fit the one with the most room, or None.
-
-    `loads` counts the open tasks of each executor. `failed_at` names for each failed attempt at the task where it was:
-    executors where fewer of them were come first, and one where all were is better than none. Equal ones are taken in
-    the order of their ids.
+    """Return the executor for a task: of those that fit, the one with the most free slots; None without any.  `loads`
+    has the number of open tasks of each executor. `failed_at` has the executor of each failed attempt at the task:
+    executors with fewer failed attempts come first, but one with all of them is better than none. Ties are broken by
+    id.
     """
     fitting = (
         offer
@@ -186,17 +185,17 @@ def choose_executor(
 
 
 def fits(offer: Offer, demand: Demand) -> bool:
-    """Whether the executor could take such a task if it had room."""
+    """Return whether the executor could take such a task if it had a free slot."""
     return next(lacks(offer, demand), None) is None
 
 
 def is_full(offer: Offer, load: int) -> bool:
-    """Whether it has as many open tasks as it takes."""
+    """Return whether the executor has no free slot."""
     return 0 < offer.active_tasks_limit <= load
 
 
 def unfit(offer: Offer, load: int, demand: Demand) -> list[Lack]:
-    """Why this executor cannot take the task now; empty when it can."""
+    """Return why this executor cannot take the task now; empty if it can."""
     found = list(lacks(offer, demand))
     if is_full(offer, load):
         found.append(Lack("limit", f"is full ({load} of {offer.active_tasks_limit} tasks)"))
@@ -204,7 +203,7 @@ def unfit(offer: Offer, load: int, demand: Demand) -> list[Lack]:
 
 
 def lacks(offer: Offer, demand: Demand) -> Iterator[Lack]:
-    """What the executor lacks for such a task, however much room it has."""
+    """Return what the executor lacks for such a task, regardless of free slots."""
     if offer.draining:
         yield Lack("draining", "is draining")
     if offer.full:

@@ -33,27 +33,27 @@ from runstream.events.executor_task import (
 from runstream.events.run_config import RetryReason
 
 NOBODY = "nobody"
-"""In the place of the executor of a task that is withdrawn: assigned to nobody and cancelled in one commit."""
+"""The pseudo-executor of withdrawn tasks, which are assigned to it and cancelled in one commit."""
 OPEN_PHASES = frozenset({ExecutorTaskPhase.NOT_STARTED, ExecutorTaskPhase.RUNNING})
 
 
 class StepState(Struct, frozen=True, gc=False):
-    """How far a step has come; the setup step is one too."""
+    """The progress of a step, or of the setup, which counts as a step."""
 
     phase: ExecutorTaskPhase = ExecutorTaskPhase.NOT_STARTED
     start_time: datetime | None = None
     end_time: datetime | None = None
     exit_status: int | None = None
     log_settled: bool = False
-    """Its log is an object, or is known to be lost."""
+    """True once its log is an object, or known to be lost."""
     archive_stored: bool = False
     warnings: tuple[str, ...] = ()
-    """What a step that succeeded should have found and did not."""
+    """Warnings of a step that succeeded, such as patterns that selected nothing."""
     timedout: Literal["", "timeout", "no_output"] = ""
     """Which limit it passed."""
 
     def failed_at(self, at: datetime) -> StepState:
-        """This step, ended as failed if it was open."""
+        """Return this step, failed if it was open."""
         if self.phase is not ExecutorTaskPhase.RUNNING:
             return self
         return replace(self, phase=ExecutorTaskPhase.FAILED, end_time=at)
@@ -76,12 +76,12 @@ class ExecutorTask(Struct, frozen=True, gc=False):
     steps: tuple[StepState, ...]
     attempt: int
     workspaces: dict[str, str]
-    """By name, the ancestors whose archives are not under the id that the run's id gives: where they are."""
+    """Ids of ancestors' archives that differ from the id derived from the run, by the ancestor's name."""
     phase: ExecutorTaskPhase = ExecutorTaskPhase.NOT_STARTED
     stop: bool = False
     timedout: bool = False
     interrupted: bool = False
-    """Whether its executor did not see it through."""
+    """True if its executor stopped before the task ended."""
     lost: bool = False
     fail_error: str = ""
     start_time: datetime | None = None
@@ -94,7 +94,7 @@ class ExecutorTask(Struct, frozen=True, gc=False):
 
     @property
     def withdrawn(self) -> bool:
-        """Whether it was taken away before anybody could have got it: nobody ever has it."""
+        """Whether it was withdrawn, so that no executor ever gets it."""
         return self.executor_id == NOBODY
 
     @property
@@ -107,7 +107,7 @@ class ExecutorTask(Struct, frozen=True, gc=False):
 
     @property
     def failure(self) -> RetryReason | Literal[""]:
-        """How it failed; empty when it did not."""
+        """The reason of its failure; empty if it has not failed."""
         if self.phase is not ExecutorTaskPhase.FAILED:
             return ""
         if self.timedout:
@@ -116,7 +116,7 @@ class ExecutorTask(Struct, frozen=True, gc=False):
 
 
 def assigned(task_id: str, event: ExecutorTaskAssigned) -> ExecutorTask:
-    """The executor task that an assignment begins."""
+    """Return the executor task that an assignment creates."""
     return ExecutorTask(
         id=task_id,
         executor_id=event.executor_id,
@@ -135,7 +135,7 @@ def assigned(task_id: str, event: ExecutorTaskAssigned) -> ExecutorTask:
 
 
 def evolve(task: ExecutorTask, event: ExecutorTaskEvent) -> ExecutorTask:
-    """The executor task after the event; an assignment is handled by `assigned`."""
+    """Return the executor task after the event; an assignment is handled by `assigned`."""
     match event:  # the events of every task come first, since cases are tried in order
         case ExecutorTaskAssigned():
             return task
@@ -190,10 +190,9 @@ def _with_step(task: ExecutorTask, index: int, **changes: object) -> ExecutorTas
 
 
 def decide_report(task: ExecutorTask, events: tuple[ExecutorTaskEvent, ...]) -> tuple[ExecutorTaskEvent, ...]:
-    """What the executor may report: nothing about its phase once the task has ended.
-
-    A task that was declared lost refuses late reports of its phase. What was stored meanwhile is still taken, and so is
-    a step that the log does not know yet, which its executor found when it came back.
+    """Return the reported events that are valid: none about the phase once the task has ended.  A task that was
+    declared lost refuses late reports of its phase. It still accepts reports of stored logs and archives, and a step
+    that is not in the log yet, which its executor found after a restart.
     """
     if task.open:
         return events
@@ -209,7 +208,8 @@ def _is_found(task: ExecutorTask, event: ExecutorTaskEvent) -> bool:
 
 
 def decide_start(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEvent, ...]:
-    """Start it if it never was started; cancel it if it is to stop; else nothing (at most once)."""
+    """Start a task that was never started, or cancel it if it is to stop; otherwise do nothing, so it starts at most
+    once."""
     if task.phase is not ExecutorTaskPhase.NOT_STARTED:
         return ()
     if task.stop or task.timedout:
@@ -218,7 +218,7 @@ def decide_start(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEvent, .
 
 
 def decide_abandoned(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEvent, ...]:
-    """What a restarted executor says of a task that was running when it died: it failed (rule executor-11)."""
+    """Fail a task that was running when its executor died, after the executor's restart (rule executor-11)."""
     if task.phase is not ExecutorTaskPhase.RUNNING:
         return ()
     failed = ExecutorTaskPhase.FAILED
@@ -235,7 +235,7 @@ def decide_abandoned(task: ExecutorTask, at: datetime) -> tuple[ExecutorTaskEven
 
 
 def decide_failed(task: ExecutorTask, at: datetime, error: str) -> tuple[ExecutorTaskEvent, ...]:
-    """Fail a task that its executor cannot handle, whether it has begun or not; nothing once it has ended."""
+    """Fail a task that its executor cannot handle, started or not; do nothing once it has ended."""
     events: tuple[ExecutorTaskEvent, ...] = ()
     if task.phase is ExecutorTaskPhase.NOT_STARTED:
         events = (ExecutorTaskStarted(at),)
@@ -247,7 +247,8 @@ def decide_failed(task: ExecutorTask, at: datetime, error: str) -> tuple[Executo
 
 
 def decide_lost(task: ExecutorTask, at: datetime, reason: str) -> tuple[ExecutorTaskEvent, ...]:
-    """Its executor is gone: an open task has failed, and of an ended one nothing more will be stored."""
+    """Declare a task of a lost executor lost: an open task fails, and the logs of an ended one are no longer
+    awaited."""
     return () if task.settled else (ExecutorTaskLost(at, reason),)
 
 
@@ -257,5 +258,5 @@ def decide_stop(task: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:
 
 
 def decide_timeout(task: ExecutorTask) -> tuple[ExecutorTaskEvent, ...]:
-    """Its time is up: nothing, if it has ended or was told already."""
+    """Time the task out; do nothing if it has ended, or has timed out already."""
     return (ExecutorTaskTimedOut(),) if task.open and not task.timedout else ()

@@ -1,9 +1,8 @@
-"""What a run does about its place in its group (rules group-2 to group-6): it starts, gives way, or waits.
-
-Runs of a group run one at a time, in the order of the log. Beyond that, what a new run does about earlier runs is
-said by its policy, and is meant for runs of its own name: a file may have a run that a newer one replaces beside one
-that nothing may interrupt. Each run decides about itself alone, so a decision is refused by the log when somebody else
-was there before, and two schedulers that have read different lengths of it do no harm.
+"""Starts, cancels and stops runs by their place in their group (rules group-2 to group-6).  Runs of a group run one at
+a time, in the order of the log. The concurrency policy of a new run affects earlier runs of its own name only: a file
+may have one run that newer ones replace, and another that is never interrupted. Each run is decided on its own, by a
+commit of that run. So the log refuses a decision if another commit of the run came first, and two schedulers that have
+read the log up to different positions do no harm.
 """
 
 from __future__ import annotations
@@ -26,22 +25,22 @@ class Neighbour(Struct, frozen=True, gc=False):
 
 
 class Place(Struct, frozen=True, gc=False):
-    """Where a run stands among the runs of its group that have not ended."""
+    """The place of a run among the unfinished runs of its group."""
 
     first: Neighbour
-    """Whose turn it is: it runs, or will run next. It may be the run itself."""
+    """The first unfinished run, which runs now or next. It may be the run itself."""
     earlier: Neighbour | None
-    """The first of its name, if that is another one."""
+    """The first unfinished run of its name, if that is another one."""
     waiting: int
-    """How many earlier runs of its name wait: all but the one whose turn it is."""
+    """Number of earlier runs of its name that wait, without the first of the group."""
     replaced_by: Neighbour | None
-    """The last run of its name that came later and takes the place of those that wait."""
+    """The last later run of its name that replaces waiting ones."""
     stopped_by: Neighbour | None
-    """The last run of its name that came later and stops the one that runs."""
+    """The last later run of its name that stops the running one."""
 
 
 def decide_in_group(run: Run, concurrency: Concurrency, place: Place) -> tuple[RunEvent, ...]:
-    """What follows for the run from its place: nothing, its start, or its end."""
+    """Start, cancel or stop the run, as its place requires; otherwise do nothing."""
     if run.phase is RunPhase.RUNNING:
         return _give_up(run, place)
     if run.phase is not RunPhase.QUEUED:
@@ -67,5 +66,5 @@ def _give_up(run: Run, place: Place) -> tuple[RunEvent, ...]:
 
 
 def _name(run: Run, other: Neighbour) -> str:
-    """Return how another run of the run's group is called."""
+    """Return the short name of another run of the run's group."""
     return f"run {numbered_name(run.group, other.counter, other.id)}"

@@ -1,8 +1,7 @@
-"""What a restart runs again, and what it keeps of the earlier run (rules restart-2 to restart-7).
-
-A task runs again when it was asked for, when the scope says so, or when something that it depends on runs again. All
-others are kept: with their ids, outcomes, logs and archives. Named tasks alone can run again without what depends on
-them: that keeps the outcome that it had.
+"""The tasks that a restart runs again, and those that it keeps (rules restart-2 to restart-7).  A task runs again if
+the request names it, if the scope of the restart includes it, or if a task that it depends on runs again. All others
+are kept, with their ids, outcomes, logs and archives. Only a restart of named tasks can keep the tasks that depend on
+them, with their earlier outcome.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from runstream.events.run_config import RunConfig
 
 
 def decide_restart(run: Run, config: RunConfig, asked: Restart) -> RunRestarted:
-    """What a new run of these tasks takes over from an earlier one. Raises NotAllowed.
-
-    `config` has the tasks that the earlier run had; the named tasks of `asked` are among them.
+    """Return the event by which a new run keeps tasks of an earlier one. Raises NotAllowed.  `config` has the tasks of
+    the earlier run, including the named tasks of `asked`.
     """
     _require_ended(run, asked)
     again = _again(run, config, asked)
@@ -34,7 +32,7 @@ def decide_restart(run: Run, config: RunConfig, asked: Restart) -> RunRestarted:
 
 
 def can_restart(run: Run, config: RunConfig, asked: Restart) -> bool:
-    """Whether it would be accepted."""
+    """Return whether such a restart is allowed."""
     try:
         decide_restart(run, config, asked)
     except NotAllowed:
@@ -95,7 +93,7 @@ def _require_keepable(task: RunTask) -> None:
 
 
 def _require_runnable(run: Run, config: RunConfig, name: str, again: Collection[str]) -> None:
-    """A task that was named is one that will run, as far as what is kept decides it."""
+    """Raise NotAllowed for a named task that the outcome of a kept one would skip."""
     if config.tasks[name].skip:
         raise _refused(
             f"task {name!r} would be skipped: its `when` does not match", "it is skipped in every run like this"

@@ -1,8 +1,6 @@
-"""Which failed tasks are tried again.
-
-An attempt that failed for one of the reasons that its task names is followed by another one while any are left. The
-failure of another task changes nothing about that, unless the run is `fail_fast`: then no further attempt is made, a
-task that waits for one has failed, and its children see that. A stop skips such a task.
+"""Retries of failed tasks.  If an attempt failed for one of the reasons in the task's `retry`, another one follows
+while any are left. The failure of another task does not matter, unless the run is `fail_fast`: then no further attempt
+is made, and a task that waits for one has failed, which its children see. A stop skips such a task.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ MAX_BACKOFF = timedelta(days=1)
 
 
 def decide_retries(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEvent]:
-    """The further attempts at tasks that failed, or the end of the wait for them."""
+    """Retry failed tasks, or end their wait for the next attempt."""
     if run.phase is not RunPhase.RUNNING or run.stop or out_of_time(run, config, at):
         return ()
     if config.fail_fast and run.result is not RunResult.UNKNOWN:
@@ -34,7 +32,7 @@ def decide_retries(run: Run, config: RunConfig, at: datetime) -> Sequence[RunEve
 
 
 def _another(task: RunTask, config: RunConfig, at: datetime) -> RunTaskRetried | None:
-    """The next attempt at a task that failed, if there is to be one."""
+    """Return the next attempt at a failed task, if there is one."""
     retry = config.tasks[task.name].retry
     if retry is None or task.failure == "" or task.failure not in retry.on or task.attempt > retry.max:
         return None
@@ -43,5 +41,5 @@ def _another(task: RunTask, config: RunConfig, at: datetime) -> RunTaskRetried |
 
 
 def backoff(retry: Retry, attempt: int) -> timedelta:
-    """How long an attempt (the second, or a later one) waits: doubled each time, at most a day."""
+    """Return the wait before an attempt, from the second on: doubled each time, at most a day."""
     return min(timedelta(microseconds=retry.backoff * 2 ** (attempt - 2) / 1000), MAX_BACKOFF)

@@ -47,7 +47,7 @@ class RunPhase(StrEnum):
 
 
 class RunTaskStatus(StrEnum):
-    """Where a task of a run is in its life."""
+    """The status of a task of a run."""
 
     NOT_STARTED = "notstarted"
     SKIPPED = "skipped"
@@ -65,12 +65,12 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Attempt(Struct, frozen=True, gc=False):
-    """An attempt at a task that ended badly, and was followed by another one."""
+    """A failed attempt at a task that was followed by another one."""
 
     executor_task_id: str
     reason: RetryReason
     open: bool
-    """Whether its executor task still has something to store."""
+    """Whether its executor task still has logs or archives to store."""
     start_time: datetime | None
     end_time: datetime | None
 
@@ -91,24 +91,24 @@ class RunTask(Struct, frozen=True, gc=False):
     annotations: dict[str, str] = field(default_factory=dict)
     """What users noted with it."""
     kept: bool = False
-    """Whether it is as an earlier run left it: this one does not run it."""
+    """Whether a restart keeps it: it has the outcome of the earlier run, and this run does not run it."""
     timedout: bool = False
     failure: RetryReason | Literal[""] = ""
-    """How its present attempt failed; empty when it did not."""
+    """The reason why its current attempt failed; empty if it has not failed."""
     attempt: int = 1
-    """The number of its present attempt."""
+    """The number of its current attempt."""
     attempts: tuple[Attempt, ...] = ()
     """Those before it."""
     not_before: datetime | None = None
-    """When its present attempt may begin, if it has to wait for that."""
+    """The earliest start of its current attempt, if it has to wait."""
     executor_task_id: str = ""
-    """Of its present attempt; empty until it is assigned."""
+    """The executor task of its current attempt; empty until it is assigned."""
     executor_task_open: bool = False
-    """Whether its executor task has not ended, or still has something to store."""
+    """Whether its executor task has not ended, or still has logs or archives to store."""
     withdrawn: str = ""
-    """The executor task of an attempt that is not to be made: withdrawn, so that nobody can be given it any more."""
+    """The withdrawn executor task of an attempt that must not run, so that no scheduler can assign it any more."""
     archives_pending: bool = False
-    """Whether a save step succeeded whose archive is not stored yet."""
+    """Whether the archive of a successful save step is not stored yet."""
     start_time: datetime | None = None
     end_time: datetime | None = None
 
@@ -119,12 +119,12 @@ class RunTask(Struct, frozen=True, gc=False):
 
     @property
     def done(self) -> bool:
-        """Whether its children may be looked at: it is final and its archives are stored (rule task-7)."""
+        """Whether its children can be decided: its status is final, and its archives are stored (rule task-7)."""
         return self.finished and not self.archives_pending
 
     @property
     def executions(self) -> tuple[str, ...]:
-        """The ids of the executor tasks that this run made for it, one for each attempt that was assigned."""
+        """The ids of its executor tasks in this run, one for each assigned attempt."""
         if self.kept:
             return ()
         earlier = (attempt.executor_task_id for attempt in self.attempts)
@@ -132,17 +132,17 @@ class RunTask(Struct, frozen=True, gc=False):
 
     @property
     def between_attempts(self) -> bool:
-        """Whether an attempt failed and the next one was not given out yet."""
+        """Whether an attempt has failed and the next one is not assigned yet."""
         return self.status is RunTaskStatus.NOT_STARTED and bool(self.attempts) and not self.executor_task_id
 
     @property
     def unsettled(self) -> bool:
-        """Whether an executor task of any attempt has not ended, or still has something to store."""
+        """Whether an executor task of any attempt has not ended, or still has logs or archives to store."""
         return self.executor_task_open or any(attempt.open for attempt in self.attempts)
 
 
 class Restart(Struct, frozen=True, gc=False):
-    """Where a restarted run comes from, and what was asked for."""
+    """The earlier run of a restart, and the request."""
 
     run_id: str
     scope: Literal["all", "failed", "chosen"]
@@ -167,21 +167,21 @@ class Run(Struct, frozen=True, gc=False):
     result: RunResult = RunResult.UNKNOWN
     stop: bool = False
     timedout: bool = False
-    """Whether it took longer than it may."""
+    """Whether it has exceeded its timeout."""
     reason: str = ""
-    """Why it was stopped or cancelled, when no user asked for it."""
+    """Why it was stopped or cancelled, if not by a user."""
     priority: int = 0
     request: str = ""
-    """Digest of the request that created it, when that had an idempotency key."""
+    """Digest of the request that created it, if that had an idempotency key."""
     restart: Restart | None = None
     paused_at: datetime | None = None
     """Since when it is paused."""
     paused_for: int = 0
-    """Nanoseconds, of all pauses since its start that have ended."""
+    """Total duration of its finished pauses since its start, in nanoseconds."""
     counter: int = 0
     """Its number among the runs of its group root, in the order of creation (rule run-6)."""
     sequence: int = 0
-    """Its place among all runs; lists are ordered by it."""
+    """Its place in the order of all runs, which lists use."""
     numbered: bool = False
     """Whether counter and sequence are recorded in the log."""
     start_time: datetime | None = None
@@ -195,7 +195,7 @@ class Run(Struct, frozen=True, gc=False):
 
 
 def created(run_id: str, event: RunCreated, config: RunConfig, at: datetime, task_id: Callable[[str, str], str]) -> Run:
-    """The run that a creation begins; `task_id(run id, task name)` gives the ids of its tasks."""
+    """Return the run that a creation starts; `task_id(run id, task name)` returns the ids of its tasks."""
     failed = bool(event.setup_errors)
     tasks = {} if failed else {name: _new_task(task_id(run_id, name), config, name) for name in config.tasks}
     return Run(
@@ -221,7 +221,7 @@ def _new_task(task_id: str, config: RunConfig, name: str) -> RunTask:
 
 
 def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
-    """The run after the event of a commit made at `at` by `actor`; a creation is handled by `created`."""
+    """Return the run after an event of a commit made at `at` by `actor`; a creation is handled by `created`."""
     match event:  # the events of every run come first, since cases are tried in order
         case RunCreated():
             return run
@@ -265,7 +265,7 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
 
 
 def with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
-    """The run with these fields of these tasks changed."""
+    """Return the run with these fields of these tasks changed."""
     tasks = run.tasks.copy()
     for name in names:
         tasks[name] = replace(tasks[name], **changes)
@@ -294,7 +294,7 @@ def _restarted(run: Run, event: RunRestarted) -> Run:
 
 
 def _stopped(run: Run, at: datetime) -> Run:
-    """Asked to stop: that ends its pause, and nothing waits for approval any more."""
+    """Return the run after a stop, which ends its pause and all waits for an approval."""
     run = _resumed(run, at)
     waiting = [name for name, task in run.tasks.items() if task.waiting_approval]
     return replace(with_tasks(run, waiting, waiting_approval=False), stop=True)
@@ -317,7 +317,7 @@ def _resumed(run: Run, at: datetime) -> Run:
 
 
 def _put_off(task: RunTask, not_before: datetime, paused_at: datetime, at: datetime) -> datetime:
-    """When the next attempt may begin after a pause, in which the wait for it did not go on."""
+    """Return the earliest start of the next attempt, postponed by a pause."""
     since = max(paused_at, task.attempts[-1].end_time or paused_at)
     return not_before + (at - since) if not_before > since else not_before
 
@@ -343,7 +343,7 @@ def _retried(run: Run, event: RunTaskRetried) -> Run:
 
 
 def _before_retry(task: RunTask) -> dict[str, object]:
-    """What the task was when its last attempt had failed."""
+    """Return the task as it was when its last attempt had failed."""
     *earlier, last = task.attempts
     return {
         "status": RunTaskStatus.FAILED,

@@ -1,7 +1,5 @@
-"""Why a run, or a task of it, waits: told from the very state that decisions are made from.
-
-Each reason has a code for machines, a sentence for people, and what it is made of. Tasks for which the same is true
-share one reason.
+"""Why a run or one of its tasks waits, explained from the same state that decisions are made from.  Each reason has a
+code for programs, a sentence for people, and details. Tasks that wait for the same reason share it.
 """
 
 from __future__ import annotations
@@ -48,45 +46,45 @@ ReasonCode = Literal[
 MAX_REASONS = 200
 """So many are told."""
 MAX_EXECUTORS = 100
-"""So many executors are told of in the details."""
+"""Maximum number of executors in the details of a reason."""
 
 
 class Reason(Struct, frozen=True, gc=False):
-    """One thing that is waited for."""
+    """A reason to wait."""
 
     code: ReasonCode
     message: str
     tasks: tuple[str, ...]
-    """The names of the tasks that it is about; none when it is about the whole run."""
+    """Names of the tasks that wait; empty if the whole run does."""
     details: dict[str, object]
     """As JSON can say them."""
 
 
 class Explanation(Struct, frozen=True, gc=False):
-    """Why a run waits, and where it is in its life."""
+    """The reasons why a run waits, with its phase and result."""
 
     phase: RunPhase
     result: RunResult
     reasons: list[Reason]
     omitted: int = 0
-    """How many further reasons there are."""
+    """Number of further reasons."""
 
 
 class View(Struct, frozen=True, gc=False):
-    """What a scheduler knows around a run."""
+    """The context of a run in its scheduler."""
 
     at: datetime
     first: Run
-    """The run of its group whose turn it is, which may be itself."""
+    """The first unfinished run of its group, which may be the run itself."""
     before: int
-    """How many runs of its group, which have not ended, are before it."""
+    """Number of unfinished runs before it in its group."""
     offers: Mapping[str, Offer]
     loads: Mapping[str, int]
-    """How many open tasks each executor has."""
+    """Number of open tasks of each executor."""
     executors: Mapping[str, str]
-    """By the id of each executor task of the run: which executor has it."""
+    """The executor of each executor task of the run, by the id of the task."""
     ahead: Mapping[str, int]
-    """Of each task that waits for room, by name: how many that could take the same room come before it."""
+    """Number of tasks ahead of each pending task in the queue for the same slots, by name."""
 
 
 def ended(run: Run) -> Explanation:
@@ -95,7 +93,7 @@ def ended(run: Run) -> Explanation:
 
 
 def explain(run: Run, config: RunConfig, view: View) -> Explanation:
-    """Of a run that has not ended: the whole run's reasons first."""
+    """Return the reasons of an unfinished run, those of the whole run first."""
     reasons = _reasons(run, config, view)
     return Explanation(run.phase, run.result, reasons[:MAX_REASONS], max(len(reasons) - MAX_REASONS, 0))
 
@@ -172,7 +170,7 @@ def _ending(tasks: tuple[str, ...]) -> str:
 
 
 def _task(run: Run, task: RunTask, config: RunConfig, view: View) -> Iterator[Reason]:
-    """Why this task, which has not ended, is not further."""
+    """Return why this unfinished task does not progress."""
     if task.executor_task_id:
         yield _given(task, view)
         return
@@ -206,7 +204,7 @@ def _given(task: RunTask, view: View) -> Reason:
 
 
 def _room(run: Run, task: RunTask, config: RunConfig, view: View) -> Reason:
-    """Why a task that could run is at no executor."""
+    """Return why a task that could run is not assigned."""
     if task.name not in tasks_to_run(replace(run, paused_at=None), config, view.at):
         return Reason("deciding", "what becomes of it is about to be decided", (task.name,), {})
     if not view.offers:
@@ -270,7 +268,7 @@ def _storing(tasks: Iterable[RunTask]) -> Reason:
 
 
 def _shared(reasons: Iterable[Reason]) -> list[Reason]:
-    """Those that say the same as one, with all their tasks."""
+    """Merge equal reasons into one with all their tasks."""
     found: dict[tuple[str, str], Reason] = {}
     for reason in reasons:
         key = reason.code, reason.message

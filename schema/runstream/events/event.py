@@ -1,4 +1,4 @@
-"""What every event has in common."""
+"""The base class of events."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from msgspec import Struct
 
 
 class Event(Struct, frozen=True, gc=False):
-    """Something that happened. Its time is its commit's, unless it says its own (`at`, UTC)."""
+    """An event. Its time is that of its commit, unless it has its own (`at`, UTC)."""
 
     SCHEMA_VERSION: ClassVar[int] = 1

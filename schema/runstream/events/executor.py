@@ -1,4 +1,4 @@
-"""What can happen to an executor (rule executor-1). That it is alive is a lease with a time to live, not an event."""
+"""The events of an executor (rule executor-1). Its liveness is a lease that expires, not an event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from runstream.events.event import Event
 
 
 class ExecutorRegistered(Event, frozen=True):
-    """An executor announced itself, or what it offers changed."""
+    """An executor registered, or changed its offer."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
@@ -21,12 +21,12 @@ class ExecutorRegistered(Event, frozen=True):
     allow_pod: bool
     """Whether it can run pods of containers."""
     active_tasks_limit: int
-    """How many tasks at once; 0 for no limit."""
+    """Maximum number of concurrent tasks; 0 for no limit."""
     dynamic: bool
     executor_group: str
     runstream_version: str
     sandbox: str = ""
-    """How host tasks are kept apart from its machine: `sandboxed`, `off`, `missing: <why>`; empty if it did not say."""
+    """The sandbox of its host tasks: `sandboxed`, `off`, `missing: <why>`; empty if unknown."""
 
 
 class ExecutorLost(Event, frozen=True):
@@ -35,15 +35,15 @@ class ExecutorLost(Event, frozen=True):
     SCHEMA_VERSION: ClassVar[int] = 2
 
     last_seen: datetime | None = None
-    """When the scheduler heard of it last; None when it never did."""
+    """When the scheduler last saw it; None if never."""
 
 
 class ExecutorDrained(Event, frozen=True):
-    """A user asked it to take no new tasks; those that it has go on."""
+    """A user drained it: it takes no new tasks, and its running tasks continue."""
 
 
 class ExecutorUndrained(Event, frozen=True):
-    """A user let it take new tasks again."""
+    """A user ended its drain: it takes new tasks again."""
 
 
 class ExecutorDeleted(Event, frozen=True):

@@ -1,7 +1,7 @@
 """The events of an executor task: one attempt at a run's task (rules task-3, task-4, executor-9 to executor-12).
 
-The scheduler assigns, asks to stop and declares lost; the executor says what really happened, with the times
-at which it did (`at`, UTC): several events may share a commit.
+The scheduler assigns tasks, asks them to stop and declares them lost; the executor reports what really happened, with
+the times (`at`, UTC), because several events may share a commit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class ExecutorTaskPhase(StrEnum):
 
 
 class ExecutorTaskAssigned(Event, frozen=True):
-    """The scheduler chose the executor. Run and run config say what is to be done; here is only which."""
+    """The scheduler assigned the task to an executor. The run config describes the work; the event only refers to
+    it."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
@@ -39,36 +40,36 @@ class ExecutorTaskAssigned(Event, frozen=True):
     steps: int
     """How many steps it has."""
     timeout: int
-    """Nanoseconds from the end of its setup; 0 for none."""
+    """The timeout, in nanoseconds from the end of the setup; 0 for none."""
     attempt: int
     """1 for the first execution of the task."""
     workspaces: dict[str, str]
-    """By name, the ancestors whose archives are not under the id that this run's id gives: where they are."""
+    """Ids of ancestors' archives that differ from the id derived from the run, by the ancestor's name."""
 
 
 class ExecutorTaskStopRequested(Event, frozen=True):
-    """The executor is asked to end it."""
+    """The executor was asked to stop the task."""
 
 
 class ExecutorTaskTimedOut(Event, frozen=True):
-    """Its time-out passed; the executor is to end it."""
+    """The task exceeded its timeout; the executor is to end it."""
 
 
 class ExecutorTaskStarted(Event, frozen=True):
-    """The executor took it up; it will never be started again. The setup step is running."""
+    """The executor started the task, which is never started again. The setup is running."""
 
     at: datetime
 
 
 class ExecutorTaskSetupFinished(Event, frozen=True):
-    """The setup step ended; the task's time-out counts from here."""
+    """The setup ended; the task's timeout counts from here."""
 
     at: datetime
     phase: ExecutorTaskPhase
 
 
 class ExecutorTaskStepStarted(Event, frozen=True):
-    """A step began; steps count from 0."""
+    """A step started; steps are numbered from 0."""
 
     step: int
     at: datetime
@@ -84,7 +85,7 @@ class ExecutorTaskStepFinished(Event, frozen=True):
 
 
 class ExecutorTaskStepTimedOut(Event, frozen=True):
-    """The executor ends a step: it took too long, or was silent for too long."""
+    """A step exceeded its timeout, or its time without output; the executor ends it."""
 
     step: int
     at: datetime
@@ -92,55 +93,53 @@ class ExecutorTaskStepTimedOut(Event, frozen=True):
 
 
 class ExecutorTaskInterrupted(Event, frozen=True):
-    """Its executor does not see it through: it was stopped, restarted or deleted, or cut off from the log.
-
-    The failure that follows is not the task's own.
+    """The executor was stopped, restarted, deleted or cut off from the log before the task ended.  The failure that
+    follows is not the task's fault.
     """
 
     at: datetime
 
 
 class ExecutorTaskLogStored(Event, frozen=True):
-    """A log is an object now; step None is the setup step's."""
+    """A log was stored as an object; step None is the setup."""
 
     step: int | None
 
 
 class ExecutorTaskLogLost(Event, frozen=True):
-    """A log could not be kept: the executor no longer has it. Step None is the setup step's."""
+    """A log is lost, because the executor no longer has it; step None is the setup."""
 
     step: int | None
 
 
 class ExecutorTaskArchiveStored(Event, frozen=True):
-    """The workspace archive of a save_to_workspace step is an object now."""
+    """The workspace archive of a save_to_workspace step was stored as an object."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
     step: int
     warnings: tuple[str, ...]
-    """Patterns that selected nothing, for people: masked, at most 10 of 500 characters."""
+    """Warnings for people about patterns that selected nothing: masked, at most 10 of 500 characters."""
 
 
 class ExecutorTaskFinished(Event, frozen=True):
-    """The executor ended it: phase success, failed or stopped."""
+    """The task ended at its executor, in phase success, failed or stopped."""
 
     at: datetime
     phase: ExecutorTaskPhase
     error: str
-    """Why it failed, when no step says so; else empty."""
+    """Why it failed, if no step says so; otherwise empty."""
 
 
 class ExecutorTaskCancelled(Event, frozen=True):
-    """It was asked to stop before it started, and never will."""
+    """The task was asked to stop before it started, and will never start."""
 
     at: datetime
 
 
 class ExecutorTaskLost(Event, frozen=True):
-    """Its executor is gone: the task, if it was open, and its open steps failed; a late report will be refused.
-
-    Of a task that had ended before, nothing more will be stored.
+    """The executor is lost: if the task was open, it failed with its open steps, and late reports are refused.  If the
+    task had ended before, its remaining logs and archives will not be stored.
     """
 
     at: datetime

@@ -1,4 +1,4 @@
-"""All types of event, by their name on the wire."""
+"""All event types, by their name on the wire."""
 
 from __future__ import annotations
 

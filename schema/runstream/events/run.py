@@ -1,4 +1,4 @@
-"""What can happen to a run (rules run-1 to run-9). Tasks are named by their name in the run config."""
+"""The events of a run (rules run-1 to run-9). Tasks are identified by their name in the run config."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runstream.events.run_config import RetryReason
 
 
 class RunResult(StrEnum):
-    """How a run ended; set possibly while some of its tasks still run."""
+    """The result of a run; it may be set while some of its tasks still run."""
 
     UNKNOWN = "unknown"
     STOPPED = "stopped"
@@ -22,7 +22,7 @@ class RunResult(StrEnum):
 
 
 class RunCreated(Event, frozen=True):
-    """Somebody asked for a run; the commit's time is its enqueue time."""
+    """A run was created; the commit's time is its enqueue time."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
@@ -32,9 +32,9 @@ class RunCreated(Event, frozen=True):
     """Content hash of its run config."""
     annotations: dict[str, str]
     setup_errors: tuple[str, ...]
-    """When not empty, the run is a setup error and none of its tasks will run."""
+    """If not empty, the run is a setup error, and none of its tasks run."""
     request: str
-    """Digest of the request, when it had an idempotency key: the same key must come with the same request."""
+    """Digest of the request, if it had an idempotency key: the same key requires the same request."""
 
 
 Outcome = Literal["skipped", "cancelled", "stopped", "success", "failed"]
@@ -42,7 +42,7 @@ Outcome = Literal["skipped", "cancelled", "stopped", "success", "failed"]
 
 
 class KeptTask(Struct, frozen=True, gc=False):
-    """A task that a restart does not run again: it is as it was, with its id, its logs and its archives."""
+    """A task that a restart keeps: it does not run again, and has the same id, outcome, logs and archives."""
 
     task: str
     id: str
@@ -60,58 +60,58 @@ class KeptTask(Struct, frozen=True, gc=False):
 
 
 class RunRestarted(Event, frozen=True):
-    """The run, created by the same commit, does again what an earlier one did (rule restart-1)."""
+    """The run, created by the same commit, restarts an earlier one (rule restart-1)."""
 
     run_id: str
     """The earlier run."""
     scope: Literal["all", "failed", "chosen"]
-    """Everything; what did not succeed and what depends on it; or the tasks that were named."""
+    """All tasks; those that did not succeed, with their dependents; or named tasks."""
     tasks: tuple[str, ...]
     """Those that were named."""
     descendants: bool
-    """Whether what depends on the named tasks runs again too."""
+    """Whether the tasks that depend on the named ones run again, too."""
     fresh: bool
     """Whether variables and secrets were resolved again."""
     kept: tuple[KeptTask, ...]
 
 
 class RunNumbered(Event, frozen=True):
-    """The scheduler recorded the run's place in the order of creation."""
+    """The scheduler assigned the run its number and its place in the order of creation."""
 
     counter: int
-    """The run number: from 1 for each group root (rule run-6)."""
+    """The run's number, counted from 1 for each group root (rule run-6)."""
     sequence: int
     """Unique and increasing over all runs of the deployment's partition; lists are ordered by it."""
 
 
 class RunStarted(Event, frozen=True):
-    """Its group was free: queued -> running."""
+    """The run was started: queued -> running."""
 
 
 class RunCancelled(Event, frozen=True):
-    """It was withdrawn while it was queued: queued -> cancelled."""
+    """The queued run was cancelled: queued -> cancelled."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
     reason: str
-    """Why, when a rule of its group did it; empty for a user."""
+    """The reason, if a concurrency policy caused it; empty for a user."""
 
 
 class RunStopRequested(Event, frozen=True):
-    """The running run is to stop; nothing waits for approval any more."""
+    """The running run was asked to stop; none of its tasks waits for an approval any more."""
 
     SCHEMA_VERSION: ClassVar[int] = 2
 
     reason: str
-    """Why, when a rule of its group did it; empty for a user."""
+    """The reason, if a concurrency policy caused it; empty for a user."""
 
 
 class RunTimedOut(Event, frozen=True):
-    """The run took longer than it may: it is stopped, and fails."""
+    """The run exceeded its timeout: it is stopped, and fails."""
 
 
 class RunPaused(Event, frozen=True):
-    """A user paused it: it starts nothing more, and its clock stops. What runs goes on to its end."""
+    """A user paused the run: it starts no more tasks, its clocks stop, and running tasks continue."""
 
 
 class RunResumed(Event, frozen=True):
@@ -119,38 +119,38 @@ class RunResumed(Event, frozen=True):
 
 
 class RunTasksSkipped(Event, frozen=True):
-    """These tasks will not run: their conditions were not met, or the run is being stopped."""
+    """Tasks were skipped: their conditions were not met, or the run is stopping."""
 
     tasks: tuple[str, ...]
 
 
 class RunTasksCancelled(Event, frozen=True):
-    """These root tasks will not run: the result was set before they started."""
+    """Tasks were cancelled: the result of the run was set before they started."""
 
     tasks: tuple[str, ...]
 
 
 class RunTaskApprovalRequested(Event, frozen=True):
-    """This task could run, but needs somebody's approval."""
+    """A task could run, but needs an approval."""
 
     task: str
 
 
 class RunTaskApproved(Event, frozen=True):
-    """The commit's actor approved the waiting task."""
+    """The commit's actor approved a waiting task."""
 
     task: str
 
 
 class RunTaskAnnotated(Event, frozen=True):
-    """Somebody noted these things with the task, in place of all that was noted before."""
+    """A user replaced the annotations of a task."""
 
     task: str
     annotations: dict[str, str]
 
 
 class RunTaskRetried(Event, frozen=True):
-    """An attempt at this task ended badly, and there will be another one."""
+    """An attempt at a task failed, and another one follows."""
 
     task: str
     attempt: int
@@ -161,23 +161,23 @@ class RunTaskRetried(Event, frozen=True):
 
 
 class RunTaskRetryDropped(Event, frozen=True):
-    """The attempt that this task waited for is not made, since the run has its result: the last one counts."""
+    """A task's next attempt was dropped, because the run has its result: the last attempt counts."""
 
     task: str
 
 
 class RunResultSet(Event, frozen=True):
-    """The result is known; tasks may still be running."""
+    """The result of the run was set; tasks may still be running."""
 
     result: RunResult
 
 
 class RunFinished(Event, frozen=True):
-    """Every task has really ended: running -> finished."""
+    """The run finished, after all its tasks have really ended: running -> finished."""
 
 
 class RunArchived(Event, frozen=True):
-    """All logs and archives are stored; nothing more will happen to the run."""
+    """The run was archived: all its logs and archives are stored, and no further events follow."""
 
 
 RunEvent = (

@@ -1,7 +1,6 @@
-"""What a run is to do (rule create-4): stored once, by the hash of its content.
-
-Tasks are keyed by name, so that equal content has an equal hash; ids belong to runs. A text that came from a
-secret is sealed: it is in plain only in the task that uses it.
+"""The configuration of a run (rule create-4), stored once by the hash of its content.  Tasks are keyed by name, so that
+equal content has an equal hash; ids belong to runs. A text from a secret is sealed: it is in plain text only inside the
+task that uses it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from runstream.events.event import Event
 Condition = Literal["on_success", "on_failure", "on_skipped", "always"]
 StepType = Literal["run", "clone", "save_to_workspace", "restore_workspace", "save_cache", "restore_cache"]
 RetryReason = Literal["failure", "lost", "timeout"]
-"""What ended an attempt: its own failure, an executor that is gone, or a time-out."""
+"""Why an attempt failed: its own failure, a lost executor, or a timeout."""
 
 
 class Sealed(Struct, frozen=True, gc=False):
@@ -25,28 +24,28 @@ class Sealed(Struct, frozen=True, gc=False):
     key: str
     """Which key opens it."""
     value: str
-    """Base64 of nonce, ciphertext and tag; behind "2." where it is bound to its place."""
+    """Base64 of nonce, ciphertext and tag, prefixed with "2." if it is bound to its field and task."""
 
     def __repr__(self) -> str:
-        """The secret is in no log, encrypted or not."""
+        """Return a fixed text, so that logs never contain the secret, not even encrypted."""
         return f"Sealed(key={self.key!r})"
 
 
 Text = str | Sealed
-"""A text that a task gets in plain: as it is, or sealed."""
+"""A text that a task gets in plain text: stored as it is, or sealed."""
 
 
 def shown_text(text: Text) -> str:
-    """How a text is shown to anybody but its task."""
+    """Return the text as it is shown outside its task."""
     return text if isinstance(text, str) else "***"
 
 
 class Depend(Struct, frozen=True, gc=False):
-    """On which task, and in which of its outcomes, a task waits."""
+    """A dependency on another task, with the outcomes that meet it."""
 
     task: str
     conditions: tuple[Condition, ...]
-    """Never empty: `on_success` when nothing was said."""
+    """Never empty: `on_success` by default."""
 
 
 class Volume(Struct, frozen=True, gc=False):
@@ -77,11 +76,11 @@ class Runtime(Struct, frozen=True, gc=False):
     containers: tuple[Container, ...]
     """At least one for a pod, none for a host."""
     labels: dict[str, str] = field(default_factory=dict)
-    """Labels that its executor must have, with these values."""
+    """Labels that the executor must have, with these values."""
 
 
 class SaveContent(Struct, frozen=True, gc=False):
-    """What a save step takes: the paths (globs) below source_dir, kept under dest_dir."""
+    """The files of a save step: the paths (globs) below source_dir, stored under dest_dir."""
 
     source_dir: str
     dest_dir: str
@@ -89,7 +88,7 @@ class SaveContent(Struct, frozen=True, gc=False):
 
 
 class Step(Struct, frozen=True, gc=False):
-    """One step of a task. Fields that its type does not have keep their empty value."""
+    """A step of a task. Fields that do not belong to its type are empty."""
 
     type: StepType
     name: str = ""
@@ -99,31 +98,31 @@ class Step(Struct, frozen=True, gc=False):
     shell: str = ""
     tty: bool = True
     depth: int = 0
-    """clone: how many commits of history; 0 for all."""
+    """clone: number of commits of history; 0 for all."""
     recurse_submodules: bool = False
     key: str = ""
     keys: tuple[str, ...] = ()
     contents: tuple[SaveContent, ...] = ()
     dest_dir: str = ""
     step_timeout_interval: int = 0
-    """Nanoseconds that it may take; 0 for no limit of its own."""
+    """Maximum duration in nanoseconds; 0 for no limit of its own."""
     no_output_timeout: int = 0
-    """run: nanoseconds that it may be silent; 0 for no limit."""
+    """run: maximum time without output, in nanoseconds; 0 for no limit."""
 
 
 class Retry(Struct, frozen=True, gc=False):
-    """When a task is tried again by itself."""
+    """The retries of a task."""
 
     max: int
-    """How many attempts may follow the first."""
+    """Maximum number of attempts after the first."""
     backoff: int
-    """Nanoseconds before the second attempt; doubled for each one after it."""
+    """Wait before the second attempt in nanoseconds; doubled for each later one."""
     on: tuple[RetryReason, ...]
-    """What an attempt must have ended by."""
+    """The reasons of failures that are retried."""
 
 
 class RegistryAuth(Struct, frozen=True, gc=False):
-    """How to log in at a container registry."""
+    """The credentials for a container registry."""
 
     type: str
     username: Text
@@ -132,11 +131,11 @@ class RegistryAuth(Struct, frozen=True, gc=False):
 
 
 class RunConfigTask(Struct, frozen=True, gc=False):
-    """One task of the graph, as it was resolved when the run was created."""
+    """A task of the graph, as resolved when the run was created."""
 
     name: str
     level: int
-    """0 for a task without parents, else one more than its highest parent."""
+    """0 for a task without parents, otherwise one more than its highest parent."""
     depends: tuple[Depend, ...]
     runtime: Runtime
     environment: Mapping[str, Text]
@@ -154,23 +153,23 @@ class RunConfigTask(Struct, frozen=True, gc=False):
 
 
 GroupPolicy = Literal["queue", "cancel_running", "cancel_waiting", "skip"]
-"""What a new run does about the earlier runs of its name in its group that have not ended.
+"""How a new run affects the unfinished earlier runs of its name in its group.
 
-`queue` waits behind them. `cancel_waiting` takes the place of those that wait. `cancel_running` does that, and
-stops the one that runs. `skip` gives way: the new run is cancelled if there is any.
-"""
+    `queue` waits behind them. `cancel_waiting` cancels the waiting ones. `cancel_running` also stops the running one.
+    `skip` cancels the new run if there is an earlier one.
+    """
 
 
 class Concurrency(Struct, frozen=True, gc=False):
-    """How a run gets along with the others of its name in its group."""
+    """The concurrency policy of a run towards the others of its name in its group."""
 
     policy: GroupPolicy
     max_waiting: int
-    """How many may wait at once: a run that finds so many waiting before it is cancelled; 0 for no bound."""
+    """Maximum number of waiting runs: a new run is cancelled if this many wait before it; 0 for no limit."""
 
 
 class RunConfig(Struct, frozen=True, gc=False):
-    """The graph of tasks and what they have in common."""
+    """The graph of tasks, with the settings of the run."""
 
     name: str
     tasks: dict[str, RunConfigTask]
@@ -180,12 +179,12 @@ class RunConfig(Struct, frozen=True, gc=False):
     cache_group: str
     """Empty for the group root's id."""
     run_timeout_interval: int = 0
-    """Nanoseconds from its start, pauses left out; 0 for none."""
+    """The timeout, in nanoseconds from its start without pauses; 0 for none."""
     concurrency: Concurrency = Concurrency("queue", 0)
     priority: int = 0
-    """-100 to 100; where executors are short, higher goes first."""
+    """-100 to 100; when executors are busy, higher goes first."""
     fail_fast: bool = False
-    """Whether the first failure keeps tasks from starting."""
+    """Whether no further task starts after the first failure."""
 
 
 class RunConfigStored(Event, frozen=True):

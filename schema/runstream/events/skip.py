@@ -1,4 +1,4 @@
-"""What can happen to a commit that cannot be applied: somebody decides that it never is."""
+"""The event by which a user skips a commit that cannot be applied."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from runstream.events.event import Event
 
 
 class CommitSkipped(Event, frozen=True):
-    """The commit's actor decided that another commit, which is parked, is never applied."""
+    """The commit's actor skipped a parked commit, which will never be applied."""
 
     sha256: str
-    """Of the skipped commit: of its subject behind the partition, a line feed, and its body, decompressed."""
+    """SHA-256 of the skipped commit: of its subject after the partition, a line feed, and its decompressed body."""
     version_before: int
-    """The version that the skipped commit's aggregate had before it; 0 when nothing of it was applied or skipped."""
+    """The version of the skipped commit's aggregate before it; 0 if no commit of it was applied or skipped."""
     version_after: int
-    """The version that it has after it: its next commit has one more."""
+    """The version of the aggregate after it: the next commit has one more."""
     position: str
-    """Where the skipped commit was then (EPOCH/PARTITION/SEQUENCE), for people: an import may have moved it."""
+    """Position of the skipped commit at that time (EPOCH/PARTITION/SEQUENCE), for people: an import may have moved
+    it."""
     reason: str
     """Why, for people."""
 
