@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from runstream.api import ImportReport
 from runstream.cli.client_session import service_errors
 from runstream.cli.connection import connect, global_options, named_url, with_program
-from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp, warn
+from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp, warn
 from runstream.client import ImportProgress
 from runstream.counting import counted
 from runstream.database.epochs import Epoch
@@ -40,14 +40,14 @@ from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
 
 _PIECE_BYTES = 1 << 20
-_COLUMNS = (
-    Column("epoch"),
-    Column("state"),
-    Column("partitions", drop=1),
-    Column("commits"),
-    Column("made"),
-    Column("from", wraps=True),
-)
+_COLUMNS: dict[Column, Callable[[ListedEpoch], Cell]] = {
+    Column("epoch"): lambda one: str(one.epoch),
+    Column("state"): lambda one: "current" if one.current else one.state,
+    Column("partitions", drop=1): lambda one: str(one.partitions),
+    Column("commits"): lambda one: f"{one.commits:,}",
+    Column("made"): lambda one: timestamp(one.created),
+    Column("from", wraps=True): lambda one: one.origin or "begun here",
+}
 
 
 @contextlib.asynccontextmanager
@@ -218,19 +218,8 @@ def list_command(*, output: Output = "table", options: ServerOptions | None = No
     epochs = uvloop.run(_list(_settings(options)))
     if output == "json":
         print_json(epochs)
-        return
-    rows = [
-        (
-            str(one.epoch),
-            "current" if one.current else one.state,
-            str(one.partitions),
-            f"{one.commits:,}",
-            timestamp(one.created),
-            one.origin or "begun here",
-        )
-        for one in epochs
-    ]
-    print_table(_COLUMNS, rows, "there is no epoch")
+    else:
+        print_items(epochs, _COLUMNS, "there is no epoch")
 
 
 def activate_command(epoch: int, /, *, options: ServerOptions | None = None) -> None:

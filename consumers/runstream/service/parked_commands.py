@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
@@ -16,7 +17,7 @@ from cyclopts import Parameter
 
 from runstream import glance
 from runstream.cli.connection import global_options, with_program
-from runstream.cli.output import Column, Output, print_json, print_table, say, timestamp
+from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp
 from runstream.commits import Position
 from runstream.counting import counted
 from runstream.database import Database
@@ -41,14 +42,20 @@ from runstream.subjects import aggregate_of
 
 _CLIENT = "runstream parked"
 _SHOWN_BEHIND = 20
-_SKIPPED = (
-    Column("decided"),
-    Column("subject"),
-    Column("it was at"),
-    Column("when", drop=1),
-    Column("by", drop=2),
-    Column("why", wraps=True),
-)
+_PARKED: dict[Column, Callable[[ParkedCommit], Cell]] = {
+    Column("position"): lambda one: str(one.position),
+    Column("aggregate"): lambda one: one.aggregate,
+    Column("parked", drop=1): lambda one: timestamp(one.at),
+    Column("why", wraps=True): lambda one: one.reason,
+}
+_SKIPPED: dict[Column, Callable[[SkipDecision], Cell]] = {
+    Column("decided"): lambda one: str(one.position),
+    Column("subject"): lambda one: one.subject,
+    Column("it was at"): lambda one: one.skipped,
+    Column("when", drop=1): lambda one: timestamp(one.at),
+    Column("by", drop=2): lambda one: one.by,
+    Column("why", wraps=True): lambda one: one.reason,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +182,8 @@ def list_command(
     commits = uvloop.run(_parked(_settings(options)))
     if output == "json":
         print_json([_values(one, "position", "subject", "aggregate", "reason", "at") for one in commits])
-        return
-    rows = [(str(commit.position), commit.aggregate, timestamp(commit.at), commit.reason) for commit in commits]
-    print_table(
-        (Column("position"), Column("aggregate"), Column("parked", drop=1), Column("why", wraps=True)),
-        rows,
-        "nothing is parked",
-    )
+    else:
+        print_items(commits, _PARKED, "nothing is parked")
 
 
 def show_command(position: str, /, *, output: Output = "table", options: ServerOptions | None = None) -> None:
@@ -239,9 +241,8 @@ def _list_skipped(decided: list[SkipDecision], output: Output) -> None:
     if output == "json":
         names = ("position", "subject", "skipped", "by", "at", "reason", "sha256")
         print_json([{**_values(one, *names), "aggregate_version": one.version_after} for one in decided])
-        return
-    rows = [(str(one.position), one.subject, one.skipped, timestamp(one.at), one.by, one.reason) for one in decided]
-    print_table(_SKIPPED, rows, "nothing was skipped")
+    else:
+        print_items(decided, _SKIPPED, "nothing was skipped")
 
 
 def _values(one: ParkedCommit | SkipDecision, *names: str) -> dict[str, object]:

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 
-from rich.text import Text
-
 from runstream.cli.client_session import with_client
 from runstream.cli.connection import program_command
-from runstream.cli.output import Column, Output, print_json, print_table, say, styled, timestamp, warn
+from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, styled, timestamp, warn
 from runstream.client import Client, Executor
 from runstream.client.operations import Executors
 from runstream.errors import BadRequestError
 
 SKEW_SECONDS = 2.0
 """Clock skew above which a note is printed."""
-_COLUMNS = (
-    Column("ID"),
-    Column("STATE"),
-    Column("TASKS"),
-    Column("LAST SEEN", drop=5),
-    Column("ARCHS", drop=3),
-    Column("RUNS", wraps=True, drop=1),
-    Column("LABELS", wraps=True, drop=2),
-    Column("VERSION", drop=4),
-)
+_COLUMNS: dict[Column, Callable[[Executor], Cell]] = {
+    Column("ID"): lambda one: one.executor_id,
+    Column("STATE"): lambda one: styled(one.state),
+    Column("TASKS"): lambda one: f"{one.active_tasks} of {one.active_tasks_limit or 'no limit'}",
+    Column("LAST SEEN", drop=5): lambda one: timestamp(one.last_seen),
+    Column("ARCHS", drop=3): lambda one: ",".join(one.archs),
+    Column("RUNS", wraps=True, drop=1): lambda one: ",".join(what_runs(one)),
+    Column("LABELS", wraps=True, drop=2): lambda one: ",".join(
+        f"{name}={one.labels[name]}" for name in sorted(one.labels)
+    ),
+    Column("VERSION", drop=4): lambda one: one.version,
+}
 
 
 def list_executors(*, output: Output = "table") -> int:
@@ -41,7 +41,7 @@ def list_executors(*, output: Output = "table") -> int:
         if output == "json":
             print_json(executors)
         else:
-            print_table(_COLUMNS, map(_row, executors), "there are no executors")
+            print_items(executors, _COLUMNS, "there are no executors")
             for executor in executors:
                 for note in _notes(executor):
                     warn(f"executor {executor.executor_id}: {note}")
@@ -104,20 +104,6 @@ async def find_executor(client: Client, text: str) -> str:
             hint=f"name one of {', '.join(found[:5])}",
         )
     return found[0] if len(found) == 1 else text
-
-
-def _row(executor: Executor) -> tuple[str | Text, ...]:
-    limit = str(executor.active_tasks_limit) if executor.active_tasks_limit else "no limit"
-    return (
-        executor.executor_id,
-        styled(executor.state),
-        f"{executor.active_tasks} of {limit}",
-        timestamp(executor.last_seen),
-        ",".join(executor.archs),
-        ",".join(what_runs(executor)),
-        ",".join(f"{name}={value}" for name, value in sorted(executor.labels.items())),
-        executor.version,
-    )
 
 
 def _notes(executor: Executor) -> Iterator[str]:

@@ -13,7 +13,7 @@ from rich.text import Text
 from runstream.cli.client_session import with_client
 from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.output import Column, Output, listed, print_json, print_table, say, styled, timestamp, warn
+from runstream.cli.output import Cell, Column, Output, listed, print_items, print_json, say, styled, timestamp, warn
 from runstream.client import Client, ClientError, Instance, Maintenance
 from runstream.counting import counted
 
@@ -22,16 +22,16 @@ _NAMED = 5
 _RUNS = 10
 """Maximum number of runs whose tasks are read before maintenance begins."""
 Reached = Callable[[Maintenance], bool]
-_COLUMNS = (
-    Column("COMPONENTS", wraps=True),
-    Column("STATE", wraps=True),
-    Column("SINCE", drop=1),
-    Column("HOST", wraps=True),
-    Column("PID"),
-    Column("VERSION", drop=2),
-    Column("POSITIONS", drop=3),
-    Column("ID", drop=4),
-)
+_COLUMNS: dict[Column, Callable[[Instance], Cell]] = {
+    Column("COMPONENTS", wraps=True): lambda one: ", ".join(one.components),
+    Column("STATE", wraps=True): lambda one: Text.assemble(styled(one.state), _detail(one)),
+    Column("SINCE", drop=1): lambda one: timestamp(one.since),
+    Column("HOST", wraps=True): lambda one: one.host,
+    Column("PID"): lambda one: str(one.pid),
+    Column("VERSION", drop=2): lambda one: one.version,
+    Column("POSITIONS", drop=3): lambda one: " ".join(f"{number}:{at}" for number, at in sorted(one.positions.items())),
+    Column("ID", drop=4): lambda one: one.id,
+}
 
 
 def enable(
@@ -174,7 +174,7 @@ class _ProgressPrinter:
 
 def _print(status: Maintenance) -> None:
     say(_headline(status))
-    print_table(_COLUMNS, map(_row, status.instances), "there are no processes")
+    print_items(status.instances, _COLUMNS, "there are no processes")
 
 
 def _headline(status: Maintenance) -> str:
@@ -187,19 +187,6 @@ def _headline(status: Maintenance) -> str:
     left = sum(not one.parked for one in status.instances)
     words.append("all processes are parked" if not left else f"not parked: {left} of {len(status.instances)}")
     return "; ".join(words)
-
-
-def _row(instance: Instance) -> tuple[str | Text, ...]:
-    return (
-        ", ".join(instance.components),
-        Text.assemble(styled(instance.state), _detail(instance)),
-        timestamp(instance.since),
-        instance.host,
-        str(instance.pid),
-        instance.version,
-        " ".join(f"{partition}:{instance.positions[partition]}" for partition in sorted(instance.positions, key=int)),
-        instance.id,
-    )
 
 
 def _state(instance: Instance) -> str:

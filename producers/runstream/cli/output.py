@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from cyclopts import Parameter
@@ -48,6 +48,7 @@ _GAP = 2
 _NARROWEST = 16
 """Minimum width of a column that wraps, in cells."""
 Cell = str | Text
+T = TypeVar("T")
 
 
 class _Output(Console):
@@ -95,6 +96,11 @@ def print_table(columns: Sequence[str | Column], rows: Iterable[Sequence[Cell]],
         print_rows(console(), [Column(each) if isinstance(each, str) else each for each in columns], cells)
     else:
         say(empty)
+
+
+def print_items(items: Iterable[T], layout: Mapping[Column, Callable[[T], Cell]], empty: str) -> None:
+    """Print a row for each item, whose cells the columns' functions make; `empty` where there are none."""
+    print_table(tuple(layout), [[cell(item) for cell in layout.values()] for item in items], empty)
 
 
 def listed(names: Sequence[str], most: int) -> str:

@@ -35,6 +35,7 @@ from runstream.cli.output import (
     display_word,
     duration,
     listed,
+    print_items,
     print_json,
     print_rows,
     print_table,
@@ -75,16 +76,16 @@ Phase = Literal["setuperror", "queued", "cancelled", "running", "finished"]
 Result = Literal["unknown", "stopped", "success", "failed"]
 
 
-_LIST_COLUMNS = (
-    Column("RUN"),
-    Column("NAME", wraps=True),
-    Column("STATE"),
-    Column("GROUP", drop=3, wraps=True),
-    Column("CREATED", drop=1),
-    Column("TOOK", drop=2),
-    Column("AT", drop=4),
-    Column("ID", drop=5),
-)
+_LIST_COLUMNS: dict[Column, Callable[[RunSummary], Cell]] = {
+    Column("RUN"): run_name,
+    Column("NAME", wraps=True): lambda run: run.name,
+    Column("STATE"): lambda run: styled(outcome(run)),
+    Column("GROUP", drop=3, wraps=True): lambda run: run.group.removeprefix(project_of(run.group)).lstrip("/"),
+    Column("CREATED", drop=1): lambda run: ago(run.enqueue_time),
+    Column("TOOK", drop=2): lambda run: duration(run.start_time, run.end_time),
+    Column("AT", drop=4): lambda run: timestamp(run.enqueue_time),
+    Column("ID", drop=5): lambda run: run.id,
+}
 
 
 _STEP_COLUMNS = (
@@ -184,7 +185,7 @@ def list_runs(
         if output == "json":
             print_json(page)
             return
-        print_table(_LIST_COLUMNS, map(_list_row, page.runs), "no run matches" if chosen else "there are no runs")
+        print_items(page.runs, _LIST_COLUMNS, "no run matches" if chosen else "there are no runs")
         if page.cursor:
             say(f"there are more: {program_command()} run list --limit {limit} --cursor {page.cursor}")
 
@@ -224,19 +225,6 @@ def follow_run(run: RunName, /) -> int:
         return await watch_runs(client, [await find_run(client, run)])
 
     return with_client(work, reads_on=True)
-
-
-def _list_row(run: RunSummary) -> tuple[Cell, ...]:
-    return (
-        run_name(run),
-        run.name,
-        styled(outcome(run)),
-        run.group.removeprefix(project_of(run.group)).lstrip("/"),
-        ago(run.enqueue_time),
-        duration(run.start_time, run.end_time),
-        timestamp(run.enqueue_time),
-        run.id,
-    )
 
 
 def _print_run(run: Run, restarted: str) -> None:
