@@ -283,7 +283,7 @@ class PodTask:
         self._pod = pod = await around.driver.new_pod(job.task.id, spec, self._folder, log.write)
         working_dir = spec.task.working_dir or DEFAULT_WORKING_DIR
         log.line(f"Creating working dir {working_dir}.")
-        os.close(await pod.files.run(pod.files.make_folder, pod.files.path(working_dir)))
+        await pod.make_working_dir(working_dir)
         return spec
 
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:

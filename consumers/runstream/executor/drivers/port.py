@@ -50,6 +50,10 @@ class Pod(Protocol):
         """
         ...
 
+    async def make_working_dir(self, path: str) -> None:
+        """Make a folder for the task's commands, with its parents, before the first command."""
+        ...
+
     def require_visible(self, path: Path) -> None:
         """Raises BadRequestError for a path of the machine that lies in a place hidden from tasks, or contains one."""
         ...

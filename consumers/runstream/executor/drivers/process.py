@@ -291,6 +291,7 @@ class ProcessPod:
         visible: Visible,
     ) -> None:
         self.files = files
+        self._home = folder.home
         self._mark = mark
         self._tree = tree
         self._tmp = environment["TMPDIR"]
@@ -353,6 +354,19 @@ class ProcessPod:
         if seen not in self._joined:
             self._joined[seen] = await self._join(self._host, seen)
         return self._joined[seen]
+
+    async def make_working_dir(self, path: str) -> None:
+        """Make a folder for the task's commands, with its parents, before the first command."""
+        inside = self.files.path(path)
+        parent, _, name = inside.rpartition("/")
+        if parent != self.files.home or name in ("", ".", ".."):
+            os.close(await self.files.run(self.files.make_folder, inside))
+            return
+        # The usual place. The home is new and empty, so there is no link to follow, and it is not worth a thread.
+        folder = self._home / name
+        folder.mkdir(0o755)
+        if (user := self.files.user) is not None:
+            os.chown(folder, user.uid, user.gid)
 
     def _is_ending(self) -> bool:
         return self._ending is not None
