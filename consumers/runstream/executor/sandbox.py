@@ -21,6 +21,8 @@ from runstream.executor.workdir import TaskFolder
 SYSTEM_PLACES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix/store")
 HOME = "/home/runstream"
 """The home of every sandboxed task."""
+SHARED_MEMORY = "/dev/shm"  # noqa: S108
+"""The folder in every sandbox whose files are in memory."""
 USER_NAME = "runstream"
 INSIDE_UID = 1000
 RESERVED_PLACES = ("/", "/home", HOME, "/tmp", "/proc", "/dev", "/sys")  # noqa: S108

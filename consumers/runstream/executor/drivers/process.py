@@ -24,7 +24,7 @@ from runstream.errors import BadRequestError, InternalError, RunstreamError
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
-from runstream.executor.sandbox import HOME, INSIDE_UID, USER_NAME, Visible, accounts, task_user
+from runstream.executor.sandbox import HOME, INSIDE_UID, SHARED_MEMORY, USER_NAME, Visible, accounts, task_user
 from runstream.executor.spawner.client import Agent, Spawner, StartError
 from runstream.executor.spawner.plan import Command, Join, Plan, Sandbox
 from runstream.executor.spec import ExecutorTaskSpec, for_terminal, inherited, marked, own_virtual_environment, placed
@@ -294,7 +294,8 @@ class ProcessPod:
         self._home = folder.home
         self._mark = mark
         self._tree = tree
-        self._tmp = environment["TMPDIR"]
+        # Without a sandbox on the disk. In one, a file of memory costs a tenth of a new file of the disk.
+        self._scripts_folder = environment["TMPDIR"] if host.agent.root < 0 else SHARED_MEMORY
         self._host = host
         self._environment = environment
         self._join = join
@@ -376,8 +377,8 @@ class ProcessPod:
         self._visible.require_visible(path)
 
     async def write_script(self, text: str) -> str:
-        """A file in the task's temporary folder, mode 0600."""
-        path = f"{self._tmp}/step-{secrets.token_hex(6)}"
+        """A file in a temporary folder of the task, mode 0600."""
+        path = f"{self._scripts_folder}/step-{secrets.token_hex(6)}"
         self._scripts.append((path, f"{text}\n"))  # the agent writes it, as the task's user, with the next command
         return path
 

@@ -56,8 +56,6 @@ _OUT_OF_MEMORY_SCORE = b"500"
 def serve_task(channel: socket.socket, plan: Plan, boundary: Boundary | None, namespaces: Sequence[int]) -> NoReturn:
     """Be the agent of a task until the socket is closed; `namespaces` are those of the sandbox to join."""
     try:
-        with contextlib.suppress(OSError):  # it is only an advice
-            write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
         _enter(channel, plan, boundary, namespaces)
     except BaseException as error:  # noqa: BLE001  (whatever it is: the task cannot run, and has to know why)
         _refuse(channel, error)
@@ -73,8 +71,6 @@ def _refuse(channel: socket.socket, error: BaseException) -> None:
 def _enter(channel: socket.socket, plan: Plan, boundary: Boundary | None, namespaces: Sequence[int]) -> None:
     """Be where the plan says, and tell that."""
     os.setsid()
-    os.umask(0o022)
-    signal.signal(signal.SIGHUP, _nothing)  # not ignored: commands would inherit that
     kernel.leave_keyring()
     pid, scoped, roots = os.getpid(), False, []
     if boundary is not None:
@@ -316,8 +312,7 @@ def write(path: str, text: bytes, flags: int = 0) -> None:
 
 def main(descriptor: int) -> None:
     """Serve the socket that was inherited as this descriptor."""
-    _reset_signals()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    _prepare()
     uid, gid = os.geteuid(), os.getegid()
     gc.disable()
     gc.collect()
@@ -342,6 +337,16 @@ def main(descriptor: int) -> None:
                         serve_task(agent, plan, boundary, descriptors[1:])
             for each in descriptors[1:]:
                 os.close(each)
+
+
+def _prepare() -> None:
+    """Do what agents have in common once, before they are forked."""
+    _reset_signals()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, _nothing)  # not ignored: commands would inherit that
+    os.umask(0o022)
+    with contextlib.suppress(OSError):  # it is only an advice
+        write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
 
 
 def _reset_signals() -> None:
