@@ -1,16 +1,23 @@
-"""Environment variables that point git at another repository: no git command of ours gets them.
+"""Environment variables that our own git commands get: those that are settings of git.
 
-Git sets them in its hooks. Settings (`GIT_CONFIG_COUNT`, `GIT_SSH_COMMAND`) are not among them.
+Others point git at another repository or change what a command does, and git sets many of them in its hooks (`GIT_DIR`,
+`GIT_INDEX_FILE`, `GIT_QUARANTINE_PATH`). A list of those would have to grow with git; this one errs on the safe side.
 """
 
 from __future__ import annotations
 
-ELSEWHERE = frozenset(
-    {
-        *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE"),
-        *("GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS"),
-        *("GIT_REPLACE_REF_BASE", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR"),
-        *("GIT_NAMESPACE", "GIT_TEMPLATE_DIR", "GIT_EXEC_PATH"),
-    }
+import re
+
+_SETTING = re.compile(
+    r"GIT_(CONFIG_(COUNT|KEY_\d+|VALUE_\d+|PARAMETERS|GLOBAL|SYSTEM|NOSYSTEM)"
+    r"|(AUTHOR|COMMITTER)_(NAME|EMAIL|DATE)"
+    r"|SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS|TERMINAL_PROMPT"
+    r"|(PROXY_)?SSL_\w+|PROXY_COMMAND|HTTP_\w+|ALLOW_PROTOCOL|PROTOCOL|PROTOCOL_FROM_USER|IP_FAMILY"
+    r"|CEILING_DIRECTORIES|DISCOVERY_ACROSS_FILESYSTEM|ATTR_NOSYSTEM"
+    r"|TRACE\w*|CURL_VERBOSE|REDACT_\w+|PROGRESS_DELAY|LFS_\w+|TEST_ASSUME_DIFFERENT_OWNER)"
 )
-"""`git rev-parse --local-env-vars` without settings, and more that points git elsewhere."""
+
+
+def is_setting(name: str) -> bool:
+    """Whether a git command of ours gets this variable; every one that is not git's is."""
+    return not name.startswith("GIT_") or _SETTING.fullmatch(name) is not None

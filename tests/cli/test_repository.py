@@ -136,7 +136,9 @@ def test_the_whole_message_is_read_wherever_the_repository_is(tmp_path: Path) ->
             assert find_commit(url, ref).message == "docs\n\nmore\n\n[ci skip]"
 
 
-@pytest.mark.parametrize("variable", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"])
+@pytest.mark.parametrize(
+    "variable", ["GIT_DIR", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_QUARANTINE_PATH", "GIT_NAMESPACE"]
+)
 def test_variables_of_a_hook_do_not_lead_to_another_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:

@@ -100,6 +100,64 @@ async def test_a_worktree_and_a_checked_out_submodule_are_repositories(tmp_path:
 
 
 @modes
+async def test_a_committed_file_opens_no_repository_of_the_machine(tmp_path: Path, sandbox: Mode) -> None:
+    private = made(tmp_path / "private", "secret")
+    inner = made(tmp_path / "listed", "listed")
+    app = made(tmp_path / "app", "a")
+    encoded = f"file://{inner}/%2e%2e/private"
+    git(app, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(private), "lib")
+    settings = replace(SETTINGS, sandbox=sandbox, sandbox_readonly=(str(inner),))
+    always = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "always"}
+    async with rig(tmp_path / "executor", settings=settings) as it:
+        (tmp_path / "app" / "way").symlink_to(private)
+        git(app, "add", "way")
+        for url in (str(private), private.as_uri(), "../private", encoded, f"{inner}/../private", "way", "./way"):
+            git(app, "config", "--file=.gitmodules", "submodule.lib.url", url)
+            git(app, "commit", "-q", "-am", url)
+            environment = {"AGOLA_REPOSITORY_URL": str(app), **always}
+            done = await it.run(cloning(recurse_submodules=True), environment=environment)
+            assert done.task.phase is FAILED, url
+            assert "executor.sandbox_readonly" in await done.log(0), await done.log(0)
+
+
+@modes
+async def test_a_submodule_opens_no_repository_of_the_machine_either(tmp_path: Path, sandbox: Mode) -> None:
+    private, listed, app = (
+        made(tmp_path / "private", "secret"),
+        made(tmp_path / "listed", "l"),
+        made(tmp_path / "a", "a"),
+    )
+    for outer, url, at in ((listed, private, "deep"), (app, listed, "lib")):
+        git(outer, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(url), at)
+        git(outer, "commit", "-q", "-am", "a submodule")
+    environment = {"AGOLA_REPOSITORY_URL": str(app)}
+    for readonly, phase in ((listed,), FAILED), ((listed, private), SUCCESS):
+        settings = replace(SETTINGS, sandbox=sandbox, sandbox_readonly=tuple(map(str, readonly)))
+        async with rig(tmp_path / str(phase), settings=settings) as it:
+            done = await it.run(
+                cloning(recurse_submodules=True), run_step("cat lib/deep/file"), environment=environment
+            )
+            assert done.task.phase is phase, await done.log(0)
+            if phase is SUCCESS:
+                assert await done.log(1) == "secret\n"
+            else:
+                assert "executor.sandbox_readonly" in await done.log(0)
+
+
+@modes
+async def test_a_submodule_may_lie_in_the_repository_that_is_cloned(tmp_path: Path, sandbox: Mode) -> None:
+    app = made(tmp_path / "app", "a")
+    inner = made(app / "inner", "inner")
+    git(app, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner), "lib")
+    git(app, "config", "--file=.gitmodules", "submodule.lib.url", "./inner")
+    git(app, "commit", "-q", "-am", "a submodule")
+    async with rig(tmp_path / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
+        environment = {"AGOLA_REPOSITORY_URL": str(app)}
+        done = await it.run(cloning(recurse_submodules=True), run_step("cat lib/file"), environment=environment)
+        assert (done.task.phase, await done.log(1)) == (SUCCESS, "inner\n"), await done.log(0)
+
+
+@modes
 async def test_submodules_are_those_of_the_commit(tmp_path: Path, sandbox: Mode) -> None:
     lib, app = made(tmp_path / "lib", "l1", "l2"), made(tmp_path / "app", "a")
     made(tmp_path / "other", "o")
@@ -113,7 +171,8 @@ async def test_submodules_are_those_of_the_commit(tmp_path: Path, sandbox: Mode)
     git(lib, "commit", "-q", "--allow-empty", "-m", "l3")
     environment = {"AGOLA_REPOSITORY_URL": str(app), "AGOLA_GIT_REF": "feature"}
     show = run_step("cat lib/file; ls")
-    async with rig(tmp_path / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
+    settings = replace(SETTINGS, sandbox=sandbox, sandbox_readonly=(str(lib),))
+    async with rig(tmp_path / "executor", settings=settings) as it:
         for fields in ({}, {"depth": 1}):
             done = await it.run(cloning(recurse_submodules=True, **fields), show, environment=environment)
             assert done.task.phase is SUCCESS, await done.log(0)
@@ -121,7 +180,10 @@ async def test_submodules_are_those_of_the_commit(tmp_path: Path, sandbox: Mode)
 
 
 @modes
-async def test_git_is_not_pointed_elsewhere_and_follows_settings_of_the_task(tmp_path: Path, sandbox: Mode) -> None:
+async def test_git_is_not_pointed_elsewhere_and_follows_settings_of_the_task(
+    tmp_path: Path, sandbox: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_NAMESPACE", "of-the-executor")
     repository, other = made(tmp_path / "r", "ours"), made(tmp_path / "other", "theirs")
     environment = {
         "AGOLA_REPOSITORY_URL": "alias:r",
@@ -130,14 +192,20 @@ async def test_git_is_not_pointed_elsewhere_and_follows_settings_of_the_task(tmp
         "GIT_CONFIG_VALUE_0": "alias:",
         **dict.fromkeys(("GIT_DIR", "GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"), str(other / ".git")),
         "GIT_INDEX_FILE": "/tmp/index",
+        "GIT_QUARANTINE_PATH": "/tmp/quarantine",
+        "GIT_DEFAULT_HASH": "sha256",
+        "GIT_REFLOG_ACTION": "theirs",
+        "GIT_OF_A_LATER_VERSION": "1",
     }
-    async with rig(tmp_path / "executor", settings=replace(SETTINGS, sandbox=sandbox)) as it:
+    settings = replace(SETTINGS, sandbox=sandbox, pass_environment=("GIT_*",))
+    show = run_step("cat file; cat .git/logs/HEAD | grep -c theirs || true", environment={"GIT_DIR": ""})
+    async with rig(tmp_path / "executor", settings=settings) as it:
         if sandbox == "off":
-            done = await it.run(cloning(), run_step("cat file"), environment=environment)
-            assert (done.task.phase, await done.log(1)) == (SUCCESS, "ours\n"), await done.log(0)
+            done = await it.run(cloning(), show, environment=environment)
+            assert (done.task.phase, await done.log(1)) == (SUCCESS, "ours\n0\n"), await done.log(0)
         environment["AGOLA_REPOSITORY_URL"] = str(repository)
-        done = await it.run(cloning(), run_step("cat file"), environment=environment)
-        assert (done.task.phase, await done.log(1)) == (SUCCESS, "ours\n"), await done.log(0)
+        done = await it.run(cloning(), show, environment=environment)
+        assert (done.task.phase, await done.log(1)) == (SUCCESS, "ours\n0\n"), await done.log(0)
     assert git(other, "status", "--porcelain") == ""
 
 

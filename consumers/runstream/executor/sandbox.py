@@ -64,6 +64,14 @@ class Visible:
             network=self.network,
         )
 
+    def lists(self, path: Path) -> bool:
+        """Whether a place is one that every sandbox has, links resolved."""
+        real = path.resolve()
+        if any(real.is_relative_to(hidden.resolve()) for hidden in self.hidden):
+            return False
+        places = (*SYSTEM_PLACES, *self.readonly, *self.writable)
+        return any(real.is_relative_to(Path(place).resolve()) for place in places)
+
     def require_visible(self, path: Path) -> None:
         """Raises BadRequestError for a path that lies in a hidden place, or contains one, links resolved."""
         real = path.resolve()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runstream.errors import BadRequestError, NotExistError
-from runstream.git_variables import ELSEWHERE
+from runstream.git_variables import is_setting
 from runstream.repository_urls import RepositoryURL, split_url
 
 GIT_SECONDS = 30
@@ -187,7 +187,7 @@ def _run(*arguments: str, what: str, login: RepositoryURL | None = None) -> subp
 
     Secrets of a URL are passed in the environment: all users of a machine can read the arguments of processes.
     """
-    kept = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+    kept = {name: value for name, value in os.environ.items() if is_setting(name)}
     if login is not None and login.is_secret:
         kept |= _logging_in(login, kept)
     try:

@@ -27,6 +27,8 @@ class Exec:
     tty: bool = False
     visible: tuple[Path, ...] = ()
     """Folders of the machine that the command has to see."""
+    keeps: Callable[[str], bool] = lambda _name: True
+    """Whether the command gets a variable of the pod's own environment, by its name."""
 
 
 class NotStartedError(BadRequestError):
@@ -56,6 +58,10 @@ class Pod(Protocol):
 
     def require_visible(self, path: Path) -> None:
         """Raises BadRequestError for a path of the machine that lies in a place hidden from tasks, or contains one."""
+        ...
+
+    def sees(self, path: Path) -> bool:
+        """Whether the task may read this place of the machine, or it is one of its own."""
         ...
 
     async def write_script(self, text: str) -> str:

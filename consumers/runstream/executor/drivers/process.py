@@ -315,7 +315,8 @@ class ProcessPod:
         if self._ending is not None:
             raise InternalError("the task has ended", code="taskEnded")
         agent = await self._agent_for(command.visible)
-        environment = marked({**self._environment, **command.environment}, self._mark)
+        own = {name: value for name, value in self._environment.items() if command.keeps(name)}
+        environment = marked({**own, **command.environment}, self._mark)
         if command.tty:
             environment = for_terminal(environment)
         folder = self.files.path(command.folder)
@@ -375,6 +376,16 @@ class ProcessPod:
     def require_visible(self, path: Path) -> None:
         """Refuse a path of the machine that lies in a place hidden from tasks, or contains one."""
         self._visible.require_visible(path)
+
+    def sees(self, path: Path) -> bool:
+        """Whether the task may read a place: it is in its sandbox, or would be if it had one."""
+        if self._host.agent.root < 0:
+            return self._visible.lists(path)
+        try:
+            os.close(self.files.open(str(path), os.O_PATH | os.O_CLOEXEC))
+        except (OSError, RunstreamError):  # nothing is there, or a link leads out
+            return False
+        return True
 
     async def write_script(self, text: str) -> str:
         """A file in a temporary folder of the task, mode 0600."""

@@ -9,7 +9,8 @@ AGOLA_GIT_USERNAME,    for http(s): git reads them from a file of the task that 
 AGOLA_GIT_PASSWORD     has them in its environment
 
 Git runs in the task's sandbox with a configuration of its own, without hooks. Of a repository on this machine it sees
-the git directory alone, read-only.
+the git directory alone, read-only. A committed `.gitmodules` opens no other place: a submodule on this machine has to
+lie in that repository, or where tasks may read anyway.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from runstream.errors import BadRequestError
 from runstream.executor.drivers.port import Exec, Output
 from runstream.executor.steps.run import StepContext
 from runstream.executor.task_root import TaskRoot
-from runstream.git_variables import ELSEWHERE
+from runstream.git_variables import is_setting
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")
 _PORT = re.compile(r"[0-9]{0,5}")
@@ -43,11 +44,9 @@ _CONFIG = """\
 \tallowAnySHA1InWant = true
 """
 """Any owner: the repositories that git sees were named on purpose. Any commit, of those on this machine."""
-_LOCAL_CONFIG = """\
-[protocol "file"]
-\tallow = always
-"""
-"""For submodules beside a repository of this machine."""
+_ALLOW_FILES = ("-c", "protocol.file.allow=always")
+"""Git refuses submodules on the same machine by default."""
+_PRINT_PATH = "printf '%s\\0' \"$displaypath\""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +69,10 @@ class _Git:
         return status, output.decode(errors="replace")
 
     async def _exec(self, arguments: tuple[str, ...], output: Output) -> int:
-        unset = [f"--unset={name}" for name in sorted(ELSEWHERE & self.context.spec.environment.keys())]
-        command = (*(("env", *unset) if unset else ()), "git", *arguments)
-        return await self.context.pod.exec(
-            Exec(command, self.context.working_dir, self.environment, visible=self.visible), output
+        command = Exec(
+            ("git", *arguments), self.context.working_dir, self.environment, visible=self.visible, keeps=is_setting
         )
+        return await self.context.pod.exec(command, output)
 
 
 async def clone(context: StepContext) -> int:
@@ -87,7 +85,7 @@ async def clone(context: StepContext) -> int:
         raise BadRequestError(f"AGOLA_GIT_COMMITSHA {commit[:80]!r} is not a commit", code="invalidCommit")
     local = _local_path(url)
     visible = () if local is None else _git_directory(context, local)
-    git_environment = await context.pod.files.run(_git_environment, context, environment, local)
+    git_environment = await context.pod.files.run(_git_environment, context, environment)
     git = _Git(context, git_environment, visible)
     try:
         status = await _check_out(git, url if local is None or not context.step.depth else local.as_uri(), ref, commit)
@@ -123,22 +121,54 @@ async def _check_out(git: _Git, url: str, ref: str, commit: str) -> int:
     return await git.run("-c", "advice.detachedHead=false", "checkout", commit or "FETCH_HEAD")
 
 
-async def _submodules(git: _Git, local: Path | None) -> int:
-    """Fetch the submodules of the commit that is checked out; those beside a local repository are seen, too."""
-    if local is not None:
-        _, listed = await git.ask("config", "--file=.gitmodules", "--get-regexp", r"^submodule\..*\.url$")
-        beside = set(git.visible)
-        for line in listed.splitlines():
-            found = _beside(local, line.partition(" ")[2])
-            if found is not None:
-                beside.update(_git_directory(git.context, found))
-        git = replace(git, visible=tuple(sorted(beside)))
-    return await git.run("submodule", "update", "--init", "--recursive")
+async def _submodules(git: _Git, repository: Path | None) -> int:
+    """Fetch the submodules of the commit that is checked out, level by level: their URLs are checked before."""
+    waiting, known = [""], {""}
+    while waiting:
+        checkout = waiting.pop(0)
+        inside = ("-C", checkout) if checkout else ()
+        if status := await git.run(*inside, "submodule", "init"):
+            return status
+        _, listed = await git.ask(*inside, "config", "--local", "-z", "--get-regexp", r"^submodule\..*\.url$")
+        urls = [entry.partition("\n")[2] for entry in listed.split("\0") if entry]
+        local = [url for url in urls if _is_local(url)]
+        seen = {path for url in local for path in _place_of_submodule(git.context, url, repository)}
+        git = replace(git, visible=tuple(sorted({*git.visible, *seen})))
+        if status := await git.run(*inside, *(_ALLOW_FILES if local else ()), "submodule", "update"):
+            return status
+        _, populated = await git.ask("submodule", "foreach", "--quiet", "--recursive", _PRINT_PATH)
+        found = [path for path in populated.split("\0") if path and path not in known]
+        known.update(found)
+        waiting += found
+    return 0
 
 
-def _beside(local: Path, url: str) -> Path | None:
-    """Return the folder that a submodule's URL names on this machine; None for one elsewhere."""
-    return Path(os.path.normpath(local / url)) if url.startswith(("./", "../")) else _local_path(url)
+def _is_local(url: str) -> bool:
+    """Whether git takes a URL for a path on this machine: a `file` URL, or no colon before the first slash."""
+    return url.startswith("file://") or ":" not in url.partition("/")[0]
+
+
+def _place_of_submodule(context: StepContext, url: str, repository: Path | None) -> tuple[Path, ...]:
+    """Return what git needs to see beside what tasks see, for a submodule on this machine.
+
+    Raises BadRequestError for one that lies neither in the repository that is cloned nor where tasks may read.
+    """
+    path = _local_path(url)
+    if path is not None and context.pod.sees(path):
+        return ()
+    if path is not None and repository is not None and _lies_in(path, repository):
+        needed = _git_directory(context, path)
+        if all(_lies_in(each, repository) for each in needed):
+            return needed
+    raise BadRequestError(
+        f"the submodule at {url[:200]!r} is on this machine, where tasks see nothing",
+        code="submoduleNotVisible",
+        hint="add its folder to executor.sandbox_readonly in the executor's settings, or use a URL of a server",
+    )
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
@@ -183,11 +213,11 @@ def _is_readable(context: StepContext, folder: Path) -> bool:
     return user is None or user.uid == found.st_uid or found.st_mode & 0o005 == 0o005
 
 
-def _git_environment(context: StepContext, environment: Mapping[str, str], local: Path | None) -> dict[str, str]:
+def _git_environment(context: StepContext, environment: Mapping[str, str]) -> dict[str, str]:
     files = context.pod.files
     config = f"{files.home}/.runstream.gitconfig"
     credentials = _credentials(context, environment.get("AGOLA_REPOSITORY_URL", ""))
-    _private(files, config, _CONFIG + (_LOCAL_CONFIG if local is not None else "") + credentials)
+    _private(files, config, _CONFIG + credentials)
     git = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": config}
     key = context.spec.git_credentials.private_key
     if key or environment.get("AGOLA_SSHHOSTKEY", ""):
@@ -251,9 +281,9 @@ def _ended(text: str) -> str:
 
 
 def _local_path(url: str) -> Path | None:
-    """The folder that a repository URL names on this machine; None for one elsewhere."""
+    """The folder that a repository URL names on this machine; None for one elsewhere, or a relative path."""
     if url.startswith("file://"):
-        return Path(url.removeprefix("file://"))
+        return Path("/" + unquote(url.removeprefix("file://")).lstrip("/"))  # as git decodes it
     return Path(url) if url.startswith("/") else None
 
 
