@@ -15,9 +15,9 @@ from benchmarks.throughput import append, load
 from benchmarks.watching import end_of
 from benchmarks.workloads import CHAIN, ONE
 from runstream import tables
-from runstream.database.rows import ExecutorTaskRow, RunRow, RunTaskRow
 from runstream.gateway.runs.create import RunCreation
 from runstream.projections.store import upsert
+from runstream.tables import ExecutorTaskRow, RunRow, RunTaskRow
 
 AIM = 6000.0
 RUNS = {ONE: 3000, CHAIN: 1000}

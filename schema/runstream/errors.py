@@ -101,12 +101,6 @@ class UnauthorizedError(RunstreamError):
     kind = Kind.UNAUTHORIZED
 
 
-class ForbiddenError(RunstreamError):
-    """Who is asking may not do this."""
-
-    kind = Kind.FORBIDDEN
-
-
 class ConflictError(RunstreamError):
     """Another writer changed it first."""
 

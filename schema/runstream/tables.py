@@ -14,6 +14,9 @@ a range, whatever the database's locale.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
+from types import NoneType
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from sqlalchemy import (
     BigInteger,
@@ -33,8 +36,9 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.types import UserDefinedType
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
+from runstream.commits import Head
 from runstream.domain.executor import ExecutorState
 from runstream.domain.run import RunPhase, RunTaskStatus
 from runstream.events.executor_task import ExecutorTaskPhase
@@ -71,14 +75,171 @@ def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
 
 
-def _tracked() -> tuple[Column[int], ...]:
-    """What the row of every aggregate carries: its partition, its version, and the sequence of its last commit."""
-    return (
-        Column("partition", SmallInteger, nullable=False),
-        Column("version", Integer, nullable=False),
-        Column("position", BigInteger, nullable=False),
-    )
+Name = Annotated[str, _NAME]
+"""A name, a group or an id."""
+Json = Annotated[str, JsonText()]
+"""The text of a free-form value."""
+Small = Annotated[int, SmallInteger()]
+Big = Annotated[int, BigInteger()]
+_TYPES: dict[object, TypeEngine[Any]] = {str: Text(), int: Integer(), bool: Boolean(), datetime: _TIME}
 
+
+def _columns(row: type[Row]) -> list[Column[Any]]:
+    """The columns of a table, in the order of its row type; those that can be None are nullable."""
+    columns = []
+    for name, kind in get_type_hints(row, include_extras=True).items():
+        plain, *others = get_args(kind) or (kind,)
+        declared = next((one for one in others if isinstance(one, TypeEngine)), None)
+        columns.append(Column(name, declared or _TYPES[plain], nullable=NoneType in others))
+    return columns
+
+
+class RunRow(NamedTuple):
+    """A row of `runs`."""
+
+    id: Name
+    partition: Small
+    version: int
+    position: Big
+    sequence: Big
+    counter: Big
+    numbered: bool
+    counter_group: Name
+    group: Name
+    name: str
+    run_config: Name
+    annotations: Json
+    setup_errors: Json
+    phase: str
+    result: str
+    stop: bool
+    timedout: bool
+    reason: str
+    priority: int
+    request: str
+    restart: Json
+    paused_at: datetime | None
+    paused_for: Big
+    enqueue_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    archived: bool
+
+    @property
+    def head(self) -> Head:
+        """The head of the run."""
+        return Head(self.version, self.position)
+
+
+class RunTaskRow(NamedTuple):
+    """A row of `run_tasks`."""
+
+    run_id: Name
+    name: Name
+    id: Name
+    status: str
+    skip: bool
+    archive_steps: Json
+    waiting_approval: bool
+    approved: bool
+    approvers: Json
+    approved_at: datetime | None
+    annotations: Json
+    kept: bool
+    timedout: bool
+    failure: str
+    attempt: int
+    attempts: Json
+    not_before: datetime | None
+    executor_task_id: Name
+    executor_task_open: bool
+    withdrawn: Name
+    archives_pending: bool
+    start_time: datetime | None
+    end_time: datetime | None
+
+
+class ExecutorTaskRow(NamedTuple):
+    """A row of `executor_tasks`."""
+
+    id: Name
+    partition: Small
+    version: int
+    position: Big
+    executor_id: Name
+    run_id: Name
+    run_task_id: Name
+    task: Name
+    run_config: Name
+    group: Name
+    counter: Big
+    timeout: Big
+    setup_step: Json
+    steps: Json
+    attempt: int
+    workspaces: Json
+    phase: str
+    stop: bool
+    timedout: bool
+    interrupted: bool
+    lost: bool
+    fail_error: str
+    start_time: datetime | None
+    end_time: datetime | None
+
+    @property
+    def head(self) -> Head:
+        """The head of the executor task."""
+        return Head(self.version, self.position)
+
+
+class ExecutorRow(NamedTuple):
+    """A row of `executors`."""
+
+    id: Name
+    partition: Small
+    version: int
+    position: Big
+    registration: Json
+    state: str
+    draining: bool
+    last_seen: datetime | None
+
+    @property
+    def head(self) -> Head:
+        """The head of the executor."""
+        return Head(self.version, self.position)
+
+
+class RunConfigRow(NamedTuple):
+    """A row of `run_configs`."""
+
+    hash: Name
+    partition: Small
+    content: Json
+
+
+class CounterRow(NamedTuple):
+    """A row of `counters`."""
+
+    partition: Small
+    root: Name
+    last: Big
+
+
+class ParkedRow(NamedTuple):
+    """A row of `parked`, without the time at which it was written."""
+
+    projection: str
+    partition: Small
+    epoch: int
+    sequence: Big
+    subject: str
+    aggregate: str
+    reason: str
+
+
+Row = RunRow | RunTaskRow | ExecutorTaskRow | ExecutorRow | RunConfigRow | CounterRow | ParkedRow
 
 epochs = Table(
     "epochs",
@@ -147,9 +308,7 @@ checkpoints = Table(
 counters = Table(
     "counters",
     metadata,
-    Column("partition", SmallInteger, nullable=False),
-    Column("root", _NAME, nullable=False),
-    Column("last", BigInteger, nullable=False),
+    *_columns(CounterRow),
     PrimaryKeyConstraint("partition", "root"),
     postgresql_with=_ROOM,
 )
@@ -158,9 +317,7 @@ counters = Table(
 run_configs = Table(
     "run_configs",
     metadata,
-    Column("hash", _NAME, nullable=False),
-    Column("partition", SmallInteger, nullable=False),
-    Column("content", JsonText(), nullable=False),
+    *_columns(RunConfigRow),
     PrimaryKeyConstraint("partition", "hash"),
 )
 
@@ -170,31 +327,8 @@ INDEXED_CHARACTERS = 100
 runs = Table(
     "runs",
     metadata,
-    Column("id", _NAME, primary_key=True),
-    *_tracked(),
-    Column("sequence", BigInteger, nullable=False),
-    Column("counter", BigInteger, nullable=False),
-    Column("numbered", Boolean, nullable=False),
-    Column("counter_group", _NAME, nullable=False),
-    Column("group", _NAME, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("run_config", _NAME, nullable=False),
-    Column("annotations", JsonText(), nullable=False),
-    Column("setup_errors", JsonText(), nullable=False),
-    Column("phase", Text, nullable=False),
-    Column("result", Text, nullable=False),
-    Column("stop", Boolean, nullable=False),
-    Column("timedout", Boolean, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("priority", Integer, nullable=False),
-    Column("request", Text, nullable=False),
-    Column("restart", JsonText(), nullable=False),
-    Column("paused_at", _TIME),
-    Column("paused_for", BigInteger, nullable=False),
-    Column("enqueue_time", _TIME, nullable=False),
-    Column("start_time", _TIME),
-    Column("end_time", _TIME),
-    Column("archived", Boolean, nullable=False),
+    *_columns(RunRow),
+    PrimaryKeyConstraint("id"),
     _one_of("phase", RunPhase),
     _one_of("result", RunResult),
     Index("runs_by_sequence", "sequence"),
@@ -209,29 +343,7 @@ runs = Table(
 run_tasks = Table(
     "run_tasks",
     metadata,
-    Column("run_id", _NAME, nullable=False),
-    Column("name", _NAME, nullable=False),
-    Column("id", _NAME, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("skip", Boolean, nullable=False),
-    Column("archive_steps", JsonText(), nullable=False),
-    Column("waiting_approval", Boolean, nullable=False),
-    Column("approved", Boolean, nullable=False),
-    Column("approvers", JsonText(), nullable=False),
-    Column("approved_at", _TIME),
-    Column("annotations", JsonText(), nullable=False),
-    Column("kept", Boolean, nullable=False),
-    Column("timedout", Boolean, nullable=False),
-    Column("failure", Text, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("attempts", JsonText(), nullable=False),
-    Column("not_before", _TIME),
-    Column("executor_task_id", _NAME, nullable=False),
-    Column("executor_task_open", Boolean, nullable=False),
-    Column("withdrawn", _NAME, nullable=False),
-    Column("archives_pending", Boolean, nullable=False),
-    Column("start_time", _TIME),
-    Column("end_time", _TIME),
+    *_columns(RunTaskRow),
     PrimaryKeyConstraint("run_id", "name"),
     Index("run_tasks_waiting", "run_id", postgresql_where=text("waiting_approval")),
     _one_of("status", RunTaskStatus),
@@ -242,28 +354,8 @@ run_tasks = Table(
 executor_tasks = Table(
     "executor_tasks",
     metadata,
-    Column("id", _NAME, primary_key=True),
-    *_tracked(),
-    Column("executor_id", _NAME, nullable=False),
-    Column("run_id", _NAME, nullable=False),
-    Column("run_task_id", _NAME, nullable=False),
-    Column("task", _NAME, nullable=False),
-    Column("run_config", _NAME, nullable=False),
-    Column("group", _NAME, nullable=False),
-    Column("counter", BigInteger, nullable=False),
-    Column("timeout", BigInteger, nullable=False),
-    Column("setup_step", JsonText(), nullable=False),
-    Column("steps", JsonText(), nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("workspaces", JsonText(), nullable=False),
-    Column("phase", Text, nullable=False),
-    Column("stop", Boolean, nullable=False),
-    Column("timedout", Boolean, nullable=False),
-    Column("interrupted", Boolean, nullable=False),
-    Column("lost", Boolean, nullable=False),
-    Column("fail_error", Text, nullable=False),
-    Column("start_time", _TIME),
-    Column("end_time", _TIME),
+    *_columns(ExecutorTaskRow),
+    PrimaryKeyConstraint("id"),
     _one_of("phase", ExecutorTaskPhase),
     Index("executor_tasks_by_run", "run_id"),
     postgresql_with=_ROOM,
@@ -272,12 +364,8 @@ executor_tasks = Table(
 executors = Table(
     "executors",
     metadata,
-    Column("id", _NAME, primary_key=True),
-    *_tracked(),
-    Column("registration", JsonText(), nullable=False),
-    Column("state", Text, nullable=False),
-    Column("draining", Boolean, nullable=False),
-    Column("last_seen", _TIME),
+    *_columns(ExecutorRow),
+    PrimaryKeyConstraint("id"),
     _one_of("state", ExecutorState),
     postgresql_with=_ROOM,
 )
@@ -285,13 +373,7 @@ executors = Table(
 parked = Table(
     "parked",
     metadata,
-    Column("projection", Text, nullable=False),
-    Column("partition", SmallInteger, nullable=False),
-    Column("epoch", Integer, nullable=False),
-    Column("sequence", BigInteger, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("aggregate", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    *_columns(ParkedRow),
     Column("at", _TIME, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("projection", "partition", "epoch", "sequence"),
 )

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from runstream import tables
 from runstream.commits import Head
 from runstream.database import rows
-from runstream.database.rows import Row
 from runstream.domain.executor import Executor, ExecutorState
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.run import RunResult
 from runstream.events.run_config import Container, RunConfig, RunConfigTask, Runtime, Sealed, Step, Volume
+from runstream.tables import Row
 
 times = st.datetimes(datetime(1970, 1, 2), datetime(2300, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # Hypothesis adds UTC
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -132,13 +132,13 @@ def test_a_run_config_is_what_its_row_says(config: RunConfig) -> None:
 
 def test_a_row_has_the_columns_of_its_table() -> None:
     names = {
-        tables.runs: rows.RunRow._fields,
-        tables.run_tasks: rows.RunTaskRow._fields,
-        tables.executor_tasks: rows.ExecutorTaskRow._fields,
-        tables.executors: rows.ExecutorRow._fields,
-        tables.run_configs: rows.RunConfigRow._fields,
-        tables.counters: rows.CounterRow._fields,
-        tables.parked: rows.ParkedRow._fields,
+        tables.runs: tables.RunRow._fields,
+        tables.run_tasks: tables.RunTaskRow._fields,
+        tables.executor_tasks: tables.ExecutorTaskRow._fields,
+        tables.executors: tables.ExecutorRow._fields,
+        tables.run_configs: tables.RunConfigRow._fields,
+        tables.counters: tables.CounterRow._fields,
+        tables.parked: tables.ParkedRow._fields,
     }
     assert len(names) == len(get_args(Row))
     for table, fields in names.items():

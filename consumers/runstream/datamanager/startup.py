@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from runstream import tables
 from runstream.counting import counted
-from runstream.database.connection import hang_up, lock_key
+from runstream.database.connection import hung_up, lock_key
 from runstream.database.database import Database
 from runstream.database.transaction import Transaction
 from runstream.datamanager.agreement import require_agreement
@@ -312,12 +312,9 @@ async def reset_projection(database: Database, service: str) -> None:
 @asynccontextmanager
 async def startup_lock(database: Database, namespace: str, service: str) -> AsyncIterator[None]:
     """Hold the lock under which one process at a time prepares the log. Raises InternalError."""
-    connection = await database.connect(watchful=True)
-    try:
+    async with hung_up(await database.connect(watchful=True)) as connection:
         await _lock(connection, lock_key(f"{database.schema}/{namespace}/{service}/start"))
         yield
-    finally:
-        await hang_up(connection)
 
 
 async def _lock(connection: asyncpg.Connection[asyncpg.Record], key: int) -> None:

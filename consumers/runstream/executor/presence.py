@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import platform
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -86,9 +86,7 @@ class Presence:
     ) -> None:
         """`on_held` is called when the lease is held, again after it was lost."""
         self.address = Address(partition_of(executor_id, log.partitions), "executor", executor_id)
-        self._settings = settings
         self._runner = runner
-        self._allow_host = settings.allow_host and runner.allow_host
         self._log = log
         self._lease = leases.lease(executor_id, self._value)
         self._open_tasks = open_tasks
@@ -101,7 +99,15 @@ class Presence:
         """Why there is no room on the disk for a task; empty when there is."""
         self._gone = asyncio.Event()
         self._touching: asyncio.TimerHandle | None = None
-        self._archs = (_ARCHITECTURES.get(platform.machine(), platform.machine()),)
+        self._abilities: dict[str, Any] = {
+            "archs": (_ARCHITECTURES.get(platform.machine(), platform.machine()),),
+            "labels": settings.labels,
+            "allow_privileged_containers": settings.allow_privileged_containers,
+            "allow_host": settings.allow_host and runner.allow_host,
+            "allow_pod": runner.allow_pod,
+            "active_tasks_limit": settings.active_tasks_limit,
+        }
+        """What both the registration and each offer say."""
 
     @property
     def held(self) -> asyncio.Event:
@@ -166,12 +172,7 @@ class Presence:
     async def _register(self) -> None:
         """Append what the executor offers, unless the log says just that."""
         registration = ExecutorRegistered(
-            archs=self._archs,
-            labels=self._settings.labels,
-            allow_privileged_containers=self._settings.allow_privileged_containers,
-            allow_host=self._allow_host,
-            allow_pod=self._runner.allow_pod,
-            active_tasks_limit=self._settings.active_tasks_limit,
+            **self._abilities,
             dynamic=False,
             executor_group=self.address.id,
             runstream_version=version(),
@@ -205,12 +206,7 @@ class Presence:
     def _value(self) -> bytes:
         offer = Offer(
             executor_id=self.address.id,
-            archs=self._archs,
-            labels=self._settings.labels,
-            allow_privileged_containers=self._settings.allow_privileged_containers,
-            allow_host=self._allow_host,
-            allow_pod=self._runner.allow_pod,
-            active_tasks_limit=self._settings.active_tasks_limit,
+            **self._abilities,
             open_tasks=self._open_tasks(),
             draining=self._draining,
             full=self.full,

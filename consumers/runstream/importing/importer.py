@@ -50,7 +50,7 @@ from runstream.importing.repartition import repartition
 from runstream.importing.trusted_keys import announced_trusted_keys, fingerprints, require_signer
 from runstream.log import streams
 from runstream.objects.port import ObjectStorage
-from runstream.projections.rebuild import MANY, OnStage, rebuild_lock
+from runstream.projections.rebuild import MANY, OnStage, RebuildPlace, rebuild_lock
 from runstream.projections.rebuild_filling import Filled
 from runstream.projections.rebuild_processes import available_cpus, run_in_processes
 from runstream.projections.rebuild_schema import drop, make_empty, make_indexes, schema_beside
@@ -196,7 +196,8 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
         done += further
         say("loading", done, total)
 
-    target = _target(place, new, snapshot, beside)
+    into = RebuildPlace(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
+    target = Target(snapshot.path, hash_of(snapshot.manifest), into)
     if snapshot.header.partitions == new.partitions:
         works = [LoadFromSnapshot(target, partition) for partition in range(new.partitions)]
         sizes = snapshot.manifest.positions
@@ -208,20 +209,6 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
     say("making indexes", 0, 0)
     await make_indexes(place.database.url, beside, indexes)
     return filled
-
-
-def _target(place: ServicePlace, new: Epoch, snapshot: Verified, schema: str) -> Target:
-    return Target(
-        path=str(snapshot.path),
-        manifest=hash_of(snapshot.manifest),
-        nats_url=place.nats_url,
-        database_url=place.database.url,
-        schema=schema,
-        namespace=place.namespace,
-        service=place.service,
-        epoch=new.number,
-        partitions=new.partitions,
-    )
 
 
 async def _require_whole(place: ServicePlace, new: Epoch, filled: list[Filled]) -> None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import msgspec
 from nats.aio.client import Client
 
 from runstream.database.database import Database
@@ -25,37 +24,28 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.objects.port import ObjectStorage
+from runstream.projections.rebuild import RebuildPlace
 from runstream.projections.rebuild_filling import Filled, OnDone, fill_partition
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import Manifest, to_json
 from runstream.snapshots.objects import SnapshotObject, object_chunks, objects
 from runstream.snapshots.reading import Snapshot, open_snapshot
 from runstream.snapshots.segments import as_load
-from runstream.subjects import Subjects
 
 
-class Target(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Target:
     """A verified snapshot and the new epoch to load it into."""
 
-    path: str
+    path: Path
     manifest: str
     """Hash of the verified manifest."""
-    nats_url: str
-    database_url: str
-    schema: str
-    """Schema of the new rows."""
-    namespace: str
-    service: str
-    epoch: int
-    partitions: int
-
-    @property
-    def subjects(self) -> Subjects:
-        """The subjects of the new epoch."""
-        return Subjects(self.namespace, self.service, self.epoch)
+    place: RebuildPlace
+    """The log of the new epoch, and the schema of its rows."""
 
 
-class LoadFromSnapshot(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class LoadFromSnapshot:
     """One partition to load and fill; the snapshot and the new epoch have the same number of partitions."""
 
     target: Target
@@ -64,9 +54,9 @@ class LoadFromSnapshot(msgspec.Struct, frozen=True):
 
 async def load_from_snapshot(work: LoadFromSnapshot, tell: OnDone) -> Filled:
     """Load the partition and fill its rows. Raises SnapshotError, InternalError."""
-    target, subjects = work.target, work.target.subjects
-    with open_verified(Path(target.path), target.manifest) as snapshot:
-        async with loading(target) as (_, publisher, database):
+    target, subjects = work.target, work.target.place.subjects
+    with open_verified(target.path, target.manifest) as snapshot:
+        async with loading(target.place) as (_, publisher, database):
             loader = StreamLoader(publisher, subjects.stream(work.partition))
 
             async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
@@ -92,11 +82,11 @@ def hash_of(manifest: Manifest) -> str:
 
 
 @asynccontextmanager
-async def loading(target: Target) -> AsyncIterator[tuple[Client, Publisher, Database]]:
+async def loading(place: RebuildPlace) -> AsyncIterator[tuple[Client, Publisher, Database]]:
     """Connect a loader to NATS and Postgres."""
     async with (
-        Database(target.database_url, target.schema, application="runstream import") as database,
-        nats_connection(target.nats_url, "runstream import") as client,
+        Database(place.database_url, place.schema, application="runstream import") as database,
+        nats_connection(place.nats_url, "runstream import") as client,
     ):
         publisher = Publisher(client)
         await publisher.start()

@@ -15,7 +15,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
@@ -32,6 +31,7 @@ from runstream.jetstream.publisher import Publisher
 from runstream.log.jetstream import LogReader
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
+from runstream.projections.rebuild import RebuildPlace
 from runstream.projections.rebuild_filling import Filled, OnDone, fill_partition
 from runstream.skips import Skips
 from runstream.snapshots.manifest import parked_from
@@ -246,11 +246,12 @@ _WAITING = 2
 
 async def repartition(target: Target, tell: OnDone) -> list[Filled]:
     """Load the whole snapshot and fill its rows. Raises SnapshotError, InternalError."""
-    with open_verified(Path(target.path), target.manifest) as snapshot:
-        async with loading(target) as (client, publisher, database):
-            lanes = [_PartitionLoader(partition, target, client, publisher) for partition in range(target.partitions)]
+    with open_verified(target.path, target.manifest) as snapshot:
+        async with loading(target.place) as (client, publisher, database):
+            place = target.place
+            lanes = [_PartitionLoader(partition, place, client, publisher) for partition in range(place.partitions)]
             skips = await asyncio.to_thread(snapshot.skips)
-            messages = routed(snapshot, target.partitions)
+            messages = routed(snapshot, place.partitions)
             return await _loaded(messages, lanes, [lane.fill(database, tell, skips) for lane in lanes])
 
 
@@ -275,7 +276,7 @@ class _PartitionLoader:
     """The loader of one partition of the new log."""
 
     partition: int
-    target: Target
+    place: RebuildPlace
     client: Client
     publisher: Publisher
     sequence: int = 0
@@ -285,8 +286,8 @@ class _PartitionLoader:
     async def add(self, message: RawMessage) -> None:
         """Add the next message; wait while `_WAITING` batches are queued."""
         self.sequence += 1
-        position = Position(self.target.subjects.epoch, self.partition, self.sequence)
-        self._batch.append(_moved_to(message, self.target.subjects, position))
+        position = Position(self.place.subjects.epoch, self.partition, self.sequence)
+        self._batch.append(_moved_to(message, self.place.subjects, position))
         if len(self._batch) == BATCH_COMMITS:
             await self._send()
 
@@ -298,9 +299,9 @@ class _PartitionLoader:
 
     async def fill(self, database: Database, tell: OnDone, skips: Skips) -> Filled:
         """Load queued messages and fill the rows."""
-        subjects = self.target.subjects
+        subjects = self.place.subjects
         loader = StreamLoader(self.publisher, subjects.stream(self.partition))
-        log = LogReader(self.client, subjects, self.target.partitions)
+        log = LogReader(self.client, subjects, self.place.partitions)
 
         async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
             if after < loader.end:  # a second pass: loaded messages are in the stream

@@ -11,29 +11,14 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
-from sqlalchemy import Select, Table, exists, not_, select
+from sqlalchemy import ColumnElement, Table, exists, not_, select
 
 from runstream import tables
 from runstream.commits import Commit, StoredCommit
 from runstream.counting import counted
 from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE
-from runstream.database.rows import (
-    CounterRow,
-    ExecutorRow,
-    ExecutorTaskRow,
-    ParkedRow,
-    Row,
-    RunConfigRow,
-    RunRow,
-    RunTaskRow,
-    any_of,
-    executor_row,
-    executor_task_row,
-    run_config_row,
-    run_row,
-    run_task_row,
-)
+from runstream.database.rows import any_of, executor_row, executor_task_row, run_config_row, run_row, run_task_row
 from runstream.database.transaction import Transaction
 from runstream.events.run_config import RunConfigStored
 from runstream.feed import Item, classify, commits_of, fold_or_park, read_skips, refuse
@@ -41,9 +26,11 @@ from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold
 from runstream.projections.store import parked_rows
 from runstream.subjects import Address
+from runstream.tables import CounterRow, ExecutorRow, ExecutorTaskRow, ParkedRow, Row, RunConfigRow, RunRow, RunTaskRow
 
 Key: TypeAlias = tuple[object, ...]
 D = TypeVar("D")
+R = TypeVar("R", bound=Row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,39 +192,35 @@ class PartitionRows:
         """Return the rows of these runs, those that exist."""
         wanted = any_of(ids)
         runs, tasks, executed = tables.runs, tables.run_tasks, tables.executor_tasks
-        found = await self._transaction.rows(self._mine(runs).where(runs.c.id == wanted))
         of_runs = await self._transaction.rows(select(tasks).where(tasks.c.run_id == wanted))
-        executor_tasks = await self._transaction.rows(self._mine(executed).where(executed.c.run_id == wanted))
         return RunRows(
-            {(row["id"],): RunRow(**row) for row in found},
+            await self._read(RunRow, runs, "id", runs.c.id == wanted),
             {(row["run_id"], row["name"]): RunTaskRow(**row) for row in of_runs},
-            {(row["id"],): ExecutorTaskRow(**row) for row in executor_tasks},
+            await self._read(ExecutorTaskRow, executed, "id", executed.c.run_id == wanted),
         )
 
-    async def configs(self, hashes: Iterable[str]) -> dict[Key, Row]:
+    async def configs(self, hashes: Iterable[str]) -> dict[Key, RunConfigRow]:
         """Return the rows of these run configs."""
-        configs = tables.run_configs
-        rows = await self._transaction.rows(self._mine(configs).where(configs.c.hash == any_of(hashes)))
-        return {(row["hash"],): RunConfigRow(**row) for row in rows}
+        return await self._read(RunConfigRow, tables.run_configs, "hash", tables.run_configs.c.hash == any_of(hashes))
 
-    async def executors(self) -> dict[Key, Row]:
+    async def executors(self) -> dict[Key, ExecutorRow]:
         """Return the rows of all executors."""
-        rows = await self._transaction.rows(self._mine(tables.executors))
-        return {(row["id"],): ExecutorRow(**row) for row in rows}
+        return await self._read(ExecutorRow, tables.executors, "id")
 
-    async def counters(self) -> dict[Key, Row]:
+    async def counters(self) -> dict[Key, CounterRow]:
         """Return the rows of all counters."""
-        rows = await self._transaction.rows(self._mine(tables.counters))
-        return {(row["root"],): CounterRow(**row) for row in rows}
+        return await self._read(CounterRow, tables.counters, "root")
 
     async def parked(self) -> dict[Key, ParkedRow]:
         """Return the rows of all parked commits."""
-        columns = [tables.parked.c[name] for name in ParkedRow._fields]
-        mine = select(*columns).where(
-            tables.parked.c.partition == self.partition, tables.parked.c.projection == tables.PROJECTION
-        )
-        rows = await self._transaction.rows(mine)
-        return {(row["epoch"], row["sequence"]): ParkedRow(**row) for row in rows}
+        parked = tables.parked
+        return await self._read(ParkedRow, parked, "epoch sequence", parked.c.projection == tables.PROJECTION)
+
+    async def _read(self, kind: type[R], table: Table, key: str, *where: ColumnElement[bool]) -> dict[Key, R]:
+        """Return rows of the partition by these columns."""
+        columns = [table.c[name] for name in kind._fields]
+        rows = await self._transaction.rows(select(*columns).where(table.c.partition == self.partition, *where))
+        return {tuple(row[name] for name in key.split()): kind(**row) for row in rows}
 
     async def ids(self, table: Table, column: str) -> AsyncIterator[str]:
         """Yield the ids of the partition's rows in a table."""
@@ -253,9 +236,6 @@ class PartitionRows:
         without = not_(exists().where(tables.runs.c.id == tasks.run_id))
         rows = await self._transaction.rows(select(tasks.run_id, tasks.name).where(without).limit(PIECE))
         return [(row["run_id"], row["name"]) for row in rows]
-
-    def _mine(self, table: Table) -> Select[tuple[object, ...]]:
-        return select(table).where(table.c.partition == self.partition)
 
 
 BATCH = 500

@@ -209,15 +209,20 @@ def _decided(stored: StoredCommit) -> list[SkipDecision]:
     ]
 
 
+def not_parked(position: Position) -> NotExistError:
+    """Return the error for a commit that is not parked."""
+    return NotExistError(
+        f"the commit at {position} is not parked",
+        code="commitNotParked",
+        details={"position": str(position)},
+        hint="`runstream parked list` shows what is; `runstream events tail` shows every commit",
+    )
+
+
 def _first_of_its_aggregate(parked: Sequence[ParkedCommit], position: Position) -> ParkedCommit:
     found = next((one for one in parked if one.position == position), None)
     if found is None:
-        raise NotExistError(
-            f"the commit at {position} is not parked",
-            code="commitNotParked",
-            details={"position": str(position)},
-            hint="`runstream parked list` shows what is",
-        )
+        raise not_parked(position)
     first = next(one for one in parked if one.aggregate == found.aggregate)
     if first.position != position:
         raise ConflictError(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from runstream.commits import LogPosition
-from runstream.database.connection import CONNECT_SECONDS, Connection, hang_up, lock_key
+from runstream.database.connection import CONNECT_SECONDS, Connection, hung_up, lock_key
 from runstream.database.database import Database
 from runstream.database.failures import bounded, sqlstate
 from runstream.errors import ConflictError, InternalError
@@ -42,8 +42,7 @@ async def rebuild_lock(database: Database, seconds: float = ALONE_SECONDS) -> As
 
     Raises ConflictError when another process still holds it after `seconds`; the lock of a killed one is free by then.
     """
-    connection = await database.connect(watchful=True)
-    try:
+    async with hung_up(await database.connect(watchful=True)) as connection:
         if not await _locked(connection, lock_key(f"runstream rebuild {database.schema}"), seconds):
             raise ConflictError(
                 "a rebuild, an import or the activation of an epoch is running already",
@@ -51,8 +50,6 @@ async def rebuild_lock(database: Database, seconds: float = ALONE_SECONDS) -> As
                 hint="wait for its end, or stop it; one that was killed is over within seconds",
             )
         yield
-    finally:
-        await hang_up(connection)
 
 
 async def _locked(connection: Connection, key: int, seconds: float) -> bool:

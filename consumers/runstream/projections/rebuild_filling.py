@@ -19,21 +19,7 @@ from runstream import tables
 from runstream.commits import StoredCommit
 from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE, UnstorableError
-from runstream.database.rows import (
-    CounterRow,
-    ExecutorRow,
-    ExecutorTaskRow,
-    ParkedRow,
-    Row,
-    RunConfigRow,
-    RunRow,
-    RunTaskRow,
-    executor_row,
-    executor_task_row,
-    run_config_row,
-    run_row,
-    run_task_row,
-)
+from runstream.database.rows import executor_row, executor_task_row, run_config_row, run_row, run_task_row
 from runstream.database.runs import get_positions
 from runstream.database.transaction import WriterTransaction
 from runstream.domain.executor_task import ExecutorTask
@@ -46,6 +32,7 @@ from runstream.projections.parked import ParkedCommit, list_parked
 from runstream.projections.store import by_columns, load_needed, load_partition, parked_rows, upsert
 from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
+from runstream.tables import CounterRow, ExecutorRow, ExecutorTaskRow, ParkedRow, Row, RunConfigRow, RunRow, RunTaskRow
 
 WRITE_SECONDS = 600.0
 _MAX_BIGINT = 2**63 - 1

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from runstream.database.connection import Connection, connect, hang_up, quoted
+from runstream.database.connection import Connection, connect, hung_up, quoted
 from runstream.database.database import Database
 from runstream.database.failures import bounded, sqlstate
 from runstream.database.freshness import channel_of
@@ -57,38 +57,36 @@ async def make_empty(url: str, schema: str) -> list[str]:
     Replaces what an earlier attempt left. Raises ConflictError for a schema that no rebuild created.
     """
     await drop(url, schema)
-    connection = await connect(url, schema, application="runstream rebuild")
-    try:
-        async with bounded(_deadline()):
-            # In one transaction: a schema without the mark could never be dropped again.
-            async with connection.transaction():
-                await connection.execute(f"CREATE SCHEMA {quoted(schema)}")
-                await connection.execute(f"COMMENT ON SCHEMA {quoted(schema)} IS '{_MARK}'")
-            await migrate(url, schema)
-            return await _indexes_away(connection, schema)
-    finally:
-        await hang_up(connection)
+    async with (
+        hung_up(await connect(url, schema, application="runstream rebuild")) as connection,
+        bounded(_deadline()),
+    ):
+        # In one transaction: a schema without the mark could never be dropped again.
+        async with connection.transaction():
+            await connection.execute(f"CREATE SCHEMA {quoted(schema)}")
+            await connection.execute(f"COMMENT ON SCHEMA {quoted(schema)} IS '{_MARK}'")
+        await migrate(url, schema)
+        return await _indexes_away(connection, schema)
 
 
 async def drop(url: str, schema: str) -> None:
     """Drop the schema, if it exists. Raises ConflictError for one that `make_empty` did not create."""
-    connection = await connect(url, "public", application="runstream rebuild")
-    try:
-        async with bounded(_deadline()):
-            marks = await connection.fetch(
-                "SELECT obj_description(oid, 'pg_namespace') AS mark FROM pg_namespace WHERE nspname = $1", schema
+    async with (
+        hung_up(await connect(url, "public", application="runstream rebuild")) as connection,
+        bounded(_deadline()),
+    ):
+        marks = await connection.fetch(
+            "SELECT obj_description(oid, 'pg_namespace') AS mark FROM pg_namespace WHERE nspname = $1", schema
+        )
+        if not marks:
+            return
+        if marks[0]["mark"] != _MARK:
+            raise ConflictError(
+                f"there is a schema {schema!r} already, and no rebuild created it",
+                code="schemaExists",
+                hint="name another one, or drop it first if it is not needed",
             )
-            if not marks:
-                return
-            if marks[0]["mark"] != _MARK:
-                raise ConflictError(
-                    f"there is a schema {schema!r} already, and no rebuild created it",
-                    code="schemaExists",
-                    hint="name another one, or drop it first if it is not needed",
-                )
-            await connection.execute(f"DROP SCHEMA {quoted(schema)} CASCADE")
-    finally:
-        await hang_up(connection)
+        await connection.execute(f"DROP SCHEMA {quoted(schema)} CASCADE")
 
 
 async def _indexes_away(connection: Connection, schema: str) -> list[str]:
@@ -111,13 +109,12 @@ async def make_indexes(url: str, schema: str, statements: list[str]) -> None:
     """Create the secondary indexes, two at a time, and analyze the tables."""
 
     async def work(statement: str) -> None:
-        connection = await connect(url, schema, application="runstream rebuild")
-        try:
-            async with bounded(_deadline()):
-                await connection.execute("SET maintenance_work_mem = '128MB'; SET statement_timeout = 0")
-                await connection.execute(statement)
-        finally:
-            await hang_up(connection)
+        async with (
+            hung_up(await connect(url, schema, application="runstream rebuild")) as connection,
+            bounded(_deadline()),
+        ):
+            await connection.execute("SET maintenance_work_mem = '128MB'; SET statement_timeout = 0")
+            await connection.execute(statement)
 
     room = asyncio.Semaphore(2)
 
@@ -139,8 +136,7 @@ async def exchange(database: Database, beside: str, further: Further | None = No
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + EXCHANGE_SECONDS
-    connection = await database.connect()
-    try:
+    async with hung_up(await database.connect()) as connection:
         while not await _exchanged(connection, database.schema, beside, further, deadline):
             if loop.time() > deadline:
                 raise ConflictError(
@@ -149,8 +145,6 @@ async def exchange(database: Database, beside: str, further: Further | None = No
                     hint="end what reads them for long (`runstream fsck`, pg_dump, an open psql): see pg_stat_activity",
                 )
             log.info("the tables are in use, the exchange tries again", action="exchange_waits")
-    finally:
-        await hang_up(connection)
 
 
 async def _exchanged(

@@ -21,14 +21,6 @@ from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE, UnstorableError
 from runstream.database.freshness import announcement, channel_of
 from runstream.database.rows import (
-    CounterRow,
-    ExecutorRow,
-    ExecutorTaskRow,
-    ParkedRow,
-    Row,
-    RunConfigRow,
-    RunRow,
-    RunTaskRow,
     any_of,
     executor_of,
     executor_row,
@@ -46,7 +38,17 @@ from runstream.domain.run import Run
 from runstream.errors import ConflictError, InternalError
 from runstream.events.run_config import RunConfig
 from runstream.projections.fold import Changes, Needs, PartitionFold, Tracked
-from runstream.tables import JsonText
+from runstream.tables import (
+    CounterRow,
+    ExecutorRow,
+    ExecutorTaskRow,
+    JsonText,
+    ParkedRow,
+    Row,
+    RunConfigRow,
+    RunRow,
+    RunTaskRow,
+)
 
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import asyncpg
 import structlog
 
-from runstream.database.connection import hang_up
+from runstream.database.connection import hung_up
 from runstream.database.database import Database
 from runstream.database.freshness import retry_channel_of
 from runstream.errors import InternalError, chain_lines, sentence_of
@@ -201,16 +201,13 @@ class Scheduler(Component):
                 requests.get_nowait()  # so many requests repeat each other; a lost connection is never dropped
             requests.put_nowait(request)
 
-        connection = await self._database.connect(watchful=True)
-        try:
+        async with hung_up(await self._database.connect(watchful=True)) as connection:
             connection.add_termination_listener(lambda _: offer(None))
             channel = retry_channel_of(self._database.schema)
             await connection.add_listener(channel, lambda _c, _p, _n, payload: offer(int(str(payload))))
             while (partition := await requests.get()) is not None:
                 if partition in self._workers:
                     self._workers[partition][0].retry_parked()
-        finally:
-            await hang_up(connection)
 
     def _offered(self, executor_id: str) -> None:
         self._queue.offered(executor_id)

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import msgspec
 from cyclopts import Group, Parameter
 
-from runstream.cli.connection import GlobalOptions
+from runstream.cli.connection import global_options
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.executor.sandbox import RESERVED_PLACES
 from runstream.log.streams import require_namespace
@@ -359,8 +359,9 @@ class ServeOptions(StorageOptions):
     """The options of `runstream serve`."""
 
 
-def settings_of(options: ServerOptions, said: GlobalOptions) -> Settings:
-    """Return the settings of a command. Raise BadRequestError that names every wrong value."""
+def settings_of(options: ServerOptions | None = None) -> Settings:
+    """Return the settings of a command, with its global options. Raise BadRequestError that names every wrong value."""
+    options, said = options or ServerOptions(), global_options()
     before = {"data_dir": said.data_dir, "token": said.token, "detailed_errors": said.detailed_errors or None}
     given = {key: str(value) if isinstance(value, Path) else value for key, value in (options.given() | before).items()}
     if "components" in given:

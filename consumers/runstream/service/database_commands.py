@@ -12,7 +12,7 @@ import uvloop
 from cyclopts import Parameter
 
 from runstream.api import Stall
-from runstream.cli.connection import global_options, with_program
+from runstream.cli.connection import with_program
 from runstream.cli.output import Output, print_json, say
 from runstream.commits import LogPosition
 from runstream.counting import counted
@@ -67,10 +67,8 @@ def fsck_command(
         Only this partition; repeatable.
     archive
         Whether to check the archive.
-    output
-        Lines, or JSON for programs.
     """
-    settings = settings_of(options or StorageOptions(), global_options())
+    settings = settings_of(options)
     found = uvloop.run(_fsck(settings, partition, with_archive=archive))
     if output == "json":
         print_json(_json(found))
@@ -147,7 +145,7 @@ def rebuild_command(*, at: str | None = None, into: str | None = None, options: 
             code="rebuildIntoMissing",
             hint="name a schema of its own with --into; to go back, import an export of that time (--until)",
         )
-    done = uvloop.run(_rebuild(settings_of(options or ServerOptions(), global_options()), until, into))
+    done = uvloop.run(_rebuild(settings_of(options), until, into))
     parked = (
         f"; {counted(done.parked, 'commit')} could not be applied, see `runstream parked list`" if done.parked else ""
     )

@@ -36,7 +36,7 @@ from nats.aio.client import Client
 from rich.text import Text
 
 from runstream.api import Stall
-from runstream.cli.connection import global_options, with_program
+from runstream.cli.connection import with_program
 from runstream.cli.output import Column, Output, print_json, print_table
 from runstream.counting import counted
 from runstream.database import Database
@@ -619,12 +619,10 @@ def doctor_command(
 
     Parameters
     ----------
-    output
-        A table, or JSON for programs.
     nats_admin_url
         URL with a user of NATS's system account, needed to check how the server syncs to disk.
     """
-    return show(uvloop.run(examine(settings_of(options or ServerOptions(), global_options()), nats_admin_url)), output)
+    return show(uvloop.run(examine(settings_of(options), nats_admin_url)), output)
 
 
 async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:

@@ -39,6 +39,8 @@ from runstream.snapshots.errors import name_file_in_errors
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.signing import read_public_key
 
+PublicKey = Annotated[Path | None, Parameter(help="Require a signature by this public key (PEM).")]
+Number = Annotated[int, Parameter(help="Number of the epoch, as `runstream epochs list` shows it.")]
 _PIECE_BYTES = 1 << 20
 _COLUMNS: dict[Column, Callable[[ListedEpoch], Cell]] = {
     Column("epoch"): lambda one: str(one.epoch),
@@ -67,7 +69,7 @@ def import_command(
     *,
     follow: Annotated[bool, Parameter(negative="")] = False,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
-    key: Path | None = None,
+    key: PublicKey = None,
     service: Literal["runs"] = "runs",
     merge: Annotated[bool, Parameter(negative="", show=False)] = False,
     output: Output = "table",
@@ -88,12 +90,8 @@ def import_command(
     dry_run
         Verify the snapshot and show what would change, without changing anything. With --url this requires maintenance
         mode.
-    key
-        Require a signature by this public key (PEM).
     service
         The service to import into.
-    output
-        Lines, or JSON for programs.
     """
     if merge:
         raise _no_merging()
@@ -108,7 +106,7 @@ def import_command(
         _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""
-    settings = settings_of(options, global_options())
+    settings = settings_of(options)
     with name_file_in_errors(file), steps() as tell:
         snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
     with name_file_in_errors(file):
@@ -208,42 +206,28 @@ def lines_of(done: ImportReport) -> list[str]:
 
 
 def list_command(*, output: Output = "table", options: ServerOptions | None = None) -> None:
-    """List the epochs of the log: the one that is served, and those that imports have left.
-
-    Parameters
-    ----------
-    output
-        A table, or JSON for programs.
-    """
-    epochs = uvloop.run(_list(_settings(options)))
+    """List the epochs of the log: the one that is served, and those that imports have left."""
+    epochs = uvloop.run(_list(settings_of(options)))
     if output == "json":
         print_json(epochs)
     else:
         print_items(epochs, _COLUMNS, "there is no epoch")
 
 
-def activate_command(epoch: int, /, *, options: ServerOptions | None = None) -> None:
-    """Serve another epoch, from where it was left. The service has to be in maintenance, with every instance parked.
-
-    Parameters
-    ----------
-    epoch
-        Number of the epoch, as `runstream epochs list` shows it.
-    """
-    parked = uvloop.run(_activate(_settings(options), epoch))
+def activate_command(epoch: Number, /, *, options: ServerOptions | None = None) -> None:
+    """Serve another epoch, from where it was left. The service has to be in maintenance, with every instance parked."""
+    parked = uvloop.run(_activate(settings_of(options), epoch))
     told = f"; {counted(parked, 'commit')} could not be applied, see `runstream parked list`" if parked else ""
     say(with_program(f"epoch {epoch} is the current one{told}\nnext       runstream maintenance disable"))
 
 
 def delete_command(
-    epoch: int, /, *, yes: Annotated[bool, Parameter(negative="")] = False, options: ServerOptions | None = None
+    epoch: Number, /, *, yes: Annotated[bool, Parameter(negative="")] = False, options: ServerOptions | None = None
 ) -> None:
     """Delete an epoch that is not the current one, with all of its commits, for ever.
 
     Parameters
     ----------
-    epoch
-        Number of the epoch, as `runstream epochs list` shows it.
     yes
         Confirm the deletion.
     """
@@ -253,12 +237,8 @@ def delete_command(
             code="notConfirmed",
             hint="pass --yes to confirm; `runstream epochs list` shows what would be deleted",
         )
-    gone = uvloop.run(_delete(_settings(options), epoch))
+    gone = uvloop.run(_delete(settings_of(options), epoch))
     say(f"epoch {gone.number} is deleted; its archive in the object storage, if it has one, stays")
-
-
-def _settings(options: ServerOptions | None) -> Settings:
-    return settings_of(options or ServerOptions(), global_options())
 
 
 async def _list(settings: Settings) -> list[ListedEpoch]:

@@ -90,7 +90,7 @@ def export_command(
         _require_possible(resume=resume, sign=sign)
         uvloop.run(_from_service(output, until or "", include))
     else:
-        uvloop.run(_from_log(settings_of(options, global_options()), asked, output, resume=resume))
+        uvloop.run(_from_log(settings_of(options), asked, output, resume=resume))
 
 
 def _require_possible(*, resume: bool, sign: Path | None) -> None:

@@ -16,12 +16,12 @@ import uvloop
 from cyclopts import Parameter
 
 from runstream import glance
-from runstream.cli.connection import global_options, with_program
+from runstream.cli.connection import with_program
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp
 from runstream.commits import Position
 from runstream.counting import counted
 from runstream.database import Database
-from runstream.errors import BadRequestError, NotExistError
+from runstream.errors import BadRequestError
 from runstream.feed import read_again
 from runstream.log.port import Log, RawMessage
 from runstream.maintenance.request import SERVICE, MaintenanceControl
@@ -30,6 +30,7 @@ from runstream.projections.parked import (
     SkipDecision,
     list_parked,
     list_skip_decisions,
+    not_parked,
     request_retry,
     skip_commit,
     skip_decision_of,
@@ -82,12 +83,7 @@ async def find(log: Log, database: Database, position: Position) -> Found:
         (message,) = await read_again(log, position.partition, [position.sequence])
         decided = await skip_decision_of(log, message)
     if not there or (one is None and decided is None):
-        raise NotExistError(
-            f"the commit at {position} is not parked",
-            code="commitNotParked",
-            details={"position": str(position)},
-            hint="`runstream parked list` shows what is; `runstream events tail` shows every commit",
-        )
+        raise not_parked(position)
     behind = [each.position for each in parked if one is not None and each.aggregate == one.aggregate]
     return Found(message, one, tuple(each for each in behind if each > position), decided)
 
@@ -173,13 +169,11 @@ def list_command(
     ----------
     skipped
         List skipped commits instead: who skipped them, when and why.
-    output
-        A table, or JSON for programs.
     """
     if skipped:
-        _list_skipped(uvloop.run(_decided(_settings(options))), output)
+        _list_skipped(uvloop.run(_decided(settings_of(options))), output)
         return
-    commits = uvloop.run(_parked(_settings(options)))
+    commits = uvloop.run(_parked(settings_of(options)))
     if output == "json":
         print_json([_values(one, "position", "subject", "aggregate", "reason", "at") for one in commits])
     else:
@@ -193,10 +187,8 @@ def show_command(position: str, /, *, output: Output = "table", options: ServerO
     ----------
     position
         EPOCH/PARTITION/SEQUENCE of a parked or skipped commit, as `parked list` shows it.
-    output
-        Lines, or JSON for programs.
     """
-    found = uvloop.run(_find(_settings(options), Position.parse(position)))
+    found = uvloop.run(_find(settings_of(options), Position.parse(position)))
     if output == "json":
         print_json(json_of(found))
     else:
@@ -211,7 +203,7 @@ def retry_command(*positions: str, options: ServerOptions | None = None) -> None
     positions
         EPOCH/PARTITION/SEQUENCE of each commit, as `parked list` shows them. Default: all parked commits.
     """
-    asked = uvloop.run(_retry(_settings(options), [Position.parse(text) for text in positions]))
+    asked = uvloop.run(_retry(settings_of(options), [Position.parse(text) for text in positions]))
     say(
         with_program(f"trying {counted(asked, 'parked commit')} again; `runstream parked list` shows what is left")
         if asked
@@ -233,7 +225,7 @@ def skip_command(position: str, /, *, reason: str, options: ServerOptions | None
     """
     if not reason.strip():
         raise BadRequestError("a reason is empty", code="reasonMissing", hint="say why with --reason")
-    decided = uvloop.run(_skip(_settings(options), Position.parse(position), reason))
+    decided = uvloop.run(_skip(settings_of(options), Position.parse(position), reason))
     say(f"skipped the commit at {position} (recorded at {decided})")
 
 
@@ -248,10 +240,6 @@ def _list_skipped(decided: list[SkipDecision], output: Output) -> None:
 def _values(one: ParkedCommit | SkipDecision, *names: str) -> dict[str, object]:
     """Return these values as JSON values."""
     return {name: getattr(one, name) for name in names} | {"position": str(one.position)}
-
-
-def _settings(options: ServerOptions | None) -> Settings:
-    return settings_of(options or ServerOptions(), global_options())
 
 
 async def _parked(settings: Settings) -> tuple[ParkedCommit, ...]:

@@ -21,7 +21,7 @@ import uvloop
 from cyclopts import Parameter
 
 from runstream.cli.config_inputs import find_config
-from runstream.cli.connection import global_options, with_program
+from runstream.cli.connection import with_program
 from runstream.errors import InternalError
 from runstream.garbage import collect_seldom
 from runstream.service.configuration import ServeOptions, settings_of
@@ -192,7 +192,7 @@ def serve_command(
     detach
         Run in the background: return once the service is ready. `runstream stop` stops it.
     """
-    settings = settings_of(options or ServeOptions(), global_options())
+    settings = settings_of(options)
     if detach:
         after = sys.argv[sys.argv.index("serve") + 1 :]
         return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
@@ -211,7 +211,7 @@ def serve_command(
 
 def stop_command() -> int:
     """Stop the service of this data directory, and wait until all of it has ended."""
-    return stop_detached(settings_of(ServeOptions(), global_options()).data_dir)
+    return stop_detached(settings_of().data_dir)
 
 
 def say_ready(settings: Settings, parts: Parts) -> None:

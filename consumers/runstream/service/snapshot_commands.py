@@ -31,8 +31,6 @@ def verify_command(file: Path, /, *, key: Path | None = None, output: Output = "
         The snapshot file.
     key
         Require a signature by this public key (PEM).
-    output
-        Lines, or JSON for programs.
     """
     public_key = read_public_key(key) if key is not None else ""
     with progress("verifying") as step:
@@ -53,8 +51,6 @@ def show_command(file: Path, position: str = "", /, *, output: Output = "table")
         The snapshot file. Only the hashes of the commit that is shown are checked.
     position
         PARTITION/SEQUENCE of a commit.
-    output
-        A table, or JSON for programs.
     """
     with name_file_in_errors(file), open_snapshot(file) as snapshot:
         if position:
@@ -74,8 +70,6 @@ def diff_command(first: Path, second: Path, /, *, output: Output = "table") -> i
         A snapshot file.
     second
         The snapshot file to compare it with.
-    output
-        Lines, or JSON for programs.
     """
     with (
         name_file_in_errors(first),

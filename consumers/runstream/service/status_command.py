@@ -32,11 +32,6 @@ def status_command(*, output: Output = "table") -> int:
     """Show whether the service is running, where, since when, and what it is doing.
 
     The exit code is 0 when it is running and ready, 1 when it is not.
-
-    Parameters
-    ----------
-    output
-        A table, or JSON for programs.
     """
     with service_errors():
         running, lines = asyncio.run(_status())

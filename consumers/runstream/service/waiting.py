@@ -7,7 +7,6 @@ every other path answers 503, so that clients wait too.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
 from typing import Self
 
 import nats.errors
@@ -51,6 +50,8 @@ class Waiting:
         self._since: float | None = None
         self._telling: asyncio.Task[None] | None = None
         self._missing: dict[str, InternalError] = {}
+        self._checks: dict[str, Check] = {}
+        """The failing check of the missing dependency, by its name on /readyz."""
         self._server: HttpServer | None = None
 
     async def __aenter__(self) -> Self:
@@ -69,8 +70,11 @@ class Waiting:
         why = without_secrets(sentence(error))
         new = name not in self._missing
         self._since = begun
+        error = InternalError(f"waiting for {name}: {why}", code=_CODES.get(name, "logUnreachable"))
         self._missing.clear()
-        self._missing[name] = InternalError(f"waiting for {name}: {why}", code=_CODES.get(name, "logUnreachable"))
+        self._missing[name] = error
+        self._checks.clear()
+        self._checks["database" if name == "postgres" else name] = _failing(error)
         if new:  # logged at once and then every ten seconds, however long an attempt takes
             self._end_telling()
             self._telling = asyncio.create_task(self._tell(name, begun), name="waiting")
@@ -99,9 +103,10 @@ class Waiting:
             log.info("all dependencies are back", action="dependencies_there")
         self._since = None
         self._missing.clear()
+        self._checks.clear()
 
     def _app(self) -> ASGIApp:
-        routes = health_routes(self._telemetry, _Checks(self._missing))
+        routes = health_routes(self._telemetry, self._checks)
         if self._gateway:
             routes.append(Route("/{path:path}", self._refuse, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]))
         return Starlette(routes=routes)
@@ -112,29 +117,11 @@ class Waiting:
         return error_response(next(iter(self._missing.values())))
 
 
-class _Checks(Mapping[str, Check]):
-    """A failing check for each missing dependency, by its name on /readyz."""
+def _failing(error: InternalError) -> Check:
+    async def check() -> None:
+        raise error
 
-    def __init__(self, missing: Mapping[str, InternalError]) -> None:
-        self._missing = missing
-
-    def __getitem__(self, name: str) -> Check:
-        error = next(error for missing, error in self._missing.items() if _check_name(missing) == name)
-
-        async def missing() -> None:
-            raise error
-
-        return missing
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([_check_name(name) for name in self._missing])
-
-    def __len__(self) -> int:
-        return len(self._missing)
-
-
-def _check_name(dependency: str) -> str:
-    return "database" if dependency == "postgres" else dependency
+    return check
 
 
 def dependency_of(error: BaseException) -> str | None:

@@ -71,7 +71,9 @@ def check(
     source: SourceOptions = SourceOptions(),
     given: InputOptions = InputOptions(),  # noqa: B008
     strict: Annotated[bool, Parameter(negative="")] = False,
-    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
+    output: Annotated[
+        Literal["table", "json"], Parameter(name=["--output", "-o"], help="Text for people, or JSON for programs.")
+    ] = "table",
 ) -> int:
     """Show what a configuration file would run, or every mistake in it. Needs no running service.
 
@@ -81,8 +83,6 @@ def check(
         The configuration file. Default: the first one found in .runstream or .agola.
     strict
         Treat warnings as errors.
-    output
-        How to print it.
     """
     found = read_config(file, Path.cwd())
     try:

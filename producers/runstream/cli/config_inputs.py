@@ -23,7 +23,13 @@ MAX_FILE_BYTES = 1 << 20
 """Maximum size of a configuration file, and of a file of variables or secrets."""
 Texts: TypeAlias = Annotated[list[str] | None, Parameter(negative="")]
 Paths: TypeAlias = Annotated[list[Path] | None, Parameter(negative="")]
-ConfigPath: TypeAlias = Annotated[Path | None, Parameter(name=["--config", "-c"])]
+ConfigPath: TypeAlias = Annotated[
+    Path | None,
+    Parameter(
+        name=["--config", "-c"],
+        help="The configuration file. Default: the first one found in .runstream or .agola.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,6 @@ def tail_events(
         Where to start: start, end, or a position such as 1:812,40,0,97. Default: end; with --run: start.
     run
         Only this run and its tasks: PROJECT/NUMBER, an id, or `latest`.
-    output
-        Print each commit as a readable line or as a line of JSON.
     """
 
     async def work(client: Client) -> None:

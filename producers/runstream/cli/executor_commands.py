@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from runstream.cli.client_session import with_client
 from runstream.cli.connection import program_command
@@ -13,6 +16,7 @@ from runstream.errors import BadRequestError
 
 SKEW_SECONDS = 2.0
 """Clock skew above which a note is printed."""
+ExecutorId = Annotated[str, Parameter(help="Its id, or the beginning of it.")]
 _COLUMNS: dict[Column, Callable[[Executor], Cell]] = {
     Column("ID"): lambda one: one.executor_id,
     Column("STATE"): lambda one: styled(one.state),
@@ -28,13 +32,7 @@ _COLUMNS: dict[Column, Callable[[Executor], Cell]] = {
 
 
 def list_executors(*, output: Output = "table") -> int:
-    """List executors.
-
-    Parameters
-    ----------
-    output
-        How to print them.
-    """
+    """List executors."""
 
     async def work(client: Client) -> None:
         executors = await client.executors.list()
@@ -49,37 +47,19 @@ def list_executors(*, output: Output = "table") -> int:
     return with_client(work)
 
 
-def drain_executor(executor: str, /) -> int:
-    """Give an executor no new tasks; running ones continue to their end. `executor list` says when it is drained.
-
-    Parameters
-    ----------
-    executor
-        Its id, or the beginning of it.
-    """
+def drain_executor(executor: ExecutorId, /) -> int:
+    """Give an executor no new tasks; running ones continue to their end. `executor list` says when it is drained."""
     undrain = f"{program_command()} executor undrain"
     return _act(executor, Executors.drain, lambda found: f"gets no new tasks; `{undrain} {found}` ends the drain")
 
 
-def undrain_executor(executor: str, /) -> int:
-    """Give a drained executor new tasks again.
-
-    Parameters
-    ----------
-    executor
-        Its id, or the beginning of it.
-    """
+def undrain_executor(executor: ExecutorId, /) -> int:
+    """Give a drained executor new tasks again."""
     return _act(executor, Executors.undrain, lambda _: "gets new tasks again")
 
 
-def delete_executor(executor: str, /) -> int:
-    """Remove an executor; its unfinished tasks fail once it is found to be gone.
-
-    Parameters
-    ----------
-    executor
-        Its id, or the beginning of it.
-    """
+def delete_executor(executor: ExecutorId, /) -> int:
+    """Remove an executor; its unfinished tasks fail once it is found to be gone."""
     return _act(executor, Executors.delete, lambda _: "is removed")
 
 

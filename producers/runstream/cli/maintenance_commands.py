@@ -7,7 +7,9 @@ import contextlib
 import getpass
 import socket
 from collections.abc import Callable
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.text import Text
 
 from runstream.cli.client_session import with_client
@@ -21,6 +23,7 @@ _NAMED = 5
 """Maximum number of running tasks that are named."""
 _RUNS = 10
 """Maximum number of runs whose tasks are read before maintenance begins."""
+Service = Annotated[str, Parameter(help="The service to address.")]
 Reached = Callable[[Maintenance], bool]
 _COLUMNS: dict[Column, Callable[[Instance], Cell]] = {
     Column("COMPONENTS", wraps=True): lambda one: ", ".join(one.components),
@@ -35,22 +38,18 @@ _COLUMNS: dict[Column, Callable[[Instance], Cell]] = {
 
 
 def enable(
-    *, service: str = "runs", wait: bool = False, deadline: str = "", reason: str = "", output: Output = "table"
+    *, service: Service = "runs", wait: bool = False, deadline: str = "", reason: str = "", output: Output = "table"
 ) -> int:
     """Enable maintenance.
 
     Parameters
     ----------
-    service
-                The service to address.
     wait
         Wait until every process is parked.
     deadline
         Stop tasks that still run after this time, such as 10m; otherwise they are allowed to finish.
     reason
         Reason, shown with every refused request.
-    output
-        How to print the status.
     """
 
     async def work(client: Client) -> int:
@@ -68,19 +67,15 @@ def enable(
     return with_client(work)
 
 
-def disable(*, service: str = "runs", wait: bool = False, reason: str = "", output: Output = "table") -> int:
+def disable(*, service: Service = "runs", wait: bool = False, reason: str = "", output: Output = "table") -> int:
     """Disable maintenance.
 
     Parameters
     ----------
-    service
-                The service to address.
     wait
         Wait until every process has resumed work.
     reason
         Reason, recorded with the change.
-    output
-        How to print the status.
     """
 
     async def work(client: Client) -> int:
@@ -90,17 +85,13 @@ def disable(*, service: str = "runs", wait: bool = False, reason: str = "", outp
     return with_client(work)
 
 
-def status(*, service: str = "runs", wait: bool = False, output: Output = "table") -> int:
+def status(*, service: Service = "runs", wait: bool = False, output: Output = "table") -> int:
     """Show the status.
 
     Parameters
     ----------
-    service
-                The service to address.
     wait
         Wait until every process has reached the requested state: parked, or working.
-    output
-        How to print it.
     """
 
     async def work(client: Client) -> int:
@@ -110,15 +101,13 @@ def status(*, service: str = "runs", wait: bool = False, output: Output = "table
     return with_client(work)
 
 
-def forget(instance: str, /, *, service: str = "runs") -> int:
+def forget(instance: str, /, *, service: Service = "runs") -> int:
     """Forget a lost process.
 
     Parameters
     ----------
     instance
         Id of the process, as `maintenance status` shows it.
-    service
-                The service to address.
     """
 
     async def work(client: Client) -> None:

@@ -21,7 +21,9 @@ from rich.text import Text
 
 from runstream.cli.terminal_text import printable, printable_json, printable_lines
 
-Output = Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])]
+Output = Annotated[
+    Literal["table", "json"], Parameter(name=["--output", "-o"], help="Text for people, or JSON for programs.")
+]
 _WIDE = 240
 
 STYLES = {

@@ -100,6 +100,7 @@ _NAMED_TASKS = 5
 """Maximum number of tasks named in a line."""
 _APPROVERS = "approvers"
 """Not a note: the service stores under this name who approved the task."""
+TaskName = Annotated[str, Parameter(help="The task's name or id.")]
 Flag = Annotated[bool, Parameter(negative="")]
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="")]
 
@@ -160,8 +161,6 @@ def list_runs(
         Sequence of the last run on the previous page.
     cursor
         Cursor printed by the previous page, to continue its list. Can only be combined with --limit and --output.
-    output
-        How to print them.
     """
     groups, chosen = choice.groups(), choice != RunFilter()
     if cursor and (chosen or start):
@@ -200,8 +199,6 @@ def get_run(run: RunName, /, *, at: str = "", output: Output = "table") -> int:
     at
         Show the run as of a time such as 2026-11-23T09:30 (in this machine's time zone unless it names one), or as of a
         position in the log such as 1:812,40,0,97 or, for one commit, 1/0/812.
-    output
-        How to print it.
     """
 
     async def work(client: Client) -> None:
@@ -286,13 +283,7 @@ def _step_cells(step: Step) -> tuple[Cell, ...]:
 
 
 def why(run: RunName, /, *, output: Output = "table") -> int:
-    """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance.
-
-    Parameters
-    ----------
-    output
-        How to print it.
-    """
+    """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance."""
 
     async def work(client: Client) -> None:
         found = await client.runs.why(run if is_run_id(run) else (await find_run(client, run)).id)
@@ -338,14 +329,8 @@ def resume_run(run: RunName, /) -> int:
     return _steer(run, Runs.resume, lambda found: f"run {run_name(found)} is resumed")
 
 
-def approve_task(run: RunName, task: str, /) -> int:
-    """Approve a task that waits for it.
-
-    Parameters
-    ----------
-    task
-        The task's name or id.
-    """
+def approve_task(run: RunName, task: TaskName, /) -> int:
+    """Approve a task that waits for it."""
 
     async def work(client: Client) -> None:
         found = await find_run(client, run)
@@ -380,7 +365,7 @@ def _paused(run: Run) -> str:
 
 def annotate_task(
     run: RunName,
-    task: str,
+    task: TaskName,
     /,
     *notes: str,
     remove: Annotated[list[str] | None, Parameter(negative="")] = None,
@@ -390,8 +375,6 @@ def annotate_task(
 
     Parameters
     ----------
-    task
-        The task's name or id.
     notes
         NAME=VALUE; repeatable.
     remove
@@ -460,16 +443,12 @@ def create(
 
     Parameters
     ----------
-    config
-        The configuration file. Default: the first one found in .runstream or .agola.
     idempotency_key
         Any text of your choice; repeating the command with the same key returns the same runs and creates no new ones.
     strict
         Treat warnings as errors and create nothing: about the file, its inputs, executors or uncommitted changes.
     follow
         Watch the runs until they end.
-    output
-        How to print the runs.
     """
     file = read_config(config, Path.cwd())
     inputs, source, environment = given.inputs(file), new.source(file), pairs(new.env or (), "--env")
@@ -595,14 +574,10 @@ def restart(
     fresh
         Resolve variables and secrets again, from the same file (--config) with new inputs (--var, --var-file,
         --secret-file). Default: reuse the earlier values.
-    config
-        The configuration file. Default: the first one found in .runstream or .agola.
     idempotency_key
         Any text of your choice; repeating the command with the same key returns the same run and creates no new one.
     follow
         Watch the run until it ends.
-    output
-        How to print the run.
     """
     which.require_one()
     inputs = _fresh_inputs(config, given, fresh=fresh)

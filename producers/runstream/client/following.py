@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 
 from runstream.client.errors import ClientError, ConnectionFailedError
-from runstream.client.session import SILENCE_SECONDS, Session, Stream, lines_of
+from runstream.client.session import SILENCE_SECONDS, Session, Stream, lines_of, stream_error
 from runstream.client.types import Commit, Event
 
 _OFFSET_HEADER = "Runstream-Log-Offset"
@@ -136,7 +136,7 @@ class Events:
                 elif name == "from":
                     yield place, None
                 elif name == "error":
-                    raise _stream_error(data)
+                    raise stream_error(data)
 
 
 async def _server_sent_events(answer: httpx2.Response) -> AsyncGenerator[tuple[str, str, str], None]:
@@ -175,18 +175,4 @@ def _decoded_commit(place: str, data: str) -> Commit:
         events=tuple(said.events),
         position=said.position,
         place=place,
-    )
-
-
-def _stream_error(data: str) -> ClientError:
-    entry = msgspec.json.decode(data, type=list[dict[str, object]])[0]
-    details = entry.get("details")
-    known = details if isinstance(details, dict) else {}
-    return ClientError(
-        str(entry.get("message", "the event stream failed")),
-        kind=str(entry.get("kind", "internal")),
-        code=str(entry.get("code", "")),
-        hint=str(entry.get("hint", "")),
-        details=known,
-        status=503 if "dependency" in known else 0,
     )

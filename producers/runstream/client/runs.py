@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 from urllib.parse import quote
 
@@ -42,19 +42,8 @@ class Runs:
         retried when the connection fails, and the same key and request return the same run, as it was created.
         Raises ClientError; of kind conflict when the key was used for another request.
         """
-        body = {
-            "group": run.group,
-            "name": run.name,
-            "run_config_tasks": run.tasks,
-            "environment": run.environment,
-            "annotations": run.annotations,
-            "setup_errors": run.setup_errors,
-            "cache_group": run.cache_group,
-            "run_timeout_interval": run.run_timeout_interval,
-            "concurrency": run.concurrency,
-            "priority": run.priority,
-            "fail_fast": run.fail_fast,
-        }
+        body = _values(run)
+        body["run_config_tasks"] = body.pop("tasks")
         return (await self._session.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
 
     async def restart(
@@ -114,12 +103,7 @@ class Runs:
         body = {
             **_resolved_from(inputs),
             "group": group,
-            "branch": source.branch,
-            "tag": source.tag,
-            "ref": source.ref,
-            "commit_sha": source.commit_sha,
-            "repository_url": source.repository_url,
-            "message": source.message,
+            **_values(source),
             "environment": environment or {},
             "annotations": annotations or {},
             "priority": priority,
@@ -269,6 +253,10 @@ class Runs:
 
     async def _act(self, run_id: str, below: str, body: Mapping[str, object]) -> None:
         await self._session.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])
+
+
+def _values(one: NewRun | Source) -> dict[str, object]:
+    return {field.name: getattr(one, field.name) for field in fields(one)}
 
 
 def _resolved_from(inputs: Inputs) -> dict[str, object]:

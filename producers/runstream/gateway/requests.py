@@ -29,29 +29,23 @@ BOUND = "bytes"
 SHOWN = "shown"
 """Key of `Meta.extra`: whether a text is shown as a name."""
 
-Name = Annotated[
-    str,
-    Meta(
-        extra={BOUND: MAX_NAME_BYTES, SHOWN: True},
-        extra_json_schema={"maxLength": MAX_NAME_BYTES, "pattern": SHOWN_PATTERN},
-    ),
-]
+
+def _text(limit: int, *, shown: bool = False) -> Meta:
+    extra = {BOUND: limit, SHOWN: True} if shown else {BOUND: limit}
+    return Meta(extra=extra, extra_json_schema={"maxLength": limit} | ({"pattern": SHOWN_PATTERN} if shown else {}))
+
+
+Name = Annotated[str, _text(MAX_NAME_BYTES, shown=True)]
 """The name of a run, a task or a step; may be empty."""
-Label = Annotated[
-    str,
-    Meta(
-        extra={BOUND: MAX_WORD_BYTES, SHOWN: True},
-        extra_json_schema={"maxLength": MAX_WORD_BYTES, "pattern": SHOWN_PATTERN},
-    ),
-]
+Label = Annotated[str, _text(MAX_WORD_BYTES, shown=True)]
 """Other text that is shown on one line: names of variables, annotations and labels, images, users, groups, URLs."""
-Word = Annotated[str, Meta(extra={BOUND: MAX_WORD_BYTES}, extra_json_schema={"maxLength": MAX_WORD_BYTES})]
+Word = Annotated[str, _text(MAX_WORD_BYTES)]
 """A path, a pattern or a key."""
-Text = Annotated[str, Meta(extra={BOUND: MAX_TEXT_BYTES}, extra_json_schema={"maxLength": MAX_TEXT_BYTES})]
+Text = Annotated[str, _text(MAX_TEXT_BYTES)]
 """A value or a message."""
-Command = Annotated[str, Meta(extra={BOUND: MAX_COMMAND_BYTES}, extra_json_schema={"maxLength": MAX_COMMAND_BYTES})]
+Command = Annotated[str, _text(MAX_COMMAND_BYTES)]
 """A step's command, or the value of a variable (which `require_fitting_environment` bounds further)."""
-File = Annotated[str, Meta(extra={BOUND: MAX_FILE_BYTES}, extra_json_schema={"maxLength": MAX_FILE_BYTES})]
+File = Annotated[str, _text(MAX_FILE_BYTES)]
 """The content of a file."""
 
 Misfits = Callable[[Any, str], Iterator[BadRequestError]]

@@ -143,13 +143,8 @@ class MaintenanceControl:
     async def enable(self, service: str, order: Order) -> Requested:
         """Enable maintenance. Raise BadRequestError when it is enabled already, UnavailableError."""
         done = await self.change(service, order.id, lambda before: enabled(before, order))
-        log.info(
-            f"Maintenance of {service} is enabled",
-            action="maintenance_enabled",
-            service=service,
-            by=done.by,
-            why=done.why,
-        )
+        action = "maintenance_enabled"
+        log.info(f"Maintenance of {service} is enabled", action=action, service=service, by=done.by, why=done.why)
         return done
 
     async def disable(self, service: str, order: Order) -> Requested:
@@ -162,13 +157,8 @@ class MaintenanceControl:
         if self._before_disabling is not None:
             await self._before_disabling(service)
         done = await self.change(service, order.id, lambda before: disabled(before, order), free=True)
-        log.info(
-            f"Maintenance of {service} is disabled",
-            action="maintenance_disabled",
-            service=service,
-            by=done.by,
-            why=done.why,
-        )
+        action = "maintenance_disabled"
+        log.info(f"Maintenance of {service} is disabled", action=action, service=service, by=done.by, why=done.why)
         return done
 
     async def change(

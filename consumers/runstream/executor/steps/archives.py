@@ -13,7 +13,7 @@ import tarfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
@@ -205,12 +205,7 @@ class _Packing:
             _opened(first.source, first.path, first.path) as one,
             _opened(second.source, second.path, second.path) as other,
         ):
-            while chunk := one.read(COPY_BYTES):
-                if self._stopped.is_set():
-                    raise StoppedError
-                if chunk != other.read(len(chunk)):
-                    return False
-            return not other.read(1)
+            return _equal(_chunks(one, self._stopped), other)
 
 
 def _target(origin: _Origin) -> str:
@@ -391,20 +386,14 @@ class Unpacking:
                 return False
             if entry.islnk():
                 with self._link_target(entry) as (folder, first), _existing(folder, first) as target:
-                    return target is not None and _equal(there, target)
+                    return target is not None and _equal(_chunks(there, self._stopped), target)
             if stat.S_IMODE(os.fstat(there.fileno()).st_mode) != _file_mode(entry):
                 return False
-            for chunk in self._content(tar, entry):
-                if there.read(len(chunk)) != chunk:
-                    return False
-            return not there.read(1)
+            return _equal(self._content(tar, entry), there)
 
     def _content(self, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[bytes]:
         source = tar.extractfile(entry) if entry.isreg() else None
-        while source is not None and (chunk := source.read(COPY_BYTES)):
-            if self._stopped.is_set():
-                raise StoppedError
-            yield chunk
+        return iter(()) if source is None else _chunks(source, self._stopped)
 
     @contextlib.contextmanager
     def _link_target(self, entry: tarfile.TarInfo) -> Iterator[tuple[int, str]]:
@@ -491,11 +480,15 @@ def _existing(folder: int, name: str) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def _equal(one: BinaryIO, other: BinaryIO) -> bool:
-    while chunk := one.read(COPY_BYTES):
-        if other.read(len(chunk)) != chunk:
-            return False
-    return not other.read(1)
+def _chunks(file: IO[bytes], stopped: threading.Event) -> Iterator[bytes]:
+    while chunk := file.read(COPY_BYTES):
+        if stopped.is_set():
+            raise StoppedError
+        yield chunk
+
+
+def _equal(chunks: Iterator[bytes], other: BinaryIO) -> bool:
+    return all(other.read(len(chunk)) == chunk for chunk in chunks) and not other.read(1)
 
 
 def _file_mode(entry: tarfile.TarInfo) -> int:

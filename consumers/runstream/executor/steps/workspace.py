@@ -22,7 +22,7 @@ from runstream.folding import executor_task_of
 from runstream.ids import attempt_id, executor_task_id, run_task_id
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
-from runstream.objects.port import CHUNK_BYTES
+from runstream.objects.port import chunks
 from runstream.subjects import Address
 
 MAX_WARNINGS = 10
@@ -112,9 +112,7 @@ async def _fetched(context: StepContext, archive: WorkspaceArchive, objects: Obj
 async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: ObjectStorage) -> None:
     async with await objects.read(paths.archive(archive.stored_id, archive.step)) as stored:
         with context.folder.archive(context.index).open("wb") as file:
-            offset = 0
-            while chunk := await stored.read(offset, CHUNK_BYTES):
-                offset += len(chunk)
+            async for chunk in chunks(stored):
                 await asyncio.to_thread(file.write, chunk)
 
 
