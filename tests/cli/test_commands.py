@@ -16,9 +16,11 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from runstream.api import Reason, Why
 from runstream.cli.commands import EXAMPLES
 from runstream.cli.executor_commands import find_executor
 from runstream.client import Client
+from runstream.client.runs import Runs
 from runstream.errors import BadRequestError
 from runstream.service.main import app
 from tests.cli.conftest import Command
@@ -256,6 +258,17 @@ def test_lists_are_of_what_is_chosen(runstream: Command, config: Config) -> None
 def test_a_choice_of_runs_that_is_none_is_an_error(runstream: Command, choice: str, says: str) -> None:
     done = runstream("run", "list", *choice.split())
     assert (done.code, done.out, done.err.splitlines()[0]) == (1, "", f"error: {says}")
+
+
+def test_a_command_in_the_reason_of_a_wait_can_be_pasted(
+    runstream: Command, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _create(runstream, config("slow"))
+    parked = Reason("parked", "a commit is parked: see `runstream run list`", (), {})
+    found = Why(run, "running", "unknown", (parked,))
+    monkeypatch.setattr(Runs, "why", AsyncMock(return_value=found))
+    assert "see `runstream --url URL run list`" in _without_ids(runstream("run", "why", run).out)
+    assert runstream("run", "stop", run).code == 0
 
 
 def test_pause_why_and_resume(runstream: Command, config: Config) -> None:

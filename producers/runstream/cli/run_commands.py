@@ -297,7 +297,10 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
 
 def _print_why(found: Why, name: str) -> None:
     say(f"run {name}" + (f" is {_why_state(found)}" if found.phase else ""))
-    rows = [(reason.code, listed(reason.tasks, _NAMED_TASKS) or "-", reason.message) for reason in found.reasons]
+    rows = [
+        (reason.code, listed(reason.tasks, _NAMED_TASKS) or "-", with_program(reason.message))
+        for reason in found.reasons
+    ]
     print_table(
         (Column("REASON"), Column("TASKS", wraps=True), Column("WHY", wraps=True)), rows, "it waits for nothing"
     )

@@ -7,7 +7,9 @@ import contextlib
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from runstream.cli.connection import program_command
+from msgspec.structs import replace
+
+from runstream.cli.connection import program_command, with_program
 from runstream.cli.finding import run_name
 from runstream.cli.graph import (
     by_level,
@@ -172,7 +174,8 @@ class _RunWatcher:
         while True:
             if is_waiting(self._run):
                 with contextlib.suppress(ClientError):
-                    reasons = (await self._client.runs.why(self._run.id)).reasons
+                    found = await self._client.runs.why(self._run.id)
+                    reasons = tuple(replace(one, message=with_program(one.message)) for one in found.reasons)
                     self._screen.explain(reasons)
                     self._output.explain(self._run, reasons)
             await asyncio.sleep(_WHY_SECONDS)
