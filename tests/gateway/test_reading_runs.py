@@ -9,25 +9,27 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from runstream import api
 from runstream.client import NewRun
 from runstream.commits import Position
-from runstream.database.runs import ReadRun, RunPage, RunSummary
+from runstream.database.runs import ReadRun, RunPage
 from runstream.domain.run import RunPhase
 from runstream.events.run import RunResult
 from tests.gateway.world import World, run_body
 
 DEEP = urlsafe_b64encode(b'{"deep": %b%b}' % (b"[" * 2000, b"]" * 2000)).decode()
-SUMMARY = RunSummary(
+SUMMARY = api.RunSummary(
     id="0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11",
     sequence=512,
     counter=7,
     group="/project/web/branch/main",
     name="main",
-    run_config="c" * 64,
+    creation_time=datetime(2025, 1, 1, tzinfo=UTC),
+    run_config_id="c" * 64,
     annotations={},
     setup_errors=(),
-    phase=RunPhase.FINISHED,
-    result=RunResult.SUCCESS,
+    phase=api.RunPhase.FINISHED,
+    result=api.RunResult.SUCCESS,
     stop=False,
     timedout=False,
     reason="",

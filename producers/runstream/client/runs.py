@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
+
+from msgspec.structs import asdict
 
 from runstream.api import ConfigWarning, Page, Run, RunPhase, RunResult, RunSummary, SkippedRun, Why
 from runstream.client.errors import ClientError
@@ -42,9 +44,7 @@ class Runs:
         retried when the connection fails, and the same key and request return the same run, as it was created.
         Raises ClientError; of kind conflict when the key was used for another request.
         """
-        body = _values(run)
-        body["run_config_tasks"] = body.pop("tasks")
-        return (await self._session.write("POST", "/runs", body, _RunAnswer, idempotency_key=idempotency_key)).run
+        return (await self._session.write("POST", "/runs", run, _RunAnswer, idempotency_key=idempotency_key)).run
 
     async def restart(
         self,
@@ -103,7 +103,7 @@ class Runs:
         body = {
             **_resolved_from(inputs),
             "group": group,
-            **_values(source),
+            **asdict(source),
             "environment": environment or {},
             "annotations": annotations or {},
             "priority": priority,
@@ -253,10 +253,6 @@ class Runs:
 
     async def _act(self, run_id: str, below: str, body: Mapping[str, object]) -> None:
         await self._session.write("PUT", f"/runs/{quote(run_id, safe='')}{below}/actions", body, dict[str, str])
-
-
-def _values(one: NewRun | Source) -> dict[str, object]:
-    return {field.name: getattr(one, field.name) for field in fields(one)}
 
 
 def _resolved_from(inputs: Inputs) -> dict[str, object]:

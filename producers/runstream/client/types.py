@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import overload
 
+import msgspec
+from msgspec import Struct
+
 from runstream.api import ConfigWarning, Run, SkippedRun
 
 
@@ -57,8 +60,7 @@ class Commit:
     """The position of the whole log behind it, where `tail` continues."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewRun:
+class NewRun(Struct, frozen=True, rename={"tasks": "run_config_tasks"}):
     """A run of resolved tasks."""
 
     group: str
@@ -66,9 +68,9 @@ class NewRun:
     name: str
     tasks: Mapping[str, Mapping[str, object]]
     """By an id of the caller's choice, which dependencies refer to."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = msgspec.field(default_factory=dict)
     """For all tasks."""
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
     setup_errors: Sequence[str] = ()
     """With any, the run is created in phase setuperror, without tasks."""
     cache_group: str = ""
@@ -100,8 +102,7 @@ class Inputs:
     """The path of the file, for messages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The commit to run; at most one of branch, tag and ref is set."""
 
     branch: str = ""

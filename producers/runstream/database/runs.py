@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import msgspec
 from sqlalchemy import ARRAY, ColumnElement, RowMapping, Select, Text, and_, func, literal_column, not_, or_, select
 
-from runstream import tables
+from runstream import api, tables
+from runstream.api import RunSummary
 from runstream.commits import Head, Position
 from runstream.database.rows import any_of, executor_of, executor_task_of, run_config_of, run_of
 from runstream.database.transaction import Transaction
@@ -43,32 +43,6 @@ class ReadRun:
 
     record: RunRecord
     config: RunConfig
-
-
-class RunSummary(msgspec.Struct, frozen=True):
-    """A run in a list, without its tasks."""
-
-    id: str
-    sequence: int
-    counter: int
-    group: str
-    name: str
-    run_config: str
-    annotations: dict[str, str]
-    setup_errors: tuple[str, ...]
-    phase: RunPhase
-    result: RunResult
-    stop: bool
-    timedout: bool
-    reason: str
-    priority: int
-    paused_at: datetime | None
-    enqueue_time: datetime
-    start_time: datetime | None
-    end_time: datetime | None
-    archived: bool
-    tasks_waiting_approval: tuple[str, ...]
-    """Names, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,10 +189,20 @@ def _summary(row: RowMapping) -> RunSummary:
     return summary_of(run, tuple(row["waiting"]))
 
 
+_SUMMARIZED = {*RunSummary.__struct_fields__} & {*Run.__struct_fields__} - {"phase", "result"}
+
+
 def summary_of(run: Run, waiting: tuple[str, ...]) -> RunSummary:
     """Return the summary of a run; `waiting` are the names of its tasks that wait for an approval."""
-    *names, _ = RunSummary.__struct_fields__
-    return RunSummary(**{name: getattr(run, name) for name in names}, tasks_waiting_approval=waiting)
+    same = {name: getattr(run, name) for name in _SUMMARIZED}
+    return RunSummary(
+        **same,
+        creation_time=run.enqueue_time,
+        run_config_id=run.run_config,
+        phase=api.RunPhase(run.phase),
+        result=api.RunResult(run.result),
+        tasks_waiting_approval=waiting,
+    )
 
 
 async def get_run_config(transaction: Transaction, partition: int, content_hash: str) -> RunConfig:

@@ -13,7 +13,7 @@ import msgspec
 
 from runstream import api
 from runstream.api import Answer
-from runstream.database.runs import ExecutorRecord, RunSummary, summary_of
+from runstream.database.runs import ExecutorRecord, summary_of
 from runstream.domain.executor import Sighting, standing
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
@@ -151,25 +151,13 @@ def run_answer(run: Run, config: RunConfig, executions: Mapping[str, ExecutorTas
     tasks = {task.id: _task(run, task, config.tasks[task.name], executions) for task in run.tasks.values()}
     waiting = [task.name for task in run.tasks.values() if task.waiting_approval]
     shape = api.Run(
-        **msgspec.structs.asdict(run_summary(summary_of(run, tuple(waiting)))),
+        **msgspec.structs.asdict(summary_of(run, tuple(waiting))),
         tasks=tasks,
         restart=converted(run.restart, api.Restart) if run.restart is not None else None,
         can_restart_from_scratch=_can_restart(run, config, "all"),
         can_restart_from_failed_tasks=_can_restart(run, config, "failed"),
     )
     return RunAnswer(shape, _run_config(run, config))
-
-
-def run_summary(run: RunSummary) -> api.RunSummary:
-    """Return a run as lists show it."""
-    return converted(
-        run,
-        api.RunSummary,
-        creationTime=run.enqueue_time,
-        run_config_id=run.run_config,
-        phase=run.phase.value,
-        result=run.result.value,
-    )
 
 
 def _can_restart(run: Run, config: RunConfig, scope: Literal["all", "failed"]) -> bool:

@@ -38,7 +38,7 @@ from runstream.events.run import RunEvent, RunResult
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
 from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
-from runstream.gateway.responses import APPROVERS, ActionAnswer, RunAnswer, RunsCreatedAnswer, run_answer, run_summary
+from runstream.gateway.responses import APPROVERS, ActionAnswer, RunAnswer, RunsCreatedAnswer, run_answer
 from runstream.gateway.runs.actions import parse_token, update_token
 from runstream.gateway.runs.create import CreatedRun
 from runstream.gateway.runs.prepare import prepare_run, prepare_runs
@@ -209,7 +209,7 @@ def group_routes(context: GatewayContext) -> APIRouter:
 
 
 def _page(page: RunPage, next_start: int | None, cursor: str) -> Response:
-    shape = Page(tuple(run_summary(run) for run in page.runs), next_start, cursor)
+    shape = Page(page.runs, next_start, cursor)
     headers = {"X-Agola-HasMore": str(bool(cursor)).lower(), "X-Agola-Cursor": cursor}
     return json_response(shape, headers=headers)
 
