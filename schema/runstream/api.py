@@ -1,8 +1,8 @@
-"""What the API answers: one struct for each thing, which the gateway sends, OpenAPI describes and the client returns.
+"""The responses of the API: each type is sent by the gateway, described by OpenAPI and returned by the client.
 
-Times are in UTC; None for what has not happened yet. The client also understands an older service, so a field that came
-later has a default, and a newer one, so a text with few values is no enumeration. A service sends every field, and
-OpenAPI says so (`runstream.gateway.openapi`).
+Times are in UTC; a time is None until its event has happened. The client also understands an older service, so a field
+that came later has a default, and a newer one, so a text with few values is no enumeration. A service sends every
+field, and OpenAPI says so (`runstream.gateway.openapi`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _one_of(*values: str) -> Meta:
 
 
 class Answer(Struct, frozen=True, gc=False):
-    """The base of all that the API answers."""
+    """The base class of all responses of the API."""
 
 
 class Depend(Answer, frozen=True):
@@ -62,7 +62,7 @@ class Step(Answer, frozen=True):
     timedout: Annotated[str, _one_of("", "timeout", "no_output")] = ""
     """The limit of its own that it exceeded."""
     warnings: tuple[str, ...] = ()
-    """What a successful step did not find, such as files for its patterns."""
+    """Warnings of a successful step, such as patterns that selected nothing."""
 
 
 class Attempt(Answer, frozen=True):
@@ -94,7 +94,7 @@ class Task(Answer, frozen=True, kw_only=True):
     """Whether a restart kept it: id, outcome, logs and archives are those of the earlier run."""
     timedout: bool
     failure: Annotated[str, _one_of("", "failure", "lost", "timeout")] = ""
-    """How its last attempt failed; empty when it did not."""
+    """The reason why its last attempt failed; empty if it has not failed."""
     attempt: int = 1
     """The number of its last attempt, from 1, which the other fields describe."""
     max_attempts: int = 1
@@ -221,7 +221,7 @@ class Executor(Answer, frozen=True, kw_only=True):
     last_seen: datetime | None = None
     """When it last renewed its lease or appended to the log."""
     full: str = ""
-    """Why its disk has no room for a task; empty when it has room."""
+    """Why its disk has no space for a task; empty if it has."""
     clock_skew: float = 0.0
     """How far its clock is ahead of the clock of NATS, in seconds."""
     archs: tuple[str, ...]
@@ -410,7 +410,7 @@ class Stall(Answer, frozen=True):
 
 
 class Readiness(Answer, frozen=True):
-    """Whether a service is ready, and what keeps it from being so."""
+    """Whether a service is ready, and if not, why."""
 
     status: str
     """`ready` or `not ready`."""

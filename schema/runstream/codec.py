@@ -1,8 +1,7 @@
-"""How a commit is written in a message of the log, and read back for ever (`docs/formats/log.md`).
-
-What is written is canonical: equal commits give equal bytes. What is read is checked strictly, upcast to today's
-events and typed; whatever cannot be read is a BadRequestError that names subject, position and path, so that a
-worker can park it and go on.
+"""Encodes commits as messages of the log, and decodes them, whatever version wrote them (`docs/formats/log.md`).  The
+encoding is canonical: equal commits give equal bytes. Decoding validates strictly, and upcasts events to the current
+versions. A message that cannot be read is a BadRequestError with subject, position and path, so that a worker can park
+it and continue.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ TRACE_HEADER = "traceparent"
 ENCODING_HEADER = "Runstream-Encoding"
 COMPRESS_FROM_BYTES = 64 << 10
 MAX_BODY_BYTES = 64 << 20
-"""What a compressed body may become: more is refused while it is being read, not after."""
+"""Maximum size of a decompressed body, in bytes; a larger one is refused while it is being decompressed."""
 
 _parse_subject = lru_cache(maxsize=4096)(parse_subject)
 _NO_OFFSET = timedelta(0)
@@ -44,7 +43,7 @@ _PATH = re.compile(r"`\$([^`]*)`")
 
 
 class Message(Protocol):
-    """What is needed of a message to read it."""
+    """The parts of a message that decoding needs."""
 
     @property
     def subject(self) -> str: ...  # noqa: D102
@@ -72,7 +71,7 @@ class _Body(msgspec.Struct, Generic[Written], forbid_unknown_fields=True, gc=Fal
 
 
 class _EventCodec:
-    """How one event type is written: the event with its type and version, which the event itself does not hold."""
+    """The wire format of one event type: the event with its type and version, which are not fields of the event."""
 
     def __init__(self, event: type[Event]) -> None:
         fields = msgspec.structs.fields(event)
@@ -80,7 +79,7 @@ class _EventCodec:
             raise TypeError(f"{event.__name__} has a field that the format of events uses itself")
         self.cls = event
         self.moments = tuple(field.name for field in fields if field.type in (datetime, datetime | None))
-        """The fields that are times; None is possible in them."""
+        """The fields that are times, which may be None."""
         self.wire: type[msgspec.Struct] = msgspec.defstruct(
             event.__name__,
             [("version", _exactly(event.SCHEMA_VERSION)), *((f.name, _STRICT.get(f.type, f.type)) for f in fields)],
@@ -104,7 +103,7 @@ _MAX_INT = (1 << 63) - 1
 _INT = Annotated[int, msgspec.Meta(ge=-_MAX_INT, le=_MAX_INT)]
 _MOMENT = Annotated[datetime, msgspec.Meta(tz=True)]
 _STRICT: dict[object, object] = {int: _INT, datetime: _MOMENT, datetime | None: _MOMENT | None}
-"""How fields of these types are read: numbers that other programs read too, times with their zone."""
+"""Decode fields of these types: numbers that other programs can read, times with a time zone."""
 _CODECS: dict[str, _EventCodec] = {name: _EventCodec(cls) for name, cls in EVENT_TYPES.items()}
 _OF_WIRE: dict[type[msgspec.Struct], type[Event]] = {codec.wire: codec.cls for codec in _CODECS.values()}
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -112,7 +111,7 @@ _decode_current = msgspec.json.Decoder(_Body[reduce(or_, _OF_WIRE)]).decode  # t
 
 
 def encode(commit: NewCommit) -> tuple[bytes, dict[str, str]]:
-    """The body and the headers of the commit's message. Raises BadRequestError for a time that is not in UTC."""
+    """Return body and headers of the commit's message. Raises BadRequestError for a time that is not in UTC."""
     _require_utc(commit.time, "time")
     events = tuple([_CODECS[type(event).__name__].written(event) for event in commit.events])
     body = _encode(
@@ -128,7 +127,7 @@ def encode(commit: NewCommit) -> tuple[bytes, dict[str, str]]:
 
 
 def decode(message: Message, upcasters: Upcasters = UPCASTERS) -> StoredCommit:
-    """The commit that a message of the log says. Raises BadRequestError that says where it cannot be read."""
+    """Decode a message of the log. Raises BadRequestError with the path at which it cannot be read."""
     return _decode(message, upcasters)[0]
 
 
@@ -139,11 +138,11 @@ def decode_with_types(message: Message) -> tuple[StoredCommit, list[str]]:
 
 
 def _decode(message: Message, upcasters: Upcasters) -> tuple[StoredCommit, tuple[EventData | msgspec.Struct, ...]]:
-    """Return the commit and its events as written: of today's version, or else as JSON."""
+    """Return the commit and its events as written: typed if they have the current version, otherwise as JSON."""
     try:
         address = _parse_subject(message.subject)
         plain = plain_body(message)
-        try:  # nearly every commit has only events of today: they are read in one pass
+        try:  # Nearly every commit has only events of current versions, which are decoded in one pass.
             current = _decode_current(plain)
         except (ValueError, RecursionError):
             current = None
@@ -162,7 +161,7 @@ def _decode(message: Message, upcasters: Upcasters) -> tuple[StoredCommit, tuple
 
 
 def _decode_any(plain: bytes, upcasters: Upcasters) -> tuple[_Body[EventData], tuple[Event, ...]]:
-    """Read a body whose events may be of earlier versions. Raises ValidationError and BadRequestError."""
+    """Decode a body whose events may have earlier versions. Raises ValidationError and BadRequestError."""
     body = msgspec.convert(orjson.loads(plain), _Body[EventData])
     events: list[Event] = []
     for index, data in enumerate(body.events):
@@ -179,7 +178,7 @@ def _decode_any(plain: bytes, upcasters: Upcasters) -> tuple[_Body[EventData], t
 
 
 def _current(data: EventData) -> Event:
-    """An upcast event, typed. Raises ValidationError for what today's code does not know."""
+    """Return an upcast event as its type. Raises ValidationError for an unknown one."""
     kind, version = data["type"], data["version"]
     codec = _CODECS.get(kind) if isinstance(kind, str) else None
     if codec is None:
@@ -194,7 +193,7 @@ def _current(data: EventData) -> Event:
 
 
 def plain_body(message: Message) -> bytes:
-    """The body as JSON, decompressed where a header says that it is compressed. Raises BadRequestError."""
+    """Return the body as JSON, decompressed if its header says so. Raises BadRequestError."""
     encoding = message.headers.get(ENCODING_HEADER) if message.headers else None
     if encoding is None:
         return message.data
@@ -216,7 +215,7 @@ def plain_body(message: Message) -> bytes:
 
 
 def _under(text: str, index: int) -> str:
-    """A validation message of one event with the path from the top of the body."""
+    """Return the validation message of an event with the path from the root of the body."""
     inside = f"`$.events[{index}]"
     return _PATH.sub(rf"{inside}\1`", text) if _PATH.search(text) else f"{text} - at {inside}`"
 

@@ -1,7 +1,6 @@
-"""What one decision changed in one aggregate, before and after it is in the log.
-
-A `NewCommit` is to be stored; a `Commit` is what a message of the log says; a `StoredCommit` is a commit with
-the position at which it is stored. One commit is one message, appended or refused as a whole.
+"""Commits: the events of one decision about one aggregate, before and after they are in the log.  A `NewCommit` is to
+be appended; a `Commit` is decoded from a message of the log; a `StoredCommit` is a commit with its position. One commit
+is one message, appended or refused as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _PLACE = re.compile(r"([0-9]{1,18})/([0-9]{1,18})/([0-9]{1,18})")
 
 
 class Position(Struct, frozen=True, order=True, gc=False):
-    """Where one commit is: the sequence of its message in the stream of its partition and epoch."""
+    """The position of one commit: the sequence of its message in the stream of its partition and epoch."""
 
     epoch: int
     partition: int
@@ -33,7 +32,7 @@ class Position(Struct, frozen=True, order=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """The position that `EPOCH/PARTITION/SEQUENCE` names. Raises BadRequestError."""
+        """Parse `EPOCH/PARTITION/SEQUENCE`. Raises BadRequestError."""
         match = _PLACE.fullmatch(text)
         if match is None:
             raise BadRequestError(
@@ -45,7 +44,7 @@ class Position(Struct, frozen=True, order=True, gc=False):
 
 
 class LogPosition(Struct, frozen=True, gc=False):
-    """A place in the whole log: for each partition the last sequence that is included (0: nothing)."""
+    """A place in the whole log: the last included sequence of each partition (0 for none)."""
 
     epoch: int
     sequences: tuple[int, ...]
@@ -55,7 +54,7 @@ class LogPosition(Struct, frozen=True, gc=False):
 
     @classmethod
     def parse(cls, text: str) -> LogPosition:
-        """The position that `EPOCH:SEQ,SEQ,…` names (one sequence for each partition). Raises BadRequestError."""
+        """Parse `EPOCH:SEQ,SEQ,…` (one sequence for each partition). Raises BadRequestError."""
         match = _TOKEN.fullmatch(text)
         if match is None:
             raise BadRequestError(
@@ -66,16 +65,17 @@ class LogPosition(Struct, frozen=True, gc=False):
         return cls(int(match[1]), tuple(int(part) for part in match[2].split(",")))
 
     def including(self, position: Position) -> LogPosition:
-        """This place, moved on so that it includes that commit."""
+        """Return this place, advanced to include that commit."""
         moved = list(self.sequences)
         moved[position.partition] = max(moved[position.partition], position.sequence)
         return LogPosition(self.epoch, tuple(moved))
 
 
 def parse_point(text: str) -> LogPosition | Position | datetime:
-    """A point in the history of a log: a position of all of it, that of one commit, or a time with its zone.
+    """Parse a point in the history of a log: a place in the whole log, the position of a commit, or a time with its
+    zone.
 
-    They are written `EPOCH:SEQUENCE,…`, `EPOCH/PARTITION/SEQUENCE` and as ISO 8601 says. Raises BadRequestError.
+    The forms are `EPOCH:SEQUENCE,…`, `EPOCH/PARTITION/SEQUENCE` and ISO 8601. Raises BadRequestError.
     """
     if _TOKEN.fullmatch(text):
         return LogPosition.parse(text)
@@ -95,21 +95,21 @@ def parse_point(text: str) -> LogPosition | Position | datetime:
 
 
 class NewCommit(Struct, frozen=True, gc=False):
-    """A decision that is to be appended."""
+    """A commit that is to be appended."""
 
     id: str
     address: Address
     version: int
-    """1 for the aggregate's first commit, then one more for each."""
+    """1 for the aggregate's first commit, increasing by one."""
     time: datetime
     """When it was decided, in UTC."""
     actor: str
-    """Who decided: `user:<name>`, `scheduler`, `executor:<id>` …"""
+    """The author of the decision: `user:<name>`, `scheduler`, `executor:<id>` …"""
     cause: str
-    """The id of the commit that led here; empty when it came from outside."""
+    """The id of the commit that caused this one; empty for a cause outside the log."""
     events: tuple[Event, ...]
     expected: int
-    """The last sequence of the aggregate's subject that the decision was based on; 0 for a new aggregate."""
+    """The last sequence of the aggregate's subject when the decision was made; 0 for a new aggregate."""
     trace: str = ""
     """W3C traceparent of the run, or empty."""
 
@@ -128,7 +128,7 @@ class Commit(Struct, frozen=True, gc=False):
 
 
 class StoredCommit(Struct, frozen=True, gc=False):
-    """A commit and where it is stored."""
+    """A commit with its position in the log."""
 
     commit: Commit
     position: Position
@@ -137,7 +137,7 @@ class StoredCommit(Struct, frozen=True, gc=False):
 
 
 class Head(Struct, frozen=True, gc=False):
-    """How far an aggregate has come: what the next commit builds on."""
+    """The last commit of an aggregate, on which the next one builds."""
 
     version: int = 0
     sequence: int = 0
@@ -153,7 +153,8 @@ class Head(Struct, frozen=True, gc=False):
         trace: str = "",
         identity: str = "",
     ) -> NewCommit:
-        """The commit of these events on top. Unless `identity` says its id: derived with a cause, else random."""
+        """Return the next commit, with these events. Its id is `identity`, or else derived from the cause, or else
+        random."""
         version = self.version + 1
         identity = identity or (commit_id(cause, address.aggregate, version) if cause else new_id())
         return NewCommit(identity, address, version, time, actor, cause, tuple(events), self.sequence, trace)

@@ -1,8 +1,7 @@
-"""Which errors Runstream raises, and how they are asked for, shown and turned into an HTTP status.
-
-One base class; one subclass for each kind. An error carries a sentence for people (what and where), a
-machine-readable code, details, and a hint where there is a way out. Every re-raise keeps its cause, so that
-the chain can be followed; the *outermost* Runstream error decides what a user is told.
+"""The errors of Runstream, and how they are found in a chain, shown, and mapped to an HTTP status.  There is one base
+class, with a subclass for each kind. An error has a sentence for people (what and where), a code for programs, details,
+and a hint if there is a way out. Every re-raise keeps its cause, so that the chain can be followed; the *outermost*
+Runstream error is shown to the user.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 
 
 class Kind(StrEnum):
-    """What sort of error it is; the value is what travels on the wire."""
+    """The kind of an error; the value is used on the wire."""
 
     NOT_EXIST = "not-exist"
     BAD_REQUEST = "bad-request"
@@ -53,7 +52,7 @@ DEPENDENCY_OF_CODE: Mapping[str, str] = {
     ),
     **dict.fromkeys(("objectsFailed", "objectsUnreachable"), "objects"),
 }
-"""What the service depends on and is away, or full, in each case: trying again later may help."""
+"""The service that is unavailable or full, by error code: retrying later may help."""
 
 
 class RunstreamError(Exception):
@@ -84,13 +83,13 @@ class RunstreamError(Exception):
 
 
 class NotExistError(RunstreamError):
-    """What was asked for does not exist."""
+    """The requested object does not exist."""
 
     kind = Kind.NOT_EXIST
 
 
 class BadRequestError(RunstreamError):
-    """What was sent cannot be accepted as it is."""
+    """The request is invalid."""
 
     kind = Kind.BAD_REQUEST
 
@@ -108,16 +107,16 @@ class ConflictError(RunstreamError):
 
 
 class InternalError(RunstreamError):
-    """Something of ours failed; the message is meant for the user."""
+    """A part of Runstream failed; the message is meant for the user."""
 
     kind = Kind.INTERNAL
 
 
 class RemoteError(RunstreamError):
-    """Another service answered with an error.
+    """Another service returned an error.
 
-    It is kept as a cause and never taken for an error of our own: `remote_kind` is what the other service
-    said, while `kind` stays `remote` until it is re-labelled on purpose.
+    It is never mistaken for an error of Runstream itself: `remote_kind` is the kind that the other service reported,
+    and `kind` stays `remote` unless a caller changes it on purpose.
     """
 
     kind = Kind.REMOTE
@@ -136,7 +135,7 @@ class RemoteError(RunstreamError):
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and everything that led to it, outermost first; branches of a group one after the other."""
+    """Yield the error and its causes, outermost first; the branches of a group one after the other."""
     seen: set[int] = set()
     queue: list[BaseException] = [error]
     while queue:
@@ -154,7 +153,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def find(error: BaseException, kind: Kind) -> RunstreamError | None:
-    """The outermost error of this kind, also through causes; None when there is none."""
+    """Return the outermost error of this kind in the chain of causes; None without one."""
     for cause in causes(error):
         if isinstance(cause, RunstreamError) and cause.kind is kind:
             return cause
@@ -162,18 +161,19 @@ def find(error: BaseException, kind: Kind) -> RunstreamError | None:
 
 
 def outermost(error: BaseException) -> RunstreamError | None:
-    """The outermost error of ours: it decides what a user is told."""
+    """Return the outermost Runstream error, which is shown to the user."""
     return next((cause for cause in causes(error) if isinstance(cause, RunstreamError)), None)
 
 
 def sentence_of(error: BaseException) -> str:
-    """Return the text of the error that explains a failure best: the outermost of ours, else the first in a group."""
+    """Return the text of the error that explains a failure best: the outermost Runstream error, or else the first
+    one."""
     first = next(each for each in causes(error) if not isinstance(each, BaseExceptionGroup))
     return str(outermost(error) or "") or str(first) or type(first).__name__
 
 
 def chain_lines(error: BaseException) -> list[str]:
-    """The chain for our logs and `--detailed-errors`: one line a cause, `(Type) file:line: text`.
+    """Return the chain of causes for logs and `--detailed-errors`, one per line: `(Type) file:line: text`.
 
     The place is where the error was raised (the innermost frame of its own traceback), never a stack trace.
     """

@@ -1,7 +1,6 @@
-"""From commits to aggregates. Whatever an event makes a fold raise is one error, and leads to parking.
-
-Events are valid one by one; in an order that no decision makes they may refer to what is not there, such as a step of
-a task. Everyone who folds does it here, so that a commit that is parked in the projection ends no executor or timer.
+"""Folds commits into aggregates; any exception while folding an event becomes one error, which leads to parking.  Each
+event is valid on its own, but in an order that no decision produces it may refer to a missing object, such as a step of
+a task. All folds are here, so that a commit that the projection parks crashes no executor or timer.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from runstream.events.executor import ExecutorEvent
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 
 MAX_STEPS = 10_000
-"""Of an assignment: its steps are made when it is folded."""
+"""Maximum number of steps in an assignment; folding it creates them."""
 
 
 class UnfitCommitError(ConflictError):
-    """A commit cannot be applied to what came before it."""
+    """A commit does not fit the state before it."""
 
     def __init__(self, message: str, **details: object) -> None:
         super().__init__(
@@ -36,7 +35,7 @@ class UnfitCommitError(ConflictError):
 
 
 class fitting:  # noqa: N801  it reads as `with fitting(commit)`
-    """A context that raises UnfitCommitError for whatever folding the commit raises.
+    """A context that turns any exception of folding the commit into an UnfitCommitError.
 
     A class, because each commit of the log passes here: it takes a third of the time of a generator.
     """
@@ -79,7 +78,7 @@ def fold_executor_task(task: ExecutorTask | None, commit: Commit) -> ExecutorTas
 
 
 def executor_task_of(history: Iterable[StoredCommit]) -> ExecutorTask | None:
-    """Return the executor task after its history, up to a commit that does not fit; None when there is none."""
+    """Return the executor task after its history, up to a commit that does not fit; None without commits."""
     task: ExecutorTask | None = None
     for stored in history:
         try:

@@ -1,4 +1,4 @@
-"""Environment variables that our own git commands get: those that are settings of git.
+"""The environment variables that Runstream's own git commands get: those that are settings of git.
 
 Others point git at another repository or change what a command does, and git sets many of them in its hooks (`GIT_DIR`,
 `GIT_INDEX_FILE`, `GIT_QUARANTINE_PATH`). A list of those would have to grow with git; this one errs on the safe side.

@@ -1,6 +1,6 @@
-"""What a message of the log says of itself, as far as it can be told: it may be no commit, or one of a newer version.
-
-`runstream.codec` reads commits and refuses all else. Here nothing is refused: who asks has to go on with any message.
+"""Reads single fields of any message of the log, even if it is not a commit, or one of a newer version.
+`runstream.codec` decodes commits and refuses everything else. These functions refuse nothing, because their callers
+have to handle every message.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _read_time = msgspec.json.Decoder(_Time).decode
 _read_version = msgspec.json.Decoder(_Version).decode
 _read_id = msgspec.json.Decoder(_Id).decode
 _NOT_SAID = (ValueError, RecursionError)
-"""What the decoder raises for other things than it looks for, for what is no UTF-8, and for what is nested too deep."""
+"""The decoder's errors for a wrong type, for invalid UTF-8, and for deep nesting."""
 
 
 def body_of(message: Message) -> bytes:
-    """The body as JSON where it is a commit's; as it was stored where that cannot be decompressed."""
+    """Return the decompressed body, or the stored one if it cannot be decompressed."""
     try:
         return plain_body(message)
     except BadRequestError:
@@ -41,7 +41,7 @@ def body_of(message: Message) -> bytes:
 
 
 def time_of(message: Message) -> datetime | None:
-    """When the commit was made, with its zone; None when the message does not say it."""
+    """Return the time of the commit, with its zone; None if the message has none."""
     try:
         made = _read_time(body_of(message)).time
     except _NOT_SAID:
@@ -56,7 +56,7 @@ def made_after(message: Message, moment: datetime) -> bool:
 
 
 def version_of(message: Message) -> int | None:
-    """The version of its aggregate that the commit makes; None when the message does not say it."""
+    """Return the version of the commit's aggregate; None if the message has none."""
     try:
         return _read_version(body_of(message)).version
     except _NOT_SAID:
@@ -64,7 +64,7 @@ def version_of(message: Message) -> int | None:
 
 
 def id_of(message: Message) -> str | None:
-    """The commit's id; None when the message does not say it."""
+    """Return the commit's id; None if the message has none."""
     try:
         return _read_id(body_of(message)).id or None
     except _NOT_SAID:

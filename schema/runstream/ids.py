@@ -1,7 +1,6 @@
-"""How things are named: random ids for what users create, derived ids for what follows from it.
-
-A derived id makes a repeated decision the same decision: a worker that dies after appending and decides again
-comes to the same id, and the log recognises it.
+"""Ids: random ones for objects that users create, derived ones for everything that follows from them.  A derived id
+makes a repeated decision recognisable: a worker that dies after appending, and decides again, computes the same id,
+which the log recognises as a duplicate.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def new_id() -> str:
-    """A random UUID (version 4) in canonical text."""
+    """Return a random UUID (version 4) as canonical text."""
     return _uuid(os.urandom(16), 4)
 
 
 def derived_id(*parts: str) -> str:
-    """The UUID (version 5) that these parts, in this order, always give."""
+    """Derive a UUID (version 5) from these parts, in this order."""
     name = "\x1f".join(parts).encode()
     return _uuid(hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16], 5)
 
 
 def _uuid(content: bytes, version: int) -> str:
-    """The canonical text of the UUID of these 16 bytes, as `uuid.UUID` gives it, in a third of the time."""
+    """Return the canonical text of a UUID's 16 bytes, as `uuid.UUID` does, in a third of the time."""
     marked = bytearray(content)
     marked[6] = marked[6] & 0x0F | version << 4
     marked[8] = marked[8] & 0x3F | 0x80
@@ -39,17 +38,17 @@ def _uuid(content: bytes, version: int) -> str:
 
 
 def content_hash(content: bytes) -> str:
-    """SHA-256 of the content in hex: the id of what is stored by its content."""
+    """Return the SHA-256 of the content in hex, the id of an object that is stored by its content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def run_task_id(run_id: str, task_name: str) -> str:
-    """The id of a task of a run; a restart that keeps a task keeps the id of the earlier run's task."""
+    """Return the id of a task of a run. (A task that a restart keeps has its id from the earlier run.)"""
     return derived_id("run-task", run_id, task_name)
 
 
 def executor_task_id(run_id: str, run_task: str, attempt: int = 1) -> str:
-    """The id of one execution of a run's task: at most one exists for each (run, run task, attempt)."""
+    """Return the id of the executor task of an attempt; there is one for each run, task and attempt."""
     parts = () if attempt == 1 else (str(attempt),)
     return derived_id("executor-task", run_id, run_task, *parts)
 

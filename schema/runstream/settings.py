@@ -1,4 +1,4 @@
-"""What can be set from outside: each setting is declared once, here.
+"""The settings, each declared once.
 
 The settings file, the RUNSTREAM_* variables, the options of commands, errors and docs/reference/settings.md follow from
 these declarations (`runstream.service.configuration` says how values are found).
@@ -96,7 +96,7 @@ _PORTS = (0, 65535)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorSettings:
-    """What an executor offers and how it runs tasks."""
+    """The settings of an executor: its offer, and how it runs tasks."""
 
     id: str = _setting("", help="Its id; none: made at the first start and kept in the executor's data directory.")
     driver: Literal["process", "noop"] = _setting("process", _EXECUTOR,

@@ -1,9 +1,7 @@
-"""Commits of the log that are never applied, because somebody decided so: `CommitSkipped`.
-
-A skipped commit is named by what it says, so that an import that moves it changes nothing. Whoever folds a log knows
-its decisions beforehand, and reads a skipped commit as one without events: it changes no state, but it keeps its place,
-and gives its aggregate the version that was decided. So every fold gives the same, whether it can read the
-commit or not.
+"""Skipped commits: commits that are never applied, by a user's decision (`CommitSkipped`).  A skipped commit is
+identified by its content, so that an import may move it. A fold of the log reads the decisions first, and treats a
+skipped commit as one without events: it changes no state, but keeps its place, and sets its aggregate to the recorded
+version. So every fold gives the same state, whether it can read the commit or not.
 """
 
 from __future__ import annotations
@@ -22,24 +20,23 @@ from runstream.subjects import Address, Subjects, aggregate_of, parse_subject, s
 
 @dataclass(slots=True)
 class Skips:
-    """The decisions that are known of a log, or of a part of it."""
+    """The decisions to skip commits in a log, or in a part of it."""
 
     _decided: dict[str, dict[str, CommitSkipped]] = field(default_factory=dict)
-    """For each aggregate (`run/<id>`) what was decided, by the hash of the commit.
-
-    What is no aggregate of ours stands under its subject behind the partition.
+    """The decisions for each aggregate (`run/<id>`), by the hash of the commit.  For a subject that is not an
+    aggregate, the key is the part of the subject after the partition.
     """
 
     @classmethod
     def of(cls, commits: Iterable[StoredCommit]) -> Skips:
-        """Those that these commits decide."""
+        """Return the decisions in these commits."""
         skips = cls()
         for stored in commits:
             skips.take(stored)
         return skips
 
     def take(self, stored: StoredCommit) -> None:
-        """Learn of what a commit decides, if it decides something."""
+        """Add the decision of a commit, if it is one."""
         for event in stored.commit.events:
             if isinstance(event, CommitSkipped):
                 about = _about(f"-.-.-.{stored.commit.address.partition}.{stored.commit.address.id}")
@@ -51,7 +48,7 @@ class Skips:
             self._decided.setdefault(about, {}).update(decided)
 
     def find(self, message: Message) -> StoredCommit | None:
-        """The message as a commit without events, if it is one that is skipped."""
+        """Return the message as a commit without events if it is skipped, otherwise None."""
         if not self._decided:
             return None
         decided = self._decided.get(_about(message.subject))
@@ -59,7 +56,7 @@ class Skips:
         return None if event is None else _without_events(message, event.version_after)
 
     def begun(self, aggregate: str) -> int:
-        """Which version an aggregate has of which nothing was applied: that of the commits skipped at its beginning."""
+        """Return the version of an aggregate without applied commits: that of the commits skipped at its beginning."""
         steps = [(event.version_before, event.version_after) for event in self._decided.get(aggregate, {}).values()]
         version = 0
         for before, after in sorted(steps):
@@ -68,26 +65,26 @@ class Skips:
 
 
 def hash_of(message: Message) -> str:
-    """What stands for what a commit says: the same wherever it is in a log."""
+    """Return the hash that identifies a commit, at any position in any log."""
     return hashlib.sha256(message.subject.split(".", 4)[-1].encode() + b"\n" + body_of(message)).hexdigest()
 
 
 def skipped_aggregate(subjects: Subjects, address: Address) -> str:
-    """The aggregate whose commits the decisions at this address are about, as it is called where it is parked."""
+    """Return the aggregate whose commits the decisions at this address skip, by its name in the list of parked
+    commits."""
     return aggregate_of(f"{subjects.prefix(address.partition)}.{address.id}")
 
 
 def version_after(before: int, following: int | None) -> int:
-    """The version that an aggregate has after a skipped commit, when it had `before`.
-
-    The commit behind it, if there is one that says its version (`following`), decides: it has to fit. Otherwise the
-    skipped commit counts as one.
+    """Return the version of an aggregate after a skipped commit, given the version `before`.  It is one less than the
+    version of the next commit (`following`), if that has one, so that this fits. Otherwise the skipped commit increases
+    the version by one.
     """
     return following - 1 if following is not None and following > before else before + 1
 
 
 def _about(subject: str) -> str:
-    """The aggregate that a subject of the log stands for, or what follows its partition where it is not one of ours."""
+    """Return the aggregate of a subject, or the part after the partition if it is not an aggregate's subject."""
     try:
         return parse_subject(subject).aggregate
     except BadRequestError:
@@ -97,7 +94,7 @@ def _about(subject: str) -> str:
 def _without_events(message: Message, version: int) -> StoredCommit:
     try:
         address = parse_subject(message.subject)
-    except BadRequestError:  # there is no such aggregate, so nothing is to be changed but the position
+    except BadRequestError:  # There is no such aggregate: only the position changes.
         address = skip_address(message.position.partition, message.subject)
     commit_id = message.headers.get(ID_HEADER, "") if message.headers else ""
     commit = Commit(commit_id, address, version, message.stored_at, actor="", cause="", events=())

@@ -1,4 +1,4 @@
-"""The tables of the projection, without a schema: the connection's search_path says in which one they are.
+"""The tables of the projection, without a schema: they are in that of the connection's search_path.
 
 Every row is derived from the log and can be made again. Each table has one writer (the scheduler of a
 partition writes the rows of its partition), and every row of an aggregate carries the `version` it shows and
@@ -51,23 +51,23 @@ metadata = MetaData()
 
 
 class JsonText(UserDefinedType[str]):
-    """A `json` column whose value is its text: `runstream.database.rows` alone knows what is in it."""
+    """A `json` column whose value is its text; only `runstream.database.rows` parses it."""
 
     cache_ok = True
 
     def get_col_spec(self, **_: object) -> str:
-        """How the type is called in SQL."""
+        """Return the name of the type in SQL."""
         return "JSON"
 
     def column_expression(self, colexpr: ColumnElement[str]) -> ColumnElement[str]:
-        """How it is selected: as text, which no driver decodes."""
+        """Select the column as text, so that no driver decodes it."""
         return cast(colexpr, Text)
 
 
 _TIME = DateTime(timezone=True)
 _NAME = Text(collation="C")
 _ROOM = {"fillfactor": 75}
-"""Room in each page for the next version of a row, so that an update touches no index."""
+"""Free space in each page for the next version of a row, so that an update touches no index."""
 
 
 def _one_of(column: str, values: Iterable[str]) -> CheckConstraint:
@@ -257,10 +257,9 @@ epochs = Table(
     ),
     Index("epochs_current", "service", unique=True, postgresql_where=text("current")),
 )
-"""Each epoch that there ever was: its number is never given to another one.
-
-`state` is `loading` while an import fills its streams, which nobody reads; `ready` when they are whole; `deleted` when
-they are gone. `origin` says for people where its commits came from; empty for those that were made here.
+"""All epochs that ever existed; their numbers are never reused.  `state` is `loading` while an import fills its
+streams, which no process reads yet; `ready` when they are complete; `deleted` when they are gone. `origin` describes
+the source of its commits for people; empty for those appended here.
 """
 
 exports = Table(
@@ -271,7 +270,7 @@ exports = Table(
     Column("created", _TIME, nullable=False),
     PrimaryKeyConstraint("service", "namespace"),
 )
-"""When each namespace was exported last."""
+"""The last export of each namespace."""
 
 deployment = Table(
     "deployment",
@@ -290,7 +289,7 @@ archives = Table(
     Column("generation", BigInteger, nullable=False),
     PrimaryKeyConstraint("service", "epoch"),
 )
-"""How often the archive of an epoch has changed hands: only the last datamanager may change it."""
+"""The generation of each epoch's archive, which counts its datamanagers: only the last one may change the archive."""
 
 checkpoints = Table(
     "checkpoints",
@@ -303,7 +302,7 @@ checkpoints = Table(
     PrimaryKeyConstraint("projection", "partition"),
     postgresql_with={"fillfactor": 20},
 )
-"""How far each partition is projected; `run_sequence` is the highest that a `RunNumbered` of it records."""
+"""The checkpoint of each partition; `run_sequence` is the highest sequence that a `RunNumbered` of it records."""
 
 counters = Table(
     "counters",
@@ -322,7 +321,7 @@ run_configs = Table(
 )
 
 INDEXED_CHARACTERS = 100
-"""How much of a run's name its index has."""
+"""Number of characters of a run's name in its index."""
 
 runs = Table(
     "runs",
@@ -334,7 +333,7 @@ runs = Table(
     Index("runs_by_sequence", "sequence"),
     Index("runs_by_group", "group", "sequence"),
     Index("runs_by_counter", "counter_group", "counter"),
-    # Names that older versions took may be longer than an entry of an index can be.
+    # Names accepted by older versions may be longer than an index entry can be.
     Index("runs_by_name", text(f"substr(name, 1, {INDEXED_CHARACTERS})"), "sequence"),
     Index("runs_active", "partition", postgresql_where=text("NOT archived")),
     postgresql_with=_ROOM,
@@ -349,7 +348,7 @@ run_tasks = Table(
     _one_of("status", RunTaskStatus),
     postgresql_with=_ROOM,
 )
-"""A task is of its run: it has no version of its own."""
+"""The tasks of runs, which share the version of their run."""
 
 executor_tasks = Table(
     "executor_tasks",
@@ -377,4 +376,4 @@ parked = Table(
     Column("at", _TIME, nullable=False, server_default=func.now()),
     PrimaryKeyConstraint("projection", "partition", "epoch", "sequence"),
 )
-"""Commits that could not be read or applied, by position: after a fix they are read again from the log."""
+"""Parked commits, by position; a retry reads them from the log again."""

@@ -1,8 +1,7 @@
-"""How an event of an earlier schema version becomes today's: pure steps from dict to dicts, one version a step.
-
-An upcaster takes the event as it was written (with its `type` and `version`) and returns the events that say the
-same one step later: usually one, of the next version; none when it no longer means anything; several when it was
-split. A released version stays here for ever, so that the log stays readable.
+"""Upcasts events of earlier schema versions to the current ones: pure steps from dict to dicts, one version at a time.
+An upcaster takes the event as it was written (with its `type` and `version`) and returns the equivalent events one step
+later: usually one, of the next version; none if it has lost its meaning; several if it was split. Released versions
+stay here for ever, so that the log stays readable.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ Upcasters: TypeAlias = Mapping[tuple[str, int], Upcaster]
 
 
 def _with(**added: object) -> Upcaster:
-    """The next version only has more fields: what these say was always so."""
+    """Return an upcaster to a version that only adds fields, with values that were always implied."""
 
     def step(event: EventData) -> list[EventData]:
         return [{**event, **added, "version": _version(event) + 1}]
@@ -29,7 +28,7 @@ def _version(event: EventData) -> int:
 
 
 def _run_config_2(event: EventData) -> list[EventData]:
-    """Runs have time-outs, a policy and a priority; tasks may be retried; steps have time-outs."""
+    """Add timeouts, a concurrency policy and a priority to runs, retries to tasks, and timeouts to steps."""
     content = cast("dict[str, dict[str, EventData]]", event["content"])
     tasks = {name: {**task, "retry": None} for name, task in content["tasks"].items()}
     added = {
@@ -51,11 +50,11 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {
     ("ExecutorTaskAssigned", 1): _with(attempt=1, workspaces={}),
     ("ExecutorTaskArchiveStored", 1): _with(warnings=[]),
 }
-"""By the type and version that they read."""
+"""The upcasters, by the type and version that they read."""
 
 
 def upcast(event: EventData, upcasters: Upcasters = UPCASTERS) -> Iterator[EventData]:
-    """The event as the newest steps say it, in order; as it is when no step reads it."""
+    """Return the event after all upcasters, in order; unchanged if there is none for it."""
     step = _step(event, upcasters)
     if step is None:
         yield event

@@ -27,7 +27,7 @@ class Sealed(Struct, frozen=True, gc=False):
     """Base64 of nonce, ciphertext and tag, prefixed with "2." if it is bound to its field and task."""
 
     def __repr__(self) -> str:
-        """Return a fixed text, so that logs never contain the secret, not even encrypted."""
+        """Show only the key, so that logs never contain the secret, not even encrypted."""
         return f"Sealed(key={self.key!r})"
 
 
