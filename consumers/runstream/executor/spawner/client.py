@@ -149,7 +149,7 @@ class Agent:
                 self._channel, PACKET_BYTES, len(NAMESPACES), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
-            return
+            return  # nothing to read after all; the loop calls again with the next packet
         except ConnectionError:
             packet, descriptors = b"", []
         if packet and len(self._packets) < _MAX_PACKETS:
