@@ -33,9 +33,9 @@ _RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
 _PATH_MAX = 4096
 _MAX_LINKS = 40
-"""Links followed on one path, as in the kernel."""
+"""Maximum number of links followed on one path, as in the kernel."""
 _UNAVAILABLE = frozenset({errno.ENOSYS, errno.EPERM, errno.EAGAIN, errno.E2BIG, errno.EINVAL})
-"""No such call, a filter, or a rename at the same moment: the walk finds out what is true."""
+"""Errors of a missing call, a filter, or a concurrent rename, after which the slow walk decides."""
 
 
 class Links(enum.IntEnum):
@@ -158,7 +158,8 @@ class _Descent:
     """The directories from the top to here: `..` returns to one of these, wherever others moved it meanwhile."""
 
     def __init__(self, top: int, *, keep: bool, same_mount: bool) -> None:
-        """`keep` them open, for `..`; else only the last, since a path may be longer than descriptors are many."""
+        """`keep` all of them open, for `..`; otherwise only the last, since a path may be longer than the limit of
+        files."""
         self._top = top
         self._keep = keep
         self._device = os.fstat(top).st_dev if same_mount else None
@@ -209,7 +210,7 @@ def closing(descriptor: int) -> Iterator[int]:
 
 
 def components(path: str) -> Sequence[str]:
-    """Return the components of a path that mean something."""
+    """Return the components of a path, without empty ones and `.`."""
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
@@ -243,7 +244,7 @@ class Entry(Generic[T]):
     """Relative to the top of the tree."""
     status: os.stat_result
     above: T
-    """What the walker noted of its directory."""
+    """The walker's note about its directory."""
 
 
 @dataclass(slots=True)
@@ -255,7 +256,7 @@ class _Level(Generic[T]):
 
 
 class TreeWalk(Generic[T]):
-    """Visits what is in a directory, each directory before what is in it, names in order."""
+    """Visits the entries below a directory, each directory before its own entries, in the order of names."""
 
     def __init__(self, top: int, note: T) -> None:
         """Own nothing of `top`, an open directory. `note` is what its entries have as `above`."""
@@ -280,7 +281,7 @@ class TreeWalk(Generic[T]):
             yield Entry(self._here, name, level.path + name, status, level.note)
 
     def enter(self, entry: Entry[T], note: T) -> None:
-        """Visit what is in a directory next: the entry that came last."""
+        """Visit the entries of the last visited directory next."""
         try:
             below = open_beneath(self._here, entry.name, _READABLE)
         except FileNotFoundError:
@@ -320,15 +321,15 @@ _ALL = 0o700
 _FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS = 0x80086601, 0x40086602
 _IMMUTABLE_OR_APPEND = 0x10 | 0x20
 _AGAIN = 100
-"""How many directories may turn out not to be empty, before that is a problem."""
+"""Maximum number of directories that may turn out not to be empty."""
 _SHOWN_LETTERS = 300
 _NAMED = 3
-"""How many problems are kept; the others are only counted."""
+"""Maximum number of problems that are kept; the others are only counted."""
 
 
 @dataclass(slots=True)
 class Problems:
-    """What could not be removed."""
+    """The paths that could not be removed."""
 
     count: int = 0
     named: list[str] = field(default_factory=list)
@@ -358,13 +359,14 @@ class _Removed:
 
 
 def remove_tree(path: Path) -> Problems:
-    """Remove a file or a directory with everything in it; return what is left. A missing path is no problem."""
+    """Remove a file, or a directory with its contents; return what could not be removed. A missing path is no
+    problem."""
     problems = Problems()
     try:
         with closing(os.open(path.parent, _READABLE)) as parent:
             _Removal(parent, str(path), problems).run()
     except FileNotFoundError:
-        pass  # its parent is not there either
+        pass  # Its parent does not exist either.
     except OSError as error:
         problems.add(str(path), error)
     return problems
@@ -407,7 +409,7 @@ class _Removal:
         self._remove_files()
 
     def _remove_files(self) -> None:
-        """Remove all in this directory that is no directory, and note which those are."""
+        """Remove all files in this directory, and note its directories."""
         level = self._levels[-1]
         try:
             with os.scandir(self._here) as entries:
@@ -471,7 +473,7 @@ class _Removal:
 
 
 def _opened(folder: int, name: str) -> int:
-    """Open a directory so that what is in it can be removed, whatever its mode and flags."""
+    """Open a directory so that its entries can be removed, regardless of its mode and flags."""
     try:
         below = open_beneath(folder, name, _READABLE, same_mount=True)
     except PermissionError:
@@ -479,13 +481,15 @@ def _opened(folder: int, name: str) -> int:
             os.chmod(f"/proc/self/fd/{found}", _ALL)  # noqa: PTH101 -- the way to change what O_PATH opened
         below = open_beneath(folder, name, _READABLE, same_mount=True)
     if os.fstat(below).st_mode & _ALL != _ALL:
-        with contextlib.suppress(OSError):  # of another user: what cannot be removed is told of then
+        with contextlib.suppress(
+            OSError
+        ):  # It belongs to another user; its entries are reported when they cannot be removed.
             os.fchmod(below, _ALL)
     return below
 
 
 def _make_mutable(folder: int, name: str) -> None:
-    """Take away the flags that keep a file or its directory from being changed, where that is allowed."""
+    """Clear the flags that protect a file or its directory from changes, if that is allowed."""
     for path in (".", name):
         with contextlib.suppress(OSError):  # no file, no right, no such flags: the second attempt tells
             if not stat.S_ISREG(mode := os.lstat(path, dir_fd=folder).st_mode) and not stat.S_ISDIR(mode):
@@ -497,7 +501,8 @@ def _make_mutable(folder: int, name: str) -> None:
 
 
 def printable(name: str) -> str:
-    """Return a name for people, on one line: what is no text is escaped, and the middle of a long one is cut."""
+    """Return a name for people, on one line, with unprintable characters escaped and the middle of a long one cut
+    out."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     if len(text) > _SHOWN_LETTERS:
         text = f"{text[: _SHOWN_LETTERS // 2]}…{text[-_SHOWN_LETTERS // 2 :]}"

@@ -1,9 +1,9 @@
-"""The executor: takes up the tasks that the log assigns to it, and answers with events.
+"""The executor: runs the tasks that the log assigns to it, and reports with events.
 
     for each partition: read the commits of its tasks -> fold -> take up what is new, end what is to end
 
-No more tasks run at once than the limit says; the others wait here, and can still be stopped. After a restart
-nothing is started a second time: what was running has failed, what was not started starts.
+At most `active_tasks_limit` tasks run at once; the others wait here, and can still be stopped. After a restart no task
+is started a second time: running tasks have failed, and the others start.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from runstream.steplogs.live import LiveLogs
 from runstream.telemetry.metrics import FINISHED_TASKS, RUNNING_TASKS
 
 ROOM_SECONDS = 1.0
-"""How often the disk is looked at."""
+"""Interval between checks of the disk, in seconds."""
 _KEEP_SECONDS = 2.0
-"""How often it is noted how far was read."""
+"""Interval between writes of the read positions, in seconds."""
 _END_SECONDS = 6.0
-"""How long the tasks may take to end when the executor stops."""
+"""Maximum time for tasks to end when the executor stops, in seconds."""
 _DEADLINE_SECONDS = 20.0
-"""The same after the deadline of a maintenance: the time between TERM and KILL, and to report and store."""
+"""The same after the deadline of a maintenance, in seconds: between TERM and KILL, and to report and store."""
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class Executor(Component):
         self._reading = 0
         self._caught_up = asyncio.Event()
         self._looking = False
-        """Whether what was left by an earlier process has been seen to, so that tasks may be taken up."""
+        """True once the previous process's leftovers are cleaned up, so that tasks may start."""
         self._changed = asyncio.Event()
         self._presence = Presence(
             self.id,
@@ -105,7 +105,7 @@ class Executor(Component):
         )
 
     async def run(self) -> None:
-        """Serve until `stopping` is set; then end what runs, give the lease back, and return."""
+        """Serve until `stopping` is set; then end the running tasks, release the lease, and return."""
         with self._place.locked():
             try:
                 await self._runner.setup()
@@ -133,12 +133,12 @@ class Executor(Component):
 
     @property
     def lack_of_sandbox(self) -> str:
-        """Why tasks run without a sandbox; empty when they have one, or run nothing on this machine."""
+        """Why tasks run without a sandbox; empty if they have one, or run no processes."""
         told = self._runner.sandbox
         return "" if told == "sandboxed" or told.startswith("none") else told
 
     async def drain(self, seconds: float | None) -> None:
-        """Take up nothing more, and return when no task runs; after `seconds` those that run are ended."""
+        """Start no more tasks, and return when none runs; after `seconds`, end those that still run."""
         self._draining = True
         try:
             async with asyncio.timeout(seconds):
@@ -160,11 +160,11 @@ class Executor(Component):
         return len(self._works)
 
     def positions(self) -> dict[int, int]:
-        """Behind which sequence of each partition a restart reads."""
+        """The sequence of each partition after which a restart reads."""
         return self._holdings.positions()
 
     async def _where_to_begin(self) -> dict[int, int]:
-        """Behind which sequence of each partition to read. Reading all of it again starts nothing twice."""
+        """Return the sequence of each partition after which to read. Reading all of it again starts no task twice."""
         self._origins = {partition: await self._log.origin(partition) for partition in range(self._log.partitions)}
         after = self._place.positions(self._log.epoch, self._origins)
         for partition, sequence in list(after.items()):
@@ -183,7 +183,7 @@ class Executor(Component):
         return [*readers, self._presence.run(), self._keep_positions(), self._watch_room()]
 
     async def _begin(self) -> None:
-        """When everything was read: end what an earlier process left, then look at each task."""
+        """After reading the existing commits, clean up what the previous process left, then handle each task."""
         await self._caught_up.wait()
         await self._runner.sweep(frozenset(held.id for held in self._holdings))
         self._looking = True
@@ -194,7 +194,7 @@ class Executor(Component):
         log.info("the executor is ready", action="executor_ready", executor=self.id)
 
     async def _end(self) -> None:
-        """Take up nothing more; end the running tasks, bounded."""
+        """Start no more tasks, and end the running ones within a bounded time."""
         self._queue.clear()
         self._end_tasks(Reason.SHUTDOWN)
         if self._works:
@@ -237,24 +237,24 @@ class Executor(Component):
             elif (held := self._holdings.take_in(stored)) is not None:
                 task = held.known.task
                 if task.settled and held.stage is Stage.SEEN and not (task.lost and self._runner.kept(held.id)):
-                    self._drop(held)  # an earlier process settled it
+                    self._drop(held)  # The previous process has settled it.
                 else:
                     touched[held.id] = held
         self._changed.set()
         return list(touched.values())
 
     def _look_at(self, held: Held) -> None:
-        """What is to be done about a task that something was said of."""
+        """Start, stop or forget a task after one of its commits."""
         task = held.known.task
         if held.stage is Stage.ACTIVE:
-            return  # Its reporter was told.
+            return  # Its reporter has the commit.
         if held.stage is Stage.SEEN and task.phase is not ExecutorTaskPhase.NOT_STARTED:
             held.stage = Stage.ACTIVE
             self.begin(held, self._execution(held).recover())
         elif not task.open:
             self._drop(held)
         elif task.stop or task.timedout:
-            # It is not started any more, so it needs no room.
+            # It will not start any more, so it needs no slot.
             held.stage = Stage.ACTIVE
             self.begin(held, self._execution(held).start(_nothing))
         elif held.stage is Stage.SEEN:
@@ -263,10 +263,10 @@ class Executor(Component):
             self._fill()
 
     def _fill(self) -> None:
-        """Start what waits, as far as there is room.
+        """Start waiting tasks while there are free slots.
 
-        Without a trusted lease nothing starts: a task that began between two leases would have no trust window that
-        ends it before a scheduler declares it lost.
+        Without a trusted lease no task starts: if a task started between two leases, no trust window would end it
+        before a scheduler declares it lost.
         """
         closed = self._draining or self.stopping.is_set() or not self._presence.trusted or bool(self._presence.full)
         while not closed and self._queue and (not self._limit or self._active < self._limit):
@@ -290,7 +290,7 @@ class Executor(Component):
         return execution
 
     def begin(self, held: Held, work: Coroutine[None, None, None]) -> None:
-        """Work on a held task in an asyncio task of its own; whatever is raised fails this task alone."""
+        """Work on a held task in a separate asyncio task; any exception fails only this task."""
         task = asyncio.create_task(self._see_through(held, work), name=f"task {held.id}")
         self._works.add(task)
         task.add_done_callback(self._works.discard)
@@ -298,11 +298,11 @@ class Executor(Component):
     async def _see_through(self, held: Held, work: Coroutine[None, None, None]) -> None:
         try:
             await work
-        except Exception as error:  # what fails here fails this task alone
+        except Exception as error:  # A failure here fails only this task.
             log.exception("a task failed by a fault of Runstream", action="task_fault", task=held.id)
             try:
                 await self._executions[held.id].fail(error)
-            except Exception:  # it has ended in the log; its last logs are lost
+            except Exception:  # It has ended in the log; its last logs are lost.
                 log.exception("the logs of a task are left", action="task_left", task=held.id)
         FINISHED_TASKS.add(1, self.id, held.known.task.phase.value)
         self._drop(held)
@@ -318,10 +318,10 @@ class Executor(Component):
             execution.ending.tell(reason)
 
     async def _watch_room(self) -> None:
-        """Take no tasks while the disk is full, and go on when it has room.
+        """Take no tasks while the disk is full, and resume when it has space.
 
-        It looks once in ROOM_SECONDS: a file system sends no event when another program fills or frees it. One look is
-        one system call. A write that fails in between fails its own step, whatever this says.
+        It checks every ROOM_SECONDS, because a file system sends no event when another program fills or frees it. A
+        check is one system call. A write that fails between two checks fails its own step.
         """
         while True:
             try:
@@ -350,25 +350,25 @@ class Executor(Component):
 
 
 def _nothing() -> None:
-    """What runs without room gives none back."""
+    """Release nothing: for a task that is worked on without a slot."""
 
 
 class Holdings:
-    """All tasks that are not forgotten, and how far each partition was read."""
+    """The tasks that are not forgotten, and the read position of each partition."""
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
         self._last: dict[int, int] = {}
 
     def begin_behind(self, after: Mapping[int, int]) -> None:
-        """These sequences were read by an earlier process."""
+        """Set the sequences that the previous process has read."""
         self._last = dict(after)
 
     def __iter__(self) -> Iterator[Held]:
         return iter(list(self._held.values()))
 
     def take_in(self, stored: StoredCommit) -> Held | None:
-        """The task that a commit is about, after it; None for one that was forgotten."""
+        """Apply a commit, and return its task; None for a forgotten one."""
         commit = stored.commit
         partition = commit.address.partition
         self._last[partition] = max(self._last.get(partition, 0), stored.position.sequence)
@@ -382,11 +382,11 @@ class Holdings:
         return held
 
     def forget(self, held: Held) -> None:
-        """Nothing remains to be done about it."""
+        """Drop a task that needs no more work."""
         self._held.pop(held.id, None)
 
     def positions(self) -> dict[int, int]:
-        """Behind which sequence of each partition a restart has to read."""
+        """Return the sequence of each partition after which a restart has to read."""
         after = dict(self._last)
         for held in self._held.values():
             partition = held.known.address.partition
@@ -394,7 +394,7 @@ class Holdings:
         return after
 
     def open_tasks(self) -> dict[str, int]:
-        """How many tasks have not ended, by partition."""
+        """Return the number of unfinished tasks, by partition."""
         return dict(Counter(str(held.known.address.partition) for held in self._held.values() if held.known.task.open))
 
     def _begin(self, stored: StoredCommit) -> Held | None:
@@ -412,13 +412,13 @@ class Holdings:
 
 
 CONFIGURATION_FOLDER = Path("/etc/runstream")
-"""Where administrators keep settings and tokens, by custom: no task sees it."""
+"""The usual directory for settings and tokens, hidden from tasks."""
 
 
 def make_executor(
     settings: Settings, nats: Nats, log: Log, objects: ObjectStorage, leases: Leases, keyring: Keyring
 ) -> Executor:
-    """The executor of this data directory, not started yet. `leases` is the board `<namespace>_executors`."""
+    """Return the executor of this data directory, not started yet. `leases` is the bucket `<namespace>_executors`."""
     place = ExecutorPlace(settings.data_dir)
     offered = settings.executor
     if offered.driver == "noop":
@@ -435,7 +435,7 @@ def make_executor(
 
 
 def host_rules(settings: Settings, place: ExecutorPlace) -> HostRules:
-    """Return how host tasks run here, as the settings say."""
+    """Return how host tasks run here, according to the settings."""
     offered = settings.executor
     hidden = (settings.data_dir, settings.objects_path, settings.secrets_key_path, settings.file, CONFIGURATION_FOLDER)
     return HostRules(

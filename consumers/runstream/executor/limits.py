@@ -1,8 +1,8 @@
-"""What one task may use, and which of it this machine can enforce.
+"""The limits of a task's resources, and which of them this machine can enforce.
 
-Processes are counted for each user: that is exact in a sandbox, where the kernel counts those of the sandbox's user
-namespace alone (Linux 5.14 or later); without one it would count all of the executor's user, so it is not set.
-Memory takes a control group of version 2 with the memory controller, which the executor may write to.
+The kernel limits processes per user. In a sandbox this is exact, because it counts only those of the sandbox's user
+namespace (Linux 5.14 or later); without a sandbox it would count all processes of the executor's user, so the limit is
+not set. A memory limit needs a writable cgroup (version 2) with the memory controller.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Limits:
         return (("RLIMIT_CORE", 0), *((name, value) for name, value in found.items() if value))
 
     def described(self, *, sandboxed: bool, controllers: frozenset[str]) -> str:
-        """Return the line of the setup log that says what holds, and what does not."""
+        """Return the line of the setup log with the limits that are enforced, and those that are not."""
         wanted = {
             counted(self.processes, "process", "processes"): self.processes,
             f"{self.open_files} open files a process": self.open_files,
@@ -64,29 +64,29 @@ def _release() -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
-    """The control groups (version 2) that this process can make groups in."""
+    """The cgroup (version 2) in which this process can create groups."""
 
     parent: Path | None = None
     controllers: frozenset[str] = field(default_factory=frozenset)
-    """What the groups of tasks can be limited by: `memory`, `pids`."""
+    """The controllers for the groups of tasks: `memory`, `pids`."""
 
     def remove(self) -> None:
         """Remove the parent, once no task has a group."""
         if self.parent is not None:
-            with contextlib.suppress(OSError):  # a group is left: the next start of the executor removes it
+            with contextlib.suppress(OSError):  # A group is left; the next start of the executor removes it.
                 self.parent.rmdir()
 
     def group(self, limits: Limits) -> ControlGroup | None:
-        """Make a group for a task; None where there can be none."""
+        """Create a group for a task; return None if that is not possible."""
         if self.parent is None:
             return None
         path = self.parent / f"task-{secrets.token_hex(8)}"
         try:
             path.mkdir()
-        except OSError:  # the parent was taken away
+        except OSError:  # The parent was removed.
             return None
         group = ControlGroup(path)
-        with contextlib.suppress(OSError):  # the controller was taken away: what is not enforced is said at the start
+        with contextlib.suppress(OSError):  # The controller was removed meanwhile: the task has no such limit.
             if limits.processes and "pids" in self.controllers:
                 (path / "pids.max").write_text(str(limits.processes))
             if limits.memory_bytes and "memory" in self.controllers:
@@ -119,12 +119,13 @@ class ControlGroup:
 
     def remove(self) -> None:
         """Remove it; it is empty."""
-        with contextlib.suppress(OSError):  # a process is still being ended: the group is empty and harmless
+        with contextlib.suppress(OSError):  # A process is still exiting; the group is harmless.
             self.path.rmdir()
 
 
 def control_groups(name: str) -> ControlGroups:
-    """Find where this process can make control groups, below its own; `name` is for that of all tasks."""
+    """Find the cgroup below this process's own in which it can create groups; `name` is the parent of all tasks'
+    groups."""
     mount = _cgroup2()
     if mount is None:
         return ControlGroups()
@@ -135,14 +136,14 @@ def control_groups(name: str) -> ControlGroups:
         for folder in (top, parent):
             folder.mkdir(exist_ok=True)
             for controller in ("memory", "pids"):
-                with contextlib.suppress(OSError):  # not delegated, or in the way of processes that are there
+                with contextlib.suppress(OSError):  # The group is not delegated, or contains processes.
                     (folder / "cgroup.subtree_control").write_text(f"+{controller}")
         enabled = frozenset((parent / "cgroup.subtree_control").read_text().split())
         if not (parent / "cgroup.kill").exists() or not os.access(parent / "cgroup.procs", os.W_OK):
             return ControlGroups()
     except OSError:
         return ControlGroups()
-    for left in parent.glob("task-*"):  # of an earlier process of this executor
+    for left in parent.glob("task-*"):  # The previous process of this executor left it.
         ControlGroup(left).kill()
         ControlGroup(left).remove()
     return ControlGroups(parent, enabled)

@@ -1,9 +1,9 @@
-"""Secrets are replaced by `***` in what steps write, before a byte of it leaves the executor.
+"""Replaces secrets by `***` in the output of steps, before any of it leaves the executor.
 
-One automaton finds the first bytes of all spellings of all secrets at once; what it finds is compared with the
-sorted spellings. So the cost is that of one pass over the output, however many lines the secrets have. Output that
-may be the beginning of a spelling is held back until the bytes that decide come, at most the longest spelling.
-However the output is cut into chunks, the result is the same.
+One automaton finds the first bytes of all spellings of all secrets at once; what it finds is compared with the sorted
+spellings. So the cost is that of one pass over the output, however many lines the secrets have. Output that may be the
+beginning of a spelling is held back until further bytes decide, at most the length of the longest spelling. The result
+does not depend on how the output is cut into chunks.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from runstream.runconfig import LEAST_MASKED_BYTES
 
 MASK = b"***"
 _NEEDLE = 8
-"""Bytes of a spelling that the automaton looks for: few, since its building costs by their sum, and holds the GIL."""
+"""Length of the prefixes in the automaton: short, because building it takes time for each byte, and holds the GIL."""
 _WORD_BYTES = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") | {*range(0x80, 0x100)}
 
 
 @dataclass(frozen=True, slots=True)
 class Masking:
-    """The secrets of a task, prepared. Immutable: all logs of the task share it, in any thread."""
+    """The prepared secrets of a task; immutable, so that all logs of the task share it, in any thread."""
 
     _spellings: dict[bytes, bool] = field(default_factory=dict, repr=False)
     _sorted: list[bytes] = field(default_factory=list, repr=False)
@@ -55,12 +55,13 @@ class Masking:
         return bool(self._spellings)
 
     def masked(self, text: str) -> str:
-        """The text without secrets."""
+        """Return the text with its secrets masked."""
         masker = Masker(self)
         return (masker.feed(text.encode()) + masker.end()).decode(errors="replace")
 
     def find(self, data: bytes, before: int | None, *, last: bool) -> tuple[list[tuple[int, int]], int]:
-        """The spellings in `data` as sorted begins and ends, and from where on more bytes are needed to decide.
+        """Return the spellings in `data` as sorted starts and ends, and the index from which more bytes are needed to
+        decide.
 
         `before` is the byte before the data, None at the beginning of the stream; `last` is true at its end.
         """
@@ -78,7 +79,7 @@ class Masking:
         return found, undecided
 
     def _longest(self, data: bytes, begin: int, before: int | None, *, last: bool) -> int:
-        """The end of the longest spelling that begins here; 0 for none."""
+        """Return the end of the longest spelling that begins here; 0 for none."""
         previous = data[begin - 1] if begin else before
         for text in self._prefixes(data, begin):
             end = begin + len(text)
@@ -90,7 +91,7 @@ class Masking:
         return 0
 
     def _prefixes(self, data: bytes, begin: int) -> Iterator[bytes]:
-        """The spellings that the data begins with here, the longest first."""
+        """Return the spellings that begin here, the longest first."""
         rest = data[begin : begin + LONGEST]
         at = bisect_right(self._sorted, rest)
         while at:
@@ -105,7 +106,7 @@ class Masking:
             at = bisect_right(self._sorted, rest, hi=at)
 
     def _may_grow(self, data: bytes, begin: int) -> bool:
-        """Whether a longer spelling may begin here than the data shows, or a word that more bytes decide."""
+        """Return whether more bytes may complete a longer spelling here, or decide where a word ends."""
         rest = data[begin:]
         if len(rest) > LONGEST:
             return False
@@ -117,7 +118,7 @@ class Masking:
         return at < len(self._sorted) and self._sorted[at].startswith(rest)
 
     def _open_end(self, data: bytes) -> int:
-        """Where the longest end of the data begins that is a beginning of what the automaton looks for."""
+        """Return the start of the longest suffix of the data that is a prefix of a needle of the automaton."""
         for begin in range(max(len(data) - _NEEDLE + 1, 0), len(data)):
             if data[begin:] in self._beginnings:
                 return begin
@@ -134,7 +135,7 @@ class Masker:
         self._before: int | None = None
         """The byte before the held ones."""
         self._covered = -1
-        """How many of the held bytes belong to a spelling that was replaced already; -1 if none touches them."""
+        """Number of held bytes covered by an already replaced spelling; -1 if no such spelling touches them."""
 
     @property
     def masks(self) -> bool:
@@ -142,11 +143,11 @@ class Masker:
         return bool(self._masking)
 
     def feed(self, chunk: bytes) -> bytes:
-        """Take a chunk; return what may be shown now."""
+        """Add a chunk; return the output that can be shown now."""
         return self._take(self.held + chunk, last=False) if self._masking and chunk else chunk
 
     def end(self) -> bytes:
-        """Return what is left."""
+        """Return the rest at the end of the stream."""
         return self._take(self.held, last=True)
 
     def _take(self, data: bytes, *, last: bool) -> bytes:
@@ -169,7 +170,7 @@ class Masker:
 
 
 def _common(one: bytes, other: bytes) -> int:
-    """How many bytes two texts have in common at their beginning."""
+    """Return the length of the common prefix of two texts."""
     for at, (first, second) in enumerate(zip(one, other, strict=False)):
         if first != second:
             return at
@@ -177,15 +178,16 @@ def _common(one: bytes, other: bytes) -> int:
 
 
 LONGEST = 256
-"""Bytes of the longest spelling. Longer texts are cut, so that little output is held back for a comparison."""
+"""Maximum length of a spelling in bytes. Longer texts are cut, so that little output is held back."""
 _FINE_BYTES = 512
-"""Up to this length encodings are found however they are wrapped; beyond, as one line or wrapped as tools do it."""
+"""Maximum length of a secret whose encodings are found with any wrapping; longer ones only with that of common
+tools."""
 _WINDOW = 16
 _WORD_LETTERS = 8
-"""Fewer letters than this, and nothing else, may be a word of any language."""
+"""Secrets of fewer letters than this, and nothing else, are masked only as whole words."""
 _NEIGHBOUR = 32
 _LONE_USER = 16
-"""The name in a URL without a password is a token from this length on."""
+"""Minimum length of a user name in a URL without a password that counts as a token."""
 _DEPTH = 5
 _CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#\s]*)@")
 _LITERALS = frozenset({"true", "false", "null", "none"})
@@ -194,7 +196,7 @@ _WRAPS = (64, 76)
 
 
 def spellings(secret: str) -> dict[bytes, bool]:
-    """All spellings of a secret, and whether each is masked only where it stands alone as a word."""
+    """Return all spellings of a secret, and whether each is masked only as a whole word."""
     found: dict[bytes, bool] = {}
     for text, word in _texts(secret):
         for piece in _pieces(text):
@@ -220,7 +222,7 @@ def _texts(secret: str) -> Iterator[tuple[bytes, bool]]:
 
 
 def _values(text: str, depth: int) -> Iterator[tuple[str, bool]]:
-    """The text, every value in it if it is JSON, and the credentials if it is a URL; and whether each is a number."""
+    """Return the text, its values if it is JSON, and its credentials if it is a URL; with whether each is a number."""
     yield text, False
     if depth == 0:
         return
@@ -255,7 +257,7 @@ def _leaves(document: object) -> Iterator[str | int | float]:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """Each line that is long enough, and short ones between their neighbours, with both kinds of line ends."""
+    """Return each line that is long enough, and shorter ones with their neighbours, with both kinds of line ends."""
     lines = [line.strip() for line in value.strip().split("\n")]
     yield from (line for line in lines if not _short(line))
     runs = [(short, list(group)) for short, group in groupby(lines, _short)]
@@ -361,7 +363,7 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def _last_lines(data: bytes) -> Iterator[bytes]:
-    """The short last line of base64 that is wrapped."""
+    """Return the short last line of wrapped base64."""
     for end in (b"", b"\n"):
         encoded = base64.b64encode(data + end)
         for width in _WRAPS:
@@ -382,7 +384,7 @@ def _hex(data: bytes, *, fine: bool) -> Iterator[bytes]:
 
 
 def _windows(text: bytes, unit: int, widths: Iterable[int], *, fine: bool) -> Iterator[bytes]:
-    """Pieces that cover the text; with `fine` also if it is broken into lines at any multiple of `unit`."""
+    """Return pieces that cover the text; with `fine`, even if it is wrapped at any multiple of `unit`."""
 
     def cut(size: int, step: int) -> list[bytes]:
         return [text[at : at + size] for at in range(0, max(len(text) - size, 0) + step, step)]

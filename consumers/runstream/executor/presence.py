@@ -1,7 +1,5 @@
-"""That the executor is there and what it offers: registered by an event when that changed, alive by a lease.
-
-A lease that was lost means that others may think the executor gone: its tasks are ended at once, and then it
-registers again.
+"""The executor's registration, an event when its offer has changed, and its liveness, a lease.  After a lost lease,
+schedulers may already consider the executor lost: it ends its tasks at once, and then registers again.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from runstream.subjects import Address, partition_of
 
 _RETRY_SECONDS = 1.0
 _TOUCH_SECONDS = 0.5
-"""How long changes of the offer are gathered: what is written each time is on disk."""
+"""Time over which changes of the offer are gathered, in seconds, because each write goes to disk."""
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64", "i686": "386"}
 
 log = structlog.get_logger()
@@ -56,12 +54,12 @@ class HeldLease(Protocol):
         ...
 
     async def run(self) -> None:
-        """Hold it until cancelled. Raises a RunstreamError when it is lost or cannot be taken."""
+        """Hold the lease until cancelled. Raises a RunstreamError when it is lost or cannot be acquired."""
         ...
 
 
 class Leases(Protocol):
-    """Where leases are held (`runstream.leases.LeaseBucket`)."""
+    """The bucket of leases (`runstream.leases.LeaseBucket`)."""
 
     def lease(self, key: str, value: Callable[[], bytes]) -> HeldLease:
         """A lease on a key."""
@@ -84,7 +82,7 @@ class Presence:
         on_held: Callable[[], None],
         clock: Clock,
     ) -> None:
-        """`on_held` is called when the lease is held, again after it was lost."""
+        """`on_held` is called each time the lease is acquired."""
         self.address = Address(partition_of(executor_id, log.partitions), "executor", executor_id)
         self._runner = runner
         self._log = log
@@ -96,7 +94,7 @@ class Presence:
         self._version = 0
         self._draining = False
         self.full = ""
-        """Why there is no room on the disk for a task; empty when there is."""
+        """Why the disk has no space for a task; empty if it has."""
         self._gone = asyncio.Event()
         self._touching: asyncio.TimerHandle | None = None
         self._abilities: dict[str, Any] = {
@@ -120,12 +118,12 @@ class Presence:
         return self._lease.trusted
 
     def touch(self) -> None:
-        """The number of open tasks has changed."""
+        """Publish the changed number of open tasks soon."""
         if self._touching is None:
             self._touching = asyncio.get_running_loop().call_later(_TOUCH_SECONDS, self._touch)
 
     def observe(self, stored: StoredCommit) -> None:
-        """A commit of this executor's aggregate."""
+        """Handle a commit of this executor's aggregate."""
         if stored.commit.version > self._version:
             for event in stored.commit.events:
                 if isinstance(event, ExecutorDeleted):
@@ -134,10 +132,10 @@ class Presence:
                     self._gone.set()
                 if isinstance(event, ExecutorDrained | ExecutorUndrained):
                     self._draining = isinstance(event, ExecutorDrained)
-                    self._lease.touch()  # at once: until schedulers know, they may assign
+                    self._lease.touch()  # At once: schedulers assign tasks until they know.
 
     async def run(self) -> None:
-        """Be there until cancelled."""
+        """Register and hold the lease until cancelled."""
         try:
             while True:
                 try:
@@ -153,7 +151,8 @@ class Presence:
                 self._touching.cancel()
 
     async def _hold(self) -> None:
-        """Hold the lease until the log says that the executor is gone. Raises a RunstreamError when it is lost."""
+        """Hold the lease until the log says that the executor is lost or deleted. Raises a RunstreamError when it is
+        lost."""
         holding = asyncio.ensure_future(self._lease.run())
         held = asyncio.ensure_future(self._lease.held.wait())
         gone = asyncio.ensure_future(self._gone.wait())
@@ -170,7 +169,7 @@ class Presence:
             await asyncio.wait({holding, held, gone})
 
     async def _register(self) -> None:
-        """Append what the executor offers, unless the log says just that."""
+        """Append the executor's offer, unless the log has the same one."""
         registration = ExecutorRegistered(
             **self._abilities,
             dynamic=False,
@@ -184,7 +183,7 @@ class Presence:
             head = Head() if last is None else Head(last.commit.version, last.position.sequence)
             known: Executor | None = None
             for stored in history:
-                with contextlib.suppress(UnfitCommitError):  # it is parked, and says nothing
+                with contextlib.suppress(UnfitCommitError):  # The commit is parked, and has no effect.
                     known = fold_executor(known, stored.commit)
             self._draining = known is not None and known.draining
             self._version = head.version
@@ -193,7 +192,8 @@ class Presence:
             actor = f"executor:{self.address.id}"
             try:
                 await self._log.append(head.next_commit(self.address, (registration,), time=self._clock(), actor=actor))
-            except AppendConflictError:  # a scheduler has just given this executor up, say: look what is there now
+            except AppendConflictError:
+                # Another writer was first, such as a scheduler that declared this executor lost: read the log again.
                 continue
             self._version += 1
             log.info("the executor registered", action="executor_registered", executor=self.address.id)

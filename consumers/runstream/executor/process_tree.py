@@ -1,8 +1,7 @@
-"""Which processes belong to a task, and their end: none of them survives the task.
-
-All of them are below the task's agent: it adopts orphans, and in a sandbox the first process of the process namespace
-does, whose end makes the kernel end all others. What an executor left that was killed is found by the sessions that it
-recorded, the mark in the environment, the folder. Linux only (/proc).
+"""Finds and ends the processes of a task: none of them survives it.  All of them are descendants of the task's agent,
+which adopts orphans; in a sandbox the first process of the PID namespace adopts them, and its end makes the kernel kill
+all others. Processes that a killed executor left behind are found by their recorded sessions, the mark in their
+environment, or their folder. Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _READ_BYTES = 64 << 10
 _KILL_ROUNDS = 50
 _KILL_SECONDS = 1.0
 _YOUNG_SECONDS = 5.0
-"""So long after its first process, younger processes are those with higher ids, up to the last that was given out."""
+"""For this time after its first process, in seconds, younger processes have higher ids, up to the last one issued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +39,11 @@ class Process:
     parent: int
     session: int
     started: int
-    """Clock ticks since the machine's start: with the pid it names a process for ever."""
+    """Start time in clock ticks since boot, which together with the pid identifies a process."""
 
 
 def find_process(pid: int) -> Process | None:
-    """The process with this id; None when there is none, or only its exit status is left."""
+    """Return the process with this id; None if there is none, or only a zombie."""
     try:
         stat = _read(f"/proc/{pid}/stat")
     except OSError:
@@ -66,15 +65,15 @@ class ProcessTree:
         self._record = record
         self._sessions: dict[int, int] = {}
         self._agent: Process | None = None
-        """The process of ours among them, which is not told to end: what it starts is."""
+        """Runstream's own process among them, which is not signalled, unlike its children."""
         self._handle = -1
-        """Of the agent where it is the first process of a sandbox; else -1."""
+        """A handle of the agent if it is the first process of a sandbox; otherwise -1."""
         self._group: ControlGroup | None = None
         self._first_pid = 0
         self._first_time = float("-inf")
 
     def started(self, agent: Process, group: ControlGroup | None = None, *, first: bool, new: bool) -> None:
-        """Record the task's agent, here and on disk for after a restart.
+        """Record the task's agent in memory, and on disk for use after a restart.
 
         `first` says that it is the first process of a sandbox, `new` that it was made for this task.
         """
@@ -99,7 +98,7 @@ class ProcessTree:
 
     def recall(self, living: Container[int]) -> None:
         """Know the sessions that were recorded, except those of living agents, which may serve other tasks by now."""
-        with contextlib.suppress(FileNotFoundError):  # it died before it had recorded one
+        with contextlib.suppress(FileNotFoundError):  # The executor died before it had recorded one.
             for line in self._record.read_text().splitlines():
                 boot, _, rest = line.partition(" ")
                 pid, _, started = rest.partition(" ")
@@ -107,7 +106,7 @@ class ProcessTree:
                     self._sessions[int(pid)] = int(started)
 
     def members(self) -> list[Process]:
-        """The living processes of the task, without the agent."""
+        """Return the living processes of the task, without the agent."""
         if self._is_childless():
             return []
         found: dict[int, Process] = {}
@@ -130,7 +129,7 @@ class ProcessTree:
         return [process for process in found.values() if self._agent is None or process.pid != self._agent.pid]
 
     def _is_childless(self) -> bool:
-        """Whether the agent has no child, and so the task no process; False where the kernel does not say."""
+        """Return whether the agent has no child, and so the task no process; False if the kernel does not say."""
         if self._agent is None:
             return False
         try:
@@ -148,7 +147,7 @@ class ProcessTree:
         if not childless and grace_seconds > 0 and (members := await asyncio.to_thread(self.members)):
             await _end(members, signal.SIGTERM, grace_seconds)
         if self._handle >= 0:
-            if await _killed(self._handle):  # the kernel has ended all others before
+            if await _killed(self._handle):  # The kernel has killed all others before.
                 return not childless
         elif childless:
             return False
@@ -184,7 +183,7 @@ class ProcessTree:
         leader = self._sessions.get(process.session)
         if leader is not None and self._is_session_of(process, leader):
             return True
-        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's: then not of the task
+        with contextlib.suppress(OSError):  # It has exited, or belongs to another user and so not to the task.
             if self._mark in _read(f"/proc/{process.pid}/environ").split(b"\0"):
                 return True
             folder = os.readlink(f"/proc/{process.pid}/cwd")  # noqa: PTH115
@@ -193,26 +192,28 @@ class ProcessTree:
 
     @staticmethod
     def _is_session_of(process: Process, leader_started: int) -> bool:
-        """Whether the session is still the recorded one: its number may have been used again after a restart."""
+        """Return whether the session is still the recorded one, because its number may have been reused after a
+        restart."""
         if process.pid == process.session:
             return leader_started in (process.started, -1)
         return process.started >= leader_started
 
 
 async def agent_gone(agent: Process) -> None:
-    """Wait until an agent has ended, bounded; it ends when its socket is closed."""
+    """Wait for the end of an agent whose socket is closed, for a bounded time."""
     await _end([agent], signal.SIGCONT, _KILL_SECONDS)
 
 
 async def _end(processes: Iterable[Process], what: signal.Signals, seconds: float) -> None:
-    """Send a signal to each, and wait until they are gone, bounded."""
+    """Send a signal to each process, and wait for their ends, for a bounded time."""
     handles: list[int] = []
     try:
         for process in processes:
             handle = _handle(process)
             if handle is not None:
                 handles.append(handle)
-                # What has ended needs none; what takes none is still there at the end, and that is an error.
+                # A process that has ended needs no signal; one that ignores it is still there at the end, which is an
+                # error.
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     signal.pidfd_send_signal(handle, what)
         with contextlib.suppress(TimeoutError):  # the caller looks again
@@ -236,13 +237,13 @@ async def _killed(handle: int) -> bool:
 
 
 def _handle_of(process: Process) -> int:
-    """A handle of a process; -1 when it is gone."""
+    """Return a handle of a process; -1 if it has ended."""
     handle = _handle(process)
     return -1 if handle is None else handle
 
 
 def _handle(process: Process) -> int | None:
-    """A handle of exactly this process; None when it is gone."""
+    """Return a handle of exactly this process; None if it has ended."""
     try:
         handle = os.pidfd_open(process.pid)
     except OSError:
@@ -255,7 +256,7 @@ def _handle(process: Process) -> int | None:
 
 
 async def readable(descriptor: int) -> None:
-    """Wait until a file descriptor is readable; that of a process is, when it has ended."""
+    """Wait until a file descriptor is readable, which that of a process is once the process has ended."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()
 
@@ -271,12 +272,12 @@ async def readable(descriptor: int) -> None:
 
 
 def _last_pid() -> int:
-    """The id that was given out last."""
+    """Return the last process id that the kernel has issued."""
     return int(_read("/proc/loadavg").rsplit(b" ", 1)[1])
 
 
 def _read(path: str) -> bytes:
-    """A file of /proc in four system calls: each task looks at many. Raises OSError."""
+    """Read a file of /proc in four system calls, because each task reads many. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         found = b""

@@ -1,8 +1,7 @@
-"""Appends what happens to one executor task, each time on what it knows to be the task's last commit.
-
-Events are gathered for a moment, and while an append is under way: a short task is two commits. Whoever else
-appended meanwhile (a stop, a time-out, "it is lost") is read, and what may still be reported is decided anew.
-While the log is away, reports wait.
+"""Appends the events of one executor task, each commit based on the task's last known one.  Events are gathered for a
+moment, and while an append is in flight, so that a short task takes two commits. If another writer was first (a stop, a
+timeout, a loss), its commit is read, and the events that are still valid are decided again. While the log is
+unavailable, reports wait.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Clock = Callable[[], datetime]
 """The time now, in UTC."""
 
 GATHER_SECONDS = 0.1
-"""How long events are gathered while a task runs."""
+"""Time over which events are gathered while a task runs, in seconds."""
 _BACKOFF = Backoff(0.05, 2.0)
 _ATTEMPTS = 20
 
@@ -43,7 +42,7 @@ Events = tuple[ExecutorTaskEvent, ...]
 
 @dataclass(slots=True)
 class Known:
-    """What is known of an executor task."""
+    """The known state of an executor task."""
 
     address: Address
     task: ExecutorTask
@@ -54,7 +53,7 @@ class Known:
     """The id of its assignment's commit."""
 
     def apply(self, stored: StoredCommit) -> bool:
-        """Take in a commit, if it is the next one, or one that is skipped; whether it was."""
+        """Apply a commit if it is the next one, or a skipped one; return whether it was."""
         commit = stored.commit
         if commit.version != self.head.version + 1 and (
             commit.events or stored.position.sequence <= self.head.sequence
@@ -62,7 +61,7 @@ class Known:
             return False
         try:
             self.task = fold_executor_task(self.task, commit) if commit.events else self.task
-        except UnfitCommitError as error:  # parked where it is projected; what follows it may still be appended
+        except UnfitCommitError as error:  # The projection parks it; later events can still be appended.
             log.warning(f"a commit of a task is left out: {error}", action="commit_unfit", task=self.task.id)
         self.head = Head(commit.version, stored.position.sequence)
         return True
@@ -82,33 +81,33 @@ class Reporter:
         self._changed = changed
         self._pending: list[ExecutorTaskEvent] = []
         self._observed: list[StoredCommit] = []
-        """What came while an append was under way, whose place in the order is known only afterwards."""
+        """Commits that arrived during an append; only its answer tells their order."""
         self._appending = asyncio.Lock()
         self._gathering: asyncio.Task[None] | None = None
         self._fault: Exception | None = None
-        """What was raised when events were appended in the background: they are not in the log."""
+        """The error of a background append, whose events are not in the log."""
 
     def observe(self, stored: StoredCommit) -> None:
-        """A commit of the task came from the log: ours, or another writer's."""
+        """Handle a commit of the task from the log, by this process or another writer."""
         self._observed.append(stored)
         if not self._appending.locked():
             self._take_in()
 
     def report(self, event: ExecutorTaskEvent) -> None:
-        """Have the event appended soon."""
+        """Schedule an event to be appended soon."""
         self._pending.append(event)
         if self._gathering is None or self._gathering.done():
             self._gathering = asyncio.create_task(self._gather())
 
     async def finish(self, events: Events) -> None:
-        """Append everything that is pending and these events as one commit."""
+        """Append all pending events and these as one commit."""
         if self._fault is not None:
             raise self._fault
         self._pending.extend(events)
         await self.flush()
 
     async def flush(self) -> None:
-        """Append what is pending."""
+        """Append the pending events."""
         if self._gathering is not None:
             self._gathering.cancel()
         pending: list[ExecutorTaskEvent] = []
@@ -121,7 +120,7 @@ class Reporter:
         await self.append(decide)
 
     async def append(self, decide: Callable[[ExecutorTask], Events]) -> Events:
-        """Append what is decided on the newest state; what was appended, nothing when nothing was decided.
+        """Append the events that `decide` returns for the newest state; return the appended ones, if any.
 
         Raises AppendConflictError when other writers were first many times in a row, BadRequestError when the
         commit cannot be one. Waits as long as the log is away.
@@ -139,7 +138,8 @@ class Reporter:
                     actor=self._actor,
                     cause=known.cause,
                     trace=known.trace,
-                    # A derived id would make the start that another process of this executor appended look like ours.
+                    # With a derived id, this process would mistake a start by another process of this executor for its
+                    # own.
                     identity=new_id(),
                 )
                 try:
@@ -174,7 +174,7 @@ class Reporter:
 
     async def _gather(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
-        self._gathering = None  # from here on it is not cancelled any more
+        self._gathering = None  # From here on it cannot be cancelled.
         try:
             await self.flush()
         except Exception as error:
@@ -191,7 +191,7 @@ class Reporter:
         self._changed(self.known.task)
 
     async def _until_there(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what the log answers, as soon as it can be reached."""
+        """Return the result of a call to the log, which is repeated until the log can be reached."""
         task = self.known.task.id
 
         def note(error: RunstreamError, _: float) -> None:
