@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from runstream.api import ImportReport
 from runstream.cli.client_session import service_errors
+from runstream.cli.config_inputs import Flag
 from runstream.cli.connection import connect, global_options, named_url, with_program
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp, warn
 from runstream.client import ImportProgress
@@ -67,8 +68,8 @@ def import_command(
     file: Path | None = None,
     /,
     *,
-    follow: Annotated[bool, Parameter(negative="")] = False,
-    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    follow: Flag = False,
+    dry_run: Flag = False,
     key: PublicKey = None,
     service: Literal["runs"] = "runs",
     merge: Annotated[bool, Parameter(negative="", show=False)] = False,
@@ -221,9 +222,7 @@ def activate_command(epoch: Number, /, *, options: ServerOptions | None = None) 
     say(with_program(f"epoch {epoch} is the current one{told}\nnext       runstream maintenance disable"))
 
 
-def delete_command(
-    epoch: Number, /, *, yes: Annotated[bool, Parameter(negative="")] = False, options: ServerOptions | None = None
-) -> None:
+def delete_command(epoch: Number, /, *, yes: Flag = False, options: ServerOptions | None = None) -> None:
     """Delete an epoch that is not the current one, with all of its commits, for ever.
 
     Parameters

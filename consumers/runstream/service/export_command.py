@@ -15,6 +15,7 @@ import uvloop
 from cyclopts import Parameter
 
 from runstream.cli.client_session import service_errors
+from runstream.cli.config_inputs import Flag
 from runstream.cli.connection import connect, global_options, named_url
 from runstream.commits import LogPosition
 from runstream.counting import counted
@@ -58,7 +59,7 @@ def export_command(
     until: str | None = None,
     include: Annotated[str, Parameter(name="--with")] = "",
     sign: Path | None = None,
-    resume: Annotated[bool, Parameter(negative="")] = False,
+    resume: Flag = False,
     options: StorageOptions | None = None,
 ) -> None:
     """Export the log as one file that can be verified, read with tar, zstd and jq, and imported anywhere.

@@ -8,14 +8,13 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
 
 import msgspec
 import orjson
 import uvloop
-from cyclopts import Parameter
 
 from runstream import glance
+from runstream.cli.config_inputs import Flag
 from runstream.cli.connection import with_program
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp
 from runstream.commits import Position
@@ -159,7 +158,7 @@ def _behind(positions: tuple[Position, ...]) -> str:
 
 def list_command(
     *,
-    skipped: Annotated[bool, Parameter(negative="")] = False,
+    skipped: Flag = False,
     output: Output = "table",
     options: ServerOptions | None = None,
 ) -> None:

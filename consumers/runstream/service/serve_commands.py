@@ -14,13 +14,12 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import psutil
 import uvloop
-from cyclopts import Parameter
 
-from runstream.cli.config_inputs import find_config
+from runstream.cli.config_inputs import Flag, find_config
 from runstream.cli.connection import with_program
 from runstream.errors import InternalError
 from runstream.garbage import collect_seldom
@@ -178,9 +177,7 @@ def _too_long(_number: int, _frame: object) -> None:
     raise TimeoutError
 
 
-def serve_command(
-    *, detach: Annotated[bool, Parameter(negative="")] = False, options: ServeOptions | None = None
-) -> int:
+def serve_command(*, detach: Flag = False, options: ServeOptions | None = None) -> int:
     """Run the service: everything on this machine, or some of its parts.
 
     With no options, NATS and Postgres are started in the data directory. Each option can also be given as

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from msgspec import to_builtins
 
-from runstream.cli.config_inputs import InputOptions, read_config
+from runstream.cli.config_inputs import Flag, InputOptions, read_config
 from runstream.cli.repository import enclosing_commit
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
@@ -70,7 +70,7 @@ def check(
     *,
     source: SourceOptions = SourceOptions(),
     given: InputOptions = InputOptions(),  # noqa: B008
-    strict: Annotated[bool, Parameter(negative="")] = False,
+    strict: Flag = False,
     output: Annotated[
         Literal["table", "json"], Parameter(name=["--output", "-o"], help="Text for people, or JSON for programs.")
     ] = "table",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # HTTP is imported by the commands that talk to a service; th
 
 MAX_FILE_BYTES = 1 << 20
 """Maximum size of a configuration file, and of a file of variables or secrets."""
+Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
+"""An option without a value, and without a `--no-` form."""
 Texts: TypeAlias = Annotated[list[str] | None, Parameter(negative="")]
 Paths: TypeAlias = Annotated[list[Path] | None, Parameter(negative="")]
 ConfigPath: TypeAlias = Annotated[

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from runstream.cli.client_session import with_client
+from runstream.cli.config_inputs import Flag
 from runstream.cli.connection import program_command
 from runstream.cli.finding import RunName, did_you_mean, find_run, find_task, run_name
 from runstream.cli.graph import by_start, failed_steps
@@ -22,9 +23,6 @@ from runstream.errors import BadRequestError, NotExistError
 
 MAX_TAIL_LINES = 10_000
 _NEVER_RAN = ("skipped", "cancelled")
-
-
-Flag = Annotated[bool, Parameter(negative="")]
 
 
 @dataclass(frozen=True, slots=True)

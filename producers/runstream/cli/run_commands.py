@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 from rich.text import Text
 
 from runstream.cli.client_session import with_client
-from runstream.cli.config_inputs import ConfigFile, ConfigPath, InputOptions, Texts, pairs, read_config
+from runstream.cli.config_inputs import ConfigFile, ConfigPath, Flag, InputOptions, Texts, pairs, read_config
 from runstream.cli.connection import program_command, with_program
 from runstream.cli.finding import (
     RunName,
@@ -101,7 +101,6 @@ _NAMED_TASKS = 5
 _APPROVERS = "approvers"
 """Not a note: the service stores under this name who approved the task."""
 TaskName = Annotated[str, Parameter(help="The task's name or id.")]
-Flag = Annotated[bool, Parameter(negative="")]
 Follow = Annotated[bool, Parameter(name=["--follow", "-f"], negative="")]
 
 

@@ -10,12 +10,12 @@ import asyncio
 import re
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -45,7 +45,7 @@ PAUSE_SECONDS = 1.0
 """Pause of a task after lines of it were omitted."""
 
 
-class Screen(Protocol):
+class Screen(ABC):
     """A view of a run and the lines of its logs."""
 
     colours: bool
@@ -53,30 +53,31 @@ class Screen(Protocol):
     line_chars: int
     """Maximum length of a line; a longer one continues in the next."""
 
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def __enter__(self) -> Self:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        return
+
+    @abstractmethod
     def show(self, run: Run) -> None:
         """Show the current state of the run."""
-        ...
 
+    @abstractmethod
     def explain(self, reasons: Sequence[Reason]) -> None:
         """Show why the run or its tasks wait."""
-        ...
 
+    @abstractmethod
     def log(self, task: str, lines: list[str], unfinished: str) -> None:
         """Show lines of a task's log, and its unfinished line."""
-        ...
 
+    @abstractmethod
     def say(self, lines: list[str]) -> None:
         """Show the state of a task, after all its lines and before those of the tasks that depend on it."""
-        ...
 
+    @abstractmethod
     async def draw(self) -> None:
         """Draw until cancelled."""
-        ...
 
 
 def screen() -> Screen:
@@ -85,7 +86,7 @@ def screen() -> Screen:
     return LiveScreen(out) if out.is_terminal and not out.is_dumb_terminal else PlainScreen()
 
 
-class LiveScreen:
+class LiveScreen(Screen):
     """A terminal: logs scroll, and the graph stays below them, current however much is written."""
 
     def __init__(self, out: Console) -> None:
@@ -102,13 +103,8 @@ class LiveScreen:
         """The lines of the graph on the terminal, without colours."""
         self._last = ""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(error, OSError):
+    def __exit__(self, *error: object) -> None:
+        if isinstance(error[1], OSError):
             return  # the terminal is gone
         for task, line in self._unfinished.items():
             self._backlog.add(task, [line])
@@ -219,7 +215,7 @@ def _tail(task: str, line: str, width: int) -> Text:
     return Text(begin + (line if len(line) <= room else f"…{line[-room + 1 :]}"))
 
 
-class PlainScreen:
+class PlainScreen(Screen):
     """A pipe or a file: everything in lines, in order, without colours."""
 
     colours = False
@@ -229,14 +225,6 @@ class PlainScreen:
         self._phase = ""
         self._explained: set[str] = set()
         self._title = ""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        return
 
     def show(self, run: Run) -> None:
         """Print a new phase of the run; its end is printed after everything else."""

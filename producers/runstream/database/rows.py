@@ -41,6 +41,7 @@ _RESTART = msgspec.json.Decoder(Restart | None)
 _ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
 _WORKSPACES = msgspec.json.Decoder(dict[str, str])
 _CONFIG = msgspec.json.Decoder(RunConfig)
+_TRACKED = ("partition", "version", "position")
 
 
 def run_row(run: Run, head: Head, partition: int) -> RunRow:
@@ -82,7 +83,7 @@ def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
         tasks={task.name: run_task_of(task) for task in tasks},
         **_values(
             row,
-            Run,
+            (*_TRACKED, "counter_group"),
             annotations=_ANNOTATIONS.decode(row.annotations),
             setup_errors=_TEXTS.decode(row.setup_errors),
             phase=RunPhase(row.phase),
@@ -126,7 +127,7 @@ def run_task_of(row: RunTaskRow) -> RunTask:
     return RunTask(
         **_values(
             row,
-            RunTask,
+            ("run_id",),
             status=RunTaskStatus(row.status),
             archive_steps=_NUMBERS.decode(row.archive_steps),
             approvers=_TEXTS.decode(row.approvers),
@@ -171,7 +172,7 @@ def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
     return ExecutorTask(
         **_values(
             row,
-            ExecutorTask,
+            _TRACKED,
             setup_step=_STEP.decode(row.setup_step),
             steps=_STEPS.decode(row.steps),
             workspaces=_WORKSPACES.decode(row.workspaces),
@@ -211,10 +212,12 @@ def run_config_of(content: str) -> RunConfig:
     return _CONFIG.decode(content)
 
 
-def _values(row: Row, kind: type[msgspec.Struct], **decoded: object) -> dict[str, Any]:
-    """Return the values of a state of this kind: the columns of the same names, and those that were decoded."""
-    values = row._asdict()
-    return {name: values[name] for name in kind.__struct_fields__ if name in values} | decoded
+def _values(row: Row, others: Iterable[str], **decoded: object) -> dict[str, Any]:
+    """Return the values of a state: the columns of its row but the others, some of them decoded."""
+    values = row._asdict() | decoded
+    for name in others:
+        del values[name]
+    return values
 
 
 def _json(value: object) -> str:
