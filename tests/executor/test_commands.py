@@ -16,6 +16,7 @@ import pytest
 from runstream.events.executor import ExecutorRegistered
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
 from runstream.events.run_config import Step
+from runstream.executor.drivers import keys, process
 from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.limits import ControlGroups, Limits, control_groups
 from runstream.executor.spec import inherited
@@ -375,3 +376,36 @@ async def test_no_control_group_is_left(tmp_path: Path) -> None:
         parent = groups.parent.with_name(f"runstream-{it.executor_id}")
         assert parent.is_dir()
     assert not parent.exists()
+
+
+async def test_what_waits_for_keys_is_hung_up_and_said(
+    tmp_path: Path, settings: ExecutorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "NUDGES", 1)
+    monkeypatch.setattr(keys, "IDLE_SECONDS", 2)
+    monkeypatch.setattr(process, "_NUDGE_SECONDS", 0.05)
+    waits = "import tty, os; tty.setraw(0); [None for _ in iter(lambda: os.read(0, 1), b'')]"
+    deaf = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); {waits}"
+    works = (
+        "import tty, time; tty.setraw(0); [(print(n, flush=True), time.sleep(0.05)) for n in range(10)]; time.sleep(1)"
+    )
+    async with rig(tmp_path, settings=settings) as it:
+        done = await it.run(run_step(f'python3 -c "{works}"', tty=True))
+        assert done.task.phase is ExecutorTaskPhase.SUCCESS, await done.log()
+        for program in (waits, deaf):
+            done = await it.run(run_step(f'python3 -c "{program}"', tty=True))
+            assert done.task.phase is ExecutorTaskPhase.FAILED
+            last = (await done.log()).splitlines()[-1]
+            assert last.startswith("python3 waited for keys")
+            assert "tty: false" in last
+
+
+async def test_pagers_do_not_wait_and_editors_fail_unless_the_task_sets_its_own(tmp_path: Path) -> None:
+    git = "git -c user.name=n -c user.email=e"
+    commit = f"git init -q .; {git} commit -q --allow-empty -m first; git log --format=%s; {git} commit --allow-empty"
+    async with rig(tmp_path) as it:
+        done = await it.run(run_step(commit, tty=True))
+        assert (await done.log()).startswith("first\n")
+        assert "supply the message" in await done.log()
+        done = await it.run(run_step("echo $PAGER $EDITOR", tty=True), environment={"PAGER": "more", "EDITOR": "ed"})
+        assert await done.log() == "more ed\n"

@@ -167,9 +167,18 @@ def _lies_in(folder: str, own: Path | None) -> bool:
     return any(own in (path, *path.parents) for path in (Path(folder), Path(folder).resolve()))
 
 
+_NOBODY_TYPES = {
+    **dict.fromkeys(("PAGER", "GIT_PAGER", "SYSTEMD_PAGER", "MANPAGER"), "cat"),
+    **dict.fromkeys(("EDITOR", "VISUAL", "GIT_EDITOR"), "false"),
+    "LESS": "-FRXE",
+    "GIT_TERMINAL_PROMPT": "0",
+}
+"""Pagers that do not wait; editors that fail, so that git says what to write instead; no questions by git."""
+
+
 def for_terminal(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a command that has a terminal."""
-    return {"TERM": _TERMINAL, **environment}
+    """Return the environment of a command that has a terminal, on which nobody types."""
+    return {"TERM": _TERMINAL, **_NOBODY_TYPES, **environment}
 
 
 _CREDENTIALS = ("SSHPRIVKEY", "SSHHOSTKEY", "GIT_USERNAME", "GIT_PASSWORD")

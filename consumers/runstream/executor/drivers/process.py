@@ -21,6 +21,7 @@ from typing import Literal, Protocol
 import structlog
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError
+from runstream.executor.drivers.keys import Keys
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
 from runstream.executor.process_tree import Process, ProcessTree, agent_gone, find_process
@@ -348,6 +349,11 @@ class ProcessPod:
             if sign in command_output.tail:
                 output(f"The task has probably reached a limit ({setting}).\n".encode())
                 break
+        if program := command_output.waited_for_keys:
+            output(
+                f"\n{program} waited for keys, which nobody can press here: its terminal was hung up. "
+                "Give it an option that asks nothing, or the step `tty: false`.\n".encode()
+            )
         return status
 
     async def _agent_for(self, seen: tuple[Path, ...]) -> Agent:
@@ -453,7 +459,6 @@ _READER_SECONDS = 10.0
 _UNREAD_SECONDS = 300.0
 """How long a reader may take for what is still in its pipe."""
 _NUDGE_SECONDS = 1.0
-_END_OF_INPUT = b"\x04"
 
 
 class CommandOutput:
@@ -468,6 +473,7 @@ class CommandOutput:
         self.tail = b""
         """The last bytes of the output."""
         self._nudge: asyncio.TimerHandle | None = None
+        self._keys = Keys(descriptor) if tty else None
         os.set_blocking(descriptor, False)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(descriptor, self._read)
@@ -513,11 +519,14 @@ class CommandOutput:
 
     def _end_input(self) -> None:
         """End the input of a program that has changed the terminal so that it can wait for keys: none ever come."""
-        self._nudge = self._loop.call_later(_NUDGE_SECONDS, self._end_input)
-        with contextlib.suppress(OSError, termios.error):  # the terminal's other side is gone, or its queue is full
-            modes = termios.tcgetattr(self._descriptor)
-            if modes[3] & termios.ICANON or modes[6][termios.VMIN] not in (0, b"\0"):
-                os.write(self._descriptor, _END_OF_INPUT)
+        if self._keys is not None:
+            self._nudge = self._loop.call_later(_NUDGE_SECONDS, self._end_input)
+            self._keys.look(self._count)
+
+    @property
+    def waited_for_keys(self) -> str:
+        """The program that was hung up because it waited for keys; empty for none."""
+        return self._keys.program if self._keys is not None else ""
 
 
 def _unread(pids: Iterable[int]) -> int | None:
