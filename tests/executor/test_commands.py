@@ -328,6 +328,15 @@ async def test_where_there_can_be_no_sandbox_it_is_said_or_refused(
         done = await it.run(run_step("true"))
         assert done.task.phase is FAILED
         assert "a sandbox is required, but no namespaces here" in done.task.fail_error
+        assert it.executor is not None
+        assert it.executor.lack_of_sandbox == "refused: no namespaces here"
+        registered = await it.log.last(
+            Address(partition_of(it.executor_id, it.log.partitions), "executor", it.executor_id)
+        )
+        assert registered is not None
+        (event,) = registered.commit.events
+        assert isinstance(event, ExecutorRegistered)
+        assert (event.allow_host, event.sandbox) == (False, "refused: no namespaces here")
         assert "--sandbox auto" in await done.log(None)
 
 

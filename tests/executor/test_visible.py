@@ -55,3 +55,17 @@ def test_the_user_of_a_task_is_not_root() -> None:
 def test_places_that_cannot_be_listed_are_refused(place: str) -> None:
     with pytest.raises(BadRequestError, match=r"executor\.sandbox_readonly has"):
         load_settings({}, {"RUNSTREAM_EXECUTOR_SANDBOX_READONLY": f"/srv,{place}"}, None)
+
+
+@pytest.mark.parametrize("place", ["", "data", "data/objects", "way"])
+def test_a_writable_place_with_files_of_the_service_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "data" / "objects").mkdir(parents=True)
+    (tmp_path / "way").symlink_to(tmp_path)
+    (tmp_path / "apart").mkdir()
+
+    def settings(path: Path) -> Settings:
+        return Settings(data_dir=tmp_path / "data", executor=ExecutorSettings(sandbox_writable=(str(path),)))
+
+    with pytest.raises(BadRequestError, match="files of the service"):
+        host_rules(settings(tmp_path / place), ExecutorPlace(tmp_path / "data"))
+    host_rules(settings(tmp_path / "apart"), ExecutorPlace(tmp_path / "data"))

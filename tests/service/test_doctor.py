@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
@@ -73,6 +74,22 @@ async def test_the_sandbox_and_the_user_are_looked_at(tmp_path: Path, monkeypatc
     }
     assert each["auto"]["sandbox"].found == "no namespaces here"
     assert each["auto"]["user"].status == ("warning" if os.geteuid() == 0 else "ok")
+
+
+async def test_what_the_kernel_forbids_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forbidden() -> str:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(doctor, "missing_sandbox", forbidden)
+    found = {finding.what: finding async for finding in doctor.machine(Settings(data_dir=tmp_path))}
+    assert found["sandbox"].status == "warning"
+    assert "Function not implemented" in found["sandbox"].found
+
+    async def check() -> AsyncIterator[Finding]:
+        await forbidden()
+        yield Finding("x", "ok", "")
+
+    assert [finding.status async for finding in doctor.guarded("x", check())] == ["problem"]
 
 
 async def no_sandbox() -> str:

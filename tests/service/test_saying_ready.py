@@ -39,6 +39,17 @@ def test_serve_warns_of_tasks_without_a_sandbox(capsys: pytest.CaptureFixture[st
     assert (f"WITHOUT a sandbox ({lack})" in said) is told
 
 
+def test_serve_and_the_list_say_that_tasks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    web = cast("Any", SimpleNamespace(url="http://127.0.0.1:1"))
+    executors = cast("Any", [SimpleNamespace(lack_of_sandbox="refused: no namespaces")])
+    say_ready(Settings(data_dir=Path("/nowhere")), Parts([], web, gateway=True, executors=executors))
+    said = capsys.readouterr().out
+    assert "tasks are refused: no namespaces" in said
+    assert "WITHOUT" not in said
+    refusing = replace(EXECUTOR, allow_host=False, sandbox="refused: no namespaces")
+    assert list(what_runs(refusing)) == ["no host tasks (refused: no namespaces)"]
+
+
 @pytest.mark.parametrize(("file", "first"), [("", "begin     "), (".runstream/config.yml", "try       ")])
 def test_serve_proposes_to_write_a_configuration_where_there_is_none(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, first: str

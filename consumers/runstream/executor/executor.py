@@ -435,9 +435,22 @@ def make_executor(
 
 
 def host_rules(settings: Settings, place: ExecutorPlace) -> HostRules:
-    """Return how host tasks run here, according to the settings."""
+    """Return how host tasks run here, according to the settings.
+
+    Raises BadRequestError for a writable place that contains files of the service, or lies among them: a task could
+    rename the folder that is empty in its sandbox, and the next task would find it by its new name.
+    """
     offered = settings.executor
     hidden = (settings.data_dir, settings.objects_path, settings.secrets_key_path, settings.file, CONFIGURATION_FOLDER)
+    for path in map(Path, offered.sandbox_writable):
+        real = path.resolve()
+        for own in (each.resolve() for each in hidden if each is not None):
+            if real.is_relative_to(own) or own.is_relative_to(real):
+                raise BadRequestError(
+                    f"executor.sandbox_writable has {path}, where files of the service are: {own}",
+                    code="writableHidesFiles",
+                    hint="list folders of their own, apart from the service's",
+                )
     return HostRules(
         sandbox=offered.sandbox,
         visible=Visible(

@@ -101,11 +101,15 @@ class Presence:
             "archs": (_ARCHITECTURES.get(platform.machine(), platform.machine()),),
             "labels": settings.labels,
             "allow_privileged_containers": settings.allow_privileged_containers,
-            "allow_host": settings.allow_host and runner.allow_host,
+            "allow_host": settings.allow_host,
             "allow_pod": runner.allow_pod,
             "active_tasks_limit": settings.active_tasks_limit,
         }
         """What both the registration and each offer say."""
+
+    def _offered(self) -> dict[str, Any]:
+        # Only the runner's setup shows whether there can be the sandbox that is required.
+        return {**self._abilities, "allow_host": self._abilities["allow_host"] and self._runner.allow_host}
 
     @property
     def held(self) -> asyncio.Event:
@@ -171,7 +175,7 @@ class Presence:
     async def _register(self) -> None:
         """Append the executor's offer, unless the log has the same one."""
         registration = ExecutorRegistered(
-            **self._abilities,
+            **self._offered(),
             dynamic=False,
             executor_group=self.address.id,
             runstream_version=version(),
@@ -206,7 +210,7 @@ class Presence:
     def _value(self) -> bytes:
         offer = Offer(
             executor_id=self.address.id,
-            **self._abilities,
+            **self._offered(),
             open_tasks=self._open_tasks(),
             draining=self._draining,
             full=self.full,

@@ -85,6 +85,7 @@ class PodRunner:
     async def setup(self) -> None:
         """Prepare the driver."""
         await self._around.driver.setup()
+        self.allow_host = self._around.driver.allow_host
 
     @property
     def sandbox(self) -> str:

@@ -111,6 +111,8 @@ async def guarded(what: str, findings: AsyncIterator[Finding]) -> AsyncIterator[
             yield finding
     except RunstreamError as error:
         yield Finding(what, "problem", error.message, error.hint)
+    except OSError as error:  # the kernel or a filter refuses what the check needs
+        yield Finding(what, "problem", str(error), "allow this user what the check needs, or check by hand")
 
 
 def running_service(settings: Settings) -> Finding:
@@ -205,12 +207,19 @@ async def _sandbox(settings: Settings) -> Finding:
     """Try to make a sandbox, as an executor does when it starts."""
     if settings.executor.sandbox == "off":
         return Finding("sandbox", "warning", "it is off", "tasks can read and change all that this user can")
-    reason = await missing_sandbox()
+    try:
+        reason = await missing_sandbox()
+    except OSError as error:
+        reason = f"the sandbox cannot be made: {error}"
     return judged(
         "sandbox",
         reason or "works",
         good=not reason,
-        todo="without one tasks can read and change all that this user can: allow user namespaces on this machine",
+        todo=(
+            "tasks are refused: allow user namespaces on this machine, or start the executor with --sandbox auto"
+            if settings.executor.sandbox == "require"
+            else "without one tasks can read and change all that this user can: allow user namespaces on this machine"
+        ),
         otherwise="problem" if settings.executor.sandbox == "require" else "warning",
     )
 

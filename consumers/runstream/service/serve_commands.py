@@ -225,7 +225,8 @@ def say_ready(settings: Settings, parts: Parts) -> None:
         ]
     for executor in parts.executors:
         if lack := executor.lack_of_sandbox:
-            lines.append(f"  WARNING   tasks run WITHOUT a sandbox ({lack}): they can do all that this user can")
+            without = f"tasks run WITHOUT a sandbox ({lack}): they can do all that this user can"
+            lines.append(f"  WARNING   {f'tasks are {lack}' if lack.startswith('refused') else without}")
     lines.append("  stop      Ctrl-C")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

@@ -98,5 +98,7 @@ def what_runs(executor: Executor) -> Iterator[str]:
     """Yield the kinds of tasks that an executor accepts."""
     if executor.allow_host:
         yield "host" if executor.sandbox in ("", "sandboxed") else "host WITHOUT a sandbox"
+    elif executor.sandbox.startswith("refused"):
+        yield f"no host tasks ({executor.sandbox})"
     if executor.allow_pod:
         yield "pod, privileged" if executor.allow_privileged_containers else "pod"

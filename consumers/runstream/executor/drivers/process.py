@@ -48,6 +48,9 @@ _TAIL_BYTES = 4096
 _MAX_READY = 32
 """Agents that are kept for the next tasks."""
 
+REFUSED = "refused"
+"""What `sandbox` begins with where a sandbox is required and there can be none."""
+
 Mode = Literal["auto", "require", "off"]
 
 
@@ -114,10 +117,15 @@ class ProcessDriver:
             reason = await self.refusal()
             self._sandboxed = not reason
             self.sandbox = f"missing: {reason}" if reason else "sandboxed"
+            if reason and self._rules.sandbox == "require":
+                self.allow_host = False
+                self.sandbox = f"{REFUSED}: {reason}"
         for place in (*self._rules.visible.readonly, *self._rules.visible.writable) if self._sandboxed else ():
             if not await asyncio.to_thread(os.path.exists, place):
                 log.warning(f"sandboxes have no {place}: it is not there", action="place_missing", path=place)
-        if not self._sandboxed:
+        if self.sandbox.startswith(REFUSED):
+            log.warning(f"tasks on this machine are {self.sandbox}", action="sandbox_absent", reason=self.sandbox)
+        elif not self._sandboxed:
             log.warning(
                 f"tasks on this machine run WITHOUT a sandbox ({self.sandbox}): "
                 "they can read and change all that this user can",
@@ -146,7 +154,7 @@ class ProcessDriver:
         if not self._sandboxed:
             if self._rules.sandbox == "require":
                 raise InternalError(
-                    f"the task cannot run: a sandbox is required, but {self.sandbox.removeprefix('missing: ')}",
+                    f"the task cannot run: a sandbox is required, but {self.sandbox.removeprefix(f'{REFUSED}: ')}",
                     code="sandboxUnavailable",
                     hint="`runstream doctor` says what is missing; or start the executor with --sandbox auto",
                 )
@@ -230,7 +238,7 @@ class ProcessDriver:
                 code="runtimeNotSupported",
                 hint="use `runtime: {type: host}`, or an executor with a driver for containers",
             )
-        if not self.allow_host:
+        if not self.allow_host and not self.sandbox.startswith(REFUSED):
             raise BadRequestError("this executor does not allow tasks on its host", code="hostNotAllowed")
         if spec.task.user:
             raise BadRequestError(
