@@ -20,6 +20,7 @@ from runstream.executor.drivers import keys, process
 from runstream.executor.drivers.process import ProcessDriver
 from runstream.executor.limits import ControlGroups, Limits, control_groups
 from runstream.executor.spec import inherited
+from runstream.executor.workdir import ExecutorPlace
 from runstream.settings import ExecutorSettings
 from runstream.subjects import Address, partition_of
 from tests.executor.rig import SETTINGS, rig, run_step, task_of
@@ -336,6 +337,7 @@ async def test_where_there_can_be_no_sandbox_it_is_said_or_refused(
         assert registered is not None
         (event,) = registered.commit.events
         assert isinstance(event, ExecutorRegistered)
+        assert ExecutorPlace(it.folder).noted_sandbox() == "refused: no namespaces here"
         assert (event.allow_host, event.sandbox) == (False, "refused: no namespaces here")
         assert "--sandbox auto" in await done.log(None)
 

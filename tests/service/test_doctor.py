@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 from nats.aio.client import Client
 
+from runstream.executor.workdir import ExecutorPlace
 from runstream.jetstream.api import request
 from runstream.log.jetstream import open_log
 from runstream.service import doctor
@@ -90,6 +91,16 @@ async def test_what_the_kernel_forbids_is_a_finding(tmp_path: Path, monkeypatch:
         yield Finding("x", "ok", "")
 
     assert [finding.status async for finding in doctor.guarded("x", check())] == ["problem"]
+
+
+@pytest.mark.parametrize(("told", "status"), [("off", "warning"), ("refused: no", "problem"), ("sandboxed", "ok")])
+async def test_the_sandbox_is_that_of_the_running_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, status: str
+) -> None:
+    monkeypatch.setattr(doctor, "holder", lambda _: 1)
+    ExecutorPlace(tmp_path).note_sandbox(told)
+    found = {finding.what: finding async for finding in doctor.machine(Settings(data_dir=tmp_path))}
+    assert found["sandbox"].status == status
 
 
 async def no_sandbox() -> str:

@@ -109,6 +109,7 @@ class Executor(Component):
         with self._place.locked():
             try:
                 await self._runner.setup()
+                self._place.note_sandbox(self._runner.sandbox)
                 await self._serve()
             finally:
                 await self._runner.close()

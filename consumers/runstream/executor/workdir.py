@@ -44,6 +44,18 @@ class ExecutorPlace:
         """Where the folders of tasks are."""
         return self._root / "tasks"
 
+    def note_sandbox(self, told: str) -> None:
+        """Note how tasks are kept apart here, for `doctor`, whose own settings may differ."""
+        with contextlib.suppress(OSError):  # the disk is full
+            (self._root / "sandbox").write_text(told)
+
+    def noted_sandbox(self) -> str:
+        """Return what the executor that runs here noted; empty for nothing."""
+        try:
+            return (self._root / "sandbox").read_text()
+        except OSError:
+            return ""
+
     def identity(self, wanted: str = "") -> str:
         """The executor's id: the wanted one, else the one that was made at the first start."""
         if wanted:

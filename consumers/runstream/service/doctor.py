@@ -45,6 +45,7 @@ from runstream.database.migrating import migration_state
 from runstream.domain.executor import SKEW_SECONDS
 from runstream.errors import InternalError, RunstreamError
 from runstream.executor.drivers.process import missing_sandbox
+from runstream.executor.workdir import ExecutorPlace
 from runstream.jetstream.api import StoreUse, request, store_use
 from runstream.jetstream.connection import nats_connection
 from runstream.jetstream.messaging import Questions
@@ -204,7 +205,17 @@ def _disk(folder: Path) -> Finding:
 
 
 async def _sandbox(settings: Settings) -> Finding:
-    """Try to make a sandbox, as an executor does when it starts."""
+    """Say what the executor of the running service has; without one try to make a sandbox, as it does at its start."""
+    if holder(settings.data_dir) is not None and (told := ExecutorPlace(settings.data_dir).noted_sandbox()):
+        return judged(
+            "sandbox",
+            "works" if told == "sandboxed" else f"{told} (in the running service)",
+            good=told == "sandboxed",
+            todo="tasks are refused: allow user namespaces on this machine, or start the executor with --sandbox auto"
+            if told.startswith("refused")
+            else "tasks can read and change all that this user can: start the service with --sandbox require",
+            otherwise="problem" if told.startswith("refused") else "warning",
+        )
     if settings.executor.sandbox == "off":
         return Finding("sandbox", "warning", "it is off", "tasks can read and change all that this user can")
     try:
