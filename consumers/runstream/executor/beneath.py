@@ -1,9 +1,9 @@
 """Files beneath a directory: opened, walked and removed without a link, `..` or an absolute path leading out of it.
 
-This holds while others rename, replace and link what is on the way. `openat2` does it in one call of the kernel;
-where that is missing (older kernels, seccomp filters), each component is opened by itself, without following links.
-Walking and removing go by descriptors and without recursion: a task can make a tree of any depth, with any names and
-modes. What cannot be removed is counted and named.
+This holds while other processes rename, replace and link entries on the way. `openat2` does it in one system call;
+where it is missing (older kernels, seccomp filters), each component is opened in turn, without following links. Walking
+and removing use descriptors and no recursion: a task can make a tree of any depth, with any names and modes. Entries
+that cannot be removed are counted and named.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def open_beneath(
 
 
 def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> int:
-    """Return the descriptor, or -1 where the kernel cannot say. Raises OSError for what it refuses."""
+    """Return the descriptor; -1 if the kernel cannot decide. Raises OSError for a path that it refuses."""
     name = os.fsencode(path)
     if b"\0" in name:
         raise ValueError("embedded null byte")
@@ -96,7 +96,7 @@ def openat2(directory: int, path: str, flags: int, mode: int, resolve: int) -> i
 def walk_beneath(
     directory: int, path: str, flags: int, mode: int = 0, *, links: Links = Links.REFUSE, same_mount: bool = False
 ) -> int:
-    """Do what `open_beneath` does without openat2, for paths of any length.
+    """Open a path as `open_beneath` does, without openat2 and for paths of any length.
 
     Raises AbsoluteLinkError for an absolute link that is not followed.
     """
@@ -155,11 +155,12 @@ def _refused(number: int, path: str) -> OSError:
 
 
 class _Descent:
-    """The directories from the top to here: `..` returns to one of these, wherever others moved it meanwhile."""
+    """The directories from the top down to the current one. `..` returns to one of these, even if it was moved
+    meanwhile."""
 
     def __init__(self, top: int, *, keep: bool, same_mount: bool) -> None:
-        """`keep` all of them open, for `..`; otherwise only the last, since a path may be longer than the limit of
-        files."""
+        """Keep all directories open for `..` if `keep`; otherwise only the last, since a path may be longer than the
+        limit of open files."""
         self._top = top
         self._keep = keep
         self._device = os.fstat(top).st_dev if same_mount else None
@@ -182,7 +183,7 @@ class _Descent:
         self._below.append(below)
 
     def up(self) -> bool:
-        """Return whether there was a directory to return to."""
+        """Return to the parent; return False at the top."""
         if self._below:
             os.close(self._below.pop())
             return True
@@ -256,15 +257,15 @@ class _Level(Generic[T]):
 
 
 class TreeWalk(Generic[T]):
-    """Visits the entries below a directory, each directory before its own entries, in the order of names."""
+    """A walk over the entries below a directory: each directory before its entries, in the order of names."""
 
     def __init__(self, top: int, note: T) -> None:
-        """Own nothing of `top`, an open directory. `note` is what its entries have as `above`."""
+        """Walk below `top`, an open directory that the caller closes; its entries get `note` as their `above`."""
         self._here = os.open(".", _READABLE, dir_fd=top)
         self._levels = [_Level(_identity(self._here), _names(self._here), "", note)]
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the open directories."""
         os.close(self._here)
 
     def __iter__(self) -> Iterator[Entry[T]]:
@@ -277,7 +278,7 @@ class TreeWalk(Generic[T]):
             try:
                 status = os.stat(name, dir_fd=self._here, follow_symlinks=False)
             except FileNotFoundError:
-                continue  # it went since the directory was listed
+                continue  # removed since the directory was listed
             yield Entry(self._here, name, level.path + name, status, level.note)
 
     def enter(self, entry: Entry[T], note: T) -> None:
@@ -336,7 +337,7 @@ class Problems:
     """The first of them: path and reason."""
 
     def add(self, path: str, error: OSError) -> None:
-        """Count one more."""
+        """Count a problem, and keep it if it is one of the first."""
         self.count += 1
         if len(self.named) < _NAMED:
             reason = "a file system is mounted on it" if error.errno == errno.EXDEV else error.strerror
@@ -349,13 +350,13 @@ class Problems:
 
 @dataclass(slots=True)
 class _Removed:
-    """A directory that is being removed, with those below it that are still there."""
+    """A directory that is being removed, and its remaining subdirectories."""
 
     name: str
     identity: tuple[int, int]
     folders: list[str]
     kept: bool = False
-    """Whether something in it cannot be removed."""
+    """Whether an entry in it cannot be removed."""
 
 
 def remove_tree(path: Path) -> Problems:
@@ -394,7 +395,7 @@ class _Removal:
             os.close(self._here)
 
     def _enter(self, level: _Removed, name: str) -> None:
-        """Go down into a directory and remove its files; a file in its place is removed itself."""
+        """Go down into a directory and remove its files; remove a file that has taken its place."""
         try:
             below = _opened(self._here, name)
         except FileNotFoundError:
@@ -409,7 +410,7 @@ class _Removal:
         self._remove_files()
 
     def _remove_files(self) -> None:
-        """Remove all files in this directory, and note its directories."""
+        """Remove all files in this directory, and record its subdirectories."""
         level = self._levels[-1]
         try:
             with os.scandir(self._here) as entries:
@@ -437,7 +438,7 @@ class _Removal:
         return True
 
     def _leave(self) -> None:
-        """Return to the parent, and remove the directory that was left."""
+        """Return to the parent, and remove the directory just left."""
         done = self._levels.pop()
         above = self._levels[-1]
         parent = os.open("..", _READABLE, dir_fd=self._here)
@@ -491,7 +492,7 @@ def _opened(folder: int, name: str) -> int:
 def _make_mutable(folder: int, name: str) -> None:
     """Clear the flags that protect a file or its directory from changes, if that is allowed."""
     for path in (".", name):
-        with contextlib.suppress(OSError):  # no file, no right, no such flags: the second attempt tells
+        with contextlib.suppress(OSError):  # no file, no permission, or no such flags: the second attempt shows it
             if not stat.S_ISREG(mode := os.lstat(path, dir_fd=folder).st_mode) and not stat.S_ISDIR(mode):
                 continue
             with closing(open_beneath(folder, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as found:
@@ -501,8 +502,7 @@ def _make_mutable(folder: int, name: str) -> None:
 
 
 def printable(name: str) -> str:
-    """Return a name for people, on one line, with unprintable characters escaped and the middle of a long one cut
-    out."""
+    """Return a name on one line for display: unprintable characters escaped, the middle of a long name cut out."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     if len(text) > _SHOWN_LETTERS:
         text = f"{text[: _SHOWN_LETTERS // 2]}…{text[-_SHOWN_LETTERS // 2 :]}"

@@ -57,7 +57,7 @@ def _now() -> datetime:
 
 
 class Executor(Component):
-    """One executor; made by `make_executor`."""
+    """An executor; made by `make_executor`."""
 
     name = "executor"
 
@@ -134,7 +134,7 @@ class Executor(Component):
 
     @property
     def lack_of_sandbox(self) -> str:
-        """Why tasks run without a sandbox; empty if they have one, or run no processes."""
+        """Return why tasks run without a sandbox; empty if they have one, or run no processes."""
         told = self._runner.sandbox
         return "" if told == "sandboxed" or told.startswith("none") else told
 
@@ -319,7 +319,7 @@ class Executor(Component):
             execution.ending.tell(reason)
 
     async def _watch_room(self) -> None:
-        """Take no tasks while the disk is full, and resume when it has space.
+        """Stop taking tasks while the disk is full, and resume when it has space.
 
         It checks every ROOM_SECONDS, because a file system sends no event when another program fills or frees it. A
         check is one system call. A write that fails between two checks fails its own step.
@@ -351,7 +351,7 @@ class Executor(Component):
 
 
 def _nothing() -> None:
-    """Release nothing: for a task that is worked on without a slot."""
+    """Release nothing: for a task that holds no slot."""
 
 
 class Holdings:
@@ -362,14 +362,14 @@ class Holdings:
         self._last: dict[int, int] = {}
 
     def begin_behind(self, after: Mapping[int, int]) -> None:
-        """Set the sequences that the previous process has read."""
+        """Set the positions that the previous process has read."""
         self._last = dict(after)
 
     def __iter__(self) -> Iterator[Held]:
         return iter(list(self._held.values()))
 
     def take_in(self, stored: StoredCommit) -> Held | None:
-        """Apply a commit, and return its task; None for a forgotten one."""
+        """Apply a commit and return its task; None for a forgotten one."""
         commit = stored.commit
         partition = commit.address.partition
         self._last[partition] = max(self._last.get(partition, 0), stored.position.sequence)
@@ -436,9 +436,9 @@ def make_executor(
 
 
 def host_rules(settings: Settings, place: ExecutorPlace) -> HostRules:
-    """Return how host tasks run here, according to the settings.
+    """Return the rules for host tasks from the settings.
 
-    Raises BadRequestError for a writable place that contains files of the service, or lies among them: a task could
+    Raises BadRequestError for a writable place that contains, or lies in, files of the service: a task could
     rename the folder that is empty in its sandbox, and the next task would find it by its new name.
     """
     offered = settings.executor

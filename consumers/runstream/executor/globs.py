@@ -43,7 +43,7 @@ class Glob:
         return self._selected.fullmatch(_bytes(path)) is not None
 
     def goes_on(self, path: str) -> bool:
-        """Return whether the pattern may select something below this path."""
+        """Return whether the pattern may select a path below this one."""
         return self._above.fullmatch(_bytes(path)) is not None
 
 
@@ -77,7 +77,7 @@ def _above(elements: Sequence[str]) -> str:
 
 
 def _elements(pattern: str, whole: str) -> list[str]:
-    """Return the elements of a pattern: `./dist//x/` is `dist/x`, `a/**/**` is `a/**`, and `.` is all."""
+    """Return the elements of a pattern: `./dist//x/` is `dist/x`, `a/**/**` is `a/**`, and `.` selects all."""
     cuts = [at for at, letter in _plain(pattern) if letter == "/"]
     split = (pattern[a + 1 : b] for a, b in zip([-1, *cuts], [*cuts, len(pattern)], strict=True))
     elements: list[str] = []
@@ -87,12 +87,12 @@ def _elements(pattern: str, whole: str) -> list[str]:
     if ".." in elements:
         raise _malformed(whole, "it leads out of source_dir by '..'")
     if pattern.startswith("/"):
-        return ["/", *elements]  # no relative path begins so: it selects nothing
+        return ["/", *elements]  # no relative path begins with `/`: the pattern selects nothing
     return elements or [_ANY if pattern else ""]
 
 
 def _expand(pattern: str, whole: str) -> Iterator[str]:
-    """Yield the patterns without braces that this one stands for."""
+    """Yield the brace-free patterns that this one stands for."""
     opening = next((at for at, letter in _plain(pattern) if letter == "{"), None)
     if opening is None:
         yield pattern
@@ -118,7 +118,7 @@ def _expand(pattern: str, whole: str) -> Iterator[str]:
 
 
 def _plain(pattern: str) -> Iterator[tuple[int, str]]:
-    """Yield the characters that are neither escaped nor in a class, with their positions."""
+    """Yield the characters outside escapes and classes, with their positions."""
     at = 0
     while at < len(pattern):
         letter = pattern[at]
@@ -133,7 +133,7 @@ def _plain(pattern: str) -> Iterator[tuple[int, str]]:
 
 
 def _class_end(pattern: str, at: int) -> int:
-    """Return the position behind the `]` of the class that begins here; -1 without one."""
+    """Return the position after the `]` of the class that begins here; -1 without one."""
     inside = at + 1
     if pattern[inside : inside + 1] in ("^", "!"):
         inside += 1
@@ -149,7 +149,7 @@ def _class_end(pattern: str, at: int) -> int:
 
 
 def _translate(element: str, whole: str) -> str:
-    """Return the RE2 expression of one element; `**` stays."""
+    """Translate one element into an RE2 expression; leave `**` as it is."""
     if element == _ANY:
         return _ANY
     expression, at = [], 0

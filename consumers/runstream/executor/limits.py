@@ -22,16 +22,16 @@ _NAMESPACED_COUNTS = (5, 14)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Each 0 for no limit."""
+    """The resource limits of a task; 0 for no limit."""
 
     processes: int = 0
-    """Of one task, threads counted."""
+    """Maximum number of processes and threads of a task."""
     open_files: int = 0
-    """Of each process."""
+    """Maximum number of open files of a process."""
     file_bytes: int = 0
-    """Of each file."""
+    """Maximum size of a file, in bytes."""
     memory_bytes: int = 0
-    """Of all processes of a task together."""
+    """Maximum memory of all processes of a task together, in bytes."""
 
     def resources(self, *, sandboxed: bool) -> tuple[tuple[str, int], ...]:
         """Return the resource limits of the task's processes, by their name in `resource`."""
@@ -73,7 +73,7 @@ class ControlGroups:
     def remove(self) -> None:
         """Remove the parent, once no task has a group."""
         if self.parent is not None:
-            with contextlib.suppress(OSError):  # A group is left; the next start of the executor removes it.
+            with contextlib.suppress(OSError):  # The group is still in use; the next start of the executor removes it.
                 self.parent.rmdir()
 
     def group(self, limits: Limits) -> ControlGroup | None:
@@ -102,7 +102,7 @@ class ControlGroup:
     path: Path
 
     def kill(self) -> bool:
-        """Kill all processes in it at once; return whether the kernel can."""
+        """Kill all processes of the group at once; return False if the kernel does not support it."""
         try:
             (self.path / "cgroup.kill").write_text("1")
         except OSError:  # before Linux 5.14
@@ -110,7 +110,7 @@ class ControlGroup:
         return True
 
     def out_of_memory(self) -> bool:
-        """Return whether a process was killed because the task's memory was used up."""
+        """Return whether the kernel killed a process because the task had used up its memory."""
         try:
             events = dict(line.split() for line in (self.path / "memory.events").read_text().splitlines())
         except (OSError, ValueError):
@@ -118,13 +118,13 @@ class ControlGroup:
         return int(events.get("oom_kill", 0)) > 0
 
     def remove(self) -> None:
-        """Remove it; it is empty."""
+        """Remove the empty group."""
         with contextlib.suppress(OSError):  # A process is still exiting; the group is harmless.
             self.path.rmdir()
 
 
 def control_groups(name: str) -> ControlGroups:
-    """Find the cgroup below this process's own in which it can create groups; `name` is the parent of all tasks'
+    """Find the cgroup below this process's own in which it can create groups; `name` is the parent of all task
     groups."""
     mount = _cgroup2()
     if mount is None:

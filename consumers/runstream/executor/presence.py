@@ -1,5 +1,7 @@
-"""The executor's registration, an event when its offer has changed, and its liveness, a lease.  After a lost lease,
-schedulers may already consider the executor lost: it ends its tasks at once, and then registers again.
+"""The executor's registration, written when its offer has changed, and its lease, which shows that it is alive.
+
+After a lost lease schedulers may already have declared the executor lost, so it ends its tasks at once and then
+registers again.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class HeldLease(Protocol):
 
     @property
     def trusted(self) -> bool:
-        """True while others cannot yet declare it ended."""
+        """True while no other process can consider the lease expired."""
         ...
 
     def touch(self) -> None:
@@ -105,7 +107,7 @@ class Presence:
             "allow_pod": runner.allow_pod,
             "active_tasks_limit": settings.active_tasks_limit,
         }
-        """What both the registration and each offer say."""
+        """Fields common to the registration and each offer."""
 
     def _offered(self) -> dict[str, Any]:
         # Only the runner's setup shows whether there can be the sandbox that is required.

@@ -97,7 +97,7 @@ class ProcessTree:
             self._handle = -1
 
     def recall(self, living: Container[int]) -> None:
-        """Know the sessions that were recorded, except those of living agents, which may serve other tasks by now."""
+        """Load the recorded sessions, except those of living agents, which may serve other tasks by now."""
         with contextlib.suppress(FileNotFoundError):  # The executor died before it had recorded one.
             for line in self._record.read_text().splitlines():
                 boot, _, rest = line.partition(" ")
@@ -129,7 +129,7 @@ class ProcessTree:
         return [process for process in found.values() if self._agent is None or process.pid != self._agent.pid]
 
     def _is_childless(self) -> bool:
-        """Return whether the agent has no child, and so the task no process; False if the kernel does not say."""
+        """Return whether the agent has no child, and so the task no process; False if the kernel cannot tell."""
         if self._agent is None:
             return False
         try:
@@ -138,16 +138,16 @@ class ProcessTree:
             return False
 
     async def end(self, grace_seconds: float) -> bool:
-        """End all processes; return False when there was none, as far as the agent's children say.
+        """End all processes; return False if the agent had no children.
 
-        Raises InternalError for one that cannot be killed.
+        Raises InternalError for a process that cannot be killed.
         """
         # A thread costs more than asking for the children; most tasks leave none.
         childless = self._is_childless()
         if not childless and grace_seconds > 0 and (members := await asyncio.to_thread(self.members)):
             await _end(members, signal.SIGTERM, grace_seconds)
         if self._handle >= 0:
-            if await _killed(self._handle):  # The kernel has killed all others before.
+            if await _killed(self._handle):  # Killing the first process makes the kernel kill all others.
                 return not childless
         elif childless:
             return False
@@ -160,7 +160,7 @@ class ProcessTree:
             await _end(members, signal.SIGKILL, _KILL_SECONDS)
             members = await asyncio.to_thread(self.members)
         if members and self._group is not None:
-            self._group.kill()  # the agent too, which knows how the command ended
+            self._group.kill()  # including the agent, which knows how the command ended
             members = await asyncio.to_thread(self.members)
         for _ in range(_KILL_ROUNDS):
             if not members:

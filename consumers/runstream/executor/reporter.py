@@ -191,7 +191,7 @@ class Reporter:
         self._changed(self.known.task)
 
     async def _until_there(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of a call to the log, which is repeated until the log can be reached."""
+        """Call the log repeatedly until it can be reached; return its answer."""
         task = self.known.task.id
 
         def note(error: RunstreamError, _: float) -> None:

@@ -1,8 +1,8 @@
-"""Runs the steps of one task in a pod of a driver, and clears up what an earlier process of this executor left.
+"""Runs the steps of one task in a pod of a driver, and cleans up after an earlier process of this executor.
 
-Setup, steps in order, the end of the task's processes, its logs (rules step-1 to step-5). The first step that does not
-succeed ends the task. When the task has to end, its pod is ended; a step that is no command of the pod is cancelled.
-Logs become objects in groups, and a store that is away is tried again for a while.
+A task is its setup, its steps in order, the end of its processes, and the upload of its logs (rules step-1 to step-5).
+The first step that fails ends the task. Ending a task ends its pod; a step that runs outside the pod is cancelled. Logs
+are uploaded in groups, with retries for a limited time while the object storage is unavailable.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ log = structlog.get_logger()
 
 
 def cut_off(path: Path, task: ExecutorTask, step: int | None) -> None:
-    """Mark the log of a step that did not end, once; a disk that is full takes no mark."""
+    """Mark the log of an unfinished step as cut off, once; skip the mark if the disk is full."""
     state = task.setup_step if step is None else task.steps[step]
     mark = f"{CUT_OFF}\n".encode()
     ended = state.end_time is not None and not (task.lost and state.end_time == task.end_time)
@@ -73,10 +73,10 @@ def cut_off(path: Path, task: ExecutorTask, step: int | None) -> None:
 
 
 class PodRunner:
-    """Runs jobs with a driver."""
+    """A runner that uses a driver."""
 
     def __init__(self, around: Surroundings, tasks: Path) -> None:
-        """`tasks` is the folder of the tasks' folders."""
+        """`tasks` is the directory with one folder for each task."""
         self.allow_host = around.driver.allow_host
         self.allow_pod = around.driver.allow_pod
         self._around = around
@@ -89,25 +89,25 @@ class PodRunner:
 
     @property
     def sandbox(self) -> str:
-        """How tasks are kept apart from the machine."""
+        """How tasks are isolated from the machine."""
         return self._around.driver.sandbox
 
     async def close(self) -> None:
-        """Let the driver go."""
+        """Close the driver."""
         await self._around.driver.close()
 
     async def run(self, job: Job) -> Ended:
-        """Run the task to its end."""
+        """Run the task until it ends."""
         return await PodTask(job, self._folder(job.task.id), self._around).run()
 
     def kept(self, task_id: str) -> bool:
-        """Whether the task's folder is there."""
+        """Return whether the task's folder exists."""
         return self._folder(task_id).root.exists()
 
     async def recover(self, job: Job) -> Ended:
-        """End what is left of a task; store those of its logs that are here, and say that the others are lost.
+        """End the task's leftover processes; store the logs that are on this machine, and report the others as lost.
 
-        A step may have begun just before the executor was killed, when the log did not know it yet.
+        A step may have begun just before the executor was killed, before its event reached the log.
         """
         folder = self._folder(job.task.id)
         await self._around.driver.end_leftover(job.task.id, folder)
@@ -123,7 +123,8 @@ class PodRunner:
         return Ended(tuple(lost), task.clean)
 
     def _found(self, job: Job, folder: TaskFolder) -> list[ExecutorTaskLogLost]:
-        """Report the steps of which only their logs here tell; what has to be done about these logs."""
+        """Report the steps that only their local logs show to have begun; return how each log is to be reported if
+        lost."""
         unknown = [
             index for index, step in enumerate(job.task.steps) if step.start_time is None and folder.log(index).exists()
         ]
@@ -135,9 +136,9 @@ class PodRunner:
         return [ExecutorTaskLogLost(index) for index in unknown]
 
     async def sweep(self, kept: frozenset[str]) -> None:
-        """End the processes of all tasks that have a folder; remove the folders of those that are not kept.
+        """End the leftover processes of all tasks with a folder; remove the folders of tasks that are not `kept`.
 
-        Nothing that is left here stops a start: it is named in a warning.
+        A failure is logged as a warning and does not prevent the start.
         """
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread(self._tasks)
@@ -145,14 +146,14 @@ class PodRunner:
             folder = TaskFolder(path)
             try:
                 await self._around.driver.end_leftover(path.name, folder)
-            except Exception:  # one task's leftovers are no reason not to start
+            except Exception:  # the leftovers of one task must not prevent the start
                 log.exception(f"processes of task {path.name} may be left", action="leftover_not_ended", task=path.name)
             if path.name not in kept:
                 await asyncio.to_thread(folder.remove)
         await asyncio.to_thread(self._remove_set_aside)
 
     def _remove_set_aside(self) -> None:
-        """Try again to remove what could not be removed earlier; say what still cannot."""
+        """Retry removing the files that could not be removed earlier; log a warning for those that remain."""
         aside = TaskFolder(self._tasks / "any").aside
         for path in aside.iterdir() if aside.is_dir() else ():
             problems = remove_tree(path)
@@ -172,31 +173,31 @@ T = TypeVar("T")
 
 SETUP_SECONDS = 300.0
 LEFTOVER_GRACE_SECONDS = 1.0
-"""What a task that has ended by itself left running is given to end."""
+"""Grace period for processes that a task has left running when its steps are done, in seconds."""
 _CANCEL_SECONDS = 1.0
 _NOT_AVAILABLE = frozenset({"save_cache", "restore_cache"})
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all tasks of an executor share."""
+    """The context shared by all tasks of an executor."""
 
     driver: Driver
     log: Log
     objects: ObjectStorage
     live: LiveLogs | None
-    """Without it logs cannot be followed while steps run."""
+    """None if logs cannot be followed while steps run."""
     specs: Specs
     spare: SpareRoom
     stop_grace_seconds: float
     step_log_bytes: int = 0
-    """Of the log of one step; 0 for no limit."""
+    """Limit of a step's log; 0 for no limit."""
     task_disk_bytes: int = 0
-    """Of the files of one task; 0 for no limit."""
+    """Limit of a task's files; 0 for no limit."""
 
 
 class PodTask:
-    """One job while it runs."""
+    """A running job."""
 
     def __init__(self, job: Job, folder: TaskFolder, around: Surroundings) -> None:
         self.settling = Settling(around.objects, folder, job)
@@ -205,14 +206,14 @@ class PodTask:
         self._around = around
         self._pod: Pod | None = None
         self._told: asyncio.Future[Any]
-        """Done when the task is to end; while it runs."""
+        """Done when the task must end; set while it runs."""
         self._error = ""
         self._masking = Masking()
         self._warnings: tuple[str, ...] = ()
-        """Of the archive that was stored last."""
+        """Warnings of the archive stored last."""
 
     async def run(self) -> Ended:
-        """Run it to its end."""
+        """Run the job until it ends."""
         job = self._job
         told = self._told = asyncio.ensure_future(job.ending.told.wait())
         with span_from(job.trace, "task", {"task": job.task.task, "run": job.task.run_id}):
@@ -220,7 +221,7 @@ class PodTask:
                 spec = await self._setup()
                 success = spec is not None and await self._run_steps(spec)
             finally:
-                storing = asyncio.ensure_future(self.settling.finish())  # beside the end of what was left running
+                storing = asyncio.ensure_future(self.settling.finish())  # while leftover processes are ended
                 try:
                     await self._end_pod()
                     await storing
@@ -230,7 +231,7 @@ class PodTask:
         return Ended(self._finished(success), self.clean)
 
     async def clean(self) -> None:
-        """Store what is not stored yet; remove what the task left on this machine."""
+        """Upload the remaining logs, then remove the task's files from this machine."""
         await self.settling.persevere()
         if self._around.live is not None:
             await self._around.live.forget(self._job.task.id)
@@ -300,7 +301,7 @@ class PodTask:
                 timer.cancel()
 
     def _time_out(self) -> None:
-        """End the task by this machine's monotonic clock; a scheduler's timer ends it where this machine hangs."""
+        """End the task by this machine's monotonic clock; a scheduler's timer ends it if this machine hangs."""
         if not self._job.ending.told.is_set():
             self._job.report(ExecutorTaskTimedOut())
             self._job.ending.tell(Reason.TIMEOUT)
@@ -333,7 +334,7 @@ class PodTask:
             limits.close()
         if ending.told.is_set():
             status = None
-            if ending.reason not in STEP_LIMITS:  # the step has said it already
+            if ending.reason not in STEP_LIMITS:  # the step's log already says why
                 log.line(f"The task was ended: {ending.reason}.")
         log.close()
         if log.missing:
@@ -347,13 +348,13 @@ class PodTask:
         return success
 
     def _disk_full(self) -> None:
-        """A log that cannot be written fails the step; a task is not to go on unseen."""
+        """Fail the step if its log cannot be written: a task must not continue without its log."""
         if not self._job.ending.told.is_set():
             self._error = "disk full: the log cannot be written to its end"
             self._job.ending.tell(Reason.DISK_FULL)
 
     def _passed(self, index: int, step: Step, limit: Limit, log: StepLog) -> None:
-        """End the task because of its step, unless it is being ended already."""
+        """End the task because a step has exceeded a limit, unless it is ending already."""
         ending = self._job.ending
         if not ending.told.is_set():
             log.line(f"The step is ended: {said(limit, step)}.")
@@ -382,7 +383,8 @@ class PodTask:
                 raise InternalError(f"step type {step.type} is not available yet", code="stepNotAvailable")
 
     async def _until_told(self, work: Coroutine[None, None, T]) -> T:
-        """What `work` gives. When the task is to end, the pod is ended; StoppedError if that does not end `work`."""
+        """Return the result of `work`. When the task must end, end its pod; raise StoppedError if `work` does not
+        end then."""
         ending = self._job.ending
         task = asyncio.ensure_future(work)
         either: set[asyncio.Future[Any]] = {task, self._told}
@@ -417,7 +419,7 @@ class PodTask:
         )
 
     def _end_logs(self, begin: int, end: int) -> None:
-        """Tell those who follow steps that will never run; the log of one that ran has ended already."""
+        """End the live logs of steps that will never run, for readers that follow them."""
         if self._around.live is not None:
             for step in range(begin, end):
                 if not self._folder.log(step).exists():
@@ -425,7 +427,7 @@ class PodTask:
 
 
 def _said(failure: BaseException) -> str:
-    """A failure for people; some of Python's say nothing."""
+    """Return the text of a failure; some Python exceptions have none."""
     if isinstance(failure, TimeoutError):
         return f"it took longer than {SETUP_SECONDS:.0f} seconds"
     if is_full(failure):
@@ -438,11 +440,11 @@ GATHER_SECONDS = 0.2
 _TRIES = 3
 _BACKOFF = Backoff(0.2, 30.0)
 GIVE_UP_SECONDS = 600.0
-"""How long after a task's end its logs are tried to be stored."""
+"""Maximum time for uploading logs after the end of a task, in seconds."""
 
 
 class Settling:
-    """Stores the logs of one task."""
+    """The log upload of one task."""
 
     def __init__(self, objects: ObjectStorage, folder: TaskFolder, job: Job) -> None:
         self._objects = objects
@@ -454,17 +456,17 @@ class Settling:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing waits."""
+        """True once no log is pending."""
         return not self._waiting
 
     def add(self, step: int | None) -> None:
-        """The log of a step is complete; it is stored soon."""
+        """Schedule the upload of a step's complete log."""
         self._waiting.append(step)
         if self._gathering is None:
             self._gathering = asyncio.create_task(self._gather())
 
     async def finish(self) -> None:
-        """Store what waits now, with a few tries; what was not stored still waits."""
+        """Upload the pending logs, with a few attempts; those that fail stay pending."""
         if self._gathering is not None:
             self._gathering.cancel()
         for delay in islice(_BACKOFF.delays(), _TRIES - 1):
@@ -474,7 +476,7 @@ class Settling:
         await self._store()
 
     async def persevere(self) -> None:
-        """Go on until everything is stored, or is given up as lost."""
+        """Retry until all logs are uploaded; report those still pending at the end as lost."""
         try:
             async with asyncio.timeout(GIVE_UP_SECONDS):
                 for delay in _BACKOFF.delays():
@@ -486,7 +488,7 @@ class Settling:
             self._waiting = []
 
     def lose(self, steps: list[int | None]) -> None:
-        """Say that these logs are lost."""
+        """Report these logs as lost."""
         for step in steps:
             self._job.report(ExecutorTaskLogLost(step))
 
@@ -496,7 +498,7 @@ class Settling:
         await self._store()
 
     async def _store(self) -> bool:
-        """Whether nothing waits any more."""
+        """Upload the pending logs; return True once none is pending."""
         async with self._storing:
             steps = self._waiting
             if not steps:
@@ -525,17 +527,17 @@ _SECOND = 1_000_000_000
 
 
 def said(limit: Limit, step: Step) -> str:
-    """What a step did when it passed a limit of its own, for people."""
+    """Describe how a step exceeded one of its limits."""
     if limit == "timeout":
         return f"it took longer than {format_duration(step.step_timeout_interval)}"
     return f"it wrote nothing for {format_duration(step.no_output_timeout)}"
 
 
 class StepLimits:
-    """Watches one step from now on. `close` when it has ended."""
+    """The time limits of one running step. `close` it when the step has ended."""
 
     def __init__(self, step: Step, passed: Callable[[Limit], None]) -> None:
-        """`passed` is called at most once."""
+        """Call `passed` at most once, when a limit is exceeded."""
         self._loop = asyncio.get_running_loop()
         self._passed = passed
         self._silence = step.no_output_timeout / _SECOND
@@ -548,16 +550,16 @@ class StepLimits:
             self._listen()
 
     def heard(self) -> None:
-        """The step wrote something."""
+        """Record that the step has written output."""
         self._heard_at = self._loop.time()
 
     def close(self) -> None:
-        """It has ended."""
+        """Cancel the timers."""
         while self._timers:
             self._timers.popitem()[1].cancel()
 
     def _listen(self) -> None:
-        """Set the timer anew only when it ends: a step may write many times a second."""
+        """Re-arm the timer only when it fires, because a step may write many times a second."""
         due = self._heard_at + self._silence
         if self._loop.time() >= due:
             self._over("no_output")

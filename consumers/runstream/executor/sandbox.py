@@ -1,8 +1,8 @@
-"""What a sandboxed task may see of this machine, and whether there can be sandboxes here.
+"""The places of this machine that a sandboxed task sees.
 
-A sandbox has the system's directories, read-only, and the task's own home and /tmp; nothing else of the machine is
-there: no homes, no /run with its sockets, no /var, no other tasks, nothing of the service. Settings list more places.
-`runstream.executor.spawner.namespaces` makes it, `docs/explanation/sandbox.md` explains it.
+A sandbox has the system's directories, read-only, and the task's own home and /tmp. Everything else of the machine is
+missing: homes, /run with its sockets, /var, other tasks, all files of the service. Settings add more places.
+`runstream.executor.spawner.namespaces` creates the sandbox, `docs/explanation/sandbox.md` explains it.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ SYSTEM_PLACES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
 HOME = "/home/runstream"
 """The home of every sandboxed task."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108
-"""The folder in every sandbox whose files are in memory."""
+"""The directory of every sandbox whose files are in memory."""
 USER_NAME = "runstream"
 INSIDE_UID = 1000
 RESERVED_PLACES = ("/", "/home", HOME, "/tmp", "/proc", "/dev", "/sys")  # noqa: S108
-"""What cannot be listed: a sandbox has its own."""
+"""Places that settings cannot add: every sandbox has its own."""
 
 _RESOLVER = Path("/etc/resolv.conf")
 _FIRST_UID, _UIDS = 1_900_000_000, 100_000_000
-"""User ids that no distribution and no container engine gives out."""
+"""User ids that no distribution and no container engine assigns."""
 _SMALL_FIRST_UID, _SMALL_UIDS = 52_000, 8_000
 """The same where only 16 bits are mapped, as in many containers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visible:
-    """What the sandboxes of an executor have in common."""
+    """The places common to the sandboxes of an executor."""
 
     readonly: tuple[str, ...] = ()
-    """Places of the machine beside the system's."""
+    """Places of the machine in addition to the system's."""
     writable: tuple[str, ...] = ()
     hidden: tuple[Path, ...] = ()
-    """What no task may see: nothing of it is there, wherever it lies."""
+    """Places that no task may see, even inside a visible one."""
     network: bool = True
 
     def sandbox(self, folder: TaskFolder, user: User, accounts: Sequence[tuple[str, str]]) -> plan.Sandbox:
-        """Return the sandbox of one task, whose processes are this user's on the machine."""
+        """Return the sandbox of a task whose processes run as `user` on the machine."""
         readonly = (*SYSTEM_PLACES, *self.readonly)
         visible = (*readonly, *self.writable)
         return plan.Sandbox(
@@ -65,7 +65,7 @@ class Visible:
         )
 
     def lists(self, path: Path) -> bool:
-        """Whether a place is one that every sandbox has, links resolved."""
+        """Return whether a place is in every sandbox, after resolving links."""
         real = path.resolve()
         if any(real.is_relative_to(hidden.resolve()) for hidden in self.hidden):
             return False
@@ -73,7 +73,7 @@ class Visible:
         return any(real.is_relative_to(Path(place).resolve()) for place in places)
 
     def require_visible(self, path: Path) -> None:
-        """Raises BadRequestError for a path that lies in a hidden place, or contains one, links resolved."""
+        """Raise BadRequestError if a path lies in, or contains, a hidden place, after resolving links."""
         real = path.resolve()
         for hidden in (place.resolve() for place in self.hidden):
             if real == hidden or hidden in real.parents or real in hidden.parents:
@@ -85,7 +85,7 @@ class Visible:
 
 
 def task_user(task_id: str) -> User:
-    """Return whose processes a sandboxed task's are: the executor's user, or one of its own if that is root."""
+    """Return the user of a sandboxed task's processes: the executor's, or one of the task's own if that is root."""
     if os.geteuid() != 0:
         return User(os.geteuid(), os.getegid())
     mapped = sum(int(line.split()[2]) for line in Path("/proc/self/uid_map").read_text().splitlines())
@@ -95,9 +95,9 @@ def task_user(task_id: str) -> User:
 
 
 def accounts(folder: Path) -> tuple[tuple[str, str], ...]:
-    """Write the account files of sandboxes to a folder: the machine's, with the task's user in them.
+    """Write the account files of sandboxes to a folder: copies of the machine's, with the task's user added.
 
-    Return each path inside with the file that is there; only for those that the machine has.
+    Return pairs of a path in the sandbox and the file to show there, for each account file that the machine has.
     """
     lines = {
         "passwd": f"{USER_NAME}:x:{INSIDE_UID}:{INSIDE_UID}:Runstream task:{HOME}:/bin/sh",
@@ -120,7 +120,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _resolver(visible: Iterable[str]) -> tuple[str, ...]:
-    """Return the file that /etc/resolv.conf links to, where that is not visible anyway."""
+    """Return the file that /etc/resolv.conf links to, unless it is visible anyway."""
     real = _RESOLVER.resolve()
     return (str(real),) if real.is_file() and not _lies_in(str(real), visible) else ()
 
@@ -130,5 +130,5 @@ def _lies_in(path: str, places: Iterable[str]) -> bool:
 
 
 def _outermost(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Return those that do not lie in another one."""
+    """Return the paths that do not lie in another one."""
     return tuple(dict.fromkeys(path for path in paths if not any(other in path.parents for other in paths)))

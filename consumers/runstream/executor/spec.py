@@ -1,7 +1,8 @@
-"""What an executor has to know of a task: its spec, made from the run config, and its processes' environment.
+"""The spec of a task, made from its run config, and the environment of its processes.
 
-A spec is made when the task is taken up, and stored nowhere. Run configs are read from the log by their hash, and some
-are kept in memory. The log is waited for: a restart of NATS fails no task. Environments: rules step-8, step-10.
+A spec is made when the executor takes up the task, and is stored nowhere. Run configs are read from the log by their
+hash, and some are cached. A log that cannot be reached is retried: a restart of NATS fails no task. For environments
+see rules step-8 and step-10.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ _KEPT = 256
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceArchive:
-    """One archive that an ancestor may have left in the workspace."""
+    """An archive that an ancestor may have saved in the workspace."""
 
     task: str
     stored_id: str
-    """What names its stored archives: its id, or that of the attempt or the earlier run that made them."""
+    """The id under which the archive is stored: the task's, or that of the attempt or earlier run that saved it."""
     step: int
 
 
 @dataclass(frozen=True, slots=True)
 class GitCredentials:
-    """What git needs to reach the repository; empty where there is none."""
+    """The credentials for the repository; an absent one is empty."""
 
     username: str = ""
     password: str = ""
@@ -52,22 +53,22 @@ class GitCredentials:
 
 @dataclass(frozen=True, slots=True)
 class ExecutorTaskSpec:
-    """What is to be done."""
+    """The instructions for an executor task."""
 
     task: RunConfigTask
     environment: dict[str, str] = field(repr=False)
     step_environments: tuple[dict[str, str], ...] = field(repr=False)
-    """What each step adds to it."""
+    """Variables that each step adds to the task's environment."""
     git_credentials: GitCredentials = field(repr=False)
-    """For the clone step alone."""
+    """Only for the clone step."""
     secrets: frozenset[str] = field(repr=False)
-    """Every text among all these that was sealed."""
+    """All secret texts in these fields."""
     workspace: tuple[WorkspaceArchive, ...]
-    """Those of all ancestors by level and name, each one's in the order of its steps (rule step-18)."""
+    """Archives of all ancestors by level and name, those of one ancestor in the order of its steps (rule step-18)."""
 
 
 class Specs:
-    """Generates specs."""
+    """A factory of specs."""
 
     def __init__(self, log: Log, keyring: Keyring) -> None:
         """`keyring` opens the secrets of tasks."""
@@ -76,9 +77,9 @@ class Specs:
         self._configs: LRUCache[str, RunConfig] = LRUCache(_KEPT)
 
     async def spec(self, task: ExecutorTask, partition: int) -> ExecutorTaskSpec:
-        """The spec of an assigned task.
+        """Make the spec of an assigned task.
 
-        Raises InternalError when its run config is not in the log, or a secret of it cannot be opened.
+        Raises InternalError when its run config is not in the log, or one of its secrets cannot be opened.
         """
         config = await self._config(task.run_config, partition)
         own = config.tasks.get(task.task)
@@ -120,7 +121,7 @@ class Specs:
 
 
 def workspace_of(config: RunConfig, own: RunConfigTask, task: ExecutorTask) -> tuple[WorkspaceArchive, ...]:
-    """The archives that all ancestors of a task may have made, and where they are."""
+    """Return the archives that the ancestors of a task may have saved."""
     parents = (config.tasks[name] for name in ancestors_of(config.tasks, own.name))
     return tuple(
         WorkspaceArchive(parent.name, task.workspaces.get(parent.name, run_task_id(task.run_id, parent.name)), index)
@@ -138,9 +139,9 @@ _FALLBACK_LOCALE = "C.UTF-8"
 
 
 def inherited(environment: Mapping[str, str], patterns: Sequence[str] = (), own: Path | None = None) -> dict[str, str]:
-    """Return what a host task gets of the executor's environment: a short list, and what the patterns name.
+    """Return the variables that a host task inherits from the executor: a short list, and those that match a pattern.
 
-    `own` is the virtual environment that the service runs in: its programs are not the task's.
+    `own` is the virtual environment that the service runs in; its programs are not on the task's PATH.
     """
     kept = {
         name: value
@@ -157,7 +158,7 @@ def inherited(environment: Mapping[str, str], patterns: Sequence[str] = (), own:
 
 
 def own_virtual_environment() -> Path | None:
-    """Return the virtual environment of this process, if it runs in one."""
+    """Return the virtual environment of this process; None outside one."""
     return Path(sys.prefix) if sys.prefix != sys.base_prefix else None
 
 
@@ -173,11 +174,11 @@ _NOBODY_TYPES = {
     "LESS": "-FRXE",
     "GIT_TERMINAL_PROMPT": "0",
 }
-"""Pagers that do not wait; editors that fail, so that git says what to write instead; no questions by git."""
+"""Pagers that do not wait, editors that fail (git then names the option to use instead), no questions by git."""
 
 
 def for_terminal(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a command that has a terminal, on which nobody types."""
+    """Return the environment for a command with a terminal that never gets input."""
     return {"TERM": _TERMINAL, **_NOBODY_TYPES, **environment}
 
 
@@ -191,10 +192,11 @@ _PRIVATE_KEYS = frozenset({"AGOLA_SSHPRIVKEY", "RUNSTREAM_SSHPRIVKEY"})
 def task_environment(
     own: Mapping[str, str], static: Mapping[str, str], of_run: Mapping[str, str], counter: int, attempt: int
 ) -> dict[str, str]:
-    """The task's environment: its own, then the static one, the run's, and the numbers of the run and of the attempt.
+    """Merge the task's environment: its own variables, then the static ones, the run's, and the counters of run and
+    attempt.
 
-    Each name that begins with AGOLA_ is also given as RUNSTREAM_, unless that is set itself. A task may bring the
-    credentials for git that its project does not have, under either name.
+    Each AGOLA_ variable also gets a RUNSTREAM_ name, unless that is set. A task may supply git credentials that its
+    project lacks, under either name.
     """
     numbers = {"RUN_COUNTER": str(counter), "TASK_ATTEMPT": str(attempt)}
     ours = {f"{prefix}_{name}": number for name, number in numbers.items() for prefix in ("AGOLA", "RUNSTREAM")}
@@ -209,9 +211,9 @@ def task_environment(
 
 
 def for_steps(environment: Mapping[str, str], secrets: Container[str]) -> dict[str, str]:
-    """Return the task's environment without the credentials for git, which are the clone step's alone.
+    """Return the task's environment without the git credentials, which only the clone step gets.
 
-    A private key that is no secret stays: its variable is one that every task has.
+    A private key that is not a secret stays: it is a variable like any other.
     """
     return {
         name: "" if name in _PRIVATE_KEYS and text in secrets else text
@@ -221,12 +223,12 @@ def for_steps(environment: Mapping[str, str], secrets: Container[str]) -> dict[s
 
 
 def placed(home: str, tmp: str, user: str) -> dict[str, str]:
-    """Return what belongs to the task's place: its home, its temporary folder, its user and shell."""
+    """Return the variables for the task's location: its home, temporary folder, user and shell."""
     return {"HOME": home, "TMPDIR": tmp, "USER": user, "LOGNAME": user, "SHELL": "/bin/sh"}
 
 
 def marked(environment: Mapping[str, str], mark: str) -> dict[str, str]:
-    """The environment with the mark by which the task's processes are found; nothing can replace it."""
+    """Add the mark by which the task's processes are found; no variable of the task can replace it."""
     return {**environment, MARK: mark}
 
 
@@ -238,7 +240,8 @@ log = structlog.get_logger()
 
 
 async def asked(ask: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECONDS) -> T:
-    """What the log answers; while it cannot be reached it is asked again. Raises InternalError after that long."""
+    """Call the log until it can be reached, for at most `seconds`; return its answer. Raises InternalError after
+    that."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
 

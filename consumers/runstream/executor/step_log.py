@@ -1,7 +1,7 @@
-"""What a step writes: to a file on the executor, which becomes the stored log, and to the live log.
+"""The output of a step: written to a local file, which becomes the stored log, and to the live log.
 
-Much output at once is masked in a thread, in its order. What waits for that is bounded: beyond it, the event loop
-masks it itself, so a step cannot write faster than its log is masked.
+Large output is masked in a thread, in order. The queue for the thread is bounded: when it is full, the event loop masks
+the output itself, so a step cannot write faster than its log is masked.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from runstream.steplogs.live import LiveLog
 log = structlog.get_logger()
 
 _INLINE_BYTES = 8 << 10
-"""So much is masked at once: handing it to a thread would take longer."""
+"""Number of bytes masked in the event loop: handing them to a thread would take longer."""
 _WAITING_BYTES = 1 << 20
 
 
 def _nobody() -> None:
-    """Ignore that there was output."""
+    """Do nothing."""
 
 
 def _no_room() -> bool:
@@ -38,7 +38,7 @@ def _no_room() -> bool:
 
 
 class StepLog:
-    """The log of one step while it runs. Writing never fails the step."""
+    """The log of a running step. Writing never fails the step."""
 
     def __init__(
         self,
@@ -48,9 +48,9 @@ class StepLog:
         limit: int = 0,
         release_room: Callable[[], bool] = _no_room,
     ) -> None:
-        """Mask what `masking` says, and write at most `limit` bytes of output; 0 for no limit.
+        """Mask the secrets of `masking`, and write at most `limit` bytes of output; 0 for no limit.
 
-        `release_room` gives back disk blocks for the last line; it returns False when it has none.
+        `release_room` frees disk blocks for the last line; it returns False when it has none.
         """
         self._path = path
         self._masker = Masker(masking or Masking())
@@ -58,27 +58,27 @@ class StepLog:
         self._waiting_bytes = 0
         self._masked: deque[bytes] = deque()
         self._turn = threading.Lock()
-        """Held by the thread that masks and writes."""
+        """Held while masking and writing."""
         self._thread: asyncio.Future[None] | None = None
         self._live = live
         self._room = limit or sys.maxsize
         self._limit = limit
         self.heard: Callable[[], None] = _nobody
-        """Called for all output that is not ours."""
+        """Called for each chunk of the step's own output."""
         self._release_room = release_room
         self.missing = 0
-        """Bytes that could not be written, because the disk is full."""
+        """Number of bytes that could not be written because the disk is full."""
         self.full: Callable[[], object] = _nobody
         """Called once, in any thread, when the disk is full."""
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def hide(self, masking: Masking) -> None:
-        """Mask this from now on."""
+        """Mask these secrets from now on."""
         self._finish()
         self._masker = Masker(masking)
 
     def write(self, chunk: bytes) -> None:
-        """More output."""
+        """Append output of the step."""
         self.heard()
         if self._room > 0:
             kept = chunk[: self._room]
@@ -100,11 +100,12 @@ class StepLog:
     def _thread_ended(self, thread: asyncio.Future[None]) -> None:
         self._thread = None
         thread.result()
-        self._write_waiting()  # what came since the thread looked for the last time
+        self._write_waiting()  # output queued since the thread last looked
         self._publish()
 
     def _write_waiting(self) -> None:
-        """Mask and write what waits. In a thread, or in the event loop, which then waits for the thread's chunk."""
+        """Mask and write the queued output. Runs in a thread, or in the event loop, which then waits for the
+        thread's chunk."""
         with self._turn:
             while self._waiting:
                 chunk = self._waiting.popleft()
@@ -118,7 +119,7 @@ class StepLog:
         self._publish()
 
     def _publish(self) -> None:
-        """Hand on to the live log what is in the file; in the event loop."""
+        """Pass the written output on to the live log. Runs in the event loop."""
         while self._masked:
             chunk = self._masked.popleft()
             if self._live is not None:
@@ -152,7 +153,7 @@ class StepLog:
         text = f"\ndisk full: {counted(self.missing, 'byte')} of the log missing here\n".encode()
         begin = os.lseek(file, 0, os.SEEK_CUR)
         while True:
-            with contextlib.suppress(OSError):  # still no room
+            with contextlib.suppress(OSError):  # the disk is still full
                 if os.pwrite(file, text, begin) == len(text):
                     self._masked.append(text)
                     return
@@ -160,11 +161,11 @@ class StepLog:
                 return
 
     def line(self, text: str) -> None:
-        """A line of ours."""
+        """Append a line of Runstream's own."""
         self._take(f"{text}\n".encode())
 
     def close(self) -> None:
-        """The log is complete; a second close does nothing."""
+        """Complete the log; a second close does nothing."""
         self._finish()
         if self._file is not None and self.missing:
             self._say_missing(self._file)

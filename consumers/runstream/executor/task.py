@@ -1,7 +1,7 @@
-"""The life of one executor task here: started in the log, run, reported, forgotten; and why it may end early.
+"""The life of an executor task in this process: started in the log, run, reported, forgotten; and why it may end early.
 
-A `Job` is what a runner gets of a task, `Ended` what it gives back. `Ending` holds why a task has to end before its
-steps are done: the first reason stays.
+A `Job` is the input of a runner, `Ended` its result. `Ending` holds the reason why a task must end early; the first
+reason stays.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ log = structlog.get_logger()
 
 
 class Stage(StrEnum):
-    """What this process does about a task."""
+    """The stage of a task in this process."""
 
     SEEN = "seen"
-    """Read, but not looked at yet."""
+    """Read from the log, but not handled yet."""
     WAITING = "waiting"
     ACTIVE = "active"
-    """Taken up, whether it runs or is being cleared up."""
+    """Running, or being cleaned up."""
 
 
 @dataclass(slots=True)
 class Held:
-    """One task that is not forgotten."""
+    """A task that is not forgotten."""
 
     known: Known
     first: int
-    """The sequence of its assignment."""
+    """The sequence of the commit that assigned it."""
     stage: Stage = Stage.SEEN
     reporter: Reporter | None = None
 
@@ -65,7 +65,7 @@ class Held:
 
 
 class Execution:
-    """What this process does about one task."""
+    """The handling of one task by this process."""
 
     def __init__(self, held: Held, runner: Runner, log: Log, actor: str, clock: Clock) -> None:
         self.ending = Ending()
@@ -75,7 +75,7 @@ class Execution:
         self._reporter = held.reporter = Reporter(log, held.known, actor, clock, self.changed)
 
     def changed(self, task: ExecutorTask) -> None:
-        """Take note of a commit of the task by another writer."""
+        """Handle a commit of the task by another writer."""
         if task.lost:
             self.ending.tell(Reason.LOST)
         elif task.open and task.timedout:
@@ -84,7 +84,8 @@ class Execution:
             self.ending.tell(Reason.STOP)
 
     async def start(self, release: Callable[[], None]) -> None:
-        """Start the task if that is still to be done, and see it through; `release` when it no longer runs."""
+        """Start the task unless it has ended meanwhile, and run it to its end; call `release` when it no longer
+        runs."""
         try:
             started = await self._reporter.append(lambda task: decide_start(task, self._clock()))
             if not any(isinstance(event, ExecutorTaskStarted) for event in started):
@@ -95,7 +96,7 @@ class Execution:
         await self._see_off(ended)
 
     async def recover(self) -> None:
-        """See to a task that an earlier process of this executor left: it is not run again."""
+        """Clean up a task that an earlier process of this executor left; it is not run again."""
         await self._reporter.reload()
         task = self._held.known.task
         if task.open and task.start_time is None:
@@ -108,10 +109,10 @@ class Execution:
             await self._see_off(ended)
 
     async def fail(self, fault: BaseException) -> None:
-        """End a task in whose handling anything was raised: its processes, then the task in the log.
+        """End a task whose handling raised an exception: its processes first, then the task in the log.
 
-        The one guard of all that an executor does about a task. It tries until the log has taken the end, and says
-        nothing but plain text that every part can store.
+        This is the one guard for everything that an executor does for a task. It retries until the log has the end, and
+        reports only plain text, which every component can store.
         """
         error = fault_text(fault)
         ended = await self._cleared()
@@ -129,7 +130,7 @@ class Execution:
             await self._see_off(ended)
 
     async def _cleared(self) -> Ended | None:
-        """End what the task left on this machine, and store its logs; None when that fails too."""
+        """End the task's leftover processes and upload its logs; return None if that fails too."""
         try:
             ended = await self._runner.recover(self._job(self._held.known.task))
             for event in ended.events:
@@ -146,7 +147,7 @@ class Execution:
         return ended
 
     async def _abandon(self) -> None:
-        """End the task as failed, if it is running: the executor was restarted."""
+        """End a running task as failed: the executor was restarted."""
         await self._reporter.flush()
         await self._reporter.append(lambda task: decide_abandoned(task, self._clock()))
 
@@ -171,7 +172,7 @@ class StoppedError(InternalError):
 
 
 class Reason(StrEnum):
-    """Why a task is to end; the value is for people."""
+    """The reason why a task must end; the value is shown to users."""
 
     STOP = "it was asked to stop"
     TIMEOUT = "its time-out passed"
@@ -187,23 +188,23 @@ class Reason(StrEnum):
 
 
 STEP_LIMITS = frozenset({Reason.STEP_TIMEOUT, Reason.NO_OUTPUT})
-"""Of a step: its log says so already."""
+"""Limits of a step, whose log already says that it was exceeded."""
 _OF_THE_TASK = frozenset({Reason.STOP, Reason.TIMEOUT, Reason.DISK, Reason.DISK_FULL, *STEP_LIMITS})
 
 
 class Ending:
-    """Tells a running task, its waits and its threads that it is to end."""
+    """The signal to a running task and its threads that it must end."""
 
     def __init__(self) -> None:
         self.told = asyncio.Event()
         self.stopped = threading.Event()
-        """The same, for threads."""
+        """The same signal, for threads."""
         self.reason: Reason | None = None
         self.stop = False
-        """Whether a stop was requested, whatever else happened."""
+        """True once a stop was requested, even if there was another reason first."""
 
     def tell(self, reason: Reason) -> None:
-        """End the task."""
+        """Signal the task to end; the first reason stays."""
         self.stop = self.stop or reason is Reason.STOP
         if self.reason is None:
             self.reason = reason
@@ -211,34 +212,35 @@ class Ending:
         self.stopped.set()
 
     def grace(self, seconds: float) -> float:
-        """How long the task may take to end, when `seconds` is what it is usually given."""
+        """Return the grace period for this reason, given the usual one, in seconds."""
         if self.reason is Reason.LEASE:
-            return 0.0  # the scheduler may declare it lost at any moment
+            return 0.0  # the scheduler may declare the task lost at any moment
         return min(seconds, _SHUTDOWN_GRACE_SECONDS) if self.reason is Reason.SHUTDOWN else seconds
 
     @property
     def step_phase(self) -> ExecutorTaskPhase:
-        """The phase of a step that did not succeed (rule step-3)."""
+        """The phase of an unsuccessful step (rule step-3)."""
         return ExecutorTaskPhase.STOPPED if self.stop and self.reason not in STEP_LIMITS else ExecutorTaskPhase.FAILED
 
     @property
     def task_phase(self) -> ExecutorTaskPhase:
-        """The phase of a task that did not succeed: timed out is failed, else a stop is stopped (rule step-4)."""
+        """The phase of an unsuccessful task: failed after a timeout, stopped after a stop (rule step-4)."""
         return ExecutorTaskPhase.FAILED if self.reason is Reason.TIMEOUT else self.step_phase
 
     @property
     def interrupted(self) -> bool:
-        """Whether it is the executor that does not see the task through."""
+        """True if the executor, and not the task, is the reason."""
         return self.reason is not None and self.reason not in _OF_THE_TASK
 
 
 def plain(text: str) -> str:
-    """Return the text as every part can store it: names of files may be no UTF-8, and Postgres stores no NUL."""
+    """Return the text without the characters that some component cannot store: file names may not be UTF-8, and
+    Postgres stores no NUL."""
     return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
 def fault_text(fault: BaseException) -> str:
-    """What the failure of a task says of a fault in its handling, bounded."""
+    """Describe an exception in a task's handling, in bounded length."""
     if is_full(fault):
         return plain(f"disk full: {fault}")[:1000]
     return plain(f"internal error: {type(fault).__name__}: {fault}")[:1000]
@@ -246,66 +248,66 @@ def fault_text(fault: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One task that this executor has taken up."""
+    """A task that this executor has begun to handle."""
 
     task: ExecutorTask
-    """As it was when it was taken up."""
+    """The task's state at that moment."""
     partition: int
     trace: str
     clock: Clock
     report: Callable[[ExecutorTaskEvent], None]
-    """Has an event appended soon; returns at once."""
+    """Schedules an event to be appended, and returns at once."""
     ending: Ending = field(default_factory=Ending)
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a job ended."""
+    """The result of a job."""
 
     events: tuple[ExecutorTaskEvent, ...]
-    """What is to be appended beside everything reported, ExecutorTaskFinished included."""
+    """Events to append after the reported ones; the last is ExecutorTaskFinished."""
     rest: Callable[[], Awaitable[None]] | None = None
-    """What remains to be done when that is in the log: it does not count as running."""
+    """Work left for when the events are in the log; it takes no slot."""
 
 
 class Runner(Protocol):
-    """Runs jobs."""
+    """A way to run jobs."""
 
     allow_host: bool
     allow_pod: bool
 
     @property
     def sandbox(self) -> str:
-        """How tasks are kept apart from the machine, for people; known after `setup`."""
+        """How tasks are isolated from the machine, as text; known after `setup`."""
         ...
 
     async def setup(self) -> None:
-        """Find out what works on this machine."""
+        """Detect what this machine supports."""
         ...
 
     async def run(self, job: Job) -> Ended:
-        """Run a task that was started in the log, until its end or until `job.ending` is told."""
+        """Run a task that was started in the log, until it ends or `job.ending` is signalled."""
         ...
 
     def kept(self, task_id: str) -> bool:
-        """Whether something of the task is left on this machine."""
+        """Return whether this machine still has files of the task."""
         ...
 
     async def recover(self, job: Job) -> Ended:
-        """End what an earlier process left of a task that it had started; the events say what became of its logs."""
+        """End what an earlier process left of a task that it had started; return events for its logs."""
         ...
 
     async def sweep(self, kept: frozenset[str]) -> None:
-        """End and remove what is left on this machine of all tasks but the kept ones."""
+        """End and remove the leftovers of all tasks except the `kept` ones."""
         ...
 
     async def close(self) -> None:
-        """Let go of everything; no job runs any more."""
+        """Release the runner's resources; no job is running."""
         ...
 
 
 def lost_logs(task: ExecutorTask) -> tuple[ExecutorTaskLogLost, ...]:
-    """Return that the logs are lost of all steps that began and whose logs are not stored."""
+    """Report the logs as lost of all steps that have begun and whose logs are not stored."""
     steps = ((None, task.setup_step), *enumerate(task.steps))
     return tuple(
         ExecutorTaskLogLost(index) for index, step in steps if step.start_time is not None and not step.log_settled

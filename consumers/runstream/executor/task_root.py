@@ -1,7 +1,7 @@
-"""The file system that a task sees, for what the executor does there: its paths, and its user.
+"""The file system that a task sees: its paths and its user, for work that the executor does there.
 
-An absolute path means the task's own file system, and so does a link. In a sandbox that is the sandbox's root;
-without one it is the task's own folders, and everything else is refused. Nothing here leaves them, whatever the
+An absolute path, or an absolute link, is one in the task's own file system. In a sandbox that is the sandbox's root;
+without one it is the task's own folders, and every other path is refused. No path leads out of them, whatever the
 task's processes do to the tree meanwhile.
 """
 
@@ -35,7 +35,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _MAX_LINKS = 40
-"""Absolute links followed on one path."""
+"""Maximum number of absolute links followed on one path."""
 _SYS_SETGROUPS = {"x86_64": 116, "aarch64": 159}
 _SYS_CAPSET = {"x86_64": 126, "aarch64": 91}
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -43,7 +43,7 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 class OutsideTaskError(BadRequestError):
-    """A path leads out of the task's own files."""
+    """A path that leads out of the task's own files."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
@@ -62,28 +62,28 @@ class User:
 
 
 class TaskRoot:
-    """Opens and makes files of one task. `close` it when the task has ended."""
+    """The files of one task: opened, made and written. `close` it when the task has ended."""
 
     def __init__(self, home: str, places: Mapping[str, int], user: User | None = None) -> None:
-        """Own the descriptors of `places`, which are the directories at these absolute paths.
+        """Take over the descriptors in `places`, by the absolute path of each directory.
 
-        `{"/": root}` is a whole file system. `home` is an absolute path in one of the places. `user` is whose
-        files these are, where that is not the executor's own user.
+        `{"/": root}` is a whole file system. `home` is an absolute path in one of the places. `user` owns the files;
+        None is the executor's own user.
         """
         self.home = home
         self.user = user
         self._places = dict(places)
         self._works: set[asyncio.Future[Any]] = set()
-        """What `run` has begun: a thread goes on when nothing waits for it any more."""
+        """Threads started by `run`: they continue even when their caller is cancelled."""
         self._closed = False
 
     @classmethod
     def of_folders(cls, home: Path, *folders: Path, user: User | None = None) -> TaskRoot:
-        """Return the root of a task that has these folders of the machine, at these paths, and nothing else."""
+        """Return the root of a task without a sandbox, which has only these folders of the machine."""
         return cls(str(home), {str(folder): os.open(folder, FOLDER) for folder in (home, *folders)}, user)
 
     def close(self) -> None:
-        """Close the descriptors, as soon as no work uses them; a second close does nothing."""
+        """Close the descriptors once no work uses them; a second close does nothing."""
         self._closed = True
         if not self._works:
             while self._places:
@@ -103,7 +103,7 @@ class TaskRoot:
     def open(self, path: str, flags: int, mode: int = 0) -> int:
         """Open an absolute path and return its descriptor.
 
-        Raises OutsideTaskError for what leads out, and OSError as `os.open` does.
+        Raises OutsideTaskError for a path that leads out, and OSError as `os.open` does.
         """
         wanted = path
         for _ in range(_MAX_LINKS):
@@ -120,11 +120,11 @@ class TaskRoot:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def open_folder(self, path: str) -> int:
-        """Open an existing directory, as a starting point of further calls."""
+        """Open an existing directory, as the starting point of further calls."""
         return self.open(path, FOLDER)
 
     def make_folder(self, path: str, mode: int = 0o755) -> int:
-        """Open a directory, made with its parents where it is missing."""
+        """Open a directory; create it and its parents if they are missing."""
         top, _, relative = self._place(path, path)
         made = top.rstrip("/")
         for part in components(relative):
@@ -137,7 +137,7 @@ class TaskRoot:
         return self.open_folder(path)
 
     def write(self, path: str, content: bytes, mode: int = 0o600) -> None:
-        """Write a whole file, in place of whatever has its name; its directory has to be there."""
+        """Write a whole file, replacing an existing one; its directory must exist."""
         folder, _, name = path.rpartition("/")
         temporary = f".{secrets.token_hex(8)}"
         with closing(self.open_folder(folder or "/")) as parent:
@@ -164,7 +164,7 @@ class TaskRoot:
     def _done(self, work: asyncio.Future[Any]) -> None:
         self._works.discard(work)
         if not work.cancelled():
-            work.exception()  # raised where the work is awaited, if it still is
+            work.exception()  # raised to the caller, if it still waits
         if self._closed:
             self.close()
 
@@ -182,7 +182,7 @@ def _open(place: int, relative: str, flags: int, mode: int, links: Links) -> int
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-    return walk_beneath(place, relative, flags, mode, links=links)  # it knows where an absolute link leads
+    return walk_beneath(place, relative, flags, mode, links=links)  # reports where an absolute link leads
 
 
 async def run_as(user: User, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -194,7 +194,7 @@ async def run_as(user: User, function: Callable[P, T], *args: P.args, **kwargs: 
     result: asyncio.Future[T] = loop.create_future()
 
     def settle(value: T | None, error: BaseException | None) -> None:
-        if result.done():  # nothing waits for it any more
+        if result.done():  # the caller was cancelled
             return
         if error is not None:
             result.set_exception(error)

@@ -1,4 +1,5 @@
-"""The executor's own folder: its id, its lock, how far it has read, a folder for each task, and the room they need."""
+"""The executor's own directory: its id, lock and read positions, a folder for each task, and checks of the disk
+space."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ log = structlog.get_logger()
 
 
 class ExecutorPlace:
-    """The folder of one executor. Its files are small: they are read and written in place."""
+    """The directory of one executor. Its files are small, so they are read and written in place."""
 
     def __init__(self, data_dir: Path) -> None:
         self._root = data_dir / "executor"
@@ -36,12 +37,12 @@ class ExecutorPlace:
 
     @property
     def folder(self) -> Path:
-        """Where the executor's own files are."""
+        """The directory of the executor's own files."""
         return self._root
 
     @property
     def tasks(self) -> Path:
-        """Where the folders of tasks are."""
+        """The directory with one folder for each task."""
         return self._root / "tasks"
 
     def note_sandbox(self, told: str) -> None:
@@ -57,7 +58,7 @@ class ExecutorPlace:
             return ""
 
     def identity(self, wanted: str = "") -> str:
-        """The executor's id: the wanted one, else the one that was made at the first start."""
+        """Return the executor's id: `wanted`, or else the one generated at the first start."""
         if wanted:
             return require_token(wanted, "executor id")
         file = self._root / "id"
@@ -67,7 +68,7 @@ class ExecutorPlace:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only executor here. Raises InternalError when there is another."""
+        """Hold the lock of this directory. Raises InternalError when another executor holds it."""
         with (self._root / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -80,10 +81,11 @@ class ExecutorPlace:
             yield
 
     def positions(self, epoch: int, origins: Mapping[int, str]) -> dict[int, int]:
-        """Behind which sequence of each partition to read; from the beginning what is not there.
+        """Return the sequence of each partition after which to read; a partition without one is read from its
+        beginning.
 
-        A position of a partition that was made anew since (its origin is another one) is of no use: not all that was
-        read up to there is in it, and what is there now was not read.
+        A position is void if the partition was created anew since (its origin differs): the new one may lack commits
+        that were read, and has others that were not.
         """
         file = self._root / "positions.json"
         try:
@@ -99,7 +101,7 @@ class ExecutorPlace:
         return {}
 
     def keep_positions(self, epoch: int, after: Mapping[int, int], origins: Mapping[int, str]) -> None:
-        """Note how far was read of which partitions (see `Log.origin`). A note that is lost costs only time."""
+        """Store the read position of each partition (see `Log.origin`). Losing it costs only time."""
         content = {
             "epoch": epoch,
             "after": {str(partition): sequence for partition, sequence in after.items()},
@@ -108,12 +110,12 @@ class ExecutorPlace:
         file = self._root / "positions.json"
         try:
             replace_file(file, orjson.dumps(content), mode=0o666)
-        except OSError as error:  # no room on the disk, or no file left to open
+        except OSError as error:  # the disk is full, or no file descriptor is left
             log.warning(f"{file} cannot be written: {error}", action="positions_not_kept", path=str(file))
 
 
 class TaskFolder:
-    """Where the things of one task are."""
+    """The folder of one task."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -124,18 +126,18 @@ class TaskFolder:
         self.processes = root / "processes"
         """The record of started sessions."""
         self.aside = root.parent.with_name("set-aside")
-        """Where it is put when it cannot be removed."""
+        """Destination of the folder when it cannot be removed."""
 
     def log(self, step: int | None) -> Path:
-        """The local log of a step; None is the setup step."""
+        """Return the path of a step's local log; None is the setup step."""
         return self.root / ("setup.log" if step is None else f"{step}.log")
 
     def archive(self, step: int) -> Path:
-        """The local archive of a workspace step."""
+        """Return the path of the local archive of a workspace step."""
         return self.root / f"{step}.tar"
 
     def make(self) -> None:
-        """Make it anew, empty."""
+        """Create the folder, empty; an existing one is removed first."""
         try:
             self.root.mkdir(mode=0o700)
         except FileExistsError:
@@ -145,7 +147,7 @@ class TaskFolder:
             folder.mkdir(mode=0o700)
 
     def remove(self) -> None:
-        """Remove it with all that is in it; what cannot be removed is set aside, and named in a warning."""
+        """Remove the folder with its contents; move a folder that cannot be removed aside, and log a warning."""
         problems = remove_tree(self.root)
         if problems.count:
             place = self._set_aside()
@@ -157,27 +159,27 @@ class TaskFolder:
             )
 
     def _set_aside(self) -> Path:
-        """Return where it is then: a new name may be needed for its own."""
+        """Move the folder aside, so that its name is free for a new one; return where it is now."""
         try:
             self.aside.mkdir(mode=0o700, exist_ok=True)
             place = self.aside / f"{self.root.name}.{secrets.token_hex(4)}"
             self.root.rename(place)
-        except OSError:  # it cannot be moved either: the warning names where it is
+        except OSError:  # it cannot be moved either: the warning names its place
             return self.root
         return place
 
 
 NEEDED_BYTES = 64 << 20
-"""Free bytes without which no task begins; on a disk of less than ten times as much, a tenth of the disk."""
+"""Free bytes needed to start a task; on a disk smaller than ten times this, a tenth of the disk."""
 _SPARE_BYTES = 1 << 20
 _SPARE_SHARE = 64
-"""A small disk spares at most this fraction of itself."""
+"""Maximum spare room on a small disk: this fraction of it."""
 _RELEASED_BYTES = 16 << 10
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def lack_of_room(folder: Path) -> str:
-    """Say why there is no room for a task; empty when there is. Blocks. Raises OSError."""
+    """Return why there is no room for a task; empty if there is. Blocks. Raises OSError."""
     usage = shutil.disk_usage(folder)
     needed = min(NEEDED_BYTES, usage.total // 10)
     if usage.free >= needed:
@@ -186,7 +188,7 @@ def lack_of_room(folder: Path) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a write failed because the disk, or the user's share of it, is full."""
+    """Return whether a write failed because the disk, or the user's quota, is full."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
@@ -200,7 +202,7 @@ class SpareRoom:
         self._path = path
 
     def refill(self) -> None:
-        """Take the blocks again; on a disk that is full, take none. Blocks. Raises OSError."""
+        """Reserve the blocks again; reserve none if the disk is full. Blocks. Raises OSError."""
         total = min(_SPARE_BYTES, shutil.disk_usage(self._path.parent).total // _SPARE_SHARE)
         with self._path.open("ab") as file:
             if file.tell() < total:
@@ -211,29 +213,29 @@ class SpareRoom:
                         raise
 
     def release(self) -> bool:
-        """Give back some of the blocks; False when none are left."""
+        """Release some of the blocks; return False when none is left."""
         try:
             with self._path.open("r+b") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.truncate(max(size - _RELEASED_BYTES, 0))
                 return size > 0
-        except OSError:  # the first tasks found the disk full already
+        except OSError:  # the disk was already full when the first tasks started
             return False
 
 
 _READABLE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
 _BLOCK_BYTES = 512
 _WALK_SECONDS = 10.0
-"""How long one walk may take; what it has not seen by then is not counted."""
+"""Maximum duration of one walk, in seconds; files that it does not reach are not counted."""
 _FIRST_SECONDS = 0.25
-"""When the first walk begins: a short task is spared a thread and the walk."""
+"""Delay of the first walk, in seconds: a short task needs neither thread nor walk."""
 _PAUSE_SECONDS = 3.0
 _SHARE = 20
-"""A walk takes at most one part in so many of the time."""
+"""A walk takes at most this fraction of the time."""
 
 
 def disk_usage(folders: Iterable[Path], enough: int) -> int:
-    """Return the bytes that files below these folders occupy, or some number above `enough`. Blocks."""
+    """Return the bytes that files below these folders occupy; stop counting above `enough`. Blocks."""
     until = time.monotonic() + _WALK_SECONDS
     total, linked = 0, set[tuple[int, int]]()
     for folder in folders:
@@ -252,7 +254,7 @@ def disk_usage(folders: Iterable[Path], enough: int) -> int:
 
 
 def _entries(top: int, path: str) -> list[tuple[str, os.stat_result]]:
-    """Return what is in a folder; nothing where it is gone, another file system, or cannot be read."""
+    """Return the entries of a folder; none if it is gone, on another file system, or unreadable."""
     try:
         with closing(open_beneath(top, path, _READABLE, same_mount=True)) as folder, os.scandir(folder) as entries:
             return [(f"{path}/{entry.name}", entry.stat(follow_symlinks=False)) for entry in entries]
@@ -275,19 +277,22 @@ async def watch_disk(folders: Iterable[Path], limit: int, passed: Callable[[], N
 _LONG = struct.calcsize("l")
 _GET_FLAGS = 2 << 30 | _LONG << 16 | ord("f") << 8 | 1
 _SET_FLAGS = 1 << 30 | _LONG << 16 | ord("f") << 8 | 2
-"""FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of linux/fs.h, which say long and mean int."""
+"""FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of linux/fs.h, whose type is long although they take an int."""
 _INT = struct.Struct("i")
 _TOP_OF_HIERARCHIES = 0x00020000
 """FS_TOPDIR_FL."""
 
 
 def spread(folder: Path) -> bool:
-    """Give the hint for a folder; whether its file system takes it. Raises OSError for a folder that is not there."""
+    """Set the hint that spreads new directories over the disk; return False if the file system has none.
+
+    Raises OSError for a missing folder.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.ioctl(descriptor, _SET_FLAGS, _INT.pack(_flags(descriptor) | _TOP_OF_HIERARCHIES))
         return bool(_flags(descriptor) & _TOP_OF_HIERARCHIES)
-    except OSError:  # it has no such hint, or the folder belongs to another user
+    except OSError:  # no such hint, or the folder belongs to another user
         return False
     finally:
         os.close(descriptor)

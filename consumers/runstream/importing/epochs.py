@@ -69,12 +69,12 @@ class Occupied(Protocol):
     """The right to work while all instances are parked (`runstream.maintenance.Occupation`)."""
 
     async def require(self) -> None:
-        """Raises ConflictError when it has ended."""
+        """Raise ConflictError when it has ended."""
         ...
 
 
 Occupy = Callable[[str], AbstractAsyncContextManager[Occupied]]
-"""Keeps all instances parked during the named operation. Raises when they are not."""
+"""Keeps all instances parked during the named operation. Raises ConflictError with those that are not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from runstream.objects.s3_errors import NO_BUCKET, Answer, broken, heard, transl
 from runstream.objects.s3_location import S3Location
 from runstream.telemetry.logs import hide_secret
 
-if TYPE_CHECKING:  # the client has these for type checkers alone
+if TYPE_CHECKING:  # types that the client provides only to type checkers
     from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, RetryConfig, S3Credential, S3CredentialProvider
 
@@ -83,7 +83,7 @@ _STARTUP_RETRIES: RetryConfig = {
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=1), "base": 2},
     "retry_timeout": timedelta(seconds=10),
 }
-"""Fewer, because a user waits for the error."""
+"""Fewer attempts, because a user waits for the error."""
 _STARTUP_READ_TIMEOUT = timedelta(seconds=5)
 T = TypeVar("T")
 log = structlog.get_logger()

@@ -103,7 +103,7 @@ _UNREACHABLE = _Meaning(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of a service, as far as it is known."""
+    """The answer of a service, as far as the client reports it."""
 
     code: str = ""
     """The error code, such as NoSuchBucket, else the HTTP status; empty without an answer."""

@@ -90,7 +90,7 @@ class Differences(Generic[D]):
                 self.differences.append(difference)
 
     def told(self) -> list[str]:
-        """Return a line for each listed difference, and one for the rest."""
+        """Return a line for each listed difference, and one for the number of further ones."""
         hidden = self.count - len(self.differences)
         return [*map(str, self.differences), *([f"… and {hidden} more"] if hidden else [])]
 

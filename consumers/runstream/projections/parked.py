@@ -134,13 +134,13 @@ class SkipDecision:
     """A decision to skip a commit."""
 
     position: Position
-    """Of the decision in the log."""
+    """Position of the decision in the log."""
     subject: str
     """The commit's subject behind the partition."""
     skipped: str
     """The commit's position at that time (EPOCH/PARTITION/SEQUENCE)."""
     version_after: int
-    """Of the aggregate."""
+    """Version of the aggregate."""
     by: str
     at: datetime
     reason: str

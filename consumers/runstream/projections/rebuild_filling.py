@@ -1,9 +1,9 @@
-"""Filling one partition: its rows, built from its commits in an empty schema, as fast as COPY takes them.
+"""Filling one partition: its rows, built from its commits in an empty schema, as fast as COPY accepts them.
 
-A run is written once it is archived, and forgotten once it is written: memory holds what is active at one time. A run
-that changes after it was written (a log that an executor stored late) is loaded and replaced. The last write adds
-everything else and the checkpoint: from then on the partition is a projection like any other, and can be filled
-further. No transaction waits for the disk, since the log has everything that they write.
+A run is written once it is archived, and dropped from memory once it is written, so that memory holds only what is
+active at one time. A run that changes after it was written (a log that an executor stored late) is loaded and replaced.
+The last write adds all other rows and the checkpoint: from then on the partition is a projection like any other, and
+can be filled further. No transaction waits for the disk, because the log has everything that it writes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _CLEAR = (
 
 @dataclass(frozen=True, slots=True)
 class RunWithTasks:
-    """A run and everything that belongs to it."""
+    """A run with its tasks and executor tasks."""
 
     run: Tracked[Run]
     tasks: tuple[Tracked[ExecutorTask], ...]
@@ -75,14 +75,14 @@ class RunWithTasks:
 
 @dataclass(slots=True)
 class PendingRows:
-    """Rows of one partition that wait to be written."""
+    """The rows of one partition that are not written yet."""
 
     partition: int
     copied: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table, _ in _COPIED})
     replaced: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table in _REPLACED})
 
     def add_run(self, whole: RunWithTasks, *, again: bool) -> None:
-        """The rows of a run; `again` when it has rows already."""
+        """Add the rows of a run; `again` if an earlier state of it is already written."""
         into = self.replaced if again else self.copied
         run = whole.run.state
         into["runs"].append(run_row(run, whole.run.head, self.partition))
@@ -90,7 +90,7 @@ class PendingRows:
         into["executor_tasks"].extend(executor_task_row(t.state, t.head, self.partition) for t in whole.tasks)
 
     async def write(self, database: Database, checkpoint: tuple[int, int, int] | None = None) -> None:
-        """Write all of them, with the checkpoint (epoch, sequence, run sequence) if there is one; all or nothing.
+        """Write all rows, with the checkpoint (epoch, sequence, run sequence) if there is one; all or nothing.
 
         Raises UnstorableError for a value that Postgres cannot hold, InternalError when the database fails.
         """
@@ -109,7 +109,7 @@ class PendingRows:
         await database.write(work, timeout=WRITE_SECONDS)
 
     def unstorable(self) -> str:
-        """What of these rows Postgres cannot hold; empty for nothing."""
+        """Return why Postgres cannot hold one of these rows; empty if it can hold all."""
         rows: Iterable[Row] = (row for table in (*self.copied.values(), *self.replaced.values()) for row in table)
         for row in rows:
             for column, value in zip(row._fields, row, strict=True):
@@ -121,7 +121,7 @@ class PendingRows:
 
 
 async def clear_partition(database: Database, partition: int) -> None:
-    """Take away all rows of a partition."""
+    """Delete all rows of a partition."""
 
     async def work(writing: WriterTransaction) -> None:
         for statement in _CLEAR:
@@ -131,33 +131,33 @@ async def clear_partition(database: Database, partition: int) -> None:
 
 
 PIECE_RUNS = 2000
-"""Runs that are written together."""
+"""Number of runs that are written together."""
 PIECE_CONFIG_BYTES = 4 << 20
 _TURN_MESSAGES = 200
-"""That are folded at once; then others have their turn: messages and rows go on their way meanwhile."""
+"""Number of commits folded without a pause; then messages and rows are transferred."""
 KEPT_CONFIG_BYTES = 8 << 20
-"""Run configs that are kept in memory, as JSON; the others are loaded when they are needed again."""
+"""Number of run configs cached as JSON; others are loaded again when needed."""
 log = structlog.get_logger()
 
 Source = Callable[[int], AsyncIterator[Sequence[RawMessage]]]
-"""Begins to read the partition behind a sequence, up to where it is to be filled."""
+"""Opens the partition after a sequence, up to the end of the filling."""
 OnDone = Callable[[int], None]
 """Called with the number of messages folded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What a partition holds now."""
+    """The contents of a filled partition."""
 
     partition: int
     sequence: int
-    """Of the last message."""
+    """The last sequence."""
     parked: int
-    """How many commits could not be read or applied."""
+    """Number of commits that could not be read or applied."""
 
 
 class _CannotBeStoredError(Exception):
-    """The commit at this sequence brings a value that Postgres cannot hold."""
+    """The commit at this sequence has a value that Postgres cannot hold."""
 
     def __init__(self, sequence: int, reason: str) -> None:
         super().__init__(reason)
@@ -165,17 +165,16 @@ class _CannotBeStoredError(Exception):
 
 
 class _SkippedLateError(Exception):
-    """A commit is parked in the rows that there are, of which it was decided later that it is skipped."""
+    """A parked commit of the existing rows for which a later commit decides that it is skipped."""
 
 
 async def fill_partition(
     database: Database, subjects: Subjects, partition: int, source: Source, tell: OnDone, skips: Skips
 ) -> Filled:
-    """Fill a partition, from its checkpoint if it has one, with everything that the source has.
+    """Fill a partition, from its checkpoint if it has one, with all commits of the source.
 
-    `skips` is all that the source decides to be skipped. A commit with a value that Postgres cannot hold is parked, as
-    it is by a worker: the partition is filled again without it. Raises InternalError when log or
-    database fail.
+    `skips` are all skip decisions of the source. A commit with a value that Postgres cannot hold is parked, as by a
+    worker: the partition is filled again without it. Raises InternalError when log or database fail.
     """
     refused: dict[int, str] = {}
     careful = False
@@ -210,7 +209,7 @@ async def fill_partition(
 
 
 async def _begun(database: Database, subjects: Subjects, partition: int) -> PartitionFold:
-    """The state that the partition's rows have."""
+    """Return the state of the partition's rows."""
     async with database.snapshot() as transaction:
         if partition not in await get_positions(transaction):
             return PartitionFold(partition, subjects.epoch)
@@ -219,14 +218,14 @@ async def _begun(database: Database, subjects: Subjects, partition: int) -> Part
 
 @dataclass(slots=True)
 class _Piece:
-    """What is written together, as it was when its rows were made."""
+    """Runs to write together, in their state when their rows were made."""
 
     rows: PendingRows
     wholes: dict[str, RunWithTasks] = field(default_factory=dict)
 
 
 class Filling:
-    """Takes the messages of one partition in order; `close` in any case."""
+    """A fold of one partition's messages, in order, into rows. `close` it in any case."""
 
     def __init__(
         self,
@@ -238,9 +237,9 @@ class Filling:
         *,
         careful: bool,
     ) -> None:
-        """`fold` is what the rows are now, `parked` is what is parked in them.
+        """`fold` is the state of the existing rows, `parked` are their parked commits.
 
-        `refused` are sequences of commits that are parked, with the reason; `careful` looks for more of them.
+        `refused` has the sequences of commits to park, with the reason; `careful` checks each commit for more of them.
         """
         self._database = database
         self._subjects = subjects
@@ -252,18 +251,18 @@ class Filling:
         self._parked = len(parked)
         self._rows = PendingRows(fold.partition)
         self._changed: set[str] = set()
-        """Runs that are not written as they are now."""
+        """Runs whose current state is not written."""
         self._final: dict[str, None] = {}
-        """Those of them that are archived."""
+        """Archived runs among them."""
         self._again = set(fold.runs)
-        """Runs in memory that have rows already."""
+        """Runs in memory that already have rows."""
         self._config_bytes: dict[str, int] = {}
-        """Of the run configs in memory, as JSON."""
+        """Number of bytes of the run configs in memory, as JSON."""
         self._waiting_config_bytes = 0
         self._writing: asyncio.Task[None] | None = None
 
     async def take(self, messages: Sequence[RawMessage]) -> None:
-        """Fold further messages; what has become final is written meanwhile."""
+        """Fold further messages, while final runs are written."""
         items = classify(messages, self._parked_aggregates, self._fold.skips)
         items = refuse(items, self._refused, self._subjects)
         commits = commits_of(items)
@@ -272,7 +271,7 @@ class Filling:
             if any(skipped_aggregate(self._subjects, address) in self._parked_before for address in addresses):
                 raise _SkippedLateError
         await self._bring_back(commits)
-        # Nothing is awaited until all is folded: a piece that is written would forget what was found in memory.
+        # No await until all is folded: a finished write would drop runs that these commits need.
         for item in fold_or_park(self._fold, items, self._subjects):
             if isinstance(item, Parked):
                 self._parked_aggregates.add(item.aggregate)
@@ -283,7 +282,7 @@ class Filling:
             await self._begin_piece()
 
     async def finish(self) -> Filled:
-        """Write the rest and the checkpoint."""
+        """Write the remaining rows and the checkpoint."""
         await self._written()
         while self._changed:
             await self._write(self._piece([*islice(self._changed, PIECE_RUNS)]))
@@ -297,16 +296,16 @@ class Filling:
         return Filled(partition, fold.after, self._parked)
 
     async def close(self) -> None:
-        """End what is being written."""
+        """Cancel the current write."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.cancel()
             await asyncio.wait({writing})
             if not writing.cancelled():
-                writing.exception()  # What ends a filling was raised already, or is no longer of interest.
+                writing.exception()  # An error that ended the filling was raised already; any other no longer matters.
 
     async def _bring_back(self, commits: Sequence[StoredCommit]) -> None:
-        """Load what these commits touch and is in the rows only."""
+        """Load the aggregates that these commits touch and that only the rows have."""
         fold = self._fold
         needs = fold.needs(commits)
         if not needs:
@@ -336,7 +335,7 @@ class Filling:
         self._parked += len(changes.parked)
 
     async def _begin_piece(self) -> None:
-        """Begin to write what is final, once what was begun before is written."""
+        """Start to write the final runs, after the previous write has ended."""
         await self._written()
         piece = self._piece(list(self._final))
         self._writing = asyncio.create_task(self._write(piece))
@@ -361,7 +360,7 @@ class Filling:
         self._forget_configs({str(row[0]) for row in self._rows.copied["run_configs"]})
 
     async def _written(self) -> None:
-        """Wait for what is being written. Raises what went wrong with it."""
+        """Wait for the current write, and raise its error."""
         writing, self._writing = self._writing, None
         if writing is not None:
             await writing
@@ -386,13 +385,13 @@ class Filling:
             kept -= self._config_bytes.pop(key, 0)
 
     def _tasks_without_run(self) -> list[Tracked[ExecutorTask]]:
-        """Executor tasks that no run names: a second one of one task, which a scheduler never assigns."""
+        """Return the executor tasks that no run names: a second one of a task, which a scheduler never assigns."""
         tasks = (task for run in self._fold.runs.values() for task in run.state.tasks.values())
         named = {key for task in tasks for key in task.executions}
         return [task for key, task in self._fold.executor_tasks.items() if key not in named]
 
     def _require_storable(self, sequence: int) -> None:
-        """Raises _CannotBeStoredError when the commit that was applied last made a row that Postgres cannot hold."""
+        """Raise _CannotBeStoredError if the last applied commit made a row that Postgres cannot hold."""
         changes = self._fold.changes
         rows = PendingRows(self._fold.partition)
         for run_id in changes.runs:
@@ -404,7 +403,7 @@ class Filling:
 
 
 def _same(now: RunWithTasks, then: RunWithTasks) -> bool:
-    """Whether nothing has touched it: a fold makes new objects for what it changes."""
+    """Return whether the run is unchanged: a fold makes new objects for what it changes."""
     return (
         now.run is then.run
         and len(now.tasks) == len(then.tasks)

@@ -59,10 +59,11 @@ def available_cpus() -> int:
 async def run_in_processes(
     work: Work[W, E], works: Sequence[W], sizes: Sequence[int], processes: int, tell: OnDone
 ) -> list[E]:
-    """Return the results of `work` for all works, in order; in this process when `processes` is 1, else in others.
+    """Return the results of `work` for all works, in order; run it in this process when `processes` is 1, else in
+    others.
 
     `sizes` are the sizes of the works, in any unit: the largest start first, so that all processes end at about the
-    same time. Raises what the work raises (as InternalError from another process), and then ends all others.
+    same time. Raises the error of the work (as InternalError from another process), and then ends all others.
     """
     if processes <= 1:
         return [await work(one, tell) for one in works]
@@ -99,7 +100,7 @@ def _child(work: Work[W, E]) -> Iterator[Connection]:
 
 async def _result(child: Connection, work: object, tell: OnDone) -> object:
     """Send a piece of work and wait for its result."""
-    with contextlib.suppress(ConnectionError):  # receiving below finds that it has ended
+    with contextlib.suppress(ConnectionError):  # the receive below detects the end of the process
         child.send(work)
     while True:
         try:

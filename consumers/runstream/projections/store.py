@@ -202,7 +202,7 @@ def _statements(changes: Changes) -> list[tuple[str, list[tuple[object, ...]]]]:
 
 
 def _run_rows(changes: Changes) -> list[RunRow]:
-    """Runs that a commit of their own changed; what happens to their tasks does not touch their rows."""
+    """Return rows of the runs that a commit of their own changed; events of their tasks do not change their rows."""
     return [
         run_row(changed.now.state, changed.now.head, changes.partition)
         for changed in changes.runs.values()
@@ -211,7 +211,7 @@ def _run_rows(changes: Changes) -> list[RunRow]:
 
 
 def _run_task_rows(changes: Changes) -> list[RunTaskRow]:
-    """Tasks that are other objects than before: a fold makes new ones only for what it changes."""
+    """Return rows of the tasks that changed: a fold makes new objects only for those."""
     rows: list[RunTaskRow] = []
     for changed in changes.runs.values():
         run = changed.now.state
@@ -222,7 +222,7 @@ def _run_task_rows(changes: Changes) -> list[RunTaskRow]:
 
 @contextmanager
 def storable() -> Iterator[None]:
-    """Raise UnstorableError for what Python itself cannot make a value of Postgres of, such as half a surrogate."""
+    """Raise UnstorableError for a value that Python cannot encode for Postgres, such as half a surrogate."""
     try:
         yield
     except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
@@ -230,7 +230,7 @@ def storable() -> Iterator[None]:
 
 
 def parked_rows(changes: Changes) -> list[ParkedRow]:
-    """The rows of what was parked."""
+    """Return the rows of parked commits."""
     return [
         ParkedRow(
             tables.PROJECTION,

@@ -27,10 +27,10 @@ FollowUps = Callable[[Sequence[Decision]], list[list[NewCommit]]]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a round of decisions."""
+    """The outcome of a round of decisions."""
 
     done: list[tuple[Decision, int]] = field(default_factory=list)
-    """Each with the last sequence of its commits; 0 when none was accepted."""
+    """Accepted decisions, each with the last sequence of its commits; 0 when it had none."""
     accepted: list[tuple[NewCommit, int]] = field(default_factory=list)
     """Follow-ups and losses in the log, with their sequences."""
     refused: list[NewCommit] = field(default_factory=list)
@@ -39,11 +39,11 @@ class Outcome:
     """Decisions to make again, because the log could not be reached."""
     postponed_losses: list[NewCommit] = field(default_factory=list)
     appended: int = 0
-    """How many decisions the log answered."""
+    """Number of decisions that the log answered."""
 
     @property
     def reached(self) -> bool:
-        """Whether the log could be reached."""
+        """False if the log could not be reached."""
         return not self.postponed and not self.postponed_losses
 
     def note(self, commit: NewCommit, sequence: int) -> None:
@@ -62,7 +62,7 @@ class Outcome:
         self.appended += other.appended
 
     def settle(self, decider: Decider) -> None:
-        """Tell the decider the outcome."""
+        """Apply the outcome to the decider."""
         for commit in self.refused:
             decider.refused(commit)
         for commit, sequence in self.accepted:

@@ -1,10 +1,10 @@
-"""How full each executor is, and how many tasks each group root has at executors.
+"""The load of each executor, and the number of tasks that each group root has at executors.
 
-It adds up the open tasks of this process's partitions, the slots that it has just given out, and the rest: what peers
-report of their partitions while tasks are pending, else what the executors themselves report.
+It adds up the open tasks of this process's partitions, the slots that it has just given out, and the rest: the loads
+that peers report for their partitions while tasks are pending, else those that the executors themselves report.
 
-Slots that peers give out at the same moment are not known here, so a limit may be exceeded briefly. That is harmless:
-the executor enforces its limit, and keeps such tasks waiting.
+Slots that peers give out at the same moment are unknown here, so a limit may be exceeded briefly. That is harmless: the
+executor enforces its limit, and keeps such tasks waiting.
 """
 
 from __future__ import annotations

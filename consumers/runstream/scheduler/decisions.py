@@ -51,7 +51,7 @@ logger = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What follows for one run."""
+    """The consequences of a run's state."""
 
     run: Run
     """The run once the events are in the log."""
@@ -70,7 +70,7 @@ class RunPlan:
 def plan_run(
     run: Run, config: RunConfig, place: Place | None, tasks: Mapping[str, Tracked[ExecutorTask]], at: datetime
 ) -> RunPlan:
-    """Return what follows from the run's state and its place in its group; a run that has ended has no place."""
+    """Return the consequences of the run's state and its place in its group; a run that has ended has no place."""
     events: list[RunEvent] = []
     if not run.numbered:
         events.append(RunNumbered(run.counter, run.sequence))
@@ -112,7 +112,7 @@ def _certain(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEv
 def pending_task(
     run: Run, name: str, config: RunConfig, partition: int, tasks: Mapping[str, Tracked[ExecutorTask]]
 ) -> PendingTask:
-    """Return the run's task as the fair queue takes it."""
+    """Return the run's task as an entry of the fair queue."""
     task, state = config.tasks[name], run.tasks[name]
     return PendingTask(
         id=executor_task_id(run.id, state.id, state.attempt),
@@ -172,7 +172,7 @@ class WorkspaceArchives:
         self._moved = [(task.name, attempt_id(task.id, task.attempt)) for task in moved]
         self._bits = {name: 1 << number for number, (name, _) in enumerate(self._moved)}
         self._above: dict[str, int] = {}
-        """By task that was visited: the bits of its ancestors."""
+        """Bits of the ancestors of each visited task."""
 
     def of(self, name: str) -> dict[str, str]:
         """Return the task's ancestors whose archives have other ids, with these ids."""
@@ -279,7 +279,7 @@ class Decider:
         self._tasks_of: dict[str, set[str]] = {}
         """By executor: its tasks that are not settled."""
         self._lost: dict[str, str] = {}
-        """By task to declare lost: why."""
+        """Reason of each task to declare lost."""
         self._lost_executors: set[str] = set()
         for tracked in sorted(fold.runs.values(), key=lambda t: t.state.sequence):
             self._observe_run(tracked.state)
@@ -291,7 +291,7 @@ class Decider:
                 self._lost_executors.add(executor.state.id)
 
     def observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
-        """Take in what a batch changed; `causes` has for each run the commit that touched it last."""
+        """Apply the changes of a batch; `causes` has for each run the commit that touched it last."""
         self._causes.update(causes)
         for changed_task in changes.executor_tasks.values():
             self._observe_task(changed_task.now.state)
@@ -336,7 +336,7 @@ class Decider:
             del self._tasks_of[task.executor_id]
 
     def slot_reserved(self, run_id: str) -> None:
-        """Decide the run again: a slot is reserved for a pending task of it."""
+        """Decide the run again: a slot is reserved for one of its pending tasks."""
         self._dirty[run_id] = None
 
     def executor_gone(self, executor_id: str, reason: str) -> None:
@@ -366,7 +366,7 @@ class Decider:
 
     @property
     def next_due(self) -> datetime | None:
-        """When the next run is due because time has passed; None for never."""
+        """Time at which the next run is due; None for never."""
         return self._timers.first
 
     def _decide(self, run_id: str, at: datetime) -> Decision | None:
@@ -441,23 +441,23 @@ class Decider:
                 )
 
     def done(self, decision: Decision, last_sequence: int) -> None:
-        """Decide the run again once its commits have come back up to this sequence; 0 when none was accepted."""
+        """Decide the run again once its commits are back up to this sequence; 0 when none was accepted."""
         if last_sequence > self.fold.after:
             self._busy[decision.run_id] = last_sequence
         else:
             self._busy.pop(decision.run_id, None)
 
     def accepted(self, commit: NewCommit, sequence: int) -> None:
-        """Note that the log has the commit at this sequence: maybe for long, and the feed brought it back already."""
+        """Record that the log has the commit at this sequence; the feed may have brought it back already."""
         if sequence <= self.fold.after:
             self._count_as_known(commit.address)
 
     def refused(self, commit: NewCommit) -> None:
-        """Note that another decision won; it has come back through the feed, or will."""
+        """Record that another decision won; it has come back through the feed, or will."""
         self._count_as_known(commit.address)
 
     def _count_as_known(self, address: Address) -> None:
-        """Count the task's slot by what the log says of the task, not by what was decided here."""
+        """Count the task's slot by the task's state in the log, not by the decision made here."""
         if address.kind != "task":
             return
         tracked = self.fold.executor_tasks.get(address.id)

@@ -51,7 +51,7 @@ class ExecutorRegistry:
         gets the server's time of each renewal that has just arrived, in seconds since 1970.
         """
         self.offers: dict[str, Offer] = {}
-        """Of the executors that may get tasks."""
+        """Offers of the executors that may get tasks."""
         self._leases = leases
         self._grace = grace
         self._on_offer = on_offer
@@ -59,7 +59,7 @@ class ExecutorRegistry:
         self._on_suspect = on_suspect
         self._on_time = on_time
         self._renewed: dict[str, float] = {}
-        """When the last renewal of each living executor was read, by the event loop's clock."""
+        """Time at which the last renewal of each living executor was read, by the event loop's clock."""
         self._skews: dict[str, float] = {}
         self._last_seen: dict[str, datetime] = {}
         self._suspecting: dict[str, asyncio.TimerHandle] = {}

@@ -23,7 +23,7 @@ from runstream.scheduler.capacity import Capacity
 from runstream.scheduler.peers import Claim, Order, PeerReport, QueuePlace, Rank, Usage, by_priority, by_share
 
 BY_SHARE_EVERY = 4
-"""One of so many slots of an executor goes to the smallest share, whatever its priority."""
+"""One of every `BY_SHARE_EVERY` slots of an executor goes to the smallest share, whatever its priority."""
 REPORTED_QUEUES = 64
 REPORTED_ROOTS = 16
 """Bounds of a report to peers: sub-queues, and group roots in each, those served next first."""
@@ -92,10 +92,7 @@ class PendingTask:
 
 
 class SubQueue:
-    """The pending tasks with the same priority and the same demand.
-
-    Whether an executor would do is one question for all of them.
-    """
+    """The pending tasks with the same priority and the same demand; all of them fit the same executors."""
 
     def __init__(self, demand: Demand, priority: int, usage: Callable[[str], Usage]) -> None:
         """`usage(root)` returns the current usage of a group root."""
@@ -145,7 +142,7 @@ class SubQueue:
         return self._roots.lowest(count)
 
     def ahead_of(self, task: PendingTask) -> int:
-        """Count the tasks that are served before this one as things are now; looks at all of them."""
+        """Count the tasks that are served before this one in the current order; looks at all of them."""
         own = self._place(task)
         return sum(1 for other in self._tasks.values() if self._place(other) < own)
 
@@ -181,7 +178,7 @@ class FairQueue:
         self.on_change()
 
     def disown(self, partition: int) -> None:
-        """Forget the partition's tasks and slots: it is another process's."""
+        """Forget the partition's tasks and slots: another process schedules it."""
         for task in [task for task in self._pending.values() if task.partition == partition]:
             self._forget(partition, task.run_id, task.id)
             self._dequeue(task)
@@ -196,11 +193,11 @@ class FairQueue:
             self._give(executor_id)
 
     def enqueue(self, tasks: Sequence[PendingTask]) -> None:
-        """Reserve a slot for each task, or let it wait for one. Slots are fetched with `take`."""
+        """Reserve a slot for each task, or queue it as pending. `take` returns the reserved slots."""
         fresh = {task.id: task for task in tasks if task.id not in self._pending and task.id not in self._reserved}
         for task in fresh.values():
             self._of_run[task.partition, task.run_id].add(task.id)
-        # The usual case, enough slots for all: no order has to be worked out.
+        # The usual case, enough slots for all: no order is needed.
         if not self._queues and not self.capacity.peers.claims and self.capacity.all_free_slots() >= len(fresh):
             for task in list(fresh.values()):
                 if (executor_id := self._choose_among(task, self.capacity.offers)) is not None:
@@ -222,7 +219,7 @@ class FairQueue:
         return executor_id
 
     def retain(self, partition: int, run_id: str, wanted: Collection[str]) -> None:
-        """Drop all pending tasks and reserved slots of the run but those of these ids."""
+        """Drop all pending tasks and reserved slots of the run except those of these ids."""
         for task_id in self._of_run.get((partition, run_id), set()).difference(wanted):
             self._forget(partition, run_id, task_id)
             if (task := self._pending.get(task_id)) is not None:
@@ -236,7 +233,7 @@ class FairQueue:
             self._serve(root)
 
     def closed(self, partition: int, task_id: str) -> None:
-        """Give on the slot of an executor task that ended, or was not assigned."""
+        """Pass on the slot of an executor task that ended, or was not assigned."""
         known = self.capacity.closed(partition, task_id)
         if known is not None:
             self._rank(known.root)
@@ -244,7 +241,7 @@ class FairQueue:
             self.on_change()
 
     def refused(self, partition: int, task_id: str, executor_id: str) -> None:
-        """Give on the slot of a task that was not assigned to this executor; it may be at another one."""
+        """Pass on the slot of a task that was not assigned to this executor; it may be at another one."""
         if self.capacity.is_at(partition, task_id, executor_id):
             self.closed(partition, task_id)
 
@@ -253,7 +250,7 @@ class FairQueue:
         self._give(executor_id)
 
     def ahead_of(self, task: PendingTask) -> int:
-        """Count the tasks with the same demand that are served before this one, as things are now."""
+        """Count the tasks with the same demand that are served before this one, in the current order."""
         queues = (queue for queue in self._queues.values() if queue.demand == task.demand)
         own = sum(
             queue.ahead_of(task) if queue.priority == task.priority else len(queue)
@@ -265,7 +262,7 @@ class FairQueue:
 
     @property
     def waiting(self) -> bool:
-        """Whether any task is pending in this process."""
+        """True if any task is pending in this process."""
         return bool(self._queues)
 
     def report(self) -> PeerReport:
@@ -323,7 +320,7 @@ class FairQueue:
                 queue, executor_id = min(found, key=lambda pair: _rank(pair[0], by_priority))
                 task = queue.first()[1]
                 self._reserve(task, executor_id)
-                if task.id not in fresh:  # who enqueued these takes the slots at once
+                if task.id not in fresh:  # the caller of `enqueue` takes these slots at once
                     self._on_reserved[task.partition](task.run_id)
 
     def _choose(self, queue: SubQueue) -> str | None:

@@ -44,10 +44,10 @@ class Unstorable:
     trying: tuple[int, ...] = ()
     """Parked commits in the current transaction, in order."""
     untried: set[int] = field(default_factory=set)
-    """Parked commits that were refused together, and are to be tried one by one."""
+    """Parked commits that were refused together, and must be tried one by one."""
 
     def blame(self, taken: int, reason: str) -> bool:
-        """Record a refusal of the commits that were taken in up to `taken`; return False when none is to blame.
+        """Record a refusal of the commits taken in up to `taken`; return False when no commit is to blame.
 
         Parked commits that are being tried come first: everything that was taken in before them is stored already.
         """
@@ -109,7 +109,7 @@ class Intake:
         return self._fold.take_changes(), causes
 
     def released(self, batch: Batch) -> set[str]:
-        """Return the parked aggregates of which the batch skips a commit."""
+        """Return the parked aggregates with a commit that the batch skips."""
         decided = (stored.commit.address for stored in batch.commits if stored.commit.address.kind == "skip")
         return {skipped_aggregate(self._subjects, address) for address in decided} & self._feed.parked
 

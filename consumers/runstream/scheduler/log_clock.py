@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 FORGET_SECONDS = 60.0
-"""How long a reading is valid; after that an earlier time may replace it, in case the server's clock was set back."""
+"""Validity of a reading: after it an earlier time may replace the reading, in case the server's clock was set back."""
 
 
 class LogClock:
@@ -22,7 +22,7 @@ class LogClock:
         self._monotonic = monotonic
         self._wall = wall
         self._ahead: float | None = None
-        """How far the server's clock is ahead of the monotonic one, by the reading that arrived fastest."""
+        """Offset of the server's clock from the monotonic one, by the reading that arrived fastest."""
         self._read_at = 0.0
 
     def read(self, stored: float) -> None:

@@ -55,7 +55,7 @@ class PeerReport:
     partitions: tuple[int, ...]
     """The partitions that it schedules."""
     claims: tuple[Claim, ...] = ()
-    """Its pending tasks: of each queue those that are next."""
+    """Its pending tasks: the next ones of each queue."""
     loads: Mapping[str, int] = field(default_factory=dict)
     """By executor: how many tasks of these partitions it has or is about to get."""
     given: Mapping[str, int] = field(default_factory=dict)

@@ -54,7 +54,7 @@ class Membership(Protocol):
         ...
 
     def can(self, part: str, able: bool) -> None:
-        """Publish whether this process's part reaches the services that it needs."""
+        """Publish whether this process reaches the services that it needs."""
         ...
 
 
@@ -198,7 +198,7 @@ class Scheduler(Component):
     async def _follow_requests(self, requests: asyncio.Queue[int | None]) -> None:
         def offer(request: int | None) -> None:
             if requests.full():
-                requests.get_nowait()  # so many requests repeat each other; a lost connection is never dropped
+                requests.get_nowait()  # requests beyond the limit repeat others; a lost connection is never dropped
             requests.put_nowait(request)
 
         async with hung_up(await self._database.connect(watchful=True)) as connection:

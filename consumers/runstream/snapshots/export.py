@@ -116,7 +116,7 @@ class ExportProgress:
     """Commits up to the positions; a time limit exports fewer."""
     objects: int = 0
     bytes: int = 0
-    """Of the file."""
+    """Bytes of the file."""
     tell: Callable[[ExportProgress], None] = lambda _progress: None
     """Called after each change."""
 

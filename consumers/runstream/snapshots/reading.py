@@ -54,7 +54,7 @@ class Snapshot:
     signer: str
     """Fingerprint of the signing key; empty when the snapshot is not signed."""
     size: int
-    """Bytes."""
+    """Size of the file in bytes."""
     file: BinaryIO
     places: dict[str, TarEntry]
     """The tar entries of segments and object lists, by name."""

@@ -207,13 +207,13 @@ class SegmentDescription:
     unreadable: Count
     """Number of commits that are not JSON objects in the log; their events are not counted."""
     bytes: Sequence
-    """Of the uncompressed lines."""
+    """Number of bytes of the uncompressed lines."""
     sha256: Hash
-    """Of the uncompressed lines."""
+    """SHA-256 of the uncompressed lines."""
     file_bytes: Sequence
-    """Of the zstd frame, in bytes."""
+    """Number of bytes of the zstd frame."""
     file_sha256: Hash
-    """Of the zstd frame, so that a reader checks it before it decompresses anything."""
+    """SHA-256 of the zstd frame, so that a reader can check it before it decompresses anything."""
     previous: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?$")]
     """The `sha256` of the previous segment of the partition; empty for the first."""
 

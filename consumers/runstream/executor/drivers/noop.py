@@ -1,4 +1,4 @@
-"""Tasks that do nothing and succeed at once: what is measured with them is everything else."""
+"""Tasks that succeed at once without running anything, to measure the cost of everything else."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from runstream.executor.task import Ended, Job, lost_logs
 
 
 class NoopRunner:
-    """Runs every task in no time, without files and logs: two commits a task."""
+    """A runner whose tasks take no time and have neither files nor logs: two commits a task."""
 
     allow_host = True
     allow_pod = True
     sandbox = "none: tasks do nothing"
 
     async def setup(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     async def run(self, job: Job) -> Ended:
-        """Every step succeeds."""
+        """Report success for every step."""
         at, success = job.clock(), ExecutorTaskPhase.SUCCESS
         events: list[ExecutorTaskEvent] = [ExecutorTaskSetupFinished(at, success), ExecutorTaskLogLost(None)]
         for step in range(len(job.task.steps)):
@@ -36,15 +36,15 @@ class NoopRunner:
         return Ended(tuple(events))
 
     def kept(self, task_id: str) -> bool:
-        """Nothing is."""
+        """Return False: tasks leave nothing."""
         return False
 
     async def recover(self, job: Job) -> Ended:
-        """There are no logs."""
+        """Report the logs as lost: there are none."""
         return Ended(lost_logs(job.task))
 
     async def sweep(self, kept: frozenset[str]) -> None:
-        """Nothing is left anywhere."""
+        """Do nothing: tasks leave nothing behind."""
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""

@@ -1,4 +1,4 @@
-"""Host tasks: processes of this machine, in a sandbox that lives as long as the task, or without one."""
+"""A driver that runs host tasks as processes of this machine, in a sandbox for each task or without one."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ _SIGNS_OF_LIMITS = (
     (b"fork: Resource temporarily unavailable", "executor.task_processes"),
     (b"fork: retry: Resource temporarily unavailable", "executor.task_processes"),
 )
-"""What programs say last when the kernel refuses them a descriptor or a process."""
+"""Last output of programs to which the kernel refuses a descriptor or a process."""
 _TAIL_BYTES = 4096
 _MAX_READY = 32
-"""Agents that are kept for the next tasks."""
+"""Maximum number of agents that are kept for later tasks."""
 
 REFUSED = "refused"
-"""What `sandbox` begins with where a sandbox is required and there can be none."""
+"""Prefix of `sandbox` where a sandbox is required and cannot be created."""
 
 Mode = Literal["auto", "require", "off"]
 
 
 @dataclass(frozen=True, slots=True)
 class HostRules:
-    """How host tasks run on this machine."""
+    """The rules for host tasks on this machine."""
 
     sandbox: Mode = "auto"
     visible: Visible = field(default_factory=Visible)
     passed: tuple[str, ...] = ()
-    """Patterns of the names of variables that are handed on from the executor's environment."""
+    """Patterns of names of environment variables that tasks inherit from the executor."""
     limits: Limits = field(default_factory=Limits)
     accounts: Path = field(default_factory=Path)
     """The folder for the account files of sandboxes."""
@@ -70,32 +70,32 @@ class HostRules:
 
 @dataclass(slots=True)
 class Host:
-    """An agent, with what it has beside the task that it serves."""
+    """An agent, its process and its control group, apart from the task that it serves."""
 
     agent: Agent
     process: Process
     group: ControlGroup | None
     tasks: int = 1
-    """How many it has served, the present one included."""
+    """Number of tasks served, including the current one."""
 
 
 class Release(Protocol):
-    """Takes an agent back from a task."""
+    """A function that takes an agent back from a task."""
 
     async def __call__(self, host: Host, *, clean: bool) -> None:
-        """`clean` says that nothing of the task is left."""
+        """Take the agent back; `clean` means that the task left nothing."""
         ...
 
 
 class ProcessDriver:
-    """Runs host tasks as processes of this machine."""
+    """A driver that runs host tasks as processes of this machine."""
 
     allow_pod = False
 
     def __init__(self, executor_id: str, rules: HostRules) -> None:
         self.allow_host = rules.allow
         self.sandbox = ""
-        """How tasks are kept apart from the machine, for people: `sandboxed`, or why not."""
+        """How tasks are isolated from the machine, as text: `sandboxed`, or the reason why not."""
         self._rules = rules
         self._executor_id = executor_id
         self._spawner = Spawner()
@@ -103,13 +103,13 @@ class ProcessDriver:
         self._groups = ControlGroups()
         self._sandboxed = False
         self._ready: list[Host] = []
-        """Agents that have no task now; without a sandbox."""
+        """Idle agents; only without a sandbox."""
         self._living: set[int] = set()
-        """The ids of all agents without a sandbox."""
+        """Process ids of all agents without a sandbox."""
         self._inherited = inherited(os.environ, rules.passed, own_virtual_environment())
 
     async def setup(self) -> None:
-        """Find out whether there can be sandboxes here, by making one."""
+        """Check whether sandboxes work here by creating one."""
         self._groups = await asyncio.to_thread(control_groups, self._executor_id)
         if self._rules.sandbox == "off":
             self.sandbox = "off"
@@ -134,7 +134,7 @@ class ProcessDriver:
             )
 
     async def refusal(self) -> str:
-        """Return why there can be no sandbox; empty when there can."""
+        """Return the reason why no sandbox can be created; empty if one can."""
         self._accounts = await asyncio.to_thread(accounts, self._rules.accounts)
         with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
             place = TaskFolder(Path(folder) / "task")
@@ -148,7 +148,7 @@ class ProcessDriver:
         return ""
 
     async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
-        """An agent with its sandbox, and the means to run commands there."""
+        """Open an agent, in a sandbox if possible, and return a pod that runs commands there."""
         self._check(spec)
         tree = self._tree(task_id, folder)
         if not self._sandboxed:
@@ -185,7 +185,7 @@ class ProcessDriver:
         )
 
     async def _host(self) -> Host:
-        """Return an agent for a task without a sandbox: one that has served others, if there is one."""
+        """Return an agent for a task without a sandbox: an idle one, or else a new one."""
         while self._ready:
             host = self._ready.pop()
             if host.agent.alive:
@@ -207,8 +207,8 @@ class ProcessDriver:
         return Host(agent, process, group)
 
     async def _release(self, host: Host, *, clean: bool) -> None:
-        """Take an agent back from a task; keep it for the next one, if nothing of this one is left."""
-        # What a group counts of memory stays: files in /dev/shm, kills.
+        """Take an agent back from a task; keep it for the next one if the task left nothing behind."""
+        # A group's memory accounting outlives the task: files in /dev/shm, kills.
         kept = clean and not self._sandboxed and not self._groups.controllers and len(self._ready) < _MAX_READY
         if kept and host.agent.alive:
             self._ready.append(host)
@@ -223,7 +223,7 @@ class ProcessDriver:
         self._living.discard(host.process.pid)
 
     def _group(self) -> ControlGroup | None:
-        """A control group for a task, where it is of use: for limits, or for the end of a task without a sandbox."""
+        """Create a control group for a task if it is needed: for limits, or to end a task without a sandbox."""
         return self._groups.group(self._rules.limits) if self._groups.controllers or not self._sandboxed else None
 
     def _plan(self, group: ControlGroup | None, sandbox: Sandbox | None = None, join: Join | None = None) -> Plan:
@@ -255,7 +255,7 @@ class ProcessDriver:
         return await self._opened(self._plan(group, sandbox), group)
 
     async def _join(self, host: Host, seen: tuple[Path, ...]) -> Agent:
-        """Open a second agent in the sandbox of a task, which sees these places too."""
+        """Open a second agent in a task's sandbox that also sees these places."""
         join = Join(INSIDE_UID, tuple(str(path) for path in seen))
         namespaces = await host.agent.namespaces()
         try:
@@ -265,7 +265,7 @@ class ProcessDriver:
                 os.close(namespace)
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
-        """Kill the processes that an earlier process of this executor left."""
+        """Kill the processes that an earlier process of this executor left running."""
         tree = self._tree(task_id, folder)
         await asyncio.to_thread(tree.recall, frozenset(self._living))
         await tree.end(0)
@@ -285,7 +285,7 @@ class ProcessDriver:
 
 
 class ProcessPod:
-    """The processes of one host task."""
+    """A pod whose commands are processes of this machine."""
 
     def __init__(
         self,
@@ -303,7 +303,7 @@ class ProcessPod:
         self._home = folder.home
         self._mark = mark
         self._tree = tree
-        # Without a sandbox on the disk. In one, a file of memory costs a tenth of a new file of the disk.
+        # A file in memory costs a tenth of a new file on disk. Without a sandbox, /dev/shm is the machine's.
         self._scripts_folder = environment["TMPDIR"] if host.agent.root < 0 else SHARED_MEMORY
         self._host = host
         self._environment = environment
@@ -314,13 +314,13 @@ class ProcessPod:
         self._outputs: list[CommandOutput] = []
         self._scripts: list[tuple[str, str]] = []
         self._running = 0
-        """Commands whose end is not known."""
+        """Number of commands that have not ended."""
         self._clean = False
-        """Whether the task has ended, and left nothing to be ended."""
+        """True once the task has ended and left no process to end."""
         self._ending: asyncio.Task[None] | None = None
 
     async def exec(self, command: Exec, output: Output) -> int:
-        """Execute a command in the task's sandbox."""
+        """Run a command, in the task's sandbox if it has one."""
         if self._ending is not None:
             raise InternalError("the task has ended", code="taskEnded")
         agent = await self._agent_for(command.visible)
@@ -372,13 +372,13 @@ class ProcessPod:
         return self._joined[seen]
 
     async def make_working_dir(self, path: str) -> None:
-        """Make a folder for the task's commands, with its parents, before the first command."""
+        """Create the task's working directory with its parents, before the first command."""
         inside = self.files.path(path)
         parent, _, name = inside.rpartition("/")
         if parent != self.files.home or name in ("", ".", ".."):
             os.close(await self.files.run(self.files.make_folder, inside))
             return
-        # The usual place. The home is new and empty, so there is no link to follow, and it is not worth a thread.
+        # The default directory. The home is new and empty, so there is no link to follow, and no need for a thread.
         folder = self._home / name
         folder.mkdir(0o755)
         if (user := self.files.user) is not None:
@@ -388,21 +388,21 @@ class ProcessPod:
         return self._ending is not None
 
     def require_visible(self, path: Path) -> None:
-        """Refuse a path of the machine that lies in a place hidden from tasks, or contains one."""
+        """Raise BadRequestError if a path of the machine lies in, or contains, a place hidden from tasks."""
         self._visible.require_visible(path)
 
     def sees(self, path: Path) -> bool:
-        """Whether the task may read a place: it is in its sandbox, or would be if it had one."""
+        """Return whether the task's sandbox has this place, or would have it."""
         if self._host.agent.root < 0:
             return self._visible.lists(path)
         try:
             os.close(self.files.open(str(path), os.O_PATH | os.O_CLOEXEC))
-        except (OSError, RunstreamError):  # nothing is there, or a link leads out
+        except (OSError, RunstreamError):  # missing, or behind a link that leads out
             return False
         return True
 
     async def write_script(self, text: str) -> str:
-        """A file in a temporary folder of the task, mode 0600."""
+        """Schedule a script to be written with the next command, mode 0600; return its path."""
         path = f"{self._scripts_folder}/step-{secrets.token_hex(6)}"
         self._scripts.append((path, f"{text}\n"))  # the agent writes it, as the task's user, with the next command
         return path
@@ -418,7 +418,7 @@ class ProcessPod:
         self._clean = not await self._tree.end(grace_seconds) and not running
 
     async def close(self) -> None:
-        """Close what the commands left open."""
+        """Close the agents and outputs of the task's commands, and give its agent back."""
         for agent in self._joined.values():
             agent.close()
         for output in self._outputs:
@@ -448,7 +448,7 @@ def _reason(command: Exec, error: StartError) -> str:
 
 
 async def missing_sandbox() -> str:
-    """Make a sandbox, and return why there can be none on this machine; empty when there can."""
+    """Return the reason why this machine cannot create a sandbox, by trying; empty if it can."""
     with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
         driver = ProcessDriver("probe", HostRules(accounts=Path(folder)))
         try:
@@ -459,18 +459,18 @@ async def missing_sandbox() -> str:
 
 _READ_BYTES = 64 << 10
 _QUIET_SECONDS = 0.25
-"""How long output is awaited after the command's end while something holds it open."""
+"""Wait for further output after the command's end while another process holds it open, in seconds."""
 _BUSY_SECONDS = 2.0
-"""How long output that never pauses is awaited."""
+"""Maximum wait for output that never pauses, in seconds."""
 _READER_SECONDS = 10.0
-"""How long a reader that has read its pipe to the end may take to write what it makes of that."""
+"""Time that a process may take to write its result after it has read its pipe to the end, in seconds."""
 _UNREAD_SECONDS = 300.0
-"""How long a reader may take for what is still in its pipe."""
+"""Time that a process may take to read what is still in its pipe, in seconds."""
 _NUDGE_SECONDS = 1.0
 
 
 class CommandOutput:
-    """Reads from a descriptor, which it owns, in the event loop. `close` it when the task has ended."""
+    """A reader of a command's output in the event loop. It owns the descriptor; `close` it when the task has ended."""
 
     def __init__(self, descriptor: int, output: Output, *, tty: bool) -> None:
         self._descriptor = descriptor
@@ -489,7 +489,8 @@ class CommandOutput:
             self._nudge = self._loop.call_later(_NUDGE_SECONDS, self._end_input)
 
     async def finish(self, members: Callable[[], Iterable[int]]) -> None:
-        """Wait for the output's end after the command has ended; `members` are the task's processes now."""
+        """Wait for the end of the output after the command has ended; `members` returns the task's current
+        processes."""
         begun, patience, read = self._loop.time(), _BUSY_SECONDS, self._count
         while not await wait_for_event(self._drained, _QUIET_SECONDS):
             unread = await asyncio.to_thread(lambda: _unread(members()))
@@ -501,7 +502,7 @@ class CommandOutput:
         self._output = None
 
     def close(self) -> None:
-        """Let go of the output; a second close does nothing."""
+        """Close the descriptor; a second close does nothing."""
         if self._open:
             self._open = False
             self._loop.remove_reader(self._descriptor)
@@ -513,9 +514,9 @@ class CommandOutput:
     def _read(self) -> None:
         try:
             chunk = os.read(self._descriptor, _READ_BYTES)
-        except BlockingIOError:  # it has written nothing more yet
+        except BlockingIOError:  # no output is available yet
             return
-        except OSError:  # a terminal says so when no process holds its other side any more
+        except OSError:  # a terminal reports the end of output like this, once no process holds its other side
             chunk = b""
         if not chunk:
             self.close()
@@ -526,23 +527,23 @@ class CommandOutput:
             self._output(chunk)
 
     def _end_input(self) -> None:
-        """End the input of a program that has changed the terminal so that it can wait for keys: none ever come."""
+        """End the input of a program that has set the terminal to wait for keys: none ever come."""
         if self._keys is not None:
             self._nudge = self._loop.call_later(_NUDGE_SECONDS, self._end_input)
             self._keys.look(self._count)
 
     @property
     def waited_for_keys(self) -> str:
-        """The program that was hung up because it waited for keys; empty for none."""
+        """Name of the program that was hung up because it waited for keys; empty for none."""
         return self._keys.program if self._keys is not None else ""
 
 
 def _unread(pids: Iterable[int]) -> int | None:
-    """Return the bytes in pipes that processes read from and none writes to; None without such a reader."""
+    """Return the number of bytes in pipes that processes read from and none writes to; None without such a reader."""
     readers: dict[str, str] = {}
     written: set[str] = set()
     for pid in pids:
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
+        with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
             for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208
                 path = f"/proc/{pid}/fd/{name}"
                 target = os.readlink(path)  # noqa: PTH115

@@ -50,11 +50,11 @@ from runstream.executor.spawner.plan import (
 ROWS, COLUMNS = 40, 120
 _STOPS_OF_TERMINALS = (signal.SIGTTIN, signal.SIGTTOU)
 _OUT_OF_MEMORY_SCORE = b"500"
-"""The task's processes go before the service does."""
+"""The kernel kills the task's processes before the service's when memory runs out."""
 
 
 def serve_task(channel: socket.socket, plan: Plan, boundary: Boundary | None, namespaces: Sequence[int]) -> NoReturn:
-    """Be the agent of a task until the socket is closed; `namespaces` are those of the sandbox to join."""
+    """Serve as the agent of a task until the socket is closed; `namespaces` are those of a sandbox to join."""
     try:
         _enter(channel, plan, boundary, namespaces)
     except BaseException as error:  # noqa: BLE001  (whatever it is: the task cannot run, and has to know why)
@@ -64,12 +64,12 @@ def serve_task(channel: socket.socket, plan: Plan, boundary: Boundary | None, na
 
 
 def _refuse(channel: socket.socket, error: BaseException) -> None:
-    with contextlib.suppress(OSError):  # the executor has given up
+    with contextlib.suppress(OSError):  # the executor has given up on this agent
         channel.send(json.dumps({"error": describe(error)}).encode())
 
 
 def _enter(channel: socket.socket, plan: Plan, boundary: Boundary | None, namespaces: Sequence[int]) -> None:
-    """Be where the plan says, and tell that."""
+    """Enter the place that the plan names, and report it to the executor."""
     os.setsid()
     kernel.leave_keyring()
     pid, scoped, roots = os.getpid(), False, []
@@ -97,10 +97,10 @@ def _limit(plan: Plan) -> None:
 
 
 class Agent:
-    """Serves one socket."""
+    """The server of one socket."""
 
     def __init__(self, channel: socket.socket, *, orphans: bool) -> None:
-        """`orphans` says that this process adopts those of the task."""
+        """`orphans` means that this process adopts the task's orphans."""
         self._channel = channel
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._orphans = orphans
@@ -113,7 +113,7 @@ class Agent:
         signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
 
     def serve(self) -> NoReturn:
-        """Serve until the other side is gone."""
+        """Serve until the executor closes its side."""
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         poll.register(self._woken, select.POLLIN)
@@ -130,7 +130,7 @@ class Agent:
             os._exit(1)
 
     def _receive(self) -> bool:
-        """Do what a packet asks for; return False when the other side is gone."""
+        """Handle a packet; return False if the executor has closed its side."""
         packet, descriptors, _, _ = socket.recv_fds(self._channel, PACKET_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
         kind = packet[:1]
         if kind == NEXT_TASK:
@@ -151,16 +151,16 @@ class Agent:
 
     def _send_namespaces(self) -> None:
         descriptors = []
-        with contextlib.suppress(OSError):  # no descriptor is left: the executor sees that some are missing
+        with contextlib.suppress(OSError):  # no descriptor is left: the executor notices the missing ones
             for name, _ in NAMESPACES:
                 descriptors.append(os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC))
-        with contextlib.suppress(OSError):  # the other side is gone
+        with contextlib.suppress(OSError):  # the executor has closed its side
             socket.send_fds(self._channel, [b'{"namespaces": %d}' % len(descriptors)], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
 
     def _start(self, command: Command, output: int) -> None:
-        """Start a command, whose output goes to a pipe or to a terminal that is made for it."""
+        """Start a command with its output to a pipe, or to a new terminal."""
         if not command.tty:
             try:
                 self._command = self._execute(command, output)
@@ -178,7 +178,7 @@ class Agent:
                 self._say(_failure(command, error))
             else:
                 self._terminal = theirs
-                # Refused when a shell with job control was quicker, and has put a job of its own in the foreground.
+                # Fails if a shell with job control was faster and has put a job of its own in the foreground.
                 with contextlib.suppress(OSError):
                     os.tcsetpgrp(theirs, self._command)
                 socket.send_fds(self._channel, [b'{"terminal": %d}' % self._command], [ours])
@@ -186,7 +186,7 @@ class Agent:
             os.close(ours)
 
     def _execute(self, command: Command, output: int) -> int:
-        """Start a command by vfork: this process is not copied. Return its id."""
+        """Start a command by vfork, which does not copy this process, and return its id."""
         process = subprocess.Popen(
             command.arguments,
             stdin=output if command.tty else self._null,
@@ -197,14 +197,14 @@ class Agent:
             start_new_session=not command.tty,
             process_group=0 if command.tty else None,
         )
-        process.returncode = 0  # it is waited for here
+        process.returncode = 0  # `_reap` waits for it
         return process.pid
 
     def _reap(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
-            except ChildProcessError:  # there is none left
+            except ChildProcessError:  # no child is left
                 return
             if pid == 0:
                 return
@@ -221,8 +221,8 @@ class Agent:
     def _continue(self, pid: int) -> None:
         """Put a command in the foreground that was stopped because it used the terminal from the background.
 
-        It was quicker than `_execute`, or its own job held the foreground. A user's shell would show a prompt and wait
-        for `fg`; here it would stay stopped forever.
+        The command was faster than `_execute`, or its own job held the foreground. In a user's shell it would wait for
+        `fg`; here it would stay stopped forever.
         """
         self._put_in_foreground(pid)
         with contextlib.suppress(ProcessLookupError):  # it was killed meanwhile
@@ -230,14 +230,14 @@ class Agent:
 
     def _put_in_foreground(self, group: int) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        with contextlib.suppress(OSError):  # hung up already
+        with contextlib.suppress(OSError):  # already hung up
             os.tcsetpgrp(self._terminal, group)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTTOU})
 
     def _take_terminal_back(self) -> None:
-        """Part from the terminal, without a hangup for what the command left in the foreground."""
+        """Detach from the terminal without hanging up processes that the command left in the foreground."""
         self._put_in_foreground(os.getpgrp())
-        with contextlib.suppress(OSError):  # hung up already
+        with contextlib.suppress(OSError):  # already hung up
             fcntl.ioctl(self._terminal, termios.TIOCNOTTY)
         os.close(self._terminal)
         self._terminal = -1
@@ -246,12 +246,12 @@ class Agent:
         self._send(json.dumps(what).encode())
 
     def _send(self, packet: bytes) -> None:
-        with contextlib.suppress(OSError):  # the other side is gone: that is found out by reading
+        with contextlib.suppress(OSError):  # the executor has closed its side, which reading detects
             self._channel.send(packet)
 
     def _end(self) -> NoReturn:
-        """Kill all that is left, and go."""
-        with contextlib.suppress(ChildProcessError):  # none is left
+        """Kill all remaining processes of the task, and exit."""
+        with contextlib.suppress(ChildProcessError):  # no child is left
             while self._orphans:
                 os.waitpid(-1, os.WNOHANG)
                 for pid in _children():
@@ -270,7 +270,7 @@ def _children() -> list[int]:
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
                     fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it has ended
+            except OSError:  # the process has ended
                 continue
             if int(fields[1]) == own:
                 found.append(int(name))
@@ -278,7 +278,7 @@ def _children() -> list[int]:
 
 
 def _open_terminal() -> tuple[int, int]:
-    """Return the two ends of a terminal that leaves line ends alone and answers each read with the end of input."""
+    """Open a terminal that does not translate line ends and answers each read with the end of input."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     modes = termios.tcgetattr(theirs)
@@ -290,18 +290,18 @@ def _open_terminal() -> tuple[int, int]:
 
 
 def _failure(command: Command, error: BaseException) -> dict[str, object]:
-    """Return why a command could not be started, as the executor is told it."""
+    """Return the message to the executor with the reason why a command could not be started."""
     number = (error.errno or 0) if isinstance(error, OSError) else 0
     of_folder = isinstance(error, OSError) and error.filename == command.folder
     return {"failed": "folder" if of_folder else "program", "errno": number, "error": str(error)[:200]}
 
 
 def _nothing(_number: int, _frame: object) -> None:
-    """Be called, so that the wake-up is written."""
+    """Do nothing: a handler must exist so that the signal writes to the wake-up descriptor."""
 
 
 def write(path: str, text: bytes, flags: int = 0) -> None:
-    """Write a whole text to a file."""
+    """Write a whole file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
     try:
         while text:
@@ -311,7 +311,7 @@ def write(path: str, text: bytes, flags: int = 0) -> None:
 
 
 def main(descriptor: int) -> None:
-    """Serve the socket that was inherited as this descriptor."""
+    """Serve the inherited socket with this descriptor."""
     _prepare()
     uid, gid = os.geteuid(), os.getegid()
     gc.disable()
@@ -340,17 +340,17 @@ def main(descriptor: int) -> None:
 
 
 def _prepare() -> None:
-    """Do what agents have in common once, before they are forked."""
+    """Set up the state that all agents inherit."""
     _reset_signals()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, _nothing)  # not ignored: commands would inherit that
+    signal.signal(signal.SIGHUP, _nothing)  # a handler, because commands would inherit an ignored signal
     os.umask(0o022)
-    with contextlib.suppress(OSError):  # it is only an advice
+    with contextlib.suppress(OSError):  # best effort
         write("/proc/self/oom_score_adj", _OUT_OF_MEMORY_SCORE)
 
 
 def _reset_signals() -> None:
-    """Give signals their defaults, whatever the service inherited: commands inherit these."""
+    """Reset signals to their defaults, because commands inherit what the service itself has inherited."""
     for number in set(range(1, signal.NSIG)) - {signal.SIGPIPE, signal.SIGXFSZ}:  # a command's are reset at its start
         try:
             signal.signal(number, signal.SIG_DFL)
@@ -360,7 +360,7 @@ def _reset_signals() -> None:
 
 
 def _fork(plan: Plan) -> int:
-    """Fork into the namespaces of the task's sandbox, and into its control group, where it has them."""
+    """Fork into the namespaces of the task's sandbox and into its control group, if it has them."""
     namespaces = new_namespaces(plan.sandbox) if plan.sandbox is not None else 0
     if not plan.cgroup:
         return kernel.fork(namespaces)
@@ -368,6 +368,6 @@ def _fork(plan: Plan) -> int:
         return kernel.fork(namespaces, plan.cgroup)
     except OSError:  # a kernel before 5.7, or a filter
         if (pid := kernel.fork(namespaces)) == 0:
-            with contextlib.suppress(OSError):  # the group was removed: limits are not enforced then
+            with contextlib.suppress(OSError):  # the group was removed: its limits are not enforced
                 write(f"{plan.cgroup}/cgroup.procs", b"0")
         return pid

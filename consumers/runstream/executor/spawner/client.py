@@ -28,18 +28,18 @@ from runstream.executor.spawner.plan import (
 from runstream.executor.task_root import User
 
 _ROOTS = Path(__file__).parents[3]
-"""What the spawner needs on its path to import its own package."""
+"""The folder on the spawner's import path."""
 _PROGRAM = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from runstream.executor.spawner.agent import main; main(int(sys.argv[2]))"
 )
 _MAX_PACKETS = 4
-"""Answers that may wait; an agent answers one thing at a time."""
+"""Maximum number of unread answers; an agent answers one request at a time."""
 _OPEN_SECONDS = 30.0
 
 
 class StartError(Exception):
-    """A command could not be started: its folder or its program is not there, or cannot be used."""
+    """A command that could not be started: its working directory or program is missing or unusable."""
 
     def __init__(self, stage: str, number: int, error: str) -> None:
         super().__init__(os.strerror(number) if number else error)
@@ -60,19 +60,19 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self.pid = 0
         self.scoped = False
-        """Whether the machine's abstract sockets are out of reach."""
+        """True if the machine's abstract sockets are out of reach."""
         self.root = -1
-        """A descriptor of the sandbox's root; -1 without a sandbox. It belongs to the caller."""
+        """A descriptor of the sandbox's root, which the caller closes; -1 without a sandbox."""
         channel.setblocking(False)
         self._loop.add_reader(channel.fileno(), self._read)
 
     @property
     def alive(self) -> bool:
-        """False when it has ended, as far as is known."""
+        """False once the agent is known to have ended."""
         return self._open
 
     async def opened(self) -> None:
-        """Wait until it is ready. Raises InternalError with the reason when it cannot be."""
+        """Wait until the agent is ready. Raises InternalError with the reason if it could not be set up."""
         said, descriptors = await self._receive()
         if "error" in said:
             raise InternalError(f"the sandbox cannot be made: {said['error']}", code="sandboxUnavailable")
@@ -80,10 +80,10 @@ class Agent:
         self.root = descriptors[0] if descriptors else -1
 
     async def start(self, command: Command, user: User | None) -> int:
-        """Start a command; return the end from which its output is read.
+        """Start a command; return the descriptor from which to read its output.
 
-        The pipe is `user`'s, where that is not the executor's own, so that the command can open /dev/stdout.
-        Raises StartError for a command with a terminal that cannot be started; for others `ended` does.
+        The pipe belongs to `user` if that is not the executor's own, so that the command can open /dev/stdout. Raises
+        StartError if a command with a terminal cannot be started; for other commands `ended` raises it.
         """
         if command.tty:
             self._send(packed(command), [])
@@ -103,13 +103,13 @@ class Agent:
         return ours
 
     async def ended(self) -> int:
-        """Wait until the command has ended; its exit status. Raises StartError."""
+        """Wait until the command has ended; return its exit status. Raises StartError."""
         said, _ = await self._receive()
         _require_started(said)
         return int(said["status"])
 
     async def namespaces(self) -> list[int]:
-        """Return descriptors of the sandbox's namespaces, which belong to the caller."""
+        """Return descriptors of the sandbox's namespaces; the caller closes them."""
         try:
             self._channel.send(NAMESPACES_WANTED)
         except OSError as error:
@@ -117,12 +117,12 @@ class Agent:
         return (await self._receive())[1]
 
     def next_task(self) -> None:
-        """Say that what comes now belongs to another task."""
-        with contextlib.suppress(OSError):  # it has ended: the first command finds out
+        """Announce that the following commands belong to another task."""
+        with contextlib.suppress(OSError):  # the agent has ended: the first command notices it
             self._channel.send(NEXT_TASK)
 
     def close(self) -> None:
-        """Let the agent go, and with it everything that it started; a second close does nothing."""
+        """Close the agent, which ends everything that it started; a second close does nothing."""
         self._lose()
         while self._packets:
             _close_all(self._packets.popleft()[1])
@@ -135,7 +135,7 @@ class Agent:
             raise _gone() from error
 
     async def _receive(self) -> tuple[dict[str, Any], list[int]]:
-        """Wait for a packet; return it, with the descriptors that came along."""
+        """Wait for a packet; return it with its descriptors."""
         while not self._packets:
             if not self._open:
                 raise _gone()
@@ -149,7 +149,7 @@ class Agent:
                 self._channel, PACKET_BYTES, len(NAMESPACES), socket.MSG_CMSG_CLOEXEC
             )
         except BlockingIOError:
-            return  # nothing to read after all; the loop calls again with the next packet
+            return  # nothing to read; the loop calls again with the next packet
         except ConnectionError:
             packet, descriptors = b"", []
         if packet and len(self._packets) < _MAX_PACKETS:
@@ -167,7 +167,7 @@ class Agent:
 
 
 def send(channel: socket.socket, kind: bytes, content: bytes, descriptors: list[int]) -> None:
-    """Send a packet, its content in a file of memory where it is large. Raises OSError."""
+    """Send a packet; large content goes in a file in memory. Raises OSError."""
     if len(content) < PACKET_BYTES:
         socket.send_fds(channel, [kind, content], descriptors)
         return
@@ -191,7 +191,7 @@ def _close_all(descriptors: list[int]) -> None:
 
 
 class Spawner:
-    """The spawner's process; started again when it has ended."""
+    """The spawner's process, which is restarted when it has ended."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -199,9 +199,9 @@ class Spawner:
         self._starting = asyncio.Lock()
 
     async def open(self, plan: Plan, namespaces: list[int] | None = None) -> Agent:
-        """Make an agent, which joins the sandbox of these namespaces where the plan says so.
+        """Open an agent; it joins the sandbox of these namespaces if the plan says so.
 
-        Raises InternalError that says why there cannot be one.
+        Raises InternalError with the reason if that fails.
         """
         spawner = await self._running()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -221,14 +221,14 @@ class Spawner:
         return agent
 
     async def _running(self) -> socket.socket:
-        """Return the socket of the spawner, which is started where it does not run."""
+        """Return the socket of the spawner; start the spawner if it is not running."""
         async with self._starting:
             if self._channel is None or self._process is None or self._process.poll() is not None:
                 self._channel = await asyncio.to_thread(self._start)
             return self._channel
 
     def close(self) -> None:
-        """End the spawner; the agents end with their own sockets."""
+        """End the spawner; agents end with their own sockets."""
         if self._channel is not None:
             self._channel.close()
             self._channel = None

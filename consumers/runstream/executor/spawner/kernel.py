@@ -1,4 +1,4 @@
-"""System calls that Python has no functions for. Each raises OSError, with the path that it was about."""
+"""System calls without a function in Python. Each raises OSError with the path concerned."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ _CLONE3 = 435
 _LAST_CAPABILITY = 63
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)  # once: a fork pays for each object that it makes
+_libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)  # here, once: a fork pays for each object that it creates
 
 
 def unshare(flags: int) -> None:
-    """Leave the namespaces of these kinds for new ones."""
+    """Move this process into new namespaces of these kinds."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
@@ -71,10 +71,10 @@ class _CloneArgs(ctypes.Structure):
 
 
 def fork(namespaces: int = 0, group: str = "") -> int:
-    """Fork into new namespaces, and into a control group (its folder); return 0 in the child.
+    """Fork into new namespaces and into a control group (its folder); return 0 in the child.
 
-    Moving into a group afterwards waits for the whole machine, some milliseconds. Only for a process of one thread:
-    Python does not know of this fork, and need not.
+    Moving into a group later would wait some milliseconds for all CPUs. Only for a process with one thread: Python does
+    not know of this fork.
     """
     flags = namespaces
     descriptor = -1
@@ -95,12 +95,12 @@ def fork(namespaces: int = 0, group: str = "") -> int:
 
 
 def setns(descriptor: int, kind: int) -> None:
-    """Enter a namespace of this kind, given as a descriptor of it."""
+    """Enter the namespace of this kind that the descriptor refers to."""
     _check(_libc.setns(descriptor, ctypes.c_int(kind)), "setns")
 
 
 def default_signal(number: int) -> None:
-    """Give a signal its default, also one of those that the C library keeps to itself, and so leaves ignored."""
+    """Reset a signal to its default, even one of those that the C library reserves and so leaves ignored."""
     if _SIGACTION is not None:
         action = bytes(_KERNEL_SIGACTION_BYTES)
         _libc.syscall(_SIGACTION, ctypes.c_int(number), action, None, ctypes.c_size_t(_SIGSET_BYTES))
@@ -123,12 +123,12 @@ def detach(target: str) -> None:
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Make `new` the root, and put the old one at `old`."""
+    """Make `new` the root, and move the old one to `old`."""
     _check(_libc.pivot_root(os.fsencode(new), os.fsencode(old)), new)
 
 
 def open_tree(path: str) -> int:
-    """Return a descriptor of a copy of the mounts at a path and below, attached nowhere."""
+    """Return a descriptor of a detached copy of the mounts at a path and below."""
     flags = _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
     return _check(_libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(path), ctypes.c_uint(flags)), path)
 
@@ -138,12 +138,12 @@ class _MountAttr(ctypes.Structure):
 
 
 def restrict_mounts(tree: int, attributes: int, path: str) -> None:
-    """Add attributes to all mounts of a tree; none is ever taken away."""
+    """Add attributes to all mounts of a tree; no attribute is removed."""
     _set_attributes(tree, _MountAttr(attributes, 0, 0, 0), path, _AT_RECURSIVE)
 
 
 def change_mount(root: int, attribute: int, path: str, *, add: bool) -> None:
-    """Add an attribute to the one mount whose root this is, or take it away."""
+    """Add an attribute to the mount with this root, or remove it."""
     _set_attributes(root, _MountAttr(attribute if add else 0, 0 if add else attribute, 0, 0), path, 0)
 
 
@@ -160,11 +160,11 @@ def attach(tree: int, path: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give every capability up, for this process and what it starts."""
+    """Drop every capability of this process and of the programs that it starts."""
     for capability in range(_LAST_CAPABILITY + 1):
         try:
             prctl(PR_CAPBSET_DROP, capability)
-        except OSError:  # the kernel has no more
+        except OSError:  # the kernel has no further capability
             break
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     if _CAPSET is not None:
@@ -172,13 +172,13 @@ def drop_capabilities() -> None:
 
 
 def leave_keyring() -> None:
-    """Begin an empty session keyring, so that the executor's is out of reach."""
+    """Join an empty session keyring, so that the executor's is out of reach."""
     if _KEYCTL is not None:
         _libc.syscall(_KEYCTL, ctypes.c_int(1), None)  # a kernel without keyrings has none to hide
 
 
 def scope_abstract_sockets() -> bool:
-    """Put abstract sockets of other processes out of reach; return whether the kernel can."""
+    """Deny access to abstract sockets of other processes; return False if the kernel cannot."""
     abi = _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_VERSION))
     if abi < _LANDLOCK_ABI_OF_SCOPES:
         return False

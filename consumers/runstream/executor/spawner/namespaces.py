@@ -1,12 +1,12 @@
-"""The sandbox of one task: namespaces of its own, and a root file system that is a list of what the task may see.
+"""The sandbox of one task: its own namespaces, and a root file system with only the places that the task may see.
 
-As root, the mounts are made with root's powers in a mount namespace that belongs to the machine, and only then the
-task's user namespace begins, as an unprivileged user of the machine: no process of the task ever has a capability over
-its mounts. As an ordinary user the user namespace comes first, since it is what allows the rest; all capabilities in it
-are dropped at the end, and the kernel locks the mounts against user namespaces that a task might make.
+As root, the mounts are made with root's powers in a mount namespace that belongs to the machine, and only then does the
+task's user namespace begin, as an unprivileged user of the machine: no process of the task ever has a capability over
+its mounts. As an ordinary user the user namespace comes first, because it permits the rest; all its capabilities are
+dropped at the end, and the kernel locks the mounts against user namespaces that a task might create.
 
-The first process of the process namespace is the task's agent: when it ends, the kernel ends all others. Signals of the
-task do not end it, and since it is not dumpable, no process of the task can trace it or read its memory.
+The first process of the PID namespace is the task's agent: when it ends, the kernel ends all others. Signals of the
+task do not end it, and because it is not dumpable, no process of the task can trace it or read its memory.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ NAMESPACES = (
     ("ipc", kernel.CLONE_NEWIPC),
     ("net", kernel.CLONE_NEWNET),
 )
-"""What a sandbox has of its own, by the name in /proc, in the order in which an ordinary user can enter it."""
+"""The namespaces of a sandbox, by their name in /proc, in the order in which an ordinary user can enter them."""
 
 
 def new_namespaces(sandbox: Sandbox) -> int:
-    """Return the namespaces that a sandbox's first process begins in. As root it begins its user namespace later."""
+    """Return the namespaces in which a sandbox's first process begins. As root it begins its user namespace later."""
     kinds = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
     if not sandbox.network:
         kinds |= kernel.CLONE_NEWNET
@@ -61,14 +61,14 @@ class Boundary:
     """The sandbox of one task, made by its first process."""
 
     def __init__(self, sandbox: Sandbox, uid: int, gid: int) -> None:
-        """`uid` and `gid` are the spawner's: a new user namespace shows them only when they are mapped."""
+        """`uid` and `gid` are the spawner's: in a new user namespace they are unknown until they are mapped."""
         self._sandbox = sandbox
         self._root = uid == 0
         self._uid, self._gid = uid, gid
 
     def make(self) -> int:
-        """Be in the new root as the task's user, without capabilities; return this process's id on the machine."""
-        pid = int(os.readlink("/proc/self"))  # the machine's /proc is still there
+        """Enter the new root as the task's user, without capabilities; return this process's id on the machine."""
+        pid = int(os.readlink("/proc/self"))  # still the machine's /proc
         if not self._root:
             self._map_ids(self._uid, self._gid)
         kernel.mount("", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
@@ -76,14 +76,14 @@ class Boundary:
             _raise_loopback()
         self._build()
         kernel.pivot_root(".", ".")
-        kernel.mount("proc", "/proc", "proc", _PLAIN | kernel.MS_NOEXEC)  # only where one is seen already
+        kernel.mount("proc", "/proc", "proc", _PLAIN | kernel.MS_NOEXEC)  # allowed only while another /proc is visible
         _set_root_read_only(True)
         kernel.detach(".")  # a process whose root is covered cannot begin a user namespace
         os.chdir("/")
         if self._root:
             os.setgroups([])
             _become(self._sandbox.uid, self._sandbox.gid)
-            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else its files in /proc are root's
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # otherwise its files in /proc belong to root
             kernel.unshare(kernel.CLONE_NEWUSER)
             self._map_ids(self._sandbox.uid, self._sandbox.gid)
         _write("/proc/sys/user/max_user_namespaces", "0")
@@ -97,7 +97,7 @@ class Boundary:
         _write("/proc/self/gid_map", f"{inside} {gid} 1")
 
     def _build(self) -> None:
-        """Make the new root in a tmpfs, and be there."""
+        """Build the new root in a tmpfs, and make it the working directory."""
         trees = list(self._trees())
         devices = [(f"/dev/{name}", kernel.open_tree(f"/dev/{name}")) for name in _DEVICES]
         kernel.mount("runstream", _NEW_ROOT, "tmpfs", _PLAIN, "size=4m,mode=755")
@@ -119,7 +119,7 @@ class Boundary:
             _mask(path.lstrip("/"))
 
     def _trees(self) -> Iterator[tuple[str, int | str]]:
-        """Yield each path inside, with the mounts that are to be there, or the target of the link that it is."""
+        """Yield each path of the new root with its mounts, or with the target if it is a link."""
         box = self._sandbox
         for paths, attributes in ((box.readonly, _READ_ONLY), (box.writable, _WRITABLE)):
             for path in paths:
@@ -134,14 +134,15 @@ class Boundary:
 
 
 def join(namespaces: Sequence[int], seen: Sequence[str], inside_uid: int) -> None:
-    """Enter the sandbox with these namespaces, in the order of `NAMESPACES`; see more places there, read-only."""
+    """Enter the sandbox with these namespaces, in the order of `NAMESPACES`, and add the places in `seen`,
+    read-only."""
     root = os.geteuid() == 0
     (user, _), *others = entered = list(zip(namespaces, (kind for _, kind in NAMESPACES), strict=False))
     if root:
         os.setgroups([])
     else:
         kernel.setns(user, kernel.CLONE_NEWUSER)
-        kernel.unshare(kernel.CLONE_NEWNS)  # copying mounts takes a mount namespace of one's own
+        kernel.unshare(kernel.CLONE_NEWNS)  # copying mounts requires an own mount namespace
     trees = [(path, _tree(path, _READ_ONLY)) for path in seen]
     for namespace, kind in others:
         kernel.setns(namespace, kind)
@@ -160,14 +161,14 @@ def join(namespaces: Sequence[int], seen: Sequence[str], inside_uid: int) -> Non
 
 
 def _set_root_read_only(read_only: bool) -> None:
-    """Change the root's own mount, which is the working directory."""
+    """Change the mount of the root, which is the working directory."""
     root = os.open(".", os.O_PATH | os.O_CLOEXEC)
     kernel.change_mount(root, kernel.ATTR_RDONLY, "/", add=read_only)
     os.close(root)
 
 
 def describe(error: BaseException) -> str:
-    """Return what went wrong, with the path that it was about."""
+    """Describe an error, with the path concerned."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
@@ -199,7 +200,7 @@ def _make_parents(path: str) -> None:
 
 
 def _mask(path: str) -> None:
-    """Make a place empty, if it is there."""
+    """Hide a place under an empty one, if it exists."""
     if os.path.isdir(path):
         kernel.mount("runstream", path, "tmpfs", _PLAIN, "size=4k,mode=755")
     elif os.path.exists(path):
@@ -214,12 +215,12 @@ def _become(uid: int, gid: int) -> None:
 def _give_up_privileges() -> None:
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.drop_capabilities()
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # no process of the task traces this one; a command's exec sets it
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user clears this too
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)  # the task must not trace this process; a command's exec sets it again
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # last, because a change of user clears it
 
 
 def _raise_loopback() -> None:
-    """Let 127.0.0.1 be there in a network namespace that has nothing else."""
+    """Bring up the loopback interface of a new network namespace."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         request = struct.pack("16sh14x", b"lo", 0)
         flags = struct.unpack("16sh14x", fcntl.ioctl(any_socket, _SIOCGIFFLAGS, request))[1]

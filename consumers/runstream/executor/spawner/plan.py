@@ -1,42 +1,42 @@
-"""What the executor asks of the spawner: a place for a task, and commands in it."""
+"""The requests of the executor to the spawner: the place of a task, and the commands to run in it."""
 
 from __future__ import annotations
 
-import marshal  # of the executor, whom the spawner trusts; and no copy of a JSON decoder in each fork
+import marshal  # trusted input from the executor; a JSON decoder would be copied by each fork
 import os
 from typing import Any, NamedTuple
 
 COMMAND, LARGE, NEXT_TASK, NAMESPACES_WANTED = b"c", b"m", b"t", b"n"
-"""What the first byte of a packet to the spawner or to an agent says; see `runstream.executor.spawner.agent`."""
+"""First byte of a packet to the spawner or to an agent; see `runstream.executor.spawner.agent`."""
 PACKET_BYTES = 1 << 15
-"""Of a packet; what is larger goes in a file of memory (`LARGE`)."""
+"""Maximum size of a packet; a larger one goes in a file in memory (`LARGE`)."""
 
 
 class Sandbox(NamedTuple):
-    """What a sandboxed task may see. Paths are absolute."""
+    """The places that a sandboxed task may see. Paths are absolute."""
 
     uid: int
-    """Whose processes these are on the machine; inside it is `inside_uid`."""
+    """The user of the task's processes on the machine; in the sandbox it is `inside_uid`."""
     gid: int
     inside_uid: int
     home: str
-    """The folder of the machine that is `inside_home`, writable."""
+    """The machine's folder that is `inside_home` in the sandbox, writable."""
     inside_home: str
     tmp: str
-    """The folder of the machine that is /tmp, writable."""
+    """The machine's folder that is /tmp in the sandbox, writable."""
     readonly: tuple[str, ...]
-    """Places that are there at their own paths; a missing one is left out, a link stays a link."""
+    """Places that keep their paths; a missing one is skipped, a link stays a link."""
     writable: tuple[str, ...]
     masked: tuple[str, ...]
-    """Places that are empty although they lie in a visible one."""
+    """Places that appear empty although they lie in a visible one."""
     files: tuple[tuple[str, str], ...]
-    """Pairs of a path inside and the file of the machine that is there, read-only."""
+    """Pairs of a path in the sandbox and the machine's file to show there, read-only."""
     network: bool
-    """False for a network that has nothing but the loopback."""
+    """False for a network with only the loopback interface."""
 
 
 class Join(NamedTuple):
-    """A sandbox that is there already, whose namespaces come along as descriptors."""
+    """An existing sandbox, whose namespaces are sent along as descriptors."""
 
     inside_uid: int
     seen: tuple[str, ...]
@@ -44,29 +44,29 @@ class Join(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Where the commands of one agent run: in a new sandbox, in one that is there, or in none."""
+    """The place where one agent runs its commands: a new sandbox, an existing one, or none."""
 
     sandbox: Sandbox | None
     join: Join | None
     limits: tuple[tuple[str, int], ...]
     """Resource limits by their name in `resource`, such as ("RLIMIT_NOFILE", 65536)."""
     cgroup: str
-    """The folder of the control group of the task; empty for none."""
+    """The folder of the task's control group; empty for none."""
 
 
 class Command(NamedTuple):
-    """One command."""
+    """A command to run."""
 
     arguments: tuple[str, ...]
     folder: str
     environment: dict[str, str]
     tty: bool
     scripts: tuple[tuple[str, str], ...] = ()
-    """Files that are written before, mode 0600: a path inside, where nothing is yet, and its text."""
+    """Files to write first, mode 0600: a new path in the sandbox, and the text."""
 
 
 def packed(asked: Plan | Command) -> bytes:
-    """Encode a plan or a command. What is not UTF-8 in it comes back as it was."""
+    """Encode a plan or a command. Text that is not valid UTF-8 survives."""
     return marshal.dumps(_plain(asked))
 
 
@@ -88,5 +88,5 @@ def read_command(content: bytes) -> Command:
 
 
 def content_of(descriptor: int) -> bytes:
-    """Return what is in a file of memory."""
+    """Return the content of a file in memory."""
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0)

@@ -1,1 +1,1 @@
-"""What each type of step does. A step's function returns its exit status, or raises why it could not run."""
+"""The types of steps. A step's function returns its exit status, or raises the reason why it could not run."""

@@ -1,6 +1,6 @@
-"""The archive of a workspace: files of a task packed into a tar, and unpacked again (rules step-20 to step-22).
+"""The archive of a workspace: files of a task packed into a tar and unpacked again (rules step-20 to step-22).
 
-Both block: run them in a thread, as the task's user.
+Both functions block: run them in a thread, as the task's user.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from runstream.executor.task_root import TaskRoot
 
 COPY_BYTES = 256 << 10
 MAX_PATH_BYTES = 16 << 10
-"""Of a path in an archive."""
+"""Maximum length of a path in an archive."""
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What an archive holds."""
+    """The result of packing an archive."""
 
     entries: int
     warnings: tuple[str, ...]
-    """What selected nothing, for people."""
+    """Warnings about patterns that selected nothing."""
 
 
 def pack(
     target: BinaryIO, contents: Sequence[SaveContent], files: TaskRoot, folder: str, stopped: threading.Event
 ) -> Packed:
-    """Write a tar of what the contents select; their sources are relative to `folder`, a path of the task.
+    """Write a tar of the files that `contents` select; their sources are relative to `folder`, a path of the task.
 
-    Raises BadRequestError for a source that is no folder, a malformed pattern, two different files of one path, and
-    a file that changes meanwhile or cannot be read.
+    Raises BadRequestError for a source that is not a folder, a malformed pattern, two different files with one path,
+    and a file that changes meanwhile or cannot be read.
     """
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
         packing = _Packing(tar, stopped)
@@ -68,16 +68,16 @@ def _source(files: TaskRoot, path: str, content: SaveContent) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Where an entry of the archive came from."""
+    """The origin of an entry of the archive."""
 
     source: int
-    """The open directory that its content has as source."""
+    """The open source directory of its content."""
     path: str
     status: os.stat_result
 
 
 class _Packing:
-    """One archive that is being written."""
+    """An archive in the making."""
 
     def __init__(self, tar: tarfile.TarFile, stopped: threading.Event) -> None:
         self.names: dict[str, _Origin] = {}
@@ -91,7 +91,7 @@ class _Packing:
             os.close(self._sources.pop())
 
     def add(self, content: SaveContent, source: int) -> None:
-        """Add what one content selects; owns the descriptor of its source."""
+        """Add the files that one content selects; takes over the descriptor of its source."""
         self._sources.append(source)
         globs = [Glob(pattern) for pattern in content.paths]
         walk = TreeWalk(source, False)  # the note of a directory: whether it is saved as a whole
@@ -150,12 +150,12 @@ class _Packing:
             try:
                 self._tar.addfile(info, cast("BinaryIO", _Interruptible(file, self._stopped)))
             except OSError as error:
-                if error.errno is None:  # tarfile says so when a file ends early
+                if error.errno is None:  # tarfile raises this when a file ends early
                     raise ChangedError(entry.path) from error
                 raise
 
     def _described(self, name: str, status: os.stat_result) -> tarfile.TarInfo:
-        """Return the header of an entry. A second name of a file that is stored is a hard link to the first."""
+        """Return the header of an entry. A further name of a stored file becomes a hard link to its first."""
         info = tarfile.TarInfo(name)
         mode = status.st_mode
         info.mode, info.mtime = stat.S_IMODE(mode), max(0, int(status.st_mtime))
@@ -214,7 +214,7 @@ def _target(origin: _Origin) -> str:
 
 
 def _opened(folder: int, name: str, path: str) -> BinaryIO:
-    """Open a regular file for reading. Raises ChangedError when it is none any more."""
+    """Open a regular file for reading. Raises ChangedError if it no longer is one."""
     try:
         descriptor = open_beneath(folder, name, _FILE)
     except PermissionError as error:
@@ -230,7 +230,7 @@ def _opened(folder: int, name: str, path: str) -> BinaryIO:
 
 
 class _Interruptible:
-    """A file whose reading ends when the task does."""
+    """A file whose reads fail once the task is ending."""
 
     def __init__(self, file: BinaryIO, stopped: threading.Event) -> None:
         self._file = file
@@ -250,7 +250,7 @@ def _joined(dest_dir: str, relative: str) -> str:
 
 
 def _why_not(pattern: str) -> str:
-    """Return what a pattern that selects nothing may have been meant to be."""
+    """Suggest what a pattern that selects nothing may have meant."""
     if pattern.startswith("/"):
         return ": patterns are relative to source_dir, which may be absolute"
     if pattern.startswith("~"):
@@ -261,7 +261,7 @@ def _why_not(pattern: str) -> str:
 
 
 _MAX_HEADER_BYTES = 1 << 20
-"""Of the extended headers of one entry, which are read into memory."""
+"""Maximum size of the extended headers of one entry, which are read into memory."""
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _EXISTING_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAX_TIME = 1 << 34
@@ -269,7 +269,7 @@ _UNREADABLE = (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionE
 
 
 class _BoundedEntry(tarfile.TarInfo):
-    """An entry whose headers take a bounded amount of memory."""
+    """An archive entry whose headers take a bounded amount of memory."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         kinds = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
@@ -279,24 +279,24 @@ class _BoundedEntry(tarfile.TarInfo):
 
 
 class Unpacking:
-    """The archives that one step restores into one folder."""
+    """The restoring of archives by one step into one folder."""
 
     def __init__(self, files: TaskRoot, destination: str, stopped: threading.Event) -> None:
-        """`destination` is a path of the task; the folder is made where it is missing."""
+        """`destination` is a path of the task; the folder is created if it is missing."""
         self._files = files
         self._path = destination
         self._destination = -1
         self._stopped = stopped
         self._origins: dict[str, str] = {}
-        """Which task each file came from."""
+        """The task that saved each restored file."""
         self._parent: tuple[str, int] | None = None
-        """The directory of the last entry: the next one is often in it, or below."""
+        """The parent directory of the last entry: the next entry is often in it, or below."""
 
     def unpack(self, archive: BinaryIO, task: str) -> int:
-        """Unpack what `task` saved and return the number of entries.
+        """Unpack the archive that `task` saved and return the number of entries.
 
-        Raises BadRequestError for an entry that would leave the folder, replace something that differs, or is of a
-        kind that our archives never have, and for a file that is no tar.
+        Raises BadRequestError for a file that is not a tar, and for an entry that would leave the folder, replace a
+        different file, or is of a kind that Runstream never packs.
         """
         with closing(self._open_destination()) as self._destination:
             return self._unpack(archive, task)
@@ -330,7 +330,7 @@ class Unpacking:
         for name, mode in reversed(made):  # only now: one may be read-only
             with (
                 contextlib.suppress(OSError),
-                closing(  # it went meanwhile
+                closing(  # removed meanwhile
                     open_beneath(self._destination, name, os.O_RDONLY | os.O_DIRECTORY)
                 ) as folder,
             ):
@@ -357,7 +357,7 @@ class Unpacking:
         self._origins.setdefault(path, task)
 
     def _make(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, parent: int, name: str) -> None:
-        """Make what is no directory. Raises FileExistsError when its name is taken."""
+        """Create a link or an empty special file. Raises FileExistsError if its name is taken."""
         if entry.issym():
             os.symlink(entry.linkname, name, dir_fd=parent)
         elif entry.islnk():
@@ -375,7 +375,7 @@ class Unpacking:
             raise _refused(entry, "is of an unknown kind")
 
     def _is_same(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, parent: int, name: str) -> bool:
-        """Whether what is there is what the entry would be."""
+        """Return whether the existing file is the same as the entry."""
         if entry.issym():
             try:
                 return os.readlink(name, dir_fd=parent) == entry.linkname
@@ -397,7 +397,7 @@ class Unpacking:
 
     @contextlib.contextmanager
     def _link_target(self, entry: tarfile.TarInfo) -> Iterator[tuple[int, str]]:
-        """The directory and the name of the regular file that a hard link is another name of."""
+        """Return the directory and the name of the regular file that a hard link refers to."""
         folders, name = _split(entry.linkname)
         try:
             parent = open_beneath(self._destination, "/".join(folders) or ".", FOLDER)
@@ -413,7 +413,7 @@ class Unpacking:
             yield parent, name
 
     def _open_parent(self, folders: list[str], entry: tarfile.TarInfo) -> int:
-        """Return the open directory that an entry goes into; it is made where it is missing."""
+        """Return the parent directory of an entry, open; create it if it is missing."""
         wanted = "/".join(folders)
         if self._parent is not None and self._parent[0] == wanted:
             return self._parent[1]
@@ -449,11 +449,11 @@ def _open_or_make(start: int, path: str) -> int:
     try:
         return open_beneath(start, path or ".", FOLDER)
     except FileNotFoundError:
-        pass  # some of it is made below
+        pass  # create the missing part below
     here = os.dup(start)
     try:
         for part in path.split("/"):
-            with contextlib.suppress(FileExistsError):  # it is opened then
+            with contextlib.suppress(FileExistsError):  # another process made it: open it
                 os.mkdir(part, 0o755, dir_fd=here)
             below = open_beneath(here, part, FOLDER)
             os.close(here)
@@ -466,7 +466,7 @@ def _open_or_make(start: int, path: str) -> int:
 
 @contextlib.contextmanager
 def _existing(folder: int, name: str) -> Iterator[BinaryIO | None]:
-    """A regular file that is there, opened for reading; None for anything else."""
+    """Open an existing regular file for reading; return None for anything else."""
     try:
         descriptor = open_beneath(folder, name, _EXISTING_FILE)
     except OSError:
@@ -492,7 +492,7 @@ def _equal(chunks: Iterator[bytes], other: BinaryIO) -> bool:
 
 
 def _file_mode(entry: tarfile.TarInfo) -> int:
-    """No set-user-id: who packed it is not who runs it."""
+    """Return the mode without the set-user-id bits: the user who restores is not the one who saved."""
     return stat.S_IMODE(entry.mode) & 0o777
 
 

@@ -1,16 +1,16 @@
-"""`clone`: the repository at the wanted commit, into the working directory (rules step-15 and step-16).
+"""The `clone` step: the repository at the given commit, in the working directory (rules step-15 and step-16).
 
-Argument lists only, no shell.
+It runs git with argument lists, never through a shell.
 
-AGOLA_REPOSITORY_URL   a URL, or a path on this machine
-AGOLA_GIT_REF          what is fetched: a branch, a tag, any ref; empty for the default branch
-AGOLA_GIT_COMMITSHA    what is checked out; empty for what was fetched
-AGOLA_GIT_USERNAME,    for http(s): git reads them from a file of the task that is emptied after the step; no step
-AGOLA_GIT_PASSWORD     has them in its environment
+    AGOLA_REPOSITORY_URL   a URL, or a path on this machine
+    AGOLA_GIT_REF          the ref to fetch: a branch, a tag, any ref; empty for the default branch
+    AGOLA_GIT_COMMITSHA    the commit to check out; empty for the fetched ref
+    AGOLA_GIT_USERNAME,    for http(s): git reads them from a file of the task that is emptied after the step;
+    AGOLA_GIT_PASSWORD     they are not in the environment of any step
 
-Git runs in the task's sandbox with a configuration of its own, without hooks. Of a repository on this machine it sees
-the git directory alone, read-only. A committed `.gitmodules` opens no other place: a submodule on this machine has to
-lie in that repository, or where tasks may read anyway.
+Git runs in the task's sandbox with its own configuration, without hooks. It sees only the git directory of a repository
+on this machine, read-only. A committed `.gitmodules` gives access to nothing else: a submodule on this machine must lie
+in that repository, or in a place that tasks may read.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ _CONFIG = """\
 [uploadpack]
 \tallowAnySHA1InWant = true
 """
-"""Any owner: the repositories that git sees were named on purpose. Any commit, of those on this machine."""
+"""Accept any owner, because a run names its repository on purpose, and any commit of a repository on this machine."""
 _ALLOW_FILES = ("-c", "protocol.file.allow=always")
-"""Git refuses submodules on the same machine by default."""
+"""Allow submodules on the same machine, which git refuses by default."""
 _PRINT_PATH = "printf '%s\\0' \"$displaypath\""
 
 
 @dataclass(frozen=True, slots=True)
 class _Git:
-    """How one clone step runs git."""
+    """The way that one clone step runs git."""
 
     context: StepContext
     environment: Mapping[str, str]
     visible: tuple[Path, ...]
 
     async def run(self, *arguments: str) -> int:
-        """Run git with its output in the step's log; its exit status."""
+        """Run git with its output in the step's log; return its exit status."""
         self.context.log.line(f"+ git {shlex.join(arguments)}")
         return await self._exec(arguments, self.context.log.write)
 
@@ -76,7 +76,7 @@ class _Git:
 
 
 async def clone(context: StepContext) -> int:
-    """Clone, fetch, check out; the exit status of the first that fails. Raises BadRequestError for unusable values."""
+    """Clone, fetch and check out; return the first exit status that is not 0. Raises BadRequestError."""
     environment = context.spec.environment
     url = _required(environment, "AGOLA_REPOSITORY_URL")
     ref = _not_an_option(environment.get("AGOLA_GIT_REF", ""), "AGOLA_GIT_REF")
@@ -103,7 +103,7 @@ async def clone(context: StepContext) -> int:
 
 async def _check_out(git: _Git, url: str, ref: str, commit: str) -> int:
     depth = (f"--depth={git.context.step.depth}",) if git.context.step.depth else ()
-    later = ("--no-checkout",) if commit or ref else ()  # git ignores a depth where it can copy files: see the URL
+    later = ("--no-checkout",) if commit or ref else ()  # git ignores the depth of a clone by path; see `url`
     if status := await git.run("clone", *depth, *later, "--", url, "."):
         return status
     if not later:
@@ -117,12 +117,12 @@ async def _check_out(git: _Git, url: str, ref: str, commit: str) -> int:
     elif ref and (status := await git.run("fetch", *depth, "origin", ref)):
         return status
     if commit and (await git.ask("cat-file", "-e", f"{commit}^{{commit}}"))[0]:
-        await git.run("fetch", *depth, "origin", commit)  # no ref leads to it any more; what fails is said below
+        await git.run("fetch", *depth, "origin", commit)  # no ref leads to it any more; a failure shows below
     return await git.run("-c", "advice.detachedHead=false", "checkout", commit or "FETCH_HEAD")
 
 
 async def _submodules(git: _Git, repository: Path | None) -> int:
-    """Fetch the submodules of the commit that is checked out, level by level: their URLs are checked before."""
+    """Fetch the submodules of the checked-out commit level by level, after a check of their URLs."""
     waiting, known = [""], {""}
     while waiting:
         checkout = waiting.pop(0)
@@ -144,14 +144,14 @@ async def _submodules(git: _Git, repository: Path | None) -> int:
 
 
 def _is_local(url: str) -> bool:
-    """Whether git takes a URL for a path on this machine: a `file` URL, or no colon before the first slash."""
+    """Return whether git takes a URL for a path on this machine: a `file` URL, or no colon before the first slash."""
     return url.startswith("file://") or ":" not in url.partition("/")[0]
 
 
 def _place_of_submodule(context: StepContext, url: str, repository: Path | None) -> tuple[Path, ...]:
-    """Return what git needs to see beside what tasks see, for a submodule on this machine.
+    """Return the paths that git must see for a submodule on this machine, besides those that tasks see.
 
-    Raises BadRequestError for one that lies neither in the repository that is cloned nor where tasks may read.
+    Raises BadRequestError for one that is neither in the cloned repository nor where tasks may read.
     """
     path = _local_path(url)
     if path is not None and context.pod.sees(path):
@@ -172,9 +172,9 @@ def _lies_in(path: Path, folder: Path) -> bool:
 
 
 def _git_directory(context: StepContext, repository: Path) -> tuple[Path, ...]:
-    """Return what git needs of a repository of this machine; nothing where there is none.
+    """Return the paths that git needs of a repository on this machine; none if there is no repository.
 
-    Raises BadRequestError for one that lies in a hidden place, or contains one.
+    Raises BadRequestError if it lies in, or contains, a hidden place.
     """
     inside = repository / ".git"
     context.pod.require_visible(inside)
@@ -194,7 +194,7 @@ def _is_git_directory(folder: Path) -> bool:
 
 
 def _common_directory(repository: Path, link: Path) -> Path | None:
-    """Return the git directory that a worktree's or a submodule's `.git` file leads to; None when it does not."""
+    """Return the git directory that the `.git` file of a worktree or submodule refers to; None for an invalid file."""
     kind, _, path = _content(link).partition(": ")
     own = Path(os.path.normpath(repository / path))
     common = own
@@ -244,7 +244,7 @@ def _credentials_file(context: StepContext) -> str:
 
 
 def _ssh_files(files: TaskRoot, environment: Mapping[str, str], key: str) -> str:
-    """The key, the known hosts and the configuration that ssh is given; the path of the last."""
+    """Write the key, the known hosts and the configuration of ssh; return the path of the configuration."""
     host = environment.get("AGOLA_GIT_HOST", "")
     port = environment.get("AGOLA_GIT_PORT", "")
     if not _HOST.fullmatch(host) or not _PORT.fullmatch(port):
@@ -281,7 +281,7 @@ def _ended(text: str) -> str:
 
 
 def _local_path(url: str) -> Path | None:
-    """The folder that a repository URL names on this machine; None for one elsewhere, or a relative path."""
+    """Return the local folder that a repository URL names; None for another machine or a relative path."""
     if url.startswith("file://"):
         return Path("/" + unquote(url.removeprefix("file://")).lstrip("/"))  # as git decodes it
     return Path(url) if url.startswith("/") else None

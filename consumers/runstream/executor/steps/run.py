@@ -1,4 +1,5 @@
-"""What each step is given, and `run`: its command is a script that a shell executes (rules step-6 and step-7)."""
+"""The context of a step, and the `run` step: its command is a script that a shell executes (rules step-6 and
+step-7)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ DEFAULT_WORKING_DIR = "~/project"
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """One step of one task that is running."""
+    """A running step of a task."""
 
     index: int
     step: Step
@@ -29,16 +30,16 @@ class StepContext:
     folder: TaskFolder
     log: StepLog
     stopped: threading.Event
-    """Set when the task is to end."""
+    """Set when the task must end."""
 
     @property
     def working_dir(self) -> str:
-        """The task's working directory as it was configured."""
+        """The task's configured working directory."""
         return self.spec.task.working_dir or DEFAULT_WORKING_DIR
 
 
 async def run(context: StepContext) -> int:
-    """Execute the command; its exit status."""
+    """Run the command; return its exit status."""
     step, task = context.step, context.spec.task
     shell = step.shell or task.shell or DEFAULT_SHELL
     arguments = [part for part in shell.split(" ") if part]

@@ -1,7 +1,6 @@
-"""`save_to_workspace` and `restore_workspace`: files handed from a task to those after it (rules step-17 to step-20).
+"""The steps `save_to_workspace` and `restore_workspace`, which pass files to later tasks (rules step-17 to step-20).
 
-The archive is the executor's own file; what is packed and unpacked is read and written as the task's user, in the file
-system that the task sees.
+The executor owns the archive; files are packed and unpacked as the task's user, in the file system that the task sees.
 """
 
 from __future__ import annotations
@@ -26,23 +25,23 @@ from runstream.objects.port import chunks
 from runstream.subjects import Address
 
 MAX_WARNINGS = 10
-"""Warnings of a step that its run shows; the log has all of them."""
+"""Maximum number of warnings of a step that its run shows; the log has all of them."""
 MAX_WARNING_LENGTH = 500
-"""Characters of a warning that a run shows."""
+"""Maximum length of a warning that a run shows, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """How a `save_to_workspace` step ended."""
+    """The result of a `save_to_workspace` step."""
 
     status: int
-    """0, or 1 for a step that failed."""
+    """0, or 1 if the step failed."""
     warnings: tuple[str, ...] = ()
     """Patterns that selected nothing, masked, for the run's summary."""
 
 
 async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -> Saved:
-    """Pack what is selected and store it; the step succeeds only when the archive is an object."""
+    """Pack and store the selected files; the step succeeds only when the archive is stored as an object."""
     target, files = context.folder.archive(context.index), context.pod.files
     folder = files.path(context.working_dir)
     try:
@@ -74,7 +73,7 @@ def _cut(text: str) -> str:
 
 
 async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int:
-    """Unpack the archives of all ancestors, in order."""
+    """Unpack the archives of all ancestors, in order; return the exit status."""
     files = context.pod.files
     destination = files.path(context.step.dest_dir or ".", files.path(context.working_dir))
     unpacking = Unpacking(files, destination, context.stopped)
@@ -95,7 +94,7 @@ async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int
 
 
 async def _fetched(context: StepContext, archive: WorkspaceArchive, objects: ObjectStorage, log: Log) -> bool:
-    """Fetch an archive and return whether there is one. Raises NotExistError for one that is gone."""
+    """Fetch an archive; return False if there is none. Raises NotExistError for one that was deleted."""
     try:
         await _fetch(context, archive, objects)
     except NotExistError as error:
@@ -121,7 +120,7 @@ def _counted(entries: int) -> str:
 
 
 async def was_saved(run_id: str, partition: int, archive: WorkspaceArchive, log: Log) -> bool:
-    """Whether the ancestor's task says that it stored this archive: one that was skipped or failed did not."""
+    """Return whether the ancestor stored this archive, according to the log: a skipped or failed one did not."""
     task_id = await _executed_as(run_id, partition, archive.task, log)
     address = Address(partition, "task", task_id)
     task = executor_task_of(await asked(lambda: log.history(address)) if task_id else ())
@@ -129,7 +128,7 @@ async def was_saved(run_id: str, partition: int, archive: WorkspaceArchive, log:
 
 
 async def _executed_as(run_id: str, partition: int, name: str, log: Log) -> str:
-    """The id of the executor task of the last attempt at a task; empty for one that was kept and never ran."""
+    """Return the id of the executor task of a task's last attempt; empty for a kept task that never ran."""
     attempt = 1
     for stored in await asked(lambda: log.history(Address(partition, "run", run_id))):
         for event in stored.commit.events:
