@@ -420,3 +420,11 @@ async def test_pagers_do_not_wait_and_editors_fail_unless_the_task_sets_its_own(
         assert "supply the message" in await done.log()
         done = await it.run(run_step("echo $PAGER $EDITOR", tty=True), environment={"PAGER": "more", "EDITOR": "ed"})
         assert await done.log() == "more ed\n"
+
+
+async def test_a_working_directory_that_is_a_link_to_nothing_says_so(
+    tmp_path: Path, settings: ExecutorSettings
+) -> None:
+    async with rig(tmp_path, settings=settings) as it:
+        done = await it.run(run_step("ln -s /nowhere/at-all ~/way"), run_step("true", working_dir="~/way"))
+        assert "~/way does not exist: it is a link to /nowhere/at-all" in await done.log(1)

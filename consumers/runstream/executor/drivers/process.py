@@ -345,7 +345,7 @@ class ProcessPod:
                 status = _KILLED
         except StartError as error:
             self._running -= 1
-            raise NotStartedError(_reason(command, error)) from error
+            raise NotStartedError(_reason(command, error, self._link(folder))) from error
         self._running -= 1
         await command_output.finish(lambda: [process.pid for process in self._tree.members()])
         group = self._host.group
@@ -363,6 +363,19 @@ class ProcessPod:
                 "Give it an option that asks nothing, or the step `tty: false`.\n".encode()
             )
         return status
+
+    def _link(self, path: str) -> str:
+        """Return where a link leads; empty for anything else."""
+        try:
+            descriptor = self.files.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except (OSError, RunstreamError):
+            return ""
+        try:
+            return os.readlink("", dir_fd=descriptor)
+        except OSError:
+            return ""
+        finally:
+            os.close(descriptor)
 
     async def _agent_for(self, seen: tuple[Path, ...]) -> Agent:
         if not seen or self._host.agent.root < 0:
@@ -435,12 +448,13 @@ def _user_name() -> str:
         return str(os.geteuid())
 
 
-def _reason(command: Exec, error: StartError) -> str:
+def _reason(command: Exec, error: StartError, link: str) -> str:
     if error.stage == "start":
         return f"the command cannot be started: {error}"
     if error.stage == "folder":
         if error.number == errno.ENOENT:
-            return f"the working directory {command.folder} does not exist"
+            lead = f": it is a link to {link}, which is not there for the task" if link else ""
+            return f"the working directory {command.folder} does not exist{lead}"
         return f"the working directory {command.folder} cannot be used: {error}"
     if error.number == errno.ENOENT:
         return f"{command.arguments[0]} cannot be executed: there is no such program"
