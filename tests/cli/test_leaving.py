@@ -71,6 +71,37 @@ async def test_a_command_that_waits_notices_that_its_reader_left(environment: di
     assert await _ran(environment, "bash", "-c", line) == (BROKEN_PIPE, "")
 
 
+_CLOSED = {"stdin": "<&-", "stdout": ">&-", "stderr": "2>&-", "all": "<&- >&- 2>&-"}
+
+
+@pytest.mark.parametrize("closed", _CLOSED)
+@pytest.mark.parametrize(("words", "status"), [("run list", 0), ("log get latest", 0), ("--help", 0), ("nothing", 2)])
+async def test_a_command_does_without_closed_streams(
+    environment: dict[str, str], words: str, status: int, closed: str
+) -> None:
+    program = Path(sys.executable).parent / "runstream"
+    code, err = await _ran(environment, "bash", "-c", f"{program} {words} {_CLOSED[closed]}")
+    assert (code, "bug" in err, "NoneType" in err) == (status, False, False)
+    assert not (err and status == 0)
+
+
+async def test_no_file_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    script = tmp_path / "opens.py"
+    script.write_text(
+        "import os, subprocess, sys\n"
+        "from runstream.cli.terminal_text import prepare_streams\n"
+        "prepare_streams()\n"
+        f"file = open({str(tmp_path / 'opened')!r}, 'w+')\n"
+        "subprocess.run(['sh', '-c', 'cat; echo lost; echo lost >&2'], check=True)\n"
+        "print('lost'); print('lost', file=sys.stderr)\n"
+        "assert (sys.stdin.read(), file.fileno() > 2) == ('', True)\n"
+        "file.seek(0); assert file.read() == ''\n"
+    )
+    for closed in _CLOSED.values():
+        code, _ = await _ran({**os.environ}, "bash", "-c", f"{sys.executable} {script} {closed} <&-")
+        assert code == 0, closed
+
+
 @pytest.mark.parametrize("words", ["events tail --from start", "run list", "--help"])
 async def test_a_full_disk_is_one_error(environment: dict[str, str], words: str) -> None:
     program = Path(sys.executable).parent / "runstream"

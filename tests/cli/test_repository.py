@@ -60,6 +60,32 @@ def test_a_url_is_asked_without_cloning(repository: Path) -> None:
         find_commit(url, "nothing")
 
 
+@pytest.mark.parametrize("fetching", ["true", "false"])
+def test_every_name_of_a_tag_leads_to_its_commit(tmp_path: Path, fetching: str) -> None:
+    folder = repository_at(tmp_path / "own", "first", "second")
+    _git(folder, "config", "uploadpack.allowAnySHA1InWant", fetching)
+    _git(folder, "tag", "-a", "-m", "a tag", "one", "HEAD^")
+    _git(folder, "tag", "-a", "-m", "a tag of a tag", "two", "one")
+    commit = _git(folder, "rev-parse", "HEAD^")
+    for tag in ("one", "two"):
+        tag_id = _git(folder, "rev-parse", f"refs/tags/{tag}")
+        for name in (tag, f"tags/{tag}", f"refs/tags/{tag}", tag_id, tag_id.upper()):
+            for repository in both(folder):
+                found = find_commit(repository, name)
+                assert (found.commit, found.message) == (commit, "first"), (repository, name)
+
+
+def test_a_ref_that_leads_to_no_commit_is_refused(tmp_path: Path) -> None:
+    folder = repository_at(tmp_path / "own", "first")
+    _git(folder, "tag", "tree", "HEAD^{tree}")
+    _git(folder, "tag", "-a", "-m", "a tag of a tree", "annotated", "HEAD^{tree}")
+    for name in ("tree", "annotated"):
+        for ref in (name, _git(folder, "rev-parse", f"refs/tags/{name}")):
+            for repository in both(folder):
+                with pytest.raises(NotExistError, match="commit"):
+                    find_commit(repository, ref)
+
+
 def test_the_repository_around_a_file(repository: Path, tmp_path: Path) -> None:
     (repository / "sub").mkdir()
     found = enclosing_commit(repository / "sub" / "config.yml")

@@ -115,6 +115,20 @@ async def test_another_file_is_no_restart(content: str, message: str) -> None:
     assert message in error["message"]
 
 
+async def test_values_that_no_process_can_take_are_refused_in_a_restart_too() -> None:
+    world = World.make()
+    async with world.http() as http:
+        again = {"run_id": await _cancelled(world, http), "from_start": True}
+        for name, given in (
+            ("TOKEN", {"fresh": _inputs("x" * 140_000, variables={"plain": "x"})}),
+            ("STAGE", {"environment": {"STAGE": "x" * 140_000}}),
+        ):
+            answer = await http.post("/runs", json={**again, **given})
+            (error,) = answer.json()
+            assert (answer.status_code, error["code"]) == (400, "environmentTooLarge")
+            assert error["message"] == f"{name} is 140,000 bytes, a process can take 131,072"
+
+
 async def test_it_needs_a_run_and_its_key_knows_its_secrets() -> None:
     world = World.make()
     async with world.http() as http:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runstream.errors import BadRequestError
 from runstream.evaluation import parse_file
+from runstream.events.run_config import Text
 from runstream.runconfig import (
     ConfigError,
     ParsedConfig,
@@ -57,6 +58,7 @@ from runstream.runconfig.problems import Typos, quoted
 from runstream.runconfig.reading import read_nodes
 from runstream.runconfig.resolve import MAX_ENTRY_BYTES
 from runstream.runconfig.values import Value
+from runstream.sealing import Keyring, seal_config, to_seal
 
 HOST = "runtime: {type: host}"
 
@@ -259,16 +261,25 @@ def test_a_variable_that_is_not_expanded_is_worth_a_warning(value: str) -> None:
     assert not task("environment: {PRICE: 5$, A: $1}").warnings
 
 
+@pytest.mark.parametrize("make", [str, to_seal], ids=["value", "secret"])
 @pytest.mark.parametrize("where", ["environment: {BIG: V}", "steps: [{run: {command: x, environment: {BIG: V}}}]"])
-def test_a_value_that_no_process_can_take_is_refused_by_name_and_size(where: str) -> None:
+def test_a_value_that_no_process_can_take_is_refused_by_name_and_size(where: str, make: Callable[[str], Text]) -> None:
     parsed = task(where.replace("V", "{from_variable: V}"))
-    for size in (MAX_ENTRY_BYTES - 5, MAX_ENTRY_BYTES - 4, 200_000):
-        (run,) = run_configs(parsed, RefContext(), {"V": "x" * size})
-        if len("BIG") + size + 2 <= MAX_ENTRY_BYTES:
-            require_fitting_environment(run.config)
-            continue
-        with pytest.raises(BadRequestError, match=f"BIG is {size:,} bytes, a process can take 131,072"):
-            require_fitting_environment(run.config)
+    keyring = Keyring.of([b"k" * 32])
+    for size in (MAX_ENTRY_BYTES - 5, MAX_ENTRY_BYTES - 4, 140_000, 200_000):
+        (run,) = run_configs(parsed, RefContext(), {"V": make("x" * size)})
+        for config in (run.config, seal_config(run.config, keyring)):  # as it is created, as it is restarted
+            if len("BIG") + size + 2 <= MAX_ENTRY_BYTES:
+                require_fitting_environment(config)
+                continue
+            with pytest.raises(BadRequestError, match=f"BIG is {size:,} bytes, a process can take 131,072"):
+                require_fitting_environment(config)
+
+
+def test_the_bytes_of_a_secret_are_counted_not_its_letters() -> None:
+    (run,) = run_configs(task("environment: {BIG: {from_variable: V}}"), RefContext(), {"V": to_seal("é" * 70_000)})
+    with pytest.raises(BadRequestError, match="BIG is 140,000 bytes"):
+        require_fitting_environment(run.config)
 
 
 def test_what_does_nothing_yet_is_told() -> None:

@@ -17,6 +17,7 @@ from runstream.repository_urls import RepositoryURL, split_url
 GIT_SECONDS = 30
 MAX_NAMED = 5
 """Maximum number of changed files that are named."""
+_OBJECT_ID = re.compile("[0-9a-f]{40}", re.IGNORECASE)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://|[^/]+@[^/]+:", re.IGNORECASE)
 
 
@@ -121,21 +122,26 @@ def _remote(url: str, ref: str) -> RepositoryCommit:
         else:
             found[right] = left
     name = _only(ref, set(found).intersection(wanted)) if ref else "HEAD"  # a pattern matches the ends of refs, too
-    commit = found.get(f"{name}^{{}}") or found.get(name, "")
-    if not commit and re.fullmatch(r"[0-9a-f]{40}", ref):
-        return _source(url, "", ref, _remote_message(url, ref, ref) or ref)
-    if not commit:
+    listed_id = found.get(f"{name}^{{}}") or found.get(name, "")
+    if not listed_id and _OBJECT_ID.fullmatch(ref):
+        commit, message = _fetched_commit(url, ref.lower()) or (ref.lower(), "")
+        return _source(url, "", commit, message or commit)
+    if not listed_id:
         raise NotExistError(
             f"{split.shown} has no ref {ref or 'HEAD'}",
             code="refDoesNotExist",
             hint="--ref takes a branch, tag, ref or commit",
         )
-    full = name if ref else default
-    return _source(url, full, commit, _remote_message(url, name, commit))
+    commit, message = _fetched_commit(url, name) or (listed_id, "")
+    return _source(url, name if ref else default, commit, message)
 
 
-def _remote_message(url: str, ref: str, commit: str) -> str:
-    """Fetch the commit's message without its files; return an empty one when the server refuses."""
+def _fetched_commit(url: str, ref: str) -> tuple[str, str] | None:
+    """Fetch the commit that a ref or object leads to, without its files; return its id and message.
+
+    A tag leads to the commit that it names, through other tags, too. Returns None when the server refuses. Raises
+    NotExistError when no commit is there.
+    """
     with tempfile.TemporaryDirectory(prefix="runstream-") as folder:
         where = ("-C", folder)
         _git(*where, "init", "-q", "--bare", what=folder)
@@ -144,8 +150,9 @@ def _remote_message(url: str, ref: str, commit: str) -> str:
         what = f"{split.shown} {ref}"
         fetched = _git(*where, "fetch", *options, "--", split.shown, ref, what=what, default="failed", login=split)
         if fetched == "failed":
-            return ""
-        return _git(*where, "log", "-1", "--format=%B", commit, what=commit, default="")
+            return None
+        commit = _git(*where, "rev-parse", "--verify", "FETCH_HEAD^{commit}", what=what)
+        return commit, _git(*where, "log", "-1", "--format=%B", commit, what=commit, default="")
 
 
 def _full_names(ref: str) -> tuple[str, ...]:

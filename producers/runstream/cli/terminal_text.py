@@ -7,6 +7,7 @@ the title or hide the text beside them.
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import sys
 
@@ -14,6 +15,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u
 _UNSAFE_IN_LINES = re.compile(f"(?![\n\t]){_UNSAFE.pattern}")
 _IN_ASCII = {"✓": "+", "✗": "x", "●": "*", "○": "o", "■": "#", "…": "...", "—": "-", "·": "."}
 _ERRORS = "runstream-ascii"
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
 def printable(text: str) -> str:
@@ -32,11 +34,24 @@ def printable_json(text: str) -> str:
 
 
 def prepare_streams() -> None:
-    """Make stdout and stderr replace characters that their encoding lacks by the nearest ASCII."""
+    """Open closed streams on the null device; let output replace characters that its encoding lacks by ASCII."""
+    _open_closed()
     codecs.register_error(_ERRORS, _nearest)
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors=_ERRORS)
+
+
+def _open_closed() -> None:
+    """Open stdin, stdout and stderr where the caller closed them (`>&-`), which makes them None in Python.
+
+    Their descriptors are taken, too: else the next file or socket gets one, and output of programs goes into it.
+    """
+    for descriptor, (name, mode) in enumerate(_STREAMS):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDONLY if mode == "r" else os.O_WRONLY)
+            os.set_inheritable(opened, opened == descriptor)
+            setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8"))
 
 
 def _nearest(error: UnicodeError) -> tuple[str, int]:

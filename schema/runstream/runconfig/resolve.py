@@ -308,6 +308,9 @@ def _environments(config: RunConfig) -> Iterator[Mapping[str, Text]]:
 
 
 def _value_bytes(value: Text) -> int:
-    if isinstance(value, str):
-        return len(value) if value.isascii() else len(value.encode())
-    return len(value.value) * 3 // 4 - value.value[-2:].count("=") - _SEALED_EXTRA_BYTES
+    """Return the bytes of a value in plain text. A secret that is yet to be sealed has no key: its value is plain."""
+    if isinstance(value, str) or not value.key:
+        plain = value if isinstance(value, str) else value.value
+        return len(plain) if plain.isascii() else len(plain.encode())
+    encoded = value.value.rpartition(".")[2]  # without the prefix of a bound text
+    return len(encoded) * 3 // 4 - encoded[-2:].count("=") - _SEALED_EXTRA_BYTES

@@ -25,7 +25,7 @@ from runstream.gateway.runs.create import PreparedRun
 from runstream.gateway.runs.prepare import inputs_of, resolved_variables
 from runstream.log.port import Log
 from runstream.log.runs import locate_run, task_of
-from runstream.runconfig import ParsedConfig, RefContext, differing_tasks, run_configs
+from runstream.runconfig import ParsedConfig, RefContext, differing_tasks, require_fitting_environment, run_configs
 from runstream.runconfig.when import RefType
 
 
@@ -124,6 +124,7 @@ class Restarts:
             config = replace(config, environment=body.environment)
         if body.fresh is not None:
             config = await with_fresh_values(body.fresh, config, self.configs)
+        require_fitting_environment(config)
         tasks = tuple(dict.fromkeys(task_of(run, text).name for text in body.tasks)) if run.tasks else ()
         asked = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=body.fresh is not None)
         try:
