@@ -1,4 +1,4 @@
-"""The same parts measured in two checkouts by turns: each figure of both, and the ratio.
+"""The same parts measured alternately in two checkouts: both figures, and their ratio.
 
 Both use the machine in the same minutes, so the ratio survives what the machine does beside them; that of CPU times
 survives it best. Each measurement is a process of its own, with the code and the libraries of its checkout.

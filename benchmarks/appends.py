@@ -1,4 +1,4 @@
-"""(a) Durable appends: one by one, and what group commit makes of many that are ready together."""
+"""(a) Durable appends: one at a time, and many at once through group commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command of ours as a process of its own: how long it took, and the most memory that it and its children had."""
+"""A Runstream command as a process: its duration, and the peak memory of it and its children."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.05
 
 @dataclass(slots=True)
 class Took:
-    """What a command took."""
+    """Time and memory of a command."""
 
     seconds: float = 0.0
     """From its start to its end, with all that a process needs to begin."""

@@ -1,4 +1,4 @@
-"""(h) What a run costs here, beside what it costs in the bare program that makes the same commits (`benchmarks.bare`).
+"""(h) The cost of a run, compared with the bare program that makes the same commits (`benchmarks.bare`).
 
 Both run in the same minutes over the same servers, turn by turn, and are compared by CPU time: a machine that is busy
 with other work halves the rates of both, and moves the ratio much less.
@@ -30,7 +30,7 @@ from runstream.gateway.runs.create import RunCreation
 from runstream.log.jetstream import JetStreamLog
 
 AIM = 2.2
-"""How many times the bare program's CPU time a run may take at most."""
+"""Maximum CPU time of a run, as a multiple of the bare program's."""
 RUNS = {ONE.name: 1500, CHAIN.name: 500}
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "scheduler": (),

@@ -1,4 +1,4 @@
-"""What was measured: a figure is the median of its repetitions, held against its aim where there is one."""
+"""Measured figures: each is the median of its repetitions, compared with its aim if it has one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Figure:
     aim: float | None = None
     better: Literal["more", "less"] = "more"
     limit: bool = False
-    """Whether it says what the machine can do, and not what the system does."""
+    """True for a figure of the machine rather than of the system."""
     note: str = ""
 
     @property
@@ -57,7 +57,7 @@ class Figures:
         limit: bool = False,
         note: str = "",
     ) -> Figure:
-        """Take note of a figure."""
+        """Record a figure."""
         figure = Figure(part, name, unit, tuple(values), aim, better, limit, note)
         self.all.append(figure)
         self.tell(figure)

@@ -1,4 +1,4 @@
-"""A log of any size, quickly made: what a scheduler and an executor would have written, ten events a run.
+"""A generator of logs of any size, as a scheduler and an executor would have written them, ten events a run.
 
 `python -m benchmarks.generate RUNS --nats-url URL` appends it to a new log; `GeneratedLog` is read without any server.
 Seven of eight runs have a task and eleven events, the eighth is a setup error and has three. The same numbers always

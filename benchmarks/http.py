@@ -1,4 +1,4 @@
-"""HTTP with as little of a client as possible, because it shares the two cores with what is measured."""
+"""A minimal HTTP client, because it shares the cores with the system under test."""
 
 from __future__ import annotations
 

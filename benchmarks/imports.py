@@ -1,4 +1,4 @@
-"""(f) A snapshot imported by the command that people use, into a deployment that is in maintenance."""
+"""(f) A snapshot imported by `runstream import` into a deployment in maintenance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What an import took."""
+    """Time and memory of an import."""
 
     command: Took
     """The command and all its processes."""
@@ -33,7 +33,7 @@ class Import:
 
 
 async def make_target(servers: Servers, namespace: str, partitions: int) -> None:
-    """An empty deployment in maintenance; nobody is there who would have to be parked."""
+    """Create an empty deployment in maintenance, without members to park."""
     await migrate(servers.postgres.url, namespace)
     database = Database(servers.postgres.url, namespace, pool_size=1)
     try:

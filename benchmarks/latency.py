@@ -1,4 +1,4 @@
-"""(d) From POST /runs to finished, when nothing else happens: what a user waits beside the work itself."""
+"""(d) From POST /runs to finished on an idle system: the wait that the system adds to the work itself."""
 
 from __future__ import annotations
 

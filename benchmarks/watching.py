@@ -1,4 +1,4 @@
-"""When runs finish, as the log says it: a run has finished when that is durable, whoever has seen it by then."""
+"""When runs finish, by the log: a run has finished once the commit that says so is durable."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _FINISHED = b'"type":"RunFinished"'
 
 
 class Watch:
-    """The runs that have finished since the watching began."""
+    """The runs that have finished since the watch began."""
 
     def __init__(self) -> None:
         self.finished: dict[str, float] = {}
-        """When each was seen to have finished, on the clock of `time.perf_counter`."""
+        """Time at which each run's end was seen, by `time.perf_counter`."""
         self._more = asyncio.Event()
 
     async def until(self, run_ids: Iterable[str]) -> None:
-        """Wait until these runs have finished, bounded."""
+        """Wait, for a bounded time, until these runs have finished."""
         left = set(run_ids)
         async with asyncio.timeout(FINISH_SECONDS):
             while left := left - self.finished.keys():
@@ -33,7 +33,7 @@ class Watch:
                 await self._more.wait()
 
     def note(self, run_id: str) -> None:
-        """A run has finished."""
+        """Record that a run has finished."""
         self.finished[run_id] = time.perf_counter()
         self._more.set()
 

@@ -65,7 +65,7 @@ class Node:
         self.process = ServerProcess(ServerCommand(f"n{self.number}", words, self.folder / "nats.log", signal.SIGTERM))
 
     async def kill(self) -> None:
-        """End it by -9."""
+        """Kill it with SIGKILL."""
         self.signal(signal.SIGKILL)
         assert self.process is not None
         await self.process.ended.wait()
@@ -75,7 +75,7 @@ class Node:
         os.kill(self.process.pid, number)
 
     def cut_off(self) -> None:
-        """Let nothing through between it and its peers; its clients stay."""
+        """Cut its links to its peers; its clients stay connected."""
         for each in self.links:
             each.cut()
 

@@ -1,4 +1,4 @@
-"""What every test may ask for: real servers, one pair for all workers; a namespace and a schema of its own.
+"""Fixtures for every test: real servers, one pair for all workers; a namespace and a schema of its own.
 
 anyio runs coroutine tests on uvloop: for at most a minute, or for as long as the mark `seconds` says.
 """
@@ -37,7 +37,7 @@ from tests.servers import Servers
 
 TEST_SECONDS = 60
 CLOSING_SECONDS = 30
-"""How long a test whose time is up may take to end what it began."""
+"""Seconds that a timed-out test may take to clean up."""
 
 
 class _Server(Protocol):
@@ -76,7 +76,7 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Say which marks there are."""
+    """Register the marks."""
     config.addinivalue_line("markers", f"seconds(n): how long a coroutine test may take; {TEST_SECONDS} without")
     # Hundreds of processes of ours are started: none of them has to compile what another has compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -133,7 +133,7 @@ def worker_count(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session")
 def servers_folder(worker_count: int) -> Iterator[Path]:
-    """The folder that all workers of this session share; removed by the last who used it.
+    """Yield the folder that all workers of this session share; the last worker removes it.
 
     Not below pytest's own temporary folder: each session of pytest closes that to the database's user.
     """
@@ -239,7 +239,7 @@ async def drop_schema(url: str, schema: str) -> None:
 
 
 def _serve(folder: Path, make: Callable[[], _Server]) -> Iterator[str]:
-    """Start the server if this is the first who needs it; end it if this is the last."""
+    """Start the server for its first user, and stop it after its last."""
     server = make()
     with _users(folder.parent) as users:
         if users.get(folder.name, 0) == 0:

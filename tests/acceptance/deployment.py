@@ -66,7 +66,7 @@ class Process:
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it, and wait until it says that it serves."""
+        """Start it and wait until it reports that it serves."""
         words = ("--data-dir", str(self.data_dir), "serve", *self.words)
         with self.stderr.open("ab") as stderr:
             self._process = await forked(SERVICE, words, self.environment, stdout=PIPE, stderr=stderr)
@@ -77,7 +77,7 @@ class Process:
         self.url = line.rpartition(" at ")[2].strip()
 
     async def kill(self) -> None:
-        """End it by -9."""
+        """Kill it with SIGKILL."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -85,7 +85,7 @@ class Process:
             self._process = None
 
     async def ended(self) -> int:
-        """Its exit code, once it has ended by itself."""
+        """Wait until it ends by itself; return its exit code."""
         assert self._process is not None
         return await self._process.wait()
 
@@ -103,13 +103,13 @@ class Process:
             return -signal.SIGKILL
 
     def records(self, action: str = "") -> list[dict[str, Any]]:
-        """Its log records, those with this action."""
+        """Return its log records with this action."""
         lines = self.stderr.read_bytes().splitlines() if self.stderr.exists() else []
         records = [orjson.loads(line) for line in lines if line.startswith(b"{")]
         return [record for record in records if not action or record["action"] == action]
 
     def owned(self) -> set[int]:
-        """The partitions that a scheduler says it has."""
+        """Return the partitions that a scheduler reports as its own."""
         owned: set[int] = set()
         for record in self.records():
             if record["action"] == "partition_acquired":
@@ -144,19 +144,19 @@ class Deployment:
         return Client(self.gateway.url, token=TOKEN)
 
     def process(self, name: str, components: str, *options: str) -> Process:
-        """One more process, not started."""
+        """Add a process without starting it."""
         words = ["--components", components, *self.servers, *options]
         process = Process(name, words, self.folder, environment() | dict(self.objects))
         self.processes[name] = process
         return process
 
     async def run(self, *words: str) -> Done:
-        """Run `runstream` with these words, as somebody who works with this deployment's gateway."""
+        """Run `runstream` as a user of this deployment's gateway."""
         reached = ("--url", self.gateway.url, "--token", TOKEN)
         return await command(*reached, *words)
 
     async def beside(self, *words: str) -> Done:
-        """Run `runstream` with these words, as somebody who reaches the servers themselves."""
+        """Run `runstream` as an operator who reaches the servers directly."""
         apart = ("--data-dir", str(self.folder / "nowhere"))
         return await command(*apart, *words, *self.servers, seconds=90, objects=self.objects)
 
@@ -167,7 +167,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended."""
+    """The outcome of a finished command."""
 
     code: int
     out: str
@@ -195,7 +195,7 @@ async def command(*words: str, seconds: float = 50.0, objects: Mapping[str, str]
 
 
 async def kill_server(server: Server) -> None:
-    """End a server and all its processes by -9."""
+    """Kill a server and all its processes with SIGKILL."""
     process = server.process
     assert process is not None
     main = psutil.Process(process.pid)
@@ -258,7 +258,7 @@ async def _end(deployment: Deployment) -> None:
 
 
 def _tell(deployment: Deployment) -> None:
-    """What the processes said last; pytest shows it with a test that failed."""
+    """Print the processes' last records; pytest shows them with a failed test."""
     logs = [process.stderr for process in deployment.processes.values()]
     for log in (*logs, deployment.nats.folder / "nats.log", deployment.postgres.folder / "postgres.log"):
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []

@@ -1,4 +1,4 @@
-"""What is published: many small runs in groups, over HTTP, each remembered with the position that was acknowledged."""
+"""A load of many small runs in groups, published over HTTP; each is recorded with its acknowledged position."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Load:
         self._some = asyncio.Event()
 
     async def publish(self, *, at_once: int = 12) -> None:
-        """Publish all of it; a request that fails is noted and not sent again."""
+        """Publish every run; a failed request is recorded and not sent again."""
         headers = {"Authorization": f"token {TOKEN}"}
         url = f"{self._deployment.gateway.url}/api/v1alpha"
         async with (
@@ -70,7 +70,7 @@ class Load:
                 group.create_task(self._publish_some(http))
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds of what was accepted."""
+        """Wait until the accepted runs satisfy a condition."""
         while not holds():
             self._some.clear()
             await self._some.wait()
@@ -97,14 +97,14 @@ class Load:
 
 
 def was_orderly(story: Story) -> None:
-    """What holds of every log: one run of a group at a time, each task assigned and started at most once."""
+    """Check the invariants of every log: one run of a group at a time, each task assigned and started at most once."""
     assert story.overlaps == []
     assert {task: count for task, count in story.executions.items() if count > 1} == {}
     assert {task: count for task, count in story.starts.items() if count > 1} == {}
 
 
 def all_succeeded(story: Story, runs: Iterable[str]) -> None:
-    """Each run succeeded, each of its three tasks was started exactly once."""
+    """Check that each run succeeded and that each of its three tasks was started exactly once."""
     was_orderly(story)
     for run in runs:
         assert story.results[run] is RunResult.SUCCESS, run

@@ -32,7 +32,7 @@ from runstream.log.port import RawMessage
 
 
 class Story:
-    """All commits until now, folded into what is asked about them."""
+    """The commits so far, folded into the facts that tests check."""
 
     def __init__(self) -> None:
         self.commits: dict[Position, StoredCommit] = {}
@@ -96,7 +96,7 @@ class Story:
         self.tasks[task] = evolve(self.tasks[task], event)
 
     async def until(self, holds: Callable[[], bool], seconds: float = 120.0) -> None:
-        """Wait until something holds; looked at whenever there is something new."""
+        """Wait until a condition holds; it is checked after each new message."""
         try:
             async with asyncio.timeout(seconds):
                 while not holds():
@@ -123,7 +123,7 @@ class Story:
 
 @contextlib.asynccontextmanager
 async def reading(nats_url: str) -> AsyncIterator[Story]:
-    """Read the log from its beginning, and go on, across restarts of NATS."""
+    """Read the log from its beginning and keep reading, across restarts of NATS."""
     story = Story()
     async with _log(nats_url) as log, asyncio.TaskGroup() as group:
         readers = [group.create_task(_read(log, partition, story)) for partition in range(log.partitions)]
@@ -133,7 +133,7 @@ async def reading(nats_url: str) -> AsyncIterator[Story]:
 
 
 async def reread(nats_url: str) -> Story:
-    """The log as it is now, read anew."""
+    """Read the log again, as it is now."""
     story = Story()
     async with _log(nats_url) as log:
         for partition in range(log.partitions):

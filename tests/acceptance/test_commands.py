@@ -88,7 +88,7 @@ async def _follow(deployment: Deployment, folder: Path, config: str) -> Done:
 
 
 async def _in_phase(client: Client, event: str, *, but: str = "") -> str:
-    """The first run, but not that one, of which such an event is told."""
+    """Return the first run other than this one with an event of this phase."""
     tasks: dict[str, str] = {}
     async for commit in client.events.tail("start"):
         kind, _, aggregate = commit.aggregate.partition("/")

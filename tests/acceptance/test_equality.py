@@ -1,4 +1,4 @@
-"""What was exported under load and imported elsewhere is the source as it was at those positions, row by row."""
+"""A snapshot exported under load and imported elsewhere equals the source at those positions, row by row."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ async def test_exported_under_load_and_imported_elsewhere(open_path: Path) -> No
 
 
 def begins(whole: Path, begin: Path) -> bool:
-    """Whether a snapshot is how another one begins."""
+    """Return True if a snapshot is a prefix of another."""
     with open_snapshot(whole) as one, open_snapshot(begin) as other:
         found = compare(one, other)
         return found.only == (one.manifest.commits - other.manifest.commits, 0)

@@ -1,4 +1,4 @@
-"""Two scheduler processes and one executor: a project that has it full gives its room to another one's only task."""
+"""Two scheduler processes and one executor: a project that fills it yields a slot to another project's only task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.seconds(240)
 MANY = 200
 
 
-async def test_the_next_room_goes_to_the_project_that_has_nothing(open_path: Path) -> None:
+async def test_the_next_slot_goes_to_the_project_that_has_none(open_path: Path) -> None:
     gate = open_path / "gate"
     waits = {"one": task("one", f"while [ ! -e {gate} ]; do sleep 0.1; done")}
     async with deployed(
@@ -37,7 +37,7 @@ async def test_the_next_room_goes_to_the_project_that_has_nothing(open_path: Pat
             await _told(client, runs[-1], before=MANY - 2)
             alone = (await client.runs.create(NewRun(f"{small}/branch/main", "small", waits))).id
             await _told(client, alone, before=0)
-            # Now the other scheduler, too, knows that somebody else is next.
+            # Now the other scheduler, too, knows that another project's task is next.
             await _told(client, runs[-1], before=MANY - 1)
             gate.touch()
             await story.until(lambda: alone in story.ended)
@@ -58,7 +58,7 @@ def _begun(story: Story) -> list[str]:
 
 
 async def _told(client: Client, run: str, before: int) -> Reason:
-    """Why the run waits, as soon as so many tasks come before it."""
+    """Wait until this many tasks are ahead of the run; return the reason why it waits."""
     while True:
         for reason in (await client.runs.why(run)).reasons:
             if reason.details.get("before") == before and reason.code == "executorsFull":

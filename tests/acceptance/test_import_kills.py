@@ -1,4 +1,4 @@
-"""Imports killed by -9 at random moments: the service starts with all of the old state or with all of the new one."""
+"""Imports killed with SIGKILL at random moments: the service starts in the whole old or the whole new state."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Sides:
         return Victim(self.chaos, words, environment())
 
     async def killed_service(self, seconds: float) -> str:
-        """Have the service import the other one, and kill it meanwhile; when."""
+        """Have the service import the other state and kill it meanwhile; return the moment."""
         seconds *= self.chaos.random.uniform(0.2, 1.1)
         importing = asyncio.create_task(self.deployment.run("import", str(self.there)))
         await asyncio.wait({importing}, timeout=seconds)
@@ -59,7 +59,7 @@ class Sides:
             await until(client, lambda status: status.parked and status.current)
 
     async def are_whole(self) -> None:
-        """All of one or all of the other is there, fsck says so, and nothing else is left."""
+        """Check that one of the two states is there as a whole, that fsck agrees, and that nothing else is left."""
         now = await self.rig.export(self.deployment.folder / "now")
         is_new = compared(self.there, now).equal
         assert is_new or compared(self.here, now).equal

@@ -1,4 +1,4 @@
-"""Imports into a deployment that people use: with everybody parked, and through the API."""
+"""Imports into a deployment in use: with every process parked, and through the API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def a_run(client: Client, name: str = "build") -> str:
 
 
 async def exported(deployment: Deployment, path: Path) -> Path:
-    """An export to this file, in place of an earlier one."""
+    """Export to this file, replacing an earlier export."""
     await asyncio.to_thread(path.unlink, missing_ok=True)
     done = await deployment.beside("export", "-o", str(path))
     assert done.code == 0, done.err

@@ -1,4 +1,4 @@
-"""A scheduler or an executor is killed by -9 in the middle of the load: what it did is taken over or failed, once."""
+"""A scheduler or an executor is killed in the middle of the load: its work is taken over or failed, exactly once."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_an_executor_is_killed(open_path: Path, back: str) -> None:
 
 
 async def test_tasks_of_a_killed_executor_go_on_elsewhere(open_path: Path) -> None:
-    """Where they are to be tried again when they are lost; each attempt runs once, and has its log."""
+    """The tasks are retried when lost; each attempt runs once, and has its log."""
     gate, marks = open_path / "gate", open_path / "marks"
     marks.touch()
     command = (
@@ -131,7 +131,7 @@ async def test_tasks_of_a_killed_executor_go_on_elsewhere(open_path: Path) -> No
 
 
 def _since(moment: float, scheduler: Process, partition: int) -> float:
-    """How many seconds after the moment this scheduler had the partition."""
+    """Return the seconds from this moment until the scheduler owned the partition."""
     times = [
         datetime.fromisoformat(record["timestamp"]).timestamp()
         for record in scheduler.records("partition_acquired")

@@ -31,9 +31,9 @@ from tests.service.running import runstream, serving
 pytestmark = pytest.mark.seconds(240)
 
 PROMISED_SECONDS = 5.0
-"""How much may be missing of what was appended last."""
+"""Maximum age of the appends that a restore may lose, in seconds."""
 BUSY_SECONDS = 10.0
-"""What a machine that has other things to do may add to that."""
+"""Allowance for a busy machine, in seconds."""
 PARTS = ("gateway", "scheduler", "executor", "datamanager")
 
 
@@ -90,7 +90,7 @@ async def start(deployment: Deployment) -> None:
 
 
 async def lose_nats(deployment: Deployment) -> datetime:
-    """Kill everything but the database at once by -9, and delete what NATS has; when that was."""
+    """Kill everything but the database at once and delete NATS's store; return the moment."""
     await asyncio.gather(*(process.kill() for process in deployment.processes.values()), kill_server(deployment.nats))
     moment = datetime.now(UTC)
     await asyncio.to_thread(shutil.rmtree, deployment.nats.folder / "store")
@@ -141,13 +141,13 @@ async def written(archive: Archive) -> int:
 
 
 async def more_of(story: Story, commits: int) -> None:
-    """Wait for so many more commits."""
+    """Wait for this many more commits."""
     seen = len(story.commits)
     await story.until(lambda: len(story.commits) >= seen + commits)
 
 
 async def projected(deployment: Deployment) -> dict[int, int]:
-    """How far each partition is in the rows."""
+    """Return each partition's checkpoint."""
     connection = await asyncpg.connect(deployment.postgres.url)
     try:
         found = await connection.fetch("SELECT partition, sequence FROM runstream.checkpoints")
@@ -197,7 +197,7 @@ async def test_without_data_status_it_does_not_start(open_path: Path, objects: O
 
 
 async def drop_schema(deployment: Deployment) -> None:
-    """The way out that was told."""
+    """Drop the schema, as the error's hint says."""
     connection = await asyncpg.connect(deployment.postgres.url)
     try:
         await connection.execute("DROP SCHEMA runstream CASCADE")
@@ -235,7 +235,7 @@ async def checked(data_dir: Path, objects: Objects) -> str:
     return out
 
 
-async def test_nobody_lives_on_without_the_log(open_path: Path, objects: Objects) -> None:
+async def test_every_process_ends_when_the_log_is_lost(open_path: Path, objects: Objects) -> None:
     """NATS alone is killed and loses all: every process ends and says so; started again, they have the log."""
     async with deployed(open_path, objects) as deployment:
         async with deployment.client() as client:

@@ -31,13 +31,13 @@ from tests.links import Link, link
 
 PARTITIONS = 4
 EVERY_SECONDS = 0.25
-"""How often a run is created in each partition."""
+"""Seconds between two runs created in each partition."""
 LASTING_SECONDS = 15.0
-"""How long a fault lasts that others make good."""
+"""Seconds that a fault lasts from which the rest of the deployment recovers by itself."""
 SHORT_SECONDS = 4.0
-"""How long one lasts that nothing can make good."""
+"""Seconds that a fault lasts for which nothing can stand in."""
 MOST_SECONDS = 10.0
-"""How long a partition may stand still. A healthy deployment takes half of it on two busy cores."""
+"""Longest standstill of a partition, in seconds. A healthy deployment takes half of it on two busy cores."""
 TASKS = {"one": task("one", "true")}
 
 
@@ -64,7 +64,7 @@ class Progress:
     enough: bool = False
 
     async def create(self, partition: int) -> None:
-        """Create runs until there are enough; one that cannot be created is created later."""
+        """Create runs until there are enough; a failed creation is retried later."""
         number = next(n for n in range(1000) if partition_of(group_root(f"/project/p{n}/x"), PARTITIONS) == partition)
         while not self.enough:
             group = f"/project/p{number}/branch/b{self.created}"

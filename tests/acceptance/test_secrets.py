@@ -1,4 +1,4 @@
-"""A secret's value is in plain nowhere but in its task: everything that a run leaves behind is searched for it."""
+"""A secret's value is in plain text in its task alone: the test searches everything that a run leaves behind."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def found_in(content: bytes) -> list[bytes]:
 
 
 class Receiver:
-    """Takes in traces, as a collector does."""
+    """A stand-in for a trace collector."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []

@@ -1,4 +1,4 @@
-"""NATS or Postgres is killed by -9 and started again in the middle of the load: nothing acknowledged is lost."""
+"""NATS or Postgres is killed and restarted in the middle of the load: nothing acknowledged is lost."""
 
 from __future__ import annotations
 

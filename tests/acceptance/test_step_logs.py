@@ -1,4 +1,4 @@
-"""Logs of steps as people follow them: answered at once, 404 for what is not there, every byte once, no seam."""
+"""Following step logs: answers come at once, unknown logs are 404, every byte arrives once, with no seam."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_followers_that_come_at_any_moment_get_every_byte_once(open_path: 
 async def _follow_at_each_event(
     client: Client, run: Run, task_id: str, group: asyncio.TaskGroup, bodies: list[asyncio.Task[bytes]]
 ) -> None:
-    """Around the end of the step, and when its log becomes an object, somebody begins to follow too."""
+    """Start another follower at each event around the end of the step, up to the storing of its log."""
     async for commit in client.events.tail("start", run=run.id):
         bodies.append(group.create_task(_body(client, run.id, task_id)))
         if any(event.type == "RunArchived" for event in commit.events):

@@ -1,4 +1,4 @@
-"""What users of other systems reported, as whole runs on one service."""
+"""Problems reported by users of other CI systems, replayed as whole runs on one service."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ TRIALS = {
     ),
     "a line of a terminal": tasks("name: t, HOST, steps: [{run: {name: plain, tty: true, command: echo hello}}]"),
     "standard input": tasks(
-        'name: read, HOST, steps: [{run: {name: r, tty: false, command: "read answer || echo nobody answers"}}]',
+        'name: read, HOST, steps: [{run: {name: r, tty: false, command: "read answer || echo no answer"}}]',
         'name: cat, HOST, steps: [{run: {name: c, tty: false, command: "cat $UNSET; echo went on"}}]',
-        'name: with a tty, HOST, steps: [{run: {name: r, tty: true, command: "read answer || echo nobody answers"}}]',
+        'name: with a tty, HOST, steps: [{run: {name: r, tty: true, command: "read answer || echo no answer"}}]',
     ),
     "exit codes": tasks(
         'name: kill, HOST, steps: [{run: "kill -9 $$"}]',
@@ -116,8 +116,8 @@ async def test_a_service_does_what_users_of_other_systems_expected(open_path: Pa
     )
     assert logs["a line of a terminal"]["t"].endswith("hello\n")
     assert "\r" not in logs["a line of a terminal"]["t"]
-    assert "nobody answers" in logs["standard input"]["read"]
-    assert "nobody answers" in logs["standard input"]["with a tty"]
+    assert "no answer" in logs["standard input"]["read"]
+    assert "no answer" in logs["standard input"]["with a tty"]
     assert "went on" in logs["standard input"]["cat"]
     assert results["standard input"] == "success"
     for said in ("137 (killed: SIGKILL, often for lack of memory)", "139 (SIGSEGV)", "./nothere", "/bin/nosuchshell"):

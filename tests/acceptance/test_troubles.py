@@ -1,4 +1,4 @@
-"""A server is down: one sentence with what to do, the chain for who asks, one structured record, no stack trace."""
+"""A server is down: one sentence with a way out, the error chain on request, one structured record, no stack trace."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_reading_while_postgres_is_down(open_path: Path) -> None:
 
 
 def _told(err: str) -> list[str]:
-    """The lines about the error, without those about waiting before it."""
+    """Return the lines about the error, without those about the wait before it."""
     return [line for line in err.strip().splitlines() if not line.startswith("waiting: ")]
 
 

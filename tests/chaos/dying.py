@@ -1,4 +1,4 @@
-"""`runstream` with these words, which is killed by -9 right before, or a moment after, a request to NATS or Postgres.
+"""`runstream` with these arguments, killed with SIGKILL just before or after a request to NATS or Postgres.
 
     python -m tests.chaos.dying '{"kind": "execute COMMIT", "number": 2, "seconds": 0.002, "told": "FILE"}' rebuild …
 
@@ -33,11 +33,11 @@ class Death(msgspec.Struct, frozen=True):
     told: str
     """The file with a line for each request so far."""
     kind: str = ""
-    """What the line of the request begins with; empty is never."""
+    """Prefix of the request's line; empty for never."""
     number: int = 1
     """Which request of that kind, from 1."""
     seconds: float = 0.0
-    """How long after the request; less than 0 is before it."""
+    """Seconds after the request; negative for just before it."""
     shared_out: bool = False
     """Whether work on partitions is done by other processes, however little it is."""
 
@@ -82,7 +82,7 @@ def kind_of(*args: object) -> str:
 
 
 def watch(death: Death) -> Requests:
-    """Count what goes to NATS and Postgres from now on."""
+    """Count the requests to NATS and Postgres from now on."""
     requests = Requests(death)
     requests.count_all(asyncpg, "connect")
     requests.count_all(asyncpg.Connection, "execute", "_execute", "_prepare", "_copy_in")

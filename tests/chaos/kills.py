@@ -1,4 +1,4 @@
-"""Kills by -9 at random moments: how many, of whom, and when.
+"""SIGKILLs at random moments: their number, their victims, and their times.
 
     chaos = Chaos(seed=11, ordinarily=4)
     command = Victim(chaos, ("rebuild", "--nats-url", …))
@@ -36,7 +36,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def kills(ordinarily: int) -> int:
-    """How many kills of each kind are asked for."""
+    """Return the number of kills of each kind."""
     return int(os.environ.get("RUNSTREAM_TEST_KILLS", ordinarily))
 
 
@@ -61,25 +61,25 @@ class Chaos:
 
 @dataclass
 class Victim:
-    """A command that changes something, and is killed before it has ended."""
+    """A command that changes something and is killed before it ends."""
 
     chaos: Chaos
     words: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     module: str = "tests.chaos.dying"
-    """What is run: it takes a `Death`, and then the words."""
+    """The module to run; its arguments are a `Death`, then the command's words."""
     shared_out: bool = False
     among: tuple[str, ...] = ("",)
-    """What the kinds of requests begin with that are chosen from."""
+    """Prefixes of the request kinds at which a kill may fall."""
     seconds: float = 0.0
-    """How long it takes when nobody kills it."""
+    """How long the command takes undisturbed, in seconds."""
     requests: Counter[str] = field(default_factory=Counter)
-    """How many requests of each kind it makes then."""
+    """Number of requests of each kind in an undisturbed run."""
     ended: int = 0
-    """How often it had ended before it was to be killed."""
+    """How often the command ended before the kill came."""
 
     async def measure(self) -> None:
-        """Let it do its work once, to know how long that takes. Raises AssertionError when it fails."""
+        """Run the command once undisturbed and record how long it takes. Raises AssertionError when it fails."""
         began = asyncio.get_running_loop().time()
         with tempfile.NamedTemporaryFile("r") as told:
             async with self._running(Death(told.name, shared_out=self.shared_out)) as process:
@@ -89,7 +89,7 @@ class Victim:
         self.seconds = asyncio.get_running_loop().time() - began
 
     async def killed(self, before: str = "") -> str:
-        """Kill it at some moment, or before the first request of this kind (its beginning); which that was."""
+        """Kill it at a random moment, or before the first request of this kind; return the moment."""
         chance = self.chaos.random
         kinds = sorted(kind for kind in self.requests if kind.startswith(self.among))
         kind = chance.choice(kinds) if kinds and chance.random() < 0.7 else ""

@@ -15,7 +15,7 @@ from tests.gateway.world import TOKEN
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command said, and its exit code."""
+    """A command's output and exit code."""
 
     code: int
     out: str
@@ -33,7 +33,7 @@ def served() -> Iterator[Service]:
 
 @pytest.fixture
 def command(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """Runs a command without knowing any service."""
+    """Run a command for which no service is configured."""
     for name in ("RUNSTREAM_URL", "RUNSTREAM_TOKEN", "RUNSTREAM_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
@@ -53,13 +53,13 @@ def command(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
 
 @pytest.fixture
 def runstream(command: Command, served: Service) -> Command:
-    """Runs a command against the service."""
+    """Run a command against the service."""
     return lambda *arguments: command("--url", served.url, "--token", TOKEN, *arguments)
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Callable[..., str]:
-    """Writes a configuration file with one run of these tasks; gives its path."""
+    """Write a configuration file with one run of these tasks; return its path."""
 
     def write(*tasks: str, extra: str = "") -> str:
         path = tmp_path / "config.yml"

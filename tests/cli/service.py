@@ -1,4 +1,4 @@
-"""A service for the command line: a gateway in a thread over a log in memory, and somebody who plays the workers."""
+"""A service for the command line: a gateway in a thread over a log in memory, with simulated workers."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def service() -> Iterator[Service]:
 
 
 async def _play(world: World, partition: int) -> None:
-    """Scheduler and executor at once."""
+    """Simulate the scheduler and the executor."""
     numbers = itertools.count(1)
     async with world.log.read(partition, 0) as reader:
         while True:

@@ -255,7 +255,7 @@ def test_lists_are_of_what_is_chosen(runstream: Command, config: Config) -> None
         ("--project a//b", "run group '/project/a//b' is not valid"),
     ],
 )
-def test_a_choice_of_runs_that_is_none_is_an_error(runstream: Command, choice: str, says: str) -> None:
+def test_an_invalid_selection_of_runs_is_an_error(runstream: Command, choice: str, says: str) -> None:
     done = runstream("run", "list", *choice.split())
     assert (done.code, done.out, done.err.splitlines()[0]) == (1, "", f"error: {says}")
 
@@ -291,8 +291,8 @@ def test_pause_why_and_resume(runstream: Command, config: Config) -> None:
     assert runstream("run", "stop", run).code == 0
 
 
-def test_people_get_names_of_runs_that_they_can_paste(runstream: Command, config: Config) -> None:
-    """An id is printed where it is called so: in the ID column of lists, behind `id` in `run get`."""
+def test_names_of_runs_can_be_pasted(runstream: Command, config: Config) -> None:
+    """An id is printed under its own label: the ID column of lists, the `id` line of `run get`."""
     ended = _create(runstream, config("build"))
     runstream("run", "follow", ended)
     waiting = _create(runstream, config("deploy", extra="        approval: true\n"))

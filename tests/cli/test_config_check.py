@@ -1,4 +1,4 @@
-"""`runstream config check` says what would run, or everything that is wrong, without a service."""
+"""`runstream config check` shows what would run, or every error, without a service."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_secrets_are_shown_by_their_names(command: Command, folder: Path) -> Non
         assert "not given" not in done.out
 
 
-def test_everything_that_is_wrong_is_told_at_once(command: Command, tmp_path: Path) -> None:
+def test_every_error_is_reported_at_once(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("runs:\n- name: r\n  task: []\n- {}\n")
     done = command("config", "check", "a.yml")
     assert (done.code, done.out) == (1, "")
@@ -147,7 +147,7 @@ def test_what_is_ignored_is_worth_a_warning(command: Command, tmp_path: Path) ->
     assert warning in strict.err
 
 
-def test_a_program_that_fails_is_told(command: Command, tmp_path: Path) -> None:
+def test_a_failed_program_is_reported(command: Command, tmp_path: Path) -> None:
     (tmp_path / "a.star").write_text("def main(ctx):\n  fail('boom')\n")
     assert "boom" in command("config", "check", "a.star").err
     (error,) = json.loads(command("config", "check", "a.star", "-o", "json").out)["errors"]

@@ -1,4 +1,4 @@
-"""Which service a command talks to, and what it says when there is none."""
+"""Which service a command talks to, and its message when there is none."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_service_that_was_killed(command: Command, tmp_path: Path) -> None:
     ]
 
 
-def test_a_broken_file_and_a_url_that_is_none(command: Command, tmp_path: Path) -> None:
+def test_a_broken_file_and_an_invalid_url(command: Command, tmp_path: Path) -> None:
     (tmp_path / "service.json").write_text("{")
     assert "cannot be read" in command("--data-dir", str(tmp_path), "run", "list").err
     done = command("--url", "ci.example.com", "run", "list")
@@ -170,7 +170,7 @@ def test_the_chain_is_shown_when_asked_for(command: Command, served: Service) ->
     assert "Traceback" not in detailed.err
 
 
-def test_what_is_no_service_of_ours(command: Command, served: Service) -> None:
+def test_a_url_of_another_service(command: Command, served: Service) -> None:
     done = command("--url", f"{served.url}/elsewhere", "--token", TOKEN, "run", "list")
     assert done.code == 1
     assert len(done.err.splitlines()) == 2

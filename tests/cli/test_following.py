@@ -127,7 +127,7 @@ async def test_a_log_that_never_comes_is_said_to_be_missing(
     assert lines.index(said) < lines.index("build: success after 0 ms") < lines.index("check: skipped after 0 ms")
 
 
-async def test_why_a_task_waits_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_the_reason_why_a_task_waits_is_stored_once(capfd: pytest.CaptureFixture[str]) -> None:
     reasons: Sequence[Reason] = (
         Reason("noExecutorFits", "no executor fits: e1 has not the architecture arm64", ("gpu",), {}),
         Reason("dependency", "it waits for gpu (not started)", ("later",), {}),

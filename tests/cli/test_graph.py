@@ -1,4 +1,4 @@
-"""What is said of a task that is tried again, and of a run whose time was up."""
+"""How the graph shows retried tasks and runs that timed out."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_long_chain_of_tasks_does_not_overflow() -> None:
 
 
 @pytest.mark.parametrize("height", [1, 3, 10, 21, 100])
-def test_where_there_is_no_room_for_all_tasks_the_others_are_counted(height: int) -> None:
+def test_tasks_that_do_not_fit_on_the_screen_are_counted(height: int) -> None:
     run = _run(**{f"t{number}": "" for number in range(40)})
     tasks = {**run.tasks, "t20": replace(run.tasks["t20"], status="running", start_time=AT)}
     reasons = dict.fromkeys(tasks, "executor e1 is full: it has 2 of 2 tasks, and 36 tasks come before it")

@@ -1,4 +1,4 @@
-"""Who leaves early, a reader of a pipe or a loop over a stream, gets no traceback; nor does a full disk."""
+"""A closed pipe, a loop that leaves a stream early, and a full disk cause no traceback."""
 
 from __future__ import annotations
 

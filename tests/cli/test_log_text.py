@@ -1,4 +1,4 @@
-"""A log on a terminal is text and colours, whatever the bytes are and wherever they are cut."""
+"""A log on a terminal is text and colours alone, for any bytes and any chunks."""
 
 from __future__ import annotations
 

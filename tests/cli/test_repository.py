@@ -95,7 +95,7 @@ def test_the_repository_around_a_file(repository: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("path", "ref"), [("nowhere", ""), ("my project", "nothing"), (".", "")])
-def test_what_is_not_there_is_told(repository: Path, tmp_path: Path, path: str, ref: str) -> None:
+def test_a_missing_repository_or_ref_is_reported(repository: Path, tmp_path: Path, path: str, ref: str) -> None:
     with pytest.raises(NotExistError) as caught:
         find_commit(str(tmp_path / path), ref)
     assert caught.value.hint

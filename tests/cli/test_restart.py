@@ -1,4 +1,4 @@
-"""`run restart` and `--idempotency-key`, as somebody types them."""
+"""`run restart` and `--idempotency-key` on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table fits its terminal, and what people copy from it is whole."""
+"""A table fits its terminal without cutting the values that users copy."""
 
 from __future__ import annotations
 

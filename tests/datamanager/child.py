@@ -1,4 +1,4 @@
-"""A process that looks after a log: restores it when it is missing, and archives it. It is killed at some moment.
+"""A process that restores a missing log and archives it, to be killed at some moment.
 
 python -m tests.datamanager.child DEATH NATS DATABASE SCHEMA NAMESPACE STORAGE COMMITS
 

@@ -79,13 +79,13 @@ class Place:
         return found
 
     async def lose_nats(self) -> None:
-        """NATS has lost everything of this deployment."""
+        """Delete everything that NATS has of this deployment."""
         for name in (await request(self.nc, "STREAM.NAMES"))["streams"] or ():
             if name.startswith((f"{self.namespace}_", f"KV_{self.namespace}_")):
                 await request(self.nc, f"STREAM.DELETE.{name}")
 
     async def project(self, partition: int, sequence: int, epoch: int = 1) -> None:
-        """Say that the projection has come this far, and has a run."""
+        """Record that the projection has reached this position and has a run."""
         statement = text(
             "INSERT INTO checkpoints (projection, partition, epoch, sequence, run_sequence) "
             "VALUES ('runs', :partition, :epoch, :sequence, 0) "

@@ -39,7 +39,7 @@ class Fence:
 
 
 class Killed(BaseException):
-    """The process has ended: nothing handles it."""
+    """A simulated SIGKILL, which no code handles."""
 
 
 def kind_of(path: str) -> str:
@@ -167,7 +167,7 @@ async def logged(log: MemoryLog) -> list[list[RawMessage]]:
 
 
 def same(left: list[list[RawMessage]], right: list[list[RawMessage]]) -> bool:
-    """Whether these are the same commits at the same places."""
+    """Return True if these are the same commits at the same positions."""
     return [[_said(message) for message in partition] for partition in left] == [
         [_said(message) for message in partition] for partition in right
     ]

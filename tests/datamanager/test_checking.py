@@ -1,4 +1,4 @@
-"""The archive beside the log: whatever differs is told with its place, and nothing else is."""
+"""Comparing archive and log: each difference is reported with its place, and nothing else is."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ async def test_segments_that_are_merged_meanwhile_are_found_again(
         if not merged:
             merged += 1
             await in_pieces(log, storage, 30, fence)
-            await ship(log, storage, fence, grace=0.0)  # which removes what nobody names
+            await ship(log, storage, fence, grace=0.0)  # which removes objects that no list names
         return found
 
     monkeypatch.setattr(archive, "segment", segment)

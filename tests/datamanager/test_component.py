@@ -1,4 +1,4 @@
-"""The component: one works and the others wait, whatever happens to connections, storage and epochs."""
+"""The component: one instance works and the others wait, through faults of connections and storage and new epochs."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_a_lost_connection_is_a_lost_archive(
 
 
 class Failing:
-    """A storage that has no room until it is told otherwise."""
+    """A storage without room until a test frees some."""
 
     def __init__(self, storage: ObjectStorage) -> None:
         self._storage = storage

@@ -33,7 +33,7 @@ CREATE TRIGGER tell AFTER INSERT OR UPDATE ON archives FOR EACH ROW EXECUTE FUNC
 """
 """The database tells who takes the archive over: to ask the storage again and again takes its time from the others."""
 COMMITS = 60
-"""That one life archives when nobody kills it."""
+"""Number of commits that an undisturbed process archives."""
 PIECES, PIECE = 14, 13
 """So many segments of so many commits there are in each partition at the beginning: how many are made later, and how
 large they are, depends on how fast the machine is. Of these, three become one, and then some a list.
@@ -42,18 +42,18 @@ large they are, depends on how fast the machine is. Of these, three become one, 
 
 @dataclass
 class Archiving:
-    """An archive in the making, by one process after the other."""
+    """An archive that one process after the other works on."""
 
     place: Place
     chaos: Chaos
     words: tuple[str, ...]
-    """What a process is told, but for the number of commits."""
+    """A process's arguments, except the number of commits."""
     taken: asyncio.Event
     """Set when a process takes the archive over."""
     reached: int = 0
 
     async def victim(self, commits: int) -> Victim:
-        """One that ends when so many commits more are archived."""
+        """Return a process that ends once `commits` more are archived."""
         found = await self.place.archive.find_status()
         until = (found.commits if found is not None else 0) + commits
         return Victim(self.chaos, (*self.words, str(until)), module="tests.datamanager.child")
@@ -81,7 +81,7 @@ class Archiving:
             await self.place.ship()
 
     async def is_whole(self) -> None:
-        """The archive has at least what it had, and it is how the log begins."""
+        """Check that the archive has lost nothing and is a prefix of the log."""
         status = await self.place.archive.find_status()
         if status is None:
             assert self.reached == 0
@@ -92,7 +92,7 @@ class Archiving:
         assert archived == [log[: len(begin)] for begin, log in zip(archived, logged, strict=True)]
 
     async def is_tidy(self) -> None:
-        """One that nobody kills merges and lists what all the others did not come to."""
+        """Check that an undisturbed process merges and lists what the killed ones left."""
         place = self.place
         deployment = (await place.prepare()).deployment
         async with await open_log(place.nc, place.namespace) as log:
@@ -106,7 +106,7 @@ class Archiving:
         await self.is_whole()
 
     async def is_complete(self) -> None:
-        """One that nobody kills archives all there is; the next one removes what all the others have left."""
+        """Check that an undisturbed process archives everything, and that the next one removes the leftovers."""
         missing = sum(map(len, await self.place.logged())) - self.reached
         for commits in (missing, 0):
             await (await self.victim(commits)).measure()
@@ -116,7 +116,7 @@ class Archiving:
 
 @asynccontextmanager
 async def takeovers(place: Place) -> AsyncIterator[asyncio.Event]:
-    """What is set when a process takes the archive over."""
+    """Return an event that is set when a process takes over the archive."""
     taken = asyncio.Event()
     connection = await place.database.connect(watchful=True)
     try:
@@ -200,7 +200,7 @@ async def test_killed_while_it_restores(
 
 
 async def is_described(place: Place) -> bool:
-    """Whether there is a log that could be opened, and so has to be whole."""
+    """Return True if a log is described, and so must be complete."""
     try:
         async with await open_log(place.nc, place.namespace):
             return True
@@ -209,5 +209,5 @@ async def is_described(place: Place) -> bool:
 
 
 def without_ids(messages: list[list[tuple[object, ...]]]) -> list[list[tuple[object, ...]]]:
-    """The archive has no headers of NATS: the id is in the body."""
+    """Return messages without NATS headers, as the archive has them: the id is in the body."""
     return [[(*message[:3], [h for h in message[3] if h[0] != "Nats-Msg-Id"]) for message in p] for p in messages]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What a process does about the log when it starts: use it, begin it, restore it, or refuse and say why."""
+"""A starting process uses the log, creates it, restores it, or refuses to start and says why."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_an_interrupted_restore_is_begun_again(
 
 
 def _break_after(patched: pytest.MonkeyPatch, batches: int) -> None:
-    """Have the process end, as it were, when it has loaded some batches."""
+    """Simulate the end of the process after some batches are loaded."""
     sent = StreamLoader.send
     left = [batches]
 
@@ -151,7 +151,7 @@ async def test_several_that_start_at_once_restore_once(new_place: OpenPlace) -> 
         assert len({each.deployment for each in prepared}) == 1
 
 
-async def test_what_the_projection_has_seen_and_nobody_has_is_named(new_place: OpenPlace) -> None:
+async def test_commits_that_only_the_projection_has_seen_are_named(new_place: OpenPlace) -> None:
     async with new_place() as place:
         await place.prepare()
         await place.append(10)

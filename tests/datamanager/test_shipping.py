@@ -1,4 +1,4 @@
-"""Archiving a log: what is in it comes out again, whoever dies when."""
+"""Archiving a log: every commit can be restored, whichever process dies at whichever moment."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ async def test_segments_that_are_not_merged_any_more_are_listed_apart(
     assert len([path for path in await paths(storage) if "index-" in path]) == 2
 
 
-async def test_whoever_reads_while_segments_are_merged_reads_on(storage: ObjectStorage) -> None:
+async def test_readers_continue_while_segments_are_merged(storage: ObjectStorage) -> None:
     log = MemoryLog(partitions=1)
     await many_segments(log, storage, MERGE_FROM - 2)
     archive = Archive(storage, log.subjects)
@@ -223,7 +223,7 @@ async def test_a_kill_at_every_change_of_the_storage(storage: ObjectStorage, wha
                     while list(shipper.positions().values()) != ends and not mortal.killed:
                         await archive.generations()
         except* Killed:
-            pass  # as a kill is: nobody tidies up
+            pass  # as after a kill: no cleanup
         assert mortal.killed
         found = await archive.find_status()
         if found is not None:
@@ -249,8 +249,8 @@ async def named_by(archive: Archive) -> set[str]:
     return found
 
 
-async def test_one_that_was_replaced_changes_nothing_that_counts(storage: ObjectStorage) -> None:
-    """The first one does not know that another one has taken over, and has written since."""
+async def test_a_replaced_shipper_changes_nothing_that_counts(storage: ObjectStorage) -> None:
+    """The first shipper does not know that another has taken over and written since."""
     log, fence = MemoryLog(partitions=1), Fence()
     archive = Archive(storage, log.subjects)
     fenced = 0

@@ -1,4 +1,4 @@
-"""The blocks of code in the documents, and what is to be done with each.
+"""The code blocks in the documents, and what the tests do with each.
 
 The first word behind the fence is the language, the second says what the block is:
 

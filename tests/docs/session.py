@@ -35,7 +35,7 @@ class Ran:
 async def run_blocks(
     blocks: Sequence[Block], folder: Path, environment: Mapping[str, str], *, seconds: float
 ) -> list[Ran]:
-    """Run what is to be run of these blocks in this folder; all of it within these seconds."""
+    """Run the runnable blocks in this folder, all of them within these seconds."""
     todo = [block for block in blocks if block.what in ("run", "file")]
     process = await asyncio.create_subprocess_exec(
         "bash",

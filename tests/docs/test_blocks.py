@@ -1,4 +1,4 @@
-"""What is written as code is what it says it is, also where it is not run."""
+"""Code blocks are valid in their language, including those that are not run."""
 
 from __future__ import annotations
 

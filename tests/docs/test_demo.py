@@ -1,4 +1,4 @@
-"""What `make demo` tells to type next can be pasted."""
+"""The commands that `make demo` suggests can be pasted."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def test_what_is_written_to_stderr_is_shown_in_the_document(
     assert problems(blocks, await run_blocks(blocks, tmp_path, {}, seconds=30)) == wrong
 
 
-def test_what_a_block_lacks_is_told() -> None:
+def test_differences_of_a_block_are_reported() -> None:
     block = shell("")
     assert problems([block, output("a\n")], [Ran(block, 0, "b\n", "")]) == ["docs/x.md:2: it printed:\nb\n"]
     assert problems([block], []) == ["docs/x.md:1 was not come to"]

@@ -1,4 +1,4 @@
-"""What the documents tell people to type works, in the order in which it is written."""
+"""The commands in the documents work, in the order in which they appear."""
 
 from __future__ import annotations
 

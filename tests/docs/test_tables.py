@@ -126,7 +126,7 @@ def test_codes_of_errors() -> None:
 
 
 def _used() -> set[str]:
-    """The parts that a process comes to by its imports; nobody meets what the others raise."""
+    """Return the packages that a process imports; errors of the others never reach a user."""
     used: set[str] = set()
     new = {"service"}
     while new:

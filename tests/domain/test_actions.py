@@ -1,4 +1,4 @@
-"""What may be asked of a run in which state, and what the answer says otherwise."""
+"""Which actions a run allows in each state, and the errors for the others."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_run_that_ends_is_neither_paused_nor_resumed() -> None:
                 decide(ended)
 
 
-def test_a_paused_run_gives_out_nothing() -> None:
+def test_a_paused_run_assigns_no_task() -> None:
     content = config(task("a"))
     paused = evolve_run(run_of(content), RunPaused(), AT)
     assert tasks_to_run(paused, content, AT) == []

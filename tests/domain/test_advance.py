@@ -225,7 +225,7 @@ def test_a_task_waits_for_approval_once() -> None:
     assert tasks_to_run(approved, content, AT) == ["a"]
 
 
-def test_a_queued_run_gives_out_nothing_and_an_ended_one_is_archived_once() -> None:
+def test_a_queued_run_assigns_no_task_and_an_ended_one_is_archived_once() -> None:
     content = config(task("a"))
     queued = run_of(content, phase=RunPhase.QUEUED)
     assert advance(queued, content, AT)[1] == []

@@ -1,4 +1,4 @@
-"""An executor task: started at most once, ended once, whatever comes in whichever order."""
+"""An executor task starts at most once and ends once, whatever order its events come in."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_partition_takes_any_events_or_parks_them(kind: str, history: list[lis
 
 @given(st.lists(st.lists(OF_TASKS, min_size=1, max_size=3), max_size=5))
 @ANY_ORDER
-def test_a_task_is_folded_by_everyone_or_left_as_it_was(history: list[list[Event]]) -> None:
+def test_every_reader_folds_a_task_alike_or_leaves_it_unchanged(history: list[list[Event]]) -> None:
     stored = commits("task", [[assignment()], *history])
     assert executor_task_of(stored) is not None
     fate, holdings = LogState(StepLogKey(0, ID, "a", ID, ID, 0)), Holdings()
@@ -83,7 +83,7 @@ def test_the_gateway_reads_a_run_or_says_that_it_cannot(history: list[list[Event
 
 
 @pytest.mark.parametrize("step", [-1, 2, 1 << 40])
-def test_a_step_that_there_is_not_does_not_fit(step: int) -> None:
+def test_an_unknown_step_does_not_fit(step: int) -> None:
     begun, finished = commits("task", [[assignment()], [ExecutorTaskStepFinished(step, START, "success", 0)]])  # type: ignore[arg-type]
     known = fold_executor_task(None, begun.commit)
     with pytest.raises(UnfitCommitError):

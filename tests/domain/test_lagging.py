@@ -1,4 +1,4 @@
-"""A scheduler that lags decides on less of the log than there is: what it then assigns harms no run that has ended."""
+"""A lagging scheduler decides on part of the log: the tasks that it assigns do no harm to ended runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tasks are tried again, when, and what ends the trying; and the time-out of a run."""
+"""Which tasks are retried, when, and when retrying stops; and the timeout of a run."""
 
 from __future__ import annotations
 

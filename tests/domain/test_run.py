@@ -97,7 +97,7 @@ def test_root_tasks_that_did_not_start_are_cancelled() -> None:
     assert (run.tasks["a"].status, run.tasks["b"].status) == (RunTaskStatus.NOT_STARTED, RunTaskStatus.CANCELLED)
 
 
-def test_whoever_ends_it_says_why() -> None:
+def test_each_way_to_end_a_run_records_its_reason() -> None:
     waiting = evolve(new_run(), RunTaskApprovalRequested("b"), AT)
     for event, reason, timedout in ((RunStopRequested("a newer run"), "a newer run", False), (RunTimedOut(), "", True)):
         stopped = evolve(waiting, event, LATER)
@@ -120,7 +120,7 @@ def test_another_attempt_begins_anew_and_the_earlier_one_is_kept() -> None:
     assert one.unsettled
 
 
-def test_what_is_left_of_an_earlier_attempt_changes_nothing_else() -> None:
+def test_leftovers_of_an_earlier_attempt_change_nothing_else() -> None:
     run = evolve(failed_attempt(1, "t1")[-1], RunTaskRetried("a", 2, "failure", LATER), LATER)
     run = evolve(run, RunTaskRetried("a", 3, "lost", LATER), LATER)
     event = task_assigned("e", "r", "r-a", task="a", run_config="hash", group=GROUP)

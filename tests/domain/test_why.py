@@ -1,4 +1,4 @@
-"""Why a run waits, said from its state alone."""
+"""Why a run waits, derived from its state alone."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_full_executors_and_how_many_come_before(ahead: int, message: str) -> No
     assert [(one.code, one.message, one.details["before"]) for one in found] == [("executorsFull", message, ahead)]
 
 
-def test_room_that_is_for_others() -> None:
+def test_slots_reserved_by_another_scheduler() -> None:
     """Their scheduler is about to take it."""
     content = config(task("a"))
     (reason,) = why(run_of(content), content, offer("e1", 2), loads={"e1": 1}, ahead={"a": 1})

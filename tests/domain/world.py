@@ -187,7 +187,7 @@ class Scheduler:
 
 
 class World:
-    """The log and everybody around it."""
+    """The log, the schedulers, the executors and the users."""
 
     def __init__(self, random: Random, schedulers: int = 2, executors: int = 2) -> None:
         self.random = random
@@ -300,7 +300,7 @@ class World:
             self.report(current.id, self._stored(current))
 
     def report_late(self) -> None:
-        """An executor that was given up comes back and says how its tasks went."""
+        """Let an executor that was declared lost return and report how its tasks ended."""
         for tracked in list(self.truth.executor_tasks.values()):
             if tracked.state.lost:
                 self.report(tracked.state.id, self._outcome(tracked.state))
@@ -328,7 +328,7 @@ class World:
         return (*logs, *(ExecutorTaskArchiveStored(i, ()) for i in steps))
 
     def lose(self, executor_id: str) -> None:
-        """An executor dies; another one takes its place."""
+        """Lose an executor and replace it with another."""
         self.gone[executor_id] = "executor lost"
         del self.offers[executor_id]
         fresh = f"e{len(self.gone) + len(self.offers) + 1}"
@@ -338,7 +338,7 @@ class World:
             scheduler.queue.offered(fresh)
 
     def settle(self) -> None:
-        """Everybody works until nothing more happens."""
+        """Let every part work until nothing more happens."""
         while True:
             before = len(self.log)
             for scheduler in self.schedulers:

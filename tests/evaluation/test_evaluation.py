@@ -54,7 +54,7 @@ def test_what_starlark_converts() -> None:
         ("starlark", "def main(ctx):\n  fail('boom')", "boom"),
     ],
 )
-def test_a_program_that_fails_is_told_why(program: ProgramFormat, source: str, said: str) -> None:
+def test_a_failed_program_reports_its_error(program: ProgramFormat, source: str, said: str) -> None:
     with pytest.raises(EvaluationError, match=f"failed to execute {program}") as failed:
         value(source, program)
     assert said in failed.value.message

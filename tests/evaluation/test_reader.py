@@ -1,4 +1,4 @@
-"""Configurations are read beside the loop, a few at a time; a hostile one keeps nobody else waiting but programs."""
+"""Configurations are read off the event loop, a few at a time; a hostile one delays only other programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def names(parsed: ParsedConfig) -> list[str]:
 
 
 class Held:
-    """What keeps a reading in its thread until it may go on."""
+    """A reading that blocks in its thread until the test releases it."""
 
     def __init__(self) -> None:
         self._begun, self._go_on = threading.Event(), threading.Event()
@@ -59,7 +59,7 @@ async def test_programs_take_turns() -> None:
     assert one == two == three == four == five == ["main"]
 
 
-async def test_who_waits_too_long_is_told() -> None:
+async def test_a_wait_that_takes_too_long_is_reported() -> None:
     reader, held = ConfigReader(concurrency=1, slot_timeout_seconds=0.01), Held()
     first = asyncio.create_task(reader.read("config.yml", TEXT, HERE, held))
     await held.begun()
@@ -70,7 +70,7 @@ async def test_who_waits_too_long_is_told() -> None:
     assert await first == ["main"]
 
 
-async def test_who_gives_up_keeps_its_turn_until_its_thread_ends() -> None:
+async def test_an_abandoned_reading_keeps_its_slot_until_its_thread_ends() -> None:
     reader, held = ConfigReader(concurrency=1, slot_timeout_seconds=0.01), Held()
     given_up = asyncio.create_task(reader.read("config.yml", TEXT, HERE, held))
     await held.begun()

@@ -1,4 +1,4 @@
-"""An executor on a log, and somebody who plays the scheduler: assigns tasks and waits for what becomes of them."""
+"""An executor on a log, and a test double of the scheduler that assigns tasks and waits for their outcomes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HOST = Runtime("host", "", ())
 
 
 class FakeLease:
-    """A lease that is held for as long as the test wants."""
+    """A lease that lasts until the test ends it."""
 
     def __init__(self) -> None:
         self.held = asyncio.Event()
@@ -173,7 +173,7 @@ class Watched:
 
 @dataclass(slots=True)
 class Rig:
-    """What a test has in its hands."""
+    """The executor, the log and the objects of a test."""
 
     log: Log
     objects: ObjectStorage
@@ -224,7 +224,7 @@ class Rig:
         return Watched(self, address, assigned, Head(1, position.sequence), run_task)
 
     async def run(self, *steps: Step, **fields: object) -> Watched:
-        """Run a task of these steps to its very end."""
+        """Run a task with these steps and wait until its logs and archives are stored."""
         watched = await self.assign(task_of("task", *steps, **fields))  # type: ignore[arg-type]
         await watched.settled()
         return watched
@@ -266,7 +266,7 @@ async def rig(
     start: bool = True,
     clock: Clock | None = None,
 ) -> AsyncIterator[Rig]:
-    """An executor in this folder; started, unless the test wants to."""
+    """Yield an executor in this folder; it is started unless `start` is False."""
     log = log or MemoryLog()
     objects = objects or PosixObjects(folder / "objects")
     place = ExecutorPlace(folder)

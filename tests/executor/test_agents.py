@@ -61,7 +61,7 @@ async def test_an_agent_that_was_killed_between_tasks_is_replaced(tmp_path: Path
         assert await parent(it) != first
 
 
-async def test_what_a_task_left_is_ended_without_the_next_task_of_its_agent(tmp_path: Path) -> None:
+async def test_leftover_processes_are_ended_without_harm_to_the_next_task_of_the_agent(tmp_path: Path) -> None:
     """As after a fault in a task's handling: its record names an agent that serves another task by now."""
     driver = ProcessDriver("executor", HostRules(sandbox="off"))
     async with rig(tmp_path / "rig", driver=driver) as it:

@@ -390,7 +390,7 @@ def test_hard_links_and_read_only_folders_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a tar", b"\0" * 100 + b"x" * 1000])
-def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.tar").write_bytes(content)
     with pytest.raises(BadRequestError, match="cannot be read"):
         restored(tmp_path, tmp_path / "bad.tar")

@@ -1,4 +1,4 @@
-"""A task waits for a log that is away for a moment, and not for ever."""
+"""A task waits for a log that is briefly unreachable, but not for ever."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_log_that_stays_away_is_an_error() -> None:
         await asked(Away(100).ask, seconds=0)
 
 
-async def test_what_the_log_refuses_is_not_asked_again() -> None:
+async def test_a_refusal_of_the_log_is_not_retried() -> None:
     away = Away(1, "runConfigMissing")
     with pytest.raises(InternalError, match="no answer"):
         await asked(away.ask)

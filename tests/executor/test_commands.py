@@ -59,7 +59,7 @@ async def test_the_last_lines_are_in_the_log(
 
 
 @both
-async def test_what_is_left_in_the_background_holds_no_step_up_and_lives_on(
+async def test_a_background_process_does_not_hold_up_its_step_and_lives_on(
     tmp_path: Path, settings: ExecutorSettings, tty: bool
 ) -> None:
     server = (
@@ -76,7 +76,7 @@ async def test_what_is_left_in_the_background_holds_no_step_up_and_lives_on(
 @both
 async def test_standard_input_is_at_its_end(tmp_path: Path, settings: ExecutorSettings, tty: bool) -> None:
     reads = (
-        "read answer || echo nobody answers",
+        "read answer || echo no answer",
         "cat $UNSET; echo went on",
         "head -c 1 | wc -c",
         "python3 -c 'import sys; print(repr(sys.stdin.read()))'",
@@ -86,7 +86,7 @@ async def test_standard_input_is_at_its_end(tmp_path: Path, settings: ExecutorSe
         done = await it.run(*(run_step(command, tty=tty) for command in reads))
         assert done.task.phase is SUCCESS
         logs = [(await done.log(index)).strip() for index in range(len(reads))]
-        assert logs == ["nobody answers", "went on", "0", "''", *(("asked", "ended") if tty else ())]
+        assert logs == ["no answer", "went on", "0", "''", *(("asked", "ended") if tty else ())]
 
 
 @both

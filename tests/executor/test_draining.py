@@ -1,4 +1,4 @@
-"""A drained executor says so in its lease at once, keeps what it has, and stays drained over a restart."""
+"""A drained executor says so in its lease at once, keeps its tasks, and stays drained over a restart."""
 
 from __future__ import annotations
 

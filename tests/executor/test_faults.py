@@ -1,4 +1,4 @@
-"""Whatever is raised at whatever await of a task, the task ends in the log, and nothing of it goes on."""
+"""An exception at any await of a task ends the task in the log and leaves none of its work running."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from runstream.executor.executor import Executor
 from runstream.executor.task import plain
 from tests.executor.rig import rig, run_step, save_step, task_of
 
-FAULT = "a fault that \udcff nobody\0 foresaw"
+FAULT = "a fault that \udcff no test\0 foresaw"
 
 
 class InjectedError(Exception):
@@ -108,5 +108,5 @@ async def test_a_task_ends_whatever_is_raised_wherever(tmp_path: Path, monkeypat
     assert not [one for one in psutil.Process().children(recursive=True) if "sleep 0.01" in " ".join(one.cmdline())]
 
 
-def test_what_is_told_of_a_fault_can_be_stored() -> None:
-    assert plain(FAULT) == "a fault that ? nobody\ufffd foresaw"
+def test_the_message_of_a_fault_can_be_stored() -> None:
+    assert plain(FAULT) == "a fault that ? no test\ufffd foresaw"

@@ -1,4 +1,4 @@
-"""What an executor does when tasks are stopped, lost, delivered again, too many, or left by an earlier process."""
+"""How an executor handles tasks that are stopped, lost, redelivered, too many, or left by an earlier process."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ async def test_a_stop_and_a_time_out_end_the_whole_family(
         assert "The task was ended" in await task.log()
 
 
-async def test_term_comes_first(tmp_path: Path) -> None:
+async def test_sigterm_comes_before_sigkill(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         command = "trap 'echo asked; exit 0' TERM; echo ready > ~/ready; while :; do sleep 0.01; done"
         task = await it.assign(task_of("task", run_step(command)))
@@ -168,7 +168,7 @@ async def test_no_limit_is_no_limit(tmp_path: Path) -> None:
             runner.gate.release()
 
 
-async def test_a_task_is_started_once_whoever_reads_its_assignment(tmp_path: Path) -> None:
+async def test_a_task_that_two_executors_read_is_started_once(tmp_path: Path) -> None:
     """Two executors with one id: the log decides which of them runs a task."""
     log = MemoryLog()
     objects = PosixObjects(tmp_path / "objects")
@@ -202,8 +202,8 @@ async def test_a_restart_runs_nothing_twice(tmp_path: Path) -> None:
         assert await first.commits() == commits
 
 
-async def test_what_it_had_read_of_a_log_that_was_restored_counts_for_nothing(tmp_path: Path) -> None:
-    """The log lost its end and has grown again since: what is new stands where something else was read before."""
+async def test_reads_from_before_a_restore_of_the_log_are_discarded(tmp_path: Path) -> None:
+    """The log lost its end and has grown since: new commits stand at sequences that the executor has read before."""
     async with rig(tmp_path, log=MemoryLog(partitions=1)) as it:
         for _ in range(3):
             await it.run(run_step("echo lost"))
@@ -303,7 +303,7 @@ async def sleeper(*, env: dict[str, str] | None = None, cwd: Path | None = None)
 
 
 async def started_by_another(it: Rig, task: Watched, *, step: bool = True) -> None:
-    """What an earlier process of this executor said before it died."""
+    """Append the reports of an earlier process of this executor that died."""
     await task.say(ExecutorTaskStarted(datetime.now(UTC)))
     if step:
         await task.say(ExecutorTaskStepStarted(0, datetime.now(UTC)))
@@ -378,7 +378,7 @@ async def test_what_a_task_started_ends_with_a_killed_executor(tmp_path: Path, a
     if not agent_too:
         for handle in handles:
             await readable(handle)
-    # Its log was in its memory: to this executor the folder is of a task that nobody knows.
+    # The rig's log was in memory and is gone: this executor finds a folder of an unknown task.
     async with rig(tmp_path):
         assert descendants(folder) == []
         assert list((tmp_path / "executor" / "tasks").iterdir()) == []

@@ -1,4 +1,4 @@
-"""A step that takes too long or is silent for too long is ended, with all its processes; later attempts at a task."""
+"""A step that runs or is silent for too long is ended, with all its processes; later attempts at a task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_a_step_that_takes_too_long_is_ended_with_its_family(tmp_path: Pat
         assert "The step is ended: it took longer than 1.5s." in await task.log(1)
 
 
-async def test_term_comes_first_for_a_step_too(tmp_path: Path) -> None:
+async def test_sigterm_comes_before_sigkill_for_a_step_too(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         task = await it.run(short("trap 'echo asked; exit 0' TERM; while :; do sleep 0.01; done"))
         assert (task.task.phase, task.task.steps[0].timedout) == (FAILED, "timeout")
@@ -72,7 +72,7 @@ async def test_a_step_that_is_not_a_command_has_a_limit_too(tmp_path: Path) -> N
         assert not await it.is_stored(paths.archive(task.run_task_id, 1))
 
 
-async def test_what_was_told_first_stays_the_reason(tmp_path: Path) -> None:
+async def test_the_first_reason_to_end_a_task_is_kept(tmp_path: Path) -> None:
     """A stop while a step that passed its limit is being ended; and a limit that is passed while a stop is obeyed."""
     stubborn = "trap '' TERM; echo ready > ~/ready; while :; do sleep 0.01; done"
     async with rig(tmp_path, settings=replace(SETTINGS, stop_grace_seconds=2.0)) as it:
@@ -98,7 +98,7 @@ async def test_the_time_out_of_the_task_holds_beside_those_of_its_steps(tmp_path
         assert (task.task.failure, task.task.steps[0].timedout) == ("timeout", "")
 
 
-async def test_an_executor_that_is_stopped_says_that_it_did_not_see_the_task_through(tmp_path: Path) -> None:
+async def test_a_stopped_executor_reports_its_unfinished_task(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         task = await it.assign(task_of("task", run_step("sleep 1000")))
         await task.step_begun()

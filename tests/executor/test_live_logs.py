@@ -96,7 +96,7 @@ async def test_a_follower_gets_bytes_as_they_come(nats_url: str, namespace: str,
         await task.settled()
 
 
-async def test_one_who_comes_in_the_middle_gets_every_byte_once(nats_url: str, namespace: str, tmp_path: Path) -> None:
+async def test_a_follower_that_joins_late_gets_every_byte_once(nats_url: str, namespace: str, tmp_path: Path) -> None:
     async with logs(nats_url, namespace, tmp_path) as it:
         task = await it.gated("seq 1 20000", "seq 20001 40000")
         early = asyncio.create_task(it.read(task, follow=True))
@@ -242,7 +242,7 @@ async def test_following_a_task_that_is_not_assigned_yet(nats_url: str, namespac
 
 
 async def test_the_log_of_a_task_that_a_restart_kept(nats_url: str, namespace: str, tmp_path: Path) -> None:
-    """It is that of the earlier run; one that never ran has none, and nobody waits for it."""
+    """It is the log of the earlier run; a task that never ran has none, and readers do not wait for one."""
     async with logs(nats_url, namespace, tmp_path) as it:
         earlier, run_id = await it.gated("echo once"), new_id()
         await it.let_on(earlier)

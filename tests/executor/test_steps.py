@@ -118,7 +118,7 @@ async def test_what_a_step_leaves_running_lives_until_the_task_ends(tmp_path: Pa
     ("fields", "said"),
     [
         ({"runtime": Runtime("pod", "", (Container("busybox", {}, "", False, "", ()),))}, "no container engine"),
-        ({"user": "somebody"}, "user 'somebody' cannot be given"),
+        ({"user": "alice"}, "user 'alice' cannot be given"),
         ({"working_dir": "~other/x"}, "the home of another user is not available"),
     ],
 )

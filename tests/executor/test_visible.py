@@ -39,7 +39,7 @@ def test_a_path_among_the_service_s_files_is_refused(tmp_path: Path, path: str) 
         visible.require_visible(tmp_path / path)
 
 
-def test_a_task_has_an_account_and_nobody_else_has_its_number(tmp_path: Path) -> None:
+def test_a_task_has_an_account_with_a_uid_of_its_own(tmp_path: Path) -> None:
     for inside, file in accounts(tmp_path):
         lines = Path(file).read_text().splitlines()
         assert Path(inside).parent == Path("/etc")

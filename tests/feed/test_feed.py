@@ -1,4 +1,4 @@
-"""What cannot be read is set aside with what follows it, and everything else goes on."""
+"""An unreadable commit is parked with the later ones of its aggregate; all other aggregates go on."""
 
 from __future__ import annotations
 

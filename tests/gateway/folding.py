@@ -1,4 +1,4 @@
-"""Reads of what a log says: it is folded as the scheduler folds it, each time somebody asks."""
+"""Reads that fold the log on every request, as the scheduler folds it."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ async def test_a_waiting_task_is_approved_once() -> None:
     assert (await _types(world, address)).count(RunTaskApproved) == 1
 
 
-async def test_two_who_approve_at_once_lose_nothing() -> None:
+async def test_concurrent_approvals_lose_nothing() -> None:
     """One approves, with name and time; the other is told that it is approved already. Nothing is overwritten."""
     log = MemoryLog()
     worlds = [World.make(log=log) for _ in range(6)]
@@ -148,7 +148,7 @@ async def test_two_who_approve_at_once_lose_nothing() -> None:
     assert datetime.fromisoformat(task["approval_time"]) == last.time
 
 
-async def test_two_who_do_different_things_at_once_lose_nothing() -> None:
+async def test_concurrent_actions_lose_nothing() -> None:
     log = MemoryLog()
     worlds = [World.make(log=log) for _ in range(2)]
     address = await _created(worlds[0])
@@ -173,7 +173,7 @@ async def test_annotations_of_a_task_are_replaced() -> None:
     assert (await _types(world, address)).count(RunTaskAnnotated) == 2
 
 
-async def test_those_who_note_something_at_once_lose_nothing() -> None:
+async def test_concurrent_annotations_lose_nothing() -> None:
     world = World.make()
     address = await _created(world)
     asked: list[str] = []
@@ -235,7 +235,7 @@ async def test_an_action_that_rests_on_what_was_seen_is_refused_when_that_has_ch
 
 
 class Busy(MemoryLog):
-    """A log in which somebody is always faster, a number of times."""
+    """A log in which another writer wins the first few appends."""
 
     def __init__(self, times: int) -> None:
         super().__init__()

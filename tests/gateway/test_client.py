@@ -1,4 +1,4 @@
-"""The client's own promises: what is retried, how failures are told, where a tail goes on."""
+"""The client's own promises: what it retries, how it reports failures, where a tail resumes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _away(dependency: str = "nats", retry_after: str = "0") -> httpx2.Response:
     return httpx2.Response(503, content=orjson.dumps(body), headers={"Retry-After": retry_after})
 
 
-async def test_a_service_that_waits_for_something_is_asked_again_and_the_reason_is_told() -> None:
+async def test_a_waiting_service_is_polled_and_its_reason_is_shown() -> None:
     told: list[str] = []
     script = Script(_away("nats"), _away("postgres"), _json({"executors": []}))
     async with Client("http://x", transport=script, waiting=told.append) as client:
@@ -98,7 +98,7 @@ async def test_a_write_without_a_key_is_not_sent_again_to_a_service_that_waits()
     assert len(script.requests) == 1
 
 
-async def test_waiting_for_a_service_ends_with_its_own_words() -> None:
+async def test_a_wait_for_a_service_ends_with_the_services_own_message() -> None:
     async with _client(Script(_away())) as client:
         with pytest.raises(ClientError, match="nats is away") as caught:
             await client.executors.list()

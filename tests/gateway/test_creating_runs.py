@@ -191,7 +191,7 @@ async def test_what_cannot_be_a_run_is_refused_and_nothing_is_appended(
     assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
 
 
-async def test_all_misfits_of_the_tasks_are_told_at_once() -> None:
+async def test_all_misfits_of_the_tasks_are_reported_at_once() -> None:
     world = World.make()
     tasks = {"a": task("", steps=[{"type": "run"}]), "b": task(task_timeout_interval=-1)}
     async with world.http() as http:
@@ -338,7 +338,7 @@ async def test_a_clone_step_without_a_repository_is_refused_at_creation() -> Non
             assert status == 201 or "task 't' of run 'r' has a clone step" in answer.text
 
 
-async def test_what_is_ignored_is_told() -> None:
+async def test_ignored_fields_are_reported() -> None:
     content = "runs:\n  - name: a\n    colour: red\n"
     async with World.make().http() as http:
         answer = (await http.post("/createruns", json={"config": {"name": "config.yml", "content": content}})).json()

@@ -1,4 +1,4 @@
-"""A gateway whose NATS or Postgres is away: 503 that names it, on every route; and how clients wait for it."""
+"""A gateway whose NATS or Postgres is unreachable: every route answers 503 and names it; clients wait for it."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ async def test_a_dependency_that_is_away_is_503_and_one_record(
     assert isinstance(record["exc_info"], InternalError)
 
 
-async def test_the_chain_is_for_those_who_ask_with_a_token() -> None:
+async def test_the_chain_needs_a_token() -> None:
     world = World.make(log=BrokenLog())
     async with world.http(**{"Runstream-Detailed-Errors": "1"}) as http:
         (error,) = (await http.post("/runs", json=run_body())).json()

@@ -100,7 +100,7 @@ async def test_all_runs_of_a_file_are_those_of_the_key() -> None:
     assert len(await _created(world)) == 2
 
 
-async def test_what_was_half_created_is_completed() -> None:
+async def test_a_half_created_request_is_completed() -> None:
     log = MemoryLog()
     world = World.make(log=Dying(log, after=1))
     assert (await _post(world, "/createruns", FILE)).status_code == 503
@@ -130,7 +130,7 @@ async def test_of_many_at_once_one_creates(same: bool) -> None:
     assert statuses == ([200] * 7 + [201] if same else [201] + [409] * 7)
 
 
-async def test_whoever_is_second_in_the_log_gets_the_run_of_the_first() -> None:
+async def test_the_later_of_two_racing_requests_gets_the_run_of_the_earlier() -> None:
     """The other request comes between the look and the append."""
     log = Raced()
     world, other = World.make(log=log), World.make(log=log.inner)
@@ -212,7 +212,7 @@ class Dying(MemoryLog):
 
 
 class Raced(MemoryLog):
-    """A log in which somebody else appends a run before the first one of ours."""
+    """A log in which another writer appends a run just before our first one."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -100,7 +100,7 @@ async def _until(lines: AsyncIterator[str], start: str) -> AsyncIterator[str]:
             return
 
 
-async def test_the_phases_of_runs_are_told() -> None:
+async def test_phases_of_runs_are_reported() -> None:
     world = World.make()
     headers = {"Authorization": f"token {TOKEN}"}
     async with world.served() as url, Client(url, token=TOKEN) as client, httpx2.AsyncClient(headers=headers) as http:
@@ -156,7 +156,7 @@ async def test_an_event_of_a_phase_carries_the_run_as_it_was_then() -> None:
     assert task["steps"] == [{"phase": "notstarted", "exit_status": None, "start_time": None, "end_time": None}]
 
 
-async def test_whoever_goes_on_behind_a_sequence_misses_nothing_of_any_partition() -> None:
+async def test_resuming_after_a_sequence_misses_nothing_of_any_partition() -> None:
     """Headers come at once, before there is anything to tell."""
     world = World.make()
     groups = ["/project/web/a", "/project/api/a", "/project/x/a", "/user/y/a", "/user/z/a"]
@@ -371,7 +371,7 @@ async def test_a_log_that_breaks_off_for_good_is_an_error_of_the_client() -> Non
     assert len(world.step_logs.opened) == ATTEMPTS
 
 
-async def test_a_tail_that_cannot_go_on_is_told_in_the_stream() -> None:
+async def test_a_tail_that_cannot_continue_ends_with_an_error_in_the_stream() -> None:
     world = World.make()
 
     def broken(*_: object, **__: object) -> object:

@@ -1,4 +1,4 @@
-"""Why a run waits, on real servers: each situation is set up on purpose, and its reason is told."""
+"""Why a run waits, on real servers: each test sets up a situation and reads its reason."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ async def test_what_a_scheduler_does_not_answer_is_said() -> None:
     assert orjson.loads(question) == {"run": run.id, "at_least": 2}
 
 
-async def test_what_is_no_run_has_no_reason(place: Place) -> None:
+async def test_an_unknown_run_has_no_reason(place: Place) -> None:
     async with place() as here:
         with pytest.raises(ClientError, match="does not exist") as refused:
             await here.why(new_id())

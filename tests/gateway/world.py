@@ -220,7 +220,7 @@ class World:
             await server.stop()
 
     async def append(self, address: Address, *events: Event) -> Position:
-        """What another component would append."""
+        """Append as another component would."""
         history = await self.log.history(address)
         head = Head(len(history), history[-1].position.sequence if history else 0)
         return await self.log.append(head.next_commit(address, events, time=BEGUN, actor="scheduler"))

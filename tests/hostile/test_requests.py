@@ -111,7 +111,7 @@ async def test_a_body_that_comes_late_does_not_cost_the_connection() -> None:
         writer.close()
 
 
-async def test_connections_beyond_the_limit_are_told_so_and_the_rest_is_served() -> None:
+async def test_connections_over_the_limit_are_refused_and_the_rest_is_served() -> None:
     async with server(connections=20) as http:
         idle = [await asyncio.open_connection("127.0.0.1", http.port) for _ in range(20)]
         assert b" 503 " in await say(http.port, [GET])

@@ -1,4 +1,4 @@
-"""A deployment without processes: a log in NATS, a database, and nobody who would have to be parked."""
+"""A deployment without processes: a log in NATS and a database, with no member to park."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def silent(_what: str, _done: int, _total: int) -> None:
 
 @dataclass
 class Parked:
-    """Everybody is parked, until `error` is to be raised."""
+    """Members that are all parked, until a test sets `error`."""
 
     error: RunstreamError | None = None
     asked: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Rig:
 
     @asynccontextmanager
     async def log(self) -> AsyncIterator[JetStreamLog]:
-        """The log as a process would open it now."""
+        """Open the log as a process would now."""
         async with await open_log(self.place.nats, self.place.namespace) as log:
             yield log
 
@@ -101,7 +101,7 @@ class Rig:
             return await fsck(self.database, log)
 
     async def differences(self) -> list[str]:
-        """What the rows have otherwise than the log; nothing when it is as it should be."""
+        """Return the differences between rows and log; empty when they agree."""
         return (await self.fsck()).lines()[:-1]
 
     async def epochs(self) -> dict[int, Epoch]:
@@ -113,7 +113,7 @@ class Rig:
 
 @asynccontextmanager
 async def rig(servers: Servers, partitions: int = 3) -> AsyncIterator[Rig]:
-    """A deployment in which nothing has happened yet."""
+    """Yield a deployment with an empty history."""
     await migrate(servers.database_url, servers.schema)
     database = Database(servers.database_url, servers.schema)
     try:
@@ -125,12 +125,12 @@ async def rig(servers: Servers, partitions: int = 3) -> AsyncIterator[Rig]:
 
 
 async def begun(client: Client, database: Database, namespace: str, partitions: int) -> None:
-    """A log that is there, and that the database knows of."""
+    """Create a log and its data status in the database."""
     async with await open_log(client, namespace, create=True, partitions=partitions):
         await record_epoch(database, "runs", 1, partitions)
 
 
 def compared(first: Path, second: Path) -> Comparison:
-    """What two snapshots have in common."""
+    """Compare two snapshots."""
     with open_snapshot(first) as one, open_snapshot(second) as other:
         return compare(one, other)

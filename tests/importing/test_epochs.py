@@ -56,7 +56,7 @@ async def test_only_an_epoch_that_is_there_can_be_activated(servers: Servers) ->
         assert await epochs_in_nats(around.place) == {1}
 
 
-async def test_what_a_killed_import_left_is_removed(servers: Servers, tmp_path: Path) -> None:
+async def test_the_leftovers_of_a_killed_import_are_removed(servers: Servers, tmp_path: Path) -> None:
     await written(tmp_path / "snapshot", generated(10))
     async with rig(servers) as around:
         half = await half_loaded(around.place)

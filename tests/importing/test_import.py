@@ -93,7 +93,7 @@ async def test_what_goes_wrong_leaves_nothing(servers: Servers, tmp_path: Path) 
     async with rig(servers) as around:
         await used(around)
         before = await around.fsck()
-        around.parked.error = ConflictError("somebody is not parked any more", code="occupationLost")
+        around.parked.error = ConflictError("a process is no longer parked", code="occupationLost")
         with pytest.raises(ConflictError):
             await around.run_import(tmp_path / "first")
         assert (await around.epochs())[2].state == "deleted"
@@ -141,7 +141,7 @@ async def test_a_file_that_is_replaced_meanwhile_is_refused(
         assert (await around.epochs())[2].state == "deleted"
 
 
-async def test_nats_that_was_not_told_is_told_before_anybody_goes_on(
+async def test_nats_learns_of_an_import_before_any_process_resumes(
     servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await written(tmp_path / "first", generated(30))

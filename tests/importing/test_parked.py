@@ -38,7 +38,7 @@ async def parked_ones(around: Rig) -> list[Position]:
 
 
 async def begin(around: Rig, tmp_path: Path) -> str:
-    """The golden log, and behind it what nobody can read or apply; the run that has most of it."""
+    """Write the golden log followed by commits that cannot be read or applied; return the run that has most of them."""
     await written(tmp_path / "golden", golden := golden_log(), parked=parked_in(golden))
     await around.run_import(tmp_path / "golden")
     async with around.log() as log:
@@ -152,7 +152,7 @@ async def test_what_the_manifest_does_not_name_is_an_error(servers: Servers, tmp
             [{**named[0], "sequence": named[0]["sequence"] - 1}, *named[1:]],
             [{**named[0], "sequence": 1 << 40}, *named[1:]],
             [{**named[0], "partition": 9}, *named[1:]],
-            [*named, {**named[0], "subject": "run.nobody"}],
+            [*named, {**named[0], "subject": "run.unknown"}],
             [*named, named[0]],
         )
         for parked in wrong:

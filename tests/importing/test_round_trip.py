@@ -89,7 +89,9 @@ async def test_every_type_of_event(servers: Servers, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_whatever_has_happened_and_what_nobody_can_read(seed: int, servers: Servers, tmp_path: Path) -> None:
+async def test_a_long_history_with_unreadable_commits_survives_the_round_trip(
+    seed: int, servers: Servers, tmp_path: Path
+) -> None:
     async with rig(servers, 1) as around:
         log = memory_log(seed)
         first_of_them = await log.end(0) + 1

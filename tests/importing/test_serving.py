@@ -1,4 +1,4 @@
-"""Imports through the API: how far they are is told line by line, and they go on whoever leaves."""
+"""Imports through the API: progress comes line by line, and an import goes on when its client disconnects."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LINES = {"Accept": "application/x-ndjson"}
 
 @dataclass
 class Waiting(Parked):
-    """Everybody is parked, and what asks for it last has to wait."""
+    """Members that are all parked; the last check for it blocks."""
 
     waits: asyncio.Event = field(default_factory=asyncio.Event)
     goes_on: asyncio.Event = field(default_factory=asyncio.Event)
@@ -58,7 +58,7 @@ class Service:
 
     @property
     def steps(self) -> list[str]:
-        """What was told to be done, in order."""
+        """Return the steps that the answer reports, in order."""
         return list(dict.fromkeys(progress.step for progress in self.seen))
 
 

@@ -1,4 +1,4 @@
-"""A lease is held as long as its holder lives, and everybody learns when it ends."""
+"""A lease lasts as long as its holder lives, and every watcher learns when it ends."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ async def test_the_same_commit_again_is_a_success_when_others_came_after_it(new_
         assert await log.append(second) == later
 
 
-async def test_a_task_is_assigned_once_whoever_assigns_it(new_log: OpenLog) -> None:
+async def test_a_task_is_assigned_once_across_executors(new_log: OpenLog) -> None:
     async with new_log() as log:
         one, other = assigned(task_address("ex1", "t1")), assigned(task_address("ex2", "t1"))
         position = await log.append(one)
@@ -206,7 +206,7 @@ async def test_a_commit_that_is_too_large_is_refused_before_anything_is_sent(new
         assert await log.end(0) == 0
 
 
-async def test_a_cancelled_append_harms_nobody(new_log: OpenLog) -> None:
+async def test_a_cancelled_append_does_not_affect_other_appends(new_log: OpenLog) -> None:
     async with new_log() as log:
         given_up = [asyncio.create_task(log.append(created(run_address()))) for _ in range(20)]
         kept = [asyncio.create_task(log.append(created(run_address()))) for _ in range(20)]

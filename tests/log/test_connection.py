@@ -39,7 +39,7 @@ async def test_refused_by_a_server_whose_answer_is_lost_in_a_reset() -> None:
     async with await asyncio.start_server(_refuse, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(InternalError, match="refuses these credentials") as caught:
-            async with nats_connection(f"nats://somebody:sesame99@127.0.0.1:{port}"):
+            async with nats_connection(f"nats://alice:sesame99@127.0.0.1:{port}"):
                 pass
     assert caught.value.code == "natsUnauthorized"
     assert "sesame99" not in caught.value.message

@@ -160,7 +160,7 @@ async def test_a_described_log_without_its_stream_is_not_made_anew(nats_url: str
             await open_log(nc, namespace, create=True, partitions=2)
 
 
-async def test_streams_that_somebody_else_made_are_refused(nats_url: str, namespace: str) -> None:
+async def test_foreign_streams_are_refused(nats_url: str, namespace: str) -> None:
     async with connected(nats_url) as nc:
         name = f"{namespace}_runs_1_0"
         await request(nc, f"STREAM.CREATE.{name}", {"name": name, "subjects": [f"{namespace}.runs.1.0.>"]})

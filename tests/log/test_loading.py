@@ -81,7 +81,7 @@ async def test_a_log_that_is_withdrawn_and_deleted_is_made_anew(nats_url: str, n
             assert await log.end(1) == 0
 
 
-async def test_who_needs_a_log_waits_for_who_makes_it(nats_url: str, namespace: str) -> None:
+async def test_waiting_for_a_log_ends_once_another_process_creates_it(nats_url: str, namespace: str) -> None:
     async with connected(nats_url) as nc, connected(nats_url) as other:
         assert not await wait_for_log(nc, namespace, seconds=0.05)
         waiting = asyncio.create_task(wait_for_log(nc, namespace))

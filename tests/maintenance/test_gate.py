@@ -1,4 +1,4 @@
-"""In maintenance the API answers health and maintenance; what is inside is let end, and streams are ended."""
+"""In maintenance the API serves health and maintenance alone; open requests finish, and streams are ended."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ async def test_a_drain_that_is_given_up_opens_again() -> None:
 
 
 @pytest.mark.parametrize("closed_before", [True, False])
-async def test_a_body_that_does_not_come_holds_nobody_up(closed_before: bool) -> None:
+async def test_a_body_that_never_arrives_does_not_delay_maintenance(closed_before: bool) -> None:
     house = House()
     house.gate.open()
     server = HttpServer(house.app())

@@ -1,4 +1,4 @@
-"""What processes hear of maintenance, and what others know of them."""
+"""How processes learn of maintenance, and what their peers know of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_all_park_and_go_on(nats_url: str, namespace: str) -> None:
             await member.log.append(created(run_address()))
 
 
-async def test_who_says_goodbye_is_gone_and_who_dies_is_lost(nats_url: str, namespace: str) -> None:
+async def test_a_stopped_process_is_gone_and_a_killed_one_is_lost(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         stays, leaves, dies = [await around.member(name) for name in ("gateway", "scheduler", "executor")]
         await around.until(lambda known: len(known) == 3)
@@ -75,7 +75,7 @@ async def test_a_restart_takes_the_place_of_what_was_lost(nats_url: str, namespa
         assert len(known) == 1
 
 
-async def test_who_waits_is_told_of_a_change(nats_url: str, namespace: str) -> None:
+async def test_a_waiting_client_is_notified_of_a_change(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         member = await around.member("gateway")
         await around.all_are("running")
@@ -93,7 +93,7 @@ async def test_who_waits_is_told_of_a_change(nats_url: str, namespace: str) -> N
         assert [change.why for change in second.history] == ["a test"]
 
 
-async def test_only_those_who_work_are_members(nats_url: str, namespace: str) -> None:
+async def test_only_working_processes_are_members(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         one = await around.member("scheduler")
         await around.member("executor")
@@ -162,7 +162,7 @@ async def _second_epoch(nc: Client, namespace: str) -> None:
     await publish(nc, f"$KV.{namespace}_control.runs", orjson.dumps(LogDescription(2, 2, FORMAT)), {})
 
 
-async def test_the_death_of_nats_is_survived(tmp_path: Path, namespace: str) -> None:
+async def test_a_crash_of_nats_is_survived(tmp_path: Path, namespace: str) -> None:
     async with own_server(tmp_path / "nats") as server, world(server.url, namespace) as around:
         members = [await around.member("scheduler"), await around.member("executor")]
         await around.control.enable("runs", order())

@@ -29,7 +29,7 @@ class Switch:
     chaos: Chaos
     enabled: bool = False
     done: Counter[str] = field(default_factory=Counter)
-    """What had come about in spite of the kills, by who was killed."""
+    """How often the change went through in spite of the kill, by victim."""
     victims: dict[bool, Victim] = field(default_factory=dict)
 
     async def measure(self) -> None:
@@ -41,7 +41,7 @@ class Switch:
             await self.victims[wanted].measure()
 
     async def killed(self, who: str) -> str:
-        """Give the command for the other state, and kill somebody before it has ended; when."""
+        """Give the command for the other state, and kill it or a process before it ends; return the moment."""
         wanted = not self.enabled
         if who == "the command":
             return await self.victims[wanted].killed()
@@ -53,8 +53,8 @@ class Switch:
         await command
         return f"{seconds:.2f} s"
 
-    async def is_one_or_the_other(self, who: str) -> None:
-        """The key, the status and every process say the same."""
+    async def check_agreement(self, who: str) -> None:
+        """Check that the key, the status and every process agree."""
         async with connected(self.deployment.nats.url) as nats:
             said = await MaintenanceControl(nats, "runstream").requested("runs")
         assert said is not None
@@ -70,14 +70,14 @@ class Switch:
             assert get(self.deployment, "/healthz") == (200, None)
 
     async def again(self, *, wanted: bool) -> None:
-        """The command is given once more: it does what had not been done, or says that it has been."""
+        """Give the command again: it completes the change, or says that it is complete."""
         before = self.enabled
         done = await self.deployment.run("maintenance", word(wanted), "--wait")
         if before is wanted:
             assert (done.code, f"already {word(wanted)}d" in done.err) == (1, True)
         else:
             assert done.code == 0, done.err
-            await self.is_one_or_the_other("nobody")
+            await self.check_agreement("no victim")
         assert self.enabled is wanted
 
 
@@ -98,7 +98,7 @@ async def test_killed_at_any_moment_all_of_it_is_enabled_or_disabled(open_path: 
             who = people[number % len(people)] if number < len(people) else chaos.random.choice(people)
             moment = await switch.killed(who)
             say(f"{word(wanted)}: {who} after {moment}")
-            await switch.is_one_or_the_other(who)
+            await switch.check_agreement(who)
             await switch.again(wanted=wanted)
         if switch.enabled:
             await switch.again(wanted=False)

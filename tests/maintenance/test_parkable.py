@@ -215,7 +215,7 @@ async def test_the_end_is_not_missed_while_the_log_is_away() -> None:
         await stage.is_in(State.RUNNING)
 
 
-async def test_older_news_are_left_out() -> None:
+async def test_older_announcements_are_ignored() -> None:
     async with staged() as stage:
         stage.enable()
         stage.made[0].drained.set()
@@ -224,7 +224,7 @@ async def test_older_news_are_left_out() -> None:
         assert stage.state() is State.PARKED
 
 
-async def test_its_death_is_told() -> None:
+async def test_its_death_is_reported() -> None:
     async with staged() as stage:
         stage.made[0].dies.set()
         with pytest.raises(InternalError, match="it died"):

@@ -1,4 +1,4 @@
-"""What an import rests on: everybody is parked, and nobody goes on while it works."""
+"""An import requires every process to be parked, and none resumes before it ends."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def test_each_that_is_not_parked_is_named(nats_url: str, namespace: str) -
         await require_parked(around.control, around.board, without_lost=True)
 
 
-async def test_who_was_parked_before_it_died_is_no_hindrance(nats_url: str, namespace: str) -> None:
+async def test_a_parked_process_that_dies_does_not_block_an_import(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         member = await around.member("executor")
         await parked(around)
@@ -70,7 +70,7 @@ async def test_who_was_parked_before_it_died_is_no_hindrance(nats_url: str, name
 
 
 def _is_kept(around: World) -> bool:
-    """Whether the record that outlives the lease says parked."""
+    """Return True if the record that outlives the lease says parked."""
     records = around.roster.last_records.values()
     return bool(records) and all(record.services["runs"].state == "parked" for record in records)
 
@@ -92,7 +92,7 @@ async def test_maintenance_cannot_end_while_it_is_occupied(nats_url: str, namesp
             await occupation.require()
 
 
-async def test_who_was_killed_occupies_nothing(nats_url: str, namespace: str) -> None:
+async def test_a_killed_command_does_not_keep_maintenance_occupied(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         await around.member("gateway")
         await parked(around)
@@ -109,7 +109,7 @@ async def _cut_off(around: World) -> None:
         await asyncio.Event().wait()
 
 
-async def test_its_own_error_is_told(nats_url: str, namespace: str) -> None:
+async def test_its_own_error_is_reported(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         await around.member("gateway")
         await parked(around)
@@ -150,7 +150,7 @@ async def test_disabling_and_occupying_at_once_never_both_succeed(nats_url: str,
             await around.all_are("running")
 
 
-async def test_of_many_who_enable_one_succeeds(nats_url: str, namespace: str) -> None:
+async def test_one_of_many_concurrent_enables_succeeds(nats_url: str, namespace: str) -> None:
     async with world(nats_url, namespace) as around:
         answers = await asyncio.gather(
             *(around.control.enable("runs", order(str(number))) for number in range(5)), return_exceptions=True

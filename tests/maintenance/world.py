@@ -48,7 +48,7 @@ class Member:
         await self.instance.stop()
 
     async def die(self) -> None:
-        """Without goodbye: its connection is gone first."""
+        """Crash: drop the connection before anything can be withdrawn."""
         await self.nc.close()
         for component in (self.parkable, self.instance):
             component.stop_seconds = 0.0
@@ -57,7 +57,7 @@ class Member:
 
 @dataclass
 class World:
-    """A deployment's control, and those who watch it."""
+    """A deployment's maintenance control and its members."""
 
     url: str
     namespace: str
@@ -68,7 +68,7 @@ class World:
     stack: AsyncExitStack
 
     async def member(self, *components: str, instance_id: str = "", url: str = "") -> Member:
-        """One more process, started."""
+        """Start one more process."""
         nc = await self.stack.enter_async_context(connected(url or self.url))
         log = await open_log(nc, self.namespace)
         self.stack.push_async_callback(log.close)
@@ -85,7 +85,7 @@ class World:
         return member
 
     async def until(self, reached: Callable[[tuple[KnownInstance, ...]], bool]) -> tuple[KnownInstance, ...]:
-        """Everybody, as soon as they are as asked for."""
+        """Wait until the members satisfy the condition; return them."""
         while True:
             change = self.roster.change
             known = self.roster.known
@@ -106,7 +106,7 @@ def order(why: str = "a test") -> Order:
 
 @asynccontextmanager
 async def world(url: str, namespace: str) -> AsyncIterator[World]:
-    """A log and nobody yet."""
+    """Yield a deployment with a log and no members yet."""
     async with AsyncExitStack() as stack:
         nc = await stack.enter_async_context(connected(url))
         log = await open_log(nc, namespace, create=True, partitions=2)

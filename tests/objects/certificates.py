@@ -1,4 +1,4 @@
-"""A certificate for 127.0.0.1 that nobody but a test trusts."""
+"""A certificate for 127.0.0.1 that only the tests trust."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryptography.x509.oid import NameOID
 
 
 def issued(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """What a server uses, and the file (PEM) with the authority that its clients trust."""
+    """Return a server's TLS context, and the CA file (PEM) that its clients trust."""
     authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     root = _certificate("authority", authority, authority, x509.BasicConstraints(ca=True, path_length=None))

@@ -1,4 +1,4 @@
-"""A proxy in front of the tests' S3 server that answers wrongly, breaks off, or waits, as a test tells it."""
+"""A proxy in front of the tests' S3 server that returns errors, breaks off, or stalls, as a test asks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody has asked."""
+    """A client's request."""
 
     method: str
     target: str
@@ -22,7 +22,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer this instead of asking the server."""
+    """An error to return without asking the server."""
 
     status: int
     code: str
@@ -35,7 +35,7 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Break off behind so many bytes of the server's answer."""
+    """A break after this many bytes of the server's response."""
 
     behind: int
 

@@ -1,4 +1,4 @@
-"""A process killed by -9 in the middle of its writes leaves whole objects alone, and what else it left is removed."""
+"""A process killed in the middle of a write does not damage whole objects, and its leftovers are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a list gives, on each backend, beside a model of it."""
+"""Listing objects, on each backend, compared with a model."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ async def test_a_link_is_no_local_file(tmp_path: Path) -> None:
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_who_stores_in_a_folder_that_somebody_has_just_made_syncs_its_entry_too(tmp_path: Path) -> None:
+def test_a_writer_syncs_the_entry_of_a_folder_that_another_has_just_made(tmp_path: Path) -> None:
     folders = Folders(tmp_path)
     inner = tmp_path / "a/b/c"
     folders.make(inner)

@@ -33,7 +33,7 @@ async def test_data_goes_with_the_last_reference(open_storage: Open) -> None:
     assert await paths(storage) == sorted(other)
 
 
-async def test_data_that_nobody_refers_to_is_deleted(open_storage: Open) -> None:
+async def test_data_without_references_is_deleted(open_storage: Open) -> None:
     storage = await open_storage()
     archive = layout.archive("task", 1)
     await storage.write_all({archive: b"", layout.archive("task", 2): b""})
@@ -45,6 +45,6 @@ async def test_data_that_nobody_refers_to_is_deleted(open_storage: Open) -> None
 
 
 @pytest.mark.parametrize("path", ["caches/k.tar", "logs", "logs/t", "logs//data/setup.log", "logs/t/other/x", ""])
-def test_other_paths_are_nobodys(path: str) -> None:
+def test_paths_of_other_objects_are_refused(path: str) -> None:
     with pytest.raises(BadRequestError, match="is not the path of a log or an archive"):
         shared_of(path)

@@ -129,7 +129,7 @@ async def test_a_bucket_that_another_has(s3_url: str, namespace: str) -> None:
     assert raised.value.code == "objectsBucketRefused"
 
 
-async def test_nobody_at_the_endpoint(namespace: str) -> None:
+async def test_an_endpoint_that_refuses_connections(namespace: str) -> None:
     with pytest.raises(InternalError, match="cannot be reached: Connection refused") as raised:
         await open_at(s3_location("http://127.0.0.1:1", namespace))
     assert raised.value.code == "objectsUnreachable"
@@ -204,7 +204,7 @@ async def test_an_upload_that_fails_leaves_no_parts(s3_url: str, namespace: str)
     assert await content(storage, "a") == b"before"
 
 
-async def test_an_upload_that_nobody_waits_for_leaves_no_parts(s3_url: str, namespace: str) -> None:
+async def test_an_abandoned_upload_leaves_no_parts(s3_url: str, namespace: str) -> None:
     storage = await open_at(s3_location(s3_url, namespace))
     source = Endless(LARGE, None)
     writing = asyncio.create_task(storage.write("a", source))

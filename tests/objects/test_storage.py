@@ -168,7 +168,7 @@ async def test_writers_and_deleters_of_one_folder_do_not_disturb_each_other(open
     assert await paths(storage) == []
 
 
-async def test_who_does_not_wait_any_more_leaves_nothing(open_storage: Open) -> None:
+async def test_a_wait_that_is_cancelled_leaves_nothing_behind(open_storage: Open) -> None:
     storage = await open_storage()
     reached = asyncio.Event()
 

@@ -40,7 +40,7 @@ async def test_work_that_fails_leaves_nothing(database_url: str, database_schema
             assert await transaction.first(READ) is None
 
 
-async def test_a_deadlock_is_done_again(database_url: str, database_schema: str) -> None:
+async def test_a_deadlocked_transaction_is_retried(database_url: str, database_schema: str) -> None:
     """Two transactions that take two rows in opposite orders: both come through."""
     async with migrated(database_url, database_schema) as database:
         for root in "ab":

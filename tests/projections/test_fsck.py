@@ -138,7 +138,7 @@ async def test_a_partition_that_was_never_projected_is_clean(database_url: str, 
             "FROM run_tasks AS t LIMIT 1",
             "run_tasks[r0, x]: the log says no row, the database a row",
         ),
-        ("UPDATE run_tasks SET run_id = 'nobody' WHERE run_id = 'r0' AND name = 't0'", "run_tasks[r0, t0]: the log"),
+        ("UPDATE run_tasks SET run_id = 'r-other' WHERE run_id = 'r0' AND name = 't0'", "run_tasks[r0, t0]: the log"),
         ("UPDATE counters SET last = last + 1", "counters[/project/p].last: the log says"),
         ("UPDATE run_configs SET content = '{}' WHERE hash = 'c0'", "run_configs[c0].content: the log says"),
         ("DELETE FROM executors", "executors[e1]: the log says a row, the database no row"),
@@ -152,7 +152,7 @@ async def test_a_partition_that_was_never_projected_is_clean(database_url: str, 
         ),
     ],
 )
-async def test_a_changed_row_is_told(
+async def test_a_changed_row_is_reported(
     statement: str, told: str, settled: bool, database_url: str, database_schema: str
 ) -> None:
     async with projected(database_url, database_schema, played(2, settled=settled)) as held:
@@ -162,7 +162,7 @@ async def test_a_changed_row_is_told(
         assert report.lines()[0].startswith(told), report.lines()
 
 
-async def test_a_row_that_the_log_does_not_know_is_told(database_url: str, database_schema: str) -> None:
+async def test_a_row_unknown_to_the_log_is_reported(database_url: str, database_schema: str) -> None:
     async with projected(database_url, database_schema, played(2)) as held:
         await held.change("UPDATE executor_tasks SET id = 'x' WHERE id = (SELECT min(id) FROM executor_tasks)")
         assert any("executor_tasks[x]: the log says no row" in line for line in (await held.check()).lines())
@@ -170,24 +170,24 @@ async def test_a_row_that_the_log_does_not_know_is_told(database_url: str, datab
         assert "runs[x]: the log says no row, the database a row" in (await held.check()).lines()
 
 
-async def test_a_row_that_stayed_behind_is_told(database_url: str, database_schema: str) -> None:
+async def test_a_stale_row_is_reported(database_url: str, database_schema: str) -> None:
     """A final row that is older than the log's last commit of it."""
     world = played(2, settled=True)
     async with projected(database_url, database_schema, world) as held:
         log = held.log
         late = world.truth.runs["r0"].head.next_commit(
-            Address(0, "run", "r0"), (RunStarted(),), time=START, actor="somebody"
+            Address(0, "run", "r0"), (RunStarted(),), time=START, actor="alice"
         )
         await log.append(late)
         await held.change("UPDATE checkpoints SET sequence = sequence + 1")
         assert "runs[r0].version: the log says" in await held.only_difference()
 
 
-async def test_what_is_parked_in_the_log_is_parked_in_the_rows(database_url: str, database_schema: str) -> None:
+async def test_commits_parked_in_the_log_are_parked_in_the_rows(database_url: str, database_schema: str) -> None:
     async with projected(database_url, database_schema, played(2)) as held:
-        unfit = Head().next_commit(Address(0, "run", "r-unfit"), (RunStarted(),), time=START, actor="somebody")
+        unfit = Head().next_commit(Address(0, "run", "r-unfit"), (RunStarted(),), time=START, actor="alice")
         position = await held.log.append(unfit)
-        behind = Head(1, position.sequence).next_commit(unfit.address, (RunStarted(),), time=START, actor="somebody")
+        behind = Head(1, position.sequence).next_commit(unfit.address, (RunStarted(),), time=START, actor="alice")
         await held.log.append(behind)
         await held.change("UPDATE checkpoints SET sequence = sequence + 2")
         assert [line.split(":")[0] for line in (await held.check()).lines()[:-1]] == [
@@ -200,7 +200,7 @@ async def test_parked_commits_are_compared_by_position_and_not_by_reason(
     database_url: str, database_schema: str
 ) -> None:
     async with projected(database_url, database_schema, played(2)) as held:
-        unfit = Head().next_commit(Address(0, "run", "r-unfit"), (RunStarted(),), time=START, actor="somebody")
+        unfit = Head().next_commit(Address(0, "run", "r-unfit"), (RunStarted(),), time=START, actor="alice")
         await held.log.append(unfit)
         fold = await load_partition(held.database, 0, 1)
         fold.park(fold.after + 1, held.log.subjects.of(unfit.address), "run/r-unfit", "said otherwise")
@@ -211,7 +211,7 @@ async def test_parked_commits_are_compared_by_position_and_not_by_reason(
 async def test_what_postgres_could_not_hold_is_parked_for_fsck_too(database_url: str, database_schema: str) -> None:
     async with projected(database_url, database_schema, played(2)) as held:
         created = run_created("a\0b", run_config="c0")
-        commit = Head().next_commit(Address(0, "run", "r-nul"), (created,), time=START, actor="somebody")
+        commit = Head().next_commit(Address(0, "run", "r-nul"), (created,), time=START, actor="alice")
         await held.log.append(commit)
         fold = await load_partition(held.database, 0, 1)
         refused = UnstorableError(f"{UNSTORABLE}: invalid byte sequence")

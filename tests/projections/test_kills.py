@@ -24,15 +24,15 @@ from tests.scheduler.standing import FakeExecutor, Standing, running, standing
 from tests.servers import Servers
 
 BEFORE = 30
-"""Runs that have ended before the first kill: nothing may change in their rows any more."""
+"""Number of runs finished before the first kill; their rows may not change any more."""
 RUNS = 12
-"""Runs that are created while one rebuild is killed."""
+"""Number of runs created during each killed rebuild."""
 ORDINARILY = 6
 
 
 @dataclass
 class Reader:
-    """Somebody who reads all the time: everything is there, and what had ended before is the same each time."""
+    """A user who reads all the time: every table is there, and finished runs never change."""
 
     database: Database
     runs: list[str]
@@ -68,7 +68,7 @@ class Reader:
 
 @dataclass
 class Work:
-    """A scheduler and an executor at work, runs that are created, and somebody who reads."""
+    """A scheduler, an executor, new runs, and a reader, all at work."""
 
     around: Standing
     reader: Reader

@@ -119,7 +119,7 @@ async def test_a_second_instance_gets_its_share(database_url: str, database_sche
         await b.works_on(4)
 
 
-async def test_an_instance_that_believes_in_no_other_waits_for_the_lock(
+async def test_an_instance_without_known_peers_waits_for_the_lock(
     database_url: str, database_schema: str, namespace: str
 ) -> None:
     """Views of who is alive may differ for a moment; the lock decides."""
@@ -179,7 +179,7 @@ async def test_a_waiter_that_is_no_longer_wanted_lets_go(
         assert a.working == {0}
 
 
-async def test_the_session_of_an_instance_that_hangs_is_ended(
+async def test_the_session_of_a_hung_instance_is_terminated(
     database_url: str, database_schema: str, namespace: str
 ) -> None:
     """A stopped process keeps its connection, and so its lock, for as long as it is stopped."""

@@ -80,7 +80,7 @@ async def test_the_live_projection_is_made_anew(
         assert schema_beside(servers.schema) not in await schemas(database)
 
 
-async def test_rows_that_somebody_changed_are_right_again(servers: Servers) -> None:
+async def test_a_rebuild_repairs_rows_changed_by_hand(servers: Servers) -> None:
     async with generated(servers) as (log, database):
         await rebuild(servers.nats_url, log, database, silent)
         for statement in ("DELETE FROM runs WHERE counter = 1", "UPDATE checkpoints SET sequence = 100000, epoch = 7"):
@@ -90,7 +90,7 @@ async def test_rows_that_somebody_changed_are_right_again(servers: Servers) -> N
         assert (await fsck(database, log)).clean
 
 
-async def test_what_an_earlier_attempt_left_is_made_anew(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_leftovers_of_an_earlier_attempt_are_replaced(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     beside = schema_beside(servers.schema)
     async with generated(servers) as (log, database):
         half = LogPosition(1, (40, 40, 40))
@@ -125,7 +125,7 @@ async def test_the_projection_as_of_a_position_is_made_in_a_schema_of_its_own(se
         assert (await fsck(database, log)).commits == 0
 
 
-async def test_what_rests_on_the_tables_is_told(servers: Servers) -> None:
+async def test_objects_that_depend_on_the_tables_are_named(servers: Servers) -> None:
     async with generated(servers) as (log, database):
         await database.transaction(lambda one: one.execute(text("CREATE VIEW mine AS SELECT id FROM runs")))
         with pytest.raises(BadRequestError) as caught:

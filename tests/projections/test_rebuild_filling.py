@@ -85,7 +85,7 @@ async def test_it_goes_on_from_there_like_any_projection(database_url: str, data
         assert (await fsck(database, log)).clean
 
 
-async def test_what_is_touched_behind_its_end_is_brought_back(database_url: str, database_schema: str) -> None:
+async def test_a_change_after_the_end_of_a_run_loads_it_again(database_url: str, database_schema: str) -> None:
     """An executor stores a log after the run was archived."""
     world = played(3, settled=True)
     tasks = [tracked for tracked in world.truth.executor_tasks.values() if tracked.state.settled]
@@ -121,10 +121,10 @@ async def test_what_does_not_fit_is_parked(database_url: str, database_schema: s
     world = played(2)
     async with migrated(database_url, database_schema) as database:
         log = await logged(world)
-        unfit = Head().next_commit(Address(0, "run", "r-unfit"), (RunStarted(),), time=START, actor="somebody")
+        unfit = Head().next_commit(Address(0, "run", "r-unfit"), (RunStarted(),), time=START, actor="alice")
         position = await log.append(unfit)
         await log.append(
-            Head(1, position.sequence).next_commit(unfit.address, (RunStarted(),), time=START, actor="somebody")
+            Head(1, position.sequence).next_commit(unfit.address, (RunStarted(),), time=START, actor="alice")
         )
         log.put(0, "test.runs.1.0.run.r-broken", b"{")
         done = await filled(database, log, world.random)
@@ -146,4 +146,4 @@ async def test_what_postgres_cannot_hold_is_parked(database_url: str, database_s
 
 async def _created(log: MemoryLog, world: World, name: str, run_id: str) -> None:
     created = run_created(name, run_config="c0")
-    await log.append(Head().next_commit(Address(0, "run", run_id), (created,), time=START, actor="somebody"))
+    await log.append(Head().next_commit(Address(0, "run", run_id), (created,), time=START, actor="alice"))

@@ -1,4 +1,4 @@
-"""Works that are shared out among processes: the largest begin first, and the answers are in the order of the works."""
+"""Work distributed over processes: the largest items start first, and the results keep the order of the items."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def silent(_done: int) -> None:
     return
 
 
-async def test_the_smallest_is_nobodys_first_and_answers_are_in_order(tmp_path: Path) -> None:
+async def test_no_process_begins_with_the_smallest_and_answers_are_in_order(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     works = [Written(str(begun), name) for name in ("a", "much", "more")]
     told: list[int] = []
@@ -57,7 +57,7 @@ async def test_the_smallest_is_nobodys_first_and_answers_are_in_order(tmp_path: 
     assert sum(told) == 9
 
 
-async def test_what_fails_in_a_process_is_told_as_what_it_is(tmp_path: Path) -> None:
+async def test_an_error_in_a_worker_process_keeps_its_type(tmp_path: Path) -> None:
     works = [Written(str(tmp_path / "begun"), name) for name in ("good", "broken")]
     with pytest.raises(InternalError, match="it is broken") as caught:
         await run_in_processes(write, works, [1, 1], 2, silent)

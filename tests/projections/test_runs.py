@@ -78,7 +78,7 @@ async def test_a_run_is_read_with_its_tasks_and_their_steps(database_url: str, d
         assert await get_positions(transaction) == {0: Position(1, 0, len(world.log))}
 
 
-async def test_what_is_not_there_is_said(database_url: str, database_schema: str) -> None:
+async def test_missing_runs_and_configs_are_reported(database_url: str, database_schema: str) -> None:
     async with projected(database_url, database_schema, wide_world()) as database, database.snapshot() as transaction:
         for asked, code in (
             (get_run(transaction, "none"), "runDoesNotExist"),

@@ -24,7 +24,7 @@ def test_the_order_in_which_instances_are_known_does_not_matter(partitions: int,
     assert assign_partitions(partitions, sorted(living)) == assign_partitions(partitions, sorted(living, reverse=True))
 
 
-def test_without_an_instance_nobody_owns_anything() -> None:
+def test_without_instances_no_partition_has_an_owner() -> None:
     assert assign_partitions(4, ()) == {}
 
 

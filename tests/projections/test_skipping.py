@@ -1,4 +1,4 @@
-"""A log with skipped commits folds to what it would be without them, whoever folds it and in how many pieces."""
+"""A log with skipped commits folds as if they were absent, in every reader and in batches of any size."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_a_policy_alone_or_with_a_bound(written: str, meant: Concurrency) -> Non
 
 
 @pytest.mark.parametrize(("written", "meant"), [("", 0), ("    priority: -100\n", -100), ("    priority: 100\n", 100)])
-def test_a_priority_that_whoever_creates_the_run_may_replace(written: str, meant: int) -> None:
+def test_a_priority_that_the_creator_of_the_run_may_replace(written: str, meant: int) -> None:
     (run,) = run_configs(parsed(written), CONTEXT, {})
     assert run.config.priority == meant
     (run,) = run_configs(parsed(written), CONTEXT, {}, priority=7)

@@ -66,7 +66,7 @@ def test_cycles(graph: Graph) -> None:
 
 
 @given(graphs)
-def test_a_circle_is_a_shortest_way_back(graph: Graph) -> None:
+def test_a_reported_cycle_is_a_shortest_one(graph: Graph) -> None:
     for name in graph:
         way = shortest_cycle(graph, name)
         assert bool(way) == (name in reached(graph, name))

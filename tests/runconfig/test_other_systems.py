@@ -282,7 +282,7 @@ def test_the_bytes_of_a_secret_are_counted_not_its_letters() -> None:
         require_fitting_environment(run.config)
 
 
-def test_what_does_nothing_yet_is_told() -> None:
+def test_fields_without_effect_are_reported() -> None:
     parsed = parse_config(
         "runs: [{name: r, tasks: [{name: a, runtime: {containers: [{image: python:3.12}]}, steps: [{run: x}]},"
         " {name: b, runtime: {type: host}}, {name: c, runtime: {type: host}, steps: [{save_cache: {key: k}}]}]}]"

@@ -137,7 +137,7 @@ def test_host_and_port_of_a_clone_url(url: str, host: str, port: str) -> None:
     assert git_host_and_port(url) == (host, port)
 
 
-def test_a_clone_url_that_is_none_is_refused() -> None:
+def test_an_invalid_clone_url_is_refused() -> None:
     with pytest.raises(BadRequestError, match="not valid"):
         git_host_and_port("ssh://host:port/a")
 

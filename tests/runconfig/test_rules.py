@@ -237,7 +237,7 @@ def test_too_many_tasks_in_a_run_are_refused() -> None:
     assert any("at most 2000 tasks" in problem.message for problem in error.problems) or error.omitted
 
 
-def test_a_circle_is_told_with_the_way_around_it_once() -> None:
+def test_a_cycle_is_reported_once_with_its_path() -> None:
     error = refused(tasks("t2", "t0", "t1", "t4", "t3"))
     assert [problem.hint for problem in error.problems] == [
         '"t0" needs "t2" needs "t1" needs "t0": leave one of these dependencies out',
@@ -248,6 +248,6 @@ def test_a_circle_is_told_with_the_way_around_it_once() -> None:
     ]
 
 
-def test_a_command_of_several_lines_is_told_a_name() -> None:
+def test_a_command_of_several_lines_is_advised_a_name() -> None:
     (problem,) = refused(step('{run: "\\n  make all \\nmake test\\n"}')).problems
     assert problem.hint == 'write `run: {name: "make all", command: …}`'

@@ -14,7 +14,7 @@ token:
     - {secret_name: deploy, secret_var: staging, when: {branch: develop}}
     - {secret_name: deploy, secret_var: production, when: {branch: main}}
     - {secret_name: other, secret_var: x}
-gone: {values: [{secret_name: nobody, secret_var: x}]}
+gone: {values: [{secret_name: missing, secret_var: x}]}
 """
 SECRETS = """
 deploy: {staging: s1, production: p1}

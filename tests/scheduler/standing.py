@@ -51,14 +51,14 @@ class Members:
 
     def __init__(self, own: str = "", everybody: Collection[str] = ()) -> None:
         self.id = own or new_id()
-        self._everybody = {self.id, *everybody}
+        self._ids = {self.id, *everybody}
 
     async def members(self, part: str) -> AsyncIterator[Collection[str]]:
-        yield self._everybody
+        yield self._ids
         await asyncio.Event().wait()
 
     def can(self, part: str, able: bool) -> None:
-        """Nobody else is told."""
+        """Accept the announcement; there are no peers to pass it to."""
 
 
 Outcome = Callable[[ExecutorTask], ExecutorTaskPhase]

@@ -92,7 +92,7 @@ async def test_a_task_whose_executor_is_gone_goes_on_elsewhere(servers: Servers)
     assert other.taken == [executor_task_id(run, run_task_id(run, "a"), 2)]
 
 
-async def test_a_run_that_takes_too_long_is_ended_by_whoever_schedules_then(servers: Servers) -> None:
+async def test_a_run_times_out_although_its_scheduler_has_changed(servers: Servers) -> None:
     content = replace(
         config(task("a"), task("b", Depend("a", ("on_success",)), level=1)), run_timeout_interval=2 * SECOND
     )

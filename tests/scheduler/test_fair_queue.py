@@ -1,4 +1,4 @@
-"""Whose turn it is when executors are short: priorities, shares, age, and that nobody waits for ever."""
+"""The order in which tasks get scarce slots: priority, share, age; no task waits for ever."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Asking:
         return told
 
 
-def test_what_finds_room_goes_at_once_and_the_rest_waits() -> None:
+def test_tasks_that_find_a_slot_start_at_once_and_the_rest_wait() -> None:
     around = Asking(offer("e", 2))
     a, b, c = (around.ask(name) for name in "abc")
     assert around.want(a, b, c) == ["e", "e", None]
@@ -102,7 +102,7 @@ def test_with_little_room_projects_take_turns() -> None:
     assert order == ["small0", "big1", "small1", "big2", "big3"]
 
 
-def test_nobody_waits_for_ever_behind_those_who_call_everything_urgent() -> None:
+def test_urgent_tasks_do_not_starve_the_others() -> None:
     around = Asking(offer("e", 1))
     around.want(around.ask("u0", "/project/loud", priority=100))
     around.want(around.ask("quiet", "/project/quiet", priority=-100))
@@ -114,7 +114,7 @@ def test_nobody_waits_for_ever_behind_those_who_call_everything_urgent() -> None
     assert order.index("quiet") < BY_SHARE_EVERY
 
 
-def test_room_is_kept_for_whose_turn_it_was_until_it_takes_it() -> None:
+def test_a_slot_is_kept_for_its_task_until_it_takes_it() -> None:
     around = Asking(offer("e", 1))
     around.want(around.ask("runs"))
     around.want(around.ask("first"))
@@ -124,7 +124,7 @@ def test_room_is_kept_for_whose_turn_it_was_until_it_takes_it() -> None:
     assert around.take("first") == "e"
 
 
-def test_what_is_no_longer_wanted_is_given_to_the_next() -> None:
+def test_a_slot_that_is_no_longer_wanted_goes_to_the_next_task() -> None:
     around = Asking(offer("e", 1))
     around.want(around.ask("runs"))
     around.want(around.ask("first"), around.ask("second"), around.ask("third"))
@@ -147,7 +147,7 @@ def test_an_assignment_that_was_refused_gives_its_room_back_unless_it_is_elsewhe
     assert around.queue.capacity.load(around.offers["e"]) == 2
 
 
-def test_tasks_that_no_executor_fits_hold_up_nobody() -> None:
+def test_tasks_that_fit_no_executor_do_not_block_the_queue() -> None:
     around = Asking(offer("e", 1))
     assert around.want(around.ask("gpu", demand=GPU, priority=100)) == [None]
     assert around.want(around.ask("host")) == ["e"]
@@ -158,7 +158,7 @@ def test_tasks_that_no_executor_fits_hold_up_nobody() -> None:
     assert around.take("gpu") == "g"
 
 
-def test_a_partition_that_goes_leaves_its_room_to_the_others() -> None:
+def test_a_released_partition_gives_its_slots_to_the_others() -> None:
     around = Asking(offer("e", 2))
     around.want(around.ask("a", partition=0), around.ask("b", partition=0))
     around.want(around.ask("waits", partition=0), around.ask("other", partition=1))
@@ -190,7 +190,7 @@ def test_an_attempt_goes_to_another_executor_if_one_has_room() -> None:
 
 
 class Reference:
-    """The same, said plainly: looks through everything that waits each time."""
+    """A naive fair queue: it scans all pending tasks each time."""
 
     def __init__(self, offers: dict[str, Offer]) -> None:
         self.offers = offers

@@ -1,4 +1,4 @@
-"""Two scheduler processes on real servers: room goes to whose turn it is, whichever of them made it."""
+"""Two scheduler processes on real servers: a free slot goes to the next task, whichever process has it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOTH = ("first", "second")
 
 
 class HeldExecutor(FakeExecutor):
-    """Starts what it gets, and ends it when it is told to."""
+    """An executor that starts each task and ends it when the test asks."""
 
     def __init__(self, around: Standing, limit: int) -> None:
         super().__init__(around, "e", limit=limit)
@@ -63,7 +63,7 @@ async def two_schedulers(around: Standing) -> AsyncIterator[None]:
 
 
 async def tasks_before(around: Standing, run: str) -> int | None:
-    """How many tasks come before the run's, as its scheduler sees it; None when it waits for no room."""
+    """Return how many tasks are ahead of the run's; None when it does not wait for a slot."""
     question = orjson.dumps({"run": run, "at_least": 0})
     subject = around.log.subjects.questions(around.runs[run])
     answer = await Questions(around.nats).ask(subject, question, 5)
@@ -96,10 +96,8 @@ async def test_a_project_with_much_leaves_room_for_one_of_another_process(server
             assert executor.begun.empty()
 
 
-async def test_what_a_process_said_that_is_silent_is_forgotten(
-    servers: Servers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that claimed room and died before anybody missed it holds up nobody."""
+async def test_the_claims_of_a_silent_process_are_forgotten(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that claimed slots and died unnoticed does not hold up the queue."""
     monkeypatch.setattr(gossip, "VALID_SECONDS", 0.5)
     monkeypatch.setattr(gossip, "REPEAT_SECONDS", 0.1)
     async with standing(servers) as around:

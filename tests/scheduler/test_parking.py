@@ -1,4 +1,4 @@
-"""A commit that cannot be read, applied or stored harms nobody else, and can be tried again after a fix."""
+"""A commit that cannot be read, applied or stored affects no other aggregate, and can be retried after a fix."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ async def test_hostile_texts_are_projected_or_parked_and_the_partition_goes_on(s
         assert len([run_id for run_id in bad if f"run/{run_id}" in parked]) >= 4
 
 
-async def test_a_step_that_there_is_not_parks_its_task_alone(servers: Servers) -> None:
+async def test_a_commit_about_an_unknown_step_parks_its_task_alone(servers: Servers) -> None:
     """Its time-out, which no one can deliver, is acknowledged; the executor leaves the commit out."""
     async with standing(servers) as around:
         executor = FakeExecutor(around, "e1")

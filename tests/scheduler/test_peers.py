@@ -1,4 +1,4 @@
-"""Scheduler processes that have heard each other give room as one would, and room is never left for ever."""
+"""Scheduler processes that exchange gossip assign slots as one process would, and no slot stays unused for ever."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOTS = {"/project/a": 0, "/project/b": 1, "/project/c": 1, "/project/d": 2, "/p
 
 
 class Process:
-    """One scheduler's turns; what it is given it takes at once."""
+    """One scheduler's fair queue; it takes each offered slot at once."""
 
     def __init__(self, name: str, offers: dict[str, Offer], partitions: tuple[int, ...]) -> None:
         self.name = name
@@ -82,7 +82,7 @@ class Deployment:
                 hearer.queue.reassign()
 
     def settle(self) -> None:
-        """All hear each other until nobody has anything new to say."""
+        """Exchange gossip until no process has anything new to announce."""
         said: list[object] = []
         while said != (said := [one.queue.report() for one in self.processes]):
             for teller in self.processes:
@@ -109,7 +109,7 @@ class Deployment:
             self.offers[executor_id] = replace(known, open_tasks=dict(counts))
 
     def unused(self) -> list[tuple[str, PendingTask]]:
-        """Room that is there for a task that waits."""
+        """Return the free slots that a waiting task could use."""
         loads = Counter(self.at.values())
         return [
             (executor_id, ask)
@@ -156,7 +156,7 @@ def test_processes_that_hear_each_other_are_as_fair_as_one(random: Random, moves
 
 @settings(max_examples=150, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 80))
-def test_whatever_is_heard_late_or_never_no_room_is_left_for_ever(random: Random, moves: int) -> None:
+def test_no_slot_stays_unused_however_late_gossip_arrives(random: Random, moves: int) -> None:
     deployment = Deployment((0, 3), (1,), (2,))
     for _ in range(moves):
         move = random.randrange(8)
@@ -189,7 +189,7 @@ def test_whatever_is_heard_late_or_never_no_room_is_left_for_ever(random: Random
 
 
 def greedy() -> tuple[Deployment, Process, Process]:
-    """A project that has all rooms and wants many more, and another process that has heard of it."""
+    """A project that holds all slots and wants many more, and another process that has heard of it."""
     deployment = Deployment((0,), (1,))
     big, small = deployment.processes
     deployment.want(*(deployment.ask("/project/a") for _ in range(50)))
@@ -197,7 +197,7 @@ def greedy() -> tuple[Deployment, Process, Process]:
     return deployment, big, small
 
 
-def test_room_is_left_for_another_process_whose_turn_it_is() -> None:
+def test_a_slot_is_left_to_another_process_that_is_next() -> None:
     deployment, big, small = greedy()
     wanted = deployment.ask("/project/b")
     deployment.want(wanted)
@@ -211,7 +211,7 @@ def test_room_is_left_for_another_process_whose_turn_it_is() -> None:
     assert len(big.at) == 2
 
 
-def test_room_that_was_left_is_taken_when_the_other_dies_or_wants_it_no_longer() -> None:
+def test_a_slot_left_to_a_peer_is_taken_when_the_peer_dies_or_declines() -> None:
     for what in ("dies", "gives up"):
         deployment, big, small = greedy()
         wanted = deployment.ask("/project/b")

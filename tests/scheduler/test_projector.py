@@ -1,4 +1,4 @@
-"""What gathers between two transactions is one transaction; who waits for it does not wait for the pace."""
+"""Changes between two transactions are written in one; a waiting reader does not wait for the interval."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_changes_that_gather_are_one_transaction() -> None:
     await asyncio.wait({running})
 
 
-async def test_who_waits_for_the_projection_hurries_it() -> None:
+async def test_a_waiting_reader_hastens_the_projection() -> None:
     store = Store()
     applying = Projector(cast("ProjectionStore", store), lambda _: None)
     running = asyncio.create_task(applying.run())

@@ -1,4 +1,4 @@
-"""A scheduler that reads again what was decided, as after a restore of the log, counts no room that nobody has."""
+"""A scheduler that rereads decisions, as after a restore of the log, does not count slots that no task uses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def forget(scheduler: Scheduler) -> None:
 
 @pytest.mark.parametrize("when", ["planned", "appended"])
 @pytest.mark.parametrize("reads", range(12))
-def test_room_is_counted_as_the_log_says(reads: int, when: str) -> None:
+def test_slots_are_counted_as_the_log_says(reads: int, when: str) -> None:
     """It reads `reads` commits, and forgets, while what it decides is on its way to the log."""
     world = finished(5)
     scheduler = Scheduler(world)

@@ -1,4 +1,4 @@
-"""The times at which runs are looked at again, against a list of them."""
+"""The times at which runs are examined again, compared with a plain list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A parked commit that is skipped is never applied: not live, not by any later fold, whatever can be read then."""
+"""A skipped commit is never applied: not live, and not by a later fold that could read it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ async def test_the_run_goes_on_after_a_skipped_commit_as_if_it_had_said_nothing(
         assert after.record.run.phase is RunPhase.FINISHED
 
 
-async def test_whoever_reads_the_log_itself_goes_on_too(servers: Servers) -> None:
+async def test_readers_of_the_log_itself_pass_a_skipped_commit_too(servers: Servers) -> None:
     """A user's action rests on the run's history, not on the rows."""
     async with standing(servers) as around:
         run = await around.create(ONE)
@@ -174,7 +174,7 @@ async def test_a_creation_that_is_skipped_leaves_no_run_and_the_rest_can_be_skip
             assert lost not in await until(around.database, phases, bool)
 
 
-async def test_what_is_no_aggregate_of_ours_can_be_skipped(servers: Servers) -> None:
+async def test_a_commit_of_an_unknown_aggregate_can_be_skipped(servers: Servers) -> None:
     async with standing(servers) as around:
         ack = await around.nats.jetstream().publish(f"{servers.namespace}.runs.1.1.cow.moo", b"moo")
         run = await around.create(ONE)

@@ -150,7 +150,7 @@ async def test_an_executor_that_renews_late_is_suspect_and_gets_no_task(monkeypa
         assert it.gone.empty()
 
 
-async def test_an_executor_that_registered_and_is_never_heard_of_is_given_up() -> None:
+async def test_an_executor_that_never_renews_after_registering_is_declared_lost() -> None:
     async with hearing(0.02) as it:
         assert it.board.gone("ex2") is None
         assert await it.gone.get() == "ex2"

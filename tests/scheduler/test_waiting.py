@@ -1,4 +1,4 @@
-"""Runs that wait for an executor cost nothing as long as there is no room, however many they are."""
+"""Runs that wait for an executor cost nothing while there is no free slot, however many there are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.domain.world import World, config, offer, task
 RUNS = 60
 
 
-def test_a_run_is_looked_at_when_something_happens_to_it_or_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_examined_when_it_changes_or_a_slot_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = 0
     plan_run = decisions.plan_run
 

@@ -1,4 +1,4 @@
-"""Whatever a message is, it can be asked what it says of itself."""
+"""The aggregate, version and time that a message names can be read from any message."""
 
 from __future__ import annotations
 

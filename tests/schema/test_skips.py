@@ -1,4 +1,4 @@
-"""What is skipped is known by what it says, wherever it is, and says nothing any more."""
+"""A skipped commit is recognised by its content, wherever it is, and has no effect any more."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_decision_is_about_an_aggregate_as_it_is_called_where_it_is_parked() -
     assert skipped_aggregate(SUBJECTS, skip_address(2, "demo.runs.1.2.cow.moo")) == "demo.runs.1.2.cow.moo"
 
 
-def test_an_aggregate_of_which_nothing_was_applied_begins_behind_what_was_skipped() -> None:
+def test_an_aggregate_whose_first_commits_are_skipped_begins_after_them() -> None:
     messages = [replace(GARBAGE, data=bytes([number])) for number in range(4)]
     steps = [(4, 5), (1, 2), (0, 1), (0, 0)]
     skips = Skips.of(decision(message, *step) for message, step in zip(messages, steps, strict=True))

@@ -1,4 +1,4 @@
-"""Secrets are sealed and opened; whatever is wrong with a key or a secret is told."""
+"""Secrets are sealed and opened; every fault of a key or a secret is reported."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_file_of_keys(tmp_path: Path) -> None:
     ("text", "problem"),
     [("", "has no key"), ("not base64!", "not base64"), ("AAAA", "a key of 3 bytes"), (None, "cannot be read")],
 )
-def test_a_file_that_is_none(tmp_path: Path, text: str | None, problem: str) -> None:
+def test_an_invalid_file_of_keys(tmp_path: Path, text: str | None, problem: str) -> None:
     path = tmp_path / "secrets.key"
     if text is not None:
         path.write_text(text)

@@ -35,7 +35,7 @@ class Service:
         self.look_again()
 
     def look_again(self) -> None:
-        """Learn of the processes that it has started meanwhile."""
+        """Collect the processes that it has started since."""
         own = psutil.Process(self.process.pid)
         self.family = [own, *own.children(recursive=True)]
 
@@ -43,14 +43,14 @@ class Service:
         self.process.send_signal(number)
 
     async def ended(self) -> int:
-        """Its exit code, once it and all that it started are gone."""
+        """Wait until it and all its descendants are gone; return its exit code."""
         code = await self.process.wait()
         await asyncio.to_thread(psutil.wait_procs, self.family, 10)
         assert not self.alive()
         return code
 
     def alive(self) -> list[psutil.Process]:
-        """What of it still runs; one that has ended and that nobody has asked about is not running."""
+        """Return its processes that still run; a zombie does not count."""
         return [process for process in self.family if process.is_running() and process.status() != "zombie"]
 
 
@@ -77,7 +77,7 @@ async def serving(data_dir: Path, *options: str, **environment: str) -> AsyncIte
 
 
 async def runstream(*words: str, **environment: str) -> tuple[int, str, str]:
-    """Run a command to its end: its exit code, stdout and stderr."""
+    """Run a command to its end; return its exit code, stdout and stderr."""
     process = await forked(SERVICE, words, {**os.environ, "COLUMNS": "200", **environment}, stdout=PIPE, stderr=PIPE)
     try:
         async with asyncio.timeout(40):
@@ -90,7 +90,7 @@ async def runstream(*words: str, **environment: str) -> tuple[int, str, str]:
 
 
 async def first_line(*words: str) -> str:
-    """The first line that a command prints; the command is ended then."""
+    """Return the first line that a command prints, then end the command."""
     process = await asyncio.create_subprocess_exec(RUNSTREAM, *words, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -103,7 +103,7 @@ async def first_line(*words: str) -> str:
 
 
 async def a_run(data_dir: Path, config: str = HELLO, *, follow: bool = True) -> str:
-    """The id of a new run; with `follow` once it has succeeded."""
+    """Create a run and return its id; with `follow`, wait until it has succeeded."""
     file = data_dir.parent / "config.yml"
     file.write_text(config)
     words = ["--data-dir", str(data_dir), "run", "create", "--config", str(file), *(["--follow"] if follow else [])]

@@ -27,13 +27,13 @@ def test_lists_and_labels_of_the_environment() -> None:
     assert settings.executor.labels == {"rack": "b2", "zone": "1"}
 
 
-def test_strangers_in_the_environment_are_left_alone() -> None:
+def test_unrelated_environment_variables_are_ignored() -> None:
     strangers = {"RUNSTREAM_NATS_ADMIN_URL": "nats://x", "RUNSTREAM_URL": "http://x", "RUNSTREAM_PORT": ""}
     assert load_settings({}, strangers, None) == load_settings({}, {}, None)
 
 
 @pytest.mark.parametrize("key", [key for key in KEYS if key not in ("data_dir", "objects_dir", "executor.labels")])
-def test_every_wrong_type_is_told_by_name(key: str) -> None:
+def test_every_wrong_type_is_reported_by_name(key: str) -> None:
     with pytest.raises(BadRequestError, match=key.removeprefix("executor.")):
         load_settings({key: {"a": [1]}}, {}, None)
 

@@ -1,4 +1,4 @@
-"""What who runs the service can ask: is all well, is the projection right, what is parked."""
+"""The operator's checks: health, the projection, and parked commits."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ async def findings(nc: Client, namespace: str) -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize(("nats_url", "status"), [("", "warning"), ("nats://nats.example.com", "ok")])
-def test_a_service_is_missed_only_where_it_would_be_here(tmp_path: Path, nats_url: str, status: str) -> None:
+def test_a_missing_service_is_reported_only_for_the_local_machine(tmp_path: Path, nats_url: str, status: str) -> None:
     assert running_service(Settings(data_dir=tmp_path, nats_url=nats_url)).status == status
 
 

@@ -1,4 +1,4 @@
-"""What cannot work is refused in one sentence, with a way out, without a traceback, and nothing is left half-made."""
+"""A start that cannot work is refused in one sentence, with a way out, no traceback, and nothing half-made."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def test_a_port_in_use(open_path: Path) -> None:
         assert f"cannot listen on 127.0.0.1:{port}" in await refused(open_path / "data", "--port", str(port))
 
 
-async def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+async def test_a_folder_of_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     assert "is not a data directory" in await refused(tmp_path)
     assert os.listdir(tmp_path) == ["thesis.tex"]  # noqa: PTH208
@@ -80,7 +80,7 @@ async def test_a_bad_settings_file(tmp_path: Path, text: str, problem: str) -> N
     assert not (tmp_path / "data").exists()
 
 
-async def test_all_problems_are_told_together(tmp_path: Path) -> None:
+async def test_all_problems_are_reported_together(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("partitions = 0\n[executor]\nlease_seconds = 1\n")
     told = await refused(tmp_path / "data", "--config", str(file), "--port", "-1", RUNSTREAM_REPLICAS="2")

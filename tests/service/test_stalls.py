@@ -1,4 +1,4 @@
-"""A consumer that stands still is said everywhere, with its place, the time, the reason, and what to do."""
+"""A stalled consumer is reported everywhere, with its position, the time, the reason, and what to do."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ async def test_parked_commits_are_said_in_five_places_until_they_are_tried_again
             assert "rows of runs are refused" in stall["why"]
             assert datetime.now(UTC) - datetime.fromisoformat(stall["since"]) < timedelta(minutes=1)
             assert f"runstream parked show {position}" in stall["todo"]
-            assert (await http.get("/readyz")).status_code == 200  # the others serve, and a restart helps nobody
+            assert (await http.get("/readyz")).status_code == 200  # the others serve, and a restart would not help
             for words, code in (("doctor", 1), ("fsck", 0), ("status", 0)):
                 status, out, told = await runstream("--data-dir", data_dir, words)
                 assert status == code, (words, out, told)

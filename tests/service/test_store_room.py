@@ -102,7 +102,7 @@ async def test_a_server_that_reached_its_limit_is_restarted_when_the_disk_has_ro
         (StoreUse(2 << 20, None, 7 << 20), 7 << 20, False, "2 MiB used, 7 MiB left on its disk"),
     ],
 )
-def test_what_is_left_is_the_smaller_of_limit_and_disk(use: StoreUse, left: int | None, full: bool, shown: str) -> None:
+def test_free_space_is_the_smaller_of_limit_and_disk(use: StoreUse, left: int | None, full: bool, shown: str) -> None:
     assert (use.left, use.full, str(use)) == (left, full, shown)
 
 

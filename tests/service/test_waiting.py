@@ -1,4 +1,4 @@
-"""A process whose NATS or Postgres is away waits for it, not ready, and goes on; at its start and later."""
+"""A process whose NATS or Postgres is unreachable waits, not ready, and goes on; at its start and later."""
 
 from __future__ import annotations
 

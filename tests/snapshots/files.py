@@ -37,7 +37,7 @@ Lines = dict[int, list[dict[str, Any]]]
 
 
 def memory_log(seed: int = 1, *more: bytes) -> MemoryLog:
-    """A log of one partition in which much has happened; then bodies that nobody can read."""
+    """Return a log of one partition with a long history, followed by unreadable bodies."""
     log = MemoryLog("shop", partitions=1)
     for message in played_messages(seed):
         log.put(0, message.subject, message.data, message.headers)

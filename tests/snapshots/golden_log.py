@@ -73,7 +73,7 @@ EXECUTOR = "north-1"
 SUCCESS, FAILED = ExecutorTaskPhase.SUCCESS, ExecutorTaskPhase.FAILED
 ENDED = (RunFinished(), RunArchived())
 PARKED = b'{"written": "by something else"}'
-"""The last commit of the log: it can be read by nobody, and is parked."""
+"""The last commit of the log: unreadable, therefore parked."""
 CHAIN = config(
     task("build", steps=2, save=True),
     task("check", Depend("build", ("on_success",)), level=1, needs_approval=True),

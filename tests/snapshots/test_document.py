@@ -1,4 +1,4 @@
-"""docs/formats/snapshot.md, and the README in each snapshot, tell commands that work with nothing of ours."""
+"""The commands in docs/formats/snapshot.md and in each snapshot's README work without Runstream."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def edited(content: bytes, changes: list[tuple[str, int, bytes]]) -> bytes:
 
 
 def looked_at(path: Path) -> bool:
-    """Read it in every way there is; only our own errors may come. Whether it is good."""
+    """Read it in every way; only Runstream's own errors may occur. Return True if it is valid."""
     report = verify(path)
     assert report.good == (not report.problems)
     assert all(problem.part and problem.what for problem in report.problems)

@@ -53,7 +53,7 @@ def test_any_changed_byte_is_found(good: Path, tmp_path: Path) -> None:
         changed = bytearray(content)
         changed[at] ^= 1 << at % 8
         report = found(tmp_path / "x", bytes(changed))
-        assert not report.good, f"byte {at} was changed and nobody noticed"
+        assert not report.good, f"a change of byte {at} went undetected"
         assert report.problems[0].part
 
 
@@ -67,7 +67,7 @@ def test_any_cut_is_found(good: Path, tmp_path: Path) -> None:
         assert "ends after" in str(report.problems[0]) or "it is" in str(report.problems[0]), report.problems
 
 
-def test_what_is_behind_the_end_is_found(good: Path, tmp_path: Path) -> None:
+def test_bytes_after_the_end_are_found(good: Path, tmp_path: Path) -> None:
     for more in (b"\0", bytes(512), b"x" * 1024):
         assert "goes on behind its end" in str(found(tmp_path / "x", good.read_bytes() + more).problems[0])
 
@@ -135,7 +135,7 @@ def test_no_file_at_all(tmp_path: Path) -> None:
         verify(tmp_path)
 
 
-def test_a_newer_format_is_told_as_such(good: Path, tmp_path: Path) -> None:
+def test_a_newer_format_is_reported_as_newer(good: Path, tmp_path: Path) -> None:
     files = parts(good)
     for name in (m.SNAPSHOT, m.MANIFEST):
         newer = {**files, name: json.dumps({"format": 2, "unheard": "of"}).encode()}
@@ -330,7 +330,7 @@ def _sha256(content: bytes) -> str:
     return m.end_of(content).split()[0].decode()
 
 
-def test_sizes_that_nobody_has(good: Path, tmp_path: Path) -> None:
+def test_impossible_sizes_are_refused(good: Path, tmp_path: Path) -> None:
     content = bytearray(good.read_bytes())
     for size in (b"77777777777\0", b"\x80" + b"\xff" * 11, b"\xff" * 12, b"-0000000001\0", b" 1234567890\0"):
         content[124:136] = size

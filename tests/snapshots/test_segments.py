@@ -97,7 +97,7 @@ def test_lines_are_json_with_sorted_keys() -> None:
         (b"", {}),
     ],
 )
-def test_what_is_unreadable_is_kept_as_it_is(data: bytes, headers: dict[str, str]) -> None:
+def test_unreadable_commits_are_kept_unchanged(data: bytes, headers: dict[str, str]) -> None:
     segment = one(foreign(1, data, {**headers, "Nats-Expected-Last-Sequence": "0"}))
     (message,) = read_segment(segment.description, segment.data, SUBJECTS)
     assert (message.data, message.headers) == (data, headers)

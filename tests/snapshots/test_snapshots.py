@@ -84,7 +84,7 @@ def test_up_to_a_time(tmp_path: Path) -> None:
     assert verify(tmp_path / "s").good
 
 
-def test_what_nobody_can_read_is_kept_and_told(tmp_path: Path) -> None:
+def test_unreadable_commits_are_exported_and_reported(tmp_path: Path) -> None:
     write(tmp_path / "s", memory_log(1, b"no JSON", b'{"events":[{"type":"RunExploded","version":1}]}'))
     end = len(played_messages())
     report = verify(tmp_path / "s")

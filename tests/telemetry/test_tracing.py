@@ -62,7 +62,7 @@ def test_recorded_spans_are_children_of_their_parent(exported: InMemorySpanExpor
     assert second.parent.span_id == first.context.span_id
 
 
-def test_what_nobody_sampled_is_not_recorded_but_handed_on(exported: InMemorySpanExporter) -> None:
+def test_an_unsampled_trace_is_propagated_but_not_recorded(exported: InMemorySpanExporter) -> None:
     with span_from(PARENT[:-2] + "00", "decide"):
         assert current_traceparent().startswith(PARENT[:35])
     assert exported.get_finished_spans() == ()

@@ -1,4 +1,4 @@
-"""A timer fires once it is due, whatever happened to the server or to who waits for it."""
+"""A timer fires once it is due, even after a crash of the server or of its consumer."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_cancelled_timer_does_not_fire(nats_url: str, namespace: str) ->
         assert (await first(timers)).key == "task2"
 
 
-async def test_what_was_not_done_comes_again(nats_url: str, namespace: str) -> None:
+async def test_unprocessed_messages_are_delivered_again(nats_url: str, namespace: str) -> None:
     async with connected(nats_url) as nc:
         timers = await open_timers(nc, namespace, again_seconds=0.5)
         await timers.schedule("task1", soon(-1), b"x")
