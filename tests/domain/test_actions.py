@@ -206,6 +206,10 @@ def test_why_an_executor_does_not_fit() -> None:
     assert [lack.requirement for lack in reasons] == ["pod", "privileged", "arch", "limit"]
     refused = unfit(Offer("e", (), {}, False, False, True, 0, {}), 5, demand_of(task("t").runtime))
     assert refused == [Lack("host", "does not allow tasks on its host")]
+    lacking = Offer("e", (), {}, False, False, True, 0, {}, refused="no user namespaces")
+    assert unfit(lacking, 0, demand_of(task("t").runtime)) == [
+        Lack("host", "refuses tasks on its host: no user namespaces")
+    ]
 
 
 def test_an_executor_needs_the_labels_that_a_task_asks_for() -> None:

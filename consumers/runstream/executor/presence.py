@@ -113,6 +113,10 @@ class Presence:
         # Only the runner's setup shows whether there can be the sandbox that is required.
         return {**self._abilities, "allow_host": self._abilities["allow_host"] and self._runner.allow_host}
 
+    def _refusal(self) -> str:
+        allowed = self._abilities["allow_host"] and not self._runner.allow_host
+        return self._runner.sandbox.partition(": ")[2] if allowed else ""
+
     @property
     def held(self) -> asyncio.Event:
         """Set while the lease is held."""
@@ -216,6 +220,7 @@ class Presence:
             open_tasks=self._open_tasks(),
             draining=self._draining,
             full=self.full,
+            refused=self._refusal(),
             at=self._clock().timestamp(),
         )
         return encode_offer(offer)

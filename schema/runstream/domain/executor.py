@@ -61,6 +61,8 @@ class Offer(Struct, frozen=True, gc=False):
     """Why its disk has no space for a task; empty if it has."""
     at: float = 0.0
     """Its wall clock at the time of the renewal, in seconds since 1970; 0 if unknown."""
+    refused: str = ""
+    """Why it refuses host tasks that its settings allow; empty if it does not."""
 
 
 class Sighting(Struct, frozen=True, gc=False):
@@ -209,7 +211,10 @@ def lacks(offer: Offer, demand: Demand) -> Iterator[Lack]:
     if offer.full:
         yield Lack("disk", f"has no room on its disk ({offer.full})")
     if demand.type == "host" and not offer.allow_host:
-        yield Lack("host", "does not allow tasks on its host")
+        yield Lack(
+            "host",
+            f"refuses tasks on its host: {offer.refused}" if offer.refused else "does not allow tasks on its host",
+        )
     if demand.type == "pod" and not offer.allow_pod:
         yield Lack("pod", "cannot run containers")
     if demand.privileged and not offer.allow_privileged_containers:
