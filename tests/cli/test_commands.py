@@ -24,6 +24,7 @@ from runstream.client.runs import Runs
 from runstream.errors import BadRequestError
 from runstream.service.main import app
 from tests.cli.conftest import Command
+from tests.cli.service import Service
 from tests.docs.cli_reference import all_commands
 
 Config = Callable[..., str]
@@ -341,6 +342,26 @@ def test_logs(runstream: Command, config: Config) -> None:
     for arguments in ((), ("--step", "0"), ("--setup",), ("--follow",)):
         done = runstream("log", "get", run, "build", *arguments)
         assert (done.code, done.out) == (0, "first line\nsecond line\n")
+
+
+def test_log_with_timestamps(runstream: Command, config: Config) -> None:
+    run = _create(runstream, config("build"))
+    lines = ["1970-01-01T00:00:00.000Z first line\n", "1970-01-01T00:00:11.000Z second line\n"]
+    for arguments, shown in (((), lines), (("--follow",), lines), (("--tail", "1"), lines[1:])):
+        done = runstream("log", "get", run, "build", "--timestamps", *arguments)
+        assert (done.code, done.out, done.err) == (0, "".join(shown), "")
+
+
+def test_lines_without_a_known_time_are_explained(
+    runstream: Command, config: Config, served: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _create(runstream, config("build"))
+    monkeypatch.setattr(served.world.step_logs, "has_times", False)
+    for arguments in ((), ("--follow",), ("--tail", "2")):
+        done = runstream("log", "get", run, "build", "--timestamps", *arguments)
+        assert (done.code, done.out) == (0, "- first line\n- second line\n")
+        assert done.err.startswith("note: the time of lines that begin with - is unknown")
+    assert runstream("log", "get", run, "build").err == ""
 
 
 def test_logs_of_a_run_name_the_task_of_each_line(runstream: Command, config: Config) -> None:

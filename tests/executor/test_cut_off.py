@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from runstream.events.executor_task import ExecutorTaskLost, ExecutorTaskPhase, ExecutorTaskStarted
+from runstream.objects import paths
+from runstream.steplogs.log_index import LogIndexer, encode
 from runstream.steplogs.log_state import CUT_OFF
 from tests.executor.rig import rig, run_step, task_of
 
@@ -26,6 +28,7 @@ async def test_the_log_of_a_step_that_had_just_begun_is_kept(tmp_path: Path, lef
         folder.mkdir(parents=True)
         (folder / "setup.log").write_text("Starting pod.\n")
         (folder / "0.log").write_text(left)
+        (folder / "0.index").write_bytes(encode(LogIndexer().index()))
         assert it.executor is not None
         await it.executor.start()
         ended = await task.until(
@@ -37,3 +40,4 @@ async def test_the_log_of_a_step_that_had_just_begun_is_kept(tmp_path: Path, lef
         assert ended.fail_error.startswith("executor lost")
         assert await task.log(0) == (f"{left}\n" if left == "half a li" else left) + f"{CUT_OFF}\n"
         assert await task.log(None) == "Starting pod.\n"
+        assert not await it.is_stored(paths.log_index(task.run_task_id, 0))  # its times are unknown

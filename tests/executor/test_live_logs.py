@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 
 import nats
@@ -26,6 +27,7 @@ from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.log.jetstream import open_log
 from runstream.objects import paths
 from runstream.steplogs.live import LiveLogs, stored_pieces
+from runstream.steplogs.log_index import LogIndexer, decode, encode
 from runstream.steplogs.log_state import CUT_OFF
 from runstream.steplogs.reader import StepLogReader
 from runstream.subjects import Address, StepLogKey
@@ -68,9 +70,26 @@ class Logs:
         if not [piece async for piece in stored_pieces(self.nats, f"{self.namespace}_LOGS", subject, 0)]:
             await found.next_msg(timeout=10)
 
+    async def timed(self, task: Watched, *, follow: bool = False) -> list[tuple[bytes, int | None]]:
+        """The lines of the log with their times."""
+        parts = await self.reader.open_timed(self.key(task), follow=follow)
+        data, times = b"", list[int | None]()
+        async for part in parts:
+            for span, time in part.spans():
+                data += span
+                times += [time] * len(span)
+        lines = data.splitlines(keepends=True)
+        return [
+            (line, times[begin]) for line, begin in zip(lines, accumulate(map(len, lines), initial=0), strict=False)
+        ]
+
     async def read(self, task: Watched, step: int | None = 0, *, follow: bool = False) -> str:
         chunks = await self.reader.open(self.key(task, step), follow=follow)
         return b"".join([chunk async for chunk in chunks]).decode()
+
+
+def milliseconds() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)
 
 
 @contextlib.asynccontextmanager
@@ -110,6 +129,40 @@ async def test_a_follower_that_joins_late_gets_every_byte_once(nats_url: str, na
         assert await early == whole
         await task.settled()
         assert await it.read(task) == await it.read(task, follow=True) == whole
+
+
+async def test_times_of_lines_are_the_same_live_and_stored(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        begun = milliseconds()
+        task = await it.gated("seq 1 2500", "echo end")
+        await it.published(task)
+        live = await it.timed(task)
+        following = asyncio.create_task(it.timed(task, follow=True))
+        await it.let_on(task)
+        followed = await following
+        await task.settled()
+        stored = await it.timed(task)
+        assert (stored, stored[: len(live)]) == (followed, live)
+        assert b"".join(data for data, _ in stored).decode() == await it.read(task)
+        times = [time for _, time in stored if time is not None]
+        assert len(times) == len(stored)
+        assert begun <= times[0] <= times[-1] <= milliseconds()
+        index = decode(await it.rig.stored(paths.log_index(task.run_task_id, 0)))
+        assert (index.lines, list(index.offsets)) == (2501, [3893, 8893])
+
+
+async def test_a_log_without_a_usable_index_has_no_times(nats_url: str, namespace: str, tmp_path: Path) -> None:
+    async with logs(nats_url, namespace, tmp_path) as it:
+        task = await it.rig.run(run_step("echo hello"))
+        path = paths.log_index(task.run_task_id, 0)
+        good = await it.rig.stored(path)
+        await it.rig.objects.delete(path)
+        assert await it.timed(task) == [(b"hello\n", None)]
+        for bad in (b"", good[:-1], bytes(4 << 20), encode(LogIndexer().index())):
+            await it.rig.objects.write_all({path: bad})
+            assert await it.timed(task) == [(b"hello\n", None)]
+        await it.rig.objects.write_all({path: good})
+        assert await it.timed(task) != [(b"hello\n", None)]
 
 
 async def test_the_last_lines_of_a_log_begin_at_one_place_live_and_stored(

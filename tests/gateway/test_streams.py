@@ -359,6 +359,34 @@ async def test_a_tail_of_a_log_goes_on_where_it_broke_off() -> None:
         assert [chunk async for chunk in chunks] == [b"fourth\n"]
 
 
+@pytest.mark.parametrize("cut", [1, 6, 7, 9, 13])
+async def test_a_log_with_timestamps_that_breaks_off_anywhere_is_gone_on_with(cut: int) -> None:
+    world = World.make()
+    whole = b"first\n\nthird\nlast"
+    world.step_logs.chunks, world.step_logs.breaks = [whole[:cut]], InternalError("the log cannot be read on")
+    async with _served(world) as client:
+        run = await _create(client)
+        chunks = client.logs.follow(run, run_task_id(run, "build"), 0, timestamps=True)
+        text = await anext(chunks)
+        world.step_logs.chunks.append(whole[cut:])
+        world.step_logs.breaks = None
+        text += b"".join([chunk async for chunk in chunks])
+    time = "1970-01-01T00:00:{:02}.000Z {}"
+    assert text.decode() == "\n".join(
+        time.format(*line) for line in [(0, "first"), (6, ""), (7, "third"), (13, "last")]
+    )
+
+
+async def test_a_line_without_a_known_time_has_a_dash() -> None:
+    world = World.make()
+    world.step_logs.chunks, world.step_logs.has_times = [b"first\nsec", b"ond\n"], False
+    async with _served(world) as client:
+        run = await _create(client)
+        assert await client.logs.get(run, run_task_id(run, "build"), 0, timestamps=True) == b"- first\n- second\n"
+        text = await client.logs.get(run, run_task_id(run, "build"), 0, tail=1, timestamps=True)
+        assert text == b"- second\n"
+
+
 async def test_a_log_that_breaks_off_for_good_is_an_error_of_the_client() -> None:
     world = World.make()
     world.step_logs.chunks, world.step_logs.breaks = [b"hello\n"], InternalError("the log cannot be read on")

@@ -29,6 +29,7 @@ from runstream.gateway.runs.create import RunCreation
 from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Explainer
 from runstream.jetstream.messaging import NoAnswer
+from runstream.log_times import TimedBytes
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
 from runstream.settings import Settings
@@ -97,12 +98,24 @@ class FakeStepLogs:
     more: asyncio.Event | None = None
     """Before the chunks come, this is waited for."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    has_times: bool = True
 
     async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
         self.opened.append((key, follow))
         if self.error is not None:
             raise self.error
         return self._read(offset)
+
+    async def open_timed(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[TimedBytes]:
+        """The same, each byte at the second that is its offset, if there are times."""
+        chunks = await self.open(key, follow=follow, offset=offset)
+        return self._timed(chunks, offset)
+
+    async def _timed(self, chunks: AsyncIterator[bytes], offset: int) -> AsyncIterator[TimedBytes]:
+        async for chunk in chunks:
+            times = [(at, at * 1000) for at in range(offset, offset + len(chunk))]
+            yield TimedBytes(offset, chunk, times if self.has_times else ())
+            offset += len(chunk)
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
         text = b"".join(self.chunks)

@@ -44,6 +44,17 @@ async def test_data_without_references_is_deleted(open_storage: Open) -> None:
         await delete_unreferenced(storage, layout.archive_reference("task", "run1"))
 
 
+async def test_the_index_of_a_log_is_deleted_with_it(open_storage: Open) -> None:
+    storage = await open_storage()
+    log, other = layout.step_log("task", 1), layout.log_index("task", 2)
+    await storage.write_all({log: b"", layout.log_index("task", 1): b"", other: b""})
+    assert await delete_unreferenced(storage, log)
+    assert await paths(storage) == [other]
+    await storage.write_all({log: b"", layout.log_index("task", None): b"", layout.log_reference("task", "run"): b""})
+    assert await drop_reference(storage, shared_of(log), "run")
+    assert await paths(storage) == []
+
+
 @pytest.mark.parametrize("path", ["caches/k.tar", "logs", "logs/t", "logs//data/setup.log", "logs/t/other/x", ""])
 def test_paths_of_other_objects_are_refused(path: str) -> None:
     with pytest.raises(BadRequestError, match="is not the path of a log or an archive"):

@@ -35,6 +35,7 @@ CONTENTS = {
     **{paths.step_log(task, None): b"setup\n" for task in TASKS},
     **{paths.step_log(task, 0): b"x" * 300_000 for task in TASKS},
     **{paths.log_reference(task, task): b"" for task in TASKS},
+    paths.log_index(TASKS[0], 0): b"of 0.log",
     paths.archive(TASKS[0], 0): bytes(1_500_000),
     paths.archive_reference(TASKS[0], TASKS[0]): b"",
 }
@@ -57,7 +58,7 @@ def read(path: Path) -> Mapping[str, bytes]:
 def test_objects_come_along(filled: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runstream.snapshots.objects.LIST_OBJECTS", 5)
     manifest = write(tmp_path / "s", objects=filled, kinds=("logs", "archives"))
-    assert [found.objects for found in manifest.objects] == [5, 5, 5, 1]
+    assert [found.objects for found in manifest.objects] == [5, 5, 5, 2]
     assert read(tmp_path / "s") == CONTENTS
     assert verify(tmp_path / "s").good
     assert not {"step logs", "workspace archives"} & {*manifest.left_out}

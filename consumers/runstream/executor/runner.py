@@ -70,6 +70,7 @@ def cut_off(path: Path, task: ExecutorTask, step: int | None) -> None:
         tail = file.read()
         if tail != mark:
             file.write(mark if not tail or tail.endswith(b"\n") else b"\n" + mark)
+            path.with_suffix(".index").unlink(missing_ok=True)  # it is of the log without the mark
 
 
 class PodRunner:
@@ -506,7 +507,11 @@ class Settling:
             self._waiting = []
             task = self._job.task
             stored = attempt_id(task.run_task_id, task.attempt)
-            contents: dict[str, bytes | Path] = {paths.step_log(stored, step): self._folder.log(step) for step in steps}
+            contents: dict[str, bytes | Path] = {}
+            for step in steps:
+                contents[paths.step_log(stored, step)] = self._folder.log(step)
+                if (index := self._folder.log_index(step)).exists():
+                    contents[paths.log_index(stored, step)] = index
             contents[paths.log_reference(stored, task.run_id)] = b""
             try:
                 await self._objects.write_all(contents)

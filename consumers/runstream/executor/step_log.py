@@ -2,6 +2,9 @@
 
 Large output is masked in a thread, in order. The queue for the thread is bounded: when it is full, the event loop masks
 the output itself, so a step cannot write faster than its log is masked.
+
+The times of the log are those at which masked output is written. The index with them is written when the log is
+complete, so the log of a killed executor has none.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +25,7 @@ from runstream.counting import counted
 from runstream.executor.masking import Masker, Masking
 from runstream.executor.workdir import is_full
 from runstream.steplogs.live import LiveLog
+from runstream.steplogs.log_index import LogIndexer, encode
 
 log = structlog.get_logger()
 
@@ -35,6 +40,11 @@ def _nobody() -> None:
 
 def _no_room() -> bool:
     return False
+
+
+def _now() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 class StepLog:
@@ -56,7 +66,9 @@ class StepLog:
         self._masker = Masker(masking or Masking())
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
-        self._masked: deque[bytes] = deque()
+        self._masked: deque[tuple[bytes, int]] = deque()
+        """With the time at which they were written."""
+        self._indexer = LogIndexer()
         self._turn = threading.Lock()
         """Held while masking and writing."""
         self._thread: asyncio.Future[None] | None = None
@@ -121,9 +133,9 @@ class StepLog:
     def _publish(self) -> None:
         """Pass the written output on to the live log. Runs in the event loop."""
         while self._masked:
-            chunk = self._masked.popleft()
+            chunk, at = self._masked.popleft()
             if self._live is not None:
-                self._live.write(chunk)
+                self._live.write(chunk, at)
 
     def _store(self, chunk: bytes) -> None:
         if self._file is None or not chunk:
@@ -147,7 +159,11 @@ class StepLog:
                 )
                 self._close_file()
         if written:
-            self._masked.append(chunk[:written])
+            self._written(chunk[:written])
+
+    def _written(self, chunk: bytes) -> None:
+        """Note bytes that are in the file."""
+        self._masked.append((chunk, self._indexer.add(chunk, _now())))
 
     def _say_missing(self, file: int) -> None:
         text = f"\ndisk full: {counted(self.missing, 'byte')} of the log missing here\n".encode()
@@ -155,7 +171,7 @@ class StepLog:
         while True:
             with contextlib.suppress(OSError):  # the disk is still full
                 if os.pwrite(file, text, begin) == len(text):
-                    self._masked.append(text)
+                    self._written(text)
                     return
             if not self._release_room():
                 return
@@ -170,9 +186,26 @@ class StepLog:
         if self._file is not None and self.missing:
             self._say_missing(self._file)
             self._publish()
+        if self._file is not None:
+            self._write_index()
         self._close_file()
         if self._live is not None:
             self._live.end()
+
+    def _write_index(self) -> None:
+        """Write the index whole, or not at all: a log without one has no times."""
+        place = self._path.with_suffix(".index")
+        temporary = place.with_suffix(".index.new")
+        try:
+            temporary.write_bytes(encode(self._indexer.index()))
+            temporary.replace(place)
+        except OSError as error:
+            log.warning(
+                f"the log {self._path} has no times, its index cannot be written: {error}",
+                action="log_index_not_written",
+                path=str(self._path),
+            )
+            temporary.unlink(missing_ok=True)
 
     def _close_file(self) -> None:
         if self._file is not None:

@@ -132,6 +132,10 @@ class TaskFolder:
         """Return the path of a step's local log; None is the setup step."""
         return self.root / ("setup.log" if step is None else f"{step}.log")
 
+    def log_index(self, step: int | None) -> Path:
+        """The index of a complete local log."""
+        return self.log(step).with_suffix(".index")
+
     def archive(self, step: int) -> Path:
         """Return the path of the local archive of a workspace step."""
         return self.root / f"{step}.tar"

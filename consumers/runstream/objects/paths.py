@@ -15,6 +15,11 @@ def step_log(run_task: str, step: int | None) -> str:
     return f"{LOGS}/{run_task}/data/{name}"
 
 
+def log_index(run_task: str, step: int | None) -> str:
+    """Return the path of the index beside a step's log; it may be missing."""
+    return f"{step_log(run_task, step).removesuffix('.log')}.index"
+
+
 def log_reference(run_task: str, run_id: str) -> str:
     """Return the path of the empty object by which a run refers to the task's logs."""
     return f"{LOGS}/{run_task}/runs/{run_id}"

@@ -73,13 +73,18 @@ async def referring_runs(objects: ObjectStorage, shared: Shared) -> list[str]:
 
 
 async def delete_unreferenced(objects: ObjectStorage, path: str) -> bool:
-    """Delete a log or an archive unless a run refers to it; return whether it is gone. Raises BadRequestError."""
+    """Delete a log with its index, or an archive, unless a run refers to it; return whether it is gone.
+
+    Raises BadRequestError.
+    """
     shared = shared_of(path)
     if not path.startswith(shared.data):
         raise BadRequestError(f"{path[:200]!r} is a reference, not a log or an archive", code="invalidObjectPath")
     if await _is_referred_to(objects, shared):
         return False
     await _delete(objects, path)
+    if path.endswith(".log"):
+        await _delete(objects, f"{path.removesuffix('.log')}.index")
     return True
 
 

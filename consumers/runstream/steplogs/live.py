@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import orjson
 import structlog
@@ -22,11 +25,15 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError
 
 from runstream.errors import Kind, RemoteError
+from runstream.log_times import MAX_TIME, TimedBytes
 
 OFFSET_HEADER = "Offset"
 """Header with the offset of a message's bytes in the log."""
 TOTAL_HEADER = "Total"
 """Header of a log's last message with the length of the log in bytes."""
+TIMES_HEADER = "Times"
+"""Header with the times of a message's bytes: `OFFSET:TIME` (milliseconds since 1970), separated by commas."""
+_TIMES = re.compile(r"[0-9]{1,19}:[0-9]{1,15}(,[0-9]{1,19}:[0-9]{1,15})*")
 
 FLUSH_SECONDS = 0.1
 """Time over which bytes are gathered. A log that becomes an object within it is never published."""
@@ -34,6 +41,8 @@ _RECONNECT_SECONDS = 0.25
 MESSAGE_BYTES = 64 << 10
 PENDING_BYTES = 1 << 20
 """Bytes of one log that may wait for NATS; the oldest beyond that are dropped from the live log."""
+PENDING_TIMES = 512
+"""Times of one log that may wait for NATS; bytes beyond that get the last one."""
 STREAM_BYTES = 128 << 20
 STREAM_AGE_SECONDS = 24 * 3600.0
 
@@ -54,10 +63,15 @@ class LiveLog:
         self.offset = 0
         """Offset of the pending bytes."""
         self.pending = bytearray()
+        self._times: deque[tuple[int, int]] = deque()
+        """Offsets with the time from there on; the first one also of bytes that were taken already."""
         self.ended = False
 
-    def write(self, chunk: bytes) -> None:
-        """Append bytes, without waiting."""
+    def write(self, chunk: bytes, time: int | None = None) -> None:
+        """Append bytes that were written at this time (milliseconds since 1970), without waiting."""
+        changed = time is not None and (not self._times or self._times[-1][1] != time)
+        if time is not None and changed and len(self._times) < PENDING_TIMES:
+            self._times.append((self.offset + len(self.pending), time))
         self.pending += chunk
         excess = len(self.pending) - PENDING_BYTES
         if excess > 0:
@@ -75,11 +89,24 @@ class LiveLog:
         """Return the next message and its headers; None if there is none."""
         chunk = bytes(self.pending[:MESSAGE_BYTES])
         headers = {OFFSET_HEADER: str(self.offset)}
+        if chunk and (times := self._take_times(self.offset + len(chunk))):
+            headers[TIMES_HEADER] = ",".join(f"{offset}:{time}" for offset, time in times)
         del self.pending[: len(chunk)]
         self.offset += len(chunk)
         if self.ended and not self.pending:
             headers[TOTAL_HEADER] = str(self.offset)
         return (chunk, headers) if chunk or TOTAL_HEADER in headers else None
+
+    def _take_times(self, end: int) -> list[tuple[int, int]]:
+        """Return the times of the bytes from `offset` to `end`."""
+        while len(self._times) > 1 and self._times[1][0] <= self.offset:
+            self._times.popleft()
+        times: list[tuple[int, int]] = []
+        while self._times and self._times[0][0] < end:
+            times.append(self._times.popleft())
+        if times:
+            self._times.appendleft(times[-1])  # the next bytes may have the same
+        return times
 
 
 class LiveLogs:
@@ -214,10 +241,12 @@ class Piece:
     data: bytes
     total: int | None
     """Length of the log, in its last message."""
+    times: tuple[tuple[int, int], ...] = ()
+    """Times of the bytes (see `TimedBytes`)."""
 
-    def after(self, have: int) -> bytes | None:
+    def after(self, have: int) -> TimedBytes | None:
         """Return the bytes from offset `have` on; None if bytes before the piece are missing."""
-        return self.data[have - self.offset :] if self.offset <= have else None
+        return TimedBytes(self.offset, self.data, self.times).after(have) if self.offset <= have else None
 
 
 def piece_of(message: Msg) -> Piece | None:
@@ -227,7 +256,17 @@ def piece_of(message: Msg) -> Piece | None:
     if not offset.isdigit() or not (total is None or total.isdigit()):
         return None
     sequence = int(headers.get("Nats-Sequence", "0"))
-    return Piece(sequence, int(offset), message.data, None if total is None else int(total))
+    times = _times_of(headers.get(TIMES_HEADER, ""))
+    return Piece(sequence, int(offset), message.data, None if total is None else int(total), times)
+
+
+def _times_of(header: str) -> tuple[tuple[int, int], ...]:
+    """Parse the times of a message; none for a text that is not of this form."""
+    if not _TIMES.fullmatch(header):
+        return ()
+    found = [(int(offset), int(time)) for offset, _, time in (one.partition(":") for one in header.split(","))]
+    ascending = all(before[0] < after[0] for before, after in pairwise(found))
+    return tuple(found) if ascending and all(time < MAX_TIME for _, time in found) else ()
 
 
 async def stored_pieces(nats: Nats, stream: str, subject: str, after: int) -> AsyncIterator[Piece]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
+import structlog
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -19,9 +20,11 @@ from nats.errors import Error as NatsError
 from runstream.errors import ConflictError, NotExistError, RemoteError
 from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log
+from runstream.log_times import TimedBytes
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES, chunks
 from runstream.steplogs.live import Piece, piece_of, stored_pieces, stream_of, subject_of, unreachable
+from runstream.steplogs.log_index import MAX_INDEX_BYTES, LogIndex, decode
 from runstream.steplogs.log_state import CUT_OFF, LogState, load, watch
 from runstream.subjects import StepLogKey
 
@@ -35,6 +38,9 @@ _CONNECT_SECONDS = 0.5
 """Attempts of a follower to reach a NATS that is away, and the pause between them."""
 _CHECK_SECONDS = 1.0
 """Interval at which a follower without messages checks for a new connection."""
+
+
+log = structlog.get_logger()
 
 
 class StepLogReader:
@@ -53,15 +59,26 @@ class StepLogReader:
         Raises NotExistError (code logDoesNotExist) for a log that does not exist, before the first byte; RemoteError
         or InternalError when storage or NATS cannot be reached.
         """
+        return _data(await self._open(key, follow=follow, offset=offset, times=False))
+
+    async def open_timed(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[TimedBytes]:
+        """Yield the same bytes with their times. Raises as `open` does."""
+        return await self._open(key, follow=follow, offset=offset, times=True)
+
+    async def _open(
+        self, key: StepLogKey, *, follow: bool, offset: int, times: bool
+    ) -> AsyncGenerator[TimedBytes, None]:
         stored = await self._stored(key)
         if stored is None:
             state, after = await load(self._log, key)
             if not state.over:
-                return self._follow(state, after, offset) if follow else await self._snapshot(state, offset)
+                return (
+                    self._follow(state, after, offset, times=times) if follow else await self._snapshot(state, offset)
+                )
             stored = await self._stored(key)  # the step may have ended since the first look
             if stored is None:
                 return await self._cut_off(state, offset)
-        return _object(stored, offset)
+        return self._object(key, stored, offset, times=times)
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
         """Return the offset of the last lines that are written now. Raises as `open` does."""
@@ -85,10 +102,37 @@ class StepLogReader:
         except NotExistError:
             return None
 
-    async def _snapshot(self, state: LogState, offset: int) -> AsyncIterator[bytes]:
+    async def _object(
+        self, key: StepLogKey, stored: ObjectReader, offset: int, *, times: bool
+    ) -> AsyncGenerator[TimedBytes, None]:
+        async with stored:
+            if offset >= stored.size:
+                return
+            index = await self.index(key, stored.size) if times else None
+            async for chunk in chunks(stored, offset):
+                end = offset + len(chunk)
+                yield TimedBytes(offset, chunk, () if index is None else index.times_of(offset, end))
+                offset = end
+
+    async def index(self, key: StepLogKey, size: int) -> LogIndex | None:
+        """Return the index of a stored log of this size; None if it has none, or one of another log."""
+        path = paths.log_index(key.stored_id, key.step)
+        try:
+            async with await self._objects.read(path) as stored:
+                if stored.size > MAX_INDEX_BYTES:
+                    raise ValueError(f"it has {stored.size} bytes")
+                index = decode(await stored.read(0, stored.size))
+        except NotExistError:
+            return None
+        except ValueError as error:
+            log.warning(f"{path} cannot be read: {error}", action="log_index_not_read", path=path)
+            return None
+        return index if index.size == size else None
+
+    async def _snapshot(self, state: LogState, offset: int) -> AsyncGenerator[TimedBytes, None]:
         """Yield the bytes written so far, from an offset on."""
         stream, subject = self._live_names(state.key)
-        pieces: list[bytes] = []
+        pieces: list[TimedBytes] = []
         have, written = offset, False
         async for piece in stored_pieces(self._nats, stream, subject, 0):
             written = True
@@ -100,30 +144,33 @@ class StepLogReader:
                     hint="follow the log, or read it when the step has ended",
                 )
             pieces.append(more)
-            have += len(more)
+            have += len(more.data)
         if not written and (state.step is None or state.step.start_time is None):
             raise _no_log()
         return _listed(pieces)
 
-    async def _cut_off(self, state: LogState, offset: int) -> AsyncIterator[bytes]:
+    async def _cut_off(self, state: LogState, offset: int) -> AsyncGenerator[TimedBytes, None]:
         """Yield what the live log has of a step whose executor is lost, and that it is cut off there."""
         if not state.lost:
             raise _no_log()
         stream, subject = self._live_names(state.key)
-        pieces: list[bytes] = []
+        pieces: list[TimedBytes] = []
         have = 0
         async for piece in stored_pieces(self._nats, stream, subject, 0):
             more = piece.after(have)
             if more is None:
                 break
             pieces.append(more)
-            have += len(more)
+            have += len(more.data)
         if not have:
             raise _no_log("its executor is lost: the log is stored when that executor starts again")
-        text = b"".join(pieces)
-        return _listed([(text + _mark(text))[offset:]])
+        last = next(piece.data for piece in reversed(pieces) if piece.data)
+        pieces.append(TimedBytes(have, _mark(last)))
+        return _listed([piece.after(offset) for piece in pieces])
 
-    async def _follow(self, state: LogState, after: int, offset: int) -> AsyncIterator[bytes]:
+    async def _follow(
+        self, state: LogState, after: int, offset: int, *, times: bool
+    ) -> AsyncGenerator[TimedBytes, None]:
         stream, subject = self._live_names(state.key)
         follower = _Follower(self._nats, stream, subject, offset)
         await follower.subscribe()
@@ -135,7 +182,7 @@ class StepLogReader:
                 follower.wake.clear()
                 try:
                     async for chunk in follower.next_pieces():
-                        if chunk:
+                        if chunk.data:
                             yield chunk
                 except RemoteError:
                     away += 1
@@ -149,7 +196,7 @@ class StepLogReader:
                 if state.over:
                     stored = await self._stored(state.key)
                     if stored is not None:
-                        async for chunk in _object(stored, follower.have):
+                        async for chunk in self._object(state.key, stored, follower.have, times=times):
                             yield chunk
                     else:
                         with contextlib.suppress(NotExistError):  # the step never began, or its live log is gone
@@ -229,7 +276,7 @@ class _Follower:
             self._received_bytes += len(piece.data)
         self.wake.set()
 
-    async def next_pieces(self) -> AsyncIterator[bytes]:
+    async def next_pieces(self) -> AsyncIterator[TimedBytes]:
         """Yield the next bytes that are available now."""
         for _ in range(2):
             if self._missed and not self._gap:
@@ -246,7 +293,7 @@ class _Follower:
             if not self._missed or self._gap:
                 return
 
-    async def _stored(self) -> AsyncIterator[bytes]:
+    async def _stored(self) -> AsyncIterator[TimedBytes]:
         """Yield the unread bytes of the stream. Raises RemoteError, after which it can be repeated."""
         self._missed = False
         try:
@@ -260,24 +307,23 @@ class _Follower:
             self._missed = True
             raise
 
-    def _take(self, piece: Piece) -> bytes:
-        more = piece.after(self.have) or b""
-        self.have += len(more)
+    def _take(self, piece: Piece) -> TimedBytes:
+        more = piece.after(self.have) or TimedBytes(self.have, b"")
+        self.have += len(more.data)
         if piece.total is not None:
             self._total = piece.total
         return more
 
 
-async def _object(stored: ObjectReader, offset: int) -> AsyncIterator[bytes]:
-    async with stored:
-        if offset < stored.size:
-            async for chunk in chunks(stored, offset):
-                yield chunk
+async def _data(parts: AsyncGenerator[TimedBytes, None]) -> AsyncGenerator[bytes, None]:
+    async with contextlib.aclosing(parts):
+        async for part in parts:
+            yield part.data
 
 
-async def _listed(pieces: list[bytes]) -> AsyncIterator[bytes]:
+async def _listed(pieces: list[TimedBytes]) -> AsyncGenerator[TimedBytes, None]:
     for piece in pieces:
-        if piece:
+        if piece.data:
             yield piece
 
 

@@ -16,12 +16,15 @@ from runstream.cli.connection import program_command
 from runstream.cli.finding import RunName, did_you_mean, find_run, find_task, run_name
 from runstream.cli.graph import by_start, failed_steps
 from runstream.cli.log_text import LogText
-from runstream.cli.output import shows_colours
+from runstream.cli.output import shows_colours, warn
 from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Client, ClientError, Run, Step, Task
 from runstream.errors import BadRequestError, NotExistError
 
 MAX_TAIL_LINES = 10_000
+_UNTIMED = (
+    "note: the time of lines that begin with - is unknown: an earlier version wrote the log, or its executor was killed"
+)
 _NEVER_RAN = ("skipped", "cancelled")
 
 
@@ -68,6 +71,7 @@ def get_log(
     choice: LogFilter = LogFilter(),
     tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=MAX_TAIL_LINES))] = None,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    timestamps: Flag = False,
 ) -> int:
     """Print the logs of a run, of a task, or of some of its steps. Lines of several tasks begin with their task's name.
 
@@ -81,6 +85,8 @@ def get_log(
         Only the last lines of each task, at most 10,000.
     follow
         Keep printing until the step ends; needs a task.
+    timestamps
+        Begin each line with the time at which it was written, in UTC, or with - if the time is unknown.
     """
     choice.require_one(task)
     if follow and task is None:
@@ -92,11 +98,13 @@ def get_log(
         if task is not None:
             _require_run(found, tasks[0])
         wanted = selected_logs(found, tasks, choice)
-        logs = _Logs(client, found, choice, tail)
+        logs = _Logs(client, found, choice, tail, timestamps=timestamps)
         for of_task in wanted:
             logs.prefix = f"{printable(of_task[0].task.name)} | ".encode() if len(wanted) > 1 else b""
             await (logs.follow(of_task) if follow else logs.print(of_task))
         logs.require_some()
+        if logs.untimed:
+            warn(_UNTIMED)
 
     return with_client(work, reads_on=True)
 
@@ -146,11 +154,14 @@ def _encoded(text: str) -> bytes:
 class _Logs:
     """A printer of logs that remembers whether there was any."""
 
-    def __init__(self, client: Client, run: Run, choice: LogFilter, tail: int | None) -> None:
+    def __init__(self, client: Client, run: Run, choice: LogFilter, tail: int | None, *, timestamps: bool) -> None:
         self._client = client
         self._run = run
         self._choice = choice
         self._tail = tail
+        self._timestamps = timestamps
+        self.untimed = False
+        """True if a timestamp was unknown."""
         self._found = False
         self._missing: ClientError | None = None
         self.prefix = b""
@@ -164,7 +175,9 @@ class _Logs:
             await self._print_tail(logs, self._tail)
             return
         for log in self._readable(logs):
-            chunks = self._client.logs.read(self._run.id, log.task.id, log.step, attempt=self._choice.attempt)
+            chunks = self._client.logs.read(
+                self._run.id, log.task.id, log.step, attempt=self._choice.attempt, timestamps=self._timestamps
+            )
             await self._copy(chunks)
 
     async def follow(self, logs: Sequence[SelectedLog]) -> None:
@@ -174,7 +187,12 @@ class _Logs:
         for number, log in enumerate(logs[first:]):
             tail = self._tail if not number else None
             chunks = self._client.logs.follow(
-                self._run.id, log.task.id, log.step, attempt=self._choice.attempt, tail=tail
+                self._run.id,
+                log.task.id,
+                log.step,
+                attempt=self._choice.attempt,
+                tail=tail,
+                timestamps=self._timestamps,
             )
             if not await self._copy(chunks):
                 return  # later steps do not run either
@@ -199,12 +217,18 @@ class _Logs:
                 break
             try:
                 text = await self._client.logs.get(
-                    self._run.id, log.task.id, log.step, attempt=self._choice.attempt, tail=lines
+                    self._run.id,
+                    log.task.id,
+                    log.step,
+                    attempt=self._choice.attempt,
+                    tail=lines,
+                    timestamps=self._timestamps,
                 )
             except ClientError as error:
                 self._lack(error)
                 continue
             self._found = True
+            self._note_untimed(text, begins=True)
             lines -= text.count(b"\n") + (not text.endswith(b"\n"))
             texts.append(text)
         for text in reversed(texts):
@@ -218,8 +242,11 @@ class _Logs:
     async def _copy(self, chunks: AsyncIterator[bytes]) -> bool:
         """Print a log as it arrives; return whether it exists."""
         shown = _Shown()
+        begins = True
         try:
             async for chunk in chunks:
+                self._note_untimed(chunk, begins=begins)
+                begins = chunk.endswith(b"\n") if chunk else begins
                 self._write(shown.feed(chunk))
         except ClientError as error:
             self._lack(error)
@@ -227,6 +254,11 @@ class _Logs:
         self._write(shown.end(), ended=True)
         self._found = True
         return True
+
+    def _note_untimed(self, chunk: bytes, *, begins: bool) -> None:
+        """Note unknown timestamps; `begins` says whether the chunk begins a line. Chunks do not end in a timestamp."""
+        if self._timestamps and ((begins and chunk.startswith(b"- ")) or b"\n- " in chunk):
+            self.untimed = True
 
     def _lack(self, error: ClientError) -> None:
         """Skip a log that does not exist; raise any other error."""

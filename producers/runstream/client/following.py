@@ -24,36 +24,60 @@ class Logs:
         self._session = session
 
     async def get(
-        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None, tail: int | None = None
+        self,
+        run_id: str,
+        task_id: str,
+        step: int | None,
+        *,
+        attempt: int | None = None,
+        tail: int | None = None,
+        timestamps: bool = False,
     ) -> bytes:
         """Return the log of a step (None: of the setup) of an attempt (None: the last one) as it is now.
 
-        With `tail` only its last lines (1 to 10,000), at most 1 MiB.
+        With `tail` only its last lines (1 to 10,000), at most 1 MiB. With `timestamps`, each line begins with the time
+        at which it was written and a space: RFC 3339 in UTC with milliseconds, or `-` if it is unknown.
 
         Raises ClientError (not-exist: "log doesn't exist").
         """
-        return b"".join([chunk async for chunk in self.read(run_id, task_id, step, attempt=attempt, tail=tail)])
+        chunks = self.read(run_id, task_id, step, attempt=attempt, tail=tail, timestamps=timestamps)
+        return b"".join([chunk async for chunk in chunks])
 
     def read(
-        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None, tail: int | None = None
+        self,
+        run_id: str,
+        task_id: str,
+        step: int | None,
+        *,
+        attempt: int | None = None,
+        tail: int | None = None,
+        timestamps: bool = False,
     ) -> Stream[bytes]:
         """Read the same log as `get`, chunk by chunk."""
-        params = _log_params(run_id, task_id, step, attempt)
+        params = _log_params(run_id, task_id, step, attempt, timestamps=timestamps)
         return self._session.streams.stream(self._chunks(params, tail))
 
     def follow(
-        self, run_id: str, task_id: str, step: int | None, *, attempt: int | None = None, tail: int | None = None
+        self,
+        run_id: str,
+        task_id: str,
+        step: int | None,
+        *,
+        attempt: int | None = None,
+        tail: int | None = None,
+        timestamps: bool = False,
     ) -> Stream[bytes]:
         """Follow the log of a step (None: of the setup) until it ends, from its beginning or its last `tail` lines.
 
-        A response that breaks off is resumed at the next byte. Raises ClientError.
+        A response that breaks off is resumed at the next byte. `timestamps` as in `get`. Raises ClientError.
         """
-        params = _log_params(run_id, task_id, step, attempt) | {"follow": "1"}
+        params = _log_params(run_id, task_id, step, attempt, timestamps=timestamps) | {"follow": "1"}
         return self._session.streams.stream(self._chunks(params, tail))
 
     async def _chunks(self, params: Mapping[str, str], tail: int | None) -> AsyncGenerator[bytes, None]:
         retries, offset, begun = self._session.retries(), 0, False
         at = {} if tail is None else {"tail": str(tail)}
+        stamped = _StampedLines() if "timestamps" in params else None
         while True:
             try:
                 async with (
@@ -64,18 +88,65 @@ class Logs:
                         offset = int(answer.headers.get(_OFFSET_HEADER, "0"))
                     begun = True
                     async for chunk in chunks:
-                        offset += len(chunk)
                         retries.progressed()
-                        yield chunk
+                        if stamped is None:
+                            offset += len(chunk)
+                            yield chunk
+                        else:
+                            lines, read = stamped.feed(chunk)
+                            offset += read
+                            yield lines
                 return
             except ClientError as error:
                 await retries.wait(error, begun=begun)
             if begun:
                 at = {"offset": str(offset)}
+            if stamped is not None:
+                stamped.resume()
 
 
-def _log_params(run_id: str, task_id: str, step: int | None, attempt: int | None) -> dict[str, str]:
+class _StampedLines:
+    """Lines with timestamps, across responses that break off anywhere."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        """The beginning of a timestamp."""
+        self._stamp_next = True
+        self._within = False
+        """True if the next timestamp stands inside a line, at the beginning of a resumed response."""
+
+    def feed(self, chunk: bytes) -> tuple[bytes, int]:
+        """Return what to pass on, and the number of bytes in it that are of the log."""
+        text, parts, read, at = self._held + chunk, [], 0, 0
+        while at < len(text):
+            end = text.find(b" " if self._stamp_next else b"\n", at) + 1
+            if self._stamp_next:
+                if not end:
+                    break
+                if not self._within:
+                    parts.append(text[at:end])
+                self._stamp_next = self._within = False
+            else:
+                self._stamp_next = end > 0
+                end = end or len(text)
+                parts.append(text[at:end])
+                read += end - at
+            at = end
+        self._held = text[at:]
+        return b"".join(parts), read
+
+    def resume(self) -> None:
+        """Expect a new response, which begins with a timestamp."""
+        self._within = self._within or not self._stamp_next
+        self._held, self._stamp_next = b"", True
+
+
+def _log_params(
+    run_id: str, task_id: str, step: int | None, attempt: int | None, *, timestamps: bool
+) -> dict[str, str]:
     params = {"runid": run_id, "taskid": task_id} | ({} if attempt is None else {"attempt": str(attempt)})
+    if timestamps:
+        params["timestamps"] = "1"
     return params | ({"setup": "1"} if step is None else {"step": str(step)})
 
 

@@ -27,6 +27,7 @@ from runstream.gateway.runs.why import Explainer
 from runstream.jetstream.api import UnavailableError
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
+from runstream.log_times import TimedBytes
 from runstream.sealing import Keyring
 from runstream.settings import Settings
 from runstream.subjects import StepLogKey
@@ -41,6 +42,10 @@ class StepLogSource(Protocol):
         With `follow`, wait for a log that has no bytes yet, and end when the log ends. Without, end with the bytes of
         now. Raises NotExistError before the first byte when there is no such log.
         """
+        ...
+
+    async def open_timed(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[TimedBytes]:
+        """Yield the same bytes as `open`, with their times."""
         ...
 
     async def tail(self, key: StepLogKey, lines: int) -> int:

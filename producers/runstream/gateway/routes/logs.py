@@ -19,6 +19,7 @@ from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.runs import FoundRun, find_run, locate_run
+from runstream.log_times import StampedLines, TimedBytes
 from runstream.subjects import StepLogKey
 
 MAX_OFFSET = 1 << 53
@@ -59,10 +60,15 @@ def log_routes(context: GatewayContext) -> APIRouter:
             int | None,
             Query(ge=1, le=MAX_TAIL_LINES, description="begin with this many lines at the end of what is written"),
         ] = None,
+        timestamps: Flag = None,
     ) -> Response:
         """Send the log of a step or of the setup, as it is now; with `follow` until it ends.
 
-        A response that is cut short (the gateway stops, NATS is away) is aborted: continue it with `offset`.
+        A response that is cut short (the gateway stops, NATS is away) is aborted: continue it with `offset`, which does
+        not count the bytes of timestamps.
+
+        With `timestamps`, each line begins with its time in UTC and a space, or with `- ` if the time is unknown; so
+        does a response that begins inside a line.
         """
         number = _step_number(flag(setup), step)
         if tail is not None and offset:
@@ -75,7 +81,11 @@ def log_routes(context: GatewayContext) -> APIRouter:
             key = _key(run, taskid, attempt, number)
             if tail is not None:
                 offset = await context.step_logs.tail(key, tail)
-            chunks = await context.step_logs.open(key, follow=flag(follow), offset=offset)
+            chunks: AsyncIterator[bytes]
+            if flag(timestamps):
+                chunks = _stamped(await context.step_logs.open_timed(key, follow=flag(follow), offset=offset))
+            else:
+                chunks = await context.step_logs.open(key, follow=flag(follow), offset=offset)
         except NotExistError as error:
             raise _no_log(error) from error
         return LiveResponse(
@@ -135,6 +145,16 @@ def _no_log(error: NotExistError) -> NotExistError:
         details=error.details,
         hint=error.hint or "`runstream run get` shows the tasks and steps of a run, and how far they are",
     )
+
+
+async def _stamped(parts: AsyncIterator[TimedBytes]) -> AsyncGenerator[bytes, None]:
+    lines = StampedLines()
+    try:
+        async for part in parts:
+            yield lines.feed(part)
+    finally:
+        if isinstance(parts, AsyncGenerator):
+            await parts.aclose()
 
 
 async def _send_all(chunks: AsyncIterator[bytes], send: SendBytes) -> None:

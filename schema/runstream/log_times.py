@@ -1,0 +1,73 @@
+"""Times of a step's log: a part of a log with the times of its bytes, and lines with their time in front."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+MAX_TIME = 253_402_300_800_000
+"""Milliseconds from 1970 to the year 10000."""
+
+UNKNOWN = b"- "
+"""Before a line whose time is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedBytes:
+    """A part of a log."""
+
+    offset: int
+    """Of its first byte in the log."""
+    data: bytes
+    times: Sequence[tuple[int, int]] = ()
+    """Offsets in the log, ascending, each with the time of the bytes from there on, in milliseconds since 1970.
+
+    The time of bytes before the first one is unknown.
+    """
+
+    def after(self, offset: int) -> TimedBytes:
+        """Return the bytes from an offset in the log on."""
+        return self if offset <= self.offset else TimedBytes(offset, self.data[offset - self.offset :], self.times)
+
+    def spans(self) -> Iterator[tuple[bytes, int | None]]:
+        """Yield the bytes with their time, None where it is unknown."""
+        begin, end = self.offset, self.offset + len(self.data)
+        number = bisect_right(self.times, begin, key=lambda one: one[0])
+        known = self.times[number - 1][1] if number else None
+        for at, time in self.times[number:]:
+            if at >= end:
+                break
+            if at > begin:
+                yield self.data[begin - self.offset : at - self.offset], known
+            begin, known = max(at, begin), time
+        if begin < end:
+            yield self.data[begin - self.offset :], known
+
+
+def stamp(time: int | None) -> bytes:
+    """Return what stands before a line of this time: RFC 3339 in UTC, with milliseconds."""
+    if time is None:
+        return UNKNOWN
+    moment = datetime.fromtimestamp(time // 1000, UTC).replace(tzinfo=None)
+    return f"{moment.isoformat()}.{time % 1000:03}Z ".encode()
+
+
+class StampedLines:
+    """Puts before each line of a log the time at which its first byte was written."""
+
+    def __init__(self) -> None:
+        self._begins = True
+        """True where the next byte is the first one of a line."""
+
+    def feed(self, part: TimedBytes) -> bytes:
+        """Return the lines of the next part of the log."""
+        return b"".join(self._stamped(data, stamp(time)) for data, time in part.spans())
+
+    def _stamped(self, data: bytes, before: bytes) -> bytes:
+        text = data.replace(b"\n", b"\n" + before)
+        if self._begins:
+            text = before + text
+        self._begins = data.endswith(b"\n")
+        return text[: -len(before)] if self._begins else text
