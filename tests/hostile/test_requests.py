@@ -63,21 +63,32 @@ async def say(port: int, chunks: Iterable[bytes]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("chunks", "status"),
+    ("chunks", "status", "code"),
     [
-        pytest.param([b"GET / HTTP/1.1\r\nX: ", *[MIB] * 100], 431, id="one header of 100 MiB"),
-        pytest.param([b"GET / HTTP/1.1\r\n", *[b"a: b\r\n" * 10_000] * 200], 431, id="two million header lines"),
-        pytest.param([b"GET /", *[MIB] * 10], 431, id="an endless path"),
-        pytest.param([CHUNKED + b"1;", *[MIB] * 10], 431, id="extension"),
-        pytest.param([CHUNKED + b"0\r\nX: ", *[MIB] * 10], 431, id="trailer"),
-        pytest.param([b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"], 400, id="TLS"),
-        pytest.param([b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 500], 400, id="requests without reading answers"),
+        pytest.param([b"GET / HTTP/1.1\r\nX: ", *[MIB] * 100], 431, "headersTooLarge", id="one header of 100 MiB"),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\n", *[b"a: b\r\n" * 10_000] * 200],
+            431,
+            "headersTooLarge",
+            id="two million header lines",
+        ),
+        pytest.param([b"GET /", *[MIB] * 10], 431, "headersTooLarge", id="an endless path"),
+        pytest.param([CHUNKED + b"1;", *[MIB] * 10], 431, "headersTooLarge", id="extension"),
+        pytest.param([CHUNKED + b"0\r\nX: ", *[MIB] * 10], 431, "headersTooLarge", id="trailer"),
+        pytest.param([b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"], 400, "malformedRequest", id="TLS"),
+        pytest.param(
+            [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 500],
+            400,
+            "tooManyRequests",
+            id="requests without reading answers",
+        ),
     ],
 )
-async def test_what_is_no_request_within_bounds_is_refused_at_once(chunks: list[bytes], status: int) -> None:
+async def test_what_is_no_request_within_bounds_is_refused_at_once(chunks: list[bytes], status: int, code: str) -> None:
     async with server() as http:
         answer = await say(http.port, chunks)
         assert b"HTTP/1.1 %d " % status in answer[:20]
+        assert f'"code":"{code}"'.encode() in answer.replace(b": ", b":")
         assert b'"hint"' in answer
         assert await say(http.port, [GET]) != b""
 
@@ -89,6 +100,16 @@ async def test_the_last_head_that_fits_is_taken() -> None:
         fits = b"a" * ((64 << 10) - len(head) - len(rest) - 1)
         assert b" 200 OK" in await say(http.port, [head, fits, rest])
         assert b" 431 " in await say(http.port, [head, fits + b"aa", rest])
+
+
+async def test_the_last_header_line_that_fits_is_taken() -> None:
+    async with server() as http:
+        for method in ("GET", "POST"):  # by default, and where a body follows
+            head = f"{method} / HTTP/1.1\r\nConnection: close\r\nContent-Length: 0\r\n".encode()
+            assert b" 200 OK" in await say(http.port, [head, b"a: b\r\n" * 254, b"\r\n"])
+            refused = await say(http.port, [head, b"a: b\r\n" * 255, b"\r\n"])
+            assert b" 431 " in refused
+            assert b"the request's headers have more than 256 lines" in refused
 
 
 async def test_a_head_that_does_not_end_and_a_body_that_does_not_come_end_at_a_deadline() -> None:

@@ -16,21 +16,26 @@ DIGITS = "9" * 5000
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "code"),
     [
-        {"group": "/project/web/branch/" + "x" * MAX_GROUP_BYTES},
-        {"run_config_tasks": {f"t{n}": task(f"t{n}") for n in range(MAX_TASKS + 1)}},
+        ({"group": "/project/web/branch/" + "x" * MAX_GROUP_BYTES}, "invalidRunGroup"),
+        ({"run_config_tasks": {f"t{n}": task(f"t{n}") for n in range(MAX_TASKS + 1)}}, "invalidRunConfigTasks"),
     ],
 )
-async def test_what_no_configuration_may_have_no_request_has(changes: dict[str, Any]) -> None:
+async def test_what_no_configuration_may_have_no_request_has(changes: dict[str, Any], code: str) -> None:
     async with World.make().http() as http:
-        assert (await http.post("/runs", json=run_body(**changes))).status_code == 400
+        answer = await http.post("/runs", json=run_body(**changes))
+        assert (answer.status_code, answer.json()[0]["code"]) == (400, code)
 
 
 async def test_a_branch_that_fits_into_no_group_is_refused() -> None:
     async with World.make().http() as http:
-        body = {"config": {"name": "config.yml", "content": "runs: []"}, "branch": "b" * 3000}
-        assert (await http.post("/createruns", json=body)).status_code == 400
+        body = {"config": {"name": "config.yml", "content": "runs: [{name: r, tasks: []}]"}}
+        assert (await http.post("/createruns", json=body)).status_code == 201
+        for field in ("branch", "tag", "ref"):
+            name = ("refs/x/" if field == "ref" else "") + "b" * 3000
+            answer = await http.post("/createruns", json={**body, field: name})
+            assert (answer.status_code, answer.json()[0]["code"]) == (400, "invalidRef"), field
 
 
 async def test_a_key_given_twice_is_refused() -> None:
@@ -46,13 +51,15 @@ async def test_a_key_given_twice_is_refused() -> None:
         f"/events?from={DIGITS}:{DIGITS}",
         f"/events?from=1:{DIGITS}",
         f"/runs/events?afterSequence=1/0/{DIGITS}",
-        f"/runs/0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11?at={DIGITS}:1",
+        f"/runs/RUN?at={DIGITS}:1",
         f"/runs?at_least=1/0/{DIGITS}",
     ],
 )
 async def test_a_number_without_end_is_a_bad_request(path: str) -> None:
     async with World.make().http() as http:
-        assert (await http.get(path)).status_code in (400, 404)
+        run = (await http.post("/runs", json=run_body())).json()["run"]["id"]
+        answer = await http.get(path.replace("RUN", run))
+        assert (answer.status_code, answer.json()[0]["code"]) == (400, "invalidParameter")
 
 
 async def test_a_method_that_a_route_does_not_take_is_told_which_it_takes() -> None:
