@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from runstream.client.client import default_data_dir
+from runstream.client import ClientError
+from runstream.client.client import default_data_dir, local_service
 from runstream.errors import BadRequestError, ConflictError, InternalError
 from runstream.service.data_dir import DataDir, holder
 from tests.service.running import RUNSTREAM
@@ -58,6 +59,56 @@ def test_a_folder_that_cannot_be_written(open_path: Path) -> None:
             assert caught.value.message == f"cannot use the data directory {folder}: Permission denied"
     finally:
         os.seteuid(ours)
+
+
+@pytest.mark.parametrize("folder_mode", [0o755, 0o700])
+def test_the_data_directory_of_another_user_is_reported_as_such(open_path: Path, folder_mode: int) -> None:
+    ours, folder = os.geteuid(), open_path
+    if ours == 0:
+        for name in ("service.json", "lock"):
+            (folder / name).write_text("{}")
+            (folder / name).chmod(0o600)
+        (folder / "runstream.json").write_text('{"format": 1}')
+        folder.chmod(folder_mode)
+    else:
+        folder = Path("/root")
+    try:
+        if ours == 0:
+            os.seteuid(65534)
+        with pytest.raises(ClientError) as refused:
+            local_service(folder)
+        with pytest.raises(InternalError) as unknown:
+            holder(folder)
+        with pytest.raises(InternalError) as held, DataDir.hold(folder):
+            pass
+    finally:
+        os.seteuid(ours)
+    assert (refused.value.code, refused.value.kind) == ("dataDirOfAnotherUser", "forbidden")
+    assert refused.value.message == f"the data directory {folder} belongs to user root: permission denied"
+    for hint in (refused.value.hint, unknown.value.hint, held.value.hint):
+        assert "as user root" in hint
+    for hint in (refused.value.hint, unknown.value.hint):
+        assert "RUNSTREAM_URL and RUNSTREAM_TOKEN" in hint
+    assert unknown.value.message == f"cannot use the data directory {folder}: Permission denied"
+
+
+@pytest.mark.parametrize("command", ["run list", "status", "stop", "doctor", "serve --detach", "parked list"])
+def test_commands_on_the_data_directory_of_another_user(open_path: Path, command: str) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("needs root, to make a folder of another user and to read it without root's privileges")
+    for name in ("service.json", "lock"):
+        (open_path / name).write_text("{}")
+        (open_path / name).chmod(0o600)
+        os.chown(open_path / name, 65534, 65534)
+    os.chown(open_path, 65534, 65534)
+    dropped = "-dac_override,-dac_read_search"
+    words = ["setpriv", "--bounding-set", dropped, "--inh-caps", dropped, RUNSTREAM, "--data-dir", open_path]
+    done = subprocess.run([*words, *command.split()], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    error, hint = done.stderr.splitlines()
+    assert f"the data directory {open_path}" in error
+    assert "permission denied" in error.lower()
+    assert "as user nobody" in hint
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"made_by": "1"}', "\0"])

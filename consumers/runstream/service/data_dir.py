@@ -147,12 +147,14 @@ def make_folder(path: Path) -> None:
 def holder(path: Path) -> int | None:
     """Return the pid of the process that holds the folder; None when it is free.
 
-    For a moment after a process has taken the lock this is 0, or the pid of an earlier holder.
+    For a moment after a process has taken the lock this is 0, or the pid of an earlier holder. Raises InternalError
+    where another user's lock cannot be read.
     """
-    try:
-        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    with _writing(path):
+        try:
+            lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -231,5 +233,17 @@ def _writing(path: Path) -> Iterator[None]:
             details={"data_dir": str(path)},
             hint="free some space, or give a folder on another disk with --data-dir"
             if full
-            else "make it writable for this user, or give another folder with --data-dir",
+            else _access_hint(path, error),
         ) from error
+
+
+def _access_hint(path: Path, error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        from runstream.client.client import other_owner  # only here: it loads the HTTP client
+
+        if owner := other_owner(path):
+            return (
+                f"it belongs to user {owner}: run this as user {owner}, or give another folder with --data-dir; "
+                "clients of a running service can use RUNSTREAM_URL and RUNSTREAM_TOKEN"
+            )
+    return "make it writable for this user, or give another folder with --data-dir"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,8 +138,33 @@ def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "runstream"
 
 
+def other_owner(path: Path) -> str:
+    """Return the user that a path belongs to, or the nearest folder above it that can be seen.
+
+    Empty for this user, and for a path that does not exist.
+    """
+    for place in (path, *path.absolute().parents):
+        try:
+            owner = place.stat().st_uid
+        except PermissionError:
+            continue
+        except OSError:
+            return ""
+        if owner == os.geteuid():
+            return ""
+        try:
+            return pwd.getpwuid(owner).pw_name
+        except KeyError:
+            return str(owner)
+    return ""
+
+
 def local_service(data_dir: Path) -> LocalService:
-    """Return the service of a data directory. Raises ClientError: not-exist without one, bad-request for a bad file."""
+    """Return the service of a data directory.
+
+    Raises ClientError: not-exist without one, bad-request for a bad
+    file, forbidden for that of another user.
+    """
     path = data_dir / "service.json"
     try:
         found = json.loads(path.read_bytes())
@@ -151,6 +177,22 @@ def local_service(data_dir: Path) -> LocalService:
             details={"data_dir": str(data_dir)},
             hint="start one with `runstream serve`; name another data directory with --data-dir or "
             "RUNSTREAM_DATA_DIR, a service elsewhere with --url or RUNSTREAM_URL",
+        ) from error
+    except PermissionError as error:
+        if not (owner := other_owner(data_dir)):
+            raise ClientError(
+                f"{path} cannot be read: permission denied",
+                kind="forbidden",
+                code="dataDirNotReadable",
+                hint=f"give yourself access: chmod -R u+rwX {data_dir}",
+            ) from error
+        raise ClientError(
+            f"the data directory {data_dir} belongs to user {owner}: permission denied",
+            kind="forbidden",
+            code="dataDirOfAnotherUser",
+            details={"data_dir": str(data_dir), "owner": owner},
+            hint=f"run the command as user {owner}, or set RUNSTREAM_URL and RUNSTREAM_TOKEN "
+            f"(`runstream env` prints them for user {owner})",
         ) from error
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ClientError(
