@@ -102,7 +102,7 @@ def test_commands_on_the_data_directory_of_another_user(open_path: Path, command
         os.chown(open_path / name, 65534, 65534)
     os.chown(open_path, 65534, 65534)
     dropped = "-dac_override,-dac_read_search"
-    words = ["setpriv", "--bounding-set", dropped, "--inh-caps", dropped, RUNSTREAM, "--data-dir", open_path]
+    words = ["setpriv", "--bounding-set", dropped, "--inh-caps", dropped, str(RUNSTREAM), "--data-dir", str(open_path)]
     done = subprocess.run([*words, *command.split()], capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stdout) == (1, "")
     error, hint = done.stderr.splitlines()
@@ -146,3 +146,43 @@ def test_a_data_directory_that_cannot_be_made(tmp_path: Path, where: str, why: s
         f"error: cannot use the data directory {path}: {why}",
         "hint: make it writable for this user, or give another folder with --data-dir",
     ]
+
+
+def test_a_start_that_fails_leaves_nothing_in_a_new_folder(tmp_path: Path) -> None:
+    ours = tmp_path / "data"
+    ours.mkdir()
+    for path, stays in ((tmp_path / "new", False), (ours, True)):
+        with pytest.raises(RuntimeError):
+            _fail_to_start(path, served=False)
+        assert path.exists() == stays
+        assert not stays or not [*path.iterdir()]
+
+
+def test_a_start_that_fails_keeps_what_was_there_and_what_has_served(tmp_path: Path) -> None:
+    for served in (True, False):
+        with pytest.raises(RuntimeError):
+            _fail_to_start(tmp_path / "data", served=served)
+        assert (tmp_path / "data" / "token").read_text()
+        assert (tmp_path / "data" / "postgres" / "deep").exists()
+
+
+def _fail_to_start(path: Path, *, served: bool) -> None:
+    with DataDir.starting(path) as data_dir:
+        data_dir.token()
+        (path / "postgres" / "deep").mkdir(parents=True, exist_ok=True)
+        if served:
+            data_dir.keep()
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("options", [[], ["--detach"]])
+def test_serve_without_its_servers_leaves_nothing_behind(open_path: Path, options: list[str]) -> None:
+    path = open_path / "data"
+    away = ["--nats-url", "nats://127.0.0.1:1", "--wait-for-dependencies", "1ms"]
+    away += [] if options else ["--database-url", "postgresql://127.0.0.1:1/none"]
+    words = [str(RUNSTREAM), "--data-dir", str(path), "serve", *away, "--port", "0", *options]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert "serve.log" not in done.stderr
+    assert not path.exists()

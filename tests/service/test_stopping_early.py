@@ -15,7 +15,7 @@ import pytest
 
 from runstream.errors import InternalError
 from runstream.service import serve_commands
-from runstream.service.data_dir import LOCK_VARIABLE, DataDir, holder, write_holder
+from runstream.service.data_dir import LOCK_VARIABLE, MARKER, DataDir, holder, write_holder
 from runstream.service.edge import sentence
 from runstream.service.serve_commands import not_started, start_detached, stop_detached
 
@@ -121,6 +121,7 @@ def test_a_start_that_fails_gives_one_error(
 ) -> None:
     log = tmp_path / "serve.log"
     log.write_text(written)
+    (tmp_path / MARKER).touch()
     with subprocess.Popen(["sh", "-c", "exit 3"], text=True) as process:
         error = not_started(process, log)
     assert error.message == f"the service has not started: {message}"

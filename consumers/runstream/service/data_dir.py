@@ -17,7 +17,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from runstream.atomic_files import replace_file
@@ -27,6 +27,7 @@ from runstream.release import version
 from runstream.settings import Settings
 
 FORMAT = 1
+MARKER = "runstream.json"
 RECORDS = "serve.log"
 """The log of a service in the background; the log of the one before it ends in .1."""
 _BEFORE_MARKED = frozenset({"lock", RECORDS, f"{RECORDS}.1"})
@@ -40,8 +41,26 @@ LOCK_VARIABLE = "RUNSTREAM_DATA_DIR_LOCK"
 class DataDir:
     """A data directory that this process holds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, new: bool = False) -> None:
         self.path = path
+        self.new = new
+        """Whether this process marked the folder, and nothing in it has served yet."""
+
+    @classmethod
+    @contextmanager
+    def starting(cls, path: Path, needed: int = NEEDED_BYTES) -> Iterator[DataDir]:
+        """Hold the folder for a service that starts. A new folder is left as it was unless `keep` is called."""
+        in_background = LOCK_VARIABLE in os.environ  # then `serve --detach` still reads its log
+        with nullcontext() if in_background else without_trace(path), cls.hold(path, needed) as data_dir:
+            try:
+                yield data_dir
+            finally:
+                if data_dir.new:
+                    _clear(data_dir.path)
+
+    def keep(self) -> None:
+        """Keep the folder from now on: its service is about to accept work."""
+        self.new = False
 
     @classmethod
     @contextmanager
@@ -55,8 +74,8 @@ class DataDir:
         with locked(path):
             with _writing(path):
                 _check_space(path, needed)
-                _mark(path)
-            yield cls(path)
+                new = _mark(path)
+            yield cls(path, new=new)
 
     def token(self) -> str:
         """Return the token of the local API; make it the first time."""
@@ -119,6 +138,49 @@ def locked(path: Path) -> Iterator[int]:
         os.close(lock)
 
 
+def _clear(path: Path) -> None:
+    """Remove what a start made in a new folder, the marker last; `without_trace` removes the lock and the logs."""
+    entries = {entry.name: entry for entry in path.iterdir() if entry.name not in _BEFORE_MARKED}
+    marker = entries.pop(MARKER, None)
+    for entry in entries.values():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)  # the error of the start is more important
+        else:
+            entry.unlink(missing_ok=True)
+    if marker is not None:
+        marker.unlink(missing_ok=True)
+
+
+@contextmanager
+def without_trace(path: Path) -> Iterator[None]:
+    """Remove the lock and the logs at the end if the folder is no data directory by then, and the folder if it is new.
+
+    A folder that a process holds, or that has other files, is left alone.
+    """
+    path = path.expanduser().resolve()
+    with _writing(path):
+        made = not path.exists()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # there is no folder, or another process starts in it
+            _remove_traces(path)
+            if made:
+                path.rmdir()
+
+
+def _remove_traces(path: Path) -> None:
+    lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        names = {entry.name for entry in path.iterdir()}
+        if names <= _BEFORE_MARKED:
+            for name in names:
+                (path / name).unlink()
+    finally:
+        os.close(lock)
+
+
 def write_holder(lock: int, pid: int) -> None:
     """Write the holder's pid into the lock file."""
     os.ftruncate(lock, 0)
@@ -168,6 +230,8 @@ def holder(path: Path) -> int | None:
 def _lock(lock: int, path: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(lock).st_nlink:
+            raise BlockingIOError  # the process that held it has removed it after a start that failed
     except BlockingIOError as error:
         pid = os.pread(lock, 32, 0).decode() or "unknown"
         raise ConflictError(
@@ -179,7 +243,7 @@ def _lock(lock: int, path: Path) -> None:
 
 
 def _check_format(path: Path) -> None:
-    marker = path / "runstream.json"
+    marker = path / MARKER
     if not marker.exists():
         if any(entry.name not in _BEFORE_MARKED for entry in path.iterdir()):
             raise BadRequestError(
@@ -206,10 +270,13 @@ def _check_format(path: Path) -> None:
         )
 
 
-def _mark(path: Path) -> None:
-    marker = path / "runstream.json"
-    if not marker.exists():
-        replace_file(marker, json.dumps({"format": FORMAT, "made_by": version()}).encode())
+def _mark(path: Path) -> bool:
+    """Mark the folder as a data directory; return whether it was not one before."""
+    marker = path / MARKER
+    if marker.exists():
+        return False
+    replace_file(marker, json.dumps({"format": FORMAT, "made_by": version()}).encode())
+    return True
 
 
 def _check_space(path: Path, needed: int) -> None:

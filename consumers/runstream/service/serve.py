@@ -251,6 +251,7 @@ class _Process:
                 await _remove_killed(platform)
             parts = await build(platform, self.data_dir)
             await waiting.end()
+            self.data_dir.keep()
             async with running(parts.components, self.request, platform.checks()):
                 with self._announced(parts):
                     if not self.said:

@@ -24,7 +24,17 @@ from runstream.cli.connection import with_program
 from runstream.errors import InternalError
 from runstream.garbage import collect_seldom
 from runstream.service.configuration import ServeOptions, settings_of
-from runstream.service.data_dir import LOCK_VARIABLE, RECORDS, DataDir, holder, locked, needed_bytes, write_holder
+from runstream.service.data_dir import (
+    LOCK_VARIABLE,
+    MARKER,
+    RECORDS,
+    DataDir,
+    holder,
+    locked,
+    needed_bytes,
+    without_trace,
+    write_holder,
+)
 from runstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +59,7 @@ def start_detached(data_dir: Path, arguments: Iterable[str]) -> int:
         sys.stdout.write(f"a service is already running in {data_dir} (process {pid})\n")
         return 0
     records = data_dir / RECORDS
-    with _started(data_dir, records, arguments) as process:
+    with without_trace(data_dir), _started(data_dir, records, arguments) as process:
         lines = _ready_lines(process)
         if not lines:
             raise not_started(process, records)
@@ -108,10 +118,12 @@ def not_started(process: subprocess.Popen[str], records: Path) -> InternalError:
     else:
         sys.stderr.write("\n".join([*told, ""]))
         reason, hints = f"it ended with exit code {code}", []
+    if (records.parent / MARKER).exists():  # else the log is removed with the new folder
+        hints.append(f"its log is {records}")
     return InternalError(
         f"the service has not started: {reason}",
         code="serviceNotStarted",
-        hint="; ".join([*hints, f"its log is {records}"]),
+        hint="; ".join(hints),
     )
 
 
@@ -194,7 +206,7 @@ def serve_command(*, detach: Flag = False, options: ServeOptions | None = None) 
         after = sys.argv[sys.argv.index("serve") + 1 :]
         return start_detached(settings.data_dir, [argument for argument in after if argument != "--detach"])
     in_background = LOCK_VARIABLE in os.environ
-    with DataDir.hold(settings.data_dir, needed_bytes(settings)) as data_dir:
+    with DataDir.starting(settings.data_dir, needed_bytes(settings)) as data_dir:
         # Importing takes a second; `runstream stop` finds the process by its lock meanwhile.
         from runstream.service.serve import serve
 
