@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
+import math
 import shutil
 import subprocess
 import threading
@@ -127,6 +129,32 @@ def test_wrapped_base64_and_hex_are_masked(wrap: int) -> None:
         lines = [encoded[at : at + wrap] for at in range(0, len(encoded), wrap)]
         shown = Masking.of([key if len(encoded) > 600 else key[:300]]).masked("\n".join(lines))
         assert all(len(line.replace("***", "")) <= 3 for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("width", [64, 76])
+def test_a_secret_in_wrapped_base64_is_masked_to_the_ends_of_its_lines(width: int, end: str) -> None:
+    token = "ghp_" + hashlib.sha256(b"token").hexdigest()[:35]
+    masking = Masking.of([token])
+    for begin in range(2 * width):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            letters = encode(b"." * begin + token.encode() + b"..").decode()
+            shown = masking.masked(end.join(letters[at : at + width] for at in range(0, len(letters), width)))
+            left, _, rest = shown.replace(end, "").partition("***")
+            between, _, right = f"***{rest}".rpartition("***")
+            assert len(left) - math.ceil(begin * 4 / 3) <= 1, shown  # a single letter at the end of a line may stay
+            assert between.replace("***", "") == "", shown
+            assert len(letters) - len(right) >= (begin + len(token)) * 4 // 3, shown
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_secret_in_wrapped_hex_is_masked_to_the_ends_of_its_lines(end: str) -> None:
+    token = "ghp_" + hashlib.sha256(b"token").hexdigest()[:35]
+    masking = Masking.of([token])
+    for begin in range(60):
+        letters = ("." * begin + token + "..").encode().hex()
+        shown = masking.masked(end.join(letters[at : at + 60] for at in range(0, len(letters), 60)))  # as xxd -p
+        assert shown.replace(end, "").replace("***", "") == ("." * begin + "..").encode().hex()
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

@@ -183,6 +183,7 @@ _FINE_BYTES = 512
 """Maximum length of a secret whose encodings are found with any wrapping; longer ones only with that of common
 tools."""
 _WINDOW = 16
+_BEFORE_END = 2
 _WORD_LETTERS = 8
 """Secrets of fewer letters than this, and nothing else, are masked only as whole words."""
 _NEIGHBOUR = 32
@@ -354,7 +355,8 @@ def _base64(data: bytes, *, fine: bool) -> Iterator[bytes]:
         with_end = base64.b64encode(bytes(shift) + data + b"\n")[begin:]
         for text in (inner, whole, with_end):
             widths = _WRAPS if shift == 0 else _WRAPS[:1]
-            for piece in _windows(text, 4, widths, fine=fine):
+            pieces = [*_windows(text, 4, widths, fine=fine), *(_around_ends(text, 4, -begin % 4) if fine else ())]
+            for piece in pieces:
                 yield piece
                 yield piece.translate(_URL_SAFE)
 
@@ -378,7 +380,8 @@ def _hex(data: bytes, *, fine: bool) -> Iterator[bytes]:
         spelled += [(data.hex(" "), 3), (data.hex(":"), 3)]
         spelled += [(data[at:].hex(" ", -2), 5) for at in range(2)]  # as xxd groups it
     for text, unit in spelled:
-        for piece in _windows(text.encode(), unit, (60, 64), fine=fine):
+        around = _around_ends(text.encode(), unit, 0) if fine and unit == 2 else ()
+        for piece in (*_windows(text.encode(), unit, (60, 64), fine=fine), *around):
             yield piece
             yield piece.upper()
 
@@ -399,3 +402,17 @@ def _windows(text: bytes, unit: int, widths: Iterable[int], *, fine: bool) -> It
     yield text[-size:]
     for shorter in (size // 2, size * 3 // 4):  # at the ends of lines
         yield from (text[: shorter - shorter % unit], text[-(shorter - shorter % unit) :])
+
+
+def _around_ends(text: bytes, unit: int, first: int) -> Iterator[bytes]:
+    """Return what is around the end of a line at `first` and at any multiple of `unit` after it.
+
+    Windows have no line ends, so fragments at the end and the start of a line are in none of them. A single letter
+    before a line end does not count: it would hold back the end of every line that ends with it.
+    """
+    for at in range(first, len(text), unit):
+        if at:
+            yield text[at : at + _WINDOW]
+        if at >= _BEFORE_END:
+            for end in (b"\n", b"\r\n"):
+                yield text[max(at - _WINDOW, 0) : at] + end + text[at : at + _WINDOW]
