@@ -47,7 +47,7 @@ _RETRY_SECONDS = 0.25
 _RELEASE_SECONDS = 2.0
 _FORGET_SECONDS = 2.0
 _MARKER_SECONDS = 60
-"""How long the end of a lease stays readable for a watcher that was disconnected."""
+"""Time for which the end of a lease stays readable to a watcher that was disconnected, in seconds."""
 _WATCH_BATCH = 500
 _WATCH_RETRY_SECONDS = 0.5
 _HOLDER = "Runstream-Holder"
@@ -77,7 +77,7 @@ class LeaseBucket:
 
     @property
     def reconnects(self) -> int:
-        """Number of reconnects to the server: after one, the expiry of a lease is not to be trusted at once."""
+        """Number of reconnects to the server; after one, the expiry of a lease cannot be trusted at once."""
         return int(self._nc.stats["reconnects"])
 
     def lease(self, key: str, value: Callable[[], bytes]) -> Lease:
@@ -263,7 +263,7 @@ class LeaseChange:
     sequence: int = field(default=0, compare=False)
     """The sequence of the write in the bucket; 0 for an end that happened while the watch was disconnected."""
     nanoseconds: int = field(default=0, compare=False)
-    """When the server stored it, since 1970 by the server's clock; 0 as above."""
+    """Time of storing, since 1970 by the server's clock; 0 as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +291,7 @@ class LeaseWatch:
 
     @property
     def stored(self) -> dict[str, int]:
-        """When each held key was last written: nanoseconds since 1970 by the server's clock."""
+        """Time at which each held key was last written: nanoseconds since 1970 by the server's clock."""
         return {key: held.nanoseconds for key, held in self._held.items()}
 
     def __aiter__(self) -> LeaseWatch:
@@ -303,7 +303,7 @@ class LeaseWatch:
         return self._changes.popleft()
 
     async def open(self) -> None:
-        """Read what is held now; each difference from what was known is a change. Raises UnavailableError."""
+        """Read the held leases; each difference from the known ones is a change. Raises UnavailableError."""
         config = {"deliver_policy": "last_per_subject", "filter_subject": f"$KV.{self._bucket}.{self._keys}"}
         consumer = PullConsumer(self._nc, f"KV_{self._bucket}", config)
         try:
@@ -397,7 +397,7 @@ class ExecutorSightings:
 
 
 def sighting(offer: Offer, nanoseconds: int, now: datetime) -> Sighting:
-    """Return what a lease says at `now`, written at `nanoseconds` since 1970; both by the server's clock."""
+    """Describe the holder of a lease at `now`, written at `nanoseconds` since 1970; both by the server's clock."""
     seen = datetime.fromtimestamp(nanoseconds / 1e9, UTC)
     skew = offer.at - nanoseconds / 1e9 if offer.at else 0.0
     return Sighting(offer, seen, max((now - seen).total_seconds(), 0.0), skew)

@@ -19,7 +19,7 @@ class Component(ABC):
 
     name: str = "component"
     stop_seconds: float = 8.0
-    """How long an orderly stop may take before `run` is cancelled."""
+    """Maximum duration of an orderly stop, in seconds, before `run` is cancelled."""
 
     def __init__(self) -> None:
         self.started = asyncio.Event()
@@ -59,7 +59,7 @@ class Component(ABC):
             self._task.result()
 
     async def wait(self) -> None:
-        """Wait for the end of `run`. Raises what it raised."""
+        """Wait for the end of `run`. Raises the error that ended it."""
         if self._task is not None:
             await asyncio.shield(self._task)
 
@@ -75,7 +75,7 @@ class Component(ABC):
 
 
 async def wait_for_first(*waits: Coroutine[Any, Any, T]) -> T:
-    """Wait until one of these coroutines returns, cancel the others, and return or raise what it did."""
+    """Wait until one of these coroutines ends, cancel the others, and return its result or raise its error."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -86,9 +86,9 @@ async def wait_for_first(*waits: Coroutine[Any, Any, T]) -> T:
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait until the event is set, for at most `seconds` (None: without limit); return whether it is.
+    """Wait until the event is set, for at most `seconds` (None: without limit); return False if it is not set by then.
 
-    Not `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that coincides with the event.
+    Unlike `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that coincides with the event.
     """
     try:
         async with asyncio.timeout(seconds):

@@ -23,7 +23,7 @@ class Backoff:
     attempts: int | None = None
     """The number of attempts in all; None for no limit."""
     jitter: bool = False
-    """Whether a random part of each delay, up to half, is left out: it spreads callers that collided."""
+    """True to shorten each delay by a random part, up to half, which spreads callers that collided."""
 
     def delays(self) -> Iterator[float]:
         """Yield the delay after each attempt but the last, in seconds."""

@@ -95,7 +95,7 @@ class BadRequestError(RunstreamError):
 
 
 class UnauthorizedError(RunstreamError):
-    """Who is asking is not known."""
+    """The request does not identify its sender."""
 
     kind = Kind.UNAUTHORIZED
 

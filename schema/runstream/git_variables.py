@@ -19,5 +19,5 @@ _SETTING = re.compile(
 
 
 def is_setting(name: str) -> bool:
-    """Whether a git command of ours gets this variable; every one that is not git's is."""
+    """Return whether a git command of ours gets this variable; every one that is not git's is."""
     return not name.startswith("GIT_") or _SETTING.fullmatch(name) is not None

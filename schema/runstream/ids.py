@@ -54,17 +54,18 @@ def executor_task_id(run_id: str, run_task: str, attempt: int = 1) -> str:
 
 
 def attempt_id(run_task: str, attempt: int) -> str:
-    """What names the stored logs and archives of an attempt at a run's task; of the first one, the task's id."""
+    """Return the id under which logs and archives of an attempt at a run's task are stored; of the first one, the
+    task's id."""
     return run_task if attempt == 1 else f"{run_task}-{attempt}"
 
 
 def commit_id(cause: str, aggregate: str, version: int, content: str = "") -> str:
-    """The id of the commit that a cause leads to in an aggregate at a version; of this content, where that may vary."""
+    """Return the id of the commit that a cause leads to in an aggregate, by version; by content too if it may vary."""
     return derived_id("commit", cause, aggregate, str(version), *((content,) if content else ()))
 
 
 def require_uuid(text: str, what: str) -> str:
-    """The text, if it is a canonical UUID. Raises BadRequestError that names `what`."""
+    """Return the text if it is a canonical UUID. Raises BadRequestError that names `what`."""
     if not _UUID.fullmatch(text):
         raise BadRequestError(
             f"{what} {text[:80]!r} is not a valid id",
@@ -76,7 +77,7 @@ def require_uuid(text: str, what: str) -> str:
 
 
 def require_token(text: str, what: str) -> str:
-    """The text, if it can be a token of a subject: 1 to 64 of A-Z a-z 0-9 _ -. Raises BadRequestError."""
+    """Return the text if it can be a token of a subject: 1 to 64 of A-Z a-z 0-9 _ -. Raises BadRequestError."""
     if not _TOKEN.fullmatch(text):
         raise BadRequestError(
             f"{what} {text[:80]!r} is not a valid name",

@@ -25,28 +25,28 @@ _WORDS = frozenset({"title", "description"})
 
 
 def schemas(types: Iterable[type[Event]] = tuple(EVENT_TYPES.values())) -> dict[str, dict[str, object]]:
-    """The schema of each event type by `<type>.<version>`."""
+    """Return the schema of each event type by `<type>.<version>`."""
     return {f"{event.__name__}.{event.SCHEMA_VERSION}": _schema(event) for event in types}
 
 
 def fingerprint(schema: Mapping[str, object]) -> str:
-    """A hash of what a schema accepts; words for people do not count."""
+    """Return a hash of the values that a schema accepts; descriptions do not count."""
     return hashlib.sha256(orjson.dumps(_without_words(schema), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def broken(released: Mapping[str, str], current: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """Which released versions are not what they were. A version that is no longer current needs its upcaster."""
+    """Return the released versions that have changed. A version that is no longer current needs an upcaster."""
     return [name for name, hashed in released.items() if name in current and fingerprint(current[name]) != hashed]
 
 
 def superseded(released: Mapping[str, str], current: Mapping[str, Mapping[str, object]]) -> set[tuple[str, int]]:
-    """The released types and versions that today's events no longer are: each needs an upcaster."""
+    """Return the released types and versions that are no longer current: each needs an upcaster."""
     gone = (name.rpartition(".") for name in released if name not in current)
     return {(kind, int(version)) for kind, _, version in gone}
 
 
 def text(schema: Mapping[str, object]) -> bytes:
-    """The schema as its file holds it."""
+    """Return the content of the schema's file."""
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 

@@ -1,4 +1,4 @@
-"""How large the things are that users name, wherever they come from: files, requests, events."""
+"""Maximum sizes of users' input, wherever it comes from: files, requests, events."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from runstream.names import name_problem
 from runstream.subjects import group_root
 
 MAX_TASKS = 2_000
-"""Of a run."""
+"""Maximum number of tasks of a run."""
 MAX_NAME_BYTES = 100
-"""Of the name of a run, a task, a step."""
+"""Maximum length of the name of a run, a task or a step."""
 MAX_GROUP_BYTES = 1_000
-"""Of a run's group, and so of the branch or tag in it: an entry of an index in Postgres has at most 2,704."""
+"""Maximum length of a run's group, and so of the branch or tag in it: an index entry in Postgres has at most 2,704."""
 
 MAX_WORD_BYTES = 4_096
-"""Of what stands on one line: a path, an image, a user, a shell, a pattern, the name of a variable."""
+"""Maximum length of text on one line: a path, an image, a user, a shell, a pattern, the name of a variable."""
 MAX_TEXT_BYTES = 131_072
-"""Of a value or a message; the environment of a process takes no longer one."""
+"""Maximum length of a value or a message; the environment of a process takes no longer one."""
 MAX_COMMAND_BYTES = 524_288
-"""Of the command of a step."""
+"""Maximum length of the command of a step."""
 MAX_FILE_BYTES = 1 << 20
-"""Of a configuration file, and of each file that it imports."""
+"""Maximum size of a configuration file, and of each file that it imports."""
 
 
 def require_group(group: str) -> str:

@@ -25,14 +25,15 @@ def numbered_name(group: str, counter: int, run_id: str) -> str:
 
 
 def valid_name(name: str) -> bool:
-    """Whether something may be called so; what looks like an id is none, since references may be either."""
+    """Return whether something may have this name. Text that looks like an id is not a name: references may be
+    either."""
     return len(name) <= MAX_CHARACTERS and _NAME.fullmatch(name) is not None and not _UUID.fullmatch(name)
 
 
 _UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What moves the cursor, breaks the line or turns the order of letters: C0, DEL, C1, separators, bidi controls."""
+"""Characters that move the cursor, break the line or reverse text: C0, DEL, C1, separators, bidi controls."""
 _FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters of which nothing is seen."""
+"""Letters that are invisible."""
 SHOWN_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]*$"
 """The characters of a name that can be shown, for JSON Schema."""
 

@@ -18,7 +18,7 @@ class RepositoryURL(NamedTuple):
 
     @property
     def is_secret(self) -> bool:
-        """Whether the URL had a secret."""
+        """True if the URL had a secret."""
         return bool(self.token or self.password)
 
 

@@ -144,7 +144,7 @@ class StepLogKey:
     """The log of a step of a run's task."""
 
     partition: int
-    """Of the run, in the log."""
+    """The run's partition in the log."""
     run_id: str
     task: str
     """The task's name."""

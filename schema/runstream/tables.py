@@ -85,7 +85,7 @@ _TYPES: dict[object, TypeEngine[Any]] = {str: Text(), int: Integer(), bool: Bool
 
 
 def _columns(row: type[Row]) -> list[Column[Any]]:
-    """The columns of a table, in the order of its row type; those that can be None are nullable."""
+    """Return the columns of a table, in the order of its row type; those that can be None are nullable."""
     columns = []
     for name, kind in get_type_hints(row, include_extras=True).items():
         plain, *others = get_args(kind) or (kind,)

@@ -37,7 +37,7 @@ async def never(_: int) -> None:
 
 
 class DataManager(Component):
-    """Archives the log in the served epoch."""
+    """The component that archives the log of the served epoch."""
 
     name = "datamanager"
 

@@ -34,7 +34,7 @@ class Fence(Protocol):
 
 
 class PostgresFence:
-    """Generations in a row of the database."""
+    """A source of generations in a row of the database."""
 
     def __init__(self, database: Database, service: str, epoch: int) -> None:
         self._database = database

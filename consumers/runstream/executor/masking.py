@@ -51,7 +51,7 @@ class Masking:
         return cls(found, sorted(found), beginnings, BytesAhoCorasick(needles))
 
     def __bool__(self) -> bool:
-        """Whether there is anything to mask."""
+        """Return whether there is anything to mask."""
         return bool(self._spellings)
 
     def masked(self, text: str) -> str:
@@ -126,7 +126,7 @@ class Masking:
 
 
 class Masker:
-    """Replaces the secrets in one stream of bytes."""
+    """A filter that replaces the secrets in one stream of bytes."""
 
     def __init__(self, masking: Masking) -> None:
         self._masking = masking
@@ -139,7 +139,7 @@ class Masker:
 
     @property
     def masks(self) -> bool:
-        """Whether there is anything to mask."""
+        """True if there is anything to mask."""
         return bool(self._masking)
 
     def feed(self, chunk: bytes) -> bytes:

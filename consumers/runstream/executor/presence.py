@@ -64,12 +64,12 @@ class Leases(Protocol):
     """The bucket of leases (`runstream.leases.LeaseBucket`)."""
 
     def lease(self, key: str, value: Callable[[], bytes]) -> HeldLease:
-        """A lease on a key."""
+        """Return a lease on the key."""
         ...
 
 
 class Presence:
-    """Registers one executor and holds its lease."""
+    """The registration of one executor, and the holder of its lease."""
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ class Known:
 
 
 class Reporter:
-    """Reports of one task. All methods are called by one event loop."""
+    """The reporter of one task. All methods are called by one event loop."""
 
     def __init__(
         self, log: Log, known: Known, actor: str, clock: Clock, changed: Callable[[ExecutorTask], None]

@@ -158,7 +158,7 @@ class _Content:
         self._rest = b""
 
     async def read(self, size: int) -> bytes:
-        """The next bytes. Raises SnapshotError, and then nothing is stored."""
+        """Return the next bytes. Raises SnapshotError; then nothing is stored."""
         if not self._rest:
             self._rest = await asyncio.to_thread(next, self._chunks, b"")
         piece, self._rest = self._rest[:size], self._rest[size:]

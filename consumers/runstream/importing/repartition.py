@@ -51,8 +51,8 @@ CREATE TABLE sent (hash TEXT, partition INTEGER, PRIMARY KEY (hash, partition)) 
 Routed: TypeAlias = tuple[int, RawMessage]
 """A partition of the new log and its next message, which still has its old position."""
 _InOrder: TypeAlias = tuple[datetime, int, int, RawMessage, Commit | None, bool]
-"""When it was made (never before the one before it), where it was, what it says if that can be read, and whether it was
-parked in the source."""
+"""The commit's time (never before that of the one before it), old position, message, decoded commit if it is
+readable, and whether it was parked in the source."""
 
 
 def routed(snapshot: Snapshot, partitions: int) -> Iterator[Routed]:

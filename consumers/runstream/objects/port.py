@@ -1,4 +1,4 @@
-"""What every object storage promises (rules storage-1 to storage-3), whatever the backend.
+"""The contract of every object storage (rules storage-1 to storage-3), whatever the backend.
 
 An object's path is text with `/` between its elements. An object is visible only once it is complete, and a missing
 object is always the same error. Sizes are bytes, times are UTC.

@@ -30,7 +30,8 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _PLACE_ATTEMPTS = 20
 """Attempts to name an object in a folder that concurrent deletions keep removing."""
 _NOT_LINKABLE = frozenset({errno.EEXIST, errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP})
-"""Why a link alone does not store an object: the name is taken, another file system, or one without links."""
+"""Errors after which a link alone cannot store an object: the name is taken, another file system, or one without
+links."""
 T = TypeVar("T")
 
 

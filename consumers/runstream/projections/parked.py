@@ -38,7 +38,7 @@ from runstream.tables import PROJECTION, parked
 
 LOCK_SECONDS = 60.0
 FRESH_SECONDS = 5.0
-"""How long an export waits for the projection, so that the commits appended last are known as parked."""
+"""Maximum wait of an export for the projection, in seconds, so that the last commits are known as parked."""
 log = structlog.get_logger()
 
 
@@ -51,7 +51,7 @@ class ParkedCommit:
     aggregate: str
     reason: str
     at: datetime
-    """When it was parked, in UTC."""
+    """Time of parking, in UTC."""
 
 
 async def list_parked(
@@ -261,7 +261,7 @@ async def _following(log: Log, message: RawMessage) -> int | None:
 async def parked_at(source: ReadableLog, database: Database, positions: Sequence[int]) -> tuple[ParkedCommit, ...]:
     """Return the first parked commit of each aggregate as of these positions, one for each partition (0: none of it).
 
-    Rows say what is parked now. A commit that was skipped by a decision behind its position was parked as of it, so
+    Rows say what is parked now. A commit that a decision behind the position skips was parked as of it, so
     that decisions count as well. Empty, with a warning, when the database fails. Raises InternalError when the log
     fails.
     """

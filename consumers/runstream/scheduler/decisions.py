@@ -473,7 +473,7 @@ class Decider:
 
     @property
     def has_losses(self) -> bool:
-        """Whether executors or tasks are to be declared lost."""
+        """True if there are executors or tasks to declare lost."""
         return bool(self._lost or self._lost_executors)
 
     def losses(self, at: datetime) -> Iterator[NewCommit]:

@@ -36,7 +36,7 @@ RULE = 1
 
 
 class Gossip:
-    """Broadcasts this process's report, and receives those of its peers."""
+    """The sender of this process's report, and receiver of its peers'."""
 
     def __init__(self, queue: FairQueue, notices: Notices, subject: str, process: str) -> None:
         """`subject` is shared by all schedulers of the service; `process` is this one's id."""

@@ -26,9 +26,9 @@ class _Named:
 
     runs: Members = field(default_factory=dict)
     replacing: Members = field(default_factory=dict)
-    """Those whose policy cancels earlier waiting runs."""
+    """Runs whose policy cancels earlier waiting runs."""
     stopping: Members = field(default_factory=dict)
-    """Those whose policy also stops an earlier one that runs."""
+    """Runs whose policy also stops an earlier run."""
 
 
 @dataclass(slots=True)

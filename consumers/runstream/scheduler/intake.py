@@ -38,7 +38,7 @@ class Unstorable:
     """
 
     reasons: dict[int, str] = field(default_factory=dict)
-    """Why each of these sequences is parked although it can be applied."""
+    """Reason of each sequence to park although it can be applied."""
     careful_until: int = 0
     """Commits up to this sequence are taken in one by one."""
     trying: tuple[int, ...] = ()

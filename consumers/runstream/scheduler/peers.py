@@ -1,9 +1,10 @@
-"""The reports of the other scheduler processes: their pending tasks, and how much of each executor they use.
+"""The reports of the other scheduler processes: their pending tasks, and the slots that they use at each executor.
 
-Each process reports all of it again when something changed, so a lost report is made good by the next. All processes
-order pending tasks in the same way, and each takes slots for its own tasks only. So once they have heard each other,
-exactly one of them takes a free slot. A moment of disagreement is harmless: of two processes that take the same slot,
-the executor keeps the second task waiting; two that leave it to each other hear of it with the next reports.
+Each process reports all of it again when something changed, so the next report makes up for a lost one. All processes
+order pending tasks in the same way, and each takes slots for its own tasks only. So once they have each other's
+reports, exactly one of them takes a free slot. A moment of disagreement is harmless: of two processes that take the
+same slot, the executor keeps the second task waiting; two that leave it to each other learn of it with the next
+reports.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from runstream.domain.executor import Demand, Offer, fits
 
 Usage = tuple[int, int]
-"""Of a group root: how many of its tasks are at executors (its share), and when it was last served."""
+"""A group root's number of tasks at executors (its share), and the number under which it was last served."""
 QueuePlace = tuple[int, int, int]
-"""Of a group root in a queue: its usage, and the sequence of its oldest run with a task there."""
+"""A group root's usage, and the sequence of its oldest run with a task in the queue."""
 Rank = tuple[int, int, int, int, str]
 Order = Callable[[int, QueuePlace, str], Rank]
-"""Makes a rank of a priority, a place and the group root there: the lowest rank is served next."""
+"""Ranks a group root by priority and place; the lowest rank is served next."""
 
 
 def by_priority(priority: int, place: QueuePlace, root: str) -> Rank:
@@ -50,7 +51,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class PeerReport:
-    """What a process tells its peers."""
+    """The report of a process to its peers."""
 
     partitions: tuple[int, ...]
     """The partitions that it schedules."""

@@ -51,7 +51,7 @@ MAX_CONFIGS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What the workers of one process share."""
+    """The context shared by the workers of one process."""
 
     log: Log
     database: Database

@@ -1,4 +1,4 @@
-"""Where each setting comes from: a command-line option, else the environment, else the settings file, else its default.
+"""The source of each setting: a command-line option, else the environment, else the settings file, else its default.
 
 `runstream.settings` declares them. Every value is checked the same way, and all problems are reported together. A
 settings file is YAML (1.2) or TOML:
@@ -44,7 +44,7 @@ class Assignment:
     where: str
     """For people: `settings.yml line 3`, `RUNSTREAM_PORT`, `--port`."""
     text: bool = False
-    """Whether it is text that has to be parsed (from the environment), not a typed value."""
+    """True for text that must be parsed (from the environment), False for a typed value."""
 
 
 def read_settings_file(path: Path) -> list[Assignment]:

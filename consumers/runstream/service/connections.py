@@ -1,4 +1,4 @@
-"""What commands that work on the data itself connect to; embedded servers that do not run are started for them."""
+"""The connections of commands that work on the data itself, which start embedded servers that are not running."""
 
 from __future__ import annotations
 

@@ -276,7 +276,7 @@ async def secrets_keys(settings: Settings) -> AsyncIterator[Finding]:
 
 @dataclass(slots=True)
 class _Streams:
-    """What was found in the streams of the log, by stream name."""
+    """The state of the log's streams, by stream name."""
 
     messages: int = 0
     few: list[str] = field(default_factory=list)

@@ -1,4 +1,5 @@
-"""What the components of a process share: one connection to NATS, one pool to Postgres, the log, the object storage."""
+"""The parts shared by a process's components: one connection to NATS, one pool to Postgres, the log, the object
+storage."""
 
 from __future__ import annotations
 

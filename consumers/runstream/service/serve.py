@@ -59,7 +59,7 @@ class StopRequest:
         self.insisted = asyncio.Event()
         self._asked_at: float | None = None
         self.serving = False
-        """Whether the process has started; then it handles the request itself."""
+        """True once the process has started; then it handles the request itself."""
 
     def stopped_by_itself(self) -> None:
         """Reset the time of a stop that no signal requested: the process continues."""
@@ -105,7 +105,7 @@ async def running(
 ) -> AsyncIterator[None]:
     """Start the components in order; stop them in the opposite order when the block ends.
 
-    `checks` name what is missing when a component does not start in time.
+    `checks` name the missing dependencies when a component does not start in time.
     """
     started: list[Component] = []
     try:
@@ -292,7 +292,7 @@ async def _no_restart(servers: Servers, platform: Platform) -> InternalError:
     return await ended
 
 
-# A process with executors only does not import what is for the database.
+# A process with executors only does not import the database's modules.
 
 
 async def _migrate(settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """`runstream serve` and `runstream stop`: run the service in the foreground or in the background, and stop it.
 
-`serve --detach` returns once the service serves; `stop` returns once nothing of it is left.
+`serve --detach` returns once the service serves; `stop` returns once all of its processes have ended.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def stop_detached(data_dir: Path) -> int:
 
 
 def _holder_of(data_dir: Path) -> int | None:
-    """Return the process that holds the directory, once it has said which it is; None when none does.
+    """Return the process that holds the directory, once its pid is in the lock; None if no process does.
 
     Between a lock and the pid in it are microseconds of the process that takes it. Until then the file has the pid of
     an earlier process, which may be another program's by now: it must not be stopped.

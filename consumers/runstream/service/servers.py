@@ -30,7 +30,7 @@ _RESTART_SECONDS = 0.1
 log = structlog.get_logger()
 LOOK_SECONDS = 2.0
 ROOM_BYTES = 16 << 20
-"""How much more than it has stored a server must be able to store, to be worth a restart."""
+"""Minimum bytes that a restart must make available beyond the stored ones to be worth it."""
 MAX_PAUSE_SECONDS = 300.0
 
 

@@ -1,8 +1,8 @@
-"""Consumers of the log that stand still: which, at which commit, since when, why, and what to do.
+"""Consumers of the log that have stopped: which, at which commit, since when, why, and what to do.
 
-A consumer stands still when a commit waits for it and it has not moved for `PROJECTION_SECONDS` (`ARCHIVE_SECONDS`).
-All of it follows from the log, the rows, and what the consumer's process answers, so every process and every command
-says the same, and a restart forgets nothing. A parked commit stands still from the moment when it was parked.
+A consumer has stopped when a commit waits for it and it has not moved for `PROJECTION_SECONDS` (`ARCHIVE_SECONDS`). All
+of it follows from the log, the rows, and the answers of the consumers' processes, so every process and every command
+reports the same, and a restart forgets nothing. A parked commit counts as a stall from its parking on.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Backlog:
     position: Position
     """The position of the first."""
     since: datetime
-    """When the first was stored (UTC)."""
+    """Time at which the first was stored (UTC)."""
     commits: int
 
 

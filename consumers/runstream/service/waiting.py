@@ -1,7 +1,7 @@
-"""Wait for NATS, Postgres or the object storage: the process is not ready, and says what is missing.
+"""The wait for NATS, Postgres or the object storage: the process is not ready, and reports the missing dependency.
 
-It answers on its future port: /healthz and /metrics as always, /readyz with what is missing. In place of a gateway,
-every other path answers 503, so that clients wait too.
+It answers on its future port: /healthz and /metrics as always, /readyz with the missing dependency. In place of a
+gateway, every other path answers 503, so that clients wait too.
 """
 
 from __future__ import annotations

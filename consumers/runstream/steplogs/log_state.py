@@ -1,4 +1,4 @@
-"""What the event log says about the log of a step: whether it may still grow, and when it is an object.
+"""The state of a step's log according to the event log: whether it may still grow, and when it is an object.
 
 The state is folded from the commits of the executor task and its run, so a waiting reader wakes with each commit.
 """

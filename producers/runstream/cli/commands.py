@@ -14,7 +14,7 @@ class Command(NamedTuple):
 
     words: str
     function: str
-    """Where it is below `runstream`: `cli.run_commands:list_runs`."""
+    """The function, below `runstream`: `cli.run_commands:list_runs`."""
     help: str
     examples: tuple[str, ...]
 

@@ -49,7 +49,7 @@ class Screen(ABC):
     """A view of a run and the lines of its logs."""
 
     colours: bool
-    """Whether lines of logs may have colours."""
+    """True if lines of logs may have colours."""
     line_chars: int
     """Maximum length of a line; a longer one continues in the next."""
 

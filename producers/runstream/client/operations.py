@@ -15,7 +15,7 @@ from runstream.client.errors import ConnectionFailedError
 from runstream.client.session import Session, Stream, decoded, lines_of, refusal
 
 STATUS_WAIT_SECONDS = 20.0
-"""How long one request waits for a change of the status."""
+"""Maximum wait of one request for a change of the status, in seconds."""
 _SILENCE_SECONDS = 60.0
 _NDJSON = {"Accept": "application/x-ndjson"}
 _IMPORT_CONTINUES = "it continues at the service: follow it again, or see `runstream epochs list`"

@@ -22,9 +22,9 @@ T = TypeVar("T")
 POSITION_HEADER = "Runstream-Position"
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 45.0
-"""More than a gateway tries to append, so that it can say what was wrong."""
+"""More than the gateway's own limit for an append, so that its error arrives."""
 SILENCE_SECONDS = 60.0
-"""An event stream says something every 15 s; one that says nothing for so long is lost."""
+"""Silence after which an event stream is lost: the service sends something every 15 s."""
 _PREFIX = "/api/v1alpha"
 _KEEPALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
 if hasattr(socket, "TCP_KEEPIDLE"):

@@ -1,4 +1,4 @@
-"""What the client takes, and what it makes of several answers; `runstream.api` has the answers."""
+"""The input types of the client, and results that combine several responses; `runstream.api` has the responses."""
 
 from __future__ import annotations
 

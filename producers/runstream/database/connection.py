@@ -21,7 +21,7 @@ CLOSE_SECONDS = 1.0
 
 _IDLE_SECONDS, _INTERVAL_SECONDS, _PROBES = 2, 1, 2
 _UNANSWERED_SECONDS = 5
-"""How long sent bytes may stay unacknowledged before either side drops the connection."""
+"""Maximum time that sent bytes stay unacknowledged before either side drops the connection, in seconds."""
 _SETTINGS = {
     "TimeZone": "UTC",
     "jit": "off",

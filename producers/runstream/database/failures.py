@@ -29,7 +29,7 @@ _TIMED_OUT = frozenset({"57014", "25P04", "55P03"})
 
 
 UNSTORABLE = "a value cannot be stored"
-"""What the message of an UnstorableError begins with."""
+"""Beginning of the message of an UnstorableError."""
 
 
 class UnstorableError(BadRequestError):

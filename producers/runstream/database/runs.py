@@ -50,18 +50,19 @@ class RunQuery:
     """A query of runs; empty fields do not filter."""
 
     groups: tuple[str, ...] = ()
-    """Each names itself and everything below it: `/project/a` has `/project/a/branch/b`, but not `/project/ab`."""
+    """Groups, each of which includes the groups below it: `/project/a` has `/project/a/branch/b`, but not
+    `/project/ab`."""
     phases: tuple[RunPhase, ...] = ()
     results: tuple[RunResult, ...] = ()
     name: str = ""
     waiting_approval: bool = False
     """Only runs with a task that waits for an approval."""
     last_run: bool = False
-    """Of the runs that match, only the last one of each group."""
+    """Only the last matching run of each group."""
     start: int = 0
-    """Begin behind the run of this sequence; 0 for the first."""
+    """Begin after the run of this sequence; 0 for the first."""
     start_counter: int = 0
-    """Begin behind this run number, whether there is such a run or not; for groups of one root."""
+    """Begin after this run number, whether that run exists or not; for groups of one root."""
     limit: int = DEFAULT_LIMIT
     """1 to 40."""
     ascending: bool = False

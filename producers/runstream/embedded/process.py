@@ -49,7 +49,7 @@ class ServerCommand:
     user: str = "-"
     """The user to run as; `-` for the current user."""
     tied: bool = True
-    """Whether the server gets its stop signal when this process (its main thread) dies."""
+    """True if the server gets its stop signal when this process (its main thread) dies."""
 
 
 class ServerProcess:

@@ -30,9 +30,9 @@ SUFFIXES: dict[str, ConfigName] = {
 }
 """The formats of files with other names."""
 MAX_IMPORTS = 100
-"""Files."""
+"""Maximum number of imported files."""
 MAX_IMPORT_BYTES = 1 << 20
-"""Of all imported files together."""
+"""Maximum size of all imported files together, in bytes."""
 _IMPORT = re.compile(r"\bimport(?:str|bin)?\s*@?(?:\"([^\"\n]{1,500})\"|'([^'\n]{1,500})')")
 
 

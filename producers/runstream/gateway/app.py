@@ -119,7 +119,7 @@ async def _validation_error(_request: Request, error: Exception) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """What the gateway appends to, reads from and asks."""
+    """The services behind the gateway: the log, the database and those that it asks."""
 
     log: Log
     database: Database

@@ -1,4 +1,4 @@
-"""What the routes share: their dependencies, common parameters, JSON responses and positions of the log."""
+"""The context shared by the routes: dependencies, common parameters, JSON responses and positions of the log."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Sightings(Protocol):
 T = TypeVar("T")
 
 OFFERS_SECONDS = 1.0
-"""How long a request waits for the offers of executors, which only add warnings."""
+"""Maximum wait of a request for the offers of executors, in seconds; they only add warnings."""
 POSITION_HEADER = "Runstream-Position"
 
 Flag = Annotated[str | None, Query(max_length=MAX_WORD_BYTES, description="a flag: there, or not")]

@@ -42,7 +42,7 @@ STATUS_OF_CODE: Mapping[str, int] = {
 }
 """The status of codes that differ from the status of their kind."""
 RETRY_AFTER_SECONDS: Mapping[str, int] = {"maintenance": 10}
-"""When a client should try again; other codes take 2 seconds."""
+"""Seconds after which a client should retry; other codes take 2."""
 _RETRY_AFTER_SECONDS = 2
 
 

@@ -66,7 +66,7 @@ class Reads(Protocol):
 T = TypeVar("T")
 
 FRESH_SECONDS = 5.0
-"""How long a read waits for the projection to catch up."""
+"""Maximum wait of a read for the projection, in seconds."""
 _CONFIGS = 512
 
 

@@ -126,7 +126,7 @@ class BackgroundJob:
 
     @property
     def ended(self) -> bool:
-        """Whether the job has succeeded or failed."""
+        """True if the job has succeeded or failed."""
         return self._task.done()
 
     @property

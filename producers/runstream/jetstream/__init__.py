@@ -1,1 +1,1 @@
-"""What nats-py lacks: the raw JetStream API, pipelined publishing, pulling by callback, failover."""
+"""Extensions of nats-py: the raw JetStream API, pipelined publishing, pulling by callback, failover."""

@@ -20,7 +20,7 @@ from runstream.jetstream.failover import answers_of
 
 REQUEST_SECONDS = 5.0
 FIRST_SECONDS = 1.5
-"""How long the first attempt of a request that only reads waits for its answer."""
+"""Maximum wait for the answer to the first attempt of a read-only request, in seconds."""
 _READS = ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "STREAM.NAMES", "CONSUMER.INFO.", "CONSUMER.NAMES.")
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
@@ -280,7 +280,7 @@ class StoreUse:
 
     @property
     def full(self) -> bool:
-        """Whether a commit may be larger than what is left."""
+        """True if a commit may be larger than the free space."""
         return self.left is not None and self.left < FULL_BYTES
 
     def __str__(self) -> str:

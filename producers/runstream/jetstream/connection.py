@@ -27,9 +27,9 @@ _RECONNECT_WAIT_SECONDS = 0.2
 _PENDING_BYTES = 32 << 20
 _PING_SECONDS = 1.0
 SILENCE_SECONDS = 3.0
-"""How long a server may take to answer a ping."""
+"""Maximum wait for the answer to a ping, in seconds."""
 _AVOID_SECONDS = 30.0
-"""How long a server that was left comes last among the servers to try."""
+"""Time for which a server that was left is the last one to try, in seconds."""
 log = structlog.get_logger()
 
 
@@ -125,7 +125,8 @@ async def _connect(url: str, name: str, said: _Said) -> _Client:
 
 
 async def _ask_why(url: str, name: str, said: _Said) -> None:
-    """Connect again in verbose mode whenever a server has cut the connection, to read why; `said` records it.
+    """Connect again in verbose mode whenever a server has cut the connection, to learn the reason, which `said`
+    records.
 
     The client sends more data before it reads the answer to its credentials. A server that refuses them and closes with
     unread data resets the connection, which loses its answer. With `verbose` the client awaits the answer first.

@@ -1,4 +1,4 @@
-"""When a connection leaves its server for another one of the cluster.
+"""The decision of a connection to leave its server for another one of the cluster.
 
 A node that is cut off from its peers keeps its clients. Their appends and heartbeats get no answer while the cut lasts,
 although the rest of the cluster has elected other leaders. So unanswered requests count, for each kind separately: the
@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable
 
 LEAVE_SECONDS = 3.0
-"""How long a stream may be silent, or without a leader, before the connection leaves the server."""
+"""Silence of a stream, or time without a leader, after which the connection leaves the server, in seconds."""
 _CLOCK_SECONDS = 0.05
 """Tolerance between two clocks that measure three seconds."""
 ELECTION_SECONDS = 10.0
-"""How long a stream may be silent while the server stores other messages."""
+"""The same while the server stores other messages."""
 STORED_SECONDS = 2.0
-"""How recent the last stored message must be for that; processes renew a lease each second."""
+"""Maximum age of the last stored message for that; processes renew a lease each second."""
 
 
 class Answers:
@@ -29,11 +29,11 @@ class Answers:
         self._leave = leave
         self._clock = clock
         self._silent: dict[str, tuple[float, float]] = {}
-        """When each kind of request got no answer first and last."""
+        """Times of the first and the last unanswered request of each kind."""
         self._not_before = 0.0
         self._stored_at = float("-inf")
         self.full = ""
-        """Why the store refused the last message; empty when it was stored."""
+        """The store's reason to refuse the last message; empty if it was stored."""
 
     def stored(self) -> None:
         """Note that a message was stored."""

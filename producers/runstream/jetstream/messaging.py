@@ -26,7 +26,7 @@ AT_ONCE = 16
 
 
 class NoAnswer(Enum):
-    """Why there is no answer."""
+    """The reason why there is no answer."""
 
     NO_RESPONDERS = "no process answers"
     SILENT = "there was no answer in time"
@@ -126,7 +126,7 @@ def _now() -> datetime:
 
 @dataclass(slots=True)
 class ConsumerProgress:
-    """When a consumer last advanced, and what has failed since."""
+    """The time of a consumer's last progress, and its failures since."""
 
     moved_at: datetime = field(default_factory=_now)
     error: str = ""

@@ -46,7 +46,7 @@ class Delivery:
     message: Msg
     sequence: int
     nanoseconds: int
-    """When it was stored, in nanoseconds since 1970 UTC."""
+    """Time of storing, in nanoseconds since 1970 UTC."""
     pending: int
     """Number of messages that the consumer had left then."""
 

@@ -62,7 +62,7 @@ class GroupCommitter:
         self._group: list[PendingCommit] = []
         self.silent = 0
         """Number of consecutive groups without an answer from this server, of any commits: a commit that comes while
-        others wait in vain need not wait as long again."""
+        others are unanswered waits less."""
         self._reconnects = 0
 
     async def submit(self, pending: PendingCommit) -> None:
@@ -85,7 +85,7 @@ class GroupCommitter:
                 pending.settle(Unanswered("the log was closed"))
 
     async def _gather(self) -> list[PendingCommit]:
-        """Take the next group: what is ready, bounded, at most one commit of each aggregate. Wait for the first."""
+        """Wait for a commit, then take the next group: queued commits, bounded, at most one of each aggregate."""
         waiting, self._left = self._left, deque()
         if not waiting:
             waiting.append(await self._queue.get())
@@ -120,7 +120,7 @@ class GroupCommitter:
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-            # The client library cancels waiters when it reconnects. This task must go on: nothing else sends the
+            # The client library cancels waiters when it reconnects. This task must continue: nothing else sends the
             # partition's commits.
             outcomes = [Unanswered("the connection to NATS was lost")] * len(group)
         except Exception as error:

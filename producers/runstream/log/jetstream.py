@@ -42,14 +42,15 @@ from runstream.telemetry.metrics import APPEND_CONFLICTS, APPEND_RETRIES
 
 APPEND_SECONDS = 30.0
 UNSENT_SECONDS = 5.0
-"""How long an append waits for a connection while it is unsent."""
+"""Maximum wait of an unsent append for a connection, in seconds."""
 _HEADER_ROOM = 1024
 """Bytes of a message reserved for headers."""
 _CLOSE_SECONDS = 3.0
 _HISTORY_SECONDS = 10.0
-"""How long reading the history of one aggregate may take."""
+"""Maximum time for reading the history of one aggregate, in seconds."""
 _LOOK_UP_SECONDS = 1.0
-"""How long one look-up at the leader may take; during an election there is no leader, and the next look-up follows."""
+"""Maximum time of one look-up at the leader, in seconds; during an election there is no leader, and the next look-up
+follows."""
 _BACKOFF = Backoff(0.01, 0.5, jitter=True)
 _SILENT_GROUPS = 2
 """Number of consecutive groups without an answer after which the server's store counts as broken."""

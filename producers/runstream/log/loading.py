@@ -27,7 +27,7 @@ class Load(Struct, frozen=True, gc=False):
     subject: str
     body: bytes
     headers: dict[str, str]
-    """Of the headers `Nats-*` only the id, which must be unique within two minutes."""
+    """Its headers; of the `Nats-*` ones only the id, which must be unique within two minutes."""
 
 
 class StreamLoader:

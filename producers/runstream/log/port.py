@@ -40,7 +40,7 @@ class RawMessage(Struct, frozen=True, gc=False):
     data: bytes
     headers: dict[str, str]
     stored_at: datetime
-    """When the server stored it, in UTC."""
+    """Time at which the server stored it, in UTC."""
 
 
 class Reader(Protocol):
@@ -51,7 +51,7 @@ class Reader(Protocol):
         ...
 
     def pending(self) -> int:
-        """Return how many messages the server still has for this reader, as of the last one read."""
+        """Return the number of messages that the server still has for this reader, as of the last one read."""
         ...
 
 

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 async def stream_info(
     nc: Client, stream: str, at_least: int = 0, *, seconds: float = REQUEST_SECONDS
 ) -> dict[str, Any]:
-    """Return what STREAM.INFO says, once the stream ends at `at_least` or it is certain that it does not.
+    """Return the answer of STREAM.INFO once the stream ends at `at_least`, or it is certain that it does not.
 
     Raises UnavailableError, ApiError.
     """
@@ -93,12 +93,12 @@ class JetStreamReader:
         self._after = after
         self._filters = filters
         self._origin = ""
-        """When the stream that is read was created."""
+        """Creation time of the stream that is read."""
         self._consumer: PullConsumer | None = None
         self._pending = 0
 
     async def open(self) -> None:
-        """Start to read. Raises InternalError when the stream ends before the position, or was made again."""
+        """Start to read. Raises InternalError when the stream ends before the position, or was created again."""
         info = await stream_info(self._nc, self._stream, self._after)
         if self._origin not in ("", info["created"]):
             raise InternalError(
@@ -147,7 +147,7 @@ class JetStreamReader:
             return self._messages(deliveries)
 
     def pending(self) -> int:
-        """Return how many messages are left, as of the last one read."""
+        """Return the number of remaining messages, as of the last one read."""
         return self._pending
 
     async def open_when_there(self) -> None:

@@ -93,7 +93,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LogDescription:
-    """What is true for the whole log."""
+    """The properties of a whole log."""
 
     epoch: int
     partitions: int

@@ -46,7 +46,7 @@ class TailedMessage:
     raw: RawMessage
     commit: StoredCommit | None
     error: RunstreamError | None
-    """Why the message cannot be decoded; then there is no commit."""
+    """The reason why the message cannot be decoded; then there is no commit."""
 
 
 Take = Callable[[], Awaitable[list[TailedMessage]]]

@@ -80,7 +80,7 @@ class Instance(Component):
         self._states: Collection[object] = ()
         self._unable: set[str] = set()
         self._here, self._away = asyncio.Event(), asyncio.Event()
-        """Whether the lease is held; exactly one of them is set."""
+        """The state of the lease; exactly one of the two is set."""
         self._away.set()
         self._listening = asyncio.Event()
         """Set before the request is read, so that no change is missed in between."""
@@ -119,7 +119,7 @@ class Instance(Component):
                 self._lease.touch()
 
     async def members(self, part: str, service: str = "runs") -> AsyncIterator[Collection[str]]:
-        """Yield the ids of the instances whose component of this name works, from when this one is among them.
+        """Yield the ids of the instances whose component of this name works, once this instance is among them.
 
         Empty while this process does not hold its lease: its peers divide its work among themselves then.
         """

@@ -1,10 +1,9 @@
-"""Whether this process may work for a service, and how far its components are with parking or resuming.
+"""The mode of a process: whether it may work for a service, and how far its components have parked or resumed.
 
     maintenance enabled  -> every component drains and parks -> the log refuses appends -> parked
     maintenance disabled -> the log opens the current epoch  -> every component starts to work
 
-A process starts at rest and stays so until it has read the request: one that starts during maintenance is parked at
-once.
+A process starts at rest, until it has read the request: one that starts during maintenance is parked at once.
 
 A `Parkable` makes its component anew each time, which lets the component start in another epoch without any state of
 the one before:
@@ -94,7 +93,7 @@ class Mode:
         self._heard = -1
         self._parts: dict[str, Part] = {}
         self._shut = True
-        """Whether no component may start: from all parked until the log is in use again."""
+        """True if no component may start: from all parked until the log is in use again."""
         self._at_rest = True
         self._state = State.RESUMED
         self._since = _now()
@@ -104,7 +103,7 @@ class Mode:
 
     @property
     def open(self) -> bool:
-        """Whether the components may work."""
+        """True if the components may work."""
         return not self._shut and self.request is None
 
     @property
@@ -114,19 +113,19 @@ class Mode:
         return state_of(requested=self.request is not None, at_rest=self._at_rest, parts=doings)
 
     def why(self) -> str:
-        """Return since when and why, for a message of refusal; empty, or begins with a space."""
+        """Return since when and why, for a message of refusal; empty, or with a leading space."""
         asked = self.request
         if asked is None:
             return ""
         return f" since {asked.since:%Y-%m-%d %H:%M} UTC{f': {asked.why}' if asked.why else ''}"
 
     def join(self, name: str) -> Part:
-        """Add a component of this process; it is parked until it says otherwise."""
+        """Add a component of this process, which is parked until it reports another state."""
         part = self._parts[name] = Part(name, self._notify)
         return part
 
     def hear(self, said: Requested | None, sequence: int) -> None:
-        """Take the value of the key, unless a later one was seen; `sequence` is the key's."""
+        """Apply the value of the key, unless a later one is known; `sequence` is the key's."""
         if sequence <= self._heard:
             return
         self._heard, self._said = sequence, said

@@ -1,9 +1,9 @@
-"""What a process publishes about itself in its lease in `<namespace>_instances`.
+"""The record of a process about itself, in its lease in `<namespace>_instances`.
 
     running -> requested -> draining -> parked -> resumed -> running
 
-One process is one instance, with any number of components. Each component works, drains or is parked. Together with
-the log, which refuses appends while the process is parked, they make the instance's state.
+One process is one instance, with any number of components. Each component works, drains or is parked. Together with the
+log, which refuses appends while the process is parked, they make the instance's state.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import msgspec
 
 
 class Doing(StrEnum):
-    """What one component of a process does."""
+    """The activity of one component of a process."""
 
     STARTING = "starting"
     RUNNING = "running"
     DRAINING = "draining"
-    """It starts no new work; work that it has started goes on."""
+    """It starts no new work; started work continues."""
     PARKED = "parked"
     STOPPING = "stopping"
     """Its process stops; it does not resume."""
@@ -69,7 +69,7 @@ class ServiceRecord:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """What one process publishes about itself."""
+    """The record of one process about itself."""
 
     id: str
     components: tuple[str, ...]

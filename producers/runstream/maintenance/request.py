@@ -43,7 +43,7 @@ class Requested:
     why: str
     since: datetime
     deadline: datetime | None = None
-    """When executors stop the tasks that still run; None lets the tasks end."""
+    """Time at which executors stop the tasks that still run; None lets the tasks end."""
     occupied: str = ""
     """The id of the occupation that needs the maintenance; only its lease says whether it still lasts."""
     history: tuple[ModeChange, ...] = ()

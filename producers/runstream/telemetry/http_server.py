@@ -157,15 +157,15 @@ class HttpLimits:
 
     connections: int = 1024
     head_bytes: int = 64 << 10
-    """Of request line and headers; also of chunk extensions and trailers."""
+    """Maximum size of request line and headers; also of chunk extensions and trailers."""
     head_lines: int = 256
-    """Headers and trailers of one request."""
+    """Maximum number of headers and trailers of a request."""
     head_seconds: float = 10.0
-    """From the connection, or the previous response, to the end of the headers."""
+    """Maximum time from the connection, or the previous response, to the end of the headers."""
     body_seconds: float = 30.0
     """Maximum pause of a body while we read it."""
     linger_seconds: float = 1.0
-    """How long we keep reading after a refusal: closing at once would lose the response on its way."""
+    """Time for which we keep reading after a refusal: closing at once would lose the response on its way."""
 
 
 def raise_open_files() -> None:
@@ -228,7 +228,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._limits = limits
         self._reading: Literal["head", "body"] = "head"
         self._since = self.loop.time()
-        """When the current wait for the client began."""
+        """Time at which the current wait for the client began."""
         self._quiet = 0
         """Bytes since the end of the last head, chunk or message."""
         self._lines = 0

@@ -141,7 +141,7 @@ class Lack(Struct, frozen=True, gc=False):
 
 
 def demand_of(runtime: Runtime) -> Demand:
-    """What this runtime requires."""
+    """Return the requirements of this runtime."""
     privileged = any(container.privileged for container in runtime.containers)
     return Demand(runtime.type, runtime.arch, privileged, tuple(runtime.labels.items()))
 

@@ -89,17 +89,17 @@ class ExecutorTask(Struct, frozen=True, gc=False):
 
     @property
     def open(self) -> bool:
-        """Whether it may still start or is running."""
+        """True if it may still start or is running."""
         return self.phase in OPEN_PHASES
 
     @property
     def withdrawn(self) -> bool:
-        """Whether it was withdrawn, so that no executor ever gets it."""
+        """True if it was withdrawn, so that no executor ever gets it."""
         return self.executor_id == NOBODY
 
     @property
     def settled(self) -> bool:
-        """Whether it has ended and nothing of it remains to be stored."""
+        """True if it has ended and nothing of it remains to be stored."""
         if self.open:
             return False
         begun = (step for step in (self.setup_step, *self.steps) if step.start_time is not None)

@@ -37,7 +37,7 @@ from runstream.events.run_config import RetryReason, RunConfig
 
 
 class RunPhase(StrEnum):
-    """Where a run is in its life."""
+    """The phase of a run."""
 
     SETUP_ERROR = "setuperror"
     QUEUED = "queued"
@@ -114,12 +114,12 @@ class RunTask(Struct, frozen=True, gc=False):
 
     @property
     def finished(self) -> bool:
-        """Whether its status is final."""
+        """True if its status is final."""
         return self.status in FINAL_STATUSES
 
     @property
     def done(self) -> bool:
-        """Whether its children can be decided: its status is final, and its archives are stored (rule task-7)."""
+        """True if its children can be decided: its status is final, and its archives are stored (rule task-7)."""
         return self.finished and not self.archives_pending
 
     @property
@@ -132,12 +132,12 @@ class RunTask(Struct, frozen=True, gc=False):
 
     @property
     def between_attempts(self) -> bool:
-        """Whether an attempt has failed and the next one is not assigned yet."""
+        """True if an attempt has failed and the next one is not assigned yet."""
         return self.status is RunTaskStatus.NOT_STARTED and bool(self.attempts) and not self.executor_task_id
 
     @property
     def unsettled(self) -> bool:
-        """Whether an executor task of any attempt has not ended, or still has logs or archives to store."""
+        """True if an executor task of any attempt has not ended, or still has logs or archives to store."""
         return self.executor_task_open or any(attempt.open for attempt in self.attempts)
 
 
@@ -190,7 +190,7 @@ class Run(Struct, frozen=True, gc=False):
 
     @property
     def finished(self) -> bool:
-        """Whether its phase is final."""
+        """True if its phase is final."""
         return self.phase in FINAL_PHASES
 
 

@@ -44,7 +44,7 @@ ReasonCode = Literal[
     "parked",
 ]
 MAX_REASONS = 200
-"""So many are told."""
+"""Maximum number of reasons in an explanation."""
 MAX_EXECUTORS = 100
 """Maximum number of executors in the details of a reason."""
 
@@ -88,7 +88,7 @@ class View(Struct, frozen=True, gc=False):
 
 
 def ended(run: Run) -> Explanation:
-    """Of a run that has ended."""
+    """Return the explanation of a run that has ended."""
     return Explanation(run.phase, run.result, [_ended(run)])
 
 

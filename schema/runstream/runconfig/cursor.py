@@ -43,7 +43,7 @@ class Cursor:
 
     @property
     def is_null(self) -> bool:
-        """Return whether the value is null, or missing."""
+        """True if the value is null, or missing."""
         return isinstance(self.node, ScalarNode) and self.node.kind == "null"
 
     def text(self) -> str:

@@ -61,7 +61,7 @@ class ConfigError(BadRequestError):
 
 
 class Typos:
-    """Tells typos of known words from other words. Compares each word once, and a bounded number of them."""
+    """A finder of typos of known words. It compares each word once, and a bounded number of them."""
 
     def __init__(self) -> None:
         self._results: dict[tuple[str, tuple[str, ...]], bool] = {}
@@ -92,7 +92,7 @@ class ConfigProblems:
 
     @property
     def full(self) -> bool:
-        """Return whether further problems are only counted."""
+        """True if further problems are only counted."""
         return len(self._found) >= MAX_PROBLEMS
 
     def __len__(self) -> int:
@@ -112,7 +112,7 @@ class ConfigProblems:
 
     @property
     def warnings_full(self) -> bool:
-        """Return whether further warnings are dropped."""
+        """True if further warnings are dropped."""
         return len(self._warnings) >= MAX_PROBLEMS
 
     def warn(self, path: str, line: int, message: str, hint: str = "") -> None:

@@ -105,7 +105,7 @@ def _too_deep() -> UnreadableTextError:
 
 
 class _JsonComposer:
-    """Makes nodes of decoded JSON, and counts them."""
+    """A maker of nodes from decoded JSON, which counts them."""
 
     def __init__(self) -> None:
         self._count = 0

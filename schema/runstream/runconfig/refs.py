@@ -35,7 +35,7 @@ class RefContext:
     pull_request_id: str = ""
     commit_sha: str = ""
     repository_url: str = ""
-    """What `git clone` takes: a URL, an scp-like address or a local path."""
+    """The argument of `git clone`: a URL, an scp-like address or a local path."""
     ssh_private_key: str = field(default="", repr=False)
     ssh_host_key: str = ""
     skip_ssh_host_key_check: bool = False

@@ -195,7 +195,7 @@ def _hint(problem: str) -> str:
 
 
 class _Composer:
-    """Makes the nodes of one document from its events."""
+    """A maker of one document's nodes from its events."""
 
     def __init__(self, events: Iterator[Event]) -> None:
         self._events = events

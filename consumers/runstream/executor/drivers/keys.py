@@ -1,9 +1,8 @@
-"""Programs that wait for keys of a terminal on which nobody types: found after a while, and hung up.
+"""Detection of programs that wait for keys on a terminal that never gets any: they are hung up after a while.
 
-A program waits for keys when it has changed the terminal so that reads wait, none of its processes does anything, and
-the end of the input (Ctrl-D) did not end it. A pager, an editor and a question are found so. What works is left alone:
-whatever writes, uses the processor or sleeps. What holds a socket or another terminal may wait for that, so it is given
-more time.
+A program waits for keys when it has set the terminal so that reads wait, none of its processes does anything, and the
+end of input (Ctrl-D) did not end it. This finds pagers, editors and questions. A program that writes, uses the
+processor or sleeps is left alone. One with a socket or another terminal may wait for that, so it gets more time.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import struct
 import termios
 
 NUDGES = 10
-"""How often a program that waits for keys gets Ctrl-D, once a second."""
+"""Number of times that a program that waits for keys gets Ctrl-D, once a second."""
 IDLE_SECONDS = 20
-"""How long it may then do nothing."""
+"""Idle time after which it is then hung up, in seconds."""
 CONNECTED_IDLE_SECONDS = 600
 """The same for a program that may wait for another machine, or for another terminal."""
 _KILL_SECONDS = 5
@@ -29,7 +28,7 @@ _INT = struct.Struct("i")
 
 
 class Keys:
-    """Looks at one command's terminal each second, from its other side."""
+    """A watch over one command's terminal, from its other side; `look` is called each second."""
 
     def __init__(self, terminal: int) -> None:
         self._terminal = terminal
@@ -38,11 +37,12 @@ class Keys:
         self._before: tuple[int, int, int] | None = None
         self._told = 0
         self.program = ""
-        """The program that waited for keys and was hung up; empty while there is none."""
+        """Name of the program that was hung up because it waited for keys; empty for none."""
 
     def look(self, written: int) -> None:
-        """Do what is due; `written` is the number of bytes that the command has written so far."""
-        with contextlib.suppress(OSError, termios.error):  # the terminal's other side is gone, or its queue is full
+        """Send Ctrl-D or hang the program up, if it is time; `written` is the number of bytes that the command has
+        written."""
+        with contextlib.suppress(OSError, termios.error):  # the terminal's other side is closed, or its queue is full
             modes = termios.tcgetattr(self._terminal)
             if not (modes[3] & termios.ICANON or modes[6][termios.VMIN] not in (0, b"\0")):
                 self._nudges = self._idle = 0
@@ -81,7 +81,7 @@ def _session(terminal: int) -> int:
 
 
 def _members(group: int, session: int) -> list[tuple[int, str, int]]:
-    """Return id, name and processor ticks of the processes in a group of the terminal, but for the agent's own."""
+    """Return id, name and processor ticks of the processes in a group of the terminal, without the agent's own."""
     found = []
     for name in os.listdir("/proc") if group != session else ():  # noqa: PTH208
         if name.isdigit():
@@ -99,7 +99,7 @@ def _members(group: int, session: int) -> list[tuple[int, str, int]]:
 
 
 def _sleeps(pid: int) -> bool:
-    """Whether a process waits for a time; also where the kernel does not say what it waits for."""
+    """Return whether a process waits for a time; True if the kernel does not show what it waits for."""
     try:
         with open(f"/proc/{pid}/wchan") as file:  # noqa: PTH123
             return "nanosleep" in file.read()
@@ -108,7 +108,7 @@ def _sleeps(pid: int) -> bool:
 
 
 def _is_connected(pid: int) -> bool:
-    """Whether a process has a socket or another terminal; also where that cannot be seen."""
+    """Return whether a process has a socket or another terminal; True if that cannot be read."""
     try:
         names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208
         targets = [os.readlink(f"/proc/{pid}/fd/{name}") for name in names]  # noqa: PTH115

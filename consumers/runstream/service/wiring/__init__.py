@@ -1,7 +1,7 @@
-"""How the components of a process are put together, and in which order they start.
+"""The assembly of a process from its components, and the order in which they start.
 
-Each component has a module here, which only a process with that component imports: the others cost neither time at
-the start nor memory.
+Each component has a module here, which only a process with that component imports: the others cost neither time at the
+start nor memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Parts:
     web: HttpServer
     """The gateway, or the server of /healthz, /readyz and /metrics in a process without one."""
     gateway: bool
-    """Whether `web` is the gateway."""
+    """True if `web` is the gateway."""
     executors: list[Executor]
     """The current executor, once it is made."""
 

@@ -1,1 +1,1 @@
-"""What users do with runs: create, restart, act on them, and ask why they wait."""
+"""Users' operations on runs: create, restart, act on them, and ask why they wait."""

@@ -56,7 +56,7 @@ class PreparedRun:
     annotations: dict[str, str]
     setup_errors: tuple[str, ...]
     restart: RunRestarted | None = None
-    """What a restart takes over from the earlier run; None for a run that is no restart."""
+    """State that a restart takes over from the earlier run; None for other runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ from runstream.runconfig.problems import quoted
 from runstream.sealing import to_seal
 
 _PASSING = frozenset({"draining", "disk"})
-"""What an executor lacks only for a while."""
+"""Lacks that an executor has only for a while."""
 MAX_WARNINGS = 20
 
 

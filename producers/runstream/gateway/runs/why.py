@@ -16,7 +16,7 @@ from runstream.log.runs import find_run, locate_run
 
 
 class Asker(Protocol):
-    """Questions to other components (`runstream.jetstream.messaging.Questions`)."""
+    """A way to ask other components (`runstream.jetstream.messaging.Questions`)."""
 
     async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
         """Return the answer, or why there is none within `seconds`."""
@@ -24,13 +24,13 @@ class Asker(Protocol):
 
 
 ANSWER_SECONDS = 3.0
-"""How long a scheduler may take; it first catches up with the run in the log."""
+"""Maximum wait for the scheduler's answer, in seconds; it first catches up with the run in the log."""
 _ANSWER = msgspec.json.Decoder(Explanation | None)
 
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explanations by the schedulers."""
+    """The source of explanations, which asks the schedulers."""
 
     log: Log
     questions: Asker
