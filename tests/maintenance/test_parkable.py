@@ -112,7 +112,7 @@ class Stage:
 
     def _say(self, asked: Requested | None) -> None:
         self.asked = asked
-        self.mode.hear(asked, self.changes)
+        self.mode.update(asked, self.changes)
 
     def _order(self, deadline: datetime | None) -> Order:
         self.changes += 1
@@ -125,7 +125,7 @@ async def staged(*, enabled: bool = False) -> AsyncIterator[Stage]:
     if enabled:
         stage.enable()
     else:
-        stage.mode.hear(None, 0)
+        stage.mode.update(None, 0)
     running = asyncio.create_task(stage.mode.run())
     try:
         await stage.parkable.start()
@@ -220,7 +220,7 @@ async def test_older_announcements_are_ignored() -> None:
         stage.enable()
         stage.made[0].drained.set()
         await stage.is_in(State.PARKED)
-        stage.mode.hear(None, 0)
+        stage.mode.update(None, 0)
         assert stage.state() is State.PARKED
 
 
@@ -254,7 +254,7 @@ async def test_a_stop_that_cannot_wait_leaves_nothing() -> None:
         return stubborn
 
     mode = Mode("runs", FakeLog())
-    mode.hear(None, 0)
+    mode.update(None, 0)
     running = asyncio.create_task(mode.run())
     parkable = Parkable("work", mode, make)
     await parkable.start()

@@ -131,7 +131,7 @@ class ArchiveReport(Differences[ArchiveDifference]):
         there = f"{counted(self.commits, 'commit')} in {counted(self.segments, 'segment')}{until}"
         if not self.commits and behind:
             there = "nothing is archived yet"
-        return [*self.told(), f"archive: {there}, {counted(behind, 'commit')} behind the log: {self.verdict}"]
+        return [*self.summary(), f"archive: {there}, {counted(behind, 'commit')} behind the log: {self.verdict}"]
 
 
 async def check_archive(

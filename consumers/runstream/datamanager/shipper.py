@@ -134,7 +134,7 @@ class Shipper:
 
     async def _finish(self, buffer: CommitBuffer) -> None:
         await self._finishing.wait()
-        await buffer.reached([await self._log.end(partition) for partition in range(self._log.partitions)])
+        await buffer.read_up_to([await self._log.end(partition) for partition in range(self._log.partitions)])
         await buffer.finish()
 
     async def _take_over(self, *, current: bool) -> DataStatus:
@@ -373,7 +373,7 @@ class CommitBuffer:
         async with self._changed:
             self._changed.notify_all()
 
-    async def reached(self, ends: Sequence[int]) -> None:
+    async def read_up_to(self, ends: Sequence[int]) -> None:
         """Wait until every partition is read up to these sequences."""
         async with self._changed:
             await self._changed.wait_for(

@@ -252,13 +252,13 @@ async def read_database_state(database: Database, service: str) -> DatabaseState
     """Read the state of a service's log from the database."""
     epochs, checkpoints = tables.epochs.c, tables.checkpoints.c
     current = select(epochs.epoch, epochs.partitions).where(epochs.service == service, epochs.current)
-    reached = select(checkpoints.partition, checkpoints.epoch, checkpoints.sequence).where(
+    positions = select(checkpoints.partition, checkpoints.epoch, checkpoints.sequence).where(
         checkpoints.projection == service, checkpoints.sequence > 0
     )
     async with database.snapshot() as transaction:
         deployment = await transaction.first(select(tables.deployment.c.id))
         epoch = await transaction.first(current)
-        rows = await transaction.rows(reached)
+        rows = await transaction.rows(positions)
     # A database older than the table of epochs has only checkpoints.
     number = epoch["epoch"] if epoch is not None else max((row["epoch"] for row in rows), default=None)
     return DatabaseState(

@@ -132,8 +132,8 @@ async def tell_nats(nc: Client, database: Database, namespace: str, service: str
     when streams of the current epoch are missing, InternalError when NATS or the database fails.
     """
     current = next((epoch for epoch in await list_epochs(database, service) if epoch.current), None)
-    said = await streams.described(nc, namespace, service)
-    if current is None or said is None or said.epoch == current.number:
+    described = await streams.described(nc, namespace, service)
+    if current is None or described is None or described.epoch == current.number:
         return
     subjects = Subjects(namespace, service, current.number)
     if None in await streams.ends(nc, subjects, current.partitions):
@@ -143,8 +143,8 @@ async def tell_nats(nc: Client, database: Database, namespace: str, service: str
             hint="start a process that has the database: it restores the log from its archive, or says what to do",
         )
     await _forget_timers(nc, namespace)
-    await streams.describe(nc, subjects, current.partitions, instead=said)
-    log.info("NATS names another epoch", action="epoch_told", epoch=current.number, before=said.epoch)
+    await streams.describe(nc, subjects, current.partitions, instead=described)
+    log.info("NATS names another epoch", action="epoch_told", epoch=current.number, before=described.epoch)
 
 
 async def _forget_timers(nc: Client, namespace: str) -> None:

@@ -133,7 +133,7 @@ async def preview_import(place: ServicePlace, snapshot: Verified) -> ImportRepor
     """Return what an import would change, without changing anything."""
     await _require_announced(place, snapshot)
     old = await current_epoch(place.database, place.service)
-    found = _told(snapshot, old, old, await _commits_of(place, old), StoredObjects(0, 0), 0, dry=True)
+    found = _report(snapshot, old, old, await _commits_of(place, old), StoredObjects(0, 0), 0, dry=True)
     return replace(found, older=await older_than(place, snapshot))
 
 
@@ -159,7 +159,7 @@ async def import_snapshot(
             await switch(place, old, new, schema_beside(place.database.schema), occupied.require)
     parked = sum(one.parked for one in filled)
     log.info("A snapshot was imported", action="snapshot_imported", epoch=new.number, parked=parked)
-    return replace(_told(snapshot, old, new, replaced, stored, parked, dry=False), older=older)
+    return replace(_report(snapshot, old, new, replaced, stored, parked, dry=False), older=older)
 
 
 @contextlib.asynccontextmanager
@@ -245,7 +245,7 @@ def _position(header: SnapshotHeader, manifest: Manifest) -> str:
     return f"{header.epoch}:{','.join(map(str, manifest.positions))}"
 
 
-def _told(
+def _report(
     snapshot: Verified, old: Epoch, new: Epoch, replaced: int, stored: StoredObjects, parked: int, *, dry: bool
 ) -> ImportReport:
     header, manifest = snapshot.header, snapshot.manifest

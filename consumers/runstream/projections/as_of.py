@@ -50,7 +50,7 @@ class RunsAsOf:
         created = next(iter(past[0].commit.events), None) if past else None
         if not isinstance(created, RunCreated):
             raise NotExistError(
-                f"run {run_id} did not exist at {_said(point)}", code="runDidNotExist", details={"run": run_id}
+                f"run {run_id} did not exist at {_point_text(point)}", code="runDidNotExist", details={"run": run_id}
             )
         fold = PartitionFold(partition, self._log.epoch)
         fold.configs[created.run_config] = config = await config_of(self._log, partition, created.run_config)
@@ -96,7 +96,7 @@ class RunsAsOf:
             return (await resolve_position(self._log, str(point))).sequences[partition]
         if (point.epoch, point.partition) != (self._log.epoch, partition):
             raise BadRequestError(
-                f"{_said(point)} is not a position of this run, which is on partition {partition} "
+                f"{_point_text(point)} is not a position of this run, which is on partition {partition} "
                 f"of epoch {self._log.epoch}",
                 code="invalidPoint",
                 hint="`runstream events tail --run ID` shows the positions of its commits",
@@ -156,5 +156,5 @@ def _numbered(run: Run, commits: Sequence[StoredCommit]) -> Run:
     return replace(run, counter=0, sequence=0)
 
 
-def _said(point: Point) -> str:
+def _point_text(point: Point) -> str:
     return point.isoformat() if isinstance(point, datetime) else str(point)

@@ -89,7 +89,7 @@ class Differences(Generic[D]):
             if len(self.differences) < MAX_DIFFERENCES:
                 self.differences.append(difference)
 
-    def told(self) -> list[str]:
+    def summary(self) -> list[str]:
         """Return a line for each listed difference, and one for the number of further ones."""
         hidden = self.count - len(self.differences)
         return [*map(str, self.differences), *([f"… and {hidden} more"] if hidden else [])]
@@ -104,7 +104,7 @@ class FsckReport(Differences[Difference]):
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
-        return [*self.told(), f"{counted(self.commits, 'commit')}, {counted(self.rows, 'row')}: {self.verdict}"]
+        return [*self.summary(), f"{counted(self.commits, 'commit')}, {counted(self.rows, 'row')}: {self.verdict}"]
 
 
 def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> Iterator[Difference]:

@@ -108,7 +108,7 @@ class PartitionOwnership(Component):
         self._living: Collection[str] = ()
         self._database = database
         self._on_reach = on_reach
-        self._unreached = asyncio.Event()
+        self._unreachable = asyncio.Event()
         self._holders = [
             _Holder(
                 database,
@@ -117,7 +117,7 @@ class PartitionOwnership(Component):
                 on_acquired,
                 on_lost,
                 PeerSessions(database.application, instance, lambda: self._living),
-                self._reached,
+                self._report_reach,
             )
             for partition in range(partitions)
         ]
@@ -148,24 +148,24 @@ class PartitionOwnership(Component):
             shares = assign_partitions(len(self._holders), instances)
             self._want({partition for partition, owner in shares.items() if owner == self._instance})
 
-    def _reached(self, reached: bool) -> None:
+    def _report_reach(self, reachable: bool) -> None:
         """Report to peers whether Postgres answers."""
-        if reached:
-            self._unreached.clear()
+        if reachable:
+            self._unreachable.clear()
         else:
-            self._unreached.set()
-        self._on_reach(reached)
+            self._unreachable.set()
+        self._on_reach(reachable)
 
     async def _reach(self) -> None:
         """While Postgres does not answer, probe it: peers hold this instance's share until it does."""
         while True:
-            await self._unreached.wait()
+            await self._unreachable.wait()
             try:
                 await hang_up(await self._database.connect(seconds=ANSWER_SECONDS))
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
-                self._reached(True)
+                self._report_reach(True)
 
     def _want(self, wanted: Collection[int]) -> None:
         for holder in self._holders:
@@ -209,7 +209,7 @@ class _Holder:
         on_acquired: Callback,
         on_lost: Callback,
         peers: PeerSessions,
-        reached: Callable[[bool], None],
+        report_reach: Callable[[bool], None],
     ) -> None:
         self.partition = partition
         self.owns = False
@@ -220,10 +220,10 @@ class _Holder:
         self._on_acquired = on_acquired
         self._on_lost = on_lost
         self._peers = peers
-        self._reached = reached
+        self._report_reach = report_reach
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
-        self._told = ""
+        self._logged = ""
         self.want(False)
         self.idle.set()
 
@@ -249,8 +249,8 @@ class _Holder:
 
     def _tell(self, why: str) -> None:
         """Log why the partition cannot be owned, once for each reason: the next attempt follows at once."""
-        if why != self._told:
-            self._told = why
+        if why != self._logged:
+            self._logged = why
             log.warning("a partition cannot be owned now", action="lock_failed", partition=self.partition, error=why)
 
     async def _hold(self) -> None:
@@ -260,7 +260,7 @@ class _Holder:
                 watchful=True, application=self._peers.name, seconds=ANSWER_SECONDS
             )
         except InternalError:
-            self._reached(False)
+            self._report_reach(False)
             raise
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
@@ -302,7 +302,7 @@ class _Holder:
             except asyncpg.LockNotAvailableError:
                 await self._end_holder(connection, loop.time() - begun)
             except TimeoutError:
-                self._reached(False)
+                self._report_reach(False)
                 raise
             else:
                 return
@@ -321,7 +321,7 @@ class _Holder:
     async def _owned(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> asyncio.Future[None]:
         """Own the partition until the lock is lost or unwanted; return a future of its worker's stop."""
         self.owns = True
-        self._told = ""
+        self._logged = ""
         log.info("partition acquired", action="partition_acquired", partition=self.partition)
         pinging = asyncio.ensure_future(self._ping(connection, lost))
         try:
@@ -345,7 +345,7 @@ class _Holder:
                     await connection.execute("SELECT")
             except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 if isinstance(error, TimeoutError):
-                    self._reached(False)
+                    self._report_reach(False)
                 connection.terminate()
                 lost.set()
 

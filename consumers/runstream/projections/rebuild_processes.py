@@ -29,7 +29,7 @@ from runstream.telemetry import setup_logging
 W = TypeVar("W")
 E = TypeVar("E")
 
-_TELL_SECONDS = 0.2
+_REPORT_SECONDS = 0.2
 _SPAWN = multiprocessing.get_context("spawn")
 
 OnDone = Callable[[int], None]
@@ -104,18 +104,18 @@ async def _result(child: Connection, work: object, tell: OnDone) -> object:
         child.send(work)
     while True:
         try:
-            said = await asyncio.to_thread(child.recv)
+            answer = await asyncio.to_thread(child.recv)
         except (EOFError, ConnectionError) as error:
             raise InternalError(
                 "a worker process of a partition has ended",
                 code="workerProcessEnded",
                 hint="it may have run out of memory: see the kernel log",
             ) from error
-        match said:
+        match answer:
             case _Ended(result):
                 return result
             case _Failed():
-                raise InternalError(said.message, code=said.code, details=said.details or {}, hint=said.hint)
+                raise InternalError(answer.message, code=answer.code, details=answer.details or {}, hint=answer.hint)
             case int(done):
                 tell(done)
 
@@ -146,14 +146,14 @@ async def _work_on(work: Work[W, E], parent: Connection) -> None:
 
 
 async def _outcome(work: Work[W, E], one: W, parent: Connection) -> _Ended | _Failed:
-    done, told = 0, time.monotonic()
+    done, reported_at = 0, time.monotonic()
 
     def tell(further: int) -> None:
-        nonlocal done, told
+        nonlocal done, reported_at
         done += further
-        if time.monotonic() - told > _TELL_SECONDS:
+        if time.monotonic() - reported_at > _REPORT_SECONDS:
             parent.send(done)
-            done, told = 0, time.monotonic()
+            done, reported_at = 0, time.monotonic()
 
     try:
         return _Ended(await work(one, tell))

@@ -42,7 +42,7 @@ class Outcome:
     """Number of decisions that the log answered."""
 
     @property
-    def reached(self) -> bool:
+    def reachable(self) -> bool:
         """False if the log could not be reached."""
         return not self.postponed and not self.postponed_losses
 

@@ -61,7 +61,7 @@ class Gossip:
     async def run(self) -> None:
         """Send and receive until cancelled; withdraw the report at the end."""
         loop = asyncio.get_running_loop()
-        async with self._notices.hearing(self._subject, self._receive):
+        async with self._notices.receiving(self._subject, self._receive):
             try:
                 while True:
                     await self._until_woken()

@@ -332,7 +332,7 @@ class _Session:
             outcome = await append_decisions(log, decisions, lambda accepted: decider.follow_ups(accepted, clock()))
             outcome.settle(decider)
             DECIDED_RUNS.add(outcome.appended, str(self._fold.partition))
-            if not (losses.reached and outcome.reached):
+            if not (losses.reachable and outcome.reachable):
                 # The round keeps its place meanwhile, so that at most `ROUNDS` of them try a log that is away.
                 await asyncio.sleep(RETRY_SECONDS)
         finally:

@@ -361,8 +361,12 @@ class ServeOptions(StorageOptions):
 
 def settings_of(options: ServerOptions | None = None) -> Settings:
     """Return the settings of a command, with its global options. Raise BadRequestError that names every wrong value."""
-    options, said = options or ServerOptions(), global_options()
-    before = {"data_dir": said.data_dir, "token": said.token, "detailed_errors": said.detailed_errors or None}
+    options, shared = options or ServerOptions(), global_options()
+    before = {
+        "data_dir": shared.data_dir,
+        "token": shared.token,
+        "detailed_errors": shared.detailed_errors or None,
+    }
     given = {key: str(value) if isinstance(value, Path) else value for key, value in (options.given() | before).items()}
     if "components" in given:
         given["components"] = [part.strip() for part in str(given["components"]).split(",")]

@@ -146,19 +146,19 @@ def sentence(error: BaseException) -> str:
         return _ERRNO.sub("", known.message)
     if (failed := _of_output(error)) is not None:
         return f"cannot write the output: {failed.strerror}"
-    told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
-    return str(told) or type(told).__name__
+    shown = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
+    return str(shown) or type(shown).__name__
 
 
 def _of_output(error: BaseException) -> OSError | None:
     """Return the error of a write to stdout: an OSError without file name that was not translated; else None."""
     if outermost(error) is not None:
         return None
-    told = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
-    if isinstance(told, BrokenPipeError) or (
-        isinstance(told, OSError) and told.errno in _NO_ROOM and told.filename is None
+    shown = next((cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup)), error)
+    if isinstance(shown, BrokenPipeError) or (
+        isinstance(shown, OSError) and shown.errno in _NO_ROOM and shown.filename is None
     ):
-        return told
+        return shown
     return None
 
 

@@ -99,22 +99,22 @@ def import_command(
     collect_seldom()
     options = options or StorageOptions()
     if follow:
-        _told(uvloop.run(_followed()), output)
+        _print_report(uvloop.run(_followed()), output)
         return
     if file is None:
         raise BadRequestError("no snapshot is named", code="noSnapshot", hint="runstream import FILE")
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
-        _told(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
+        _print_report(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return
     public_key = read_public_key(key) if key is not None else ""
     settings = settings_of(options)
     with name_file_in_errors(file), steps() as tell:
         snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
     with name_file_in_errors(file):
-        _told(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
+        _print_report(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
 
 
-def _told(done: ImportReport, output: str) -> None:
+def _print_report(done: ImportReport, output: str) -> None:
     if isinstance(done, ImportReport) and done.older:  # a local import has warned before it began
         warn(f"warning: {done.older}")
     if output == "json":
@@ -144,11 +144,11 @@ def _shown() -> Iterator[tuple[Step, Callable[[ImportProgress], None]]]:
     with contextlib.ExitStack() as sending, steps() as tell:
         step = sending.enter_context(progress("sending", "MiB"))
 
-        def told(now: ImportProgress) -> None:
+        def show(now: ImportProgress) -> None:
             sending.close()
             tell(now.step, now.done, now.total)
 
-        yield step, told
+        yield step, show
 
 
 async def _pieces(file: Path, step: Step) -> AsyncIterator[bytes]:
@@ -218,8 +218,8 @@ def list_command(*, output: Output = "table", options: ServerOptions | None = No
 def activate_command(epoch: Number, /, *, options: ServerOptions | None = None) -> None:
     """Serve another epoch, from where it was left. The service has to be in maintenance, with every instance parked."""
     parked = uvloop.run(_activate(settings_of(options), epoch))
-    told = f"; {counted(parked, 'commit')} could not be applied, see `runstream parked list`" if parked else ""
-    say(with_program(f"epoch {epoch} is the current one{told}\nnext       runstream maintenance disable"))
+    parked_note = f"; {counted(parked, 'commit')} could not be applied, see `runstream parked list`" if parked else ""
+    say(with_program(f"epoch {epoch} is the current one{parked_note}\nnext       runstream maintenance disable"))
 
 
 def delete_command(epoch: Number, /, *, yes: Flag = False, options: ServerOptions | None = None) -> None:

@@ -77,7 +77,7 @@ class _Rate(ProgressColumn):
 class _Lines:
     def __init__(self, what: str, unit: str) -> None:
         self._what, self._unit = what, unit
-        self._begun = self._said = time.monotonic()
+        self._begun = self._shown_at = time.monotonic()
         self._before = -1
 
     def step(self, done: int, total: int) -> None:
@@ -85,9 +85,9 @@ class _Lines:
         now = time.monotonic()
         if self._before < 0:
             self._before = done
-        if now - self._said < SAY_SECONDS:
+        if now - self._shown_at < SAY_SECONDS:
             return
-        self._said = now
+        self._shown_at = now
         rate = (done - self._before) / (now - self._begun)
         left = f", {(total - done) / rate:,.0f} s left" if rate > 0 else ""
         sys.stderr.write(f"{self._what}: {done:,} of {total:,} {self._unit}, {rate:,.0f}/s{left}\n")

@@ -222,7 +222,7 @@ class _Process:
     telemetry: Telemetry
     request: StopRequest
     ready: Ready
-    said: list[str] = field(default_factory=list)
+    announced: list[str] = field(default_factory=list)
     """The announced URL: announced once, also when the process waits and continues."""
 
     async def run(self) -> None:
@@ -254,8 +254,8 @@ class _Process:
             self.data_dir.keep()
             async with running(parts.components, self.request, platform.checks()):
                 with self._announced(parts):
-                    if not self.said:
-                        self.said.append(parts.web.url)
+                    if not self.announced:
+                        self.announced.append(parts.web.url)
                         self.ready(settings, parts)
                     await self._until_the_end(parts, servers, platform)
 

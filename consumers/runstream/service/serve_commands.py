@@ -45,7 +45,7 @@ STOP_SECONDS = 15
 HOLDER_SECONDS = 2.0
 """Bound, in seconds, between taking the lock and writing the pid into it."""
 _LOOK_AGAIN_SECONDS = 0.01
-_TOLD = 20
+_SHOWN_LINES = 20
 """Number of lines of its log that are shown when it does not start."""
 
 
@@ -109,14 +109,14 @@ def _ready_lines(process: subprocess.Popen[str]) -> list[str]:
 def not_started(process: subprocess.Popen[str], records: Path) -> InternalError:
     """Return the error with which the service ended; where its log has none, show the end of the log."""
     code = process.wait()
-    told = records.read_text(errors="replace").splitlines()[-_TOLD:]
-    errors = [number for number, line in enumerate(told) if line.startswith("error: ")]
+    tail = records.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]
+    errors = [number for number, line in enumerate(tail) if line.startswith("error: ")]
     if errors:
-        end = next((n for n in range(errors[-1], len(told)) if told[n].startswith("hint: ")), len(told))
-        reason = "\n".join(told[errors[-1] : end]).removeprefix("error: ")
-        hints = [line.removeprefix("hint: ") for line in told[end : end + 1]]
+        end = next((n for n in range(errors[-1], len(tail)) if tail[n].startswith("hint: ")), len(tail))
+        reason = "\n".join(tail[errors[-1] : end]).removeprefix("error: ")
+        hints = [line.removeprefix("hint: ") for line in tail[end : end + 1]]
     else:
-        sys.stderr.write("\n".join([*told, ""]))
+        sys.stderr.write("\n".join([*tail, ""]))
         reason, hints = f"it ended with exit code {code}", []
     if (records.parent / MARKER).exists():  # else the log is removed with the new folder
         hints.append(f"its log is {records}")

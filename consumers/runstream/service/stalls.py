@@ -67,9 +67,9 @@ class Consumed:
         parked, reached = await self._rows()
         looked = [self._projection(number, reached.get(number, 0), at) for number in range(self.log.partitions)]
         if self.objects is not None:
-            said = await ask_progress(self.questions, self.log.subjects.progress("archive"))
-            archived = await _archived(said, Archive(self.objects, self.log.subjects))
-            looked += [self._archive(number, last, said, at) for number, last in archived.items()]
+            answer = await ask_progress(self.questions, self.log.subjects.progress("archive"))
+            archived = await _archived(answer, Archive(self.objects, self.log.subjects))
+            looked += [self._archive(number, last, answer, at) for number, last in archived.items()]
         behind = await asyncio.gather(*looked)
         return [*parked, *(stall for stall in behind if stall is not None)]
 
@@ -86,14 +86,14 @@ class Consumed:
         waiting = await self._waiting(partition, reached, now, PROJECTION_SECONDS)
         if waiting is None:
             return None
-        said = await ask_progress(self.questions, self.log.subjects.progress(partition))
-        return _behind("projection", waiting, said, now, PROJECTION_SECONDS)
+        answer = await ask_progress(self.questions, self.log.subjects.progress(partition))
+        return _behind("projection", waiting, answer, now, PROJECTION_SECONDS)
 
     async def _archive(
-        self, partition: int, reached: int, said: ConsumerProgress | NoAnswer, now: datetime
+        self, partition: int, reached: int, answer: ConsumerProgress | NoAnswer, now: datetime
     ) -> Stall | None:
         waiting = await self._waiting(partition, reached, now, ARCHIVE_SECONDS)
-        return None if waiting is None else _behind("archive", waiting, said, now, ARCHIVE_SECONDS)
+        return None if waiting is None else _behind("archive", waiting, answer, now, ARCHIVE_SECONDS)
 
     async def _waiting(self, partition: int, reached: int, now: datetime, seconds: float) -> Backlog | None:
         """Return the commits after `reached`; None when none has been pending for `seconds`."""
@@ -129,21 +129,21 @@ def _parked(first: ParkedCommit, count: int) -> Stall:
 
 
 def _behind(
-    component: Consumer, waiting: Backlog, said: ConsumerProgress | NoAnswer, now: datetime, seconds: float
+    component: Consumer, waiting: Backlog, answer: ConsumerProgress | NoAnswer, now: datetime, seconds: float
 ) -> Stall | None:
     """Return the stall of a consumer with pending commits; None when it moves, however slowly."""
     part, since = _PARTS[component], waiting.since
-    if said is NoAnswer.NO_RESPONDERS:
+    if answer is NoAnswer.NO_RESPONDERS:
         why = f"no {part} has it"
         todo = f"start a process with the {part}: runstream serve (--components {part})"
-    elif isinstance(said, NoAnswer):
+    elif isinstance(answer, NoAnswer):
         why = f"its {part} does not answer"
         todo = f"look at the log of the {part}'s process, and start that process again"
     else:
-        since = max(since, said.moved_at)
+        since = max(since, answer.moved_at)
         if now - since < timedelta(seconds=seconds):
             return None
-        why = said.error or f"its {part} has not moved on, without an error so far"
+        why = answer.error or f"its {part} has not moved on, without an error so far"
         todo = "runstream doctor; it goes on by itself when the cause is gone"
     return Stall(
         component,
@@ -157,14 +157,14 @@ def _behind(
     )
 
 
-async def _archived(said: ConsumerProgress | NoAnswer, archive: Archive) -> dict[int, int]:
+async def _archived(answer: ConsumerProgress | NoAnswer, archive: Archive) -> dict[int, int]:
     """Return the archived sequence of each partition; empty without an archive.
 
     The datamanager knows it even while the object storage, a likely cause of the stall, does not answer. Where neither
     answers, `runstream doctor` reports the storage, and `runstream fsck` a damaged archive.
     """
-    if isinstance(said, ConsumerProgress) and said.reached:
-        return said.reached
+    if isinstance(answer, ConsumerProgress) and answer.reached:
+        return answer.reached
     try:
         status = await archive.find_status()
     except (DamagedArchiveError, InternalError):
@@ -208,7 +208,7 @@ class StallWatch(Component):
             measure(self._last, consumed.log.partitions)
         return self._last
 
-    async def told(self) -> list[dict[str, object]]:
+    async def as_json(self) -> list[dict[str, object]]:
         """Return the current stalls as JSON values, for /readyz."""
         return [{**asdict(stall), "since": stall.since.isoformat()} for stall in await self.stalls()]
 

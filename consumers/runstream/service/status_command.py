@@ -45,14 +45,14 @@ def status_command(*, output: Output = "table") -> int:
 
 
 async def _status() -> tuple[bool, list[_Line]]:
-    said = global_options()
+    options = global_options()
     try:
-        service = find_service(said, os.environ)
+        service = find_service(options, os.environ)
     except ClientError as error:
         if error.code != "noService":
             raise
         return False, list(_without_file(Path(str(error.details.get("data_dir", "")))))
-    async with Client(service.url, token=service.token, detailed_errors=said.detailed_errors) as client:
+    async with Client(service.url, token=service.token, detailed_errors=options.detailed_errors) as client:
         try:
             readiness = await client.readiness()
         except ConnectionFailedError:

@@ -138,7 +138,7 @@ async def plan(
     known = (*asked, *(0,) * log.partitions)[: log.partitions]
     ends = tuple([await log.end(partition, at_least=known[partition]) for partition in range(log.partitions)])
     if isinstance(until, LogPosition):
-        ends = _require_reached(until, LogPosition(log.subjects.epoch, ends))
+        ends = _require_within(until, LogPosition(log.subjects.epoch, ends))
     return SnapshotHeader(
         format=m.FORMAT,
         runstream=version(),
@@ -153,7 +153,7 @@ async def plan(
     )
 
 
-def _require_reached(asked: LogPosition, end: LogPosition) -> tuple[int, ...]:
+def _require_within(asked: LogPosition, end: LogPosition) -> tuple[int, ...]:
     same = asked.epoch == end.epoch and len(asked.sequences) == len(end.sequences)
     if not same or any(a > b for a, b in zip(asked.sequences, end.sequences, strict=True)):
         raise BadRequestError(

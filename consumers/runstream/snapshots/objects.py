@@ -212,10 +212,10 @@ def objects(snapshot: Snapshot) -> Iterator[SnapshotObject]:
 
 
 def _matched(found: list[TarEntry], listed: list[_Listed]) -> Iterator[SnapshotObject]:
-    for entry, said in zip(found, listed, strict=False):
-        if entry.name != said.name or entry.size != said.bytes or not is_object_path(said.name):
-            raise SnapshotError(entry.name, f"it is in the place of {said.name}, {said.bytes} bytes")
-        yield SnapshotObject(said.name, entry, said.sha256)
+    for entry, expected in zip(found, listed, strict=False):
+        if entry.name != expected.name or entry.size != expected.bytes or not is_object_path(expected.name):
+            raise SnapshotError(entry.name, f"it is in the place of {expected.name}, {expected.bytes} bytes")
+        yield SnapshotObject(expected.name, entry, expected.sha256)
     if len(found) != len(listed):
         name = found[len(listed)].name if len(found) > len(listed) else listed[len(found)].name
         raise SnapshotError(name, "it is missing" if len(found) < len(listed) else "no list names it")

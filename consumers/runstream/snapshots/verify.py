@@ -157,23 +157,23 @@ def _records(file: tempfile.SpooledTemporaryFile[bytes], bucket: int, part: int,
 
 def _check_versions(records: list[bytes]) -> Iterator[AggregateFinding]:
     """Yield the faults of aggregates whose records are sorted."""
-    current, reached, begun, silent = b"", 0, False, False
+    current, version_before, begun, silent = b"", 0, False, False
     for key, place, version in _RECORD.iter_unpack(b"".join(records)):
         if key != current:
-            current, reached, begun, silent = key, 0, False, False
+            current, version_before, begun, silent = key, 0, False, False
         if silent:
             continue
         if version == _UNREADABLE:
             silent = True
         elif version <= _SKIPPED:
-            reached = _SKIPPED - version
+            version_before = _SKIPPED - version
         elif version == _REFERENCE:
             if not begun:
                 yield AggregateFinding(*_unpacked(place), "reference")
         else:
-            if version != reached + 1:
-                yield AggregateFinding(*_unpacked(place), "version", reached + 1)
-            reached, begun = version, True
+            if version != version_before + 1:
+                yield AggregateFinding(*_unpacked(place), "version", version_before + 1)
+            version_before, begun = version, True
 
 
 def _unpacked(place: int) -> tuple[int, int]:
@@ -331,12 +331,12 @@ def _problem(asked: SegmentToCheck, message: RawMessage, aggregate: str, what: s
     return SnapshotProblem(asked.description.name, line, aggregate, what)
 
 
-def _difference(found: dict[str, int], said: dict[str, int]) -> str:
-    kinds = [kind for kind in sorted({*found, *said}) if found.get(kind, 0) != said.get(kind, 0)]
+def _difference(found: dict[str, int], listed: dict[str, int]) -> str:
+    kinds = [kind for kind in sorted({*found, *listed}) if found.get(kind, 0) != listed.get(kind, 0)]
     if not kinds:
         return "the number of unreadable commits differs from the manifest"
     kind = kinds[0]
-    return f"it has {counted(found.get(kind, 0), 'event')} of type {kind}, and the manifest says {said.get(kind, 0)}"
+    return f"it has {counted(found.get(kind, 0), 'event')} of type {kind}, and the manifest says {listed.get(kind, 0)}"
 
 
 MAX_PROBLEMS = 100

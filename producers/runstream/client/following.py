@@ -228,7 +228,7 @@ async def _server_sent_events(answer: httpx2.Response) -> AsyncGenerator[tuple[s
 
 def _decoded_commit(place: str, data: str) -> Commit:
     try:
-        said = msgspec.json.decode(data, type=_CommitMessage)
+        commit = msgspec.json.decode(data, type=_CommitMessage)
     except (ValueError, RecursionError) as error:
         raise ClientError(
             f"an event cannot be understood: {error}",
@@ -237,13 +237,13 @@ def _decoded_commit(place: str, data: str) -> Commit:
             hint="is the service of a version that fits this client?",
         ) from error
     return Commit(
-        id=said.commit,
-        aggregate=said.aggregate,
-        version=said.version,
-        time=said.time,
-        actor=said.actor,
-        cause=said.cause,
-        events=tuple(said.events),
-        position=said.position,
+        id=commit.commit,
+        aggregate=commit.aggregate,
+        version=commit.version,
+        time=commit.time,
+        actor=commit.actor,
+        cause=commit.cause,
+        events=tuple(commit.events),
+        position=commit.position,
         place=place,
     )

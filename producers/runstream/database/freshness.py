@@ -113,7 +113,7 @@ class Freshness(Component):
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
         try:
-            await connection.add_listener(channel_of(self._database.schema), self._hear)
+            await connection.add_listener(channel_of(self._database.schema), self._receive)
             async with self._database.snapshot() as transaction:
                 for position in (await get_positions(transaction)).values():
                     self._note(position)
@@ -126,7 +126,7 @@ class Freshness(Component):
             self._projected.clear()
             await hang_up(connection)
 
-    def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+    def _receive(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         self._note(announced(str(payload)))
 
     def _note(self, position: Position) -> None:

@@ -102,12 +102,12 @@ class ServerProcess:
 
     def failure(self, message: str) -> InternalError:
         """Return the error with the path of the server's log and its last lines."""
-        said = tail(self.command.log)
+        last_lines = tail(self.command.log)
         return InternalError(
             message,
             code="embeddedServerFailed",
-            details={"log": str(self.command.log), "said": said},
-            hint=f"its log is {self.command.log}; the last lines are:\n{said}",
+            details={"log": str(self.command.log), "said": last_lines},
+            hint=f"its log is {self.command.log}; the last lines are:\n{last_lines}",
         )
 
     async def stop(self, seconds: float) -> None:

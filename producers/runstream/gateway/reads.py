@@ -146,8 +146,8 @@ def next_cursor(query: RunQuery, page: RunPage) -> str:
         return ""
     default = RunQuery()
     there = asdict(replace(query, start=page.next_start, start_counter=0, limit=default.limit))
-    said = {name: value for name, value in there.items() if value != getattr(default, name)}
-    return base64.urlsafe_b64encode(msgspec.json.encode(said)).decode()
+    fields = {name: value for name, value in there.items() if value != getattr(default, name)}
+    return base64.urlsafe_b64encode(msgspec.json.encode(fields)).decode()
 
 
 def decode_cursor(cursor: str, given: RunQuery) -> RunQuery:

@@ -166,10 +166,10 @@ def _can_restart(run: Run, config: RunConfig, scope: Literal["all", "failed"]) -
 
 def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> api.Executor:
     """Return an executor, from its registration and its lease."""
-    said = record.executor.registration
+    registration = record.executor.registration
     known = [seen for seen in (record.executor.last_seen, record.last_task) if seen is not None]
     return converted(
-        said,
+        registration,
         api.Executor,
         executor_id=record.executor.id,
         state=standing(record.executor, sighting, record.open_tasks),
@@ -177,7 +177,7 @@ def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> api.Exe
         full=sighting.offer.full if sighting is not None else "",
         clock_skew=round(sighting.skew, 3) if sighting is not None else 0.0,
         active_tasks=record.open_tasks,
-        version=said.runstream_version,
+        version=registration.runstream_version,
     )
 
 

@@ -40,10 +40,10 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
     `url` may name several servers, separated by commas. Raises InternalError when none can be reached within
     `seconds`, or a server refuses the credentials.
     """
-    said = _Said()
-    connecting = asyncio.create_task(_connect(url, name, said))
-    asking = asyncio.create_task(_ask_why(url, name, said))
-    refused = asyncio.create_task(said.refused.wait())
+    events = _ConnectionEvents()
+    connecting = asyncio.create_task(_connect(url, name, events))
+    asking = asyncio.create_task(_ask_why(url, name, events))
+    refused = asyncio.create_task(events.refused.wait())
     try:
         # Connecting to an absent server is tried again; a server that refuses the credentials will refuse them again.
         async with asyncio.timeout(seconds):
@@ -52,17 +52,17 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
                 raise nats.errors.AuthorizationError
             client = await connecting
     except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
-        raise _unreachable(url, said.last or error) from error
+        raise _unreachable(url, events.last or error) from error
     finally:
         refused.cancel()
         asking.cancel()
         connecting.cancel()
-    said.connected = True
+    events.connected = True
     pinging = asyncio.create_task(_ping(client), name="NATS ping")
     try:
         yield client
     finally:
-        said.closing = True
+        events.closing = True
         pinging.cancel()
         await client.close()
 
@@ -93,7 +93,7 @@ def _forget(asked: asyncio.Future[float]) -> None:
         asked.exception()
 
 
-async def _connect(url: str, name: str, said: _Said) -> _Client:
+async def _connect(url: str, name: str, events: _ConnectionEvents) -> _Client:
     """Return a connected client; try for ever, and close each one that fails."""
     while True:
         client = _Client()
@@ -101,10 +101,10 @@ async def _connect(url: str, name: str, said: _Said) -> _Client:
             await client.connect(
                 servers=_servers(url),
                 name=name,
-                error_cb=said.error,
-                disconnected_cb=said.disconnected,
-                reconnected_cb=client.reconnected(said),
-                closed_cb=said.closed,
+                error_cb=events.error,
+                disconnected_cb=events.disconnected,
+                reconnected_cb=client.reconnected(events),
+                closed_cb=events.closed,
                 reconnect_to_server_handler=client.choose,
                 connect_timeout=2,
                 max_reconnect_attempts=-1,
@@ -124,22 +124,22 @@ async def _connect(url: str, name: str, said: _Said) -> _Client:
             return client
 
 
-async def _ask_why(url: str, name: str, said: _Said) -> None:
-    """Connect again in verbose mode whenever a server has cut the connection, to learn the reason, which `said`
+async def _ask_why(url: str, name: str, events: _ConnectionEvents) -> None:
+    """Connect again in verbose mode whenever a server has cut the connection, to learn the reason, which `events`
     records.
 
     The client sends more data before it reads the answer to its credentials. A server that refuses them and closes with
     unread data resets the connection, which loses its answer. With `verbose` the client awaits the answer first.
     """
     while True:
-        await said.cut.wait()
-        said.cut.clear()
+        await events.cut.wait()
+        events.cut.clear()
         client = Client()
-        with contextlib.suppress(OSError, nats.errors.Error):  # `said` has recorded it
+        with contextlib.suppress(OSError, nats.errors.Error):  # `events` has recorded it
             await client.connect(
                 servers=_servers(url),
                 name=name,
-                error_cb=said.error,
+                error_cb=events.error,
                 connect_timeout=2,
                 allow_reconnect=False,
                 verbose=True,
@@ -184,12 +184,12 @@ class _Client(Client):
         chosen = min(servers, key=tried)
         return chosen, _RECONNECT_WAIT_SECONDS if chosen.reconnects else 0.0
 
-    def reconnected(self, said: _Said) -> Callable[[], Awaitable[None]]:
+    def reconnected(self, events: _ConnectionEvents) -> Callable[[], Awaitable[None]]:
         """Return the callback for each reconnection."""
 
         async def connected_again() -> None:
             self.answers.connected()
-            await said.reconnected()
+            await events.reconnected()
 
         return connected_again
 
@@ -223,7 +223,7 @@ class _Client(Client):
         return header_lines(raw)
 
 
-class _Said:
+class _ConnectionEvents:
     """The client's events as log records; before the first connection, only the last error is kept."""
 
     def __init__(self) -> None:

@@ -101,11 +101,11 @@ class Notices:
             logger.debug("a notice was not sent", action="notice_unsent", subject=subject, why=str(error))
 
     @asynccontextmanager
-    async def hearing(self, subject: str, hear: Callable[[bytes], None]) -> AsyncIterator[None]:
-        """Pass each notice to `hear` during the block, those of this process included."""
+    async def receiving(self, subject: str, receive: Callable[[bytes], None]) -> AsyncIterator[None]:
+        """Pass each notice to `receive` during the block, those of this process included."""
 
         async def take(message: Msg) -> None:
-            hear(message.data)
+            receive(message.data)
 
         subscription = await self._nc.subscribe(subject, cb=take)
         try:

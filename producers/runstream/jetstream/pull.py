@@ -69,7 +69,7 @@ class PullConsumer:
         self._last_delivery = 0
         self._lost = ""
         self._wake = asyncio.Event()
-        self._heard = 0.0
+        self._received_at = 0.0
         self._reconnects = 0
 
     async def open(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class PullConsumer:
             {"stream_name": self._stream, "config": self._whole_config()},
         )
         self._reconnects = self._nc.stats["reconnects"]
-        self._heard = asyncio.get_running_loop().time()
+        self._received_at = asyncio.get_running_loop().time()
         self._subscription = await self._nc.subscribe(self._inbox, cb=self._on_message)
         await self._ask()
         return info
@@ -137,7 +137,7 @@ class PullConsumer:
         if self._buffer or self._lost:
             return
         if not await wait_for_event(self._wake, _HEARTBEAT_SECONDS):
-            silent = asyncio.get_running_loop().time() - self._heard
+            silent = asyncio.get_running_loop().time() - self._received_at
             if self._nc.is_closed:
                 raise InternalError("the connection to NATS was closed", code="logClosed")
             if self._nc.stats["reconnects"] != self._reconnects:
@@ -146,7 +146,7 @@ class PullConsumer:
                 self._lost = f"the server was silent for {silent:.1f} seconds"
 
     async def _on_message(self, message: Msg) -> None:
-        self._heard = asyncio.get_running_loop().time()
+        self._received_at = asyncio.get_running_loop().time()
         if message.reply:
             self._asked -= 1
             self._buffer.append(message)

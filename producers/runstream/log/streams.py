@@ -310,10 +310,10 @@ _LOOK_SECONDS = 1.0
 
 async def wait_for_log(nc: Client, namespace: str, service: str = "runs", *, seconds: float = WAIT_SECONDS) -> bool:
     """Wait until there is a log to open; return False when there is none after `seconds`."""
-    said = asyncio.Event()
+    bucket_changed = asyncio.Event()
 
     async def on_change(_: Msg) -> None:
-        said.set()
+        bucket_changed.set()
 
     # A value for the bucket is a message like any other, even before the bucket exists.
     subscription = await nc.subscribe(f"$KV.{namespace}_control.{service}", cb=on_change)
@@ -328,8 +328,8 @@ async def wait_for_log(nc: Client, namespace: str, service: str = "runs", *, sec
                 )
             while await described(nc, namespace, service) is None:
                 # The message may arrive before it is stored, so look again without one, too.
-                await wait_for_event(said, _LOOK_SECONDS)
-                said.clear()
+                await wait_for_event(bucket_changed, _LOOK_SECONDS)
+                bucket_changed.clear()
         return True
     except TimeoutError:
         return False

@@ -200,9 +200,9 @@ class Instance(Component):
             subject = f"$KV.{self._control}.{maintenance_key(mode.service)}"
             found = await last_message(self._nc, f"KV_{self._control}", subject)
             if found is None:
-                mode.hear(None, 0)
+                mode.update(None, 0)
             else:
-                mode.hear(decode_requested(found.data, found.time) if found.data else None, found.sequence)
+                mode.update(decode_requested(found.data, found.time) if found.data else None, found.sequence)
 
     async def _listen(self) -> None:
         """Follow the request; a watch that was interrupted finds a missed change when it is back."""
@@ -213,8 +213,8 @@ class Instance(Component):
             async for change in watch:
                 mode = self.modes.get(change.key.partition(".")[2])
                 if mode is not None:
-                    said = decode_requested(change.value, datetime.now(UTC)) if change.what == "held" else None
-                    mode.hear(said, change.sequence)
+                    latest = decode_requested(change.value, datetime.now(UTC)) if change.what == "held" else None
+                    mode.update(latest, change.sequence)
         finally:
             await watch.close()
 

@@ -89,8 +89,8 @@ class Mode:
         self.request: Requested | None = None
         """The maintenance that is requested; None without one, or before the request was read."""
         self._log = log
-        self._said: Requested | None = None
-        self._heard = -1
+        self._requested: Requested | None = None
+        self._sequence = -1
         self._parts: dict[str, Part] = {}
         self._shut = True
         """True if no component may start: from all parked until the log is in use again."""
@@ -124,24 +124,24 @@ class Mode:
         part = self._parts[name] = Part(name, self._notify)
         return part
 
-    def hear(self, said: Requested | None, sequence: int) -> None:
+    def update(self, said: Requested | None, sequence: int) -> None:
         """Apply the value of the key, unless a later one is known; `sequence` is the key's."""
-        if sequence <= self._heard:
+        if sequence <= self._sequence:
             return
-        self._heard, self._said = sequence, said
+        self._sequence, self._requested = sequence, said
         self.request = said if said is not None and said.enabled else None
         self._notify()
 
-    async def until(self, reached: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until a condition holds; it is evaluated after each change of the mode or its components."""
-        while not reached():
+        while not condition():
             await self._changed.wait()
 
     async def run(self) -> None:
         """Close the log when all components are parked and open it when they may resume, until cancelled."""
         await self._log.rest()
         while True:
-            await self.until(lambda: self._heard >= 0 and self.request is None)
+            await self.until(lambda: self._sequence >= 0 and self.request is None)
             await self._resume()
             self._shut = self._at_rest = False
             self._notify()
@@ -156,7 +156,7 @@ class Mode:
         parts = {part.name: PartRecord(part.doing, part.under_way) for part in self._parts.values()}
         # Where several components read the same partition, the position of the first that joined counts.
         positions = dict(ChainMap(*(dict(part.positions()) for part in self._parts.values())))
-        obeyed = self._said.id if self._said is not None else ""
+        obeyed = self._requested.id if self._requested is not None else ""
         return ServiceRecord(self.state, obeyed, self._since, self._log.epoch, parts, positions)
 
     def _parked(self) -> bool:
@@ -176,7 +176,7 @@ class Mode:
         if state is not self._state:
             self._state, self._since = state, _now()
             # Before the first request, a start is no news.
-            tell = log.info if self._said is not None else log.debug
+            tell = log.info if self._requested is not None else log.debug
             tell(
                 f"Maintenance of {self.service}: this process is {state.value}",
                 action=f"instance_{state.value}",

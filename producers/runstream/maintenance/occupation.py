@@ -51,13 +51,13 @@ async def require_parked(
 
 
 def _not_parked(service: str, missing: Iterable[KnownInstance]) -> ConflictError:
-    said = [f"{known.title} is {_word(known, service)}" for known in missing]
+    states = [f"{known.title} is {_word(known, service)}" for known in missing]
     lost = [known.record.id for known in missing if known.lost]
     hint = "wait for all with `runstream maintenance enable --wait`; `runstream maintenance status` shows each"
     if lost:
         hint = f"make sure that the lost process has ended, then: runstream maintenance forget {lost[0]}"
     return ConflictError(
-        f"not every instance is parked: {'; '.join(said)}",
+        f"not every instance is parked: {'; '.join(states)}",
         code="notParked",
         details={"instances": [known.record.id for known in missing], "lost": lost},
         hint=hint,

@@ -49,7 +49,7 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
     if platform.database is not None:
         watch = _stall_watch(platform)
         components.append(watch)
-        platform.component_facts["stalls"] = watch.told
+        platform.component_facts["stalls"] = watch.as_json
     if "datamanager" in settings.components:
         from runstream.service.wiring.datamanager import make_datamanager
 

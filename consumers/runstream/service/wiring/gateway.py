@@ -90,10 +90,10 @@ async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:
 async def _served_log(platform: Platform) -> LogReader:
     """Return a reader of the epoch that NATS names now: in maintenance another epoch may have replaced ours."""
     namespace, service = platform.log.subjects.namespace, platform.log.subjects.service
-    said = await described(platform.nats, namespace, service)
-    if said is None:
+    description = await described(platform.nats, namespace, service)
+    if description is None:
         return platform.reading_log()
-    return LogReader(platform.nats, Subjects(namespace, service, said.epoch), said.partitions)
+    return LogReader(platform.nats, Subjects(namespace, service, description.epoch), description.partitions)
 
 
 async def _parked_at(platform: Platform, subjects: Subjects, positions: tuple[int, ...]) -> Sequence[ParkedCommit]:
