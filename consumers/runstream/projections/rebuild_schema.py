@@ -27,6 +27,7 @@ EXCHANGED = ("runs", "run_tasks", "executor_tasks", "executors", "run_configs", 
 SHARED = ("checkpoints", "parked")
 """Tables in which each projection has its own rows."""
 _MARK = "Runstream: a projection beside the live one; nobody needs it"
+"""Comment on a schema that a rebuild may drop. It is stored in databases, so it never changes."""
 LOCK_MILLISECONDS = 500
 """Limit for queries to queue behind an exchange that waits for its own locks; less than deadlock_timeout, so that
 Postgres never ends a reader."""
