@@ -205,3 +205,32 @@ async def test_a_browser_at_the_root_is_told_what_this_is() -> None:
     assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (200, "text/plain")
     assert "There is no web interface yet" in answer.text
     assert "runstream --url http://gateway/" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "hint"),
+    [
+        ("/runs?at=1:1,0", "GET /api/v1alpha/runs has no query parameter 'at'", "known: group, phase"),
+        ("/runs?groups=/project/web", "GET /api/v1alpha/runs has no query parameter 'groups'", "did you mean 'group'?"),
+        (
+            "/runs?grop=x&foo&foo=1",
+            "GET /api/v1alpha/runs has no query parameters 'grop', 'foo'",
+            "did you mean 'group'?",
+        ),
+        ("/executors?x=", "GET /api/v1alpha/executors has no query parameter 'x'", "known: at_least"),
+        ("/version?x=1", "GET /api/v1alpha/version has no query parameter 'x'", "it takes no query parameters"),
+    ],
+)
+async def test_an_unknown_query_parameter_is_refused_by_name(path: str, message: str, hint: str) -> None:
+    async with World.make().http() as http:
+        answer = await http.get(path)
+        (error,) = answer.json()
+    assert (answer.status_code, error["code"], error["message"]) == (400, "unknownParameter", message)
+    assert hint in error["hint"]
+
+
+async def test_query_parameters_of_every_kind_of_route_are_known() -> None:
+    async with World.make().http() as http:
+        for path in ("/runs?at_least=&limit=3&group=%2Fproject&asc", "/events?from=nowhere&run="):
+            assert "unknownParameter" not in (await http.get(path)).text
+        assert (await http.post("/runs?dry_run=1", json=run_body())).json()[0]["code"] == "unknownParameter"

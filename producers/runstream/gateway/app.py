@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from types import MappingProxyType
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -22,7 +23,7 @@ from runstream.database import Database
 from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
 from runstream.gateway.context import GatewayContext, Sightings, StepLogSource
-from runstream.gateway.errors import route_error, validation_error
+from runstream.gateway.errors import route_error, unknown_parameters, validation_error
 from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
 from runstream.gateway.openapi import describe
 from runstream.gateway.reads import DatabaseReads, PastRuns
@@ -72,6 +73,7 @@ def gateway_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(_require_known_parameters)],
         telemetry={"tracing": False, "metrics": False, "logs": False},  # the middleware has its own
         exception_handlers={HTTPException: _route_error, RequestValidationError: _validation_error},
     )
@@ -95,6 +97,22 @@ def gateway_app(
         app.add_middleware(gate.around)
     app.add_middleware(RequestMiddleware, token=context.settings.token)
     return app
+
+
+async def _require_known_parameters(request: Request) -> None:
+    """Raise BadRequestError for query parameters that the route does not take: ignored ones would mislead."""
+    if not request.scope["query_string"]:
+        return
+    known = list(_query_parameters(request.scope["route"].dependant))
+    unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
+    if unknown:
+        raise unknown_parameters(f"{request.method} {request.url.path}", unknown, known)
+
+
+def _query_parameters(dependant: Dependant) -> Iterator[str]:
+    yield from (field.alias for field in dependant.query_params)
+    for dependency in dependant.dependencies:
+        yield from _query_parameters(dependency)
 
 
 async def _route_error(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ of causes does, in `chain`, when a client with a valid token asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import nats.errors
@@ -30,6 +30,8 @@ from runstream.errors import (
     outermost,
 )
 from runstream.jetstream.api import UnavailableError
+from runstream.limits import MAX_WORD_BYTES
+from runstream.runconfig.problems import suggestion
 
 JSON_TYPE = "application/json"
 STATUS_OF_CODE: Mapping[str, int] = {
@@ -41,6 +43,8 @@ STATUS_OF_CODE: Mapping[str, int] = {
     **dict.fromkeys(DEPENDENCY_OF_CODE, 503),
 }
 """The status of codes that differ from the status of their kind."""
+_MAX_NAMED = 10
+"""Query parameters that an error names."""
 RETRY_AFTER_SECONDS: Mapping[str, int] = {"maintenance": 10}
 """Seconds after which a client should retry; other codes take 2."""
 _RETRY_AFTER_SECONDS = 2
@@ -121,6 +125,17 @@ def route_error(error: HTTPException, path: str, allowed: Iterable[str] = ()) ->
             hint="/api/v1alpha/openapi.json lists the routes",
         )
     return BadRequestError(str(error.detail), code="badRequest")
+
+
+def unknown_parameters(route: str, unknown: Sequence[str], known: Sequence[str]) -> RunstreamError:
+    """Return the error that names query parameters which a route does not have, and suggests the first one's name."""
+    names = ", ".join(repr(name[:MAX_WORD_BYTES]) for name in unknown[:_MAX_NAMED])
+    return BadRequestError(
+        f"{route} has no query parameter{'s' if len(unknown) > 1 else ''} {names}",
+        code="unknownParameter",
+        details={"unknown": list(unknown[:_MAX_NAMED]), "known": list(known)},
+        hint=suggestion(unknown[0], known) if known else "it takes no query parameters",
+    )
 
 
 def validation_error(error: RequestValidationError) -> RunstreamError:
