@@ -108,7 +108,7 @@ class ExecutorSettings:
     labels: dict[str, str] = field(default_factory=dict, metadata=_declaration(
         help="Labels that tasks may ask for (`runtime.labels`)."))
     sandbox: Literal["auto", "require", "off"] = _setting("auto", _EXECUTOR, page="explanation/sandbox.md",
-        help="Sandbox for host tasks: used where available, required (tasks fail without one), or off.")
+        help="Sandbox for host tasks: used where available, required (without one, no host tasks run), or off.")
     sandbox_readonly: tuple[str, ...] = _setting((),
         help="Absolute paths that sandboxed tasks see beside the system's directories, read-only.")
     sandbox_writable: tuple[str, ...] = _setting((),
@@ -148,10 +148,10 @@ class Settings:
     namespace: str = _setting("runstream", _RUNS, commands="servers",
         help="First token of every NATS subject, unique to each deployment that shares a NATS account.")
     nats_url: str = _setting("", _SERVERS, commands="servers", schemes=("nats://", "tls://", "ws://", "wss://"),
-        help="URL of NATS, nats://USER:PASSWORD@HOST:PORT, or several with commas; none: a server in the data dir.")
+        help="URL of NATS, nats://USER:PASSWORD@HOST:PORT, or several with commas; none: an embedded server.")
     database_url: str = _setting("", _SERVERS, commands="servers", components=_WITH_DATABASE,
         schemes=("postgresql://", "postgres://"),
-        help="URL of Postgres, postgresql://USER:PASSWORD@HOST:PORT/DATABASE; none: a server in the data directory.")
+        help="URL of Postgres, postgresql://USER:PASSWORD@HOST:PORT/DATABASE; none: an embedded server.")
     database_schema: str = _setting("runstream", _SERVERS, commands="servers", components=_WITH_DATABASE,
         help="Postgres schema for the tables: lower-case letters, digits and `_`.")
     partitions: int = _setting(4, _RUNS, between=(1, MAX_PARTITIONS),
@@ -166,7 +166,7 @@ class Settings:
     token: str = _setting("", commands="all", components=_GATEWAY,
         help="Token of the API; none: made at the first start, kept in the data directory.")
     objects_dir: Path | None = _setting(None, _SERVERS, commands="storage",  # noqa: RUF009
-        help="Directory for logs and archives, shared by executors and gateways; none: `objects` in the data dir.")
+        help="Directory for logs and archives, shared by executors and gateways; none: `objects` in --data-dir.")
     objects_url: str = _setting("", _SERVERS, commands="storage", page="reference/objects.md",
         help="Bucket to use instead: s3://BUCKET[/PREFIX][?endpoint=HOST:PORT&region=REGION&style=path&tls=off].")
     objects_access_key: str = _setting("",

@@ -57,16 +57,15 @@ def fsck_command(
 ) -> int:
     """Compare the whole log with every row of the database, and with the archive. Exits 1 when something differs.
 
-    The log is folded again, up to where the rows are. Of the archive every segment is read, and every commit compared.
-    That the archive ends before the log is no difference, but said; and so are parked commits, and a projection or an
-    archive that stands still.
+    Folds the log up to the position of the rows, and reads every segment of the archive. An archive that ends before
+    the log, parked commits, and a stalled projection or archive are reported, but are no differences.
 
     Parameters
     ----------
     partition
         Only this partition; repeatable.
     archive
-        Whether to check the archive.
+        Also check the archive.
     """
     settings = settings_of(options)
     found = uvloop.run(_fsck(settings, partition, with_archive=archive))
