@@ -52,7 +52,7 @@ async def test_what_was_projected_before_needs_no_announcement(database_url: str
 async def test_waiting_ends_with_a_clear_error(database_url: str, database_schema: str) -> None:
     async with migrated(database_url, database_schema) as database, listening(database) as freshness:
         with pytest.raises(
-            InternalError, match=r"has not come to position 1:9 of partition 3 within 0\.01 s"
+            InternalError, match=r"has not reached position 1:9 of partition 3 within 0\.01 s"
         ) as raised:
             await freshness.wait_for(Position(1, 3, 9), timeout=0.01)
         assert raised.value.code == "projectionBehind"

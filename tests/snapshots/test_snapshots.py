@@ -68,7 +68,7 @@ def test_up_to_a_position(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["2:3,0,17", "1:3,0", "1:3,0,1000000", "1:1000000,0,0"])
 def test_a_position_that_the_log_does_not_have(tmp_path: Path, text: str) -> None:
-    with pytest.raises(BadRequestError, match="the log has not come to"):
+    with pytest.raises(BadRequestError, match="the log has not reached"):
         write(tmp_path / "s", generated(), until=LogPosition.parse(text))
 
 

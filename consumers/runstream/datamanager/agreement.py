@@ -76,7 +76,7 @@ def _went_back(status: DataStatus, partition: int, end: int, where: str) -> Cont
 def _differs(status: DataStatus, partition: int, where: str) -> ContradictionError:
     last = status.partitions[partition].last
     return ContradictionError(
-        f"commit {last} of partition {partition} is another one in the log (stream "
+        f"commit {last} of partition {partition} differs in the log (stream "
         f"{status.subjects.stream(partition)}) than in the archive in {where}: they have different histories",
         code="logDiffers",
         details={"partition": partition, "sequence": last},

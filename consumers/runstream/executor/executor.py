@@ -146,7 +146,11 @@ class Executor(Component):
                 while self._works:
                     await asyncio.wait(self._works)
         except TimeoutError:
-            log.warning("the tasks are ended: the deadline has passed", action="tasks_ended", executor=self.id)
+            log.warning(
+                "ending the running tasks: the deadline of the maintenance has passed",
+                action="tasks_ended",
+                executor=self.id,
+            )
             self._end_tasks(Reason.MAINTENANCE)
             if self._works:
                 await asyncio.wait(self._works, timeout=_DEADLINE_SECONDS)
@@ -231,7 +235,7 @@ class Executor(Component):
             try:
                 stored = decode(message)
             except BadRequestError as error:
-                log.warning(f"a commit is left out: {error}", action="commit_unreadable", subject=message.subject)
+                log.warning(f"ignoring a commit: {error}", action="commit_unreadable", subject=message.subject)
                 continue
             if stored.commit.address.kind == "executor":
                 self._presence.observe(stored)
@@ -300,11 +304,11 @@ class Executor(Component):
         try:
             await work
         except Exception as error:  # A failure here fails only this task.
-            log.exception("a task failed by a fault of Runstream", action="task_fault", task=held.id)
+            log.exception("a task failed because of an internal error", action="task_fault", task=held.id)
             try:
                 await self._executions[held.id].fail(error)
             except Exception:  # It has ended in the log; its last logs are lost.
-                log.exception("the logs of a task are left", action="task_left", task=held.id)
+                log.exception("the logs of a task could not be uploaded", action="task_left", task=held.id)
         FINISHED_TASKS.add(1, self.id, held.known.task.phase.value)
         self._drop(held)
 
@@ -405,7 +409,7 @@ class Holdings:
         try:
             task = fold_executor_task(None, commit)
         except UnfitCommitError as error:
-            log.warning(f"a task is left out: {error}", action="commit_unfit", task=commit.address.id)
+            log.warning(f"ignoring a task: {error}", action="commit_unfit", task=commit.address.id)
             return None
         known = Known(commit.address, task, Head(1, stored.position.sequence), commit.trace, commit.id)
         held = self._held[task.id] = Held(known, stored.position.sequence)

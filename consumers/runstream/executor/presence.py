@@ -154,7 +154,7 @@ class Presence:
                     await self._hold()
                 except RunstreamError as error:
                     self._end_tasks(Reason.LEASE)
-                    log.warning(f"the executor is not known as alive: {error}", action="executor_absent")
+                    log.warning(f"cannot hold the executor's lease; trying again: {error}", action="executor_absent")
                     await asyncio.sleep(_RETRY_SECONDS)
         finally:
             if self._touching is not None:

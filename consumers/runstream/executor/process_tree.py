@@ -169,7 +169,7 @@ class ProcessTree:
             members = await asyncio.to_thread(self.members)
         if members:
             names = ", ".join(f"{process.pid} ({process.command})" for process in members[:5])
-            raise InternalError(f"these processes of the task do not end: {names}", code="processNotEnded")
+            raise InternalError(f"cannot kill these processes of the task: {names}", code="processNotEnded")
 
     def _candidates(self) -> Iterator[int]:
         first, last = 0, sys.maxsize

@@ -62,7 +62,7 @@ class Known:
         try:
             self.task = fold_executor_task(self.task, commit) if commit.events else self.task
         except UnfitCommitError as error:  # The projection parks it; later events can still be appended.
-            log.warning(f"a commit of a task is left out: {error}", action="commit_unfit", task=self.task.id)
+            log.warning(f"ignoring a commit of a task: {error}", action="commit_unfit", task=self.task.id)
         self.head = Head(commit.version, stored.position.sequence)
         return True
 

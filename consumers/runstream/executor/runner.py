@@ -206,7 +206,7 @@ class PodTask:
         self._folder = folder
         self._around = around
         self._pod: Pod | None = None
-        self._told: asyncio.Future[Any]
+        self._ending: asyncio.Future[Any]
         """Done when the task must end; set while it runs."""
         self._error = ""
         self._masking = Masking()
@@ -216,7 +216,7 @@ class PodTask:
     async def run(self) -> Ended:
         """Run the job until it ends."""
         job = self._job
-        told = self._told = asyncio.ensure_future(job.ending.told.wait())
+        ending = self._ending = asyncio.ensure_future(job.ending.requested.wait())
         with span_from(job.trace, "task", {"task": job.task.task, "run": job.task.run_id}):
             try:
                 spec = await self._setup()
@@ -228,7 +228,7 @@ class PodTask:
                     await storing
                 finally:
                     storing.cancel()
-                    told.cancel()
+                    ending.cancel()
         return Ended(self._finished(success), self.clean)
 
     async def clean(self) -> None:
@@ -262,10 +262,10 @@ class PodTask:
         spec: ExecutorTaskSpec | None = None
         try:
             async with asyncio.timeout(SETUP_SECONDS):
-                spec = await self._until_told(self._prepare(log))
+                spec = await self._unless_ending(self._prepare(log))
         except (RunstreamError, OSError, TimeoutError) as failure:
-            self._error = f"setup failed: {_said(failure)}"
-            log.line(_said(failure))
+            self._error = f"setup failed: {_failure_text(failure)}"
+            log.line(_failure_text(failure))
         log.close()
         phase = ExecutorTaskPhase.SUCCESS if spec is not None else ExecutorTaskPhase.FAILED
         job.report(ExecutorTaskSetupFinished(job.clock(), phase))
@@ -303,14 +303,14 @@ class PodTask:
 
     def _time_out(self) -> None:
         """End the task by this machine's monotonic clock; a scheduler's timer ends it if this machine hangs."""
-        if not self._job.ending.told.is_set():
+        if not self._job.ending.requested.is_set():
             self._job.report(ExecutorTaskTimedOut())
             self._job.ending.tell(Reason.TIMEOUT)
 
     async def _run_each(self, spec: ExecutorTaskSpec, steps: Sequence[Step]) -> bool:
         for index, step in enumerate(steps):
             with span_from("", "step", {"step": index, "type": step.type}):
-                if self._job.ending.told.is_set() or not await self._run_step(spec, index, step):
+                if self._job.ending.requested.is_set() or not await self._run_step(spec, index, step):
                     self._end_logs(index, len(steps))
                     return False
         return True
@@ -325,22 +325,22 @@ class PodTask:
         log.full = lambda: loop.call_soon_threadsafe(self._disk_full)
         status: int | None = None
         try:
-            status = await self._until_told(self._execute(spec, index, step, log))
+            status = await self._unless_ending(self._execute(spec, index, step, log))
         except (RunstreamError, OSError) as failure:
-            if not ending.told.is_set():
-                self._error = f"step {index} failed: {_said(failure)}"
+            if not ending.requested.is_set():
+                self._error = f"step {index} failed: {_failure_text(failure)}"
                 status = 1 if isinstance(failure, NotStartedError) else None
-            log.line(_said(failure))
+            log.line(_failure_text(failure))
         finally:
             limits.close()
-        if ending.told.is_set():
+        if ending.requested.is_set():
             status = None
             if ending.reason not in STEP_LIMITS:  # the step's log already says why
                 log.line(f"The task was ended: {ending.reason}.")
         log.close()
         if log.missing:
             self._disk_full()
-        success = status == 0 and not ending.told.is_set()
+        success = status == 0 and not ending.requested.is_set()
         self.settling.add(index)
         if success and step.type == "save_to_workspace":
             job.report(ExecutorTaskArchiveStored(index, self._warnings))
@@ -350,15 +350,15 @@ class PodTask:
 
     def _disk_full(self) -> None:
         """Fail the step if its log cannot be written: a task must not continue without its log."""
-        if not self._job.ending.told.is_set():
+        if not self._job.ending.requested.is_set():
             self._error = "disk full: the log cannot be written to its end"
             self._job.ending.tell(Reason.DISK_FULL)
 
     def _passed(self, index: int, step: Step, limit: Limit, log: StepLog) -> None:
         """End the task because a step has exceeded a limit, unless it is ending already."""
         ending = self._job.ending
-        if not ending.told.is_set():
-            log.line(f"The step is ended: {said(limit, step)}.")
+        if not ending.requested.is_set():
+            log.line(f"The step is ended: {limit_text(limit, step)}.")
             self._job.report(ExecutorTaskStepTimedOut(index, self._job.clock(), limit))
             ending.tell(Reason.STEP_TIMEOUT if limit == "timeout" else Reason.NO_OUTPUT)
 
@@ -383,12 +383,12 @@ class PodTask:
             case "save_cache" | "restore_cache":
                 raise InternalError(f"step type {step.type} is not available yet", code="stepNotAvailable")
 
-    async def _until_told(self, work: Coroutine[None, None, T]) -> T:
+    async def _unless_ending(self, work: Coroutine[None, None, T]) -> T:
         """Return the result of `work`. When the task must end, end its pod; raise StoppedError if `work` does not
         end then."""
         ending = self._job.ending
         task = asyncio.ensure_future(work)
-        either: set[asyncio.Future[Any]] = {task, self._told}
+        either: set[asyncio.Future[Any]] = {task, self._ending}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -427,7 +427,7 @@ class PodTask:
                     self._around.live.log(self._job.task.id, step).end()
 
 
-def _said(failure: BaseException) -> str:
+def _failure_text(failure: BaseException) -> str:
     """Return the text of a failure; some Python exceptions have none."""
     if isinstance(failure, TimeoutError):
         return f"it took longer than {SETUP_SECONDS:.0f} seconds"
@@ -531,7 +531,7 @@ Limit = Literal["timeout", "no_output"]
 _SECOND = 1_000_000_000
 
 
-def said(limit: Limit, step: Step) -> str:
+def limit_text(limit: Limit, step: Step) -> str:
     """Describe how a step exceeded one of its limits."""
     if limit == "timeout":
         return f"it took longer than {format_duration(step.step_timeout_interval)}"

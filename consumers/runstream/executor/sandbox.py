@@ -78,7 +78,7 @@ class Visible:
         for hidden in (place.resolve() for place in self.hidden):
             if real == hidden or hidden in real.parents or real in hidden.parents:
                 raise BadRequestError(
-                    f"{path} is out of reach of tasks: it holds files of the service, or lies among them",
+                    f"{path} is hidden from tasks: it contains, or lies in, files of the service",
                     code="hiddenRepository",
                     hint="move the repository to a folder of its own",
                 )

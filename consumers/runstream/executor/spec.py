@@ -248,6 +248,6 @@ async def asked(ask: Callable[[], Awaitable[T]], seconds: float = PATIENCE_SECON
     def note(error: InternalError, delay: float) -> None:
         if error.code != "logUnreachable" or loop.time() + delay > deadline:
             raise error
-        log.warning("a task waits for the log", action="task_waits_for_log", error=str(error))
+        log.warning("the log cannot be reached; the task waits for it", action="task_waits_for_log", error=str(error))
 
     return await retry(ask, InternalError, Backoff(0.1, 2.0), note)

@@ -123,7 +123,9 @@ class Execution:
             await self._reporter.append(lambda task: decide_report(task, lost_logs(task)) if ended is None else ())
 
         def note(_error: Exception, _: float) -> None:
-            log.exception("a task's end is tried again", action="task_end_waits", task=self._held.id)
+            log.exception(
+                "the end of a task cannot be appended; trying again", action="task_end_waits", task=self._held.id
+            )
 
         await retry(end, Exception, _BACKOFF, note)
         if ended is not None:
@@ -137,7 +139,7 @@ class Execution:
                 self._reporter.report(event)
             await self._reporter.flush()
         except Exception:
-            log.exception("what a task left cannot be cleared up", action="task_left", task=self._held.id)
+            log.exception("cannot clean up after a task", action="task_left", task=self._held.id)
             return None
         return ended
 
@@ -196,7 +198,7 @@ class Ending:
     """The signal to a running task and its threads that it must end."""
 
     def __init__(self) -> None:
-        self.told = asyncio.Event()
+        self.requested = asyncio.Event()
         self.stopped = threading.Event()
         """The same signal, for threads."""
         self.reason: Reason | None = None
@@ -208,7 +210,7 @@ class Ending:
         self.stop = self.stop or reason is Reason.STOP
         if self.reason is None:
             self.reason = reason
-        self.told.set()
+        self.requested.set()
         self.stopped.set()
 
     def grace(self, seconds: float) -> float:

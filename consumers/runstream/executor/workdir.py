@@ -156,7 +156,7 @@ class TaskFolder:
         if problems.count:
             place = self._set_aside()
             log.warning(
-                f"files of a task cannot be removed, they are left in {place}: {problems}",
+                f"cannot remove files of a task, which stay in {place}: {problems}",
                 action="task_folder_left",
                 path=str(place),
                 count=problems.count,

@@ -138,7 +138,7 @@ async def tell_nats(nc: Client, database: Database, namespace: str, service: str
     subjects = Subjects(namespace, service, current.number)
     if None in await streams.ends(nc, subjects, current.partitions):
         raise NotExistError(
-            f"the database says that epoch {current.number} is current, and NATS has not all of its streams",
+            f"the database says that epoch {current.number} is current, but NATS lacks some of its streams",
             code="logIncomplete",
             hint="start a process that has the database: it restores the log from its archive, or says what to do",
         )
@@ -166,7 +166,7 @@ async def remove_killed(place: ServicePlace) -> None:
     except ConflictError as error:
         log.info(error.message, action="leftovers_stay")
     except RunstreamError as error:
-        log.warning(f"What was left behind is not removed yet: {error.message}", action="leftovers_stay")
+        log.warning(f"Leftovers cannot be removed yet: {error.message}", action="leftovers_stay")
 
 
 async def remove_leftovers(place: ServicePlace) -> None:
@@ -175,7 +175,7 @@ async def remove_leftovers(place: ServicePlace) -> None:
     for epoch in await list_epochs(place.database, place.service):
         if epoch.state == "loading" or (epoch.state == "deleted" and epoch.number in there):
             await remove_epoch(place, epoch)
-            log.warning("What was left of an epoch is deleted", action="leftover_epoch_deleted", epoch=epoch.number)
+            log.warning("Deleted the leftovers of an epoch", action="leftover_epoch_deleted", epoch=epoch.number)
     await drop(place.database.url, schema_beside(place.database.schema))
 
 
@@ -255,5 +255,5 @@ async def _ready(place: ServicePlace, number: int) -> Epoch:
     raise NotExistError(
         f"there is no epoch {number}",
         code="epochDoesNotExist",
-        hint="`runstream epochs list` shows those that there are",
+        hint="`runstream epochs list` shows the existing epochs",
     )

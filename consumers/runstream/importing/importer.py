@@ -224,7 +224,9 @@ async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: OnStag
     if not snapshot.objects:
         return StoredObjects(0, 0)
     if storage is None:
-        raise InternalError("the snapshot has objects, and there is no object storage for them", code="noObjectStorage")
+        raise InternalError(
+            "the snapshot has objects, but no object storage is configured for them", code="noObjectStorage"
+        )
     done = 0
 
     def tell(further: int) -> None:

@@ -366,7 +366,7 @@ async def own_all_partitions(database: Database, namespace: str, service: str, p
         yield
     except TimeoutError as error:
         raise InternalError(
-            f"the workers of the partitions did not let go of them within {OWN_SECONDS:.0f} seconds",
+            f"the workers did not release the partitions within {OWN_SECONDS:.0f} seconds",
             code="partitionsNotOwned",
             hint="`runstream doctor` shows whether Postgres and the schedulers are well",
         ) from error

@@ -229,7 +229,7 @@ def _first_of_its_aggregate(parked: Sequence[ParkedCommit], position: Position) 
             f"the commit at {position} waits behind the one at {first.position} of {found.aggregate}",
             code="parkedBehind",
             details={"position": str(position), "first": str(first.position)},
-            hint=f"decide about {first.position} first: what waits behind it is tried again then",
+            hint=f"decide about {first.position} first: the commits behind it are then retried",
         )
     return found
 
@@ -269,8 +269,8 @@ async def parked_at(source: ReadableLog, database: Database, positions: Sequence
         found = await _listed(source.epoch, database, positions)
     except InternalError as error:
         log.warning(
-            f"the database does not say what is parked, and a snapshot with parked commits is refused where it is "
-            f"imported: {error.message}",
+            f"cannot read the parked commits from the database; if there are any, an import will refuse this snapshot: "
+            f"{error.message}",
             action="export_parked_unknown",
         )
         return ()
@@ -292,7 +292,9 @@ async def _listed(epoch: int, database: Database, positions: Sequence[int]) -> l
         wanted = [Position(epoch, partition, sequence) for partition, sequence in enumerate(positions) if sequence]
         await freshness.wait_for(*wanted, timeout=FRESH_SECONDS)
     except InternalError as error:
-        log.warning(f"what is parked is known up to the rows only: {error.message}", action="export_parked_behind")
+        log.warning(
+            f"parked commits are known only up to the projection: {error.message}", action="export_parked_behind"
+        )
     finally:
         await freshness.stop()
     async with database.snapshot() as transaction:

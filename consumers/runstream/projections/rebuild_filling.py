@@ -202,7 +202,7 @@ async def fill_partition(
                     f"partition {partition} cannot be stored: {error.message}", code="rebuildFailed"
                 ) from error
             careful = True
-            log.warning("a partition is gone through commit by commit", action="rebuild_careful", partition=partition)
+            log.warning("filling a partition again commit by commit", action="rebuild_careful", partition=partition)
         finally:
             await filling.close()
         await clear_partition(database, partition)

@@ -191,7 +191,9 @@ class Scheduler(Component):
                 await self._follow_requests(requests)
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 logger.warning(
-                    "Requests to retry parked commits are not received", action="retries_unheard", error=str(error)
+                    "Cannot receive requests to retry parked commits; trying again",
+                    action="retries_unheard",
+                    error=str(error),
                 )
                 await asyncio.sleep(RECONNECT_SECONDS)
 

@@ -600,9 +600,9 @@ async def _probe(storage: ObjectStorage) -> None:
         await storage.delete(path)
     if listed != [path] or read != content:
         raise InternalError(
-            "the object storage does not give back what was written",
+            "the object storage returns other bytes than were written",
             code="objectsUnfaithful",
-            hint="is something between us and it that caches or changes what passes?",
+            hint="check for a proxy or cache in between that changes requests or responses",
         )
 
 

@@ -102,7 +102,7 @@ def import_command(
         _print_report(uvloop.run(_followed()), output)
         return
     if file is None:
-        raise BadRequestError("no snapshot is named", code="noSnapshot", hint="runstream import FILE")
+        raise BadRequestError("no snapshot file is given", code="noSnapshot", hint="runstream import FILE")
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
         _print_report(uvloop.run(_by_service(file, dry=dry_run, key=key)), output)
         return

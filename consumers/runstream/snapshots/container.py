@@ -127,7 +127,7 @@ def entries(file: BinaryIO, size: int) -> Iterator[TarEntry]:
             raise SnapshotError(WHOLE, problem, code="truncatedSnapshot", hint=CUT)
         file.seek(entry.offset + entry.size)
         if any(file.read(_padding(entry.size))):
-            raise SnapshotError(entry.name, "there is something behind its end")
+            raise SnapshotError(entry.name, "it has data after its end")
         last = entry.name
         yield entry
         at = entry.end

@@ -75,7 +75,7 @@ def parse_kinds(text: str) -> tuple[ObjectKind, ...]:
         raise BadRequestError(
             f"{unknown[:80]!r} cannot be exported with the log",
             code="invalidObjectKind",
-            hint=f"possible are {' and '.join(KINDS)}",
+            hint=f"choose from {' and '.join(KINDS)}",
         )
     return tuple(kind for kind in KINDS if kind in asked)
 
@@ -157,7 +157,7 @@ def _require_within(asked: LogPosition, end: LogPosition) -> tuple[int, ...]:
     same = asked.epoch == end.epoch and len(asked.sequences) == len(end.sequences)
     if not same or any(a > b for a, b in zip(asked.sequences, end.sequences, strict=True)):
         raise BadRequestError(
-            f"the log has not come to {asked}: it is at {end}",
+            f"the log has not reached {asked}: it is at {end}",
             code="positionAheadOfLog",
             details={"asked": str(asked), "end": str(end)},
             hint="a position has the log's epoch and one sequence for each partition, none behind its end",

@@ -98,7 +98,7 @@ def failure(error: BaseException) -> RunstreamError | None:
         )
     if state in ("42P01", "3F000", "42703"):
         return InternalError(
-            f"the database has not the expected tables: {original}",
+            f"the database lacks the expected tables: {original}",
             code="databaseNotMigrated",
             hint="start `runstream serve` of this version once on this database: it makes the tables",
         )

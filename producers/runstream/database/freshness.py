@@ -72,7 +72,9 @@ class Freshness(Component):
             except InternalError as error:
                 if not self.started.is_set():
                     raise
-                log.warning("the announcements of the projection are not heard", action="listen_failed", error=error)
+                log.warning(
+                    "cannot listen to the projection's notifications; trying again", action="listen_failed", error=error
+                )
             await wait_for_event(self.stopping, RECONNECT_SECONDS)
 
     async def wait_for(self, *positions: Position, timeout: float) -> None:
@@ -87,7 +89,7 @@ class Freshness(Component):
         except TimeoutError as error:
             behind = [position for position in positions if not self.includes(position)]
             raise InternalError(
-                f"the projection has not come to {_listed(behind)} within {timeout:g} s",
+                f"the projection has not reached {_listed(behind)} within {timeout:g} s",
                 code="projectionBehind",
                 details={"partitions": [position.partition for position in behind]},
                 hint="no scheduler runs for these partitions, or it is behind; the append itself is durable",

@@ -126,7 +126,7 @@ class LogReader:
                 while not messages or messages[-1].position.sequence < last.sequence:
                     messages += await reader.next_batch()
         except TimeoutError as error:
-            raise UnavailableError(subject, f"a history was not read within {_HISTORY_SECONDS:g} seconds") from error
+            raise UnavailableError(subject, f"the history was not read in {_HISTORY_SECONDS:g} seconds") from error
         return messages
 
     async def end(self, partition: int, *, at_least: int = 0) -> int:

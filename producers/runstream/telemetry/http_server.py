@@ -63,7 +63,7 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         except SystemExit as error:  # uvicorn would end the whole process
             raise InternalError(
-                "the HTTP server did not start", code="httpNotStarted", hint="the log record before this says why"
+                "the HTTP server did not start", code="httpNotStarted", hint="see the log record before this one"
             ) from error
         self._serving.set()
 
