@@ -250,7 +250,7 @@ async def test_a_repository_among_hidden_files_is_refused_and_of_others_the_git_
         for url in (str(hidden), hidden.as_uri(), str(tmp_path / "link"), f"{tmp_path}/x/../executor/r"):
             done = await it.run(cloning(), environment={"AGOLA_REPOSITORY_URL": url})
             assert done.task.phase is FAILED
-            assert "out of reach of tasks" in await done.log(0), url
+            assert "hidden from tasks" in await done.log(0), url
         done = await it.run(cloning(), run_step("cat file"), environment={"AGOLA_REPOSITORY_URL": str(around)})
         assert await done.log(1) == "around\n", await done.log(0)
 

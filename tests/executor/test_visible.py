@@ -35,7 +35,7 @@ def test_a_path_among_the_service_s_files_is_refused(tmp_path: Path, path: str) 
     (tmp_path / "link").symlink_to("data")
     visible = Visible(hidden=(tmp_path / "data",))
     visible.require_visible(tmp_path / "database")
-    with pytest.raises(BadRequestError, match="out of reach of tasks"):
+    with pytest.raises(BadRequestError, match="hidden from tasks"):
         visible.require_visible(tmp_path / path)
 
 
