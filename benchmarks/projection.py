@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import asyncpg
+import msgspec
 
 from benchmarks.figures import Figures
 from benchmarks.standing import Deployment, Servers
@@ -107,7 +108,7 @@ async def _upserted(connection: asyncpg.Connection[asyncpg.Record], rows: Rows, 
         for start in range(0, len(records), UPSERTED):
             async with connection.transaction():
                 await connection.execute("SET LOCAL synchronous_commit = off")
-                await connection.execute(statement, *_columns(records[start : start + UPSERTED]))
+                await connection.execute(statement, _json(records[start : start + UPSERTED]))
     return time.perf_counter() - begun
 
 
@@ -118,5 +119,5 @@ async def _empty_tables(connection: asyncpg.Connection[asyncpg.Record], like: st
     await connection.execute(f'SET search_path = "{schema}"')
 
 
-def _columns(records: Sequence[asyncpg.Record]) -> list[list[object]]:
-    return [list(column) for column in zip(*records, strict=True)]
+def _json(records: Sequence[asyncpg.Record]) -> str:
+    return msgspec.json.encode([dict(record) for record in records]).decode()

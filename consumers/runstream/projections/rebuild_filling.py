@@ -29,7 +29,7 @@ from runstream.feed import classify, commits_of, fold_or_park, refuse
 from runstream.log.port import RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked
 from runstream.projections.parked import ParkedCommit, list_parked
-from runstream.projections.store import by_columns, load_needed, load_partition, parked_rows, upsert
+from runstream.projections.store import as_json, load_needed, load_partition, parked_rows, storable, upsert
 from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
 from runstream.tables import CounterRow, ExecutorRow, ExecutorTaskRow, ParkedRow, Row, RunConfigRow, RunRow, RunTaskRow
@@ -102,7 +102,9 @@ class PendingRows:
                     await connection.copy_records_to_table(table, records=self.copied[table], columns=columns)
             for table, statement in _REPLACED.items():
                 if self.replaced[table]:
-                    await connection.execute(statement, *by_columns(self.replaced[table]))
+                    with storable():
+                        rows = as_json(self.replaced[table])
+                    await connection.execute(statement, rows)
             if checkpoint is not None:
                 await connection.execute(_CHECKPOINT, tables.PROJECTION, self.partition, *checkpoint)
 
