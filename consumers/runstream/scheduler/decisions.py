@@ -18,10 +18,10 @@ assignment can follow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
+from msgspec import Struct
 
 from runstream.commits import Head, NewCommit
 from runstream.domain.advance import advance, never_assigned, runs_always, tasks_to_run
@@ -49,8 +49,7 @@ _NOT_TO_RUN = frozenset({RunTaskStatus.SKIPPED, RunTaskStatus.CANCELLED})
 logger = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class RunPlan:
+class RunPlan(Struct, frozen=True, gc=False):
     """The consequences of a run's state."""
 
     run: Run
@@ -92,7 +91,9 @@ def plan_run(
 
 def _certain(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEvent], list[str]]:
     """Return the run after all events that wait for no withdrawal, these events, and the tasks to withdraw."""
-    following = advance(run, config, at)[1]
+    advanced, following = advance(run, config, at)
+    if not any(isinstance(event, RunTaskRetryDropped | RunFinished) for event in following):
+        return advanced, following, []
     certain: list[RunEvent] = []
     for event in following:
         match event:
@@ -230,8 +231,7 @@ class RunTimers:
         return None if first is None else first[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True, gc=False):
     """One run's plan, and the commit of its own events if it has any."""
 
     run_id: str
@@ -243,8 +243,7 @@ class Decision:
     trace: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(Struct, frozen=True, gc=False):
     """The commit that touched a run last, and its trace."""
 
     commit_id: str

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import orjson
+from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -19,8 +19,7 @@ from nats.aio.subscription import Subscription
 _LOOK_SECONDS = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class Ack:
+class Ack(Struct, frozen=True, gc=False):
     """An acknowledgement: the message is in the stream, and on disk if the server syncs always."""
 
     sequence: int
@@ -28,8 +27,7 @@ class Ack:
     """Number of messages of a batch, of which `sequence` is the last one's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True, gc=False):
     """A refusal by the stream."""
 
     number: int
@@ -37,8 +35,7 @@ class Refused:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
+class Unanswered(Struct, frozen=True, gc=False):
     """No answer: the message may be in the stream or not."""
 
     why: str

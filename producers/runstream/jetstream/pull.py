@@ -12,11 +12,11 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
 import orjson
+from msgspec import Struct
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -39,8 +39,7 @@ class ConsumerLostError(InternalError):
     """The consumer is gone or has missed a message: make a new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True, gc=False):
     """A message and its place in the stream."""
 
     message: Msg
