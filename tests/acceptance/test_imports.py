@@ -65,7 +65,7 @@ async def test_runs_go_on_after_an_import_and_after_going_back(open_path: Path) 
         assert (dry.code, dry.err, "nothing was changed" in dry.out) == (0, "", True)
         await exported(deployment, open_path / "later")
         dry = await deployment.beside("import", str(snapshot), "--dry-run")
-        assert (dry.code, dry.err.count("was exported here before")) == (0, 1)
+        assert (dry.code, dry.err.count("was exported here before")) == (0, 1), dry.err
         async with maintenance(deployment):
             done = await deployment.beside("import", str(snapshot))
             assert done.code == 0, done.err
@@ -107,7 +107,7 @@ async def test_while_an_instance_drains_it_is_refused_and_names_it(open_path: Pa
             assert "not every instance is parked" in refused.err
             assert f"{instance.id} (process {instance.pid}" in refused.err
             assert "is draining" in refused.err
-            assert "wait for all with `runstream maintenance enable --wait`" in refused.err
+            assert "maintenance enable --wait`" in refused.err.partition("wait for all with `")[2]
         listed = json.loads((await deployment.beside("epochs", "list", "-o", "json")).out)
         assert [one["epoch"] for one in listed] == [1]
         gate.touch()
@@ -151,7 +151,7 @@ async def test_through_the_api_and_one_process_is_not_parked(open_path: Path) ->
         with open_snapshot(open_path / "again") as opened:
             assert opened.header.epoch == 2
         dry = await deployment.run("import", str(snapshot), "--dry-run")
-        assert (dry.code, dry.err.count("was exported here before")) == (0, 1)
+        assert (dry.code, dry.err.count("was exported here before")) == (0, 1), dry.err
         assert (await deployment.run("maintenance", "disable", "--wait")).code == 0
         assert (await client.runs.get(await a_run(client))).counter == 2
         assert (await deployment.fsck()).code == 0

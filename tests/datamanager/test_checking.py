@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from runstream.codec import ID_HEADER
 from runstream.datamanager.agreement import ArchiveReport, check_archive
@@ -160,14 +161,14 @@ async def test_a_commit_that_the_log_says_otherwise(tmp_path: Path) -> None:
     stream = log.streams[0]
     message = stream.messages[2]
     for other in (
-        replace(message, data=message.data.replace(b"build 0", b"build 9")),
-        replace(message, subject=message.subject + "x"),
-        replace(message, headers={**message.headers, "traceparent": "00-1"}),
+        structs.replace(message, data=message.data.replace(b"build 0", b"build 9")),
+        structs.replace(message, subject=message.subject + "x"),
+        structs.replace(message, headers={**message.headers, "traceparent": "00-1"}),
     ):
         assert other != message
         stream.messages[2] = other
         assert "commit 1/0/3: the log has another one of run/" in await only(log, storage)
-    stream.messages[2] = replace(message, headers={ID_HEADER: message.headers[ID_HEADER], "Nats-Batch-Id": "1"})
+    stream.messages[2] = structs.replace(message, headers={ID_HEADER: message.headers[ID_HEADER], "Nats-Batch-Id": "1"})
     assert (await check(log, storage)).clean
 
 

@@ -203,7 +203,7 @@ async def create(http: httpx2.AsyncClient, name: str, content: str, **more: obje
 @pytest.mark.parametrize("case", HOSTILE)
 async def test_it_is_refused_and_the_service_goes_on(case: str) -> None:
     name, content, codes = HOSTILE[case]
-    before = memory_now()
+    before, children_before = memory_now(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     async with gateway(QUICK if "configTimeLimit" in codes else LIMITS) as http:
         config = {"name": name, "content": content, "imports": {"f": "import 'f'"}}
         hostile = asyncio.create_task(create(http, name, content, config=config, variables={"v": "x" * 10_000}))
@@ -217,7 +217,8 @@ async def test_it_is_refused_and_the_service_goes_on(case: str) -> None:
         assert fine.status_code == 201
         assert (await create(http, "config.jsonnet", "{runs: [{name: 'fine'}]}")).status_code == 201
     assert most_memory() - before < MOST_BYTES
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MOST_BYTES >> 10
+    # The peak of all children that this process ever had: those of other tests may have used more.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(children_before, MOST_BYTES >> 10)
 
 
 def memory_now() -> int:

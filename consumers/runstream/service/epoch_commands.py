@@ -111,11 +111,11 @@ def import_command(
     with name_file_in_errors(file), steps() as tell:
         snapshot = verify_file(file, public_key, tell, trusted=settings.import_trusted_keys)
     with name_file_in_errors(file):
-        _print_report(uvloop.run(_import(settings, snapshot, dry=dry_run)), output)
+        _print_report(uvloop.run(_import(settings, snapshot, dry=dry_run)), output, warned=True)
 
 
-def _print_report(done: ImportReport, output: str) -> None:
-    if isinstance(done, ImportReport) and done.older:  # a local import has warned before it began
+def _print_report(done: ImportReport, output: str, *, warned: bool = False) -> None:
+    if done.older and not warned:  # an import by this process warns before it begins
         warn(f"warning: {done.older}")
     if output == "json":
         print_json(done)
