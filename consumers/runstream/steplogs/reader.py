@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
+from runstream.counting import counted
 from runstream.errors import ConflictError, NotExistError, RemoteError
 from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log
@@ -120,7 +121,7 @@ class StepLogReader:
         try:
             async with await self._objects.read(path) as stored:
                 if stored.size > MAX_INDEX_BYTES:
-                    raise ValueError(f"it has {stored.size} bytes")
+                    raise ValueError(f"it has {counted(stored.size, 'byte')}")
                 index = decode(await stored.read(0, stored.size))
         except NotExistError:
             return None
