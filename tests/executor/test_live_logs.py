@@ -158,7 +158,9 @@ async def test_a_log_without_a_usable_index_has_no_times(nats_url: str, namespac
         good = await it.rig.stored(path)
         await it.rig.objects.delete(path)
         assert await it.timed(task) == [(b"hello\n", None)]
-        for bad in (b"", good[:-1], bytes(4 << 20), encode(LogIndexer().index())):
+        of_another = LogIndexer()
+        of_another.add(b"hello", 1)
+        for bad in (b"", good[:-1], bytes(4 << 20), encode(of_another.index())):
             await it.rig.objects.write_all({path: bad})
             assert await it.timed(task) == [(b"hello\n", None)]
         await it.rig.objects.write_all({path: good})
