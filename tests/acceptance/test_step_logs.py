@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.links import Link, link
 
 GROUP = "/project/web/branch/main"
 NOWHERE = "0b9f7f6e-3a52-4f5f-9f5c-3f6b0f3c2a11"
+TIMESTAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z "
 ROUNDS, LINES = 600, 60
 """How often the writing step writes, and how many lines each time."""
 FOLLOWERS = 24
@@ -37,6 +39,14 @@ async def test_a_log_that_has_nothing_yet_is_answered_at_once(open_path: Path) -
             await ready.wait()
             gate.touch()
         assert [body.result() for body in bodies] == [b"opened\n", b"second\n", b"third\n"]
+        await _ended(client, run)
+        done = await deployment.run("log", "get", run.id, "--timestamps")
+        assert [re.sub(TIMESTAMP, "TIME ", line) for line in done.out.splitlines()] == [
+            "one | TIME opened",
+            "one | TIME second",
+            "two | TIME third",
+        ]
+        assert (done.code, done.err) == (0, "")
 
 
 async def _headers_first(http: httpx2.AsyncClient, query: dict[str, str], ready: asyncio.Barrier) -> bytes:
