@@ -409,6 +409,29 @@ class Stall(Answer, frozen=True):
         )
 
 
+class LogLine(Answer, frozen=True):
+    """A line of a log."""
+
+    number: int
+    """From 0."""
+    offset: int
+    """Where it begins in the log, in bytes."""
+    time: datetime | None
+    """When its first byte was written, by the clock of the executor; None if that is unknown."""
+    text: str
+    """Without its line end; bytes that are no UTF-8 are replaced."""
+    cut: bool
+    """True if the line is longer than 64 KiB, and its rest is missing here."""
+
+
+class LogLines(Answer, frozen=True):
+    """Successive lines of a log."""
+
+    lines: tuple[LogLine, ...]
+    next: int | None
+    """Number of the line after them; None if the log has no further line now."""
+
+
 class Readiness(Answer, frozen=True):
     """Whether a service is ready, and if not, why."""
 

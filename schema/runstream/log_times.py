@@ -46,12 +46,16 @@ class TimedBytes:
             yield self.data[begin - self.offset :], known
 
 
+def moment(time: int) -> datetime:
+    """Return a time in milliseconds since 1970 as a date, in UTC."""
+    return datetime.fromtimestamp(time // 1000, UTC).replace(microsecond=time % 1000 * 1000)
+
+
 def stamp(time: int | None) -> bytes:
     """Return what stands before a line of this time: RFC 3339 in UTC, with milliseconds."""
     if time is None:
         return UNKNOWN
-    moment = datetime.fromtimestamp(time // 1000, UTC).replace(tzinfo=None)
-    return f"{moment.isoformat()}.{time % 1000:03}Z ".encode()
+    return moment(time).isoformat(timespec="milliseconds").replace("+00:00", "Z ").encode()
 
 
 class StampedLines:

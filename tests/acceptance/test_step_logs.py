@@ -47,6 +47,10 @@ async def test_a_log_that_has_nothing_yet_is_answered_at_once(open_path: Path) -
             "two | TIME third",
         ]
         assert (done.code, done.err) == (0, "")
+        one = run.task("one")
+        assert one is not None
+        (line,) = (await client.logs.lines(run.id, one.id, 0, -1)).lines
+        assert (line.number, line.text, line.time is None) == (0, "opened", False)
 
 
 async def _headers_first(http: httpx2.AsyncClient, query: dict[str, str], ready: asyncio.Barrier) -> bytes:

@@ -137,6 +137,7 @@ async def test_times_of_lines_are_the_same_live_and_stored(nats_url: str, namesp
         task = await it.gated("seq 1 2500", "echo end")
         await it.published(task)
         live = await it.timed(task)
+        assert (await it.reader.lines(it.key(task), -1, 5)).lines[0].data + b"\n" == live[-1][0]
         following = asyncio.create_task(it.timed(task, follow=True))
         await it.let_on(task)
         followed = await following
@@ -147,6 +148,12 @@ async def test_times_of_lines_are_the_same_live_and_stored(nats_url: str, namesp
         times = [time for _, time in stored if time is not None]
         assert len(times) == len(stored)
         assert begun <= times[0] <= times[-1] <= milliseconds()
+        for first in (2499, -2):
+            page = await it.reader.lines(it.key(task), first, 5)
+            assert [(line.number, line.data + b"\n", line.time) for line in page.lines] == [
+                (2499, *stored[2499]),
+                (2500, *stored[2500]),
+            ]
         index = decode(await it.rig.stored(paths.log_index(task.run_task_id, 0)))
         assert (index.lines, list(index.offsets)) == (2501, [3893, 8893])
 

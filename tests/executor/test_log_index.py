@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstream.codec import zstd
+from runstream.log_lines import MAX_BYTES, MAX_LINE_BYTES, LinePage, line_count, line_page
 from runstream.log_times import StampedLines, TimedBytes
 from runstream.steplogs.live import LiveLog, LiveLogs
 from runstream.steplogs.log_index import FLUSH_MS, LINES, MAGIC, LogIndex, LogIndexer, decode, encode
@@ -161,3 +163,52 @@ def test_messages_of_a_live_log_have_the_times_of_their_bytes(writes: list[tuple
         if published:
             check()
     check()
+
+
+@given(CHUNKS, st.integers(-9000, 9000), st.integers(1, 3000), st.booleans(), st.integers(1, 5000))
+def test_lines_are_found_by_number_with_the_index_and_without(
+    chunks: list[tuple[bytes, int]], first: int, count: int, known: bool, cut: int
+) -> None:
+    text, times, index = indexed(chunks)
+    lines = text.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+
+    async def parts(begin: int) -> AsyncIterator[TimedBytes]:
+        for at in range(begin, len(text), cut):
+            yield TimedBytes(at, text[at : at + cut], index.times_of(at, at + cut) if known else ())
+
+    async def found() -> LinePage:
+        assert await line_count(parts(0)) == len(lines)
+        begin = max(len(lines) + first, 0) if first < 0 else first
+        number, offset = index.near(begin) if known else (0, 0)
+        return await line_page(parts(offset), number, begin, count)
+
+    page = asyncio.run(found())
+    wanted = slice(first, None) if first < -len(lines) or first >= 0 else slice(first + len(lines), None)
+    numbers = list(range(len(lines)))[wanted][:count]
+    assert [(line.number, line.data) for line in page.lines] == [(number, lines[number]) for number in numbers]
+    assert page.more == (len(lines) - (page.first + len(numbers)) > 0)
+    for line in page.lines:
+        assert text[: line.offset].count(b"\n") == line.number
+        assert line.time == (times[line.offset] if known else None)
+
+
+def test_a_page_of_lines_is_bounded() -> None:
+    async def parts(*texts: bytes) -> AsyncIterator[TimedBytes]:
+        offset = 0
+        for text in texts:
+            yield TimedBytes(offset, text)
+            offset += len(text)
+
+    long = b"x" * (3 * MAX_LINE_BYTES)
+    page = asyncio.run(
+        line_page(parts(long, long, b"\nshort\n", *[b"y" * (MAX_LINE_BYTES - 1) + b"\n"] * 40), 0, 0, 99)
+    )
+    assert [(len(line.data), line.cut) for line in page.lines[:3]] == [
+        (MAX_LINE_BYTES, True),
+        (5, False),
+        (MAX_LINE_BYTES - 1, False),
+    ]
+    assert page.more
+    assert MAX_BYTES - MAX_LINE_BYTES < sum(len(line.data) for line in page.lines) <= MAX_BYTES

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx2
@@ -375,6 +376,33 @@ async def test_a_log_with_timestamps_that_breaks_off_anywhere_is_gone_on_with(cu
     assert text.decode() == "\n".join(
         time.format(*line) for line in [(0, "first"), (6, ""), (7, "third"), (13, "last")]
     )
+
+
+async def test_lines_of_a_log_by_their_numbers() -> None:
+    world = World.make()
+    world.step_logs.chunks = [b"first\nsec", b"ond\nth\xffird\n", b"last"]
+    async with _served(world) as client:
+        run = await _create(client)
+        task = run_task_id(run, "build")
+        page = await client.logs.lines(run, task, 0, 1, 2)
+        assert [(line.number, line.offset, line.text, line.cut) for line in page.lines] == [
+            (1, 6, "second", False),
+            (2, 13, "th\ufffdird", False),
+        ]
+        assert page.lines[1].time == datetime(1970, 1, 1, 0, 0, 13, tzinfo=UTC)
+        assert page.next == 3
+        page = await client.logs.lines(run, task, None, -1)
+        assert ([line.number for line in page.lines], page.next) == ([3], None)
+        for first, count, number in ((-(1 << 53), 10_000, 4), (1 << 53, 1, 0), (4, 1, 0)):
+            page = await client.logs.lines(run, task, 0, first, count)
+            assert (len(page.lines), page.next) == (number, None)
+        for first, count in ((0, 0), (0, 10_001), (0, 1 << 80), (1 << 60, 1), (-(1 << 80), 1)):
+            with pytest.raises(ClientError) as raised:
+                await client.logs.lines(run, task, 0, first, count)
+            assert raised.value.status == 400
+        world.step_logs.error = NotExistError("log doesn't exist", code="logDoesNotExist")
+        with pytest.raises(ClientError, match="log doesn't exist"):
+            await client.logs.lines(run, task, 0)
 
 
 async def test_a_line_without_a_known_time_has_a_dash() -> None:

@@ -29,6 +29,7 @@ from runstream.gateway.runs.create import RunCreation
 from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Explainer
 from runstream.jetstream.messaging import NoAnswer
+from runstream.log_lines import LinePage, line_count, line_page
 from runstream.log_times import TimedBytes
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
@@ -116,6 +117,11 @@ class FakeStepLogs:
             times = [(at, at * 1000) for at in range(offset, offset + len(chunk))]
             yield TimedBytes(offset, chunk, times if self.has_times else ())
             offset += len(chunk)
+
+    async def lines(self, key: StepLogKey, first: int, count: int) -> LinePage:
+        if first < 0:
+            first = max(await line_count(await self.open_timed(key, follow=False)) + first, 0)
+        return await line_page(await self.open_timed(key, follow=False), 0, first, count)
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
         text = b"".join(self.chunks)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from runstream.codec import zstd
+from runstream.log_lines import after_line
 from runstream.log_times import MAX_TIME
 
 LINES = 1000
@@ -27,7 +28,6 @@ _HEADER = struct.Struct("<5Q")
 _PLAIN_BYTES = _HEADER.size + 3 * 8 * MAX_ENTRIES
 MAX_INDEX_BYTES = 2 * _PLAIN_BYTES
 """Of a stored index."""
-_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class LogIndexer:
     def _add_lines(self, chunk: bytes) -> None:
         rest, begin = chunk.count(b"\n"), 0
         while (missing := self._stride - self._lines % self._stride) <= rest:
-            begin = _after_line(chunk, begin, missing)
+            begin = after_line(chunk, begin, missing)
             rest -= missing
             self._lines += missing
             self._offsets.append(self._size + begin)
@@ -102,16 +102,6 @@ class LogIndexer:
     def index(self) -> LogIndex:
         """Return the index of what was written."""
         return LogIndex(self._size, self._lines, self._stride, self._offsets, self._flushes, self._times)
-
-
-def _after_line(chunk: bytes, begin: int, lines: int) -> int:
-    """Return the place after this many line ends, of which there are enough."""
-    while (found := chunk.count(b"\n", begin, begin + _BLOCK)) < lines:
-        begin += _BLOCK
-        lines -= found
-    for _ in range(lines):
-        begin = chunk.find(b"\n", begin) + 1
-    return begin
 
 
 def encode(index: LogIndex) -> bytes:

@@ -21,6 +21,7 @@ from runstream.counting import counted
 from runstream.errors import ConflictError, NotExistError, RemoteError
 from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log
+from runstream.log_lines import LinePage, line_count, line_page
 from runstream.log_times import TimedBytes
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES, chunks
@@ -96,6 +97,27 @@ class StepLogReader:
         begin = tail_begin(text, lines)
         return end - len(text) + (begin or 0)
 
+    async def lines(self, key: StepLogKey, first: int, count: int) -> LinePage:
+        """Return `count` lines of the log as it is now from a number on; a negative one counts from the end.
+
+        Raises as `open` does.
+        """
+        stored = await self._stored(key)
+        if stored is None:
+            if first < 0:
+                parts = await self._open(key, follow=False, offset=0, times=False)
+                async with contextlib.aclosing(parts):
+                    first = max(await line_count(parts) + first, 0)
+            parts = await self._open(key, follow=False, offset=0, times=True)
+            async with contextlib.aclosing(parts):
+                return await line_page(parts, 0, first, count)
+        async with stored:
+            index = await self.index(key, stored.size)
+            if first < 0:
+                first = max(await _line_count(stored, index) + first, 0)
+            number, offset = (0, 0) if index is None else index.near(first)
+            return await line_page(_parts(stored, offset, index), number, first, count)
+
     async def _stored(self, key: StepLogKey) -> ObjectReader | None:
         """Open the log as an object; return None while it is live."""
         try:
@@ -110,10 +132,8 @@ class StepLogReader:
             if offset >= stored.size:
                 return
             index = await self.index(key, stored.size) if times else None
-            async for chunk in chunks(stored, offset):
-                end = offset + len(chunk)
-                yield TimedBytes(offset, chunk, () if index is None else index.times_of(offset, end))
-                offset = end
+            async for part in _parts(stored, offset, index):
+                yield part
 
     async def index(self, key: StepLogKey, size: int) -> LogIndex | None:
         """Return the index of a stored log of this size; None if it has none, or one of another log."""
@@ -314,6 +334,20 @@ class _Follower:
         if piece.total is not None:
             self._total = piece.total
         return more
+
+
+async def _parts(stored: ObjectReader, offset: int, index: LogIndex | None) -> AsyncGenerator[TimedBytes, None]:
+    async for chunk in chunks(stored, offset):
+        end = offset + len(chunk)
+        yield TimedBytes(offset, chunk, () if index is None else index.times_of(offset, end))
+        offset = end
+
+
+async def _line_count(stored: ObjectReader, index: LogIndex | None) -> int:
+    if index is None:
+        return await line_count(_parts(stored, 0, None))
+    last = await stored.read(stored.size - 1, 1) if stored.size else b"\n"
+    return index.lines + (last != b"\n")
 
 
 async def _data(parts: AsyncGenerator[TimedBytes, None]) -> AsyncGenerator[bytes, None]:

@@ -9,6 +9,7 @@ from datetime import datetime
 import httpx2
 import msgspec
 
+from runstream.api import LogLines
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.session import SILENCE_SECONDS, Session, Stream, lines_of, stream_error
 from runstream.client.types import Commit, Event
@@ -73,6 +74,23 @@ class Logs:
         """
         params = _log_params(run_id, task_id, step, attempt, timestamps=timestamps) | {"follow": "1"}
         return self._session.streams.stream(self._chunks(params, tail))
+
+    async def lines(
+        self,
+        run_id: str,
+        task_id: str,
+        step: int | None,
+        first: int = 0,
+        count: int = 1000,
+        *,
+        attempt: int | None = None,
+    ) -> LogLines:
+        """Return up to `count` lines (1 to 10,000) of the log as it is now, with their numbers and times.
+
+        `first` is the number of the first one, from 0, or negative to count from the end. Raises ClientError.
+        """
+        params = _log_params(run_id, task_id, step, attempt, timestamps=False)
+        return await self._session.read("/logs/lines", LogLines, params | {"from": str(first), "count": str(count)})
 
     async def _chunks(self, params: Mapping[str, str], tail: int | None) -> AsyncGenerator[bytes, None]:
         retries, offset, begun = self._session.retries(), 0, False

@@ -27,6 +27,7 @@ from runstream.gateway.runs.why import Explainer
 from runstream.jetstream.api import UnavailableError
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
+from runstream.log_lines import LinePage
 from runstream.log_times import TimedBytes
 from runstream.sealing import Keyring
 from runstream.settings import Settings
@@ -46,6 +47,10 @@ class StepLogSource(Protocol):
 
     async def open_timed(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[TimedBytes]:
         """Yield the same bytes as `open`, with their times."""
+        ...
+
+    async def lines(self, key: StepLogKey, first: int, count: int) -> LinePage:
+        """Return `count` lines of the log as it is now from a number on; a negative one counts from the end."""
         ...
 
     async def tail(self, key: StepLogKey, lines: int) -> int:

@@ -30,6 +30,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.ExecutorList,
     responses.ActionAnswer,
     api.Why,
+    api.LogLines,
     api.Service,
     api.ErrorEntry,
     MaintenanceBody,

@@ -1,4 +1,4 @@
-"""GET /logs: the log of a step, stored or live (rules storage-6 to storage-8).
+"""GET /logs and /logs/lines: the log of a step, stored or live (rules storage-6 to storage-8).
 
 Status and headers of a followed log are sent at once, before its first byte.
 """
@@ -12,14 +12,16 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from runstream.api import LogLine, LogLines
 from runstream.domain.run import RunTask
 from runstream.errors import BadRequestError, NotExistError
-from runstream.gateway.context import Flag, GatewayContext, flag
+from runstream.gateway.context import Flag, GatewayContext, documented, flag, json_response
 from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.runs import FoundRun, find_run, locate_run
-from runstream.log_times import StampedLines, TimedBytes
+from runstream.log_lines import MAX_LINES, LinePage
+from runstream.log_times import StampedLines, TimedBytes, moment
 from runstream.subjects import StepLogKey
 
 MAX_OFFSET = 1 << 53
@@ -95,7 +97,53 @@ def log_routes(context: GatewayContext) -> APIRouter:
             stopping=context.stopping,
         )
 
+    @router.get("/logs/lines", openapi_extra=documented(None, LogLines))
+    async def lines(
+        runid: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the run's id")] = "",
+        taskid: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the id of one of its tasks")] = "",
+        setup: Flag = None,
+        step: Annotated[
+            str | None, Query(max_length=MAX_WORD_BYTES, description="the number of a step, from 0")
+        ] = None,
+        attempt: Annotated[
+            int | None, Query(ge=1, lt=1 << 63, description="of the task, from 1; the last one without it")
+        ] = None,
+        first: Annotated[
+            int,
+            Query(
+                alias="from",
+                ge=-MAX_OFFSET,
+                le=MAX_OFFSET,
+                description="number of the first line, from 0; a negative one counts from the end",
+            ),
+        ] = 0,
+        count: Annotated[int, Query(ge=1, le=MAX_LINES, description="of lines, at most")] = 1000,
+    ) -> Response:
+        """Send lines of a log as it is now, numbered and with their times; at most 1 MiB of them, but at least one."""
+        number = _step_number(flag(setup), step)
+        require_uuid(taskid, "task id")
+        try:
+            run = await find_run(context.log, await locate_run(context.log, runid))
+            page = await context.step_logs.lines(_key(run, taskid, attempt, number), first, count)
+        except NotExistError as error:
+            raise _no_log(error) from error
+        return json_response(_lines(page))
+
     return router
+
+
+def _lines(page: LinePage) -> LogLines:
+    lines = [
+        LogLine(
+            line.number,
+            line.offset,
+            None if line.time is None else moment(line.time),
+            line.data.decode(errors="replace"),
+            line.cut,
+        )
+        for line in page.lines
+    ]
+    return LogLines(tuple(lines), page.first + len(lines) if page.more else None)
 
 
 def _step_number(setup: bool, step: str | None) -> int | None:
