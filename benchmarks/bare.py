@@ -1,4 +1,4 @@
-"""The architecture as its smallest program: what any system with the same promises has to do for a run, and no more.
+"""The smallest program of this architecture: the work that any system with the same guarantees must do for a run.
 
     publisher -> log -> scheduler: read a batch, fold it, decide, append; project it into Postgres meanwhile
                  log -> executor: read what is assigned, append that it started, then how it finished

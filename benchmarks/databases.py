@@ -1,4 +1,4 @@
-"""(f) What Postgres itself does with the rows of a projection: raw COPY, and its own dump and restore."""
+"""(f) Postgres alone with the rows of a projection: raw COPY, and its own dump and restore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""(g) One big graph: how long it takes to create a run of 500 tasks, and to schedule all of it; what a check costs."""
+"""(g) One big graph: the time to create and to schedule a run of 500 tasks, and to check a configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table for people, and the same as JSON."""
+"""The report: a table for readers, and the same figures as JSON."""
 
 from __future__ import annotations
 

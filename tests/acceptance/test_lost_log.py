@@ -157,7 +157,7 @@ async def projected(deployment: Deployment) -> dict[int, int]:
 
 
 async def goes_on(deployment: Deployment) -> None:
-    """Every run of the restored log ends, new ones do, and log, archive and rows agree."""
+    """Check that old and new runs end after the restore, and that log, archive and rows agree."""
     async with deployment.client() as client:
         await a_run(client)
     async with reading(deployment.nats.url) as story:

@@ -1,4 +1,4 @@
-"""A run done again, with real processes: only what did not succeed runs; what is kept is readable from both runs."""
+"""A restarted run, with real processes: only unsuccessful tasks run again; kept logs can be read from both runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an executor that was killed had written of its steps' logs is kept, marked, and served."""
+"""The step logs that a killed executor had written are kept, marked as incomplete, and served."""
 
 from __future__ import annotations
 

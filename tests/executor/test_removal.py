@@ -1,4 +1,4 @@
-"""Removing what tasks leave: any depth, any name, any mode, and nothing outside."""
+"""Removing the files of tasks: any depth, any name, any mode, and nothing outside."""
 
 from __future__ import annotations
 

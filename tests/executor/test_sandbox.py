@@ -1,4 +1,4 @@
-"""The sandbox of a host task: what it sees and can change, and what happens where there can be none."""
+"""The sandbox of a host task: what it sees and can change, and what happens where none can be made."""
 
 from __future__ import annotations
 

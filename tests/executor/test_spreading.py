@@ -1,4 +1,4 @@
-"""The hint is given where a file system takes it, and does no harm elsewhere."""
+"""The hint to spread folders is set where the file system supports it, and does no harm elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sandbox is told to show and to hide, before one is made."""
+"""Which paths a sandbox shows and hides, computed before one is made."""
 
 from __future__ import annotations
 

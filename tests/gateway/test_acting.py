@@ -1,4 +1,4 @@
-"""Stop, cancel, approve, delete: decided on the history; a refusal names the state and what would be allowed."""
+"""Stop, cancel, approve, delete: decided on the history; a refusal names the state and the allowed actions."""
 
 from __future__ import annotations
 

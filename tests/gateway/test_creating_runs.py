@@ -1,4 +1,4 @@
-"""POST /runs and /createruns: what is appended, what is answered, what is refused."""
+"""POST /runs and /createruns: what they append, what they answer, what they refuse."""
 
 from __future__ import annotations
 

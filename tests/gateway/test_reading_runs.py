@@ -1,4 +1,4 @@
-"""What is asked of the projection: filters, pages, groups, freshness."""
+"""Reads of the projection: filters, pages, groups, freshness."""
 
 from __future__ import annotations
 

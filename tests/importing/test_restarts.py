@@ -1,4 +1,4 @@
-"""What an import brings along: idempotency keys, and runs that share what they keep; into other partitions, too."""
+"""An import preserves idempotency keys and runs that share objects, also with another number of partitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was decided to be skipped stays so after an export and an import, also into other partitions."""
+"""Skipped commits stay skipped after an export and an import, also with another number of partitions."""
 
 from __future__ import annotations
 

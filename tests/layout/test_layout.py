@@ -41,7 +41,7 @@ def test_an_error_that_is_passed_over_says_why() -> None:
 
 
 def _passed_over(path: Path) -> Iterator[str]:
-    """Where an error is neither raised nor told, and neither a comment nor the function's docstring says why."""
+    """Find handlers that neither raise nor report an error, without a comment or a docstring that says why."""
     text = path.read_text()
     lines, tree = text.splitlines(), ast.parse(text)
     explained = [
@@ -64,7 +64,7 @@ def _passes_over(node: ast.ExceptHandler | ast.With) -> bool:
 
 
 def test_no_test_sleeps() -> None:
-    """They wait for what they are about. `sleep(0)` is no sleep: it lets what is ready run once.
+    """Tests wait for conditions. `sleep(0)` is no sleep: it lets ready tasks run once.
 
     A line may say why it has to: `# sleeps: …`, where a fault has to last, or nothing tells of a change.
     """

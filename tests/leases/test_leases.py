@@ -164,7 +164,7 @@ async def test_a_holder_cut_off_gives_up_before_others_see_it_expire(tmp_path: P
 
 
 async def test_a_holder_whose_link_is_cut_gives_up_before_others_see_it_expire(nats_url: str, namespace: str) -> None:
-    """Requests get no answer, and their own time-outs are no reason to believe in the lease any longer."""
+    """Requests get no answer; waiting for their timeouts must not extend the trust in the lease."""
     async with (
         a_board(nats_url, namespace) as board,
         board.watching() as watch,

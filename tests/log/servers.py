@@ -15,7 +15,7 @@ from runstream.embedded import NatsServer
 
 
 class Connection(Client):
-    """A connection that says when it has come back."""
+    """A connection that reports when it is connected again."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What only the log on JetStream has to bear: dead servers, refused batches, logs that are not ours."""
+"""Faults that only the log on JetStream meets: dead servers, refused batches, foreign streams."""
 
 from __future__ import annotations
 

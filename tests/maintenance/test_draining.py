@@ -1,4 +1,4 @@
-"""A scheduler that stops brings to the log and to the database what it has begun."""
+"""A scheduler that stops first appends its pending decisions and writes its pending rows."""
 
 from __future__ import annotations
 

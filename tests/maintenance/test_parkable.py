@@ -1,4 +1,4 @@
-"""A component is drained and stopped when maintenance is asked for, and made anew when that has ended."""
+"""A component is drained and stopped when maintenance is requested, and created again when it has ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the posix backend promises beyond the port: paths as they are, nothing left behind."""
+"""What the posix backend guarantees beyond the port: paths as they are, and no leftovers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bucket promises beyond the port: it stands faults, says clearly what is wrong, and asks for little at once."""
+"""Guarantees of a bucket beyond the port: it survives faults, reports them clearly, and limits concurrent requests."""
 
 from __future__ import annotations
 

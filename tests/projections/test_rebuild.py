@@ -1,4 +1,4 @@
-"""The projection is made anew beside the live one, which serves meanwhile, and takes its place in one step."""
+"""A rebuild fills a second projection while the live one serves, and then replaces it in one step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scheduler that Postgres does not answer gives its partitions up, and tells the others to take them."""
+"""A scheduler that loses Postgres gives up its partitions, and announces that the others may take them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker forgets what has ended and what is not used, but never what is in no row yet."""
+"""A worker drops ended and unused state from memory, but never state that is not in a row yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where runs stand in their groups, and what becomes of the runs of a group with one scheduler that is up to date."""
+"""The places of runs in their groups, and the outcomes of a group's runs under one up-to-date scheduler."""
 
 from __future__ import annotations
 

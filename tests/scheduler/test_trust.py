@@ -65,7 +65,7 @@ async def test_the_next_run_of_a_group_starts_after_a_cut_off_executor_ended_its
 
 
 class _Leases:
-    """Leases whose changes a test makes up."""
+    """Leases whose changes come from the test."""
 
     bucket = "executors"
     reconnects = 0

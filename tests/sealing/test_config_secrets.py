@@ -1,4 +1,4 @@
-"""The secrets of a run config open where they were sealed, and nowhere else."""
+"""The secrets of a run config can be opened only in the field that they were sealed for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process imports what its components need: the others cost it neither time at its start nor memory."""
+"""A process imports only what its components need: the others cost no start time and no memory."""
 
 from __future__ import annotations
 

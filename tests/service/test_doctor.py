@@ -1,4 +1,4 @@
-"""What `runstream doctor` finds at servers that are not as they should be."""
+"""The findings of `runstream doctor` about misconfigured servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Components start in order, stop in the opposite order, and the first that ends by itself is named."""
+"""Components start in order and stop in reverse order, and the first one that ends by itself is named."""
 
 from __future__ import annotations
 

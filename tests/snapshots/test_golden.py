@@ -1,4 +1,4 @@
-"""A snapshot that any released version has written is read for ever."""
+"""A snapshot written by any released version stays readable."""
 
 from __future__ import annotations
 

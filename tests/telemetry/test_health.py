@@ -1,4 +1,4 @@
-"""A process can be asked for its metrics, whether it lives and whether it is ready; also how it ends."""
+"""A process serves its metrics, its liveness and its readiness, until it ends."""
 
 import asyncio
 import contextlib
