@@ -50,7 +50,7 @@ class Links(enum.IntEnum):
 
 
 class AbsoluteLinkError(OSError):
-    """A link on the way is absolute; `beyond` is the path that it and what follows it stand for."""
+    """A link on the path is absolute; `beyond` is its target joined with the rest of the path."""
 
     def __init__(self, path: str, beyond: str) -> None:
         super().__init__(errno.EXDEV, os.strerror(errno.EXDEV), path)

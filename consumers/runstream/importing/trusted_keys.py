@@ -25,7 +25,7 @@ def fingerprints(files: Sequence[str]) -> frozenset[str]:
 
 
 def require_signer(signer: str, trusted: Collection[str]) -> None:
-    """Raise SnapshotError unless a snapshot's signer is one of the trusted, if there are any."""
+    """Raise SnapshotError unless the snapshot's signer is a trusted one; without trusted keys, accept any."""
     if not trusted or signer in trusted:
         return
     signed = f"it is signed with {signer}" if signer else "it is not signed"

@@ -1,4 +1,4 @@
-"""Rounds of appends: the runs' own events first, then the commits that rest on them.
+"""Rounds of appends: the runs' own events first, then the commits that depend on them.
 
 A round takes all decisions that are ready, because the log stores commits that come together with one write to disk.
 Nothing here changes the decider's state: an `Outcome` says what to change. A log that cannot be reached costs a
@@ -23,7 +23,7 @@ from runstream.telemetry import span_from
 logger = structlog.get_logger(__name__)
 
 FollowUps = Callable[[Sequence[Decision]], list[list[NewCommit]]]
-"""Returns for each decision whose events are in the log the commits that rest on them."""
+"""Returns, for each decision whose events are in the log, the commits that depend on them."""
 
 
 @dataclass(slots=True)

@@ -107,7 +107,7 @@ class TaskTimeouts:
                 tasks.create_task(self._handle(due)).add_done_callback(lambda _: slots.release())
 
     async def _handle(self, due: DueTimer) -> None:
-        """Handle one timer; acknowledge it when it is handled, and when it never can be."""
+        """Handle one timer; acknowledge it once it is handled, or if it can never be handled."""
         try:
             await self._time_out(due)
         except (InternalError, RemoteError, ConflictError) as error:

@@ -38,7 +38,7 @@ def explain_run(
 
 
 def _ahead(queue: FairQueue, pending: Sequence[PendingTask]) -> dict[str, int]:
-    """Return for each task how many tasks come before the first of the run's with the same demand."""
+    """Return for each task the number of tasks ahead of the run's first one with the same demand."""
     first: dict[object, PendingTask] = {}
     for task in pending:
         first.setdefault(task.demand, task)

@@ -113,7 +113,7 @@ class Mode:
         return state_of(requested=self.request is not None, at_rest=self._at_rest, parts=doings)
 
     def why(self) -> str:
-        """Return since when and why, for a message of refusal; empty, or with a leading space."""
+        """Return start and reason of the maintenance for an error message; empty, or with a leading space."""
         asked = self.request
         if asked is None:
             return ""

@@ -1,4 +1,4 @@
-"""From a request to restart a run to the new run, decided on the earlier one (rules restart-1 to restart-10).
+"""Restarts: the new run of a request, decided on the state of the earlier run (rules restart-1 to restart-10).
 
 A fresh restart resolves variables and secrets again. Runs store only resolved values, so the request gives the
 configuration file and its inputs again. Only values may differ: a file with other tasks makes a new run, not a restart.
