@@ -432,6 +432,33 @@ class LogLines(Answer, frozen=True):
     """Number of the line after them; None if the log has no further line now."""
 
 
+class Failure(Answer, frozen=True):
+    """A failed task."""
+
+    task: str
+    """Its name."""
+    task_id: str
+    attempt: int
+    step: int | None
+    """The failed step, or else the one that started last; None for the setup, or if nothing started."""
+    step_name: str
+    """`setup` for the setup; empty if nothing started."""
+    exit_status: int | None
+    fail_error: str
+    """Why it failed, when the cause is not a step."""
+    lines: tuple[LogLine, ...] | None
+    """The last 50 lines of that step's log; None if there is no log."""
+
+
+class Failures(Answer, frozen=True):
+    """The failed tasks of a run."""
+
+    failures: tuple[Failure, ...]
+    """In the order of their names, at most 100."""
+    more: bool
+    """True if the run has further failed tasks."""
+
+
 class Readiness(Answer, frozen=True):
     """Whether a service is ready, and if not, why."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
+import msgspec
 import pytest
 
 from runstream.client import Client, ClientError, NewRun, Run
@@ -63,13 +64,21 @@ async def _headers_first(http: httpx2.AsyncClient, query: dict[str, str], ready:
 
 
 async def test_a_log_that_is_not_there(open_path: Path) -> None:
-    tasks = {"one": task("one", "exit 1"), "two": task("two", "echo never", after=["one"])}
+    tasks = {"one": task("one", "echo ready; seq 99; exit 3"), "two": task("two", "echo never", after=["one"])}
     async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
         run = await client.runs.create(NewRun(GROUP, "short", tasks))
         run = await _ended(client, run)
         one, skipped = run.task("one"), run.task("two")
         assert one is not None
         assert skipped is not None
+        (failure,), more = msgspec.structs.astuple(await client.runs.failures(run.id))
+        assert (failure.task, failure.step, failure.exit_status, more) == ("one", 0, 3, False)
+        assert [(line.number, line.text) for line in failure.lines] == [
+            (number, f"{number}") for number in range(50, 100)
+        ]
+        assert None not in {line.time for line in failure.lines}
+        with pytest.raises(ClientError, match="does not exist"):
+            await client.runs.failures(NOWHERE)
         async with _http(deployment) as http:
             for run_id, task_id, step in (
                 (run.id, NOWHERE, "0"),

@@ -186,7 +186,8 @@ async def test_parameters_of_routes() -> None:
     }
     assert told == {(path, name) for path, name in queries if name != "at_least"}
     assert {path for path, name in queries if name == "at_least"} == {
-        f"{PREFIX}{path}" for path in ("/runs", "/runs/{run_id}", "/runs/group/{escaped_group}", "/executors")
+        f"{PREFIX}{path}"
+        for path in ("/runs", "/runs/{run_id}", "/runs/{run_id}/failures", "/runs/group/{escaped_group}", "/executors")
     }
 
 

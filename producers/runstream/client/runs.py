@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from msgspec.structs import asdict
 
-from runstream.api import ConfigWarning, Page, Run, RunPhase, RunResult, RunSummary, SkippedRun, Why
+from runstream.api import ConfigWarning, Failures, Page, Run, RunPhase, RunResult, RunSummary, SkippedRun, Why
 from runstream.client.errors import ClientError
 from runstream.client.session import Session
 from runstream.client.types import NO_SOURCE, CreatedRuns, Inputs, NewRun, Source
@@ -129,6 +129,10 @@ class Runs:
     async def why(self, run_id: str) -> Why:
         """Return why the run waits, as its scheduler answers. Raises ClientError (not-exist)."""
         return await self._session.read(f"/runs/{quote(run_id, safe='')}/why", Why)
+
+    async def failures(self, run_id: str) -> Failures:
+        """Return the failed tasks of a run, each with the end of the log of its failed step. Raises ClientError."""
+        return await self._session.read(f"/runs/{quote(run_id, safe='')}/failures", Failures)
 
     async def page(
         self,

@@ -31,6 +31,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     responses.ActionAnswer,
     api.Why,
     api.LogLines,
+    api.Failures,
     api.Service,
     api.ErrorEntry,
     MaintenanceBody,

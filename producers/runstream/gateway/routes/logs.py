@@ -5,6 +5,7 @@ Status and headers of a followed log are sent at once, before its first byte.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from typing import Annotated
@@ -12,20 +13,26 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from runstream.api import LogLine, LogLines
+from runstream.api import Failure, Failures, LogLine, LogLines, Task
 from runstream.domain.run import RunTask
-from runstream.errors import BadRequestError, NotExistError
-from runstream.gateway.context import Flag, GatewayContext, documented, flag, json_response
+from runstream.errors import BadRequestError, ConflictError, NotExistError
+from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
+from runstream.gateway.responses import run_answer
 from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.runs import FoundRun, find_run, locate_run
-from runstream.log_lines import MAX_LINES, LinePage
+from runstream.log_lines import MAX_LINE_BYTES, MAX_LINES, LinePage
 from runstream.log_times import StampedLines, TimedBytes, moment
 from runstream.subjects import StepLogKey
 
 MAX_OFFSET = 1 << 53
 MAX_TAIL_LINES = 10_000
+MAX_FAILURES = 100
+"""Failed tasks in one response."""
+FAILURE_LINES = 50
+FAILURE_LINE_BYTES = 2 << 10
+"""Of one line in a response about failures."""
 OFFSET_HEADER = "Runstream-Log-Offset"
 _OFFSET = {"description": "where in the log this response begins, in bytes", "schema": {"type": "integer"}}
 _TEXT = {
@@ -129,17 +136,45 @@ def log_routes(context: GatewayContext) -> APIRouter:
             raise _no_log(error) from error
         return json_response(_lines(page))
 
+    @router.get("/runs/{run_id}/failures", openapi_extra=documented(None, Failures))
+    async def failures(run_id: str, at_least: AtLeast) -> Response:
+        """Send the failed tasks of a run: the failed step, its exit status, and the end of its log."""
+        require_uuid(run_id, "run id")
+        read = await context.reads.run(run_id, at_least)
+        tasks = run_answer(read.record.run, read.config, read.record.executor_tasks).run.tasks.values()
+        failed = sorted((task for task in tasks if task.status == "failed"), key=lambda task: task.name)
+        found = await find_run(context.log, await locate_run(context.log, run_id)) if failed else None
+        shown = [await _failure(context, found, task) for task in failed[:MAX_FAILURES] if found is not None]
+        return json_response(Failures(tuple(shown), len(failed) > MAX_FAILURES))
+
     return router
 
 
-def _lines(page: LinePage) -> LogLines:
+async def _failure(context: GatewayContext, found: FoundRun, task: Task) -> Failure:
+    steps = [(None, task.setup_step), *enumerate(task.steps)]
+    failed = [(number, step) for number, step in steps if step.phase == "failed"]
+    last = [(number, step) for number, step in steps if step.start_time is not None][-1:]
+    about = (failed or last)[:1]
+    if not about:
+        return Failure(task.name, task.id, task.attempt, None, "", None, task.fail_error, None)
+    number, step = about[0]
+    lines: tuple[LogLine, ...] | None = None
+    with contextlib.suppress(NotExistError, ConflictError):  # it is lost, or its beginning cannot be read yet
+        key = _key(found, task.id, task.attempt, number)
+        page = await context.step_logs.lines(key, -FAILURE_LINES, FAILURE_LINES)
+        lines = _lines(page, FAILURE_LINE_BYTES).lines
+    return Failure(task.name, task.id, task.attempt, number, step.name, step.exit_status, task.fail_error, lines)
+
+
+def _lines(page: LinePage, most: int = MAX_LINE_BYTES) -> LogLines:
+    """Return the lines, each with at most this many bytes."""
     lines = [
         LogLine(
             line.number,
             line.offset,
             None if line.time is None else moment(line.time),
-            line.data.decode(errors="replace"),
-            line.cut,
+            line.data[:most].decode(errors="replace"),
+            line.cut or len(line.data) > most,
         )
         for line in page.lines
     ]
