@@ -117,6 +117,21 @@ async def running(
         await _stop_all(started, request)
 
 
+@contextlib.asynccontextmanager
+async def taking_over(
+    waiting: Waiting, components: Sequence[Component], request: StopRequest, checks: Mapping[str, Check]
+) -> AsyncIterator[None]:
+    """Run the components; the last one, the HTTP server, takes the port of the wait over once the others have started.
+
+    A dependency that is lost again before that leaves the wait as it was: requests get 503, never a refused connection.
+    """
+    *others, web = components
+    async with running(others, request, checks):
+        await waiting.end()
+        async with running([web], request, checks):
+            yield
+
+
 async def first_end(components: Sequence[Component]) -> InternalError:
     """Wait until a component ends by itself; return the error that says which and why."""
     waiting = {asyncio.create_task(component.wait()): component for component in components}
@@ -250,9 +265,8 @@ class _Process:
             if database:
                 await _remove_killed(platform)
             parts = await build(platform, self.data_dir)
-            await waiting.end()
             self.data_dir.keep()
-            async with running(parts.components, self.request, platform.checks()):
+            async with taking_over(waiting, parts.components, self.request, platform.checks()):
                 with self._announced(parts):
                     if not self.announced:
                         self.announced.append(parts.web.url)
