@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import pytest
@@ -390,6 +391,62 @@ _plain = st.from_regex(r":?[ab](:?[ab]| :?b)?", fullmatch=True)
 def test_a_tight_flow_text_is_what_yaml_1_2_says(generated: tuple[str, object]) -> None:
     text, meaning = generated
     assert plain(read_nodes(f"k: a:, b:[] :c\nf: {text}\n", "a.yml")) == {"k": "a:, b:[] :c", "f": meaning}
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("{URL: https://host/path?a=1}", {"URL": "https://host/path?a=1"}),
+        ("[http://a/?x=1, a?b, a?]", ["http://a/?x=1", "a?b", "a?"]),
+        ("{a: is it ok?, b: c:d}", {"a": "is it ok?", "b": "c:d"}),
+        ("steps: [{run: test -f a?b}]", {"steps": [{"run": "test -f a?b"}]}),
+        ("[?x, ??, -?, :?, a:?b, a ?, a ? ? b, a - ? b]",
+         ["?x", "??", "-?", ":?", "a:?b", "a ?", "a ? ? b", "a - ? b"]),
+        ("{?a: ?b, c?: d, \"e\":?f, ?: g}", {"?a": "?b", "c?": "d", "e": "?f", "?": "g"}),
+        ("{a, b: a?%c, d: e?'f, g: h?>}", {"a": None, "b": "a?%c", "d": "e?'f", "g": "h?>"}),
+        ("{? a : b, ? c?d : e}", {"a": "b", "c?d": "e"}),
+        ("? a\n: [b?c]\n? ?d\n: |\n  ?e ? f\n", {"a": ["b?c"], "?d": "?e ? f\n"}),
+        ("{a: 'b?', c: \"?d\", e: \ue000?\ue001} # ? g?", {"a": "b?", "c": "?d", "e": "\ue000?\ue001"}),
+    ],
+)  # fmt: skip
+def test_a_question_mark_in_a_plain_text_is_part_of_it_in_flow_style_too(text: str, meaning: object) -> None:
+    assert plain(read_nodes(text, "config.yml")) == meaning
+
+
+@pytest.mark.parametrize(("text", "line"), [("[a?b,\n c?d\n", 3), ("a: [?b,\n c?d e]\nb: [f\n", 4), ("[a?b,\n? &]", 2)])
+def test_an_error_beside_question_marks_names_its_line(text: str, line: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_nodes(text, "config.yml")
+    assert caught.value.problems[0].line == line
+
+
+def _is_plain_in_flow(text: str) -> bool:
+    """Return whether YAML 1.2 reads one line as a plain text in flow style (rule ns-plain for flow-in)."""
+    first = text[0]
+    if first in "#&*!|>'\"%@`" or (first in "?:-" and text[1:2] in ("", " ")):
+        return False
+    return text == text.strip() and not re.search(r" #|:( |$)", text)
+
+
+def _looks_like_a_key(text: str) -> bool:
+    """Return whether a text holds what is told from a key by its context alone: `- ?`, `":` and `:"`."""
+    return re.search(r"(^|[ :])[-:?]+ +\?( |$)|[\"']:|(^| )[:?-]*:[ -]*[\"'&*!|>%@`]", text) is not None
+
+
+_flow_plain = (
+    st.text("a1/.?:-#&*!|>'\"%@` ", min_size=1, max_size=12)
+    .map(lambda text: f"{text}a" if text[-1] == " " else text)
+    .filter(_is_plain_in_flow)
+    .filter(lambda text: not text.startswith(("---", "...")))
+    .filter(lambda text: not _looks_like_a_key(text))
+)
+
+
+@given(st.lists(_flow_plain, min_size=1, max_size=3, unique=True))
+def test_each_plain_text_of_yaml_1_2_is_read_as_written_in_flow_style(texts: list[str]) -> None:
+    assert plain(read_nodes(f"[{', '.join(texts)}]", "a.yml")) == texts
+    entries = {f"k{at}": text for at, text in enumerate(texts)}
+    assert plain(read_nodes(f"{{{', '.join(f'{key}: {text}' for key, text in entries.items())}}}", "a.yml")) == entries
 
 
 words = st.text("ab:/.1é", min_size=1, max_size=6).filter(lambda w: w[0] not in ":." and w[-1] != ":")

@@ -61,8 +61,15 @@ _COLON_IN_FLOW = re.compile(
     r"|(?<![\"'\]}]):(?=[\[\]{},])"  # behind a key, with no space before what follows it
 )
 """Every colon in flow style that YAML 1.2 allows and the library refuses."""
+_QUESTION_FIRST = re.compile(r"(?<![^\s\[{,])\?(?=[^\s\[\]{},])")
+"""A question mark that begins a plain text; in flow style the library takes it for the mark of a key."""
+_QUESTION_INSIDE = re.compile(r"(?<=[^\s\[{,:?-])[ \t?-]*\?|(?<=[:-])\?[ \t?-]*")
+"""Question marks behind the first character of a plain text, with blanks and dashes between them.
+
+The mark of a key stands first, or behind other marks alone (`- ? a`).
+"""
 _PRIVATE = range(0xE000, 0xF8FF)
-"""Characters for private use; one that the text lacks stands for such a colon while the library reads."""
+"""Characters for private use; two that the text lacks stand for such characters while the library reads."""
 _REFUSED_COLON = ("unexpected ':'", "did not find expected node content")
 _MAX_TOKENS = 4 * MAX_NODES
 _ENDS_A_KEY = (FlowSequenceEndToken, FlowMappingEndToken, AliasToken)
@@ -74,34 +81,44 @@ _TAG_HINTS = {"bool": "write true or false", "int": "write a whole number", "flo
 def compose_yaml(text: str) -> Node | None:
     """Return the root node; None for an empty text. Raise UnreadableTextError.
 
-    In flow style the library's scanner follows YAML 1.1: it refuses a colon inside a plain text
-    (`{image: python:3.12}`), at the start of one (`[:x]`) and right before a bracket or comma (`{a:, b:[]}`). Such a
-    text is read again with a stand-in character for these colons, and with a space behind those that end a key. That is
-    safe in quotes, block scalars and comments too, because each stand-in becomes a colon again in the events.
+    In flow style the library's scanner follows YAML 1.1: it refuses a question mark or a colon inside a plain text
+    (`{image: python:3.12}`, `[a?b]`), a colon at the start of one (`[:x]`) and right before a bracket or comma
+    (`{a:, b:[]}`), and it reads `[?x]` as a key. Such a text is read with stand-in characters for these, and with a
+    space behind the colons that end a key. That is safe in quotes, block scalars and comments too, because each
+    stand-in becomes its character again in the events.
     """
-    try:
+    free = [chr(code) for code in islice((code for code in _PRIVATE if chr(code) not in text), 2)]
+    if len(free) < 2:
         return _composed(_events(text))
-    except UnreadableTextError as error:
-        stand_in = next((chr(code) for code in _PRIVATE if chr(code) not in text), "")
-        if not stand_in or not _is_about_colons(error):
-            raise
+    colon, question = free
+    stand_ins = {colon: ":", question: "?"}
+    text = _QUESTION_FIRST.sub(question, text)
     try:
-        return _composed_with(_COLON_INSIDE.sub(stand_in, text), stand_in)
+        return _composed_with(text, stand_ins)
     except UnreadableTextError as error:
-        if not _is_about_colons(error):
+        # What follows a question mark is read as something else, with any error.
+        if "?" not in text and not _is_about_colons(error):
             raise
-    return _composed_with(_spaced(_COLON_IN_FLOW.sub(stand_in, text), stand_in), stand_in)
+    text = _QUESTION_INSIDE.sub(lambda marks: marks[0].replace("?", question), text)
+    for rewritten in (text, _COLON_INSIDE.sub(colon, text)):
+        try:
+            return _composed_with(rewritten, stand_ins)
+        except UnreadableTextError as error:
+            if not _is_about_colons(error):
+                raise
+    return _composed_with(_spaced(_COLON_IN_FLOW.sub(colon, text), colon), stand_ins)
 
 
 def _is_about_colons(error: UnreadableTextError) -> bool:
     return any(words in error.message for words in _REFUSED_COLON)
 
 
-def _composed_with(text: str, stand_in: str) -> Node | None:
+def _composed_with(text: str, stand_ins: dict[str, str]) -> Node | None:
     try:
-        return _composed(_restored(_events(text), stand_in))
+        return _composed(_restored(_events(text), stand_ins))
     except UnreadableTextError as error:
-        raise UnreadableTextError(error.line, error.message.replace(stand_in, ":"), error.hint) from error.__cause__
+        characters = str.maketrans("".join(stand_ins), "".join(stand_ins.values()))
+        raise UnreadableTextError(error.line, error.message.translate(characters), error.hint) from error.__cause__
 
 
 def _spaced(text: str, stand_in: str) -> str:
@@ -137,10 +154,11 @@ def _key_ends(text: str, stand_in: str) -> Iterator[int]:
         after_key = isinstance(token, _ENDS_A_KEY) or (isinstance(token, ScalarToken) and not plain)
 
 
-def _restored(events: Iterator[Event], stand_in: str) -> Iterator[Event]:
+def _restored(events: Iterator[Event], stand_ins: dict[str, str]) -> Iterator[Event]:
     for event in events:
         if isinstance(event, ScalarEvent):
-            event.value = event.value.replace(stand_in, ":")
+            for stand_in, character in stand_ins.items():
+                event.value = event.value.replace(stand_in, character)
         yield event
 
 
