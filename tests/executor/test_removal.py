@@ -156,7 +156,7 @@ async def test_what_cannot_be_removed_is_set_aside_and_the_executor_starts(
     (aside,) = (tmp_path / "executor/set-aside").iterdir()
     said = [each["event"] for each in logs if each.get("action") == "task_folder_left"]
     assert len(said) == 3, said
-    assert f"left in {aside}: {tmp_path}/executor/tasks/old/home/mount: a file system is mounted on it" in said[0]
+    assert f"stay in {aside}: {tmp_path}/executor/tasks/old/home/mount: a file system is mounted on it" in said[0]
     assert f"{aside}/home/mount: a file system is mounted on it" in said[2]
     unmount(aside / "home/mount")
     async with rig(tmp_path) as it:

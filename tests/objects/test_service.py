@@ -60,7 +60,12 @@ async def test_logs_and_archives_of_a_run_are_in_the_bucket(open_path: Path, s3_
         one = layout.run_task_id_from_path(archive)
         [two] = {path.split("/")[1] for path in stored} - {one}
         assert set(stored) == {
-            *(layout.step_log(task, step) for task in (one, two) for step in (None, 0, 1)),
+            *(
+                path(task, step)
+                for path in (layout.step_log, layout.log_index)
+                for task in (one, two)
+                for step in (None, 0, 1)
+            ),
             *(layout.log_reference(task, run) for task in (one, two)),
             *(layout.archive(one, 1), layout.archive_reference(one, run)),
         }

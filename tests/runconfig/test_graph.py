@@ -10,8 +10,7 @@ from runstream.errors import BadRequestError
 from runstream.events.run_config import Depend, RunConfigTask, Runtime
 from runstream.limits import MAX_TASKS
 from runstream.runconfig import ancestors, ancestors_of, check_graph, levels, with_levels
-from runstream.runconfig.graph import common_dependencies, cycles, shortest_cycle
-from runstream.runconfig.problems import quoted
+from runstream.runconfig.graph import common_dependencies, cycle_errors, shortest_cycle
 
 Graph = dict[str, list[str]]
 NAMES = [f"t{i}" for i in range(8)]
@@ -58,27 +57,12 @@ def test_levels_of_a_graph_without_cycles(graph: Graph) -> None:
 
 @given(graphs)
 def test_cycles(graph: Graph) -> None:
-    found = list(cycles(graph))
-    assert {name for cycle in found for name in cycle} == {name for name in graph if name in reached(graph, name)}
-    for cycle in found:
-        assert all(after in graph[before] for before, after in zip(cycle, [*cycle[1:], cycle[0]], strict=True))
-    told = [set(cycle) for cycle in found]
-    assert all(one != other for at, one in enumerate(told) for other in told[:at])
-
-
-@pytest.mark.parametrize(
-    ("cycle", "error"),
-    [
-        ("a", 'circular dependency: task "a" depends on itself'),
-        ("ab", 'circular dependency between tasks "a" and "b"'),
-        ("abc", 'circular dependency between tasks "a", "b" and "c"'),
-        ("abcdefghijk", f"circular dependency between tasks {', '.join(map(quoted, 'abcdefghij'))} and 1 more"),
-    ],
-)
-def test_a_cycle_is_told_once_with_its_tasks(cycle: str, error: str) -> None:
-    names = list(cycle)
-    graph = dict(zip(names, ([after] for after in [*names[1:], names[0]]), strict=True))
-    assert check_graph(tasks(graph)) == [error]
+    found = cycle_errors(graph)
+    assert set(found) == {name for name in graph if name in reached(graph, name)}
+    for name, message in found.items():
+        children = {other for other in reached(graph, name) if name in graph[other]}
+        assert message.startswith(f'circular dependency between task "{name}" and tasks ')
+        assert set(message.split(" and tasks ")[1].replace('"', "").split()) == children
 
 
 @given(graphs)
@@ -148,7 +132,7 @@ def test_ancestors_of_one(graph: Graph) -> None:
         ({"a": [], "b": ["a"], "c": ["b"]}, []),
         ({"a": ["z"]}, ['run task "z" needed by task "a" doesn\'t exist']),
         ({"a": [], "b": ["a", "a"]}, ['duplicate task dependency: task "b"']),
-        ({"a": ["a"]}, ['circular dependency: task "a" depends on itself']),
+        ({"a": ["a"]}, ['circular dependency between task "a" and tasks "a"']),
         (
             {"a": [], "b": ["a"], "c": ["a", "b"]},
             ['task "c" and its parent "b" have both a dependency on task "a"'],
@@ -173,7 +157,6 @@ def test_big_graphs_take_neither_stack_nor_minutes() -> None:
     chain = {f"t{i}": [f"t{i - 1}"] if i else [] for i in range(count)}
     assert check_graph(tasks(chain)) == []
     assert levels(chain)[f"t{count - 1}"] == count - 1
-    assert len(check_graph(tasks({f"t{i}": [f"t{(i + 1) % count}"] for i in range(count)}))) == 1
-    assert len(check_graph(tasks({f"t{i}": [f"t{i ^ 1}"] for i in range(count)}))) == 100
+    assert len(check_graph(tasks({f"t{i}": [f"t{(i + 1) % count}"] for i in range(count)}))) == 100
     assert len(check_graph(tasks({f"t{i}": [f"t{j}" for j in range(i)] for i in range(300)}))) == 100
     assert check_graph(tasks(chain | {"more": []})) == ["a run has at most 2000 tasks, this one has 2001"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 
 from msgspec.structs import replace
 
@@ -13,8 +12,6 @@ from runstream.events.run_config import RunConfigTask
 from runstream.limits import MAX_TASKS
 from runstream.runconfig.problems import MAX_PROBLEMS
 
-MAX_NAMED_TASKS = 10
-"""Tasks of a cycle that an error names."""
 Parents = Mapping[str, Sequence[str]]
 """The names of each task's parents; names of no task are ignored."""
 
@@ -52,25 +49,21 @@ def ancestors_of(tasks: Mapping[str, RunConfigTask], name: str) -> set[str]:
     return found
 
 
-def cycles(parents: Parents) -> Iterator[list[str]]:
-    """Yield cycles of tasks, each as a path through parents, until each task of a cycle is in one of them."""
-    cyclic = {name for component in _components(parents) if _is_cycle(component, parents) for name in component}
-    explained: set[str] = set()
-    for name in parents:
-        if name in cyclic and name not in explained:
-            cycle = shortest_cycle(parents, name)
-            explained.update(cycle)
-            yield cycle
-
-
-def cycle_error(cycle: Sequence[str]) -> str:
-    """Return a sentence that names the tasks of a cycle."""
-    quoted = [f'"{name}"' for name in cycle[:MAX_NAMED_TASKS]]
-    if len(cycle) == 1:
-        return f"circular dependency: task {quoted[0]} depends on itself"
-    more = len(cycle) - len(quoted)
-    last = f"{more} more" if more else quoted.pop()
-    return f"circular dependency between tasks {', '.join(quoted)} and {last}"
+def cycle_errors(parents: Parents) -> dict[str, str]:
+    """Return a sentence for each task in a cycle, which names its children in the cycle."""
+    errors: dict[str, str] = {}
+    for component in _components(parents):
+        if not _is_cycle(component, parents):
+            continue
+        children: dict[str, list[str]] = {name: [] for name in component}
+        for name in component:
+            for parent in dict.fromkeys(parents[name]):
+                if parent in children:
+                    children[parent].append(name)
+        for name, found in children.items():
+            quoted = " ".join(f'"{child}"' for child in found[:10])
+            errors[name] = f'circular dependency between task "{name}" and tasks {quoted}'
+    return {name: errors[name] for name in parents if name in errors}
 
 
 def shortest_cycle(parents: Parents, name: str) -> list[str]:
@@ -119,12 +112,12 @@ def check_graph(tasks: Mapping[str, RunConfigTask]) -> list[str]:
         if len(set(listed)) < len(listed):
             errors.append(f'duplicate task dependency: task "{name}"')
     parents = _parents_of(tasks)
-    errors = errors or [cycle_error(cycle) for cycle in islice(cycles(parents), MAX_PROBLEMS)]
+    errors = errors or list(cycle_errors(parents).values())
     if errors:
         return errors[:MAX_PROBLEMS]
     found = common_dependencies(parents)
     sentences = (f'task "{t}" and its parent "{p}" have both a dependency on task "{d}"' for t, p, d in found)
-    return list(islice(sentences, MAX_PROBLEMS))
+    return [sentence for sentence, _ in zip(sentences, range(MAX_PROBLEMS), strict=False)]
 
 
 def with_levels(tasks: Mapping[str, RunConfigTask]) -> dict[str, RunConfigTask]:

@@ -12,7 +12,7 @@ from runstream.runconfig.amounts import format_duration
 from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONTAINER, DEPEND, RETRY, RUNTIME, TASK, TMPFS, VOLUME
 from runstream.runconfig.foreign import FOREIGN_CONTAINER, FOREIGN_DEPEND, FOREIGN_RETRY, FOREIGN_RUNTIME, FOREIGN_TASK
-from runstream.runconfig.graph import common_dependencies, cycle_error, cycles
+from runstream.runconfig.graph import common_dependencies, cycle_errors, shortest_cycle
 from runstream.runconfig.nodes import MappingNode, ScalarNode, SequenceNode, describe
 from runstream.runconfig.problems import quoted, suggestion
 from runstream.runconfig.steps import StepSpec, decode_steps
@@ -318,14 +318,14 @@ def _check_dependencies(dependencies: _Dependencies, ignored_failures: Collectio
                 place.error(f"duplicate task dependency: task {quoted(name)} names {quoted(depend.task)} twice")
             seen.add(depend.task)
     parents = {name: [depend.task for _, depend in depends] for name, (_, depends) in dependencies.items()}
-    found = False
-    for cycle in cycles(parents):
-        found = True
-        place = dependencies[cycle[0]][0]
-        place.error(cycle_error(cycle), _cycle_hint(cycle))
-        if place.problems.full:
-            break
-    if not found:
+    cycles = cycle_errors(parents)
+    explained: set[str] = set()
+    for name, message in cycles.items():
+        place = dependencies[name][0]
+        cycle = [] if name in explained or place.problems.full else shortest_cycle(parents, name)
+        explained.update(cycle)
+        place.error(message, _cycle_hint(cycle) if cycle else "")
+    if not cycles:
         _check_redundant(dependencies, parents)
         _warn_of_unreached_failures(dependencies, ignored_failures)
 
