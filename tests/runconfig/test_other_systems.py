@@ -277,6 +277,22 @@ def test_a_value_that_no_process_can_take_is_refused_by_name_and_size(where: str
                 require_fitting_environment(config)
 
 
+def test_variables_that_no_process_can_take_together_are_refused_with_their_task() -> None:
+    many = ", ".join(f"V{n}: {{from_variable: V}}" for n in range(17))
+    parsed = task(f"environment: {{{many}}}\n    steps: [{{run: {{command: x, environment: {{W: y, V1: z}}}}}}]")
+    for size, fits in ((120_000, True), (131_000, False)):
+        (run,) = run_configs(parsed, RefContext(), {"V": to_seal("x" * size)})
+        if fits:
+            require_fitting_environment(run.config)
+            continue
+        with pytest.raises(
+            BadRequestError,
+            match=r'step 0 of task "t" has variables of 2,09\d,\d{3} bytes, a process can take 1,966,080',
+        ) as caught:
+            require_fitting_environment(run.config)
+        assert caught.value.code == "environmentTooLarge"
+
+
 def test_the_bytes_of_a_secret_are_counted_not_its_letters() -> None:
     (run,) = run_configs(task("environment: {BIG: {from_variable: V}}"), RefContext(), {"V": to_seal("é" * 70_000)})
     with pytest.raises(BadRequestError, match="BIG is 140,000 bytes"):

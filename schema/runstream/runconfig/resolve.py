@@ -41,6 +41,9 @@ MAX_RESOLVED_BYTES = 4 << 20
 """Bytes that one file may take from variables and from the environment of its runs, each use counted."""
 MAX_ENTRY_BYTES = 131_072
 """Bytes of a variable in a process: its name, `=`, its value and a final zero (Linux: MAX_ARG_STRLEN)."""
+MAX_ENVIRONMENT_BYTES = (2 << 20) - (128 << 10)
+"""Bytes of all variables of a process, with 8 more for each: Linux takes a quarter of the stack, which has 8 MiB by
+default, for variables and arguments."""
 _SEALED_EXTRA_BYTES = 28
 """Nonce and tag of a sealed value."""
 _MAX_NAMED = 5
@@ -275,18 +278,40 @@ def _names(environment: Mapping[str, Text]) -> dict[str, Text]:
 
 
 def require_fitting_environment(config: RunConfig) -> None:
-    """Raise BadRequestError if a variable is too large for the environment of a process."""
+    """Raise BadRequestError if a variable, or all of a step together, is too large for the environment of a process."""
     found = dict(_too_large(config))
-    if not found:
-        return
-    sizes = [f"{name[:100]} is {counted(size, 'byte')}" for name, size in list(found.items())[:_MAX_NAMED]]
-    more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
-    raise BadRequestError(
-        f"{', '.join(sizes)}{more}, a process can take {MAX_ENTRY_BYTES:,}",
+    if found:
+        sizes = [f"{name[:100]} is {counted(size, 'byte')}" for name, size in list(found.items())[:_MAX_NAMED]]
+        more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+        details: dict[str, object] = {"run": config.name, "variables": found}
+        raise _too_large_error(f"{', '.join(sizes)}{more}", MAX_ENTRY_BYTES, details)
+    shared = _entries_bytes(config.static_environment) + _entries_bytes(config.environment)
+    for task in config.tasks.values():
+        if task.skip:
+            continue
+        most = shared + _entries_bytes(task.environment)
+        for index, step in enumerate(task.steps):
+            own = step.environment or {}
+            if most + _entries_bytes(own) <= MAX_ENVIRONMENT_BYTES:
+                continue
+            total = _entries_bytes({**config.static_environment, **config.environment, **task.environment, **own})
+            if total > MAX_ENVIRONMENT_BYTES:
+                message = f'step {index} of task "{task.name}" has variables of {counted(total, "byte")}'
+                details = {"run": config.name, "task": task.name, "step": index, "bytes": total}
+                raise _too_large_error(message, MAX_ENVIRONMENT_BYTES, details)
+
+
+def _too_large_error(what: str, limit: int, details: dict[str, object]) -> BadRequestError:
+    return BadRequestError(
+        f"{what}, a process can take {limit:,}",
         code="environmentTooLarge",
-        details={"run": config.name, "variables": found},
+        details=details,
         hint="hand it over in a file: in the repository, or by save_to_workspace",
     )
+
+
+def _entries_bytes(environment: Mapping[str, Text]) -> int:
+    return sum(len(name.encode()) + _value_bytes(value) + 2 + 8 for name, value in environment.items())
 
 
 def _too_large(config: RunConfig) -> Iterator[tuple[str, int]]:
