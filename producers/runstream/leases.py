@@ -49,6 +49,8 @@ _FORGET_SECONDS = 2.0
 _MARKER_SECONDS = 60
 """Time for which the end of a lease stays readable to a watcher that was disconnected, in seconds."""
 _WATCH_BATCH = 500
+OPEN_SECONDS = 5.0
+"""Time for which a watch that is not patient retries its opening, in seconds."""
 _WATCH_RETRY_SECONDS = 0.5
 _HOLDER = "Runstream-Holder"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -104,13 +106,17 @@ class LeaseBucket:
         await _release(self._nc, self.bucket, key, seconds=_FORGET_SECONDS)
 
     @asynccontextmanager
-    async def watching(self, keys: str = "*") -> AsyncIterator[LeaseWatch]:
+    async def watching(self, keys: str = "*", *, patient: bool = False) -> AsyncIterator[LeaseWatch]:
         """Watch the keys: `held` is complete from the start, iterating yields every later change.
 
-        `keys` is a pattern of subject tokens; by default all leases.
+        `keys` is a pattern of subject tokens; by default all leases. A patient watch waits until NATS answers; any
+        other raises UnavailableError when it does not answer within `OPEN_SECONDS`.
         """
         watch = LeaseWatch(self._nc, self.bucket, keys)
-        await watch.open()
+        if patient:
+            await watch.open_when_there()
+        else:
+            await watch.open()
         try:
             yield watch
         finally:
@@ -302,8 +308,31 @@ class LeaseWatch:
             await self._read()
         return self._changes.popleft()
 
-    async def open(self) -> None:
-        """Read the held leases; each difference from the known ones is a change. Raises UnavailableError."""
+    async def open(self, seconds: float = OPEN_SECONDS) -> None:
+        """Read the held leases; each difference from the known ones is a change.
+
+        Create a lost consumer again. Raises UnavailableError after `seconds`.
+        """
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + seconds
+
+        def note(error: ConsumerLostError, delay: float) -> None:
+            if self._nc.is_closed or loop.time() + delay >= give_up:
+                raise error
+
+        await retry(self._open, ConsumerLostError, Backoff(_WATCH_RETRY_SECONDS / 2), note)
+
+    async def open_when_there(self) -> None:
+        """Read as `open` does, once NATS answers."""
+
+        def note(error: UnavailableError, _: float) -> None:
+            if self._nc.is_closed:
+                raise error
+            log.warning("Leases cannot be watched", action="watch_waits", bucket=self._bucket, why=error.message)
+
+        await retry(self._open, UnavailableError, Backoff(_WATCH_RETRY_SECONDS), note)
+
+    async def _open(self) -> None:
         config = {"deliver_policy": "last_per_subject", "filter_subject": f"$KV.{self._bucket}.{self._keys}"}
         consumer = PullConsumer(self._nc, f"KV_{self._bucket}", config)
         try:
@@ -335,22 +364,14 @@ class LeaseWatch:
 
     async def _read(self) -> None:
         if self._consumer is None:
-            raise ConsumerLostError("the watch is not open", code="consumerLost")
+            raise InternalError("the watch is not open", code="internal")
         try:
             for delivery in await self._consumer.deliveries(_WATCH_BATCH):
                 self._changes.append(self._apply(delivery))
         except ConsumerLostError as error:
             log.debug("A watch of leases is reopened", action="watch_lost", bucket=self._bucket, why=error.message)
             await self._consumer.close()
-            await self._reopen()
-
-    async def _reopen(self) -> None:
-        def note(error: InternalError, _: float) -> None:
-            if self._nc.is_closed:
-                raise error
-            log.warning("Leases cannot be watched", action="watch_waits", bucket=self._bucket, why=error.message)
-
-        await retry(self.open, (UnavailableError, ConsumerLostError), Backoff(_WATCH_RETRY_SECONDS), note)
+            await self.open_when_there()
 
     def _apply(self, delivery: Delivery) -> LeaseChange:
         message = delivery.message

@@ -2,16 +2,31 @@
 
 A component's work is its `run`: it sets `started` when it serves, returns soon after `stopping` is set, and
 is cancelled when it does not.
+
+No task ends unnoticed. What a component runs beside its own work is a task of `BackgroundTasks`, whose end ends the
+component; another component inside it is `serving`; what does not belong to a component is kept going by
+`keep_running`. All of them turn a stray cancellation into an error: the NATS library cancels what waits for an answer
+when it reconnects, and a task group takes the end of a cancelled task for intended.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Never, Self, TypeVar
+
+import structlog
+
+from runstream.errors import InternalError, chain_lines
 
 T = TypeVar("T")
+_Run = Callable[[Coroutine[Any, Any, None], str], Coroutine[Any, Any, None]]
+RERUN_SECONDS = 0.5
+"""Pause before work that failed is begun again."""
+log = structlog.get_logger()
 
 
 class Component(ABC):
@@ -49,7 +64,7 @@ class Component(ABC):
     async def start(self) -> None:
         """Start, and wait until it serves. Raises what `run` raises before that."""
         if self._task is None:
-            self._task = asyncio.create_task(self.run(), name=self.name)
+            self._task = asyncio.create_task(self._run(), name=self.name)
         waiter = asyncio.create_task(self.started.wait())
         try:
             await asyncio.wait({self._task, waiter}, return_when=asyncio.FIRST_COMPLETED)
@@ -63,6 +78,26 @@ class Component(ABC):
         if self._task is not None:
             await asyncio.shield(self._task)
 
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Start it for the length of the block; if it ends before, so does the block, by its error."""
+        try:
+            await self.start()
+            async with BackgroundTasks() as background:
+                background.keep(self._outlive(), self.name)
+                yield
+        finally:
+            await self.stop()
+
+    async def _run(self) -> None:
+        with only_asked_cancellation(self.name):
+            await self.run()
+
+    async def _outlive(self) -> None:
+        await self.wait()
+        if self.stopping.is_set():
+            await asyncio.Event().wait()
+
     async def stop(self) -> None:
         """Stop in order; cancel `run` after `stop_seconds`. A second stop waits for the first."""
         self.stopping.set()
@@ -72,6 +107,86 @@ class Component(ABC):
         if pending:
             self._task.cancel()
             await asyncio.wait({self._task})
+
+
+class BackgroundTasks:
+    """The tasks that run beside a block, until its end cancels them.
+
+    A task that ends before ends the block: an ExceptionGroup has its error, or a `backgroundTaskEnded` of ours.
+    """
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(kind, error, traceback)
+
+    def keep(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
+        """Run work that has no end: its end is an error. Cancel the returned task to end it earlier on purpose."""
+        return self._start(_endless, work, name or _name(work))
+
+    def once(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
+        """Run work that may return."""
+        return self._start(_only_asked, work, name or _name(work))
+
+    def _start(self, run: _Run, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._group.create_task(run(work, name), name=name)
+        task.add_done_callback(lambda _: work.close())  # of a task that is cancelled before its first step
+        self._tasks = [*(one for one in self._tasks if not one.done()), task]
+        return task
+
+
+def _name(work: Coroutine[Any, Any, None]) -> str:
+    return str(getattr(work, "__qualname__", "background"))
+
+
+async def keep_running(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Never:
+    """Do work that has no end, until cancelled; when it ends by itself, log why and begin it again."""
+    while True:
+        try:
+            await _endless(work(), name)
+        except Exception as error:  # noqa: BLE001  whatever it is, the work has to go on
+            log.warning("background work is begun again", action="task_restarted", task=name, errors=chain_lines(error))
+        await asyncio.sleep(RERUN_SECONDS)
+
+
+async def _endless(work: Coroutine[Any, Any, None], name: str) -> Never:
+    await _only_asked(work, name)
+    raise _ended(name, "it has returned")
+
+
+async def _only_asked(work: Coroutine[Any, Any, None], name: str) -> None:
+    with only_asked_cancellation(name):
+        await work
+
+
+@contextmanager
+def only_asked_cancellation(name: str) -> Iterator[None]:
+    """Raise InternalError for a cancellation of the block that is not one of its task."""
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        raise _ended(name, "what it waited for was cancelled") from error
+
+
+def _ended(name: str, why: str) -> InternalError:
+    return InternalError(
+        f"the task {name} has ended: {why}",
+        code="backgroundTaskEnded",
+        details={"task": name},
+        hint="see the log records before this one; a part that has ended is started again",
+    )
 
 
 async def wait_for_first(*waits: Coroutine[Any, Any, T]) -> T:

@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from runstream.errors import BadRequestError
 from runstream.ids import require_token
 from runstream.jetstream.api import UnavailableError, ensure_stream, publish, request
-from runstream.jetstream.pull import ConsumerLostError, Delivery, PullConsumer
+from runstream.jetstream.pull import Delivery, PullConsumer
 
 _CONSUMER = "due"
 _WINDOW = 64
@@ -100,7 +100,7 @@ class Timers:
                     if consumer is None:
                         consumer = await self._consumer()
                     deliveries = await consumer.deliveries(_WINDOW)
-                except (ConsumerLostError, UnavailableError) as error:
+                except UnavailableError as error:
                     if self._nc.is_closed:
                         raise
                     log.debug("The consumer of timers is reopened", action="timers_lost", why=error.message)

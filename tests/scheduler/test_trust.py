@@ -76,7 +76,7 @@ class _Leases:
         self.stored: dict[str, int] = {}
 
     @asynccontextmanager
-    async def watching(self) -> AsyncIterator[_Leases]:
+    async def watching(self, *, patient: bool) -> AsyncIterator[_Leases]:
         yield self
 
     def __aiter__(self) -> _Leases:

@@ -32,7 +32,7 @@ import structlog
 from runstream.database.connection import HOLDERS, Connection, hang_up, partition_lock_key
 from runstream.database.database import Database
 from runstream.errors import InternalError
-from runstream.lifecycle import Component, wait_for_event, wait_for_first
+from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation, wait_for_event, wait_for_first
 
 
 def assign_partitions(partitions: int, instances: Collection[str]) -> dict[int, str]:
@@ -129,18 +129,17 @@ class PartitionOwnership(Component):
 
     async def run(self) -> None:
         """Follow the living instances until `stopping` is set; then give everything back."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(holder.run()) for holder in self._holders]
-            tasks.append(group.create_task(self._reach()))
-            following = group.create_task(self._follow())
+        async with BackgroundTasks() as background:
+            for holder in self._holders:
+                background.keep(holder.run(), f"lock of partition {holder.partition}")
+            background.keep(self._reach())
+            following = background.keep(self._follow())
             self.started.set()
             await self.stopping.wait()
             following.cancel()
             self._want(frozenset())
             for holder in self._holders:
                 await holder.idle.wait()
-            for task in tasks:
-                task.cancel()
 
     async def _follow(self) -> None:
         async for instances in self._live:
@@ -338,16 +337,18 @@ class _Holder:
 
     async def _ping(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> None:
         """Detect a Postgres that does not answer on a connection that looks alive."""
-        while not lost.is_set():
-            await wait_for_event(lost, PING_SECONDS)
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await connection.execute("SELECT")
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                if isinstance(error, TimeoutError):
-                    self._report_reach(False)
-                connection.terminate()
-                lost.set()
+        try:
+            with only_asked_cancellation(f"ping of partition {self.partition}"):
+                while not lost.is_set():
+                    await wait_for_event(lost, PING_SECONDS)
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        await connection.execute("SELECT")
+        except TimeoutError:
+            self._report_reach(False)
+        except Exception as error:  # noqa: BLE001  without pings, the loss of a lock would not be noticed
+            log.debug("a ping of Postgres failed", action="ping_failed", partition=self.partition, error=str(error))
+        connection.terminate()
+        lost.set()
 
 
 OWN_SECONDS = 30.0

@@ -23,6 +23,7 @@ import structlog
 from runstream.domain.executor import SKEW_SECONDS, SUSPECT_SECONDS, ExecutorState, Offer
 from runstream.errors import InternalError
 from runstream.leases import LeaseBucket, LeaseChange, decode_offer
+from runstream.lifecycle import BackgroundTasks
 from runstream.projections.fold import Changes
 from runstream.telemetry.metrics import CLOCK_SKEW
 
@@ -89,11 +90,11 @@ class ExecutorRegistry:
     async def run(self) -> None:
         """Follow the leases until cancelled."""
         try:
-            async with asyncio.TaskGroup() as tasks, self._leases.watching() as watch:
+            async with BackgroundTasks() as background, self._leases.watching(patient=True) as watch:
                 stored = watch.stored
                 for executor_id, value in watch.held.items():
                     self._offered(executor_id, value, stored[executor_id])
-                tasks.create_task(self._delete())
+                background.keep(self._delete())
                 async for change in watch:
                     self._apply(change)
         finally:

@@ -16,7 +16,7 @@ from runstream.database.freshness import retry_channel_of
 from runstream.errors import InternalError, chain_lines, sentence_of
 from runstream.jetstream.messaging import Notices, Questions
 from runstream.leases import LeaseBucket
-from runstream.lifecycle import Component
+from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation
 from runstream.log.port import Log
 from runstream.projections.ownership import PartitionOwnership
 from runstream.projections.store import FencedError
@@ -94,13 +94,11 @@ class Scheduler(Component):
 
     async def run(self) -> None:
         """Schedule until `stopping` is set, then release the partitions."""
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(self._context.executors.run()),
-                tasks.create_task(self._context.timeouts.run()),
-                tasks.create_task(self._gossip.run()),
-                tasks.create_task(self._retry_on_request()),
-            ]
+        async with BackgroundTasks() as background:
+            background.keep(self._context.executors.run())
+            background.keep(self._context.timeouts.run())
+            background.keep(self._gossip.run())
+            background.keep(self._retry_on_request())
             ownership = PartitionOwnership(
                 self._database,
                 namespace=self._log.subjects.namespace,
@@ -112,14 +110,9 @@ class Scheduler(Component):
                 on_lost=self._lost,
                 on_reach=partial(self._membership.can, self.name),
             )
-            await ownership.start()
-            self.started.set()
-            try:
+            async with ownership.serving():
+                self.started.set()
                 await self.stopping.wait()
-            finally:
-                await ownership.stop()
-            for task in background:
-                task.cancel()
 
     def positions(self) -> dict[int, int]:
         """Return the last sequence that was taken in, by partition of this process."""
@@ -133,7 +126,7 @@ class Scheduler(Component):
 
     async def _acquired(self, partition: int) -> None:
         worker = PartitionWorker(partition, self._context)
-        task = asyncio.create_task(self._keep_running(worker), name=f"partition {partition}")
+        task = asyncio.create_task(self._restart_forever(worker), name=f"partition {partition}")
         self._workers[partition] = (worker, task)
         OWNED_PARTITIONS.set(len(self._workers))
 
@@ -157,15 +150,13 @@ class Scheduler(Component):
                 "A partition was not drained in time", action="partition_undrained", partition=worker.partition
             )
 
-    async def _keep_running(self, worker: PartitionWorker) -> None:
-        subject = self._log.subjects.progress(worker.partition)
-        async with self._context.questions.answering(subject, worker.progress.answer):
-            await self._restart_forever(worker)
-
     async def _restart_forever(self, worker: PartitionWorker) -> None:
+        subject = self._log.subjects.progress(worker.partition)
         while True:
             try:
-                await worker.run()
+                with only_asked_cancellation(f"partition {worker.partition}"):
+                    async with self._context.questions.answering(subject, worker.progress.answer):
+                        await worker.run()
             except* FencedError as group:
                 worker.progress.failed(sentence_of(group))
                 logger.warning(

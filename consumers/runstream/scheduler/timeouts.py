@@ -18,6 +18,7 @@ from runstream.commits import Head, NewCommit, Position, StoredCommit
 from runstream.domain.executor_task import ExecutorTask, decide_timeout
 from runstream.errors import ConflictError, InternalError, RemoteError
 from runstream.folding import executor_task_of
+from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log, decide_and_append
 from runstream.scheduler.decisions import ACTOR
 from runstream.subjects import Address, group_root, partition_of
@@ -61,9 +62,9 @@ class TaskTimeouts:
 
     async def run(self) -> None:
         """Schedule timers and handle due ones until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._schedule())
-            tasks.create_task(self._handle_due())
+        async with BackgroundTasks() as background:
+            background.keep(self._schedule())
+            await self._handle_due()
 
     async def _schedule(self) -> None:
         while True:

@@ -20,7 +20,7 @@ from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
 from runstream.feed import Batch, PartitionFeed, read_skips
 from runstream.jetstream.messaging import ConsumerProgress, Questions
-from runstream.lifecycle import wait_for_event
+from runstream.lifecycle import BackgroundTasks, wait_for_event
 from runstream.log.port import Log, RawMessage, Reader
 from runstream.projections.fold import Changes, PartitionFold
 from runstream.projections.parked import ParkedCommit, list_parked, parked_lock
@@ -173,11 +173,11 @@ class _Session:
 
     async def run(self) -> None:
         """Work until cancelled, or until a part fails."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._projector.run())
-            tasks.create_task(self._decide(tasks))
-            tasks.create_task(self._retry_parked())
-            tasks.create_task(self._answer_why())
+        async with BackgroundTasks() as background:
+            background.keep(self._projector.run())
+            background.once(self._decide(background))
+            background.keep(self._retry_parked())
+            background.keep(self._answer_why())
             self._context.timeouts.arm(task.state for task in self._fold.executor_tasks.values())
             self.due.set()
             while True:
@@ -300,7 +300,7 @@ class _Session:
         self._context.executors.observe(changes)
         await self._projector.put(changes)
 
-    async def _decide(self, tasks: asyncio.TaskGroup) -> None:
+    async def _decide(self, background: BackgroundTasks) -> None:
         while True:
             await self._something_due()
             # With all rounds in flight, what becomes due is gathered, and makes one larger group commit.
@@ -311,7 +311,7 @@ class _Session:
                 return
             decisions = self.decider.decisions(self._context.clock())
             if decisions or self.decider.has_losses:
-                tasks.create_task(self._round(decisions))
+                background.once(self._round(decisions))
             else:
                 self._rounds.release()
 

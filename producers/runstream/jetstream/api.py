@@ -36,10 +36,10 @@ STORE_FULL = frozenset({10002, 10023, 10047, 10077})
 class UnavailableError(InternalError):
     """JetStream does not answer now; it may answer later."""
 
-    def __init__(self, what: str, why: str) -> None:
+    def __init__(self, what: str, why: str, *, code: str = "logUnreachable") -> None:
         super().__init__(
             f"NATS JetStream cannot be reached: {why}",
-            code="logUnreachable",
+            code=code,
             details={"request": what},
             hint="is NATS running, and reachable at its URL? See `runstream doctor`",
         )
@@ -117,6 +117,8 @@ async def _ask(
         # Not awaited directly: nats-py uses `wait_for`, which in Python 3.11 swallows a cancellation that comes
         # together with the answer.
         await asyncio.wait({asking})
+        if asking.cancelled():  # by the client library, when it connects again
+            raise nats.errors.ConnectionClosedError
         message = asking.result()
     except (nats.errors.Error, OSError) as error:
         answers.unanswered(what, loop.time() - begun, str(error) or type(error).__name__)

@@ -22,7 +22,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from runstream.errors import InternalError
-from runstream.jetstream.api import request
+from runstream.jetstream.api import UnavailableError, request
 from runstream.lifecycle import wait_for_event
 
 WINDOW = 1000
@@ -35,8 +35,11 @@ _ENDED = frozenset({"404", "408"})
 _ENDED_WELL = ("Batch Completed", "Message Size Exceeds MaxBytes")
 
 
-class ConsumerLostError(InternalError):
+class ConsumerLostError(UnavailableError):
     """The consumer is gone or has missed a message: make a new one."""
+
+    def __init__(self, stream: str, why: str) -> None:
+        super().__init__(f"reading {stream}", f"the consumer on {stream} is lost: {why}", code="consumerLost")
 
 
 class Delivery(Struct, frozen=True, gc=False):
@@ -98,7 +101,7 @@ class PullConsumer:
         """Wait for the next messages, at least one. Raises ConsumerLostError."""
         while not self._buffer:
             if self._lost:
-                raise ConsumerLostError(f"the consumer on {self._stream} is lost: {self._lost}", code="consumerLost")
+                raise ConsumerLostError(self._stream, self._lost)
             await self._ask()
             await self._wait()
         buffer = self._buffer
@@ -172,7 +175,7 @@ class PullConsumer:
         delivery = int(tokens[at + 1])
         if not self._durable and delivery != self._last_delivery + 1:
             self._lost = f"delivery {delivery} came after {self._last_delivery}"
-            raise ConsumerLostError(f"the consumer on {self._stream} is lost: {self._lost}", code="consumerLost")
+            raise ConsumerLostError(self._stream, self._lost)
         self._last_delivery = delivery
         return Delivery(message, int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3]))
 

@@ -31,7 +31,7 @@ from runstream.jetstream.api import (
 )
 from runstream.jetstream.failover import answers_of
 from runstream.jetstream.publisher import Ack, Publisher, Refused, Unanswered
-from runstream.lifecycle import wait_for_event
+from runstream.lifecycle import keep_running, wait_for_event
 from runstream.log import streams
 from runstream.log.group_commit import GroupCommitter, PendingCommit
 from runstream.log.port import AppendConflictError, RawMessage
@@ -186,7 +186,7 @@ class JetStreamLog(LogReader):
             GroupCommitter(self._nc, self._publisher, partition) for partition in range(self.partitions)
         ]
         self._tasks = [
-            asyncio.create_task(committer.run(), name=f"commit partition {partition}")
+            asyncio.create_task(keep_running(name := f"commit partition {partition}", committer.run), name=name)
             for partition, committer in enumerate(self._committers)
         ]
 
