@@ -1,7 +1,8 @@
-"""Encodes commits as messages of the log, and decodes them, whatever version wrote them (`docs/formats/log.md`).  The
-encoding is canonical: equal commits give equal bytes. Decoding validates strictly, and upcasts events to the current
-versions. A message that cannot be read is a BadRequestError with subject, position and path, so that a worker can park
-it and continue.
+"""Encodes commits as messages of the log, and decodes them, whatever version wrote them (`docs/formats/log.md`).
+
+The encoding is canonical: equal commits give equal bytes. Decoding validates strictly, and upcasts events to the
+current versions. A message that cannot be read is a BadRequestError with subject, position and path, so that a worker
+can park it and continue.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Commits: the events of one decision about one aggregate, before and after they are in the log.  A `NewCommit` is to
-be appended; a `Commit` is decoded from a message of the log; a `StoredCommit` is a commit with its position. One commit
-is one message, appended or refused as a whole.
+"""Commits: the events of one decision about one aggregate, before and after they are in the log.
+
+A `NewCommit` is to be appended; a `Commit` is decoded from a message of the log; a `StoredCommit` is a commit with its
+position. One commit is one message, appended or refused as a whole.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The errors of Runstream, and how they are found in a chain, shown, and mapped to an HTTP status.  There is one base
-class, with a subclass for each kind. An error has a sentence for people (what and where), a code for programs, details,
-and a hint if there is a way out. Every re-raise keeps its cause, so that the chain can be followed; the *outermost*
-Runstream error is shown to the user.
+"""The errors of Runstream, and how they are found in a chain, shown, and mapped to an HTTP status.
+
+There is one base class, with a subclass for each kind. An error has a sentence for people (what and where), a code for
+programs, details, and a hint if there is a way out. Every re-raise keeps its cause, so that the chain can be followed;
+the *outermost* Runstream error is shown to the user.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Folds commits into aggregates; any exception while folding an event becomes one error, which leads to parking.  Each
-event is valid on its own, but in an order that no decision produces it may refer to a missing object, such as a step of
-a task. All folds are here, so that a commit that the projection parks crashes no executor or timer.
+"""Folds commits into aggregates; any exception while folding an event becomes one error, which leads to parking.
+
+Each event is valid on its own, but in an order that no decision produces it may refer to a missing object, such as a
+step of a task. All folds are here, so that a commit that the projection parks crashes no executor or timer.
 """
 
 from __future__ import annotations

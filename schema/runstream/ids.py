@@ -1,6 +1,7 @@
-"""Ids: random ones for objects that users create, derived ones for everything that follows from them.  A derived id
-makes a repeated decision recognisable: a worker that dies after appending, and decides again, computes the same id,
-which the log recognises as a duplicate.
+"""Ids: random ones for objects that users create, derived ones for everything that follows from them.
+
+A derived id makes a repeated decision recognisable: a worker that dies after appending, and decides again, computes the
+same id, which the log recognises as a duplicate.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Skipped commits: commits that are never applied, by a user's decision (`CommitSkipped`).  A skipped commit is
-identified by its content, so that an import may move it. A fold of the log reads the decisions first, and treats a
-skipped commit as one without events: it changes no state, but keeps its place, and sets its aggregate to the recorded
-version. So every fold gives the same state, whether it can read the commit or not.
+"""Skipped commits: commits that are never applied, by a user's decision (`CommitSkipped`).
+
+A skipped commit is identified by its content, so that an import may move it. A fold of the log reads the decisions
+first, and treats a skipped commit as one without events: it changes no state, but keeps its place, and sets its
+aggregate to the recorded version. So every fold gives the same state, whether it can read the commit or not.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ class Skips:
     """The decisions to skip commits in a log, or in a part of it."""
 
     _decided: dict[str, dict[str, CommitSkipped]] = field(default_factory=dict)
-    """The decisions for each aggregate (`run/<id>`), by the hash of the commit.  For a subject that is not an
-    aggregate, the key is the part of the subject after the partition.
+    """The decisions for each aggregate (`run/<id>`), by the hash of the commit.
+
+    For a subject that is not an aggregate, the key is the part of the subject after the partition.
     """
 
     @classmethod
@@ -76,9 +78,10 @@ def skipped_aggregate(subjects: Subjects, address: Address) -> str:
 
 
 def version_after(before: int, following: int | None) -> int:
-    """Return the version of an aggregate after a skipped commit, given the version `before`.  It is one less than the
-    version of the next commit (`following`), if that has one, so that this fits. Otherwise the skipped commit increases
-    the version by one.
+    """Return the version of an aggregate after a skipped commit, given the version `before`.
+
+    It is one less than the version of the next commit (`following`), if that has one, so that this fits. Otherwise the
+    skipped commit increases the version by one.
     """
     return following - 1 if following is not None and following > before else before + 1
 

@@ -93,8 +93,9 @@ class Subjects:
         return f"{self.prefix(address.partition)}.{self._tail(address, address.executor_id)}"
 
     def guard(self, address: Address) -> str:
-        """Return the subject that must be empty for a *first* commit.  For an executor task it spans all executors, so
-        that one task can be assigned only once.
+        """Return the subject that must be empty for a *first* commit.
+
+        For an executor task it spans all executors, so that one task can be assigned only once.
         """
         return f"{self.prefix(address.partition)}.{self._tail(address, '*')}"
 

@@ -1,7 +1,8 @@
-"""Finds and ends the processes of a task: none of them survives it.  All of them are descendants of the task's agent,
-which adopts orphans; in a sandbox the first process of the PID namespace adopts them, and its end makes the kernel kill
-all others. Processes that a killed executor left behind are found by their recorded sessions, the mark in their
-environment, or their folder. Linux only (/proc).
+"""Finds and ends the processes of a task: none of them survives it.
+
+All of them are descendants of the task's agent, which adopts orphans; in a sandbox the first process of the PID
+namespace adopts them, and its end makes the kernel kill all others. Processes that a killed executor left behind are
+found by their recorded sessions, the mark in their environment, or their folder. Linux only (/proc).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Appends the events of one executor task, each commit based on the task's last known one.  Events are gathered for a
-moment, and while an append is in flight, so that a short task takes two commits. If another writer was first (a stop, a
-timeout, a loss), its commit is read, and the events that are still valid are decided again. While the log is
-unavailable, reports wait.
+"""Appends the events of one executor task, each commit based on the task's last known one.
+
+Events are gathered for a moment, and while an append is in flight, so that a short task takes two commits. If another
+writer was first (a stop, a timeout, a loss), its commit is read, and the events that are still valid are decided again.
+While the log is unavailable, reports wait.
 """
 
 from __future__ import annotations

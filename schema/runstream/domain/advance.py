@@ -126,8 +126,9 @@ def tasks_to_run(run: Run, config: RunConfig, at: datetime) -> list[str]:
 
 
 def never_assigned(run: Run, config: RunConfig) -> list[str]:
-    """Return the tasks of an ending run that were never assigned, but could have been.  A scheduler that lags behind
-    the log may still assign them.
+    """Return the tasks of an ending run that were never assigned, but could have been.
+
+    A scheduler that lags behind the log may still assign them.
     """
     return [
         task.name
@@ -180,8 +181,9 @@ def condition_met(run: Run, config: RunConfig, depend: Depend) -> bool:
 
 
 def outcome(run: Run, config: RunConfig, name: str) -> RunTaskStatus:
-    """Return the task's status as its children see it.  An ignored failure counts as a success, and a task that
-    `fail_fast` cancelled as skipped.
+    """Return the task's status as its children see it.
+
+    An ignored failure counts as a success, and a task that `fail_fast` cancelled as skipped.
     """
     status = run.tasks[name].status
     if status is RunTaskStatus.FAILED and config.tasks[name].ignore_failure:

@@ -1,6 +1,7 @@
-"""The clocks of a run: its timeout, and the earliest start of the next attempts at its tasks.  The clocks of a paused
-run stop: its timeout counts from its start without its pauses, and a pause postpones the remaining wait for an attempt
-(`runstream.domain.run`).
+"""The clocks of a run: its timeout, and the earliest start of the next attempts at its tasks.
+
+The clocks of a paused run stop: its timeout counts from its start without its pauses, and a pause postpones the
+remaining wait for an attempt (`runstream.domain.run`).
 """
 
 from __future__ import annotations

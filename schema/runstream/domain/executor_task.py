@@ -190,9 +190,10 @@ def _with_step(task: ExecutorTask, index: int, **changes: object) -> ExecutorTas
 
 
 def decide_report(task: ExecutorTask, events: tuple[ExecutorTaskEvent, ...]) -> tuple[ExecutorTaskEvent, ...]:
-    """Return the reported events that are valid: none about the phase once the task has ended.  A task that was
-    declared lost refuses late reports of its phase. It still accepts reports of stored logs and archives, and a step
-    that is not in the log yet, which its executor found after a restart.
+    """Return the reported events that are valid: none about the phase once the task has ended.
+
+    A task that was declared lost refuses late reports of its phase. It still accepts reports of stored logs and
+    archives, and a step that is not in the log yet, which its executor found after a restart.
     """
     if task.open:
         return events

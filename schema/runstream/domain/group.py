@@ -1,8 +1,9 @@
-"""Starts, cancels and stops runs by their place in their group (rules group-2 to group-6).  Runs of a group run one at
-a time, in the order of the log. The concurrency policy of a new run affects earlier runs of its own name only: a file
-may have one run that newer ones replace, and another that is never interrupted. Each run is decided on its own, by a
-commit of that run. So the log refuses a decision if another commit of the run came first, and two schedulers that have
-read the log up to different positions do no harm.
+"""Starts, cancels and stops runs by their place in their group (rules group-2 to group-6).
+
+Runs of a group run one at a time, in the order of the log. The concurrency policy of a new run affects earlier runs of
+its own name only: a file may have one run that newer ones replace, and another that is never interrupted. Each run is
+decided on its own, by a commit of that run. So the log refuses a decision if another commit of the run came first, and
+two schedulers that have read the log up to different positions do no harm.
 """
 
 from __future__ import annotations

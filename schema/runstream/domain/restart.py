@@ -1,7 +1,8 @@
-"""The tasks that a restart runs again, and those that it keeps (rules restart-2 to restart-7).  A task runs again if
-the request names it, if the scope of the restart includes it, or if a task that it depends on runs again. All others
-are kept, with their ids, outcomes, logs and archives. Only a restart of named tasks can keep the tasks that depend on
-them, with their earlier outcome.
+"""The tasks that a restart runs again, and those that it keeps (rules restart-2 to restart-7).
+
+A task runs again if the request names it, if the scope of the restart includes it, or if a task that it depends on runs
+again. All others are kept, with their ids, outcomes, logs and archives. Only a restart of named tasks can keep the
+tasks that depend on them, with their earlier outcome.
 """
 
 from __future__ import annotations

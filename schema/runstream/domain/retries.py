@@ -1,6 +1,8 @@
-"""Retries of failed tasks.  If an attempt failed for one of the reasons in the task's `retry`, another one follows
-while any are left. The failure of another task does not matter, unless the run is `fail_fast`: then no further attempt
-is made, and a task that waits for one has failed, which its children see. A stop skips such a task.
+"""Retries of failed tasks.
+
+If an attempt failed for one of the reasons in the task's `retry`, another one follows while any are left. The failure
+of another task does not matter, unless the run is `fail_fast`: then no further attempt is made, and a task that waits
+for one has failed, which its children see. A stop skips such a task.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Why a run or one of its tasks waits, explained from the same state that decisions are made from.  Each reason has a
-code for programs, a sentence for people, and details. Tasks that wait for the same reason share it.
+"""Why a run or one of its tasks waits, explained from the same state that decisions are made from.
+
+Each reason has a code for programs, a sentence for people, and details. Tasks that wait for the same reason share it.
 """
 
 from __future__ import annotations

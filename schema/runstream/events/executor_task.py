@@ -93,8 +93,9 @@ class ExecutorTaskStepTimedOut(Event, frozen=True):
 
 
 class ExecutorTaskInterrupted(Event, frozen=True):
-    """The executor was stopped, restarted, deleted or cut off from the log before the task ended.  The failure that
-    follows is not the task's fault.
+    """The executor was stopped, restarted, deleted or cut off from the log before the task ended.
+
+    The failure that follows is not the task's fault.
     """
 
     at: datetime
@@ -138,8 +139,9 @@ class ExecutorTaskCancelled(Event, frozen=True):
 
 
 class ExecutorTaskLost(Event, frozen=True):
-    """The executor is lost: if the task was open, it failed with its open steps, and late reports are refused.  If the
-    task had ended before, its remaining logs and archives will not be stored.
+    """The executor is lost: if the task was open, it failed with its open steps, and late reports are refused.
+
+    If the task had ended before, its remaining logs and archives will not be stored.
     """
 
     at: datetime

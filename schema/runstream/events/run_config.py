@@ -1,6 +1,7 @@
-"""The configuration of a run (rule create-4), stored once by the hash of its content.  Tasks are keyed by name, so that
-equal content has an equal hash; ids belong to runs. A text from a secret is sealed: it is in plain text only inside the
-task that uses it.
+"""The configuration of a run (rule create-4), stored once by the hash of its content.
+
+Tasks are keyed by name, so that equal content has an equal hash; ids belong to runs. A text from a secret is sealed: it
+is in plain text only inside the task that uses it.
 """
 
 from __future__ import annotations
