@@ -46,21 +46,23 @@ _TEXT = {
 }
 
 
+_RunId = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the run's id")]
+_TaskId = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the id of one of its tasks")]
+_Step = Annotated[str | None, Query(max_length=MAX_WORD_BYTES, description="the number of a step, from 0")]
+_Attempt = Annotated[int | None, Query(ge=1, lt=1 << 63, description="of the task, from 1; the last one without it")]
+
+
 def log_routes(context: GatewayContext) -> APIRouter:
-    """Return the route of step logs."""
+    """Return the routes of step logs."""
     router = APIRouter(tags=["logs"])
 
     @router.get("/logs", openapi_extra=_TEXT)
     async def logs(
-        runid: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the run's id")] = "",
-        taskid: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the id of one of its tasks")] = "",
+        runid: _RunId = "",
+        taskid: _TaskId = "",
         setup: Flag = None,
-        step: Annotated[
-            str | None, Query(max_length=MAX_WORD_BYTES, description="the number of a step, from 0")
-        ] = None,
-        attempt: Annotated[
-            int | None, Query(ge=1, lt=1 << 63, description="of the task, from 1; the last one without it")
-        ] = None,
+        step: _Step = None,
+        attempt: _Attempt = None,
         follow: Flag = None,
         offset: Annotated[
             int, Query(ge=0, le=MAX_OFFSET, description="begin at this byte, such as where a response broke off")
@@ -106,15 +108,11 @@ def log_routes(context: GatewayContext) -> APIRouter:
 
     @router.get("/logs/lines", openapi_extra=documented(None, LogLines))
     async def lines(
-        runid: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the run's id")] = "",
-        taskid: Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the id of one of its tasks")] = "",
+        runid: _RunId = "",
+        taskid: _TaskId = "",
         setup: Flag = None,
-        step: Annotated[
-            str | None, Query(max_length=MAX_WORD_BYTES, description="the number of a step, from 0")
-        ] = None,
-        attempt: Annotated[
-            int | None, Query(ge=1, lt=1 << 63, description="of the task, from 1; the last one without it")
-        ] = None,
+        step: _Step = None,
+        attempt: _Attempt = None,
         first: Annotated[
             int,
             Query(
