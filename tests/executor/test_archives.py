@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import socket
 import stat
@@ -14,10 +15,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
+from runstream.executor import beneath
 from runstream.executor.beneath import FOLDER, closing, open_beneath, remove_tree
+from runstream.executor.extents import Extent, are_ordered, bounded
 from runstream.executor.steps.archives import Packed, Unpacking, pack
 from runstream.executor.task import StoppedError
 from runstream.executor.task_root import OutsideTaskError, TaskRoot
@@ -255,6 +260,63 @@ def test_a_deep_tree_is_packed_and_unpacked(tmp_path: Path) -> None:
             assert not remove_tree(tree).count
 
 
+@pytest.fixture
+def opens(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the calls that open a file or folder, with one call for each component of a path."""
+    count = [0]
+    real = os.open
+
+    def counted(*args: object, **kwargs: object) -> int:
+        count[0] += 1
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(beneath, "openat2", lambda *_: -1)
+    monkeypatch.setattr(os, "open", counted)
+    return count
+
+
+def nested(folder: Path, levels: int) -> int:
+    """Make nested folders; each holds a file, a hard link to it, and a file behind its folder. Return the entries."""
+    for _ in range(levels):
+        folder /= "d"
+        folder.mkdir(parents=True)
+        for name in ("a", "z"):
+            (folder / name).write_text(name)
+        (folder / "b").hardlink_to(folder / "a")
+    return 4 * levels
+
+
+def test_opened_folders_grow_with_the_entries_of_an_archive_and_not_with_their_depth(
+    tmp_path: Path, opens: list[int]
+) -> None:
+    entries = nested(tmp_path / "one", 150)
+    nested(tmp_path / "two", 150)
+    (tmp_path / "home").mkdir()
+    files = TaskRoot.of_folders(tmp_path / "home", tmp_path)
+    contents = [SaveContent(f"{tmp_path}/{name}", "", ("**",)) for name in ("one", "two")]
+    begin = opens[0]
+    with (tmp_path / "archive.tar").open("wb") as file:
+        assert pack(file, contents, files, str(tmp_path), GO_ON).entries == entries
+    files.close()
+    assert opens[0] - begin < 8 * entries
+    begin = opens[0]
+    for _ in range(2):
+        out = restored(tmp_path, tmp_path / "archive.tar")
+    assert opens[0] - begin < 2 * 6 * entries
+    assert tree(out) == tree(tmp_path / "one")
+
+
+def test_going_up_from_a_folder_that_was_moved_never_leads_to_where_it_is_now(tmp_path: Path) -> None:
+    (tmp_path / "x/y").mkdir(parents=True)
+    with closing(os.open(tmp_path, FOLDER)) as top, contextlib.closing(beneath.FolderCursor(top)) as cursor:
+        cursor.go(["x", "y"])
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "x/y").rename(tmp_path / "elsewhere/y")
+        os.mkdir("new", dir_fd=cursor.go(["x"]))
+    assert (tmp_path / "x/new").is_dir()
+    assert tree(tmp_path / "elsewhere") == ["y"]
+
+
 def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
         (source := Path(name) / "source").mkdir()
@@ -413,3 +475,127 @@ def test_a_stop_ends_both(tmp_path: Path, source: Path) -> None:
         packed(tmp_path, source, SaveContent("", "", ("**",)), stopped=stopped)
     with pytest.raises(StoppedError):
         restored(tmp_path, kept, stopped=stopped)
+
+
+HOLE = 1 << 40
+"""A terabyte, in bytes."""
+
+
+def with_holes(path: Path, size: int, *written: tuple[int, bytes]) -> Path:
+    with path.open("wb") as file:
+        for at, data in written:
+            file.seek(at)
+            file.write(data)
+        file.truncate(size)
+    return path
+
+
+def allocated(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def test_a_file_of_holes_takes_the_space_of_its_data_when_it_is_saved_and_restored(
+    tmp_path: Path, source: Path
+) -> None:
+    written = ((0, b"first"), (HOLE // 2, b"x" * 300_000), (HOLE - 7, b"the end"))
+    with_holes(source / "disk.img", HOLE, *written)
+    with_holes(source / ("n" * 120 + "é"), HOLE)
+    _, archive = packed(tmp_path, source, SaveContent("", "", ("**",)))
+    assert allocated(archive) < 1 << 20
+    for _ in range(2):  # the second one compares
+        out = restored(tmp_path, archive)
+    assert (out / "disk.img").stat().st_size == (out / ("n" * 120 + "é")).stat().st_size == HOLE
+    assert allocated(out / "disk.img") < 1 << 20
+    with (out / "disk.img").open("rb") as file:
+        for at, data in written:
+            file.seek(at)
+            assert file.read(len(data)) == data
+    assert (out / "top").read_text() == "top"
+    listed = subprocess.run(["tar", "-tvf", archive], capture_output=True, text=True, check=True)
+    assert f" {HOLE} " in listed.stdout
+    assert not listed.stderr
+
+
+def test_a_file_of_holes_that_differs_is_not_taken_for_the_same(tmp_path: Path, source: Path) -> None:
+    with_holes(source / "disk.img", HOLE, (1 << 30, b"1"))
+    _, archive = packed(tmp_path, source, SaveContent("", "", ("disk.img",)))
+    for written in ((1 << 30, b"2"), (1 << 31, b"1")):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        with_holes(tmp_path / "out/disk.img", HOLE, written).chmod((source / "disk.img").stat().st_mode)
+        with pytest.raises(BadRequestError, match="it is there already"):
+            restored(tmp_path, archive)
+    (tmp_path / "other").mkdir()
+    with_holes(tmp_path / "other/disk.img", HOLE, (0, b"1"), (1 << 30, b"1"))
+    files = TaskRoot.of_folders(tmp_path / "out", tmp_path)
+    with pytest.raises(BadRequestError, match="two different files"):
+        pack(
+            io.BytesIO(),
+            [SaveContent(f"{tmp_path}/{name}", "", ("disk.img",)) for name in ("source", "other")],
+            files,
+            str(tmp_path),
+            GO_ON,
+        )
+    files.close()
+
+
+@pytest.mark.parametrize("sparse", ["1\n0\n4\n", "2\n0\n2\n5\n2\n"])
+@pytest.mark.parametrize("large", [False, True])
+def test_the_size_of_what_is_stored_may_be_in_a_header_of_its_own(tmp_path: Path, sparse: str, large: bool) -> None:
+    """From 8 GiB it is, and Python's reader alone would take it for the size of the file."""
+    archive = sparse_archive(tmp_path, sparse, b"abcd", HOLE, large=large)
+    out = restored(tmp_path, archive)
+    assert (out / "disk").stat().st_size == HOLE
+    assert (out / "behind").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize(
+    "sparse",
+    [
+        "1\n5\n4\n",  # beyond the end of the file
+        "2\n4\n2\n0\n2\n",  # not in order
+        "1\n-1\n4\n",
+        "300000\n" + "0\n0\n" * 300_000,
+        "1\n" + "9" * 600,
+        "x\n",
+        "2\n0\n4\n",  # too few
+        "1\n0\n4096\n",  # more than is stored
+    ],
+)
+def test_a_hostile_map_of_a_sparse_file_is_refused(tmp_path: Path, sparse: str) -> None:
+    size = 8 if "4096" not in sparse else 1 << 20
+    with pytest.raises(BadRequestError) as raised:
+        restored(tmp_path, sparse_archive(tmp_path, sparse, b"abcd", size, behind=False))
+    assert raised.value.code in ("archiveCorrupt", "archiveEntryRefused")
+
+
+def sparse_archive(
+    tmp_path: Path, sparse: str, data: bytes, size: int, *, large: bool = False, behind: bool = True
+) -> Path:
+    content = sparse.encode() + bytes(-len(sparse) % 512) + data
+    info = entry("GNUSparseFile.0/disk")
+    info.size = len(content)
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "disk",
+        "GNU.sparse.realsize": str(size),
+    }
+    if large:
+        info.pax_headers["size"] = str(len(content))
+    with tarfile.open(tmp_path / "sparse.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info, io.BytesIO(content))
+        if behind:
+            (behind_it := entry("behind")).size = 1
+            tar.addfile(behind_it, io.BytesIO(b"x"))
+    return tmp_path / "sparse.tar"
+
+
+@given(st.lists(st.integers(0, 40), max_size=30), st.integers(1, 8))
+def test_bounded_extents_cover_what_was_found(sizes: list[int], limit: int) -> None:
+    ends = list(itertools.accumulate(size + 1 for size in sizes))
+    found = [Extent(begin, end) for begin, end in zip(ends[::2], ends[1::2], strict=False)]
+    kept = bounded(found, limit)
+    assert len(kept) <= limit
+    assert are_ordered(kept, ends[-1] if ends else 0)
+    assert all(any(one.begin <= extent.begin and extent.end <= one.end for one in kept) for extent in found)
+    assert kept == found or len(found) > limit

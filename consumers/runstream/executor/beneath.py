@@ -307,6 +307,71 @@ class TreeWalk(Generic[T]):
                 raise ChangedError(left.path.rstrip("/"))
 
 
+class FolderCursor:
+    """An open directory that moves from one path below `top` to the next by single steps.
+
+    Visiting the directories of a tree one after the other thus takes linear time, at any depth, with one descriptor.
+    """
+
+    def __init__(self, top: int) -> None:
+        """`top` is an open directory that the caller closes."""
+        self._top = top
+        self._here = os.open(".", FOLDER, dir_fd=top)
+        self._names: list[str] = []
+        """The names of the directories from below the top to here."""
+        self._identities = [_identity(top)]
+        """Those of the top and of each of these directories."""
+
+    def close(self) -> None:
+        """Close the directory."""
+        os.close(self._here)
+
+    def go(self, folders: list[str], *, make: bool = False) -> int:
+        """Move to a directory and return its descriptor, which is valid until the next call.
+
+        With `make`, missing directories are created. Raises OSError for a link or a file on the way.
+        """
+        shared = min(len(self._names), len(folders))
+        if self._names[:shared] != folders[:shared]:
+            shared = next(at for at, name in enumerate(folders) if name != self._names[at])
+        while len(self._names) > shared:
+            if not self._up():
+                self._to(os.open(".", FOLDER, dir_fd=self._top))
+                self._names.clear()
+                del self._identities[1:]
+        for name in folders[len(self._names) :]:
+            self._down(name, make=make)
+        return self._here
+
+    def _down(self, name: str, *, make: bool) -> None:
+        try:
+            below = open_beneath(self._here, name, FOLDER)
+        except FileNotFoundError:
+            if not make:
+                raise
+            with contextlib.suppress(FileExistsError):  # another process made it: open it
+                os.mkdir(name, 0o755, dir_fd=self._here)
+            below = open_beneath(self._here, name, FOLDER)
+        self._to(below)
+        self._names.append(name)
+        self._identities.append(_identity(below))
+
+    def _up(self) -> bool:
+        """Return to the parent; return False if it is another one than before: the directory was moved."""
+        try:
+            above = os.open("..", FOLDER, dir_fd=self._here)
+        except OSError:
+            return False
+        self._to(above)
+        self._names.pop()
+        self._identities.pop()
+        return _identity(above) == self._identities[-1]
+
+    def _to(self, directory: int) -> None:
+        os.close(self._here)
+        self._here = directory
+
+
 def _names(directory: int) -> list[str]:
     """Return the names in an open directory, the last one first."""
     with os.scandir(directory) as entries:

@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import stat
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
-from runstream.executor.beneath import FOLDER, ChangedError, Entry, TreeWalk, closing, open_beneath, printable
+from runstream.executor.beneath import ChangedError, Entry, FolderCursor, TreeWalk, closing, open_beneath, printable
+from runstream.executor.extents import (
+    MAX_EXTENTS,
+    Chunks,
+    Extent,
+    are_equal,
+    are_ordered,
+    bounded,
+    chunks_of,
+    extents,
+    write,
+)
 from runstream.executor.globs import Glob
 from runstream.executor.task import StoppedError
 from runstream.executor.task_root import TaskRoot
@@ -26,6 +38,10 @@ COPY_BYTES = 256 << 10
 MAX_PATH_BYTES = 16 << 10
 """Maximum length of a path in an archive."""
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_BLOCK_BYTES = 512
+"""The unit of `st_blocks`."""
+_SHORT = 64
+"""Length of a name that fits into any header, in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +86,8 @@ def _source(files: TaskRoot, path: str, content: SaveContent) -> int:
 class _Origin:
     """The origin of an entry of the archive."""
 
-    source: int
-    """The open source directory of its content."""
+    source: FolderCursor
+    """The source directory of its content."""
     path: str
     status: os.stat_result
 
@@ -84,15 +100,16 @@ class _Packing:
         self.warnings: list[str] = []
         self._tar = tar
         self._stopped = stopped
-        self._sources: list[int] = []
+        self._open = contextlib.ExitStack()
 
     def close(self) -> None:
-        while self._sources:
-            os.close(self._sources.pop())
+        self._open.close()
 
     def add(self, content: SaveContent, source: int) -> None:
         """Add the files that one content selects; takes over the descriptor of its source."""
-        self._sources.append(source)
+        self._open.callback(os.close, source)
+        cursor = FolderCursor(source)
+        self._open.callback(cursor.close)
         globs = [Glob(pattern) for pattern in content.paths]
         walk = TreeWalk(source, False)  # the note of a directory: whether it is saved as a whole
         found: set[int] = set()
@@ -104,7 +121,7 @@ class _Packing:
                 found |= selecting
                 whole = entry.above or bool(selecting)
                 if whole:
-                    self._add_entry(_joined(content.dest_dir, entry.path), entry, source)
+                    self._add_entry(_joined(content.dest_dir, entry.path), entry, cursor)
                 if stat.S_ISDIR(entry.status.st_mode) and (whole or any(glob.goes_on(entry.path) for glob in globs)):
                     walk.enter(entry, whole)
         finally:
@@ -120,7 +137,7 @@ class _Packing:
         if not content.paths:
             self.warnings.append(f"no paths are given: nothing is taken {where} (`paths: ['**']` takes everything)")
 
-    def _add_entry(self, name: str, entry: Entry[bool], source: int) -> None:
+    def _add_entry(self, name: str, entry: Entry[bool], source: FolderCursor) -> None:
         if stat.S_ISSOCK(entry.status.st_mode):
             return
         if len(os.fsencode(name)) > MAX_PATH_BYTES:
@@ -143,12 +160,16 @@ class _Packing:
 
     def _add_file(self, name: str, entry: Entry[bool]) -> None:
         with _opened(entry.folder, entry.name, entry.path) as file:
-            info = self._described(name, os.fstat(file.fileno()))
+            status = os.fstat(file.fileno())
+            info = self._described(name, status)
             if info.islnk():
                 self._tar.addfile(info)
                 return
+            content = _Interruptible(file, self._stopped)
+            if status.st_blocks * _BLOCK_BYTES < status.st_size:
+                content = _as_sparse(info, file, self._stopped)
             try:
-                self._tar.addfile(info, cast("BinaryIO", _Interruptible(file, self._stopped)))
+                self._tar.addfile(info, cast("BinaryIO", content))
             except OSError as error:
                 if error.errno is None:  # tarfile raises this when a file ends early
                     raise ChangedError(entry.path) from error
@@ -201,16 +222,25 @@ class _Packing:
     def _same_content(self, first: _Origin, second: _Origin) -> bool:
         if first.status.st_size != second.status.st_size:
             return False
-        with (
-            _opened(first.source, first.path, first.path) as one,
-            _opened(second.source, second.path, second.path) as other,
-        ):
-            return _equal(_chunks(one, self._stopped), other)
+        with _opened(*_placed(first), first.path) as one, _opened(*_placed(second), second.path) as other:
+            return are_equal(_until(self._stopped, chunks_of(one)), os.fstat(one.fileno()).st_size, other)
 
 
 def _target(origin: _Origin) -> str:
-    with closing(open_beneath(origin.source, origin.path, os.O_PATH | os.O_NOFOLLOW)) as link:
-        return os.readlink("", dir_fd=link)
+    folder, name = _placed(origin)
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except OSError as error:
+        raise ChangedError(origin.path) from error
+
+
+def _placed(origin: _Origin) -> tuple[int, str]:
+    """Return the open directory and the name of a file of a source."""
+    *folders, name = origin.path.split("/")
+    try:
+        return origin.source.go(folders), name
+    except OSError as error:
+        raise ChangedError(origin.path) from error
 
 
 def _opened(folder: int, name: str, path: str) -> BinaryIO:
@@ -242,6 +272,57 @@ class _Interruptible:
         return self._file.read(size)
 
 
+def _as_sparse(info: tarfile.TarInfo, file: BinaryIO, stopped: threading.Event) -> _Interruptible:
+    """Turn the header of a file into one of a file with holes, and return what the archive stores of it.
+
+    The format is GNU's sparse format 1.0, which GNU tar, bsdtar and Python read: a map of the data, then the data.
+    """
+    data = bounded(extents(file.fileno(), 0, info.size))
+    if not data or data[-1].end < info.size:
+        data.append(Extent(info.size, info.size))  # where the file ends, as GNU tar writes it
+    numbers = (len(data), *(number for extent in data for number in (extent.begin, extent.end - extent.begin)))
+    header = "".join(f"{number}\n" for number in numbers).encode()
+    header += bytes(-len(header) % tarfile.BLOCKSIZE)
+    info.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": info.name,
+        "GNU.sparse.realsize": str(info.size),
+    }
+    # The name that programs without sparse files use.
+    info.name = f"GNUSparseFile.0/{info.name.encode('ascii', 'replace')[-_SHORT:].decode()}"
+    info.size = len(header) + sum(extent.end - extent.begin for extent in data)
+    return _Interruptible(cast("BinaryIO", _Stored(header, file, data)), stopped)
+
+
+class _Stored:
+    """What an archive stores of a file with holes, as a file to read."""
+
+    def __init__(self, header: bytes, file: BinaryIO, data: Sequence[Extent]) -> None:
+        self._header = io.BytesIO(header)
+        self._file = file
+        self._data = iter(data)
+        self._here = Extent(0, 0)
+
+    def read(self, size: int) -> bytes:
+        parts = [self._header.read(size)]
+        missing = size - len(parts[0])
+        while missing:
+            begin, end = self._here
+            if begin == end:
+                if (following := next(self._data, None)) is None:
+                    break
+                self._here = following
+                continue
+            part = os.pread(self._file.fileno(), min(missing, end - begin), begin)
+            if not part:  # it was cut short meanwhile
+                break
+            parts.append(part)
+            missing -= len(part)
+            self._here = Extent(begin + len(part), end)
+        return b"".join(parts)
+
+
 def _joined(dest_dir: str, relative: str) -> str:
     parts = [part for part in dest_dir.split("/") if part not in ("", ".")]
     if ".." in parts:
@@ -262,6 +343,8 @@ def _why_not(pattern: str) -> str:
 
 _MAX_HEADER_BYTES = 1 << 20
 """Maximum size of the extended headers of one entry, which are read into memory."""
+_MAX_DIGITS = 20
+"""Maximum length of a number in the map of a sparse file."""
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _EXISTING_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAX_TIME = 1 << 34
@@ -271,11 +354,53 @@ _UNREADABLE = (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionE
 class _BoundedEntry(tarfile.TarInfo):
     """An archive entry whose headers take a bounded amount of memory."""
 
+    stored_at = -1
+    """The position of the map of a file with holes."""
+
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         kinds = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME)
         if self.type in (*kinds, tarfile.GNUTYPE_LONGLINK) and self.size > _MAX_HEADER_BYTES:
             raise tarfile.ReadError("a header is too large")
+        if self.type == tarfile.GNUTYPE_SPARSE:  # its map has no end
+            raise tarfile.ReadError("an old format of sparse files")
         return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+
+    def _proc_pax(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        entry: _BoundedEntry = super()._proc_pax(tar)  # type: ignore[misc]
+        if entry.stored_at >= 0 and "size" in entry.pax_headers:
+            # From 8 GiB, the size of what is stored is in a header of its own, which tarfile takes for the file's.
+            stored = int(entry.pax_headers["size"])
+            tar.offset = entry.stored_at + stored + -stored % tarfile.BLOCKSIZE
+            entry.size = int(entry.pax_headers["GNU.sparse.realsize"])
+        return entry
+
+    def _proc_gnusparse_10(self, entry: _BoundedEntry, _: object, tar: tarfile.TarFile) -> None:
+        """Read the map of a file with holes, as tarfile does, of a bounded length."""
+        stream = cast("BinaryIO", tar.fileobj)
+        entry.stored_at = stream.tell()
+        numbers = _numbers(stream)
+        count = next(numbers)
+        if not 0 <= count <= MAX_EXTENTS + 1:
+            raise tarfile.ReadError("a sparse file has too many extents")
+        entry.sparse = [(next(numbers), next(numbers)) for _ in range(count)]  # type: ignore[assignment]
+        entry.offset_data = stream.tell()
+
+    def data(self) -> list[Extent]:
+        """Return the extents of the content."""
+        if self.sparse is None:
+            return [Extent(0, self.size)]
+        return [Extent(begin, begin + length) for begin, length in cast("list[tuple[int, int]]", self.sparse)]
+
+
+def _numbers(stream: BinaryIO) -> Iterator[int]:
+    """Yield the decimal numbers of a map, one a line, reading whole blocks."""
+    rest = b""
+    while block := stream.read(tarfile.BLOCKSIZE):
+        *lines, rest = (rest + block).split(b"\n")
+        yield from map(int, lines)
+        if len(rest) > _MAX_DIGITS:
+            break
+    raise tarfile.ReadError("the map of a sparse file has no end")
 
 
 class Unpacking:
@@ -285,12 +410,9 @@ class Unpacking:
         """`destination` is a path of the task; the folder is created if it is missing."""
         self._files = files
         self._path = destination
-        self._destination = -1
         self._stopped = stopped
         self._origins: dict[str, str] = {}
         """The task that saved each restored file."""
-        self._parent: tuple[str, int] | None = None
-        """The parent directory of the last entry: the next entry is often in it, or below."""
 
     def unpack(self, archive: BinaryIO, task: str) -> int:
         """Unpack the archive that `task` saved and return the number of entries.
@@ -298,7 +420,11 @@ class Unpacking:
         Raises BadRequestError for a file that is not a tar, and for an entry that would leave the folder, replace a
         different file, or is of a kind that Runstream never packs.
         """
-        with closing(self._open_destination()) as self._destination:
+        with (
+            closing(self._open_destination()) as destination,
+            contextlib.closing(FolderCursor(destination)) as self._parents,
+            contextlib.closing(FolderCursor(destination)) as self._targets,
+        ):
             return self._unpack(archive, task)
 
     def _open_destination(self) -> int:
@@ -318,26 +444,23 @@ class Unpacking:
                     if self._stopped.is_set():
                         raise StoppedError
                     tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-                    self._unpack_one(tar, entry, task, made)
+                    self._unpack_one(tar, cast("_BoundedEntry", entry), task, made)
                     count += 1
         except _UNREADABLE as error:
             raise BadRequestError(f"the archive cannot be read: {error}", code="archiveCorrupt") from error
         except OSError as error:
             where = f"{printable(str(error.filename))}: " if error.filename else ""
             raise BadRequestError(f"{where}{error.strerror}", code="fileNotWritten") from error
-        finally:
-            self._forget_parent()
-        for name, mode in reversed(made):  # only now: one may be read-only
+        for path, mode in reversed(made):  # only now: one may be read-only
+            *folders, name = path.split("/")
             with (
-                contextlib.suppress(OSError),
-                closing(  # removed meanwhile
-                    open_beneath(self._destination, name, os.O_RDONLY | os.O_DIRECTORY)
-                ) as folder,
+                contextlib.suppress(OSError),  # removed meanwhile
+                closing(open_beneath(self._parents.go(folders), name, os.O_RDONLY | os.O_DIRECTORY)) as folder,
             ):
                 os.fchmod(folder, mode)
         return count
 
-    def _unpack_one(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, task: str, made: list[tuple[str, int]]) -> None:
+    def _unpack_one(self, tar: tarfile.TarFile, entry: _BoundedEntry, task: str, made: list[tuple[str, int]]) -> None:
         folders, name = _split(entry.name)
         path = "/".join((*folders, name))
         parent = self._open_parent(folders, entry)
@@ -356,25 +479,23 @@ class Unpacking:
                 raise self._conflict(path, task) from None
         self._origins.setdefault(path, task)
 
-    def _make(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, parent: int, name: str) -> None:
+    def _make(self, tar: tarfile.TarFile, entry: _BoundedEntry, parent: int, name: str) -> None:
         """Create a link or an empty special file. Raises FileExistsError if its name is taken."""
         if entry.issym():
             os.symlink(entry.linkname, name, dir_fd=parent)
         elif entry.islnk():
-            with self._link_target(entry) as (folder, first):
-                os.link(first, name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False)
+            folder, first = self._link_target(entry)
+            os.link(first, name, src_dir_fd=folder, dst_dir_fd=parent, follow_symlinks=False)
         elif entry.isreg() or entry.ischr() or entry.isblk() or entry.isfifo():
             with os.fdopen(os.open(name, _NEW_FILE, 0o600, dir_fd=parent), "wb") as file:
-                for chunk in self._content(tar, entry):
-                    file.write(chunk)
+                write(self._content(tar, entry), _size(entry), file)
                 os.fchmod(file.fileno(), _file_mode(entry))
-                file.flush()
                 time = min(max(0.0, float(entry.mtime)), _MAX_TIME)
                 os.utime(file.fileno(), (time, time))
         else:
             raise _refused(entry, "is of an unknown kind")
 
-    def _is_same(self, tar: tarfile.TarFile, entry: tarfile.TarInfo, parent: int, name: str) -> bool:
+    def _is_same(self, tar: tarfile.TarFile, entry: _BoundedEntry, parent: int, name: str) -> bool:
         """Return whether the existing file is the same as the entry."""
         if entry.issym():
             try:
@@ -385,55 +506,41 @@ class Unpacking:
             if there is None:
                 return False
             if entry.islnk():
-                with self._link_target(entry) as (folder, first), _existing(folder, first) as target:
-                    return target is not None and _equal(_chunks(there, self._stopped), target)
+                folder, first = self._link_target(entry)
+                with _existing(folder, first) as target:
+                    size = os.fstat(there.fileno()).st_size
+                    return target is not None and are_equal(_until(self._stopped, chunks_of(there)), size, target)
             if stat.S_IMODE(os.fstat(there.fileno()).st_mode) != _file_mode(entry):
                 return False
-            return _equal(self._content(tar, entry), there)
+            return are_equal(self._content(tar, entry), _size(entry), there)
 
-    def _content(self, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[bytes]:
-        source = tar.extractfile(entry) if entry.isreg() else None
-        return iter(()) if source is None else _chunks(source, self._stopped)
+    def _content(self, tar: tarfile.TarFile, entry: _BoundedEntry) -> Chunks:
+        if not entry.isreg():
+            return ()
+        if not are_ordered(entry.data(), entry.size):
+            raise _refused(entry, "has a map of data that is not in order")
+        return _until(self._stopped, _stored_chunks(cast("BinaryIO", tar.fileobj), entry))
 
-    @contextlib.contextmanager
-    def _link_target(self, entry: tarfile.TarInfo) -> Iterator[tuple[int, str]]:
-        """Return the directory and the name of the regular file that a hard link refers to."""
+    def _link_target(self, entry: tarfile.TarInfo) -> tuple[int, str]:
+        """Return the open directory and the name of the regular file that a hard link refers to."""
         folders, name = _split(entry.linkname)
         try:
-            parent = open_beneath(self._destination, "/".join(folders) or ".", FOLDER)
+            parent = self._targets.go(folders)
+            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
         except OSError as error:
             raise _refused(entry, "refers to no file of the archive") from error
-        with closing(parent):
-            try:
-                mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-            except OSError as error:
-                raise _refused(entry, "refers to no file of the archive") from error
-            if not stat.S_ISREG(mode):
-                raise _refused(entry, "refers to no file of the archive")
-            yield parent, name
+        if not stat.S_ISREG(mode):
+            raise _refused(entry, "refers to no file of the archive")
+        return parent, name
 
     def _open_parent(self, folders: list[str], entry: tarfile.TarInfo) -> int:
         """Return the parent directory of an entry, open; create it if it is missing."""
-        wanted = "/".join(folders)
-        if self._parent is not None and self._parent[0] == wanted:
-            return self._parent[1]
-        start, rest = self._destination, wanted
-        if self._parent is not None and wanted.startswith(f"{self._parent[0]}/"):
-            start, rest = self._parent[1], wanted[len(self._parent[0]) + 1 :]
         try:
-            found = _open_or_make(start, rest)
+            return self._parents.go(folders, make=True)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):
                 raise _refused(entry, "passes through a link or a file") from error
             raise
-        self._forget_parent()
-        self._parent = (wanted, found)
-        return found
-
-    def _forget_parent(self) -> None:
-        if self._parent is not None:
-            os.close(self._parent[1])
-            self._parent = None
 
     def _conflict(self, path: str, task: str) -> BadRequestError:
         first = self._origins.get(path)
@@ -443,25 +550,6 @@ class Unpacking:
             else (f"it is there already, and differs from what task {task!r} saved")
         )
         return BadRequestError(f"{printable(path)!r} cannot be restored: {other}", code="fileExists")
-
-
-def _open_or_make(start: int, path: str) -> int:
-    try:
-        return open_beneath(start, path or ".", FOLDER)
-    except FileNotFoundError:
-        pass  # create the missing part below
-    here = os.dup(start)
-    try:
-        for part in path.split("/"):
-            with contextlib.suppress(FileExistsError):  # another process made it: open it
-                os.mkdir(part, 0o755, dir_fd=here)
-            below = open_beneath(here, part, FOLDER)
-            os.close(here)
-            here = below
-    except BaseException:
-        os.close(here)
-        raise
-    return here
 
 
 @contextlib.contextmanager
@@ -480,15 +568,27 @@ def _existing(folder: int, name: str) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def _chunks(file: IO[bytes], stopped: threading.Event) -> Iterator[bytes]:
-    while chunk := file.read(COPY_BYTES):
+def _stored_chunks(archive: BinaryIO, entry: _BoundedEntry) -> Chunks:
+    """Yield the content of an entry; the archive stores its extents one after the other."""
+    archive.seek(entry.offset_data)
+    for begin, end in entry.data():
+        for at in range(begin, end, COPY_BYTES):
+            chunk = archive.read(min(COPY_BYTES, end - at))
+            if len(chunk) < min(COPY_BYTES, end - at):
+                raise tarfile.ReadError("unexpected end of data")
+            yield at, chunk
+
+
+def _until(stopped: threading.Event, chunks: Chunks) -> Chunks:
+    for chunk in chunks:
         if stopped.is_set():
             raise StoppedError
         yield chunk
 
 
-def _equal(chunks: Iterator[bytes], other: BinaryIO) -> bool:
-    return all(other.read(len(chunk)) == chunk for chunk in chunks) and not other.read(1)
+def _size(entry: tarfile.TarInfo) -> int:
+    """Return the size of the file; links and special files, which are restored as empty files, have none."""
+    return entry.size if entry.isreg() else 0
 
 
 def _file_mode(entry: tarfile.TarInfo) -> int:
