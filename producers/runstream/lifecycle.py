@@ -112,7 +112,8 @@ class Component(ABC):
 class BackgroundTasks:
     """The tasks that run beside a block, until its end cancels them.
 
-    A task that ends before ends the block: an ExceptionGroup has its error, or a `backgroundTaskEnded` of ours.
+    A task that ends before ends the block: an ExceptionGroup has its error, or a `backgroundTaskEnded` of ours. An
+    error of the block itself is raised as it is.
     """
 
     def __init__(self) -> None:
@@ -128,7 +129,11 @@ class BackgroundTasks:
     ) -> None:
         for task in self._tasks:
             task.cancel()
-        await self._group.__aexit__(kind, error, traceback)
+        try:
+            await self._group.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as group:
+            if error is None or group.exceptions != (error,):
+                raise
 
     def keep(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
         """Run work that has no end: its end is an error. Cancel the returned task to end it earlier on purpose."""

@@ -97,6 +97,16 @@ async def test_a_background_task_may_be_ended_on_purpose_and_one_with_an_end_may
         background.keep(asyncio.Event().wait(), "cancelled before its first step")  # type: ignore[arg-type]
 
 
+async def test_an_error_of_the_block_beside_background_tasks_is_raised_as_it_is() -> None:
+    class Refusing(Component):
+        async def run(self) -> None:
+            async with Holding(asyncio.Event().wait).serving():
+                raise InternalError("no", code="portNotAvailable")
+
+    with pytest.raises(InternalError, match="no"):
+        await Refusing().start()
+
+
 async def test_a_component_whose_wait_is_cancelled_by_a_library_ends_with_an_error() -> None:
     class Waiting(Component):
         async def run(self) -> None:

@@ -1,10 +1,8 @@
 """A process serves its metrics, its liveness and its readiness, until it ends."""
 
 import asyncio
-import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx2
@@ -99,16 +97,6 @@ async def test_an_answer_that_is_broken_off_is_no_error_of_the_server(caplog: py
     await server.stop()
     assert answer.endswith(b"\r\n\r\nhalf")
     assert [record.message for record in caplog.records if record.name.startswith("uvicorn")] == []
-
-
-async def test_an_app_that_cannot_start_is_an_error() -> None:
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        await _not_ready()
-        yield
-
-    with pytest.raises(InternalError, match="did not start"):
-        await HttpServer(Starlette(lifespan=lifespan)).start()
 
 
 async def test_an_endpoint_that_does_not_answer_does_not_hold_the_process(tmp_path: Path) -> None:

@@ -24,12 +24,14 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from runstream.errors import ConflictError, InternalError
-from runstream.lifecycle import Component
+from runstream.errors import ConflictError
+from runstream.lifecycle import BackgroundTasks, Component
 
 CHECK_SECONDS = 0.5
 """Interval between checks for slow connections."""
 
+_ABORT_SECONDS = 1.0
+"""Maximum time for cancelled requests to end, in seconds."""
 _INCOMPLETE = "ASGI callable returned without completing response."
 _PIPELINED = 64
 """Requests that a client may send before it has read the answers to earlier ones."""
@@ -48,7 +50,7 @@ logging.getLogger("uvicorn.error").addFilter(_is_news)
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without signal handlers; it sets `serving` once it serves."""
+    """Uvicorn without signal handlers; it sets `serving` once it serves, and leaves nothing when it is cancelled."""
 
     def __init__(self, config: uvicorn.Config, serving: asyncio.Event) -> None:
         super().__init__(config)
@@ -59,17 +61,34 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        try:
-            await super().startup(sockets)
-        except SystemExit as error:  # uvicorn would end the whole process
-            raise InternalError(
-                "the HTTP server did not start", code="httpNotStarted", hint="see the log record before this one"
-            ) from error
+        await super().startup(sockets)
         self._serving.set()
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            await self._abort()
+
+    async def _abort(self) -> None:
+        """End what an orderly shutdown has not: uvicorn does nothing of it when it is cancelled."""
+        for server in getattr(self, "servers", ()):
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        tasks = set(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_ABORT_SECONDS)
+        await asyncio.sleep(0)  # the loop closes the sockets in its next round
 
 
 class HttpServer(Component):
-    """A server of an ASGI app on a port; 0 for any free one. `port` and `url` are known once it is started."""
+    """A server of an ASGI app on a port; 0 for any free one. `port` and `url` are known once it is started.
+
+    The app gets no lifespan events: what it needs is started and stopped by its process.
+    """
 
     name = "http"
 
@@ -104,6 +123,7 @@ class HttpServer(Component):
                 self._app,
                 http=http,
                 ws="none",
+                lifespan="off",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -111,12 +131,10 @@ class HttpServer(Component):
                 timeout_graceful_shutdown=max(1, round(self._grace_seconds)),
             )
             server = _Server(config, self.started)
-            besides = [asyncio.create_task(self._stop(server)), asyncio.create_task(_check_connections(server))]
-            try:
+            async with BackgroundTasks() as background:
+                background.once(self._stop(server))
+                background.keep(_check_connections(server))
                 await server.serve([listening])
-            finally:
-                for task in besides:
-                    task.cancel()
 
     async def _stop(self, server: uvicorn.Server) -> None:
         await self.stopping.wait()
