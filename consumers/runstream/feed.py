@@ -7,7 +7,7 @@ upcasters. A skipped commit counts as one without events, readable or not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -137,19 +137,28 @@ def behind(aggregate: str) -> str:
     return f"an earlier commit of {aggregate} is parked"
 
 
-async def read_skips(log: ReadableLog, partition: int, up_to: int) -> Skips:
-    """Return the skips decided in a partition, up to a sequence."""
-    skips = Skips()
-    if not up_to:
-        return skips
-    async with log.read(partition, 0, filters=[log.subjects.skips(partition)]) as reader:
-        while reader.pending():
-            messages = [one for one in await reader.next_batch() if one.position.sequence <= up_to]
-            if not messages:
-                break
-            for stored in commits_of(classify(messages, set(), Skips())):
-                skips.take(stored)
-    return skips
+async def read_up_to(
+    log: ReadableLog, partition: int, end: int, *, after: int = 0, filters: Sequence[str] = (), limit: int = 1000
+) -> AsyncIterator[list[RawMessage]]:
+    """Yield the messages behind `after` up to the sequence `end`, which the log has, in batches of at most `limit`."""
+    if after >= end:
+        return
+    async with log.read(partition, after, filters=filters) as reader:
+        while after < end and (not filters or reader.pending()):
+            messages = await reader.next_batch(limit)
+            after = messages[-1].position.sequence
+            yield messages if after <= end else [one for one in messages if one.position.sequence <= end]
+
+
+async def read_skip_decisions(log: ReadableLog, partition: int, end: int) -> list[StoredCommit]:
+    """Return the readable commits with skip decisions of a partition, up to the sequence `end`."""
+    batches = read_up_to(log, partition, end, filters=[log.subjects.skips(partition)])
+    return [stored async for messages in batches for stored in commits_of(classify(messages, set(), Skips()))]
+
+
+async def read_skips(log: ReadableLog, partition: int, end: int) -> Skips:
+    """Return the skips decided in a partition, up to the sequence `end`."""
+    return Skips.of(await read_skip_decisions(log, partition, end))
 
 
 async def read_again(log: Log, partition: int, sequences: Iterable[int]) -> list[RawMessage]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Never, Self, TypeVar
@@ -203,6 +203,22 @@ async def wait_for_first(*waits: Coroutine[Any, Any, T]) -> T:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
+    """Do the work for each item, for at most `at_once` concurrently. Raises the error of the first failure."""
+    waiting = iter(items)
+
+    async def take() -> None:
+        for item in waiting:
+            await work(item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(take())
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float | None) -> bool:

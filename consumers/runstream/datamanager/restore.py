@@ -9,8 +9,8 @@ restore; the next start restores them again from the beginning.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import orjson
@@ -21,8 +21,9 @@ from runstream.datamanager.archive import Archive
 from runstream.datamanager.status import DataStatus
 from runstream.errors import InternalError
 from runstream.jetstream.publisher import Publisher
+from runstream.lifecycle import for_each
 from runstream.log import streams
-from runstream.log.loading import Load, StreamLoader
+from runstream.log.loading import StreamLoader
 from runstream.log.streams import read_key, write_key
 from runstream.snapshots.segments import as_load
 
@@ -61,7 +62,12 @@ async def restore(nc: Client, archive: Archive, status: DataStatus, partitions: 
     Raises DamagedArchiveError before any change, InternalError when NATS or the storage fails.
     """
     subjects = status.subjects
-    await _each(partitions, lambda partition: _verify(archive, status, partition))
+
+    async def verify(partition: int) -> None:
+        commits = await archive.verify(status, partition)
+        log.info("verified the archive", action="archive_verified", partition=partition, commits=commits)
+
+    await for_each(partitions, verify, at_once=CONCURRENT_PARTITIONS)
     await streams.create_control_bucket(nc, subjects.namespace, replicas)
     note = orjson.dumps(_Note(status.epoch, partitions))
     await write_key(nc, subjects.namespace, _key(subjects.service), note)
@@ -72,7 +78,8 @@ async def restore(nc: Client, archive: Archive, status: DataStatus, partitions: 
     publisher = Publisher(nc)
     await publisher.start()
     try:
-        await _each(partitions, lambda partition: _load(publisher, archive, status, partition))
+        load = partial(_load, publisher, archive, status)
+        await for_each(partitions, load, at_once=CONCURRENT_PARTITIONS)
     finally:
         await publisher.close()
     ends = await streams.ends(nc, subjects, len(status.partitions))
@@ -86,41 +93,15 @@ async def restore(nc: Client, archive: Archive, status: DataStatus, partitions: 
             )
 
 
-async def _each(partitions: Iterable[int], work: Callable[[int], Awaitable[None]]) -> None:
-    """Do the work for each partition, some concurrently. Raises the error of the first failure."""
-    slots = asyncio.Semaphore(CONCURRENT_PARTITIONS)
-
-    async def one(partition: int) -> None:
-        async with slots:
-            await work(partition)
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for partition in partitions:
-                tasks.create_task(one(partition))
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from errors
-
-
 def _key(service: str) -> str:
     return f"restoring.{service}"
-
-
-async def _verify(archive: Archive, status: DataStatus, partition: int) -> None:
-    commits = await archive.verify(status, partition)
-    log.info("verified the archive", action="archive_verified", partition=partition, commits=commits)
 
 
 async def _load(publisher: Publisher, archive: Archive, status: DataStatus, partition: int) -> None:
     loader = StreamLoader(publisher, status.subjects.stream(partition))
     reported = 0
-    async for messages in _as_loads(archive, status, partition):
-        await loader.load(messages)
+    async for messages in archive.commits(status, partition):
+        await loader.load(await asyncio.to_thread(list, map(as_load, messages)))
         if loader.end - reported >= _PROGRESS_COMMITS:
             reported = loader.end
             log.info("restoring the log", action="log_restoring", partition=partition, commits=reported)
-
-
-async def _as_loads(archive: Archive, status: DataStatus, partition: int) -> AsyncIterator[list[Load]]:
-    async for messages in archive.commits(status, partition):
-        yield await asyncio.to_thread(lambda: [as_load(message) for message in messages])  # noqa: B023 - awaited here

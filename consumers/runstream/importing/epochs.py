@@ -55,8 +55,7 @@ async def listed_epochs(place: ServicePlace) -> list[ListedEpoch]:
     found = []
     for epoch in await list_epochs(place.database, place.service):
         if epoch.state != "deleted":
-            ends = await streams.ends(place.nats, place.subjects(epoch.number), epoch.partitions)
-            commits = sum(end or 0 for end in ends)
+            commits = await place.commits(epoch)
             listed = (epoch.number, epoch.current, epoch.state, epoch.partitions, commits, epoch.created, epoch.origin)
             found.append(ListedEpoch(*listed))
     return found
@@ -93,11 +92,27 @@ class ServicePlace:
         """Return the subjects of an epoch."""
         return Subjects(self.namespace, self.service, epoch)
 
+    @property
+    def beside(self) -> str:
+        """The schema in which the rows of another epoch are built."""
+        return schema_beside(self.database.schema)
 
-async def switch(
-    place: ServicePlace, old: Epoch, new: Epoch, beside: str, require: Callable[[], Awaitable[None]]
-) -> None:
-    """Switch to another epoch and the rows of the schema `beside`. All or nothing, and on disk when this returns.
+    def rows_beside(self, epoch: Epoch) -> RebuildPlace:
+        """Return the log of an epoch, with the schema `beside` for its rows."""
+        subjects = self.subjects(epoch.number)
+        return RebuildPlace(self.nats_url, self.database.url, self.beside, subjects, epoch.partitions)
+
+    async def ends(self, epoch: Epoch) -> tuple[int | None, ...]:
+        """Return the last sequence of each stream of an epoch; None for a missing stream."""
+        return await streams.ends(self.nats, self.subjects(epoch.number), epoch.partitions)
+
+    async def commits(self, epoch: Epoch) -> int:
+        """Count the commits of an epoch."""
+        return sum(end or 0 for end in await self.ends(epoch))
+
+
+async def switch(place: ServicePlace, old: Epoch, new: Epoch, require: Callable[[], Awaitable[None]]) -> None:
+    """Switch to another epoch and the rows built beside. All or nothing, and on disk when this returns.
 
     Calls `require` right before the switch; it raises when the switch must not happen any more. Raises ConflictError
     when the old epoch is not current any more, InternalError when the database fails.
@@ -107,9 +122,8 @@ async def switch(
     async with own_all_partitions(database, place.namespace, place.service, partitions):
         await require()
         try:
-            await exchange(
-                database, beside, lambda connection: make_current(connection, place.service, new.number, old.number)
-            )
+            numbers = (new.number, old.number)
+            await exchange(database, place.beside, lambda connection: make_current(connection, place.service, *numbers))
         except InternalError:
             # The commit may have happened and only its answer been lost.
             if (await current_epoch(database, place.service)).number != new.number:
@@ -176,7 +190,7 @@ async def remove_leftovers(place: ServicePlace) -> None:
         if epoch.state == "loading" or (epoch.state == "deleted" and epoch.number in there):
             await remove_epoch(place, epoch)
             log.warning("Deleted the leftovers of an epoch", action="leftover_epoch_deleted", epoch=epoch.number)
-    await drop(place.database.url, schema_beside(place.database.schema))
+    await drop(place.database.url, place.beside)
 
 
 async def remove_epoch(place: ServicePlace, epoch: Epoch) -> None:
@@ -218,13 +232,11 @@ async def activate(place: ServicePlace, number: int, occupy: Occupy, say: OnStag
             raise BadRequestError(f"epoch {number} is the current one already", code="epochCurrent")
         description = LogDescription(new.number, new.partitions, FORMAT)
         await streams.check(place.nats, place.subjects(new.number), description, new.partitions)
-        beside = schema_beside(place.database.schema)
-        indexes = await make_empty(place.database.url, beside)
-        ends = await streams.ends(place.nats, place.subjects(new.number), new.partitions)
-        source = RebuildPlace(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
-        filled = await fill(source, [end or 0 for end in ends], say)
-        await make_indexes(place.database.url, beside, indexes)
-        await switch(place, old, new, beside, occupied.require)
+        into = place.rows_beside(new)
+        indexes = await make_empty(into.database_url, into.schema)
+        filled = await fill(into, [end or 0 for end in await place.ends(new)], say)
+        await make_indexes(into.database_url, into.schema, indexes)
+        await switch(place, old, new, occupied.require)
     log.info("An epoch was activated", action="epoch_activated", epoch=new.number, before=old.number)
     return sum(one.parked for one in filled)
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import structlog
-from msgspec.structs import replace
 
 from runstream.api import ImportReport
+from runstream.commits import LogPosition
 from runstream.database.epochs import Epoch, begin_epoch, current_epoch, last_export, list_epochs
 from runstream.errors import InternalError, RunstreamError
 from runstream.ids import new_id
@@ -39,7 +39,6 @@ from runstream.importing.epochs import (
 )
 from runstream.importing.loading import (
     LoadFromSnapshot,
-    StoredObjects,
     Target,
     hash_of,
     load_from_snapshot,
@@ -50,10 +49,10 @@ from runstream.importing.repartition import repartition
 from runstream.importing.trusted_keys import announced_trusted_keys, fingerprints, require_signer
 from runstream.log import streams
 from runstream.objects.port import ObjectStorage
-from runstream.projections.rebuild import MANY, OnStage, RebuildPlace, rebuild_lock
+from runstream.projections.rebuild import MANY, OnStage, adding_up, rebuild_lock
 from runstream.projections.rebuild_filling import Filled
 from runstream.projections.rebuild_processes import available_cpus, run_in_processes
-from runstream.projections.rebuild_schema import drop, make_empty, make_indexes, schema_beside
+from runstream.projections.rebuild_schema import drop, make_empty, make_indexes
 from runstream.snapshots.manifest import Manifest, SnapshotHeader
 from runstream.snapshots.reading import open_snapshot
 from runstream.snapshots.verify import verify
@@ -133,8 +132,8 @@ async def preview_import(place: ServicePlace, snapshot: Verified) -> ImportRepor
     """Return what an import would change, without changing anything."""
     await _require_announced(place, snapshot)
     old = await current_epoch(place.database, place.service)
-    found = _report(snapshot, old, old, await _commits_of(place, old), StoredObjects(0, 0), 0, dry=True)
-    return replace(found, older=await older_than(place, snapshot))
+    older = await older_than(place, snapshot)
+    return _report(snapshot, old, old, await place.commits(old), older, dry=True)
 
 
 async def import_snapshot(
@@ -151,23 +150,23 @@ async def import_snapshot(
             log.warning(f"an older snapshot is imported: {older}", action="snapshot_older")
         await remove_leftovers(place)
         old = await current_epoch(place.database, place.service)
-        replaced = await _commits_of(place, old)
+        replaced = await place.commits(old)
         async with _new_epoch(place, old, snapshot) as new:
             filled = await _loaded(place, old, new, snapshot, say)
-            stored = await _stored(snapshot, storage, say)
+            added = await _stored(snapshot, storage, say)
             say("switching", 0, 0)
-            await switch(place, old, new, schema_beside(place.database.schema), occupied.require)
+            await switch(place, old, new, occupied.require)
     parked = sum(one.parked for one in filled)
     log.info("A snapshot was imported", action="snapshot_imported", epoch=new.number, parked=parked)
-    return replace(_report(snapshot, old, new, replaced, stored, parked, dry=False), older=older)
+    return _report(snapshot, old, new, replaced, older, added=added, parked=parked)
 
 
 @contextlib.asynccontextmanager
 async def _new_epoch(place: ServicePlace, old: Epoch, snapshot: Verified) -> AsyncIterator[Epoch]:
     """Create a new epoch with empty streams; remove it when the block fails before the switch."""
     header, manifest = snapshot.header, snapshot.manifest
-    origin = f"import of {snapshot.name}: {header.namespace}, {_position(header, manifest)}"
-    origin += f", exported {header.created.isoformat()}"
+    position = LogPosition(header.epoch, manifest.positions)
+    origin = f"import of {snapshot.name}: {header.namespace}, {position}, exported {header.created.isoformat()}"
     after = max(await epochs_in_nats(place), default=0)
     new = await begin_epoch(place.database, place.service, old.partitions, origin, after)
     try:
@@ -182,21 +181,15 @@ async def _new_epoch(place: ServicePlace, old: Epoch, snapshot: Verified) -> Asy
 async def _taken_back(place: ServicePlace, new: Epoch) -> None:
     if (await current_epoch(place.database, place.service)).number != new.number:
         await remove_epoch(place, new)
-        await drop(place.database.url, schema_beside(place.database.schema))
+        await drop(place.database.url, place.beside)
 
 
 async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verified, say: OnStage) -> list[Filled]:
     """Fill the streams of the new epoch, and the schema beside."""
-    beside = schema_beside(place.database.schema)
-    indexes = await make_empty(place.database.url, beside)
-    total, done = snapshot.manifest.commits, 0
-
-    def tell(further: int) -> None:
-        nonlocal done
-        done += further
-        say("loading", done, total)
-
-    into = RebuildPlace(place.nats_url, place.database.url, beside, place.subjects(new.number), new.partitions)
+    into = place.rows_beside(new)
+    indexes = await make_empty(into.database_url, into.schema)
+    total = snapshot.manifest.commits
+    tell = adding_up(say, "loading", total)
     target = Target(snapshot.path, hash_of(snapshot.manifest), into)
     if snapshot.header.partitions == new.partitions:
         works = [LoadFromSnapshot(target, partition) for partition in range(new.partitions)]
@@ -207,12 +200,12 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
         (filled,) = await run_in_processes(repartition, [target], [total], 2 if total > MANY else 1, tell)
     await _require_whole(place, new, filled)
     say("making indexes", 0, 0)
-    await make_indexes(place.database.url, beside, indexes)
+    await make_indexes(into.database_url, into.schema, indexes)
     return filled
 
 
 async def _require_whole(place: ServicePlace, new: Epoch, filled: list[Filled]) -> None:
-    ends = await streams.ends(place.nats, place.subjects(new.number), new.partitions)
+    ends = await place.ends(new)
     expected = tuple(one.sequence for one in filled)
     if ends != expected:
         raise InternalError(
@@ -220,42 +213,35 @@ async def _require_whole(place: ServicePlace, new: Epoch, filled: list[Filled]) 
         )
 
 
-async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: OnStage) -> StoredObjects:
+async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: OnStage) -> int:
+    """Store the missing objects; return their number."""
     if not snapshot.objects:
-        return StoredObjects(0, 0)
+        return 0
     if storage is None:
         raise InternalError(
             "the snapshot has objects, but no object storage is configured for them", code="noObjectStorage"
         )
-    done = 0
-
-    def tell(further: int) -> None:
-        nonlocal done
-        done += further
-        say("storing objects", done, snapshot.objects)
-
     with open_verified(snapshot.path, hash_of(snapshot.manifest)) as opened:
-        return await store_objects(opened, storage, tell)
-
-
-async def _commits_of(place: ServicePlace, epoch: Epoch) -> int:
-    ends = await streams.ends(place.nats, place.subjects(epoch.number), epoch.partitions)
-    return sum(end or 0 for end in ends)
-
-
-def _position(header: SnapshotHeader, manifest: Manifest) -> str:
-    return f"{header.epoch}:{','.join(map(str, manifest.positions))}"
+        return await store_objects(opened, storage, adding_up(say, "storing objects", snapshot.objects))
 
 
 def _report(
-    snapshot: Verified, old: Epoch, new: Epoch, replaced: int, stored: StoredObjects, parked: int, *, dry: bool
+    snapshot: Verified,
+    old: Epoch,
+    new: Epoch,
+    replaced: int,
+    older: str,
+    *,
+    added: int = 0,
+    parked: int = 0,
+    dry: bool = False,
 ) -> ImportReport:
     header, manifest = snapshot.header, snapshot.manifest
     return ImportReport(
         dry=dry,
         namespace=header.namespace,
         epoch=header.epoch,
-        position=_position(header, manifest),
+        position=str(LogPosition(header.epoch, manifest.positions)),
         created=header.created.isoformat(),
         signer=snapshot.signer,
         commits=manifest.commits,
@@ -266,10 +252,10 @@ def _report(
         here_partitions=old.partitions,
         replaced_commits=replaced,
         objects=snapshot.objects,
-        objects_added=stored.added,
+        objects_added=added,
         parked=parked,
         parked_in_source=snapshot.parked,
-        older="",
+        older=older,
     )
 
 

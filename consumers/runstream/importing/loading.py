@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -25,7 +25,8 @@ from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.objects.port import ObjectStorage
 from runstream.projections.rebuild import RebuildPlace
-from runstream.projections.rebuild_filling import Filled, OnDone, fill_partition
+from runstream.projections.rebuild_filling import Filled, fill_partition
+from runstream.projections.rebuild_processes import OnDone
 from runstream.snapshots.errors import SnapshotError
 from runstream.snapshots.manifest import Manifest, to_json
 from runstream.snapshots.objects import SnapshotObject, object_chunks, objects
@@ -120,34 +121,20 @@ async def loaded_meanwhile(loader: StreamLoader, messages: Sequence[RawMessage])
         raise InternalError(f"the stream ends at {loader.end}, and should at {last}", code="notLoaded")
 
 
-@dataclass(frozen=True, slots=True)
-class StoredObjects:
-    """Number of objects that were added and that existed."""
+async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: OnDone) -> int:
+    """Store missing objects, and return their number; call `tell` after each object.
 
-    added: int
-    kept: int
-    """Number of objects that existed."""
-
-
-async def store_objects(snapshot: Snapshot, storage: ObjectStorage, tell: Callable[[int], None]) -> StoredObjects:
-    """Store missing objects; call `tell` after each one. Raises SnapshotError, InternalError."""
-    added = kept = 0
+    Raises SnapshotError, InternalError.
+    """
+    added = 0
     for found in objects(snapshot):
-        if await _is_there(storage, found):
-            kept += 1
-        else:
+        try:
+            await storage.stat(found.path)
+        except NotExistError:  # the usual case
             await storage.write(found.path, _Content(snapshot, found), persist=True)
             added += 1
         tell(1)
-    return StoredObjects(added, kept)
-
-
-async def _is_there(storage: ObjectStorage, found: SnapshotObject) -> bool:
-    try:
-        await storage.stat(found.path)
-    except NotExistError:  # the usual case: it is added
-        return False
-    return True
+    return added
 
 
 class _Content:

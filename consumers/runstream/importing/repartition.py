@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -26,13 +26,15 @@ from runstream.database.database import Database
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned
 from runstream.events.run import RunCreated
+from runstream.feed import read_up_to
 from runstream.importing.loading import Target, loaded_meanwhile, loading, open_verified
 from runstream.jetstream.publisher import Publisher
 from runstream.log.jetstream import LogReader
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
 from runstream.projections.rebuild import RebuildPlace
-from runstream.projections.rebuild_filling import Filled, OnDone, fill_partition
+from runstream.projections.rebuild_filling import Filled, fill_partition
+from runstream.projections.rebuild_processes import OnDone
 from runstream.skips import Skips
 from runstream.snapshots.manifest import parked_from
 from runstream.snapshots.reading import Snapshot
@@ -57,7 +59,10 @@ readable, and whether it was parked in the source."""
 
 def routed(snapshot: Snapshot, partitions: int) -> Iterator[Routed]:
     """Yield all commits of the snapshot, each with its new partition. Raises SnapshotError."""
-    with _router(partitions) as router:
+    with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as file:
+        file.executescript(_SCHEMA)
+        file.execute("BEGIN")
+        router = _Router(partitions, file)
         skips = snapshot.skips()
         sources = []
         for partition in range(snapshot.header.partitions):
@@ -94,25 +99,6 @@ def _commit(message: RawMessage, skips: Skips, *, was_parked: bool) -> Commit | 
         raise
 
 
-@contextmanager
-def _router(partitions: int) -> Iterator[_Router]:
-    with closing(sqlite3.connect("", isolation_level=None, check_same_thread=False)) as file:
-        file.executescript(_SCHEMA)
-        file.execute("BEGIN")
-        yield _Router(partitions, file)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A run config's message in the file."""
-
-    subject: str
-    position: tuple[int, int, int]
-    data: bytes
-    headers: dict[str, str]
-    stored_at: datetime
-
-
 class _Router:
     def __init__(self, partitions: int, file: sqlite3.Connection) -> None:
         self._partitions = partitions
@@ -140,10 +126,9 @@ class _Router:
     def route_parked(self, message: RawMessage, commit: Commit) -> Iterator[Routed]:
         """Route a readable commit that was parked in the source: what it refers to may be missing."""
         try:
-            routed = [*self.route(message, commit)] if commit.address.kind != "runconfig" else [self.home(message)]
+            yield from [*self.route(message, commit)] if commit.address.kind != "runconfig" else [self.home(message)]
         except BadRequestError:
-            routed = [self.home(message)]
-        yield from routed
+            yield self.home(message)
 
     def home(self, message: RawMessage) -> Routed:
         """Route a message by its subject alone: it is unreadable or not applied."""
@@ -204,14 +189,8 @@ class _Router:
         return int(found[0]) if found is not None else None
 
     def _keep(self, content_hash: str, message: RawMessage) -> None:
-        at = message.position
-        stored = _Stored(
-            message.subject, (at.epoch, at.partition, at.sequence), message.data, message.headers, message.stored_at
-        )
-        self._file.execute(
-            "INSERT OR IGNORE INTO configs (hash, message) VALUES (?, ?)",
-            (content_hash, msgspec.msgpack.encode(stored)),
-        )
+        row = (content_hash, msgspec.msgpack.encode(message))
+        self._file.execute("INSERT OR IGNORE INTO configs (hash, message) VALUES (?, ?)", row)
 
     def _config(self, content_hash: str, partition: int) -> Iterator[Routed]:
         """Yield the run config, unless the partition has it already."""
@@ -234,12 +213,7 @@ class _Router:
         yield partition, _read(found[0])
 
 
-def _read(message: bytes) -> RawMessage:
-
-    stored = msgspec.msgpack.decode(message, type=_Stored)
-    return RawMessage(stored.subject, Position(*stored.position), stored.data, stored.headers, stored.stored_at)
-
-
+_read = msgspec.msgpack.Decoder(RawMessage).decode
 _WAITING = 2
 """Batches of a partition that may queue for loading."""
 
@@ -304,12 +278,9 @@ class _PartitionLoader:
         log = LogReader(self.client, subjects, self.place.partitions)
 
         async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
-            if after < loader.end:  # a second pass: loaded messages are in the stream
-                async with log.read(self.partition, after) as reader:
-                    while after < loader.end:
-                        messages = await reader.next_batch(BATCH_COMMITS)
-                        after += len(messages)
-                        yield messages
+            # In a second pass, loaded messages are in the stream.
+            async for messages in read_up_to(log, self.partition, loader.end, after=after, limit=BATCH_COMMITS):
+                yield messages
             while messages := await self._waiting.get():
                 async with loaded_meanwhile(loader, messages):
                     yield messages

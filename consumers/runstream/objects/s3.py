@@ -16,7 +16,7 @@ import contextlib
 import os
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from obstore.exceptions import GenericError
 from obstore.store import S3Store
 
 from runstream.errors import BadRequestError, NotExistError, RunstreamError
+from runstream.lifecycle import for_each
 from runstream.objects.port import (
     CHUNK_BYTES,
     ByteSource,
@@ -164,13 +165,7 @@ class S3Objects:
         """Store several objects concurrently."""
         for path in contents:
             self._key(path)
-        remaining = iter(contents.items())
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(_CONCURRENT_WRITES, len(contents))):
-                    group.create_task(self._write_each(remaining))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from errors
+        await for_each(contents.items(), self._write_content, at_once=_CONCURRENT_WRITES)
 
     async def delete(self, path: str) -> None:
         """Delete an object; a missing one counts as deleted."""
@@ -237,13 +232,13 @@ class S3Objects:
             with translated(self.location, path):
                 yield
 
-    async def _write_each(self, remaining: Iterator[tuple[str, bytes | Path]]) -> None:
-        for path, content in remaining:
-            if isinstance(content, bytes):
-                await self.write(path, BytesSource(content), size=len(content))
-            else:
-                async with FileSource(content) as source:
-                    await self.write(path, source)
+    async def _write_content(self, named: tuple[str, bytes | Path]) -> None:
+        path, content = named
+        if isinstance(content, bytes):
+            await self.write(path, BytesSource(content), size=len(content))
+        else:
+            async with FileSource(content) as source:
+                await self.write(path, source)
 
     async def _upload_parts(
         self, path: str, key: str, first: bytes, chunks: AsyncIterator[bytes], part_bytes: int

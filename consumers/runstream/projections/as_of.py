@@ -19,7 +19,7 @@ from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunCreated, RunNumbered
-from runstream.feed import classify, commits_of
+from runstream.feed import classify, commits_of, fold_or_park
 from runstream.folding import UnfitCommitError, executor_task_of
 from runstream.glance import made_after
 from runstream.log.port import Log, RawMessage
@@ -54,7 +54,8 @@ class RunsAsOf:
             )
         fold = PartitionFold(partition, self._log.epoch)
         fold.configs[created.run_config] = config = await config_of(self._log, partition, created.run_config)
-        _apply(fold, past)
+        for _ in fold_or_park(fold, past, self._log.subjects):
+            pass  # an aggregate stays as it was from its first unfit commit on, as in the projection
         if run_id not in fold.runs:
             raise UnfitCommitError(f"the creation of run {run_id} cannot be applied", run=run_id)
         tracked = fold.runs[run_id]
@@ -133,27 +134,13 @@ def _until(commits: Sequence[StoredCommit], bound: int | datetime) -> Sequence[S
     return commits[:late]
 
 
-def _apply(fold: PartitionFold, commits: Sequence[StoredCommit]) -> None:
-    """Apply commits; an aggregate stays as it was from its first unfit commit on, as in the projection."""
-    parked: set[str] = set()
-    for stored in commits:
-        aggregate = stored.commit.address.aggregate
-        try:
-            if aggregate not in parked:
-                fold.apply(stored)
-        except UnfitCommitError:
-            parked.add(aggregate)
-
-
 def _numbered(run: Run, commits: Sequence[StoredCommit]) -> Run:
     """Return the run with its number: it has it from its creation on, but the log records it a moment later."""
     if run.numbered:
         return run
-    for stored in commits:
-        for event in stored.commit.events:
-            if isinstance(event, RunNumbered):
-                return replace(run, counter=event.counter, sequence=event.sequence)
-    return replace(run, counter=0, sequence=0)
+    events = (event for stored in commits for event in stored.commit.events)
+    numbered = next((event for event in events if isinstance(event, RunNumbered)), RunNumbered(0, 0))
+    return replace(run, counter=numbered.counter, sequence=numbered.sequence)
 
 
 def _point_text(point: Point) -> str:

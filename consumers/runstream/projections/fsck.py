@@ -21,7 +21,7 @@ from runstream.database.failures import UNSTORABLE
 from runstream.database.rows import any_of, executor_row, executor_task_row, run_config_row, run_row, run_task_row
 from runstream.database.transaction import Transaction
 from runstream.events.run_config import RunConfigStored
-from runstream.feed import Item, classify, commits_of, fold_or_park, read_skips, refuse
+from runstream.feed import Item, classify, commits_of, fold_or_park, read_skips, read_up_to, refuse
 from runstream.log.port import Log, RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold
 from runstream.projections.store import parked_rows
@@ -286,15 +286,11 @@ class PartitionCheck:
         self._report.add([Difference(table, (self._rows.partition,), column, log, database)])
 
     async def _fold_up_to(self, last: int) -> None:
-        if not last:
-            return
         self._fold.skips = await read_skips(self._log, self._rows.partition, last)
-        async with self._log.read(self._rows.partition, 0) as reader:
-            while self._fold.after < last:
-                messages = [one for one in await reader.next_batch(BATCH) if one.position.sequence <= last]
-                await self._take(messages)
-                self._report.commits += len(messages)
-                await self._compare_final(self._fold.take_changes())
+        async for messages in read_up_to(self._log, self._rows.partition, last, limit=BATCH):
+            await self._take(messages)
+            self._report.commits += len(messages)
+            await self._compare_final(self._fold.take_changes())
 
     async def _take(self, messages: list[RawMessage]) -> None:
         subjects = self._log.subjects

@@ -28,11 +28,11 @@ from runstream.database.freshness import Freshness, retry_channel_of
 from runstream.database.transaction import Transaction
 from runstream.errors import BadRequestError, ConflictError, InternalError, NotExistError
 from runstream.events.skip import CommitSkipped
-from runstream.feed import classify, commits_of, read_again, read_skips
+from runstream.feed import read_again, read_skip_decisions, read_skips, read_up_to
 from runstream.glance import version_of
 from runstream.log.port import Log, RawMessage, ReadableLog
 from runstream.log.runs import head_of
-from runstream.skips import Skips, hash_of, version_after
+from runstream.skips import hash_of, version_after
 from runstream.subjects import AggregateKind, aggregate_of, parse_subject, skip_address
 from runstream.tables import PROJECTION, parked
 
@@ -172,16 +172,8 @@ async def skip_commit(
 
 async def list_skip_decisions(log: ReadableLog) -> list[SkipDecision]:
     """List all skip decisions, in the order of each partition."""
-    decided: list[SkipDecision] = []
-    for partition in range(log.partitions):
-        end = await log.end(partition)
-        if not end:
-            continue
-        async with log.read(partition, 0, filters=[log.subjects.skips(partition)]) as reader:
-            while reader.pending():
-                for stored in commits_of(classify(await reader.next_batch(), set(), Skips())):
-                    decided += _decided(stored)
-    return decided
+    commits = [await read_skip_decisions(log, number, await log.end(number)) for number in range(log.partitions)]
+    return [decision for decided in commits for stored in decided for decision in _decided(stored)]
 
 
 async def skip_decision_of(log: Log, message: RawMessage) -> SkipDecision | None:
@@ -303,16 +295,12 @@ async def _listed(epoch: int, database: Database, positions: Sequence[int]) -> l
 
 async def _skipped_later(source: ReadableLog, decided: SkipDecision, end: int) -> list[ParkedCommit]:
     """Return the commits up to `end` that the decision skips."""
-    if not end:
-        return []
     partition = decided.position.partition
     subject = f"{source.subjects.prefix(partition)}.{decided.subject}"
     reason = f"it was skipped later, at {decided.position}: {decided.reason}"
-    found: list[ParkedCommit] = []
-    async with source.read(partition, 0, filters=[subject]) as reader:
-        while reader.pending():
-            for message in await reader.next_batch():
-                if message.position.sequence <= end and await asyncio.to_thread(hash_of, message) == decided.sha256:
-                    skipped = ParkedCommit(message.position, subject, aggregate_of(subject), reason, decided.at)
-                    found.append(skipped)
-    return found
+    return [
+        ParkedCommit(message.position, subject, aggregate_of(subject), reason, decided.at)
+        async for messages in read_up_to(source, partition, end, filters=[subject])
+        for message in messages
+        if await asyncio.to_thread(hash_of, message) == decided.sha256
+    ]

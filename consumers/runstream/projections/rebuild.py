@@ -21,10 +21,9 @@ from runstream.database.connection import CONNECT_SECONDS, Connection, hung_up, 
 from runstream.database.database import Database
 from runstream.database.failures import bounded, sqlstate
 from runstream.errors import ConflictError, InternalError
-from runstream.feed import read_skips
+from runstream.feed import read_skips, read_up_to
 from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import LogReader
-from runstream.log.port import RawMessage
 from runstream.projections.ownership import own_all_partitions
 from runstream.projections.rebuild_filling import Filled, fill_partition
 from runstream.projections.rebuild_processes import OnDone, available_cpus, run_in_processes
@@ -65,7 +64,6 @@ async def _locked(connection: Connection, key: int, seconds: float) -> bool:
     return True
 
 
-BATCH = 1000
 NEAR = 2000
 """Commits that may be missing when the workers stop; filling them takes a moment."""
 PASSES = 20
@@ -147,16 +145,21 @@ async def rebuild_into(
 async def fill(place: RebuildPlace, ends: Sequence[int], say: OnStage, filled: Sequence[Filled] = ()) -> list[Filled]:
     """Fill all partitions up to these sequences, each from where the previous fill ended."""
     begins = [one.sequence for one in filled] or [0] * len(ends)
-    total, done = sum(ends), sum(begins)
+    works = [FillFromLog(place, partition, end) for partition, end in enumerate(ends)]
+    sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+    tell = adding_up(say, "folding", sum(ends), sum(begins))
+    return await run_in_processes(fill_from_log, works, sizes, available_cpus() if sum(sizes) > MANY else 1, tell)
+
+
+def adding_up(say: OnStage, stage: str, total: int, done: int = 0) -> OnDone:
+    """Return a function that reports a stage's progress: it adds up the amounts that it is called with."""
 
     def tell(further: int) -> None:
         nonlocal done
         done += further
-        say("folding", done, total)
+        say(stage, done, total)
 
-    works = [FillFromLog(place, partition, end) for partition, end in enumerate(ends)]
-    sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
-    return await run_in_processes(fill_from_log, works, sizes, available_cpus() if sum(sizes) > MANY else 1, tell)
+    return tell
 
 
 async def fill_from_log(work: FillFromLog, tell: OnDone) -> Filled:
@@ -167,17 +170,15 @@ async def fill_from_log(work: FillFromLog, tell: OnDone) -> Filled:
         nats_connection(place.nats_url, "runstream rebuild") as client,
     ):
         log = LogReader(client, place.subjects, place.partitions)
-
-        async def source(after: int) -> AsyncIterator[list[RawMessage]]:
-            while after < work.end:
-                async with log.read(work.partition, after) as reader:
-                    while after < work.end:
-                        messages = (await reader.next_batch(BATCH))[: work.end - after]
-                        after += len(messages)
-                        yield messages
-
         skips = await read_skips(log, work.partition, work.end)
-        return await fill_partition(database, place.subjects, work.partition, source, tell, skips)
+        return await fill_partition(
+            database,
+            place.subjects,
+            work.partition,
+            lambda after: read_up_to(log, work.partition, work.end, after=after),
+            tell,
+            skips,
+        )
 
 
 async def ends_of(source: LogReader) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ from runstream.feed import classify, commits_of, fold_or_park, refuse
 from runstream.log.port import RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked
 from runstream.projections.parked import ParkedCommit, list_parked
+from runstream.projections.rebuild_processes import OnDone
 from runstream.projections.store import as_json, load_needed, load_partition, parked_rows, storable, upsert
 from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
@@ -143,8 +144,6 @@ log = structlog.get_logger()
 
 Source = Callable[[int], AsyncIterator[Sequence[RawMessage]]]
 """Opens the partition after a sequence, up to the end of the filling."""
-OnDone = Callable[[int], None]
-"""Called with the number of messages folded."""
 
 
 @dataclass(frozen=True, slots=True)

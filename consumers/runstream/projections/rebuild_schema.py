@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -20,6 +21,7 @@ from runstream.database.failures import bounded, sqlstate
 from runstream.database.freshness import channel_of
 from runstream.database.migrating import migrate
 from runstream.errors import BadRequestError, ConflictError, InternalError
+from runstream.lifecycle import for_each
 from runstream.tables import PROJECTION
 
 EXCHANGED = ("runs", "run_tasks", "executor_tasks", "executors", "run_configs", "counters")
@@ -58,10 +60,7 @@ async def make_empty(url: str, schema: str) -> list[str]:
     Replaces what an earlier attempt left. Raises ConflictError for a schema that no rebuild created.
     """
     await drop(url, schema)
-    async with (
-        hung_up(await connect(url, schema, application="runstream rebuild")) as connection,
-        bounded(_deadline()),
-    ):
+    async with _connected(url, schema) as connection:
         # In one transaction: a schema without the mark could never be dropped again.
         async with connection.transaction():
             await connection.execute(f"CREATE SCHEMA {quoted(schema)}")
@@ -72,10 +71,7 @@ async def make_empty(url: str, schema: str) -> list[str]:
 
 async def drop(url: str, schema: str) -> None:
     """Drop the schema, if it exists. Raises ConflictError for one that `make_empty` did not create."""
-    async with (
-        hung_up(await connect(url, "public", application="runstream rebuild")) as connection,
-        bounded(_deadline()),
-    ):
+    async with _connected(url, "public") as connection:
         marks = await connection.fetch(
             "SELECT obj_description(oid, 'pg_namespace') AS mark FROM pg_namespace WHERE nspname = $1", schema
         )
@@ -110,22 +106,11 @@ async def make_indexes(url: str, schema: str, statements: list[str]) -> None:
     """Create the secondary indexes, two at a time, and analyze the tables."""
 
     async def work(statement: str) -> None:
-        async with (
-            hung_up(await connect(url, schema, application="runstream rebuild")) as connection,
-            bounded(_deadline()),
-        ):
+        async with _connected(url, schema) as connection:
             await connection.execute("SET maintenance_work_mem = '128MB'; SET statement_timeout = 0")
             await connection.execute(statement)
 
-    room = asyncio.Semaphore(2)
-
-    async def in_turn(statement: str) -> None:
-        async with room:
-            await work(statement)
-
-    async with asyncio.TaskGroup() as group:
-        for statement in statements:
-            group.create_task(in_turn(statement))
+    await for_each(statements, work, at_once=2)
     await work(f"ANALYZE {', '.join((*EXCHANGED, *SHARED))}")
 
 
@@ -188,5 +173,10 @@ def _statements(schema: str, beside: str) -> list[str]:
     return statements
 
 
-def _deadline() -> float:
-    return asyncio.get_running_loop().time() + SCHEMA_SECONDS
+@asynccontextmanager
+async def _connected(url: str, schema: str) -> AsyncIterator[Connection]:
+    async with (
+        hung_up(await connect(url, schema, application="runstream rebuild")) as connection,
+        bounded(asyncio.get_running_loop().time() + SCHEMA_SECONDS),
+    ):
+        yield connection

@@ -62,11 +62,6 @@ def upsert(table: Table, columns: Sequence[str]) -> str:
     return f"{_insert(table, columns)} ON CONFLICT ({_listed(key)}) DO UPDATE SET {assignments}"
 
 
-def insert_new(table: Table, columns: Sequence[str]) -> str:
-    """Return a statement that inserts rows with new keys and leaves the others alone."""
-    return f"{_insert(table, columns)} ON CONFLICT DO NOTHING"
-
-
 def as_json(rows: Iterable[Row]) -> str:
     """Return the argument of these statements: the rows as one JSON text, encoded twice as fast as arrays.
 
@@ -117,7 +112,7 @@ _RUN_TASKS = upsert(tables.run_tasks, RunTaskRow._fields)
 _EXECUTOR_TASKS = upsert(tables.executor_tasks, ExecutorTaskRow._fields)
 _EXECUTORS = upsert(tables.executors, ExecutorRow._fields)
 _COUNTERS = upsert(tables.counters, CounterRow._fields)
-_RUN_CONFIGS = insert_new(tables.run_configs, RunConfigRow._fields)
+_RUN_CONFIGS = f"{_insert(tables.run_configs, RunConfigRow._fields)} ON CONFLICT DO NOTHING"
 _PARKED = upsert(tables.parked, ParkedRow._fields)
 
 

@@ -16,7 +16,9 @@ from typing import get_args
 
 from runstream.commits import LogPosition
 from runstream.errors import BadRequestError, ConflictError
+from runstream.feed import read_up_to
 from runstream.glance import made_after
+from runstream.lifecycle import for_each
 from runstream.log.port import RawMessage, ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.projections.parked import ParkedCommit
@@ -245,18 +247,14 @@ class _Export:
         begins = {p: last[p].last if p in last else 0 for p in range(self.header.partitions)}
         self.progress.commits = sum(begins.values())
         self.progress.total = sum(self.header.ends)
-        room = asyncio.Semaphore(PARTITIONS_AT_ONCE)
 
         async def work(partition: int) -> None:
-            async with room:
-                previous = last[partition].sha256 if partition in last else ""
-                await self._partition(partition, begins[partition], previous)
+            previous = last[partition].sha256 if partition in last else ""
+            await self._partition(partition, begins[partition], previous)
 
-        async with asyncio.TaskGroup() as group:
-            for partition, begin in begins.items():
-                # A partition that was exported whole before an interruption refers to objects, too.
-                if begin < self.header.ends[partition] or (begin and self.header.objects):
-                    group.create_task(work(partition))
+        # A partition that was exported whole before an interruption refers to objects, too.
+        wanted = [p for p, begin in begins.items() if begin < self.header.ends[p] or (begin and self.header.objects)]
+        await for_each(wanted, work, at_once=PARTITIONS_AT_ONCE)
 
     async def _partition(self, partition: int, after: int, previous: str) -> None:
         drafts: asyncio.Queue[SegmentDraft | None] = asyncio.Queue(1)
@@ -289,12 +287,8 @@ class _Export:
 
     async def _gather_references(self, partition: int, until: int) -> None:
         """Add the references of commits that were exported before an interruption."""
-        after = 0
-        while after < until:
-            async with self.log.read(partition, after) as reader:
-                batch = await reader.next_batch(_BATCH)
-            self.referenced.take(message for message in batch if message.position.sequence <= until)
-            after = batch[-1].position.sequence
+        async for batch in read_up_to(self.log, partition, until, limit=_BATCH):
+            self.referenced.take(batch)
 
     def _wanted(self, batch: list[RawMessage]) -> list[RawMessage]:
         """Return the messages of a batch up to the partition's end."""
