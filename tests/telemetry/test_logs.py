@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from runstream.errors import InternalError, NotExistError, chain_lines
-from runstream.telemetry import hide_secret, setup_logging, span_from
+from runstream.telemetry import hide_secret, logs, setup_logging, span_from
 
 
 def _records(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
@@ -60,6 +60,40 @@ def test_on_a_console_each_cause_has_a_line(capsys: pytest.CaptureFixture[str]) 
     assert "cannot follow" in lines[0]
     assert lines[1].startswith("    (InternalError) ")
     assert lines[2].startswith("    (NotExistError) ")
+
+
+def test_what_a_loop_says_again_and_again_is_written_at_bounded_intervals(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(logs, "monotonic", lambda: now)
+    setup_logging("info", "json")
+    for _ in range(100):  # a minute without the servers
+        for reason in ("no answer", "no leader"):
+            structlog.get_logger().warning("the lease is lost", action="lease_lost", error=reason)
+        structlog.get_logger().info("a request", action="request")
+        now += 0.6
+    records = _records(capsys)
+    assert [record["error"] for record in records if record["action"] == "lease_lost"] == ["no answer", "no leader"] * 2
+    assert [record.get("repeated") for record in records if record["action"] == "lease_lost"] == [None, None, 49, 49]
+    assert len([record for record in records if record["action"] == "request"]) == 100
+
+
+def test_an_exception_of_a_loop_counts_as_repeated_only_with_the_same_causes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    setup_logging("info", "json")
+    for _ in range(3):
+        for error in (ValueError("one"), ValueError("another")):
+            structlog.get_logger().error("it failed", action="failed", exc_info=error)
+    assert len(_records(capsys)) == 2
+
+
+def test_repeated_records_are_recognised_in_bounded_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    setup_logging("info", "json")
+    for number in (*range(logs.MAX_RECENT + 1), 0, logs.MAX_RECENT):
+        structlog.get_logger().warning("unusable", action="unusable", number=number)
+    assert len(_records(capsys)) == logs.MAX_RECENT + 2  # 0 was forgotten, the last one was not
 
 
 def test_records_of_libraries_go_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,9 @@ Every record has a sentence (`event`), an `action` for machines, its level and t
 one. An exception is part of its record: `chain` has a line for each cause with file:line, outermost first, never a
 stack trace. Records of libraries (uvicorn, alembic …) are formatted the same way.
 
+A loop that tries again may warn twice a second for hours. A warning or error that equals an earlier one is written once
+in 30 seconds; `repeated` is the number of those left out since.
+
 Secrets are hidden by three rules, because each alone has holes: any value of a field with a telling name; passwords in
 URLs and private keys, anywhere; texts registered with `hide_secret`, anywhere.
 """
@@ -13,7 +16,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, MutableMapping
+from time import monotonic
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -37,6 +43,10 @@ _NAMES = ("token", "password", "passwd", "secret", "authorization", "privkey", "
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@\"']*):([^/\s\"']+)@")
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _registered: set[str] = set()
+REPEAT_SECONDS = 30.0
+"""Minimum interval between equal warnings or errors, in seconds."""
+MAX_RECENT = 512
+"""Maximum number of different warnings and errors that are remembered, in order to recognise a repeated one."""
 
 
 def setup_logging(level: Level = "info", style: Literal["console", "json"] = "console") -> None:
@@ -46,9 +56,10 @@ def setup_logging(level: Level = "info", style: Literal["console", "json"] = "co
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            _with_chain,
+            _Repeats(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _with_trace,
-            _with_chain,
             _without_secrets,
             render,
         ],
@@ -59,6 +70,30 @@ def setup_logging(level: Level = "info", style: Literal["console", "json"] = "co
     root = logging.getLogger()
     root.handlers[:] = [_ToStructlog()]
     root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, _LEVELS[level]))
+
+
+class _Repeats:
+    """A filter of warnings and errors that equal a recent one."""
+
+    def __init__(self) -> None:
+        self._recent: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        """When each record was last written, and how many equal ones were left out since; the latest one last."""
+        self._lock = threading.Lock()
+
+    def __call__(self, _logger: object, _method: str, record: EventDict) -> EventDict:
+        if record["level"] in ("debug", "info"):
+            return record
+        key, now = repr(sorted(record.items())), monotonic()
+        with self._lock:
+            written, left_out = self._recent.get(key, (-REPEAT_SECONDS, 0))
+            if now - written < REPEAT_SECONDS:
+                self._recent[key] = written, left_out + 1
+                raise structlog.DropEvent
+            self._recent[key] = now, 0
+            self._recent.move_to_end(key)
+            if len(self._recent) > MAX_RECENT:
+                self._recent.popitem(last=False)
+        return {**record, "repeated": left_out} if left_out else record
 
 
 class _StderrLogger:
