@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cyclopts import CycloptsError
 
 from runstream.cli.commands import EXAMPLES
 from runstream.cli.connection import (
@@ -18,6 +19,8 @@ from runstream.cli.connection import (
     set_global_options,
     with_program,
 )
+from runstream.service.edge import usage_error
+from runstream.service.main import app
 from tests.cli.conftest import Command
 from tests.cli.service import Service
 from tests.gateway.world import TOKEN
@@ -95,7 +98,7 @@ def test_a_command_in_a_text_has_the_options_that_it_needs(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("sys.argv", ["runstream"])
-    monkeypatch.setattr("runstream.cli.connection._program", lambda _: "runstream")
+    monkeypatch.setattr("runstream.cli.connection.program", lambda: "runstream")
     set_global_options(GlobalOptions(**options))
     try:
         assert with_program(text) == (shown or text)
@@ -114,7 +117,10 @@ def test_a_program_is_named_as_it_was_called(tmp_path: Path, monkeypatch: pytest
     assert program_command() == f"'{called}'"
     monkeypatch.setenv("PATH", str(installed))
     assert program_command() == f"'{called}'"
+    assert _hint_of("run", "list", "--limt") == f"`'{called}' run list --help` shows how it is used"
+    assert _hint_of("run", "lsit") == f"did you mean `'{called}' run list`?"
     monkeypatch.setenv("PATH", str(clone))
+    assert _hint_of("run", "list", "--limt") == "`runstream run list --help` shows how it is used"
     assert program_command() == "runstream"
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("sys.argv", [str(tmp_path / "runstream" / "__main__.py")])
@@ -174,3 +180,9 @@ def test_a_url_of_another_service(command: Command, served: Service) -> None:
     done = command("--url", f"{served.url}/elsewhere", "--token", TOKEN, "run", "list")
     assert done.code == 1
     assert len(done.err.splitlines()) == 2
+
+
+def _hint_of(*words: str) -> str:
+    with pytest.raises(CycloptsError) as raised:
+        app.parse_args(words, print_error=False, exit_on_error=False)
+    return usage_error(raised.value)[1]

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from cyclopts import CycloptsError, UnknownCommandError, UnusedCliTokensError
 
-from runstream.cli.connection import with_program
+from runstream.cli.connection import program, with_program
 from runstream.cli.terminal_text import prepare_streams, printable_lines
 from runstream.errors import causes, chain_lines, outermost
 
@@ -64,7 +64,7 @@ _NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 def usage_error(error: CycloptsError) -> tuple[str, str]:
     """Return what is wrong with a command line, and a hint."""
     command = " ".join(["runstream", *(error.command_chain or ())])
-    help_hint = f"`{command} --help` shows how it is used"
+    help_hint = f"`{' '.join([program(), *(error.command_chain or ())])} --help` shows how it is used"
     unused = error.unused_tokens or []
     if isinstance(error, UnknownCommandError) and unused:
         return f"unknown command {unused[0]!r}", _command_hint(error, unused[0], command)

@@ -114,7 +114,7 @@ def program_command(command: str = "run") -> str:
 
     `command` is the first word of that command: some take no service, some only one of this machine.
     """
-    options, words = global_options(), [_program(sys.argv[0])]
+    options, words = global_options(), [program()]
     takes_url = command in _OF_ANY_SERVICE
     if takes_url and options.url and options.url != os.environ.get("RUNSTREAM_URL"):
         words += ["--url", shlex.quote(options.url)]
@@ -130,8 +130,9 @@ def with_program(text: str) -> str:
     return _NAMED_COMMAND.sub(lambda found: f"{program_command(found[1])} {found[1]}", text)
 
 
-def _program(called: str) -> str:
+def program() -> str:
     """Return this program as a shell finds it: its name if it is on PATH, else the path that it was called by."""
+    called = sys.argv[0]
     if Path(called).name != "runstream":
         as_module = Path(called).parts[-2:] == ("runstream", "__main__.py") and not shutil.which("runstream")
         return _AS_MODULE if as_module else "runstream"
