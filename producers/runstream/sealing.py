@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -174,7 +174,7 @@ def seal_config(config: RunConfig, keyring: Keyring) -> RunConfig:
     sealed = replace(
         config,
         static_environment=_sealed(config.static_environment, "static", keyring, lambda: static),
-        tasks={name: _sealed_task(config, task, keyring) for name, task in config.tasks.items()},
+        tasks={name: _sealed(t, "task", keyring, partial(_about, config, t)) for name, t in config.tasks.items()},
     )
     return replace(sealed, environment=_sealed(config.environment, "environment", keyring, lambda: config.name))
 
@@ -200,10 +200,6 @@ class OpenedSecrets:
         plain = self._keyring.open(text, _bound(place, about()))
         self.secrets.add(plain)
         return plain
-
-
-def _sealed_task(config: RunConfig, task: RunConfigTask, keyring: Keyring) -> RunConfigTask:
-    return _sealed(task, "task", keyring, lambda: _about(config, task))
 
 
 def _sealed(value: T, place: str, keyring: Keyring, about: Callable[[], str]) -> T:

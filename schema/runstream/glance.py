@@ -6,6 +6,7 @@ have to handle every message.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -25,11 +26,7 @@ class _Id(msgspec.Struct, gc=False):
     id: str
 
 
-_read_time = msgspec.json.Decoder(_Time).decode
-_read_version = msgspec.json.Decoder(_Version).decode
-_read_id = msgspec.json.Decoder(_Id).decode
-_NOT_SAID = (ValueError, RecursionError)
-"""The decoder's errors for a wrong type, for invalid UTF-8, and for deep nesting."""
+T = TypeVar("T")
 
 
 def body_of(message: Message) -> bytes:
@@ -42,11 +39,8 @@ def body_of(message: Message) -> bytes:
 
 def time_of(message: Message) -> datetime | None:
     """Return the time of the commit, with its zone; None if the message has none."""
-    try:
-        made = _read_time(body_of(message)).time
-    except _NOT_SAID:
-        return None
-    return None if made.tzinfo is None else made
+    made = _read(message, _Time)
+    return None if made is None or made.time.tzinfo is None else made.time
 
 
 def made_after(message: Message, moment: datetime) -> bool:
@@ -57,15 +51,19 @@ def made_after(message: Message, moment: datetime) -> bool:
 
 def version_of(message: Message) -> int | None:
     """Return the version of the commit's aggregate; None if the message has none."""
-    try:
-        return _read_version(body_of(message)).version
-    except _NOT_SAID:
-        return None
+    found = _read(message, _Version)
+    return None if found is None else found.version
 
 
 def id_of(message: Message) -> str | None:
     """Return the commit's id; None if the message has none."""
+    found = _read(message, _Id)
+    return None if found is None else found.id or None
+
+
+def _read(message: Message, kind: type[T]) -> T | None:
+    """Decode a part of a body; None if it does not have it, is no UTF-8, or is nested too deeply."""
     try:
-        return _read_id(body_of(message)).id or None
-    except _NOT_SAID:
+        return msgspec.json.decode(body_of(message), type=kind)
+    except (ValueError, RecursionError):
         return None

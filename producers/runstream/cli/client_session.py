@@ -16,6 +16,7 @@ from runstream.cli.connection import connect, find_service, global_options
 from runstream.cli.output import say
 from runstream.client import Client, ClientError, ConnectionFailedError
 from runstream.errors import Kind, RemoteError
+from runstream.runconfig.problems import Problem
 
 Work = Callable[[Client], Awaitable[int | None]]
 
@@ -99,8 +100,7 @@ def _sentence(error: ClientError) -> str:
 def _problem(problem: object) -> str:
     match problem:
         case {"line": int(line), "path": str(path), "message": str(message), "hint": str(hint)}:
-            where = ", ".join(filter(None, (f"line {line}" if line else "", path)))  # generated files have no lines
-            return f"{where}{': ' if where else ''}{message}{f' ({hint})' if hint else ''}"
+            return str(Problem(path, line, message, hint))
     return str(problem)
 
 

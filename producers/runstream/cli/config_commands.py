@@ -189,26 +189,13 @@ def _run_json(run: ResolvedRun) -> Json:
 def _task_json(task: RunConfigTask) -> Json:
     return {
         "id": task.name,
-        "name": task.name,
-        "level": task.level,
+        **to_builtins(task),
         "depends": {d.task: {"task_id": d.task, "conditions": list(d.conditions)} for d in task.depends},
         "runtime": {
-            "type": task.runtime.type,
-            "arch": task.runtime.arch,
+            **to_builtins(task.runtime),
             "containers": [_container_json(container) for container in task.runtime.containers],
-            "labels": task.runtime.labels,
         },
-        "environment": task.environment,
-        "working_dir": task.working_dir,
-        "shell": task.shell,
-        "user": task.user,
         "steps": [_step_json(step) for step in task.steps],
-        "ignore_failure": task.ignore_failure,
-        "skip": task.skip,
-        "needs_approval": task.needs_approval,
-        "docker_registries_auth": to_builtins(task.docker_registries_auth),
-        "task_timeout_interval": task.task_timeout_interval,
-        "retry": to_builtins(task.retry),
     }
 
 

@@ -57,6 +57,15 @@ def evaluate(
     texts that jsonnet may import, by path below the folder of `name`. Raise EvaluationError with the file's name and
     the failure, or the exceeded limit.
     """
+    request = {
+        "format": program,
+        "name": name,
+        "source": _with_lf(source),
+        "context": dict(context),
+        "imports": {path: _with_lf(text) for path, text in imports.items()},
+        "memory_bytes": limits.memory_bytes,
+        "cpu_seconds": int(limits.seconds * _THREADS) + 1,
+    }
     process = subprocess.Popen(
         [sys.executable, "-I", str(Path(child.__file__))],
         stdin=subprocess.PIPE,
@@ -66,7 +75,7 @@ def evaluate(
         env={"GOGC": "off", "GOMEMLIMIT": str(limits.memory_bytes // 2)},
     )
     with process, _Deadline(process, limits.seconds) as deadline:
-        output = _exchange(process, _request(source, program, name, context, imports, limits), limits.output_bytes)
+        output = _exchange(process, json.dumps(request).encode(), limits.output_bytes)
         code = process.wait()
     if deadline.passed:
         raise _limit_error(name, f"takes longer than {limits.seconds:g} seconds", code="configTimeLimit")
@@ -77,26 +86,6 @@ def evaluate(
     if code:
         raise _limit_error(name, f"needs more than {limits.memory_bytes >> 20} MiB of memory", code="configMemoryLimit")
     return output.decode()
-
-
-def _request(
-    source: str,
-    program: str,
-    name: str,
-    context: Mapping[str, str],
-    imports: Mapping[str, str],
-    limits: EvaluationLimits,
-) -> bytes:
-    request = {
-        "format": program,
-        "name": name,
-        "source": _with_lf(source),
-        "context": dict(context),
-        "imports": {path: _with_lf(text) for path, text in imports.items()},
-        "memory_bytes": limits.memory_bytes,
-        "cpu_seconds": int(limits.seconds * _THREADS) + 1,
-    }
-    return json.dumps(request).encode()
 
 
 def _with_lf(text: str) -> str:

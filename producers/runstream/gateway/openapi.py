@@ -59,7 +59,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             "token": {"type": "apiKey", "in": "header", "name": "Authorization", "description": "token <the token>"}
         }
         components["headers"] = _HEADERS
-        components["responses"] = _ERRORS
+        components["responses"] = dict(_ERRORS.values())
         document["security"] = [{"token": []}]
         for path, operations in document["paths"].items():
             for operation in operations.values():
@@ -121,7 +121,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         statuses |= {"404", "409", "413"}
     responses = operation["responses"]
     responses.pop("422", None)
-    responses |= {status: {"$ref": f"#/components/responses/{_NAMES[status]}"} for status in sorted(statuses)}
+    responses |= {status: {"$ref": f"#/components/responses/{_ERRORS[status][0]}"} for status in sorted(statuses)}
     if "200" in responses and "201" in responses:
         responses["200"]["description"] = "an earlier request with the same idempotency key created it"
 
@@ -138,18 +138,6 @@ _FORMS: dict[str, dict[str, Any]] = {
     "escaped_group": {"minLength": 1, "maxLength": MAX_GROUP_BYTES, "description": "a group, its slashes as %2F"},
 }
 """Forms of the parameters that routes check themselves."""
-_NAMES = {
-    "400": "BadRequest",
-    "401": "Unauthorized",
-    "404": "NotFound",
-    "405": "MethodNotAllowed",
-    "408": "RequestTimeout",
-    "409": "Conflict",
-    "413": "BodyTooLarge",
-    "431": "HeadersTooLarge",
-    "500": "InternalError",
-    "503": "Unavailable",
-}
 _HEADERS: dict[str, Any] = {
     "Allow": {"required": True, "schema": {"type": "string"}, "description": "the methods that the path takes"},
     "Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}, "description": "seconds"},
@@ -167,15 +155,16 @@ def _error(description: str, *headers: str) -> dict[str, Any]:
     return {"description": description, "content": {JSON_TYPE: {"schema": schema}}, **declared}
 
 
-_ERRORS: dict[str, Any] = {
-    "BadRequest": _error("the request is wrong"),
-    "Unauthorized": _error("the token is missing or not valid"),
-    "NotFound": _error("there is no such thing"),
-    "MethodNotAllowed": _error("the path does not take this method", "Allow"),
-    "Conflict": _error("it does not go with what is there, or another request was first"),
-    "RequestTimeout": _error("the request did not come in time"),
-    "BodyTooLarge": _error("the body is larger than this gateway takes"),
-    "HeadersTooLarge": _error("path and headers have more than 64 KiB"),
-    "InternalError": _error("the gateway failed"),
-    "Unavailable": _error("what the gateway needs is away, or the service is in maintenance", "Retry-After"),
+_ERRORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "400": ("BadRequest", _error("the request is wrong")),
+    "401": ("Unauthorized", _error("the token is missing or not valid")),
+    "404": ("NotFound", _error("there is no such thing")),
+    "405": ("MethodNotAllowed", _error("the path does not take this method", "Allow")),
+    "408": ("RequestTimeout", _error("the request did not come in time")),
+    "409": ("Conflict", _error("it does not go with what is there, or another request was first")),
+    "413": ("BodyTooLarge", _error("the body is larger than this gateway takes")),
+    "431": ("HeadersTooLarge", _error("path and headers have more than 64 KiB")),
+    "500": ("InternalError", _error("the gateway failed")),
+    "503": ("Unavailable", _error("what the gateway needs is away, or the service is in maintenance", "Retry-After")),
 }
+"""The name and the description of the response with each status."""

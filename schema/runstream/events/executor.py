@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from runstream.events.event import Event
 
@@ -51,10 +51,4 @@ class ExecutorDeleted(Event, frozen=True):
 
 
 ExecutorEvent = ExecutorRegistered | ExecutorLost | ExecutorDrained | ExecutorUndrained | ExecutorDeleted
-EXECUTOR_EVENTS: tuple[type[Event], ...] = (
-    ExecutorRegistered,
-    ExecutorLost,
-    ExecutorDrained,
-    ExecutorUndrained,
-    ExecutorDeleted,
-)
+EXECUTOR_EVENTS: tuple[type[Event], ...] = get_args(ExecutorEvent)

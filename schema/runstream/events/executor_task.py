@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from runstream.events.event import Event
 
@@ -165,20 +165,4 @@ ExecutorTaskEvent = (
     | ExecutorTaskCancelled
     | ExecutorTaskLost
 )
-EXECUTOR_TASK_EVENTS: tuple[type[Event], ...] = (
-    ExecutorTaskAssigned,
-    ExecutorTaskStopRequested,
-    ExecutorTaskTimedOut,
-    ExecutorTaskStarted,
-    ExecutorTaskSetupFinished,
-    ExecutorTaskStepStarted,
-    ExecutorTaskStepFinished,
-    ExecutorTaskStepTimedOut,
-    ExecutorTaskInterrupted,
-    ExecutorTaskLogStored,
-    ExecutorTaskLogLost,
-    ExecutorTaskArchiveStored,
-    ExecutorTaskFinished,
-    ExecutorTaskCancelled,
-    ExecutorTaskLost,
-)
+EXECUTOR_TASK_EVENTS: tuple[type[Event], ...] = get_args(ExecutorTaskEvent)

@@ -6,10 +6,8 @@ from runstream.events.event import Event
 from runstream.events.executor import EXECUTOR_EVENTS
 from runstream.events.executor_task import EXECUTOR_TASK_EVENTS
 from runstream.events.run import RUN_EVENTS
-from runstream.events.run_config import RUN_CONFIG_EVENTS
-from runstream.events.skip import SKIP_EVENTS
+from runstream.events.run_config import RunConfigStored
+from runstream.events.skip import CommitSkipped
 
-EVENT_TYPES: dict[str, type[Event]] = {
-    event.__name__: event
-    for event in (*RUN_EVENTS, *RUN_CONFIG_EVENTS, *EXECUTOR_TASK_EVENTS, *EXECUTOR_EVENTS, *SKIP_EVENTS)
-}
+_ALL: tuple[type[Event], ...] = (*RUN_EVENTS, RunConfigStored, *EXECUTOR_TASK_EVENTS, *EXECUTOR_EVENTS, CommitSkipped)
+EVENT_TYPES: dict[str, type[Event]] = {event.__name__: event for event in _ALL}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from msgspec import Struct
 
@@ -201,24 +201,4 @@ RunEvent = (
     | RunFinished
     | RunArchived
 )
-RUN_EVENTS: tuple[type[Event], ...] = (
-    RunCreated,
-    RunNumbered,
-    RunRestarted,
-    RunStarted,
-    RunCancelled,
-    RunStopRequested,
-    RunTimedOut,
-    RunPaused,
-    RunResumed,
-    RunTasksSkipped,
-    RunTasksCancelled,
-    RunTaskApprovalRequested,
-    RunTaskApproved,
-    RunTaskAnnotated,
-    RunTaskRetried,
-    RunTaskRetryDropped,
-    RunResultSet,
-    RunFinished,
-    RunArchived,
-)
+RUN_EVENTS: tuple[type[Event], ...] = get_args(RunEvent)

@@ -194,7 +194,3 @@ class RunConfigStored(Event, frozen=True):
     SCHEMA_VERSION: ClassVar[int] = 2
 
     content: RunConfig
-
-
-RunConfigEvent = RunConfigStored
-RUN_CONFIG_EVENTS: tuple[type[Event], ...] = (RunConfigStored,)

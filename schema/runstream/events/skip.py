@@ -19,7 +19,3 @@ class CommitSkipped(Event, frozen=True):
     it."""
     reason: str
     """Why, for people."""
-
-
-SkipEvent = CommitSkipped
-SKIP_EVENTS: tuple[type[Event], ...] = (CommitSkipped,)

@@ -161,55 +161,33 @@ def _named(mask: int, names: list[str]) -> Iterator[str]:
 
 def _components(parents: Parents) -> Iterator[list[str]]:
     """Yield the strongly connected components, parents first, each in the order of the mapping."""
-    search = _Tarjan(parents)
+    above = {name: [parent for parent in of if parent in parents] for name, of in parents.items()}
+    below: dict[str, list[str]] = {name: [] for name in parents}
+    for name, of in above.items():
+        for parent in of:
+            below[parent].append(name)
+    entered: set[str] = set()
+    left = [name for root in parents for name in _descent(root, below, entered)]
     order = {name: position for position, name in enumerate(parents)}
-    for name in parents:
-        if name not in search.index:
-            for component in search.explore(name):
-                yield sorted(component, key=order.__getitem__)
+    found: set[str] = set()
+    for root in reversed(left):  # Kosaraju: what a root still reaches upwards, it also reaches downwards
+        if root not in found:
+            yield sorted(_descent(root, above, found), key=order.__getitem__)
 
 
-class _Tarjan:
-    """Tarjan's algorithm, without recursion: a chain of thousands of tasks would exhaust the stack."""
+def _descent(root: str, edges: Mapping[str, Sequence[str]], entered: set[str]) -> Iterator[str]:
+    """Enter what a task reaches and nothing entered before; yield each name when it is left, the root last.
 
-    def __init__(self, parents: Parents) -> None:
-        self._parents = parents
-        self.index: dict[str, int] = {}
-        self._low: dict[str, int] = {}
-        self._open: list[str] = []
-        self._is_open: set[str] = set()
-
-    def explore(self, root: str) -> Iterator[list[str]]:
-        """Yield the components that this task reaches and no earlier one did."""
-        path = [(root, self._enter(root))]
-        while path:
-            name, remaining = path[-1]
-            parent = next(remaining, None)
-            if parent is not None:
-                self._visit(name, parent, path)
-                continue
-            path.pop()
-            if path:
-                below = path[-1][0]
-                self._low[below] = min(self._low[below], self._low[name])
-            if self._low[name] == self.index[name]:
-                yield self._close(name)
-
-    def _enter(self, name: str) -> Iterator[str]:
-        self.index[name] = self._low[name] = len(self.index)
-        self._open.append(name)
-        self._is_open.add(name)
-        return (parent for parent in self._parents[name] if parent in self._parents)
-
-    def _visit(self, name: str, parent: str, path: list[tuple[str, Iterator[str]]]) -> None:
-        if parent not in self.index:
-            path.append((parent, self._enter(parent)))
-        elif parent in self._is_open:
-            self._low[name] = min(self._low[name], self.index[parent])
-
-    def _close(self, name: str) -> list[str]:
-        component: list[str] = []
-        while not component or component[-1] != name:
-            component.append(self._open.pop())
-            self._is_open.discard(component[-1])
-        return component
+    Not recursive: a chain of thousands of tasks would exhaust the stack.
+    """
+    if root in entered:
+        return
+    entered.add(root)
+    path = [(root, iter(edges[root]))]
+    while path:
+        further = next((one for one in path[-1][1] if one not in entered), None)
+        if further is None:
+            yield path.pop()[0]
+        else:
+            entered.add(further)
+            path.append((further, iter(edges[further])))

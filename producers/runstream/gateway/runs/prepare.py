@@ -53,6 +53,7 @@ from runstream.runconfig import (
     Problem,
     RefContext,
     check_graph,
+    config_context,
     notices,
     read_inputs,
     ref_context,
@@ -65,6 +66,7 @@ from runstream.runconfig import (
     with_levels,
 )
 from runstream.runconfig.problems import quoted
+from runstream.runconfig.tasks import ARCHS
 from runstream.sealing import to_seal
 
 _PASSING = frozenset({"draining", "disk"})
@@ -104,9 +106,6 @@ def _why_not(offers: Mapping[str, Offer], demand: Demand) -> str:
     if not all(found.values()):
         return ""
     return listed((f"{name} {' and '.join(sentences)}" for name, sentences in found.items()), "; ")
-
-
-ARCHS = ("", "386", "amd64", "arm", "arm64")
 
 
 def run_config_of(body: CreateRunBody, name: str) -> RunConfig:
@@ -175,7 +174,7 @@ def _problems(tasks: Mapping[str, TaskBody]) -> Iterator[str]:
 
 
 def _runtime_problems(task: TaskBody) -> Iterator[str]:
-    if task.runtime.arch not in ARCHS:
+    if task.runtime.arch not in ("", *ARCHS):
         yield f"task {task.name!r} needs the architecture {task.runtime.arch!r}; there are 386, amd64, arm and arm64"
     if task.runtime.type == "pod" and not task.runtime.containers:
         yield f"task {task.name!r} runs in a pod without containers"
@@ -361,14 +360,5 @@ def _default_group(context: RefContext) -> str:
 
 def _annotations(body: CreateRunsBody, context: RefContext) -> dict[str, str]:
     """Return annotations about the sources (rule create-8), without empty ones."""
-    known = {
-        "run_creation_trigger": "manual",
-        "ref_type": context.ref_type,
-        "ref": context.ref,
-        "branch": context.branch,
-        "tag": context.tag,
-        "pull_request_id": context.pull_request_id,
-        "commit_sha": context.commit_sha,
-        "message": body.message,
-    }
+    known = {"run_creation_trigger": "manual", **config_context(context), "message": body.message}
     return {name: value for name, value in known.items() if value}
