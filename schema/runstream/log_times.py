@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 MAX_TIME = 253_402_300_800_000
 """Milliseconds from 1970 to the year 10000."""
@@ -31,12 +31,16 @@ class TimedBytes:
         """Return the bytes from an offset in the log on."""
         return self if offset <= self.offset else TimedBytes(offset, self.data[offset - self.offset :], self.times)
 
+    def time(self, offset: int) -> int | None:
+        """Return the time of the byte at an offset in the log; None if it is unknown."""
+        number = bisect_right(self.times, offset, key=lambda one: one[0])
+        return self.times[number - 1][1] if number else None
+
     def spans(self) -> Iterator[tuple[bytes, int | None]]:
         """Yield the bytes with their time, None where it is unknown."""
         begin, end = self.offset, self.offset + len(self.data)
-        number = bisect_right(self.times, begin, key=lambda one: one[0])
-        known = self.times[number - 1][1] if number else None
-        for at, time in self.times[number:]:
+        known = self.time(begin)
+        for at, time in self.times[bisect_right(self.times, begin, key=lambda one: one[0]) :]:
             if at >= end:
                 break
             if at > begin:
@@ -46,9 +50,29 @@ class TimedBytes:
             yield self.data[begin - self.offset :], known
 
 
+async def offset_since(parts: AsyncIterator[TimedBytes], time: int) -> int:
+    """Return the offset of the first line that was begun at this time or later; the end of the log if none was."""
+    end, within = 0, False
+    async for part in parts:
+        end = part.offset
+        for data, written in part.spans():
+            if written is not None and written >= time:
+                begin = data.find(b"\n") + 1 if within else 0
+                if (begin or not within) and begin < len(data):
+                    return end + begin
+            within = not data.endswith(b"\n")
+            end += len(data)
+    return end
+
+
 def moment(time: int) -> datetime:
     """Return a time in milliseconds since 1970 as a date, in UTC."""
     return datetime.fromtimestamp(time // 1000, UTC).replace(microsecond=time % 1000 * 1000)
+
+
+def milliseconds(date: datetime) -> int:
+    """Return a date with a time zone in milliseconds since 1970."""
+    return (date - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
 
 
 def stamp(time: int | None) -> bytes:

@@ -48,6 +48,23 @@ async def test_a_log_that_has_nothing_yet_is_answered_at_once(open_path: Path) -
             "two | TIME third",
         ]
         assert (done.code, done.err) == (0, "")
+        asked: list[tuple[tuple[str, ...], int, str]] = [
+            (("--grep", "^S.*d$", "--ignore-case"), 0, "one | second\n"),
+            (("--grep", "nothing"), 1, ""),
+            (("--since", "1h"), 0, "one | opened\none | second\ntwo | third\n"),
+            (("--since", "2999-01-01"), 0, ""),
+        ]
+        for options, code, out in asked:
+            done = await deployment.run("log", "get", run.id, *options)
+            assert (done.code, done.out, done.err) == (code, out, "")
+        refused: list[tuple[tuple[str, ...], str]] = [
+            (("--since", "yesterday"), "--since 'yesterday' is neither a duration nor a time"),
+            (("--since", "1h", "--grep", "x"), "give either --since or --grep"),
+            (("--grep", "("), "q: missing )"),
+        ]
+        for options, message in refused:
+            done = await deployment.run("log", "get", run.id, *options)
+            assert (done.code, done.out, message in done.err) == (1, "", True)
         one = run.task("one")
         assert one is not None
         (line,) = (await client.logs.lines(run.id, one.id, 0, -1)).lines

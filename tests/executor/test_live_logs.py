@@ -25,6 +25,7 @@ from runstream.events.executor_task import (
 from runstream.events.run import KeptTask, RunCancelled, RunRestarted
 from runstream.ids import executor_task_id, new_id, run_task_id
 from runstream.log.jetstream import open_log
+from runstream.log_search import compile_query
 from runstream.objects import paths
 from runstream.steplogs.live import LiveLogs, stored_pieces
 from runstream.steplogs.log_index import LogIndexer, decode, encode
@@ -138,6 +139,12 @@ async def test_times_of_lines_are_the_same_live_and_stored(nats_url: str, namesp
         await it.published(task)
         live = await it.timed(task)
         assert (await it.reader.lines(it.key(task), -1, 5)).lines[0].data + b"\n" == live[-1][0]
+        query = compile_query("^2500$", regex=True, ignore_case=False)
+        assert [line.number for line in (await it.reader.search(it.key(task), 0, 5, query)).lines] == [
+            number for number, (line, _) in enumerate(live) if line == b"2500\n"
+        ]
+        assert await it.reader.since(it.key(task), begun) == 0
+        assert await it.reader.stored_size(it.key(task)) is None
         following = asyncio.create_task(it.timed(task, follow=True))
         await it.let_on(task)
         followed = await following
@@ -154,6 +161,13 @@ async def test_times_of_lines_are_the_same_live_and_stored(nats_url: str, namesp
                 (2499, *stored[2499]),
                 (2500, *stored[2500]),
             ]
+            found = await it.reader.search(it.key(task), max(first, 0), 5, query)
+            assert [(line.number, line.data + b"\n", line.time) for line in found.lines] == [(2499, *stored[2499])]
+        begins = list(accumulate((len(line) for line, _ in stored), initial=0))
+        for time in {times[0], times[1250], times[-1]}:
+            assert await it.reader.since(it.key(task), time) == begins[times.index(time)]
+        end = begins[-1]
+        assert await it.reader.since(it.key(task), times[-1] + 1) == await it.reader.stored_size(it.key(task)) == end
         index = decode(await it.rig.stored(paths.log_index(task.run_task_id, 0)))
         assert (index.lines, list(index.offsets)) == (2501, [3893, 8893])
 

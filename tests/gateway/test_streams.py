@@ -438,3 +438,81 @@ async def test_a_tail_that_cannot_continue_ends_with_an_error_in_the_stream() ->
         with pytest.raises(ClientError, match="NATS is gone") as caught:
             await anext(client.events.tail("start"))
     assert (caught.value.code, caught.value.hint) == ("natsGone", "start it")
+
+
+async def test_lines_of_a_log_that_match() -> None:
+    world = World.make()
+    world.step_logs.chunks = [b"error: a\nsec", b"ond\nan Error\n", b"error b"]
+    async with _served(world) as client:
+        run = await _create(client)
+        task = run_task_id(run, "build")
+
+        async def numbers(query: str, **how: bool) -> list[int]:
+            return [line.number async for line in client.logs.search(run, task, 0, query, **how)]
+
+        assert await numbers("error") == [0, 3]
+        assert await numbers("error", ignore_case=True) == [0, 2, 3]
+        assert await numbers("^e.*[ab]$", regex=True) == [0, 3]
+        assert await numbers("^e.*[ab]$") == []
+        (line,) = [line async for line in client.logs.search(run, task, None, "second")]
+        assert (line.text, line.offset, line.time) == ("second", 9, datetime(1970, 1, 1, 0, 0, 9, tzinfo=UTC))
+        for query, code in (("(", "invalidExpression"), ("", "invalidParameter"), ("x" * 1001, "invalidParameter")):
+            with pytest.raises(ClientError) as raised:
+                await numbers(query, regex=True)
+            assert (raised.value.status, raised.value.code) == (400, code)
+
+
+async def test_a_log_since_a_time() -> None:
+    world = World.make()
+    world.step_logs.chunks = [b"first\nsec", b"ond\nthird\n"]
+    async with _served(world) as client:
+        run = await _create(client)
+        task = run_task_id(run, "build")
+        for second, text in ((0, b"first\nsecond\nthird\n"), (1, b"second\nthird\n"), (7, b"third\n"), (14, b"")):
+            since = datetime(1970, 1, 1, 0, 0, second, tzinfo=UTC)
+            assert await client.logs.get(run, task, 0, since=since) == text
+            assert b"".join([chunk async for chunk in client.logs.follow(run, task, 0, since=since)]) == text
+        with pytest.raises(ClientError, match="one of offset, tail and since"):
+            await client.logs.get(run, task, 0, since=since, tail=1)
+
+
+async def test_a_stored_log_has_a_tag_and_ranges() -> None:
+    world = World.make()
+    world.step_logs.chunks = [b"01234", b"56789"]
+    async with _served(world) as client:
+        run = await _create(client)
+    log = f"/logs?runid={run}&taskid={run_task_id(run, 'build')}&step=0"
+    async with world.http() as http:
+        live = await http.get(log, headers={"Range": "bytes=1-2"})
+        assert (live.status_code, live.content, "etag" in live.headers) == (200, b"0123456789", False)
+        world.step_logs.stored = True
+        whole = await http.get(log)
+        tag = whole.headers["etag"]
+        assert (whole.status_code, whole.content, whole.headers["accept-ranges"]) == (200, b"0123456789", "bytes")
+        assert (await http.get(log.replace("step=0", "setup"))).headers["etag"] != tag
+        for wanted, content in (
+            ("1-6", b"123456"),
+            ("7-", b"789"),
+            ("-4", b"6789"),
+            ("8-99", b"89"),
+            ("-99", b"0123456789"),
+        ):
+            part = await http.get(log, headers={"Range": f"bytes={wanted}", "If-Range": tag})
+            begin = 10 - len(content) if not wanted[0].isdigit() else int(wanted[0])
+            assert (part.status_code, part.content, part.headers["etag"]) == (206, content, tag)
+            assert part.headers["content-range"] == f"bytes {begin}-{begin + len(content) - 1}/10"
+            assert part.headers["content-length"] == str(len(content))
+        for wanted in ("10-", "-0", "99-100"):
+            beyond = await http.get(log, headers={"Range": f"bytes={wanted}"})
+            assert (beyond.status_code, beyond.headers["content-range"]) == (416, "bytes */10")
+        for headers in (
+            {"Range": "bytes=0-1,3-4"},
+            {"Range": "lines=1-2"},
+            {"Range": "bytes=5-2"},
+            {"Range": "bytes=-"},
+        ):
+            assert (await http.get(log, headers=headers)).status_code == 200
+        assert (await http.get(log, headers={"Range": "bytes=0-1", "If-Range": '"other"'})).content == b"0123456789"
+        for none_match in (tag, f'"other", W/{tag}', "*"):
+            same = await http.get(log, headers={"If-None-Match": none_match})
+            assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)

@@ -30,7 +30,8 @@ from runstream.gateway.runs.restart import Restarts
 from runstream.gateway.runs.why import Explainer
 from runstream.jetstream.messaging import NoAnswer
 from runstream.log_lines import LinePage, line_count, line_page
-from runstream.log_times import TimedBytes
+from runstream.log_search import SearchPage, search_page
+from runstream.log_times import TimedBytes, offset_since
 from runstream.projections.as_of import RunsAsOf
 from runstream.sealing import Keyring
 from runstream.settings import Settings
@@ -100,6 +101,8 @@ class FakeStepLogs:
     """Before the chunks come, this is waited for."""
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     has_times: bool = True
+    stored: bool = False
+    """True if the log has ended and is an object."""
 
     async def open(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[bytes]:
         self.opened.append((key, follow))
@@ -122,6 +125,15 @@ class FakeStepLogs:
         if first < 0:
             first = max(await line_count(await self.open_timed(key, follow=False)) + first, 0)
         return await line_page(await self.open_timed(key, follow=False), 0, first, count)
+
+    async def search(self, key: StepLogKey, first: int, count: int, query: Any) -> SearchPage:
+        return await search_page(await self.open_timed(key, follow=False), 0, first, count, query)
+
+    async def since(self, key: StepLogKey, time: int) -> int:
+        return await offset_since(await self.open_timed(key, follow=False), time)
+
+    async def stored_size(self, key: StepLogKey) -> int | None:
+        return len(b"".join(self.chunks)) if self.stored else None
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
         text = b"".join(self.chunks)

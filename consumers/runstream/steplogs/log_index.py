@@ -53,6 +53,10 @@ class LogIndex:
         last = bisect_right(self.flushes, end)
         return list(zip(self.flushes[first:last], self.times[first:last], strict=True))
 
+    def since(self, time: int) -> int | None:
+        """Return the offset of the first bytes of this time or a later one; None if there are none."""
+        return next((at for at, written in zip(self.flushes, self.times, strict=True) if written >= time), None)
+
     def near(self, line: int) -> tuple[int, int]:
         """Return the last known line that is not after this one, and the offset where it begins."""
         entry = min(line // self.stride, len(self.offsets))

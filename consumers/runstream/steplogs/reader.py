@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Any
 
 import structlog
 from nats.aio.client import Client as Nats
@@ -22,7 +23,8 @@ from runstream.errors import ConflictError, NotExistError, RemoteError
 from runstream.lifecycle import wait_for_event
 from runstream.log.port import Log
 from runstream.log_lines import LinePage, line_count, line_page
-from runstream.log_times import TimedBytes
+from runstream.log_search import SearchPage, search_page
+from runstream.log_times import TimedBytes, offset_since
 from runstream.objects import ObjectReader, ObjectStorage, paths
 from runstream.objects.port import CHUNK_BYTES, chunks
 from runstream.steplogs.live import Piece, piece_of, stored_pieces, stream_of, subject_of, unreachable
@@ -117,6 +119,44 @@ class StepLogReader:
                 first = max(await _line_count(stored, index) + first, 0)
             number, offset = (0, 0) if index is None else index.near(first)
             return await line_page(_parts(stored, offset, index), number, first, count)
+
+    async def search(self, key: StepLogKey, first: int, count: int, query: Any) -> SearchPage:
+        """Return up to `count` lines of the log as it is now that match, from a number on. Raises as `open` does."""
+        stored = await self._stored(key)
+        if stored is None:
+            parts = await self._open(key, follow=False, offset=0, times=True)
+            async with contextlib.aclosing(parts):
+                return await search_page(parts, 0, first, count, query)
+        async with stored:
+            index = await self.index(key, stored.size)
+            number, offset = (0, 0) if index is None else index.near(first)
+            return await search_page(_parts(stored, offset, index), number, first, count, query)
+
+    async def since(self, key: StepLogKey, time: int) -> int:
+        """Return the offset of the first line that was written at a time, in milliseconds since 1970, or later.
+
+        Lines of unknown times are earlier; 0 if there is no log yet. Raises as `open` does for other reasons.
+        """
+        stored = await self._stored(key)
+        if stored is None:
+            with contextlib.suppress(NotExistError):  # a follower waits for it
+                parts = await self._open(key, follow=False, offset=0, times=True)
+                async with contextlib.aclosing(parts):
+                    return await offset_since(parts, time)
+            return 0
+        async with stored:
+            index = await self.index(key, stored.size)
+            begin = None if index is None else index.since(time)
+            # One byte earlier says whether the first one begins a line.
+            return stored.size if begin is None else await offset_since(_parts(stored, max(begin - 1, 0), index), time)
+
+    async def stored_size(self, key: StepLogKey) -> int | None:
+        """Return the size of a stored log, which does not change; None while it is live, or if it is missing."""
+        stored = await self._stored(key)
+        if stored is None:
+            return None
+        async with stored:
+            return stored.size
 
     async def _stored(self, key: StepLogKey) -> ObjectReader | None:
         """Open the log as an object; return None while it is live."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -20,6 +22,8 @@ from runstream.cli.output import shows_colours, warn
 from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Client, ClientError, Run, Step, Task
 from runstream.errors import BadRequestError, NotExistError
+from runstream.log_times import milliseconds, stamp
+from runstream.runconfig.amounts import parse_duration
 
 MAX_TAIL_LINES = 10_000
 _UNTIMED = (
@@ -63,15 +67,55 @@ class LogFilter:
             )
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class LogPart:
+    """Which lines of the logs to print, and how."""
+
+    tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=MAX_TAIL_LINES))] = None
+    """Only the last lines of each task, at most 10,000."""
+    since: str = ""
+    """Only lines written in the last 90s, 10m or 2h, or since a time such as 2026-11-23T09:30."""
+    grep: str | None = None
+    """Only lines that match this RE2 expression; the service searches. Exit code 1 if there are none."""
+    ignore_case: Flag = False
+    """With --grep: a and A are the same."""
+    timestamps: Flag = False
+    """Begin each line with the time at which it was written, in UTC, or with - if the time is unknown."""
+
+    def require_one(self) -> None:
+        """Raise BadRequestError for options that exclude each other."""
+        chosen = [f"--{name}" for name in ("tail", "since", "grep") if getattr(self, name) not in (None, "")]
+        if len(chosen) > 1:
+            raise BadRequestError(f"give either {' or '.join(chosen)}", code="invalidLogPart")
+        if self.ignore_case and self.grep is None:
+            raise BadRequestError("--ignore-case needs --grep", code="invalidLogPart")
+
+    def first_time(self) -> datetime | None:
+        """Return the time that --since names, by this machine's clock. Raises BadRequestError."""
+        if not self.since:
+            return None
+        with contextlib.suppress(ValueError):  # it may be a time
+            ago = timedelta(microseconds=parse_duration(self.since) // 1000)
+            return datetime.now(UTC) - abs(ago)
+        try:
+            return datetime.fromisoformat(self.since).astimezone()
+        except (ValueError, OverflowError) as error:
+            raise BadRequestError(
+                f"--since {self.since[:80]!r} is neither a duration nor a time",
+                code="invalidLogPart",
+                hint="as in --since 10m, or --since 2026-11-23T09:30",
+            ) from error
+
+
 def get_log(
     run: RunName,
     task: str | None = None,
     /,
     *,
     choice: LogFilter = LogFilter(),
-    tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=MAX_TAIL_LINES))] = None,
+    part: LogPart = LogPart(),
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
-    timestamps: Flag = False,
 ) -> int:
     """Print the logs of a run, of a task, or of some of its steps. Lines of several tasks begin with their task's name.
 
@@ -81,30 +125,34 @@ def get_log(
     ----------
     task
         The task's name or id. Default: all tasks, in the order in which they started.
-    tail
-        Only the last lines of each task, at most 10,000.
     follow
         Keep printing until the step ends; needs a task.
-    timestamps
-        Begin each line with the time at which it was written, in UTC, or with - if the time is unknown.
     """
     choice.require_one(task)
+    part.require_one()
+    since = part.first_time()
+    if follow and part.grep is not None:
+        hint = "give the lines of --follow to `grep`"
+        raise BadRequestError("give either --follow or --grep", code="invalidLogPart", hint=hint)
     if follow and task is None:
         hint = f"`{program_command()} run follow` follows all tasks of a run"
         raise BadRequestError("--follow needs a task", code="invalidRunTaskStepNumber", hint=hint)
 
-    async def work(client: Client) -> None:
+    async def work(client: Client) -> int:
         found, tasks = await _find(client, run, task)
         if task is not None:
             _require_run(found, tasks[0])
         wanted = selected_logs(found, tasks, choice)
-        logs = _Logs(client, found, choice, tail, timestamps=timestamps)
+        logs = _Logs(client, found, choice, part, since)
         for of_task in wanted:
             logs.prefix = f"{printable(of_task[0].task.name)} | ".encode() if len(wanted) > 1 else b""
             await (logs.follow(of_task) if follow else logs.print(of_task))
         logs.require_some()
+        if logs.matched == 0:
+            return 1
         if logs.untimed:
             warn(_UNTIMED)
+        return 0
 
     return with_client(work, reads_on=True)
 
@@ -154,12 +202,14 @@ def _encoded(text: str) -> bytes:
 class _Logs:
     """A printer of logs that remembers whether there was any."""
 
-    def __init__(self, client: Client, run: Run, choice: LogFilter, tail: int | None, *, timestamps: bool) -> None:
+    def __init__(self, client: Client, run: Run, choice: LogFilter, part: LogPart, since: datetime | None) -> None:
         self._client = client
         self._run = run
         self._choice = choice
-        self._tail = tail
-        self._timestamps = timestamps
+        self._part = part
+        self._since = since
+        self.matched: int | None = None if part.grep is None else 0
+        """Number of lines that --grep found; None without it."""
         self.untimed = False
         """True if a timestamp was unknown."""
         self._found = False
@@ -171,28 +221,51 @@ class _Logs:
 
     async def print(self, logs: Sequence[SelectedLog]) -> None:
         """Print the logs of these steps of a task as they are now."""
-        if self._tail is not None:
-            await self._print_tail(logs, self._tail)
+        if self._part.tail is not None:
+            await self._print_tail(logs, self._part.tail)
             return
         for log in self._readable(logs):
-            chunks = self._client.logs.read(
-                self._run.id, log.task.id, log.step, attempt=self._choice.attempt, timestamps=self._timestamps
-            )
-            await self._copy(chunks)
+            await self._copy(self._read(log) if self._part.grep is None else self._matches(log, self._part.grep))
+
+    def _read(self, log: SelectedLog) -> AsyncIterator[bytes]:
+        return self._client.logs.read(
+            self._run.id,
+            log.task.id,
+            log.step,
+            attempt=self._choice.attempt,
+            since=self._since,
+            timestamps=self._part.timestamps,
+        )
+
+    async def _matches(self, log: SelectedLog, expression: str) -> AsyncIterator[bytes]:
+        lines = self._client.logs.search(
+            self._run.id,
+            log.task.id,
+            log.step,
+            expression,
+            regex=True,
+            ignore_case=self._part.ignore_case,
+            attempt=self._choice.attempt,
+        )
+        async for line in lines:
+            self.matched = (self.matched or 0) + 1
+            time = stamp(None if line.time is None else milliseconds(line.time)) if self._part.timestamps else b""
+            yield time + line.text.encode() + b"\n"
 
     async def follow(self, logs: Sequence[SelectedLog]) -> None:
         """Print the logs of these steps of a task until they end; with a tail, from the step that started last."""
         begun = [number for number, log in enumerate(logs) if log.begun]
-        first = begun[-1] if begun and self._tail is not None else 0
+        first = begun[-1] if begun and self._part.tail is not None else 0
         for number, log in enumerate(logs[first:]):
-            tail = self._tail if not number else None
+            tail = self._part.tail if not number else None
             chunks = self._client.logs.follow(
                 self._run.id,
                 log.task.id,
                 log.step,
                 attempt=self._choice.attempt,
                 tail=tail,
-                timestamps=self._timestamps,
+                since=self._since,
+                timestamps=self._part.timestamps,
             )
             if not await self._copy(chunks):
                 return  # later steps do not run either
@@ -222,7 +295,7 @@ class _Logs:
                     log.step,
                     attempt=self._choice.attempt,
                     tail=lines,
-                    timestamps=self._timestamps,
+                    timestamps=self._part.timestamps,
                 )
             except ClientError as error:
                 self._lack(error)
@@ -257,7 +330,7 @@ class _Logs:
 
     def _note_untimed(self, chunk: bytes, *, begins: bool) -> None:
         """Note unknown timestamps; `begins` says whether the chunk begins a line. Chunks do not end in a timestamp."""
-        if self._timestamps and ((begins and chunk.startswith(b"- ")) or b"\n- " in chunk):
+        if self._part.timestamps and ((begins and chunk.startswith(b"- ")) or b"\n- " in chunk):
             self.untimed = True
 
     def _lack(self, error: ClientError) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 import httpx2
 import msgspec
 
-from runstream.api import LogLines
+from runstream.api import LogLine, LogLines
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.session import SILENCE_SECONDS, Session, Stream, lines_of, stream_error
 from runstream.client.types import Commit, Event
@@ -32,16 +32,18 @@ class Logs:
         *,
         attempt: int | None = None,
         tail: int | None = None,
+        since: datetime | None = None,
         timestamps: bool = False,
     ) -> bytes:
         """Return the log of a step (None: of the setup) of an attempt (None: the last one) as it is now.
 
-        With `tail` only its last lines (1 to 10,000), at most 1 MiB. With `timestamps`, each line begins with the time
+        With `tail` only its last lines (1 to 10,000), at most 1 MiB; with `since` only lines from that time on, which
+        needs a time zone. With `timestamps`, each line begins with the time
         at which it was written and a space: RFC 3339 in UTC with milliseconds, or `-` if it is unknown.
 
         Raises ClientError (not-exist: "log doesn't exist").
         """
-        chunks = self.read(run_id, task_id, step, attempt=attempt, tail=tail, timestamps=timestamps)
+        chunks = self.read(run_id, task_id, step, attempt=attempt, tail=tail, since=since, timestamps=timestamps)
         return b"".join([chunk async for chunk in chunks])
 
     def read(
@@ -52,11 +54,12 @@ class Logs:
         *,
         attempt: int | None = None,
         tail: int | None = None,
+        since: datetime | None = None,
         timestamps: bool = False,
     ) -> Stream[bytes]:
         """Read the same log as `get`, chunk by chunk."""
         params = _log_params(run_id, task_id, step, attempt, timestamps=timestamps)
-        return self._session.streams.stream(self._chunks(params, tail))
+        return self._session.streams.stream(self._chunks(params, _beginning(tail, since)))
 
     def follow(
         self,
@@ -66,14 +69,15 @@ class Logs:
         *,
         attempt: int | None = None,
         tail: int | None = None,
+        since: datetime | None = None,
         timestamps: bool = False,
     ) -> Stream[bytes]:
-        """Follow the log of a step (None: of the setup) until it ends, from its beginning or its last `tail` lines.
+        """Follow the log of a step (None: of the setup) until it ends: all, its last `tail` lines, or since a time.
 
         A response that breaks off is resumed at the next byte. `timestamps` as in `get`. Raises ClientError.
         """
         params = _log_params(run_id, task_id, step, attempt, timestamps=timestamps) | {"follow": "1"}
-        return self._session.streams.stream(self._chunks(params, tail))
+        return self._session.streams.stream(self._chunks(params, _beginning(tail, since)))
 
     async def lines(
         self,
@@ -92,9 +96,36 @@ class Logs:
         params = _log_params(run_id, task_id, step, attempt, timestamps=False)
         return await self._session.read("/logs/lines", LogLines, params | {"from": str(first), "count": str(count)})
 
-    async def _chunks(self, params: Mapping[str, str], tail: int | None) -> AsyncGenerator[bytes, None]:
+    def search(
+        self,
+        run_id: str,
+        task_id: str,
+        step: int | None,
+        query: str,
+        *,
+        regex: bool = False,
+        ignore_case: bool = False,
+        attempt: int | None = None,
+    ) -> Stream[LogLine]:
+        """Read the lines of the log, as it is now, that contain a text, or match an RE2 expression with `regex`.
+
+        The service searches; of lines longer than 64 KiB, the beginning. Raises ClientError.
+        """
+        params = _log_params(run_id, task_id, step, attempt, timestamps=False) | {"q": query, "count": "1000"}
+        flags = {"regex": regex, "ignore_case": ignore_case}
+        params |= {name: "1" for name, given in flags.items() if given}
+        return self._session.streams.stream(self._matches(params))
+
+    async def _matches(self, params: Mapping[str, str]) -> AsyncGenerator[LogLine, None]:
+        number: int | None = 0
+        while number is not None:
+            page = await self._session.read("/logs/search", LogLines, {**params, "from": str(number)})
+            for line in page.lines:
+                yield line
+            number = page.next
+
+    async def _chunks(self, params: Mapping[str, str], at: dict[str, str]) -> AsyncGenerator[bytes, None]:
         retries, offset, begun = self._session.retries(), 0, False
-        at = {} if tail is None else {"tail": str(tail)}
         stamped = _StampedLines() if "timestamps" in params else None
         while True:
             try:
@@ -157,6 +188,10 @@ class _StampedLines:
         """Expect a new response, which begins with a timestamp."""
         self._within = self._within or not self._stamp_next
         self._held, self._stamp_next = b"", True
+
+
+def _beginning(tail: int | None, since: datetime | None) -> dict[str, str]:
+    return ({} if tail is None else {"tail": str(tail)}) | ({} if since is None else {"since": since.isoformat()})
 
 
 def _log_params(

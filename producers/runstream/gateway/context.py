@@ -28,6 +28,7 @@ from runstream.jetstream.api import UnavailableError
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.port import Log
 from runstream.log_lines import LinePage
+from runstream.log_search import SearchPage
 from runstream.log_times import TimedBytes
 from runstream.sealing import Keyring
 from runstream.settings import Settings
@@ -51,6 +52,18 @@ class StepLogSource(Protocol):
 
     async def lines(self, key: StepLogKey, first: int, count: int) -> LinePage:
         """Return `count` lines of the log as it is now from a number on; a negative one counts from the end."""
+        ...
+
+    async def search(self, key: StepLogKey, first: int, count: int, query: Any) -> SearchPage:
+        """Return up to `count` lines of the log as it is now that match, from a number on."""
+        ...
+
+    async def since(self, key: StepLogKey, time: int) -> int:
+        """Return the offset of the first line that was written at a time (milliseconds since 1970) or later."""
+        ...
+
+    async def stored_size(self, key: StepLogKey) -> int | None:
+        """Return the size of a log that is stored, and so does not change; None for any other."""
         ...
 
     async def tail(self, key: StepLogKey, lines: int) -> int:

@@ -37,9 +37,18 @@ log = structlog.get_logger()
 class LiveResponse(Response):
     """A response that `writer` sends with the function that it gets; complete once the writer returns."""
 
-    def __init__(self, writer: Writer, *, media_type: str, headers: Mapping[str, str], stopping: asyncio.Event) -> None:
-        super().__init__(media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
-        del self.headers["content-length"]
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
+        stopping: asyncio.Event,
+        status: int = 200,
+    ) -> None:
+        super().__init__(status_code=status, media_type=media_type, headers={"Cache-Control": "no-cache", **headers})
+        if "content-length" not in (name.lower() for name in headers):
+            del self.headers["content-length"]
         self._writer = writer
         self._stopping = stopping
 

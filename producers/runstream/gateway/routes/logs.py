@@ -1,4 +1,4 @@
-"""GET /logs and /logs/lines: the log of a step, stored or live (rules storage-6 to storage-8).
+"""GET /logs, /logs/lines and /logs/search: the log of a step, stored or live (rules storage-6 to storage-8).
 
 Status and headers of a followed log are sent at once, before its first byte.
 """
@@ -6,24 +6,28 @@ Status and headers of a followed log are sent at once, before its first byte.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
+from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from runstream.api import Failure, Failures, LogLine, LogLines, Task
 from runstream.domain.run import RunTask
 from runstream.errors import BadRequestError, ConflictError, NotExistError
 from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
+from runstream.gateway.ranges import Asked, byte_range, has_tag
 from runstream.gateway.responses import run_answer
 from runstream.gateway.streaming import LiveResponse, SendBytes
 from runstream.ids import attempt_id, executor_task_id, require_uuid
 from runstream.limits import MAX_WORD_BYTES
 from runstream.log.runs import FoundRun, find_run, locate_run
-from runstream.log_lines import MAX_LINE_BYTES, MAX_LINES, LinePage
-from runstream.log_times import StampedLines, TimedBytes, moment
+from runstream.log_lines import MAX_LINE_BYTES, MAX_LINES, LinePage, NumberedLine
+from runstream.log_search import MAX_MATCHES, MAX_QUERY_BYTES, compile_query
+from runstream.log_times import StampedLines, TimedBytes, milliseconds, moment
 from runstream.subjects import StepLogKey
 
 MAX_OFFSET = 1 << 53
@@ -35,17 +39,27 @@ FAILURE_LINE_BYTES = 2 << 10
 """Of one line in a response about failures."""
 OFFSET_HEADER = "Runstream-Log-Offset"
 _OFFSET = {"description": "where in the log this response begins, in bytes", "schema": {"type": "integer"}}
+_TAG = {"description": "of a stored log as a whole", "schema": {"type": "string"}}
+_PART = {"description": "the bytes of the response, and the size of the log", "schema": {"type": "string"}}
 _TEXT = {
     "responses": {
         "200": {
             "description": "the log",
-            "headers": {OFFSET_HEADER: _OFFSET},
+            "headers": {OFFSET_HEADER: _OFFSET, "ETag": _TAG},
             "content": {"text/plain": {}},
-        }
+        },
+        "206": {
+            "description": "the bytes that Range names",
+            "headers": {OFFSET_HEADER: _OFFSET, "ETag": _TAG, "Content-Range": _PART},
+            "content": {"text/plain": {}},
+        },
+        "304": {"description": "the log is the one that If-None-Match names"},
+        "416": {"description": "the log does not have the bytes that Range names", "headers": {"Content-Range": _PART}},
     }
 }
 
 
+_RANGE = "bytes of a stored log, such as bytes=0-999, bytes=1000- or bytes=-1000; several ranges give the whole log"
 _RunId = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the run's id")]
 _TaskId = Annotated[str, Query(max_length=MAX_WORD_BYTES, description="the id of one of its tasks")]
 _Step = Annotated[str | None, Query(max_length=MAX_WORD_BYTES, description="the number of a step, from 0")]
@@ -71,27 +85,44 @@ def log_routes(context: GatewayContext) -> APIRouter:
             int | None,
             Query(ge=1, le=MAX_TAIL_LINES, description="begin with this many lines at the end of what is written"),
         ] = None,
+        since: Annotated[
+            AwareDatetime | None, Query(description="begin with the first line that was written at this time or later")
+        ] = None,
         timestamps: Flag = None,
+        wanted_range: Annotated[str, Header(alias="Range", max_length=MAX_WORD_BYTES, description=_RANGE)] = "",
+        if_range: Annotated[str, Header(max_length=MAX_WORD_BYTES)] = "",
+        if_none_match: Annotated[str, Header(max_length=MAX_WORD_BYTES)] = "",
     ) -> Response:
         """Send the log of a step or of the setup, as it is now; with `follow` until it ends.
 
         A response that is cut short (the gateway stops, NATS is away) is aborted: continue it with `offset`, which does
         not count the bytes of timestamps.
 
+        A stored log does not change any more. Asked for as a whole, it has an `ETag`, and answers a `Range` of bytes.
+
         With `timestamps`, each line begins with its time in UTC and a space, or with `- ` if the time is unknown; so
         does a response that begins inside a line.
         """
         number = _step_number(flag(setup), step)
-        if tail is not None and offset:
+        if (tail is not None) + (since is not None) + (offset > 0) > 1:
             raise BadRequestError(
-                "give either offset or tail", code="invalidTail", hint="continue behind a tail with offset alone"
+                "give one of offset, tail and since",
+                code="invalidTail",
+                hint="continue behind a tail or a time with offset alone",
             )
         require_uuid(taskid, "task id")
         try:
             run = await find_run(context.log, await locate_run(context.log, runid))
             key = _key(run, taskid, attempt, number)
+            if tail is None and since is None and not offset and not flag(timestamps):
+                size = await context.step_logs.stored_size(key)
+                if size is not None:
+                    asked = Asked(wanted_range, if_range, if_none_match)
+                    return await _stored(context, key, size, asked)
             if tail is not None:
                 offset = await context.step_logs.tail(key, tail)
+            elif since is not None:
+                offset = await context.step_logs.since(key, milliseconds(since))
             chunks: AsyncIterator[bytes]
             if flag(timestamps):
                 chunks = _stamped(await context.step_logs.open_timed(key, follow=flag(follow), offset=offset))
@@ -99,12 +130,7 @@ def log_routes(context: GatewayContext) -> APIRouter:
                 chunks = await context.step_logs.open(key, follow=flag(follow), offset=offset)
         except NotExistError as error:
             raise _no_log(error) from error
-        return LiveResponse(
-            partial(_send_all, chunks),
-            media_type="text/plain;charset=UTF-8",
-            headers={"X-Content-Type-Options": "nosniff", OFFSET_HEADER: str(offset)},
-            stopping=context.stopping,
-        )
+        return _text(context, chunks, {OFFSET_HEADER: str(offset)})
 
     @router.get("/logs/lines", openapi_extra=documented(None, LogLines))
     async def lines(
@@ -134,6 +160,41 @@ def log_routes(context: GatewayContext) -> APIRouter:
             raise _no_log(error) from error
         return json_response(_lines(page))
 
+    @router.get("/logs/search", openapi_extra=documented(None, LogLines))
+    async def search(
+        q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_BYTES, description="what the lines contain")],
+        runid: _RunId = "",
+        taskid: _TaskId = "",
+        setup: Flag = None,
+        step: _Step = None,
+        attempt: _Attempt = None,
+        regex: Flag = None,
+        ignore_case: Flag = None,
+        first: Annotated[
+            int, Query(alias="from", ge=0, le=MAX_OFFSET, description="number of the first line to search, from 0")
+        ] = 0,
+        count: Annotated[int, Query(ge=1, le=MAX_MATCHES, description="of matching lines, at most")] = 100,
+    ) -> Response:
+        """Send the lines of a log, as it is now, that contain a text, or match an RE2 expression with `regex`.
+
+        The response ends after `count` lines, 1 MiB of them, or 64 MiB of the log; continue with `from` = `next`. Of
+        lines longer than 64 KiB, the beginning is searched.
+        """
+        number = _step_number(flag(setup), step)
+        require_uuid(taskid, "task id")
+        try:
+            query = compile_query(q, regex=flag(regex), ignore_case=flag(ignore_case))
+        except ValueError as error:
+            raise BadRequestError(
+                f"q: {error}", code="invalidExpression", hint="RE2 syntax; without regex, q is plain text"
+            ) from error
+        try:
+            run = await find_run(context.log, await locate_run(context.log, runid))
+            page = await context.step_logs.search(_key(run, taskid, attempt, number), first, count, query)
+        except NotExistError as error:
+            raise _no_log(error) from error
+        return json_response(LogLines(_log_lines(page.lines), page.next))
+
     @router.get("/runs/{run_id}/failures", openapi_extra=documented(None, Failures))
     async def failures(run_id: str, at_least: AtLeast) -> Response:
         """Send the failed tasks of a run: the failed step, its exit status, and the end of its log."""
@@ -146,6 +207,52 @@ def log_routes(context: GatewayContext) -> APIRouter:
         return json_response(Failures(tuple(shown), len(failed) > MAX_FAILURES))
 
     return router
+
+
+async def _stored(context: GatewayContext, key: StepLogKey, size: int, asked: Asked) -> Response:
+    """Return a stored log, a part of it, 304 if the client has it, or 416."""
+    tag = f'"{hashlib.sha256(f"{key.stored_id} {key.step} {size}".encode()).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Accept-Ranges": "bytes", OFFSET_HEADER: "0"}
+    if has_tag(asked.if_none_match, tag):
+        return Response(status_code=304, headers=headers)
+    if not asked.range or asked.if_range not in ("", tag):
+        return _text(context, await context.step_logs.open(key, follow=False), headers)
+    part = byte_range(asked.range, size)
+    if part is None:
+        return _text(context, await context.step_logs.open(key, follow=False), headers)
+    if not part:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"})
+    headers |= {
+        OFFSET_HEADER: str(part.start),
+        "Content-Range": f"bytes {part.start}-{part.stop - 1}/{size}",
+        "Content-Length": str(len(part)),
+    }
+    chunks = await context.step_logs.open(key, follow=False, offset=part.start)
+    return _text(context, _first_bytes(chunks, len(part)), headers, status=206)
+
+
+def _text(
+    context: GatewayContext, chunks: AsyncIterator[bytes], headers: Mapping[str, str], *, status: int = 200
+) -> Response:
+    return LiveResponse(
+        partial(_send_all, chunks),
+        media_type="text/plain;charset=UTF-8",
+        headers={"X-Content-Type-Options": "nosniff", **headers},
+        stopping=context.stopping,
+        status=status,
+    )
+
+
+async def _first_bytes(chunks: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes, None]:
+    try:
+        async for chunk in chunks:
+            yield chunk[:size]
+            size -= len(chunk)
+            if size <= 0:
+                break
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
 
 
 async def _failure(context: GatewayContext, found: FoundRun, task: Task) -> Failure:
@@ -166,7 +273,11 @@ async def _failure(context: GatewayContext, found: FoundRun, task: Task) -> Fail
 
 def _lines(page: LinePage, most: int = MAX_LINE_BYTES) -> LogLines:
     """Return the lines, each with at most this many bytes."""
-    lines = [
+    return LogLines(_log_lines(page.lines, most), page.first + len(page.lines) if page.more else None)
+
+
+def _log_lines(lines: Sequence[NumberedLine], most: int = MAX_LINE_BYTES) -> tuple[LogLine, ...]:
+    return tuple(
         LogLine(
             line.number,
             line.offset,
@@ -174,9 +285,8 @@ def _lines(page: LinePage, most: int = MAX_LINE_BYTES) -> LogLines:
             line.data[:most].decode(errors="replace"),
             line.cut or len(line.data) > most,
         )
-        for line in page.lines
-    ]
-    return LogLines(tuple(lines), page.first + len(lines) if page.more else None)
+        for line in lines
+    )
 
 
 def _step_number(setup: bool, step: str | None) -> int | None:
