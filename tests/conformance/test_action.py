@@ -16,7 +16,7 @@ from runstream.domain.run import Restart, Run, RunPhase, RunTask, RunTaskStatus,
 from runstream.events.run import RunResult
 from runstream.events.run_config import Depend, RunConfig
 from runstream.gateway.responses import run_answer
-from runstream.runconfig import with_levels
+from runstream.runconfig.graph import with_levels
 from tests.factories import run_created
 
 from .cases import cases

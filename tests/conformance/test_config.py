@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from runstream.evaluation import ConfigName, EvaluationError, parse_file
-from runstream.runconfig import ConfigError, ParsedConfig, RefContext, RunSpec, TaskSpec
 from runstream.runconfig.amounts import parse_quantity
+from runstream.runconfig.parse import ParsedConfig, RunSpec
+from runstream.runconfig.problems import ConfigError
+from runstream.runconfig.refs import RefContext
 from runstream.runconfig.steps import CloneStep, RestoreCacheStep, RunStep, SaveCacheStep, SaveToWorkspaceStep, StepSpec
-from runstream.runconfig.tasks import ContainerSpec
+from runstream.runconfig.tasks import ContainerSpec, TaskSpec
 from runstream.runconfig.values import RegistryAuthSpec, Value
 from runstream.runconfig.when import Conditions, When
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from runstream.runconfig import format_duration, parse_config, parse_duration
+from runstream.runconfig.amounts import format_duration, parse_duration
+from runstream.runconfig.parse import parse_config
 
 from .cases import cases
 

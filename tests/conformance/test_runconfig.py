@@ -13,19 +13,11 @@ from msgspec import to_builtins
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import Depend, RunConfigTask, Runtime, SaveContent, Volume
-from runstream.runconfig import (
-    ParsedConfig,
-    RefContext,
-    RunSpec,
-    TaskSpec,
-    ancestors,
-    check_graph,
-    levels,
-    parse_duration,
-    run_configs,
-)
-from runstream.runconfig.amounts import parse_quantity
-from runstream.runconfig.parse import QUEUE
+from runstream.runconfig.amounts import parse_duration, parse_quantity
+from runstream.runconfig.graph import ancestors, check_graph, levels
+from runstream.runconfig.parse import QUEUE, ParsedConfig, RunSpec
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.resolve import run_configs
 from runstream.runconfig.steps import (
     CloneStep,
     RestoreCacheStep,
@@ -35,7 +27,7 @@ from runstream.runconfig.steps import (
     SaveToWorkspaceStep,
     StepSpec,
 )
-from runstream.runconfig.tasks import ContainerSpec, DependSpec, RuntimeSpec
+from runstream.runconfig.tasks import ContainerSpec, DependSpec, RuntimeSpec, TaskSpec
 from runstream.runconfig.values import RegistryAuthSpec, Value
 
 from .cases import cases

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runstream.runconfig import match_when
-from runstream.runconfig.when import Conditions, Pattern, When
+from runstream.runconfig.when import Conditions, Pattern, When, match_when
 
 from .cases import cases
 

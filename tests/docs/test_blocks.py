@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.runconfig import parse_config
+from runstream.runconfig.parse import parse_config
 from runstream.service.configuration import load_settings
 from runstream.service.main import app
 from tests.docs.blocks import UNTESTED, Block, all_blocks

@@ -17,7 +17,7 @@ from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.events.executor_task import ExecutorTaskPhase
 from runstream.events.run import RunStarted
 from runstream.events.run_config import Condition, Depend, RunConfig
-from runstream.runconfig import ancestors, check_graph
+from runstream.runconfig.graph import ancestors, check_graph
 from tests.factories import run_created
 
 from .reference import Run as Reference

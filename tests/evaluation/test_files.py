@@ -7,7 +7,9 @@ import json
 import pytest
 
 from runstream.evaluation import NAMES, ConfigName, EvaluationError, candidates, parse_file
-from runstream.runconfig import ConfigError, RefContext, parse_config
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.problems import ConfigError
+from runstream.runconfig.refs import RefContext
 
 MAIN = RefContext(ref_type="branch", branch="main", ref="refs/heads/main", commit_sha="c0ffee")
 FILES: dict[ConfigName, str] = {

@@ -9,7 +9,8 @@ import pytest
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
 from runstream.evaluation.files import MAX_IMPORT_BYTES, MAX_IMPORTS, gather_imports
-from runstream.runconfig import ParsedConfig, RefContext
+from runstream.runconfig.parse import ParsedConfig
+from runstream.runconfig.refs import RefContext
 
 
 def read(path: Path, source: str) -> ParsedConfig:

@@ -11,7 +11,8 @@ import pytest
 from runstream.errors import InternalError
 from runstream.evaluation import EvaluationError, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
-from runstream.runconfig import ParsedConfig, RefContext
+from runstream.runconfig.parse import ParsedConfig
+from runstream.runconfig.refs import RefContext
 
 HERE = RefContext(ref_type="branch", branch="main")
 ENDLESS = "def main(ctx):\n  for a in range(1 << 30):\n    for b in range(1 << 30):\n      pass\n  return {}"

@@ -39,7 +39,7 @@ from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from runstream.log.port import Log
 from runstream.log.runs import FoundRun, find_run, locate_run
-from runstream.runconfig import config_hash
+from runstream.runconfig.resolve import config_hash
 from runstream.subjects import Address
 from tests.conftest import drop_schema
 from tests.executor.test_clone import made, serving

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from runstream.events.run_config import Concurrency
-from runstream.runconfig import ConfigError, ParsedConfig, RefContext, parse_config, run_configs
+from runstream.runconfig.parse import ParsedConfig, parse_config
+from runstream.runconfig.problems import ConfigError
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.resolve import run_configs
 
 CONTEXT = RefContext(ref_type="branch", branch="main")
 

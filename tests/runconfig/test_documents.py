@@ -12,7 +12,11 @@ import pytest
 
 from runstream.cli.config_commands import checked_json
 from runstream.evaluation import ConfigName, parse_file
-from runstream.runconfig import ConfigError, RefContext, fields, parse_config, run_configs
+from runstream.runconfig import fields
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.problems import ConfigError
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.resolve import run_configs
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "run-config.md"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runstream.events.run_config import SaveContent, Volume
-from runstream.runconfig import TaskSpec, parse_config
+from runstream.runconfig.parse import parse_config
 from runstream.runconfig.steps import (
     CloneStep,
     RestoreCacheStep,
@@ -15,7 +15,7 @@ from runstream.runconfig.steps import (
     SaveToWorkspaceStep,
     StepSpec,
 )
-from runstream.runconfig.tasks import DependSpec, RuntimeSpec
+from runstream.runconfig.tasks import DependSpec, RuntimeSpec, TaskSpec
 from runstream.runconfig.values import Value
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runstream.runconfig import ConfigError, parse_config
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.problems import ConfigError
 
 DEEP = 100_000
 TASK = {"name": "t", "runtime": {"type": "host"}}

@@ -9,8 +9,16 @@ from hypothesis import strategies as st
 from runstream.errors import BadRequestError
 from runstream.events.run_config import Depend, RunConfigTask, Runtime
 from runstream.limits import MAX_TASKS
-from runstream.runconfig import ancestors, ancestors_of, check_graph, levels, with_levels
-from runstream.runconfig.graph import common_dependencies, cycle_errors, shortest_cycle
+from runstream.runconfig.graph import (
+    ancestors,
+    ancestors_of,
+    check_graph,
+    common_dependencies,
+    cycle_errors,
+    levels,
+    shortest_cycle,
+    with_levels,
+)
 
 Graph = dict[str, list[str]]
 NAMES = [f"t{i}" for i in range(8)]

@@ -6,9 +6,10 @@ import orjson
 import pytest
 
 from runstream.errors import BadRequestError
-from runstream.runconfig import ConfigError, RefContext, parse_config, run_configs
-from runstream.runconfig.parse import MAX_RUNS
-from runstream.runconfig.problems import suggestion
+from runstream.runconfig.parse import MAX_RUNS, parse_config
+from runstream.runconfig.problems import ConfigError, suggestion
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.resolve import run_configs
 from runstream.runconfig.when import MAX_EXPRESSIONS
 
 TASKS = "runs:\n- name: r\n  tasks:\n"

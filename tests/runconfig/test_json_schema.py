@@ -9,9 +9,10 @@ import pytest
 from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
-from runstream.runconfig import ConfigError, parse_config
 from runstream.runconfig.fields import Kind
 from runstream.runconfig.json_schema import KINDS, json_schema, schema_text
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.problems import ConfigError
 from tests.conformance.cases import cases
 from tests.runconfig.test_documents import EXAMPLES, whole
 from tests.runconfig.test_limits import WRONG, file

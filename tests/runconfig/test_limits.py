@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from runstream.events.run_config import Retry, RunConfig
-from runstream.runconfig import REASONS, ConfigError, RefContext, parse_config, run_configs
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.problems import ConfigError
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.resolve import run_configs
+from runstream.runconfig.tasks import REASONS
 
 CONTEXT = RefContext(ref_type="branch", branch="main")
 SECOND = 1_000_000_000

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstream.names import name_problem
-from runstream.runconfig import ConfigError, parse_config
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.problems import ConfigError
 
 SHOWN = st.text(
     st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="=\u115f\u1160\u2800\u3164\uffa0"),

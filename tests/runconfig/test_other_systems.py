@@ -12,16 +12,6 @@ from hypothesis import strategies as st
 from runstream.errors import BadRequestError
 from runstream.evaluation import parse_file
 from runstream.events.run_config import Text
-from runstream.runconfig import (
-    ConfigError,
-    ParsedConfig,
-    Problem,
-    RefContext,
-    notices,
-    parse_config,
-    require_fitting_environment,
-    run_configs,
-)
 from runstream.runconfig.fields import (
     CONCURRENCY,
     CONTAINER,
@@ -55,9 +45,11 @@ from runstream.runconfig.foreign import (
     FOREIGN_WHEN,
 )
 from runstream.runconfig.nodes import MappingNode, ScalarNode, SequenceNode
-from runstream.runconfig.problems import Typos, quoted
+from runstream.runconfig.parse import ParsedConfig, notices, parse_config
+from runstream.runconfig.problems import ConfigError, Problem, Typos, quoted
 from runstream.runconfig.reading import read_nodes
-from runstream.runconfig.resolve import MAX_ENTRY_BYTES
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.resolve import MAX_ENTRY_BYTES, require_fitting_environment, run_configs
 from runstream.runconfig.values import Value
 from runstream.sealing import Keyring, seal_config, to_seal
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runstream.runconfig import ConfigError, Problem, parse_config
 from runstream.runconfig.nodes import MAX_NODES, MappingNode, Node, ScalarNode, SequenceNode
-from runstream.runconfig.problems import MAX_PROBLEMS
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.problems import MAX_PROBLEMS, ConfigError, Problem
 from runstream.runconfig.reading import MAX_BYTES, read_nodes
 
 

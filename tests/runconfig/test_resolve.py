@@ -6,17 +6,9 @@ import pytest
 
 from runstream.errors import BadRequestError
 from runstream.events.run_config import Depend, RunConfig, Step
-from runstream.runconfig import (
-    RefContext,
-    canonical,
-    config_hash,
-    counter_environment,
-    parse_config,
-    run_configs,
-    run_group,
-    static_environment,
-)
-from runstream.runconfig.refs import git_host_and_port
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.refs import RefContext, counter_environment, git_host_and_port, run_group, static_environment
+from runstream.runconfig.resolve import canonical, config_hash, run_configs
 
 MAIN = RefContext(
     ref_type="branch",

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from runstream.errors import Kind
-from runstream.runconfig import ConfigError, parse_config
-from runstream.runconfig.problems import MAX_PROBLEMS
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.problems import MAX_PROBLEMS, ConfigError
 
 TASK = """
 runs:

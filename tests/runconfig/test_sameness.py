@@ -8,7 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from runstream.events.run_config import Container, RegistryAuth, RunConfigTask, Runtime, Sealed, Step
-from runstream.runconfig import RefContext, differing_tasks, parse_config, run_configs
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.resolve import differing_tasks, run_configs
 from tests.domain.world import task
 
 CONFIG = """

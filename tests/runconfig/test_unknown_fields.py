@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runstream.runconfig import ConfigError, ParsedConfig, parse_config
-from runstream.runconfig.problems import MAX_PROBLEMS, MAX_UNKNOWN
+from runstream.runconfig.parse import ParsedConfig, parse_config
+from runstream.runconfig.problems import MAX_PROBLEMS, MAX_UNKNOWN, ConfigError
 from runstream.runconfig.when import Conditions
 
 HOST = "runtime: {type: host}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runstream.runconfig import ConfigError, RefContext, read_inputs, resolve
+from runstream.runconfig.problems import ConfigError
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.variables import read_inputs, resolve
 
 MAIN = RefContext(ref_type="branch", branch="main", ref="refs/heads/main")
 VARIABLES = """

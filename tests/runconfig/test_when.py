@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from runstream.runconfig import match_when, parse_config
-from runstream.runconfig.when import Conditions, Pattern, When
+from runstream.runconfig.parse import parse_config
+from runstream.runconfig.when import Conditions, Pattern, When, match_when
 
 
 def when(text: str) -> When | None:

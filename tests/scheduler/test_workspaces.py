@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from runstream.domain.run import Run, created
 from runstream.events.run_config import Depend, RunConfig
 from runstream.ids import attempt_id, run_task_id
-from runstream.runconfig import ancestors_of
+from runstream.runconfig.graph import ancestors_of
 from runstream.scheduler.decisions import WorkspaceArchives
 from tests.domain.world import config, task
 from tests.factories import run_created

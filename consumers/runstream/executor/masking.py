@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 
 from ahocorasick_rs import BytesAhoCorasick
 
-from runstream.runconfig import LEAST_MASKED_BYTES
+from runstream.runconfig.variables import LEAST_MASKED_BYTES
 
 MASK = b"***"
 _NEEDLE = 8

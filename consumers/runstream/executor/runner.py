@@ -49,7 +49,7 @@ from runstream.executor.workdir import SpareRoom, TaskFolder, is_full, spread, w
 from runstream.ids import attempt_id
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
-from runstream.runconfig import format_duration
+from runstream.runconfig.amounts import format_duration
 from runstream.steplogs.live import LiveLogs
 from runstream.steplogs.log_state import CUT_OFF
 from runstream.telemetry import span_from

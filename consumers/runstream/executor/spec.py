@@ -25,7 +25,7 @@ from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTas
 from runstream.executor.process_tree import MARK
 from runstream.ids import run_task_id
 from runstream.log.port import Log
-from runstream.runconfig import ancestors_of
+from runstream.runconfig.graph import ancestors_of
 from runstream.sealing import Keyring, OpenedSecrets
 from runstream.subjects import Address
 

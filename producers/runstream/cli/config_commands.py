@@ -20,21 +20,13 @@ from runstream.cli.repository import enclosing_commit
 from runstream.errors import BadRequestError
 from runstream.evaluation import EvaluationError, parse_file
 from runstream.events.run_config import Container, Depend, Retry, RunConfig, RunConfigTask, Step, shown_text
-from runstream.runconfig import (
-    ConfigError,
-    Problem,
-    RefContext,
-    ResolvedRun,
-    config_context,
-    format_duration,
-    notices,
-    read_inputs,
-    ref_context,
-    require_fitting_environment,
-    resolve,
-    run_configs,
-)
+from runstream.runconfig.amounts import format_duration
 from runstream.runconfig.json_schema import schema_text
+from runstream.runconfig.parse import notices
+from runstream.runconfig.problems import ConfigError, Problem
+from runstream.runconfig.refs import RefContext, config_context, ref_context
+from runstream.runconfig.resolve import ResolvedRun, require_fitting_environment, run_configs
+from runstream.runconfig.variables import read_inputs, resolve
 
 Json = dict[str, object]
 

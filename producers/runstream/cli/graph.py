@@ -17,9 +17,10 @@ from rich.text import Text
 
 from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.output import STYLES, Column, display_word, duration, listed, render, timestamp
+from runstream.cli.output import STYLES, Column, display_word, duration, render, timestamp
 from runstream.cli.terminal_text import printable
 from runstream.client import Attempt, Run, RunSummary, Step, Task
+from runstream.counting import listed
 
 MARKS = {"success": "✓", "failed": "✗", "running": "●", "skipped": "-", "cancelled": "-", "stopped": "■"}
 ENDS = ("success", "failed", "stopped", "skipped", "cancelled")

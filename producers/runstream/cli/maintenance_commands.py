@@ -15,9 +15,9 @@ from rich.text import Text
 from runstream.cli.client_session import with_client
 from runstream.cli.connection import program_command
 from runstream.cli.finding import run_name
-from runstream.cli.output import Cell, Column, Output, listed, print_items, print_json, say, styled, timestamp, warn
+from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, styled, timestamp, warn
 from runstream.client import Client, ClientError, Instance, Maintenance
-from runstream.counting import counted
+from runstream.counting import counted, listed
 
 _NAMED = 5
 """Maximum number of running tasks that are named."""

@@ -105,12 +105,6 @@ def print_items(items: Iterable[T], layout: Mapping[Column, Callable[[T], Cell]]
     print_table(tuple(layout), [[cell(item) for cell in layout.values()] for item in items], empty)
 
 
-def listed(names: Sequence[str], most: int) -> str:
-    """Return names separated by commas; beyond `most`, their number."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def display_word(word: str) -> str:
     """Return a phase, status or result of the API in words for people."""
     return _WORDS.get(word, word)

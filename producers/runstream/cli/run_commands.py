@@ -34,7 +34,6 @@ from runstream.cli.output import (
     console,
     display_word,
     duration,
-    listed,
     print_items,
     print_json,
     print_rows,
@@ -62,13 +61,14 @@ from runstream.client import (
     Why,
 )
 from runstream.client.runs import MAX_PAGE, Runs
-from runstream.counting import counted
+from runstream.counting import counted, listed
 from runstream.errors import BadRequestError
 from runstream.ids import new_id
 from runstream.limits import require_group
 from runstream.names import project_of
-from runstream.runconfig import MAX_PRIORITY, SKIP_MARKS, Problem, RefContext, run_group, skip_mark
-from runstream.runconfig.problems import quoted
+from runstream.runconfig.parse import MAX_PRIORITY
+from runstream.runconfig.problems import Problem, quoted
+from runstream.runconfig.refs import SKIP_MARKS, RefContext, run_group, skip_mark
 
 _SHOWN_FAILURES = 3
 _SHOWN_LINES = 10
@@ -618,7 +618,7 @@ def restart_scope(restart: Restart) -> str:
 
 def _fresh_inputs(config: Path | None, given: InputOptions, *, fresh: bool) -> Inputs | None:
     if fresh:
-        from runstream.runconfig import read_inputs
+        from runstream.runconfig.variables import read_inputs
 
         for warning in read_inputs({}, (), given.secret_files).warnings:
             warn(f"warning: {warning}")

@@ -13,7 +13,9 @@ from typing import Literal
 
 from runstream.errors import BadRequestError
 from runstream.evaluation.program import LIMITS, NO_IMPORTS, EvaluationLimits, ProgramFormat, evaluate
-from runstream.runconfig import Format, ParsedConfig, RefContext, config_context, parse_config
+from runstream.runconfig.parse import ParsedConfig, parse_config
+from runstream.runconfig.reading import Format
+from runstream.runconfig.refs import RefContext, config_context
 
 FOLDERS = (".runstream", ".agola")
 ConfigName = Literal["config.star", "config.jsonnet", "config.json", "config.yml"]

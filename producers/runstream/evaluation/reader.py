@@ -12,7 +12,8 @@ from typing import TypeVar
 from runstream.errors import InternalError
 from runstream.evaluation.files import PROGRAMS, ConfigName, parse_file
 from runstream.evaluation.program import LIMITS, NO_IMPORTS, EvaluationLimits
-from runstream.runconfig import ParsedConfig, RefContext
+from runstream.runconfig.parse import ParsedConfig
+from runstream.runconfig.refs import RefContext
 
 T = TypeVar("T")
 CONCURRENCY = 2

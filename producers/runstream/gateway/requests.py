@@ -22,7 +22,9 @@ from runstream.evaluation import ConfigName
 from runstream.events.run_config import Condition, GroupPolicy, RetryReason
 from runstream.limits import MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, MAX_WORD_BYTES
 from runstream.names import SHOWN_PATTERN, name_problem
-from runstream.runconfig import MAX_BACKOFF, MAX_NANOSECONDS, MAX_PRIORITY, MAX_RETRIES, MAX_WAITING, REASONS
+from runstream.runconfig.amounts import MAX_NANOSECONDS
+from runstream.runconfig.parse import MAX_PRIORITY, MAX_WAITING
+from runstream.runconfig.tasks import MAX_BACKOFF, MAX_RETRIES, REASONS
 
 BOUND = "bytes"
 """Key of `Meta.extra`: maximum number of bytes of a text."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, assert_never
@@ -10,6 +10,7 @@ from typing import Literal, assert_never
 from msgspec import Struct
 from msgspec.structs import replace
 
+from runstream.counting import listed
 from runstream.events.executor import (
     ExecutorDeleted,
     ExecutorDrained,
@@ -81,8 +82,6 @@ SUSPECT_SECONDS = 5.0
 """Time without a renewal, in seconds, after which an executor gets no new tasks."""
 SKEW_SECONDS = 2.0
 """Difference between clocks, in seconds, above which it is reported."""
-NAMED = 5
-"""Maximum number of executors, tasks or requirements that a sentence names."""
 _SHOWN = 60
 """Maximum length of an image or label in a sentence, in characters."""
 Standing = Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
@@ -156,13 +155,6 @@ def needed(runtime: Runtime) -> str:
         *(f"label {name[:_SHOWN]}={value[:_SHOWN]}" for name, value in demand.labels),
     ]
     return listed(parts)
-
-
-def listed(texts: Iterable[str], separator: str = ", ") -> str:
-    """List the first few names, and the number of the others."""
-    all_of_them = list(texts)
-    more = len(all_of_them) - NAMED
-    return separator.join(all_of_them[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def choose_executor(

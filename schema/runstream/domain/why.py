@@ -12,10 +12,10 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runstream.counting import counted
+from runstream.counting import counted, listed
 from runstream.domain.advance import tasks_to_run
 from runstream.domain.clocks import may_begin
-from runstream.domain.executor import Lack, Offer, demand_of, is_full, listed, needed, unfit
+from runstream.domain.executor import Lack, Offer, demand_of, is_full, needed, unfit
 from runstream.domain.run import Run, RunPhase, RunTask, RunTaskStatus
 from runstream.events.run import RunResult
 from runstream.events.run_config import RunConfig, RunConfigTask
@@ -238,7 +238,7 @@ def _load(offer: Offer, view: View) -> str:
 
 def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
     lacking = {name: _lacking(offer, wanted) for name, offer in sorted(view.offers.items())}
-    told = listed((f"{name} {_all(lacks)}" for name, lacks in lacking.items()), "; ")
+    told = listed((f"{name} {_all(lacks)}" for name, lacks in lacking.items()), separator="; ")
     shown = list(lacking.items())[:MAX_EXECUTORS]
     details: dict[str, object] = {
         "executors": {name: {lack.requirement: lack.sentence for lack in lacks} for name, lacks in shown},

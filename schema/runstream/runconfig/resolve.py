@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeVar, assert_never
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -23,15 +23,7 @@ from runstream.events.run_config import (
 from runstream.runconfig.graph import levels
 from runstream.runconfig.parse import ParsedConfig, RunSpec
 from runstream.runconfig.refs import RefContext, static_environment
-from runstream.runconfig.steps import (
-    CloneStep,
-    RestoreCacheStep,
-    RestoreWorkspaceStep,
-    RunStep,
-    SaveCacheStep,
-    SaveToWorkspaceStep,
-    StepSpec,
-)
+from runstream.runconfig.steps import TYPE_OF_STEP, CloneStep, RunStep, StepSpec
 from runstream.runconfig.tasks import RuntimeSpec, TaskSpec
 from runstream.runconfig.values import RegistryAuthSpec, Value
 
@@ -155,7 +147,7 @@ def _task(
         working_dir=task.working_dir,
         shell=task.shell or DEFAULT_SHELL,
         user=task.user,
-        steps=tuple(_with_timeouts(step, _step(step, variables), no_output_timeout) for step in task.steps),
+        steps=tuple(_step(step, variables, no_output_timeout) for step in task.steps),
         ignore_failure=task.ignore_failure,
         skip=not context.matches(task.when),
         needs_approval=task.approval,
@@ -176,23 +168,12 @@ def _first_given(*given: T | None) -> T | None:
     return next((one for one in given if one is not None), None)
 
 
-def _with_timeouts(step: StepSpec, made: Step, no_output_timeout: int) -> Step:
-    """Return a step with its timeouts; `no_output_timeout` is its task's."""
-    quiet = _first_given(step.no_output_timeout, no_output_timeout) if isinstance(step, RunStep) else 0
-    return replace(made, step_timeout_interval=step.step_timeout_interval, no_output_timeout=quiet or 0)
-
-
 def _resolved(environment: Mapping[str, Value], variables: Variables) -> dict[str, Text]:
     return {name: value.resolved(variables) for name, value in environment.items()}
 
 
 def _auth(auth: RegistryAuthSpec, variables: Variables) -> RegistryAuth:
-    return RegistryAuth(
-        type=auth.type,
-        username=auth.username.resolved(variables),
-        password=auth.password.resolved(variables),
-        auth=auth.auth.resolved(variables),
-    )
+    return RegistryAuth(auth.type, *(one.resolved(variables) for one in (auth.username, auth.password, auth.auth)))
 
 
 def _runtime(runtime: RuntimeSpec, variables: Variables) -> Runtime:
@@ -210,31 +191,16 @@ def _runtime(runtime: RuntimeSpec, variables: Variables) -> Runtime:
     return Runtime(runtime.type, runtime.arch, containers, runtime.labels)
 
 
-def _step(step: StepSpec, variables: Variables) -> Step:
+def _step(step: StepSpec, variables: Variables, no_output_timeout: int) -> Step:
+    """Return a step; `no_output_timeout` is its task's."""
+    values = {one.name: getattr(step, one.name) for one in fields(step) if one.name != "when"}
     match step:
         case RunStep():
-            return Step(
-                type="run",
-                name=step.name,
-                command=step.command,
-                environment=_resolved(step.environment, variables),
-                working_dir=step.working_dir,
-                shell=step.shell,
-                tty=step.tty,
-            )
+            values["environment"] = _resolved(step.environment, variables)
+            values["no_output_timeout"] = _first_given(step.no_output_timeout, no_output_timeout) or 0
         case CloneStep():
-            name = step.name or CLONE_NAME
-            return Step(type="clone", name=name, depth=step.depth or 0, recurse_submodules=step.recurse_submodules)
-        case SaveToWorkspaceStep():
-            return Step(type="save_to_workspace", name=step.name, contents=step.contents)
-        case RestoreWorkspaceStep():
-            return Step(type="restore_workspace", name=step.name, dest_dir=step.dest_dir)
-        case SaveCacheStep():
-            return Step(type="save_cache", name=step.name, key=step.key, contents=step.contents)
-        case RestoreCacheStep():
-            return Step(type="restore_cache", name=step.name, keys=step.keys, dest_dir=step.dest_dir)
-        case _:
-            assert_never(step)
+            values |= {"name": step.name or CLONE_NAME, "depth": step.depth or 0}
+    return Step(type=TYPE_OF_STEP[type(step)], **values)
 
 
 def canonical(config: RunConfig) -> bytes:

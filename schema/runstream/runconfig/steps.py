@@ -89,6 +89,14 @@ class RestoreCacheStep(_CommonFields):
 
 
 StepSpec = CloneStep | RunStep | SaveToWorkspaceStep | RestoreWorkspaceStep | SaveCacheStep | RestoreCacheStep
+TYPE_OF_STEP: dict[type[StepSpec], StepType] = {
+    CloneStep: "clone",
+    RunStep: "run",
+    SaveToWorkspaceStep: "save_to_workspace",
+    RestoreWorkspaceStep: "restore_workspace",
+    SaveCacheStep: "save_cache",
+    RestoreCacheStep: "restore_cache",
+}
 
 
 def decode_steps(fields: Fields) -> tuple[StepSpec, ...]:

@@ -25,7 +25,7 @@ from runstream.gateway.runs.idempotency import IdempotencyKey
 from runstream.ids import attempt_id, commit_id, new_id, run_task_id
 from runstream.log.port import AppendConflictError, Log
 from runstream.log.runs import config_of, fold_run
-from runstream.runconfig import config_hash
+from runstream.runconfig.resolve import config_hash
 from runstream.sealing import Keyring, seal_config
 from runstream.subjects import Address, group_root, partition_of
 from runstream.telemetry import current_traceparent

@@ -16,7 +16,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from runstream.api import SkippedRun
-from runstream.domain.executor import Demand, Offer, demand_of, lacks, listed, needed
+from runstream.counting import listed
+from runstream.domain.executor import Demand, Offer, demand_of, lacks, needed
 from runstream.errors import BadRequestError
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.run_config import (
@@ -45,28 +46,13 @@ from runstream.gateway.requests import (
 )
 from runstream.gateway.runs.create import PreparedRun
 from runstream.limits import MAX_NAME_BYTES, MAX_TASKS, require_group
-from runstream.runconfig import (
-    REASONS,
-    ConfigError,
-    Inputs,
-    ParsedConfig,
-    Problem,
-    RefContext,
-    check_graph,
-    config_context,
-    notices,
-    read_inputs,
-    ref_context,
-    require_fitting_environment,
-    resolve,
-    run_configs,
-    run_group,
-    skip_mark,
-    static_environment,
-    with_levels,
-)
-from runstream.runconfig.problems import quoted
-from runstream.runconfig.tasks import ARCHS
+from runstream.runconfig.graph import check_graph, with_levels
+from runstream.runconfig.parse import ParsedConfig, notices
+from runstream.runconfig.problems import ConfigError, Problem, quoted
+from runstream.runconfig.refs import RefContext, config_context, ref_context, run_group, skip_mark, static_environment
+from runstream.runconfig.resolve import require_fitting_environment, run_configs
+from runstream.runconfig.tasks import ARCHS, REASONS
+from runstream.runconfig.variables import Inputs, read_inputs, resolve
 from runstream.sealing import to_seal
 
 _PASSING = frozenset({"draining", "disk"})
@@ -105,7 +91,7 @@ def _why_not(offers: Mapping[str, Offer], demand: Demand) -> str:
     }
     if not all(found.values()):
         return ""
-    return listed((f"{name} {' and '.join(sentences)}" for name, sentences in found.items()), "; ")
+    return listed((f"{name} {' and '.join(sentences)}" for name, sentences in found.items()), separator="; ")
 
 
 def run_config_of(body: CreateRunBody, name: str) -> RunConfig:

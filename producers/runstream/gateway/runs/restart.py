@@ -25,7 +25,9 @@ from runstream.gateway.runs.create import PreparedRun
 from runstream.gateway.runs.prepare import inputs_of, resolved_variables
 from runstream.log.port import Log
 from runstream.log.runs import locate_run, task_of
-from runstream.runconfig import ParsedConfig, RefContext, differing_tasks, require_fitting_environment, run_configs
+from runstream.runconfig.parse import ParsedConfig
+from runstream.runconfig.refs import RefContext
+from runstream.runconfig.resolve import differing_tasks, require_fitting_environment, run_configs
 from runstream.runconfig.when import RefType
 
 
