@@ -362,7 +362,27 @@ def test_a_colon_before_a_bracket_or_comma_ends_a_key_and_one_before_a_text_begi
     assert plain(read_nodes(text, "config.yml")) == meaning
 
 
-@pytest.mark.parametrize("text", ["[:]", "[: x]", "[a:,,]", "{a:[}", "[" * 1000 + ":,", "[a:" * 300_000])
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ('[a":b]', ['a":b']),
+        ("{a: b':c, 'd':e, \"f\":g:h}", {"a": "b':c", "d": "e", "f": "g:h"}),
+        ('["a":b, "c" :d, e":f]', [{"a": "b"}, {"c": "d"}, 'e":f']),
+        ("[:%a, :@b, :`c, :|d, :>e]", [":%a", ":@b", ":`c", ":|d", ":>e"]),
+        ("[:&a, :*b, :!c, x :&d]", [":&a", ":*b", ":!c", "x :&d"]),
+        ("{'a' :!local b, \"c\" :&d e, 'f' :*d}", {"a": "b", "c": "e", "f": "e"}),
+        ("[a\n ? b,\n c\n\n ?\n d]", ["a ? b", "c\n? d"]),
+        ("{a: b\n  ? c\n  ? d, ? e\n: f, g: 'h\n ? i'}", {"a": "b ? c ? d", "e": "f", "g": "h ? i"}),
+        ("a: b\n  ? c\n? d\n: [e\n ? f]\n", {"a": "b ? c", "d": ["e ? f"]}),
+    ],
+)
+def test_plain_texts_in_flow_style_end_where_yaml_1_2_says(text: str, meaning: object) -> None:
+    assert plain(read_nodes(text, "config.yml")) == meaning
+
+
+@pytest.mark.parametrize(
+    "text", ["[:]", "[: x]", "['a'\n ? b]", "[[a]\n ? b]", "[a:,,]", "{a:[}", "[" * 1000 + ":,", "[a:" * 300_000]
+)
 def test_colons_that_make_no_value_or_a_key_that_is_no_text_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         read_nodes(text, "config.yml")
@@ -437,8 +457,8 @@ def _is_plain_in_flow(text: str) -> bool:
 
 
 def _looks_like_a_key(text: str) -> bool:
-    """Return whether a text holds what is told from a key by its context alone: `- ?`, `":` and `:"`."""
-    return re.search(r"(^|[ :])[-:?]+ +\?( |$)|[\"']:|(^| )[:?-]*:[ -]*[\"'&*!|>%@`]", text) is not None
+    """Return whether a text holds what is told from a key by its context alone: `- ?`, `":"` and `:"`."""
+    return re.search(r"(^|[ :])[-:?]+ +\?( |$)|[\"']:[:?-]*[\"']|(^| )[:?-]*:[ -]*[\"']", text) is not None
 
 
 _flow_plain = (

@@ -30,6 +30,7 @@ from ruamel.yaml.tokens import (
     FlowMappingStartToken,
     FlowSequenceEndToken,
     FlowSequenceStartToken,
+    KeyToken,
     ScalarToken,
 )
 
@@ -57,7 +58,7 @@ Not one right behind quotes or brackets, which ends a key without a space (`{"a"
 """
 _COLON_IN_FLOW = re.compile(
     r"(?<=[^\s\"'\[\]{},]):(?=[^\s\[\]{},])"  # inside a plain text
-    r"|(?<=[\s\[{,]):(?=[^\s\[\]{},\"'&*!|>%@`])"  # at the start of one
+    r"|(?<=[\s\[{,\"']):(?=[^\s\[\]{},\"'])"  # at the start of one, or right behind quotes
     r"|(?<![\"'\]}]):(?=[\[\]{},])"  # behind a key, with no space before what follows it
 )
 """Every colon in flow style that YAML 1.2 allows and the library refuses."""
@@ -68,9 +69,13 @@ _QUESTION_INSIDE = re.compile(r"(?<=[^\s\[{,:?-])[ \t?-]*\?|(?<=[:-])\?[ \t?-]*"
 
 The mark of a key stands first, or behind other marks alone (`- ? a`).
 """
+_MISREAD = re.compile(r"^[ \t]*\?\s|:[!&*]", re.MULTILINE)
+"""What the library may take for something else, with any error: a question mark that begins a line, and a colon before
+the mark of a tag, an anchor or an alias.
+"""
 _PRIVATE = range(0xE000, 0xF8FF)
 """Characters for private use; two that the text lacks stand for such characters while the library reads."""
-_REFUSED_COLON = ("unexpected ':'", "did not find expected node content")
+_REFUSED_COLON = ("unexpected ':'", "did not find expected node content", "cannot start any token")
 _MAX_TOKENS = 4 * MAX_NODES
 _ENDS_A_KEY = (FlowSequenceEndToken, FlowMappingEndToken, AliasToken)
 _COLLECTION_TAGS = {None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
@@ -83,9 +88,9 @@ def compose_yaml(text: str) -> Node | None:
 
     In flow style the library's scanner follows YAML 1.1: it refuses a question mark or a colon inside a plain text
     (`{image: python:3.12}`, `[a?b]`), a colon at the start of one (`[:x]`) and right before a bracket or comma
-    (`{a:, b:[]}`), and it reads `[?x]` as a key. Such a text is read with stand-in characters for these, and with a
-    space behind the colons that end a key. That is safe in quotes, block scalars and comments too, because each
-    stand-in becomes its character again in the events.
+    (`{a:, b:[]}`), a question mark that continues one on a new line, and it reads `[?x]` as a key. Such a text is read
+    with stand-in characters for these, and with a space behind the colons that end a key. That is safe in quotes, block
+    scalars and comments too, because each stand-in becomes its character again in the events.
     """
     free = [chr(code) for code in islice((code for code in _PRIVATE if chr(code) not in text), 2)]
     if len(free) < 2:
@@ -97,20 +102,20 @@ def compose_yaml(text: str) -> Node | None:
         return _composed_with(text, stand_ins)
     except UnreadableTextError as error:
         # What follows a question mark is read as something else, with any error.
-        if "?" not in text and not _is_about_colons(error):
+        if "?" not in text and not _may_be_right(text, error):
             raise
     text = _QUESTION_INSIDE.sub(lambda marks: marks[0].replace("?", question), text)
     for rewritten in (text, _COLON_INSIDE.sub(colon, text)):
         try:
             return _composed_with(rewritten, stand_ins)
         except UnreadableTextError as error:
-            if not _is_about_colons(error):
+            if not _may_be_right(text, error):
                 raise
-    return _composed_with(_spaced(_COLON_IN_FLOW.sub(colon, text), colon), stand_ins)
+    return _composed_with(_as_in_1_2(_COLON_IN_FLOW.sub(colon, text), colon, question), stand_ins)
 
 
-def _is_about_colons(error: UnreadableTextError) -> bool:
-    return any(words in error.message for words in _REFUSED_COLON)
+def _may_be_right(text: str, error: UnreadableTextError) -> bool:
+    return any(words in error.message for words in _REFUSED_COLON) or _MISREAD.search(text) is not None
 
 
 def _composed_with(text: str, stand_ins: dict[str, str]) -> Node | None:
@@ -121,22 +126,26 @@ def _composed_with(text: str, stand_ins: dict[str, str]) -> Node | None:
         raise UnreadableTextError(error.line, error.message.translate(characters), error.hint) from error.__cause__
 
 
-def _spaced(text: str, stand_in: str) -> str:
-    """Replace each stand-in that ends a key in flow style by a colon and a space.
+def _as_in_1_2(text: str, colon: str, question: str) -> str:
+    """Replace stand-ins that end a key by a colon and a space, and question marks inside plain texts by a stand-in.
 
-    Only the scanner knows which texts are plain and in flow style. In such a text, a stand-in ends a key if it is the
-    last character, or the first one right behind a quoted key.
+    Only the scanner knows which texts are plain and in flow style.
     """
     parts: list[str] = []
     done = 0
-    for at in _key_ends(text, stand_in):
-        parts += text[done:at], ": "
+    for at, character in _misread(text, colon, question):
+        parts += text[done:at], character
         done = at + 1
     return "".join((*parts, text[done:]))
 
 
-def _key_ends(text: str, stand_in: str) -> Iterator[int]:
-    depth, after_key = 0, False
+def _misread(text: str, colon: str, question: str) -> Iterator[tuple[int, str]]:
+    """Yield each character in flow style that the scanner takes for something else, and its replacement.
+
+    A stand-in ends a key if it is the last character of a plain text, or the first one behind a quoted key. The mark of
+    a key never follows a plain text: there it is part of it.
+    """
+    depth, after_key, after_plain = 0, False, False
     for token in islice(_read(YAML(typ="safe").scan, text), _MAX_TOKENS):
         plain = isinstance(token, ScalarToken) and token.plain
         if isinstance(token, FlowSequenceStartToken | FlowMappingStartToken):
@@ -145,13 +154,16 @@ def _key_ends(text: str, stand_in: str) -> Iterator[int]:
                 return
         elif isinstance(token, FlowSequenceEndToken | FlowMappingEndToken):
             depth -= 1
+        elif depth and after_plain and isinstance(token, KeyToken) and text[token.start_mark.index] == "?":
+            yield token.start_mark.index, question
         elif plain and depth:
             first, last = token.start_mark.index, token.end_mark.index - 1
-            if after_key and text[first] == stand_in:
-                yield first
-            if text[last] == stand_in and not (after_key and first == last):
-                yield last
+            if after_key and text[first] == colon:
+                yield first, ": "
+            if text[last] == colon and not (after_key and first == last):
+                yield last, ": "
         after_key = isinstance(token, _ENDS_A_KEY) or (isinstance(token, ScalarToken) and not plain)
+        after_plain = plain
 
 
 def _restored(events: Iterator[Event], stand_ins: dict[str, str]) -> Iterator[Event]:
