@@ -1,4 +1,5 @@
 """Reads single fields of any message of the log, even if it is not a commit, or one of a newer version.
+
 `runstream.codec` decodes commits and refuses everything else. These functions refuse nothing, because their callers
 have to handle every message.
 """

@@ -1,8 +1,8 @@
 """The place of an aggregate's commits in the log: its partition and its subject.
 
-    <namespace>.<service>.<epoch>.<partition>.<kind>.<id> <namespace>.<service>.<epoch>.<partition>.task.<executor
-    id>.<id>      an executor task <namespace>.<service>.<epoch>.<partition>.skip.<…> decisions to skip commits of the
-    subject `…`
+    <namespace>.<service>.<epoch>.<partition>.<kind>.<id>
+    <namespace>.<service>.<epoch>.<partition>.task.<executor id>.<id>   an executor task
+    <namespace>.<service>.<epoch>.<partition>.skip.<…>                  decisions to skip commits of the subject `…`
 
 The executor's id in the subject of its tasks lets the server filter for it. The partition is computed from
 the group root, so that everything of one project, or of one user's direct runs, is in one order.

@@ -257,7 +257,9 @@ epochs = Table(
     ),
     Index("epochs_current", "service", unique=True, postgresql_where=text("current")),
 )
-"""All epochs that ever existed; their numbers are never reused.  `state` is `loading` while an import fills its
+"""All epochs that ever existed; their numbers are never reused.
+
+`state` is `loading` while an import fills its
 streams, which no process reads yet; `ready` when they are complete; `deleted` when they are gone. `origin` describes
 the source of its commits for people; empty for those appended here.
 """

@@ -1,4 +1,5 @@
 """Upcasts events of earlier schema versions to the current ones: pure steps from dict to dicts, one version at a time.
+
 An upcaster takes the event as it was written (with its `type` and `version`) and returns the equivalent events one step
 later: usually one, of the next version; none if it has lost its meaning; several if it was split. Released versions
 stay here for ever, so that the log stays readable.

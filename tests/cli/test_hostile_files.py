@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runstream.evaluation import NAMES
+from runstream.evaluation.files import NAMES
 
 MOST_BYTES = 500 << 20
 MEASURED = """

@@ -8,7 +8,7 @@ import pytest
 
 from runstream.cli.init_command import init
 from runstream.errors import ConflictError
-from runstream.evaluation import candidates
+from runstream.evaluation.files import candidates
 from runstream.runconfig.parse import notices, parse_config
 from runstream.runconfig.steps import CloneStep
 

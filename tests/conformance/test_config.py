@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runstream.evaluation import ConfigName, EvaluationError, parse_file
+from runstream.evaluation.files import ConfigName, parse_file
+from runstream.evaluation.program import EvaluationError
 from runstream.runconfig.amounts import parse_quantity
 from runstream.runconfig.parse import ParsedConfig, RunSpec
 from runstream.runconfig.problems import ConfigError

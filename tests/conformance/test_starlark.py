@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runstream.evaluation import EvaluationError, evaluate
+from runstream.evaluation.program import EvaluationError, evaluate
 
 from .cases import cases
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from runstream.evaluation import EvaluationError, EvaluationLimits, ProgramFormat, evaluate
+from runstream.evaluation.program import EvaluationError, EvaluationLimits, ProgramFormat, evaluate
 
 CONTEXT = {"ref_type": "branch", "ref": "refs/heads/main", "branch": "main", "tag": "", "commit_sha": "c0ffee"}
 TIGHT = EvaluationLimits(seconds=20, output_bytes=100_000)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from runstream.evaluation import NAMES, ConfigName, EvaluationError, candidates, parse_file
+from runstream.evaluation.files import NAMES, ConfigName, candidates, parse_file
+from runstream.evaluation.program import EvaluationError
 from runstream.runconfig.parse import parse_config
 from runstream.runconfig.problems import ConfigError
 from runstream.runconfig.refs import RefContext

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from runstream.errors import BadRequestError
-from runstream.evaluation import EvaluationError, parse_file
-from runstream.evaluation.files import MAX_IMPORT_BYTES, MAX_IMPORTS, gather_imports
+from runstream.evaluation.files import MAX_IMPORT_BYTES, MAX_IMPORTS, gather_imports, parse_file
+from runstream.evaluation.program import EvaluationError
 from runstream.runconfig.parse import ParsedConfig
 from runstream.runconfig.refs import RefContext
 

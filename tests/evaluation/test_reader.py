@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from runstream.errors import InternalError
-from runstream.evaluation import EvaluationError, EvaluationLimits
+from runstream.evaluation.program import EvaluationError, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
 from runstream.runconfig.parse import ParsedConfig
 from runstream.runconfig.refs import RefContext

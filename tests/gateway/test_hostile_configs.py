@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from runstream.evaluation import LIMITS, EvaluationLimits
+from runstream.evaluation.program import LIMITS, EvaluationLimits
 from tests.gateway.world import TOKEN, World
 
 MOST_SECONDS = 15

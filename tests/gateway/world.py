@@ -18,7 +18,7 @@ from runstream.client import Client
 from runstream.commits import Head, Position
 from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery
 from runstream.errors import NotExistError
-from runstream.evaluation import LIMITS, EvaluationLimits
+from runstream.evaluation.program import LIMITS, EvaluationLimits
 from runstream.evaluation.reader import ConfigReader
 from runstream.events.event import Event
 from runstream.gateway.app import gateway_app

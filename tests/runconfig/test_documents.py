@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runstream.cli.config_commands import checked_json
-from runstream.evaluation import ConfigName, parse_file
+from runstream.evaluation.files import ConfigName, parse_file
 from runstream.runconfig import fields
 from runstream.runconfig.parse import parse_config
 from runstream.runconfig.problems import ConfigError

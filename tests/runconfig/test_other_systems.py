@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstream.errors import BadRequestError
-from runstream.evaluation import parse_file
+from runstream.evaluation.files import parse_file
 from runstream.events.run_config import Text
 from runstream.runconfig.fields import (
     CONCURRENCY,

@@ -18,7 +18,8 @@ from msgspec import to_builtins
 from runstream.cli.config_inputs import Flag, InputOptions, read_config
 from runstream.cli.repository import enclosing_commit
 from runstream.errors import BadRequestError
-from runstream.evaluation import EvaluationError, parse_file
+from runstream.evaluation.files import parse_file
+from runstream.evaluation.program import EvaluationError
 from runstream.events.run_config import Container, Depend, Retry, RunConfig, RunConfigTask, Step, shown_text
 from runstream.runconfig.amounts import format_duration
 from runstream.runconfig.json_schema import schema_text

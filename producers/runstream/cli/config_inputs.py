@@ -13,8 +13,7 @@ from cyclopts import Parameter
 
 from runstream.cli.repository import repository_top
 from runstream.errors import BadRequestError, NotExistError
-from runstream.evaluation import SUFFIXES, ConfigName, candidates
-from runstream.evaluation.files import gather_imports
+from runstream.evaluation.files import SUFFIXES, ConfigName, candidates, gather_imports
 
 if TYPE_CHECKING:  # HTTP is imported by the commands that talk to a service; the others do not wait for it
     from runstream.client import Inputs

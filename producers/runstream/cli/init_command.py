@@ -12,7 +12,7 @@ from runstream.cli.connection import with_program
 from runstream.cli.output import say
 from runstream.cli.repository import repository_top
 from runstream.errors import BadRequestError, ConflictError
-from runstream.evaluation import candidates
+from runstream.evaluation.files import candidates
 
 MAX_BYTES = 1 << 20
 """Bytes of a file that are searched."""

@@ -24,7 +24,7 @@ _NAMED = 5
 _RUNS = 10
 """Maximum number of runs whose tasks are read before maintenance begins."""
 Service = Annotated[str, Parameter(help="The service to address.")]
-Reached = Callable[[Maintenance], bool]
+Condition = Callable[[Maintenance], bool]
 _COLUMNS: dict[Column, Callable[[Instance], Cell]] = {
     Column("COMPONENTS", wraps=True): lambda one: ", ".join(one.components),
     Column("STATE", wraps=True): lambda one: Text.assemble(styled(one.state), _detail(one)),
@@ -127,19 +127,19 @@ async def _running_tasks(client: Client) -> list[str]:
     return found
 
 
-async def _finish(client: Client, status: Maintenance, reached: Reached | None, output: Output) -> int:
-    """Wait until the status is reached, then print it; return 1 when another request changed the mode meanwhile."""
-    show = _ProgressPrinter(output, waits=reached is not None).show
-    asked = status.requested
+async def _finish(client: Client, status: Maintenance, until: Condition | None, output: Output) -> int:
+    """Wait for the condition, then print the status; return 1 when another request changed the mode meanwhile."""
+    show = _ProgressPrinter(output, waits=until is not None).show
+    enabled = status.requested
     show(status)
-    while reached is not None and not reached(status) and status.requested is asked:
+    while until is not None and not until(status) and status.requested is enabled:
         status = await client.maintenance.status(status.service, unlike=status.tag)
         show(status)
     if output == "json":
         print_json(status)
     else:
         _print(status)
-    return 0 if status.requested is asked else 1
+    return 0 if status.requested is enabled else 1
 
 
 class _ProgressPrinter:

@@ -162,8 +162,7 @@ def other_owner(path: Path) -> str:
 def local_service(data_dir: Path) -> LocalService:
     """Return the service of a data directory.
 
-    Raises ClientError: not-exist without one, bad-request for a bad
-    file, forbidden for that of another user.
+    Raises ClientError: not-exist without one, bad-request for a bad file, forbidden for that of another user.
     """
     path = data_dir / "service.json"
     try:

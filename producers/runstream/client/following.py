@@ -12,7 +12,7 @@ import msgspec
 from runstream.api import LogLine, LogLines
 from runstream.client.errors import ClientError, ConnectionFailedError
 from runstream.client.session import SILENCE_SECONDS, Session, Stream, lines_of, stream_error
-from runstream.client.types import Commit, Event
+from runstream.client.types import Commit
 
 _OFFSET_HEADER = "Runstream-Log-Offset"
 _START_COMMENT = ": from "
@@ -203,19 +203,6 @@ def _log_params(
     return params | ({"setup": "1"} if step is None else {"step": str(step)})
 
 
-class _CommitMessage(msgspec.Struct):
-    """The data of one server-sent event."""
-
-    position: str
-    aggregate: str
-    version: int
-    time: datetime
-    actor: str
-    cause: str
-    commit: str
-    events: list[Event]
-
-
 class Events:
     """The event log, commit by commit."""
 
@@ -281,7 +268,8 @@ async def _server_sent_events(answer: httpx2.Response) -> AsyncGenerator[tuple[s
 
 def _decoded_commit(place: str, data: str) -> Commit:
     try:
-        commit = msgspec.json.decode(data, type=_CommitMessage)
+        found = msgspec.json.decode(data, type=dict[str, object])
+        return msgspec.convert({**found, "id": found.get("commit"), "place": place}, Commit)
     except (ValueError, RecursionError) as error:
         raise ClientError(
             f"an event cannot be understood: {error}",
@@ -289,14 +277,3 @@ def _decoded_commit(place: str, data: str) -> Commit:
             code="unexpectedAnswer",
             hint="is the service of a version that fits this client?",
         ) from error
-    return Commit(
-        id=commit.commit,
-        aggregate=commit.aggregate,
-        version=commit.version,
-        time=commit.time,
-        actor=commit.actor,
-        cause=commit.cause,
-        events=tuple(commit.events),
-        position=commit.position,
-        place=place,
-    )

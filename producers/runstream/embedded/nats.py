@@ -53,6 +53,8 @@ class NatsServer(EmbeddedServer):
     `durable`: every acknowledged write is on disk (`sync_interval: always`). `tied`: it ends when this process dies.
     """
 
+    _transient = ("address already in use",)
+
     def __init__(
         self, folder: Path, *, durable: bool = True, tied: bool = True, max_store_bytes: int | None = None
     ) -> None:
@@ -177,9 +179,6 @@ class NatsServer(EmbeddedServer):
         except OSError:  # not listening yet; the caller retries
             return False
         return Identity.of(self.folder).name.encode() in greeting
-
-    def _is_transient(self, error: InternalError) -> bool:
-        return "address already in use" in str(error.details.get("said"))
 
 
 def _executable() -> str:

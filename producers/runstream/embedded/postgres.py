@@ -29,8 +29,6 @@ from runstream.errors import InternalError
 
 SUPERUSER = "runstream"
 DATABASE = "postgres"
-_TRANSIENT = ("could not bind", "Address already in use", "shared memory block", "lock file")
-"""Errors that pass: a port that was taken meanwhile, children of a killed server that have not noticed yet."""
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 log = structlog.get_logger()
 _USER = "runstream-db"
@@ -42,6 +40,9 @@ class PostgresServer(EmbeddedServer):
     `durable`: with Postgres's defaults; without it data survives only an orderly stop (for tests).
     `tied`: it ends when this process dies.
     """
+
+    _transient = ("could not bind", "Address already in use", "shared memory block", "lock file")
+    """The port was taken meanwhile, or children of a killed server have not noticed yet."""
 
     def __init__(self, folder: Path, *, durable: bool = True, tied: bool = True) -> None:
         super().__init__(folder, durable=durable, tied=tied)
@@ -159,9 +160,6 @@ class PostgresServer(EmbeddedServer):
             and lines[0] == str(self.process.pid)
             and lines[7].strip() == "ready"
         )
-
-    def _is_transient(self, error: InternalError) -> bool:
-        return any(sign in str(error.details.get("said")) for sign in _TRANSIENT)
 
 
 def _program(name: str) -> Path:

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -124,6 +125,9 @@ class ServerProcess:
 class EmbeddedServer(ABC):
     """A server whose data is in `folder`; it ends when this process dies if it is `tied`."""
 
+    _transient: ClassVar[tuple[str, ...]]
+    """Texts in the log of a failed start that may be repeated, as when its port was taken meanwhile."""
+
     def __init__(self, folder: Path, *, durable: bool, tied: bool) -> None:
         self.folder = folder.resolve()
         self.process: ServerProcess | None = None
@@ -143,10 +147,6 @@ class EmbeddedServer(ABC):
     @abstractmethod
     def _ready(self) -> bool:
         """Return whether this server is ready."""
-
-    @abstractmethod
-    def _is_transient(self, error: InternalError) -> bool:
-        """Return whether a failed start may be retried, as when its port was taken meanwhile."""
 
     async def stop(self, seconds: float = 4.0) -> None:
         """Stop the server without waiting for its clients; kill it after `seconds`."""
@@ -170,7 +170,7 @@ class EmbeddedServer(ABC):
                 raise
 
         def note(error: InternalError, _: float) -> None:
-            if not self._is_transient(error):
+            if not any(sign in str(error.details.get("said")) for sign in self._transient):
                 raise error
 
         await retry(start, InternalError, Backoff(_PAUSE_SECONDS, 4 * _PAUSE_SECONDS, attempts=_ATTEMPTS), note)

@@ -100,8 +100,8 @@ async def _named_positions(
         str, Header(max_length=MAX_WORD_BYTES, alias=POSITION_HEADER, description="the same as at_least")
     ] = "",
 ) -> tuple[Position, ...]:
-    said = at_least or runstream_position
-    return tuple(Position.parse(one.strip()) for one in said.split(",")) if said else ()
+    text = at_least or runstream_position
+    return tuple(Position.parse(one.strip()) for one in text.split(",")) if text else ()
 
 
 AtLeast = Annotated[tuple[Position, ...], Depends(_named_positions)]

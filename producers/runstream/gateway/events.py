@@ -111,12 +111,12 @@ class RunPhases:
         """Render the events of one message, possibly none."""
         if seen.commit is None or seen.commit.commit.address.kind != "run":
             return b""
-        said = await self._changes(seen.commit, seen.position)
-        return b"".join(_sse(seen.position, "run_phase_changed", change) for change in said)
+        changes = await self._changes(seen.commit, seen.position)
+        return b"".join(_sse(seen.position, "run_phase_changed", change) for change in changes)
 
     async def _changes(self, stored: StoredCommit, position: LogPosition) -> list[dict[str, object]]:
         commit = stored.commit
-        said: list[dict[str, object]] = []
+        changes: list[dict[str, object]] = []
         for number, event in enumerate(commit.events):
             phase = _phase_after(event)
             if phase is None:
@@ -126,7 +126,7 @@ class RunPhases:
             elif isinstance(event, RunCreated):
                 self._results[commit.address.id] = RunResult.UNKNOWN
             result = await self._result(commit)
-            said.append(
+            changes.append(
                 {
                     "id": f"{commit.id}.{number}",
                     "Sequence": str(position),
@@ -139,11 +139,11 @@ class RunPhases:
                     "DataVersion": DATA_VERSION,
                 }
             )
-        if said:
+        if changes:
             run = await self._run(stored)
-            for one in said:
+            for one in changes:
                 one["Data"] = run and {**run_data(run), "phase": one["Phase"], "result": one["Result"]}
-        return said
+        return changes
 
     async def _run(self, stored: StoredCommit) -> ReadRun | None:
         """Return the run as the commit left it; None when the start of its history cannot be read."""

@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from runstream.counting import counted
 from runstream.errors import BadRequestError
-from runstream.evaluation import ConfigName
+from runstream.evaluation.files import ConfigName
 from runstream.events.run_config import Condition, GroupPolicy, RetryReason
 from runstream.limits import MAX_COMMAND_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, MAX_TEXT_BYTES, MAX_WORD_BYTES
 from runstream.names import SHOWN_PATTERN, name_problem

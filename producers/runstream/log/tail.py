@@ -95,8 +95,8 @@ async def resolve_position(log: Log, text: str) -> LogPosition:
             code="invalidPosition",
             hint="begin at start or end",
         )
-    reached = enumerate(position.sequences)
-    ends = await asyncio.gather(*(log.end(partition, at_least=sequence) for partition, sequence in reached))
+    included = enumerate(position.sequences)
+    ends = await asyncio.gather(*(log.end(partition, at_least=sequence) for partition, sequence in included))
     if any(sequence > end for sequence, end in zip(position.sequences, ends, strict=True)):
         raise BadRequestError(
             f"position {text} is ahead of the log, which ends at {LogPosition(log.epoch, tuple(ends))}",

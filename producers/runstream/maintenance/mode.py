@@ -114,22 +114,22 @@ class Mode:
 
     def why(self) -> str:
         """Return start and reason of the maintenance for an error message; empty, or with a leading space."""
-        asked = self.request
-        if asked is None:
+        request = self.request
+        if request is None:
             return ""
-        return f" since {asked.since:%Y-%m-%d %H:%M} UTC{f': {asked.why}' if asked.why else ''}"
+        return f" since {request.since:%Y-%m-%d %H:%M} UTC{f': {request.why}' if request.why else ''}"
 
     def join(self, name: str) -> Part:
         """Add a component of this process, which is parked until it reports another state."""
         part = self._parts[name] = Part(name, self._notify)
         return part
 
-    def update(self, said: Requested | None, sequence: int) -> None:
+    def update(self, requested: Requested | None, sequence: int) -> None:
         """Apply the value of the key, unless a later one is known; `sequence` is the key's."""
         if sequence <= self._sequence:
             return
-        self._sequence, self._requested = sequence, said
-        self.request = said if said is not None and said.enabled else None
+        self._sequence, self._requested = sequence, requested
+        self.request = requested if requested is not None and requested.enabled else None
         self._notify()
 
     async def until(self, condition: Callable[[], bool]) -> None:
@@ -176,8 +176,8 @@ class Mode:
         if state is not self._state:
             self._state, self._since = state, _now()
             # Before the first request, a start is no news.
-            tell = log.info if self._requested is not None else log.debug
-            tell(
+            write = log.info if self._requested is not None else log.debug
+            write(
                 f"Maintenance of {self.service}: this process is {state.value}",
                 action=f"instance_{state.value}",
                 service=self.service,

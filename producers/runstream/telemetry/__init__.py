@@ -1,10 +1,10 @@
 """Telemetry of a process: logs, one trace for each run, metrics, health.
 
-telemetry = setup_telemetry(settings, "scheduler")      once in a process that serves, before anything else
-with span_from(commit.trace, "decide", {"run": run_id}):
-    ...  current_traceparent() is what the next message carries
-APPENDED_COMMITS.add(3, "0")
-await telemetry.shutdown()
+    telemetry = setup_telemetry(settings, "scheduler")      once in a process that serves, before anything else
+    with span_from(commit.trace, "decide", {"run": run_id}):
+        ...  current_traceparent() is what the next message carries
+    APPENDED_COMMITS.add(3, "0")
+    await telemetry.shutdown()
 
 The large parts, which only serving processes need, are imported from their modules: `process` (metrics and traces),
 `health` and `http_server`.

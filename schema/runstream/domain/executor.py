@@ -160,10 +160,11 @@ def needed(runtime: Runtime) -> str:
 def choose_executor(
     offers: Mapping[str, Offer], loads: Mapping[str, int], demand: Demand, failed_at: Sequence[str] = ()
 ) -> str | None:
-    """Return the executor for a task: of those that fit, the one with the most free slots; None without any.  `loads`
-    has the number of open tasks of each executor. `failed_at` has the executor of each failed attempt at the task:
-    executors with fewer failed attempts come first, but one with all of them is better than none. Ties are broken by
-    id.
+    """Return the executor for a task: of those that fit, the one with the most free slots; None without any.
+
+    `loads` has the number of open tasks of each executor. `failed_at` has the executor of each failed attempt at the
+    task: executors with fewer failed attempts come first, but one with all of them is better than none. Ties are broken
+    by id.
     """
     fitting = (
         offer

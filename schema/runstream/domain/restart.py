@@ -17,31 +17,34 @@ from runstream.events.run import KeptTask, Outcome, RunRestarted, RunResult
 from runstream.events.run_config import RunConfig
 
 
-def decide_restart(run: Run, config: RunConfig, asked: Restart) -> RunRestarted:
-    """Return the event by which a new run keeps tasks of an earlier one. Raises NotAllowed.  `config` has the tasks of
-    the earlier run, including the named tasks of `asked`.
+def decide_restart(run: Run, config: RunConfig, request: Restart) -> RunRestarted:
+    """Return the event by which a new run keeps tasks of an earlier one. Raises NotAllowed.
+
+    `config` has the tasks of the earlier run, including the named tasks of `request`.
     """
-    _require_ended(run, asked)
-    again = _again(run, config, asked)
+    _require_ended(run, request)
+    again = _again(run, config, request)
     kept = [task for name, task in run.tasks.items() if name not in again]
     for task in kept:
         _require_keepable(task)
-    if asked.scope == "chosen":
-        for name in asked.tasks:
+    if request.scope == "chosen":
+        for name in request.tasks:
             _require_runnable(run, config, name, again)
-    return RunRestarted(run.id, asked.scope, asked.tasks, asked.descendants, asked.fresh, tuple(map(_kept, kept)))
+    return RunRestarted(
+        run.id, request.scope, request.tasks, request.descendants, request.fresh, tuple(map(_kept, kept))
+    )
 
 
-def can_restart(run: Run, config: RunConfig, asked: Restart) -> bool:
+def can_restart(run: Run, config: RunConfig, request: Restart) -> bool:
     """Return whether such a restart is allowed."""
     try:
-        decide_restart(run, config, asked)
+        decide_restart(run, config, request)
     except NotAllowed:
         return False
     return True
 
 
-def _require_ended(run: Run, asked: Restart) -> None:
+def _require_ended(run: Run, request: Restart) -> None:
     if run.phase is RunPhase.SETUP_ERROR:
         raise _refused("the run has setup errors", "correct its configuration and create a new run")
     if not run.finished:
@@ -50,18 +53,18 @@ def _require_ended(run: Run, asked: Restart) -> None:
             f"the run is {run.phase.value} and cannot be restarted",
             f"a {run.phase.value} run can be {instead}; it can be restarted once it has ended",
         )
-    if asked.scope == "failed" and run.result is RunResult.SUCCESS:
+    if request.scope == "failed" and run.result is RunResult.SUCCESS:
         raise _refused(
             "the run succeeded: it has no failed tasks to begin with",
             "it can be restarted from the beginning, or some of its tasks by their names",
         )
 
 
-def _again(run: Run, config: RunConfig, asked: Restart) -> Collection[str]:
-    if asked.scope == "all":
+def _again(run: Run, config: RunConfig, request: Restart) -> Collection[str]:
+    if request.scope == "all":
         return run.tasks.keys()
-    if asked.scope == "chosen":
-        return _with_descendants(config, asked.tasks) if asked.descendants else asked.tasks
+    if request.scope == "chosen":
+        return _with_descendants(config, request.tasks) if request.descendants else request.tasks
     return _with_descendants(config, (n for n in run.tasks if outcome(run, config, n) is not RunTaskStatus.SUCCESS))
 
 

@@ -177,9 +177,9 @@ def _task(run: Run, task: RunTask, config: RunConfig, view: View) -> Iterator[Re
         return
     parents = [run.tasks[depend.task] for depend in config.tasks[task.name].depends]
     if waited := [parent for parent in parents if not parent.finished]:
-        told = listed(f"{parent.name} ({_word(parent)})" for parent in waited)
+        waited_for = listed(f"{parent.name} ({_word(parent)})" for parent in waited)
         states = {parent.name: parent.status.value for parent in waited}
-        yield Reason("dependency", f"it waits for {told}", (task.name,), {"tasks": states})
+        yield Reason("dependency", f"it waits for {waited_for}", (task.name,), {"tasks": states})
     elif storing := [parent.name for parent in parents if not parent.done]:
         message = f"what {listed(storing)} handed over is not stored yet"
         yield Reason("archives", message, (task.name,), {"tasks": storing})
@@ -216,14 +216,14 @@ def _room(run: Run, task: RunTask, config: RunConfig, view: View) -> Reason:
     rooms = {name: _load(offer, view) for name, offer in sorted(fitting.items())}
     details: dict[str, object] = {"executors": dict(list(rooms.items())[:MAX_EXECUTORS]), "fitting": len(rooms)}
     ahead = view.ahead.get(task.name, 0)
-    told = listed(f"{name} ({load})" for name, load in rooms.items())
+    loads = listed(f"{name} ({load})" for name, load in rooms.items())
     come = f"{counted(ahead, 'task')} come{'s' if ahead == 1 else ''} before it"
     if all(is_full(offer, view.loads.get(name, 0)) for name, offer in fitting.items()):
         full = "the executor that fits is" if len(rooms) == 1 else "the executors that fit are"
-        message = f"{full} full: {told}{f'; {come}' if ahead else ''}"
+        message = f"{full} full: {loads}{f'; {come}' if ahead else ''}"
         return Reason("executorsFull", message, (task.name,), {**details, "before": ahead})
     if ahead:
-        return Reason("turn", f"there is room, but {come}: {told}", (task.name,), {**details, "before": ahead})
+        return Reason("turn", f"there is room, but {come}: {loads}", (task.name,), {**details, "before": ahead})
     return Reason("deciding", "it is about to be given to an executor", (task.name,), details)
 
 
@@ -238,7 +238,7 @@ def _load(offer: Offer, view: View) -> str:
 
 def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
     lacking = {name: _lacking(offer, wanted) for name, offer in sorted(view.offers.items())}
-    told = listed((f"{name} {_all(lacks)}" for name, lacks in lacking.items()), separator="; ")
+    reasons = listed((f"{name} {_all(lacks)}" for name, lacks in lacking.items()), separator="; ")
     shown = list(lacking.items())[:MAX_EXECUTORS]
     details: dict[str, object] = {
         "executors": {name: {lack.requirement: lack.sentence for lack in lacks} for name, lacks in shown},
@@ -253,7 +253,7 @@ def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
             if value
         },
     }
-    message = f"no executor fits (needed: {needed(wanted.runtime)}): {told}"
+    message = f"no executor fits (needed: {needed(wanted.runtime)}): {reasons}"
     return Reason("noExecutorFits", message, (task.name,), details)
 
 

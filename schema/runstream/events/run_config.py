@@ -156,9 +156,9 @@ class RunConfigTask(Struct, frozen=True, gc=False):
 GroupPolicy = Literal["queue", "cancel_running", "cancel_waiting", "skip"]
 """How a new run affects the unfinished earlier runs of its name in its group.
 
-    `queue` waits behind them. `cancel_waiting` cancels the waiting ones. `cancel_running` also stops the running one.
-    `skip` cancels the new run if there is an earlier one.
-    """
+`queue` waits behind them. `cancel_waiting` cancels the waiting ones. `cancel_running` also stops the running one.
+`skip` cancels the new run if there is an earlier one.
+"""
 
 
 class Concurrency(Struct, frozen=True, gc=False):

@@ -65,8 +65,8 @@ def creating_routes(context: GatewayContext) -> APIRouter:
         """Create a run of these tasks, or restart a run. Responds once the run is durable; its number follows later."""
         body, key = await context.keyed_body(request, CreateRunBody)
         if body.run_id:
-            asked = await context.restarts.prepare(body)
-            return _created(asked.executions, await context.creation.create(asked.new, key))
+            prepared = await context.restarts.prepare(body)
+            return _created(prepared.executions, await context.creation.create(prepared.new, key))
         require_no_restart(body)
         return _created({}, await context.creation.create(prepare_run(body), key))
 

@@ -128,9 +128,9 @@ class Restarts:
             config = await with_fresh_values(body.fresh, config, self.configs)
         require_fitting_environment(config)
         tasks = tuple(dict.fromkeys(task_of(run, text).name for text in body.tasks)) if run.tasks else ()
-        asked = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=body.fresh is not None)
+        request = Restart(run.id, scope, tasks, descendants=body.descendants, fresh=body.fresh is not None)
         try:
-            restart = decide_restart(run, config, asked)
+            restart = decide_restart(run, config, request)
         except NotAllowed as refusal:
             details = {"run": run.id, "phase": run.phase.value}
             raise BadRequestError(str(refusal), code=refusal.code, details=details, hint=refusal.allowed) from refusal
