@@ -31,7 +31,7 @@ _LINKS = {
     "dev/stderr": "/proc/self/fd/2",
     "dev/ptmx": "pts/ptmx",
 }
-_FOLDERS = ("dev/pts", "dev/shm", "proc", "run", "tmp", "var", "home")
+_FOLDERS = ("dev", "dev/pts", "dev/shm", "proc", "run", "tmp", "var", "home")
 _PLAIN = kernel.MS_NOSUID | kernel.MS_NODEV
 _WRITABLE = kernel.ATTR_NOSUID | kernel.ATTR_NODEV
 _READ_ONLY = _WRITABLE | kernel.ATTR_RDONLY
@@ -103,7 +103,7 @@ class Boundary:
         kernel.mount("runstream", _NEW_ROOT, "tmpfs", _PLAIN, "size=4m,mode=755")
         os.chdir(_NEW_ROOT)
         for path in _FOLDERS:
-            os.makedirs(path, exist_ok=True)
+            os.mkdir(path, 0o755)
         for path, target in _LINKS.items():
             os.symlink(target, path)
         kernel.mount("devpts", "dev/pts", "devpts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666")
@@ -184,13 +184,21 @@ def _attach(tree: int, path: str) -> None:
     """Attach mounts at an absolute path of the new root, which is the working directory; close the descriptor."""
     relative = path.lstrip("/")
     if not os.path.exists(relative):
-        _make_parents(path)
-        if stat.S_ISDIR(os.fstat(tree).st_mode):
-            os.mkdir(relative, 0o755)
-        else:
-            os.close(os.open(relative, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        try:
+            _make_point(tree, relative)
+        except FileNotFoundError:
+            _make_parents(path)
+            _make_point(tree, relative)
     kernel.attach(tree, relative)
     os.close(tree)
+
+
+def _make_point(tree: int, path: str) -> None:
+    """Create the directory or the file at which mounts can be attached, as their root requires."""
+    if stat.S_ISDIR(os.fstat(tree).st_mode):
+        os.mkdir(path, 0o755)
+    else:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
 
 
 def _make_parents(path: str) -> None:
