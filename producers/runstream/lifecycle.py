@@ -5,25 +5,25 @@ is cancelled when it does not.
 
 No task ends unnoticed. What a component runs beside its own work is a task of `BackgroundTasks`, whose end ends the
 component; another component inside it is `serving`; what does not belong to a component is kept going by
-`keep_running`. All of them turn a stray cancellation into an error: the NATS library cancels what waits for an answer
-when it reconnects, and a task group takes the end of a cancelled task for intended.
+`keep_running`; work that ends is in a `StrictTaskGroup`. All of them turn a stray cancellation into an error: the NATS
+library cancels what waits for an answer when it reconnects, and a task group of asyncio takes the end of a cancelled
+task for intended.
 """
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Any, Never, Self, TypeVar
+from typing import Any, Never, Self, TypeVar, cast
 
 import structlog
 
 from runstream.errors import InternalError, chain_lines
 
 T = TypeVar("T")
-_Run = Callable[[Coroutine[Any, Any, None], str], Coroutine[Any, Any, None]]
 RERUN_SECONDS = 0.5
 """Pause before work that failed is begun again."""
 log = structlog.get_logger()
@@ -109,6 +109,23 @@ class Component(ABC):
             await asyncio.wait({self._task})
 
 
+class StrictTaskGroup(asyncio.TaskGroup):
+    """A task group in which a task whose wait was cancelled by a library has failed, instead of having ended well.
+
+    Otherwise half a restored partition is a restored one, and a stream without one of its readers a quiet one.
+    """
+
+    def create_task(
+        self, coro: Generator[Any, None, T] | Coroutine[Any, Any, T], *, name: str | None = None, context: Any = None
+    ) -> asyncio.Task[T]:
+        """Start a task; cancel it to end it on purpose."""
+        known = name or _name(coro)
+        work = cast("Coroutine[Any, Any, T]", coro)
+        task = super().create_task(_only_asked(work, known), name=known, context=context)
+        task.add_done_callback(lambda _: coro.close())  # of a task that is cancelled before its first step
+        return task
+
+
 class BackgroundTasks:
     """The tasks that run beside a block, until its end cancels them.
 
@@ -117,7 +134,7 @@ class BackgroundTasks:
     """
 
     def __init__(self) -> None:
-        self._group = asyncio.TaskGroup()
+        self._group = StrictTaskGroup()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -137,21 +154,16 @@ class BackgroundTasks:
 
     def keep(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
         """Run work that has no end: its end is an error. Cancel the returned task to end it earlier on purpose."""
-        return self._start(_endless, work, name or _name(work))
+        name = name or _name(work)
+        task = self.once(_endless(work, name), name)
+        task.add_done_callback(lambda _: work.close())  # as above
+        return task
 
     def once(self, work: Coroutine[Any, Any, None], name: str = "") -> asyncio.Task[None]:
         """Run work that may return."""
-        return self._start(_only_asked, work, name or _name(work))
-
-    def _start(self, run: _Run, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = self._group.create_task(run(work, name), name=name)
-        task.add_done_callback(lambda _: work.close())  # of a task that is cancelled before its first step
+        task = self._group.create_task(work, name=name or None)
         self._tasks = [*(one for one in self._tasks if not one.done()), task]
         return task
-
-
-def _name(work: Coroutine[Any, Any, None]) -> str:
-    return str(getattr(work, "__qualname__", "background"))
 
 
 async def keep_running(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Never:
@@ -164,14 +176,18 @@ async def keep_running(name: str, work: Callable[[], Coroutine[Any, Any, None]])
         await asyncio.sleep(RERUN_SECONDS)
 
 
+def _name(work: object) -> str:
+    return str(getattr(work, "__qualname__", "background"))
+
+
 async def _endless(work: Coroutine[Any, Any, None], name: str) -> Never:
     await _only_asked(work, name)
     raise _ended(name, "it has returned")
 
 
-async def _only_asked(work: Coroutine[Any, Any, None], name: str) -> None:
+async def _only_asked(work: Coroutine[Any, Any, T], name: str) -> T:
     with only_asked_cancellation(name):
-        await work
+        return await work
 
 
 @contextmanager
@@ -214,7 +230,7 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], *, 
             await work(item)
 
     try:
-        async with asyncio.TaskGroup() as group:
+        async with StrictTaskGroup() as group:
             for _ in range(at_once):
                 group.create_task(take())
     except ExceptionGroup as errors:

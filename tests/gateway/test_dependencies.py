@@ -45,6 +45,7 @@ class Place:
     """A gateway in this process, linked to its servers."""
 
     url: str
+    gateway: Gateway
     nats: Link
     postgres: Link
 
@@ -69,7 +70,7 @@ async def place(servers: Servers, folder: Path) -> AsyncIterator[Place]:
         gateway = Gateway(Settings(data_dir=folder, token=TOKEN), behind, telemetry)
         await gateway.start()
         try:
-            yield Place(gateway.url, nats, postgres)
+            yield Place(gateway.url, gateway, nats, postgres)
         finally:
             nats.mend()
             postgres.mend()

@@ -5,11 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runstream.datamanager.datamanager import DataManager
+from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.messaging import Questions
+from runstream.leases import open_leases
 from runstream.lifecycle import Component
+from runstream.log.jetstream import open_log
+from runstream.maintenance.instances import Instance, Roster
+from runstream.maintenance.mode import Mode
+from runstream.objects import PosixObjects
+from tests.datamanager.rig import DEPLOYMENT
+from tests.executor.rig import rig
+from tests.gateway.test_dependencies import place
+from tests.maintenance.world import LEASE_SECONDS
 from tests.scheduler.standing import standing
 from tests.servers import Servers
 
@@ -41,21 +54,22 @@ def innermost(task: asyncio.Task[Any]) -> asyncio.Future[Any] | None:
     return waiter if isinstance(waiter, asyncio.Future) or hasattr(waiter, "set_exception") else None
 
 
-def is_in_asyncpg(task: asyncio.Task[Any]) -> bool:
-    """Return whether it waits inside of asyncpg, whose protocol does not bear that its waiters are ended by others."""
+def is_of_others(task: asyncio.Task[Any]) -> bool:
+    """Return whether it waits inside of asyncpg or for a thread, which do not bear that others end their futures."""
     coroutine: Any = task.get_coro()
     while coroutine is not None:
-        if "/asyncpg/" in getattr(getattr(coroutine, "cr_code", None), "co_filename", ""):
+        file = getattr(getattr(coroutine, "cr_code", None), "co_filename", "")
+        if "/asyncpg/" in file or file.endswith("/asyncio/threads.py"):
             return True
         coroutine = getattr(coroutine, "cr_await", None)
     inner = getattr(task, "_fut_waiter", None)
-    return isinstance(inner, asyncio.Task) and is_in_asyncpg(inner)
+    return isinstance(inner, asyncio.Task) and is_of_others(inner)
 
 
 def kill(task: asyncio.Task[Any], how: str) -> bool:
     """Let what the task waits for fail; return False if it waits for nothing that may."""
     waiter = innermost(task)
-    if waiter is None or waiter.done() or is_in_asyncpg(task):
+    if waiter is None or waiter.done() or is_of_others(task):
         return False
     if how == "error":
         waiter.set_exception(KilledError())
@@ -96,19 +110,21 @@ async def _kill_each(world: World, how: str, tried: set[str]) -> None:
     while True:
         around = asyncio.all_tasks()
         async with world() as component:
+            fresh = True
             while True:
                 await asyncio.sleep(0)
                 now = asyncio.all_tasks()
                 victims = {name_of(task): task for task in now - around if is_ours(task)}
                 left = victims.keys() - tried
-                if not left and any(task.get_name() == component.name for task in now):
+                if not left and fresh:
                     return
-                if not left:  # it has ended just now, with the tasks that were not tried
+                if not left:  # it may be ending, with the tasks that were not tried
                     break
                 name = min(left)
                 tried.add(name)
                 if not kill(victims[name], how):
                     continue
+                fresh = False
                 try:
                     if not await survived(component, victims[name], now):
                         break
@@ -129,7 +145,97 @@ async def a_scheduler(servers: Servers) -> AsyncIterator[Component]:
             await scheduler.stop()
 
 
+@asynccontextmanager
+async def an_instance(servers: Servers) -> AsyncIterator[Component]:
+    async with nats_connection(servers.nats_url) as nc:
+        log = await open_log(nc, servers.namespace, create=True, partitions=2)
+        board = await open_leases(nc, f"{servers.namespace}_instances", seconds=LEASE_SECONDS)
+        instance = Instance(nc, board, servers.namespace, "i1", ("scheduler",), Mode("runs", log))
+        await instance.start()
+        try:
+            yield instance
+        finally:
+            await instance.stop()
+            await log.close()
+
+
+@asynccontextmanager
+async def a_roster(servers: Servers) -> AsyncIterator[Component]:
+    async with nats_connection(servers.nats_url) as nc:
+        roster = Roster(await open_leases(nc, f"{servers.namespace}_instances", seconds=LEASE_SECONDS))
+        await roster.start()
+        try:
+            yield roster
+        finally:
+            await roster.stop()
+
+
+@asynccontextmanager
+async def an_executor(servers: Servers, folder: Path) -> AsyncIterator[Component]:
+    async with nats_connection(servers.nats_url) as nc:
+        log = await open_log(nc, servers.namespace, create=True, partitions=2)
+        async with rig(folder, log=log, nats=nc, namespace=servers.namespace) as it:
+            assert it.executor is not None
+            yield it.executor
+        await log.close()
+
+
+@asynccontextmanager
+async def a_datamanager(servers: Servers, folder: Path) -> AsyncIterator[Component]:
+    async with standing(servers) as around:
+
+        async def moved(_: int) -> None:
+            await asyncio.Event().wait()
+
+        datamanager = DataManager(
+            lambda: around.log,
+            PosixObjects(folder),
+            around.database,
+            DEPLOYMENT,
+            moved=moved,
+            questions=Questions(around.nats),
+        )
+        await datamanager.start()
+        try:
+            yield datamanager
+        finally:
+            await datamanager.stop()
+
+
 @pytest.mark.parametrize("how", ["error", "cancelled"])
 async def test_no_task_of_a_scheduler_ends_unnoticed(servers: Servers, how: str) -> None:
     names = await kill_each(lambda: a_scheduler(servers), how)
     assert {"partition ownership", "partition 0", "Gossip.run", "Projector.run"} <= names
+
+
+@pytest.mark.parametrize("how", ["error", "cancelled"])
+async def test_no_task_of_an_instance_ends_unnoticed(servers: Servers, how: str) -> None:
+    assert {"Instance._listen", "Instance._hold", "Mode.run"} <= await kill_each(lambda: an_instance(servers), how)
+
+
+@pytest.mark.parametrize("how", ["error", "cancelled"])
+async def test_no_task_of_a_roster_ends_unnoticed(servers: Servers, how: str) -> None:
+    assert "Roster._follow" in await kill_each(lambda: a_roster(servers), how)
+
+
+@pytest.mark.parametrize("how", ["error", "cancelled"])
+async def test_no_task_of_an_executor_ends_unnoticed(servers: Servers, tmp_path: Path, how: str) -> None:
+    names = await kill_each(lambda: an_executor(servers, tmp_path), how)
+    assert {"Presence.run", "Executor._read", "live logs", "commit partition 0"} <= names
+
+
+@pytest.mark.parametrize("how", ["error", "cancelled"])
+async def test_no_task_of_a_datamanager_ends_unnoticed(servers: Servers, tmp_path: Path, how: str) -> None:
+    names = await kill_each(lambda: a_datamanager(servers, tmp_path), how)
+    assert "partition ownership" in names
+
+
+@asynccontextmanager
+async def a_gateway(servers: Servers, folder: Path) -> AsyncIterator[Component]:
+    async with place(servers, folder) as at:
+        yield at.gateway
+
+
+@pytest.mark.parametrize("how", ["error", "cancelled"])
+async def test_no_task_of_a_gateway_ends_unnoticed(servers: Servers, tmp_path: Path, how: str) -> None:
+    assert "freshness" in await kill_each(lambda: a_gateway(servers, tmp_path), how)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Self
 
 import pytest
 
+from runstream.commits import LogPosition
 from runstream.errors import InternalError, sentence_of
-from runstream.lifecycle import BackgroundTasks, Component, keep_running
+from runstream.gateway.streaming import LiveResponse, SendBytes
+from runstream.lifecycle import BackgroundTasks, Component, StrictTaskGroup, keep_running
+from runstream.log.tail import TailScope, tail
 
 Work = Callable[[], "asyncio.Future[None]"]
 
@@ -105,6 +110,58 @@ async def test_an_error_of_the_block_beside_background_tasks_is_raised_as_it_is(
 
     with pytest.raises(InternalError, match="no"):
         await Refusing().start()
+
+
+async def test_a_group_of_tasks_fails_when_a_library_cancels_what_one_waits_for() -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        async with StrictTaskGroup() as group:
+            group.create_task(is_cancelled_by_a_library())
+    assert "the task is_cancelled_by_a_library has ended" in sentence_of(caught.value)
+    async with StrictTaskGroup() as group:
+        group.create_task(asyncio.Event().wait()).cancel()  # on purpose
+        group.create_task(returns())
+
+
+class Reader:
+    """A reader of a partition whose connection is lost."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    async def next_batch(self, _most: int) -> None:
+        await is_cancelled_by_a_library()
+
+
+async def test_a_tail_of_the_log_that_loses_a_reader_ends_with_an_error() -> None:
+    scope = TailScope({0: (), 1: ()})
+    log: Any = SimpleNamespace(read=lambda *_, **__: Reader())
+    with pytest.raises(ExceptionGroup) as caught:
+        async with tail(log, scope, LogPosition(1, (0, 0))) as take:
+            await take()
+    assert "the task tail of partition 0 has ended" in sentence_of(caught.value)
+
+
+async def test_a_stream_whose_writer_is_cancelled_by_a_library_does_not_look_complete() -> None:
+    sent: list[Any] = []
+
+    async def write(send: SendBytes) -> None:
+        await send(b"half")
+        await is_cancelled_by_a_library()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    response = LiveResponse(write, media_type="text/plain", headers={}, stopping=asyncio.Event())
+    with pytest.raises(ExceptionGroup):
+        await response({"type": "http"}, receive, send)
+    assert sent[-1]["body"] == b"half"
+    assert sent[-1]["more_body"]
 
 
 async def test_a_component_whose_wait_is_cancelled_by_a_library_ends_with_an_error() -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -20,7 +22,7 @@ from runstream.datamanager.shipper import CLOSE_SECONDS, Shipper
 from runstream.errors import causes, chain_lines, sentence_of
 from runstream.ids import new_id
 from runstream.jetstream.messaging import ConsumerProgress, Questions
-from runstream.lifecycle import Component
+from runstream.lifecycle import Component, only_asked_cancellation, wait_for_first
 from runstream.log.port import ReadableLog
 from runstream.objects.port import ObjectStorage
 from runstream.projections.ownership import PartitionOwnership
@@ -48,7 +50,7 @@ class DataManager(Component):
         database: Database,
         deployment: str,
         *,
-        moved: Callable[[int], Awaitable[None]] = never,
+        moved: Callable[[int], Coroutine[Any, Any, object]] = never,
         close_seconds: float = CLOSE_SECONDS,
         questions: Questions | None = None,
     ) -> None:
@@ -89,7 +91,8 @@ class DataManager(Component):
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         async def acquired(_: int) -> None:
-            self._shipping = asyncio.create_task(self._keep_shipping(failed), name=f"archive {subjects.epoch}")
+            self._shipping = asyncio.create_task(self._keep_shipping(), name=f"archive {subjects.epoch}")
+            self._shipping.add_done_callback(partial(_note_end, failed))
 
         ownership = PartitionOwnership(
             self._database,
@@ -101,41 +104,35 @@ class DataManager(Component):
             on_acquired=acquired,
             on_lost=self._lost,
         )
-        stopping = asyncio.create_task(self._stop())
-        moved: asyncio.Future[None] = asyncio.ensure_future(self._moved(subjects.epoch))
-        try:
-            await ownership.start()
+        async with ownership.serving():
             self.started.set()
-            await asyncio.wait({failed, stopping, moved}, return_when=asyncio.FIRST_COMPLETED)
-            self._ending.set()
-        finally:
-            stopping.cancel()
-            moved.cancel()
-            ownership.stop_seconds = min(ownership.stop_seconds, self.stop_seconds * 0.9)
-            await ownership.stop()
-        if failed.done():
-            failed.result()
+            try:
+                await wait_for_first(self.stopping.wait(), self._moved(subjects.epoch), _result(failed))
+                self._ending.set()
+            finally:
+                ownership.stop_seconds = min(ownership.stop_seconds, self.stop_seconds * 0.9)
 
-    async def _keep_shipping(self, failed: asyncio.Future[None]) -> None:
+    async def _keep_shipping(self) -> None:
         self._progress = ConsumerProgress()
-        async with contextlib.AsyncExitStack() as stack:
-            if self._questions is not None:
-                subject = self._log.subjects.progress("archive")
-                await stack.enter_async_context(self._questions.answering(subject, self._progress.answer))
-            await self._ship_with_retries(failed)
+        with only_asked_cancellation("archive"):
+            async with contextlib.AsyncExitStack() as stack:
+                if self._questions is not None:
+                    subject = self._log.subjects.progress("archive")
+                    await stack.enter_async_context(self._questions.answering(subject, self._progress.answer))
+                await self._ship_with_retries()
 
-    async def _ship_with_retries(self, failed: asyncio.Future[None]) -> None:
+    async def _ship_with_retries(self) -> None:
+        """Archive, in a new term after each error, until the shipper has archived the last commits."""
         delays = _BACKOFF.delays()
         while True:
             shipper = self._shipper = self._new_shipper()
             try:
-                await shipper.run()
-                return
+                with only_asked_cancellation("archive"):
+                    await shipper.run()
             except Exception as error:  # noqa: BLE001  any error ends the term; a new one begins
                 contradiction = next((each for each in causes(error) if isinstance(each, ContradictionError)), None)
                 if contradiction is not None:
-                    failed.set_exception(contradiction)
-                    return
+                    raise contradiction from None
                 self._progress.failed(sentence_of(error))
                 log.warning(
                     "archiving failed; taking over the archive again",
@@ -160,9 +157,6 @@ class DataManager(Component):
             progress=self._progress,
         )
 
-    async def _stop(self) -> None:
-        await self.stopping.wait()
-
     async def _lost(self, _: int) -> None:
         """Stop archiving: the lock is released, or lost."""
         shipping, self._shipping = self._shipping, None
@@ -174,6 +168,16 @@ class DataManager(Component):
         shipping.cancel()
         await asyncio.wait({shipping})
         self._shipper = None
+
+
+def _note_end(failed: asyncio.Future[None], shipping: asyncio.Task[None]) -> None:
+    """Fail when archiving has failed."""
+    if not shipping.cancelled() and (error := shipping.exception()) is not None and not failed.done():
+        failed.set_exception(error)
+
+
+async def _result(future: asyncio.Future[None]) -> object:
+    return await asyncio.shield(future)
 
 
 async def _alone(instance: str) -> AsyncIterator[Collection[str]]:

@@ -33,6 +33,7 @@ from runstream.datamanager.status import (
 )
 from runstream.errors import InternalError, NotExistError, RunstreamError
 from runstream.jetstream.messaging import ConsumerProgress
+from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import RawMessage, ReadableLog
 from runstream.objects.port import BytesSource, ObjectStorage
 from runstream.snapshots.segments import MAX_BYTES, SegmentDraft, SegmentWriter
@@ -106,9 +107,10 @@ class Shipper:
         status = self._status = await self._take_over(current=current)
         buffer = self._buffer = CommitBuffer(self._log, status.position.sequences)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                reading = [tasks.create_task(buffer.gather(partition)) for partition in range(self._log.partitions)]
-                reading.append(tasks.create_task(self._finish(buffer)))
+            async with BackgroundTasks() as background:
+                for partition in range(self._log.partitions):
+                    background.keep(buffer.gather(partition))
+                background.once(self._finish(buffer))
                 self.began.set()
                 last = False
                 while not last:
@@ -118,8 +120,6 @@ class Shipper:
                         status = await self._ship(buffer, status)
                     if not last:
                         status = await self._compact(buffer, status)
-                for task in reading:
-                    task.cancel()
         finally:
             buffer.forget_lag()
         return self._status

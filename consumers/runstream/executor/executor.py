@@ -32,7 +32,7 @@ from runstream.executor.spec import Specs
 from runstream.executor.task import Execution, Held, Reason, Runner, Stage
 from runstream.executor.workdir import ExecutorPlace, lack_of_room
 from runstream.folding import UnfitCommitError, fold_executor_task
-from runstream.lifecycle import Component
+from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation
 from runstream.log.port import Log, RawMessage
 from runstream.objects import ObjectStorage
 from runstream.sealing import Keyring
@@ -119,13 +119,12 @@ class Executor(Component):
         if self._live is not None:
             await self._live.start()
         try:
-            async with asyncio.TaskGroup() as group:
-                parts = [group.create_task(part) for part in self._parts(after)]
+            async with BackgroundTasks() as background:
+                for part in self._parts(after):
+                    background.keep(part)
                 await self._begin()
                 await self.stopping.wait()
                 await self._end()
-                for part in parts:
-                    part.cancel()
         finally:
             await self._drop_works()
             self._place.keep_positions(self._log.epoch, self._holdings.positions(), self._origins)
@@ -301,12 +300,15 @@ class Executor(Component):
         task.add_done_callback(self._works.discard)
 
     async def _see_through(self, held: Held, work: Coroutine[None, None, None]) -> None:
+        name = f"task {held.id}"
         try:
-            await work
+            with only_asked_cancellation(name):
+                await work
         except Exception as error:  # A failure here fails only this task.
             log.exception("a task failed because of an internal error", action="task_fault", task=held.id)
             try:
-                await self._executions[held.id].fail(error)
+                with only_asked_cancellation(name):
+                    await self._executions[held.id].fail(error)
             except Exception:  # It has ended in the log; its last logs are lost.
                 log.exception("the logs of a task could not be uploaded", action="task_left", task=held.id)
         FINISHED_TASKS.add(1, self.id, held.known.task.phase.value)

@@ -515,13 +515,12 @@ class Settling:
             contents[paths.log_reference(stored, task.run_id)] = b""
             try:
                 await self._objects.write_all(contents)
-            except (RunstreamError, OSError) as error:
+            except BaseException as error:
                 self._waiting = steps + self._waiting
+                if not isinstance(error, RunstreamError | OSError):
+                    raise
                 log.warning(f"logs of task {task.id} wait: {error}", action="step_logs_wait", task=task.id)
                 return False
-            except asyncio.CancelledError:
-                self._waiting = steps + self._waiting
-                raise
         for step in steps:
             self._job.report(ExecutorTaskLogStored(step))
         return not self._waiting

@@ -29,6 +29,7 @@ from runstream.events.run import RunCreated
 from runstream.feed import read_up_to
 from runstream.importing.loading import Target, loaded_meanwhile, loading, open_verified
 from runstream.jetstream.publisher import Publisher
+from runstream.lifecycle import StrictTaskGroup
 from runstream.log.jetstream import LogReader
 from runstream.log.loading import BATCH_COMMITS, StreamLoader
 from runstream.log.port import RawMessage
@@ -233,7 +234,7 @@ async def _loaded(
     messages: Iterator[Routed], lanes: Sequence[_PartitionLoader], fills: Sequence[Coroutine[None, None, Filled]]
 ) -> list[Filled]:
     try:
-        async with asyncio.TaskGroup() as group:
+        async with StrictTaskGroup() as group:
             filling = [group.create_task(fill) for fill in fills]
             while batch := await asyncio.to_thread(lambda: [*islice(messages, BATCH_COMMITS)]):
                 for partition, message in batch:

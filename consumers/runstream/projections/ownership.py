@@ -31,7 +31,7 @@ import structlog
 
 from runstream.database.connection import HOLDERS, Connection, hang_up, partition_lock_key
 from runstream.database.database import Database
-from runstream.errors import InternalError
+from runstream.errors import InternalError, chain_lines
 from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation, wait_for_event, wait_for_first
 
 
@@ -331,9 +331,19 @@ class _Holder:
             self.owns = False
             log.info("partition released", action="partition_lost", partition=self.partition, lock=lost.is_set())
             stopped = asyncio.ensure_future(self._on_lost(self.partition))
+            stopped.add_done_callback(self._note_stop)
             # A worker that does not stop in time must not hold up its successor: it is fenced.
             await asyncio.wait({stopped}, timeout=STOP_SECONDS)
         return stopped
+
+    def _note_stop(self, stopped: asyncio.Future[None]) -> None:
+        if not stopped.cancelled() and (error := stopped.exception()) is not None:
+            log.warning(
+                "the worker of a partition did not stop in order",
+                action="worker_stop_failed",
+                partition=self.partition,
+                errors=chain_lines(error),
+            )
 
     async def _ping(self, connection: asyncpg.Connection[asyncpg.Record], lost: asyncio.Event) -> None:
         """Detect a Postgres that does not answer on a connection that looks alive."""

@@ -24,6 +24,7 @@ import uvloop
 
 from runstream.errors import InternalError, RunstreamError
 from runstream.garbage import collect_seldom
+from runstream.lifecycle import StrictTaskGroup
 from runstream.telemetry import setup_logging
 
 W = TypeVar("W")
@@ -77,7 +78,7 @@ async def run_in_processes(
                 answers[number] = await _result(child, works[number], tell)
 
     try:
-        async with asyncio.TaskGroup() as group:
+        async with StrictTaskGroup() as group:
             for _ in range(min(processes, len(works))):
                 group.create_task(take())
     except* RunstreamError as errors:

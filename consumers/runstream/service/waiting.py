@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runstream.errors import DEPENDENCY_OF_CODE, InternalError, RunstreamError, causes
+from runstream.lifecycle import wait_for_first
 from runstream.runconfig.amounts import parse_duration
 from runstream.service.edge import sentence
 from runstream.settings import Settings
@@ -81,7 +82,7 @@ class Waiting:
         if self._server is None:
             self._server = HttpServer(self._app(), self._host, self._port, grace_seconds=1.0)
             await self._server.start()
-        await asyncio.sleep(_PAUSE_SECONDS)
+        await wait_for_first(self._server.wait(), asyncio.sleep(_PAUSE_SECONDS))
 
     async def _tell(self, name: str, begun: float) -> None:
         while True:

@@ -18,7 +18,7 @@ from runstream.commits import LogPosition
 from runstream.errors import BadRequestError, ConflictError
 from runstream.feed import read_up_to
 from runstream.glance import made_after
-from runstream.lifecycle import for_each
+from runstream.lifecycle import StrictTaskGroup, for_each
 from runstream.log.port import RawMessage, ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.projections.parked import ParkedCommit
@@ -258,7 +258,7 @@ class _Export:
 
     async def _partition(self, partition: int, after: int, previous: str) -> None:
         drafts: asyncio.Queue[SegmentDraft | None] = asyncio.Queue(1)
-        async with asyncio.TaskGroup() as group:
+        async with StrictTaskGroup() as group:
             group.create_task(self._read(partition, after, drafts))
             group.create_task(self._write(drafts, previous))
 

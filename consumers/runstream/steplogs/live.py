@@ -25,6 +25,7 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError
 
 from runstream.errors import Kind, RemoteError
+from runstream.lifecycle import keep_running
 from runstream.log_times import MAX_TIME, TimedBytes
 
 OFFSET_HEADER = "Offset"
@@ -136,7 +137,7 @@ class LiveLogs:
                 code="natsUnreachable",
                 hint="does NATS run with JetStream? `runstream doctor` checks it",
             ) from error
-        self._task = asyncio.create_task(self._publish_forever(), name="live logs")
+        self._task = asyncio.create_task(keep_running("live logs", self._publish_forever), name="live logs")
 
     async def stop(self) -> None:
         """Publish the pending bytes, for at most a second, and stop."""

@@ -207,8 +207,7 @@ class Gateway(HttpServer):
         async with AsyncExitStack() as stack:
             for part in (self._freshness, self._admission):
                 if part is not None:
-                    stack.push_async_callback(part.stop)
-                    await part.start()
+                    await stack.enter_async_context(part.serving())
             await super().run()
 
 

@@ -28,6 +28,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from runstream.gateway.errors import error_entry
+from runstream.lifecycle import StrictTaskGroup
 
 SendBytes = Callable[[bytes], Awaitable[None]]
 Writer = Callable[[SendBytes], Awaitable[None]]
@@ -60,7 +61,7 @@ class LiveResponse(Response):
         async def send_bytes(chunk: bytes) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-        async with asyncio.TaskGroup() as group:
+        async with StrictTaskGroup() as group:
             work = group.create_task(_run(self._writer, send_bytes))
             ends = [group.create_task(_gone(receive)), group.create_task(_wait(self._stopping))]
             await asyncio.wait({work, *ends}, return_when=asyncio.FIRST_COMPLETED)

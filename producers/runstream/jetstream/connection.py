@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import nats.errors
@@ -20,6 +21,7 @@ from nats.aio.client import Client, Server
 from runstream.errors import InternalError
 from runstream.jetstream.api import header_lines, header_text
 from runstream.jetstream.failover import Answers
+from runstream.lifecycle import keep_running
 from runstream.telemetry.logs import without_secrets
 
 CONNECT_SECONDS = 6.0
@@ -58,7 +60,7 @@ async def nats_connection(url: str, name: str = "runstream", seconds: float = CO
         asking.cancel()
         connecting.cancel()
     events.connected = True
-    pinging = asyncio.create_task(_ping(client), name="NATS ping")
+    pinging = asyncio.create_task(keep_running("NATS ping", partial(_ping, client)), name="NATS ping")
     try:
         yield client
     finally:

@@ -47,6 +47,8 @@ class Questions:
             # Not awaited directly: nats-py uses `wait_for`, which in Python 3.11 swallows a cancellation that comes
             # together with the answer.
             await asyncio.wait({asking})
+            if asking.cancelled():  # by the client library, when it connects again
+                return NoAnswer.SILENT
             return asking.result().data
         except nats.errors.NoRespondersError:
             return NoAnswer.NO_RESPONDERS

@@ -17,6 +17,7 @@ from runstream.counting import counted
 from runstream.errors import BadRequestError, RunstreamError
 from runstream.events.run_config import RunConfigTask
 from runstream.ids import executor_task_id
+from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log, RawMessage
 from runstream.log.runs import find_run, locate_run
 from runstream.subjects import Address
@@ -129,13 +130,10 @@ async def tail(log: Log, scope: TailScope, position: LogPosition) -> AsyncIterat
             seen.append(_seen(position, message))
         return seen
 
-    async with asyncio.TaskGroup() as group:
-        readers = [group.create_task(read(partition, subjects)) for partition, subjects in scope.filters.items()]
-        try:
-            yield take
-        finally:
-            for reader in readers:
-                reader.cancel()
+    async with BackgroundTasks() as background:
+        for partition, subjects in scope.filters.items():
+            background.keep(read(partition, subjects), f"tail of partition {partition}")
+        yield take
 
 
 def _seen(position: LogPosition, message: RawMessage) -> TailedMessage:

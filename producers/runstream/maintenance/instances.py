@@ -27,7 +27,7 @@ from runstream import api
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import last_message
 from runstream.leases import Lease, LeaseBucket, LeaseChange, LeaseWatch, open_leases
-from runstream.lifecycle import Component, wait_for_event, wait_for_first
+from runstream.lifecycle import BackgroundTasks, Component, StrictTaskGroup, wait_for_event, wait_for_first
 from runstream.maintenance.mode import Mode
 from runstream.maintenance.records import (
     Doing,
@@ -90,19 +90,16 @@ class Instance(Component):
 
     async def run(self) -> None:
         """Hold the lease and follow the request until `stopping` is set; then delete the record."""
-        async with asyncio.TaskGroup() as tasks:
-            keeping = tasks.create_task(self._keep())
-            parts = [
-                tasks.create_task(self._listen()),
-                tasks.create_task(self._stay_known()),
-                *(tasks.create_task(mode.run()) for mode in self.modes.values()),
-            ]
+        async with BackgroundTasks() as background:
+            keeping = background.keep(self._keep())
+            background.keep(self._listen())
+            background.keep(self._stay_known())
+            for mode in self.modes.values():
+                background.keep(mode.run())
             await self.stopping.wait()
             keeping.cancel()
             await asyncio.wait({keeping})
             await self._say_goodbye()
-            for part in parts:
-                part.cancel()
 
     def record(self) -> InstanceRecord:
         """Return what this process publishes now."""
@@ -124,7 +121,7 @@ class Instance(Component):
         Empty while this process does not hold its lease: its peers divide its work among themselves then.
         """
         known = False
-        async with self.board.watching() as watch:
+        async with self.board.watching(patient=True) as watch:
             working = {key for key, value in watch.held.items() if decode_record(key, value).does(service, part)}
             reading = asyncio.ensure_future(anext(watch))
             try:
@@ -170,7 +167,7 @@ class Instance(Component):
         await self._listening.wait()
         while True:
             try:
-                async with asyncio.TaskGroup() as tasks:
+                async with StrictTaskGroup() as tasks:
                     self._lease = self.board.lease(self.id, lambda: encode_record(self.record()))
                     tasks.create_task(self._hold(self._lease))
                     await self._lease.held.wait()
@@ -303,21 +300,16 @@ class Roster(Component):
     async def run(self) -> None:
         """Follow until `stopping` is set."""
         async with (
-            asyncio.TaskGroup() as tasks,
             self._board.watching() as living,
             self._board.watching(f"{LAST}*") as last,
+            BackgroundTasks() as background,
         ):
             self._living = {key: decode_record(key, value) for key, value in living.held.items()}
             self.last_records = {_id(key): decode_record(_id(key), value) for key, value in last.held.items()}
             self.started.set()
-            following = [
-                tasks.create_task(self._follow(living, self._living, lambda key: key)),
-                tasks.create_task(self._follow(last, self.last_records, _id)),
-            ]
+            background.keep(self._follow(living, self._living, lambda key: key))
+            background.keep(self._follow(last, self.last_records, _id))
             await self.stopping.wait()
-            for task in following:
-                task.cancel()
-            await asyncio.wait(following)
 
     async def forget(self, instance_id: str) -> None:
         """Delete the record of a lost instance. Raise NotExistError, BadRequestError for a living one."""

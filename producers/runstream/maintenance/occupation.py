@@ -8,7 +8,6 @@ comes second finds the other. Killed work blocks for no longer than its lease.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from nats.aio.client import Client
 from runstream.errors import BadRequestError, ConflictError
 from runstream.ids import new_id
 from runstream.leases import Lease, LeaseBucket
+from runstream.lifecycle import StrictTaskGroup
 from runstream.log.streams import create_control_bucket
 from runstream.maintenance.instances import KnownInstance, open_instance_leases, read_instances
 from runstream.maintenance.request import SERVICE, MaintenanceControl, Requested, occupied_key
@@ -110,7 +110,7 @@ async def occupied(
     lease = Lease(nc, board.bucket, occupied_key(service), what.encode, board.seconds)
     occupation_id = new_id()
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with StrictTaskGroup() as tasks:
             holding = tasks.create_task(lease.run())
             await lease.held.wait()
             await control.change(service, occupation_id, lambda before: _occupied(before, occupation_id))
