@@ -366,6 +366,17 @@ def test_what_is_swapped_for_a_link_while_it_is_packed_never_leads_out(
     assert stored <= {"packed", "fileChanged"}
 
 
+def test_an_absolute_path_that_only_a_sandbox_has_is_refused_with_the_way_out(tmp_path: Path, source: Path) -> None:
+    archive = packed(tmp_path, source, SaveContent("", "", ("top",)))[1]
+    files = TaskRoot.of_folders(tmp_path / "home", source)
+    says = r"'/tmp/x' is outside of the task's own files: without a sandbox .* use .* `~`"
+    with archive.open("rb") as file, pytest.raises(OutsideTaskError, match=says):
+        Unpacking(files, "/tmp/x", GO_ON).unpack(file, "t")
+    with pytest.raises(OutsideTaskError, match=says):
+        pack(io.BytesIO(), [SaveContent("/tmp/x", "", ("**",))], files, str(source), GO_ON)
+    files.close()
+
+
 def test_what_is_swapped_for_a_link_while_it_is_unpacked_never_leads_out(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     entries = [entry("d", tarfile.DIRTYPE), *(entry(f"d/{number}") for number in range(200))]

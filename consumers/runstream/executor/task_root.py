@@ -43,13 +43,13 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 class OutsideTaskError(BadRequestError):
-    """A path that leads out of the task's own files."""
+    """A path that leads out of the task's own files; without a sandbox alone, since a sandbox has nothing else."""
 
     def __init__(self, path: str) -> None:
         super().__init__(
-            f"{path!r} is outside of the task's own files",
+            f"{path!r} is outside of the task's own files: without a sandbox an absolute path is the machine's;"
+            " use one below the working directory or `~`",
             code="pathOutsideTask",
-            hint="use a path below the working directory, `~` or `$TMPDIR`",
         )
 
 
