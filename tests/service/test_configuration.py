@@ -20,6 +20,40 @@ def test_the_nearest_one_wins(tmp_path: Path) -> None:
     assert settings.host == "127.0.0.1"
 
 
+def test_a_settings_file_is_read_as_a_run_configuration_is(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yml"
+    file.write_text(
+        "\ufeffport: 0x10\r\nnamespace: 'on'\r\n"
+        "executor: {labels: {zone: a:b, is?: no}, lease_seconds: 20, sandbox_readonly: [/a:b, /c d]}\r\n"
+    )
+    settings = load_settings({}, {}, file)
+    assert (settings.port, settings.namespace) == (16, "on")
+    assert settings.executor.labels == {"zone": "a:b", "is?": "no"}
+    assert settings.executor.sandbox_readonly == ("/a:b", "/c d")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+            f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+        ), "line 6: more than 100000 values"),
+        ("port: 1\nport: 2\n", "line 2: key \"port\" is given twice"),
+        ("port: !!set x\n", "line 1: unknown tag"),
+        ("a: 1\n---\nb: 2\n", "line 2: the file holds more than one document"),
+        ("[" * 100, "line 1: nested deeper than 64 levels"),
+        ("\xff", "it is not UTF-8"),
+    ],
+)  # fmt: skip
+def test_an_unreadable_settings_file_is_reported_by_line(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "settings.yml"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadRequestError) as raised:
+        load_settings({}, {}, file)
+    assert raised.value.code == "invalidSettings"
+    assert f"the settings file {file} cannot be read: {problem}" in str(raised.value)
+
+
 def test_lists_and_labels_of_the_environment() -> None:
     environ = {"RUNSTREAM_COMPONENTS": "gateway, scheduler", "RUNSTREAM_EXECUTOR_LABELS": "rack=b2,zone=1"}
     settings = load_settings({}, environ, None)

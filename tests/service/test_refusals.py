@@ -68,7 +68,7 @@ async def test_a_missing_file_of_keys_is_named_before_anything_is_waited_for(tmp
             "settings.yml line 2: executor.sandbox must be one of auto, require, off (got 'maybe')",
         ),
         ("components: [gatway]\n", "unknown component 'gatway' (choose from gateway, scheduler, executor"),
-        ("port: 1\nport: 2\n", "line 2, column 1"),
+        ("port: 1\nport: 2\n", 'line 2: key "port" is given twice'),
         ("- a\n", "it is not a map of settings"),
         ("database_url: mysql://x\n", "database_url is not a URL that begins with postgresql://"),
     ],

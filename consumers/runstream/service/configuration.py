@@ -18,7 +18,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from cyclopts import Group, Parameter
@@ -30,6 +30,9 @@ from runstream.log.streams import require_namespace
 from runstream.objects.s3_location import parse_location
 from runstream.runconfig.amounts import parse_duration
 from runstream.settings import COMPONENTS, OPTION_GROUPS, SECTION, SETTINGS, ExecutorSettings, Setting, Settings
+
+if TYPE_CHECKING:
+    from runstream.runconfig.nodes import MappingNode
 
 _MAX_BYTES = 1 << 20
 
@@ -52,30 +55,32 @@ def read_settings_file(path: Path) -> list[Assignment]:
     try:
         content = path.read_bytes()[: _MAX_BYTES + 1]
         text = content.decode()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise _unreadable(path, "it is not UTF-8 text") from error
+    except OSError as error:
         raise _unreadable(path, str(error)) from error
     if len(content) > _MAX_BYTES:
         raise _unreadable(path, "it is larger than 1 MiB")
-    return list(_toml(path, text) if path.suffix == ".toml" else _yaml(path, text))
+    return list(_toml(path, text) if path.suffix == ".toml" else _yaml(path, content))
 
 
-def _yaml(path: Path, text: str) -> Iterator[Assignment]:
-    # Most processes have no file.
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-    from ruamel.yaml.error import MarkedYAMLError
+def _yaml(path: Path, text: bytes) -> Iterator[Assignment]:
+    # Most processes have no file, and need none of this.
+    from runstream.runconfig.nodes import MappingNode, value_of
+    from runstream.runconfig.problems import ConfigError
+    from runstream.runconfig.reading import read_nodes
 
     try:
-        document = YAML(typ="rt").load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
-        raise _unreadable(path, f"{place}{error.problem or 'not valid YAML'}") from error
+        document = read_nodes(text, str(path))
+    except ConfigError as error:
+        problem = error.problems[0]
+        where = f"line {problem.line}: " if problem.line else ""
+        raise _unreadable(path, where + problem.message) from error
     if document is None:
         return
-    if not isinstance(document, CommentedMap):
+    if not isinstance(document, MappingNode):
         raise _unreadable(path, "it is not a map of settings")
-    yield from _flat(path, document)
+    yield from _flat(path, value_of(document), document)
 
 
 def _toml(path: Path, text: str) -> Iterator[Assignment]:
@@ -86,26 +91,17 @@ def _toml(path: Path, text: str) -> Iterator[Assignment]:
     yield from _flat(path, document)
 
 
-def _flat(path: Path, document: Mapping[str, object], prefix: str = "") -> Iterator[Assignment]:
+def _flat(
+    path: Path, document: Mapping[str, Any], node: MappingNode | None = None, prefix: str = ""
+) -> Iterator[Assignment]:
+    """Yield the values of a map and of its section; `node` has the lines of a YAML file."""
     for name, value in document.items():
         key = f"{prefix}{name}"
         if key == SECTION and isinstance(value, Mapping):
-            yield from _flat(path, value, f"{key}.")
+            section = node.entries[name] if node is not None else None
+            yield from _flat(path, value, cast("MappingNode | None", section), f"{key}.")
         else:
-            yield Assignment(key, _plain(value), f"{path}{_line(document, name)}")
-
-
-def _line(document: Mapping[str, object], name: str) -> str:
-    places = getattr(document, "lc", None)  # only the maps of YAML have them
-    return f" line {places.key(name)[0] + 1}" if places is not None else ""
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value
+            yield Assignment(key, value, f"{path} line {node.lines[name]}" if node is not None else str(path))
 
 
 def _unreadable(path: Path, why: str) -> BadRequestError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, overload
 
 MAX_NODES = 100_000
 MAX_DEPTH = 64
@@ -99,6 +99,32 @@ def is_true(text: str) -> bool:
 def to_int(text: str) -> int:
     """Return the value of an `int` scalar. Raise ValueError past the digits that Python converts."""
     return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+
+
+@overload
+def value_of(node: MappingNode) -> dict[str, object]: ...
+@overload
+def value_of(node: Node) -> object: ...
+def value_of(node: Node) -> object:
+    """Return a node as dicts, lists, texts, numbers, booleans and None; a number too long for Python is a text."""
+    match node:
+        case SequenceNode(items=items):
+            return [value_of(item) for item in items]
+        case MappingNode(entries=entries):
+            return {key: value_of(entry) for key, entry in entries.items()}
+        case ScalarNode(kind="null"):
+            return None
+        case ScalarNode(text=text, kind="bool"):
+            return is_true(text)
+        case ScalarNode(text=text, kind="int"):
+            try:
+                return to_int(text)
+            except ValueError:
+                return text
+        case ScalarNode(text=text, kind="float"):
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        case ScalarNode(text=text):
+            return text
 
 
 def unicode_text(text: str, line: int) -> str:
