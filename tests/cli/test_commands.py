@@ -326,7 +326,7 @@ def test_names_of_runs_can_be_pasted(runstream: Command, config: Config) -> None
     assert [line for line in lines if ID.search(line) and not line.startswith("id ")] == []
 
 
-def test_the_log_of_a_task_that_never_ran_is_said_not_to_be_there(runstream: Command, config: Config) -> None:
+def test_the_log_of_a_task_that_never_ran_does_not_exist(runstream: Command, config: Config) -> None:
     run = _create(runstream, config("skip"))
     runstream("run", "follow", run)
     done = runstream("log", "get", run, "skip")
@@ -434,7 +434,7 @@ def test_executors(runstream: Command) -> None:
     assert (done.code, done.err.splitlines()[0]) == (1, "error: executor e7 does not exist")
 
 
-def test_every_mistake_of_a_file_is_told_with_its_line(runstream: Command, tmp_path: Path) -> None:
+def test_every_mistake_of_a_file_is_reported_with_its_line(runstream: Command, tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text("runs:\n  - name: a\n    whenn: red\n    tasks: 7\n  - {}\n")
     done = runstream("run", "create", "--config", "config.yml", "--follow")
     assert (done.code, done.out) == (1, "")

@@ -32,7 +32,7 @@ def _local(folder: Path, url: str, token: str = TOKEN) -> Path:
     return folder
 
 
-def test_what_is_said_goes_before_the_environment_and_that_before_the_local_service(tmp_path: Path) -> None:
+def test_options_win_over_the_environment_and_that_over_the_local_service(tmp_path: Path) -> None:
     here = _local(tmp_path / "here", "http://127.0.0.1:1", "local")
     there = _local(tmp_path / "share" / "runstream", "http://127.0.0.1:2", "default")
     environ = {"XDG_DATA_HOME": str(tmp_path / "share")}

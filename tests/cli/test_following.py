@@ -113,7 +113,7 @@ async def test_attempts_and_steps_come_in_their_order(capfd: pytest.CaptureFixtu
         (Logs(failing={"build"}), "log doesn't exist"),
     ],
 )
-async def test_a_log_that_never_comes_is_said_to_be_missing(
+async def test_a_log_that_never_comes_is_reported_as_missing(
     capfd: pytest.CaptureFixture[str], logs: Logs, missing: str
 ) -> None:
     async with asyncio.TaskGroup() as group:

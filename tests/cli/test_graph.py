@@ -97,7 +97,7 @@ def test_which_attempt_it_is_and_what_became_of_the_last(changes: dict[str, obje
     assert (status_text(task), detail(task)) == (word, said)
 
 
-def test_a_run_whose_time_was_up_says_so() -> None:
+def test_a_run_that_timed_out_shows_it() -> None:
     over = replace(RUN, phase=RunPhase.FINISHED, result=RunResult.FAILED, timedout=True)
     assert headline(over).plain == "run r #1  failed  its time was up"
 
@@ -187,7 +187,7 @@ def test_a_folded_command_is_the_same_for_a_shell(width: int) -> None:
     assert all(len(line) <= width for line in lines if len(shlex.split(line.removesuffix("\\"))) > 1)
 
 
-def test_what_steps_warn_of_is_said_with_its_task_and_step_in_one_line() -> None:
+def test_warnings_of_steps_name_their_task_and_step_in_one_line() -> None:
     step = replace(FAILED, phase="success", warnings=("pattern 'a\n/**' selects nothing", "another"))
     tasks = {name: replace(TASK, id=name, name=name, status="success", steps=(NONE, step)) for name in ("a", "b")}
     assert warnings(replace(RUN, tasks=tasks)) == [

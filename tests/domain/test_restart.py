@@ -151,7 +151,7 @@ def test_what_is_not_stored_yet_cannot_be_kept(missing: dict[str, bool]) -> None
 
 
 @given(st.randoms(use_true_random=False), st.booleans())
-def test_it_agrees_with_the_rules_said_slowly(random: Random, from_failed: bool) -> None:
+def test_it_agrees_with_the_reference_rules(random: Random, from_failed: bool) -> None:
     content = random_config(random)
     finals = [status for status in RunTaskStatus if status not in (RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING)]
     statuses = {name: random.choice(finals) for name in content.tasks}

@@ -66,7 +66,7 @@ def told(run: Run, events: Sequence[RunEvent], at: datetime = AT) -> Run:
     return run
 
 
-def test_a_failed_task_is_tried_again_as_often_as_said_and_then_fails_the_run() -> None:
+def test_a_failed_task_is_retried_up_to_its_limit_and_then_fails_the_run() -> None:
     content = config(task("a", retry=ALWAYS))
     run = started(content)
     for attempt in (2, 3):
@@ -80,7 +80,7 @@ def test_a_failed_task_is_tried_again_as_often_as_said_and_then_fails_the_run() 
 
 
 @pytest.mark.parametrize("reason", ["failure", "lost", "timeout"])
-def test_only_what_was_said_is_a_reason(reason: RetryReason) -> None:
+def test_only_named_reasons_are_retried(reason: RetryReason) -> None:
     for on in (("failure",), ("lost",), ("timeout",)):
         content = config(task("a", retry=Retry(1, 0, on)))
         _, events = advance(failed(started(content), "a", reason), content, AT)

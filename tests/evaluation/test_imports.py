@@ -75,7 +75,7 @@ def test_a_chain_of_files_has_a_bound(path: Path) -> None:
         gather_imports(path, "importstr 'big'")
 
 
-def test_a_file_in_the_folder_may_have_a_problem_that_is_told_by_its_path(path: Path) -> None:
+def test_a_problem_of_an_imported_file_names_its_path(path: Path) -> None:
     (path.parent / "a.libsonnet").write_text("{")
     with pytest.raises(EvaluationError, match=r"\.runstream/a\.libsonnet:1"):
         read(path, "import 'a.libsonnet'")

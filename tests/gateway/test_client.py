@@ -105,7 +105,7 @@ async def test_a_wait_for_a_service_ends_with_the_services_own_message() -> None
     assert caught.value.status == 503
 
 
-async def test_maintenance_is_told_at_once() -> None:
+async def test_maintenance_is_an_error_at_once() -> None:
     body = [{"code": "maintenance", "message": "m", "hint": "h", "kind": "internal", "details": {}}]
     script = Script(_json(body, 503))
     async with Client("http://x", transport=script) as client:

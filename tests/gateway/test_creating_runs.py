@@ -238,7 +238,7 @@ async def test_a_program_that_fails_creates_nothing() -> None:
     assert [await world.log.end(partition) for partition in range(4)] == [0, 0, 0, 0]
 
 
-async def test_a_file_with_mistakes_creates_nothing_and_all_of_them_are_told() -> None:
+async def test_a_file_with_mistakes_creates_nothing_and_its_error_names_all() -> None:
     world = World.make()
     content = "runs:\n  - name: a\n    tasks:\n      - name: b\n        step: []\n  - {}\n"
     async with world.http() as http:
@@ -424,7 +424,7 @@ POD = "{containers: [{image: 'python:3.12'}]}"
         ),
     ],
 )
-async def test_a_task_that_no_living_executor_can_run_is_told_when_its_run_is_created(
+async def test_creating_a_run_warns_of_a_task_that_no_living_executor_can_run(
     runtime: str, offers: dict[str, Offer], told: str
 ) -> None:
     world = World.make()

@@ -116,7 +116,7 @@ async def test_what_is_refused_says_why(method: str, path: str, status: int, cod
     assert set(error) == {"code", "details", "message", "hint", "kind"}
 
 
-async def test_malformed_json_is_told_with_its_place() -> None:
+async def test_malformed_json_is_refused_with_its_place() -> None:
     world = World.make()
     async with world.http() as http:
         answer = await http.post("/runs", content=b'{\n  "name": nope\n}')
@@ -198,7 +198,7 @@ async def test_the_description_is_complete() -> None:
             assert {"400", "500", "503"} <= operation["responses"].keys() or path in ("/healthz", "/readyz"), path
 
 
-async def test_a_browser_at_the_root_is_told_what_this_is() -> None:
+async def test_a_browser_at_the_root_gets_a_description() -> None:
     async with World.make().http() as http:
         http.headers.pop("Authorization")
         answer = await http.get("http://gateway/")

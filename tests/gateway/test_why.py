@@ -222,7 +222,7 @@ async def test_it_has_ended(place: Place) -> None:
         assert found.reasons[0].message == "it has setup errors and will not run: no such file"
 
 
-async def test_what_a_scheduler_does_not_answer_is_said() -> None:
+async def test_a_scheduler_that_does_not_answer_is_a_reason() -> None:
     world = World.make()
     async with world.client() as client:
         run = await client.runs.create(NewRun(MAIN, "r", {}))

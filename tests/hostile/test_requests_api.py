@@ -62,7 +62,7 @@ async def test_a_number_without_end_is_a_bad_request(path: str) -> None:
         assert (answer.status_code, answer.json()[0]["code"]) == (400, "invalidParameter")
 
 
-async def test_a_method_that_a_route_does_not_take_is_told_which_it_takes() -> None:
+async def test_a_wrong_method_gets_the_methods_of_the_route() -> None:
     async with World.make().http() as http:
         answer = await http.delete("/runs")
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")

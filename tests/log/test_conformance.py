@@ -35,7 +35,7 @@ async def test_what_was_never_appended_is_not_there(new_log: OpenLog) -> None:
         assert await log.history(run_address()) == []
 
 
-async def test_a_stale_decision_is_refused_and_told_what_came_first(new_log: OpenLog) -> None:
+async def test_a_stale_decision_is_refused_with_the_last_commit(new_log: OpenLog) -> None:
     async with new_log() as log:
         first = created(run_address())
         position = await log.append(first)

@@ -119,7 +119,7 @@ async def test_the_pool_outlives_the_servers_connections(database_url: str, data
             assert await transaction.rows(READ) == []
 
 
-async def test_a_connection_lost_in_the_middle_is_said(database_url: str, database_schema: str) -> None:
+async def test_a_connection_lost_in_the_middle_is_a_clear_error(database_url: str, database_schema: str) -> None:
     async with migrated(database_url, database_schema) as database:
         with pytest.raises(InternalError) as raised:
             async with database.snapshot() as transaction:
@@ -128,7 +128,7 @@ async def test_a_connection_lost_in_the_middle_is_said(database_url: str, databa
         assert raised.value.hint
 
 
-async def test_tables_that_are_not_there_are_said(database_url: str, database_schema: str) -> None:
+async def test_missing_tables_are_a_clear_error(database_url: str, database_schema: str) -> None:
     database = Database(database_url, database_schema)
     with pytest.raises(InternalError) as raised:
         async with database.snapshot() as transaction:
@@ -137,7 +137,7 @@ async def test_tables_that_are_not_there_are_said(database_url: str, database_sc
     await database.close()
 
 
-async def test_why_there_is_no_connection_is_said(database_url: str) -> None:
+async def test_a_failed_connection_has_its_reason(database_url: str) -> None:
     base, _, _ = database_url.rpartition("/")
     place = base.rpartition("@")[2]
     for url, code in (

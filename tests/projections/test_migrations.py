@@ -129,7 +129,7 @@ def test_scripts_that_are_not_one_line_are_refused(tmp_path: Path) -> None:
         revisions(tmp_path)
 
 
-async def test_a_lost_database_is_told_clearly(database_schema: str) -> None:
+async def test_a_lost_database_is_a_clear_error(database_schema: str) -> None:
     with pytest.raises(InternalError) as raised:
         await migrate("postgresql://u:secret@127.0.0.1:1/x", database_schema)
     assert raised.value.code == "databaseUnreachable"

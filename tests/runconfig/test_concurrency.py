@@ -79,7 +79,7 @@ def test_labels_are_texts() -> None:
         ("tasks: [{name: t, runtime: {type: host, labels: {'': x}}}]", "the label has no name"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(written: str, said: str) -> None:
+def test_problems_have_their_place(written: str, said: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parsed(f"    {written}\n")
     assert "line 3" in str(refused.value)

@@ -73,5 +73,5 @@ def test_an_environment_that_many_runs_repeat_is_refused() -> None:
         run_configs(parsed, RefContext(), {}, environment={"A": "x" * 100_000})
 
 
-def test_what_is_wrong_with_an_expression_is_said_wherever_it_stands() -> None:
+def test_an_invalid_expression_is_reported_wherever_it_stands() -> None:
     assert len(refused(branches("(", "a", "(")).problems) == 2

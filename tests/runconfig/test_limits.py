@@ -54,7 +54,7 @@ def test_a_number_of_further_attempts_or_more_about_them(written: str, meant: Re
     assert config(file(task=written)).tasks["t"].retry == meant
 
 
-def test_what_is_said_nearest_holds() -> None:
+def test_the_nearest_value_counts() -> None:
     assert config(file(top="retry: 1", run="retry: 2", task="retry: 3")).tasks["t"].retry == Retry(3, 0, REASONS)
     assert config(file(top="retry: 1", run="retry: {max: 2, on: [lost]}")).tasks["t"].retry == Retry(2, 0, ("lost",))
     assert config(file(top="retry: 1")).tasks["t"].retry == Retry(1, 0, REASONS)
@@ -117,7 +117,7 @@ WRONG: list[tuple[dict[str, str], str]] = [
 
 
 @pytest.mark.parametrize(("places", "said"), WRONG)
-def test_what_is_wrong_is_said_with_its_place(places: dict[str, str], said: str) -> None:
+def test_problems_have_their_place(places: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_config(file(**places))
     assert said in refused.value.message

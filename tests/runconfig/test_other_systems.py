@@ -155,7 +155,7 @@ def test_a_step_of_another_system_is_an_error_in_each_file(source: str, other: s
         assert (quoted(word) in problem.message, problem.hint) == (True, hint)
 
 
-def test_fields_beside_the_name_of_a_step_are_told_where_they_stand() -> None:
+def test_fields_beside_the_name_of_a_step_are_reported_with_their_place() -> None:
     (problem,) = problems(step("{name: build, run: make, tty: false}"))
     assert problem.hint == "indent the fields under the step's name: `- run: {command: …, name: …, tty: …}`"
     (problem,) = problems(step("{a: 1, b: 2}"))

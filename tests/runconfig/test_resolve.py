@@ -68,7 +68,7 @@ def test_tasks_are_resolved() -> None:
     )
 
 
-def test_a_run_that_is_not_meant_for_the_ref_says_so() -> None:
+def test_a_run_for_another_ref_does_not_match() -> None:
     found = run_configs(parse_config(TEXT), MAIN, {})
     assert [(run.name, run.matches) for run in found] == [("build", True), ("release", False)]
     tagged = run_configs(parse_config(TEXT), RefContext(ref_type="tag", tag="v1", ref="refs/tags/v1"), {})

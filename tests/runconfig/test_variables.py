@@ -67,7 +67,7 @@ def test_a_variable_of_a_group_never_gets_a_secret_of_a_project() -> None:
         ("a: [1]", "expected a text"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(variables: str, problem: str) -> None:
+def test_problems_have_their_place(variables: str, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as raised:
         resolved(variables)
     assert "v.yml" in str(raised.value)

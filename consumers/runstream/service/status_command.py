@@ -13,9 +13,10 @@ from pathlib import Path
 import psutil
 
 from runstream.cli.client_session import service_errors
-from runstream.cli.connection import ServiceAddress, find_service, global_options, with_program
+from runstream.cli.connection import find_service, global_options, with_program
 from runstream.cli.output import Output, duration, print_json, say, timestamp
 from runstream.client import Client, ClientError, ConnectionFailedError, Stall
+from runstream.client.client import ServiceAddress
 from runstream.service.data_dir import holder
 
 _COUNTED = 40

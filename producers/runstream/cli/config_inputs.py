@@ -14,12 +14,11 @@ from cyclopts import Parameter
 from runstream.cli.repository import repository_top
 from runstream.errors import BadRequestError, NotExistError
 from runstream.evaluation.files import SUFFIXES, ConfigName, candidates, gather_imports
+from runstream.limits import MAX_FILE_BYTES
 
 if TYPE_CHECKING:  # HTTP is imported by the commands that talk to a service; the others do not wait for it
     from runstream.client import Inputs
 
-MAX_FILE_BYTES = 1 << 20
-"""Maximum size of a configuration file, and of a file of variables or secrets."""
 Flag: TypeAlias = Annotated[bool, Parameter(negative="")]
 """An option without a value, and without a `--no-` form."""
 Texts: TypeAlias = Annotated[list[str] | None, Parameter(negative="")]

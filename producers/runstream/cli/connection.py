@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from runstream.errors import BadRequestError
 
 if TYPE_CHECKING:  # only commands that talk to a service import HTTP
     from runstream.client import Client
+    from runstream.client.client import ServiceAddress
 
 _OF_ANY_SERVICE = frozenset(("run", "log", "executor", "events", "maintenance", "env", "status", "export", "import"))
 """The first words of commands that take --url or --data-dir."""
@@ -44,17 +45,6 @@ class GlobalOptions:
     detailed_errors: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceAddress:
-    """The URL and token of a service."""
-
-    url: str
-    token: str
-    data_dir: Path | None
-    """The data directory of a local service; None for others."""
-    pid: int = 0
-
-
 def set_global_options(options: GlobalOptions) -> None:
     """Store the options before the command, for the command."""
     _global_options.set(options)
@@ -67,18 +57,20 @@ def global_options() -> GlobalOptions:
 
 def find_service(options: GlobalOptions, environ: Mapping[str, str]) -> ServiceAddress:
     """Return the service to talk to. Raises ClientError (not-exist) when there is none."""
+    from runstream.client.client import ServiceAddress, local_service
+
     url = named_url(options, environ)
     if options.data_dir is not None and not url:  # options win over the environment
         environ = {}
     token = options.token or environ.get("RUNSTREAM_TOKEN", "")
     if not url:
-        local = _local_service(data_dir_of(options, environ))
-        return ServiceAddress(local.url, token or local.token, local.data_dir, local.pid)
+        local = local_service(data_dir_of(options, environ))
+        return replace(local, token=token or local.token)
     if not url.startswith(("http://", "https://")):
         raise BadRequestError(
             f"{url[:200]!r} is not the URL of a service", code="invalidURL", hint="it is like http://127.0.0.1:8000"
         )
-    return ServiceAddress(url, token or _token_of_local(url, data_dir_of(options, environ)), None)
+    return ServiceAddress(url, token or _token_of_local(url, data_dir_of(options, environ)))
 
 
 def named_url(options: GlobalOptions, environ: Mapping[str, str]) -> str:
@@ -147,19 +139,13 @@ def data_dir_of(options: GlobalOptions, environ: Mapping[str, str]) -> Path:
     return default_data_dir(environ) if options.data_dir is None else options.data_dir.expanduser()
 
 
-def _local_service(data_dir: Path) -> ServiceAddress:
-    from runstream.client.client import local_service
-
-    local = local_service(data_dir)
-    return ServiceAddress(local.url, local.token, local.data_dir, local.pid)
-
-
 def _token_of_local(url: str, data_dir: Path) -> str:
     """Return the local service's token if the URL is its own, else an empty one."""
     from runstream.client import ClientError
+    from runstream.client.client import local_service
 
     try:
-        local = _local_service(data_dir)
+        local = local_service(data_dir)
     except ClientError:
         return ""  # no local service: the one at the URL decides whether it needs a token
     return local.token if local.url.rstrip("/") == url.rstrip("/") else ""

@@ -121,13 +121,14 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalService:
-    """A service on this machine, as `service.json` in its data directory describes it while it runs."""
+class ServiceAddress:
+    """The URL and token of a service; those of a local one come from `service.json` in its data directory."""
 
     url: str
     token: str
-    data_dir: Path
-    pid: int
+    data_dir: Path | None = None
+    """The data directory of a local service; None for others."""
+    pid: int = 0
     """The process that wrote the file; it may have been killed since."""
 
 
@@ -159,7 +160,7 @@ def other_owner(path: Path) -> str:
     return ""
 
 
-def local_service(data_dir: Path) -> LocalService:
+def local_service(data_dir: Path) -> ServiceAddress:
     """Return the service of a data directory.
 
     Raises ClientError: not-exist without one, bad-request for a bad file, forbidden for that of another user.
@@ -167,7 +168,7 @@ def local_service(data_dir: Path) -> LocalService:
     path = data_dir / "service.json"
     try:
         found = json.loads(path.read_bytes())
-        return LocalService(str(found["url"]), str(found["token"]), data_dir, int(found.get("pid", 0)))
+        return ServiceAddress(str(found["url"]), str(found["token"]), data_dir, int(found.get("pid", 0)))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ClientError(
             f"no service is running in {data_dir}",

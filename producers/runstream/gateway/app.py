@@ -183,8 +183,8 @@ class Gateway(HttpServer):
             reads=reads,
             past=behind.past,
             step_logs=behind.step_logs,
-            creation=RunCreation(log, _now, behind.shared, keyring),
-            actions=Actions(log, _now),
+            creation=RunCreation(log, partial(datetime.now, UTC), behind.shared, keyring),
+            actions=Actions(log, partial(datetime.now, UTC)),
             explainer=Explainer(log, behind.questions),
             restarts=Restarts(log, reads, configs),
             configs=configs,
@@ -213,7 +213,3 @@ class Gateway(HttpServer):
 
 async def _admission(gate: MaintenanceGate) -> Admission:
     return Admission(gate)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -96,7 +96,7 @@ class Mode:
         """True if no component may start: from all parked until the log is in use again."""
         self._at_rest = True
         self._state = State.RESUMED
-        self._since = _now()
+        self._since = datetime.now(UTC)
         self._changed = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever there is a change to publish."""
@@ -174,7 +174,7 @@ class Mode:
     def _notify(self) -> None:
         state = self.state
         if state is not self._state:
-            self._state, self._since = state, _now()
+            self._state, self._since = state, datetime.now(UTC)
             # Before the first request, a start is no news.
             write = log.info if self._requested is not None else log.debug
             write(
@@ -185,10 +185,6 @@ class Mode:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         self.on_change()
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Parkable(Component):
