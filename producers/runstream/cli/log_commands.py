@@ -227,25 +227,17 @@ class _Logs:
         for log in self._readable(logs):
             await self._copy(self._read(log) if self._part.grep is None else self._matches(log, self._part.grep))
 
+    def _place(self, log: SelectedLog) -> tuple[str, str, int | None]:
+        return self._run.id, log.task.id, log.step
+
     def _read(self, log: SelectedLog) -> AsyncIterator[bytes]:
         return self._client.logs.read(
-            self._run.id,
-            log.task.id,
-            log.step,
-            attempt=self._choice.attempt,
-            since=self._since,
-            timestamps=self._part.timestamps,
+            *self._place(log), attempt=self._choice.attempt, since=self._since, timestamps=self._part.timestamps
         )
 
     async def _matches(self, log: SelectedLog, expression: str) -> AsyncIterator[bytes]:
         lines = self._client.logs.search(
-            self._run.id,
-            log.task.id,
-            log.step,
-            expression,
-            regex=True,
-            ignore_case=self._part.ignore_case,
-            attempt=self._choice.attempt,
+            *self._place(log), expression, regex=True, ignore_case=self._part.ignore_case, attempt=self._choice.attempt
         )
         async for line in lines:
             self.matched = (self.matched or 0) + 1
@@ -259,9 +251,7 @@ class _Logs:
         for number, log in enumerate(logs[first:]):
             tail = self._part.tail if not number else None
             chunks = self._client.logs.follow(
-                self._run.id,
-                log.task.id,
-                log.step,
+                *self._place(log),
                 attempt=self._choice.attempt,
                 tail=tail,
                 since=self._since,
@@ -290,12 +280,7 @@ class _Logs:
                 break
             try:
                 text = await self._client.logs.get(
-                    self._run.id,
-                    log.task.id,
-                    log.step,
-                    attempt=self._choice.attempt,
-                    tail=lines,
-                    timestamps=self._part.timestamps,
+                    *self._place(log), attempt=self._choice.attempt, tail=lines, timestamps=self._part.timestamps
                 )
             except ClientError as error:
                 self._lack(error)

@@ -28,28 +28,6 @@ cause. All other classes are of the server or the schema (connections, serializa
 _TIMED_OUT = frozenset({"57014", "25P04", "55P03"})
 
 
-_CREDENTIALS = (
-    "refused the credentials",
-    "databaseCredentialsRefused",
-    "check user and password in the database URL, and pg_hba.conf of the server",
-)
-_NO_CONNECTION = {
-    "28P01": _CREDENTIALS,
-    "28000": _CREDENTIALS,
-    "3D000": (
-        "has no such database",
-        "databaseMissing",
-        "create it (CREATE DATABASE …), or name another one in the database URL",
-    ),
-    "53300": ("has no connection left", "databaseFull", "raise max_connections, or start fewer processes"),
-    "57P03": ("is not ready", "databaseStarting", "it is starting or stopping; try again in a moment"),
-}
-"""What refuses a connection, the code of its error and the way out, by SQLSTATE."""
-_UNREACHABLE = (
-    "cannot be reached",
-    "databaseUnreachable",
-    "check that the server runs and that the database URL names its host and port",
-)
 UNSTORABLE = "a value cannot be stored"
 """Beginning of the message of an UnstorableError."""
 
@@ -67,9 +45,36 @@ def sqlstate(error: BaseException) -> str:
 
 def connect_failure(error: BaseException, url: str) -> InternalError:
     """Return why a connection failed: the server, the database or the credentials."""
-    what, code, hint = _NO_CONNECTION.get(sqlstate(error), _UNREACHABLE)
+    place = place_of(url)
+    match sqlstate(error):
+        case "28P01" | "28000":
+            return InternalError(
+                f"Postgres at {place} refused the credentials: {error}",
+                code="databaseCredentialsRefused",
+                hint="check user and password in the database URL, and pg_hba.conf of the server",
+            )
+        case "3D000":
+            return InternalError(
+                f"Postgres at {place} has no such database: {error}",
+                code="databaseMissing",
+                hint="create it (CREATE DATABASE …), or name another one in the database URL",
+            )
+        case "53300":
+            return InternalError(
+                f"Postgres at {place} has no connection left: {error}",
+                code="databaseFull",
+                hint="raise max_connections, or start fewer processes",
+            )
+        case "57P03":
+            return InternalError(
+                f"Postgres at {place} is not ready: {error}",
+                code="databaseStarting",
+                hint="it is starting or stopping; try again in a moment",
+            )
     return InternalError(
-        f"Postgres at {place_of(url)} {what}: {str(error) or type(error).__name__}", code=code, hint=hint
+        f"Postgres at {place} cannot be reached: {str(error) or type(error).__name__}",
+        code="databaseUnreachable",
+        hint="check that the server runs and that the database URL names its host and port",
     )
 
 

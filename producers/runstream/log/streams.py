@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import orjson
@@ -182,14 +183,18 @@ def _description(namespace: str, entry: ControlEntry) -> LogDescription | None:
 
 
 async def _end(nc: Client, stream: str) -> int | None:
+    info = await _info(nc, stream)
+    return None if info is None else info["state"]["last_seq"]
+
+
+async def _info(nc: Client, stream: str) -> dict[str, Any] | None:
+    """Return the answer of STREAM.INFO; None where there is no stream."""
     try:
-        state = (await request(nc, f"STREAM.INFO.{stream}"))["state"]
+        return await request(nc, f"STREAM.INFO.{stream}")
     except ApiError as error:
         if error.number == STREAM_NOT_FOUND:
             return None
         raise
-    end: int = state["last_seq"]
-    return end
 
 
 async def create_control_bucket(nc: Client, namespace: str, replicas: int) -> None:
@@ -266,16 +271,14 @@ async def _create_stream(nc: Client, subjects: Subjects, partition: int, partiti
 
 async def _check_stream(nc: Client, subjects: Subjects, partition: int, partitions: int) -> None:
     name = subjects.stream(partition)
-    try:
-        config = (await request(nc, f"STREAM.INFO.{name}"))["config"]
-    except ApiError as error:
-        if error.number != STREAM_NOT_FOUND:
-            raise
+    info = await _info(nc, name)
+    if info is None:
         raise NotExistError(
             f"the log {subjects.namespace!r} has a description, but its stream {name} is missing",
             code="logIncomplete",
             hint="restore the data of NATS, or the log from its data status; a missing stream is never made again",
-        ) from error
+        )
+    config = info["config"]
     found = {key: value for key, value in config.get("metadata", {}).items() if not key.startswith("_nats")}
     if found != _metadata(subjects, partitions) or config["subjects"] != [f"{subjects.prefix(partition)}.>"]:
         raise _foreign(subjects.namespace, f"stream {name} says {found or 'nothing'} about itself")

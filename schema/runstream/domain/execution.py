@@ -11,18 +11,12 @@ from runstream.domain.run import Attempt, Run, RunTaskStatus, with_tasks
 from runstream.events.executor_task import ExecutorTaskPhase
 
 _OPEN = frozenset({RunTaskStatus.NOT_STARTED, RunTaskStatus.RUNNING})
-_STATUS: Mapping[ExecutorTaskPhase, tuple[RunTaskStatus, frozenset[RunTaskStatus]]] = {
-    ExecutorTaskPhase.NOT_STARTED: (RunTaskStatus.NOT_STARTED, frozenset({RunTaskStatus.NOT_STARTED})),
-    ExecutorTaskPhase.CANCELLED: (
-        RunTaskStatus.CANCELLED,
-        frozenset({RunTaskStatus.CANCELLED, RunTaskStatus.NOT_STARTED}),
-    ),
-    ExecutorTaskPhase.RUNNING: (RunTaskStatus.RUNNING, _OPEN),
-    ExecutorTaskPhase.STOPPED: (RunTaskStatus.STOPPED, _OPEN | {RunTaskStatus.STOPPED}),
-    ExecutorTaskPhase.SUCCESS: (RunTaskStatus.SUCCESS, _OPEN | {RunTaskStatus.SUCCESS}),
-    ExecutorTaskPhase.FAILED: (RunTaskStatus.FAILED, _OPEN | {RunTaskStatus.FAILED}),
+_REPLACEABLE: Mapping[ExecutorTaskPhase, frozenset[RunTaskStatus]] = {
+    **{phase: _OPEN | {RunTaskStatus(phase)} for phase in ExecutorTaskPhase},
+    ExecutorTaskPhase.NOT_STARTED: frozenset({RunTaskStatus.NOT_STARTED}),
+    ExecutorTaskPhase.CANCELLED: frozenset({RunTaskStatus.CANCELLED, RunTaskStatus.NOT_STARTED}),
 }
-"""The status of the run task for each phase of its executor task, and the statuses that it may replace (rule
+"""The statuses of the run task that each phase of its executor task may replace by the status of its own name (rule
 task-5)."""
 
 
@@ -45,9 +39,8 @@ def with_executor_task(run: Run, task: ExecutorTask) -> Run:
         "start_time": task.start_time,
         "end_time": task.end_time,
     }
-    status, accepted_from = _STATUS[task.phase]
-    if current.status in accepted_from:
-        changes["status"] = status
+    if current.status in _REPLACEABLE[task.phase]:
+        changes["status"] = RunTaskStatus(task.phase)
         changes["timedout"] = task.timedout and task.phase is ExecutorTaskPhase.FAILED
         changes["failure"] = task.failure
     return with_tasks(run, (task.task,), **changes)

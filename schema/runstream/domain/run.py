@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Literal, assert_never
 
 from msgspec import Struct, field
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from runstream.events.run import (
     RunArchived,
@@ -274,22 +274,8 @@ def with_tasks(run: Run, names: Iterable[str], **changes: object) -> Run:
 
 def _restarted(run: Run, event: RunRestarted) -> Run:
     for kept in event.kept:
-        run = with_tasks(
-            run,
-            (kept.task,),
-            id=kept.id,
-            status=RunTaskStatus(kept.status),
-            executor_task_id=kept.executor_task_id,
-            attempt=kept.attempt,
-            timedout=kept.timedout,
-            kept=True,
-            annotations=kept.annotations,
-            approved=bool(kept.approvers),
-            approvers=kept.approvers,
-            approved_at=kept.approved_at,
-            start_time=kept.start_time,
-            end_time=kept.end_time,
-        )
+        changes = asdict(kept) | {"status": RunTaskStatus(kept.status), "kept": True, "approved": bool(kept.approvers)}
+        run = with_tasks(run, (changes.pop("task"),), **changes)
     return replace(run, restart=Restart(event.run_id, event.scope, event.tasks, event.descendants, event.fresh))
 
 

@@ -5,8 +5,9 @@ Each reader reports a wrong value and goes on with a harmless one, so that one p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from runstream.names import name_problem
 from runstream.runconfig.amounts import UNITS, parse_duration, parse_quantity, within_int64
@@ -18,6 +19,7 @@ _YES = frozenset(("yes", "on", "y"))
 _NO = frozenset(("no", "off", "n"))
 _INT64 = 1 << 63
 _MAX_DIGITS = 64
+T = TypeVar("T", bound=str)
 Words = Mapping[str, str]
 """Words of other CI systems, each with a hint."""
 NO_WORDS: Words = {}
@@ -84,6 +86,14 @@ class Cursor:
                 return int(number)
         self.error(f"expected a whole number, found {describe(self.node)}")
         return 0
+
+    def one_of(self, known: Sequence[T], what: str) -> T | None:
+        """Return the known text that stands here; None, and a problem, for anything else."""
+        text = self.strict_text()
+        found = next((one for one in known if one == text), None)
+        if found is None and text is not None:
+            self.error(f"unknown {what} {quoted(text)}", suggestion(text, known))
+        return found
 
     def duration(self) -> int | None:
         """Return nanoseconds, of a text such as 1h30m or a number; None, and a problem, for anything else."""

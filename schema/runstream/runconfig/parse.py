@@ -12,7 +12,7 @@ from runstream.runconfig.cursor import Cursor, Fields
 from runstream.runconfig.fields import CONCURRENCY, RUN, TOP
 from runstream.runconfig.foreign import FOREIGN_CONCURRENCY, FOREIGN_HINT, FOREIGN_RUN, FOREIGN_TOP, SYSTEMS
 from runstream.runconfig.nodes import MappingNode, ScalarNode, SequenceNode, describe
-from runstream.runconfig.problems import ConfigProblems, Problem, quoted, suggestion
+from runstream.runconfig.problems import ConfigProblems, Problem, quoted
 from runstream.runconfig.reading import Format, read_nodes
 from runstream.runconfig.steps import RestoreCacheStep, SaveCacheStep
 from runstream.runconfig.tasks import TaskSpec, decode_name, decode_retry, decode_tasks
@@ -150,13 +150,7 @@ def _concurrency(place: Cursor | None) -> Concurrency:
 
 
 def _policy(place: Cursor | None) -> GroupPolicy:
-    text = "queue" if place is None else place.strict_text()
-    for policy in POLICIES:
-        if policy == text:
-            return policy
-    if place is not None and text is not None:
-        place.error(f"unknown policy {quoted(text)}", suggestion(text, POLICIES))
-    return "queue"
+    return "queue" if place is None else place.one_of(POLICIES, "policy") or "queue"
 
 
 def _max_waiting(place: Cursor | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -245,15 +245,8 @@ def _depend_fields(place: Cursor) -> DependSpec | None:
 
 
 def _conditions(place: Cursor) -> tuple[Condition, ...]:
-    found: list[Condition] = []
-    for item in place.items():
-        text = item.strict_text()
-        condition = next((known for known in CONDITIONS if known == text), None)
-        if condition is not None:
-            found.append(condition)
-        elif text is not None:
-            item.error(f"unknown condition {quoted(text)}", suggestion(text, CONDITIONS))
-    return tuple(found)
+    found = (item.one_of(CONDITIONS, "condition") for item in place.items())
+    return tuple(condition for condition in found if condition is not None)
 
 
 def decode_retry(fields: Fields) -> Retry | None:
@@ -294,16 +287,9 @@ def _reasons(place: Cursor | None) -> tuple[RetryReason, ...]:
         return REASONS
     if place.node == SequenceNode(place.node.line, ()):
         place.error("no reason is named", suggestion("", REASONS))
-    named = set(_named_reasons(place))
+    items = [place] if isinstance(place.node, ScalarNode) else place.items()
+    named = {item.one_of(REASONS, "reason") for item in items}
     return tuple(reason for reason in REASONS if reason in named)
-
-
-def _named_reasons(place: Cursor) -> Iterator[str]:
-    for item in [place] if isinstance(place.node, ScalarNode) else place.items():
-        text = item.strict_text()
-        if text is not None and text not in REASONS:
-            item.error(f"unknown reason {quoted(text)}", suggestion(text, REASONS))
-        yield text or ""
 
 
 def _check_dependencies(dependencies: _Dependencies, ignored_failures: Collection[str]) -> None:
