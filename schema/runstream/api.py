@@ -237,6 +237,8 @@ class Executor(Answer, frozen=True, kw_only=True):
     version: str
     sandbox: str = ""
     """How it isolates host tasks: `sandboxed`, `off`, or `missing: <why>`; empty if not known."""
+    engine: str = ""
+    """Its container engine, such as `docker 28.2.2`, or `unreachable: <why>`; empty without one."""
 
 
 class ExecutorList(Answer, frozen=True):

@@ -104,14 +104,21 @@ class Presence:
             "labels": settings.labels,
             "allow_privileged_containers": settings.allow_privileged_containers,
             "allow_host": settings.allow_host,
-            "allow_pod": runner.allow_pod,
             "active_tasks_limit": settings.active_tasks_limit,
         }
         """Fields common to the registration and each offer."""
+        runner.on_change(self._engine_changed)
 
     def _offered(self) -> dict[str, Any]:
-        # Only the runner's setup shows whether there can be the sandbox that is required.
-        return {**self._abilities, "allow_host": self._abilities["allow_host"] and self._runner.allow_host}
+        # Only the setup shows whether there is the sandbox that is required, and whether there is an engine.
+        return {
+            **self._abilities,
+            "allow_host": self._abilities["allow_host"] and self._runner.allow_host,
+            "allow_pod": self._runner.allow_pod,
+        }
+
+    def _engine_changed(self) -> None:
+        self._lease.touch()  # At once: schedulers assign tasks until they know.
 
     def _refusal(self) -> str:
         allowed = self._abilities["allow_host"] and not self._runner.allow_host
@@ -221,6 +228,8 @@ class Presence:
             draining=self._draining,
             full=self.full,
             refused=self._refusal(),
+            engine=self._runner.engine,
+            engine_away=self._runner.engine_away,
             at=self._clock().timestamp(),
         )
         return encode_offer(offer)

@@ -78,20 +78,41 @@ class PodRunner:
 
     def __init__(self, around: Surroundings, tasks: Path) -> None:
         """`tasks` is the directory with one folder for each task."""
-        self.allow_host = around.driver.allow_host
-        self.allow_pod = around.driver.allow_pod
         self._around = around
         self._tasks = tasks
 
     async def setup(self) -> None:
         """Prepare the driver."""
         await self._around.driver.setup()
-        self.allow_host = self._around.driver.allow_host
+
+    @property
+    def allow_host(self) -> bool:
+        """Whether it runs host tasks."""
+        return self._around.driver.allow_host
+
+    @property
+    def allow_pod(self) -> bool:
+        """Whether it runs containers at all."""
+        return self._around.driver.allow_pod
 
     @property
     def sandbox(self) -> str:
-        """How tasks are isolated from the machine."""
+        """How host tasks are isolated from the machine."""
         return self._around.driver.sandbox
+
+    @property
+    def engine(self) -> str:
+        """The container engine."""
+        return self._around.driver.engine
+
+    @property
+    def engine_away(self) -> str:
+        """Why the container engine cannot be used now."""
+        return self._around.driver.engine_away
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when the container engine comes or goes."""
+        self._around.driver.on_change(changed)
 
     async def close(self) -> None:
         """Close the driver."""
@@ -137,10 +158,11 @@ class PodRunner:
         return [ExecutorTaskLogLost(index) for index in unknown]
 
     async def sweep(self, kept: frozenset[str]) -> None:
-        """End the leftover processes of all tasks with a folder; remove the folders of tasks that are not `kept`.
+        """End what earlier processes left of all tasks; remove the folders of tasks that are not `kept`.
 
         A failure is logged as a warning and does not prevent the start.
         """
+        await self._around.driver.sweep()
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread(self._tasks)
         for path in await asyncio.to_thread(lambda: list(self._tasks.iterdir())):

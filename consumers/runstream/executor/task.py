@@ -275,12 +275,33 @@ class Ended:
 class Runner(Protocol):
     """A way to run jobs."""
 
-    allow_host: bool
-    allow_pod: bool
+    @property
+    def allow_host(self) -> bool:
+        """Whether it runs host tasks; known after `setup`, like the following."""
+        ...
+
+    @property
+    def allow_pod(self) -> bool:
+        """Whether it runs containers at all."""
+        ...
 
     @property
     def sandbox(self) -> str:
-        """How tasks are isolated from the machine, as text; known after `setup`."""
+        """How host tasks are isolated from the machine, as text."""
+        ...
+
+    @property
+    def engine(self) -> str:
+        """The container engine; empty without one, or before it was reached."""
+        ...
+
+    @property
+    def engine_away(self) -> str:
+        """Why the container engine cannot be used now; empty if it can, or if there is none."""
+        ...
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` each time that `engine` or `engine_away` has changed."""
         ...
 
     async def setup(self) -> None:

@@ -16,6 +16,8 @@ from runstream.errors import BadRequestError
 
 SKEW_SECONDS = 2.0
 """Clock skew above which a note is printed."""
+_UNREACHABLE = "unreachable"
+"""Prefix of `engine` while it cannot be used."""
 ExecutorId = Annotated[str, Parameter(help="Its id, or the beginning of it.")]
 _COLUMNS: dict[Column, Callable[[Executor], Cell]] = {
     Column("ID"): lambda one: one.executor_id,
@@ -89,6 +91,8 @@ async def find_executor(client: Client, text: str) -> str:
 def _notes(executor: Executor) -> Iterator[str]:
     if executor.full:
         yield f"it takes no tasks: {executor.full}"
+    if executor.engine.startswith(_UNREACHABLE):
+        yield f"it takes no tasks with containers: its engine is {executor.engine}"
     if abs(executor.clock_skew) > SKEW_SECONDS:
         side = "ahead of" if executor.clock_skew > 0 else "behind"
         yield f"its clock is {abs(executor.clock_skew):.0f} s {side} the log's server; synchronize its clock (NTP)"
@@ -101,4 +105,5 @@ def what_runs(executor: Executor) -> Iterator[str]:
     elif executor.sandbox.startswith("refused"):
         yield f"no host tasks ({executor.sandbox})"
     if executor.allow_pod:
-        yield "pod, privileged" if executor.allow_privileged_containers else "pod"
+        away = " (engine: unreachable)" if executor.engine.startswith(_UNREACHABLE) else ""
+        yield f"{'pod, privileged' if executor.allow_privileged_containers else 'pod'}{away}"

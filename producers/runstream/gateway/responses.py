@@ -14,7 +14,7 @@ import msgspec
 from runstream import api
 from runstream.api import Answer
 from runstream.database.runs import ExecutorRecord, summary_of
-from runstream.domain.executor import Sighting, standing
+from runstream.domain.executor import Offer, Sighting, standing
 from runstream.domain.executor_task import ExecutorTask, StepState
 from runstream.domain.restart import can_restart
 from runstream.domain.run import Attempt, Restart, Run, RunTask
@@ -178,7 +178,12 @@ def executor_shape(record: ExecutorRecord, sighting: Sighting | None) -> api.Exe
         clock_skew=round(sighting.skew, 3) if sighting is not None else 0.0,
         active_tasks=record.open_tasks,
         version=registration.runstream_version,
+        engine=_engine(sighting.offer) if sighting is not None else "",
     )
+
+
+def _engine(offer: Offer) -> str:
+    return f"unreachable: {offer.engine_away}" if offer.engine_away else offer.engine
 
 
 def step_name(step: Step) -> str:

@@ -64,6 +64,10 @@ class Offer(Struct, frozen=True, gc=False):
     """Its wall clock at the time of the renewal, in seconds since 1970; 0 if unknown."""
     refused: str = ""
     """Why it refuses host tasks that its settings allow; empty if it does not."""
+    engine: str = ""
+    """Its container engine; empty without one, or before it was reached."""
+    engine_away: str = ""
+    """Why its container engine cannot be used now; empty if it can, or if there is none."""
 
 
 class Sighting(Struct, frozen=True, gc=False):
@@ -84,6 +88,8 @@ SKEW_SECONDS = 2.0
 """Difference between clocks, in seconds, above which it is reported."""
 _SHOWN = 60
 """Maximum length of an image or label in a sentence, in characters."""
+_SHOWN_REASON = 200
+"""Maximum length of the reason why an engine is away, in characters."""
 Standing = Literal["ready", "suspect", "draining", "drained", "full", "offline", "lost", "deleted"]
 
 
@@ -210,6 +216,8 @@ def lacks(offer: Offer, demand: Demand) -> Iterator[Lack]:
         )
     if demand.type == "pod" and not offer.allow_pod:
         yield Lack("pod", "cannot run containers")
+    elif demand.type == "pod" and offer.engine_away:
+        yield Lack("pod", f"cannot run containers now: its engine is unreachable ({offer.engine_away[:_SHOWN_REASON]})")
     if demand.privileged and not offer.allow_privileged_containers:
         yield Lack("privileged", "does not allow privileged containers")
     if demand.arch and demand.arch not in offer.archs:

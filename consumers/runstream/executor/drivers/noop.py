@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from runstream.events.executor_task import (
     ExecutorTaskEvent,
     ExecutorTaskFinished,
@@ -20,6 +22,11 @@ class NoopRunner:
     allow_host = True
     allow_pod = True
     sandbox = "none: tasks do nothing"
+    engine = ""
+    engine_away = ""
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Do nothing: there is no engine that could change."""
 
     async def setup(self) -> None:
         """Do nothing."""

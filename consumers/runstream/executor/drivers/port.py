@@ -1,15 +1,21 @@
-"""The interface that every driver implements."""
+"""The interface that every driver implements.
+
+A driver makes pods. A pod is the environment of one task: it runs commands, and gives access to the task's files as the
+task's user. What a task does is the same in every pod; only these differ between drivers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from runstream.errors import BadRequestError
+from runstream.events.run_config import SaveContent
 from runstream.executor.spec import ExecutorTaskSpec
-from runstream.executor.task_root import TaskRoot
+from runstream.executor.steps.archives import Packed
 from runstream.executor.workdir import TaskFolder
 
 Output = Callable[[bytes], None]
@@ -38,11 +44,66 @@ class NotStartedError(BadRequestError):
         super().__init__(reason, code="commandNotStarted")
 
 
+class Unpacks(Protocol):
+    """The restoring of archives by one step into one folder."""
+
+    async def unpack(self, archive: BinaryIO, task: str) -> int:
+        """Unpack the archive that `task` saved and return the number of entries.
+
+        Raises BadRequestError for a file that is not a tar, and for an entry that would leave the folder or replace a
+        different file.
+        """
+        ...
+
+
+class Files(Protocol):
+    """The files that a task sees, for work that the executor does there as the task's user."""
+
+    home: str
+    """The task's home, an absolute path of the task."""
+
+    def path(self, text: str, folder: str = "~") -> str:
+        """Return the absolute path of `text`, which may begin with `~`, relative to `folder`.
+
+        Raises BadRequestError for the home of another user.
+        """
+        ...
+
+    async def make_folder(self, path: str, mode: int = 0o755) -> None:
+        """Create a directory and its parents if they are missing."""
+        ...
+
+    async def write(self, path: str, content: bytes, mode: int = 0o600) -> None:
+        """Write a whole file, replacing an existing one; its directory must exist."""
+        ...
+
+    async def read(self, path: str, limit: int) -> bytes:
+        """Return the content of a regular file. Raises BadRequestError for one that has more than `limit` bytes, or
+        cannot be read."""
+        ...
+
+    async def pack(
+        self, target: BinaryIO, contents: Sequence[SaveContent], folder: str, stopped: threading.Event
+    ) -> Packed:
+        """Write a tar of the files that `contents` select; their sources are relative to `folder`.
+
+        Raises BadRequestError for a source that is not a folder, a malformed pattern, two different files with one
+        path, and a file that changes meanwhile or cannot be read.
+        """
+        ...
+
+    def unpacking(self, destination: str, stopped: threading.Event) -> Unpacks:
+        """Return the means to restore archives into a folder, which is created if it is missing."""
+        ...
+
+
 class Pod(Protocol):
     """The environment in which one task runs."""
 
-    files: TaskRoot
-    """The task's file system, through which the executor does all work on the task's files."""
+    @property
+    def files(self) -> Files:
+        """The task's files."""
+        ...
 
     async def exec(self, command: Exec, output: Output) -> int:
         """Run a command and return its exit status.
@@ -64,6 +125,10 @@ class Pod(Protocol):
         """Return whether the task may read this place of the machine, or one of its own."""
         ...
 
+    def may_read(self, path: Path) -> bool:
+        """Return whether the permissions of a place of the machine allow the task's user to read it."""
+        ...
+
     async def write_script(self, text: str) -> str:
         """Write a script into the pod, readable only by its user; return its path there."""
         ...
@@ -74,17 +139,41 @@ class Pod(Protocol):
         ...
 
     async def close(self) -> None:
-        """Release the resources of an ended pod."""
+        """Release the resources of an ended pod, and remove what belongs to it."""
         ...
 
 
 class Driver(Protocol):
-    """A factory of pods on this machine."""
+    """A factory of pods."""
 
-    allow_host: bool
-    allow_pod: bool
-    sandbox: str
-    """How tasks are isolated from the machine, as text; known after `setup`."""
+    @property
+    def allow_host(self) -> bool:
+        """Whether it runs host tasks."""
+        ...
+
+    @property
+    def allow_pod(self) -> bool:
+        """Whether it runs containers at all; `engine_away` says whether it can now."""
+        ...
+
+    @property
+    def sandbox(self) -> str:
+        """How host tasks are isolated from the machine, as text; known after `setup`."""
+        ...
+
+    @property
+    def engine(self) -> str:
+        """The container engine, such as `docker 28.2.2`; empty without one, or before it was reached."""
+        ...
+
+    @property
+    def engine_away(self) -> str:
+        """Why the container engine cannot be used now; empty if it can, or if there is none."""
+        ...
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` each time that `engine` or `engine_away` has changed."""
+        ...
 
     async def setup(self) -> None:
         """Detect what this machine supports. Called first."""
@@ -96,7 +185,11 @@ class Driver(Protocol):
         ...
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
-        """End the processes of a task that an earlier process of this executor left running."""
+        """End what an earlier process of this executor left of a task: its processes, its containers."""
+        ...
+
+    async def sweep(self) -> None:
+        """End what earlier processes of this executor left of any task, before the first one starts."""
         ...
 
     async def close(self) -> None:

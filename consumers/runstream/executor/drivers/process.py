@@ -21,6 +21,7 @@ from typing import Literal, Protocol
 import structlog
 
 from runstream.errors import BadRequestError, InternalError, RunstreamError
+from runstream.executor.drivers.host_files import HostFiles
 from runstream.executor.drivers.keys import Keys
 from runstream.executor.drivers.port import Exec, NotStartedError, Output, Pod
 from runstream.executor.limits import ControlGroup, ControlGroups, Limits, control_groups
@@ -91,6 +92,8 @@ class ProcessDriver:
     """A driver that runs host tasks as processes of this machine."""
 
     allow_pod = False
+    engine = ""
+    engine_away = ""
 
     def __init__(self, executor_id: str, rules: HostRules) -> None:
         self.allow_host = rules.allow
@@ -107,6 +110,12 @@ class ProcessDriver:
         self._living: set[int] = set()
         """Process ids of all agents without a sandbox."""
         self._inherited = inherited(os.environ, rules.passed, own_virtual_environment())
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Do nothing: there is no engine that could change."""
+
+    async def sweep(self) -> None:
+        """Do nothing: what a task left is found by its folder."""
 
     async def setup(self) -> None:
         """Check whether sandboxes work here by creating one."""
@@ -292,14 +301,15 @@ class ProcessPod:
         tree: ProcessTree,
         folder: TaskFolder,
         host: Host,
-        files: TaskRoot,
+        root: TaskRoot,
         environment: dict[str, str],
         mark: str,
         join: Callable[[Host, tuple[Path, ...]], Awaitable[Agent]],
         release: Release,
         visible: Visible,
     ) -> None:
-        self.files = files
+        self._root = root
+        self.files = HostFiles(root)
         self._home = folder.home
         self._mark = mark
         self._tree = tree
@@ -328,12 +338,12 @@ class ProcessPod:
         environment = marked({**own, **command.environment}, self._mark)
         if command.tty:
             environment = for_terminal(environment)
-        folder = self.files.path(command.folder)
+        folder = self._root.path(command.folder)
         scripts, self._scripts = tuple(self._scripts), []
         self._running += 1
         try:
             descriptor = await agent.start(
-                Command(command.arguments, folder, environment, command.tty, scripts), self.files.user
+                Command(command.arguments, folder, environment, command.tty, scripts), self._root.user
             )
             command_output = CommandOutput(descriptor, output, tty=command.tty)
             self._outputs.append(command_output)
@@ -367,7 +377,7 @@ class ProcessPod:
     def _link(self, path: str) -> str:
         """Return where a link leads; empty for anything else."""
         try:
-            descriptor = self.files.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = self._root.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (OSError, RunstreamError):
             return ""
         try:
@@ -386,15 +396,15 @@ class ProcessPod:
 
     async def make_working_dir(self, path: str) -> None:
         """Create the task's working directory with its parents, before the first command."""
-        inside = self.files.path(path)
+        inside = self._root.path(path)
         parent, _, name = inside.rpartition("/")
-        if parent != self.files.home or name in ("", ".", ".."):
-            os.close(await self.files.run(self.files.make_folder, inside))
+        if parent != self._root.home or name in ("", ".", ".."):
+            os.close(await self._root.run(self._root.make_folder, inside))
             return
         # The default directory. The home is new and empty, so there is no link to follow, and no need for a thread.
         folder = self._home / name
         folder.mkdir(0o755)
-        if (user := self.files.user) is not None:
+        if (user := self._root.user) is not None:
             os.chown(folder, user.uid, user.gid)
 
     def _is_ending(self) -> bool:
@@ -409,10 +419,15 @@ class ProcessPod:
         if self._host.agent.root < 0:
             return self._visible.lists(path)
         try:
-            os.close(self.files.open(str(path), os.O_PATH | os.O_CLOEXEC))
+            os.close(self._root.open(str(path), os.O_PATH | os.O_CLOEXEC))
         except (OSError, RunstreamError):  # missing, or behind a link that leads out
             return False
         return True
+
+    def may_read(self, path: Path) -> bool:
+        """Return whether the permissions of a place of the machine allow the task's user to read it."""
+        user, found = self._root.user, path.stat()
+        return user is None or user.uid == found.st_uid or found.st_mode & 0o005 == 0o005
 
     async def write_script(self, text: str) -> str:
         """Schedule a script to be written with the next command, mode 0600; return its path."""
@@ -436,7 +451,7 @@ class ProcessPod:
             agent.close()
         for output in self._outputs:
             output.close()
-        self.files.close()
+        self._root.close()
         self._tree.close()
         await self._release(self._host, clean=self._clean)
 

@@ -24,9 +24,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from runstream.errors import BadRequestError
-from runstream.executor.drivers.port import Exec, Output
+from runstream.executor.drivers.port import Exec, Files, Output
 from runstream.executor.steps.run import StepContext
-from runstream.executor.task_root import TaskRoot
 from runstream.git_variables import is_setting
 
 _HOST = re.compile(r"[A-Za-z0-9._:\[\]-]*")
@@ -85,7 +84,7 @@ async def clone(context: StepContext) -> int:
         raise BadRequestError(f"AGOLA_GIT_COMMITSHA {commit[:80]!r} is not a commit", code="invalidCommit")
     local = _local_path(url)
     visible = () if local is None else _git_directory(context, local)
-    git_environment = await context.pod.files.run(_git_environment, context, environment)
+    git_environment = await _git_environment(context, environment)
     git = _Git(context, git_environment, visible)
     try:
         status = await _check_out(git, url if local is None or not context.step.depth else local.as_uri(), ref, commit)
@@ -93,8 +92,8 @@ async def clone(context: StepContext) -> int:
             status = await _submodules(git, local)
     finally:
         if context.spec.git_credentials.username or context.spec.git_credentials.password:
-            await context.pod.files.run(_private, context.pod.files, _credentials_file(context), "")
-    if status and visible and not _is_readable(context, visible[-1]):
+            await _private(context.pod.files, _credentials_file(context), "")
+    if status and visible and not context.pod.may_read(visible[-1]):
         context.log.line(
             f"the task's user may not read {visible[-1]}: make it readable (chmod -R o+rX), or clone it by another URL"
         )
@@ -208,24 +207,19 @@ def _content(file: Path) -> str:
         return opened.read(_PATH_LETTERS).strip()
 
 
-def _is_readable(context: StepContext, folder: Path) -> bool:
-    user, found = context.pod.files.user, folder.stat()
-    return user is None or user.uid == found.st_uid or found.st_mode & 0o005 == 0o005
-
-
-def _git_environment(context: StepContext, environment: Mapping[str, str]) -> dict[str, str]:
+async def _git_environment(context: StepContext, environment: Mapping[str, str]) -> dict[str, str]:
     files = context.pod.files
     config = f"{files.home}/.runstream.gitconfig"
-    credentials = _credentials(context, environment.get("AGOLA_REPOSITORY_URL", ""))
-    _private(files, config, _CONFIG + credentials)
+    credentials = await _credentials(context, environment.get("AGOLA_REPOSITORY_URL", ""))
+    await _private(files, config, _CONFIG + credentials)
     git = {"GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": config}
     key = context.spec.git_credentials.private_key
     if key or environment.get("AGOLA_SSHHOSTKEY", ""):
-        git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(_ssh_files(files, environment, key))}"
+        git["GIT_SSH_COMMAND"] = f"ssh -F {shlex.quote(await _ssh_files(files, environment, key))}"
     return git
 
 
-def _credentials(context: StepContext, url: str) -> str:
+async def _credentials(context: StepContext, url: str) -> str:
     """Write the password for the repository's host to a file of the task; return the configuration that names it."""
     user, password = context.spec.git_credentials.username, context.spec.git_credentials.password
     parts = urlsplit(url) if "://" in url else None
@@ -234,7 +228,7 @@ def _credentials(context: StepContext, url: str) -> str:
     named, _, host = parts.netloc.rpartition("@")
     user = quote(user, safe="") or named.partition(":")[0] or "git"
     path = _credentials_file(context)
-    _private(context.pod.files, path, f"{parts.scheme}://{user}:{quote(password, safe='')}@{host}\n")
+    await _private(context.pod.files, path, f"{parts.scheme}://{user}:{quote(password, safe='')}@{host}\n")
     helper = f"store --file={shlex.quote(path)}".replace("\\", "\\\\").replace('"', '\\"')
     return f'[credential]\n\thelper =\n\thelper = "{helper}"\n'
 
@@ -243,17 +237,17 @@ def _credentials_file(context: StepContext) -> str:
     return f"{context.pod.files.home}/.runstream.credentials"
 
 
-def _ssh_files(files: TaskRoot, environment: Mapping[str, str], key: str) -> str:
+async def _ssh_files(files: Files, environment: Mapping[str, str], key: str) -> str:
     """Write the key, the known hosts and the configuration of ssh; return the path of the configuration."""
     host = environment.get("AGOLA_GIT_HOST", "")
     port = environment.get("AGOLA_GIT_PORT", "")
     if not _HOST.fullmatch(host) or not _PORT.fullmatch(port):
         raise BadRequestError(f"AGOLA_GIT_HOST {host[:80]!r} and port {port[:20]!r} are not valid", code="invalidHost")
     folder = f"{files.home}/.ssh"
-    os.close(files.make_folder(folder, 0o700))
+    await files.make_folder(folder, 0o700)
     check = "no" if environment.get("AGOLA_SKIPSSHHOSTKEYCHECK") else "yes"
-    _private(files, f"{folder}/known_hosts", _ended(environment.get("AGOLA_SSHHOSTKEY", "")))
-    _private(files, f"{folder}/id_rsa", _ended(key))
+    await _private(files, f"{folder}/known_hosts", _ended(environment.get("AGOLA_SSHHOSTKEY", "")))
+    await _private(files, f"{folder}/id_rsa", _ended(key))
     lines = [
         f"Host {host or '*'}",
         *([f"  HostName {host}"] if host else []),
@@ -268,12 +262,12 @@ def _ssh_files(files: TaskRoot, environment: Mapping[str, str], key: str) -> str
         "  PubkeyAcceptedAlgorithms +ssh-rsa",
         "  PubkeyAcceptedKeyTypes +ssh-rsa",
     ]
-    _private(files, f"{folder}/config", "\n".join(lines) + "\n")
+    await _private(files, f"{folder}/config", "\n".join(lines) + "\n")
     return f"{folder}/config"
 
 
-def _private(files: TaskRoot, path: str, text: str) -> None:
-    files.write(path, text.encode())
+async def _private(files: Files, path: str, text: str) -> None:
+    await files.write(path, text.encode())
 
 
 def _ended(text: str) -> str:

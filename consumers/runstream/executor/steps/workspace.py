@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, cast
 
 from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunRestarted, RunTaskRetried, RunTaskRetryDropped
 from runstream.executor.masking import Masking
 from runstream.executor.spec import WorkspaceArchive, asked
-from runstream.executor.steps.archives import Unpacking, pack
 from runstream.executor.steps.run import StepContext
 from runstream.folding import executor_task_of
 from runstream.ids import attempt_id, executor_task_id, run_task_id
@@ -46,7 +44,7 @@ async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -
     folder = files.path(context.working_dir)
     try:
         with target.open("wb") as file:
-            packed = await files.run(pack, file, context.step.contents, files, folder, context.stopped)
+            packed = await files.pack(file, context.step.contents, folder, context.stopped)
     except BadRequestError as error:
         context.log.line(str(error))
         return Saved(1)
@@ -76,7 +74,7 @@ async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int
     """Unpack the archives of all ancestors, in order; return the exit status."""
     files = context.pod.files
     destination = files.path(context.step.dest_dir or ".", files.path(context.working_dir))
-    unpacking = Unpacking(files, destination, context.stopped)
+    unpacking = files.unpacking(destination, context.stopped)
     for archive in context.spec.workspace:
         if not await _fetched(context, archive, objects, log):
             context.log.line(f"task {archive.task} saved nothing in step {archive.step}")
@@ -84,7 +82,7 @@ async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int
         fetched = context.folder.archive(context.index)
         try:
             with fetched.open("rb") as file:
-                count = await files.run(unpacking.unpack, cast("BinaryIO", file), archive.task)
+                count = await unpacking.unpack(file, archive.task)
         except BadRequestError as error:
             context.log.line(str(error))
             return 1
