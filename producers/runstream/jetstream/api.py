@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nats.errors
+import nats.js.errors
 import orjson
 from nats.aio.client import Client
 
@@ -27,10 +28,28 @@ STREAM_NOT_FOUND = 10059
 STREAM_DIFFERS = 10058
 WRONG_SEQUENCE = frozenset({10071, 10164})
 """The expected sequence is not the last one; or another message that expects the same is in flight."""
-_NOT_NOW = frozenset({10004, 10005, 10008, 10009, 10118})
-"""Not enabled yet, too few servers, temporarily unavailable, no leader, stream offline: a later request may succeed."""
-STORE_FULL = frozenset({10002, 10023, 10047, 10077})
+NOT_NOW = frozenset(
+    {
+        *(10004, 10005, 10007, 10008, 10009, 10041, 10076),  # the cluster: incomplete, too few servers, no leader
+        *(10118, 10119, 10194, 10195),  # a stream or consumer is offline
+        *(10124, 10202, 10226),  # a stream or the cluster is being changed
+        *(10158, 10163),  # the message, or one before it on its subject, is in flight
+        *(10167, 10210, 10211),  # too many requests or batches at once
+    }
+)
+"""A later request may succeed."""
+STORE_FULL = frozenset({10002, 10023, 10028, 10047, 10077})
 """A limit of the account or of the server is reached, or the store cannot be written."""
+TOO_LARGE = frozenset({10054, 10097})
+"""The message, or its headers, exceed what the stream takes: the same message is refused again."""
+_FAULTS = (
+    *(nats.errors.BadHeaderError, nats.errors.BadSubjectError, nats.errors.BadSubscriptionError),
+    *(nats.errors.BadTimeoutError, nats.errors.InvalidCallbackTypeError, nats.errors.JsonParseError),
+    *(nats.errors.MaxPayloadError, nats.errors.MsgAlreadyAckdError, nats.errors.NotJSMessageError),
+    *(nats.errors.AuthorizationError, nats.errors.InvalidUserCredentialsError, nats.errors.ServerNotInPoolError),
+    *(nats.errors.SecureConnFailedError, nats.errors.SecureConnRequiredError, nats.errors.SecureConnWantedError),
+)
+"""Errors of the client library that a request or a setting causes: waiting does not repair them."""
 
 
 class UnavailableError(InternalError):
@@ -67,6 +86,15 @@ class ApiError(InternalError):
             f"NATS JetStream refused {what}: {description}", code="jetStreamRefused", details={"number": number}
         )
         self.number = number
+
+
+def is_away(error: BaseException) -> bool:
+    """Return whether an error of the client library says that NATS cannot be used now, so that waiting may help."""
+    if isinstance(error, nats.js.errors.APIError):
+        return error.code == 503 or error.err_code in NOT_NOW
+    if isinstance(error, nats.js.errors.Error):
+        return isinstance(error, nats.js.errors.NoStreamResponseError | nats.js.errors.TooManyStalledMsgsError)
+    return isinstance(error, nats.errors.Error | OSError) and not isinstance(error, _FAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +149,11 @@ async def _ask(
             raise nats.errors.ConnectionClosedError
         message = asking.result()
     except (nats.errors.Error, OSError) as error:
-        answers.unanswered(what, loop.time() - begun, str(error) or type(error).__name__)
-        raise UnavailableError(subject, str(error) or type(error).__name__) from error
+        why = str(error) or type(error).__name__
+        if not is_away(error):
+            raise ApiError(subject, 0, why) from error
+        answers.unanswered(what, loop.time() - begun, why)
+        raise UnavailableError(subject, why) from error
     finally:
         asking.cancel()
     answer: dict[str, Any] = orjson.loads(message.data)
@@ -133,7 +164,7 @@ async def _ask(
             answers.stored()
         return answer
     number, description = int(error_data.get("err_code", 0)), str(error_data.get("description", ""))
-    if number in _NOT_NOW:
+    if number in NOT_NOW:
         answers.unanswered(what, loop.time() - begun, description)
         raise UnavailableError(subject, description)
     answers.answered(what)
