@@ -19,13 +19,12 @@ from runstream.cli.finding import (
     RunName,
     find_run,
     find_task,
-    is_run_id,
     load_run_name,
     position_text,
     project_here,
     run_name,
 )
-from runstream.cli.graph import RunGraph, by_start, failed_steps, log_command, outcome, warnings
+from runstream.cli.graph import RunGraph, by_level, by_start, failed_steps, log_command, outcome, warnings
 from runstream.cli.output import (
     Cell,
     Column,
@@ -63,7 +62,7 @@ from runstream.client import (
 from runstream.client.runs import MAX_PAGE, Runs
 from runstream.counting import counted, listed
 from runstream.errors import BadRequestError
-from runstream.ids import new_id
+from runstream.ids import is_uuid, new_id
 from runstream.limits import require_group
 from runstream.names import project_of
 from runstream.runconfig.parse import MAX_PRIORITY
@@ -231,7 +230,7 @@ def _print_run(run: Run, restarted: str) -> None:
     for warning in warnings(run):
         say(warning)
     steps: list[tuple[Cell, ...]] = []
-    for task in sorted(run.tasks.values(), key=lambda task: (task.level, task.name)):
+    for task in by_level(run):
         attempts: tuple[Attempt | Task, ...] = (*task.attempts, task)
         for attempt in attempts:
             name = f"{task.name} ({attempt.attempt})" if len(attempts) > 1 else task.name
@@ -285,7 +284,7 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
     """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance."""
 
     async def work(client: Client) -> None:
-        found = await client.runs.why(run if is_run_id(run) else (await find_run(client, run)).id)
+        found = await client.runs.why(run if is_uuid(run) else (await find_run(client, run)).id)
         if output == "json":
             print_json(found)
         else:
@@ -441,8 +440,6 @@ def create(
 ) -> int:
     """Create the runs of a configuration file.
 
-    With --follow the exit code is 0 when all runs succeeded, 1 when one failed, 3 when one was stopped or cancelled.
-
     Parameters
     ----------
     idempotency_key
@@ -568,8 +565,6 @@ def restart(
     output: Output = "table",
 ) -> int:
     """Re-run a finished run, as a new run. Tasks that do not run again keep their outcome, logs and files.
-
-    With --follow the exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.
 
     Parameters
     ----------

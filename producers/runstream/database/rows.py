@@ -33,13 +33,12 @@ def any_of(keys: Iterable[str]) -> ColumnElement[str]:
 
 _TEXTS = msgspec.json.Decoder(tuple[str, ...])
 _NUMBERS = msgspec.json.Decoder(tuple[int, ...])
-_ANNOTATIONS = msgspec.json.Decoder(dict[str, str])
+_TEXTS_BY_NAME = msgspec.json.Decoder(dict[str, str])
 _STEP = msgspec.json.Decoder(StepState)
 _STEPS = msgspec.json.Decoder(tuple[StepState, ...])
 _REGISTRATION = msgspec.json.Decoder(ExecutorRegistered)
 _RESTART = msgspec.json.Decoder(Restart | None)
 _ATTEMPTS = msgspec.json.Decoder(tuple[Attempt, ...])
-_WORKSPACES = msgspec.json.Decoder(dict[str, str])
 _CONFIG = msgspec.json.Decoder(RunConfig)
 _TRACKED = ("partition", "version", "position")
 
@@ -84,7 +83,7 @@ def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
         **_values(
             row,
             (*_TRACKED, "counter_group"),
-            annotations=_ANNOTATIONS.decode(row.annotations),
+            annotations=_TEXTS_BY_NAME.decode(row.annotations),
             setup_errors=_TEXTS.decode(row.setup_errors),
             phase=RunPhase(row.phase),
             result=RunResult(row.result),
@@ -131,7 +130,7 @@ def run_task_of(row: RunTaskRow) -> RunTask:
             status=RunTaskStatus(row.status),
             archive_steps=_NUMBERS.decode(row.archive_steps),
             approvers=_TEXTS.decode(row.approvers),
-            annotations=_ANNOTATIONS.decode(row.annotations),
+            annotations=_TEXTS_BY_NAME.decode(row.annotations),
             attempts=_ATTEMPTS.decode(row.attempts),
         )
     )
@@ -175,7 +174,7 @@ def executor_task_of(row: ExecutorTaskRow) -> ExecutorTask:
             _TRACKED,
             setup_step=_STEP.decode(row.setup_step),
             steps=_STEPS.decode(row.steps),
-            workspaces=_WORKSPACES.decode(row.workspaces),
+            workspaces=_TEXTS_BY_NAME.decode(row.workspaces),
             phase=ExecutorTaskPhase(row.phase),
         )
     )
