@@ -15,11 +15,11 @@ from typing import Literal, TypeAlias
 
 import structlog
 from msgspec.structs import asdict
-from sqlalchemy import select
 
 from runstream.api import Stall
 from runstream.commits import Position
 from runstream.database import Database
+from runstream.database.runs import get_positions
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.errors import DamagedArchiveError
 from runstream.errors import InternalError, RunstreamError
@@ -28,7 +28,7 @@ from runstream.lifecycle import Component, wait_for_event
 from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.projections.parked import ParkedCommit, first_parked
-from runstream.tables import PROJECTION, checkpoints
+from runstream.tables import PROJECTION
 from runstream.telemetry.logs import without_secrets
 from runstream.telemetry.metrics import ARCHIVE_STALLED_SECONDS, PARKED_SECONDS, PROJECTION_STALLED_SECONDS
 
@@ -76,11 +76,10 @@ class Consumed:
     async def _rows(self) -> tuple[list[Stall], dict[int, int]]:
         """Return the stalls of parked commits, and the projected sequence of each partition."""
         epoch = self.log.subjects.epoch
-        where = (checkpoints.c.projection == PROJECTION, checkpoints.c.epoch == epoch)
         async with self.database.snapshot() as transaction:
             parked = [_parked(first, count) for first, count in await first_parked(transaction, epoch)]
-            rows = await transaction.rows(select(checkpoints.c.partition, checkpoints.c.sequence).where(*where))
-        return parked, {row["partition"]: row["sequence"] for row in rows}
+            positions = (await get_positions(transaction)).values()
+        return parked, {one.partition: one.sequence for one in positions if one.epoch == epoch}
 
     async def _projection(self, partition: int, reached: int, now: datetime) -> Stall | None:
         waiting = await self._waiting(partition, reached, now, PROJECTION_SECONDS)

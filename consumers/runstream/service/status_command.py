@@ -6,9 +6,9 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -23,8 +23,7 @@ _COUNTED = 40
 """Bound of counted runs in one phase: one page."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     what: str
     found: str
 
@@ -37,7 +36,7 @@ def status_command(*, output: Output = "table") -> int:
     with service_errors():
         running, lines = asyncio.run(_status())
     if output == "json":
-        print_json({"running": running, **{line.what: line.found for line in lines}})
+        print_json({"running": running, **dict(lines)})
     else:
         width = max(len(line.what) for line in lines)
         for line in lines:
