@@ -46,7 +46,7 @@ class Archive:
     def __init__(self, objects: ObjectStorage, subjects: Subjects) -> None:
         self.objects = objects
         self.subjects = subjects
-        self.paths = ArchivePaths.of(subjects)
+        self.paths = ArchivePaths(subjects)
 
     async def generations(self) -> list[int]:
         """Return the generations that have a data status, in order."""

@@ -125,7 +125,15 @@ class DataManager(Component):
         """Archive, in a new term after each error, until the shipper has archived the last commits."""
         delays = _BACKOFF.delays()
         while True:
-            shipper = self._shipper = self._new_shipper()
+            subjects = self._log.subjects
+            shipper = self._shipper = Shipper(
+                self._log,
+                self._objects,
+                PostgresFence(self._database, subjects.service, subjects.epoch),
+                self._deployment,
+                close_seconds=self._close_seconds,
+                progress=self._progress,
+            )
             try:
                 with only_asked_cancellation("archive"):
                     await shipper.run()
@@ -144,18 +152,6 @@ class DataManager(Component):
             if shipper.began.is_set():
                 delays = _BACKOFF.delays()
             await asyncio.sleep(next(delays))
-
-    def _new_shipper(self) -> Shipper:
-        subjects = self._log.subjects
-        fence = PostgresFence(self._database, subjects.service, subjects.epoch)
-        return Shipper(
-            self._log,
-            self._objects,
-            fence,
-            self._deployment,
-            close_seconds=self._close_seconds,
-            progress=self._progress,
-        )
 
     async def _lost(self, _: int) -> None:
         """Stop archiving: the lock is released, or lost."""

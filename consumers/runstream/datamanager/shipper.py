@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -29,7 +29,6 @@ from runstream.datamanager.status import (
     PartitionStatus,
     encode,
     encode_status,
-    tip_of,
 )
 from runstream.errors import InternalError, NotExistError, RunstreamError
 from runstream.jetstream.messaging import ConsumerProgress
@@ -55,11 +54,6 @@ _BACKOFF = Backoff(0.25, 5.0)
 log = structlog.get_logger()
 
 
-def utc_now() -> datetime:
-    """Return the current time (UTC)."""
-    return datetime.now(UTC)
-
-
 class Shipper:
     """One term of a datamanager, from taking over the archive to its end."""
 
@@ -72,7 +66,6 @@ class Shipper:
         *,
         close_seconds: float = CLOSE_SECONDS,
         grace: float = GRACE_SECONDS,
-        clock: Callable[[], datetime] = utc_now,
         progress: ConsumerProgress | None = None,
     ) -> None:
         """`deployment` is the id in NATS and the database; `progress` receives the archived positions and errors."""
@@ -80,22 +73,16 @@ class Shipper:
         self._fence = fence
         self._deployment = deployment
         self._close_seconds = close_seconds
-        self._clock = clock
         self._progress = ConsumerProgress() if progress is None else progress
         self.archive = Archive(objects, log.subjects)
         self._compaction = Compaction(self.archive, grace=grace)
         self._damaged: set[int] = set()
         """Partitions with damaged older segments, which are not compacted."""
-        self._status: DataStatus | None = None
-        self._buffer: CommitBuffer | None = None
+        self.status: DataStatus | None = None
+        """The last confirmed data status; None before the archive is taken over."""
         self.began = asyncio.Event()
         """Set once the archive is taken over and new commits are archived."""
         self._finishing = asyncio.Event()
-
-    @property
-    def status(self) -> DataStatus | None:
-        """The last confirmed data status; None before the archive is taken over."""
-        return self._status
 
     async def run(self, *, current: bool = True) -> DataStatus:
         """Archive until `finish` is called; return the last data status.
@@ -104,8 +91,8 @@ class Shipper:
         ArchiveFencedError when another datamanager has taken over, InternalError when storage, database or log fail at
         the beginning.
         """
-        status = self._status = await self._take_over(current=current)
-        buffer = self._buffer = CommitBuffer(self._log, status.position.sequences)
+        status = self.status = await self._take_over(current=current)
+        buffer = CommitBuffer(self._log, status.position.sequences)
         try:
             async with BackgroundTasks() as background:
                 for partition in range(self._log.partitions):
@@ -122,7 +109,7 @@ class Shipper:
                         status = await self._compact(buffer, status)
         finally:
             buffer.forget_lag()
-        return self._status
+        return self.status
 
     def finish(self) -> None:
         """Let `run` archive the commits that the log has now, and return."""
@@ -130,7 +117,7 @@ class Shipper:
 
     def positions(self) -> dict[int, int]:
         """Return the last archived sequence of each partition."""
-        return dict(enumerate(self._status.position.sequences)) if self._status is not None else {}
+        return dict(enumerate(self.status.position.sequences)) if self.status is not None else {}
 
     async def _finish(self, buffer: CommitBuffer) -> None:
         await self._finishing.wait()
@@ -172,7 +159,7 @@ class Shipper:
             epoch=subjects.epoch,
             generation=generation,
             serial=0,
-            written_at=self._clock(),
+            written_at=datetime.now(UTC),
             partitions=(PartitionStatus(),) * self._log.partitions,
         )
 
@@ -204,9 +191,7 @@ class Shipper:
             partition = status.partitions[taken.partition]
             segment = await asyncio.to_thread(taken.draft.compress, partition.last_sha256)
             contents[self.archive.paths.segment(segment.description)] = segment.data
-            status = status.with_partition(
-                taken.partition, partition.with_segment(segment.description, tip_of(taken.last))
-            )
+            status = status.with_partition(taken.partition, partition.with_segment(segment.description, taken.last))
         status = await self._write_with_retries(buffer, status, contents)
         await buffer.archived(status.position.sequences)
         ARCHIVE_DURATION.record(time.perf_counter() - begun)
@@ -231,8 +216,8 @@ class Shipper:
 
     async def _write(self, status: DataStatus, contents: Mapping[str, bytes]) -> DataStatus:
         """Store segments, then the data status that names them. Raises ArchiveFencedError when it is not valid."""
-        serial = self._status.serial + 1 if self._status is not None else 0
-        status = replace(status, serial=serial, written_at=self._clock())
+        serial = self.status.serial + 1 if self.status is not None else 0
+        status = replace(status, serial=serial, written_at=datetime.now(UTC))
         objects = self.archive.objects
         # Segments first: a crash must not leave a data status that names objects which were never stored.
         if contents:
@@ -244,7 +229,7 @@ class Shipper:
         # then continues from there, and this write is void: nothing may be deleted or reported on its account.
         if not await self._fence.holds(status.generation):
             raise ArchiveFencedError(status.generation)
-        self._status = status
+        self.status = status
         self._progress.moved(dict(enumerate(status.position.sequences)))
         self._compaction.confirm()
         ARCHIVED_BYTES.add(sum(map(len, contents.values())))

@@ -145,7 +145,7 @@ def _restore(found: StartupState, partitions: tuple[int, ...], why: str) -> Rest
     status = found.archive.status
     if status is not None:
         return RestoreLog(status, partitions)
-    where = ArchivePaths.of(found.subjects).folder
+    where = ArchivePaths(found.subjects).folder
     left = " (only segments that no data status names)" if found.archive.anything else ""
     knows = "" if found.database.epoch is None else ", and the database knows that there was one"
     raise NoDataStatusError(
@@ -177,7 +177,7 @@ def _require_projected(found: StartupState) -> None:
     ends: Sequence[int] = [end or 0 for end in found.nats.ends]
     lost = lost_commits(ends, found.database)
     for partition, (first, last) in lost.items():
-        where = ArchivePaths.of(found.subjects).folder
+        where = ArchivePaths(found.subjects).folder
         status = found.archive.status
         raise ContradictionError(
             f"the log has gone back in time: partition {partition} ends at {first - 1}, the database has seen {last}",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -134,8 +134,8 @@ class Executor(Component):
     @property
     def lack_of_sandbox(self) -> str:
         """Return why tasks run without a sandbox; empty if they have one, or run no processes."""
-        told = self._runner.sandbox
-        return "" if told == "sandboxed" or told.startswith("none") else told
+        state = self._runner.sandbox
+        return "" if state == "sandboxed" or state.startswith("none") else state
 
     async def drain(self, seconds: float | None) -> None:
         """Start no more tasks, and return when none runs; after `seconds`, end those that still run."""
@@ -179,7 +179,7 @@ class Executor(Component):
                     partition=partition,
                 )
                 del after[partition]
-        self._holdings.begin_behind(after)
+        self._holdings.last = dict(after)
         return after
 
     def _parts(self, after: dict[int, int]) -> list[Coroutine[None, None, None]]:
@@ -260,7 +260,7 @@ class Executor(Component):
         elif task.stop or task.timedout:
             # It will not start any more, so it needs no slot.
             held.stage = Stage.ACTIVE
-            self.begin(held, self._execution(held).start(_nothing))
+            self.begin(held, self._execution(held).start(lambda: None))
         elif held.stage is Stage.SEEN:
             held.stage = Stage.WAITING
             self._queue.append(held)
@@ -356,20 +356,13 @@ class Executor(Component):
             await asyncio.to_thread(self._place.keep_positions, self._log.epoch, positions, self._origins)
 
 
-def _nothing() -> None:
-    """Release nothing: for a task that holds no slot."""
-
-
 class Holdings:
     """The tasks that are not forgotten, and the read position of each partition."""
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
-        self._last: dict[int, int] = {}
-
-    def begin_behind(self, after: Mapping[int, int]) -> None:
-        """Set the positions that the previous process has read."""
-        self._last = dict(after)
+        self.last: dict[int, int] = {}
+        """The last sequence read of each partition, by this process or the previous one."""
 
     def __iter__(self) -> Iterator[Held]:
         return iter(list(self._held.values()))
@@ -378,7 +371,7 @@ class Holdings:
         """Apply a commit and return its task; None for a forgotten one."""
         commit = stored.commit
         partition = commit.address.partition
-        self._last[partition] = max(self._last.get(partition, 0), stored.position.sequence)
+        self.last[partition] = max(self.last.get(partition, 0), stored.position.sequence)
         held = self._held.get(commit.address.id)
         if held is None:
             return self._begin(stored)
@@ -394,7 +387,7 @@ class Holdings:
 
     def positions(self) -> dict[int, int]:
         """Return the sequence of each partition after which a restart has to read."""
-        after = dict(self._last)
+        after = dict(self.last)
         for held in self._held.values():
             partition = held.known.address.partition
             after[partition] = min(after[partition], held.first - 1)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from runstream.commits import Head, StoredCommit
+from runstream.commits import StoredCommit
 from runstream.domain.executor import Executor, Offer
 from runstream.errors import RunstreamError
 from runstream.events.executor import (
@@ -29,6 +29,7 @@ from runstream.executor.task import Reason, Runner
 from runstream.folding import UnfitCommitError, fold_executor
 from runstream.leases import encode_offer
 from runstream.log.port import AppendConflictError, Log
+from runstream.log.runs import head_of
 from runstream.release import version
 from runstream.settings import ExecutorSettings
 from runstream.subjects import Address, partition_of
@@ -196,15 +197,14 @@ class Presence:
         )
         while True:
             history = await self._log.history(self.address)
-            last = history[-1] if history else None
-            head = Head() if last is None else Head(last.commit.version, last.position.sequence)
+            head = head_of(history)
             known: Executor | None = None
             for stored in history:
                 with contextlib.suppress(UnfitCommitError):  # The commit is parked, and has no effect.
                     known = fold_executor(known, stored.commit)
             self._draining = known is not None and known.draining
             self._version = head.version
-            if last is not None and last.commit.events[-1:] == (registration,):
+            if history and history[-1].commit.events[-1:] == (registration,):
                 return
             actor = f"executor:{self.address.id}"
             try:

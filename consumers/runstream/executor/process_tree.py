@@ -81,7 +81,8 @@ class ProcessTree:
         self._agent = agent
         self._group = group
         if first:
-            self._handle = _handle_of(agent)
+            handle = _handle(agent)
+            self._handle = -1 if handle is None else handle
         if new:
             self._first_pid, self._first_time = agent.pid, time.monotonic()
         self._sessions[agent.pid] = agent.started
@@ -235,12 +236,6 @@ async def _killed(handle: int) -> bool:
             await readable(handle)
             return True
     return False
-
-
-def _handle_of(process: Process) -> int:
-    """Return a handle of a process; -1 if it has ended."""
-    handle = _handle(process)
-    return -1 if handle is None else handle
 
 
 def _handle(process: Process) -> int | None:

@@ -149,7 +149,9 @@ class Reporter:
                     conflict = error
                     await self._reload()
                     continue
-                known.task = _folded(known.task, events)
+                for event in events:
+                    if not isinstance(event, ExecutorTaskAssigned):
+                        known.task = executor_tasks.evolve(known.task, event)
                 known.head = Head(commit.version, position.sequence)
                 return events
             raise conflict
@@ -199,10 +201,3 @@ class Reporter:
             log.warning(f"a report of task {task} waits: {error}", action="report_waits", task=task, error=str(error))
 
         return await retry(ask, (InternalError, RemoteError), _BACKOFF, note)
-
-
-def _folded(task: ExecutorTask, events: Events) -> ExecutorTask:
-    for event in events:
-        if not isinstance(event, ExecutorTaskAssigned):
-            task = executor_tasks.evolve(task, event)
-    return task

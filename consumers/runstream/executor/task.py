@@ -90,7 +90,8 @@ class Execution:
             started = await self._reporter.append(lambda task: decide_start(task, self._clock()))
             if not any(isinstance(event, ExecutorTaskStarted) for event in started):
                 return
-            ended = await self._run()
+            ended = await self._runner.run(self._job(self._held.known.task))
+            await self._reporter.finish(ended.events)
         finally:
             release()
         await self._see_off(ended)
@@ -102,10 +103,8 @@ class Execution:
         if task.open and task.start_time is None:
             return
         if not task.settled or task.lost:
-            ended = await self._runner.recover(self._job(task))
-            for event in ended.events:
-                self._reporter.report(event)
-            await self._abandon()
+            ended = await self._cleaned_up()
+            await self._reporter.append(lambda task: decide_abandoned(task, self._clock()))
             await self._see_off(ended)
 
     async def fail(self, fault: BaseException) -> None:
@@ -115,7 +114,11 @@ class Execution:
         reports only plain text, which every component can store.
         """
         error = fault_text(fault)
-        ended = await self._cleared()
+        ended: Ended | None = None
+        try:
+            ended = await self._cleaned_up()
+        except Exception:  # the task ends in the log nevertheless, with its logs as lost
+            log.exception("cannot clean up after a task", action="task_left", task=self._held.id)
 
         async def end() -> None:
             await self._reporter.reload()
@@ -131,27 +134,13 @@ class Execution:
         if ended is not None:
             await self._see_off(ended)
 
-    async def _cleared(self) -> Ended | None:
-        """End the task's leftover processes and upload its logs; return None if that fails too."""
-        try:
-            ended = await self._runner.recover(self._job(self._held.known.task))
-            for event in ended.events:
-                self._reporter.report(event)
-            await self._reporter.flush()
-        except Exception:
-            log.exception("cannot clean up after a task", action="task_left", task=self._held.id)
-            return None
-        return ended
-
-    async def _run(self) -> Ended:
-        ended = await self._runner.run(self._job(self._held.known.task))
-        await self._reporter.finish(ended.events)
-        return ended
-
-    async def _abandon(self) -> None:
-        """End a running task as failed: the executor was restarted."""
+    async def _cleaned_up(self) -> Ended:
+        """End the task's leftover processes and upload its logs."""
+        ended = await self._runner.recover(self._job(self._held.known.task))
+        for event in ended.events:
+            self._reporter.report(event)
         await self._reporter.flush()
-        await self._reporter.append(lambda task: decide_abandoned(task, self._clock()))
+        return ended
 
     async def _see_off(self, ended: Ended) -> None:
         if ended.rest is not None:

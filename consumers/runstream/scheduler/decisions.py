@@ -110,29 +110,6 @@ def _certain(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEv
     return run, certain, []
 
 
-def pending_task(
-    run: Run, name: str, config: RunConfig, partition: int, tasks: Mapping[str, Tracked[ExecutorTask]]
-) -> PendingTask:
-    """Return the run's task as an entry of the fair queue."""
-    task, state = config.tasks[name], run.tasks[name]
-    return PendingTask(
-        id=executor_task_id(run.id, state.id, state.attempt),
-        partition=partition,
-        run_id=run.id,
-        task=name,
-        root=group_root(run.group),
-        priority=run.priority,
-        sequence=run.sequence,
-        level=task.level,
-        demand=demand_of(task.runtime),
-        failed_at=tuple(
-            tasks[attempt.executor_task_id].state.executor_id
-            for attempt in state.attempts
-            if attempt.executor_task_id in tasks
-        ),
-    )
-
-
 def _assigned(
     run: Run, task: PendingTask, config: RunConfig, executor_id: str, workspaces: Mapping[str, str]
 ) -> ExecutorTaskAssigned:
@@ -390,7 +367,24 @@ class Decider:
         return Decision(run_id, plan, pending, commit, cause.commit_id, cause.trace)
 
     def _pending(self, run: Run, name: str, config: RunConfig) -> PendingTask:
-        return pending_task(run, name, config, self.fold.partition, self.fold.executor_tasks)
+        """Return the run's task as an entry of the fair queue."""
+        task, state, assigned = config.tasks[name], run.tasks[name], self.fold.executor_tasks
+        return PendingTask(
+            id=executor_task_id(run.id, state.id, state.attempt),
+            partition=self.fold.partition,
+            run_id=run.id,
+            task=name,
+            root=group_root(run.group),
+            priority=run.priority,
+            sequence=run.sequence,
+            level=task.level,
+            demand=demand_of(task.runtime),
+            failed_at=tuple(
+                assigned[attempt.executor_task_id].state.executor_id
+                for attempt in state.attempts
+                if attempt.executor_task_id in assigned
+            ),
+        )
 
     def follow_ups(self, decisions: Sequence[Decision], at: datetime) -> list[list[NewCommit]]:
         """Return for each decision the commits that rest on its own events, once these are in the log.
@@ -399,15 +393,14 @@ class Decider:
         scheduler that reads the log again, as after a restore, makes the same decisions, and their outcome may come
         back through the feed before it gets here.
         """
-        wanted = [task for decision in decisions for task in decision.pending if self._is_wanted(task)]
-        self._queue.enqueue(wanted)
-        return [self._follow_ups(decision, at) if decision.run_id in self.fold.runs else [] for decision in decisions]
-
-    def _follow_ups(self, decision: Decision, at: datetime) -> list[NewCommit]:
-        return [*self._stops(decision, at), *self._withdrawals(decision, at), *self._assignments(decision, at)]
-
-    def _is_wanted(self, task: PendingTask) -> bool:
-        return task.run_id in self.fold.runs and task.id not in self.fold.executor_tasks
+        runs, assigned = self.fold.runs, self.fold.executor_tasks
+        pending = (task for decision in decisions for task in decision.pending)
+        self._queue.enqueue([task for task in pending if task.run_id in runs and task.id not in assigned])
+        kinds = (self._stops, self._withdrawals, self._assignments)
+        return [
+            [commit for kind in kinds for commit in kind(decision, at)] if decision.run_id in runs else []
+            for decision in decisions
+        ]
 
     def _assignments(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         run = decision.plan.run

@@ -62,7 +62,8 @@ class ExecutorRegistry:
         self._renewed: dict[str, float] = {}
         """Time at which the last renewal of each living executor was read, by the event loop's clock."""
         self._skews: dict[str, float] = {}
-        self._last_seen: dict[str, datetime] = {}
+        self.last_seen: dict[str, datetime] = {}
+        """Time of the last renewal of each executor that was ever seen."""
         self._suspecting: dict[str, asyncio.TimerHandle] = {}
         self._missing: dict[str, asyncio.TimerHandle] = {}
         self._gone: set[str] = set()
@@ -82,10 +83,6 @@ class ExecutorRegistry:
     def skew(self, executor_id: str) -> float | None:
         """Return how far the executor's clock is ahead of the log's server, in seconds; None if it was never seen."""
         return self._skews.get(executor_id)
-
-    def last_seen(self, executor_id: str) -> datetime | None:
-        """Return when the executor last renewed its lease; None if it was never seen."""
-        return self._last_seen.get(executor_id)
 
     async def run(self) -> None:
         """Follow the leases until cancelled."""
@@ -155,7 +152,7 @@ class ExecutorRegistry:
         self._note_clock(offer, nanoseconds / 1e9)
         loop = asyncio.get_running_loop()
         self._renewed[executor_id] = loop.time()
-        self._last_seen[executor_id] = datetime.now(UTC)
+        self.last_seen[executor_id] = datetime.now(UTC)
         self._withdraw(executor_id)
         self._suspecting[executor_id] = loop.call_later(SUSPECT_SECONDS, self._suspect, executor_id)
         self.offers[executor_id] = offer

@@ -85,7 +85,11 @@ class Scheduler(Component):
         """The positions of the workers that were drained when this process stopped."""
         clock = LogClock()
         registry = ExecutorRegistry(
-            executors, grace, on_offer=self._offered, on_gone=self._executor_gone, on_time=clock.read
+            executors,
+            grace,
+            on_offer=lambda executor_id: self._queue.offered(executor_id),
+            on_gone=self._executor_gone,
+            on_time=clock.read,
         )
         self._queue = FairQueue(Capacity(registry.offers))
         self._gossip = Gossip(self._queue, notices, log.subjects.notices(), membership.id)
@@ -201,9 +205,6 @@ class Scheduler(Component):
             while (partition := await requests.get()) is not None:
                 if partition in self._workers:
                     self._workers[partition][0].retry_parked()
-
-    def _offered(self, executor_id: str) -> None:
-        self._queue.offered(executor_id)
 
     def _executor_gone(self, executor_id: str, reason: str) -> None:
         for worker, _ in self._workers.values():

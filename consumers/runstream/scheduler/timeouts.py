@@ -20,6 +20,7 @@ from runstream.errors import ConflictError, InternalError, RemoteError
 from runstream.folding import executor_task_of
 from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log, decide_and_append
+from runstream.log.runs import head_of
 from runstream.scheduler.decisions import ACTOR
 from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import DueTimer, Timers
@@ -74,9 +75,9 @@ class TaskTimeouts:
                 task_id, task = next(iter(self._to_arm.items()))
                 self._to_arm.pop(task_id)
                 try:
-                    await self._timers.schedule(
-                        task_id, self.due(task), orjson.dumps({"task": task_id, **self._place(task)})
-                    )
+                    partition = partition_of(group_root(task.group), self._log.partitions)
+                    command = {"task": task_id, "partition": partition, "executor": task.executor_id}
+                    await self._timers.schedule(task_id, self.due(task), orjson.dumps(command))
                 except InternalError as error:
                     logger.warning("A timeout is scheduled later", action="timer_postponed", error=str(error))
                     if self._armed.get(task_id) is task:
@@ -95,10 +96,6 @@ class TaskTimeouts:
         if skew is None or task.setup_step.end_time is None:
             return self._clock() + timedelta(microseconds=task.timeout / 1000)
         return task.setup_step.end_time - timedelta(seconds=skew) + timedelta(microseconds=task.timeout / 1000)
-
-    def _place(self, task: ExecutorTask) -> dict[str, object]:
-        partition = partition_of(group_root(task.group), self._log.partitions)
-        return {"partition": partition, "executor": task.executor_id}
 
     async def _handle_due(self) -> None:
         slots = asyncio.Semaphore(MAX_CONCURRENT)
@@ -127,8 +124,7 @@ class TaskTimeouts:
 
         async def load(_at_least: Position | None) -> tuple[list[StoredCommit], Head]:
             history = await self._log.history(address)
-            last = history[-1] if history else None
-            return history, Head(last.commit.version, last.position.sequence) if last is not None else Head()
+            return history, head_of(history)
 
         def decide(history: list[StoredCommit], head: Head) -> NewCommit | None:
             task = executor_task_of(history)

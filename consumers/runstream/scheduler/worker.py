@@ -155,7 +155,7 @@ class _Session:
         self._intake = Intake(fold, self._feed, context.database, context.log.subjects, unstorable.reasons)
         self._progress = progress
         self._projector = Projector(ProjectionStore(context.database), self._projected, progress.failed)
-        self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.last_seen)
+        self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.last_seen.get)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
         self._intake_lock = asyncio.Lock()
