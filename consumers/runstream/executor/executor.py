@@ -38,6 +38,7 @@ from runstream.objects import ObjectStorage
 from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.live import LiveLogs
+from runstream.subjects import Address, partition_of
 from runstream.telemetry.metrics import FINISHED_TASKS, RUNNING_TASKS
 
 ROOM_SECONDS = 1.0
@@ -93,11 +94,8 @@ class Executor(Component):
         """True once the previous process's leftovers are cleaned up, so that tasks may start."""
         self._changed = asyncio.Event()
         self._presence = Presence(
-            self.id,
-            settings,
-            log,
-            leases,
-            runner,
+            Address(partition_of(self.id, log.partitions), "executor", self.id),
+            *(settings, log, leases, runner),
             open_tasks=self._holdings.open_tasks,
             end_tasks=self._end_tasks,
             on_held=self._fill,

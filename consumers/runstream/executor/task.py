@@ -113,7 +113,8 @@ class Execution:
         This is the one guard for everything that an executor does for a task. It retries until the log has the end, and
         reports only plain text, which every component can store.
         """
-        error = fault_text(fault)
+        error = f"disk full: {fault}" if is_full(fault) else f"internal error: {type(fault).__name__}: {fault}"
+        error = plain(error)[:1000]
         ended: Ended | None = None
         try:
             ended = await self._cleaned_up()
@@ -230,13 +231,6 @@ def plain(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
-def fault_text(fault: BaseException) -> str:
-    """Describe an exception in a task's handling, in bounded length."""
-    if is_full(fault):
-        return plain(f"disk full: {fault}")[:1000]
-    return plain(f"internal error: {type(fault).__name__}: {fault}")[:1000]
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """A task that this executor has begun to handle."""
@@ -267,55 +261,43 @@ class Runner(Protocol):
     @property
     def allow_host(self) -> bool:
         """Whether it runs host tasks; known after `setup`, like the following."""
-        ...
 
     @property
     def allow_pod(self) -> bool:
         """Whether it runs containers at all."""
-        ...
 
     @property
     def sandbox(self) -> str:
         """How host tasks are isolated from the machine, as text."""
-        ...
 
     @property
     def engine(self) -> str:
         """The container engine; empty without one, or before it was reached."""
-        ...
 
     @property
     def engine_away(self) -> str:
         """Why the container engine cannot be used now; empty if it can, or if there is none."""
-        ...
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` each time that `engine` or `engine_away` has changed."""
-        ...
 
     async def setup(self) -> None:
         """Detect what this machine supports."""
-        ...
 
     async def run(self, job: Job) -> Ended:
         """Run a task that was started in the log, until it ends or `job.ending` is signalled."""
-        ...
 
     def kept(self, task_id: str) -> bool:
         """Return whether this machine still has files of the task."""
-        ...
 
     async def recover(self, job: Job) -> Ended:
         """End what an earlier process left of a task that it had started; return events for its logs."""
-        ...
 
     async def sweep(self, kept: frozenset[str]) -> None:
         """End and remove the leftovers of all tasks except the `kept` ones."""
-        ...
 
     async def close(self) -> None:
         """Release the runner's resources; no job is running."""
-        ...
 
 
 def lost_logs(task: ExecutorTask) -> tuple[ExecutorTaskLogLost, ...]:

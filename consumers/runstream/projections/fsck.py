@@ -114,7 +114,9 @@ def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> 
         if found is None:
             yield Difference(table, key, "", A_ROW, NO_ROW)
         elif found != expected:
-            yield from _columns(table, key, expected, found)
+            for column, wanted, there in zip(expected._fields, expected, found, strict=True):
+                if wanted != there:
+                    yield Difference(table, key, column, wanted, there)
     yield from unexpected(table, database.keys() - log.keys())
 
 
@@ -122,12 +124,6 @@ def unexpected(table: str, keys: Iterable[Key]) -> Iterator[Difference]:
     """Yield a difference for each row that the log does not have."""
     for key in sorted(keys, key=str):
         yield Difference(table, key, "", NO_ROW, A_ROW)
-
-
-def _columns(table: str, key: Key, expected: Row, found: Row) -> Iterator[Difference]:
-    for column, log, database in zip(expected._fields, expected, found, strict=True):
-        if log != database:
-            yield Difference(table, key, column, log, database)
 
 
 def _shown(value: object) -> str:
@@ -194,30 +190,18 @@ class PartitionRows:
         runs, tasks, executed = tables.runs, tables.run_tasks, tables.executor_tasks
         of_runs = await self._transaction.rows(select(tasks).where(tasks.c.run_id == wanted))
         return RunRows(
-            await self._read(RunRow, runs, "id", runs.c.id == wanted),
+            await self.read(RunRow, runs, "id", runs.c.id == wanted),
             {(row["run_id"], row["name"]): RunTaskRow(**row) for row in of_runs},
-            await self._read(ExecutorTaskRow, executed, "id", executed.c.run_id == wanted),
+            await self.read(ExecutorTaskRow, executed, "id", executed.c.run_id == wanted),
         )
-
-    async def configs(self, hashes: Iterable[str]) -> dict[Key, RunConfigRow]:
-        """Return the rows of these run configs."""
-        return await self._read(RunConfigRow, tables.run_configs, "hash", tables.run_configs.c.hash == any_of(hashes))
-
-    async def executors(self) -> dict[Key, ExecutorRow]:
-        """Return the rows of all executors."""
-        return await self._read(ExecutorRow, tables.executors, "id")
-
-    async def counters(self) -> dict[Key, CounterRow]:
-        """Return the rows of all counters."""
-        return await self._read(CounterRow, tables.counters, "root")
 
     async def parked(self) -> dict[Key, ParkedRow]:
         """Return the rows of all parked commits."""
         parked = tables.parked
-        return await self._read(ParkedRow, parked, "epoch sequence", parked.c.projection == tables.PROJECTION)
+        return await self.read(ParkedRow, parked, "epoch sequence", parked.c.projection == tables.PROJECTION)
 
-    async def _read(self, kind: type[R], table: Table, key: str, *where: ColumnElement[bool]) -> dict[Key, R]:
-        """Return rows of the partition by these columns."""
+    async def read(self, kind: type[R], table: Table, key: str, *where: ColumnElement[bool]) -> dict[Key, R]:
+        """Return the rows of the partition in a table, by the columns named in `key`."""
         columns = [table.c[name] for name in kind._fields]
         rows = await self._transaction.rows(select(*columns).where(table.c.partition == self.partition, *where))
         return {tuple(row[name] for name in key.split()): kind(**row) for row in rows}
@@ -348,7 +332,9 @@ class PartitionCheck:
         expected: dict[Key, Row] = {
             (key,): run_config_row(key, config, partition) for key, config in changes.configs.items()
         }
-        self._compare("run_configs", expected, await self._rows.configs(changes.configs))
+        configs = tables.run_configs
+        there = await self._rows.read(RunConfigRow, configs, "hash", configs.c.hash == any_of(changes.configs))
+        self._compare("run_configs", expected, there)
         self._configs |= changes.configs.keys()
         for key in list(self._fold.configs)[: max(0, len(self._fold.configs) - MAX_CONFIGS)]:
             del self._fold.configs[key]
@@ -398,8 +384,8 @@ class PartitionCheck:
         counters: dict[Key, Row] = {
             (root,): CounterRow(partition, root, last) for root, last in self._fold.counters.items()
         }
-        self._compare("executors", executors, await self._rows.executors())
-        self._compare("counters", counters, await self._rows.counters())
+        self._compare("executors", executors, await self._rows.read(ExecutorRow, tables.executors, "id"))
+        self._compare("counters", counters, await self._rows.read(CounterRow, tables.counters, "root"))
         self._compare("parked", _without_reason(self._parked), _without_reason(await self._rows.parked()))
         if checkpoint is not None and checkpoint.run_sequence != self._fold.run_sequence:
             self._differs("checkpoints", "run_sequence", self._fold.run_sequence, checkpoint.run_sequence)

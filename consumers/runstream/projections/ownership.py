@@ -24,7 +24,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 import structlog
@@ -197,33 +197,27 @@ class PeerSessions:
         return application not in known or waited >= GIVE_BACK_SECONDS
 
 
+@dataclass(slots=True)
 class _Holder:
     """The owner of one partition, while it is wanted and its connection lives."""
 
-    def __init__(
-        self,
-        database: Database,
-        partition: int,
-        key: int,
-        on_acquired: Callback,
-        on_lost: Callback,
-        peers: PeerSessions,
-        report_reach: Callable[[bool], None],
-    ) -> None:
-        self.partition = partition
-        self.owns = False
-        self.idle = asyncio.Event()
-        """Set while the partition is not wanted and its worker and connection are gone."""
-        self._database = database
-        self._key = key
-        self._on_acquired = on_acquired
-        self._on_lost = on_lost
-        self._peers = peers
-        self._report_reach = report_reach
-        self._wanted = asyncio.Event()
-        self._unwanted = asyncio.Event()
-        self._logged = ""
-        self.want(False)
+    _database: Database
+    partition: int
+    _key: int
+    _on_acquired: Callback
+    _on_lost: Callback
+    _peers: PeerSessions
+    _report_reach: Callable[[bool], None]
+    owns: bool = False
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the partition is not wanted and its worker and connection are gone."""
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    _unwanted: asyncio.Event = field(default_factory=asyncio.Event)
+    _logged: str = ""
+    """Why the partition could not be owned, as logged last."""
+
+    def __post_init__(self) -> None:
+        self._unwanted.set()
         self.idle.set()
 
     def want(self, wanted: bool) -> None:
@@ -243,14 +237,12 @@ class _Holder:
             try:
                 await self._hold()
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                self._tell(str(error))
+                why = str(error)
+                if why != self._logged:  # once for each reason: the next attempt follows at once
+                    self._logged = why
+                    place = {"partition": self.partition, "error": why}
+                    log.warning("a partition cannot be owned now", action="lock_failed", **place)
                 await wait_for_event(self._unwanted, RECONNECT_SECONDS)
-
-    def _tell(self, why: str) -> None:
-        """Log why the partition cannot be owned, once for each reason: the next attempt follows at once."""
-        if why != self._logged:
-            self._logged = why
-            log.warning("a partition cannot be owned now", action="lock_failed", partition=self.partition, error=why)
 
     async def _hold(self) -> None:
         """Wait for the lock, then keep it until the partition is no longer wanted or the connection is lost."""

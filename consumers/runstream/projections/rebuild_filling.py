@@ -180,10 +180,12 @@ async def fill_partition(
     refused: dict[int, str] = {}
     careful = False
     while True:
-        fold = await _begun(database, subjects, partition)
-        fold.skips = skips
         async with database.snapshot() as transaction:
+            begun = partition in await get_positions(transaction)
             parked = await list_parked(transaction, partition, subjects.epoch)
+        new = PartitionFold(partition, subjects.epoch)
+        fold = await load_partition(database, partition, subjects.epoch) if begun else new
+        fold.skips = skips
         filling = Filling(database, subjects, fold, parked, refused, careful=careful)
         try:
             async for messages in source(fold.after):
@@ -207,14 +209,6 @@ async def fill_partition(
         finally:
             await filling.close()
         await clear_partition(database, partition)
-
-
-async def _begun(database: Database, subjects: Subjects, partition: int) -> PartitionFold:
-    """Return the state of the partition's rows."""
-    async with database.snapshot() as transaction:
-        if partition not in await get_positions(transaction):
-            return PartitionFold(partition, subjects.epoch)
-    return await load_partition(database, partition, subjects.epoch)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
-from sqlalchemy import Column, Executable, RowMapping, Table, not_, or_, select
+from sqlalchemy import Column, Executable, Table, not_, or_, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import insert
 
@@ -277,7 +277,13 @@ async def load_partition(database: Database, partition: int, epoch: int) -> Part
             )
         )
         if checkpoint is None or checkpoint["epoch"] != epoch:
-            raise _other_epoch(partition, epoch, checkpoint)
+            at = f"of epoch {checkpoint['epoch']}" if checkpoint is not None else "missing"
+            raise InternalError(
+                f"the checkpoint of partition {partition} is {at}, the log is of epoch {epoch}",
+                code="foreignCheckpoint",
+                details={"partition": partition, "epoch": epoch},
+                hint="database and log do not belong together: check both URLs, the namespace and the schema",
+            )
         active = select(tables.runs).where(tables.runs.c.partition == partition, not_(tables.runs.c.archived))
         loaded = await _with_what_belongs(transaction, partition, await _runs(transaction, active), ())  # runs_active
         executors = await transaction.rows(select(tables.executors).where(tables.executors.c.partition == partition))
@@ -292,16 +298,6 @@ async def load_partition(database: Database, partition: int, epoch: int) -> Part
         configs=loaded.configs,
         counters={row["root"]: row["last"] for row in counters},
         run_sequence=checkpoint["run_sequence"],
-    )
-
-
-def _other_epoch(partition: int, epoch: int, found: RowMapping | None) -> InternalError:
-    at = f"of epoch {found['epoch']}" if found is not None else "missing"
-    return InternalError(
-        f"the checkpoint of partition {partition} is {at}, the log is of epoch {epoch}",
-        code="foreignCheckpoint",
-        details={"partition": partition, "epoch": epoch},
-        hint="database and log do not belong together: check both URLs, the namespace and the schema",
     )
 
 

@@ -18,6 +18,7 @@ assignment can follow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -227,43 +228,37 @@ class Cause(Struct, frozen=True, gc=False):
     trace: str
 
 
+@dataclass(slots=True)
 class Decider:
     """The runs of one partition to decide, and their decisions."""
 
-    def __init__(
-        self,
-        fold: PartitionFold,
-        queue: FairQueue,
-        gone: Callable[[str], str | None],
-        last_seen: Callable[[str], datetime | None] = lambda _: None,
-    ) -> None:
-        """`gone(executor id)` returns why an executor is lost, or None while it may be alive.
+    fold: PartitionFold
+    _queue: FairQueue
+    _gone: Callable[[str], str | None]
+    """Returns why the executor with this id is lost; None while it may be alive."""
+    _last_seen: Callable[[str], datetime | None] = lambda _: None
+    """Returns when the lease of the executor with this id was renewed last."""
+    _groups: Groups = field(default_factory=Groups)
+    _dirty: dict[str, None] = field(default_factory=dict)
+    """The runs to decide, in order."""
+    _timers: RunTimers = field(default_factory=RunTimers)
+    _busy: dict[str, int] = field(default_factory=dict)
+    """By run: the sequence that has to come back before it is decided again, or `_IN_FLIGHT`."""
+    _causes: dict[str, Cause] = field(default_factory=dict)
+    _tasks_of: dict[str, set[str]] = field(default_factory=dict)
+    """By executor: its tasks that are not settled."""
+    _lost: dict[str, str] = field(default_factory=dict)
+    """Reason of each task to declare lost."""
+    _lost_executors: set[str] = field(default_factory=set)
 
-        `last_seen(executor id)` returns when its lease was renewed last.
-        """
-        self.fold = fold
-        self._queue = queue
-        self._gone = gone
-        self._last_seen = last_seen
-        self._groups = Groups()
-        self._dirty: dict[str, None] = {}
-        """The runs to decide, in order."""
-        self._timers = RunTimers()
-        self._busy: dict[str, int] = {}
-        """By run: the sequence that has to come back before it is decided again, or `_IN_FLIGHT`."""
-        self._causes: dict[str, Cause] = {}
-        self._tasks_of: dict[str, set[str]] = {}
-        """By executor: its tasks that are not settled."""
-        self._lost: dict[str, str] = {}
-        """Reason of each task to declare lost."""
-        self._lost_executors: set[str] = set()
-        for tracked in sorted(fold.runs.values(), key=lambda t: t.state.sequence):
+    def __post_init__(self) -> None:
+        for tracked in sorted(self.fold.runs.values(), key=lambda t: t.state.sequence):
             self._observe_run(tracked.state)
-        for task in fold.executor_tasks.values():
+        for task in self.fold.executor_tasks.values():
             self._observe_task(task.state)
-        for executor in fold.executors.values():
+        for executor in self.fold.executors.values():
             # One that was lost while no scheduler worked is found even when it has no task.
-            if executor.state.state is ExecutorState.REGISTERED and gone(executor.state.id):
+            if executor.state.state is ExecutorState.REGISTERED and self._gone(executor.state.id):
                 self._lost_executors.add(executor.state.id)
 
     def observe(self, changes: Changes, causes: dict[str, Cause]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -198,7 +198,8 @@ class FairQueue:
         # The usual case, enough slots for all: no order is needed.
         if not self._queues and not self.capacity.peers.claims and self.capacity.all_free_slots() >= len(fresh):
             for task in list(fresh.values()):
-                if (executor_id := self._choose_among(task, self.capacity.offers)) is not None:
+                executor_id = self.capacity.choose(task.demand, task.failed_at, self.capacity.offers)
+                if executor_id is not None:
                     self._reserve(task, executor_id)
                     del fresh[task.id]
         for task in fresh.values():
@@ -327,9 +328,6 @@ class FairQueue:
         if self.capacity.peers.claims:
             rank = _rank(queue, by_priority)
             offers = {key: offer for key, offer in offers.items() if not self._is_taken(key, offer, rank)}
-        return self._choose_among(task, offers)
-
-    def _choose_among(self, task: PendingTask, offers: Mapping[str, Offer]) -> str | None:
         return self.capacity.choose(task.demand, task.failed_at, offers)
 
     def _is_taken(self, executor_id: str, offer: Offer, rank: Rank) -> bool:

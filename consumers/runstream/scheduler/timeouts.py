@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import orjson
@@ -32,24 +33,18 @@ MAX_CONCURRENT = 16
 """Timers that are handled concurrently, so that one that waits for the log delays few others."""
 
 
+@dataclass(slots=True)
 class TaskTimeouts:
     """The timers of tasks; shared by the workers of a process."""
 
-    def __init__(
-        self,
-        timers: Timers,
-        log: Log,
-        clock: Callable[[], datetime],
-        skew: Callable[[str], float | None] = lambda _: 0.0,
-    ) -> None:
-        """`skew(executor id)` returns how far its clock is ahead of the log's server, in seconds, or None."""
-        self._skew = skew
-        self._timers = timers
-        self._log = log
-        self._clock = clock
-        self._armed: dict[str, ExecutorTask] = {}
-        self._to_arm: dict[str, ExecutorTask] = {}
-        self._changed = asyncio.Event()
+    _timers: Timers
+    _log: Log
+    _clock: Callable[[], datetime]
+    _skew: Callable[[str], float | None] = lambda _: 0.0
+    """Returns how far the clock of the executor with this id is ahead of the log's server, in seconds, or None."""
+    _armed: dict[str, ExecutorTask] = field(default_factory=dict)
+    _to_arm: dict[str, ExecutorTask] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def arm(self, tasks: Iterable[ExecutorTask]) -> None:
         """Schedule a timer, once, for each of these tasks that has started and has a timeout."""

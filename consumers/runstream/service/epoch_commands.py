@@ -95,7 +95,13 @@ def import_command(
         The service to import into.
     """
     if merge:
-        raise _no_merging()
+        raise BadRequestError(
+            "two logs cannot be merged: each numbers its own runs and orders its own commits, and decisions in one are "
+            "made without the other",
+            code="mergeNotOffered",
+            hint="import into a deployment of its own (another namespace and database schema), or replace this one's "
+            "log",
+        )
     collect_seldom()
     options = options or StorageOptions()
     if follow:
@@ -162,15 +168,6 @@ async def _pieces(file: Path, step: Step) -> AsyncIterator[bytes]:
                 step(sent >> 20, size >> 20)
     except OSError as error:
         raise BadRequestError(f"{file} cannot be read: {error.strerror}", code="noSnapshot") from error
-
-
-def _no_merging() -> BadRequestError:
-    return BadRequestError(
-        "two logs cannot be merged: each numbers its own runs and orders its own commits, and decisions in one are "
-        "made without the other",
-        code="mergeNotOffered",
-        hint="import into a deployment of its own (another namespace and database schema), or replace this one's log",
-    )
 
 
 async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> ImportReport:

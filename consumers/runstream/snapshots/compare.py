@@ -85,7 +85,8 @@ def _compare_aggregates(first: Snapshot, second: Snapshot, found: Comparison) ->
         for digest in sorted(one ^ other):
             only_first = digest in one
             which = "first" if only_first else "second"
-            found.add(only_first, not only_first, f"only the {which} has {_name(digest)}")
+            name = digest[_HASH:].decode(errors="replace").rstrip()
+            found.add(only_first, not only_first, f"only the {which} has a commit of {name}")
 
 
 def _digests(snapshot: Snapshot) -> Iterator[frozenset[bytes]]:
@@ -104,10 +105,6 @@ def _digests(snapshot: Snapshot) -> Iterator[frozenset[bytes]]:
     finally:
         for file in files:
             file.close()
-
-
-def _name(digest: bytes) -> str:
-    return f"a commit of {digest[_HASH:].decode(errors='replace').rstrip()}"
 
 
 def _content(message: RawMessage) -> tuple[str, bytes, str]:

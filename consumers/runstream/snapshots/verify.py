@@ -395,7 +395,11 @@ class VerifyReport:
 
 
 def verify(
-    path: Path, *, public_key: str = "", processes: int | None = None, tell: OnChecked | None = None
+    path: Path,
+    *,
+    public_key: str = "",
+    processes: int | None = None,
+    tell: OnChecked = lambda _done, _total: None,
 ) -> VerifyReport:
     """Check a whole snapshot, in at most `processes` processes (None: one for each CPU when the snapshot is large).
 
@@ -405,14 +409,10 @@ def verify(
     try:
         with open_snapshot(path, public_key=public_key) as snapshot:
             report.header, report.manifest, report.signer = snapshot.header, snapshot.manifest, snapshot.signer
-            _check(snapshot, report, _processes(snapshot, processes), tell or _silent)
+            _check(snapshot, report, _processes(snapshot, processes), tell)
     except SnapshotError as error:
         report.add(SnapshotProblem.of(error))
     return report
-
-
-def _silent(_done: int, _total: int) -> None:
-    return
 
 
 def _processes(snapshot: Snapshot, asked: int | None) -> int:
@@ -488,51 +488,37 @@ def _add_findings(snapshot: Snapshot, report: VerifyReport, findings: Iterator[A
     Findings come in the order of hashes, so all of them are read before the first ones are known.
     """
     number = count()
-    first = nsmallest(MAX_PROBLEMS, (finding for finding, _ in zip(findings, number, strict=False)), key=_place)
+    counted_findings = (finding for finding, _ in zip(findings, number, strict=False))
+    first = nsmallest(MAX_PROBLEMS, counted_findings, key=lambda finding: (finding.partition, finding.sequence))
     for finding in first:
-        _add_finding(snapshot, report, finding)
+        segments = snapshot.segments(finding.partition)
+        segment = segments[bisect_right(segments, finding.sequence, key=lambda each: each.first) - 1]
+        try:
+            aggregate, what = _described(snapshot, finding)
+        except BadRequestError as error:
+            aggregate, what = "", error.message
+        report.add(SnapshotProblem(segment.name, finding.sequence - segment.first + 1, aggregate, what))
     report.problem_count += next(number) - len(first)
 
 
-def _place(finding: AggregateFinding) -> tuple[int, int]:
-    return finding.partition, finding.sequence
-
-
-def _add_finding(snapshot: Snapshot, report: VerifyReport, finding: AggregateFinding) -> None:
-    segment = _segment_of(snapshot, finding)
-    line = finding.sequence - segment.first + 1
-    try:
-        report.add(_described(snapshot, segment, finding, line))
-    except BadRequestError as error:
-        report.add(SnapshotProblem(segment.name, line, "", error.message))
-
-
-def _segment_of(snapshot: Snapshot, finding: AggregateFinding) -> SegmentDescription:
-    segments = snapshot.segments(finding.partition)
-    return segments[bisect_right([segment.first for segment in segments], finding.sequence) - 1]
-
-
-def _described(
-    snapshot: Snapshot, segment: SegmentDescription, finding: AggregateFinding, line: int
-) -> SnapshotProblem:
+def _described(snapshot: Snapshot, finding: AggregateFinding) -> tuple[str, str]:
+    """Return the aggregate of a finding, and what is wrong."""
     message = snapshot.message(finding.partition, finding.sequence)
     if message is None:
-        return SnapshotProblem(segment.name, line, "", "its commit is missing")
-    aggregate = aggregate_of(message.subject)
+        return "", "its commit is missing"
     if finding.kind == "reference":
-        return SnapshotProblem(segment.name, line, aggregate, "it refers to a run or run config that is not before it")
+        return aggregate_of(message.subject), "it refers to a run or run config that is not before it"
     what = f"version {decode(message).commit.version} comes where version {finding.version} is next"
-    return SnapshotProblem(segment.name, line, aggregate, what)
+    return aggregate_of(message.subject), what
 
 
-def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None) -> Iterator[SnapshotProblem]:
-    """Yield the problems of a snapshot's objects; call `tell` with the number of bytes read."""
+def check_objects(snapshot: Snapshot) -> Iterator[SnapshotProblem]:
+    """Yield the problems of a snapshot's objects."""
     try:
         for found in objects(snapshot):
             try:
-                for chunk in object_chunks(snapshot, found):
-                    if tell is not None:
-                        tell(len(chunk))
+                for _ in object_chunks(snapshot, found):
+                    pass
             except SnapshotError as error:
                 yield SnapshotProblem.of(error)
     except SnapshotError as error:

@@ -163,9 +163,8 @@ class LiveLogs:
             return
         self._published.discard(executor_task)
         try:
-            await self._nats.jetstream().purge_stream(
-                self._stream, subject=task_subjects(self._namespace, executor_task)
-            )
+            subjects = f"{self._namespace}.logs.{executor_task}.*"
+            await self._nats.jetstream().purge_stream(self._stream, subject=subjects)
         except (NatsError, OSError, TimeoutError) as error:
             # The stream's limits drop them later.
             log.debug("cannot remove a live log", action="live_log_not_removed", task=executor_task, error=str(error))
@@ -324,11 +323,6 @@ def unreachable() -> RemoteError:
 def stream_of(namespace: str) -> str:
     """Return the name of the stream of live logs."""
     return f"{namespace}_LOGS"
-
-
-def task_subjects(namespace: str, executor_task: str) -> str:
-    """Return the filter for all logs of an executor task."""
-    return f"{namespace}.logs.{executor_task}.*"
 
 
 def subject_of(namespace: str, executor_task: str, step: int | None) -> str:
