@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -19,9 +19,13 @@ from nats.aio.client import Client
 from runstream.errors import InternalError
 from runstream.jetstream.failover import answers_of
 
+T = TypeVar("T")
 REQUEST_SECONDS = 5.0
-FIRST_SECONDS = 1.5
-"""Maximum wait for the answer to the first attempt of a read-only request, in seconds."""
+AGAIN_SECONDS = 0.5
+"""Time without an answer after which a read-only request is sent again, in seconds."""
+_REFUSED_SECONDS = 1.5
+"""Time for which a request that the server could not answer ("no leader") is sent again, in seconds."""
+_RECONNECT_SECONDS = 0.05
 _READS = ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "STREAM.NAMES", "CONSUMER.INFO.", "CONSUMER.NAMES.")
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
@@ -113,15 +117,66 @@ async def request(
 ) -> dict[str, Any]:
     """Return the answer of `$JS.API.<subject>`. Raises UnavailableError, ApiError for a refusal.
 
-    A request that only reads is sent again when no answer comes, since answers get lost.
+    A request that only reads is sent again while no answer comes: answers get lost, and a request that finds no leader
+    is never answered.
     """
     payload = b"" if body is None else orjson.dumps(body)
-    if subject.startswith(_READS) and seconds > FIRST_SECONDS:
-        try:
-            return await _ask(nc, f"$JS.API.{subject}", payload, None, FIRST_SECONDS)
-        except UnavailableError:
-            seconds -= FIRST_SECONDS
-    return await _ask(nc, f"$JS.API.{subject}", payload, None, seconds)
+
+    def ask(left: float) -> Awaitable[dict[str, Any]]:
+        return _ask(nc, f"$JS.API.{subject}", payload, None, left)
+
+    return await (first_answer(nc, subject, ask, seconds) if subject.startswith(_READS) else ask(seconds))
+
+
+async def first_answer(
+    nc: Client, subject: str, ask: Callable[[float], Awaitable[T]], seconds: float, *, again: float = AGAIN_SECONDS
+) -> T:
+    """Call `ask` with the remaining seconds, and once more after every `again` seconds; return the first answer.
+
+    Earlier calls stay pending, so a slow server is not asked in vain. Raises UnavailableError after `seconds`, sooner
+    if there is no connection or the server goes on to refuse; ApiError at once.
+    """
+    loop, answers, what = asyncio.get_running_loop(), answers_of(nc), kind_of(f"$JS.API.{subject}")
+    begun = sent = loop.time()
+    end, patience = begun + seconds, min(_REFUSED_SECONDS, seconds - again)
+    pending = {_asked(ask(seconds))}
+    try:
+        while True:
+            wait = sent + again - loop.time() if sent + again < end else None
+            done, pending = await asyncio.wait(pending, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            now = loop.time()
+            for each in done:
+                try:
+                    return each.result()
+                except StoreFullError:
+                    raise
+                except UnavailableError:
+                    if not pending and (now - begun >= patience or not await _connected(nc)):
+                        raise
+            if not done:
+                answers.unanswered(what, now - begun, "no answer")
+            if not pending and (pause := sent + again - now) > 0:
+                await asyncio.sleep(pause)
+            if (now := loop.time()) >= sent + again:
+                sent = now
+                pending.add(_asked(ask(end - now)))
+    finally:
+        for each in pending:
+            each.cancel()
+
+
+def _asked(call: Awaitable[T]) -> asyncio.Future[T]:
+    """Start a call; asyncio does not log the error of one that is abandoned."""
+    asked = asyncio.ensure_future(call)
+    asked.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    return asked
+
+
+async def _connected(nc: Client) -> bool:
+    """Return whether there is a connection; give a change of servers the time that it takes."""
+    if not nc.is_connected:
+        await asyncio.sleep(_RECONNECT_SECONDS)
+    return nc.is_connected
 
 
 async def publish(

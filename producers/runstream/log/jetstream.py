@@ -122,6 +122,10 @@ class LogReader:
         messages: list[RawMessage] = []
         if last is None:
             return messages
+        first = await next_message(self._nc, self.subjects.stream(partition), subject, 0)
+        if first is not None and first.sequence == last.sequence:
+            # Without a consumer: only the leader of the whole cluster makes one, and it may be away.
+            return [of_stream(first, self.epoch, partition)]
         try:
             async with asyncio.timeout(_HISTORY_SECONDS), self.read(partition, 0, filters=(subject,)) as reader:
                 while not messages or messages[-1].position.sequence < last.sequence:
