@@ -245,7 +245,7 @@ async def test_a_consumer_that_is_not_answered_is_made_again_and_none_is_left_ov
         consumer = PullConsumer(nc, stream, {"deliver_policy": "all"})
         way.answers_to_lose = 1
         await consumer.open()
-        while len((await request(nc, f"CONSUMER.NAMES.{stream}"))["consumers"]) > 1:
+        while len((await request(nc, f"CONSUMER.NAMES.{stream}"))["consumers"]) > 1:  # noqa: ASYNC110
             await asyncio.sleep(0.02)  # sleeps: a deletion is sent without waiting for its answer
         await log.append(created(run_address()))
         assert len(await consumer.deliveries(10)) == 1
