@@ -155,11 +155,11 @@ async def first_answer(
                         raise
             if not done:
                 answers.unanswered(what, now - begun, "no answer")
-            if not pending and (pause := sent + again - now) > 0:
-                await asyncio.sleep(pause)
-            if (now := loop.time()) >= sent + again:
-                sent = now
-                pending.add(_asked(ask(end - now)))
+            if not pending:
+                await asyncio.sleep(max(sent + again - now, 0.0))
+            if not pending or now >= sent + again:
+                sent = loop.time()
+                pending.add(_asked(ask(end - sent)))
     finally:
         for each in pending:
             each.cancel()
