@@ -30,7 +30,15 @@ from runstream.log.port import RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked
 from runstream.projections.parked import ParkedCommit, list_parked
 from runstream.projections.rebuild_processes import OnDone
-from runstream.projections.store import as_json, load_needed, load_partition, parked_rows, storable, upsert
+from runstream.projections.store import (
+    as_json,
+    delete_runs,
+    load_needed,
+    load_partition,
+    parked_rows,
+    storable,
+    upsert,
+)
 from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
 from runstream.tables import CounterRow, ExecutorRow, ExecutorTaskRow, ParkedRow, Row, RunConfigRow, RunRow, RunTaskRow
@@ -81,6 +89,8 @@ class PendingRows:
     partition: int
     copied: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table, _ in _COPIED})
     replaced: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table in _REPLACED})
+    deleted: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Runs whose rows are deleted after the others are written, with the executor tasks that they keep."""
 
     def add_run(self, whole: RunWithTasks, *, again: bool) -> None:
         """Add the rows of a run; `again` if an earlier state of it is already written."""
@@ -106,6 +116,9 @@ class PendingRows:
                     with storable():
                         rows = as_json(self.replaced[table])
                     await connection.execute(statement, rows)
+            ids = [*self.deleted]
+            for begin in range(0, len(ids), PIECE_RUNS):
+                await delete_runs(connection, {key: self.deleted[key] for key in ids[begin : begin + PIECE_RUNS]})
             if checkpoint is not None:
                 await connection.execute(_CHECKPOINT, tables.PROJECTION, self.partition, *checkpoint)
 
@@ -254,6 +267,8 @@ class Filling:
         self._config_bytes: dict[str, int] = {}
         """Number of bytes of the run configs in memory, as JSON."""
         self._waiting_config_bytes = 0
+        self._deleted: dict[str, tuple[str, ...]] = {}
+        """Deleted runs. Their rows go last, when those of all restarts that keep their tasks are written."""
         self._writing: asyncio.Task[None] | None = None
 
     async def take(self, messages: Sequence[RawMessage]) -> None:
@@ -287,6 +302,7 @@ class Filling:
         rows["executor_tasks"] += [executor_task_row(t.state, t.head, partition) for t in self._tasks_without_run()]
         rows["executors"] += [executor_row(one.state, one.head, partition) for one in fold.executors.values()]
         rows["counters"] += [CounterRow(partition, root, last) for root, last in fold.counters.items()]
+        rest.deleted = self._deleted
         await rest.write(self._database, (fold.epoch, fold.after, fold.run_sequence))
         return Filled(partition, fold.after, self._parked)
 
@@ -325,6 +341,7 @@ class Filling:
             self._config_bytes[key] = len(row.content)
             self._waiting_config_bytes += len(row.content)
         self._changed.update(changes.runs)
+        self._deleted |= changes.deleted
         self._final.update((run_id, None) for run_id in changes.runs if self._fold.runs[run_id].state.archived)
         self._rows.replaced["parked"] += parked_rows(changes)
         self._parked += len(changes.parked)

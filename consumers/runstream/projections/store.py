@@ -6,7 +6,7 @@ A worker loads everything that is active when it starts, and archived aggregates
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -116,6 +116,26 @@ _RUN_CONFIGS = f"{_insert(tables.run_configs, RunConfigRow._fields)} ON CONFLICT
 _PARKED = upsert(tables.parked, ParkedRow._fields)
 
 
+_DELETE_RUNS = (
+    "DELETE FROM run_tasks WHERE run_id = ANY($1)",
+    "DELETE FROM runs WHERE id = ANY($1)",
+)
+_DELETE_EXECUTOR_TASKS = """
+DELETE FROM executor_tasks AS gone
+WHERE (run_id = ANY($1) OR id = ANY($2))
+    AND NOT EXISTS (SELECT FROM runs WHERE runs.id = gone.run_id)
+    AND NOT EXISTS (SELECT FROM run_tasks AS kept WHERE kept.kept AND kept.executor_task_id = gone.id)
+"""
+"""Executor tasks go with the last run that shows them: their own, or a restart that keeps the task (run_tasks_kept)."""
+
+
+async def delete_runs(connection: Connection, runs: Mapping[str, Sequence[str]]) -> None:
+    """Delete the rows of runs, given by id with the ids of the executor tasks that they keep of earlier runs."""
+    for statement in _DELETE_RUNS:
+        await connection.execute(statement, [*runs])
+    await connection.execute(_DELETE_EXECUTOR_TASKS, [*runs], [key for kept in runs.values() for key in kept])
+
+
 class FencedError(ConflictError):
     """The checkpoint moved: another worker has taken the partition over."""
 
@@ -145,7 +165,7 @@ class ProjectionStore:
         cannot hold, and InternalError when the database fails.
         """
         with storable():
-            statements = _statements(changes)
+            statements, deleted = _statements(changes), changes.deleted
 
         async def work(writing: WriterTransaction) -> None:
             connection = writing.connection
@@ -153,6 +173,8 @@ class ProjectionStore:
                 return
             for statement, rows in statements:
                 await connection.execute(statement, rows)
+            if deleted:
+                await delete_runs(connection, deleted)
             if unparked:
                 await connection.execute(_UNPARK, tables.PROJECTION, changes.partition, changes.epoch, list(unparked))
 
@@ -202,7 +224,7 @@ def _run_rows(changes: Changes) -> list[RunRow]:
     return [
         run_row(changed.now.state, changed.now.head, changes.partition)
         for changed in changes.runs.values()
-        if changed.before is None or changed.before.head != changed.now.head
+        if (changed.before is None or changed.before.head != changed.now.head) and changed.now.state.deleted_at is None
     ]
 
 
@@ -211,6 +233,8 @@ def _run_task_rows(changes: Changes) -> list[RunTaskRow]:
     rows: list[RunTaskRow] = []
     for changed in changes.runs.values():
         run = changed.now.state
+        if run.deleted_at is not None:
+            continue
         before = changed.before.state.tasks if changed.before is not None else {}
         rows.extend(run_task_row(run.id, task) for name, task in run.tasks.items() if before.get(name) is not task)
     return rows

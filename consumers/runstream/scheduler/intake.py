@@ -138,7 +138,8 @@ class Intake:
     def _note(self, commit: Commit, causes: dict[str, Cause]) -> None:
         """Add an applied commit to `causes`, metrics and the process's log."""
         if commit.address.kind == "task":
-            causes[self._fold.executor_tasks[commit.address.id].state.run_id] = Cause(commit.id, commit.trace)
+            if (task := self._fold.executor_tasks.get(commit.address.id)) is not None:  # else its run was deleted
+                causes[task.state.run_id] = Cause(commit.id, commit.trace)
         elif commit.address.kind == "run":
             run, partition = commit.address.id, str(self._fold.partition)
             causes[run] = Cause(commit.id, commit.trace)

@@ -18,6 +18,7 @@ from cyclopts import Parameter
 from runstream.api import ImportReport
 from runstream.cli.client_session import service_errors
 from runstream.cli.config_inputs import Flag
+from runstream.cli.confirming import require_confirmed
 from runstream.cli.connection import connect, global_options, named_url, with_program
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp, warn
 from runstream.client import ImportProgress
@@ -227,12 +228,7 @@ def delete_command(epoch: Number, /, *, yes: Flag = False, options: ServerOption
     yes
         Confirm the deletion.
     """
-    if not yes:
-        raise BadRequestError(
-            f"this would delete all commits of epoch {epoch}, and cannot be undone",
-            code="notConfirmed",
-            hint="pass --yes to confirm; `runstream epochs list` shows what would be deleted",
-        )
+    require_confirmed(f"delete all commits of epoch {epoch}?", yes=yes)
     gone = uvloop.run(_delete(settings_of(options), epoch))
     say(f"epoch {gone.number} is deleted; its archive in the object storage, if it has one, stays")
 

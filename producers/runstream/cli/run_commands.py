@@ -1,7 +1,8 @@
-"""`runstream run`: create, restart, list, get, follow, explain and steer runs, annotate their tasks."""
+"""`runstream run`: create, restart, list, get, follow, explain, steer and delete runs, annotate their tasks."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import ConfigFile, ConfigPath, Flag, InputOptions, Texts, pairs, read_config
+from runstream.cli.confirming import require_confirmed
 from runstream.cli.connection import program_command, with_program
 from runstream.cli.finding import (
     RunName,
@@ -87,6 +89,8 @@ _LIST_COLUMNS: dict[Column, Callable[[RunSummary], Cell]] = {
 }
 
 
+_LOGS_PENDING_SECONDS = (0.2, 0.4, 0.8, 1.6, 3.2)
+"""Pauses between attempts to delete a run whose last logs are not stored yet."""
 _STEP_COLUMNS = (
     Column("TASK", wraps=True),
     Column("STEP"),
@@ -318,6 +322,42 @@ def stop_run(run: RunName, /) -> int:
 def cancel_run(run: RunName, /) -> int:
     """Withdraw a queued run."""
     return _steer(run, Runs.cancel, lambda found: f"run {run_name(found)} is cancelled")
+
+
+def delete_runs(run: RunName, /, *more: RunName, yes: Flag = False) -> int:
+    """Delete runs that have ended, with the logs and archives that no other run refers to.
+
+    They stay in the log of events: `run get --at` shows them as they were. Asks first on a terminal.
+
+    Parameters
+    ----------
+    yes
+        Delete without asking.
+    """
+
+    async def work(client: Client) -> None:
+        found = {one.id: one for one in [await find_run(client, text) for text in (run, *more)]}
+        names = [run_name(one) for one in found.values()]
+        require_confirmed(
+            f"delete {listed(names, MAX_NAMED)}, and the logs and archives that no other run refers to?", yes=yes
+        )
+        for run_id, name in zip(found, names, strict=True):
+            await _delete(client, run_id)
+            say(f"run {name} is deleted")
+
+    return with_client(work)
+
+
+async def _delete(client: Client, run_id: str) -> None:
+    """Delete a run; wait a moment for the logs of one that has just ended."""
+    for seconds in _LOGS_PENDING_SECONDS:
+        try:
+            return await client.runs.delete(run_id)
+        except ClientError as error:
+            if error.code != "runLogsPending":
+                raise
+        await asyncio.sleep(seconds)
+    return await client.runs.delete(run_id)
 
 
 def pause_run(run: RunName, /) -> int:

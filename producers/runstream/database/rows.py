@@ -73,6 +73,10 @@ def run_row(run: Run, head: Head, partition: int) -> RunRow:
         run.start_time,
         run.end_time,
         run.archived,
+        run.logs_removed_at,
+        run.archives_removed_at,
+        run.holds_logs,
+        run.holds_archives,
     )
 
 
@@ -82,7 +86,7 @@ def run_of(row: RunRow, tasks: Iterable[RunTaskRow]) -> Run:
         tasks={task.name: run_task_of(task) for task in tasks},
         **_values(
             row,
-            (*_TRACKED, "counter_group"),
+            (*_TRACKED, "counter_group", "holds_logs", "holds_archives"),
             annotations=_TEXTS_BY_NAME.decode(row.annotations),
             setup_errors=_TEXTS.decode(row.setup_errors),
             phase=RunPhase(row.phase),

@@ -32,7 +32,7 @@ from runstream.database.runs import (
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run_config import RunConfig
 from runstream.log.port import Log
-from runstream.log.runs import locate_run
+from runstream.log.runs import locate_run, require_not_deleted
 
 
 class PastRuns(Protocol):
@@ -81,11 +81,12 @@ class DatabaseReads:
         """The run configs used last; they never change."""
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
-        """Return one run; wait for one that was created a moment ago. Raises NotExistError."""
+        """Return one run; wait for one that was created a moment ago. Raises NotExistError, also for a deleted run."""
         try:
             return await self._run(lambda transaction: get_run(transaction, run_id), at_least)
         except NotExistError:
             address = await locate_run(self._log, run_id)
+        await require_not_deleted(self._log, address)
         last = await self._log.last(address)
         return await self._run(lambda transaction: get_run(transaction, run_id), [last.position] if last else [])
 
