@@ -34,6 +34,16 @@ async def test_a_refused_batch_falls_back_to_one_by_one(log: JetStreamLog) -> No
     assert await log.end(0) == MANY
 
 
+async def test_a_commit_that_its_stream_never_takes_is_refused_at_once(nats_url: str, namespace: str) -> None:
+    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
+        stream = log.subjects.stream(0)
+        config = (await request(nc, f"STREAM.INFO.{stream}"))["config"]
+        await request(nc, f"STREAM.UPDATE.{stream}", config | {"max_msg_size": 10})
+        with pytest.raises(BadRequestError) as caught:
+            await log.append(created(run_address()))
+        assert caught.value.code == "commitTooLarge"
+
+
 async def test_a_batch_that_holds_a_commit_again_answers_with_its_position(log: JetStreamLog) -> None:
     known = created(run_address())
     position = await log.append(known)

@@ -47,6 +47,7 @@ from runstream.executor.steps.workspace import restore, save
 from runstream.executor.task import STEP_LIMITS, Ended, Job, Reason, StoppedError, lost_logs, plain
 from runstream.executor.workdir import SpareRoom, TaskFolder, is_full, spread, watch_disk
 from runstream.ids import attempt_id
+from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
 from runstream.runconfig.amounts import format_duration
@@ -313,13 +314,13 @@ class PodTask:
 
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
         steps = spec.task.steps
-        watching = asyncio.ensure_future(self._watch_disk())
         seconds = self._job.task.timeout / 1e9
         timer = asyncio.get_running_loop().call_later(seconds, self._time_out) if seconds else None
         try:
-            return await self._run_each(spec, steps)
+            async with BackgroundTasks() as background:
+                background.once(self._watch_disk())
+                return await self._run_each(spec, steps)
         finally:
-            watching.cancel()
             if timer is not None:
                 timer.cancel()
 

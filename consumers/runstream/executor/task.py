@@ -23,7 +23,7 @@ from runstream.domain.executor_task import (
     decide_report,
     decide_start,
 )
-from runstream.errors import InternalError
+from runstream.errors import InternalError, causes
 from runstream.events.executor_task import (
     ExecutorTaskEvent,
     ExecutorTaskLogLost,
@@ -113,6 +113,7 @@ class Execution:
         This is the one guard for everything that an executor does for a task. It retries until the log has the end, and
         reports only plain text, which every component can store.
         """
+        fault = next(each for each in causes(fault) if not isinstance(each, BaseExceptionGroup))
         error = f"disk full: {fault}" if is_full(fault) else f"internal error: {type(fault).__name__}: {fault}"
         error = plain(error)[:1000]
         ended: Ended | None = None
