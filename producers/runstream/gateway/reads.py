@@ -40,7 +40,6 @@ class PastRuns(Protocol):
 
     async def run(self, run_id: str, point: LogPosition | Position | datetime) -> ReadRun:
         """Return the run as it was. Raises NotExistError, BadRequestError for a point that is not in this log."""
-        ...
 
 
 class Reads(Protocol):
@@ -48,19 +47,15 @@ class Reads(Protocol):
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
         """Return one run. Raises NotExistError."""
-        ...
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
         """Return the run of this number in the group. Raises NotExistError."""
-        ...
 
     async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
         """Return a page of runs."""
-        ...
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         """Return all executors that are not deleted."""
-        ...
 
 
 T = TypeVar("T")

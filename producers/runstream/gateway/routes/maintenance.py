@@ -112,12 +112,10 @@ class Export(Protocol):
     @property
     def name(self) -> str:
         """A name for its file."""
-        ...
 
     @property
     def write(self) -> Writer:
         """Send the whole file with the function that it takes; raise when the log fails on the way."""
-        ...
 
 
 class Exports(Protocol):
@@ -128,7 +126,6 @@ class Exports(Protocol):
 
         Raises BadRequestError for invalid parameters, ConflictError while too many exports run.
         """
-        ...
 
 
 def export_routes(exports: Exports) -> APIRouter:
@@ -174,11 +171,9 @@ class Imports(Protocol):
         the first byte is read) and for an invalid file, ConflictError that names the instances that are not parked,
         InternalError.
         """
-        ...
 
     async def epochs(self) -> object:
         """Return all epochs that are not deleted."""
-        ...
 
 
 def import_routes(imports: Imports) -> APIRouter:

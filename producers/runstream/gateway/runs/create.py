@@ -39,7 +39,6 @@ class SharedData(Protocol):
 
         Objects with a reference are never deleted. Raises InternalError when the storage cannot be reached.
         """
-        ...
 
 
 KNOWN_CONFIGS = 4096
