@@ -79,47 +79,40 @@ log = structlog.get_logger()
 Callback = Callable[[int], Awaitable[None]]
 
 
+@dataclass(eq=False, kw_only=True)
 class PartitionOwnership(Component):
-    """The partitions of this instance: acquires its share, and gives back what belongs to a peer.
-
-    `live` yields the ids of all living scheduler instances, whenever they change. `on_acquired(partition)` is called
-    when the partition is owned; `on_lost(partition)` when it is lost or given back, and returns when
-    its worker has stopped: only then is the lock released.
-    """
+    """The partitions of this instance: acquires its share, and gives back what belongs to a peer."""
 
     name = "partition ownership"
+    database: Database = field(kw_only=False)
+    namespace: str
+    service: str
+    partitions: int
+    instance: str
+    live: AsyncIterator[Collection[str]]
+    """Yields the ids of all living scheduler instances, whenever they change."""
+    on_acquired: Callback
+    """Called with a partition when it is owned."""
+    on_lost: Callback
+    """Called with a partition when it is lost or given back; returns when its worker has stopped: only then is the
+    lock released."""
+    on_reach: Callable[[bool], None] = lambda _: None
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        namespace: str,
-        service: str,
-        partitions: int,
-        instance: str,
-        live: AsyncIterator[Collection[str]],
-        on_acquired: Callback,
-        on_lost: Callback,
-        on_reach: Callable[[bool], None] = lambda _: None,
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__()
-        self._instance = instance
-        self._live = live
         self._living: Collection[str] = ()
-        self._database = database
-        self._on_reach = on_reach
         self._unreachable = asyncio.Event()
         self._holders = [
             _Holder(
-                database,
+                self.database,
                 partition,
-                partition_lock_key(database.schema, namespace, service, partition),
-                on_acquired,
-                on_lost,
-                PeerSessions(database.application, instance, lambda: self._living),
+                partition_lock_key(self.database.schema, self.namespace, self.service, partition),
+                self.on_acquired,
+                self.on_lost,
+                PeerSessions(self.database.application, self.instance, lambda: self._living),
                 self._report_reach,
             )
-            for partition in range(partitions)
+            for partition in range(self.partitions)
         ]
 
     @property
@@ -142,10 +135,10 @@ class PartitionOwnership(Component):
                 await holder.idle.wait()
 
     async def _follow(self) -> None:
-        async for instances in self._live:
+        async for instances in self.live:
             self._living = instances
             shares = assign_partitions(len(self._holders), instances)
-            self._want({partition for partition, owner in shares.items() if owner == self._instance})
+            self._want({partition for partition, owner in shares.items() if owner == self.instance})
 
     def _report_reach(self, reachable: bool) -> None:
         """Report to peers whether Postgres answers."""
@@ -153,14 +146,14 @@ class PartitionOwnership(Component):
             self._unreachable.clear()
         else:
             self._unreachable.set()
-        self._on_reach(reachable)
+        self.on_reach(reachable)
 
     async def _reach(self) -> None:
         """While Postgres does not answer, probe it: peers hold this instance's share until it does."""
         while True:
             await self._unreachable.wait()
             try:
-                await hang_up(await self._database.connect(seconds=ANSWER_SECONDS))
+                await hang_up(await self.database.connect(seconds=ANSWER_SECONDS))
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:

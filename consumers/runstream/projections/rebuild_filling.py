@@ -31,17 +31,17 @@ from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked
 from runstream.projections.parked import ParkedCommit, list_parked
 from runstream.projections.rebuild_processes import OnDone
 from runstream.projections.store import (
+    UPSERTS,
     as_json,
     delete_runs,
     load_needed,
     load_partition,
     parked_rows,
     storable,
-    upsert,
 )
 from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
-from runstream.tables import CounterRow, ExecutorRow, ExecutorTaskRow, ParkedRow, Row, RunConfigRow, RunRow, RunTaskRow
+from runstream.tables import CounterRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow
 
 WRITE_SECONDS = 600.0
 _MAX_BIGINT = 2**63 - 1
@@ -52,14 +52,6 @@ _COPIED = (
     ("run_tasks", RunTaskRow._fields),
     ("executor_tasks", ExecutorTaskRow._fields),
 )
-_REPLACED = {
-    "counters": upsert(tables.counters, CounterRow._fields),
-    "runs": upsert(tables.runs, RunRow._fields),
-    "run_tasks": upsert(tables.run_tasks, RunTaskRow._fields),
-    "executor_tasks": upsert(tables.executor_tasks, ExecutorTaskRow._fields),
-    "executors": upsert(tables.executors, ExecutorRow._fields),
-    "parked": upsert(tables.parked, ParkedRow._fields),
-}
 _CHECKPOINT = """
 INSERT INTO checkpoints (projection, partition, epoch, sequence, run_sequence) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (projection, partition) DO UPDATE SET
@@ -88,7 +80,7 @@ class PendingRows:
 
     partition: int
     copied: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table, _ in _COPIED})
-    replaced: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table in _REPLACED})
+    replaced: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table in UPSERTS})
     deleted: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Runs whose rows are deleted after the others are written, with the executor tasks that they keep."""
 
@@ -111,7 +103,7 @@ class PendingRows:
             for table, columns in _COPIED:
                 if self.copied[table]:
                     await connection.copy_records_to_table(table, records=self.copied[table], columns=columns)
-            for table, statement in _REPLACED.items():
+            for table, statement in UPSERTS.items():
                 if self.replaced[table]:
                     with storable():
                         rows = as_json(self.replaced[table])

@@ -107,13 +107,19 @@ SELECT pg_notify($7, $8) FROM moved
 _WHERE = "SELECT epoch, sequence FROM checkpoints WHERE projection = $1 AND partition = $2"
 _UNPARK = "DELETE FROM parked WHERE projection = $1 AND partition = $2 AND epoch = $3 AND sequence = ANY($4)"
 
-_RUNS = upsert(tables.runs, RunRow._fields)
-_RUN_TASKS = upsert(tables.run_tasks, RunTaskRow._fields)
-_EXECUTOR_TASKS = upsert(tables.executor_tasks, ExecutorTaskRow._fields)
-_EXECUTORS = upsert(tables.executors, ExecutorRow._fields)
-_COUNTERS = upsert(tables.counters, CounterRow._fields)
+UPSERTS = {
+    table.name: upsert(table, row._fields)
+    for table, row in (
+        (tables.counters, CounterRow),
+        (tables.runs, RunRow),
+        (tables.run_tasks, RunTaskRow),
+        (tables.executor_tasks, ExecutorTaskRow),
+        (tables.executors, ExecutorRow),
+        (tables.parked, ParkedRow),
+    )
+}
+"""By table: the statement that inserts its rows or replaces those with the same key."""
 _RUN_CONFIGS = f"{_insert(tables.run_configs, RunConfigRow._fields)} ON CONFLICT DO NOTHING"
-_PARKED = upsert(tables.parked, ParkedRow._fields)
 
 
 _DELETE_RUNS = (
@@ -204,19 +210,20 @@ class ProjectionStore:
 
 def _statements(changes: Changes) -> list[tuple[str, str]]:
     """Return the statements that write these changes, each with its rows, for the tables that change."""
-    batches = (
-        (_RUN_CONFIGS, [run_config_row(key, config, changes.partition) for key, config in changes.configs.items()]),
-        (_COUNTERS, [CounterRow(changes.partition, root, last) for root, last in changes.counters.items()]),
-        (_RUNS, _run_rows(changes)),
-        (_RUN_TASKS, _run_task_rows(changes)),
-        (
-            _EXECUTOR_TASKS,
-            [executor_task_row(c.now.state, c.now.head, changes.partition) for c in changes.executor_tasks.values()],
-        ),
-        (_EXECUTORS, [executor_row(c.now.state, c.now.head, changes.partition) for c in changes.executors.values()]),
-        (_PARKED, parked_rows(changes)),
-    )
-    return [(statement, as_json(rows)) for statement, rows in batches if rows]
+    partition = changes.partition
+    configs = [run_config_row(key, config, partition) for key, config in changes.configs.items()]
+    rows: dict[str, Sequence[Row]] = {
+        "counters": [CounterRow(partition, root, last) for root, last in changes.counters.items()],
+        "runs": _run_rows(changes),
+        "run_tasks": _run_task_rows(changes),
+        "executor_tasks": [
+            executor_task_row(c.now.state, c.now.head, partition) for c in changes.executor_tasks.values()
+        ],
+        "executors": [executor_row(c.now.state, c.now.head, partition) for c in changes.executors.values()],
+        "parked": parked_rows(changes),
+    }
+    batches = [(_RUN_CONFIGS, configs), *((UPSERTS[table], changed) for table, changed in rows.items())]
+    return [(statement, as_json(changed)) for statement, changed in batches if changed]
 
 
 def _run_rows(changes: Changes) -> list[RunRow]:

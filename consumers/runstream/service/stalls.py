@@ -65,11 +65,11 @@ class Consumed:
         """
         at = datetime.now(UTC) if now is None else now
         parked, reached = await self._rows()
-        looked = [self._projection(number, reached.get(number, 0), at) for number in range(self.log.partitions)]
+        looked = [self._stall(number, reached.get(number, 0), at) for number in range(self.log.partitions)]
         if self.objects is not None:
             answer = await ask_progress(self.questions, self.log.subjects.progress("archive"))
             archived = await _archived(answer, Archive(self.objects, self.log.subjects))
-            looked += [self._archive(number, last, answer, at) for number, last in archived.items()]
+            looked += [self._stall(number, last, at, answer) for number, last in archived.items()]
         behind = await asyncio.gather(*looked)
         return [*parked, *(stall for stall in behind if stall is not None)]
 
@@ -81,18 +81,18 @@ class Consumed:
             positions = (await get_positions(transaction)).values()
         return parked, {one.partition: one.sequence for one in positions if one.epoch == epoch}
 
-    async def _projection(self, partition: int, reached: int, now: datetime) -> Stall | None:
-        waiting = await self._waiting(partition, reached, now, PROJECTION_SECONDS)
+    async def _stall(
+        self, partition: int, reached: int, now: datetime, archived: ConsumerProgress | NoAnswer | None = None
+    ) -> Stall | None:
+        """Return the stall of a projection; that of the archive, if its answer is given."""
+        seconds = PROJECTION_SECONDS if archived is None else ARCHIVE_SECONDS
+        waiting = await self._waiting(partition, reached, now, seconds)
         if waiting is None:
             return None
+        if archived is not None:
+            return _behind("archive", waiting, archived, now, seconds)
         answer = await ask_progress(self.questions, self.log.subjects.progress(partition))
-        return _behind("projection", waiting, answer, now, PROJECTION_SECONDS)
-
-    async def _archive(
-        self, partition: int, reached: int, answer: ConsumerProgress | NoAnswer, now: datetime
-    ) -> Stall | None:
-        waiting = await self._waiting(partition, reached, now, ARCHIVE_SECONDS)
-        return None if waiting is None else _behind("archive", waiting, answer, now, ARCHIVE_SECONDS)
+        return _behind("projection", waiting, answer, now, seconds)
 
     async def _waiting(self, partition: int, reached: int, now: datetime, seconds: float) -> Backlog | None:
         """Return the commits after `reached`; None when none has been pending for `seconds`."""

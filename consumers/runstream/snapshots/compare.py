@@ -15,7 +15,7 @@ from runstream.counting import counted
 from runstream.log.port import RawMessage
 from runstream.snapshots.manifest import Manifest
 from runstream.snapshots.reading import Snapshot
-from runstream.snapshots.verify import BUCKETS, spooled
+from runstream.snapshots.verify import BUCKETS, bucket_files
 
 MAX_DIFFERENCES = 20
 _HASH = 16
@@ -91,8 +91,7 @@ def _compare_aggregates(first: Snapshot, second: Snapshot, found: Comparison) ->
 
 def _digests(snapshot: Snapshot) -> Iterator[frozenset[bytes]]:
     """Yield each bucket's commit digests, each followed by the beginning of its subject."""
-    files = [spooled() for _ in range(BUCKETS)]
-    try:
+    with bucket_files() as files:
         for partition in range(snapshot.header.partitions):
             for message in snapshot.messages(partition):
                 tail, data, headers = _content(message)
@@ -102,9 +101,6 @@ def _digests(snapshot: Snapshot) -> Iterator[frozenset[bytes]]:
         for file in files:
             file.seek(0)
             yield frozenset(iter(lambda file=file: file.read(_HASH + 64), b""))  # type: ignore[misc]
-    finally:
-        for file in files:
-            file.close()
 
 
 def _content(message: RawMessage) -> tuple[str, bytes, str]:

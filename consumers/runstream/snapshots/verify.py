@@ -28,7 +28,7 @@ from functools import lru_cache
 from heapq import nsmallest
 from itertools import count
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from runstream.codec import decode, decode_with_types
 from runstream.commits import Commit
@@ -108,44 +108,23 @@ class SegmentRecords:
         self.buckets[key[0] % BUCKETS] += _RECORD.pack(key, place, min(version, 1 << 62))
 
 
-class AggregateRecords:
-    """All records of a snapshot. A context manager: leaving it removes the temporary files."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._files: list[tempfile.SpooledTemporaryFile[bytes]] = []
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._files = [stack.enter_context(spooled()) for _ in range(BUCKETS)]
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def add(self, buckets: Sequence[bytes | bytearray]) -> None:
-        """Add the records of a segment; segments may come in any order."""
-        for file, records in zip(self._files, buckets, strict=True):
-            file.write(records)
-
-    def findings(self) -> Iterator[AggregateFinding]:
-        """Yield every fault, aggregate by aggregate."""
-        for bucket, file in enumerate(self._files):
-            size = file.tell()
-            parts = size // _SORTED_BYTES + 1
-            for part in range(parts):
-                file.seek(0)
-                yield from _check_versions(_records(file, bucket, part, parts))
-            file.seek(size)
+@contextlib.contextmanager
+def bucket_files() -> Iterator[list[tempfile.SpooledTemporaryFile[bytes]]]:
+    """Open a temporary file for each bucket; the files start in memory."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)) for _ in range(BUCKETS)]
 
 
-def spooled() -> tempfile.SpooledTemporaryFile[bytes]:
-    """Return a temporary file that starts in memory; the caller closes it."""
-    return tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
+def _findings(files: Sequence[tempfile.SpooledTemporaryFile[bytes]]) -> Iterator[AggregateFinding]:
+    """Yield every fault of the aggregates whose records are in these files, aggregate by aggregate."""
+    for file in files:
+        parts = file.tell() // _SORTED_BYTES + 1
+        for part in range(parts):
+            file.seek(0)
+            yield from _check_versions(_records(file, part, parts))
 
 
-def _records(file: tempfile.SpooledTemporaryFile[bytes], bucket: int, part: int, parts: int) -> list[bytes]:
+def _records(file: tempfile.SpooledTemporaryFile[bytes], part: int, parts: int) -> list[bytes]:
     """Return the records of one part of a bucket's aggregates, sorted by aggregate and position."""
     found: list[bytes] = []
     while chunk := file.read(_SIZE << 15):
@@ -423,16 +402,20 @@ def _processes(snapshot: Snapshot, asked: int | None) -> int:
 
 
 def _check(snapshot: Snapshot, report: VerifyReport, processes: int, tell: OnChecked) -> None:
-    with AggregateRecords() as aggregates:
+    with bucket_files() as files:
         segments, named = _to_check(snapshot), 0
         for checked in map(check_segment, segments) if processes == 1 else _shared(segments, processes):
             report.commits += checked.commits
             report.skipped += checked.skipped
             report.parked += checked.parked
             named += checked.named
-            _merge(report, checked, aggregates)
+            for problem in checked.problems:
+                report.add(problem)
+            report.problem_count += checked.problem_count - len(checked.problems)
+            for file, records in zip(files, checked.records, strict=bool(checked.records)):
+                file.write(records)
             tell(report.commits, snapshot.manifest.commits)
-        _add_findings(snapshot, report, aggregates.findings())
+        _add_findings(snapshot, report, _findings(files))
     report.problems.sort(key=lambda problem: (problem.part, problem.line))
     if named != len(snapshot.manifest.parked):
         report.add(SnapshotProblem(MANIFEST, 0, "", "of the parked commits that it names, some are not there"))
@@ -448,14 +431,6 @@ def _to_check(snapshot: Snapshot) -> Iterator[SegmentToCheck]:
         yield SegmentToCheck(
             snapshot.path, place, found, header.subjects, header.partitions, skips, parked[found.partition]
         )
-
-
-def _merge(report: VerifyReport, checked: CheckedSegment, aggregates: AggregateRecords) -> None:
-    for problem in checked.problems:
-        report.add(problem)
-    report.problem_count += checked.problem_count - len(checked.problems)
-    if checked.records:
-        aggregates.add(checked.records)
 
 
 def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[CheckedSegment]:

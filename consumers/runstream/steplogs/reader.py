@@ -223,7 +223,8 @@ class StepLogReader:
         if not have:
             raise _no_log("its executor is lost: the log is stored when that executor starts again")
         last = next(piece.data for piece in reversed(pieces) if piece.data)
-        pieces.append(TimedBytes(have, _mark(last)))
+        mark = f"{CUT_OFF}\n".encode()
+        pieces.append(TimedBytes(have, mark if last.endswith(b"\n") else b"\n" + mark))
         return _listed([piece.after(offset) for piece in pieces])
 
     async def _follow(
@@ -404,11 +405,6 @@ async def _listed(pieces: list[TimedBytes]) -> AsyncGenerator[TimedBytes, None]:
 
 def _no_log(hint: str = "has the step begun? --follow waits for a step that will run") -> NotExistError:
     return NotExistError("log doesn't exist", code="logDoesNotExist", hint=hint)
-
-
-def _mark(text: bytes) -> bytes:
-    """Return the last line of a log that is cut off after the text."""
-    return b"\n" * (text != b"" and not text.endswith(b"\n")) + f"{CUT_OFF}\n".encode()
 
 
 def tail_begin(text: bytes, lines: int) -> int | None:
