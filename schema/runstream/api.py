@@ -149,10 +149,6 @@ class RunSummary(Answer, frozen=True, kw_only=True):
     start_time: datetime | None
     end_time: datetime | None
     archived: bool
-    logs_removed_at: datetime | None = None
-    """When retention removed its logs."""
-    archives_removed_at: datetime | None = None
-    """When retention removed its archives."""
 
     @property
     def finished(self) -> bool:
@@ -463,6 +459,25 @@ class Failures(Answer, frozen=True):
     """In the order of their names, at most 100."""
     more: bool
     """True if the run has further failed tasks."""
+
+
+class Cache(Answer, frozen=True):
+    """Files that tasks have kept under a key."""
+
+    group: str
+    """The project or user whose runs share it, such as `/project/web`, or a name."""
+    key: str
+    size: int
+    """In bytes, as it is stored."""
+    created: datetime
+
+
+class CacheList(Answer, frozen=True):
+    """Caches by group and key."""
+
+    caches: tuple[Cache, ...]
+    cursor: str
+    """For the following ones; empty if there are none."""
 
 
 class Readiness(Answer, frozen=True):

@@ -22,7 +22,6 @@ from runstream.events.executor_task import (
     ExecutorTaskStepStarted,
 )
 from runstream.events.run import (
-    RunArchived,
     RunCreated,
     RunFinished,
     RunNumbered,
@@ -99,9 +98,9 @@ async def _react(world: World, stored: StoredCommit, numbers: Iterator[int]) -> 
                 await world.append(address, RunNumbered(next(numbers), stored.position.sequence), RunStarted())
                 await _run_tasks(world, address)
             case RunStopRequested():
-                await world.append(address, RunResultSet(RunResult.STOPPED), RunFinished(), RunArchived())
+                await world.append(address, RunResultSet(RunResult.STOPPED), RunFinished())
             case RunTaskApproved():
-                await world.append(address, RunResultSet(RunResult.SUCCESS), RunFinished(), RunArchived())
+                await world.append(address, RunResultSet(RunResult.SUCCESS), RunFinished())
 
 
 async def _run_tasks(world: World, address: Address) -> None:
@@ -126,7 +125,7 @@ async def _run_tasks(world: World, address: Address) -> None:
         attempt = 2 if name.startswith("flaky") else 1
         await _run_task(world, address, found.run.run_config, name, phase, attempt)
     result = RunResult.FAILED if failed else RunResult.SUCCESS
-    await world.append(address, RunResultSet(result), RunFinished(), RunArchived())
+    await world.append(address, RunResultSet(result), RunFinished())
 
 
 async def _run_task(

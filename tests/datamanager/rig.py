@@ -90,6 +90,9 @@ class Mortal:
         if due:
             raise Killed
 
+    async def create(self, path: str, content: Path) -> bool:
+        return await self.storage.create(path, content)
+
     async def delete(self, path: str) -> None:
         due = self._due("delete")
         if due and self.when == "before":

@@ -138,7 +138,7 @@ class Failing:
         self.failed = asyncio.Event()
         self.fails = False
         self.stat, self.read, self.delete, self.list = storage.stat, storage.read, storage.delete, storage.list
-        self.write = storage.write
+        self.write, self.create = storage.write, storage.create
 
     async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
         if self.fails:

@@ -118,6 +118,7 @@ class Failing:
         self._storage = storage
         self.fails = True
         self.stat, self.list, self.write, self.write_all = storage.stat, storage.list, storage.write, storage.write_all
+        self.create = storage.create
 
     async def read(self, path: str) -> ObjectReader:
         self._require(kind_of(path) != "segment")

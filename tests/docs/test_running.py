@@ -25,6 +25,7 @@ IN_ORDER = (
     *("docs/how-to/check-the-projection.md", "docs/how-to/observe.md", "docs/how-to/maintenance.md"),
     "docs/how-to/secrets.md",
     *("docs/how-to/retries-and-time-outs.md", "docs/how-to/groups-and-priorities.md", "docs/how-to/matrix.md"),
+    "docs/how-to/caches.md",
     "docs/how-to/from-github-actions.md",
     *("docs/how-to/deploy-with-approval.md", "docs/how-to/back-up-and-restore.md"),
     "docs/how-to/add-an-executor.md",

@@ -132,12 +132,6 @@ async def test_a_setup_that_cannot_be_says_why(tmp_path: Path, fields: dict[str,
         assert said in await done.log(None)
 
 
-async def test_caches_are_not_available_yet(tmp_path: Path) -> None:
-    async with rig(tmp_path) as it:
-        done = await it.run(Step(type="save_cache", key="k"))
-        assert "save_cache is not available yet" in await done.log(None)
-
-
 async def test_the_log_of_a_step_that_cannot_start_is_empty_but_there(tmp_path: Path) -> None:
     async with rig(tmp_path) as it:
         done = await it.run(run_step("true"))

@@ -18,7 +18,7 @@ from runstream.projections.as_of import RunsAsOf
 from runstream.settings import Settings
 from runstream.telemetry import setup_logging
 from runstream.telemetry.process import Telemetry
-from tests.gateway.world import TOKEN, FakeStepLogs, run_body
+from tests.gateway.world import TOKEN, FakeCaches, FakeStepLogs, run_body
 from tests.scheduler.standing import FakeExecutor, Standing, running, standing
 from tests.servers import Servers
 
@@ -33,7 +33,7 @@ async def _gateway(around: Standing, folder: Path) -> AsyncIterator[Client]:
     telemetry = Telemetry("test", CollectorRegistry(), [])
     shared = SharedObjects(PosixObjects(folder / "objects"))
     past, questions = RunsAsOf(around.log), Questions(around.nats)
-    behind = Backends(around.log, around.database, past, FakeStepLogs(), shared, questions)
+    behind = Backends(around.log, around.database, past, FakeStepLogs(), FakeCaches(), shared, questions)
     gateway = Gateway(settings, behind, telemetry)
     await gateway.start()
     try:

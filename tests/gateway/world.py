@@ -14,6 +14,7 @@ import httpx2
 import structlog
 from prometheus_client import CollectorRegistry
 
+from runstream.api import Cache, CacheList
 from runstream.client import Client
 from runstream.commits import Head, Position
 from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery
@@ -86,6 +87,23 @@ class FoldedReads:
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         return self.executor_records
+
+
+@dataclass
+class FakeCaches:
+    """Caches that a test writes."""
+
+    found: list[Cache] = field(default_factory=list)
+
+    async def page(self, group: str, prefix: str, limit: int, cursor: str) -> CacheList:
+        found = [one for one in self.found if group in ("", one.group) and one.key.startswith(prefix)]
+        return CacheList(tuple(found[:limit]), "next" if len(found) > limit else "")
+
+    async def delete(self, group: str, key: str) -> None:
+        left = [one for one in self.found if (one.group, one.key) != (group, key)]
+        if left == self.found:
+            raise NotExistError("there is no such cache", code="cacheDoesNotExist")
+        self.found = left
 
 
 @dataclass
@@ -183,6 +201,7 @@ class World:
     log: MemoryLog
     reads: FoldedReads
     step_logs: FakeStepLogs
+    caches: FakeCaches
     shared: FakeShared
     asking: FakeAsking
     context: GatewayContext
@@ -203,6 +222,7 @@ class World:
         log = log or MemoryLog()
         asking = FakeAsking()
         reads, step_logs, shared, clock = FoldedReads(log), FakeStepLogs(), FakeShared(), Clock()
+        caches = FakeCaches()
         configs = ConfigReader(limits)
         context = GatewayContext(
             settings=settings,
@@ -210,6 +230,7 @@ class World:
             reads=reads,
             past=RunsAsOf(log),
             step_logs=step_logs,
+            caches=caches,
             creation=RunCreation(log, clock.now, shared, keyring),
             actions=Actions(log, clock.now),
             explainer=Explainer(log, asking),
@@ -218,7 +239,7 @@ class World:
             keyring=keyring,
             stopping=asyncio.Event(),
         )
-        return cls(log, reads, step_logs, shared, asking, context, Telemetry("test", CollectorRegistry(), []))
+        return cls(log, reads, step_logs, caches, shared, asking, context, Telemetry("test", CollectorRegistry(), []))
 
     @property
     def app(self) -> Any:

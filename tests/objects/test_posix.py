@@ -36,7 +36,7 @@ def test_paths_are_those_of_the_domain() -> None:
     assert paths.log_reference("t", "r") == "logs/t/runs/r"
     assert paths.archive("t", 3) == "workspacearchives/t/data/3.tar"
     assert paths.archive_reference("t", "r") == "workspacearchives/t/runs/r"
-    assert paths.cache("p-k") == "caches/p-k.tar"
+    assert paths.cache("p", "k") == "caches/p/k.tar"
     assert paths.run_task_id_from_path(paths.archive("t", 3)) == "t"
     with pytest.raises(BadRequestError):
         paths.run_task_id_from_path(paths.step_log("t", 3))

@@ -10,6 +10,7 @@ import pytest
 from runstream.errors import BadRequestError, NotExistError, RunstreamError
 from runstream.objects import BytesSource, FileSource
 from runstream.objects.port import CHUNK_BYTES
+from runstream.objects.s3 import MAX_CONDITIONAL_BYTES
 from tests.objects.backends import Open
 from tests.objects.reading import content, paths
 
@@ -72,6 +73,32 @@ async def test_several_are_stored_from_memory_and_files(open_storage: Open, tmp_
         await storage.write_all({"x/5": tmp_path / "missing"})
     with pytest.raises(BadRequestError):
         await storage.write_all({"x/6": b"", "": b""})
+
+
+@pytest.mark.parametrize("size", [10, MAX_CONDITIONAL_BYTES + 1])
+async def test_a_new_object_replaces_none(open_storage: Open, tmp_path: Path, size: int) -> None:
+    storage = await open_storage()
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_bytes(b"1" * size)
+    second.write_bytes(b"2" * size)
+    assert await storage.create("a/b", first)
+    assert not await storage.create("a/b", second)
+    first.unlink()
+    assert await content(storage, "a/b") == b"1" * size
+    await storage.delete("a/b")
+    assert await storage.create("a/b", second)
+    assert await content(storage, "a/b") == b"2" * size
+    assert await paths(storage) == ["a/b"]
+
+
+async def test_of_several_that_create_an_object_one_does(open_storage: Open, tmp_path: Path) -> None:
+    storage = await open_storage()
+    files = [tmp_path / str(number) for number in range(8)]
+    for file in files:
+        file.write_text(file.name)
+    created = await asyncio.gather(*(storage.create("x", file) for file in files))
+    assert created.count(True) == 1
+    assert await content(storage, "x") == files[created.index(True)].name.encode()
 
 
 async def test_a_source_that_fails_leaves_nothing(open_storage: Open) -> None:

@@ -294,7 +294,7 @@ def test_the_bytes_of_a_secret_are_counted_not_its_letters() -> None:
 def test_fields_without_effect_are_reported() -> None:
     parsed = parse_config(
         "runs: [{name: r, tasks: [{name: a, runtime: {containers: [{image: python:3.12}]}, steps: [{run: x}]},"
-        " {name: b, runtime: {type: host}}, {name: c, runtime: {type: host}, steps: [{save_cache: {key: k}}]}]}]"
+        " {name: b, runtime: {type: host}}, {name: c, runtime: {type: host}, steps: [{save_cache: {key: '{{k}}'}}]}]}]"
     )
     assert [one.path for one in notices(parsed)] == [
         "runs[0].tasks[0].runtime",

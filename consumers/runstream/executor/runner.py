@@ -41,15 +41,16 @@ from runstream.executor.drivers.port import Driver, NotStartedError, Pod
 from runstream.executor.masking import Masking
 from runstream.executor.spec import ExecutorTaskSpec, Specs
 from runstream.executor.step_log import StepLog
+from runstream.executor.steps.cache import restore_cache, save_cache
 from runstream.executor.steps.clone import clone
 from runstream.executor.steps.run import DEFAULT_WORKING_DIR, StepContext, run
 from runstream.executor.steps.workspace import restore, save
 from runstream.executor.task import STEP_LIMITS, Ended, Job, Reason, StoppedError, lost_logs, plain
 from runstream.executor.workdir import SpareRoom, TaskFolder, is_full, spread, watch_disk
 from runstream.ids import attempt_id
-from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
+from runstream.objects.caches import Caches
 from runstream.runconfig.amounts import format_duration
 from runstream.steplogs.live import LiveLogs
 from runstream.steplogs.log_state import CUT_OFF
@@ -199,7 +200,6 @@ SETUP_SECONDS = 300.0
 LEFTOVER_GRACE_SECONDS = 1.0
 """Grace period for processes that a task has left running when its steps are done, in seconds."""
 _CANCEL_SECONDS = 1.0
-_NOT_AVAILABLE = frozenset({"save_cache", "restore_cache"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +302,6 @@ class PodTask:
         spec = await around.specs.spec(job.task, job.partition)
         self._masking = await asyncio.to_thread(Masking.of, spec.secrets) if spec.secrets else Masking()
         log.hide(self._masking)
-        used = sorted({step.type for step in spec.task.steps} & _NOT_AVAILABLE)
-        if used:
-            raise InternalError(f"step type {used[0]} is not available yet", code="stepNotAvailable")
         log.line("Preparing the task on this machine.")
         self._pod = pod = await around.driver.new_pod(job.task.id, spec, self._folder, log.write)
         working_dir = spec.task.working_dir or DEFAULT_WORKING_DIR
@@ -314,13 +311,13 @@ class PodTask:
 
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
         steps = spec.task.steps
+        watching = asyncio.ensure_future(self._watch_disk())
         seconds = self._job.task.timeout / 1e9
         timer = asyncio.get_running_loop().call_later(seconds, self._time_out) if seconds else None
         try:
-            async with BackgroundTasks() as background:
-                background.once(self._watch_disk())
-                return await self._run_each(spec, steps)
+            return await self._run_each(spec, steps)
         finally:
+            watching.cancel()
             if timer is not None:
                 timer.cancel()
 
@@ -343,7 +340,7 @@ class PodTask:
         job.report(ExecutorTaskStepStarted(index, job.clock()))
         log = self._open_log(index)
         limits = StepLimits(step, lambda limit: self._passed(index, step, limit, log))
-        log.on_output = limits.note_output
+        log.heard = limits.heard
         loop = asyncio.get_running_loop()
         log.full = lambda: loop.call_soon_threadsafe(self._disk_full)
         status: int | None = None
@@ -381,13 +378,9 @@ class PodTask:
         """End the task because a step has exceeded a limit, unless it is ending already."""
         ending = self._job.ending
         if not ending.requested.is_set():
-            if limit == "timeout":
-                reason, why = Reason.STEP_TIMEOUT, f"took longer than {format_duration(step.step_timeout_interval)}"
-            else:
-                reason, why = Reason.NO_OUTPUT, f"wrote nothing for {format_duration(step.no_output_timeout)}"
-            log.line(f"The step is ended: it {why}.")
+            log.line(f"The step is ended: {limit_text(limit, step)}.")
             self._job.report(ExecutorTaskStepTimedOut(index, self._job.clock(), limit))
-            ending.tell(reason)
+            ending.tell(Reason.STEP_TIMEOUT if limit == "timeout" else Reason.NO_OUTPUT)
 
     async def _execute(self, spec: ExecutorTaskSpec, index: int, step: Step, log: StepLog) -> int:
         job, around = self._job, self._around
@@ -407,8 +400,10 @@ class PodTask:
                 return saved.status
             case "restore_workspace":
                 return await restore(context, around.objects, around.log)
-            case "save_cache" | "restore_cache":
-                raise InternalError(f"step type {step.type} is not available yet", code="stepNotAvailable")
+            case "save_cache":
+                return await save_cache(context, Caches(around.objects), self._masking)
+            case "restore_cache":
+                return await restore_cache(context, Caches(around.objects), self._masking)
 
     async def _unless_ending(self, work: Coroutine[None, None, T]) -> T:
         """Return the result of `work`. When the task must end, end its pod; raise StoppedError if `work` does not
@@ -482,6 +477,11 @@ class Settling:
         self._storing = asyncio.Lock()
         self._gathering: asyncio.Task[None] | None = None
 
+    @property
+    def settled(self) -> bool:
+        """True once no log is pending."""
+        return not self._waiting
+
     def add(self, step: int | None) -> None:
         """Schedule the upload of a step's complete log."""
         self._waiting.append(step)
@@ -507,9 +507,13 @@ class Settling:
                         return
                     await asyncio.sleep(delay)
         except TimeoutError:
-            for step in self._waiting:
-                self._job.report(ExecutorTaskLogLost(step))
+            self.lose(self._waiting)
             self._waiting = []
+
+    def lose(self, steps: list[int | None]) -> None:
+        """Report these logs as lost."""
+        for step in steps:
+            self._job.report(ExecutorTaskLogLost(step))
 
     async def _gather(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
@@ -548,6 +552,13 @@ Limit = Literal["timeout", "no_output"]
 _SECOND = 1_000_000_000
 
 
+def limit_text(limit: Limit, step: Step) -> str:
+    """Describe how a step exceeded one of its limits."""
+    if limit == "timeout":
+        return f"it took longer than {format_duration(step.step_timeout_interval)}"
+    return f"it wrote nothing for {format_duration(step.no_output_timeout)}"
+
+
 class StepLimits:
     """The time limits of one running step. `close` it when the step has ended."""
 
@@ -556,30 +567,30 @@ class StepLimits:
         self._loop = asyncio.get_running_loop()
         self._passed = passed
         self._silence = step.no_output_timeout / _SECOND
-        self._output_at = self._loop.time()
+        self._heard_at = self._loop.time()
         self._timers: dict[Limit, asyncio.TimerHandle] = {}
         if step.step_timeout_interval:
             seconds = step.step_timeout_interval / _SECOND
             self._timers["timeout"] = self._loop.call_later(seconds, self._over, "timeout")
         if self._silence:
-            self._watch_output()
+            self._listen()
 
-    def note_output(self) -> None:
+    def heard(self) -> None:
         """Record that the step has written output."""
-        self._output_at = self._loop.time()
+        self._heard_at = self._loop.time()
 
     def close(self) -> None:
         """Cancel the timers."""
         while self._timers:
             self._timers.popitem()[1].cancel()
 
-    def _watch_output(self) -> None:
+    def _listen(self) -> None:
         """Re-arm the timer only when it fires, because a step may write many times a second."""
-        due = self._output_at + self._silence
+        due = self._heard_at + self._silence
         if self._loop.time() >= due:
             self._over("no_output")
         else:
-            self._timers["no_output"] = self._loop.call_at(due, self._watch_output)
+            self._timers["no_output"] = self._loop.call_at(due, self._listen)
 
     def _over(self, limit: Limit) -> None:
         self.close()

@@ -25,6 +25,7 @@ from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTas
 from runstream.executor.process_tree import MARK
 from runstream.ids import run_task_id
 from runstream.log.port import Log
+from runstream.objects.caches import group_of
 from runstream.runconfig.graph import ancestors_of
 from runstream.sealing import Keyring, OpenedSecrets
 from runstream.subjects import Address
@@ -63,6 +64,8 @@ class ExecutorTaskSpec:
     """Only for the clone step."""
     secrets: frozenset[str] = field(repr=False)
     """All secret texts in these fields."""
+    cache_group: str
+    """The group of the task's caches."""
     workspace: tuple[WorkspaceArchive, ...]
     """Archives of all ancestors by level and name, those of one ancestor in the order of its steps (rule step-18)."""
 
@@ -105,6 +108,7 @@ class Specs:
                 opened.all(step.environment or {}, f"task.steps.{at}.environment") for at, step in enumerate(own.steps)
             ),
             secrets=frozenset(opened.secrets),
+            cache_group=group_of(task.group, config.cache_group),
             workspace=workspace_of(config, own, task),
         )
 

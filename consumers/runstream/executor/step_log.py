@@ -34,6 +34,14 @@ _INLINE_BYTES = 8 << 10
 _WAITING_BYTES = 1 << 20
 
 
+def _nobody() -> None:
+    """Do nothing."""
+
+
+def _no_room() -> bool:
+    return False
+
+
 def _now() -> int:
     """Return the time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -48,7 +56,7 @@ class StepLog:
         live: LiveLog | None,
         masking: Masking | None = None,
         limit: int = 0,
-        release_room: Callable[[], bool] = lambda: False,
+        release_room: Callable[[], bool] = _no_room,
     ) -> None:
         """Mask the secrets of `masking`, and write at most `limit` bytes of output; 0 for no limit.
 
@@ -67,12 +75,12 @@ class StepLog:
         self._live = live
         self._room = limit or sys.maxsize
         self._limit = limit
-        self.on_output: Callable[[], None] = lambda: None
+        self.heard: Callable[[], None] = _nobody
         """Called for each chunk of the step's own output."""
         self._release_room = release_room
         self.missing = 0
         """Number of bytes that could not be written because the disk is full."""
-        self.full: Callable[[], object] = lambda: None
+        self.full: Callable[[], object] = _nobody
         """Called once, in any thread, when the disk is full."""
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
@@ -83,7 +91,7 @@ class StepLog:
 
     def write(self, chunk: bytes) -> None:
         """Append output of the step."""
-        self.on_output()
+        self.heard()
         if self._room > 0:
             kept = chunk[: self._room]
             self._room -= len(kept)

@@ -69,6 +69,7 @@ class Occupied(Protocol):
 
     async def require(self) -> None:
         """Raise ConflictError when it has ended."""
+        ...
 
 
 Occupy = Callable[[str], AbstractAsyncContextManager[Occupied]]

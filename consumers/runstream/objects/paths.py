@@ -35,9 +35,9 @@ def archive_reference(run_task: str, run_id: str) -> str:
     return f"{ARCHIVES}/{run_task}/runs/{run_id}"
 
 
-def cache(key: str) -> str:
-    """Return the path of the cache with this full, escaped key."""
-    return f"{CACHES}/{key}.tar"
+def cache(group: str, key: str) -> str:
+    """Return the path of the cache with this key in this group, both escaped."""
+    return f"{CACHES}/{group}/{key}.tar"
 
 
 def run_task_id_from_path(path: str) -> str:

@@ -89,6 +89,10 @@ class FileObjects(ABC):
         """Store several objects durably, with one sync a folder; a local file becomes the object where it can."""
         await asyncio.to_thread(self._write_all, contents)
 
+    async def create(self, path: str, content: Path) -> bool:
+        """Store a local file as a new object; return False if there is one."""
+        return await asyncio.to_thread(self._create, content, self._file(path), path)
+
     async def delete(self, path: str) -> None:
         """Delete an object and the folders that it leaves empty. Raises NotExistError."""
         await asyncio.to_thread(self._delete, path)
@@ -166,6 +170,35 @@ class FileObjects(ABC):
             self._move(temporary, target)
         finally:
             temporary.discard()
+
+    def _create(self, content: Path, target: Path, path: str) -> bool:
+        with _disk_errors(path):
+            self._adopt(content)
+            try:
+                self._place(lambda: os.link(content, target), content, target)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NOT_LINKABLE:
+                    raise
+                return self._create_copy(content, target)
+            self._folders.sync({target.parent, *self._folders.unsynced({target.parent})})
+        return True
+
+    def _create_copy(self, content: Path, target: Path) -> bool:
+        """Store a copy of a file of another file system as a new object."""
+        temporary = self._new_file()
+        try:
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, temporary.file, CHUNK_BYTES)
+            sync_file(temporary.file)
+            self._place(lambda: os.link(temporary.path, target), temporary.path, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.discard()
+        self._folders.sync({target.parent, *self._folders.unsynced({target.parent})})
+        return True
 
     def _finish(self, temporary: TemporaryFile, target: Path, *, persist: bool) -> None:
         if persist:

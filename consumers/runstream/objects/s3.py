@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import httpx2
 import obstore
 import structlog
-from obstore.exceptions import GenericError
+from obstore.exceptions import AlreadyExistsError, GenericError
 from obstore.store import S3Store
 
 from runstream.errors import BadRequestError, NotExistError, RunstreamError
@@ -40,7 +40,7 @@ from runstream.objects.port import (
     impossible,
     source_chunks,
 )
-from runstream.objects.s3_errors import NO_BUCKET, Answer, answer_in, broken, translated
+from runstream.objects.s3_errors import NO_BUCKET, Answer, broken, heard, translated
 from runstream.objects.s3_location import S3Location
 from runstream.telemetry.logs import hide_secret
 
@@ -53,6 +53,8 @@ REQUESTS = 32
 UPLOADS = 4
 """Concurrent multipart uploads of one process: each keeps a few parts in memory."""
 PART_BYTES = 8 << 20
+MAX_CONDITIONAL_BYTES = 4 * PART_BYTES
+"""Of a file that is stored, if there is no object, by one request."""
 _MAX_PARTS = 10_000
 _CONCURRENT_PARTS = 2
 _ABORT_SECONDS = 10.0
@@ -166,6 +168,27 @@ class S3Objects:
         for path in contents:
             self._key(path)
         await for_each(contents.items(), self._write_content, at_once=_CONCURRENT_WRITES)
+
+    async def create(self, path: str, content: Path) -> bool:
+        """Store a local file as a new object; return False if there is one.
+
+        Only one request can be conditional: of several writers that begin to store a large file at the same time, each
+        returns True, and one of their files becomes the object.
+        """
+        key = self._key(path)
+        if (await asyncio.to_thread(content.stat)).st_size > MAX_CONDITIONAL_BYTES:
+            with contextlib.suppress(NotExistError):
+                await self.stat(path)
+                return False
+            await self._write_content((path, content))
+            return True
+        body = await asyncio.to_thread(content.read_bytes)
+        async with self._request(path):
+            try:
+                await obstore.put_async(self.store, key, body, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+        return True
 
     async def delete(self, path: str) -> None:
         """Delete an object; a missing one counts as deleted."""
@@ -342,9 +365,7 @@ class S3Reader:
                     self._offset += len(chunk)
                     return chunk
                 self._stream = None
-            if chunk := await self._from_stream():
-                return chunk
-            raise GenericError(f"the answer ended at byte {self._offset} of {self.size}, {_READ_ATTEMPTS + 1} times")
+            return await self._from_stream() or self._ended()
 
     async def _from_stream(self) -> bytes:
         async with self._storage.requests:
@@ -352,6 +373,9 @@ class S3Reader:
                 options: GetOptions = {"range": {"offset": self._offset}, "if_match": self._etag}
                 self._stream = _chunks(await obstore.get_async(self._storage.store, self._key, options=options))
             return await anext(self._stream, b"")
+
+    def _ended(self) -> bytes:
+        raise GenericError(f"the answer ended at byte {self._offset} of {self.size}, {_READ_ATTEMPTS + 1} times")
 
 
 def region_of(location: S3Location) -> str:
@@ -426,7 +450,7 @@ async def _create(location: S3Location, keys: Keys | None) -> None:
     if response.is_success:
         log.info(f"created the bucket of {location}", action="objects_bucket_made", bucket=location.bucket)
         return
-    answer = answer_in(f"{response.text}\nstatus code: {response.status_code}")
+    answer = heard(f"{response.text}\nstatus code: {response.status_code}")
     if answer.code not in _CREATED_MEANWHILE:
         raise broken(location, answer)
 

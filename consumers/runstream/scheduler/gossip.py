@@ -64,8 +64,7 @@ class Gossip:
         async with self._notices.receiving(self._subject, self._receive):
             try:
                 while True:
-                    repeat = self._broadcasting or self._queue.capacity.peers.known
-                    await wait_for_event(self._woken, REPEAT_SECONDS if repeat else None)
+                    await self._until_woken()
                     begun = loop.time()
                     message = self._next_message(begun)
                     busy = loop.time() - begun
@@ -75,6 +74,10 @@ class Gossip:
             finally:
                 if self._broadcasting:
                     await self._notices.tell(self._subject, encode(self._process, None))
+
+    async def _until_woken(self) -> None:
+        repeat = self._broadcasting or self._queue.capacity.peers.known
+        await wait_for_event(self._woken, REPEAT_SECONDS if repeat else None)
 
     def _next_message(self, now: float) -> bytes:
         """Apply what was received, reassign slots, and return the message to send, if any."""

@@ -27,6 +27,7 @@ GROUPS = {
     "run": "Create, watch and control runs.",
     "config": "Check configuration files.",
     "log": "Read the logs of tasks.",
+    "cache": "List and delete the caches of tasks.",
     "executor": "List, drain and remove executors.",
     "events": "Follow the event log.",
     "maintenance": "Put a service into maintenance mode.",
@@ -35,7 +36,7 @@ GROUPS = {
     "snapshot": "Verify, show and compare snapshot files.",
 }
 """The help of words with several commands."""
-OF_RUNS = ("run", "config", "log", "executor", "events", "maintenance", "init")
+OF_RUNS = ("run", "config", "log", "cache", "executor", "events", "maintenance", "init")
 """First words of the commands about runs; the others are about the service."""
 # fmt: off
 COMMANDS = (
@@ -57,9 +58,6 @@ COMMANDS = (
         "runstream run follow latest"),
     _command("run why", "cli.run_commands:why", "Explain why a run is waiting.", "runstream run why /project/web/12"),
     _command("run stop", "cli.run_commands:stop_run", "Stop a running run.", "runstream run stop /project/web/12"),
-    _command("run delete", "cli.run_commands:delete_runs",
-        "Delete runs that have ended, with the logs and archives that no other run refers to.",
-        "runstream run delete /project/web/12", "runstream run delete 0b9f7f6e 5c1d22aa --yes"),
     _command("run cancel", "cli.run_commands:cancel_run", "Cancel a queued run.",
         "runstream run cancel /project/web/12"),
     _command("run pause", "cli.run_commands:pause_run", "Pause a run: no new tasks start.",
@@ -78,6 +76,10 @@ COMMANDS = (
         "runstream config check .runstream/config.yml --strict"),
     _command("log get", "cli.log_commands:get_log", "Print the logs of a run, a task or a step.",
         "runstream log get latest --failed --tail 20", "runstream log get /project/web/12 test --step unit"),
+    _command("cache list", "cli.cache_commands:list_caches", "List the caches of tasks.",
+        "runstream cache list --group /project/web"),
+    _command("cache delete", "cli.cache_commands:delete_cache", "Delete a cache of tasks.",
+        "runstream cache delete deps-1f3a --group /project/web"),
     _command("executor list", "cli.executor_commands:list_executors", "List executors.", "runstream executor list"),
     _command("executor drain", "cli.executor_commands:drain_executor",
         "Stop giving an executor new tasks; running tasks finish.", "runstream executor drain EXECUTOR"),

@@ -131,6 +131,14 @@ def ago(at: datetime | None, now: datetime | None = None) -> str:
     return f"{seconds} s ago"
 
 
+def size_text(size: int) -> str:
+    """Return an amount of bytes for people, such as `1.5 MiB`."""
+    if size < 1024:
+        return f"{size} B"
+    power = min((size.bit_length() - 1) // 10, 4)
+    return f"{size / (1 << 10 * power):.1f} {'KMGT'[power - 1]}iB"
+
+
 def duration(begin: datetime | None, end: datetime | None, now: datetime | None = None) -> str:
     """Format a duration, until now without an end; `-` without a beginning."""
     if begin is None:

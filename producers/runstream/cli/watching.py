@@ -26,7 +26,6 @@ from runstream.cli.output import STYLES, console, display_word, duration, say
 from runstream.cli.screen import Screen, screen
 from runstream.cli.step_output import StepOutput
 from runstream.client import Client, ClientError, Commit, Run, Task
-from runstream.errors import first_of
 
 _NUMBER_SECONDS = 2.0
 SUCCEEDED, FAILED, STOPPED = 0, 1, 3
@@ -131,7 +130,7 @@ async def follow_run(client: Client, run: Run, screen: Screen) -> Run:
         async with asyncio.TaskGroup() as group:
             run = await _RunWatcher(client, run, screen, group).follow()
     except* Exception as errors:
-        raise first_of(errors) from errors
+        raise _first(errors) from errors
     return run
 
 
@@ -180,3 +179,9 @@ class _RunWatcher:
                     self._screen.explain(reasons)
                     self._output.explain(self._run, reasons)
             await asyncio.sleep(_WHY_SECONDS)
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
+    for error in errors.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("a group has at least one error")

@@ -15,7 +15,7 @@ import httpx2
 from runstream.api import Readiness, Service
 from runstream.client.errors import ClientError
 from runstream.client.following import Events, Logs
-from runstream.client.operations import Executors, MaintenanceMode, Snapshots
+from runstream.client.operations import Caches, Executors, MaintenanceMode, Snapshots
 from runstream.client.runs import Runs
 from runstream.client.session import WAIT_SECONDS, Session, Waiting, silent
 
@@ -50,6 +50,7 @@ class Client:
         self._logs = Logs(self._session)
         self._events = Events(self._session)
         self._executors = Executors(self._session)
+        self._caches = Caches(self._session)
         self._snapshots = Snapshots(self._session)
         self._maintenance = MaintenanceMode(self._session)
 
@@ -80,6 +81,11 @@ class Client:
     def events(self) -> Events:
         """Follow the event log from any position."""
         return self._events
+
+    @property
+    def caches(self) -> Caches:
+        """The caches of tasks."""
+        return self._caches
 
     @property
     def executors(self) -> Executors:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
-from runstream.api import Executor, ExecutorList, ImportReport, Maintenance
+from runstream.api import CacheList, Executor, ExecutorList, ImportReport, Maintenance
 from runstream.client.errors import ConnectionFailedError
 from runstream.client.session import Session, Stream, decoded, lines_of, refusal
 
@@ -46,6 +46,23 @@ class Executors:
     async def delete(self, executor_id: str) -> None:
         """Remove an executor; its unfinished tasks fail once it is found to be gone. Raises ClientError (not-exist)."""
         await self._session.write("DELETE", f"/executors/{quote(executor_id, safe='')}", None, type(None))
+
+
+class Caches:
+    """Operations on the caches of tasks."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def page(self, group: str = "", prefix: str = "", *, limit: int = 100, cursor: str = "") -> CacheList:
+        """Return the caches of a group, or of all, whose keys begin with a text, in order. Raises ClientError."""
+        params = {"group": group, "prefix": prefix, "limit": limit, "cursor": cursor}
+        return await self._session.read("/caches", CacheList, {name: value for name, value in params.items() if value})
+
+    async def delete(self, group: str, key: str) -> None:
+        """Delete a cache. Raises ClientError (not-exist)."""
+        path = f"/caches?group={quote(group, safe='')}&key={quote(key, safe='')}"
+        await self._session.write("DELETE", path, None, type(None))
 
 
 class _ModeRequest(msgspec.Struct, omit_defaults=True):

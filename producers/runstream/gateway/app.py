@@ -22,11 +22,12 @@ from starlette.types import ASGIApp
 from runstream.database import Database
 from runstream.database.freshness import Freshness
 from runstream.evaluation.reader import ConfigReader
-from runstream.gateway.context import GatewayContext, Sightings, StepLogSource
+from runstream.gateway.context import CacheStore, GatewayContext, Sightings, StepLogSource
 from runstream.gateway.errors import route_error, unknown_parameters, validation_error
 from runstream.gateway.middleware import Admission, MaintenanceGate, RequestMiddleware
 from runstream.gateway.openapi import describe
 from runstream.gateway.reads import DatabaseReads, PastRuns
+from runstream.gateway.routes.caches import cache_routes
 from runstream.gateway.routes.events import event_routes
 from runstream.gateway.routes.logs import log_routes
 from runstream.gateway.routes.runs import (
@@ -85,6 +86,7 @@ def gateway_app(
         why_routes,
         action_routes,
         log_routes,
+        cache_routes,
         executor_routes,
         service_routes,
     ):
@@ -143,6 +145,7 @@ class Backends:
     database: Database
     past: PastRuns
     step_logs: StepLogSource
+    caches: CacheStore
     shared: SharedData
     questions: Asker
     sightings: Sightings | None = None
@@ -183,6 +186,7 @@ class Gateway(HttpServer):
             reads=reads,
             past=behind.past,
             step_logs=behind.step_logs,
+            caches=behind.caches,
             creation=RunCreation(log, partial(datetime.now, UTC), behind.shared, keyring),
             actions=Actions(log, partial(datetime.now, UTC)),
             explainer=Explainer(log, behind.questions),

@@ -12,6 +12,7 @@ from fastapi import Depends, Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runstream.api import CacheList
 from runstream.commits import Position
 from runstream.domain.executor import Offer, Sighting
 from runstream.evaluation.reader import ConfigReader
@@ -44,24 +45,43 @@ class StepLogSource(Protocol):
         With `follow`, wait for a log that has no bytes yet, and end when the log ends. Without, end with the bytes of
         now. Raises NotExistError before the first byte when there is no such log.
         """
+        ...
 
     async def open_timed(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[TimedBytes]:
         """Yield the same bytes as `open`, with their times."""
+        ...
 
     async def lines(self, key: StepLogKey, first: int, count: int) -> LinePage:
         """Return `count` lines of the log as it is now from a number on; a negative one counts from the end."""
+        ...
 
     async def search(self, key: StepLogKey, first: int, count: int, query: Any) -> SearchPage:
         """Return up to `count` lines of the log as it is now that match, from a number on."""
+        ...
 
     async def since(self, key: StepLogKey, time: int) -> int:
         """Return the offset of the first line that was written at a time (milliseconds since 1970) or later."""
+        ...
 
     async def stored_size(self, key: StepLogKey) -> int | None:
         """Return the size of a log that is stored, and so does not change; None for any other."""
+        ...
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
         """Return the offset of the last `lines` lines that are written now."""
+        ...
+
+
+class CacheStore(Protocol):
+    """The caches of tasks (`runstream.objects.caches`)."""
+
+    async def page(self, group: str, prefix: str, limit: int, cursor: str) -> CacheList:
+        """Return the caches of a group, or of all groups, whose key begins with a text."""
+        ...
+
+    async def delete(self, group: str, key: str) -> None:
+        """Delete a cache. Raises NotExistError."""
+        ...
 
 
 class Sightings(Protocol):
@@ -69,6 +89,7 @@ class Sightings(Protocol):
 
     async def seen(self) -> Mapping[str, Sighting]:
         """Return every executor that holds its lease, by id. Raises UnavailableError."""
+        ...
 
 
 T = TypeVar("T")
@@ -109,6 +130,7 @@ class GatewayContext:
     reads: Reads
     past: PastRuns
     step_logs: StepLogSource
+    caches: CacheStore
     creation: RunCreation
     actions: Actions
     explainer: Explainer

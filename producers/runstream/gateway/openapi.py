@@ -32,6 +32,7 @@ _SHAPES: tuple[type[msgspec.Struct], ...] = (
     api.Why,
     api.LogLines,
     api.Failures,
+    api.CacheList,
     api.Service,
     api.ErrorEntry,
     MaintenanceBody,

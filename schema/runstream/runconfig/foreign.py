@@ -17,6 +17,7 @@ _VARIABLE = "write `environment` with `from_variable`: docs/how-to/secrets.md"
 _LABELS = "write `labels` of its `runtime`"
 _HOST = "write `runtime: {type: host}`, with `labels` for certain executors"
 _ARCH = "write `arch` of its `runtime`"
+_CACHE = "write a `restore_cache` step before and a `save_cache` step after the steps that fill it"
 _SAVE = "write a `save_to_workspace` step"
 _CONDITION = "a step has no condition: write `when` in its task, or test in the command"
 _STEP_TIMEOUT = "write `step_timeout_interval`, such as 10m"
@@ -43,7 +44,7 @@ FOREIGN_TASK: Mapping[str, str] = {
     "stage": "write `depends`: tasks without it run at once",
     "artifacts": _SAVE,
     "outputs": "hand files over: a `save_to_workspace` step here, `restore_workspace` in the tasks that depend on it",
-    "cache": "caches are not available yet",
+    "cache": _CACHE,
     **dict.fromkeys(("matrix", "strategy", "parallel", "parallelism"), _MATRIX),
     **dict.fromkeys(("timeout", "timeout-minutes"), _TIMEOUT),
     **dict.fromkeys(("allow_failure", "continue-on-error", "failure"), "write `ignore_failure`"),
@@ -95,7 +96,7 @@ FOREIGN_STEP: Mapping[str, str] = {
         ("artifacts", "persist_to_workspace", "store_artifacts", "store_test_results"), "write `save_to_workspace:`"
     ),
     "attach_workspace": "write `restore_workspace:`",
-    "cache": "caches are not available yet",
+    "cache": _CACHE,
     "secrets": "write `environment` of a `run` step with `from_variable`: docs/how-to/secrets.md",
     "settings": FOREIGN_TASK["settings"],
     **dict.fromkeys(("matrix", "strategy", "parallel"), _MATRIX),
@@ -116,7 +117,7 @@ FOREIGN_STEP_FIELDS: Mapping[str, str] = {
     **dict.fromkeys(("timeout", "timeout-minutes"), _STEP_TIMEOUT),
     **dict.fromkeys(("needs", "depends_on", "dependencies", "depends", "requires", "stage"), _STEP_DEPENDS),
     "artifacts": _SAVE,
-    "cache": "caches are not available yet",
+    "cache": _CACHE,
     "secrets": _VARIABLE,
     **dict.fromkeys(("matrix", "strategy", "parallel"), _MATRIX),
     "retry": "write `retry` in its task",

@@ -180,6 +180,10 @@ def _named(step: str, spec: Schema) -> Schema:
     return spec | {"anyOf": [{"properties": {"command": {"not": {"pattern": "\n"}}}}, name]}
 
 
+def _value() -> Schema:
+    return {"anyOf": [_TEXT, _object(fields.VALUE)]}
+
+
 _DEFINITIONS: Mapping[str, Schema] = {
     "run": _object(fields.RUN),
     "concurrency": _object(fields.CONCURRENCY),
@@ -190,7 +194,7 @@ _DEFINITIONS: Mapping[str, Schema] = {
     "volume": _object(fields.VOLUME),
     "tmpfs": _object(fields.TMPFS),
     "registry_auth": _object(fields.REGISTRY_AUTH),
-    "value": {"anyOf": [_TEXT, _object(fields.VALUE)]},
+    "value": _value(),
     "when": _object(fields.WHEN),
     "patterns": _object(fields.PATTERNS),
     "depend": _depend(),

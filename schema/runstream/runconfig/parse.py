@@ -14,8 +14,9 @@ from runstream.runconfig.foreign import FOREIGN_CONCURRENCY, FOREIGN_HINT, FOREI
 from runstream.runconfig.nodes import MappingNode, ScalarNode, SequenceNode, describe
 from runstream.runconfig.problems import ConfigProblems, Problem, quoted
 from runstream.runconfig.reading import Format, read_nodes
-from runstream.runconfig.steps import RestoreCacheStep, SaveCacheStep
+from runstream.runconfig.steps import RestoreCacheStep, SaveCacheStep, StepSpec
 from runstream.runconfig.tasks import TaskSpec, decode_name, decode_retry, decode_tasks
+from runstream.runconfig.templates import parse_template
 from runstream.runconfig.values import RegistryAuthSpec, decode_registries
 from runstream.runconfig.when import When, decode_when
 
@@ -177,7 +178,8 @@ def _priority(place: Cursor | None) -> int:
 
 
 def notices(parsed: ParsedConfig, *, pods: bool = True) -> list[Problem]:
-    """Return a warning for each task without steps, cache step and, unless `pods` is false, pod: the first few."""
+    """Return a warning for each task without steps, unusable key of a cache and, unless `pods` is false, pod: the first
+    few."""
     found: list[Problem] = []
     for run_index, run in enumerate(parsed.runs):
         for task_index, task in enumerate(run.tasks):
@@ -186,6 +188,16 @@ def notices(parsed: ParsedConfig, *, pods: bool = True) -> list[Problem]:
                     return found
                 found.append(notice)
     return found
+
+
+def _keys(step: StepSpec) -> tuple[str, ...]:
+    match step:
+        case SaveCacheStep(key=key):
+            return (key,)
+        case RestoreCacheStep(keys=keys):
+            return keys
+        case _:
+            return ()
 
 
 def _task_notices(path: str, task: TaskSpec, *, pods: bool) -> Iterator[Problem]:
@@ -199,5 +211,8 @@ def _task_notices(path: str, task: TaskSpec, *, pods: bool) -> Iterator[Problem]
             "write `runtime: {type: host}`, or add an executor that runs pods",
         )
     for index, step in enumerate(task.steps):
-        if isinstance(step, SaveCacheStep | RestoreCacheStep):
-            yield Problem(f"{path}.steps[{index}]", 0, "caches are not available yet", "use save_to_workspace")
+        for key in _keys(step):
+            try:
+                parse_template(key)
+            except ValueError as error:
+                yield Problem(f"{path}.steps[{index}]", 0, f"the key is not a template: {error}", "its step will fail")

@@ -59,17 +59,17 @@ class HostFiles:
         """Write a tar of the files that `contents` select."""
         return await self._root.run(pack, target, contents, self._root, folder, stopped)
 
-    def unpacking(self, destination: str, stopped: threading.Event) -> HostUnpacking:
+    def unpacking(self, destination: str, stopped: threading.Event, *, replace: bool = False) -> HostUnpacking:
         """Return the means to restore archives into a folder."""
-        return HostUnpacking(self._root, destination, stopped)
+        return HostUnpacking(self._root, destination, stopped, replace=replace)
 
 
 class HostUnpacking:
     """The restoring of archives by one step into one folder."""
 
-    def __init__(self, root: TaskRoot, destination: str, stopped: threading.Event) -> None:
+    def __init__(self, root: TaskRoot, destination: str, stopped: threading.Event, *, replace: bool) -> None:
         self._root = root
-        self._unpacking = Unpacking(root, destination, stopped)
+        self._unpacking = Unpacking(root, destination, stopped, replace=replace)
 
     async def unpack(self, archive: BinaryIO, task: str) -> int:
         """Unpack the archive that `task` saved and return the number of entries."""

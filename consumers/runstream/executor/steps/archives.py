@@ -14,8 +14,9 @@ import tarfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
+from runstream.codec import zstd
 from runstream.errors import BadRequestError
 from runstream.events.run_config import SaveContent
 from runstream.executor.beneath import ChangedError, Entry, FolderCursor, TreeWalk, closing, open_beneath, printable
@@ -35,6 +36,12 @@ from runstream.executor.task import StoppedError
 from runstream.executor.task_root import TaskRoot
 
 COPY_BYTES = 256 << 10
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_COMPRESSION: dict[int, int] = {
+    zstd.CompressionParameter.compression_level: 1,
+    zstd.CompressionParameter.checksum_flag: 1,
+    zstd.CompressionParameter.nb_workers: 2,
+}
 MAX_PATH_BYTES = 16 << 10
 """Maximum length of a path in an archive."""
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -73,6 +80,23 @@ def pack(
             packing.close()
     warnings = packing.warnings or ([] if packing.names else ["nothing is selected: the archive is empty"])
     return Packed(len(packing.names), tuple(warnings))
+
+
+@contextlib.contextmanager
+def compressed(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Compress what is written to the archive in a file, with a checksum."""
+    with (
+        zstd.ZstdFile(cast("IO[bytes]", file), "wb", options=_COMPRESSION) as frame,
+        io.BufferedWriter(cast("io.RawIOBase", frame), COPY_BYTES) as buffered,
+    ):
+        yield cast("BinaryIO", buffered)
+
+
+def plain(archive: BinaryIO) -> BinaryIO:
+    """Return the tar of an archive, which is compressed unless an earlier version stored it."""
+    compressed_here = archive.read(len(_ZSTD_MAGIC)) == _ZSTD_MAGIC
+    archive.seek(0)
+    return cast("BinaryIO", zstd.ZstdFile(archive)) if compressed_here else archive
 
 
 def _source(files: TaskRoot, path: str, content: SaveContent) -> int:
@@ -348,7 +372,7 @@ _MAX_DIGITS = 20
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _EXISTING_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _MAX_TIME = 1 << 34
-_UNREADABLE = (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError)
+_UNREADABLE = (tarfile.TarError, zstd.ZstdError, ValueError, OverflowError, EOFError, RecursionError)
 
 
 class _BoundedEntry(tarfile.TarInfo):
@@ -406,11 +430,15 @@ def _numbers(stream: BinaryIO) -> Iterator[int]:
 class Unpacking:
     """The restoring of archives by one step into one folder."""
 
-    def __init__(self, files: TaskRoot, destination: str, stopped: threading.Event) -> None:
-        """`destination` is a path of the task; the folder is created if it is missing."""
+    def __init__(self, files: TaskRoot, destination: str, stopped: threading.Event, *, replace: bool = False) -> None:
+        """`destination` is a path of the task; the folder is created if it is missing.
+
+        With `replace`, files that are there are replaced by those of the archive; otherwise they must be the same.
+        """
         self._files = files
         self._path = destination
         self._stopped = stopped
+        self._replace = replace
         self._origins: dict[str, str] = {}
         """The task that saved each restored file."""
 
@@ -475,7 +503,10 @@ class Unpacking:
         try:
             self._make(tar, entry, parent, name)
         except FileExistsError:
-            if not self._is_same(tar, entry, parent, name):
+            if self._replace:
+                os.unlink(name, dir_fd=parent)
+                self._make(tar, entry, parent, name)
+            elif not self._is_same(tar, entry, parent, name):
                 raise self._conflict(path, task) from None
         self._origins.setdefault(path, task)
 

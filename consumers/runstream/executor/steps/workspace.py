@@ -14,6 +14,7 @@ from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run import RunRestarted, RunTaskRetried, RunTaskRetryDropped
 from runstream.executor.masking import Masking
 from runstream.executor.spec import WorkspaceArchive, asked
+from runstream.executor.steps.archives import compressed, plain
 from runstream.executor.steps.run import StepContext
 from runstream.folding import executor_task_of
 from runstream.ids import attempt_id, executor_task_id, run_task_id
@@ -43,14 +44,14 @@ async def save(context: StepContext, objects: ObjectStorage, masking: Masking) -
     target, files = context.folder.archive(context.index), context.pod.files
     folder = files.path(context.working_dir)
     try:
-        with target.open("wb") as file:
-            packed = await files.pack(file, context.step.contents, folder, context.stopped)
+        with target.open("wb") as file, compressed(file) as archive:
+            packed = await files.pack(archive, context.step.contents, folder, context.stopped)
     except BadRequestError as error:
         context.log.line(str(error))
         return Saved(1)
     for warning in packed.warnings:
         context.log.line(f"warning: {warning}")
-    context.log.line(f"saved {_counted(packed.entries)}, {counted(target.stat().st_size, 'byte')}")
+    context.log.line(f"saved {counted_entries(packed.entries)}, {counted(target.stat().st_size, 'byte')}")
     stored = attempt_id(context.task.run_task_id, context.task.attempt)
     reference = paths.archive_reference(stored, context.task.run_id)
     await objects.write_all({paths.archive(stored, context.index): target, reference: b""})
@@ -82,12 +83,12 @@ async def restore(context: StepContext, objects: ObjectStorage, log: Log) -> int
         fetched = context.folder.archive(context.index)
         try:
             with fetched.open("rb") as file:
-                count = await unpacking.unpack(file, archive.task)
+                count = await unpacking.unpack(plain(file), archive.task)
         except BadRequestError as error:
             context.log.line(str(error))
             return 1
         fetched.unlink()
-        context.log.line(f"restored {_counted(count)} of task {archive.task}")
+        context.log.line(f"restored {counted_entries(count)} of task {archive.task}")
     return 0
 
 
@@ -113,7 +114,8 @@ async def _fetch(context: StepContext, archive: WorkspaceArchive, objects: Objec
                 await asyncio.to_thread(file.write, chunk)
 
 
-def _counted(entries: int) -> str:
+def counted_entries(entries: int) -> str:
+    """Return the number of entries of an archive, as a log says it."""
     return counted(entries, "file or folder", "files and folders")
 
 

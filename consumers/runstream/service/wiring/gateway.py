@@ -22,6 +22,7 @@ from runstream.maintenance.instances import Instance, Overview, Roster
 from runstream.maintenance.mode import Mode
 from runstream.maintenance.occupation import maintained_service
 from runstream.maintenance.request import MaintenanceControl
+from runstream.objects.caches import Caches
 from runstream.objects.references import SharedObjects
 from runstream.projections.as_of import RunsAsOf
 from runstream.projections.parked import ParkedCommit, parked_at
@@ -35,7 +36,24 @@ from runstream.subjects import Subjects
 
 async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instance: Instance) -> tuple[Roster, Gateway]:
     """Make a gateway, and the roster of instances, which has to start before it."""
-    settings, overview = platform.settings, _overview(platform, instance)
+    overview = _overview(platform, instance)
+    gateway = await _gateway(platform, data_dir, mode, overview)
+    overview.ending = gateway.stopping
+    return overview.roster, gateway
+
+
+def _overview(platform: Platform, instance: Instance) -> Overview:
+    settings = platform.settings
+
+    async def before_disabling(service: str) -> None:
+        await tell_nats(platform.nats, platform.pool(), settings.namespace, service)
+
+    control = MaintenanceControl(platform.nats, settings.namespace, before_disabling=before_disabling)
+    return Overview(control, Roster(instance.board), instance.modes)
+
+
+async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: Overview) -> Gateway:
+    settings = platform.settings
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogReader(platform.nats, settings.namespace, platform.log, platform.objects)
     shared = SharedObjects(platform.objects)
@@ -49,9 +67,18 @@ async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instan
     imports = await _imports(platform, data_dir)
     questions = Questions(platform.nats)
     sightings = ExecutorSightings(await executor_leases(platform))
-    gateway = Gateway(
+    return Gateway(
         replace(settings, port=port),
-        Backends(platform.log, platform.pool(), RunsAsOf(platform.log), step_logs, shared, questions, sightings),
+        Backends(
+            platform.log,
+            platform.pool(),
+            RunsAsOf(platform.log),
+            step_logs,
+            Caches(platform.objects),
+            shared,
+            questions,
+            sightings,
+        ),
         platform.telemetry,
         platform.checks(),
         facts=platform.facts(),
@@ -59,18 +86,6 @@ async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instan
         keyring=keyring_of(settings),
         routers=[maintenance_routes(overview), export_routes(exports), import_routes(imports)],
     )
-    overview.ending = gateway.stopping
-    return overview.roster, gateway
-
-
-def _overview(platform: Platform, instance: Instance) -> Overview:
-    settings = platform.settings
-
-    async def before_disabling(service: str) -> None:
-        await tell_nats(platform.nats, platform.pool(), settings.namespace, service)
-
-    control = MaintenanceControl(platform.nats, settings.namespace, before_disabling=before_disabling)
-    return Overview(control, Roster(instance.board), instance.modes)
 
 
 async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:

@@ -1,0 +1,31 @@
+"""Listing and deleting caches through the API."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from runstream.api import Cache, CacheList
+from runstream.client import ClientError
+from tests.gateway.world import World
+
+CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+async def test_caches_are_listed_and_deleted() -> None:
+    world = World.make()
+    caches = [Cache(group, key, 7, CREATED) for group in ("/project/a", "b") for key in ("k/1", "k 2")]
+    world.caches.found = list(caches)
+    async with world.client() as client:
+        assert await client.caches.page() == CacheList(tuple(caches), "")
+        assert await client.caches.page("/project/a", "k/") == CacheList((caches[0],), "")
+        assert await client.caches.page(limit=3) == CacheList(tuple(caches[:3]), "next")
+        await client.caches.delete("/project/a", "k/1")
+        assert world.caches.found == caches[1:]
+        with pytest.raises(ClientError) as raised:
+            await client.caches.delete("/project/a", "k/1")
+        assert (raised.value.status, raised.value.code) == (404, "cacheDoesNotExist")
+    async with world.http() as http:
+        for method, query in (("DELETE", ""), ("DELETE", "?group=b"), ("DELETE", "?group=b&key="), ("GET", "?limit=0")):
+            assert (await http.request(method, f"/caches{query}")).status_code == 400
