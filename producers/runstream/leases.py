@@ -44,6 +44,8 @@ RENEW_SECONDS = 2.0
 """Longest time between renewals; a shorter lease is renewed every third of its time."""
 _TAKE_ATTEMPTS = 10
 _RETRY_SECONDS = 0.25
+_ANSWER_SECONDS = 1.0
+"""Maximum wait for the answer to one attempt of a renewal, in seconds; without a leader none comes."""
 _RELEASE_SECONDS = 2.0
 _FORGET_SECONDS = 2.0
 _MARKER_SECONDS = 60
@@ -229,7 +231,9 @@ class Lease:
         # Published raw: the client library's `update` drops the time to live.
         begun = asyncio.get_running_loop().time()
         headers = {_EXPECTED: str(expected), "Nats-TTL": f"{self._seconds}s", _HOLDER: self._holder}
-        self._sequence = await publish(self._nc, self._subject, self._value(), headers, seconds=self._interval)
+        self._sequence = await publish(
+            self._nc, self._subject, self._value(), headers, seconds=min(self._interval, _ANSWER_SECONDS)
+        )
         self._trusted_until = begun + self._seconds * 5 / 6
 
     async def _give_back(self) -> None:

@@ -149,6 +149,10 @@ class RunSummary(Answer, frozen=True, kw_only=True):
     start_time: datetime | None
     end_time: datetime | None
     archived: bool
+    logs_removed_at: datetime | None = None
+    """When retention removed its logs."""
+    archives_removed_at: datetime | None = None
+    """When retention removed its archives."""
 
     @property
     def finished(self) -> bool:

@@ -161,6 +161,11 @@ def find(error: BaseException, kind: Kind) -> RunstreamError | None:
     return None
 
 
+def first_of(error: BaseException) -> BaseException:
+    """Return the error, or the first one in a group."""
+    return next(cause for cause in causes(error) if not isinstance(cause, BaseExceptionGroup))
+
+
 def outermost(error: BaseException) -> RunstreamError | None:
     """Return the outermost Runstream error, which is shown to the user."""
     return next((cause for cause in causes(error) if isinstance(cause, RunstreamError)), None)
@@ -169,7 +174,7 @@ def outermost(error: BaseException) -> RunstreamError | None:
 def sentence_of(error: BaseException) -> str:
     """Return the text of the error that explains a failure best: the outermost Runstream error, or else the first
     one."""
-    first = next(each for each in causes(error) if not isinstance(each, BaseExceptionGroup))
+    first = first_of(error)
     return str(outermost(error) or "") or str(first) or type(first).__name__
 
 

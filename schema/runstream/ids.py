@@ -65,9 +65,14 @@ def commit_id(cause: str, aggregate: str, version: int, content: str = "") -> st
     return derived_id("commit", cause, aggregate, str(version), *((content,) if content else ()))
 
 
+def is_uuid(text: str) -> bool:
+    """Return whether the text is a canonical UUID."""
+    return _UUID.fullmatch(text) is not None
+
+
 def require_uuid(text: str, what: str) -> str:
     """Return the text if it is a canonical UUID. Raises BadRequestError that names `what`."""
-    if not _UUID.fullmatch(text):
+    if not is_uuid(text):
         raise BadRequestError(
             f"{what} {text[:80]!r} is not a valid id",
             code="invalidId",

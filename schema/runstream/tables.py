@@ -124,6 +124,10 @@ class RunRow(NamedTuple):
     start_time: datetime | None
     end_time: datetime | None
     archived: bool
+    logs_removed_at: datetime | None
+    archives_removed_at: datetime | None
+    holds_logs: bool
+    holds_archives: bool
 
     @property
     def head(self) -> Head:
@@ -293,6 +297,26 @@ archives = Table(
 )
 """The generation of each epoch's archive, which counts its datamanagers: only the last one may change the archive."""
 
+removals = Table(
+    "removals",
+    metadata,
+    Column("service", Text, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("partition", SmallInteger, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    PrimaryKeyConstraint("service", "epoch", "partition"),
+)
+"""The cleaner's mark in each partition: the objects that commits up to it release are removed."""
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("singular", Boolean, primary_key=True, server_default=text("true")),
+    Column("since", _TIME, nullable=False, server_default=func.now()),
+    CheckConstraint("singular", name="retention_is_one"),
+)
+"""Since when this database knows retention: ages count from then at the earliest. One row, made by the migration."""
+
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -322,6 +346,8 @@ run_configs = Table(
     PrimaryKeyConstraint("partition", "hash"),
 )
 
+ENDED_AT = text("coalesce(end_time, enqueue_time)")
+"""The end of an archived run; one with setup errors ended when it was created."""
 INDEXED_CHARACTERS = 100
 """Number of characters of a run's name in its index."""
 
@@ -338,6 +364,10 @@ runs = Table(
     # Names accepted by older versions may be longer than an index entry can be.
     Index("runs_by_name", text(f"substr(name, 1, {INDEXED_CHARACTERS})"), "sequence"),
     Index("runs_active", "partition", postgresql_where=text("NOT archived")),
+    # What retention looks for: the oldest runs of a group root, and those with logs or archives.
+    Index("runs_ended", "counter_group", ENDED_AT, postgresql_where=text("archived")),
+    Index("runs_holding_logs", "counter_group", ENDED_AT, postgresql_where=text("holds_logs")),
+    Index("runs_holding_archives", "counter_group", ENDED_AT, postgresql_where=text("holds_archives")),
     postgresql_with=_ROOM,
 )
 
@@ -347,6 +377,7 @@ run_tasks = Table(
     *_columns(RunTaskRow),
     PrimaryKeyConstraint("run_id", "name"),
     Index("run_tasks_waiting", "run_id", postgresql_where=text("waiting_approval")),
+    Index("run_tasks_kept", "executor_task_id", postgresql_where=text("kept")),
     _one_of("status", RunTaskStatus),
     postgresql_with=_ROOM,
 )

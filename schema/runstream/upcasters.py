@@ -19,13 +19,9 @@ def _with(**added: object) -> Upcaster:
     """Return an upcaster to a version that only adds fields, with values that were always implied."""
 
     def step(event: EventData) -> list[EventData]:
-        return [{**event, **added, "version": _version(event) + 1}]
+        return [{**event, **added, "version": cast("int", event["version"]) + 1}]
 
     return step
-
-
-def _version(event: EventData) -> int:
-    return cast("int", event["version"])
 
 
 def _run_config_2(event: EventData) -> list[EventData]:

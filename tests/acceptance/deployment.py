@@ -236,10 +236,12 @@ async def deployed(folder: Path, *options: str, schedulers: int = 2, executors: 
 
 
 @contextlib.asynccontextmanager
-async def in_one_process(folder: Path, *options: str) -> AsyncIterator[Deployment]:
+async def in_one_process(
+    folder: Path, *options: str, components: str = "gateway,scheduler,executor"
+) -> AsyncIterator[Deployment]:
     """Gateway, scheduler and executor in one process, its servers apart."""
     async with servers(folder) as deployment:
-        deployment.process("gateway", "gateway,scheduler,executor", *options)
+        deployment.process("gateway", components, *options)
         async with _serving(deployment):
             yield deployment
 

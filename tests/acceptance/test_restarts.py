@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from runstream.client import Client, Run
 from runstream.objects import PosixObjects
-from runstream.objects.references import Shared, drop_reference, referring_runs
+from runstream.objects.references import Shared, referring_runs
 from tests.acceptance.deployment import Deployment, Done, deployed, in_one_process
 
 GROUP = "/project/web/branch/main"
@@ -41,7 +42,9 @@ runs:
 
 async def test_only_what_did_not_succeed_runs_again(open_path: Path) -> None:
     marks = open_path / "marks"
-    async with in_one_process(open_path, "--sandbox", "off") as deployment, deployment.client() as client:
+    components = "gateway,scheduler,executor,datamanager"
+    one = in_one_process(open_path, "--sandbox", "off", components=components)
+    async with one as deployment, deployment.client() as client:
         followed = await _create(deployment, open_path)
         assert followed.code == 1
         (first,) = [await client.runs.get(run.id) for run in (await client.runs.page()).runs]
@@ -82,19 +85,40 @@ async def test_only_what_did_not_succeed_runs_again(open_path: Path) -> None:
         for run in (first, second, third):
             assert (await deployment.run("log", "get", run.id, "build")).out == logs[0].out
         assert (await deployment.fsck()).code == 0
-    await _deleted_with_the_last(open_path, first, second, third)
+        await _deleted_with_the_last(deployment, open_path, first, second, third)
 
 
-async def _deleted_with_the_last(folder: Path, first: Run, second: Run, third: Run) -> None:
+async def _deleted_with_the_last(deployment: Deployment, folder: Path, first: Run, second: Run, third: Run) -> None:
     """What is shared stays as long as one of the three runs refers to it."""
     objects = PosixObjects(folder / "objects")
     build = first.task("build")
     assert build is not None
-    for shared in (Shared("logs", build.id), Shared("workspacearchives", build.id)):
+    logs, archives = Shared("logs", build.id), Shared("archives", build.id)
+    for shared in (logs, archives):
         assert set(await referring_runs(objects, shared)) == {first.id, second.id, third.id}
-        assert not await drop_reference(objects, shared, first.id)
-        assert not await drop_reference(objects, shared, third.id)
-        assert await drop_reference(objects, shared, second.id)
+    assert (await deployment.run("run", "delete", first.id, third.id, "--yes")).code == 0
+    await until(lambda: referring_runs(objects, logs), [second.id])
+    await until(lambda: referring_runs(objects, archives), [second.id])
+    assert (await deployment.run("log", "get", second.id, "build")).out.startswith("built by ")
+    assert (await deployment.run("run", "get", first.id)).code == 1
+    assert (await deployment.run("run", "get", second.id)).out.count("success") >= 3
+    assert (await deployment.run("run", "delete", second.id, "--yes")).code == 0
+    await until(lambda: stored(objects), [])
+    assert (await deployment.fsck()).code == 0
+
+
+async def stored(objects: PosixObjects) -> list[str]:
+    """The paths of all logs and archives, and of their references."""
+    return [one.path for kind in ("logs/", "workspacearchives/") async for one in objects.list(kind)]
+
+
+async def until(ask: Callable[[], Awaitable[list[str]]], expected: list[str]) -> None:
+    """Wait until the storage has what is expected."""
+    for _ in range(400):
+        if (found := await ask()) == expected:
+            return
+        await asyncio.sleep(0.05)  # sleeps: the storage announces nothing
+    assert found == expected
 
 
 async def test_green_tasks_run_again_with_or_without_what_depends_on_them(open_path: Path) -> None:

@@ -22,6 +22,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStepStarted,
 )
 from runstream.events.run import (
+    RunArchived,
     RunCreated,
     RunFinished,
     RunNumbered,
@@ -98,9 +99,9 @@ async def _react(world: World, stored: StoredCommit, numbers: Iterator[int]) -> 
                 await world.append(address, RunNumbered(next(numbers), stored.position.sequence), RunStarted())
                 await _run_tasks(world, address)
             case RunStopRequested():
-                await world.append(address, RunResultSet(RunResult.STOPPED), RunFinished())
+                await world.append(address, RunResultSet(RunResult.STOPPED), RunFinished(), RunArchived())
             case RunTaskApproved():
-                await world.append(address, RunResultSet(RunResult.SUCCESS), RunFinished())
+                await world.append(address, RunResultSet(RunResult.SUCCESS), RunFinished(), RunArchived())
 
 
 async def _run_tasks(world: World, address: Address) -> None:
@@ -125,7 +126,7 @@ async def _run_tasks(world: World, address: Address) -> None:
         attempt = 2 if name.startswith("flaky") else 1
         await _run_task(world, address, found.run.run_config, name, phase, attempt)
     result = RunResult.FAILED if failed else RunResult.SUCCESS
-    await world.append(address, RunResultSet(result), RunFinished())
+    await world.append(address, RunResultSet(result), RunFinished(), RunArchived())
 
 
 async def _run_task(

@@ -45,6 +45,10 @@ class Terminal:
             assert self._process.returncode is None, self.text
             await self._changed.wait()
 
+    def type(self, text: str) -> None:
+        """Type on the keyboard."""
+        os.write(self._descriptor, text.encode())
+
     def resize(self, columns: int, lines: int) -> None:
         """Give the terminal another size."""
         fcntl.ioctl(self._descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))

@@ -15,7 +15,15 @@ from msgspec.structs import replace
 
 from runstream.commits import Commit, Head, NewCommit, Position, StoredCommit
 from runstream.domain import executor_task as executor_tasks
-from runstream.domain.actions import NotAllowed, decide_approve, decide_cancel, decide_pause, decide_resume, decide_stop
+from runstream.domain.actions import (
+    NotAllowed,
+    decide_approve,
+    decide_cancel,
+    decide_delete,
+    decide_pause,
+    decide_resume,
+    decide_stop,
+)
 from runstream.domain.executor import Offer
 from runstream.domain.executor_task import ExecutorTask, decide_abandoned, decide_report, decide_start
 from runstream.domain.restart import decide_restart
@@ -31,6 +39,7 @@ from runstream.events.executor_task import (
     ExecutorTaskStepStarted,
     ExecutorTaskStepTimedOut,
 )
+from runstream.events.run import RunDataRemoved
 from runstream.events.run_config import (
     Concurrency,
     Condition,
@@ -252,6 +261,19 @@ class World:
         new_id = f"r{sum(1 for aggregate in self.heads if aggregate.startswith('run/'))}"
         events = (run_created(run.name, run.group, run.run_config), restarted)
         assert self.append(Head().next_commit(Address(0, "run", new_id), events, time=self.now(), actor="user"))
+
+    def remove(self, run_id: str) -> None:
+        """Delete a run that is archived, or its logs or archives alone, as users and retention do."""
+        tracked = self.truth.runs[run_id]
+        removed = RunDataRemoved((self.random.choice(("logs", "archives")),), "a rule")
+        try:
+            events = decide_delete(tracked.state)
+        except NotAllowed:
+            return
+        if events:
+            events = self.random.choice([events, (removed,), (removed, *events)])
+            address = Address(0, "run", run_id)
+            assert self.append(tracked.head.next_commit(address, events, time=self.now(), actor="user"))
 
     def ask(self, run_id: str, what: str) -> None:
         tracked = self.truth.runs[run_id]

@@ -304,6 +304,19 @@ async def test_a_task_that_fills_the_disk_is_ended(tmp_path: Path, settings: Exe
         assert "its files take more of the disk than they may" in await done.log(1)
 
 
+async def test_a_task_whose_disk_is_no_longer_watched_is_ended(
+    tmp_path: Path, settings: ExecutorSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ValueError("the watch broke")
+
+    monkeypatch.setattr("runstream.executor.runner.watch_disk", fail)
+    async with rig(tmp_path, settings=replace(settings, task_disk_bytes=1_000_000)) as it:
+        done = await it.run(run_step("sleep 1000"))
+        assert done.task.phase is FAILED
+        assert "the watch broke" in done.task.fail_error
+
+
 async def test_where_there_can_be_no_sandbox_it_is_said_or_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,10 +24,11 @@ from runstream.events.executor_task import (
 )
 from runstream.events.run import KeptTask, RunCancelled, RunRestarted
 from runstream.ids import executor_task_id, new_id, run_task_id
+from runstream.jetstream.connection import nats_connection
 from runstream.log.jetstream import open_log
 from runstream.log_search import compile_query
 from runstream.objects import paths
-from runstream.steplogs.live import LiveLogs, stored_pieces
+from runstream.steplogs.live import LiveLogs, stored_pieces, stream_of
 from runstream.steplogs.log_index import LogIndexer, decode, encode
 from runstream.steplogs.log_state import CUT_OFF
 from runstream.steplogs.reader import StepLogReader
@@ -35,6 +36,7 @@ from runstream.subjects import Address, StepLogKey
 from tests.executor.rig import Rig, Watched, rig, run_step, task_of
 from tests.executor.test_life import appears
 from tests.factories import run_created
+from tests.links import link
 
 GATED = "mkfifo ~/gate; echo > ~/ready; {before}; cat ~/gate > /dev/null; {after}"
 
@@ -419,3 +421,22 @@ async def test_a_lost_stream_is_made_again(nats_url: str, namespace: str) -> Non
         await live.stop()
     finally:
         await nc.close()
+
+
+async def test_live_logs_start_while_nats_is_away_and_are_published_when_it_is_back(
+    nats_url: str, namespace: str
+) -> None:
+    async with link(nats_url) as way, nats_connection(way.url) as nc, nats_connection(nats_url) as other:
+        way.break_off()
+        while nc.is_connected:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # sleeps: until the client library notices
+        live = LiveLogs(nc, namespace)
+        await live.start()
+        log = live.log(new_id(), 0)
+        log.write(b"while it was away")
+        log.end()
+        way.mend()
+        while not (found := [piece async for piece in stored_pieces(other, stream_of(namespace), log.subject, 0)]):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # sleeps: publishing sends no event
+        assert [piece.data for piece in found] == [b"while it was away"]
+        await live.stop()

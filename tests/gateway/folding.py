@@ -9,6 +9,7 @@ from runstream import codec
 from runstream.commits import Position
 from runstream.database.runs import ExecutorRecord, ReadRun, RunPage, RunQuery, RunRecord, summary_of
 from runstream.errors import NotExistError
+from runstream.log.runs import locate_run, require_not_deleted
 from runstream.projections.fold import PartitionFold
 from runstream.subjects import group_root
 from tests.log.memory import MemoryLog
@@ -30,12 +31,15 @@ class FoldedLog:
             while fold.after < end:
                 for message in await reader.next_batch():
                     fold.apply(codec.decode(message))
+        for run_id in fold.take_changes().deleted:
+            del fold.runs[run_id]
         return fold
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
         for fold in await self._partitions():
             if run_id in fold.runs:
                 return _read(fold, run_id)
+        await require_not_deleted(self.log, await locate_run(self.log, run_id))
         raise NotExistError(f"run {run_id} doesn't exist", code="runDoesNotExist", hint="look at the list")
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:

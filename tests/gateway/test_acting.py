@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -14,9 +14,13 @@ from runstream.client import ClientError
 from runstream.commits import Head, NewCommit, Position
 from runstream.database.runs import ExecutorRecord
 from runstream.domain.executor import Executor, ExecutorState
+from runstream.events.event import Event
 from runstream.events.executor import ExecutorDeleted, ExecutorDrained, ExecutorRegistered, ExecutorUndrained
 from runstream.events.run import (
+    RunArchived,
     RunCancelled,
+    RunDeleted,
+    RunFinished,
     RunPaused,
     RunResumed,
     RunStarted,
@@ -65,6 +69,42 @@ async def test_a_running_run_is_stopped_once() -> None:
         second = await http.put(f"/runs/{address.id}/actions", json={"action_type": "stop"})
     assert (first.status_code, second.status_code, second.json()["position"]) == (200, 200, "")
     assert (await _types(world, address)).count(RunStopRequested) == 1
+
+
+async def test_a_run_that_has_ended_is_deleted_once() -> None:
+    world = World.make()
+    address = await _created(world)
+    await world.append(address, RunCancelled(""), RunArchived())
+    async with world.client() as client:
+        await client.runs.delete(address.id)
+        assert (await _types(world, address))[-1] is RunDeleted
+        for ask in (client.runs.get, client.runs.delete, client.runs.resume, client.runs.failures, client.runs.restart):
+            with pytest.raises(ClientError, match=f"run {address.id} was deleted by a user at ") as refused:
+                await ask(address.id)
+            assert (refused.value.code, refused.value.kind) == ("runDeleted", "not-exist")
+        assert (await client.runs.get(address.id, at=datetime.now(UTC).isoformat())).phase == "cancelled"
+    assert (await _types(world, address)).count(RunDeleted) == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "code", "message"),
+    [
+        ((), "runNotEnded", "the run is queued and cannot be deleted"),
+        ((RunStarted(),), "runNotEnded", "the run is running and cannot be deleted"),
+        ((RunStarted(), RunFinished()), "runLogsPending", "the run has ended, and its last logs are not stored yet"),
+    ],
+)
+async def test_a_run_that_has_logs_to_store_is_not_deleted(events: tuple[Event, ...], code: str, message: str) -> None:
+    world = World.make()
+    address = await _created(world)
+    if events:
+        await world.append(address, *events)
+    async with world.http() as http:
+        answer = await http.delete(f"/runs/{address.id}")
+    assert answer.status_code == 409
+    (entry,) = answer.json()
+    assert (entry["code"], entry["message"]) == (code, message)
+    assert RunDeleted not in await _types(world, address)
 
 
 async def test_a_run_is_paused_and_resumed() -> None:

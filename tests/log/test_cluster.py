@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from runstream.jetstream.failover import ELECTION_SECONDS, Answers
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.service.doctor import log_streams
 from runstream.settings import Settings
-from tests.chaos.kills import Chaos, say
+from tests.chaos.kills import Chaos, kills, say
 from tests.cluster import NODES, Cluster, Node, cluster
 from tests.log.commits import created, run_address
 
@@ -27,6 +28,8 @@ WRITERS = 4
 """Of each partition."""
 PROGRESS = 25
 """Commits that each partition must get between two kills."""
+MOST_SECONDS = 10.0
+"""Longest standstill of a partition, in seconds: an election takes up to nine."""
 
 
 def test_a_server_is_left_when_one_kind_of_request_is_not_answered_for_three_seconds() -> None:
@@ -185,3 +188,62 @@ async def _stored(log: JetStreamLog) -> dict[str, Position]:
                     stored[message.headers["Nats-Msg-Id"]] = message.position
                     last = message.position.sequence
     return stored
+
+
+async def _break(node: Node, fault: str) -> None:
+    match fault:
+        case "killed":
+            await node.kill()
+        case "frozen":
+            node.signal(signal.SIGSTOP)
+        case _:
+            node.cut_off()
+
+
+def _repair(node: Node, fault: str) -> None:
+    match fault:
+        case "killed":
+            node.launch()
+        case "frozen":
+            node.signal(signal.SIGCONT)
+        case _:
+            node.join()
+
+
+def _server_of(three: Cluster, nc: Client) -> Node:
+    assert nc.connected_url is not None
+    return next(node for node in three.nodes if node.port == nc.connected_url.port)
+
+
+@pytest.mark.chaos
+@pytest.mark.seconds(300)
+async def test_a_partition_goes_on_within_ten_seconds_of_a_fault_of_one_node(tmp_path: Path) -> None:
+    if not kills(0):
+        pytest.skip("it takes minutes: `make chaos` measures it")
+    late = {}
+    async with (
+        cluster(tmp_path) as three,
+        nats_connection(three.url) as nc,
+        await open_log(nc, "faults", create=True, partitions=PARTITIONS, replicas=NODES) as log,
+        asyncio.TaskGroup() as group,
+    ):
+        load, loop = Load(log), asyncio.get_running_loop()
+        for number in range(PARTITIONS * WRITERS):
+            group.create_task(load.write(number % PARTITIONS))
+        await load.progress()
+        for fault in ("killed", "frozen", "cut off"):
+            for role in ("leader of a partition", "server of the client"):
+                leads = role == "leader of a partition"
+                node = await _leader(three, nc, log) if leads else _server_of(three, nc)
+                begun = loop.time()
+                await _break(node, fault)
+                await load.progress()
+                still = loop.time() - begun
+                say(f"{role + ' ' + fault:48} {still:5.1f} s")
+                if still > MOST_SECONDS:
+                    late[role, fault] = still
+                _repair(node, fault)
+                await three.ready()
+                await load.progress()
+        load.enough = True
+    assert not late, f"partitions stood still for more than {MOST_SECONDS} s: {late}"

@@ -14,7 +14,7 @@ from nats import connect
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
-from runstream.jetstream.api import header_lines, header_text, request
+from runstream.jetstream.api import UnavailableError, first_answer, header_lines, header_text, request
 from runstream.jetstream.connection import nats_connection
 from tests.links import link
 
@@ -61,6 +61,50 @@ async def test_a_link_that_swallows_everything_is_noticed_whatever_waits_to_be_s
         nats.mend()
         await _until(nc, connected=True)
         assert (await request(nc, "INFO"))["limits"]
+
+
+async def test_a_frozen_server_is_left_for_another_one_whatever_earlier_outages_there_were(nats_url: str) -> None:
+    async with (
+        link(nats_url) as one,
+        link(nats_url) as other,
+        nats_connection(f"{one.url},{other.url}") as nc,
+    ):
+        first = nc.connected_url
+        assert first is not None
+        for server in nc._server_pool:  # noqa: SLF001 - an earlier outage of the other server, without its seconds
+            server.reconnects = 9 if server.uri.port != first.port else 0
+        (one if one.url.endswith(f":{first.port}") else other).cut()
+        while not nc.stats["reconnects"]:  # noqa: ASYNC110 - the library has no event for it
+            await asyncio.sleep(0.05)  # sleeps: the client has no event for it
+        assert nc.connected_url is not None
+        assert nc.connected_url.port != first.port
+        assert (await request(nc, "INFO"))["limits"]
+
+
+async def test_of_several_attempts_the_first_answer_counts(nats_url: str) -> None:
+    attempts = 0
+
+    async def ask(_: float) -> int:
+        nonlocal attempts
+        attempts += 1
+        number = attempts
+        if number == 1:
+            await asyncio.Event().wait()
+        if number == 2:
+            raise UnavailableError("subject", "no leader")
+        return number
+
+    async with nats_connection(nats_url) as nc:
+        assert await first_answer(nc, "STREAM.INFO.x", ask, 60.0, again=0.01) == 3
+
+
+async def test_attempts_end_with_the_last_error_when_the_time_is_over(nats_url: str) -> None:
+    async def ask(_: float) -> int:
+        raise UnavailableError("subject", "no leader")
+
+    async with nats_connection(nats_url) as nc:
+        with pytest.raises(UnavailableError, match="no leader"):
+            await first_answer(nc, "STREAM.INFO.x", ask, 0.05, again=0.01)
 
 
 async def _until(nc: Client, *, connected: bool) -> None:

@@ -12,9 +12,12 @@ from nats.aio.client import Client
 from runstream.commits import Position
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import request
+from runstream.jetstream.connection import nats_connection
+from runstream.jetstream.pull import PullConsumer
 from runstream.log.group_commit import PLAIN_COMMITS
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.log.port import AppendConflictError, Log, RawMessage
+from tests.links import link
 from tests.log.commits import after, created, run_address
 from tests.log.servers import Connection, connected, killed_and_started, own_server
 
@@ -29,6 +32,16 @@ async def test_a_refused_batch_falls_back_to_one_by_one(log: JetStreamLog) -> No
     answers = await log.append_all(commits)
     assert [isinstance(a, AppendConflictError) for a in answers] == [n == 3 for n in range(MANY)]
     assert await log.end(0) == MANY
+
+
+async def test_a_commit_that_its_stream_never_takes_is_refused_at_once(nats_url: str, namespace: str) -> None:
+    async with connected(nats_url) as nc, await open_log(nc, namespace, create=True, partitions=1) as log:
+        stream = log.subjects.stream(0)
+        config = (await request(nc, f"STREAM.INFO.{stream}"))["config"]
+        await request(nc, f"STREAM.UPDATE.{stream}", config | {"max_msg_size": 10})
+        with pytest.raises(BadRequestError) as caught:
+            await log.append(created(run_address()))
+        assert caught.value.code == "commitTooLarge"
 
 
 async def test_a_batch_that_holds_a_commit_again_answers_with_its_position(log: JetStreamLog) -> None:
@@ -186,6 +199,67 @@ async def test_a_reader_goes_on_when_its_consumer_is_deleted(log: JetStreamLog, 
         await log.append(commit)
         (message,) = await reader.next_batch()
         assert orjson.loads(message.data)["id"] == commit.id
+
+
+async def test_a_reader_keeps_its_consumer_over_a_new_connection_and_misses_nothing(
+    log: JetStreamLog, nats_url: str
+) -> None:
+    await log.append(created(run_address()))
+    namespace = log.subjects.namespace
+    async with link(nats_url) as way, nats_connection(way.url) as nc, await open_log(nc, namespace) as there:
+        stream = log.subjects.stream(0)
+        async with there.read(0, 0) as reader:
+            await reader.next_batch()
+            consumers = (await request(nc, f"CONSUMER.NAMES.{stream}"))["consumers"]
+            assert len(consumers) == 1
+            way.break_off()
+            way.mend()
+            await _connected_again(nc)
+            position = await log.append(created(run_address()))
+            (message,) = await reader.next_batch()
+            assert message.position == position
+            assert (await request(nc, f"CONSUMER.NAMES.{stream}"))["consumers"] == consumers
+            way.break_off()
+            position = await log.append(created(run_address()))
+            way.mend()
+            (message,) = await reader.next_batch()
+            assert message.position == position
+
+
+async def _connected_again(nc: Client) -> None:
+    while not (nc.is_connected and nc.stats["reconnects"]):  # noqa: ASYNC110 - the library has no event for it
+        await asyncio.sleep(0.05)  # sleeps: the client has no event for it
+
+
+async def test_a_lost_message_is_noticed_in_a_quiet_log(log: JetStreamLog, nats_url: str) -> None:
+    await log.append(created(run_address()))
+    namespace = log.subjects.namespace
+    async with (
+        link(nats_url) as way,
+        nats_connection(way.url) as nc,
+        await open_log(nc, namespace) as there,
+        there.read(0, 0) as reader,
+    ):
+        await reader.next_batch()
+        way.answers_to_lose = 1
+        position = await log.append(created(run_address()))
+        (message,) = await reader.next_batch()
+        assert message.position == position
+
+
+async def test_a_consumer_that_is_not_answered_is_made_again_and_none_is_left_over(
+    log: JetStreamLog, nats_url: str
+) -> None:
+    stream = log.subjects.stream(0)
+    async with link(nats_url) as way, nats_connection(way.url) as nc:
+        consumer = PullConsumer(nc, stream, {"deliver_policy": "all"})
+        way.answers_to_lose = 1
+        await consumer.open()
+        while len((await request(nc, f"CONSUMER.NAMES.{stream}"))["consumers"]) > 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # sleeps: a deletion is sent without waiting for its answer
+        await log.append(created(run_address()))
+        assert len(await consumer.deliveries(10)) == 1
+        await consumer.close()
 
 
 async def test_a_message_that_is_missing_is_an_error(log: JetStreamLog, nc: Connection) -> None:

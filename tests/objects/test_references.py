@@ -2,56 +2,69 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from runstream.errors import BadRequestError
+from runstream.events.run import DataKind
 from runstream.objects import paths as layout
-from runstream.objects.references import Shared, delete_unreferenced, drop_reference, referring_runs, shared_of
+from runstream.objects.references import GRACE, Holds, Shared, drop_reference, referring_runs, shared_of
 from tests.objects.backends import Open
 from tests.objects.reading import paths
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def log_has(*held: str, dropped: str = "") -> Holds:
+    """A log in which these runs hold their data, and in which one has dropped it."""
+
+    async def holds(run_id: str, kind: DataKind) -> bool | None:
+        return True if run_id in held else False if run_id == dropped else None
+
+    return holds
 
 
 async def test_data_goes_with_the_last_reference(open_storage: Open) -> None:
     storage = await open_storage()
-    log, setup = layout.step_log("task", 0), layout.step_log("task", None)
+    log, setup, index = layout.step_log("task", 0), layout.step_log("task", None), layout.log_index("task", 0)
     other = {
         layout.archive("task", 1): b"",
         layout.archive_reference("task", "run1"): b"",
         layout.step_log("tas", 0): b"",
     }
     runs = {layout.log_reference("task", run): b"" for run in ("run1", "run2")}
-    await storage.write_all({log: b"", setup: b"", **runs, **other})
+    await storage.write_all({log: b"", setup: b"", index: b"", **runs, **other})
     shared = shared_of(log)
     assert shared == Shared("logs", "task")
     assert await referring_runs(storage, shared) == ["run1", "run2"]
-    assert not await delete_unreferenced(storage, log)
-    assert not await drop_reference(storage, shared, "run1")
-    assert not await drop_reference(storage, shared, "run1")
-    assert await paths(storage, "logs/task/") == [setup, log, layout.log_reference("task", "run2")]
-    assert await drop_reference(storage, shared, "run2")
-    assert await drop_reference(storage, shared, "run2")
-    assert await paths(storage) == sorted(other)
+    for _ in range(2):
+        assert await drop_reference(storage, shared, "run1", log_has("run2"), NOW) is None
+        assert await paths(storage, "logs/task/") == sorted([setup, log, index, layout.log_reference("task", "run2")])
+    for _ in range(2):
+        assert await drop_reference(storage, shared, "run2", log_has(), NOW) is None
+        assert await paths(storage) == sorted(other)
 
 
-async def test_data_without_references_is_deleted(open_storage: Open) -> None:
+async def test_a_reference_that_its_run_has_dropped_keeps_nothing(open_storage: Open) -> None:
+    """A cleaner that was killed may have left it, or a deletion by another service of the same storage."""
     storage = await open_storage()
-    archive = layout.archive("task", 1)
-    await storage.write_all({archive: b"", layout.archive("task", 2): b""})
-    assert await delete_unreferenced(storage, archive)
-    assert await delete_unreferenced(storage, archive)
-    assert await paths(storage) == [layout.archive("task", 2)]
-    with pytest.raises(BadRequestError, match="is a reference"):
-        await delete_unreferenced(storage, layout.archive_reference("task", "run1"))
+    log, left = layout.step_log("task", 0), layout.log_reference("task", "run2")
+    await storage.write_all({log: b"", left: b"", layout.log_reference("task", "run1"): b""})
+    assert await drop_reference(storage, shared_of(log), "run1", log_has(dropped="run2"), NOW) is None
+    assert await paths(storage) == []
 
 
-async def test_the_index_of_a_log_is_deleted_with_it(open_storage: Open) -> None:
+async def test_a_reference_of_an_unknown_run_counts_for_a_while(open_storage: Open) -> None:
+    """A restart stores it before its run is in the log; one that is refused, or killed, leaves it."""
     storage = await open_storage()
-    log, other = layout.step_log("task", 1), layout.log_index("task", 2)
-    await storage.write_all({log: b"", layout.log_index("task", 1): b"", other: b""})
-    assert await delete_unreferenced(storage, log)
-    assert await paths(storage) == [other]
-    await storage.write_all({log: b"", layout.log_index("task", None): b"", layout.log_reference("task", "run"): b""})
-    assert await drop_reference(storage, shared_of(log), "run")
+    log, early = layout.step_log("task", 0), layout.log_reference("task", "run2")
+    await storage.write_all({log: b"", early: b"", layout.log_reference("task", "run1"): b""})
+    stored = (await storage.stat(early)).modified
+    again = await drop_reference(storage, shared_of(log), "run1", log_has(), stored + GRACE / 2)
+    assert again == stored + GRACE
+    assert await paths(storage) == sorted([log, early])
+    assert await drop_reference(storage, shared_of(log), "run1", log_has(), again) is None
     assert await paths(storage) == []
 
 

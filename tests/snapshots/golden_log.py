@@ -38,6 +38,8 @@ from runstream.events.run import (
     RunArchived,
     RunCancelled,
     RunCreated,
+    RunDataRemoved,
+    RunDeleted,
     RunFinished,
     RunNumbered,
     RunPaused,
@@ -229,6 +231,8 @@ def _is_stopped(run: RunStory) -> None:
     run.on(build, ExecutorTaskStopRequested())
     run.on(build, ExecutorTaskCancelled(run.story.now()))
     run.does(*ENDED)
+    run.does(RunDataRemoved(("logs", "archives"), "logs 30d"))
+    run.does(RunDeleted("runs.keep 100"))
 
 
 def _times_out(run: RunStory) -> None:

@@ -54,34 +54,25 @@ async def require_agreement(
         # The log is append-only, so a log that has the last archived commit at its position has all those before it.
         # A start has no time for more; `fsck` compares every commit.
         end = await log.end(partition, at_least=archived.last)
-        if end < archived.last:
-            raise _went_back(status, partition, end, where)
-        async with log.read(partition, archived.last - 1) as reader:
+        last, stream = archived.last, status.subjects.stream(partition)
+        if end < last:
+            raise ContradictionError(
+                f"the log has gone back in time: partition {partition} of stream {stream} ends at {end}, but is "
+                f"archived up to {last} in {where}",
+                code="logWentBack",
+                details={"partition": partition, "log": end, "archive": last},
+                hint=ways_out(status, where),
+            )
+        async with log.read(partition, last - 1) as reader:
             (message,) = await reader.next_batch(1)
         if fingerprint(message) != archived.tip.sha256:
-            raise _differs(status, partition, where)
-
-
-def _went_back(status: DataStatus, partition: int, end: int, where: str) -> ContradictionError:
-    last = status.partitions[partition].last
-    return ContradictionError(
-        f"the log has gone back in time: partition {partition} of stream {status.subjects.stream(partition)} ends at "
-        f"{end}, but is archived up to {last} in {where}",
-        code="logWentBack",
-        details={"partition": partition, "log": end, "archive": last},
-        hint=ways_out(status, where),
-    )
-
-
-def _differs(status: DataStatus, partition: int, where: str) -> ContradictionError:
-    last = status.partitions[partition].last
-    return ContradictionError(
-        f"commit {last} of partition {partition} differs in the log (stream "
-        f"{status.subjects.stream(partition)}) than in the archive in {where}: they have different histories",
-        code="logDiffers",
-        details={"partition": partition, "sequence": last},
-        hint=ways_out(status, where),
-    )
+            raise ContradictionError(
+                f"commit {last} of partition {partition} differs in the log (stream {stream}) than in the archive in "
+                f"{where}: they have different histories",
+                code="logDiffers",
+                details={"partition": partition, "sequence": last},
+                hint=ways_out(status, where),
+            )
 
 
 def ways_out(status: DataStatus, where: str) -> str:

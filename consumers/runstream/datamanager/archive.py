@@ -46,7 +46,7 @@ class Archive:
     def __init__(self, objects: ObjectStorage, subjects: Subjects) -> None:
         self.objects = objects
         self.subjects = subjects
-        self.paths = ArchivePaths.of(subjects)
+        self.paths = ArchivePaths(subjects)
 
     async def generations(self) -> list[int]:
         """Return the generations that have a data status, in order."""
@@ -64,7 +64,10 @@ class Archive:
                 content = await self.content(path, MAX_BYTES)
             except NotExistError:  # a newer one replaced it
                 continue
-            return self._checked(path, read_status(path, content))
+            status = read_status(path, content)
+            if status.subjects != self.subjects or status.generation != generations[-1]:
+                raise DamagedArchiveError(path, "it is the data status of another log or generation")
+            return status
         raise DamagedArchiveError(self.paths.statuses, "it is listed, but cannot be read")
 
     async def status(self) -> DataStatus:
@@ -110,12 +113,12 @@ class Archive:
         """Read a segment, unverified. Raises DamagedArchiveError, NotExistError."""
         return Segment(description, await self.content(self.paths.segment(description), LIMIT_BYTES))
 
-    async def commits(self, status: DataStatus, partition: int, after: int = 0) -> AsyncIterator[list[RawMessage]]:
-        """Yield the commits after a sequence, in order, up to the end of the status, each segment verified.
+    async def commits(self, status: DataStatus, partition: int) -> AsyncIterator[list[RawMessage]]:
+        """Yield the commits in order, up to the end of the status, each segment verified.
 
         Memory holds one segment. Raises DamagedArchiveError, which names the object.
         """
-        end = status.partitions[partition].last
+        after, end = 0, status.partitions[partition].last
         while after < end:
             try:
                 async for messages in self._commits(status, partition, after, end):
@@ -164,11 +167,6 @@ class Archive:
         if (newer.generation, newer.serial) <= (status.generation, status.serial):
             raise DamagedArchiveError(str(error.details.get("path", self.paths.folder)), "it is missing") from error
         return newer
-
-    def _checked(self, path: str, status: DataStatus) -> DataStatus:
-        if status.subjects != self.subjects or status.generation != self.paths.generation(path):
-            raise DamagedArchiveError(path, "it is the data status of another log or generation")
-        return status
 
     def _check(self, status: DataStatus, partition: int, segments: list[SegmentDescription]) -> None:
         path = self.paths.status(status.generation)

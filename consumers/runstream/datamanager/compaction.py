@@ -67,9 +67,8 @@ class Compaction:
         chosen = to_merge(named.segments)
         if chosen is not None:
             return status.with_partition(partition, await self._merged(named, chosen))
-        count = to_list(named.segments)
-        if count:
-            return status.with_partition(partition, await self._listed(status, partition, count))
+        if len(named.segments) >= LIST_FROM:
+            return status.with_partition(partition, await self._listed(status, partition, LIST))
         return None
 
     def confirm(self) -> None:
@@ -168,11 +167,6 @@ def to_merge(segments: Sequence[SegmentDescription]) -> range | None:
         ):
             best = size, first
     return range(best[1], best[1] + MERGE) if best is not None else None
-
-
-def to_list(segments: Sequence[SegmentDescription]) -> int:
-    """Return the number of oldest segments to move into a list."""
-    return LIST if len(segments) >= LIST_FROM else 0
 
 
 def _chained(before: SegmentDescription, segments: Iterable[SegmentDescription]) -> Iterable[SegmentDescription]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -38,37 +39,27 @@ async def never(_: int) -> None:
     await asyncio.Event().wait()
 
 
+@dataclass(eq=False)
 class DataManager(Component):
     """The component that archives the log of the served epoch."""
 
     name = "datamanager"
+    served: Callable[[], ReadableLog]
+    """Returns the log of the served epoch."""
+    objects: ObjectStorage
+    database: Database
+    deployment: str
+    moved: Callable[[int], Coroutine[Any, Any, object]] = never
+    """Waits until another epoch than this one is served."""
+    close_seconds: float = CLOSE_SECONDS
+    questions: Questions | None = None
+    """Where it answers how it gets on."""
 
-    def __init__(
-        self,
-        served: Callable[[], ReadableLog],
-        objects: ObjectStorage,
-        database: Database,
-        deployment: str,
-        *,
-        moved: Callable[[int], Coroutine[Any, Any, object]] = never,
-        close_seconds: float = CLOSE_SECONDS,
-        questions: Questions | None = None,
-    ) -> None:
-        """`served` returns the log of the served epoch; `moved(epoch)` waits until another epoch is served.
-
-        `questions` is where it answers how it gets on.
-        """
+    def __post_init__(self) -> None:
         super().__init__()
-        self._served = served
-        self._objects = objects
-        self._database = database
-        self._deployment = deployment
-        self._moved = moved
-        self._close_seconds = close_seconds
-        self._questions = questions
         self._progress = ConsumerProgress()
         self._instance = new_id()
-        self._log = served()
+        self._log = self.served()
         self._shipper: Shipper | None = None
         self._shipping: asyncio.Task[None] | None = None
         self._ending = asyncio.Event()
@@ -81,7 +72,7 @@ class DataManager(Component):
     async def run(self) -> None:
         """Archive, or wait for the lock, until `stopping` is set. Raises ContradictionError."""
         while not self.stopping.is_set():
-            self._log = self._served()
+            self._log = self.served()
             self._ending.clear()
             await self._archive_epoch()
 
@@ -95,7 +86,7 @@ class DataManager(Component):
             self._shipping.add_done_callback(partial(_note_end, failed))
 
         ownership = PartitionOwnership(
-            self._database,
+            self.database,
             namespace=subjects.namespace,
             service=f"{subjects.service}/{subjects.epoch}/archive",
             partitions=1,
@@ -107,7 +98,7 @@ class DataManager(Component):
         async with ownership.serving():
             self.started.set()
             try:
-                await wait_for_first(self.stopping.wait(), self._moved(subjects.epoch), _result(failed))
+                await wait_for_first(self.stopping.wait(), self.moved(subjects.epoch), _result(failed))
                 self._ending.set()
             finally:
                 ownership.stop_seconds = min(ownership.stop_seconds, self.stop_seconds * 0.9)
@@ -116,16 +107,24 @@ class DataManager(Component):
         self._progress = ConsumerProgress()
         with only_asked_cancellation("archive"):
             async with contextlib.AsyncExitStack() as stack:
-                if self._questions is not None:
+                if self.questions is not None:
                     subject = self._log.subjects.progress("archive")
-                    await stack.enter_async_context(self._questions.answering(subject, self._progress.answer))
+                    await stack.enter_async_context(self.questions.answering(subject, self._progress.answer))
                 await self._ship_with_retries()
 
     async def _ship_with_retries(self) -> None:
         """Archive, in a new term after each error, until the shipper has archived the last commits."""
         delays = _BACKOFF.delays()
         while True:
-            shipper = self._shipper = self._new_shipper()
+            subjects = self._log.subjects
+            shipper = self._shipper = Shipper(
+                self._log,
+                self.objects,
+                PostgresFence(self.database, subjects.service, subjects.epoch),
+                self.deployment,
+                close_seconds=self.close_seconds,
+                progress=self._progress,
+            )
             try:
                 with only_asked_cancellation("archive"):
                     await shipper.run()
@@ -144,18 +143,6 @@ class DataManager(Component):
             if shipper.began.is_set():
                 delays = _BACKOFF.delays()
             await asyncio.sleep(next(delays))
-
-    def _new_shipper(self) -> Shipper:
-        subjects = self._log.subjects
-        fence = PostgresFence(self._database, subjects.service, subjects.epoch)
-        return Shipper(
-            self._log,
-            self._objects,
-            fence,
-            self._deployment,
-            close_seconds=self._close_seconds,
-            progress=self._progress,
-        )
 
     async def _lost(self, _: int) -> None:
         """Stop archiving: the lock is released, or lost."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from runstream.errors import ConflictError, InternalError, NotExistError
 
 _BACKUP = "restore its objects from a backup of the object storage"
@@ -37,9 +35,6 @@ class DamagedArchiveError(InternalError):
 
 class ContradictionError(ConflictError):
     """Log, database and archive do not belong together; nothing was changed."""
-
-    def __init__(self, message: str, *, code: str, details: Mapping[str, object], hint: str) -> None:
-        super().__init__(message, code=code, details=details, hint=hint)
 
 
 class ArchiveFencedError(ConflictError):

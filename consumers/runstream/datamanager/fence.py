@@ -22,15 +22,12 @@ class Fence(Protocol):
 
     async def take(self, known: int) -> int:
         """Take a generation above every earlier one, and above `known`. Raises InternalError."""
-        ...
 
     async def holds(self, generation: int) -> bool:
         """Return whether no higher generation was taken. Raises InternalError."""
-        ...
 
     async def last(self) -> int:
         """Return the last generation taken; 0 for none. Raises InternalError."""
-        ...
 
 
 class PostgresFence:

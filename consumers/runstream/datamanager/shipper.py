@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -29,7 +29,6 @@ from runstream.datamanager.status import (
     PartitionStatus,
     encode,
     encode_status,
-    tip_of,
 )
 from runstream.errors import InternalError, NotExistError, RunstreamError
 from runstream.jetstream.messaging import ConsumerProgress
@@ -55,47 +54,30 @@ _BACKOFF = Backoff(0.25, 5.0)
 log = structlog.get_logger()
 
 
-def utc_now() -> datetime:
-    """Return the current time (UTC)."""
-    return datetime.now(UTC)
-
-
+@dataclass(eq=False)
 class Shipper:
     """One term of a datamanager, from taking over the archive to its end."""
 
-    def __init__(
-        self,
-        log: ReadableLog,
-        objects: ObjectStorage,
-        fence: Fence,
-        deployment: str,
-        *,
-        close_seconds: float = CLOSE_SECONDS,
-        grace: float = GRACE_SECONDS,
-        clock: Callable[[], datetime] = utc_now,
-        progress: ConsumerProgress | None = None,
-    ) -> None:
-        """`deployment` is the id in NATS and the database; `progress` receives the archived positions and errors."""
-        self._log = log
-        self._fence = fence
-        self._deployment = deployment
-        self._close_seconds = close_seconds
-        self._clock = clock
-        self._progress = ConsumerProgress() if progress is None else progress
-        self.archive = Archive(objects, log.subjects)
-        self._compaction = Compaction(self.archive, grace=grace)
+    log: ReadableLog
+    objects: ObjectStorage
+    fence: Fence
+    deployment: str
+    """Its id in NATS and the database."""
+    close_seconds: float = CLOSE_SECONDS
+    grace: float = GRACE_SECONDS
+    progress: ConsumerProgress = field(default_factory=ConsumerProgress)
+    """Receives the archived positions and errors."""
+
+    def __post_init__(self) -> None:
+        self.archive = Archive(self.objects, self.log.subjects)
+        self._compaction = Compaction(self.archive, grace=self.grace)
         self._damaged: set[int] = set()
         """Partitions with damaged older segments, which are not compacted."""
-        self._status: DataStatus | None = None
-        self._buffer: CommitBuffer | None = None
+        self.status: DataStatus | None = None
+        """The last confirmed data status; None before the archive is taken over."""
         self.began = asyncio.Event()
         """Set once the archive is taken over and new commits are archived."""
         self._finishing = asyncio.Event()
-
-    @property
-    def status(self) -> DataStatus | None:
-        """The last confirmed data status; None before the archive is taken over."""
-        return self._status
 
     async def run(self, *, current: bool = True) -> DataStatus:
         """Archive until `finish` is called; return the last data status.
@@ -104,17 +86,17 @@ class Shipper:
         ArchiveFencedError when another datamanager has taken over, InternalError when storage, database or log fail at
         the beginning.
         """
-        status = self._status = await self._take_over(current=current)
-        buffer = self._buffer = CommitBuffer(self._log, status.position.sequences)
+        status = self.status = await self._take_over(current=current)
+        buffer = CommitBuffer(self.log, status.position.sequences)
         try:
             async with BackgroundTasks() as background:
-                for partition in range(self._log.partitions):
+                for partition in range(self.log.partitions):
                     background.keep(buffer.gather(partition))
                 background.once(self._finish(buffer))
                 self.began.set()
                 last = False
                 while not last:
-                    due = await buffer.due(self._close_seconds)
+                    due = await buffer.due(self.close_seconds)
                     last = buffer.finishing
                     if due:
                         status = await self._ship(buffer, status)
@@ -122,7 +104,7 @@ class Shipper:
                         status = await self._compact(buffer, status)
         finally:
             buffer.forget_lag()
-        return self._status
+        return self.status
 
     def finish(self) -> None:
         """Let `run` archive the commits that the log has now, and return."""
@@ -130,16 +112,16 @@ class Shipper:
 
     def positions(self) -> dict[int, int]:
         """Return the last archived sequence of each partition."""
-        return dict(enumerate(self._status.position.sequences)) if self._status is not None else {}
+        return dict(enumerate(self.status.position.sequences)) if self.status is not None else {}
 
     async def _finish(self, buffer: CommitBuffer) -> None:
         await self._finishing.wait()
-        await buffer.read_up_to([await self._log.end(partition) for partition in range(self._log.partitions)])
+        await buffer.read_up_to([await self.log.end(partition) for partition in range(self.log.partitions)])
         await buffer.finish()
 
     async def _take_over(self, *, current: bool) -> DataStatus:
         generations = await self.archive.generations()
-        generation = await self._fence.take(generations[-1] if generations else 0)
+        generation = await self.fence.take(generations[-1] if generations else 0)
         # Read only now: after the line above, no write of a predecessor is valid any more.
         found = await self.archive.find_status()
         if found is None:
@@ -147,7 +129,7 @@ class Shipper:
         elif found.generation >= generation:
             raise ArchiveFencedError(generation)
         else:
-            await require_agreement(self._log, found, self._deployment, self.archive.paths.folder)
+            await require_agreement(self.log, found, self.deployment, self.archive.paths.folder)
         # Write at once: readers take the highest generation, so from here on they ignore a predecessor's late write.
         status = await self._write(replace(found, generation=generation, serial=0), {})
         if current:
@@ -164,16 +146,16 @@ class Shipper:
         return status
 
     def _new(self, generation: int) -> DataStatus:
-        subjects = self._log.subjects
+        subjects = self.log.subjects
         return DataStatus(
-            deployment=self._deployment,
+            deployment=self.deployment,
             namespace=subjects.namespace,
             service=subjects.service,
             epoch=subjects.epoch,
             generation=generation,
             serial=0,
-            written_at=self._clock(),
-            partitions=(PartitionStatus(),) * self._log.partitions,
+            written_at=datetime.now(UTC),
+            partitions=(PartitionStatus(),) * self.log.partitions,
         )
 
     async def _sweep(self, status: DataStatus) -> None:
@@ -204,9 +186,7 @@ class Shipper:
             partition = status.partitions[taken.partition]
             segment = await asyncio.to_thread(taken.draft.compress, partition.last_sha256)
             contents[self.archive.paths.segment(segment.description)] = segment.data
-            status = status.with_partition(
-                taken.partition, partition.with_segment(segment.description, tip_of(taken.last))
-            )
+            status = status.with_partition(taken.partition, partition.with_segment(segment.description, taken.last))
         status = await self._write_with_retries(buffer, status, contents)
         await buffer.archived(status.position.sequences)
         ARCHIVE_DURATION.record(time.perf_counter() - begun)
@@ -219,7 +199,7 @@ class Shipper:
     ) -> DataStatus:
         def note(error: InternalError, delay: float) -> None:
             buffer.note_lag()
-            self._progress.failed(str(error))
+            self.progress.failed(str(error))
             log.warning(
                 "cannot write the archive: object storage or database fail; trying again",
                 action="archive_waits",
@@ -231,8 +211,8 @@ class Shipper:
 
     async def _write(self, status: DataStatus, contents: Mapping[str, bytes]) -> DataStatus:
         """Store segments, then the data status that names them. Raises ArchiveFencedError when it is not valid."""
-        serial = self._status.serial + 1 if self._status is not None else 0
-        status = replace(status, serial=serial, written_at=self._clock())
+        serial = self.status.serial + 1 if self.status is not None else 0
+        status = replace(status, serial=serial, written_at=datetime.now(UTC))
         objects = self.archive.objects
         # Segments first: a crash must not leave a data status that names objects which were never stored.
         if contents:
@@ -242,17 +222,17 @@ class Shipper:
         )
         # A successor that took its generation before this write may have read the data status without it. Its archive
         # then continues from there, and this write is void: nothing may be deleted or reported on its account.
-        if not await self._fence.holds(status.generation):
+        if not await self.fence.holds(status.generation):
             raise ArchiveFencedError(status.generation)
-        self._status = status
-        self._progress.moved(dict(enumerate(status.position.sequences)))
+        self.status = status
+        self.progress.moved(dict(enumerate(status.position.sequences)))
         self._compaction.confirm()
         ARCHIVED_BYTES.add(sum(map(len, contents.values())))
         return status
 
     async def _compact(self, buffer: CommitBuffer, status: DataStatus) -> DataStatus:
         """Return the compacted status, which is written with the next segments."""
-        for partition in range(self._log.partitions):
+        for partition in range(self.log.partitions):
             try:
                 while partition not in self._damaged and not buffer.urgent:
                     compacted = await self._compaction.compact(status, partition)

@@ -109,13 +109,15 @@ async def prepare_log(place: LogPlace) -> Prepared:
         found = await _read_state(place, description)
         plan = decide(found)
         restored: Restored | None = None
-        deployment = _deployment(found)
+        status = found.archive.status
+        archived = status.deployment if status is not None else None
+        deployment = found.database.deployment or found.nats.deployment or archived or new_id()
         if isinstance(plan, RestoreLog):
             restored = await _restored(place, found, plan)
         elif isinstance(plan, CreateLog):
             await streams.create_streams(place.nats, found.subjects, place.partitions, place.replicas)
-        elif found.archive.status is not None:
-            await _require_agreement(place, found, found.archive.status, ())
+        elif status is not None:
+            await _require_agreement(place, found, status, ())
         # The description comes last: it makes a log usable, and an interrupted start must begin again from above.
         deployment = await claim_deployment(place.database, deployment)
         await _describe(place, found, deployment, description)
@@ -154,13 +156,6 @@ def _partitions(
     if status is not None:
         return len(status.partitions)
     return database.partitions or place.partitions
-
-
-def _deployment(found: StartupState) -> str:
-    """Return the id in database, NATS or archive, which agree; a new one if none has an id."""
-    status = found.archive.status
-    archived = status.deployment if status is not None else None
-    return found.database.deployment or found.nats.deployment or archived or new_id()
 
 
 async def deployment_in_nats(nc: Client, namespace: str) -> str | None:
@@ -312,19 +307,16 @@ async def reset_projection(database: Database, service: str) -> None:
 @asynccontextmanager
 async def startup_lock(database: Database, namespace: str, service: str) -> AsyncIterator[None]:
     """Hold the lock under which one process at a time prepares the log. Raises InternalError."""
+    key = lock_key(f"{database.schema}/{namespace}/{service}/start")
     async with hung_up(await database.connect(watchful=True)) as connection:
-        await _lock(connection, lock_key(f"{database.schema}/{namespace}/{service}/start"))
+        try:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
+                log.info("another process is preparing the log; waiting for it", action="log_waits")
+                await connection.execute("SELECT pg_advisory_lock($1)", key, timeout=_LOCK_SECONDS)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            raise InternalError(
+                f"cannot acquire the lock for preparing the log: {str(error) or type(error).__name__}",
+                code="startLockFailed",
+                hint="another process may still be restoring the log: see its log records",
+            ) from error
         yield
-
-
-async def _lock(connection: asyncpg.Connection[asyncpg.Record], key: int) -> None:
-    try:
-        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", key):
-            log.info("another process is preparing the log; waiting for it", action="log_waits")
-            await connection.execute("SELECT pg_advisory_lock($1)", key, timeout=_LOCK_SECONDS)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-        raise InternalError(
-            f"cannot acquire the lock for preparing the log: {str(error) or type(error).__name__}",
-            code="startLockFailed",
-            hint="another process may still be restoring the log: see its log records",
-        ) from error

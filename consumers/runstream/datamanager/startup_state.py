@@ -130,7 +130,13 @@ def decide(found: StartupState) -> Plan:
     # Empty streams without a description are those of an interrupted creation, and as good as missing.
     if not complete and not any(found.nats.ends) and (missing or description is None):
         if description is not None and status is None:
-            raise _other_epoch(found, description)
+            raise ContradictionError(
+                f"NATS serves epoch {description.epoch}, the database epoch {found.subjects.epoch}, which is neither "
+                "in NATS nor in the archive",
+                code="otherEpoch",
+                details={"log": description.epoch, "database": found.subjects.epoch},
+                hint="one of them is older than an import: restore NATS and the database to one moment",
+            )
         if status is None and not found.archive.anything and found.database.epoch is None:
             return CreateLog()
         return _restore(found, tuple(range(len(found.nats.ends))), "the log is missing in NATS")
@@ -145,7 +151,7 @@ def _restore(found: StartupState, partitions: tuple[int, ...], why: str) -> Rest
     status = found.archive.status
     if status is not None:
         return RestoreLog(status, partitions)
-    where = ArchivePaths.of(found.subjects).folder
+    where = ArchivePaths(found.subjects).folder
     left = " (only segments that no data status names)" if found.archive.anything else ""
     knows = "" if found.database.epoch is None else ", and the database knows that there was one"
     raise NoDataStatusError(
@@ -177,7 +183,7 @@ def _require_projected(found: StartupState) -> None:
     ends: Sequence[int] = [end or 0 for end in found.nats.ends]
     lost = lost_commits(ends, found.database)
     for partition, (first, last) in lost.items():
-        where = ArchivePaths.of(found.subjects).folder
+        where = ArchivePaths(found.subjects).folder
         status = found.archive.status
         raise ContradictionError(
             f"the log has gone back in time: partition {partition} ends at {first - 1}, the database has seen {last}",
@@ -187,16 +193,6 @@ def _require_projected(found: StartupState) -> None:
             if status is not None
             else "restore NATS's newest data; or restore database and NATS to one moment",
         )
-
-
-def _other_epoch(found: StartupState, description: LogDescription) -> ContradictionError:
-    return ContradictionError(
-        f"NATS serves epoch {description.epoch}, the database epoch {found.subjects.epoch}, which is neither in NATS "
-        "nor in the archive",
-        code="otherEpoch",
-        details={"log": description.epoch, "database": found.subjects.epoch},
-        hint="one of them is older than an import: restore NATS and the database to one moment",
-    )
 
 
 def lost_commits(ends: Sequence[int], database: DatabaseState) -> dict[int, tuple[int, int]]:

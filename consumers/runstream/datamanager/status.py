@@ -102,8 +102,9 @@ class PartitionStatus:
             return self.segments[-1].sha256
         return self.index.last_sha256 if self.index is not None else ""
 
-    def with_segment(self, segment: SegmentDescription, tip: Tip) -> PartitionStatus:
-        """Return the status with one more segment."""
+    def with_segment(self, segment: SegmentDescription, last: RawMessage) -> PartitionStatus:
+        """Return the status with one more segment; `last` is its last message."""
+        tip = Tip(sha256=fingerprint(last), stored_at=last.stored_at)
         return replace(self, segments=(*self.segments, segment), tip=tip)
 
 
@@ -163,11 +164,6 @@ def fingerprint(message: RawMessage) -> str:
     """Hash a commit and its position; the hash survives archiving and restoring."""
     place = f"{message.position.sequence} {message.subject.split('.', 4)[-1]}\n"
     return hashlib.sha256(place.encode() + body_of(message)).hexdigest()
-
-
-def tip_of(message: RawMessage) -> Tip:
-    """Return the tip of a partition with this last message."""
-    return Tip(sha256=fingerprint(message), stored_at=message.stored_at)
 
 
 def encode_status(status: DataStatus) -> bytes:
@@ -245,24 +241,18 @@ _STATUS = re.compile(r"status-(\d{9})\.json")
 class ArchivePaths:
     """The paths of the objects of one epoch's archive."""
 
-    namespace: str
-    service: str
-    epoch: int
-
-    @classmethod
-    def of(cls, subjects: Subjects) -> ArchivePaths:
-        """Return the paths for the log with these subjects."""
-        return cls(subjects.namespace, subjects.service, subjects.epoch)
+    subjects: Subjects
+    """The subjects of the log."""
 
     @property
     def service_folder(self) -> str:
         """Prefix of all objects of the service."""
-        return f"archive/{self.namespace}/{self.service}/"
+        return f"archive/{self.subjects.namespace}/{self.subjects.service}/"
 
     @property
     def folder(self) -> str:
         """Prefix of all objects of the epoch."""
-        return f"{self.service_folder}{self.epoch}/"
+        return f"{self.service_folder}{self.subjects.epoch}/"
 
     @property
     def current(self) -> str:

@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 from nats.aio.client import Client as Nats
 
-from runstream.codec import decode
-from runstream.commits import Head, StoredCommit
+from runstream.commits import Head, Position, StoredCommit
 from runstream.errors import BadRequestError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskPhase
 from runstream.executor.drivers.noop import NoopRunner
 from runstream.executor.drivers.process import HostRules, ProcessDriver
 from runstream.executor.limits import Limits
 from runstream.executor.presence import Leases, Presence
-from runstream.executor.reporter import Clock, Known
+from runstream.executor.reporter import Clock, Known, decoded
 from runstream.executor.runner import PodRunner, Surroundings
 from runstream.executor.sandbox import Visible
 from runstream.executor.spec import Specs
@@ -38,6 +38,7 @@ from runstream.objects import ObjectStorage
 from runstream.sealing import Keyring
 from runstream.settings import ExecutorSettings, Settings
 from runstream.steplogs.live import LiveLogs
+from runstream.subjects import Address, aggregate_of, partition_of
 from runstream.telemetry.metrics import FINISHED_TASKS, RUNNING_TASKS
 
 ROOM_SECONDS = 1.0
@@ -56,30 +57,23 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(eq=False)
 class Executor(Component):
     """An executor; made by `make_executor`."""
 
     name = "executor"
+    place: ExecutorPlace
+    settings: ExecutorSettings
+    log: Log
+    leases: Leases
+    runner: Runner
+    live: LiveLogs | None = None
+    """Started and stopped with the executor."""
+    clock: Clock = _now
 
-    def __init__(
-        self,
-        place: ExecutorPlace,
-        settings: ExecutorSettings,
-        log: Log,
-        leases: Leases,
-        runner: Runner,
-        live: LiveLogs | None = None,
-        clock: Clock = _now,
-    ) -> None:
-        """`live` is started and stopped with the executor."""
+    def __post_init__(self) -> None:
         super().__init__()
-        self.id = place.identity(settings.id)
-        self._place = place
-        self._limit = settings.active_tasks_limit
-        self._log = log
-        self._runner = runner
-        self._live = live
-        self._clock = clock
+        self.id = self.place.identity(self.settings.id)
         self._holdings = Holdings()
         self._origins: dict[int, str] = {}
         self._queue: deque[Held] = deque()
@@ -93,31 +87,28 @@ class Executor(Component):
         """True once the previous process's leftovers are cleaned up, so that tasks may start."""
         self._changed = asyncio.Event()
         self._presence = Presence(
-            self.id,
-            settings,
-            log,
-            leases,
-            runner,
+            Address(partition_of(self.id, self.log.partitions), "executor", self.id),
+            *(self.settings, self.log, self.leases, self.runner),
             open_tasks=self._holdings.open_tasks,
             end_tasks=self._end_tasks,
             on_held=self._fill,
-            clock=clock,
+            clock=self.clock,
         )
 
     async def run(self) -> None:
         """Serve until `stopping` is set; then end the running tasks, release the lease, and return."""
-        with self._place.locked():
+        with self.place.locked():
             try:
-                await self._runner.setup()
-                self._place.note_sandbox(self._runner.sandbox)
+                await self.runner.setup()
+                self.place.note_sandbox(self.runner.sandbox)
                 await self._serve()
             finally:
-                await self._runner.close()
+                await self.runner.close()
 
     async def _serve(self) -> None:
         after = await self._where_to_begin()
-        if self._live is not None:
-            await self._live.start()
+        if self.live is not None:
+            await self.live.start()
         try:
             async with BackgroundTasks() as background:
                 for part in self._parts(after):
@@ -127,15 +118,15 @@ class Executor(Component):
                 await self._end()
         finally:
             await self._drop_works()
-            self._place.keep_positions(self._log.epoch, self._holdings.positions(), self._origins)
-            if self._live is not None:
-                await self._live.stop()
+            self.place.keep_positions(self.log.epoch, self._holdings.positions(), self._origins)
+            if self.live is not None:
+                await self.live.stop()
 
     @property
     def lack_of_sandbox(self) -> str:
         """Return why tasks run without a sandbox; empty if they have one, or run no processes."""
-        told = self._runner.sandbox
-        return "" if told == "sandboxed" or told.startswith("none") else told
+        state = self.runner.sandbox
+        return "" if state == "sandboxed" or state.startswith("none") else state
 
     async def drain(self, seconds: float | None) -> None:
         """Start no more tasks, and return when none runs; after `seconds`, end those that still run."""
@@ -169,27 +160,27 @@ class Executor(Component):
 
     async def _where_to_begin(self) -> dict[int, int]:
         """Return the sequence of each partition after which to read. Reading all of it again starts no task twice."""
-        self._origins = {partition: await self._log.origin(partition) for partition in range(self._log.partitions)}
-        after = self._place.positions(self._log.epoch, self._origins)
+        self._origins = {partition: await self.log.origin(partition) for partition in range(self.log.partitions)}
+        after = self.place.positions(self.log.epoch, self._origins)
         for partition, sequence in list(after.items()):
-            if sequence > (end := await self._log.end(partition, at_least=sequence)):
+            if sequence > (end := await self.log.end(partition, at_least=sequence)):
                 log.warning(
                     f"{sequence} of partition {partition} was read, which ends at {end} now: it is read again",
                     action="positions_forgotten",
                     partition=partition,
                 )
                 del after[partition]
-        self._holdings.begin_behind(after)
+        self._holdings.last = dict(after)
         return after
 
     def _parts(self, after: dict[int, int]) -> list[Coroutine[None, None, None]]:
-        readers = [self._read(partition, after.get(partition, 0)) for partition in range(self._log.partitions)]
+        readers = [self._read(partition, after.get(partition, 0)) for partition in range(self.log.partitions)]
         return [*readers, self._presence.run(), self._keep_positions(), self._watch_room()]
 
     async def _begin(self) -> None:
         """After reading the existing commits, clean up what the previous process left, then handle each task."""
         await self._caught_up.wait()
-        await self._runner.sweep(frozenset(held.id for held in self._holdings))
+        await self.runner.sweep(frozenset(held.id for held in self._holdings))
         self._looking = True
         for held in self._holdings:
             self._look_at(held)
@@ -213,14 +204,14 @@ class Executor(Component):
             await asyncio.wait(works)
 
     async def _read(self, partition: int, after: int) -> None:
-        filters = [self._log.subjects.tasks_of(partition, self.id)]
+        filters = [self.log.subjects.tasks_of(partition, self.id)]
         if partition == self._presence.address.partition:
-            filters.append(self._log.subjects.of(self._presence.address))
-        async with self._log.read(partition, after, filters=filters) as reader:
+            filters.append(self.log.subjects.of(self._presence.address))
+        async with self.log.read(partition, after, filters=filters) as reader:
             while reader.pending():
                 self._take_in(await reader.next_batch())
             self._reading += 1
-            if self._reading == self._log.partitions:
+            if self._reading == self.log.partitions:
                 self._caught_up.set()
             await self._caught_up.wait()
             while True:
@@ -231,16 +222,13 @@ class Executor(Component):
     def _take_in(self, messages: list[RawMessage]) -> list[Held]:
         touched: dict[str, Held] = {}
         for message in messages:
-            try:
-                stored = decode(message)
-            except BadRequestError as error:
-                log.warning(f"ignoring a commit: {error}", action="commit_unreadable", subject=message.subject)
+            if self._holdings.observe(message) or (stored := decoded(message)) is None:
                 continue
             if stored.commit.address.kind == "executor":
                 self._presence.observe(stored)
             elif (held := self._holdings.take_in(stored)) is not None:
                 task = held.known.task
-                if task.settled and held.stage is Stage.SEEN and not (task.lost and self._runner.kept(held.id)):
+                if task.settled and held.stage is Stage.SEEN and not (task.lost and self.runner.kept(held.id)):
                     self._drop(held)  # The previous process has settled it.
                 else:
                     touched[held.id] = held
@@ -260,7 +248,7 @@ class Executor(Component):
         elif task.stop or task.timedout:
             # It will not start any more, so it needs no slot.
             held.stage = Stage.ACTIVE
-            self.begin(held, self._execution(held).start(_nothing))
+            self.begin(held, self._execution(held).start(lambda: None))
         elif held.stage is Stage.SEEN:
             held.stage = Stage.WAITING
             self._queue.append(held)
@@ -273,7 +261,8 @@ class Executor(Component):
         before a scheduler declares it lost.
         """
         closed = self._draining or self.stopping.is_set() or not self._presence.trusted or bool(self._presence.full)
-        while not closed and self._queue and (not self._limit or self._active < self._limit):
+        limit = self.settings.active_tasks_limit
+        while not closed and self._queue and (not limit or self._active < limit):
             held = self._queue.popleft()
             if held.stage is not Stage.WAITING:
                 continue
@@ -289,7 +278,7 @@ class Executor(Component):
         self._fill()
 
     def _execution(self, held: Held) -> Execution:
-        execution = Execution(held, self._runner, self._log, f"executor:{self.id}", self._clock)
+        execution = Execution(held, self.runner, self.log, f"executor:{self.id}", self.clock)
         self._executions[held.id] = execution
         return execution
 
@@ -342,9 +331,9 @@ class Executor(Component):
             await asyncio.sleep(ROOM_SECONDS)
 
     def _lack_of_room(self) -> str:
-        lack = lack_of_room(self._place.folder)
+        lack = lack_of_room(self.place.folder)
         if not lack:
-            self._place.spare.refill()
+            self.place.spare.refill()
         return lack
 
     async def _keep_positions(self) -> None:
@@ -353,11 +342,7 @@ class Executor(Component):
             await asyncio.sleep(_KEEP_SECONDS)
             self._changed.clear()
             positions = self._holdings.positions()
-            await asyncio.to_thread(self._place.keep_positions, self._log.epoch, positions, self._origins)
-
-
-def _nothing() -> None:
-    """Release nothing: for a task that holds no slot."""
+            await asyncio.to_thread(self.place.keep_positions, self.log.epoch, positions, self._origins)
 
 
 class Holdings:
@@ -365,28 +350,32 @@ class Holdings:
 
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
-        self._last: dict[int, int] = {}
-
-    def begin_behind(self, after: Mapping[int, int]) -> None:
-        """Set the positions that the previous process has read."""
-        self._last = dict(after)
+        self.last: dict[int, int] = {}
+        """The last sequence read of each partition, by this process or the previous one."""
 
     def __iter__(self) -> Iterator[Held]:
         return iter(list(self._held.values()))
 
+    def observe(self, message: RawMessage) -> bool:
+        """Hand a commit to the reporter of its task, and return whether there is one."""
+        held = self._held.get(aggregate_of(message.subject).partition("/")[2])
+        if held is None or held.reporter is None:
+            return False
+        self._note(message.position)
+        held.reporter.observe(message)
+        return True
+
     def take_in(self, stored: StoredCommit) -> Held | None:
         """Apply a commit and return its task; None for a forgotten one."""
-        commit = stored.commit
-        partition = commit.address.partition
-        self._last[partition] = max(self._last.get(partition, 0), stored.position.sequence)
-        held = self._held.get(commit.address.id)
+        self._note(stored.position)
+        held = self._held.get(stored.commit.address.id)
         if held is None:
             return self._begin(stored)
-        if held.reporter is not None:
-            held.reporter.observe(stored)
-        else:
-            held.known.apply(stored)
+        held.known.apply(stored)
         return held
+
+    def _note(self, position: Position) -> None:
+        self.last[position.partition] = max(self.last.get(position.partition, 0), position.sequence)
 
     def forget(self, held: Held) -> None:
         """Drop a task that needs no more work."""
@@ -394,7 +383,7 @@ class Holdings:
 
     def positions(self) -> dict[int, int]:
         """Return the sequence of each partition after which a restart has to read."""
-        after = dict(self._last)
+        after = dict(self.last)
         for held in self._held.values():
             partition = held.known.address.partition
             after[partition] = min(after[partition], held.first - 1)

@@ -213,7 +213,7 @@ def _texts(secret: str) -> Iterator[tuple[bytes, bool]]:
         encoded = {*_base64(data, fine=fine), *_hex(data, fine=fine)}
         for part in _parts(value):
             written = part.encode(errors="replace")
-            word = number or _may_be_a_word(part)
+            word = number or (len(part) < _WORD_LETTERS and part.isascii() and part.isalpha())
             yield from ((text.encode(errors="replace"), word) for text in {part, *_escaped(part)})
             if fine and written != data and len(written) >= LEAST_MASKED_BYTES:
                 encoded |= {*_base64(written, fine=True), *_hex(written, fine=True)}
@@ -274,10 +274,6 @@ def _short(line: str) -> bool:
     return len(line.encode(errors="replace")) < LEAST_MASKED_BYTES
 
 
-def _may_be_a_word(text: str) -> bool:
-    return len(text) < _WORD_LETTERS and text.isascii() and text.isalpha()
-
-
 def _pieces(text: bytes) -> Iterator[bytes]:
     if len(text) <= LONGEST:
         yield text
@@ -299,15 +295,11 @@ def _escaped(text: str) -> Iterator[str]:
 def _json(text: str) -> Iterator[str]:
     for ascii_only in (True, False):
         plain = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
-        safe = re.sub("[<>&]", _unicode, plain)  # as Go writes it
+        safe = re.sub("[<>&]", lambda match: f"\\u{ord(match[0]):04x}", plain)  # as Go writes it
         for one in (plain, safe, plain.replace("/", "\\/")):
             yield one
             yield re.sub(r"(?<=\\u)[0-9a-f]{4}", lambda match: match[0].upper(), one)
             yield json.dumps(one, ensure_ascii=False)[1:-1]  # JSON in JSON
-
-
-def _unicode(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
 
 
 def _xml(text: str) -> Iterator[str]:

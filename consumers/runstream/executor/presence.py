@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
-from runstream.commits import Head, StoredCommit
+from runstream.commits import StoredCommit
 from runstream.domain.executor import Executor, Offer
 from runstream.errors import RunstreamError
 from runstream.events.executor import (
@@ -29,9 +30,10 @@ from runstream.executor.task import Reason, Runner
 from runstream.folding import UnfitCommitError, fold_executor
 from runstream.leases import encode_offer
 from runstream.log.port import AppendConflictError, Log
+from runstream.log.runs import head_of
 from runstream.release import version
 from runstream.settings import ExecutorSettings
-from runstream.subjects import Address, partition_of
+from runstream.subjects import Address
 
 _RETRY_SECONDS = 1.0
 _TOUCH_SECONDS = 0.5
@@ -49,15 +51,12 @@ class HeldLease(Protocol):
     @property
     def trusted(self) -> bool:
         """True while no other process can consider the lease expired."""
-        ...
 
     def touch(self) -> None:
         """Write the value soon."""
-        ...
 
     async def run(self) -> None:
         """Hold the lease until cancelled. Raises a RunstreamError when it is lost or cannot be acquired."""
-        ...
 
 
 class Leases(Protocol):
@@ -65,64 +64,45 @@ class Leases(Protocol):
 
     def lease(self, key: str, value: Callable[[], bytes]) -> HeldLease:
         """Return a lease on the key."""
-        ...
 
 
+@dataclass
 class Presence:
     """The registration of one executor, and the holder of its lease."""
 
-    def __init__(
-        self,
-        executor_id: str,
-        settings: ExecutorSettings,
-        log: Log,
-        leases: Leases,
-        runner: Runner,
-        *,
-        open_tasks: Callable[[], dict[str, int]],
-        end_tasks: Callable[[Reason], None],
-        on_held: Callable[[], None],
-        clock: Clock,
-    ) -> None:
-        """`on_held` is called each time the lease is acquired."""
-        self.address = Address(partition_of(executor_id, log.partitions), "executor", executor_id)
-        self._runner = runner
-        self._log = log
-        self._lease = leases.lease(executor_id, self._value)
-        self._open_tasks = open_tasks
-        self._end_tasks = end_tasks
-        self._on_held = on_held
-        self._clock = clock
-        self._version = 0
-        self._draining = False
-        self.full = ""
-        """Why the disk has no space for a task; empty if it has."""
-        self._gone = asyncio.Event()
-        self._touching: asyncio.TimerHandle | None = None
-        self._abilities: dict[str, Any] = {
-            "archs": (_ARCHITECTURES.get(platform.machine(), platform.machine()),),
-            "labels": settings.labels,
-            "allow_privileged_containers": settings.allow_privileged_containers,
-            "allow_host": settings.allow_host,
-            "active_tasks_limit": settings.active_tasks_limit,
-        }
-        """Fields common to the registration and each offer."""
-        runner.on_change(self._engine_changed)
+    address: Address
+    """The executor's aggregate."""
+    settings: ExecutorSettings
+    log: Log
+    leases: Leases
+    runner: Runner
+    open_tasks: Callable[[], dict[str, int]]
+    end_tasks: Callable[[Reason], None]
+    on_held: Callable[[], None]
+    """Called each time the lease is acquired."""
+    clock: Clock
+    full: str = ""
+    """Why the disk has no space for a task; empty if it has."""
+    _version: int = 0
+    _draining: bool = False
+    _gone: asyncio.Event = field(default_factory=asyncio.Event)
+    _touching: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        self._lease = self.leases.lease(self.address.id, self._value)
+        self.runner.on_change(self._lease.touch)  # At once: schedulers assign tasks until they know.
 
     def _offered(self) -> dict[str, Any]:
-        # Only the setup shows whether there is the sandbox that is required, and whether there is an engine.
+        """Return the fields common to the registration and each offer."""
         return {
-            **self._abilities,
-            "allow_host": self._abilities["allow_host"] and self._runner.allow_host,
-            "allow_pod": self._runner.allow_pod,
+            "archs": (_ARCHITECTURES.get(platform.machine(), platform.machine()),),
+            "labels": self.settings.labels,
+            "allow_privileged_containers": self.settings.allow_privileged_containers,
+            # Only the setup shows whether there is the sandbox that is required, and whether there is an engine.
+            "allow_host": self.settings.allow_host and self.runner.allow_host,
+            "allow_pod": self.runner.allow_pod,
+            "active_tasks_limit": self.settings.active_tasks_limit,
         }
-
-    def _engine_changed(self) -> None:
-        self._lease.touch()  # At once: schedulers assign tasks until they know.
-
-    def _refusal(self) -> str:
-        allowed = self._abilities["allow_host"] and not self._runner.allow_host
-        return self._runner.sandbox.partition(": ")[2] if allowed else ""
 
     @property
     def held(self) -> asyncio.Event:
@@ -144,7 +124,7 @@ class Presence:
         if stored.commit.version > self._version:
             for event in stored.commit.events:
                 if isinstance(event, ExecutorDeleted):
-                    self._end_tasks(Reason.DELETED)
+                    self.end_tasks(Reason.DELETED)
                 if isinstance(event, ExecutorDeleted | ExecutorLost):
                     self._gone.set()
                 if isinstance(event, ExecutorDrained | ExecutorUndrained):
@@ -160,7 +140,7 @@ class Presence:
                     await self._register()
                     await self._hold()
                 except RunstreamError as error:
-                    self._end_tasks(Reason.LEASE)
+                    self.end_tasks(Reason.LEASE)
                     log.warning(f"cannot hold the executor's lease; trying again: {error}", action="executor_absent")
                     await asyncio.sleep(_RETRY_SECONDS)
         finally:
@@ -176,7 +156,7 @@ class Presence:
         try:
             await asyncio.wait({holding, held, gone}, return_when=asyncio.FIRST_COMPLETED)
             if self._lease.held.is_set():
-                self._on_held()
+                self.on_held()
             await asyncio.wait({holding, gone}, return_when=asyncio.FIRST_COMPLETED)
             if holding.done():
                 holding.result()
@@ -192,23 +172,22 @@ class Presence:
             dynamic=False,
             executor_group=self.address.id,
             runstream_version=version(),
-            sandbox=self._runner.sandbox,
+            sandbox=self.runner.sandbox,
         )
         while True:
-            history = await self._log.history(self.address)
-            last = history[-1] if history else None
-            head = Head() if last is None else Head(last.commit.version, last.position.sequence)
+            history = await self.log.history(self.address)
+            head = head_of(history)
             known: Executor | None = None
             for stored in history:
                 with contextlib.suppress(UnfitCommitError):  # The commit is parked, and has no effect.
                     known = fold_executor(known, stored.commit)
             self._draining = known is not None and known.draining
             self._version = head.version
-            if last is not None and last.commit.events[-1:] == (registration,):
+            if history and history[-1].commit.events[-1:] == (registration,):
                 return
             actor = f"executor:{self.address.id}"
             try:
-                await self._log.append(head.next_commit(self.address, (registration,), time=self._clock(), actor=actor))
+                await self.log.append(head.next_commit(self.address, (registration,), time=self.clock(), actor=actor))
             except AppendConflictError:
                 # Another writer was first, such as a scheduler that declared this executor lost: read the log again.
                 continue
@@ -221,15 +200,16 @@ class Presence:
         self._lease.touch()
 
     def _value(self) -> bytes:
+        refuses_host = self.settings.allow_host and not self.runner.allow_host
         offer = Offer(
             executor_id=self.address.id,
             **self._offered(),
-            open_tasks=self._open_tasks(),
+            open_tasks=self.open_tasks(),
             draining=self._draining,
             full=self.full,
-            refused=self._refusal(),
-            engine=self._runner.engine,
-            engine_away=self._runner.engine_away,
-            at=self._clock().timestamp(),
+            refused=self.runner.sandbox.partition(": ")[2] if refuses_host else "",
+            engine=self.runner.engine,
+            engine_away=self.runner.engine_away,
+            at=self.clock().timestamp(),
         )
         return encode_offer(offer)

@@ -81,7 +81,8 @@ class ProcessTree:
         self._agent = agent
         self._group = group
         if first:
-            self._handle = _handle_of(agent)
+            handle = _handle(agent)
+            self._handle = -1 if handle is None else handle
         if new:
             self._first_pid, self._first_time = agent.pid, time.monotonic()
         self._sessions[agent.pid] = agent.started
@@ -174,8 +175,10 @@ class ProcessTree:
 
     def _candidates(self) -> Iterator[int]:
         first, last = 0, sys.maxsize
-        if time.monotonic() - self._first_time < _YOUNG_SECONDS and (latest := _last_pid()) >= self._first_pid:
-            first, last = self._first_pid, latest
+        if time.monotonic() - self._first_time < _YOUNG_SECONDS:
+            latest = int(_read("/proc/loadavg").rsplit(b" ", 1)[1])  # the last process id that the kernel has issued
+            if latest >= self._first_pid:
+                first, last = self._first_pid, latest
         own = os.getpid()
         pids = (int(name) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208
         return (pid for pid in pids if first <= pid <= last and pid != own)
@@ -237,12 +240,6 @@ async def _killed(handle: int) -> bool:
     return False
 
 
-def _handle_of(process: Process) -> int:
-    """Return a handle of a process; -1 if it has ended."""
-    handle = _handle(process)
-    return -1 if handle is None else handle
-
-
 def _handle(process: Process) -> int | None:
     """Return a handle of exactly this process; None if it has ended."""
     try:
@@ -270,11 +267,6 @@ async def readable(descriptor: int) -> None:
         await done
     finally:
         loop.remove_reader(descriptor)
-
-
-def _last_pid() -> int:
-    """Return the last process id that the kernel has issued."""
-    return int(_read("/proc/loadavg").rsplit(b" ", 1)[1])
 
 
 def _read(path: str) -> bytes:

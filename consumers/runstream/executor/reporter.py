@@ -18,14 +18,15 @@ from typing import TypeVar
 import structlog
 
 from runstream.backoff import Backoff, retry
+from runstream.codec import decode
 from runstream.commits import Head, StoredCommit
 from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask, decide_report
-from runstream.errors import InternalError, RemoteError, RunstreamError
+from runstream.errors import BadRequestError, InternalError, RemoteError, RunstreamError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskEvent
 from runstream.folding import UnfitCommitError, fold_executor_task
 from runstream.ids import new_id
-from runstream.log.port import AppendConflictError, Log
+from runstream.log.port import AppendConflictError, Log, RawMessage
 from runstream.subjects import Address
 
 Clock = Callable[[], datetime]
@@ -68,6 +69,15 @@ class Known:
         return True
 
 
+def decoded(message: RawMessage) -> StoredCommit | None:
+    """Decode a commit; return None for an unreadable one, with a warning."""
+    try:
+        return decode(message)
+    except BadRequestError as error:
+        log.warning(f"ignoring a commit: {error}", action="commit_unreadable", subject=message.subject)
+        return None
+
+
 class Reporter:
     """The reporter of one task. All methods are called by one event loop."""
 
@@ -81,16 +91,16 @@ class Reporter:
         self._clock = clock
         self._changed = changed
         self._pending: list[ExecutorTaskEvent] = []
-        self._observed: list[StoredCommit] = []
+        self._observed: list[RawMessage] = []
         """Commits that arrived during an append; only its answer tells their order."""
         self._appending = asyncio.Lock()
         self._gathering: asyncio.Task[None] | None = None
         self._fault: Exception | None = None
         """The error of a background append, whose events are not in the log."""
 
-    def observe(self, stored: StoredCommit) -> None:
+    def observe(self, message: RawMessage) -> None:
         """Handle a commit of the task from the log, by this process or another writer."""
-        self._observed.append(stored)
+        self._observed.append(message)
         if not self._appending.locked():
             self._take_in()
 
@@ -149,7 +159,9 @@ class Reporter:
                     conflict = error
                     await self._reload()
                     continue
-                known.task = _folded(known.task, events)
+                for event in events:
+                    if not isinstance(event, ExecutorTaskAssigned):
+                        known.task = executor_tasks.evolve(known.task, event)
                 known.head = Head(commit.version, position.sequence)
                 return events
             raise conflict
@@ -168,7 +180,11 @@ class Reporter:
                 self._take_in()
 
     def _take_in(self) -> None:
-        news = [stored for stored in self._observed if self.known.apply(stored)]
+        news = False
+        for message in self._observed:
+            # Our own commits are applied already, and are not decoded again.
+            if message.position.sequence > self.known.head.sequence and (stored := decoded(message)) is not None:
+                news = self.known.apply(stored) or news
         self._observed.clear()
         if news:
             self._changed(self.known.task)
@@ -199,10 +215,3 @@ class Reporter:
             log.warning(f"a report of task {task} waits: {error}", action="report_waits", task=task, error=str(error))
 
         return await retry(ask, (InternalError, RemoteError), _BACKOFF, note)
-
-
-def _folded(task: ExecutorTask, events: Events) -> ExecutorTask:
-    for event in events:
-        if not isinstance(event, ExecutorTaskAssigned):
-            task = executor_tasks.evolve(task, event)
-    return task

@@ -48,6 +48,7 @@ from runstream.executor.steps.workspace import restore, save
 from runstream.executor.task import STEP_LIMITS, Ended, Job, Reason, StoppedError, lost_logs, plain
 from runstream.executor.workdir import SpareRoom, TaskFolder, is_full, spread, watch_disk
 from runstream.ids import attempt_id
+from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log
 from runstream.objects import ObjectStorage, paths
 from runstream.objects.caches import Caches
@@ -311,13 +312,13 @@ class PodTask:
 
     async def _run_steps(self, spec: ExecutorTaskSpec) -> bool:
         steps = spec.task.steps
-        watching = asyncio.ensure_future(self._watch_disk())
         seconds = self._job.task.timeout / 1e9
         timer = asyncio.get_running_loop().call_later(seconds, self._time_out) if seconds else None
         try:
-            return await self._run_each(spec, steps)
+            async with BackgroundTasks() as background:
+                background.once(self._watch_disk())
+                return await self._run_each(spec, steps)
         finally:
-            watching.cancel()
             if timer is not None:
                 timer.cancel()
 
@@ -340,7 +341,7 @@ class PodTask:
         job.report(ExecutorTaskStepStarted(index, job.clock()))
         log = self._open_log(index)
         limits = StepLimits(step, lambda limit: self._passed(index, step, limit, log))
-        log.heard = limits.heard
+        log.on_output = limits.note_output
         loop = asyncio.get_running_loop()
         log.full = lambda: loop.call_soon_threadsafe(self._disk_full)
         status: int | None = None
@@ -378,9 +379,13 @@ class PodTask:
         """End the task because a step has exceeded a limit, unless it is ending already."""
         ending = self._job.ending
         if not ending.requested.is_set():
-            log.line(f"The step is ended: {limit_text(limit, step)}.")
+            if limit == "timeout":
+                reason, why = Reason.STEP_TIMEOUT, f"took longer than {format_duration(step.step_timeout_interval)}"
+            else:
+                reason, why = Reason.NO_OUTPUT, f"wrote nothing for {format_duration(step.no_output_timeout)}"
+            log.line(f"The step is ended: it {why}.")
             self._job.report(ExecutorTaskStepTimedOut(index, self._job.clock(), limit))
-            ending.tell(Reason.STEP_TIMEOUT if limit == "timeout" else Reason.NO_OUTPUT)
+            ending.tell(reason)
 
     async def _execute(self, spec: ExecutorTaskSpec, index: int, step: Step, log: StepLog) -> int:
         job, around = self._job, self._around
@@ -477,11 +482,6 @@ class Settling:
         self._storing = asyncio.Lock()
         self._gathering: asyncio.Task[None] | None = None
 
-    @property
-    def settled(self) -> bool:
-        """True once no log is pending."""
-        return not self._waiting
-
     def add(self, step: int | None) -> None:
         """Schedule the upload of a step's complete log."""
         self._waiting.append(step)
@@ -507,13 +507,9 @@ class Settling:
                         return
                     await asyncio.sleep(delay)
         except TimeoutError:
-            self.lose(self._waiting)
+            for step in self._waiting:
+                self._job.report(ExecutorTaskLogLost(step))
             self._waiting = []
-
-    def lose(self, steps: list[int | None]) -> None:
-        """Report these logs as lost."""
-        for step in steps:
-            self._job.report(ExecutorTaskLogLost(step))
 
     async def _gather(self) -> None:
         await asyncio.sleep(GATHER_SECONDS)
@@ -552,13 +548,6 @@ Limit = Literal["timeout", "no_output"]
 _SECOND = 1_000_000_000
 
 
-def limit_text(limit: Limit, step: Step) -> str:
-    """Describe how a step exceeded one of its limits."""
-    if limit == "timeout":
-        return f"it took longer than {format_duration(step.step_timeout_interval)}"
-    return f"it wrote nothing for {format_duration(step.no_output_timeout)}"
-
-
 class StepLimits:
     """The time limits of one running step. `close` it when the step has ended."""
 
@@ -567,30 +556,30 @@ class StepLimits:
         self._loop = asyncio.get_running_loop()
         self._passed = passed
         self._silence = step.no_output_timeout / _SECOND
-        self._heard_at = self._loop.time()
+        self._output_at = self._loop.time()
         self._timers: dict[Limit, asyncio.TimerHandle] = {}
         if step.step_timeout_interval:
             seconds = step.step_timeout_interval / _SECOND
             self._timers["timeout"] = self._loop.call_later(seconds, self._over, "timeout")
         if self._silence:
-            self._listen()
+            self._watch_output()
 
-    def heard(self) -> None:
+    def note_output(self) -> None:
         """Record that the step has written output."""
-        self._heard_at = self._loop.time()
+        self._output_at = self._loop.time()
 
     def close(self) -> None:
         """Cancel the timers."""
         while self._timers:
             self._timers.popitem()[1].cancel()
 
-    def _listen(self) -> None:
+    def _watch_output(self) -> None:
         """Re-arm the timer only when it fires, because a step may write many times a second."""
-        due = self._heard_at + self._silence
+        due = self._output_at + self._silence
         if self._loop.time() >= due:
             self._over("no_output")
         else:
-            self._timers["no_output"] = self._loop.call_at(due, self._listen)
+            self._timers["no_output"] = self._loop.call_at(due, self._watch_output)
 
     def _over(self, limit: Limit) -> None:
         self.close()

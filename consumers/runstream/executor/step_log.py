@@ -34,14 +34,6 @@ _INLINE_BYTES = 8 << 10
 _WAITING_BYTES = 1 << 20
 
 
-def _nobody() -> None:
-    """Do nothing."""
-
-
-def _no_room() -> bool:
-    return False
-
-
 def _now() -> int:
     """Return the time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -56,7 +48,7 @@ class StepLog:
         live: LiveLog | None,
         masking: Masking | None = None,
         limit: int = 0,
-        release_room: Callable[[], bool] = _no_room,
+        release_room: Callable[[], bool] = lambda: False,
     ) -> None:
         """Mask the secrets of `masking`, and write at most `limit` bytes of output; 0 for no limit.
 
@@ -75,12 +67,12 @@ class StepLog:
         self._live = live
         self._room = limit or sys.maxsize
         self._limit = limit
-        self.heard: Callable[[], None] = _nobody
+        self.on_output: Callable[[], None] = lambda: None
         """Called for each chunk of the step's own output."""
         self._release_room = release_room
         self.missing = 0
         """Number of bytes that could not be written because the disk is full."""
-        self.full: Callable[[], object] = _nobody
+        self.full: Callable[[], object] = lambda: None
         """Called once, in any thread, when the disk is full."""
         self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
@@ -91,7 +83,7 @@ class StepLog:
 
     def write(self, chunk: bytes) -> None:
         """Append output of the step."""
-        self.heard()
+        self.on_output()
         if self._room > 0:
             kept = chunk[: self._room]
             self._room -= len(kept)

@@ -23,7 +23,7 @@ from runstream.domain.executor_task import (
     decide_report,
     decide_start,
 )
-from runstream.errors import InternalError
+from runstream.errors import InternalError, causes
 from runstream.events.executor_task import (
     ExecutorTaskEvent,
     ExecutorTaskLogLost,
@@ -90,7 +90,8 @@ class Execution:
             started = await self._reporter.append(lambda task: decide_start(task, self._clock()))
             if not any(isinstance(event, ExecutorTaskStarted) for event in started):
                 return
-            ended = await self._run()
+            ended = await self._runner.run(self._job(self._held.known.task))
+            await self._reporter.finish(ended.events)
         finally:
             release()
         await self._see_off(ended)
@@ -102,10 +103,8 @@ class Execution:
         if task.open and task.start_time is None:
             return
         if not task.settled or task.lost:
-            ended = await self._runner.recover(self._job(task))
-            for event in ended.events:
-                self._reporter.report(event)
-            await self._abandon()
+            ended = await self._cleaned_up()
+            await self._reporter.append(lambda task: decide_abandoned(task, self._clock()))
             await self._see_off(ended)
 
     async def fail(self, fault: BaseException) -> None:
@@ -114,8 +113,14 @@ class Execution:
         This is the one guard for everything that an executor does for a task. It retries until the log has the end, and
         reports only plain text, which every component can store.
         """
-        error = fault_text(fault)
-        ended = await self._cleared()
+        fault = next(each for each in causes(fault) if not isinstance(each, BaseExceptionGroup))
+        error = f"disk full: {fault}" if is_full(fault) else f"internal error: {type(fault).__name__}: {fault}"
+        error = plain(error)[:1000]
+        ended: Ended | None = None
+        try:
+            ended = await self._cleaned_up()
+        except Exception:  # the task ends in the log nevertheless, with its logs as lost
+            log.exception("cannot clean up after a task", action="task_left", task=self._held.id)
 
         async def end() -> None:
             await self._reporter.reload()
@@ -131,27 +136,13 @@ class Execution:
         if ended is not None:
             await self._see_off(ended)
 
-    async def _cleared(self) -> Ended | None:
-        """End the task's leftover processes and upload its logs; return None if that fails too."""
-        try:
-            ended = await self._runner.recover(self._job(self._held.known.task))
-            for event in ended.events:
-                self._reporter.report(event)
-            await self._reporter.flush()
-        except Exception:
-            log.exception("cannot clean up after a task", action="task_left", task=self._held.id)
-            return None
-        return ended
-
-    async def _run(self) -> Ended:
-        ended = await self._runner.run(self._job(self._held.known.task))
-        await self._reporter.finish(ended.events)
-        return ended
-
-    async def _abandon(self) -> None:
-        """End a running task as failed: the executor was restarted."""
+    async def _cleaned_up(self) -> Ended:
+        """End the task's leftover processes and upload its logs."""
+        ended = await self._runner.recover(self._job(self._held.known.task))
+        for event in ended.events:
+            self._reporter.report(event)
         await self._reporter.flush()
-        await self._reporter.append(lambda task: decide_abandoned(task, self._clock()))
+        return ended
 
     async def _see_off(self, ended: Ended) -> None:
         if ended.rest is not None:
@@ -241,13 +232,6 @@ def plain(text: str) -> str:
     return text.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
-def fault_text(fault: BaseException) -> str:
-    """Describe an exception in a task's handling, in bounded length."""
-    if is_full(fault):
-        return plain(f"disk full: {fault}")[:1000]
-    return plain(f"internal error: {type(fault).__name__}: {fault}")[:1000]
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """A task that this executor has begun to handle."""
@@ -278,55 +262,43 @@ class Runner(Protocol):
     @property
     def allow_host(self) -> bool:
         """Whether it runs host tasks; known after `setup`, like the following."""
-        ...
 
     @property
     def allow_pod(self) -> bool:
         """Whether it runs containers at all."""
-        ...
 
     @property
     def sandbox(self) -> str:
         """How host tasks are isolated from the machine, as text."""
-        ...
 
     @property
     def engine(self) -> str:
         """The container engine; empty without one, or before it was reached."""
-        ...
 
     @property
     def engine_away(self) -> str:
         """Why the container engine cannot be used now; empty if it can, or if there is none."""
-        ...
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` each time that `engine` or `engine_away` has changed."""
-        ...
 
     async def setup(self) -> None:
         """Detect what this machine supports."""
-        ...
 
     async def run(self, job: Job) -> Ended:
         """Run a task that was started in the log, until it ends or `job.ending` is signalled."""
-        ...
 
     def kept(self, task_id: str) -> bool:
         """Return whether this machine still has files of the task."""
-        ...
 
     async def recover(self, job: Job) -> Ended:
         """End what an earlier process left of a task that it had started; return events for its logs."""
-        ...
 
     async def sweep(self, kept: frozenset[str]) -> None:
         """End and remove the leftovers of all tasks except the `kept` ones."""
-        ...
 
     async def close(self) -> None:
         """Release the runner's resources; no job is running."""
-        ...
 
 
 def lost_logs(task: ExecutorTask) -> tuple[ExecutorTaskLogLost, ...]:

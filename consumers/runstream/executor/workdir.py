@@ -31,29 +31,22 @@ class ExecutorPlace:
     """The directory of one executor. Its files are small, so they are read and written in place."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._root = data_dir / "executor"
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.spare = SpareRoom(self._root / "spare")
-
-    @property
-    def folder(self) -> Path:
+        self.folder = data_dir / "executor"
         """The directory of the executor's own files."""
-        return self._root
-
-    @property
-    def tasks(self) -> Path:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.spare = SpareRoom(self.folder / "spare")
+        self.tasks = self.folder / "tasks"
         """The directory with one folder for each task."""
-        return self._root / "tasks"
 
-    def note_sandbox(self, told: str) -> None:
+    def note_sandbox(self, state: str) -> None:
         """Note how tasks are kept apart here, for `doctor`, whose own settings may differ."""
         with contextlib.suppress(OSError):  # the disk is full
-            (self._root / "sandbox").write_text(told)
+            (self.folder / "sandbox").write_text(state)
 
     def noted_sandbox(self) -> str:
         """Return what the executor that runs here noted; empty for nothing."""
         try:
-            return (self._root / "sandbox").read_text()
+            return (self.folder / "sandbox").read_text()
         except OSError:
             return ""
 
@@ -61,7 +54,7 @@ class ExecutorPlace:
         """Return the executor's id: `wanted`, or else the one generated at the first start."""
         if wanted:
             return require_token(wanted, "executor id")
-        file = self._root / "id"
+        file = self.folder / "id"
         if not file.exists():
             replace_file(file, new_id().encode(), mode=0o666)
         return require_token(file.read_text().strip(), "executor id")
@@ -69,12 +62,12 @@ class ExecutorPlace:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock of this directory. Raises InternalError when another executor holds it."""
-        with (self._root / "lock").open("w") as file:
+        with (self.folder / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InternalError(
-                    f"another executor uses {self._root}",
+                    f"another executor uses {self.folder}",
                     code="executorRunning",
                     hint="give each executor of this machine a --data-dir of its own",
                 ) from error
@@ -87,7 +80,7 @@ class ExecutorPlace:
         A position is void if the partition was created anew since (its origin differs): the new one may lack commits
         that were read, and has others that were not.
         """
-        file = self._root / "positions.json"
+        file = self.folder / "positions.json"
         try:
             stored = orjson.loads(file.read_bytes())
             if stored["epoch"] == epoch:
@@ -107,7 +100,7 @@ class ExecutorPlace:
             "after": {str(partition): sequence for partition, sequence in after.items()},
             "origins": {str(partition): origin for partition, origin in origins.items()},
         }
-        file = self._root / "positions.json"
+        file = self.folder / "positions.json"
         try:
             replace_file(file, orjson.dumps(content), mode=0o666)
         except OSError as error:  # the disk is full, or no file descriptor is left

@@ -69,7 +69,6 @@ class Occupied(Protocol):
 
     async def require(self) -> None:
         """Raise ConflictError when it has ended."""
-        ...
 
 
 Occupy = Callable[[str], AbstractAsyncContextManager[Occupied]]

@@ -88,19 +88,14 @@ def verify_file(path: Path, public_key: str, say: OnStage, name: str = "", trust
     With `trusted` (paths of PEM files), it must be signed with one of these keys. CPU-bound, in several processes.
     Raises SnapshotError with the first problem, BadRequestError for a key that cannot be read.
     """
-    _require_trusted(path, trusted)
+    if trusted:
+        with open_snapshot(path) as snapshot:
+            require_signer(snapshot.signer, fingerprints(trusted))
     report = verify(path, public_key=public_key, tell=lambda done, total: say("verifying", done, total))
     report.require_good()
     if report.header is None or report.manifest is None:
         raise InternalError("a good snapshot has no manifest", code="verifyFailed")
     return Verified(path, name or path.name, report.header, report.manifest, report.signer, report.parked)
-
-
-def _require_trusted(path: Path, files: Sequence[str]) -> None:
-    """Raise SnapshotError unless the snapshot is signed with a key in one of these files, if there are any."""
-    if files:
-        with open_snapshot(path) as snapshot:
-            require_signer(snapshot.signer, fingerprints(files))
 
 
 async def _require_announced(place: ServicePlace, snapshot: Verified) -> None:
@@ -198,19 +193,13 @@ async def _loaded(place: ServicePlace, old: Epoch, new: Epoch, snapshot: Verifie
     else:
         # A long load runs in another process: this one has a lease to renew, and may serve an API.
         (filled,) = await run_in_processes(repartition, [target], [total], 2 if total > MANY else 1, tell)
-    await _require_whole(place, new, filled)
+    ends, expected = await place.ends(new), tuple(one.sequence for one in filled)
+    if ends != expected:
+        problem = f"the streams end at {ends}, and should end at {expected}"
+        raise InternalError(problem, code="notLoaded", hint="import it again")
     say("making indexes", 0, 0)
     await make_indexes(into.database_url, into.schema, indexes)
     return filled
-
-
-async def _require_whole(place: ServicePlace, new: Epoch, filled: list[Filled]) -> None:
-    ends = await place.ends(new)
-    expected = tuple(one.sequence for one in filled)
-    if ends != expected:
-        raise InternalError(
-            f"the streams end at {ends}, and should end at {expected}", code="notLoaded", hint="import it again"
-        )
 
 
 async def _stored(snapshot: Verified, storage: ObjectStorage | None, say: OnStage) -> int:

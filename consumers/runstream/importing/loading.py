@@ -61,7 +61,9 @@ async def load_from_snapshot(work: LoadFromSnapshot, tell: OnDone) -> Filled:
             loader = StreamLoader(publisher, subjects.stream(work.partition))
 
             async def source(after: int) -> AsyncIterator[Sequence[RawMessage]]:
-                for messages in _batches(snapshot.messages(work.partition, subjects), after):
+                all_messages = snapshot.messages(work.partition, subjects)
+                wanted = (message for message in all_messages if message.position.sequence > after)
+                while messages := [*islice(wanted, BATCH_COMMITS)]:
                     async with loaded_meanwhile(loader, messages):
                         yield messages
 
@@ -95,13 +97,6 @@ async def loading(place: RebuildPlace) -> AsyncIterator[tuple[Client, Publisher,
             yield client, publisher, database
         finally:
             await publisher.close()
-
-
-def _batches(messages: Iterator[RawMessage], after: int) -> Iterator[list[RawMessage]]:
-    """Yield the messages behind a sequence in batches."""
-    wanted = (message for message in messages if message.position.sequence > after)
-    while batch := [*islice(wanted, BATCH_COMMITS)]:
-        yield batch
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ from runstream.projections.rebuild_processes import OnDone
 from runstream.skips import Skips
 from runstream.snapshots.manifest import parked_from
 from runstream.snapshots.reading import Snapshot
-from runstream.subjects import Subjects, aggregate_of, group_root, parse_subject, partition_of
+from runstream.subjects import aggregate_of, group_root, parse_subject, partition_of
 
 KEPT = 50_000
 """Aggregates whose partition stays in memory."""
@@ -117,8 +117,10 @@ class _Router:
             partition = partition_of(address.id, self._partitions)
         elif commit.version == 1:
             partition = self._begun(commit)
+        elif (known := self._known_place(address.aggregate)) is not None:
+            partition = known
         else:
-            partition = self._place_of(address.aggregate)
+            raise BadRequestError(f"{address.aggregate} goes on before it has begun", code="cannotRepartition")
         for event in commit.events:
             if isinstance(event, RunCreated):
                 yield from self._config(event.run_config, partition)
@@ -175,12 +177,6 @@ class _Router:
         if len(self._places) > KEPT:
             self._file.executemany("INSERT OR REPLACE INTO places VALUES (?, ?)", self._places.items())
             self._places.clear()
-
-    def _place_of(self, aggregate: str) -> int:
-        place = self._known_place(aggregate)
-        if place is None:
-            raise BadRequestError(f"{aggregate} goes on before it has begun", code="cannotRepartition")
-        return place
 
     def _known_place(self, aggregate: str) -> int | None:
         known = self._places.get(aggregate)
@@ -261,8 +257,10 @@ class _PartitionLoader:
     async def add(self, message: RawMessage) -> None:
         """Add the next message; wait while `_WAITING` batches are queued."""
         self.sequence += 1
-        position = Position(self.place.subjects.epoch, self.partition, self.sequence)
-        self._batch.append(_moved_to(message, self.place.subjects, position))
+        subjects = self.place.subjects
+        position = Position(subjects.epoch, self.partition, self.sequence)
+        subject = f"{subjects.prefix(self.partition)}.{message.subject.split('.', 4)[-1]}"
+        self._batch.append(RawMessage(subject, position, message.data, message.headers, message.stored_at))
         if len(self._batch) == BATCH_COMMITS:
             await self._send()
 
@@ -292,9 +290,3 @@ class _PartitionLoader:
     async def _send(self) -> None:
         batch, self._batch = self._batch, []
         await self._waiting.put(batch)
-
-
-def _moved_to(message: RawMessage, subjects: Subjects, at: Position) -> RawMessage:
-    """Return the message at another position."""
-    subject = f"{subjects.prefix(at.partition)}.{message.subject.split('.', 4)[-1]}"
-    return RawMessage(subject, at, message.data, message.headers, message.stored_at)

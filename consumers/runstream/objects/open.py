@@ -17,20 +17,14 @@ async def open_objects(settings: Settings, *, make: bool = True) -> ObjectStorag
 
     Raises BadRequestError for an invalid URL, InternalError for a storage that cannot be used.
     """
-    return await (_in_bucket(settings, make=make) if settings.objects_url else _on_disk(settings, make=make))
+    if settings.objects_url:
+        # Imported here: a process with its objects on disk needs no S3 client.
+        from runstream.objects.s3 import Keys, open_s3
+        from runstream.objects.s3_location import parse_location
 
-
-async def _in_bucket(settings: Settings, *, make: bool) -> ObjectStorage:
-    # Imported here: a process with its objects on disk needs no S3 client.
-    from runstream.objects.s3 import Keys, open_s3
-    from runstream.objects.s3_location import parse_location
-
-    access, secret = settings.objects_access_key, settings.objects_secret_key
-    location = parse_location(settings.objects_url)
-    return await open_s3(location, Keys(access, secret) if access else None, make=make)
-
-
-async def _on_disk(settings: Settings, *, make: bool) -> ObjectStorage:
+        access, secret = settings.objects_access_key, settings.objects_secret_key
+        location = parse_location(settings.objects_url)
+        return await open_s3(location, Keys(access, secret) if access else None, make=make)
     folder = settings.objects_path
     if not make and not folder.exists():
         raise InternalError(

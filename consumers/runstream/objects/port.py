@@ -34,7 +34,6 @@ class ByteSource(Protocol):
 
     async def read(self, size: int) -> bytes:
         """Return the next bytes, at most `size`; empty at the end."""
-        ...
 
 
 class ObjectReader(Protocol):
@@ -47,15 +46,12 @@ class ObjectReader(Protocol):
     @property
     def size(self) -> int:
         """Size in bytes."""
-        ...
 
     async def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes from this offset, or those up to the end."""
-        ...
 
     async def close(self) -> None:
         """Release the object; a second close does nothing."""
-        ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -67,11 +63,9 @@ class ObjectStorage(Protocol):
 
     async def stat(self, path: str) -> Object:
         """Describe an object. Raises NotExistError."""
-        ...
 
     async def read(self, path: str) -> ObjectReader:
         """Open an object; the caller closes it. Raises NotExistError."""
-        ...
 
     async def write(self, path: str, source: ByteSource, *, size: int = -1, persist: bool = False) -> None:
         """Store an object in place of any other; it becomes visible once complete.
@@ -79,7 +73,6 @@ class ObjectStorage(Protocol):
         Take at most `size` bytes of the source and leave the rest unread; -1 takes all. With `persist`, the object is
         durable on return. Raises BadRequestError for an impossible path.
         """
-        ...
 
     async def write_all(self, contents: Mapping[str, bytes | Path]) -> None:
         """Store several objects (bytes, or local files); they are durable on return.
@@ -87,7 +80,6 @@ class ObjectStorage(Protocol):
         Cheaper than one `write` each. Not atomic: after an error some may be stored. A local file may become the object
         itself, so the caller may remove it, but not change it.
         """
-        ...
 
     async def create(self, path: str, content: Path) -> bool:
         """Store a local file durably as an object, unless there is one; return whether it was stored.
@@ -99,7 +91,6 @@ class ObjectStorage(Protocol):
 
     async def delete(self, path: str) -> None:
         """Delete an object. A backend that knows that it is missing (a disk) raises NotExistError."""
-        ...
 
     def list(self, prefix: str = "", *, start_after: str = "", recursive: bool = True) -> AsyncIterator[Object]:
         """Yield the objects whose path begins with the text `prefix`, after `start_after`, in the backend's order.
@@ -107,7 +98,6 @@ class ObjectStorage(Protocol):
         A leading `/` of both is ignored. Unless `recursive`, skip paths with a `/` after the prefix. A posix storage
         raises BadRequestError for a `start_after` that does not begin with the prefix.
         """
-        ...
 
 
 class BytesSource:

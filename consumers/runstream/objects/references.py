@@ -1,43 +1,53 @@
 """References to logs and archives that several runs share: the last one to go takes the data along (rule storage-5).
 
 A run task's data is below `logs/<run task>/data/` and `workspacearchives/<run task>/data/`; every run that refers to it
-has an empty object `runs/<run id>` beside it. A restart writes its references before its run is in the log. If the run
-then fails to be created, a reference without a run remains; it is dropped with the reference of the original run.
+has an empty object `runs/<run id>` beside it. Both sides of a race write first and look then:
 
-No reference may appear between the check and the deletion. So the deletion of a run's data is first an event of that
-run, after which the run cannot be restarted; only then are its references read.
+    restart:   store the references of the new run -> is the earlier run still in the log as it was? -> append the run
+    deletion:  append the deletion of the run      -> drop its reference, list the others            -> delete the data
+
+So either the restart finds the deletion, and is refused, or the deletion finds the restart's reference. A run that is
+then not created leaves a reference without a run. It counts as one of a run on its way into the log for `GRACE`, and is
+dropped with the next reference of the same data after that.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime, timedelta
 
+from runstream.domain.run import Run
 from runstream.errors import BadRequestError, NotExistError
+from runstream.events.run import DataKind
+from runstream.ids import attempt_id
 from runstream.objects import paths
 from runstream.objects.port import ObjectStorage
 
-Kind = Literal["logs", "workspacearchives"]
+GRACE = timedelta(hours=1)
+"""Age of a reference after which its run, if it is not in the log, will never be: a request takes seconds."""
+_FOLDERS: dict[DataKind, str] = {"logs": paths.LOGS, "archives": paths.ARCHIVES}
+_KINDS: dict[str, DataKind] = {folder: kind for kind, folder in _FOLDERS.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The logs, or the archives, of one run task."""
+    """The logs, or the archives, of one attempt at a run task."""
 
-    kind: Kind
-    run_task: str
+    kind: DataKind
+    stored: str
+    """The id under which they are stored (`attempt_id`)."""
 
     @property
     def data(self) -> str:
         """Prefix of the data's paths."""
-        return f"{self.kind}/{self.run_task}/data/"
+        return f"{_FOLDERS[self.kind]}/{self.stored}/data/"
 
     @property
     def references(self) -> str:
         """Prefix of the references' paths."""
-        return f"{self.kind}/{self.run_task}/runs/"
+        return f"{_FOLDERS[self.kind]}/{self.stored}/runs/"
 
     def reference(self, run_id: str) -> str:
         """Return the path of the object by which this run refers to the data."""
@@ -47,9 +57,23 @@ class Shared:
 def shared_of(path: str) -> Shared:
     """Return the data that a path belongs to, as its log, archive or reference. Raises BadRequestError for others."""
     match path.split("/"):
-        case ["logs" | "workspacearchives" as kind, run_task, "data" | "runs", _, *_] if run_task:
-            return Shared(kind, run_task)
+        case ["logs" | "workspacearchives" as folder, stored, "data" | "runs", _, *_] if stored:
+            return Shared(_KINDS[folder], stored)
     raise BadRequestError(f"{path[:200]!r} is not the path of a log or an archive", code="invalidObjectPath")
+
+
+def shared_by(run: Run, kind: DataKind) -> list[Shared]:
+    """Return the data of this kind to which a run may refer: that of all attempts at its tasks.
+
+    The run's own history is enough: whether a task ran is known of kept ones alone, and asked of the storage otherwise.
+    """
+    return [
+        Shared(kind, attempt_id(task.id, attempt))
+        for task in run.tasks.values()
+        if (task.executor_task_id if task.kept else run.start_time is not None and not task.skip)
+        and (kind == "logs" or task.archive_steps)
+        for attempt in range(1, task.attempt + 1)
+    ]
 
 
 class SharedObjects:
@@ -72,39 +96,29 @@ async def referring_runs(objects: ObjectStorage, shared: Shared) -> list[str]:
     return [found.path.removeprefix(start) async for found in objects.list(start)]
 
 
-async def delete_unreferenced(objects: ObjectStorage, path: str) -> bool:
-    """Delete a log with its index, or an archive, unless a run refers to it; return whether it is gone.
-
-    Raises BadRequestError.
-    """
-    shared = shared_of(path)
-    if not path.startswith(shared.data):
-        raise BadRequestError(f"{path[:200]!r} is a reference, not a log or an archive", code="invalidObjectPath")
-    if await _is_referred_to(objects, shared):
-        return False
-    await _delete(objects, path)
-    if path.endswith(".log"):
-        await _delete(objects, f"{path.removesuffix('.log')}.index")
-    return True
+Holds = Callable[[str, DataKind], Awaitable[bool | None]]
+"""Returns whether a run refers to its data of a kind, by its history; None for a run that is not in the log."""
 
 
-async def drop_reference(objects: ObjectStorage, shared: Shared, run_id: str) -> bool:
-    """Drop a run's reference, and with the last one the data; return whether the data is gone.
+async def drop_reference(
+    objects: ObjectStorage, shared: Shared, run_id: str, holds: Holds, now: datetime
+) -> datetime | None:
+    """Drop the reference of a run that no longer holds the data, and with the last reference the data.
 
-    Safe to repeat after a failure: that deletes data without references.
+    Return when to try again, because of a reference whose run may be on its way into the log; None when all is done.
+    Safe to repeat, and to do twice at the same time.
     """
     await _delete(objects, shared.reference(run_id))
-    if await _is_referred_to(objects, shared):
-        return False
+    for found in [found async for found in objects.list(shared.references)]:
+        held = await holds(found.path.removeprefix(shared.references), shared.kind)
+        if held:
+            return None
+        if held is None and found.modified + GRACE > now:
+            return found.modified + GRACE
+        await _delete(objects, found.path)
     for path in [found.path async for found in objects.list(shared.data)]:
         await _delete(objects, path)
-    return True
-
-
-async def _is_referred_to(objects: ObjectStorage, shared: Shared) -> bool:
-    async for _ in objects.list(shared.references):
-        return True
-    return False
+    return None
 
 
 async def _delete(objects: ObjectStorage, path: str) -> None:

@@ -40,7 +40,7 @@ from runstream.objects.port import (
     impossible,
     source_chunks,
 )
-from runstream.objects.s3_errors import NO_BUCKET, Answer, broken, heard, translated
+from runstream.objects.s3_errors import NO_BUCKET, Answer, answer_in, broken, translated
 from runstream.objects.s3_location import S3Location
 from runstream.telemetry.logs import hide_secret
 
@@ -365,7 +365,9 @@ class S3Reader:
                     self._offset += len(chunk)
                     return chunk
                 self._stream = None
-            return await self._from_stream() or self._ended()
+            if chunk := await self._from_stream():
+                return chunk
+            raise GenericError(f"the answer ended at byte {self._offset} of {self.size}, {_READ_ATTEMPTS + 1} times")
 
     async def _from_stream(self) -> bytes:
         async with self._storage.requests:
@@ -373,9 +375,6 @@ class S3Reader:
                 options: GetOptions = {"range": {"offset": self._offset}, "if_match": self._etag}
                 self._stream = _chunks(await obstore.get_async(self._storage.store, self._key, options=options))
             return await anext(self._stream, b"")
-
-    def _ended(self) -> bytes:
-        raise GenericError(f"the answer ended at byte {self._offset} of {self.size}, {_READ_ATTEMPTS + 1} times")
 
 
 def region_of(location: S3Location) -> str:
@@ -450,7 +449,7 @@ async def _create(location: S3Location, keys: Keys | None) -> None:
     if response.is_success:
         log.info(f"created the bucket of {location}", action="objects_bucket_made", bucket=location.bucket)
         return
-    answer = heard(f"{response.text}\nstatus code: {response.status_code}")
+    answer = answer_in(f"{response.text}\nstatus code: {response.status_code}")
     if answer.code not in _CREATED_MEANWHILE:
         raise broken(location, answer)
 

@@ -122,7 +122,7 @@ def translated(location: S3Location, path: str) -> Iterator[None]:
 
 def failure(location: S3Location, path: str, error: Exception) -> RunstreamError:
     """Return our error for the client's error about an object."""
-    answer = heard(str(error))
+    answer = answer_in(str(error))
     if isinstance(error, FileNotFoundError) and answer.code != "NoSuchBucket":
         return not_exist(path)
     if isinstance(error, PreconditionError):
@@ -152,7 +152,7 @@ def broken(location: S3Location, answer: Answer) -> InternalError:
     )
 
 
-def heard(text: str) -> Answer:
+def answer_in(text: str) -> Answer:
     """Parse the service's answer from the text of the client's error."""
     for part, client_code in _CLIENT_ERRORS.items():
         if part in text:

@@ -71,12 +71,17 @@ def parse_location(url: str) -> S3Location:
     if unknown or len(options) != len(given):
         raise _wrong(f"it knows the options {', '.join(OPTIONS)}, each once")
     endpoint, tls = _endpoint(options)
+    style, region = options.get("style", "path" if endpoint else "virtual"), options.get("region", "")
+    if style not in ("path", "virtual"):
+        raise _wrong("its option style is neither path nor virtual")
+    if region and not re.fullmatch("[a-zA-Z0-9-]+", region):
+        raise _wrong("its option region is not valid")
     return S3Location(
         bucket=parts.netloc,
         prefix=_prefix(unquote(parts.path)),
         endpoint=endpoint,
-        region=_region(options.get("region", "")),
-        style=_style(options.get("style", "path" if endpoint else "virtual")),
+        region=region,
+        style=cast("Style", style),
         tls=tls,
         ca=Path(options["ca"]) if "ca" in options else None,
     )
@@ -106,18 +111,6 @@ def _endpoint(options: dict[str, str]) -> tuple[str, bool]:
     if separator and _WORDS[tls] != (scheme == "https"):
         raise _wrong(f"its endpoint begins with {scheme}://, its option tls is {tls}")
     return host, _WORDS[tls]
-
-
-def _style(text: str) -> Style:
-    if text not in ("path", "virtual"):
-        raise _wrong("its option style is neither path nor virtual")
-    return cast("Style", text)
-
-
-def _region(text: str) -> str:
-    if text and not re.fullmatch("[a-zA-Z0-9-]+", text):
-        raise _wrong("its option region is not valid")
-    return text
 
 
 def _wrong(why: str) -> BadRequestError:

@@ -21,7 +21,15 @@ from runstream.domain.execution import with_executor_task
 from runstream.domain.executor import Executor
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run
-from runstream.events.executor_task import ExecutorTaskAssigned
+from runstream.events.executor_task import (
+    ExecutorTaskArchiveStored,
+    ExecutorTaskAssigned,
+    ExecutorTaskLogLost,
+    ExecutorTaskLogStored,
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStepFinished,
+    ExecutorTaskStepStarted,
+)
 from runstream.events.run import RunCreated, RunEvent, RunNumbered
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.folding import UnfitCommitError, fitting, fold_executor, fold_executor_task
@@ -30,6 +38,15 @@ from runstream.skips import Skips
 from runstream.subjects import MAX_PARTITIONS, Address, group_root
 
 S = TypeVar("S")
+LATE_REPORTS = (
+    ExecutorTaskSetupFinished,
+    ExecutorTaskStepStarted,
+    ExecutorTaskStepFinished,
+    ExecutorTaskLogStored,
+    ExecutorTaskLogLost,
+    ExecutorTaskArchiveStored,
+)
+"""What an executor that was lost may report of a task whose run was deleted meanwhile; it changes nothing."""
 
 
 class Tracked(Struct, Generic[S], frozen=True, gc=False):
@@ -79,6 +96,12 @@ class Changes:
     """By sequence."""
     unparked: set[int] = field(default_factory=set)
     """Sequences of commits that are no longer parked."""
+
+    @property
+    def deleted(self) -> dict[str, tuple[str, ...]]:
+        """The deleted runs, each with the executor tasks that it keeps of earlier runs."""
+        runs = (one.now.state for one in self.runs.values())
+        return {run.id: run.kept_executions for run in runs if run.deleted_at is not None}
 
     def merge(self, later: Changes) -> None:
         """Merge the changes of the next batch, to project both at once."""
@@ -270,6 +293,9 @@ class PartitionFold:
     def _apply_executor_task(self, stored: StoredCommit) -> None:
         commit = stored.commit
         tracked = self.executor_tasks.get(commit.address.id)
+        unknown = tracked is None and commit.version > 1 and not self.skips.begun(commit.address.aggregate)
+        if unknown and all(isinstance(event, LATE_REPORTS) for event in commit.events):
+            return
         self._require_next(commit, tracked)
         task = fold_executor_task(tracked.state if tracked is not None else None, commit)
         owner = self.runs[task.run_id]

@@ -20,6 +20,7 @@ from runstream.database.database import Database
 from runstream.database.failures import UNSTORABLE
 from runstream.database.rows import any_of, executor_row, executor_task_row, run_config_row, run_row, run_task_row
 from runstream.database.transaction import Transaction
+from runstream.events.run import RunDeleted, RunRestarted
 from runstream.events.run_config import RunConfigStored
 from runstream.feed import Item, classify, commits_of, fold_or_park, read_skips, read_up_to, refuse
 from runstream.log.port import Log, RawMessage
@@ -114,7 +115,9 @@ def compare(table: str, log: Mapping[Key, Row], database: Mapping[Key, Row]) -> 
         if found is None:
             yield Difference(table, key, "", A_ROW, NO_ROW)
         elif found != expected:
-            yield from _columns(table, key, expected, found)
+            for column, wanted, there in zip(expected._fields, expected, found, strict=True):
+                if wanted != there:
+                    yield Difference(table, key, column, wanted, there)
     yield from unexpected(table, database.keys() - log.keys())
 
 
@@ -122,12 +125,6 @@ def unexpected(table: str, keys: Iterable[Key]) -> Iterator[Difference]:
     """Yield a difference for each row that the log does not have."""
     for key in sorted(keys, key=str):
         yield Difference(table, key, "", NO_ROW, A_ROW)
-
-
-def _columns(table: str, key: Key, expected: Row, found: Row) -> Iterator[Difference]:
-    for column, log, database in zip(expected._fields, expected, found, strict=True):
-        if log != database:
-            yield Difference(table, key, column, log, database)
 
 
 def _shown(value: object) -> str:
@@ -194,30 +191,23 @@ class PartitionRows:
         runs, tasks, executed = tables.runs, tables.run_tasks, tables.executor_tasks
         of_runs = await self._transaction.rows(select(tasks).where(tasks.c.run_id == wanted))
         return RunRows(
-            await self._read(RunRow, runs, "id", runs.c.id == wanted),
+            await self.read(RunRow, runs, "id", runs.c.id == wanted),
             {(row["run_id"], row["name"]): RunTaskRow(**row) for row in of_runs},
-            await self._read(ExecutorTaskRow, executed, "id", executed.c.run_id == wanted),
+            await self.read(ExecutorTaskRow, executed, "id", executed.c.run_id == wanted),
         )
 
-    async def configs(self, hashes: Iterable[str]) -> dict[Key, RunConfigRow]:
-        """Return the rows of these run configs."""
-        return await self._read(RunConfigRow, tables.run_configs, "hash", tables.run_configs.c.hash == any_of(hashes))
-
-    async def executors(self) -> dict[Key, ExecutorRow]:
-        """Return the rows of all executors."""
-        return await self._read(ExecutorRow, tables.executors, "id")
-
-    async def counters(self) -> dict[Key, CounterRow]:
-        """Return the rows of all counters."""
-        return await self._read(CounterRow, tables.counters, "root")
+    async def executor_tasks(self, ids: Iterable[str]) -> dict[Key, ExecutorTaskRow]:
+        """Return the rows of these executor tasks."""
+        executed = tables.executor_tasks
+        return await self.read(ExecutorTaskRow, executed, "id", executed.c.id == any_of(ids))
 
     async def parked(self) -> dict[Key, ParkedRow]:
         """Return the rows of all parked commits."""
         parked = tables.parked
-        return await self._read(ParkedRow, parked, "epoch sequence", parked.c.projection == tables.PROJECTION)
+        return await self.read(ParkedRow, parked, "epoch sequence", parked.c.projection == tables.PROJECTION)
 
-    async def _read(self, kind: type[R], table: Table, key: str, *where: ColumnElement[bool]) -> dict[Key, R]:
-        """Return rows of the partition by these columns."""
+    async def read(self, kind: type[R], table: Table, key: str, *where: ColumnElement[bool]) -> dict[Key, R]:
+        """Return the rows of the partition in a table, by the columns named in `key`."""
         columns = [table.c[name] for name in kind._fields]
         rows = await self._transaction.rows(select(*columns).where(table.c.partition == self.partition, *where))
         return {tuple(row[name] for name in key.split()): kind(**row) for row in rows}
@@ -260,6 +250,12 @@ class PartitionCheck:
         self._of_run: dict[str, set[str]] = {}
         """The executor tasks of each run in memory, whether it still names them or not."""
         self._configs: set[str] = set()
+        self._keepers: dict[str, set[str]] = {}
+        """By executor task: the runs that keep it of an earlier run."""
+        self._kept_on: set[str] = set()
+        """Executor tasks that other runs kept when their run was deleted in this batch."""
+        self._orphans: dict[str, ExecutorTaskRow] = {}
+        """The executor tasks of deleted runs that other runs keep."""
 
     async def run(self) -> None:
         """Fold and compare."""
@@ -299,6 +295,23 @@ class PartitionCheck:
         for item in fold_or_park(self._fold, self._not_final(items), subjects):
             if isinstance(item, Parked):
                 self._parked_aggregates.add(item.aggregate)
+            elif item.commit.address.kind == "run":
+                self._note_keepers(item.commit)
+
+    def _note_keepers(self, commit: Commit) -> None:
+        """Note which runs keep executor tasks of others, in the order of the log.
+
+        A restart that was appended a moment after the deletion of its earlier run may find the rows gone.
+        """
+        run_id = commit.address.id
+        for event in commit.events:
+            if isinstance(event, RunRestarted):
+                for kept in event.kept:
+                    if kept.executor_task_id:
+                        self._keepers.setdefault(kept.executor_task_id, set()).add(run_id)
+            elif isinstance(event, RunDeleted):
+                tasks = self._fold.runs[run_id].state.tasks.values()
+                self._kept_on |= {key for task in tasks for key in task.executions if self._keepers.get(key)}
 
     def _not_final(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items but commits of aggregates that were final by their rows: each of those is a difference."""
@@ -318,7 +331,8 @@ class PartitionCheck:
             return False
         if kind == "run":
             return key in self._runs and key not in self._fold.runs
-        return kind == "task" and key in self._executor_tasks and key not in self._fold.executor_tasks
+        known = key in self._executor_tasks and key not in self._orphans
+        return kind == "task" and known and key not in self._fold.executor_tasks
 
     async def _bring_back_configs(self, hashes: Iterable[str]) -> None:
         for digest in hashes:
@@ -335,11 +349,31 @@ class PartitionCheck:
         self._executor_tasks |= changes.executor_tasks.keys()
         for key, changed in changes.executor_tasks.items():
             self._of_run.setdefault(changed.now.state.run_id, set()).add(key)
+        for run_id, kept_executions in changes.deleted.items():
+            self._forget_deleted(run_id, kept_executions)
         await self._compare_configs(changes)
-        archived = {key for key in changes.runs if self._fold.runs[key].state.archived}
+        archived = {key for key in changes.runs.keys() - changes.deleted if self._fold.runs[key].state.archived}
         found = await self._rows.runs(archived) if archived else RunRows()
         final = {key for key in archived if self._is_final(key, found)}
         self._compare_runs(final, found.of(final))
+
+    def _forget_deleted(self, run_id: str, kept: Sequence[str]) -> None:
+        """Expect no rows of a deleted run, but those of its executor tasks that other runs keep."""
+        del self._fold.runs[run_id]
+        self._runs.discard(run_id)
+        for key in self._of_run.pop(run_id, ()):
+            task = self._fold.executor_tasks.pop(key)
+            if key in self._kept_on:
+                self._orphans[key] = executor_task_row(task.state, task.head, self._rows.partition)
+            else:
+                self._executor_tasks.discard(key)
+            self._kept_on.discard(key)
+        for key in kept:
+            self._keepers[key].discard(run_id)
+            if not self._keepers[key]:
+                del self._keepers[key]
+                if self._orphans.pop(key, None) is not None:
+                    self._executor_tasks.discard(key)
 
     async def _compare_configs(self, changes: Changes) -> None:
         if not changes.configs:
@@ -348,7 +382,9 @@ class PartitionCheck:
         expected: dict[Key, Row] = {
             (key,): run_config_row(key, config, partition) for key, config in changes.configs.items()
         }
-        self._compare("run_configs", expected, await self._rows.configs(changes.configs))
+        configs = tables.run_configs
+        there = await self._rows.read(RunConfigRow, configs, "hash", configs.c.hash == any_of(changes.configs))
+        self._compare("run_configs", expected, there)
         self._configs |= changes.configs.keys()
         for key in list(self._fold.configs)[: max(0, len(self._fold.configs) - MAX_CONFIGS)]:
             del self._fold.configs[key]
@@ -391,6 +427,10 @@ class PartitionCheck:
         for start in range(0, len(remaining), BATCH):
             piece = remaining[start : start + BATCH]
             self._compare_runs(piece, await self._rows.runs(piece))
+        ids = list(self._orphans)
+        for start in range(0, len(ids), BATCH):
+            orphans: dict[Key, Row] = {(key,): self._orphans[key] for key in ids[start : start + BATCH]}
+            self._compare("executor_tasks", orphans, await self._rows.executor_tasks(ids[start : start + BATCH]))
         partition = self._rows.partition
         executors: dict[Key, Row] = {
             (key,): executor_row(one.state, one.head, partition) for key, one in self._fold.executors.items()
@@ -398,8 +438,8 @@ class PartitionCheck:
         counters: dict[Key, Row] = {
             (root,): CounterRow(partition, root, last) for root, last in self._fold.counters.items()
         }
-        self._compare("executors", executors, await self._rows.executors())
-        self._compare("counters", counters, await self._rows.counters())
+        self._compare("executors", executors, await self._rows.read(ExecutorRow, tables.executors, "id"))
+        self._compare("counters", counters, await self._rows.read(CounterRow, tables.counters, "root"))
         self._compare("parked", _without_reason(self._parked), _without_reason(await self._rows.parked()))
         if checkpoint is not None and checkpoint.run_sequence != self._fold.run_sequence:
             self._differs("checkpoints", "run_sequence", self._fold.run_sequence, checkpoint.run_sequence)
@@ -408,7 +448,7 @@ class PartitionCheck:
     async def _find_unknown(self) -> None:
         for table, column, known in (
             (tables.runs, "id", self._runs),
-            (tables.executor_tasks, "id", self._executor_tasks),
+            (tables.executor_tasks, "id", self._executor_tasks | self._keepers.keys()),
             (tables.run_configs, "hash", self._configs),
         ):
             unknown = [(key,) async for key in self._rows.ids(table, column) if key not in known]

@@ -24,7 +24,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import asyncpg
 import structlog
@@ -79,47 +79,40 @@ log = structlog.get_logger()
 Callback = Callable[[int], Awaitable[None]]
 
 
+@dataclass(eq=False, kw_only=True)
 class PartitionOwnership(Component):
-    """The partitions of this instance: acquires its share, and gives back what belongs to a peer.
-
-    `live` yields the ids of all living scheduler instances, whenever they change. `on_acquired(partition)` is called
-    when the partition is owned; `on_lost(partition)` when it is lost or given back, and returns when
-    its worker has stopped: only then is the lock released.
-    """
+    """The partitions of this instance: acquires its share, and gives back what belongs to a peer."""
 
     name = "partition ownership"
+    database: Database = field(kw_only=False)
+    namespace: str
+    service: str
+    partitions: int
+    instance: str
+    live: AsyncIterator[Collection[str]]
+    """Yields the ids of all living scheduler instances, whenever they change."""
+    on_acquired: Callback
+    """Called with a partition when it is owned."""
+    on_lost: Callback
+    """Called with a partition when it is lost or given back; returns when its worker has stopped: only then is the
+    lock released."""
+    on_reach: Callable[[bool], None] = lambda _: None
 
-    def __init__(
-        self,
-        database: Database,
-        *,
-        namespace: str,
-        service: str,
-        partitions: int,
-        instance: str,
-        live: AsyncIterator[Collection[str]],
-        on_acquired: Callback,
-        on_lost: Callback,
-        on_reach: Callable[[bool], None] = lambda _: None,
-    ) -> None:
+    def __post_init__(self) -> None:
         super().__init__()
-        self._instance = instance
-        self._live = live
         self._living: Collection[str] = ()
-        self._database = database
-        self._on_reach = on_reach
         self._unreachable = asyncio.Event()
         self._holders = [
             _Holder(
-                database,
+                self.database,
                 partition,
-                partition_lock_key(database.schema, namespace, service, partition),
-                on_acquired,
-                on_lost,
-                PeerSessions(database.application, instance, lambda: self._living),
+                partition_lock_key(self.database.schema, self.namespace, self.service, partition),
+                self.on_acquired,
+                self.on_lost,
+                PeerSessions(self.database.application, self.instance, lambda: self._living),
                 self._report_reach,
             )
-            for partition in range(partitions)
+            for partition in range(self.partitions)
         ]
 
     @property
@@ -142,10 +135,10 @@ class PartitionOwnership(Component):
                 await holder.idle.wait()
 
     async def _follow(self) -> None:
-        async for instances in self._live:
+        async for instances in self.live:
             self._living = instances
             shares = assign_partitions(len(self._holders), instances)
-            self._want({partition for partition, owner in shares.items() if owner == self._instance})
+            self._want({partition for partition, owner in shares.items() if owner == self.instance})
 
     def _report_reach(self, reachable: bool) -> None:
         """Report to peers whether Postgres answers."""
@@ -153,14 +146,14 @@ class PartitionOwnership(Component):
             self._unreachable.clear()
         else:
             self._unreachable.set()
-        self._on_reach(reachable)
+        self.on_reach(reachable)
 
     async def _reach(self) -> None:
         """While Postgres does not answer, probe it: peers hold this instance's share until it does."""
         while True:
             await self._unreachable.wait()
             try:
-                await hang_up(await self._database.connect(seconds=ANSWER_SECONDS))
+                await hang_up(await self.database.connect(seconds=ANSWER_SECONDS))
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await asyncio.sleep(RECONNECT_SECONDS)
             else:
@@ -197,33 +190,27 @@ class PeerSessions:
         return application not in known or waited >= GIVE_BACK_SECONDS
 
 
+@dataclass(slots=True)
 class _Holder:
     """The owner of one partition, while it is wanted and its connection lives."""
 
-    def __init__(
-        self,
-        database: Database,
-        partition: int,
-        key: int,
-        on_acquired: Callback,
-        on_lost: Callback,
-        peers: PeerSessions,
-        report_reach: Callable[[bool], None],
-    ) -> None:
-        self.partition = partition
-        self.owns = False
-        self.idle = asyncio.Event()
-        """Set while the partition is not wanted and its worker and connection are gone."""
-        self._database = database
-        self._key = key
-        self._on_acquired = on_acquired
-        self._on_lost = on_lost
-        self._peers = peers
-        self._report_reach = report_reach
-        self._wanted = asyncio.Event()
-        self._unwanted = asyncio.Event()
-        self._logged = ""
-        self.want(False)
+    _database: Database
+    partition: int
+    _key: int
+    _on_acquired: Callback
+    _on_lost: Callback
+    _peers: PeerSessions
+    _report_reach: Callable[[bool], None]
+    owns: bool = False
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while the partition is not wanted and its worker and connection are gone."""
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    _unwanted: asyncio.Event = field(default_factory=asyncio.Event)
+    _logged: str = ""
+    """Why the partition could not be owned, as logged last."""
+
+    def __post_init__(self) -> None:
+        self._unwanted.set()
         self.idle.set()
 
     def want(self, wanted: bool) -> None:
@@ -243,14 +230,12 @@ class _Holder:
             try:
                 await self._hold()
             except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                self._tell(str(error))
+                why = str(error)
+                if why != self._logged:  # once for each reason: the next attempt follows at once
+                    self._logged = why
+                    place = {"partition": self.partition, "error": why}
+                    log.warning("a partition cannot be owned now", action="lock_failed", **place)
                 await wait_for_event(self._unwanted, RECONNECT_SECONDS)
-
-    def _tell(self, why: str) -> None:
-        """Log why the partition cannot be owned, once for each reason: the next attempt follows at once."""
-        if why != self._logged:
-            self._logged = why
-            log.warning("a partition cannot be owned now", action="lock_failed", partition=self.partition, error=why)
 
     async def _hold(self) -> None:
         """Wait for the lock, then keep it until the partition is no longer wanted or the connection is lost."""

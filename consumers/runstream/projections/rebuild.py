@@ -122,9 +122,9 @@ async def rebuild(nats_url: str, source: LogReader, database: Database, say: OnS
         async with own_all_partitions(database, source.subjects.namespace, source.subjects.service, source.partitions):
             filled = await fill(place, await ends_of(source), say, filled)
             await exchange(database, beside)
-    parked = sum(one.parked for one in filled)
-    log.info("The projection was rebuilt", action="projection_rebuilt", schema=database.schema, parked=parked)
-    return Rebuilt(database.schema, _position(place, filled), parked)
+    done = _rebuilt(database.schema, place, filled)
+    log.info("The projection was rebuilt", action="projection_rebuilt", schema=database.schema, parked=done.parked)
+    return done
 
 
 async def rebuild_into(
@@ -139,7 +139,7 @@ async def rebuild_into(
     filled = await fill(place, until.sequences, say)
     say("making indexes", 0, 0)
     await make_indexes(database_url, schema, indexes)
-    return Rebuilt(schema, _position(place, filled), sum(one.parked for one in filled))
+    return _rebuilt(schema, place, filled)
 
 
 async def fill(place: RebuildPlace, ends: Sequence[int], say: OnStage, filled: Sequence[Filled] = ()) -> list[Filled]:
@@ -196,5 +196,6 @@ async def _caught_up(place: RebuildPlace, source: LogReader, filled: list[Filled
     return filled
 
 
-def _position(place: RebuildPlace, filled: Sequence[Filled]) -> LogPosition:
-    return LogPosition(place.subjects.epoch, tuple(one.sequence for one in filled))
+def _rebuilt(schema: str, place: RebuildPlace, filled: Sequence[Filled]) -> Rebuilt:
+    position = LogPosition(place.subjects.epoch, tuple(one.sequence for one in filled))
+    return Rebuilt(schema, position, sum(one.parked for one in filled))

@@ -30,10 +30,18 @@ from runstream.log.port import RawMessage
 from runstream.projections.fold import Changes, Parked, PartitionFold, Tracked
 from runstream.projections.parked import ParkedCommit, list_parked
 from runstream.projections.rebuild_processes import OnDone
-from runstream.projections.store import as_json, load_needed, load_partition, parked_rows, storable, upsert
+from runstream.projections.store import (
+    UPSERTS,
+    as_json,
+    delete_runs,
+    load_needed,
+    load_partition,
+    parked_rows,
+    storable,
+)
 from runstream.skips import Skips, skipped_aggregate
 from runstream.subjects import Subjects
-from runstream.tables import CounterRow, ExecutorRow, ExecutorTaskRow, ParkedRow, Row, RunConfigRow, RunRow, RunTaskRow
+from runstream.tables import CounterRow, ExecutorTaskRow, Row, RunConfigRow, RunRow, RunTaskRow
 
 WRITE_SECONDS = 600.0
 _MAX_BIGINT = 2**63 - 1
@@ -44,14 +52,6 @@ _COPIED = (
     ("run_tasks", RunTaskRow._fields),
     ("executor_tasks", ExecutorTaskRow._fields),
 )
-_REPLACED = {
-    "counters": upsert(tables.counters, CounterRow._fields),
-    "runs": upsert(tables.runs, RunRow._fields),
-    "run_tasks": upsert(tables.run_tasks, RunTaskRow._fields),
-    "executor_tasks": upsert(tables.executor_tasks, ExecutorTaskRow._fields),
-    "executors": upsert(tables.executors, ExecutorRow._fields),
-    "parked": upsert(tables.parked, ParkedRow._fields),
-}
 _CHECKPOINT = """
 INSERT INTO checkpoints (projection, partition, epoch, sequence, run_sequence) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (projection, partition) DO UPDATE SET
@@ -80,7 +80,9 @@ class PendingRows:
 
     partition: int
     copied: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table, _ in _COPIED})
-    replaced: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table in _REPLACED})
+    replaced: dict[str, list[Row]] = field(default_factory=lambda: {table: [] for table in UPSERTS})
+    deleted: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Runs whose rows are deleted after the others are written, with the executor tasks that they keep."""
 
     def add_run(self, whole: RunWithTasks, *, again: bool) -> None:
         """Add the rows of a run; `again` if an earlier state of it is already written."""
@@ -101,11 +103,14 @@ class PendingRows:
             for table, columns in _COPIED:
                 if self.copied[table]:
                     await connection.copy_records_to_table(table, records=self.copied[table], columns=columns)
-            for table, statement in _REPLACED.items():
+            for table, statement in UPSERTS.items():
                 if self.replaced[table]:
                     with storable():
                         rows = as_json(self.replaced[table])
                     await connection.execute(statement, rows)
+            ids = [*self.deleted]
+            for begin in range(0, len(ids), PIECE_RUNS):
+                await delete_runs(connection, {key: self.deleted[key] for key in ids[begin : begin + PIECE_RUNS]})
             if checkpoint is not None:
                 await connection.execute(_CHECKPOINT, tables.PROJECTION, self.partition, *checkpoint)
 
@@ -180,10 +185,12 @@ async def fill_partition(
     refused: dict[int, str] = {}
     careful = False
     while True:
-        fold = await _begun(database, subjects, partition)
-        fold.skips = skips
         async with database.snapshot() as transaction:
+            begun = partition in await get_positions(transaction)
             parked = await list_parked(transaction, partition, subjects.epoch)
+        new = PartitionFold(partition, subjects.epoch)
+        fold = await load_partition(database, partition, subjects.epoch) if begun else new
+        fold.skips = skips
         filling = Filling(database, subjects, fold, parked, refused, careful=careful)
         try:
             async for messages in source(fold.after):
@@ -207,14 +214,6 @@ async def fill_partition(
         finally:
             await filling.close()
         await clear_partition(database, partition)
-
-
-async def _begun(database: Database, subjects: Subjects, partition: int) -> PartitionFold:
-    """Return the state of the partition's rows."""
-    async with database.snapshot() as transaction:
-        if partition not in await get_positions(transaction):
-            return PartitionFold(partition, subjects.epoch)
-    return await load_partition(database, partition, subjects.epoch)
 
 
 @dataclass(slots=True)
@@ -260,6 +259,8 @@ class Filling:
         self._config_bytes: dict[str, int] = {}
         """Number of bytes of the run configs in memory, as JSON."""
         self._waiting_config_bytes = 0
+        self._deleted: dict[str, tuple[str, ...]] = {}
+        """Deleted runs. Their rows go last, when those of all restarts that keep their tasks are written."""
         self._writing: asyncio.Task[None] | None = None
 
     async def take(self, messages: Sequence[RawMessage]) -> None:
@@ -293,6 +294,7 @@ class Filling:
         rows["executor_tasks"] += [executor_task_row(t.state, t.head, partition) for t in self._tasks_without_run()]
         rows["executors"] += [executor_row(one.state, one.head, partition) for one in fold.executors.values()]
         rows["counters"] += [CounterRow(partition, root, last) for root, last in fold.counters.items()]
+        rest.deleted = self._deleted
         await rest.write(self._database, (fold.epoch, fold.after, fold.run_sequence))
         return Filled(partition, fold.after, self._parked)
 
@@ -331,6 +333,7 @@ class Filling:
             self._config_bytes[key] = len(row.content)
             self._waiting_config_bytes += len(row.content)
         self._changed.update(changes.runs)
+        self._deleted |= changes.deleted
         self._final.update((run_id, None) for run_id in changes.runs if self._fold.runs[run_id].state.archived)
         self._rows.replaced["parked"] += parked_rows(changes)
         self._parked += len(changes.parked)

@@ -6,12 +6,12 @@ A worker loads everything that is active when it starts, and archived aggregates
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
-from sqlalchemy import Column, Executable, RowMapping, Table, not_, or_, select
+from sqlalchemy import Column, Executable, Table, not_, or_, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import insert
 
@@ -107,13 +107,39 @@ SELECT pg_notify($7, $8) FROM moved
 _WHERE = "SELECT epoch, sequence FROM checkpoints WHERE projection = $1 AND partition = $2"
 _UNPARK = "DELETE FROM parked WHERE projection = $1 AND partition = $2 AND epoch = $3 AND sequence = ANY($4)"
 
-_RUNS = upsert(tables.runs, RunRow._fields)
-_RUN_TASKS = upsert(tables.run_tasks, RunTaskRow._fields)
-_EXECUTOR_TASKS = upsert(tables.executor_tasks, ExecutorTaskRow._fields)
-_EXECUTORS = upsert(tables.executors, ExecutorRow._fields)
-_COUNTERS = upsert(tables.counters, CounterRow._fields)
+UPSERTS = {
+    table.name: upsert(table, row._fields)
+    for table, row in (
+        (tables.counters, CounterRow),
+        (tables.runs, RunRow),
+        (tables.run_tasks, RunTaskRow),
+        (tables.executor_tasks, ExecutorTaskRow),
+        (tables.executors, ExecutorRow),
+        (tables.parked, ParkedRow),
+    )
+}
+"""By table: the statement that inserts its rows or replaces those with the same key."""
 _RUN_CONFIGS = f"{_insert(tables.run_configs, RunConfigRow._fields)} ON CONFLICT DO NOTHING"
-_PARKED = upsert(tables.parked, ParkedRow._fields)
+
+
+_DELETE_RUNS = (
+    "DELETE FROM run_tasks WHERE run_id = ANY($1)",
+    "DELETE FROM runs WHERE id = ANY($1)",
+)
+_DELETE_EXECUTOR_TASKS = """
+DELETE FROM executor_tasks AS gone
+WHERE (run_id = ANY($1) OR id = ANY($2))
+    AND NOT EXISTS (SELECT FROM runs WHERE runs.id = gone.run_id)
+    AND NOT EXISTS (SELECT FROM run_tasks AS kept WHERE kept.kept AND kept.executor_task_id = gone.id)
+"""
+"""Executor tasks go with the last run that shows them: their own, or a restart that keeps the task (run_tasks_kept)."""
+
+
+async def delete_runs(connection: Connection, runs: Mapping[str, Sequence[str]]) -> None:
+    """Delete the rows of runs, given by id with the ids of the executor tasks that they keep of earlier runs."""
+    for statement in _DELETE_RUNS:
+        await connection.execute(statement, [*runs])
+    await connection.execute(_DELETE_EXECUTOR_TASKS, [*runs], [key for kept in runs.values() for key in kept])
 
 
 class FencedError(ConflictError):
@@ -145,7 +171,7 @@ class ProjectionStore:
         cannot hold, and InternalError when the database fails.
         """
         with storable():
-            statements = _statements(changes)
+            statements, deleted = _statements(changes), changes.deleted
 
         async def work(writing: WriterTransaction) -> None:
             connection = writing.connection
@@ -153,6 +179,8 @@ class ProjectionStore:
                 return
             for statement, rows in statements:
                 await connection.execute(statement, rows)
+            if deleted:
+                await delete_runs(connection, deleted)
             if unparked:
                 await connection.execute(_UNPARK, tables.PROJECTION, changes.partition, changes.epoch, list(unparked))
 
@@ -182,19 +210,20 @@ class ProjectionStore:
 
 def _statements(changes: Changes) -> list[tuple[str, str]]:
     """Return the statements that write these changes, each with its rows, for the tables that change."""
-    batches = (
-        (_RUN_CONFIGS, [run_config_row(key, config, changes.partition) for key, config in changes.configs.items()]),
-        (_COUNTERS, [CounterRow(changes.partition, root, last) for root, last in changes.counters.items()]),
-        (_RUNS, _run_rows(changes)),
-        (_RUN_TASKS, _run_task_rows(changes)),
-        (
-            _EXECUTOR_TASKS,
-            [executor_task_row(c.now.state, c.now.head, changes.partition) for c in changes.executor_tasks.values()],
-        ),
-        (_EXECUTORS, [executor_row(c.now.state, c.now.head, changes.partition) for c in changes.executors.values()]),
-        (_PARKED, parked_rows(changes)),
-    )
-    return [(statement, as_json(rows)) for statement, rows in batches if rows]
+    partition = changes.partition
+    configs = [run_config_row(key, config, partition) for key, config in changes.configs.items()]
+    rows: dict[str, Sequence[Row]] = {
+        "counters": [CounterRow(partition, root, last) for root, last in changes.counters.items()],
+        "runs": _run_rows(changes),
+        "run_tasks": _run_task_rows(changes),
+        "executor_tasks": [
+            executor_task_row(c.now.state, c.now.head, partition) for c in changes.executor_tasks.values()
+        ],
+        "executors": [executor_row(c.now.state, c.now.head, partition) for c in changes.executors.values()],
+        "parked": parked_rows(changes),
+    }
+    batches = [(_RUN_CONFIGS, configs), *((UPSERTS[table], changed) for table, changed in rows.items())]
+    return [(statement, as_json(changed)) for statement, changed in batches if changed]
 
 
 def _run_rows(changes: Changes) -> list[RunRow]:
@@ -202,7 +231,7 @@ def _run_rows(changes: Changes) -> list[RunRow]:
     return [
         run_row(changed.now.state, changed.now.head, changes.partition)
         for changed in changes.runs.values()
-        if changed.before is None or changed.before.head != changed.now.head
+        if (changed.before is None or changed.before.head != changed.now.head) and changed.now.state.deleted_at is None
     ]
 
 
@@ -211,6 +240,8 @@ def _run_task_rows(changes: Changes) -> list[RunTaskRow]:
     rows: list[RunTaskRow] = []
     for changed in changes.runs.values():
         run = changed.now.state
+        if run.deleted_at is not None:
+            continue
         before = changed.before.state.tasks if changed.before is not None else {}
         rows.extend(run_task_row(run.id, task) for name, task in run.tasks.items() if before.get(name) is not task)
     return rows
@@ -277,7 +308,13 @@ async def load_partition(database: Database, partition: int, epoch: int) -> Part
             )
         )
         if checkpoint is None or checkpoint["epoch"] != epoch:
-            raise _other_epoch(partition, epoch, checkpoint)
+            at = f"of epoch {checkpoint['epoch']}" if checkpoint is not None else "missing"
+            raise InternalError(
+                f"the checkpoint of partition {partition} is {at}, the log is of epoch {epoch}",
+                code="foreignCheckpoint",
+                details={"partition": partition, "epoch": epoch},
+                hint="database and log do not belong together: check both URLs, the namespace and the schema",
+            )
         active = select(tables.runs).where(tables.runs.c.partition == partition, not_(tables.runs.c.archived))
         loaded = await _with_what_belongs(transaction, partition, await _runs(transaction, active), ())  # runs_active
         executors = await transaction.rows(select(tables.executors).where(tables.executors.c.partition == partition))
@@ -292,16 +329,6 @@ async def load_partition(database: Database, partition: int, epoch: int) -> Part
         configs=loaded.configs,
         counters={row["root"]: row["last"] for row in counters},
         run_sequence=checkpoint["run_sequence"],
-    )
-
-
-def _other_epoch(partition: int, epoch: int, found: RowMapping | None) -> InternalError:
-    at = f"of epoch {found['epoch']}" if found is not None else "missing"
-    return InternalError(
-        f"the checkpoint of partition {partition} is {at}, the log is of epoch {epoch}",
-        code="foreignCheckpoint",
-        details={"partition": partition, "epoch": epoch},
-        hint="database and log do not belong together: check both URLs, the namespace and the schema",
     )
 
 

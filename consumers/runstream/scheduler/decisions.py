@@ -18,6 +18,7 @@ assignment can follow.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
@@ -108,29 +109,6 @@ def _certain(run: Run, config: RunConfig, at: datetime) -> tuple[Run, list[RunEv
         run = evolve(run, event, at)
         certain.append(event)
     return run, certain, []
-
-
-def pending_task(
-    run: Run, name: str, config: RunConfig, partition: int, tasks: Mapping[str, Tracked[ExecutorTask]]
-) -> PendingTask:
-    """Return the run's task as an entry of the fair queue."""
-    task, state = config.tasks[name], run.tasks[name]
-    return PendingTask(
-        id=executor_task_id(run.id, state.id, state.attempt),
-        partition=partition,
-        run_id=run.id,
-        task=name,
-        root=group_root(run.group),
-        priority=run.priority,
-        sequence=run.sequence,
-        level=task.level,
-        demand=demand_of(task.runtime),
-        failed_at=tuple(
-            tasks[attempt.executor_task_id].state.executor_id
-            for attempt in state.attempts
-            if attempt.executor_task_id in tasks
-        ),
-    )
 
 
 def _assigned(
@@ -250,43 +228,37 @@ class Cause(Struct, frozen=True, gc=False):
     trace: str
 
 
+@dataclass(slots=True)
 class Decider:
     """The runs of one partition to decide, and their decisions."""
 
-    def __init__(
-        self,
-        fold: PartitionFold,
-        queue: FairQueue,
-        gone: Callable[[str], str | None],
-        last_seen: Callable[[str], datetime | None] = lambda _: None,
-    ) -> None:
-        """`gone(executor id)` returns why an executor is lost, or None while it may be alive.
+    fold: PartitionFold
+    _queue: FairQueue
+    _gone: Callable[[str], str | None]
+    """Returns why the executor with this id is lost; None while it may be alive."""
+    _last_seen: Callable[[str], datetime | None] = lambda _: None
+    """Returns when the lease of the executor with this id was renewed last."""
+    _groups: Groups = field(default_factory=Groups)
+    _dirty: dict[str, None] = field(default_factory=dict)
+    """The runs to decide, in order."""
+    _timers: RunTimers = field(default_factory=RunTimers)
+    _busy: dict[str, int] = field(default_factory=dict)
+    """By run: the sequence that has to come back before it is decided again, or `_IN_FLIGHT`."""
+    _causes: dict[str, Cause] = field(default_factory=dict)
+    _tasks_of: dict[str, set[str]] = field(default_factory=dict)
+    """By executor: its tasks that are not settled."""
+    _lost: dict[str, str] = field(default_factory=dict)
+    """Reason of each task to declare lost."""
+    _lost_executors: set[str] = field(default_factory=set)
 
-        `last_seen(executor id)` returns when its lease was renewed last.
-        """
-        self.fold = fold
-        self._queue = queue
-        self._gone = gone
-        self._last_seen = last_seen
-        self._groups = Groups()
-        self._dirty: dict[str, None] = {}
-        """The runs to decide, in order."""
-        self._timers = RunTimers()
-        self._busy: dict[str, int] = {}
-        """By run: the sequence that has to come back before it is decided again, or `_IN_FLIGHT`."""
-        self._causes: dict[str, Cause] = {}
-        self._tasks_of: dict[str, set[str]] = {}
-        """By executor: its tasks that are not settled."""
-        self._lost: dict[str, str] = {}
-        """Reason of each task to declare lost."""
-        self._lost_executors: set[str] = set()
-        for tracked in sorted(fold.runs.values(), key=lambda t: t.state.sequence):
+    def __post_init__(self) -> None:
+        for tracked in sorted(self.fold.runs.values(), key=lambda t: t.state.sequence):
             self._observe_run(tracked.state)
-        for task in fold.executor_tasks.values():
+        for task in self.fold.executor_tasks.values():
             self._observe_task(task.state)
-        for executor in fold.executors.values():
+        for executor in self.fold.executors.values():
             # One that was lost while no scheduler worked is found even when it has no task.
-            if executor.state.state is ExecutorState.REGISTERED and gone(executor.state.id):
+            if executor.state.state is ExecutorState.REGISTERED and self._gone(executor.state.id):
                 self._lost_executors.add(executor.state.id)
 
     def observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
@@ -390,7 +362,24 @@ class Decider:
         return Decision(run_id, plan, pending, commit, cause.commit_id, cause.trace)
 
     def _pending(self, run: Run, name: str, config: RunConfig) -> PendingTask:
-        return pending_task(run, name, config, self.fold.partition, self.fold.executor_tasks)
+        """Return the run's task as an entry of the fair queue."""
+        task, state, assigned = config.tasks[name], run.tasks[name], self.fold.executor_tasks
+        return PendingTask(
+            id=executor_task_id(run.id, state.id, state.attempt),
+            partition=self.fold.partition,
+            run_id=run.id,
+            task=name,
+            root=group_root(run.group),
+            priority=run.priority,
+            sequence=run.sequence,
+            level=task.level,
+            demand=demand_of(task.runtime),
+            failed_at=tuple(
+                assigned[attempt.executor_task_id].state.executor_id
+                for attempt in state.attempts
+                if attempt.executor_task_id in assigned
+            ),
+        )
 
     def follow_ups(self, decisions: Sequence[Decision], at: datetime) -> list[list[NewCommit]]:
         """Return for each decision the commits that rest on its own events, once these are in the log.
@@ -399,15 +388,14 @@ class Decider:
         scheduler that reads the log again, as after a restore, makes the same decisions, and their outcome may come
         back through the feed before it gets here.
         """
-        wanted = [task for decision in decisions for task in decision.pending if self._is_wanted(task)]
-        self._queue.enqueue(wanted)
-        return [self._follow_ups(decision, at) if decision.run_id in self.fold.runs else [] for decision in decisions]
-
-    def _follow_ups(self, decision: Decision, at: datetime) -> list[NewCommit]:
-        return [*self._stops(decision, at), *self._withdrawals(decision, at), *self._assignments(decision, at)]
-
-    def _is_wanted(self, task: PendingTask) -> bool:
-        return task.run_id in self.fold.runs and task.id not in self.fold.executor_tasks
+        runs, assigned = self.fold.runs, self.fold.executor_tasks
+        pending = (task for decision in decisions for task in decision.pending)
+        self._queue.enqueue([task for task in pending if task.run_id in runs and task.id not in assigned])
+        kinds = (self._stops, self._withdrawals, self._assignments)
+        return [
+            [commit for kind in kinds for commit in kind(decision, at)] if decision.run_id in runs else []
+            for decision in decisions
+        ]
 
     def _assignments(self, decision: Decision, at: datetime) -> Iterator[NewCommit]:
         run = decision.plan.run

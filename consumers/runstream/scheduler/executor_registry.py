@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
@@ -33,42 +34,36 @@ RETRY_SECONDS = 1.0
 GONE = "executor lost: it has not renewed its lease in time"
 
 
+@dataclass(slots=True)
 class ExecutorRegistry:
     """The known executors, kept up to date from their leases."""
 
-    def __init__(
-        self,
-        leases: LeaseBucket,
-        grace: float,
-        *,
-        on_offer: Callable[[str], None],
-        on_gone: Callable[[str, str], None],
-        on_suspect: Callable[[str], None] = lambda _: None,
-        on_time: Callable[[float], None] = lambda _: None,
-    ) -> None:
-        """`grace` is in seconds.
+    leases: LeaseBucket
+    grace: float
+    """In seconds."""
+    on_offer: Callable[[str], None]
+    """Gets the id of each executor with a new offer."""
+    on_gone: Callable[[str, str], None]
+    """Gets the id of each lost executor, and why."""
+    on_suspect: Callable[[str], None] = lambda _: None
+    on_time: Callable[[float], None] = lambda _: None
+    """Gets the server's time of each renewal that has just arrived, in seconds since 1970."""
+    offers: dict[str, Offer] = field(default_factory=dict)
+    """Offers of the executors that may get tasks."""
+    last_seen: dict[str, datetime] = field(default_factory=dict)
+    """Time of the last renewal of each executor that was ever seen."""
+    _renewed: dict[str, float] = field(default_factory=dict)
+    """Time at which the last renewal of each living executor was read, by the event loop's clock."""
+    _skews: dict[str, float] = field(default_factory=dict)
+    _suspecting: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+    _missing: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
+    _gone: set[str] = field(default_factory=set)
+    _to_delete: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    _reconnects: int = 0
+    _uncertain_until: float = 0.0
 
-        `on_offer` gets the id of each executor with a new offer, `on_gone` that of each lost one and why. `on_time`
-        gets the server's time of each renewal that has just arrived, in seconds since 1970.
-        """
-        self.offers: dict[str, Offer] = {}
-        """Offers of the executors that may get tasks."""
-        self._leases = leases
-        self._grace = grace
-        self._on_offer = on_offer
-        self._on_gone = on_gone
-        self._on_suspect = on_suspect
-        self._on_time = on_time
-        self._renewed: dict[str, float] = {}
-        """Time at which the last renewal of each living executor was read, by the event loop's clock."""
-        self._skews: dict[str, float] = {}
-        self._last_seen: dict[str, datetime] = {}
-        self._suspecting: dict[str, asyncio.TimerHandle] = {}
-        self._missing: dict[str, asyncio.TimerHandle] = {}
-        self._gone: set[str] = set()
-        self._to_delete: asyncio.Queue[str] = asyncio.Queue()
-        self._reconnects = leases.reconnects
-        self._uncertain_until = 0.0
+    def __post_init__(self) -> None:
+        self._reconnects = self.leases.reconnects
 
     def gone(self, executor_id: str) -> str | None:
         """Return why the executor is lost; None while it may be alive."""
@@ -76,21 +71,17 @@ class ExecutorRegistry:
             return None
         if executor_id in self._gone:
             return GONE
-        self._miss(executor_id, self._grace)
+        self._miss(executor_id, self.grace)
         return None
 
     def skew(self, executor_id: str) -> float | None:
         """Return how far the executor's clock is ahead of the log's server, in seconds; None if it was never seen."""
         return self._skews.get(executor_id)
 
-    def last_seen(self, executor_id: str) -> datetime | None:
-        """Return when the executor last renewed its lease; None if it was never seen."""
-        return self._last_seen.get(executor_id)
-
     async def run(self) -> None:
         """Follow the leases until cancelled."""
         try:
-            async with BackgroundTasks() as background, self._leases.watching(patient=True) as watch:
+            async with BackgroundTasks() as background, self.leases.watching(patient=True) as watch:
                 stored = watch.stored
                 for executor_id, value in watch.held.items():
                     self._offered(executor_id, value, stored[executor_id])
@@ -114,7 +105,7 @@ class ExecutorRegistry:
         while True:
             executor_id = await self._to_delete.get()
             try:
-                await self._leases.delete(executor_id)
+                await self.leases.delete(executor_id)
             except InternalError as error:
                 logger.warning(
                     "The lease of a deleted executor is ended later",
@@ -127,23 +118,23 @@ class ExecutorRegistry:
 
     def _apply(self, change: LeaseChange) -> None:
         now = asyncio.get_running_loop().time()
-        if self._leases.reconnects != self._reconnects:
-            self._reconnects = self._leases.reconnects
-            self._uncertain_until = now + self._grace
+        if self.leases.reconnects != self._reconnects:
+            self._reconnects = self.leases.reconnects
+            self._uncertain_until = now + self.grace
         if change.what == "held":
             if change.nanoseconds:
-                self._on_time(change.nanoseconds / 1e9)
+                self.on_time(change.nanoseconds / 1e9)
             self._offered(change.key, change.value, change.nanoseconds)
             return
         self._withdraw(change.key)
         renewed = self._renewed.pop(change.key, None)
         if renewed is None:
             return
-        left = renewed + self._grace - now
+        left = renewed + self.grace - now
         if change.what == "expired" and now >= self._uncertain_until:
             self._miss(change.key, max(left, 0.0))
         else:
-            self._miss(change.key, self._grace)
+            self._miss(change.key, self.grace)
 
     def _offered(self, executor_id: str, value: bytes, nanoseconds: int) -> None:
         offer = decode_offer(executor_id, value)
@@ -155,11 +146,11 @@ class ExecutorRegistry:
         self._note_clock(offer, nanoseconds / 1e9)
         loop = asyncio.get_running_loop()
         self._renewed[executor_id] = loop.time()
-        self._last_seen[executor_id] = datetime.now(UTC)
+        self.last_seen[executor_id] = datetime.now(UTC)
         self._withdraw(executor_id)
         self._suspecting[executor_id] = loop.call_later(SUSPECT_SECONDS, self._suspect, executor_id)
         self.offers[executor_id] = offer
-        self._on_offer(executor_id)
+        self.on_offer(executor_id)
 
     def _note_clock(self, offer: Offer, stored: float) -> None:
         """Compare the executor's clock with the server's.
@@ -178,7 +169,7 @@ class ExecutorRegistry:
     def _suspect(self, executor_id: str) -> None:
         logger.warning("An executor has not renewed its lease", action="executor_suspect", executor=executor_id)
         self._withdraw(executor_id)
-        self._on_suspect(executor_id)
+        self.on_suspect(executor_id)
 
     def _withdraw(self, executor_id: str) -> None:
         """Withdraw the executor's offer: it gets no more tasks."""
@@ -199,4 +190,4 @@ class ExecutorRegistry:
             timer.cancel()
         self._gone.add(executor_id)
         logger.warning("An executor is lost", action="executor_given_up", executor=executor_id)
-        self._on_gone(executor_id, GONE)
+        self.on_gone(executor_id, GONE)

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from runstream.domain.executor import Demand, Offer, fits
@@ -102,7 +103,8 @@ class SubQueue:
         self._tasks: dict[str, PendingTask] = {}
         self._of_root: dict[str, list[tuple[int, int, str, str]]] = {}
         """By root a heap of sequence, level, name and id; entries that `_tasks` lacks are stale."""
-        self._roots: PriorityMap[QueuePlace] = PriorityMap()
+        self.roots: PriorityMap[QueuePlace] = PriorityMap()
+        """The group roots, in the order in which they are served."""
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -124,22 +126,18 @@ class SubQueue:
         while heap and heap[0][3] not in self._tasks:
             heapq.heappop(heap)
         if heap:
-            self._roots.set(root, (*self._usage(root), heap[0][0]))
+            self.roots.set(root, (*self._usage(root), heap[0][0]))
         else:
             self._of_root.pop(root, None)
-            self._roots.set(root, None)
+            self.roots.set(root, None)
 
     def first(self) -> tuple[QueuePlace, PendingTask]:
         """Return the next task and its root's place. Raises LookupError when the queue is empty."""
-        first = self._roots.first
+        first = self.roots.first
         if first is None:
             raise LookupError("no task is pending in this queue")
         place, root = first
         return place, self._tasks[self._of_root[root][0][3]]
-
-    def first_roots(self, count: int) -> list[tuple[QueuePlace, str]]:
-        """Return at most `count` group roots, in the order in which they are served."""
-        return self._roots.lowest(count)
 
     def ahead_of(self, task: PendingTask) -> int:
         """Count the tasks that are served before this one in the current order; looks at all of them."""
@@ -200,7 +198,8 @@ class FairQueue:
         # The usual case, enough slots for all: no order is needed.
         if not self._queues and not self.capacity.peers.claims and self.capacity.all_free_slots() >= len(fresh):
             for task in list(fresh.values()):
-                if (executor_id := self._choose_among(task, self.capacity.offers)) is not None:
+                executor_id = self.capacity.choose(task.demand, task.failed_at, self.capacity.offers)
+                if executor_id is not None:
                     self._reserve(task, executor_id)
                     del fresh[task.id]
         for task in fresh.values():
@@ -296,7 +295,7 @@ class FairQueue:
                 return
             number = self._given[executor_id] + peers.given.get(executor_id, 0) + left + 1
             order = by_priority if number % BY_SHARE_EVERY else by_share
-            rank, queue = min(((_rank(queue, order), queue) for queue in queues), key=_by_rank)
+            rank, queue = min(((_rank(queue, order), queue) for queue in queues), key=itemgetter(0))
             if contention is not None and contention.yields(order, rank):
                 left += 1
                 continue
@@ -329,9 +328,6 @@ class FairQueue:
         if self.capacity.peers.claims:
             rank = _rank(queue, by_priority)
             offers = {key: offer for key, offer in offers.items() if not self._is_taken(key, offer, rank)}
-        return self._choose_among(task, offers)
-
-    def _choose_among(self, task: PendingTask, offers: Mapping[str, Offer]) -> str | None:
         return self.capacity.choose(task.demand, task.failed_at, offers)
 
     def _is_taken(self, executor_id: str, offer: Offer, rank: Rank) -> bool:
@@ -346,7 +342,7 @@ class FairQueue:
         """Yield the roots that are served next in each sub-queue; with too many of these, in those served next."""
         queues = sorted(self._queues.items(), key=lambda item: _rank(item[1], by_priority))[:REPORTED_QUEUES]
         for key, queue in queues:
-            for place, root in queue.first_roots(REPORTED_ROOTS):
+            for place, root in queue.roots.lowest(REPORTED_ROOTS):
                 yield Claim(queue.demand, queue.priority, root, place, self._queues_of[root][key])
 
     def _reserve(self, task: PendingTask, executor_id: str) -> None:
@@ -409,7 +405,3 @@ def _key(task: PendingTask) -> _Key:
 def _rank(queue: SubQueue, order: Order) -> Rank:
     place, task = queue.first()
     return order(queue.priority, place, task.root)
-
-
-def _by_rank(ranked: tuple[Rank, SubQueue]) -> Rank:
-    return ranked[0]

@@ -64,7 +64,8 @@ class Gossip:
         async with self._notices.receiving(self._subject, self._receive):
             try:
                 while True:
-                    await self._until_woken()
+                    repeat = self._broadcasting or self._queue.capacity.peers.known
+                    await wait_for_event(self._woken, REPEAT_SECONDS if repeat else None)
                     begun = loop.time()
                     message = self._next_message(begun)
                     busy = loop.time() - begun
@@ -74,10 +75,6 @@ class Gossip:
             finally:
                 if self._broadcasting:
                     await self._notices.tell(self._subject, encode(self._process, None))
-
-    async def _until_woken(self) -> None:
-        repeat = self._broadcasting or self._queue.capacity.peers.known
-        await wait_for_event(self._woken, REPEAT_SECONDS if repeat else None)
 
     def _next_message(self, now: float) -> bytes:
         """Apply what was received, reassign slots, and return the message to send, if any."""

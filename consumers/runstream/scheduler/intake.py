@@ -77,23 +77,16 @@ class Unstorable:
         self.trying = ()
 
 
+@dataclass(frozen=True, slots=True)
 class Intake:
     """The fold of one partition's batches."""
 
-    def __init__(
-        self,
-        fold: PartitionFold,
-        feed: PartitionFeed,
-        database: Database,
-        subjects: Subjects,
-        refused: Mapping[int, str],
-    ) -> None:
-        """`refused` has the reason of each commit to park although it can be applied."""
-        self._fold = fold
-        self._feed = feed
-        self._database = database
-        self._subjects = subjects
-        self._refused = refused
+    _fold: PartitionFold
+    _feed: PartitionFeed
+    _database: Database
+    _subjects: Subjects
+    _refused: Mapping[int, str]
+    """The reason of each commit to park although it can be applied."""
 
     async def take(self, batch: Batch) -> tuple[Changes, dict[str, Cause]]:
         """Fold the batch; return its changes, and for each run the commit that touched it last."""
@@ -145,24 +138,20 @@ class Intake:
     def _note(self, commit: Commit, causes: dict[str, Cause]) -> None:
         """Add an applied commit to `causes`, metrics and the process's log."""
         if commit.address.kind == "task":
-            causes[self._fold.executor_tasks[commit.address.id].state.run_id] = Cause(commit.id, commit.trace)
+            if (task := self._fold.executor_tasks.get(commit.address.id)) is not None:  # else its run was deleted
+                causes[task.state.run_id] = Cause(commit.id, commit.trace)
         elif commit.address.kind == "run":
-            causes[commit.address.id] = Cause(commit.id, commit.trace)
-            self._count(commit)
-
-    def _count(self, commit: Commit) -> None:
-        run, partition = commit.address.id, str(self._fold.partition)
-        for event in commit.events:
-            match event:
-                case RunStarted():
-                    STARTED_RUNS.add(1, partition)
-                    logger.debug("A run started", action="run_started", run=run)
-                case RunResultSet(result):
-                    logger.debug("A run has its result", action="run_result_set", run=run, result=result.value)
-                case RunFinished():
-                    FINISHED_RUNS.add(1, partition, self._fold.runs[run].state.result.value)
-                case _:
-                    continue
+            run, partition = commit.address.id, str(self._fold.partition)
+            causes[run] = Cause(commit.id, commit.trace)
+            for event in commit.events:
+                match event:
+                    case RunStarted():
+                        STARTED_RUNS.add(1, partition)
+                        logger.debug("A run started", action="run_started", run=run)
+                    case RunResultSet(result):
+                        logger.debug("A run has its result", action="run_result_set", run=run, result=result.value)
+                    case RunFinished():
+                        FINISHED_RUNS.add(1, partition, self._fold.runs[run].state.result.value)
 
     def _park(self, parked: Parked) -> None:
         self._feed.park(parked.aggregate)

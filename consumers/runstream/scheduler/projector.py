@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -31,24 +32,20 @@ BACKOFF = Backoff(0.1, 2.0)
 """Shortest and longest time between attempts while the database fails, in seconds."""
 
 
+@dataclass(slots=True)
 class Projector:
     """A bounded buffer of changes, and the loop that applies them."""
 
-    def __init__(
-        self,
-        store: ProjectionStore,
-        on_applied: Callable[[Changes], None],
-        on_failed: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        """`on_applied` is called with each batch once it is committed; `on_failed` with the error of each attempt."""
-        self._store = store
-        self._on_applied = on_applied
-        self._on_failed = on_failed
-        self._waiting: Changes | None = None
-        self._applying = False
-        self._hurried = 0
-        """Number of callers of `drained`."""
-        self._changed = asyncio.Condition()
+    _store: ProjectionStore
+    _on_applied: Callable[[Changes], None]
+    """Called with each batch once it is committed."""
+    _on_failed: Callable[[str], None] = lambda _: None
+    """Called with the error of each attempt."""
+    _waiting: Changes | None = None
+    _applying: bool = False
+    _hurried: int = 0
+    """Number of callers of `drained`."""
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def put(self, changes: Changes) -> None:
         """Add the changes of a batch; wait while the buffer is full.

@@ -7,16 +7,15 @@ from collections.abc import AsyncIterator, Collection
 from functools import partial
 from typing import Protocol
 
-import asyncpg
 import structlog
 
 from runstream.database.connection import hung_up
 from runstream.database.database import Database
 from runstream.database.freshness import retry_channel_of
-from runstream.errors import InternalError, chain_lines, sentence_of
+from runstream.errors import chain_lines, sentence_of
 from runstream.jetstream.messaging import Notices, Questions
 from runstream.leases import LeaseBucket
-from runstream.lifecycle import BackgroundTasks, Component, only_asked_cancellation
+from runstream.lifecycle import BackgroundTasks, Component, keep_running, only_asked_cancellation
 from runstream.log.port import Log
 from runstream.projections.ownership import PartitionOwnership
 from runstream.projections.store import FencedError
@@ -36,7 +35,6 @@ RESTART_SECONDS = 0.5
 """Pause before a worker that failed is restarted."""
 DRAIN_SECONDS = 2.0
 """Maximum time for a worker, when the process stops, to finish its work in flight."""
-RECONNECT_SECONDS = 1.0
 MAX_RETRY_REQUESTS = 256
 """Buffered requests to retry parked commits; a partition that is requested twice is retried once more anyway."""
 
@@ -47,15 +45,12 @@ class Membership(Protocol):
     @property
     def id(self) -> str:
         """This process's id."""
-        ...
 
     def members(self, part: str) -> AsyncIterator[Collection[str]]:
         """Yield the ids of all instances that work, on each change, once this one is among them."""
-        ...
 
     def can(self, part: str, able: bool) -> None:
         """Publish whether this process reaches the services that it needs."""
-        ...
 
 
 class Scheduler(Component):
@@ -85,7 +80,11 @@ class Scheduler(Component):
         """The positions of the workers that were drained when this process stopped."""
         clock = LogClock()
         registry = ExecutorRegistry(
-            executors, grace, on_offer=self._offered, on_gone=self._executor_gone, on_time=clock.read
+            executors,
+            grace,
+            on_offer=lambda executor_id: self._queue.offered(executor_id),
+            on_gone=self._executor_gone,
+            on_time=clock.read,
         )
         self._queue = FairQueue(Capacity(registry.offers))
         self._gossip = Gossip(self._queue, notices, log.subjects.notices(), membership.id)
@@ -98,7 +97,7 @@ class Scheduler(Component):
             background.keep(self._context.executors.run())
             background.keep(self._context.timeouts.run())
             background.keep(self._gossip.run())
-            background.keep(self._retry_on_request())
+            background.keep(keep_running("requests to retry parked commits", self._retry_on_request))
             ownership = PartitionOwnership(
                 self._database,
                 namespace=self._log.subjects.namespace,
@@ -133,22 +132,17 @@ class Scheduler(Component):
     async def _lost(self, partition: int) -> None:
         worker, task = self._workers.pop(partition)
         if self.stopping.is_set():
-            await self._drain(worker)
+            try:
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await worker.drain()
+            except TimeoutError:
+                # Nothing is lost: the next owner reads on from the checkpoint and makes the same decisions.
+                logger.warning("A partition was not drained in time", action="partition_undrained", partition=partition)
             if (position := worker.position) is not None:
                 self._drained[partition] = position
         task.cancel()
         await asyncio.wait({task})
         OWNED_PARTITIONS.set(len(self._workers))
-
-    async def _drain(self, worker: PartitionWorker) -> None:
-        try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await worker.drain()
-        except TimeoutError:
-            # Nothing is lost: the next owner reads on from the checkpoint and makes the same decisions.
-            logger.warning(
-                "A partition was not drained in time", action="partition_undrained", partition=worker.partition
-            )
 
     async def _restart_forever(self, worker: PartitionWorker) -> None:
         subject = self._log.subjects.progress(worker.partition)
@@ -175,20 +169,12 @@ class Scheduler(Component):
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _retry_on_request(self) -> None:
-        """Let workers retry parked commits, on notifications of Postgres that `parked retry` sends."""
-        while True:
-            requests: asyncio.Queue[int | None] = asyncio.Queue(MAX_RETRY_REQUESTS)
-            try:
-                await self._follow_requests(requests)
-            except (InternalError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                logger.warning(
-                    "Cannot receive requests to retry parked commits; trying again",
-                    action="retries_unheard",
-                    error=str(error),
-                )
-                await asyncio.sleep(RECONNECT_SECONDS)
+        """Let workers retry parked commits, on notifications of Postgres that `parked retry` sends.
 
-    async def _follow_requests(self, requests: asyncio.Queue[int | None]) -> None:
+        Returns when the connection is lost.
+        """
+        requests: asyncio.Queue[int | None] = asyncio.Queue(MAX_RETRY_REQUESTS)
+
         def offer(request: int | None) -> None:
             if requests.full():
                 requests.get_nowait()  # requests beyond the limit repeat others; a lost connection is never dropped
@@ -201,9 +187,6 @@ class Scheduler(Component):
             while (partition := await requests.get()) is not None:
                 if partition in self._workers:
                     self._workers[partition][0].retry_parked()
-
-    def _offered(self, executor_id: str) -> None:
-        self._queue.offered(executor_id)
 
     def _executor_gone(self, executor_id: str, reason: str) -> None:
         for worker, _ in self._workers.values():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import orjson
@@ -20,6 +21,7 @@ from runstream.errors import ConflictError, InternalError, RemoteError
 from runstream.folding import executor_task_of
 from runstream.lifecycle import BackgroundTasks
 from runstream.log.port import Log, decide_and_append
+from runstream.log.runs import head_of
 from runstream.scheduler.decisions import ACTOR
 from runstream.subjects import Address, group_root, partition_of
 from runstream.timers import DueTimer, Timers
@@ -31,24 +33,18 @@ MAX_CONCURRENT = 16
 """Timers that are handled concurrently, so that one that waits for the log delays few others."""
 
 
+@dataclass(slots=True)
 class TaskTimeouts:
     """The timers of tasks; shared by the workers of a process."""
 
-    def __init__(
-        self,
-        timers: Timers,
-        log: Log,
-        clock: Callable[[], datetime],
-        skew: Callable[[str], float | None] = lambda _: 0.0,
-    ) -> None:
-        """`skew(executor id)` returns how far its clock is ahead of the log's server, in seconds, or None."""
-        self._skew = skew
-        self._timers = timers
-        self._log = log
-        self._clock = clock
-        self._armed: dict[str, ExecutorTask] = {}
-        self._to_arm: dict[str, ExecutorTask] = {}
-        self._changed = asyncio.Event()
+    _timers: Timers
+    _log: Log
+    _clock: Callable[[], datetime]
+    _skew: Callable[[str], float | None] = lambda _: 0.0
+    """Returns how far the clock of the executor with this id is ahead of the log's server, in seconds, or None."""
+    _armed: dict[str, ExecutorTask] = field(default_factory=dict)
+    _to_arm: dict[str, ExecutorTask] = field(default_factory=dict)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def arm(self, tasks: Iterable[ExecutorTask]) -> None:
         """Schedule a timer, once, for each of these tasks that has started and has a timeout."""
@@ -74,9 +70,9 @@ class TaskTimeouts:
                 task_id, task = next(iter(self._to_arm.items()))
                 self._to_arm.pop(task_id)
                 try:
-                    await self._timers.schedule(
-                        task_id, self.due(task), orjson.dumps({"task": task_id, **self._place(task)})
-                    )
+                    partition = partition_of(group_root(task.group), self._log.partitions)
+                    command = {"task": task_id, "partition": partition, "executor": task.executor_id}
+                    await self._timers.schedule(task_id, self.due(task), orjson.dumps(command))
                 except InternalError as error:
                     logger.warning("A timeout is scheduled later", action="timer_postponed", error=str(error))
                     if self._armed.get(task_id) is task:
@@ -95,10 +91,6 @@ class TaskTimeouts:
         if skew is None or task.setup_step.end_time is None:
             return self._clock() + timedelta(microseconds=task.timeout / 1000)
         return task.setup_step.end_time - timedelta(seconds=skew) + timedelta(microseconds=task.timeout / 1000)
-
-    def _place(self, task: ExecutorTask) -> dict[str, object]:
-        partition = partition_of(group_root(task.group), self._log.partitions)
-        return {"partition": partition, "executor": task.executor_id}
 
     async def _handle_due(self) -> None:
         slots = asyncio.Semaphore(MAX_CONCURRENT)
@@ -127,8 +119,7 @@ class TaskTimeouts:
 
         async def load(_at_least: Position | None) -> tuple[list[StoredCommit], Head]:
             history = await self._log.history(address)
-            last = history[-1] if history else None
-            return history, Head(last.commit.version, last.position.sequence) if last is not None else Head()
+            return history, head_of(history)
 
         def decide(history: list[StoredCommit], head: Head) -> NewCommit | None:
             task = executor_task_of(history)

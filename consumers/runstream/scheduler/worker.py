@@ -18,7 +18,7 @@ import structlog
 
 from runstream.database.database import Database
 from runstream.database.failures import UnstorableError
-from runstream.feed import Batch, PartitionFeed, read_skips
+from runstream.feed import PartitionFeed, read_skips
 from runstream.jetstream.messaging import ConsumerProgress, Questions
 from runstream.lifecycle import BackgroundTasks, wait_for_event
 from runstream.log.port import Log, RawMessage, Reader
@@ -155,7 +155,7 @@ class _Session:
         self._intake = Intake(fold, self._feed, context.database, context.log.subjects, unstorable.reasons)
         self._progress = progress
         self._projector = Projector(ProjectionStore(context.database), self._projected, progress.failed)
-        self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.last_seen)
+        self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.last_seen.get)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
         self._intake_lock = asyncio.Lock()
@@ -208,7 +208,10 @@ class _Session:
                 self._unstorable.tried()
         done, self._batch_done = self._batch_done, asyncio.Event()
         done.set()
-        self._note_lag(changes, batch)
+        if commits := batch.commits:
+            oldest = (self._context.clock() - commits[0].stored_at).total_seconds()
+            PROJECTION_LAG_SECONDS.set(max(oldest, 0.0), PROJECTION, str(self._fold.partition))
+        self._note_lag()
 
     async def _answer_why(self) -> None:
         """Answer questions why runs wait, until cancelled."""
@@ -357,13 +360,11 @@ class _Session:
             }
             for key in [key for key in self._fold.configs if key not in used][: MAX_CONFIGS // 2]:
                 del self._fold.configs[key]
-        behind = self._reader.pending() + self._projector.behind
-        PROJECTION_LAG_COMMITS.set(behind, PROJECTION, str(self._fold.partition))
-        if not behind:
+        if not self._note_lag():
             PROJECTION_LAG_SECONDS.set(0, PROJECTION, str(self._fold.partition))
 
-    def _note_lag(self, changes: Changes, batch: Batch) -> None:
-        if batch.commits:
-            oldest = (self._context.clock() - batch.commits[0].stored_at).total_seconds()
-            PROJECTION_LAG_SECONDS.set(max(oldest, 0.0), PROJECTION, str(changes.partition))
-        PROJECTION_LAG_COMMITS.set(self._reader.pending() + self._projector.behind, PROJECTION, str(changes.partition))
+    def _note_lag(self) -> int:
+        """Set the metric of the commits that are not projected; return their number."""
+        behind = self._reader.pending() + self._projector.behind
+        PROJECTION_LAG_COMMITS.set(behind, PROJECTION, str(self._fold.partition))
+        return behind

@@ -155,21 +155,20 @@ def load_settings(options: Mapping[str, object], environ: Mapping[str, str], fil
             details={"problems": problems},
             hint=_hint(problems),
         )
-    return _built({**values, "file": file.resolve() if file is not None else None}, environ)
-
-
-def _built(values: Mapping[str, object], environ: Mapping[str, str]) -> Settings:
     executor = {k.removeprefix("executor."): v for k, v in values.items() if k.startswith("executor.")}
     plain: dict[str, Any] = {k: v for k, v in values.items() if not k.startswith("executor.")}
-    data_dir = Path(plain.pop("data_dir", None) or _default_data_dir(environ)).expanduser().resolve()
-    return Settings(data_dir=data_dir, executor=msgspec.convert(executor, ExecutorSettings), **plain)
+    data_dir = plain.pop("data_dir", None)
+    if not data_dir:
+        # A service needs the client for nothing else, and importing it is slow.
+        from runstream.client.client import default_data_dir
 
-
-def _default_data_dir(environ: Mapping[str, str]) -> Path:
-    # A service needs the client for nothing else, and importing it is slow.
-    from runstream.client.client import default_data_dir
-
-    return default_data_dir(environ)
+        data_dir = default_data_dir(environ)
+    return Settings(
+        data_dir=Path(data_dir).expanduser().resolve(),
+        executor=msgspec.convert(executor, ExecutorSettings),
+        file=file.resolve() if file is not None else None,
+        **plain,
+    )
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterable[Assignment]:
@@ -247,18 +246,9 @@ def _contradictions(values: Mapping[str, object]) -> Iterable[str]:
         yield "objects_access_key and objects_secret_key are given together, or neither of them"
 
 
-def _check_namespace(_key: str, value: Any) -> None:
-    require_namespace(value)
-
-
 def _check_schema(_key: str, value: Any) -> None:
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value):
         raise ValueError("database_schema is not valid; use lower-case letters, digits and '_'")
-
-
-def _check_objects_url(_key: str, value: Any) -> None:
-    if value:
-        parse_location(value)
 
 
 def _check_wait(_key: str, value: Any) -> None:
@@ -287,10 +277,10 @@ def _check_places(key: str, value: Any) -> None:
             raise ValueError(f"{key} has {place!r}, of which a sandbox has its own; name what is below it")
 
 
-_CHECKS: Mapping[str, Callable[[str, Any], None]] = {
-    "namespace": _check_namespace,
+_CHECKS: Mapping[str, Callable[[str, Any], object]] = {
+    "namespace": lambda _, value: require_namespace(value),
     "database_schema": _check_schema,
-    "objects_url": _check_objects_url,
+    "objects_url": lambda _, value: value and parse_location(value),
     "wait_for_dependencies": _check_wait,
     "components": _check_components,
     "executor.sandbox_readonly": _check_places,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated
@@ -159,14 +158,10 @@ async def _rebuild(settings: Settings, until: LogPosition | datetime | None, int
     ):
         with steps() as tell:
             if into is None:
-                return await _live(complete, log, tell)
+                async with migrated_database(complete, "runstream rebuild", pool_size=2) as database:
+                    return await rebuild(complete.nats_url, log, database, tell)
             place = await _position(log, until)
             return await rebuild_into(complete.nats_url, log, complete.database_url, into, place, tell)
-
-
-async def _live(settings: Settings, log: JetStreamLog, tell: Callable[[str, int, int], None]) -> Rebuilt:
-    async with migrated_database(settings, "runstream rebuild", pool_size=2) as database:
-        return await rebuild(settings.nats_url, log, database, tell)
 
 
 async def _position(log: JetStreamLog, until: LogPosition | datetime | None) -> LogPosition:

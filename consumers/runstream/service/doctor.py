@@ -22,7 +22,7 @@ import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -187,7 +187,9 @@ async def machine(settings: Settings) -> AsyncIterator[Finding]:
     if not settings.objects_path.is_relative_to(settings.data_dir):
         yield _disk(settings.objects_path)
     if "executor" in settings.components:
-        yield _program("git", "steps that clone a repository fail", "install git", required=True)
+        git = shutil.which("git")
+        found = git or "not on PATH: steps that clone a repository fail"
+        yield judged("git", found, good=git is not None, todo="install git")
         yield await _sandbox(settings)
         yield _user()
 
@@ -206,33 +208,22 @@ def _disk(folder: Path) -> Finding:
 
 async def _sandbox(settings: Settings) -> Finding:
     """Say what the executor of the running service has; without one try to make a sandbox, as it does at its start."""
-    if holder(settings.data_dir) is not None and (told := ExecutorPlace(settings.data_dir).noted_sandbox()):
-        return judged(
-            "sandbox",
-            "works" if told == "sandboxed" else f"{told} (in the running service)",
-            good=told == "sandboxed",
-            todo="tasks are refused: allow user namespaces on this machine, or start the executor with --sandbox auto"
-            if told.startswith("refused")
-            else "tasks can read and change all that this user can: start the service with --sandbox require",
-            otherwise="problem" if told.startswith("refused") else "warning",
-        )
-    if settings.executor.sandbox == "off":
+    if holder(settings.data_dir) is not None and (state := ExecutorPlace(settings.data_dir).noted_sandbox()):
+        lack = "" if state == "sandboxed" else f"{state} (in the running service)"
+        refused = state.startswith("refused")
+        todo = "tasks can read and change all that this user can: start the service with --sandbox require"
+    elif settings.executor.sandbox == "off":
         return Finding("sandbox", "warning", "it is off", "tasks can read and change all that this user can")
-    try:
-        reason = await missing_sandbox()
-    except OSError as error:
-        reason = f"the sandbox cannot be made: {error}"
-    return judged(
-        "sandbox",
-        reason or "works",
-        good=not reason,
-        todo=(
-            "tasks are refused: allow user namespaces on this machine, or start the executor with --sandbox auto"
-            if settings.executor.sandbox == "require"
-            else "without one tasks can read and change all that this user can: allow user namespaces on this machine"
-        ),
-        otherwise="problem" if settings.executor.sandbox == "require" else "warning",
-    )
+    else:
+        try:
+            lack = await missing_sandbox()
+        except OSError as error:
+            lack = f"the sandbox cannot be made: {error}"
+        refused = settings.executor.sandbox == "require"
+        todo = "without one tasks can read and change all that this user can: allow user namespaces on this machine"
+    if refused:
+        todo = "tasks are refused: allow user namespaces on this machine, or start the executor with --sandbox auto"
+    return judged("sandbox", lack or "works", good=not lack, todo=todo, otherwise="problem" if refused else "warning")
 
 
 def _user() -> Finding:
@@ -242,17 +233,6 @@ def _user() -> Finding:
         good=os.geteuid() != 0,
         todo="run the service as its own user, so that a task that escapes is not root",
         otherwise="warning",
-    )
-
-
-def _program(name: str, consequence: str, todo: str, *, required: bool) -> Finding:
-    path = shutil.which(name)
-    return judged(
-        name,
-        path or f"not on PATH: {consequence}",
-        good=path is not None,
-        todo=todo,
-        otherwise="problem" if required else "warning",
     )
 
 
@@ -564,19 +544,11 @@ async def _migrations(settings: Settings) -> Finding:
     state = await migration_state(settings.database_url, settings.database_schema)
     if state.up_to_date:
         return Finding("migrations", "ok", f"at {state.current}")
-    if not state.known:
-        return Finding(
-            "migrations",
-            "problem",
-            f"at {state.current}, which this version does not know",
-            "use the version of Runstream that migrated it, or a later one",
-        )
-    return Finding(
-        "migrations",
-        "problem",
-        f"at {state.current or 'none'}, this version needs {state.wanted}",
-        "start `runstream serve`: it migrates before anything else",
-    )
+    if state.known:
+        found = f"at {state.current or 'none'}, this version needs {state.wanted}"
+        return Finding("migrations", "problem", found, "start `runstream serve`: it migrates before anything else")
+    found = f"at {state.current}, which this version does not know"
+    return Finding("migrations", "problem", found, "use the version of Runstream that migrated it, or a later one")
 
 
 async def object_storage(settings: Settings) -> AsyncIterator[Finding]:
@@ -653,29 +625,21 @@ async def examine(settings: Settings, admin_url: str | None) -> list[Finding]:
     try:
         async with reached(settings) as (complete, own_admin_url):
             nats_folder = None if settings.nats_url else settings.data_dir / "nats"
-            findings += [finding async for finding in _servers(complete, admin_url or own_admin_url, nats_folder)]
+            checks = {"NATS": nats_server(complete, admin_url or own_admin_url, nats_folder)}
+            if needs_database(settings):
+                checks |= {"Postgres": postgres(complete), "consumers of the log": consumers(complete)}
+            checks["object storage"] = object_storage(complete)
+            findings += [finding for what, check in checks.items() async for finding in guarded(what, check)]
     except RunstreamError as error:
         findings.append(Finding("servers", "problem", error.message, error.hint))
     return findings
-
-
-async def _servers(settings: Settings, admin_url: str | None, nats_folder: Path | None) -> AsyncIterator[Finding]:
-    async for finding in guarded("NATS", nats_server(settings, admin_url, nats_folder)):
-        yield finding
-    if needs_database(settings):
-        async for finding in guarded("Postgres", postgres(settings)):
-            yield finding
-        async for finding in guarded("consumers of the log", consumers(settings)):
-            yield finding
-    async for finding in guarded("object storage", object_storage(settings)):
-        yield finding
 
 
 def show(findings: Sequence[Finding], output: str) -> int:
     """Print the findings; return 1 for a problem, else 0."""
     findings = [replace(finding, todo=with_program(finding.todo)) for finding in findings]
     if output == "json":
-        print_json([{"what": f.what, "status": f.status, "found": f.found, "todo": f.todo} for f in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         rows = [(Text(f.status, _STYLES[f.status]), f.what, f.found, f.todo) for f in findings]
         print_table(_COLUMNS, rows, "nothing was checked")

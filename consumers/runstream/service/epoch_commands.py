@@ -18,6 +18,7 @@ from cyclopts import Parameter
 from runstream.api import ImportReport
 from runstream.cli.client_session import service_errors
 from runstream.cli.config_inputs import Flag
+from runstream.cli.confirming import require_confirmed
 from runstream.cli.connection import connect, global_options, named_url, with_program
 from runstream.cli.output import Cell, Column, Output, print_items, print_json, say, timestamp, warn
 from runstream.client import ImportProgress
@@ -95,7 +96,13 @@ def import_command(
         The service to import into.
     """
     if merge:
-        raise _no_merging()
+        raise BadRequestError(
+            "two logs cannot be merged: each numbers its own runs and orders its own commits, and decisions in one are "
+            "made without the other",
+            code="mergeNotOffered",
+            hint="import into a deployment of its own (another namespace and database schema), or replace this one's "
+            "log",
+        )
     collect_seldom()
     options = options or StorageOptions()
     if follow:
@@ -164,15 +171,6 @@ async def _pieces(file: Path, step: Step) -> AsyncIterator[bytes]:
         raise BadRequestError(f"{file} cannot be read: {error.strerror}", code="noSnapshot") from error
 
 
-def _no_merging() -> BadRequestError:
-    return BadRequestError(
-        "two logs cannot be merged: each numbers its own runs and orders its own commits, and decisions in one are "
-        "made without the other",
-        code="mergeNotOffered",
-        hint="import into a deployment of its own (another namespace and database schema), or replace this one's log",
-    )
-
-
 async def _import(settings: Settings, snapshot: Verified, *, dry: bool) -> ImportReport:
     async with reached(settings) as (complete, _), connected_place(complete) as (place, occupy):
         if older := await older_than(place, snapshot):
@@ -230,12 +228,7 @@ def delete_command(epoch: Number, /, *, yes: Flag = False, options: ServerOption
     yes
         Confirm the deletion.
     """
-    if not yes:
-        raise BadRequestError(
-            f"this would delete all commits of epoch {epoch}, and cannot be undone",
-            code="notConfirmed",
-            hint="pass --yes to confirm; `runstream epochs list` shows what would be deleted",
-        )
+    require_confirmed(f"delete all commits of epoch {epoch}?", yes=yes)
     gone = uvloop.run(_delete(settings_of(options), epoch))
     say(f"epoch {gone.number} is deleted; its archive in the object storage, if it has one, stays")
 

@@ -88,19 +88,15 @@ def export_command(
     )
     options = options or StorageOptions()
     if "nats_url" not in options.given() and named_url(global_options(), os.environ):
-        _require_possible(resume=resume, sign=sign)
+        if resume or sign is not None:
+            raise BadRequestError(
+                "an export through the API can be neither signed nor resumed",
+                code="exportNotPossible",
+                hint="reach the log itself, with --nats-url and --database-url or on the machine of the service",
+            )
         uvloop.run(_from_service(output, until or "", include))
     else:
         uvloop.run(_from_log(settings_of(options), asked, output, resume=resume))
-
-
-def _require_possible(*, resume: bool, sign: Path | None) -> None:
-    if resume or sign is not None:
-        raise BadRequestError(
-            "an export through the API can be neither signed nor resumed",
-            code="exportNotPossible",
-            hint="reach the log itself, with --nats-url and --database-url or on the machine of the service",
-        )
 
 
 async def _from_log(settings: Settings, asked: _Request, output: str | None, *, resume: bool) -> None:

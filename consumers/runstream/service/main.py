@@ -83,7 +83,10 @@ def launch(
         Show the full chain of causes of an error, with file and line.
     """
     set_global_options(GlobalOptions(data_dir, url, token, detailed_errors))
-    return run_command(lambda: _run(_meant(tokens)), detailed=detailed_errors)
+    return run_command(
+        lambda: app(_meant(tokens), result_action="return_value", exit_on_error=False, print_error=False),
+        detailed=detailed_errors,
+    )
 
 
 def _meant(tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,10 +97,6 @@ def _meant(tokens: tuple[str, ...]) -> tuple[str, ...]:
         case ("version" | "-V",):
             return ("--version",)
     return tokens
-
-
-def _run(tokens: tuple[str, ...]) -> object:
-    return app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
 
 
 def _add_commands() -> None:

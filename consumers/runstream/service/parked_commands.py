@@ -132,20 +132,16 @@ def json_of(found: Found) -> dict[str, object]:
 def body_of(message: RawMessage) -> tuple[bytes | None, str | None, str | None]:
     """Return the body as JSON, else as text, else in base64; a corrupt body as it was stored."""
     body = glance.body_of(message)
-    if _is_json(body):
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    else:
         return body, None, None
     text = body.decode(errors="replace")
     if text.encode() == body and all(character.isprintable() or character in "\n\t" for character in text):
         return None, text, None
     return None, None, b64encode(body).decode()
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def _behind(positions: tuple[Position, ...]) -> str:

@@ -258,12 +258,15 @@ class _Process:
     async def _serve(self, settings: Settings, servers: Servers, waiting: Waiting) -> None:
         """Start all components and serve until the end. Raise what prevents it."""
         database = needs_database(self.settings)
-        if database:
-            await _migrate(settings)
+        if database:  # a process with executors only does not import the database's modules
+            from runstream.database.migrating import migrate
+            from runstream.importing.epochs import remove_killed
+
+            await migrate(settings.database_url, settings.database_schema)
         folder = None if servers.nats is None else servers.nats.folder
         async with open_platform(settings, self.telemetry, database=database, nats_folder=folder) as platform:
             if database:
-                await _remove_killed(platform)
+                await remove_killed(platform.service_place())
             parts = await build(platform, self.data_dir)
             self.data_dir.keep()
             async with taking_over(waiting, parts.components, self.request, platform.checks()):
@@ -304,21 +307,6 @@ async def _no_restart(servers: Servers, platform: Platform) -> InternalError:
             return error
     ended: asyncio.Future[InternalError] = asyncio.get_running_loop().create_future()
     return await ended
-
-
-# A process with executors only does not import the database's modules.
-
-
-async def _migrate(settings: Settings) -> None:
-    from runstream.database.migrating import migrate
-
-    await migrate(settings.database_url, settings.database_schema)
-
-
-async def _remove_killed(platform: Platform) -> None:
-    from runstream.importing.epochs import remove_killed
-
-    await remove_killed(platform.service_place())
 
 
 @contextlib.asynccontextmanager

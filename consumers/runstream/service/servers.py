@@ -21,7 +21,7 @@ from runstream.embedded import NatsServer, PostgresServer
 from runstream.embedded.process import free_port
 from runstream.errors import ConflictError, InternalError, NotExistError
 from runstream.jetstream.failover import answers_of
-from runstream.lifecycle import wait_for_first
+from runstream.lifecycle import for_each, wait_for_first
 from runstream.service.data_dir import DataDir, holder
 from runstream.settings import Settings
 from runstream.telemetry import setup_logging
@@ -63,17 +63,18 @@ class Servers:
 
     async def first_death(self) -> InternalError:
         """Wait until one of them ends by itself; return the error that says so."""
-        if not self._all():
+        if not self.all():
             await asyncio.Event().wait()
-        return await wait_for_first(*map(_death, self._all()))
+        return await wait_for_first(*map(_death, self.all()))
 
     async def stop(self, seconds: float) -> None:
         """Stop them; kill them after this many seconds."""
         async with asyncio.TaskGroup() as group:
-            for server in self._all():
+            for server in self.all():
                 group.create_task(server.stop(seconds))
 
-    def _all(self) -> list[NatsServer | PostgresServer]:
+    def all(self) -> list[NatsServer | PostgresServer]:
+        """Return the servers that there are."""
         return [server for server in (self.nats, self.postgres) if server is not None]
 
 
@@ -90,13 +91,7 @@ async def embedded_servers(
     postgres = PostgresServer(settings.data_dir / "postgres") if database and not settings.database_url else None
     servers = Servers(nats, postgres)
     try:
-        try:
-            async with asyncio.TaskGroup() as group:
-                for server in (nats, postgres):
-                    if server is not None:
-                        group.create_task(server.start())
-        except* InternalError as errors:
-            raise errors.exceptions[0] from errors
+        await for_each(servers.all(), lambda server: server.start(), at_once=2)
         if nats is not None:
             settings = replace(settings, nats_url=nats.url)
         if postgres is not None:
@@ -131,7 +126,7 @@ async def keep_room(
         if not why:
             pause = look_seconds
             continue
-        left = await asyncio.to_thread(_left, server)
+        left = await asyncio.to_thread(lambda: server.possible_limit() - server.stored_bytes())
         if left < room:
             log.warning(
                 f"the store of NATS is full: {why}; {left >> 20} MiB are left for it",
@@ -148,10 +143,6 @@ async def keep_room(
         answers_of(nc).full = ""
         await server.restart()
         pause = min(max(pause, 1.0) * 2, MAX_PAUSE_SECONDS)
-
-
-def _left(server: NatsServer) -> int:
-    return server.possible_limit() - server.stored_bytes()
 
 
 @contextlib.asynccontextmanager

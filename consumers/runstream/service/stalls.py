@@ -15,11 +15,11 @@ from typing import Literal, TypeAlias
 
 import structlog
 from msgspec.structs import asdict
-from sqlalchemy import select
 
 from runstream.api import Stall
 from runstream.commits import Position
 from runstream.database import Database
+from runstream.database.runs import get_positions
 from runstream.datamanager.archive import Archive
 from runstream.datamanager.errors import DamagedArchiveError
 from runstream.errors import InternalError, RunstreamError
@@ -28,7 +28,7 @@ from runstream.lifecycle import Component, wait_for_event
 from runstream.log.port import ReadableLog
 from runstream.objects import ObjectStorage
 from runstream.projections.parked import ParkedCommit, first_parked
-from runstream.tables import PROJECTION, checkpoints
+from runstream.tables import PROJECTION
 from runstream.telemetry.logs import without_secrets
 from runstream.telemetry.metrics import ARCHIVE_STALLED_SECONDS, PARKED_SECONDS, PROJECTION_STALLED_SECONDS
 
@@ -65,35 +65,34 @@ class Consumed:
         """
         at = datetime.now(UTC) if now is None else now
         parked, reached = await self._rows()
-        looked = [self._projection(number, reached.get(number, 0), at) for number in range(self.log.partitions)]
+        looked = [self._stall(number, reached.get(number, 0), at) for number in range(self.log.partitions)]
         if self.objects is not None:
             answer = await ask_progress(self.questions, self.log.subjects.progress("archive"))
             archived = await _archived(answer, Archive(self.objects, self.log.subjects))
-            looked += [self._archive(number, last, answer, at) for number, last in archived.items()]
+            looked += [self._stall(number, last, at, answer) for number, last in archived.items()]
         behind = await asyncio.gather(*looked)
         return [*parked, *(stall for stall in behind if stall is not None)]
 
     async def _rows(self) -> tuple[list[Stall], dict[int, int]]:
         """Return the stalls of parked commits, and the projected sequence of each partition."""
         epoch = self.log.subjects.epoch
-        where = (checkpoints.c.projection == PROJECTION, checkpoints.c.epoch == epoch)
         async with self.database.snapshot() as transaction:
             parked = [_parked(first, count) for first, count in await first_parked(transaction, epoch)]
-            rows = await transaction.rows(select(checkpoints.c.partition, checkpoints.c.sequence).where(*where))
-        return parked, {row["partition"]: row["sequence"] for row in rows}
+            positions = (await get_positions(transaction)).values()
+        return parked, {one.partition: one.sequence for one in positions if one.epoch == epoch}
 
-    async def _projection(self, partition: int, reached: int, now: datetime) -> Stall | None:
-        waiting = await self._waiting(partition, reached, now, PROJECTION_SECONDS)
+    async def _stall(
+        self, partition: int, reached: int, now: datetime, archived: ConsumerProgress | NoAnswer | None = None
+    ) -> Stall | None:
+        """Return the stall of a projection; that of the archive, if its answer is given."""
+        seconds = PROJECTION_SECONDS if archived is None else ARCHIVE_SECONDS
+        waiting = await self._waiting(partition, reached, now, seconds)
         if waiting is None:
             return None
+        if archived is not None:
+            return _behind("archive", waiting, archived, now, seconds)
         answer = await ask_progress(self.questions, self.log.subjects.progress(partition))
-        return _behind("projection", waiting, answer, now, PROJECTION_SECONDS)
-
-    async def _archive(
-        self, partition: int, reached: int, answer: ConsumerProgress | NoAnswer, now: datetime
-    ) -> Stall | None:
-        waiting = await self._waiting(partition, reached, now, ARCHIVE_SECONDS)
-        return None if waiting is None else _behind("archive", waiting, answer, now, ARCHIVE_SECONDS)
+        return _behind("projection", waiting, answer, now, seconds)
 
     async def _waiting(self, partition: int, reached: int, now: datetime, seconds: float) -> Backlog | None:
         """Return the commits after `reached`; None when none has been pending for `seconds`."""

@@ -6,9 +6,9 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -23,8 +23,7 @@ _COUNTED = 40
 """Bound of counted runs in one phase: one page."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     what: str
     found: str
 
@@ -37,7 +36,7 @@ def status_command(*, output: Output = "table") -> int:
     with service_errors():
         running, lines = asyncio.run(_status())
     if output == "json":
-        print_json({"running": running, **{line.what: line.found for line in lines}})
+        print_json({"running": running, **dict(lines)})
     else:
         width = max(len(line.what) for line in lines)
         for line in lines:
@@ -52,14 +51,14 @@ async def _status() -> tuple[bool, list[_Line]]:
     except ClientError as error:
         if error.code != "noService":
             raise
-        return False, list(_without_file(Path(str(error.details.get("data_dir", "")))))
+        return False, _not_reached(Path(str(error.details.get("data_dir", ""))))
     async with Client(service.url, token=service.token, detailed_errors=options.detailed_errors) as client:
         try:
             readiness = await client.readiness()
         except ConnectionFailedError:
             if service.data_dir is None:
                 raise
-            return False, list(_unreachable(service, service.data_dir))
+            return False, _not_reached(service.data_dir, service)
         lines = [*_whereabouts(service), *await _of_api(client)]
     broken = [f"{name}: {found}" for name, found in sorted(readiness.checks.items()) if found != "ok"]
     state = "running" if readiness.ready else f"running, but not ready: {'; '.join(broken)}"
@@ -75,26 +74,15 @@ def _of_stalls(stalls: Sequence[Stall]) -> Iterator[_Line]:
         yield _Line("  what to do", with_program(stall.todo))
 
 
-def _without_file(data_dir: Path) -> Iterator[_Line]:
-    """Yield the lines for a data directory without an announced gateway."""
+def _not_reached(data_dir: Path, service: ServiceAddress | None = None) -> list[_Line]:
+    """Return the lines for a data directory whose announced gateway, if it has one, does not answer."""
     pid = holder(data_dir)
-    if pid is None:
-        yield _Line("service", "not running")
-        yield _Line("start it", with_program("runstream serve"))
-    else:
-        yield _Line("service", f"process {pid} is starting, stopping, or has no gateway")
-    yield _Line("data", str(data_dir))
-
-
-def _unreachable(service: ServiceAddress, data_dir: Path) -> Iterator[_Line]:
-    """Yield the lines for an announced gateway that does not answer: killed, starting or stopping."""
-    pid = holder(data_dir)
-    if pid is None:
-        yield _Line("service", f"not running: process {service.pid} ended without stopping")
-        yield _Line("start it", with_program("runstream serve (it goes on where it was)"))
-    else:
-        yield _Line("service", f"process {pid} does not answer at {service.url}")
-    yield _Line("data", str(data_dir))
+    if pid is not None:
+        answers = f"does not answer at {service.url}" if service else "is starting, stopping, or has no gateway"
+        return [_Line("service", f"process {pid} {answers}"), _Line("data", str(data_dir))]
+    ended = f": process {service.pid} ended without stopping" if service else ""
+    start = with_program(f"runstream serve{' (it goes on where it was)' if service else ''}")
+    return [_Line("service", f"not running{ended}"), _Line("start it", start), _Line("data", str(data_dir))]
 
 
 def _whereabouts(service: ServiceAddress) -> Iterator[_Line]:

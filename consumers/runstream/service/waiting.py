@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from runstream.errors import DEPENDENCY_OF_CODE, InternalError, RunstreamError, causes
+from runstream.jetstream.api import is_away
 from runstream.lifecycle import wait_for_first
 from runstream.runconfig.amounts import parse_duration
 from runstream.service.edge import sentence
@@ -138,7 +139,7 @@ def dependency_of(error: BaseException) -> str | None:
             if cause.code not in _WRAPPERS:
                 return None  # an error of our own is more specific than its causes
         elif isinstance(cause, nats.errors.Error):
-            return "nats"
+            return "nats" if is_away(cause) else None
         elif (name := _of_postgres(cause)) is not None:
             return name
     return None

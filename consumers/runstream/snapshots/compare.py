@@ -15,7 +15,7 @@ from runstream.counting import counted
 from runstream.log.port import RawMessage
 from runstream.snapshots.manifest import Manifest
 from runstream.snapshots.reading import Snapshot
-from runstream.snapshots.verify import BUCKETS, spooled
+from runstream.snapshots.verify import BUCKETS, bucket_files
 
 MAX_DIFFERENCES = 20
 _HASH = 16
@@ -85,13 +85,13 @@ def _compare_aggregates(first: Snapshot, second: Snapshot, found: Comparison) ->
         for digest in sorted(one ^ other):
             only_first = digest in one
             which = "first" if only_first else "second"
-            found.add(only_first, not only_first, f"only the {which} has {_name(digest)}")
+            name = digest[_HASH:].decode(errors="replace").rstrip()
+            found.add(only_first, not only_first, f"only the {which} has a commit of {name}")
 
 
 def _digests(snapshot: Snapshot) -> Iterator[frozenset[bytes]]:
     """Yield each bucket's commit digests, each followed by the beginning of its subject."""
-    files = [spooled() for _ in range(BUCKETS)]
-    try:
+    with bucket_files() as files:
         for partition in range(snapshot.header.partitions):
             for message in snapshot.messages(partition):
                 tail, data, headers = _content(message)
@@ -101,13 +101,6 @@ def _digests(snapshot: Snapshot) -> Iterator[frozenset[bytes]]:
         for file in files:
             file.seek(0)
             yield frozenset(iter(lambda file=file: file.read(_HASH + 64), b""))  # type: ignore[misc]
-    finally:
-        for file in files:
-            file.close()
-
-
-def _name(digest: bytes) -> str:
-    return f"a commit of {digest[_HASH:].decode(errors='replace').rstrip()}"
 
 
 def _content(message: RawMessage) -> tuple[str, bytes, str]:

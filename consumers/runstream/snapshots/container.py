@@ -7,9 +7,10 @@ names, sparse files, other block sizes) and padding that is not zero. Names are 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import tarfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
@@ -42,7 +43,7 @@ class TarEntry:
     @property
     def end(self) -> int:
         """Offset behind its last block."""
-        return self.offset + self.size + _padding(self.size)
+        return self.offset + self.size + len(padding(self.size))
 
 
 def is_name(name: str) -> bool:
@@ -61,11 +62,7 @@ def header(name: str, size: int, modified: datetime) -> bytes:
 
 def padding(size: int) -> bytes:
     """Return the zeros that follow a file's content."""
-    return bytes(_padding(size))
-
-
-def _padding(size: int) -> int:
-    return -size % BLOCK
+    return bytes(-size % BLOCK)
 
 
 class SnapshotStream:
@@ -77,24 +74,16 @@ class SnapshotStream:
 
     async def file(self, name: str, content: bytes) -> None:
         """Send a whole file."""
+        async with self.open(name, len(content)) as send:
+            await send(content)
+
+    @contextlib.asynccontextmanager
+    async def open(self, name: str, size: int) -> AsyncIterator[Send]:
+        """Send a file whose content, of this size, the block sends in pieces; other files wait."""
         async with self._lock:
-            await self._sent(header(name, len(content), self._created))
-            await self._sent(content)
-            await self._sent(padding(len(content)))
-
-    async def begin(self, name: str, size: int) -> None:
-        """Send the header of a file whose content follows by `piece`; no other file can start before `end`."""
-        await self._lock.acquire()
-        await self._sent(header(name, size, self._created))
-
-    async def piece(self, content: bytes) -> None:
-        """Send a piece of the current file."""
-        await self._sent(content)
-
-    async def end(self, size: int) -> None:
-        """End the current file."""
-        await self._sent(padding(size))
-        self._lock.release()
+            await self._sent(header(name, size, self._created))
+            yield self._sent
+            await self._sent(padding(size))
 
     async def close(self) -> None:
         """Send the end of the tar."""
@@ -126,7 +115,7 @@ def entries(file: BinaryIO, size: int) -> Iterator[TarEntry]:
             problem = f"it ends after {counted(size, 'byte')}, in the middle of {entry.name}"
             raise SnapshotError(WHOLE, problem, code="truncatedSnapshot", hint=CUT)
         file.seek(entry.offset + entry.size)
-        if any(file.read(_padding(entry.size))):
+        if any(file.read(len(padding(entry.size)))):
             raise SnapshotError(entry.name, "it has data after its end")
         last = entry.name
         yield entry
@@ -149,7 +138,9 @@ def _block(file: BinaryIO, at: int, last: str) -> bytes:
 
 
 def _entry(block: bytes, at: int) -> TarEntry:
-    if block[257:263] != b"ustar " or not _sums_up(block):
+    # The checksum is the sum of the bytes, with spaces in place of the sum itself.
+    text = block[148:156]
+    if block[257:263] != b"ustar " or text != b"%06o\0 " % (sum(block) - sum(text) + 8 * 32):
         if at == 0:
             raise SnapshotError(WHOLE, "it is not a snapshot", code="notASnapshot", hint=_NOT_OURS)
         raise SnapshotError(WHOLE, f"the header at byte {at} was changed")
@@ -159,12 +150,6 @@ def _entry(block: bytes, at: int) -> TarEntry:
     if block[156:157] != b"0" or any(block[157:257]) or any(block[345:]):
         raise SnapshotError(name, "it is not a plain file", hint=_NOT_OURS)
     return TarEntry(name, at + BLOCK, _size(block, name))
-
-
-def _sums_up(block: bytes) -> bool:
-    """Return whether the header's checksum is right: the sum of its bytes, with spaces in place of the sum itself."""
-    text = block[148:156]
-    return text == b"%06o\0 " % (sum(block) - sum(text) + 8 * 32)
 
 
 def _size(block: bytes, name: str) -> int:

@@ -249,24 +249,22 @@ class _Export:
         self.progress.total = sum(self.header.ends)
 
         async def work(partition: int) -> None:
+            drafts: asyncio.Queue[SegmentDraft | None] = asyncio.Queue(1)
             previous = last[partition].sha256 if partition in last else ""
-            await self._partition(partition, begins[partition], previous)
+            async with StrictTaskGroup() as group:
+                group.create_task(self._read(partition, begins[partition], drafts))
+                group.create_task(self._write(drafts, previous))
 
         # A partition that was exported whole before an interruption refers to objects, too.
         wanted = [p for p, begin in begins.items() if begin < self.header.ends[p] or (begin and self.header.objects)]
         await for_each(wanted, work, at_once=PARTITIONS_AT_ONCE)
 
-    async def _partition(self, partition: int, after: int, previous: str) -> None:
-        drafts: asyncio.Queue[SegmentDraft | None] = asyncio.Queue(1)
-        async with StrictTaskGroup() as group:
-            group.create_task(self._read(partition, after, drafts))
-            group.create_task(self._write(drafts, previous))
-
     async def _read(self, partition: int, after: int, drafts: asyncio.Queue[SegmentDraft | None]) -> None:
         """Collect drafts of segments up to the partition's end."""
         writer = SegmentWriter(self.header.epoch, partition)
-        if self.header.objects:
-            await self._gather_references(partition, after)
+        if self.header.objects:  # also those of commits that were exported before an interruption
+            async for earlier in read_up_to(self.log, partition, after, limit=_BATCH):
+                self.referenced.take(earlier)
         async with self.log.read(partition, after) as reader:
             while after < self.header.ends[partition]:
                 batch = await reader.next_batch(_BATCH)
@@ -284,11 +282,6 @@ class _Export:
         if not writer.empty:
             await drafts.put(writer.take())
         await drafts.put(None)
-
-    async def _gather_references(self, partition: int, until: int) -> None:
-        """Add the references of commits that were exported before an interruption."""
-        async for batch in read_up_to(self.log, partition, until, limit=_BATCH):
-            self.referenced.take(batch)
 
     def _wanted(self, batch: list[RawMessage]) -> list[RawMessage]:
         """Return the messages of a batch up to the partition's end."""
@@ -392,7 +385,12 @@ class LogExports:
     async def open(self, until: str, include: str) -> ServedExport:
         """Open an export. Raises BadRequestError, and ConflictError while two are running."""
         asked = parse_until(until, local=False), parse_kinds(include)
-        self._require_room()
+        if self.running >= AT_ONCE:
+            raise ConflictError(
+                f"{AT_ONCE} exports are running already",
+                code="exportsBusy",
+                hint="try again when one of them has ended, or run `runstream export` beside the service",
+            )
         slot = _Slot(self)
         try:
             log = await self.served()
@@ -402,21 +400,10 @@ class LogExports:
             raise
 
         async def write(send: Send) -> None:
+            objects = object_writer(self.objects, planned.objects) if planned.objects else None
             try:
-                await self._export(log, planned, send)
+                await export(log, send, planned, objects=objects, parked=self.parked, remember=self.remember)
             finally:
                 slot.free()
 
         return ServedExport(f"{planned.namespace}-{planned.created:%Y%m%dT%H%M%SZ}.snapshot.tar", write)
-
-    async def _export(self, log: ReadableLog, planned: SnapshotHeader, send: Send) -> None:
-        writer = object_writer(self.objects, planned.objects) if planned.objects else None
-        await export(log, send, planned, objects=writer, parked=self.parked, remember=self.remember)
-
-    def _require_room(self) -> None:
-        if self.running >= AT_ONCE:
-            raise ConflictError(
-                f"{AT_ONCE} exports are running already",
-                code="exportsBusy",
-                hint="try again when one of them has ended, or run `runstream export` beside the service",
-            )

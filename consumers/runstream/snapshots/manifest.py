@@ -172,22 +172,17 @@ def read_manifest(content: bytes) -> Manifest:
 def _read(part: str, content: bytes, kind: type[T]) -> T:
     try:
         found: Mapping[str, object] = orjson.loads(content)
-        _require_format(part, found)
+        number = found.get("format")
+        if isinstance(number, int) and number > FORMAT:  # before any other check
+            raise SnapshotError(
+                part,
+                f"the snapshot has format {number}, this Runstream knows up to {FORMAT}",
+                code="newerSnapshot",
+                hint="use the Runstream that wrote it, or a later one",
+            )
         return msgspec.convert(found, kind)
     except (orjson.JSONDecodeError, msgspec.ValidationError, TypeError, AttributeError) as error:
         raise SnapshotError(part, f"it cannot be read: {error}") from error
-
-
-def _require_format(part: str, found: Mapping[str, object]) -> None:
-    """Raise newerSnapshot for a later format, before any other check."""
-    number = found.get("format")
-    if isinstance(number, int) and number > FORMAT:
-        raise SnapshotError(
-            part,
-            f"the snapshot has format {number}, this Runstream knows up to {FORMAT}",
-            code="newerSnapshot",
-            hint="use the Runstream that wrote it, or a later one",
-        )
 
 
 _README = """\

@@ -21,7 +21,7 @@ from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.events.executor_task import ExecutorTaskArchiveStored, ExecutorTaskAssigned, ExecutorTaskLogStored
 from runstream.ids import attempt_id
 from runstream.log.port import RawMessage
-from runstream.objects import ObjectReader, ObjectStorage, paths
+from runstream.objects import ObjectStorage, paths
 from runstream.objects.paths import ARCHIVES, LOGS
 from runstream.objects.port import chunks as stored_chunks
 from runstream.snapshots.container import MAX_NAME, SnapshotStream, TarEntry, chunks, content, entries, is_name
@@ -156,22 +156,16 @@ async def _write(storage: ObjectStorage, path: str, stream: SnapshotStream) -> _
         stored = await storage.read(path)
     except NotExistError:
         return None
-    async with stored:
-        return await _copied(stored, path, stream)
-
-
-async def _copied(stored: ObjectReader, name: str, stream: SnapshotStream) -> _Listed:
-    hashed = hashlib.sha256()
-    size = 0
-    await stream.begin(name, stored.size)
-    async for chunk in stored_chunks(stored):
-        hashed.update(chunk)
-        size += len(chunk)
-        await stream.piece(chunk)
-    if size != stored.size:
-        raise InternalError(f"{name} has {counted(size, 'byte')}, and should have {stored.size}", code="objectChanged")
-    await stream.end(size)
-    return _Listed(size, name, hashed.hexdigest())
+    hashed, size = hashlib.sha256(), 0
+    async with stored, stream.open(path, stored.size) as send:
+        async for chunk in stored_chunks(stored):
+            hashed.update(chunk)
+            size += len(chunk)
+            await send(chunk)
+        if size != stored.size:
+            problem = f"{path} has {counted(size, 'byte')}, and should have {stored.size}"
+            raise InternalError(problem, code="objectChanged")
+    return _Listed(size, path, hashed.hexdigest())
 
 
 async def _write_list(number: int, listed: list[_Listed], stream: SnapshotStream) -> ObjectList:

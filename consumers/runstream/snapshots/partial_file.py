@@ -39,7 +39,11 @@ def resume(file: BinaryIO) -> Resumed | None:
     try:
         for entry in entries(file, size):
             if entry.name == m.END:
-                raise _complete()
+                raise BadRequestError(
+                    "the export is complete: there is nothing to resume",
+                    code="snapshotComplete",
+                    hint="`runstream snapshot verify` checks it; export to another file",
+                )
             whole = whole and found.take(file, entry)
     except SnapshotError as error:
         if error.code == "newerSnapshot" or (size and error.code == "notASnapshot"):
@@ -47,14 +51,6 @@ def resume(file: BinaryIO) -> Resumed | None:
     file.seek(found.end)
     file.truncate()
     return found.resumed()
-
-
-def _complete() -> BadRequestError:
-    return BadRequestError(
-        "the export is complete: there is nothing to resume",
-        code="snapshotComplete",
-        hint="`runstream snapshot verify` checks it; export to another file",
-    )
 
 
 class _Kept:

@@ -370,8 +370,8 @@ def read_segment(description: SegmentDescription, data: bytes, subjects: Subject
         raise SnapshotError(name, f"it has {counted(number, 'commit')}, and should have {description.commits}")
 
 
-def describe_segment(name: str, data: bytes, subjects: Subjects, previous: str = "") -> SegmentDescription:
-    """Compute the description of a segment from its file alone. Raises SnapshotError for a damaged file."""
+def describe_segment(name: str, data: bytes, subjects: Subjects) -> SegmentDescription:
+    """Compute the description of a segment from its file alone, unchained. Raises SnapshotError for a damaged file."""
     match = _NAME.fullmatch(name)
     if match is None or int(match[1]) >= MAX_PARTITIONS:
         raise SnapshotError(name, "it is not the name of a segment")
@@ -385,7 +385,7 @@ def describe_segment(name: str, data: bytes, subjects: Subjects, previous: str =
         draft.keep(line + b"\n", message.position.sequence, types_of(message))
     if not draft.lines or draft.last != last:
         raise SnapshotError(name, f"its last commit is not {last}")
-    return draft.describe(b"".join(draft.lines), data, previous)
+    return draft.describe(b"".join(draft.lines), data, "")
 
 
 def _hashed(description: SegmentDescription, data: bytes) -> Iterator[bytes]:

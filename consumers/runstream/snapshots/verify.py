@@ -28,7 +28,7 @@ from functools import lru_cache
 from heapq import nsmallest
 from itertools import count
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from runstream.codec import decode, decode_with_types
 from runstream.commits import Commit
@@ -108,44 +108,23 @@ class SegmentRecords:
         self.buckets[key[0] % BUCKETS] += _RECORD.pack(key, place, min(version, 1 << 62))
 
 
-class AggregateRecords:
-    """All records of a snapshot. A context manager: leaving it removes the temporary files."""
-
-    def __init__(self) -> None:
-        self._stack = ExitStack()
-        self._files: list[tempfile.SpooledTemporaryFile[bytes]] = []
-
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._files = [stack.enter_context(spooled()) for _ in range(BUCKETS)]
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def add(self, buckets: Sequence[bytes | bytearray]) -> None:
-        """Add the records of a segment; segments may come in any order."""
-        for file, records in zip(self._files, buckets, strict=True):
-            file.write(records)
-
-    def findings(self) -> Iterator[AggregateFinding]:
-        """Yield every fault, aggregate by aggregate."""
-        for bucket, file in enumerate(self._files):
-            size = file.tell()
-            parts = size // _SORTED_BYTES + 1
-            for part in range(parts):
-                file.seek(0)
-                yield from _check_versions(_records(file, bucket, part, parts))
-            file.seek(size)
+@contextlib.contextmanager
+def bucket_files() -> Iterator[list[tempfile.SpooledTemporaryFile[bytes]]]:
+    """Open a temporary file for each bucket; the files start in memory."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)) for _ in range(BUCKETS)]
 
 
-def spooled() -> tempfile.SpooledTemporaryFile[bytes]:
-    """Return a temporary file that starts in memory; the caller closes it."""
-    return tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
+def _findings(files: Sequence[tempfile.SpooledTemporaryFile[bytes]]) -> Iterator[AggregateFinding]:
+    """Yield every fault of the aggregates whose records are in these files, aggregate by aggregate."""
+    for file in files:
+        parts = file.tell() // _SORTED_BYTES + 1
+        for part in range(parts):
+            file.seek(0)
+            yield from _check_versions(_records(file, part, parts))
 
 
-def _records(file: tempfile.SpooledTemporaryFile[bytes], bucket: int, part: int, parts: int) -> list[bytes]:
+def _records(file: tempfile.SpooledTemporaryFile[bytes], part: int, parts: int) -> list[bytes]:
     """Return the records of one part of a bucket's aggregates, sorted by aggregate and position."""
     found: list[bytes] = []
     while chunk := file.read(_SIZE << 15):
@@ -395,7 +374,11 @@ class VerifyReport:
 
 
 def verify(
-    path: Path, *, public_key: str = "", processes: int | None = None, tell: OnChecked | None = None
+    path: Path,
+    *,
+    public_key: str = "",
+    processes: int | None = None,
+    tell: OnChecked = lambda _done, _total: None,
 ) -> VerifyReport:
     """Check a whole snapshot, in at most `processes` processes (None: one for each CPU when the snapshot is large).
 
@@ -405,14 +388,10 @@ def verify(
     try:
         with open_snapshot(path, public_key=public_key) as snapshot:
             report.header, report.manifest, report.signer = snapshot.header, snapshot.manifest, snapshot.signer
-            _check(snapshot, report, _processes(snapshot, processes), tell or _silent)
+            _check(snapshot, report, _processes(snapshot, processes), tell)
     except SnapshotError as error:
         report.add(SnapshotProblem.of(error))
     return report
-
-
-def _silent(_done: int, _total: int) -> None:
-    return
 
 
 def _processes(snapshot: Snapshot, asked: int | None) -> int:
@@ -423,16 +402,20 @@ def _processes(snapshot: Snapshot, asked: int | None) -> int:
 
 
 def _check(snapshot: Snapshot, report: VerifyReport, processes: int, tell: OnChecked) -> None:
-    with AggregateRecords() as aggregates:
+    with bucket_files() as files:
         segments, named = _to_check(snapshot), 0
         for checked in map(check_segment, segments) if processes == 1 else _shared(segments, processes):
             report.commits += checked.commits
             report.skipped += checked.skipped
             report.parked += checked.parked
             named += checked.named
-            _merge(report, checked, aggregates)
+            for problem in checked.problems:
+                report.add(problem)
+            report.problem_count += checked.problem_count - len(checked.problems)
+            for file, records in zip(files, checked.records, strict=bool(checked.records)):
+                file.write(records)
             tell(report.commits, snapshot.manifest.commits)
-        _add_findings(snapshot, report, aggregates.findings())
+        _add_findings(snapshot, report, _findings(files))
     report.problems.sort(key=lambda problem: (problem.part, problem.line))
     if named != len(snapshot.manifest.parked):
         report.add(SnapshotProblem(MANIFEST, 0, "", "of the parked commits that it names, some are not there"))
@@ -448,14 +431,6 @@ def _to_check(snapshot: Snapshot) -> Iterator[SegmentToCheck]:
         yield SegmentToCheck(
             snapshot.path, place, found, header.subjects, header.partitions, skips, parked[found.partition]
         )
-
-
-def _merge(report: VerifyReport, checked: CheckedSegment, aggregates: AggregateRecords) -> None:
-    for problem in checked.problems:
-        report.add(problem)
-    report.problem_count += checked.problem_count - len(checked.problems)
-    if checked.records:
-        aggregates.add(checked.records)
 
 
 def _shared(segments: Iterator[SegmentToCheck], processes: int) -> Iterator[CheckedSegment]:
@@ -488,51 +463,37 @@ def _add_findings(snapshot: Snapshot, report: VerifyReport, findings: Iterator[A
     Findings come in the order of hashes, so all of them are read before the first ones are known.
     """
     number = count()
-    first = nsmallest(MAX_PROBLEMS, (finding for finding, _ in zip(findings, number, strict=False)), key=_place)
+    counted_findings = (finding for finding, _ in zip(findings, number, strict=False))
+    first = nsmallest(MAX_PROBLEMS, counted_findings, key=lambda finding: (finding.partition, finding.sequence))
     for finding in first:
-        _add_finding(snapshot, report, finding)
+        segments = snapshot.segments(finding.partition)
+        segment = segments[bisect_right(segments, finding.sequence, key=lambda each: each.first) - 1]
+        try:
+            aggregate, what = _described(snapshot, finding)
+        except BadRequestError as error:
+            aggregate, what = "", error.message
+        report.add(SnapshotProblem(segment.name, finding.sequence - segment.first + 1, aggregate, what))
     report.problem_count += next(number) - len(first)
 
 
-def _place(finding: AggregateFinding) -> tuple[int, int]:
-    return finding.partition, finding.sequence
-
-
-def _add_finding(snapshot: Snapshot, report: VerifyReport, finding: AggregateFinding) -> None:
-    segment = _segment_of(snapshot, finding)
-    line = finding.sequence - segment.first + 1
-    try:
-        report.add(_described(snapshot, segment, finding, line))
-    except BadRequestError as error:
-        report.add(SnapshotProblem(segment.name, line, "", error.message))
-
-
-def _segment_of(snapshot: Snapshot, finding: AggregateFinding) -> SegmentDescription:
-    segments = snapshot.segments(finding.partition)
-    return segments[bisect_right([segment.first for segment in segments], finding.sequence) - 1]
-
-
-def _described(
-    snapshot: Snapshot, segment: SegmentDescription, finding: AggregateFinding, line: int
-) -> SnapshotProblem:
+def _described(snapshot: Snapshot, finding: AggregateFinding) -> tuple[str, str]:
+    """Return the aggregate of a finding, and what is wrong."""
     message = snapshot.message(finding.partition, finding.sequence)
     if message is None:
-        return SnapshotProblem(segment.name, line, "", "its commit is missing")
-    aggregate = aggregate_of(message.subject)
+        return "", "its commit is missing"
     if finding.kind == "reference":
-        return SnapshotProblem(segment.name, line, aggregate, "it refers to a run or run config that is not before it")
+        return aggregate_of(message.subject), "it refers to a run or run config that is not before it"
     what = f"version {decode(message).commit.version} comes where version {finding.version} is next"
-    return SnapshotProblem(segment.name, line, aggregate, what)
+    return aggregate_of(message.subject), what
 
 
-def check_objects(snapshot: Snapshot, tell: Callable[[int], None] | None = None) -> Iterator[SnapshotProblem]:
-    """Yield the problems of a snapshot's objects; call `tell` with the number of bytes read."""
+def check_objects(snapshot: Snapshot) -> Iterator[SnapshotProblem]:
+    """Yield the problems of a snapshot's objects."""
     try:
         for found in objects(snapshot):
             try:
-                for chunk in object_chunks(snapshot, found):
-                    if tell is not None:
-                        tell(len(chunk))
+                for _ in object_chunks(snapshot, found):
+                    pass
             except SnapshotError as error:
                 yield SnapshotProblem.of(error)
     except SnapshotError as error:

@@ -21,10 +21,9 @@ import structlog
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.js.api import DiscardPolicy, StorageType, StreamConfig
-from nats.js.errors import APIError
 
 from runstream.errors import Kind, RemoteError
+from runstream.jetstream.api import STREAM_DIFFERS, ApiError, UnavailableError, request
 from runstream.lifecycle import keep_running
 from runstream.log_times import MAX_TIME, TimedBytes
 
@@ -126,17 +125,13 @@ class LiveLogs:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Create the stream and start to publish. Raises RemoteError when NATS refuses."""
+        """Start to publish; while NATS is away, the stream is created later. Raises ApiError when NATS refuses it."""
+        self._acknowledgements = await self._nats.subscribe(self._inbox, cb=self._acknowledged)
         try:
             await self._make_stream()
-            self._acknowledgements = await self._nats.subscribe(self._inbox, cb=self._acknowledged)
-        except (NatsError, OSError) as error:
-            raise RemoteError(
-                f"cannot create the stream of live logs {self._stream}: {error}",
-                remote_kind=Kind.INTERNAL,
-                code="natsUnreachable",
-                hint="does NATS run with JetStream? `runstream doctor` checks it",
-            ) from error
+        except UnavailableError as error:
+            log.warning("live logs cannot be published yet", action="live_logs_wait", error=error.message)
+            self._stream_missing = True
         self._task = asyncio.create_task(keep_running("live logs", self._publish_forever), name="live logs")
 
     async def stop(self) -> None:
@@ -168,9 +163,8 @@ class LiveLogs:
             return
         self._published.discard(executor_task)
         try:
-            await self._nats.jetstream().purge_stream(
-                self._stream, subject=task_subjects(self._namespace, executor_task)
-            )
+            subjects = f"{self._namespace}.logs.{executor_task}.*"
+            await self._nats.jetstream().purge_stream(self._stream, subject=subjects)
         except (NatsError, OSError, TimeoutError) as error:
             # The stream's limits drop them later.
             log.debug("cannot remove a live log", action="live_log_not_removed", task=executor_task, error=str(error))
@@ -187,12 +181,15 @@ class LiveLogs:
             self._wake.clear()
             try:
                 if self._stream_missing or connections != self._nats.stats["reconnects"]:
+                    self._stream_missing = True  # a restarted server has lost its memory streams
                     connections = self._nats.stats["reconnects"]
-                    await self._make_stream()  # a restarted server has lost its memory streams
+                    await self._make_stream()
                     self._stream_missing = False
                 await self._publish_dirty()
-            except (NatsError, OSError, TimeoutError) as error:
+            except (NatsError, OSError, UnavailableError, ApiError) as error:
                 log.warning("live logs cannot be published", action="live_logs_not_published", error=str(error))
+                self._wake.set()
+                await asyncio.sleep(_RECONNECT_SECONDS)
 
     async def _publish_dirty(self) -> None:
         for live in list(self._dirty):
@@ -213,23 +210,22 @@ class LiveLogs:
             self._stream_missing = True
 
     async def _make_stream(self) -> None:
-        config = StreamConfig(
-            name=self._stream,
-            subjects=[f"{self._namespace}.logs.*.*"],
-            storage=StorageType.MEMORY,
-            discard=DiscardPolicy.OLD,
-            max_bytes=STREAM_BYTES,
-            max_age=STREAM_AGE_SECONDS,
-            num_replicas=1,
-            allow_direct=True,
-        )
-        stream = self._nats.jetstream()
+        config = {
+            "name": self._stream,
+            "subjects": [f"{self._namespace}.logs.*.*"],
+            "storage": "memory",
+            "discard": "old",
+            "max_bytes": STREAM_BYTES,
+            "max_age": int(STREAM_AGE_SECONDS * 1e9),
+            "num_replicas": 1,
+            "allow_direct": True,
+        }
         try:
-            await stream.add_stream(config)
-        except APIError as error:
-            if error.err_code != 10058:  # the stream has the configuration of an earlier version
+            await request(self._nats, f"STREAM.CREATE.{self._stream}", config)
+        except ApiError as error:
+            if error.number != STREAM_DIFFERS:  # it has the configuration of an earlier version
                 raise
-            await stream.update_stream(config)
+            await request(self._nats, f"STREAM.UPDATE.{self._stream}", config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,11 +323,6 @@ def unreachable() -> RemoteError:
 def stream_of(namespace: str) -> str:
     """Return the name of the stream of live logs."""
     return f"{namespace}_LOGS"
-
-
-def task_subjects(namespace: str, executor_task: str) -> str:
-    """Return the filter for all logs of an executor task."""
-    return f"{namespace}.logs.{executor_task}.*"
 
 
 def subject_of(namespace: str, executor_task: str, step: int | None) -> str:

@@ -90,9 +90,8 @@ class StepLogReader:
         if stored is not None:
             async with stored:
                 return await stored_tail(stored, lines)
-        stream, subject = self._live_names(key)
         end, text = 0, b""
-        async for piece in stored_pieces(self._nats, stream, subject, 0):
+        async for piece in self._live(key):
             text = text if piece.offset == end else b""  # bytes are missing: the tail begins after them
             end = piece.offset + len(piece.data)
             text = (text + piece.data)[-MAX_TAIL_BYTES:]
@@ -192,10 +191,9 @@ class StepLogReader:
 
     async def _snapshot(self, state: LogState, offset: int) -> AsyncGenerator[TimedBytes, None]:
         """Yield the bytes written so far, from an offset on."""
-        stream, subject = self._live_names(state.key)
         pieces: list[TimedBytes] = []
         have, written = offset, False
-        async for piece in stored_pieces(self._nats, stream, subject, 0):
+        async for piece in self._live(state.key):
             written = True
             more = piece.after(have)
             if more is None:
@@ -214,10 +212,9 @@ class StepLogReader:
         """Yield what the live log has of a step whose executor is lost, and that it is cut off there."""
         if not state.lost:
             raise _no_log()
-        stream, subject = self._live_names(state.key)
         pieces: list[TimedBytes] = []
         have = 0
-        async for piece in stored_pieces(self._nats, stream, subject, 0):
+        async for piece in self._live(state.key):
             more = piece.after(have)
             if more is None:
                 break
@@ -226,14 +223,14 @@ class StepLogReader:
         if not have:
             raise _no_log("its executor is lost: the log is stored when that executor starts again")
         last = next(piece.data for piece in reversed(pieces) if piece.data)
-        pieces.append(TimedBytes(have, _mark(last)))
+        mark = f"{CUT_OFF}\n".encode()
+        pieces.append(TimedBytes(have, mark if last.endswith(b"\n") else b"\n" + mark))
         return _listed([piece.after(offset) for piece in pieces])
 
     async def _follow(
         self, state: LogState, after: int, offset: int, *, times: bool
     ) -> AsyncGenerator[TimedBytes, None]:
-        stream, subject = self._live_names(state.key)
-        follower = _Follower(self._nats, stream, subject, offset)
+        follower = _Follower(self._nats, stream_of(self._namespace), self._live_subject(state.key), offset)
         await follower.subscribe()
         watcher = asyncio.create_task(watch(self._log, state, after, follower.wake.set))
         watcher.add_done_callback(lambda _: follower.wake.set())
@@ -271,8 +268,12 @@ class StepLogReader:
             watcher.cancel()
             await follower.close()
 
-    def _live_names(self, key: StepLogKey) -> tuple[str, str]:
-        return stream_of(self._namespace), subject_of(self._namespace, key.executor_task_id, key.step)
+    def _live_subject(self, key: StepLogKey) -> str:
+        return subject_of(self._namespace, key.executor_task_id, key.step)
+
+    def _live(self, key: StepLogKey) -> AsyncIterator[Piece]:
+        """Yield the stored messages of a live log."""
+        return stored_pieces(self._nats, stream_of(self._namespace), self._live_subject(key), 0)
 
 
 class _Follower:
@@ -404,11 +405,6 @@ async def _listed(pieces: list[TimedBytes]) -> AsyncGenerator[TimedBytes, None]:
 
 def _no_log(hint: str = "has the step begun? --follow waits for a step that will run") -> NotExistError:
     return NotExistError("log doesn't exist", code="logDoesNotExist", hint=hint)
-
-
-def _mark(text: bytes) -> bytes:
-    """Return the last line of a log that is cut off after the text."""
-    return b"\n" * (text != b"" and not text.endswith(b"\n")) + f"{CUT_OFF}\n".encode()
 
 
 def tail_begin(text: bytes, lines: int) -> int | None:

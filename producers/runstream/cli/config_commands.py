@@ -20,7 +20,7 @@ from runstream.cli.repository import enclosing_commit
 from runstream.errors import BadRequestError
 from runstream.evaluation.files import parse_file
 from runstream.evaluation.program import EvaluationError
-from runstream.events.run_config import Container, Depend, Retry, RunConfig, RunConfigTask, Step, shown_text
+from runstream.events.run_config import Container, Depend, Retry, RunConfig, RunConfigTask, shown_text
 from runstream.runconfig.amounts import format_duration
 from runstream.runconfig.json_schema import schema_text
 from runstream.runconfig.parse import notices
@@ -188,17 +188,13 @@ def _task_json(task: RunConfigTask) -> Json:
             **to_builtins(task.runtime),
             "containers": [_container_json(container) for container in task.runtime.containers],
         },
-        "steps": [_step_json(step) for step in task.steps],
+        "steps": [{**to_builtins(step), "environment": step.environment or {}} for step in task.steps],
     }
 
 
 def _container_json(container: Container) -> Json:
     volumes = [{"path": volume.path, "tmpfs": {"size": volume.tmpfs_size}} for volume in container.volumes]
     return {**to_builtins(container), "volumes": volumes}
-
-
-def _step_json(step: Step) -> Json:
-    return {**to_builtins(step), "environment": step.environment or {}}
 
 
 def checked_lines(

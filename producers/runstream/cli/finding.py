@@ -22,9 +22,9 @@ from runstream.client import Client, ClientError, Run, RunSummary, Task
 from runstream.client.runs import MAX_PAGE
 from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
+from runstream.ids import is_uuid
 from runstream.names import numbered_name, project_of
 
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMBERED = re.compile(r"(/.+)/(\d{1,18})")
 _NUMBER = re.compile(r"#?(\d{1,18})")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,35}")
@@ -39,11 +39,6 @@ _HINT = (
 RunName: TypeAlias = Annotated[
     str, Parameter(help="PROJECT/NUMBER such as /project/web/12, an id or the beginning of one, or `latest`.")
 ]
-
-
-def is_run_id(text: str) -> bool:
-    """Return whether the text is a complete id of a run."""
-    return _ID.fullmatch(text) is not None
 
 
 def run_name(run: RunSummary) -> str:
@@ -63,7 +58,7 @@ async def load_run_name(client: Client, run_id: str) -> str:
 
 async def find_run(client: Client, text: str) -> Run:
     """Return the run with a name or id. Raises BadRequestError, NotExistError, ClientError."""
-    if is_run_id(text):
+    if is_uuid(text):
         return await client.runs.get(text)
     if numbered := _NUMBERED.fullmatch(text):
         return await _by_number(client, numbered[1], int(numbered[2]))

@@ -292,26 +292,18 @@ def _short(name: str) -> str:
 def by_start(run: Run) -> list[Task]:
     """Return the tasks by start time, then those that have not started by level."""
     started = sorted((task for task in run.tasks.values() if task.start_time), key=_started)
-    return started + sorted((task for task in run.tasks.values() if not task.start_time), key=_placed)
+    return started + [task for task in by_level(run) if not task.start_time]
 
 
 def failed_steps(task: Task | Attempt) -> list[int | None]:
     """Return the failed steps (None: the setup), or else the one that started last."""
-    steps = _steps_of(task)
+    steps: list[tuple[int | None, Step]] = [(None, task.setup_step), *enumerate(task.steps)]
     failed = [number for number, step in steps if step.phase == "failed"]
     return failed or [number for number, step in steps if step.start_time is not None][-1:]
 
 
-def _steps_of(state: Task | Attempt) -> list[tuple[int | None, Step]]:
-    return [(None, state.setup_step), *enumerate(state.steps)]
-
-
 def _started(task: Task) -> tuple[object, ...]:
     return task.start_time, task.level, task.name
-
-
-def _placed(task: Task) -> tuple[int, str]:
-    return task.level, task.name
 
 
 def described_status(status: int) -> str:

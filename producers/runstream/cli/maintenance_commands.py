@@ -153,7 +153,7 @@ class _ProgressPrinter:
     def show(self, status: Maintenance) -> None:
         """Print a line for each process that is waited for, or whose state has changed."""
         for instance in status.instances:
-            word = _state(instance)
+            word = instance.state + _detail(instance)
             before = self._shown.get(instance.id)
             self._shown[instance.id] = word
             changed = before != word if before is not None else self._waits and bool(_detail(instance))
@@ -176,10 +176,6 @@ def _headline(status: Maintenance) -> str:
     left = sum(not one.parked for one in status.instances)
     words.append("all processes are parked" if not left else f"not parked: {left} of {len(status.instances)}")
     return "; ".join(words)
-
-
-def _state(instance: Instance) -> str:
-    return instance.state + _detail(instance)
 
 
 def _detail(instance: Instance) -> str:

@@ -1,7 +1,8 @@
-"""`runstream run`: create, restart, list, get, follow, explain and steer runs, annotate their tasks."""
+"""`runstream run`: create, restart, list, get, follow, explain, steer and delete runs, annotate their tasks."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +15,18 @@ from rich.text import Text
 
 from runstream.cli.client_session import with_client
 from runstream.cli.config_inputs import ConfigFile, ConfigPath, Flag, InputOptions, Texts, pairs, read_config
+from runstream.cli.confirming import require_confirmed
 from runstream.cli.connection import program_command, with_program
 from runstream.cli.finding import (
     RunName,
     find_run,
     find_task,
-    is_run_id,
     load_run_name,
     position_text,
     project_here,
     run_name,
 )
-from runstream.cli.graph import RunGraph, by_start, failed_steps, log_command, outcome, warnings
+from runstream.cli.graph import RunGraph, by_level, by_start, failed_steps, log_command, outcome, warnings
 from runstream.cli.output import (
     Cell,
     Column,
@@ -63,7 +64,7 @@ from runstream.client import (
 from runstream.client.runs import MAX_PAGE, Runs
 from runstream.counting import counted, listed
 from runstream.errors import BadRequestError
-from runstream.ids import new_id
+from runstream.ids import is_uuid, new_id
 from runstream.limits import require_group
 from runstream.names import project_of
 from runstream.runconfig.parse import MAX_PRIORITY
@@ -88,6 +89,8 @@ _LIST_COLUMNS: dict[Column, Callable[[RunSummary], Cell]] = {
 }
 
 
+_LOGS_PENDING_SECONDS = (0.2, 0.4, 0.8, 1.6, 3.2)
+"""Pauses between attempts to delete a run whose last logs are not stored yet."""
 _STEP_COLUMNS = (
     Column("TASK", wraps=True),
     Column("STEP"),
@@ -231,7 +234,7 @@ def _print_run(run: Run, restarted: str) -> None:
     for warning in warnings(run):
         say(warning)
     steps: list[tuple[Cell, ...]] = []
-    for task in sorted(run.tasks.values(), key=lambda task: (task.level, task.name)):
+    for task in by_level(run):
         attempts: tuple[Attempt | Task, ...] = (*task.attempts, task)
         for attempt in attempts:
             name = f"{task.name} ({attempt.attempt})" if len(attempts) > 1 else task.name
@@ -285,7 +288,7 @@ def why(run: RunName, /, *, output: Output = "table") -> int:
     """Say why a run waits: its group, what its tasks depend on, approval, executors, a pause, maintenance."""
 
     async def work(client: Client) -> None:
-        found = await client.runs.why(run if is_run_id(run) else (await find_run(client, run)).id)
+        found = await client.runs.why(run if is_uuid(run) else (await find_run(client, run)).id)
         if output == "json":
             print_json(found)
         else:
@@ -319,6 +322,42 @@ def stop_run(run: RunName, /) -> int:
 def cancel_run(run: RunName, /) -> int:
     """Withdraw a queued run."""
     return _steer(run, Runs.cancel, lambda found: f"run {run_name(found)} is cancelled")
+
+
+def delete_runs(run: RunName, /, *more: RunName, yes: Flag = False) -> int:
+    """Delete runs that have ended, with the logs and archives that no other run refers to.
+
+    They stay in the log of events: `run get --at` shows them as they were. Asks first on a terminal.
+
+    Parameters
+    ----------
+    yes
+        Delete without asking.
+    """
+
+    async def work(client: Client) -> None:
+        found = {one.id: one for one in [await find_run(client, text) for text in (run, *more)]}
+        names = [run_name(one) for one in found.values()]
+        require_confirmed(
+            f"delete {listed(names, MAX_NAMED)}, and the logs and archives that no other run refers to?", yes=yes
+        )
+        for run_id, name in zip(found, names, strict=True):
+            await _delete(client, run_id)
+            say(f"run {name} is deleted")
+
+    return with_client(work)
+
+
+async def _delete(client: Client, run_id: str) -> None:
+    """Delete a run; wait a moment for the logs of one that has just ended."""
+    for seconds in _LOGS_PENDING_SECONDS:
+        try:
+            return await client.runs.delete(run_id)
+        except ClientError as error:
+            if error.code != "runLogsPending":
+                raise
+        await asyncio.sleep(seconds)
+    return await client.runs.delete(run_id)
 
 
 def pause_run(run: RunName, /) -> int:
@@ -440,8 +479,6 @@ def create(
     output: Output = "table",
 ) -> int:
     """Create the runs of a configuration file.
-
-    With --follow the exit code is 0 when all runs succeeded, 1 when one failed, 3 when one was stopped or cancelled.
 
     Parameters
     ----------
@@ -568,8 +605,6 @@ def restart(
     output: Output = "table",
 ) -> int:
     """Re-run a finished run, as a new run. Tasks that do not run again keep their outcome, logs and files.
-
-    With --follow the exit code is 0 when it succeeded, 1 when it failed, 3 when it was stopped or cancelled.
 
     Parameters
     ----------

@@ -26,6 +26,7 @@ from runstream.cli.output import STYLES, console, display_word, duration, say
 from runstream.cli.screen import Screen, screen
 from runstream.cli.step_output import StepOutput
 from runstream.client import Client, ClientError, Commit, Run, Task
+from runstream.errors import first_of
 
 _NUMBER_SECONDS = 2.0
 SUCCEEDED, FAILED, STOPPED = 0, 1, 3
@@ -130,7 +131,7 @@ async def follow_run(client: Client, run: Run, screen: Screen) -> Run:
         async with asyncio.TaskGroup() as group:
             run = await _RunWatcher(client, run, screen, group).follow()
     except* Exception as errors:
-        raise _first(errors) from errors
+        raise first_of(errors) from errors
     return run
 
 
@@ -179,9 +180,3 @@ class _RunWatcher:
                     self._screen.explain(reasons)
                     self._output.explain(self._run, reasons)
             await asyncio.sleep(_WHY_SECONDS)
-
-
-def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
-    for error in errors.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("a group has at least one error")

@@ -1,4 +1,4 @@
-"""Operations on runs: create, restart, read, list, stop, cancel, pause, approve, annotate."""
+"""Operations on runs: create, restart, read, list, stop, cancel, pause, approve, annotate, delete."""
 
 from __future__ import annotations
 
@@ -215,6 +215,10 @@ class Runs:
     async def resume(self, run_id: str) -> None:
         """Resume a paused run. Raises ClientError (bad-request) when it is not paused."""
         await self._act(run_id, "", {"action_type": "resume"})
+
+    async def delete(self, run_id: str) -> None:
+        """Delete a run that has ended. Raises ClientError; of kind conflict while it has not, or has logs to store."""
+        await self._session.write("DELETE", f"/runs/{quote(run_id, safe='')}", None, type(None))
 
     async def annotate(self, run_id: str, task_id: str, annotations: Mapping[str, str]) -> None:
         """Replace the annotations of a task. Raises ClientError."""

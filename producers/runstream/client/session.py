@@ -71,7 +71,7 @@ class Retries:
         `begun`: the response had started, so the service exists and is worth waiting for.
         """
         broken = isinstance(error, ConnectionFailedError)
-        if not (broken or dependency_unavailable(error) or (begun and error.status == 503)):
+        if not (broken or (error.status == 503 and (begun or "dependency" in error.details))):
             raise error
         loop = asyncio.get_running_loop()
         self._failures += 1
@@ -86,11 +86,6 @@ class Retries:
         pause = error.retry_after or min(_BACKOFF_SECONDS * self._failures, _MAX_BACKOFF_SECONDS)
         # Jitter keeps many clients from coming back at the same moment.
         await asyncio.sleep(min(pause, max(left, _BACKOFF_SECONDS)) * random.uniform(0.5, 1))  # noqa: S311
-
-
-def dependency_unavailable(error: ClientError) -> bool:
-    """Return whether the service answered that one of its dependencies is unavailable."""
-    return error.status == 503 and "dependency" in error.details
 
 
 class Streams:

@@ -45,31 +45,24 @@ class StepLogSource(Protocol):
         With `follow`, wait for a log that has no bytes yet, and end when the log ends. Without, end with the bytes of
         now. Raises NotExistError before the first byte when there is no such log.
         """
-        ...
 
     async def open_timed(self, key: StepLogKey, *, follow: bool, offset: int = 0) -> AsyncIterator[TimedBytes]:
         """Yield the same bytes as `open`, with their times."""
-        ...
 
     async def lines(self, key: StepLogKey, first: int, count: int) -> LinePage:
         """Return `count` lines of the log as it is now from a number on; a negative one counts from the end."""
-        ...
 
     async def search(self, key: StepLogKey, first: int, count: int, query: Any) -> SearchPage:
         """Return up to `count` lines of the log as it is now that match, from a number on."""
-        ...
 
     async def since(self, key: StepLogKey, time: int) -> int:
         """Return the offset of the first line that was written at a time (milliseconds since 1970) or later."""
-        ...
 
     async def stored_size(self, key: StepLogKey) -> int | None:
         """Return the size of a log that is stored, and so does not change; None for any other."""
-        ...
 
     async def tail(self, key: StepLogKey, lines: int) -> int:
         """Return the offset of the last `lines` lines that are written now."""
-        ...
 
 
 class CacheStore(Protocol):
@@ -89,7 +82,6 @@ class Sightings(Protocol):
 
     async def seen(self) -> Mapping[str, Sighting]:
         """Return every executor that holds its lease, by id. Raises UnavailableError."""
-        ...
 
 
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from runstream.errors import (
     chain_lines,
     outermost,
 )
-from runstream.jetstream.api import UnavailableError
+from runstream.jetstream.api import UnavailableError, is_away
 from runstream.limits import MAX_WORD_BYTES
 from runstream.runconfig.problems import suggestion
 
@@ -66,7 +66,7 @@ def public_error(error: BaseException) -> RunstreamError:
     if ours is not None:
         return ours
     for cause in causes(error):
-        if isinstance(cause, nats.errors.Error):
+        if isinstance(cause, nats.errors.Error) and is_away(cause):
             return UnavailableError("", str(cause) or type(cause).__name__)
         if isinstance(cause, POSTGRES_ERRORS) and (known := failure(cause)) is not None:
             return known

@@ -32,7 +32,7 @@ from runstream.database.runs import (
 from runstream.errors import BadRequestError, NotExistError
 from runstream.events.run_config import RunConfig
 from runstream.log.port import Log
-from runstream.log.runs import locate_run
+from runstream.log.runs import locate_run, require_not_deleted
 
 
 class PastRuns(Protocol):
@@ -40,7 +40,6 @@ class PastRuns(Protocol):
 
     async def run(self, run_id: str, point: LogPosition | Position | datetime) -> ReadRun:
         """Return the run as it was. Raises NotExistError, BadRequestError for a point that is not in this log."""
-        ...
 
 
 class Reads(Protocol):
@@ -48,19 +47,15 @@ class Reads(Protocol):
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
         """Return one run. Raises NotExistError."""
-        ...
 
     async def run_by_counter(self, group: str, counter: int, at_least: Sequence[Position]) -> ReadRun:
         """Return the run of this number in the group. Raises NotExistError."""
-        ...
 
     async def runs(self, query: RunQuery, at_least: Sequence[Position]) -> RunPage:
         """Return a page of runs."""
-        ...
 
     async def executors(self, at_least: Sequence[Position]) -> tuple[ExecutorRecord, ...]:
         """Return all executors that are not deleted."""
-        ...
 
 
 T = TypeVar("T")
@@ -81,11 +76,12 @@ class DatabaseReads:
         """The run configs used last; they never change."""
 
     async def run(self, run_id: str, at_least: Sequence[Position]) -> ReadRun:
-        """Return one run; wait for one that was created a moment ago. Raises NotExistError."""
+        """Return one run; wait for one that was created a moment ago. Raises NotExistError, also for a deleted run."""
         try:
             return await self._run(lambda transaction: get_run(transaction, run_id), at_least)
         except NotExistError:
             address = await locate_run(self._log, run_id)
+        await require_not_deleted(self._log, address)
         last = await self._log.last(address)
         return await self._run(lambda transaction: get_run(transaction, run_id), [last.position] if last else [])
 

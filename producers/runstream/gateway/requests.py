@@ -396,11 +396,6 @@ def converted(value: msgspec.Struct, kind: type[T], **changed: object) -> T:
     return msgspec.convert(msgspec.structs.asdict(value) | changed, kind, from_attributes=True)
 
 
-async def read_body(request: Request, kind: type[T], limit: int) -> T:
-    """Decode the request's body as a `kind`. Raises BadRequestError, as `read_content` and `decoded` do."""
-    return decoded(await read_content(request, limit), kind)
-
-
 def decoded(content: bytes, kind: type[T]) -> T:
     """Decode a body as a `kind`. Raises BadRequestError that names line and column, or the path."""
     if b"\\u0000" in content and _NUL.search(content):

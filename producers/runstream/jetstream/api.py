@@ -5,32 +5,55 @@ from __future__ import annotations
 import asyncio
 import base64
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nats.errors
+import nats.js.errors
 import orjson
 from nats.aio.client import Client
 
 from runstream.errors import InternalError
 from runstream.jetstream.failover import answers_of
 
+T = TypeVar("T")
 REQUEST_SECONDS = 5.0
-FIRST_SECONDS = 1.5
-"""Maximum wait for the answer to the first attempt of a read-only request, in seconds."""
+AGAIN_SECONDS = 0.5
+"""Time without an answer after which a read-only request is sent again, in seconds."""
+_REFUSED_SECONDS = 1.5
+"""Time for which a request that the server could not answer ("no leader") is sent again, in seconds."""
+_RECONNECT_SECONDS = 0.05
 _READS = ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "STREAM.NAMES", "CONSUMER.INFO.", "CONSUMER.NAMES.")
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 STREAM_DIFFERS = 10058
 WRONG_SEQUENCE = frozenset({10071, 10164})
 """The expected sequence is not the last one; or another message that expects the same is in flight."""
-_NOT_NOW = frozenset({10004, 10005, 10008, 10009, 10118})
-"""Not enabled yet, too few servers, temporarily unavailable, no leader, stream offline: a later request may succeed."""
-STORE_FULL = frozenset({10002, 10023, 10047, 10077})
+NOT_NOW = frozenset(
+    {
+        *(10004, 10005, 10007, 10008, 10009, 10041, 10076),  # the cluster: incomplete, too few servers, no leader
+        *(10118, 10119, 10194, 10195),  # a stream or consumer is offline
+        *(10124, 10202, 10226),  # a stream or the cluster is being changed
+        *(10158, 10163),  # the message, or one before it on its subject, is in flight
+        *(10167, 10210, 10211),  # too many requests or batches at once
+    }
+)
+"""A later request may succeed."""
+STORE_FULL = frozenset({10002, 10023, 10028, 10047, 10077})
 """A limit of the account or of the server is reached, or the store cannot be written."""
+TOO_LARGE = frozenset({10054, 10097})
+"""The message, or its headers, exceed what the stream takes: the same message is refused again."""
+_FAULTS = (
+    *(nats.errors.BadHeaderError, nats.errors.BadSubjectError, nats.errors.BadSubscriptionError),
+    *(nats.errors.BadTimeoutError, nats.errors.InvalidCallbackTypeError, nats.errors.JsonParseError),
+    *(nats.errors.MaxPayloadError, nats.errors.MsgAlreadyAckdError, nats.errors.NotJSMessageError),
+    *(nats.errors.AuthorizationError, nats.errors.InvalidUserCredentialsError, nats.errors.ServerNotInPoolError),
+    *(nats.errors.SecureConnFailedError, nats.errors.SecureConnRequiredError, nats.errors.SecureConnWantedError),
+)
+"""Errors of the client library that a request or a setting causes: waiting does not repair them."""
 
 
 class UnavailableError(InternalError):
@@ -69,6 +92,15 @@ class ApiError(InternalError):
         self.number = number
 
 
+def is_away(error: BaseException) -> bool:
+    """Return whether an error of the client library says that NATS cannot be used now, so that waiting may help."""
+    if isinstance(error, nats.js.errors.APIError):
+        return error.code == 503 or error.err_code in NOT_NOW
+    if isinstance(error, nats.js.errors.Error):
+        return isinstance(error, nats.js.errors.NoStreamResponseError | nats.js.errors.TooManyStalledMsgsError)
+    return isinstance(error, nats.errors.Error | OSError) and not isinstance(error, _FAULTS)
+
+
 @dataclass(frozen=True, slots=True)
 class StreamMessage:
     """A message of a stream."""
@@ -85,15 +117,66 @@ async def request(
 ) -> dict[str, Any]:
     """Return the answer of `$JS.API.<subject>`. Raises UnavailableError, ApiError for a refusal.
 
-    A request that only reads is sent again when no answer comes, since answers get lost.
+    A request that only reads is sent again while no answer comes: answers get lost, and a request that finds no leader
+    is never answered.
     """
     payload = b"" if body is None else orjson.dumps(body)
-    if subject.startswith(_READS) and seconds > FIRST_SECONDS:
-        try:
-            return await _ask(nc, f"$JS.API.{subject}", payload, None, FIRST_SECONDS)
-        except UnavailableError:
-            seconds -= FIRST_SECONDS
-    return await _ask(nc, f"$JS.API.{subject}", payload, None, seconds)
+
+    def ask(left: float) -> Awaitable[dict[str, Any]]:
+        return _ask(nc, f"$JS.API.{subject}", payload, None, left)
+
+    return await (first_answer(nc, subject, ask, seconds) if subject.startswith(_READS) else ask(seconds))
+
+
+async def first_answer(
+    nc: Client, subject: str, ask: Callable[[float], Awaitable[T]], seconds: float, *, again: float = AGAIN_SECONDS
+) -> T:
+    """Call `ask` with the remaining seconds, and once more after every `again` seconds; return the first answer.
+
+    Earlier calls stay pending, so a slow server is not asked in vain. Raises UnavailableError after `seconds`, sooner
+    if there is no connection or the server goes on to refuse; ApiError at once.
+    """
+    loop, answers, what = asyncio.get_running_loop(), answers_of(nc), kind_of(f"$JS.API.{subject}")
+    begun = sent = loop.time()
+    end, patience = begun + seconds, min(_REFUSED_SECONDS, seconds - again)
+    pending = {_asked(ask(seconds))}
+    try:
+        while True:
+            wait = sent + again - loop.time() if sent + again < end else None
+            done, pending = await asyncio.wait(pending, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            now = loop.time()
+            for each in done:
+                try:
+                    return each.result()
+                except StoreFullError:
+                    raise
+                except UnavailableError:
+                    if not pending and (now - begun >= patience or not await _connected(nc)):
+                        raise
+            if not done:
+                answers.unanswered(what, now - begun, "no answer")
+            if not pending:
+                await asyncio.sleep(max(sent + again - now, 0.0))
+            if not pending or now >= sent + again:
+                sent = loop.time()
+                pending.add(_asked(ask(end - sent)))
+    finally:
+        for each in pending:
+            each.cancel()
+
+
+def _asked(call: Awaitable[T]) -> asyncio.Future[T]:
+    """Start a call; asyncio does not log the error of one that is abandoned."""
+    asked = asyncio.ensure_future(call)
+    asked.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    return asked
+
+
+async def _connected(nc: Client) -> bool:
+    """Return whether there is a connection; give a change of servers the time that it takes."""
+    if not nc.is_connected:
+        await asyncio.sleep(_RECONNECT_SECONDS)
+    return nc.is_connected
 
 
 async def publish(
@@ -121,8 +204,11 @@ async def _ask(
             raise nats.errors.ConnectionClosedError
         message = asking.result()
     except (nats.errors.Error, OSError) as error:
-        answers.unanswered(what, loop.time() - begun, str(error) or type(error).__name__)
-        raise UnavailableError(subject, str(error) or type(error).__name__) from error
+        why = str(error) or type(error).__name__
+        if not is_away(error):
+            raise ApiError(subject, 0, why) from error
+        answers.unanswered(what, loop.time() - begun, why)
+        raise UnavailableError(subject, why) from error
     finally:
         asking.cancel()
     answer: dict[str, Any] = orjson.loads(message.data)
@@ -133,7 +219,7 @@ async def _ask(
             answers.stored()
         return answer
     number, description = int(error_data.get("err_code", 0)), str(error_data.get("description", ""))
-    if number in _NOT_NOW:
+    if number in NOT_NOW:
         answers.unanswered(what, loop.time() - begun, description)
         raise UnavailableError(subject, description)
     answers.answered(what)

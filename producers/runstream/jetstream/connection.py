@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -161,6 +162,8 @@ class _Client(Client):
         super().__init__()
         self.answers = Answers(self._leave_if_there_are_others)
         self._left: dict[str, float] = {}
+        self._tries: Counter[str] = Counter()
+        """Attempts at each server since the last connection. The library's own count is of all outages so far."""
         self._leaving: asyncio.Task[None] | None = None
 
     async def leave(self, why: str) -> None:
@@ -180,16 +183,20 @@ class _Client(Client):
         now = time.monotonic()
 
         def tried(server: Server) -> tuple[int, float]:
-            left = self._left.get(server.uri.netloc.rpartition("@")[2], 0.0)
-            return server.reconnects + (3 if left and now - left < _AVOID_SECONDS else 0), left
+            name = _name(server)
+            left = self._left.get(name, 0.0)
+            return self._tries[name] + (3 if left and now - left < _AVOID_SECONDS else 0), left
 
         chosen = min(servers, key=tried)
-        return chosen, _RECONNECT_WAIT_SECONDS if chosen.reconnects else 0.0
+        name = _name(chosen)
+        self._tries[name] += 1
+        return chosen, _RECONNECT_WAIT_SECONDS if self._tries[name] > 1 else 0.0
 
     def reconnected(self, events: _ConnectionEvents) -> Callable[[], Awaitable[None]]:
         """Return the callback for each reconnection."""
 
         async def connected_again() -> None:
+            self._tries.clear()
             self.answers.connected()
             await events.reconnected()
 
@@ -223,6 +230,10 @@ class _Client(Client):
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         # Not public: a version of the library with another name for it ignores this, and nothing else changes.
         return header_lines(raw)
+
+
+def _name(server: Server) -> str:
+    return server.uri.netloc.rpartition("@")[2]
 
 
 class _ConnectionEvents:

@@ -22,13 +22,17 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from runstream.errors import InternalError
-from runstream.jetstream.api import UnavailableError, request
+from runstream.jetstream.api import REQUEST_SECONDS, UnavailableError, first_answer, request
 from runstream.lifecycle import wait_for_event
 
 WINDOW = 1000
 _WINDOW_BYTES = 16 << 20
 _HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 2.5
+_LOOK_SECONDS = 0.5
+"""Interval of looking for a new connection and for silence, in seconds."""
+_CREATE_AGAIN_SECONDS = 0.75
+"""Time without an answer after which another consumer is made, in seconds."""
 _PULL_SECONDS = 30.0
 _INACTIVE_SECONDS = 30.0
 _ENDED = frozenset({"404", "408"})
@@ -76,16 +80,41 @@ class PullConsumer:
 
     async def open(self) -> dict[str, Any]:
         """Make the consumer, request messages, and return the server's information about it."""
-        info = await request(
-            self._nc,
-            f"CONSUMER.CREATE.{self._stream}.{self._name}",
-            {"stream_name": self._stream, "config": self._whole_config()},
-        )
+        info = await self._create()
         self._reconnects = self._nc.stats["reconnects"]
         self._received_at = asyncio.get_running_loop().time()
         self._subscription = await self._nc.subscribe(self._inbox, cb=self._on_message)
         await self._ask()
         return info
+
+    async def _create(self) -> dict[str, Any]:
+        """Make the consumer; without an answer make another one, which may come to another server.
+
+        The leader of the cluster places a consumer on any server that it believes to be there. A frozen server is
+        believed to be there for more than a minute.
+        """
+        names: list[str] = []
+
+        async def create(seconds: float) -> tuple[str, dict[str, Any]]:
+            name = self._name if self._durable or not names else secrets.token_hex(8)
+            names.append(name)
+            body = {"stream_name": self._stream, "config": self._whole_config(name)}
+            return name, await request(self._nc, f"CONSUMER.CREATE.{self._stream}.{name}", body, seconds=seconds)
+
+        subject = f"CONSUMER.CREATE.{self._stream}.{self._name}"
+        try:
+            self._name, info = await first_answer(
+                self._nc, subject, create, REQUEST_SECONDS, again=_CREATE_AGAIN_SECONDS
+            )
+        finally:
+            for name in names:
+                if name != self._name:
+                    await self._delete(name)
+        return info
+
+    async def _delete(self, name: str) -> None:
+        if not self._durable and self._nc.is_connected:
+            await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{name}")
 
     async def close(self) -> None:
         """Stop reading, and delete an ephemeral consumer."""
@@ -94,8 +123,7 @@ class PullConsumer:
             return
         if subscription is not None:
             await subscription.unsubscribe()
-        if not self._durable and self._nc.is_connected:
-            await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
+        await self._delete(self._name)
 
     async def deliveries(self, limit: int) -> list[Delivery]:
         """Wait for the next messages, at least one. Raises ConsumerLostError."""
@@ -109,8 +137,8 @@ class PullConsumer:
         await self._ask()
         return taken
 
-    def _whole_config(self) -> dict[str, object]:
-        config: dict[str, object] = {"name": self._name, "ack_policy": "none", **self._config}
+    def _whole_config(self, name: str) -> dict[str, object]:
+        config: dict[str, object] = {"name": name, "ack_policy": "none", **self._config}
         if not self._durable:
             config |= {"mem_storage": True, "num_replicas": 1, "inactive_threshold": _nanoseconds(_INACTIVE_SECONDS)}
         return config
@@ -134,23 +162,33 @@ class PullConsumer:
             self._lost = str(error) or type(error).__name__
 
     async def _wait(self) -> None:
-        """Wait for a message or a failure, at most for the interval of a heartbeat."""
+        """Wait for a message or a failure, at most until the next look."""
         self._wake.clear()
         if self._buffer or self._lost:
             return
-        if not await wait_for_event(self._wake, _HEARTBEAT_SECONDS):
+        if not await wait_for_event(self._wake, _LOOK_SECONDS):
             silent = asyncio.get_running_loop().time() - self._received_at
             if self._nc.is_closed:
                 raise InternalError("the connection to NATS was closed", code="logClosed")
             if self._nc.stats["reconnects"] != self._reconnects:
-                self._lost = "there is a new connection"
+                self._go_on()
             elif silent > _SILENCE_SECONDS:
                 self._lost = f"the server was silent for {silent:.1f} seconds"
+
+    def _go_on(self) -> None:
+        """Request messages of the same consumer over a new connection.
+
+        The consumer may still be there, and making another one can take an election. What was sent over the old
+        connection is missing; the next delivery or heartbeat shows it.
+        """
+        self._reconnects = self._nc.stats["reconnects"]
+        self._received_at = asyncio.get_running_loop().time()
+        self._asked = 0
 
     async def _on_message(self, message: Msg) -> None:
         self._received_at = asyncio.get_running_loop().time()
         if message.reply:
-            self._asked -= 1
+            self._asked = max(self._asked - 1, 0)
             self._buffer.append(message)
         elif not self._on_status(message.headers or {}):
             return
@@ -160,24 +198,36 @@ class PullConsumer:
         """Note a status; return whether it concerns the reader."""
         status, description = headers.get("Status", ""), headers.get("Description", "")
         if status == "100":
-            return False
-        if status in _ENDED or description.startswith(_ENDED_WELL):
+            delivered, received = int(headers.get("Nats-Last-Consumer", 0)), self._received()
+            if self._durable or delivered <= received:
+                return False
+            self._lost = f"{delivered} were delivered, {received} have come"
+        elif status in _ENDED or description.startswith(_ENDED_WELL):
             self._asked = max(self._asked - int(headers.get("Nats-Pending-Messages", self._asked)), 0)
         else:
             self._lost = f"{status} {description}".strip()
         return True
 
+    def _received(self) -> int:
+        """Return the number of the last delivery that has come."""
+        return _numbers(self._buffer[-1])[0] if self._buffer else self._last_delivery
+
     def _delivery(self, message: Msg) -> Delivery:
-        tokens = message.reply.split(".")
-        # `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>`; with a domain two more
-        # in front of the stream, and a random one at the end.
-        at = 5 if len(tokens) == 9 else 7
-        delivery = int(tokens[at + 1])
+        delivery, sequence, nanoseconds, pending = _numbers(message)
         if not self._durable and delivery != self._last_delivery + 1:
             self._lost = f"delivery {delivery} came after {self._last_delivery}"
             raise ConsumerLostError(self._stream, self._lost)
         self._last_delivery = delivery
-        return Delivery(message, int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3]))
+        return Delivery(message, sequence, nanoseconds, pending)
+
+
+def _numbers(message: Msg) -> tuple[int, int, int, int]:
+    """Return the number of the delivery, the sequence in the stream, the time of storing, and what is pending."""
+    tokens = message.reply.split(".")
+    # `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<delivery>.<time>.<pending>`; with a domain two more
+    # in front of the stream, and a random one at the end.
+    at = 5 if len(tokens) == 9 else 7
+    return int(tokens[at + 1]), int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3])
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -30,6 +30,8 @@ QUEUE_COMMITS = 10_000
 """Maximum number of queued commits of one partition, at which `submit` waits."""
 ANSWER_SECONDS = 1.5
 """Half of the time after which the connection leaves a silent server: the second attempt decides."""
+_ELECTION_ANSWER_SECONDS = 0.5
+"""The same for further attempts in a cluster: a commit that is sent while its stream has no leader gets no answer."""
 log = structlog.get_logger()
 
 
@@ -157,7 +159,10 @@ class GroupCommitter:
 
     async def _one_by_one(self, group: list[PendingCommit]) -> list[Outcome]:
         futures = [await self._publisher.publish(p.subject, p.body, p.headers) for p in group]
-        return await self._publisher.outcomes(futures, ANSWER_SECONDS)
+        return await self._publisher.outcomes(futures, self._answer_seconds())
+
+    def _answer_seconds(self) -> float:
+        return _ELECTION_ANSWER_SECONDS if self.silent and len(self._nc.servers) > 1 else ANSWER_SECONDS
 
     async def _batch(self, group: list[PendingCommit]) -> list[Outcome]:
         batch = {"Nats-Batch-Id": secrets.token_hex(8)}
@@ -168,7 +173,7 @@ class GroupCommitter:
         last = group[-1]
         headers = last.headers | batch | {"Nats-Batch-Sequence": str(len(group)), "Nats-Batch-Commit": "1"}
         answer = await self._publisher.publish(last.subject, last.body, headers)
-        (outcome,) = await self._publisher.outcomes([answer], ANSWER_SECONDS)
+        (outcome,) = await self._publisher.outcomes([answer], self._answer_seconds())
         match outcome:
             case Ack(sequence, count) if count == len(group):
                 return [Ack(sequence - count + number) for number in range(1, count + 1)]

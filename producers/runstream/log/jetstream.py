@@ -22,6 +22,7 @@ from runstream.counting import counted
 from runstream.errors import BadRequestError, InternalError, NotExistError
 from runstream.jetstream.api import (
     STORE_FULL,
+    TOO_LARGE,
     StoreFullError,
     StreamMessage,
     UnavailableError,
@@ -121,6 +122,10 @@ class LogReader:
         messages: list[RawMessage] = []
         if last is None:
             return messages
+        first = await next_message(self._nc, self.subjects.stream(partition), subject, 0)
+        if first is not None and first.sequence == last.sequence:
+            # Without a consumer: only the leader of the whole cluster makes one, and it may be away.
+            return [of_stream(first, self.epoch, partition)]
         try:
             async with asyncio.timeout(_HISTORY_SECONDS), self.read(partition, 0, filters=(subject,)) as reader:
                 while not messages or messages[-1].position.sequence < last.sequence:
@@ -261,18 +266,21 @@ class JetStreamLog(LogReader):
         address = commit.address
         body, headers = encode(commit)
         if len(body) > self._nc.max_payload - _HEADER_ROOM:
-            raise BadRequestError(
-                f"the commit of {address.aggregate} takes {counted(len(body), 'byte')}; "
-                f"NATS accepts {self._nc.max_payload}",
-                code="commitTooLarge",
-                details={"bytes": len(body), "limit": self._nc.max_payload - _HEADER_ROOM},
-                hint="make it smaller, or raise max_payload in the configuration of NATS",
-            )
+            raise self._too_large(address, len(body))
         subject, guard = self.subjects.of(address), self.subjects.guard(address)
         headers["Nats-Expected-Last-Subject-Sequence"] = str(commit.expected)
         if commit.expected == 0 and guard != subject:
             headers["Nats-Expected-Last-Subject-Sequence-Subject"] = guard
         return PendingCommit(address.aggregate, subject, body, headers)
+
+    def _too_large(self, address: Address, size: int) -> BadRequestError:
+        """Return the error for a commit that the server, or its stream, never takes."""
+        return BadRequestError(
+            f"the commit of {address.aggregate} takes {counted(size, 'byte')}; NATS accepts {self._nc.max_payload}",
+            code="commitTooLarge",
+            details={"bytes": size, "limit": self._nc.max_payload - _HEADER_ROOM},
+            hint="make it smaller, or raise max_payload in the configuration of NATS",
+        )
 
     async def _settled(
         self, commit: NewCommit, pending: PendingCommit, deadline: float
@@ -287,6 +295,8 @@ class JetStreamLog(LogReader):
                     return Position(self.epoch, commit.address.partition, sequence)
                 case Refused(number, why) if number in STORE_FULL:
                     raise self._not_stored(commit, why)
+                case Refused(number) if number in TOO_LARGE:
+                    raise self._too_large(commit.address, len(pending.body))
                 case Unanswered(why, sent=False):
                     pass
                 case Refused(why=why) | Unanswered(why):

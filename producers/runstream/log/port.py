@@ -48,11 +48,9 @@ class Reader(Protocol):
 
     async def next_batch(self, limit: int = 500) -> list[RawMessage]:
         """Wait for the next messages, at least one. Raises InternalError on a gap."""
-        ...
 
     def pending(self) -> int:
         """Return the number of messages that the server still has for this reader, as of the last one read."""
-        ...
 
 
 class ReadableLog(Protocol):
@@ -64,18 +62,15 @@ class ReadableLog(Protocol):
     @property
     def epoch(self) -> int:
         """The epoch of these subjects."""
-        ...
 
     async def end(self, partition: int, *, at_least: int = 0) -> int:
         """Return the last sequence of the partition; 0 when it is empty.
 
         A caller that has seen `at_least` gets less only when that is certain, never because an old leader answered.
         """
-        ...
 
     def read(self, partition: int, after: int, *, filters: Sequence[str] = ()) -> AbstractAsyncContextManager[Reader]:
         """Read a partition from the first message behind `after`; `filters` are subjects, possibly with wildcards."""
-        ...
 
 
 class Log(ReadableLog, Protocol):
@@ -87,14 +82,12 @@ class Log(ReadableLog, Protocol):
         A commit whose id is in the log already is a success. Raises AppendConflictError when the aggregate has changed,
         BadRequestError for a commit that is too large, InternalError when the log cannot be reached in time.
         """
-        ...
 
     async def append_all(self, commits: Sequence[NewCommit]) -> list[Position | AppendConflictError]:
         """Append commits of different aggregates, grouped by partition; return a result for each, in order.
 
         This is not atomic: a refused commit leaves the others appended.
         """
-        ...
 
     async def last(self, address: Address) -> StoredCommit | None:
         """Return the aggregate's last commit, from the leader; an executor task is found without its executor's id.
@@ -102,15 +95,12 @@ class Log(ReadableLog, Protocol):
         A skipped commit has no events, and the version that the skip decided. Raises BadRequestError for a commit that
         cannot be read.
         """
-        ...
 
     async def history(self, address: Address) -> list[StoredCommit]:
         """Return all commits of the aggregate, in order; skipped ones have no events. Raises as `last` does."""
-        ...
 
     async def origin(self, partition: int) -> str:
         """Return a value that differs once the partition is made again, as by a restore from the archive."""
-        ...
 
 
 S = TypeVar("S")

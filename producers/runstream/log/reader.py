@@ -77,7 +77,7 @@ def of_stream(message: StreamMessage, epoch: int, partition: int) -> RawMessage:
     return RawMessage(message.subject, position, message.data, message.headers, message.time)
 
 
-_BACKOFF = Backoff(0.05, 2.0)
+_BACKOFF = Backoff(0.05, 0.5)
 
 
 class JetStreamReader:

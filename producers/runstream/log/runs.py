@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
 from runstream.commits import Head, StoredCommit
 from runstream.domain.run import Run, RunTask, created, evolve
 from runstream.errors import InternalError, NotExistError
-from runstream.events.run import RunCreated, RunEvent
+from runstream.events.run import RunCreated, RunDeleted, RunEvent
 from runstream.events.run_config import RunConfig, RunConfigStored
 from runstream.folding import fitting
 from runstream.ids import require_uuid, run_task_id
@@ -48,6 +49,25 @@ def run_does_not_exist(run: str) -> NotExistError:
     )
 
 
+def run_was_deleted(run_id: str, at: datetime, reason: str) -> NotExistError:
+    """Return the error for a run that was deleted; `reason` is the rule of retention, empty for a user."""
+    by = f"retention ({reason})" if reason else "a user"
+    return NotExistError(
+        f"run {run_id} was deleted by {by} at {at:%Y-%m-%d %H:%M:%S} UTC",
+        code="runDeleted",
+        details={"run": run_id, "at": at.isoformat(), "reason": reason},
+        hint=f"`runstream run get {run_id} --at {at.isoformat()}` shows the run as it was",
+    )
+
+
+async def require_not_deleted(log: Log, address: Address) -> None:
+    """Raise NotExistError if the run was deleted: nothing follows that."""
+    last = await log.last(address)
+    for event in last.commit.events if last is not None else ():
+        if last is not None and isinstance(event, RunDeleted):
+            raise run_was_deleted(address.id, last.commit.time, event.reason)
+
+
 async def config_of(log: Log, partition: int, digest: str) -> RunConfig:
     """Return a stored run config. Raises InternalError when the log does not have it."""
     for stored in await log.history(Address(partition, "runconfig", digest)):
@@ -57,14 +77,17 @@ async def config_of(log: Log, partition: int, digest: str) -> RunConfig:
     raise InternalError(f"the run config {digest} is not in the log", code="runConfigMissing")
 
 
-async def find_run(log: Log, address: Address) -> FoundRun:
-    """Fold the run's history as it is now. Raises NotExistError."""
+async def find_run(log: Log, address: Address, *, also_deleted: bool = False) -> FoundRun:
+    """Fold the run's history as it is now. Raises NotExistError, also for a deleted run unless `also_deleted`."""
     history = await log.history(address)
     first = next(iter(history[0].commit.events), None) if history else None
     if not isinstance(first, RunCreated):
         raise run_does_not_exist(address.id)
     config = await config_of(log, address.partition, first.run_config)
-    return FoundRun(address, fold_run(address, first, config, history), config, head_of(history))
+    run = fold_run(address, first, config, history)
+    if run.deleted_at is not None and not also_deleted:
+        raise run_was_deleted(run.id, run.deleted_at, run.deleted_for)
+    return FoundRun(address, run, config, head_of(history))
 
 
 def fold_run(address: Address, first: RunCreated, config: RunConfig, history: Iterable[StoredCommit]) -> Run:

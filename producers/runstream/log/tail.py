@@ -57,7 +57,7 @@ async def scope_of_run(log: Log, run_id: str) -> TailScope:
     """Return the scope of one run with its executor tasks; of everything without `run_id`. Raises NotExistError."""
     if not run_id:
         return TailScope(dict.fromkeys(range(log.partitions), ()))
-    found = await find_run(log, await locate_run(log, run_id))
+    found = await find_run(log, await locate_run(log, run_id), also_deleted=True)
     ids = [
         executor_task_id(run_id, task.id, number + 1)
         for name, task in found.run.tasks.items()

@@ -42,15 +42,12 @@ class RestingLog(Protocol):
     @property
     def epoch(self) -> int:
         """The epoch in use."""
-        ...
 
     async def rest(self) -> None:
         """Refuse appends from now on; return when none is under way."""
-        ...
 
     async def resume(self) -> None:
         """Accept appends again, in the current epoch. Raise a RunstreamError when that is not possible."""
-        ...
 
 
 @dataclass(slots=True, eq=False)

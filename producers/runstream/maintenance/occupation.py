@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from nats.aio.client import Client
 
-from runstream.errors import BadRequestError, ConflictError
+from runstream.errors import BadRequestError, ConflictError, first_of
 from runstream.ids import new_id
 from runstream.leases import Lease, LeaseBucket
 from runstream.lifecycle import StrictTaskGroup
@@ -118,13 +118,7 @@ async def occupied(
             yield Occupation(control, lease, occupation_id, service, requested)
             holding.cancel()
     except BaseExceptionGroup as group:
-        raise _only(group) from group
-
-
-def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error: the block's own, or the loss of the lease."""
-    first = group.exceptions[0]
-    return _only(first) if isinstance(first, BaseExceptionGroup) else first
+        raise first_of(group) from group
 
 
 def _occupied(before: Requested | None, occupation_id: str) -> Requested:

@@ -31,12 +31,6 @@ from runstream.telemetry.tracing import current_traceparent
 
 EventDict = MutableMapping[str, Any]
 Level = Literal["debug", "info", "warning", "error"]
-_LEVELS: dict[Level, int] = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warning": logging.WARNING,
-    "error": logging.ERROR,
-}
 HIDDEN = "[hidden]"
 _SHORTEST = 6
 _NAMES = ("token", "password", "passwd", "secret", "authorization", "privkey", "private_key", "credential", "cookie")
@@ -51,6 +45,7 @@ MAX_RECENT = 512
 
 def setup_logging(level: Level = "info", style: Literal["console", "json"] = "console") -> None:
     """Send our records, and warnings and errors of libraries, to stderr. Call it once in a process."""
+    lowest: int = getattr(logging, level.upper())
     render = _render_json if style == "json" else _ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[
@@ -63,13 +58,13 @@ def setup_logging(level: Level = "info", style: Literal["console", "json"] = "co
             _without_secrets,
             render,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        wrapper_class=structlog.make_filtering_bound_logger(lowest),
         logger_factory=lambda *_: _StderrLogger(),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
     root.handlers[:] = [_ToStructlog()]
-    root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, _LEVELS[level]))
+    root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, lowest))
 
 
 class _Repeats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runstream.domain.run import Run, RunPhase, RunTask
 from runstream.events.run import (
     RunCancelled,
+    RunDeleted,
     RunEvent,
     RunPaused,
     RunResumed,
@@ -50,6 +51,17 @@ def decide_resume(run: Run) -> tuple[RunEvent, ...]:
     if run.paused_at is None:
         raise _not_in(run, "resumed", "runNotPaused")
     return (RunResumed(),)
+
+
+def decide_delete(run: Run, reason: str = "") -> tuple[RunEvent, ...]:
+    """Delete a run that has ended and whose logs are stored; `reason` is the rule of retention, empty for a user."""
+    if not run.finished:
+        raise _not_in(run, "deleted", "runNotEnded")
+    if not run.archived:
+        raise NotAllowed(
+            "the run has ended, and its last logs are not stored yet", "runLogsPending", "try again in a moment"
+        )
+    return () if run.deleted_at is not None else (RunDeleted(reason),)
 
 
 def decide_approve(run: Run, task: RunTask) -> tuple[RunEvent, ...]:

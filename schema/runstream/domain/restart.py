@@ -27,6 +27,7 @@ def decide_restart(run: Run, config: RunConfig, request: Restart) -> RunRestarte
     kept = [task for name, task in run.tasks.items() if name not in again]
     for task in kept:
         _require_keepable(task)
+        _require_archives(run, task)
     if request.scope == "chosen":
         for name in request.tasks:
             _require_runnable(run, config, name, again)
@@ -45,6 +46,8 @@ def can_restart(run: Run, config: RunConfig, request: Restart) -> bool:
 
 
 def _require_ended(run: Run, request: Restart) -> None:
+    if run.deleted_at is not None:
+        raise _refused("the run was deleted", "create a new run")
     if run.phase is RunPhase.SETUP_ERROR:
         raise _refused("the run has setup errors", "correct its configuration and create a new run")
     if not run.finished:
@@ -93,6 +96,14 @@ def _require_keepable(task: RunTask) -> None:
         raise _refused(
             f"the logs or archives of task {task.name!r} are not stored yet",
             "try again in a moment, or restart from the beginning",
+        )
+
+
+def _require_archives(run: Run, task: RunTask) -> None:
+    if run.archives_removed_at is not None and task.archive_steps and task.executor_task_id:
+        raise _refused(
+            f"retention removed the archives of task {task.name!r} at {run.archives_removed_at:%Y-%m-%d %H:%M:%S} UTC",
+            "name that task too, or restart from the beginning",
         )
 
 

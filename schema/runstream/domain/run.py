@@ -14,6 +14,8 @@ from runstream.events.run import (
     RunArchived,
     RunCancelled,
     RunCreated,
+    RunDataRemoved,
+    RunDeleted,
     RunEvent,
     RunFinished,
     RunNumbered,
@@ -187,6 +189,30 @@ class Run(Struct, frozen=True, gc=False):
     start_time: datetime | None = None
     end_time: datetime | None = None
     archived: bool = False
+    logs_removed_at: datetime | None = None
+    """When retention removed its logs."""
+    archives_removed_at: datetime | None = None
+    """When retention removed its archives."""
+    deleted_at: datetime | None = None
+    deleted_for: str = ""
+    """The rule of retention that deleted it; empty for a user."""
+
+    @property
+    def kept_executions(self) -> tuple[str, ...]:
+        """The ids of the executor tasks of earlier runs whose outcome it keeps."""
+        return tuple(task.executor_task_id for task in self.tasks.values() if task.kept and task.executor_task_id)
+
+    @property
+    def holds_logs(self) -> bool:
+        """True while the archived run refers to logs."""
+        ran = any(task.executor_task_id or task.attempts for task in self.tasks.values())
+        return self.archived and self.logs_removed_at is None and ran
+
+    @property
+    def holds_archives(self) -> bool:
+        """True while the archived run refers to archives, or may: a save step that failed has stored none."""
+        saved = any(task.archive_steps and (task.executor_task_id or task.attempts) for task in self.tasks.values())
+        return self.archived and self.archives_removed_at is None and saved
 
     @property
     def finished(self) -> bool:
@@ -235,6 +261,10 @@ def evolve(run: Run, event: RunEvent, at: datetime, actor: str = "") -> Run:
             return replace(_resumed(run, at), phase=RunPhase.FINISHED, end_time=at)
         case RunArchived():
             return replace(run, archived=True)
+        case RunDataRemoved(kinds):
+            return replace(run, **{f"{kind}_removed_at": at for kind in kinds})
+        case RunDeleted(reason):
+            return replace(run, deleted_at=at, deleted_for=reason)
         case RunRestarted():
             return _restarted(run, event)
         case RunCancelled(reason):

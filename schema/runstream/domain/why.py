@@ -238,7 +238,9 @@ def _load(offer: Offer, view: View) -> str:
 
 def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
     lacking = {name: _lacking(offer, wanted) for name, offer in sorted(view.offers.items())}
-    reasons = listed((f"{name} {_all(lacks)}" for name, lacks in lacking.items()), separator="; ")
+    reasons = listed(
+        (f"{name} {' and '.join(lack.sentence for lack in lacks)}" for name, lacks in lacking.items()), separator="; "
+    )
     shown = list(lacking.items())[:MAX_EXECUTORS]
     details: dict[str, object] = {
         "executors": {name: {lack.requirement: lack.sentence for lack in lacks} for name, lacks in shown},
@@ -255,10 +257,6 @@ def _no_fit(task: RunTask, wanted: RunConfigTask, view: View) -> Reason:
     }
     message = f"no executor fits (needed: {needed(wanted.runtime)}): {reasons}"
     return Reason("noExecutorFits", message, (task.name,), details)
-
-
-def _all(lacks: Iterable[Lack]) -> str:
-    return " and ".join(lack.sentence for lack in lacks)
 
 
 def _storing(tasks: Iterable[RunTask]) -> Reason:

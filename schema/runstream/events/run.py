@@ -177,7 +177,26 @@ class RunFinished(Event, frozen=True):
 
 
 class RunArchived(Event, frozen=True):
-    """The run was archived: all its logs and archives are stored, and no further events follow."""
+    """The run was archived: all its logs and archives are stored, and its tasks do not change any more."""
+
+
+DataKind = Literal["logs", "archives"]
+"""A kind of stored data to which a run refers."""
+
+
+class RunDataRemoved(Event, frozen=True):
+    """The archived run no longer refers to its logs, or archives: they go when no other run refers to them."""
+
+    kinds: tuple[DataKind, ...]
+    reason: str
+    """The rule of retention that the run met."""
+
+
+class RunDeleted(Event, frozen=True):
+    """The archived run was deleted: it leaves the rows, and refers to no logs and archives any more."""
+
+    reason: str
+    """The rule of retention that the run met; empty for a user."""
 
 
 RunEvent = (
@@ -200,5 +219,7 @@ RunEvent = (
     | RunResultSet
     | RunFinished
     | RunArchived
+    | RunDataRemoved
+    | RunDeleted
 )
 RUN_EVENTS: tuple[type[Event], ...] = get_args(RunEvent)

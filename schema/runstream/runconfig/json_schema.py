@@ -180,10 +180,6 @@ def _named(step: str, spec: Schema) -> Schema:
     return spec | {"anyOf": [{"properties": {"command": {"not": {"pattern": "\n"}}}}, name]}
 
 
-def _value() -> Schema:
-    return {"anyOf": [_TEXT, _object(fields.VALUE)]}
-
-
 _DEFINITIONS: Mapping[str, Schema] = {
     "run": _object(fields.RUN),
     "concurrency": _object(fields.CONCURRENCY),
@@ -194,7 +190,7 @@ _DEFINITIONS: Mapping[str, Schema] = {
     "volume": _object(fields.VOLUME),
     "tmpfs": _object(fields.TMPFS),
     "registry_auth": _object(fields.REGISTRY_AUTH),
-    "value": _value(),
+    "value": {"anyOf": [_TEXT, _object(fields.VALUE)]},
     "when": _object(fields.WHEN),
     "patterns": _object(fields.PATTERNS),
     "depend": _depend(),

@@ -14,7 +14,7 @@ MAX_NODES = 100_000
 MAX_DEPTH = 64
 ScalarKind = Literal["null", "bool", "int", "float", "str"]
 
-_TAGS: dict[str, ScalarKind] = {
+TAGS: dict[str, ScalarKind] = {
     "tag:yaml.org,2002:null": "null",
     "tag:yaml.org,2002:bool": "bool",
     "tag:yaml.org,2002:int": "int",
@@ -22,6 +22,7 @@ _TAGS: dict[str, ScalarKind] = {
     "tag:yaml.org,2002:str": "str",
     "!": "str",
 }
+"""The kinds that tags give scalars; configurations may use no other tags."""
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
@@ -84,11 +85,6 @@ def plain_kind(text: str) -> ScalarKind:
     if _INT.fullmatch(text):
         return "int"
     return "float" if _FLOAT.fullmatch(text) else "str"
-
-
-def tagged_kind(tag: str) -> ScalarKind | None:
-    """Return the kind that a tag gives a scalar; None for a tag that configurations may not use."""
-    return _TAGS.get(tag)
 
 
 def is_true(text: str) -> bool:

@@ -37,14 +37,13 @@ from ruamel.yaml.tokens import (
 from runstream.runconfig.nodes import (
     MAX_DEPTH,
     MAX_NODES,
+    TAGS,
     MappingNode,
     Node,
-    ScalarKind,
     ScalarNode,
     SequenceNode,
     UnreadableTextError,
     plain_kind,
-    tagged_kind,
     unicode_text,
 )
 from runstream.runconfig.problems import quoted
@@ -323,7 +322,7 @@ def _scalar(event: ScalarEvent, line: int) -> ScalarNode:
     plain = event.style in (None, "")
     if tag is None or _is_local(tag):
         return ScalarNode(line, text, plain_kind(text) if plain else "str", plain)
-    kind: ScalarKind | None = tagged_kind(tag)
+    kind = TAGS.get(tag)
     if kind is None:
         raise UnreadableTextError(line, f"unknown tag {quoted(tag)}", "leave the tag out")
     if kind != "str" and plain_kind(text) != kind and (kind, plain_kind(text)) != ("float", "int"):

@@ -53,7 +53,6 @@ class Unpacks(Protocol):
         Raises BadRequestError for a file that is not a tar, and for an entry that would leave the folder or replace a
         different file.
         """
-        ...
 
 
 class Files(Protocol):
@@ -67,20 +66,16 @@ class Files(Protocol):
 
         Raises BadRequestError for the home of another user.
         """
-        ...
 
     async def make_folder(self, path: str, mode: int = 0o755) -> None:
         """Create a directory and its parents if they are missing."""
-        ...
 
     async def write(self, path: str, content: bytes, mode: int = 0o600) -> None:
         """Write a whole file, replacing an existing one; its directory must exist."""
-        ...
 
     async def read(self, path: str, limit: int) -> bytes:
         """Return the content of a regular file. Raises BadRequestError for one that has more than `limit` bytes, or
         cannot be read."""
-        ...
 
     async def pack(
         self, target: BinaryIO, contents: Sequence[SaveContent], folder: str, stopped: threading.Event
@@ -90,14 +85,12 @@ class Files(Protocol):
         Raises BadRequestError for a source that is not a folder, a malformed pattern, two different files with one
         path, and a file that changes meanwhile or cannot be read.
         """
-        ...
 
     def unpacking(self, destination: str, stopped: threading.Event, *, replace: bool = False) -> Unpacks:
         """Return the means to restore archives into a folder, which is created if it is missing.
 
         With `replace`, files that are there are replaced; otherwise they must be the same.
         """
-        ...
 
 
 class Pod(Protocol):
@@ -106,7 +99,6 @@ class Pod(Protocol):
     @property
     def files(self) -> Files:
         """The task's files."""
-        ...
 
     async def exec(self, command: Exec, output: Output) -> int:
         """Run a command and return its exit status.
@@ -114,36 +106,28 @@ class Pod(Protocol):
         Raises NotStartedError for a missing working directory or program: the step has exit status 1 (rule step-5).
         Ending the pod ends the command.
         """
-        ...
 
     async def make_working_dir(self, path: str) -> None:
         """Create the task's working directory with its parents, before the first command."""
-        ...
 
     def require_visible(self, path: Path) -> None:
         """Raise BadRequestError if a path of the machine lies in, or contains, a place hidden from tasks."""
-        ...
 
     def sees(self, path: Path) -> bool:
         """Return whether the task may read this place of the machine, or one of its own."""
-        ...
 
     def may_read(self, path: Path) -> bool:
         """Return whether the permissions of a place of the machine allow the task's user to read it."""
-        ...
 
     async def write_script(self, text: str) -> str:
         """Write a script into the pod, readable only by its user; return its path there."""
-        ...
 
     async def end(self, grace_seconds: float) -> None:
         """Terminate every process of the pod, and kill the remaining ones after the grace period. A second end does
         nothing."""
-        ...
 
     async def close(self) -> None:
         """Release the resources of an ended pod, and remove what belongs to it."""
-        ...
 
 
 class Driver(Protocol):
@@ -152,49 +136,38 @@ class Driver(Protocol):
     @property
     def allow_host(self) -> bool:
         """Whether it runs host tasks."""
-        ...
 
     @property
     def allow_pod(self) -> bool:
         """Whether it runs containers at all; `engine_away` says whether it can now."""
-        ...
 
     @property
     def sandbox(self) -> str:
         """How host tasks are isolated from the machine, as text; known after `setup`."""
-        ...
 
     @property
     def engine(self) -> str:
         """The container engine, such as `docker 28.2.2`; empty without one, or before it was reached."""
-        ...
 
     @property
     def engine_away(self) -> str:
         """Why the container engine cannot be used now; empty if it can, or if there is none."""
-        ...
 
     def on_change(self, changed: Callable[[], None]) -> None:
         """Call `changed` each time that `engine` or `engine_away` has changed."""
-        ...
 
     async def setup(self) -> None:
         """Detect what this machine supports. Called first."""
-        ...
 
     async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
         """Create a pod for the task; `output` is the setup log. Raises a RunstreamError with the reason if that
         fails."""
-        ...
 
     async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
         """End what an earlier process of this executor left of a task: its processes, its containers."""
-        ...
 
     async def sweep(self) -> None:
         """End what earlier processes of this executor left of any task, before the first one starts."""
-        ...
 
     async def close(self) -> None:
         """Release the driver's resources; all pods have ended."""
-        ...

@@ -85,7 +85,6 @@ class Release(Protocol):
 
     async def __call__(self, host: Host, *, clean: bool) -> None:
         """Take the agent back; `clean` means that the task left nothing."""
-        ...
 
 
 class ProcessDriver:

@@ -54,6 +54,9 @@ async def build(platform: Platform, data_dir: DataDir) -> Parts:
         from runstream.service.wiring.datamanager import make_datamanager
 
         components.append(make_datamanager(platform, mode))
+        from runstream.service.wiring.cleaner import make_cleaner
+
+        components.append(Parkable("cleaner", mode, partial(make_cleaner, platform)))
     if "scheduler" in settings.components:
         from runstream.service.wiring.scheduler import make_scheduler
 

@@ -36,24 +36,7 @@ from runstream.subjects import Subjects
 
 async def make_gateway(platform: Platform, data_dir: DataDir, mode: Mode, instance: Instance) -> tuple[Roster, Gateway]:
     """Make a gateway, and the roster of instances, which has to start before it."""
-    overview = _overview(platform, instance)
-    gateway = await _gateway(platform, data_dir, mode, overview)
-    overview.ending = gateway.stopping
-    return overview.roster, gateway
-
-
-def _overview(platform: Platform, instance: Instance) -> Overview:
-    settings = platform.settings
-
-    async def before_disabling(service: str) -> None:
-        await tell_nats(platform.nats, platform.pool(), settings.namespace, service)
-
-    control = MaintenanceControl(platform.nats, settings.namespace, before_disabling=before_disabling)
-    return Overview(control, Roster(instance.board), instance.modes)
-
-
-async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: Overview) -> Gateway:
-    settings = platform.settings
+    settings, overview = platform.settings, _overview(platform, instance)
     port = settings.port or free_port(settings.host, data_dir.remembered_port())
     step_logs = StepLogReader(platform.nats, settings.namespace, platform.log, platform.objects)
     shared = SharedObjects(platform.objects)
@@ -67,7 +50,7 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
     imports = await _imports(platform, data_dir)
     questions = Questions(platform.nats)
     sightings = ExecutorSightings(await executor_leases(platform))
-    return Gateway(
+    gateway = Gateway(
         replace(settings, port=port),
         Backends(
             platform.log,
@@ -86,6 +69,18 @@ async def _gateway(platform: Platform, data_dir: DataDir, mode: Mode, overview: 
         keyring=keyring_of(settings),
         routers=[maintenance_routes(overview), export_routes(exports), import_routes(imports)],
     )
+    overview.ending = gateway.stopping
+    return overview.roster, gateway
+
+
+def _overview(platform: Platform, instance: Instance) -> Overview:
+    settings = platform.settings
+
+    async def before_disabling(service: str) -> None:
+        await tell_nats(platform.nats, platform.pool(), settings.namespace, service)
+
+    control = MaintenanceControl(platform.nats, settings.namespace, before_disabling=before_disabling)
+    return Overview(control, Roster(instance.board), instance.modes)
 
 
 async def _imports(platform: Platform, data_dir: DataDir) -> ServedImports:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from runstream.api import Maintenance
 from runstream.errors import BadRequestError, NotExistError
 from runstream.gateway.context import Flag, documented, flag, json_response
-from runstream.gateway.requests import MaintenanceBody, read_body
+from runstream.gateway.requests import MaintenanceBody, decoded, read_content
 from runstream.gateway.streaming import JSON_LINES, BackgroundJob, LiveResponse, ReportProgress, Writer
 from runstream.ids import new_id, require_token
 from runstream.limits import MAX_WORD_BYTES
@@ -80,7 +80,7 @@ def maintenance_routes(overview: Overview) -> APIRouter:
 
 async def _order(request: Request) -> Order:
     has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    body = await read_body(request, MaintenanceBody, _MAX_BODY) if has_body else MaintenanceBody()
+    body = decoded(await read_content(request, _MAX_BODY), MaintenanceBody) if has_body else MaintenanceBody()
     require_author_and_reason(body.by, body.reason)
     now = datetime.now(UTC)
     return Order(new_id(), body.by or "api", body.reason, now, _deadline(body.deadline, now))
@@ -112,12 +112,10 @@ class Export(Protocol):
     @property
     def name(self) -> str:
         """A name for its file."""
-        ...
 
     @property
     def write(self) -> Writer:
         """Send the whole file with the function that it takes; raise when the log fails on the way."""
-        ...
 
 
 class Exports(Protocol):
@@ -128,7 +126,6 @@ class Exports(Protocol):
 
         Raises BadRequestError for invalid parameters, ConflictError while too many exports run.
         """
-        ...
 
 
 def export_routes(exports: Exports) -> APIRouter:
@@ -174,11 +171,9 @@ class Imports(Protocol):
         the first byte is read) and for an invalid file, ConflictError that names the instances that are not parked,
         InternalError.
         """
-        ...
 
     async def epochs(self) -> object:
         """Return all epochs that are not deleted."""
-        ...
 
 
 def import_routes(imports: Imports) -> APIRouter:

@@ -26,6 +26,7 @@ from runstream.domain.actions import (
     decide_annotate,
     decide_approve,
     decide_cancel,
+    decide_delete,
     decide_pause,
     decide_resume,
     decide_stop,
@@ -33,9 +34,9 @@ from runstream.domain.actions import (
 from runstream.domain.executor_task import ExecutorTask
 from runstream.domain.run import Run, RunPhase
 from runstream.domain.why import Explanation
-from runstream.errors import BadRequestError
+from runstream.errors import BadRequestError, ConflictError
 from runstream.events.run import RunEvent, RunResult
-from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response
+from runstream.gateway.context import AtLeast, Flag, GatewayContext, documented, flag, json_response, no_content
 from runstream.gateway.reads import cursor_with_parameters, decode_cursor, next_cursor
 from runstream.gateway.requests import CreateRunBody, CreateRunsBody, RunActionBody, TaskActionBody
 from runstream.gateway.responses import APPROVERS, ActionAnswer, RunAnswer, RunsCreatedAnswer, run_answer
@@ -270,7 +271,7 @@ MAX_ANNOTATIONS_BYTES = 16 << 10
 
 
 def action_routes(context: GatewayContext) -> APIRouter:
-    """Return the routes that stop, cancel, pause, resume, approve and annotate."""
+    """Return the routes that stop, cancel, pause, resume, delete, approve and annotate."""
     router = APIRouter(tags=["actions"])
 
     @router.put("/runs/{run_id}/actions", openapi_extra=documented(RunActionBody, ActionAnswer))
@@ -278,6 +279,20 @@ def action_routes(context: GatewayContext) -> APIRouter:
         """Stop a running run, cancel a queued one (or `changephase` to `cancelled`), pause or resume either."""
         body = await context.body(request, RunActionBody)
         return await _act(context, run_id, body, lambda run: _decide(run, body))
+
+    @router.delete("/runs/{run_id}", status_code=204)
+    async def delete(run_id: str) -> Response:
+        """Delete a run that has ended, and the logs and archives that no other run refers to.
+
+        It stays in the log: `at` shows it as it was.
+        """
+        try:
+            position = await context.actions.on_run(run_id, decide_delete)
+        except NotAllowed as refusal:
+            raise ConflictError(
+                str(refusal), code=refusal.code, details={"run": run_id}, hint=refusal.allowed
+            ) from refusal
+        return no_content([position] if position else [])
 
     @router.put("/runs/{run_id}/tasks/{task_id}/actions", openapi_extra=documented(TaskActionBody, ActionAnswer))
     async def on_task(run_id: str, task_id: str, request: Request) -> Response:

@@ -18,13 +18,13 @@ from cachetools import LRUCache
 
 from runstream.commits import Head, NewCommit, Position
 from runstream.domain.run import Run, created, evolve
-from runstream.errors import InternalError
+from runstream.errors import ConflictError, InternalError
 from runstream.events.run import RunCreated, RunEvent, RunRestarted
 from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
 from runstream.gateway.runs.idempotency import IdempotencyKey
 from runstream.ids import attempt_id, commit_id, new_id, run_task_id
 from runstream.log.port import AppendConflictError, Log
-from runstream.log.runs import config_of, fold_run
+from runstream.log.runs import config_of, find_run, fold_run
 from runstream.runconfig.resolve import config_hash
 from runstream.sealing import Keyring, seal_config
 from runstream.subjects import Address, group_root, partition_of
@@ -39,7 +39,6 @@ class SharedData(Protocol):
 
         Objects with a reference are never deleted. Raises InternalError when the storage cannot be reached.
         """
-        ...
 
 
 KNOWN_CONFIGS = 4096
@@ -143,18 +142,35 @@ class RunCreation:
         events: tuple[RunEvent, ...] = (event,)
         if new.restart is not None:
             events = (event, new.restart)
-            await self._refer(address.id, new.config, new.restart)
+            await self._refer(address, new.config, new.restart)
         trace = current_traceparent()
         return Head().next_commit(address, events, time=self.now(), actor=ACTOR, trace=trace), event
 
-    async def _refer(self, run_id: str, config: RunConfig, restart: RunRestarted) -> None:
-        kept = [(task.task, attempt_id(task.id, task.attempt)) for task in restart.kept if task.executor_task_id]
+    async def _refer(self, address: Address, config: RunConfig, restart: RunRestarted) -> None:
+        kept = [task for task in restart.kept if task.executor_task_id]
         if not kept:
             return
-        saving = [stored for name, stored in kept if _saves(config.tasks[name])]
+        logs = [attempt_id(task.id, attempt) for task in kept for attempt in range(1, task.attempt + 1)]
+        saving = [attempt_id(task.id, task.attempt) for task in kept if _saves(config.tasks[task.task])]
         if self.shared is None:
             raise InternalError("a restart keeps tasks, and this gateway has no storage to refer to", code="internal")
-        await self.shared.refer(run_id, logs=[stored for _, stored in kept], archives=saving)
+        await self.shared.refer(address.id, logs=logs, archives=saving)
+        await self._require_held(address.partition, restart)
+
+    async def _require_held(self, partition: int, restart: RunRestarted) -> None:
+        """Raise NotExistError or ConflictError if the earlier run was deleted, or lost its archives, a moment ago.
+
+        Asked only now: a deletion that comes later finds the references (`runstream.objects.references`).
+        """
+        earlier = (await find_run(self.log, Address(partition, "run", restart.run_id))).run
+        kept = any(task.executor_task_id and earlier.tasks[task.task].archive_steps for task in restart.kept)
+        if kept and earlier.archives_removed_at is not None:
+            raise ConflictError(
+                f"retention removed the archives of run {earlier.id} at {earlier.archives_removed_at:%H:%M:%S} UTC",
+                code="archivesRemoved",
+                details={"run": earlier.id},
+                hint="restart it from the beginning",
+            )
 
     async def _store(self, partition: int, digest: str, config: RunConfig) -> None:
         key = (self.log.epoch, partition, digest)

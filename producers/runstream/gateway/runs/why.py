@@ -20,7 +20,6 @@ class Asker(Protocol):
 
     async def ask(self, subject: str, question: bytes, seconds: float) -> bytes | NoAnswer:
         """Return the answer, or why there is none within `seconds`."""
-        ...
 
 
 ANSWER_SECONDS = 3.0

@@ -1,0 +1,1 @@
+"""What runs leave behind, and its end: objects that no run refers to any more."""
