@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -39,23 +40,21 @@ def _now() -> int:
     return time.time_ns() // 1_000_000
 
 
+@dataclass(eq=False)
 class StepLog:
     """The log of a running step. Writing never fails the step."""
 
-    def __init__(
-        self,
-        path: Path,
-        live: LiveLog | None,
-        masking: Masking | None = None,
-        limit: int = 0,
-        release_room: Callable[[], bool] = lambda: False,
-    ) -> None:
-        """Mask the secrets of `masking`, and write at most `limit` bytes of output; 0 for no limit.
+    path: Path
+    live: LiveLog | None
+    masking: Masking = field(default_factory=Masking)
+    """The secrets to mask."""
+    limit: int = 0
+    """Maximum number of bytes of output; 0 for no limit."""
+    release_room: Callable[[], bool] = lambda: False
+    """Frees disk blocks for the last line; returns False when it has none."""
 
-        `release_room` frees disk blocks for the last line; it returns False when it has none.
-        """
-        self._path = path
-        self._masker = Masker(masking or Masking())
+    def __post_init__(self) -> None:
+        self._masker = Masker(self.masking)
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._masked: deque[tuple[bytes, int]] = deque()
@@ -64,17 +63,14 @@ class StepLog:
         self._turn = threading.Lock()
         """Held while masking and writing."""
         self._thread: asyncio.Future[None] | None = None
-        self._live = live
-        self._room = limit or sys.maxsize
-        self._limit = limit
+        self._room = self.limit or sys.maxsize
         self.on_output: Callable[[], None] = lambda: None
         """Called for each chunk of the step's own output."""
-        self._release_room = release_room
         self.missing = 0
         """Number of bytes that could not be written because the disk is full."""
         self.full: Callable[[], object] = lambda: None
         """Called once, in any thread, when the disk is full."""
-        self._file: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._file: int | None = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def hide(self, masking: Masking) -> None:
         """Mask these secrets from now on."""
@@ -89,7 +85,7 @@ class StepLog:
             self._room -= len(kept)
             self._take(kept)
             if self._room == 0:
-                self.line(f"\nThe log ends here: it has {self._limit} bytes, the limit (executor.step_log_bytes).")
+                self.line(f"\nThe log ends here: it has {self.limit} bytes, the limit (executor.step_log_bytes).")
 
     def _take(self, chunk: bytes) -> None:
         self._waiting.append(chunk)
@@ -126,8 +122,8 @@ class StepLog:
         """Pass the written output on to the live log. Runs in the event loop."""
         while self._masked:
             chunk, at = self._masked.popleft()
-            if self._live is not None:
-                self._live.write(chunk, at)
+            if self.live is not None:
+                self.live.write(chunk, at)
 
     def _store(self, chunk: bytes) -> None:
         if self._file is None or not chunk:
@@ -145,9 +141,9 @@ class StepLog:
                 self.full()
             else:
                 log.warning(
-                    f"the log {self._path} ends here, it cannot be written: {error}",
+                    f"the log {self.path} ends here, it cannot be written: {error}",
                     action="step_log_not_written",
-                    path=str(self._path),
+                    path=str(self.path),
                 )
                 self._close_file()
         if written:
@@ -165,7 +161,7 @@ class StepLog:
                 if os.pwrite(file, text, begin) == len(text):
                     self._written(text)
                     return
-            if not self._release_room():
+            if not self.release_room():
                 return
 
     def line(self, text: str) -> None:
@@ -181,21 +177,21 @@ class StepLog:
         if self._file is not None:
             self._write_index()
         self._close_file()
-        if self._live is not None:
-            self._live.end()
+        if self.live is not None:
+            self.live.end()
 
     def _write_index(self) -> None:
         """Write the index whole, or not at all: a log without one has no times."""
-        place = self._path.with_suffix(".index")
+        place = self.path.with_suffix(".index")
         temporary = place.with_suffix(".index.new")
         try:
             temporary.write_bytes(encode(self._indexer.index()))
             temporary.replace(place)
         except OSError as error:
             log.warning(
-                f"the log {self._path} has no times, its index cannot be written: {error}",
+                f"the log {self.path} has no times, its index cannot be written: {error}",
                 action="log_index_not_written",
-                path=str(self._path),
+                path=str(self.path),
             )
             temporary.unlink(missing_ok=True)
 

@@ -224,37 +224,31 @@ class _Piece:
     wholes: dict[str, RunWithTasks] = field(default_factory=dict)
 
 
+@dataclass(eq=False)
 class Filling:
     """A fold of one partition's messages, in order, into rows. `close` it in any case."""
 
-    def __init__(
-        self,
-        database: Database,
-        subjects: Subjects,
-        fold: PartitionFold,
-        parked: Sequence[ParkedCommit],
-        refused: Mapping[int, str],
-        *,
-        careful: bool,
-    ) -> None:
-        """`fold` is the state of the existing rows, `parked` are their parked commits.
+    database: Database
+    subjects: Subjects
+    fold: PartitionFold
+    """The state of the existing rows."""
+    parked: Sequence[ParkedCommit]
+    """Their parked commits."""
+    refused: Mapping[int, str]
+    """The sequences of commits to park, with the reason."""
+    careful: bool
+    """True to check each commit for more of them."""
 
-        `refused` has the sequences of commits to park, with the reason; `careful` checks each commit for more of them.
-        """
-        self._database = database
-        self._subjects = subjects
-        self._refused = refused
-        self._careful = careful
-        self._fold = fold
-        self._parked_before = frozenset(one.aggregate for one in parked)
+    def __post_init__(self) -> None:
+        self._parked_before = frozenset(one.aggregate for one in self.parked)
         self._parked_aggregates = set(self._parked_before)
-        self._parked = len(parked)
-        self._rows = PendingRows(fold.partition)
+        self._parked = len(self.parked)
+        self._rows = PendingRows(self.fold.partition)
         self._changed: set[str] = set()
         """Runs whose current state is not written."""
         self._final: dict[str, None] = {}
         """Archived runs among them."""
-        self._again = set(fold.runs)
+        self._again = set(self.fold.runs)
         """Runs in memory that already have rows."""
         self._config_bytes: dict[str, int] = {}
         """Number of bytes of the run configs in memory, as JSON."""
@@ -265,21 +259,21 @@ class Filling:
 
     async def take(self, messages: Sequence[RawMessage]) -> None:
         """Fold further messages, while final runs are written."""
-        items = classify(messages, self._parked_aggregates, self._fold.skips)
-        items = refuse(items, self._refused, self._subjects)
+        items = classify(messages, self._parked_aggregates, self.fold.skips)
+        items = refuse(items, self.refused, self.subjects)
         commits = commits_of(items)
         if self._parked_before:
             addresses = (stored.commit.address for stored in commits if stored.commit.address.kind == "skip")
-            if any(skipped_aggregate(self._subjects, address) in self._parked_before for address in addresses):
+            if any(skipped_aggregate(self.subjects, address) in self._parked_before for address in addresses):
                 raise _SkippedLateError
         await self._bring_back(commits)
         # No await until all is folded: a finished write would drop runs that these commits need.
-        for item in fold_or_park(self._fold, items, self._subjects):
+        for item in fold_or_park(self.fold, items, self.subjects):
             if isinstance(item, Parked):
                 self._parked_aggregates.add(item.aggregate)
-            elif self._careful:
+            elif self.careful:
                 self._require_storable(item.position.sequence)
-        self._collect(self._fold.take_changes())
+        self._collect(self.fold.take_changes())
         if len(self._final) >= PIECE_RUNS or self._waiting_config_bytes > PIECE_CONFIG_BYTES:
             await self._begin_piece()
 
@@ -288,14 +282,14 @@ class Filling:
         await self._written()
         while self._changed:
             await self._write(self._piece([*islice(self._changed, PIECE_RUNS)]))
-        fold, rest = self._fold, self._rows
+        fold, rest = self.fold, self._rows
         partition = fold.partition
         rows = rest.replaced
         rows["executor_tasks"] += [executor_task_row(t.state, t.head, partition) for t in self._tasks_without_run()]
         rows["executors"] += [executor_row(one.state, one.head, partition) for one in fold.executors.values()]
         rows["counters"] += [CounterRow(partition, root, last) for root, last in fold.counters.items()]
         rest.deleted = self._deleted
-        await rest.write(self._database, (fold.epoch, fold.after, fold.run_sequence))
+        await rest.write(self.database, (fold.epoch, fold.after, fold.run_sequence))
         return Filled(partition, fold.after, self._parked)
 
     async def close(self) -> None:
@@ -309,7 +303,7 @@ class Filling:
 
     async def _bring_back(self, commits: Sequence[StoredCommit]) -> None:
         """Load the aggregates that these commits touch and that only the rows have."""
-        fold = self._fold
+        fold = self.fold
         needs = fold.needs(commits)
         if not needs:
             return
@@ -319,14 +313,14 @@ class Filling:
         if waiting:
             await self._begin_piece()
             await self._written()
-        loaded = await load_needed(self._database, fold.partition, needs)
+        loaded = await load_needed(self.database, fold.partition, needs)
         self._again.update(run_id for run_id in loaded.runs if run_id not in fold.runs)
         fold.runs.update({key: run for key, run in loaded.runs.items() if key not in fold.runs})
         fold.executor_tasks.update({k: t for k, t in loaded.executor_tasks.items() if k not in fold.executor_tasks})
         fold.configs.update(loaded.configs)
 
     def _collect(self, changes: Changes) -> None:
-        partition = self._fold.partition
+        partition = self.fold.partition
         for key, config in changes.configs.items():
             row = run_config_row(key, config, partition)
             self._rows.copied["run_configs"].append(row)
@@ -334,7 +328,7 @@ class Filling:
             self._waiting_config_bytes += len(row.content)
         self._changed.update(changes.runs)
         self._deleted |= changes.deleted
-        self._final.update((run_id, None) for run_id in changes.runs if self._fold.runs[run_id].state.archived)
+        self._final.update((run_id, None) for run_id in changes.runs if self.fold.runs[run_id].state.archived)
         self._rows.replaced["parked"] += parked_rows(changes)
         self._parked += len(changes.parked)
 
@@ -345,7 +339,7 @@ class Filling:
         self._writing = asyncio.create_task(self._write(piece))
 
     def _piece(self, run_ids: Sequence[str]) -> _Piece:
-        piece, self._rows = _Piece(self._rows), PendingRows(self._fold.partition)
+        piece, self._rows = _Piece(self._rows), PendingRows(self.fold.partition)
         self._waiting_config_bytes = 0
         self._changed.difference_update(run_ids)
         for run_id in run_ids:
@@ -355,7 +349,7 @@ class Filling:
         return piece
 
     async def _write(self, piece: _Piece) -> None:
-        await piece.rows.write(self._database)
+        await piece.rows.write(self.database)
         for run_id, whole in piece.wholes.items():
             if whole.run.state.archived and _same(self._whole(run_id), whole):
                 self._forget(run_id, whole)
@@ -370,34 +364,34 @@ class Filling:
             await writing
 
     def _whole(self, run_id: str) -> RunWithTasks:
-        tracked = self._fold.runs[run_id]
+        tracked = self.fold.runs[run_id]
         ids = (key for task in tracked.state.tasks.values() for key in task.executions)
-        return RunWithTasks(tracked, tuple(self._fold.executor_tasks[key] for key in ids))
+        return RunWithTasks(tracked, tuple(self.fold.executor_tasks[key] for key in ids))
 
     def _forget(self, run_id: str, whole: RunWithTasks) -> None:
-        del self._fold.runs[run_id]
+        del self.fold.runs[run_id]
         self._again.discard(run_id)
         for task in whole.tasks:
-            self._fold.executor_tasks.pop(task.state.id, None)
+            self.fold.executor_tasks.pop(task.state.id, None)
 
     def _forget_configs(self, waiting: set[str]) -> None:
         kept = sum(self._config_bytes.values())
-        for key in [key for key in self._fold.configs if key not in waiting]:
+        for key in [key for key in self.fold.configs if key not in waiting]:
             if kept <= KEPT_CONFIG_BYTES:
                 return
-            del self._fold.configs[key]
+            del self.fold.configs[key]
             kept -= self._config_bytes.pop(key, 0)
 
     def _tasks_without_run(self) -> list[Tracked[ExecutorTask]]:
         """Return the executor tasks that no run names: a second one of a task, which a scheduler never assigns."""
-        tasks = (task for run in self._fold.runs.values() for task in run.state.tasks.values())
+        tasks = (task for run in self.fold.runs.values() for task in run.state.tasks.values())
         named = {key for task in tasks for key in task.executions}
-        return [task for key, task in self._fold.executor_tasks.items() if key not in named]
+        return [task for key, task in self.fold.executor_tasks.items() if key not in named]
 
     def _require_storable(self, sequence: int) -> None:
         """Raise _CannotBeStoredError if the last applied commit made a row that Postgres cannot hold."""
-        changes = self._fold.changes
-        rows = PendingRows(self._fold.partition)
+        changes = self.fold.changes
+        rows = PendingRows(self.fold.partition)
         for run_id in changes.runs:
             rows.add_run(self._whole(run_id), again=False)
         rows.replaced["executors"] = [executor_row(c.now.state, c.now.head, 0) for c in changes.executors.values()]

@@ -134,27 +134,23 @@ class PartitionWorker:
             self._session.due.set()
 
 
+@dataclass(eq=False)
 class _Session:
     """The work on one partition between two loads of its state."""
 
-    def __init__(
-        self,
-        fold: PartitionFold,
-        reader: Reader,
-        parked: Sequence[ParkedCommit],
-        context: WorkerContext,
-        progress: ConsumerProgress,
-        unstorable: Unstorable,
-    ) -> None:
-        self._context = context
-        self._fold = fold
-        self._reader = reader
-        self._feed = PartitionFeed(reader, {one.aggregate for one in parked}, fold.skips)
-        PARKED_COMMITS.set(len(parked), PROJECTION, str(fold.partition))
-        self._unstorable = unstorable
-        self._intake = Intake(fold, self._feed, context.database, context.log.subjects, unstorable.reasons)
-        self._progress = progress
-        self._projector = Projector(ProjectionStore(context.database), self._projected, progress.failed)
+    fold: PartitionFold
+    reader: Reader
+    parked: Sequence[ParkedCommit]
+    context: WorkerContext
+    progress: ConsumerProgress
+    unstorable: Unstorable
+
+    def __post_init__(self) -> None:
+        fold, context = self.fold, self.context
+        self._feed = PartitionFeed(self.reader, {one.aggregate for one in self.parked}, fold.skips)
+        PARKED_COMMITS.set(len(self.parked), PROJECTION, str(fold.partition))
+        self._intake = Intake(fold, self._feed, context.database, context.log.subjects, self.unstorable.reasons)
+        self._projector = Projector(ProjectionStore(context.database), self._projected, self.progress.failed)
         self.decider = Decider(fold, context.queue, context.executors.gone, context.executors.last_seen.get)
         self.due = asyncio.Event()
         self.retry = asyncio.Event()
@@ -169,7 +165,7 @@ class _Session:
     @property
     def position(self) -> int:
         """The last sequence that was taken in."""
-        return self._fold.after
+        return self.fold.after
 
     async def run(self) -> None:
         """Work until cancelled, or until a part fails."""
@@ -178,11 +174,11 @@ class _Session:
             background.once(self._decide(background))
             background.keep(self._retry_parked())
             background.keep(self._answer_why())
-            self._context.timeouts.arm(task.state for task in self._fold.executor_tasks.values())
+            self.context.timeouts.arm(task.state for task in self.fold.executor_tasks.values())
             self.due.set()
             while True:
-                careful = self._fold.after < self._unstorable.careful_until
-                messages = await self._reader.next_batch(1 if careful else BATCH)
+                careful = self.fold.after < self.unstorable.careful_until
+                messages = await self.reader.next_batch(1 if careful else BATCH)
                 await self._take(messages, careful=careful)
 
     async def drain(self) -> None:
@@ -205,18 +201,18 @@ class _Session:
                 await self._observe(changes, causes)
             if careful:
                 await self._projector.drained()
-                self._unstorable.tried()
+                self.unstorable.tried()
         done, self._batch_done = self._batch_done, asyncio.Event()
         done.set()
         if commits := batch.commits:
-            oldest = (self._context.clock() - commits[0].stored_at).total_seconds()
-            PROJECTION_LAG_SECONDS.set(max(oldest, 0.0), PROJECTION, str(self._fold.partition))
+            oldest = (self.context.clock() - commits[0].stored_at).total_seconds()
+            PROJECTION_LAG_SECONDS.set(max(oldest, 0.0), PROJECTION, str(self.fold.partition))
         self._note_lag()
 
     async def _answer_why(self) -> None:
         """Answer questions why runs wait, until cancelled."""
-        context = self._context
-        async with context.questions.answering(context.log.subjects.questions(self._fold.partition), self._explained):
+        context = self.context
+        async with context.questions.answering(context.log.subjects.questions(self.fold.partition), self._explained):
             await asyncio.Event().wait()
 
     async def _explained(self, question: bytes) -> bytes:
@@ -225,7 +221,7 @@ class _Session:
         while self.position < asked["at_least"]:
             await self._batch_done.wait()
         async with self._intake_lock:
-            return msgspec.json.encode(self.decider.why(asked["run"], self._context.clock()))
+            return msgspec.json.encode(self.decider.why(asked["run"], self.context.clock()))
 
     async def _release(
         self, aggregates: set[str], changes: Changes, causes: dict[str, Cause], *, careful: bool
@@ -235,19 +231,19 @@ class _Session:
         again |= {(one.sequence, one.aggregate) for one in changes.parked.values()}
         again = {one for one in again if one[1] in aggregates}
         if careful:
-            self._unstorable.trying = tuple(sorted(sequence for sequence, _ in again))
-        later, because = await self._intake.retry(again, self._context.log)
+            self.unstorable.trying = tuple(sorted(sequence for sequence, _ in again))
+        later, because = await self._intake.retry(again, self.context.log)
         self._feed.unpark(aggregates - {one.aggregate for one in later.parked.values()})
         changes.merge(later)
         causes.update(because)
 
     async def _retry_parked(self) -> None:
-        context, partition = self._context, self._fold.partition
+        context, partition = self.context, self.fold.partition
         while True:
-            if not self._unstorable.untried:
+            if not self.unstorable.untried:
                 await self.retry.wait()
             async with parked_lock(context.database, partition), self._intake_lock:
-                self._fold.skips.merge(await read_skips(context.log, partition, await context.log.end(partition)))
+                self.fold.skips.merge(await read_skips(context.log, partition, await context.log.end(partition)))
                 parked = sorted(await self._parked())
                 if self.retry.is_set():
                     self.retry.clear()
@@ -270,37 +266,37 @@ class _Session:
         """
         left: Counter[str] = Counter()
         for sequence, aggregate in parked:
-            if sequence in self._unstorable.untried and aggregate not in left:
+            if sequence in self.unstorable.untried and aggregate not in left:
                 left += await self._try_again([(sequence, aggregate)])
             else:  # nothing can be applied behind what stays parked
                 left[aggregate] += 1
-        self._unstorable.untried.clear()
+        self.unstorable.untried.clear()
         return left
 
     async def _try_again(self, parked: Sequence[tuple[int, str]]) -> Counter[str]:
         """Apply parked commits in one transaction; return how many stay parked of each aggregate."""
-        self._unstorable.try_again(sequence for sequence, _ in parked)
+        self.unstorable.try_again(sequence for sequence, _ in parked)
         with storable():
-            changes, causes = await self._intake.retry(parked, self._context.log)
+            changes, causes = await self._intake.retry(parked, self.context.log)
             left = Counter(one.aggregate for one in changes.parked.values())
             await self._observe(changes, causes)
         await self._projector.drained()
-        self._unstorable.tried()
+        self.unstorable.tried()
         return left
 
     async def _parked(self) -> set[tuple[int, str]]:
         """Return sequence and aggregate of all parked commits, after everything is projected."""
         await self._projector.drained()
-        async with self._context.database.snapshot() as transaction:
-            listed = await list_parked(transaction, self._fold.partition, self._context.log.epoch)
+        async with self.context.database.snapshot() as transaction:
+            listed = await list_parked(transaction, self.fold.partition, self.context.log.epoch)
         return {(one.position.sequence, one.aggregate) for one in listed}
 
     async def _observe(self, changes: Changes, causes: dict[str, Cause]) -> None:
         # Decide first: the projector may be full and wait for Postgres, and decisions need only the log.
         self.decider.observe(changes, causes)
         self.due.set()
-        self._context.timeouts.arm(changed.now.state for changed in changes.executor_tasks.values())
-        self._context.executors.observe(changes)
+        self.context.timeouts.arm(changed.now.state for changed in changes.executor_tasks.values())
+        self.context.executors.observe(changes)
         await self._projector.put(changes)
 
     async def _decide(self, background: BackgroundTasks) -> None:
@@ -312,7 +308,7 @@ class _Session:
             if self._draining:
                 self._rounds.release()
                 return
-            decisions = self.decider.decisions(self._context.clock())
+            decisions = self.decider.decisions(self.context.clock())
             if decisions or self.decider.has_losses:
                 background.once(self._round(decisions))
             else:
@@ -322,19 +318,19 @@ class _Session:
         """Wait until something happened, or a run is due."""
         while not self.due.is_set():
             first = self.decider.next_due
-            left = None if first is None else (first - self._context.clock()).total_seconds()
+            left = None if first is None else (first - self.context.clock()).total_seconds()
             if left is not None and left <= 0:
                 return
             await wait_for_event(self.due, None if left is None else min(left, NAP_SECONDS))
 
     async def _round(self, decisions: list[Decision]) -> None:
-        log, decider, clock = self._context.log, self.decider, self._context.clock
+        log, decider, clock = self.context.log, self.decider, self.context.clock
         try:
             losses = await append_losses(log, [*decider.losses(clock())])
             losses.settle(decider)
             outcome = await append_decisions(log, decisions, lambda accepted: decider.follow_ups(accepted, clock()))
             outcome.settle(decider)
-            DECIDED_RUNS.add(outcome.appended, str(self._fold.partition))
+            DECIDED_RUNS.add(outcome.appended, str(self.fold.partition))
             if not (losses.reachable and outcome.reachable):
                 # The round keeps its place meanwhile, so that at most `ROUNDS` of them try a log that is away.
                 await asyncio.sleep(RETRY_SECONDS)
@@ -344,27 +340,27 @@ class _Session:
 
     def _projected(self, changes: Changes) -> None:
         """Forget ended runs that are in the database."""
-        self._progress.moved()
+        self.progress.moved()
         for run_id in changes.runs:
-            tracked = self._fold.runs.get(run_id)
+            tracked = self.fold.runs.get(run_id)
             if tracked is None or not tracked.state.archived or self._projector.waits_for(run_id):
                 continue
-            del self._fold.runs[run_id]
+            del self.fold.runs[run_id]
             for key in (key for task in tracked.state.tasks.values() for key in task.executions):
-                self._fold.executor_tasks.pop(key, None)
+                self.fold.executor_tasks.pop(key, None)
             self.decider.forget(run_id)
-        if len(self._fold.configs) > MAX_CONFIGS:
+        if len(self.fold.configs) > MAX_CONFIGS:
             # A buffered one is not in the database yet, and the run that needs it may come with the next batch.
-            used = {tracked.state.run_config for tracked in self._fold.runs.values()} | {
+            used = {tracked.state.run_config for tracked in self.fold.runs.values()} | {
                 *self._projector.waiting_configs
             }
-            for key in [key for key in self._fold.configs if key not in used][: MAX_CONFIGS // 2]:
-                del self._fold.configs[key]
+            for key in [key for key in self.fold.configs if key not in used][: MAX_CONFIGS // 2]:
+                del self.fold.configs[key]
         if not self._note_lag():
-            PROJECTION_LAG_SECONDS.set(0, PROJECTION, str(self._fold.partition))
+            PROJECTION_LAG_SECONDS.set(0, PROJECTION, str(self.fold.partition))
 
     def _note_lag(self) -> int:
         """Set the metric of the commits that are not projected; return their number."""
-        behind = self._reader.pending() + self._projector.behind
-        PROJECTION_LAG_COMMITS.set(behind, PROJECTION, str(self._fold.partition))
+        behind = self.reader.pending() + self._projector.behind
+        PROJECTION_LAG_COMMITS.set(behind, PROJECTION, str(self.fold.partition))
         return behind

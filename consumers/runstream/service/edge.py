@@ -93,8 +93,8 @@ def run_command(command: Callable[[], object], *, detailed: bool) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except CycloptsError as error:
-        said, hint = usage_error(error)
-        _write([f"error: {said}", f"hint: {hint}"])
+        problem, hint = usage_error(error)
+        _write([f"error: {problem}", f"hint: {hint}"])
         return MISTYPED
     except SystemExit as end:
         if isinstance(end.__context__, BrokenPipeError):  # rich ends the process with 1 when it prints help

@@ -35,7 +35,8 @@ class Keys:
         self._nudges = 0
         self._idle = 0
         self._before: tuple[int, int, int] | None = None
-        self._told = 0
+        self._hung_up = 0
+        """The process group that was hung up."""
         self.program = ""
         """Name of the program that was hung up because it waited for keys; empty for none."""
 
@@ -66,13 +67,13 @@ class Keys:
     def _hang_up(self, group: int, program: str) -> None:
         self.program = program
         with contextlib.suppress(ProcessLookupError):  # it has just ended
-            if self._told == group:
+            if self._hung_up == group:
                 os.killpg(group, signal.SIGKILL)
             else:
                 os.killpg(group, signal.SIGHUP)
                 os.killpg(group, signal.SIGCONT)
         self._idle -= _KILL_SECONDS
-        self._told = group
+        self._hung_up = group
 
 
 def _session(terminal: int) -> int:

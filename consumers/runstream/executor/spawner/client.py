@@ -73,10 +73,10 @@ class Agent:
 
     async def opened(self) -> None:
         """Wait until the agent is ready. Raises InternalError with the reason if it could not be set up."""
-        said, descriptors = await self._receive()
-        if "error" in said:
-            raise InternalError(f"the sandbox cannot be made: {said['error']}", code="sandboxUnavailable")
-        self.pid, self.scoped = said["pid"], said["scoped"]
+        answer, descriptors = await self._receive()
+        if "error" in answer:
+            raise InternalError(f"the sandbox cannot be made: {answer['error']}", code="sandboxUnavailable")
+        self.pid, self.scoped = answer["pid"], answer["scoped"]
         self.root = descriptors[0] if descriptors else -1
 
     async def start(self, command: Command, user: User | None) -> int:
@@ -87,8 +87,8 @@ class Agent:
         """
         if command.tty:
             self._send(packed(command), [])
-            said, descriptors = await self._receive()
-            _require_started(said)
+            answer, descriptors = await self._receive()
+            _require_started(answer)
             return descriptors[0]
         ours, theirs = os.pipe()
         try:
@@ -104,9 +104,9 @@ class Agent:
 
     async def ended(self) -> int:
         """Wait until the command has ended; return its exit status. Raises StartError."""
-        said, _ = await self._receive()
-        _require_started(said)
-        return int(said["status"])
+        answer, _ = await self._receive()
+        _require_started(answer)
+        return int(answer["status"])
 
     async def namespaces(self) -> list[int]:
         """Return descriptors of the sandbox's namespaces; the caller closes them."""
@@ -180,9 +180,9 @@ def send(channel: socket.socket, kind: bytes, content: bytes, descriptors: list[
         os.close(file)
 
 
-def _require_started(said: dict[str, Any]) -> None:
-    if "failed" in said:
-        raise StartError(said["failed"], said["errno"], said.get("error", ""))
+def _require_started(answer: dict[str, Any]) -> None:
+    if "failed" in answer:
+        raise StartError(answer["failed"], answer["errno"], answer.get("error", ""))
 
 
 def _close_all(descriptors: list[int]) -> None:
