@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -78,25 +78,23 @@ def decoded(message: RawMessage) -> StoredCommit | None:
         return None
 
 
+@dataclass(slots=True)
 class Reporter:
     """The reporter of one task. All methods are called by one event loop."""
 
-    def __init__(
-        self, log: Log, known: Known, actor: str, clock: Clock, changed: Callable[[ExecutorTask], None]
-    ) -> None:
-        """`changed` is called when a commit by another writer was read."""
-        self.known = known
-        self._log = log
-        self._actor = actor
-        self._clock = clock
-        self._changed = changed
-        self._pending: list[ExecutorTaskEvent] = []
-        self._observed: list[RawMessage] = []
-        """Commits that arrived during an append; only its answer tells their order."""
-        self._appending = asyncio.Lock()
-        self._gathering: asyncio.Task[None] | None = None
-        self._fault: Exception | None = None
-        """The error of a background append, whose events are not in the log."""
+    _log: Log
+    known: Known
+    _actor: str
+    _clock: Clock
+    _changed: Callable[[ExecutorTask], None]
+    """Called when a commit by another writer was read."""
+    _pending: list[ExecutorTaskEvent] = field(default_factory=list)
+    _observed: list[RawMessage] = field(default_factory=list)
+    """Commits that arrived during an append; only its answer tells their order."""
+    _appending: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _gathering: asyncio.Task[None] | None = None
+    _fault: Exception | None = None
+    """The error of a background append, whose events are not in the log."""
 
     def observe(self, message: RawMessage) -> None:
         """Handle a commit of the task from the log, by this process or another writer."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -53,43 +54,39 @@ class Membership(Protocol):
         """Publish whether this process reaches the services that it needs."""
 
 
+@dataclass(eq=False)
 class Scheduler(Component):
     """The scheduler of the partitions that this process owns."""
 
     name = "scheduler"
+    log: Log
+    database: Database
+    executors: LeaseBucket
+    """The leases of executors."""
+    membership: Membership
+    timers: Timers
+    questions: Questions
+    notices: Notices
+    grace: float
+    """In seconds."""
 
-    def __init__(
-        self,
-        log: Log,
-        database: Database,
-        executors: LeaseBucket,
-        membership: Membership,
-        timers: Timers,
-        questions: Questions,
-        notices: Notices,
-        *,
-        grace: float,
-    ) -> None:
-        """`executors` are the leases of executors; `grace` is in seconds."""
+    def __post_init__(self) -> None:
         super().__init__()
-        self._log = log
-        self._database = database
-        self._membership = membership
         self._workers: dict[int, tuple[PartitionWorker, asyncio.Task[None]]] = {}
         self._drained: dict[int, int] = {}
         """The positions of the workers that were drained when this process stopped."""
         clock = LogClock()
         registry = ExecutorRegistry(
-            executors,
-            grace,
+            self.executors,
+            self.grace,
             on_offer=lambda executor_id: self._queue.offered(executor_id),
             on_gone=self._executor_gone,
             on_time=clock.read,
         )
         self._queue = FairQueue(Capacity(registry.offers))
-        self._gossip = Gossip(self._queue, notices, log.subjects.notices(), membership.id)
-        timeouts = TaskTimeouts(timers, log, clock, registry.skew)
-        self._context = WorkerContext(log, database, self._queue, registry, timeouts, questions, clock)
+        self._gossip = Gossip(self._queue, self.notices, self.log.subjects.notices(), self.membership.id)
+        timeouts = TaskTimeouts(self.timers, self.log, clock, registry.skew)
+        self._context = WorkerContext(self.log, self.database, self._queue, registry, timeouts, self.questions, clock)
 
     async def run(self) -> None:
         """Schedule until `stopping` is set, then release the partitions."""
@@ -99,15 +96,15 @@ class Scheduler(Component):
             background.keep(self._gossip.run())
             background.keep(keep_running("requests to retry parked commits", self._retry_on_request))
             ownership = PartitionOwnership(
-                self._database,
-                namespace=self._log.subjects.namespace,
-                service=self._log.subjects.service,
-                partitions=self._log.partitions,
-                instance=self._membership.id,
+                self.database,
+                namespace=self.log.subjects.namespace,
+                service=self.log.subjects.service,
+                partitions=self.log.partitions,
+                instance=self.membership.id,
                 live=self._live(),
                 on_acquired=self._acquired,
                 on_lost=self._lost,
-                on_reach=partial(self._membership.can, self.name),
+                on_reach=partial(self.membership.can, self.name),
             )
             async with ownership.serving():
                 self.started.set()
@@ -119,7 +116,7 @@ class Scheduler(Component):
         return self._drained | {partition: position for partition, position in working.items() if position is not None}
 
     async def _live(self) -> AsyncIterator[Collection[str]]:
-        async for processes in self._membership.members(self.name):
+        async for processes in self.membership.members(self.name):
             self._gossip.members(processes)
             yield processes
 
@@ -145,7 +142,7 @@ class Scheduler(Component):
         OWNED_PARTITIONS.set(len(self._workers))
 
     async def _restart_forever(self, worker: PartitionWorker) -> None:
-        subject = self._log.subjects.progress(worker.partition)
+        subject = self.log.subjects.progress(worker.partition)
         while True:
             try:
                 with only_asked_cancellation(f"partition {worker.partition}"):
@@ -180,9 +177,9 @@ class Scheduler(Component):
                 requests.get_nowait()  # requests beyond the limit repeat others; a lost connection is never dropped
             requests.put_nowait(request)
 
-        async with hung_up(await self._database.connect(watchful=True)) as connection:
+        async with hung_up(await self.database.connect(watchful=True)) as connection:
             connection.add_termination_listener(lambda _: offer(None))
-            channel = retry_channel_of(self._database.schema)
+            channel = retry_channel_of(self.database.schema)
             await connection.add_listener(channel, lambda _c, _p, _n, payload: offer(int(str(payload))))
             while (partition := await requests.get()) is not None:
                 if partition in self._workers:
