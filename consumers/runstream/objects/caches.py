@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 
 from runstream.api import Cache, CacheList
+from runstream.counting import counted
 from runstream.errors import BadRequestError, NotExistError
 from runstream.objects import ObjectReader, ObjectStorage, paths
 
@@ -103,7 +104,8 @@ def require_key(key: str) -> None:
     size = len(_escaped(key))
     if size > MAX_KEY_BYTES:
         raise BadRequestError(
-            f"the key {key[:80]!r} has {size} bytes when it is escaped as in a URL; a key has at most {MAX_KEY_BYTES}",
+            f"the key {key[:80]!r} has {counted(size, 'byte')} when it is escaped as in a URL; "
+            f"a key has at most {MAX_KEY_BYTES}",
             code="invalidCacheKey",
             hint="use the checksum of a file instead of its content",
         )
