@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import against, appends, comparison, graphs, latency, projection, report, snapshots, throughput
+from benchmarks import against, appends, comparison, files, graphs, latency, projection, report, snapshots, throughput
 from benchmarks.figures import Figures
 from benchmarks.machine import facts, load
 from benchmarks.standing import Deployment, Servers, servers
@@ -51,7 +51,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parts = "; ".join(f"{part}: {title}" for part, title in report.TITLES.items())
-    parser.add_argument("--parts", default="abcdefgh", help=f"which parts to measure ({parts}); e comes with c")
+    parser.add_argument("--parts", default="abcdefghi", help=f"which parts to measure ({parts}); e comes with c")
     parser.add_argument("--repetitions", type=int, default=3, help="of each part; a figure is their median")
     parser.add_argument("--folder", type=Path, help="where the servers keep their data meanwhile; default: TMPDIR")
     parser.add_argument("--results", type=Path, default=Path("bench-results"))
@@ -83,6 +83,9 @@ async def _measure(options: argparse.Namespace, figures: Figures, machine: dict[
         if "h" in options.parts:
             console.print("(h) CPU time beside the bare program")
             await comparison.measure(standing, figures, options.repetitions, options.profile)
+        if "i" in options.parts:
+            console.print("(i) workspace archives, and lines of a large log")
+            await files.measure(options.folder, figures, options.repetitions)
         if options.profile:
             stats = pstats.Stats(str(standing.folder / f"{options.profile}.prof"), stream=sys.stdout)
             stats.sort_stats("tottime").print_stats(_PROFILE_LINES)

@@ -31,10 +31,15 @@ class Took:
 
 async def timed(*words: str | Path, seconds: float) -> Took:
     """Run `runstream WORDS` to its end. Raises RuntimeError when it fails, TimeoutError when it takes longer."""
+    return await run_timed(_RUNSTREAM, *words, seconds=seconds)
+
+
+async def run_timed(*words: str | Path, seconds: float) -> Took:
+    """Run a command to its end. Raises RuntimeError when it fails, TimeoutError when it takes longer."""
     took = Took()
     before = _cpu_of_children()
     begun = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(_RUNSTREAM, *words, stdout=PIPE, stderr=PIPE)
+    process = await asyncio.create_subprocess_exec(*words, stdout=PIPE, stderr=PIPE)
     watching = asyncio.create_task(_watch(process.pid, took))
     try:
         async with asyncio.timeout(seconds):
@@ -47,7 +52,7 @@ async def timed(*words: str | Path, seconds: float) -> Took:
             await process.wait()
     took.cpu_seconds = _cpu_of_children() - before
     if process.returncode != 0:
-        raise RuntimeError(f"runstream {words[0]} failed: {out.decode()}{told.decode()}")
+        raise RuntimeError(f"{words[0]} failed: {out.decode()}{told.decode()}")
     return took
 
 

@@ -13,7 +13,7 @@ class Figure:
     """One quantity of one part."""
 
     part: str
-    """a to h."""
+    """a to i."""
     name: str
     unit: str
     values: tuple[float, ...]

@@ -21,6 +21,7 @@ TITLES = {
     "f": "export, verify and import",
     "g": "a graph of 500 tasks, and what a check costs",
     "h": "CPU time beside the bare program",
+    "i": "workspace archives, and lines of a large log",
 }
 
 

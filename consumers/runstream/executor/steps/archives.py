@@ -69,6 +69,7 @@ def pack(
     and a file that changes meanwhile or cannot be read.
     """
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.copybufsize = COPY_BYTES  # type: ignore[attr-defined]  # larger than its default, for fewer calls
         packing = _Packing(tar, stopped)
         try:
             for content in contents:
@@ -467,7 +468,7 @@ class Unpacking:
         made: list[tuple[str, int]] = []
         count = 0
         try:
-            with tarfile.open(fileobj=archive, mode="r|", tarinfo=_BoundedEntry) as tar:
+            with tarfile.open(fileobj=archive, mode="r|", bufsize=COPY_BYTES, tarinfo=_BoundedEntry) as tar:
                 for entry in tar:
                     if self._stopped.is_set():
                         raise StoppedError
