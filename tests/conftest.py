@@ -30,6 +30,7 @@ import uvloop
 from runstream.embedded import NatsServer, PostgresServer
 from runstream.log.jetstream import JetStreamLog, open_log
 from runstream.objects import ObjectStorage
+from tests.docker_engine import DockerEngine, missing
 from tests.log.servers import Connection, connected
 from tests.objects.backends import Open, opener
 from tests.s3_server import S3Server
@@ -122,6 +123,16 @@ def s3_url(servers_folder: Path, worker_count: int) -> Iterator[str]:
     """The endpoint of a server that speaks S3 over HTTP, the same for all workers; tests differ by bucket."""
     folder = servers_folder / "s3"
     yield from _serve(folder, lambda: S3Server(folder, tied=worker_count == 0))
+
+
+@pytest.fixture(scope="session")
+def docker_engine(servers_folder: Path, worker_count: int) -> Iterator[DockerEngine]:
+    """A real container engine, the same for all workers; without its programs the test is skipped."""
+    if reason := missing():
+        pytest.skip(f"no container engine: {reason}")
+    folder = servers_folder / "docker"
+    for _ in _serve(folder, lambda: DockerEngine(folder, tied=worker_count == 0)):
+        yield DockerEngine(folder)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from nats.aio.client import Client as Nats
 
@@ -18,9 +18,18 @@ from runstream.domain import executor_task as executor_tasks
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import NotExistError
 from runstream.events.executor_task import ExecutorTaskEvent
-from runstream.events.run_config import Depend, RunConfig, RunConfigStored, RunConfigTask, Runtime, SaveContent, Step
-from runstream.executor.drivers.process import ProcessDriver
-from runstream.executor.executor import Executor, host_rules
+from runstream.events.run_config import (
+    Container,
+    Depend,
+    RunConfig,
+    RunConfigStored,
+    RunConfigTask,
+    Runtime,
+    SaveContent,
+    Step,
+)
+from runstream.executor.drivers.port import Driver
+from runstream.executor.executor import Executor, make_driver
 from runstream.executor.reporter import Clock
 from runstream.executor.runner import PodRunner, Surroundings
 from runstream.executor.spec import Specs
@@ -38,6 +47,17 @@ from tests.factories import task_assigned
 from tests.log.memory import MemoryLog
 
 HOST = Runtime("host", "", ())
+
+
+def pod(image: str, *services: Container, **fields: object) -> Runtime:
+    """The runtime of a task with containers."""
+    return Runtime("pod", "", (container(image, **fields), *services))
+
+
+def container(image: str, **fields: object) -> Container:
+    """A container of this image."""
+    given: dict[str, object] = {"environment": {}, "user": "", "privileged": False, "entrypoint": "", "volumes": ()}
+    return Container(image=image, **(given | fields))  # type: ignore[arg-type]
 
 
 class FakeLease:
@@ -262,7 +282,7 @@ async def rig(
     settings: ExecutorSettings = SETTINGS,
     objects: ObjectStorage | None = None,
     runner: Runner | None = None,
-    driver: ProcessDriver | None = None,
+    driver: Driver | None = None,
     start: bool = True,
     clock: Clock | None = None,
 ) -> AsyncIterator[Rig]:
@@ -272,10 +292,11 @@ async def rig(
     place = ExecutorPlace(folder)
     leases = FakeLeases()
     live = LiveLogs(nats, namespace) if nats is not None else None
-    rules = host_rules(Settings(data_dir=folder, executor=settings), place)
-    driver = driver or ProcessDriver(place.identity(settings.id), rules)
+    driver = driver or make_driver(Settings(data_dir=folder, executor=settings), place)
     around = Surroundings(
-        *(driver, log, objects, live, Specs(log, KEYRING), place.spare, settings.stop_grace_seconds),
+        *(driver, log, objects, live, Specs(log, KEYRING), place.spare),
+        stop_grace_seconds=settings.stop_grace_seconds,
+        setup_seconds=settings.setup_seconds,
         step_log_bytes=settings.step_log_bytes,
         task_disk_bytes=settings.task_disk_bytes,
     )
@@ -286,6 +307,10 @@ async def rig(
         yield Rig(log, objects, folder, executor.id, leases, executor)
     finally:
         await executor.stop()
+
+
+CONTAINERS: dict[str, Any] = {"pull_policy": "missing", "pod_network": "none"}
+"""Settings for the engine of tests, which has no bridge; its images are from no registry."""
 
 
 def limited(count: int) -> ExecutorSettings:

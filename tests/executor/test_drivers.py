@@ -2,57 +2,80 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
-from runstream.events.run_config import RunConfigTask
+from runstream.events.run_config import Runtime, Step
 from runstream.executor.drivers.noop import NoopRunner
-from tests.executor.rig import SETTINGS, Rig, rig, run_step, save_step, task_of
+from runstream.settings import ExecutorSettings
+from tests.docker_engine import IMAGE, needs_engine
+from tests.executor.rig import CONTAINERS, HOST, SETTINGS, Rig, Watched, pod, rig, run_step, save_step, task_of
 from tests.sandboxes import needs_sandbox
 
-RUNNING = ("process", pytest.param("sandbox", marks=needs_sandbox))
+RUNNING = (
+    "process",
+    pytest.param("sandbox", marks=needs_sandbox),
+    pytest.param("docker", marks=needs_engine),
+)
 """Drivers that run commands."""
 ALL = ("noop", *RUNNING)
 
 
-@contextlib.asynccontextmanager
-async def driven(folder: Path, driver: str) -> AsyncIterator[Rig]:
-    """Yield an executor with this driver."""
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """An executor with one of the drivers, and the runtime that it is for."""
+
+    rig: Rig
+    runtime: Runtime
+
+    async def run(self, *steps: Step, **fields: object) -> Watched:
+        """Run a task with these steps to its end."""
+        return await self.rig.run(*steps, runtime=self.runtime, **fields)
+
+    async def assign(self, name: str, *steps: Step, **fields: object) -> Watched:
+        """Begin a task with these steps."""
+        return await self.rig.assign(task_of(name, *steps, runtime=self.runtime), **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def settings(driver: str, request: pytest.FixtureRequest) -> ExecutorSettings:
+    """The settings of an executor with this driver."""
     settings = replace(SETTINGS, sandbox="require" if driver == "sandbox" else "off", stop_grace_seconds=0.2)
-    async with rig(folder, settings=settings, runner=NoopRunner() if driver == "noop" else None) as running:
-        yield running
+    if driver == "docker":
+        settings = replace(settings, engine=request.getfixturevalue("docker_engine").url, **CONTAINERS)
+    return settings
 
 
-def _named(name: str, command: str) -> RunConfigTask:
-    return task_of(name, run_step(command))
+@pytest.fixture
+async def running(tmp_path: Path, driver: str, settings: ExecutorSettings) -> AsyncIterator[Driven]:
+    """An executor with this driver."""
+    async with rig(tmp_path, settings=settings, runner=NoopRunner() if driver == "noop" else None) as found:
+        yield Driven(found, pod(IMAGE) if driver == "docker" else HOST)
 
 
 @pytest.mark.parametrize("driver", ALL)
-async def test_a_task_ends_with_the_phase_of_each_step(tmp_path: Path, driver: str) -> None:
-    async with driven(tmp_path, driver) as running:
-        task = (await running.run(run_step("true"), run_step("exit 0"))).task
-        assert task.phase is ExecutorTaskPhase.SUCCESS
-        assert [step.exit_status for step in task.steps] == [0, 0]
-        assert task.setup_step.phase is ExecutorTaskPhase.SUCCESS
+async def test_a_task_ends_with_the_phase_of_each_step(running: Driven) -> None:
+    task = (await running.run(run_step("true"), run_step("exit 0"))).task
+    assert task.phase is ExecutorTaskPhase.SUCCESS
+    assert [step.exit_status for step in task.steps] == [0, 0]
+    assert task.setup_step.phase is ExecutorTaskPhase.SUCCESS
 
 
 @pytest.mark.parametrize("driver", RUNNING)
-async def test_a_step_has_its_environment_its_folder_and_its_status(tmp_path: Path, driver: str) -> None:
-    async with driven(tmp_path, driver) as running:
-        done = await running.run(
-            run_step("echo $ONE; pwd | sed s,.*/,,; cat; echo $#", environment={"ONE": "two words"}),
-            run_step("tty >/dev/null && echo terminal; exit 3", tty=True),
-            run_step("echo never"),
-        )
-        assert await done.log(0) == "two words\nproject\n0\n"
-        assert await done.log(1) == "terminal\n"
-        assert [step.exit_status for step in done.task.steps] == [0, 3, None]
-        assert done.task.phase is ExecutorTaskPhase.FAILED
+async def test_a_step_has_its_environment_its_folder_and_its_status(running: Driven) -> None:
+    done = await running.run(
+        run_step("echo $ONE; pwd | sed s,.*/,,; cat; echo $#", environment={"ONE": "two words"}),
+        run_step("tty >/dev/null && echo terminal; exit 3", tty=True),
+        run_step("echo never"),
+    )
+    assert await done.log(0) == "two words\nproject\n0\n"
+    assert await done.log(1) == "terminal\n"
+    assert [step.exit_status for step in done.task.steps] == [0, 3, None]
+    assert done.task.phase is ExecutorTaskPhase.FAILED
 
 
 @pytest.mark.parametrize("driver", RUNNING)
@@ -64,48 +87,48 @@ async def test_a_step_has_its_environment_its_folder_and_its_status(tmp_path: Pa
     ],
     ids=["folder", "program"],
 )
-async def test_what_cannot_be_started_says_why(
-    tmp_path: Path, driver: str, fields: dict[str, object], said: str
-) -> None:
-    async with driven(tmp_path, driver) as running:
-        done = await running.run(run_step("true", **fields))  # type: ignore[arg-type]
-        assert await done.log(0) == said
-        assert done.task.steps[0].exit_status == 1
+async def test_what_cannot_be_started_says_why(running: Driven, fields: dict[str, object], said: str) -> None:
+    done = await running.run(run_step("true", **fields))  # type: ignore[arg-type]
+    assert await done.log(0) == said
+    assert done.task.steps[0].exit_status == 1
+
+
+@pytest.mark.parametrize(
+    ("driver", "tty"),
+    [
+        ("process", False),
+        ("process", True),
+        pytest.param("sandbox", False, marks=needs_sandbox),
+        pytest.param("sandbox", True, marks=needs_sandbox),
+        pytest.param("docker", False, marks=needs_engine),  # there, a terminal ends with its step
+    ],
+)
+async def test_the_last_lines_of_what_a_step_leaves_running_are_in_its_log(running: Driven, tty: bool) -> None:
+    command = "mkfifo out; { cat; echo LAST; } <out & exec >out; echo FIRST; exit 3"
+    done = await running.run(run_step(command, tty=tty))
+    assert await done.log(0) == "FIRST\nLAST\n"
+    assert done.task.steps[0].exit_status == 3
 
 
 @pytest.mark.parametrize("driver", RUNNING)
-@pytest.mark.parametrize("tty", [False, True], ids=["pipe", "terminal"])
-async def test_the_last_lines_of_what_a_step_leaves_running_are_in_its_log(
-    tmp_path: Path, driver: str, tty: bool
-) -> None:
-    async with driven(tmp_path, driver) as running:
-        command = "mkfifo out; { cat; echo LAST; } <out & exec >out; echo FIRST; exit 3"
-        done = await running.run(run_step(command, tty=tty))
-        assert await done.log(0) == "FIRST\nLAST\n"
-        assert done.task.steps[0].exit_status == 3
+async def test_a_stop_ends_the_step_with_its_grace_and_then_by_force(running: Driven) -> None:
+    polite, stubborn = [
+        await running.assign(name, run_step(command))
+        for name, command in (
+            ("polite", "trap 'echo bye; exit 0' TERM; touch begun; while :; do sleep 0.05; done"),
+            ("stubborn", "trap '' TERM; while :; do sleep 0.05; done"),
+        )
+    ]
+    for watched in (polite, stubborn):
+        await watched.step_begun()
+    for watched in (polite, stubborn):
+        await watched.say(ExecutorTaskStopRequested())
+        assert (await watched.settled()).phase is ExecutorTaskPhase.STOPPED
 
 
-@pytest.mark.parametrize("driver", RUNNING)
-async def test_a_stop_ends_the_step_with_its_grace_and_then_by_force(tmp_path: Path, driver: str) -> None:
-    async with driven(tmp_path, driver) as running:
-        polite, stubborn = [
-            await running.assign(task)
-            for task in (
-                _named("polite", "trap 'echo bye; exit 0' TERM; touch begun; while :; do sleep 0.05; done"),
-                _named("stubborn", "trap '' TERM; while :; do sleep 0.05; done"),
-            )
-        ]
-        for watched in (polite, stubborn):
-            await watched.step_begun()
-        for watched in (polite, stubborn):
-            await watched.say(ExecutorTaskStopRequested())
-            assert (await watched.settled()).phase is ExecutorTaskPhase.STOPPED
-
-
-@pytest.mark.parametrize("driver", RUNNING)
-async def test_files_go_from_one_task_to_the_next(tmp_path: Path, driver: str) -> None:
-    async with driven(tmp_path, driver) as running:
-        make = "mkdir -p dist/sub; echo a >dist/a.txt; chmod 755 dist/a.txt; ln -s sub dist/link; echo b >dist/sub/b"
-        done = await running.run(run_step(make), save_step("dist/**", "nothere/**"))
-        assert "pattern 'nothere/**' selects nothing in the working directory" in await done.log(1)
-        assert "saved 5 files and folders" in await done.log(1)
+@pytest.mark.parametrize("driver", RUNNING[:2])
+async def test_files_go_from_one_task_to_the_next(running: Driven) -> None:
+    make = "mkdir -p dist/sub; echo a >dist/a.txt; chmod 755 dist/a.txt; ln -s sub dist/link; echo b >dist/sub/b"
+    done = await running.run(run_step(make), save_step("dist/**", "nothere/**"))
+    assert "pattern 'nothere/**' selects nothing in the working directory" in await done.log(1)
+    assert "saved 5 files and folders" in await done.log(1)

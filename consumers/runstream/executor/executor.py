@@ -21,7 +21,10 @@ from nats.aio.client import Client as Nats
 from runstream.commits import Head, Position, StoredCommit
 from runstream.errors import BadRequestError
 from runstream.events.executor_task import ExecutorTaskAssigned, ExecutorTaskPhase
+from runstream.executor.drivers.by_runtime import ByRuntime
+from runstream.executor.drivers.docker.driver import DockerDriver, DockerRules
 from runstream.executor.drivers.noop import NoopRunner
+from runstream.executor.drivers.port import Driver
 from runstream.executor.drivers.process import HostRules, ProcessDriver
 from runstream.executor.limits import Limits
 from runstream.executor.presence import Leases, Presence
@@ -420,14 +423,33 @@ def make_executor(
     if offered.driver == "noop":
         return Executor(place, offered, log, leases, NoopRunner())
     live = LiveLogs(nats, settings.namespace)
-    driver = ProcessDriver(place.identity(offered.id), host_rules(settings, place))
     around = Surroundings(
-        *(driver, log, objects, live, Specs(log, keyring), place.spare, offered.stop_grace_seconds),
+        *(make_driver(settings, place), log, objects, live, Specs(log, keyring), place.spare),
+        stop_grace_seconds=offered.stop_grace_seconds,
+        setup_seconds=offered.setup_seconds,
         step_log_bytes=offered.step_log_bytes,
         task_disk_bytes=offered.task_disk_bytes,
     )
     runner: Runner = PodRunner(around, place.tasks)
     return Executor(place, offered, log, leases, runner, live)
+
+
+def make_driver(settings: Settings, place: ExecutorPlace) -> Driver:
+    """Return the driver for host tasks, and with a container engine for tasks with containers as well."""
+    offered, executor_id = settings.executor, place.identity(settings.executor.id)
+    rules = host_rules(settings, place)
+    host = ProcessDriver(executor_id, rules)
+    if not offered.engine:
+        return host
+    containers = DockerRules(
+        offered.engine,
+        offered.engine_tls_dir,
+        offered.pull_policy,
+        offered.pod_network,
+        allow_privileged=offered.allow_privileged_containers,
+        visible=rules.visible,
+    )
+    return ByRuntime(host, DockerDriver(executor_id, containers))
 
 
 def host_rules(settings: Settings, place: ExecutorPlace) -> HostRules:

@@ -197,7 +197,6 @@ class PodRunner:
 
 T = TypeVar("T")
 
-SETUP_SECONDS = 300.0
 LEFTOVER_GRACE_SECONDS = 1.0
 """Grace period for processes that a task has left running when its steps are done, in seconds."""
 _CANCEL_SECONDS = 1.0
@@ -215,6 +214,8 @@ class Surroundings:
     specs: Specs
     spare: SpareRoom
     stop_grace_seconds: float
+    setup_seconds: float = 300.0
+    """Maximum time of a task's setup."""
     step_log_bytes: int = 0
     """Limit of a step's log; 0 for no limit."""
     task_disk_bytes: int = 0
@@ -285,11 +286,14 @@ class PodTask:
         log = self._open_log(None)
         spec: ExecutorTaskSpec | None = None
         try:
-            async with asyncio.timeout(SETUP_SECONDS):
+            async with asyncio.timeout(self._around.setup_seconds):
                 spec = await self._unless_ending(self._prepare(log))
         except (RunstreamError, OSError, TimeoutError) as failure:
-            self._error = f"setup failed: {_failure_text(failure)}"
-            log.line(_failure_text(failure))
+            text = _failure_text(failure)
+            if isinstance(failure, TimeoutError) and not text:
+                text = f"it took longer than {self._around.setup_seconds:.0f} seconds (executor.setup_seconds)"
+            self._error = f"setup failed: {text}"
+            log.line(text)
         log.close()
         phase = ExecutorTaskPhase.SUCCESS if spec is not None else ExecutorTaskPhase.FAILED
         job.report(ExecutorTaskSetupFinished(job.clock(), phase))
@@ -303,7 +307,8 @@ class PodTask:
         spec = await around.specs.spec(job.task, job.partition)
         self._masking = await asyncio.to_thread(Masking.of, spec.secrets) if spec.secrets else Masking()
         log.hide(self._masking)
-        log.line("Preparing the task on this machine.")
+        if spec.task.runtime.type == "host":
+            log.line("Preparing the task on this machine.")
         self._pod = pod = await around.driver.new_pod(job.task.id, spec, self._folder, log.write)
         working_dir = spec.task.working_dir or DEFAULT_WORKING_DIR
         log.line(f"Creating working dir {working_dir}.")
@@ -456,8 +461,6 @@ class PodTask:
 
 def _failure_text(failure: BaseException) -> str:
     """Return the text of a failure; some Python exceptions have none."""
-    if isinstance(failure, TimeoutError):
-        return f"it took longer than {SETUP_SECONDS:.0f} seconds"
     if is_full(failure):
         return plain(f"disk full: {failure}")
     hint = failure.hint if isinstance(failure, RunstreamError) else ""

@@ -21,7 +21,7 @@ from cachetools import LRUCache
 from runstream.backoff import Backoff, retry
 from runstream.domain.executor_task import ExecutorTask
 from runstream.errors import InternalError
-from runstream.events.run_config import RunConfig, RunConfigStored, RunConfigTask
+from runstream.events.run_config import RegistryAuth, RunConfig, RunConfigStored, RunConfigTask, Text
 from runstream.executor.process_tree import MARK
 from runstream.ids import run_task_id
 from runstream.log.port import Log
@@ -53,6 +53,18 @@ class GitCredentials:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """The login at a container registry, as configured."""
+
+    type: str
+    """`basic`, or `encodedauth`."""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    auth: str = field(default="", repr=False)
+    """base64 of USER:PASSWORD."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutorTaskSpec:
     """The instructions for an executor task."""
 
@@ -68,6 +80,10 @@ class ExecutorTaskSpec:
     """The group of the task's caches."""
     workspace: tuple[WorkspaceArchive, ...]
     """Archives of all ancestors by level and name, those of one ancestor in the order of its steps (rule step-18)."""
+    container_environments: tuple[dict[str, str], ...] = field(default=(), repr=False)
+    """The variables of each container of the pod."""
+    registries: dict[str, Login] = field(default_factory=dict, repr=False)
+    """By the names that the configuration gives them."""
 
 
 class Specs:
@@ -107,6 +123,14 @@ class Specs:
             step_environments=tuple(
                 opened.all(step.environment or {}, f"task.steps.{at}.environment") for at, step in enumerate(own.steps)
             ),
+            container_environments=tuple(
+                opened.all(container.environment, f"task.runtime.containers.{at}.environment")
+                for at, container in enumerate(own.runtime.containers)
+            ),
+            registries={
+                name: Login(auth.type, **opened.all(_credentials(auth), f"task.docker_registries_auth.{name}"))
+                for name, auth in own.docker_registries_auth.items()
+            },
             secrets=frozenset(opened.secrets),
             cache_group=group_of(task.group, config.cache_group),
             workspace=workspace_of(config, own, task),
@@ -122,6 +146,10 @@ class Specs:
                 raise InternalError(f"run config {content_hash} is not in the log", code="runConfigMissing")
             config = self._configs[content_hash] = event.content
         return config
+
+
+def _credentials(auth: RegistryAuth) -> dict[str, Text]:
+    return {"username": auth.username, "password": auth.password, "auth": auth.auth}
 
 
 def workspace_of(config: RunConfig, own: RunConfigTask, task: ExecutorTask) -> tuple[WorkspaceArchive, ...]:

@@ -1,0 +1,1 @@
+"""Pods of containers of a Docker Engine, or of one with the same API."""

@@ -1,0 +1,304 @@
+"""A driver that runs tasks in containers of an engine.
+
+All containers of this executor have its id in a label, and those of a pod the pod's. What is removed is found by these
+labels alone, so nothing of others is touched. Containers of no living pod are removed when the executor starts, and
+when the engine has come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiodocker.containers import DockerContainer
+
+from runstream.errors import BadRequestError, RunstreamError
+from runstream.events.run_config import Container
+from runstream.executor.drivers.docker.engine import Engine, EngineEvent, EngineRefusedError, EngineUnreachableError
+from runstream.executor.drivers.docker.images import Images, PullPolicy
+from runstream.executor.drivers.docker.pod import DockerPod, PodContainer, PodState
+from runstream.executor.drivers.port import Output, Pod
+from runstream.executor.drivers.shell import SHELL, SLEEPER
+from runstream.executor.sandbox import Visible
+from runstream.executor.spec import ExecutorTaskSpec
+from runstream.executor.workdir import TaskFolder
+from runstream.ids import new_id
+
+LABEL = "runstream.io"
+OWN, EXECUTOR, POD, TASK, INDEX = (
+    f"{LABEL}/{name}" for name in ("runstream", "executorid", "podid", "taskid", "containerindex")
+)
+_CAPABILITIES = (
+    *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE"),
+    *("SETGID", "SETUID", "SYS_CHROOT"),
+)
+"""What a container's root may do, unless it is privileged: enough to install packages and to change users."""
+_CLOSE_SECONDS = 30.0
+"""Maximum time for removing containers when the executor stops, in seconds."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class DockerRules:
+    """The rules for containers on an executor."""
+
+    engine: str
+    """`unix:///PATH` or `tcp://HOST:PORT`."""
+    tls: Path | None = None
+    pull_policy: PullPolicy = "always"
+    network: str = ""
+    """`none`, `host`, or the name of a network; empty for the engine's default."""
+    allow_privileged: bool = False
+    visible: Visible = field(default_factory=Visible)
+
+
+class DockerDriver:
+    """A driver for pods."""
+
+    allow_host = False
+    allow_pod = True
+    sandbox = ""
+
+    def __init__(self, executor_id: str, rules: DockerRules) -> None:
+        self._executor_id = executor_id
+        self._rules = rules
+        self._engine = Engine(rules.engine, rules.tls)
+        self._images = Images(self._engine, rules.pull_policy)
+        self._pods: dict[str, PodState] = {}
+        """By id; those whose containers may exist."""
+        self._removing: set[asyncio.Task[None]] = set()
+        self._watching: asyncio.Task[None] | None = None
+        self._changed: Callable[[], None] = lambda: None
+
+    @property
+    def engine(self) -> str:
+        """The engine's name and version."""
+        return self._engine.version
+
+    @property
+    def engine_away(self) -> str:
+        """Why the engine cannot be used now."""
+        return self._engine.away
+
+    def on_change(self, changed: Callable[[], None]) -> None:
+        """Call `changed` when the engine comes or goes."""
+        self._changed = changed
+
+    async def setup(self) -> None:
+        """Begin to watch the engine, and wait a moment for it."""
+        if self._watching is None:
+            label = f"{EXECUTOR}={self._executor_id}"
+            self._watching = asyncio.create_task(
+                self._engine.watch(label, self.sweep, lambda: self._changed(), self._heard)
+            )
+        await self._engine.reached()
+
+    async def new_pod(self, task_id: str, spec: ExecutorTaskSpec, folder: TaskFolder, output: Output) -> Pod:
+        """Pull the images, then create and start the containers."""
+        containers = spec.task.runtime.containers
+        self._require_allowed(containers)
+        if self._engine.away:
+            raise EngineUnreachableError(self._engine.away)
+        for image in dict.fromkeys(container.image for container in containers):
+            await self._images.require(image, spec.task.runtime.arch, spec.registries, output)
+        output(b"Starting the pod.\n")
+        state = PodState(new_id(), task_id)
+        self._pods[state.id] = state
+        try:
+            for index, container in enumerate(containers):
+                await self._start(state, index, container, spec.container_environments[index])
+        except BaseException:
+            self._remove_later(state)
+            raise
+        main = containers[0]
+        return DockerPod(
+            self._engine,
+            state,
+            spec.task.user or main.user,
+            {**spec.container_environments[0], **spec.environment},
+            self._rules.visible,
+            lambda: self._closed(state),
+        )
+
+    def _require_allowed(self, containers: tuple[Container, ...]) -> None:
+        for container in containers:
+            if container.privileged and not self._rules.allow_privileged:
+                raise BadRequestError(
+                    f"the container of image {container.image} is privileged, which this executor does not allow",
+                    code="privilegedNotAllowed",
+                    hint="leave `privileged` out, or set executor.allow_privileged_containers where tasks are trusted",
+                )
+
+    async def _start(self, state: PodState, index: int, container: Container, environment: Mapping[str, str]) -> None:
+        config = self._config(state, index, container, environment)
+
+        async def create() -> DockerContainer:
+            async with self._engine.asked() as docker:
+                return await docker.containers.create(config)
+
+        # A call that was begun may have made the container, whatever becomes of the task.
+        creating = asyncio.ensure_future(create())
+        state.creating.add(creating)
+        handle = await asyncio.shield(creating)
+        state.creating.discard(creating)
+        one = PodContainer(index, container.image, handle, config["HostConfig"].get("Memory", 0))
+        state.containers.append(one)
+        if config.get("OpenStdin"):
+            await self._hold(state, handle)
+        try:
+            async with self._engine.asked():
+                await handle.start()
+        except EngineRefusedError as error:
+            raise _not_started(container, error.reason) from error
+
+    async def _hold(self, state: PodState, handle: DockerContainer) -> None:
+        """Keep the input of the sleeper open for as long as this process lives: its end ends the container."""
+        held = asyncio.Event()
+
+        async def hold() -> None:
+            with contextlib.suppress(EngineUnreachableError, EngineRefusedError):
+                async with self._engine.asked(None), handle.attach(stdin=True) as stream:
+                    held.set()
+                    await stream.read_out()
+
+        holding = asyncio.create_task(hold())
+        state.readers.append(holding)
+        waiting = asyncio.ensure_future(held.wait())
+        await asyncio.wait({holding, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+
+    def _config(
+        self, state: PodState, index: int, container: Container, environment: Mapping[str, str]
+    ) -> dict[str, Any]:
+        network = f"container:{state.containers[0].handle.id}" if index else self._rules.network
+        host: dict[str, Any] = {
+            "Init": True,
+            "Privileged": container.privileged,
+            "Tmpfs": {
+                volume.path: f"size={volume.tmpfs_size}" if volume.tmpfs_size else "" for volume in container.volumes
+            },
+        }
+        if network:
+            host["NetworkMode"] = network
+        if not container.privileged:
+            host |= {
+                "SecurityOpt": ["no-new-privileges"],
+                "CapDrop": ["ALL"],
+                "CapAdd": list(_CAPABILITIES),
+            }
+        config: dict[str, Any] = {
+            "Image": container.image,
+            "User": container.user,
+            "Labels": {
+                OWN: "true",
+                EXECUTOR: self._executor_id,
+                POD: state.id,
+                TASK: state.task,
+                INDEX: str(index),
+            },
+            "HostConfig": host,
+        }
+        if container.entrypoint:
+            config |= {"Entrypoint": [part for part in container.entrypoint.split(" ") if part], "Cmd": []}
+        elif not index:
+            config |= {"Entrypoint": [SHELL, "-c", SLEEPER], "Cmd": [], "OpenStdin": True, "StdinOnce": True}
+        if index or container.entrypoint:
+            # Of the main container, commands get it, so that the engine does not show it.
+            config["Env"] = [f"{name}={value}" for name, value in environment.items()]
+        return config
+
+    def _heard(self, event: EngineEvent) -> None:
+        state = self._pods.get(event.attributes.get(POD, ""))
+        container = state.find(event.container) if state is not None else None
+        if state is None or container is None:
+            return
+        if event.action == "oom":
+            container.out_of_memory = True
+        elif event.action == "die":
+            status = event.attributes.get("exitCode", "")
+            container.ended = int(status) if status.isdigit() else 0
+            state.changed.set()
+
+    async def _closed(self, state: PodState) -> None:
+        self._remove_later(state)
+
+    def _remove_later(self, state: PodState) -> None:
+        removing = asyncio.create_task(self._remove(state))
+        self._removing.add(removing)
+        removing.add_done_callback(self._removing.discard)
+
+    async def _remove(self, state: PodState) -> None:
+        try:
+            if state.creating:
+                await asyncio.wait(state.creating)
+            known = [container.handle.id for container in reversed(state.containers)]
+            made = [each.result().id for each in state.creating if not each.cancelled() and each.exception() is None]
+            for container in dict.fromkeys((*known, *made)):
+                await self._delete(container)
+        except RunstreamError as error:
+            log.warning(f"containers of a task are left for now: {error}", action="containers_left", task=state.task)
+        finally:
+            self._pods.pop(state.id, None)
+            for reader in state.readers:
+                reader.cancel()
+
+    async def _delete(self, container: str) -> None:
+        """Kill and remove a container with its anonymous volumes."""
+        try:
+            async with self._engine.asked() as docker:
+                await docker.containers.container(container).delete(force=True, v=True)
+        except EngineRefusedError as error:
+            if error.status not in (404, 409):  # it is gone, or going
+                raise
+
+    async def sweep(self) -> None:
+        """Remove the containers of this executor that belong to no living pod."""
+        await self._remove_labelled(f"{EXECUTOR}={self._executor_id}", frozenset(self._pods))
+
+    async def end_leftover(self, task_id: str, folder: TaskFolder) -> None:
+        """Remove the containers that an earlier process left of a task."""
+        alive = frozenset(pod.id for pod in self._pods.values() if pod.task != task_id)
+        if not self._engine.away:
+            await self._remove_labelled(f"{TASK}={task_id}", alive)
+
+    async def _remove_labelled(self, label: str, kept: frozenset[str]) -> None:
+        try:
+            async with self._engine.asked() as docker:
+                found = await docker.containers.list(all=1, filters=json.dumps({"label": [label, f"{OWN}=true"]}))
+        except EngineUnreachableError as error:
+            log.warning(f"containers may be left until the engine is back: {error}", action="containers_left")
+            return
+        for container in found:
+            labels = container["Labels"]
+            if labels.get(EXECUTOR) == self._executor_id and labels.get(POD) not in kept:
+                with contextlib.suppress(EngineUnreachableError):
+                    await self._delete(container.id)
+                    log.info("removed a leftover container", action="container_removed", container=container.id)
+
+    async def close(self) -> None:
+        """Remove the containers that are left, and close the connection."""
+        if self._removing:
+            await asyncio.wait(self._removing, timeout=_CLOSE_SECONDS)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching})
+            self._watching = None
+        await self._engine.close()
+
+
+def _not_started(container: Container, reason: str) -> BadRequestError:
+    hint = ""
+    if "executable file not found" in reason or "no such file or directory" in reason:
+        hint = "check its entrypoint; the image of the first container needs /bin/sh"
+    elif "unable to find user" in reason:
+        hint = "check the container's `user`"
+    return BadRequestError(
+        f"the container of image {container.image} cannot be started: {reason}", code="containerNotStarted", hint=hint
+    )

@@ -1,0 +1,144 @@
+"""A real Docker Engine for tests: without a network bridge, and with small images made of busybox."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+from functools import cache
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runstream.embedded.process import ServerCommand, ServerProcess, end_process, find_process
+
+IMAGE = "tiny:1"
+"""An image of busybox, with the users root and ci."""
+BARE = "bare:1"
+"""An image with one static program, and no shell."""
+_START_SECONDS = 60.0
+_PROGRAM = "dockerd"
+
+
+@cache
+def missing() -> str:
+    """Return what is missing for an engine on this machine; empty if nothing is."""
+    absent = [name for name in (_PROGRAM, "docker", "busybox") if shutil.which(name) is None]
+    if absent:
+        return f"no {' and '.join(absent)} (apt-get install docker.io busybox-static)"
+    return "" if os.geteuid() == 0 else "only root can start dockerd"
+
+
+needs_engine = pytest.mark.skipif(bool(missing()), reason=f"no container engine: {missing()}")
+
+
+class DockerEngine:
+    """The engine whose data, socket and pid are in a folder."""
+
+    def __init__(self, folder: Path, *, tied: bool = True, mirror: str = "") -> None:
+        self.folder = folder
+        self._tied = tied
+        self._mirror = mirror
+        self.process: ServerProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """Its socket."""
+        return f"unix://{self.folder}/s"
+
+    async def start(self) -> None:
+        """Start it, and load the images if it has none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in ("pid", "s"):
+            (self.folder / stale).unlink(missing_ok=True)
+        words = [
+            *(shutil.which(_PROGRAM) or _PROGRAM, "--data-root", f"{self.folder}/data"),
+            *("--exec-root", f"{self.folder}/run", "--pidfile", f"{self.folder}/pid", "-H", self.url),
+            *("--iptables=false", "--ip6tables=false", "--bridge=none", "--storage-driver=vfs"),
+            *(("--registry-mirror", self._mirror) if self._mirror else ()),
+        ]
+        command = ServerCommand("Docker", words, self.folder / "docker.log", signal.SIGTERM, tied=self._tied)
+        self.process = ServerProcess(command)
+        (self.folder / "server").write_text(str(self.process.pid))
+        await self.process.until(self._ready, _START_SECONDS)
+        if not self.cli("images", "-q"):
+            await asyncio.to_thread(self._load)
+
+    async def kill(self) -> None:
+        """End it at once, with its helpers, as a crash would."""
+        await end_process(self._found(), signal.SIGKILL, 10.0)
+
+    async def end_leftover(self) -> None:
+        """End it."""
+        await end_process(self._found(), signal.SIGTERM, 20.0)
+        await asyncio.to_thread(self._unmount)
+
+    def cli(self, *words: str, stdin: bytes = b"") -> str:
+        """Run the engine's own client; return what it prints."""
+        done = subprocess.run(["docker", "-H", self.url, *words], input=stdin, capture_output=True, check=False)
+        if done.returncode:
+            raise AssertionError(done.stderr.decode())
+        return done.stdout.decode().strip()
+
+    def containers(self, **labels: str) -> list[dict[str, str]]:
+        """All containers that have these labels, running or not."""
+        filters = [
+            word for name, value in labels.items() for word in ("--filter", f"label=runstream.io/{name}={value}")
+        ]
+        listed = self.cli("ps", "-a", "--no-trunc", *filters, "--format", "{{json .}}")
+        return [json.loads(line) for line in listed.splitlines()]
+
+    def _found(self) -> psutil.Process | None:
+        return find_process(int((self.folder / "server").read_text()), _PROGRAM, str(self.folder))
+
+    def _unmount(self) -> None:
+        """Unmount what a killed engine has left, so that its folder can be removed."""
+        for mount in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+            if (place := mount.split(" ")[4]).startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
+
+    def _ready(self) -> bool:
+        done = subprocess.run(["docker", "-H", self.url, "version"], capture_output=True, check=False)
+        return done.returncode == 0
+
+    def _load(self) -> None:
+        self.cli("import", "--change", "ENV OF_IMAGE=yes", "-", IMAGE, stdin=root_file_system())
+        self.cli("import", "-", BARE, stdin=_tar({"bin/true": Path(shutil.which("busybox") or "")}, {}))
+
+
+@cache
+def root_file_system() -> bytes:
+    """A tar of a root file system with busybox."""
+    busybox = shutil.which("busybox") or ""
+    applets = subprocess.run([busybox, "--list"], capture_output=True, check=True).stdout.decode().split()
+    links = {f"bin/{name}": "busybox" for name in applets if name != "busybox"}
+    accounts = b"root:x:0:0:root:/root:/bin/sh\nci:x:1000:1000:ci:/home/ci:/bin/sh\n"
+    return _tar({"bin/busybox": Path(busybox), "etc/passwd": accounts}, links)
+
+
+def _tar(files: dict[str, Path | bytes], links: dict[str, str]) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for name, mode, owner in (
+            *((name, 0o755, 0) for name in (".", "bin", "etc", "home")),
+            *(("tmp", 0o1777, 0), ("root", 0o700, 0), ("home/ci", 0o755, 1000)),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.mode, info.uid, info.gid = tarfile.DIRTYPE, mode, owner, owner
+            tar.addfile(info)
+        for name, source in files.items():
+            content = source if isinstance(source, bytes) else source.read_bytes()
+            info = tarfile.TarInfo(name)
+            info.mode, info.size = 0o755, len(content)
+            tar.addfile(info, io.BytesIO(content))
+        for name, to in links.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, to
+            tar.addfile(info)
+    return target.getvalue()

@@ -1,0 +1,132 @@
+"""Tasks in containers of a real engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from runstream.events.executor_task import ExecutorTaskPhase, ExecutorTaskStopRequested
+from runstream.events.run_config import Volume
+from runstream.settings import ExecutorSettings
+from tests.docker_engine import BARE, IMAGE, DockerEngine, needs_engine
+from tests.executor.rig import CONTAINERS, SETTINGS, Rig, pod, rig, run_step, task_of
+
+pytestmark = needs_engine
+
+
+@pytest.fixture
+def settings(docker_engine: DockerEngine) -> ExecutorSettings:
+    """The settings of an executor with an engine."""
+    return replace(SETTINGS, engine=docker_engine.url, stop_grace_seconds=0.5, **CONTAINERS)
+
+
+@pytest.fixture
+async def running(tmp_path: Path, settings: ExecutorSettings) -> AsyncIterator[Rig]:
+    """An executor with an engine."""
+    async with rig(tmp_path, settings=settings) as found:
+        yield found
+
+
+async def test_a_step_runs_in_the_container_as_its_user_with_its_variables(running: Rig) -> None:
+    show = 'id -un; echo "$OF_IMAGE $OF_CONTAINER $OF_STEP"; pwd; df -m /scratch | tail -1 | awk "{print \\$2}"'
+    runtime = pod(IMAGE, user="ci", environment={"OF_CONTAINER": "c"}, volumes=(Volume("/scratch", 3 << 20),))
+    done = await running.run(run_step(show, environment={"OF_STEP": "s"}), runtime=runtime)
+    assert await done.log(0) == "ci\nyes c s\n/home/ci/project\n3\n"
+    assert "Creating working dir ~/project." in await done.log(None)
+
+
+async def test_neither_the_script_nor_a_variable_is_shown_by_the_engine_or_in_the_list_of_processes(
+    running: Rig, docker_engine: DockerEngine
+) -> None:
+    step = run_step("echo begun; : SCRIPTED; while :; do sleep 0.05; done", environment={"HIDDEN": "WORD-IN-IT"})
+    watched = await running.assign(task_of("task", step, runtime=pod(IMAGE, environment={"ALSO": "WORD-BESIDE"})))
+    await watched.step_begun()
+    (found,) = docker_engine.containers(taskid=watched.address.id)
+    while "sleep" not in (shown := docker_engine.cli("top", found["ID"], "-eo", "pid,args")):
+        pass
+    shown += docker_engine.cli("inspect", found["ID"])
+    await watched.say(ExecutorTaskStopRequested())
+    await watched.settled()
+    assert "/bin/sh -e /dev/shm/.runstream-" in shown
+    assert not [word for word in ("SCRIPTED", "WORD-IN-IT", "WORD-BESIDE") if word in shown]
+
+
+async def test_a_container_has_the_labels_of_its_task_few_capabilities_and_gains_none(
+    running: Rig, docker_engine: DockerEngine
+) -> None:
+    watched = await running.assign(
+        task_of("task", run_step("grep -E 'CapBnd|NoNewPrivs' /proc/self/status; sleep 60"), runtime=pod(IMAGE))
+    )
+    await watched.step_begun()
+    (found,) = docker_engine.containers(executorid=running.executor_id, taskid=watched.address.id, containerindex="0")
+    assert found["Image"] == IMAGE
+    await watched.say(ExecutorTaskStopRequested())
+    await watched.settled()
+    assert (await watched.log(0)).split()[:4] == ["CapBnd:", "00000000000404fb", "NoNewPrivs:", "1"]
+
+
+@pytest.mark.parametrize(
+    ("image", "fields", "said"),
+    [
+        ("absent/image:9", {}, "image absent/image:9 cannot be pulled: "),
+        (BARE, {}, "/bin/sh"),
+        (BARE, {"entrypoint": "/bin/true"}, "the container of image bare:1 ended by itself, with exit status 0"),
+        (IMAGE, {"entrypoint": "/bin/nothere"}, "an `entrypoint` given for it must keep running"),
+        (IMAGE, {"entrypoint": "/bin/sh -c exit"}, "the container of image tiny:1 ended by itself, with exit status 0"),
+        (IMAGE, {"user": "nobody-here"}, "check the container's `user`"),
+        (
+            IMAGE,
+            {"privileged": True},
+            "tiny:1 is privileged, which this executor does not allow",
+        ),
+        ("", {}, "a container has no image"),
+        ("Not An Image", {}, "invalid reference format"),
+    ],
+    ids=["absent", "no shell", "ends at once", "no entrypoint", "exits", "user", "privileged", "none", "malformed"],
+)
+async def test_a_pod_that_cannot_be_set_up_says_why_and_leaves_nothing(
+    running: Rig, docker_engine: DockerEngine, image: str, fields: dict[str, object], said: str
+) -> None:
+    done = await running.run(run_step("true"), runtime=pod(image, **fields))
+    assert said in await done.log(None)
+    assert done.task.setup_step.phase is ExecutorTaskPhase.FAILED
+    assert done.task.phase is ExecutorTaskPhase.FAILED
+    assert running.executor is not None
+    await running.executor.stop()
+    assert docker_engine.containers(executorid=running.executor_id) == []
+
+
+async def test_containers_of_an_earlier_process_are_removed_at_the_start_and_those_of_others_stay(
+    tmp_path: Path, settings: ExecutorSettings, docker_engine: DockerEngine
+) -> None:
+    async with rig(tmp_path, settings=settings, start=False) as found:
+        executor = found.executor_id
+        for owner in (executor, "another-executor"):
+            own = {"runstream": "true", "executorid": owner, "podid": "p"}
+            labels = [f"--label=runstream.io/{name}={value}" for name, value in own.items()]
+            docker_engine.cli("run", "-d", "--network=none", *labels, IMAGE, "sleep", "600")
+        try:
+            assert found.executor is not None
+            await found.executor.start()
+            assert docker_engine.containers(executorid=executor) == []
+            assert len(docker_engine.containers(executorid="another-executor")) == 1
+        finally:
+            for other in docker_engine.containers(executorid="another-executor"):
+                docker_engine.cli("rm", "-f", other["ID"])
+
+
+async def test_nothing_of_a_pod_is_left_after_its_task(running: Rig, docker_engine: DockerEngine) -> None:
+    await running.run(run_step("sleep 600 & echo begun"), runtime=pod(IMAGE))
+    assert running.executor is not None
+    await running.executor.stop()
+    assert docker_engine.containers(executorid=running.executor_id) == []
+
+
+@pytest.mark.parametrize("driver", [None])
+async def test_an_executor_without_an_engine_says_so(tmp_path: Path, driver: None) -> None:
+    async with rig(tmp_path) as found:
+        done = await found.run(run_step("true"), runtime=pod(IMAGE))
+        assert "it has no container engine" in await done.log(None)
